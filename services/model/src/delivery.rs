@@ -1,0 +1,207 @@
+//! A delivery and its state machine: pending until an attempt succeeds, the schedule is used up, or its endpoint is gone.
+
+use std::time::Duration;
+
+use crate::{AttemptId, DeliveryId, EndpointId, EventId, ProjectId, RetryPolicy, SubscriptionId, Timestamp};
+
+/// One event to one endpoint, as it is shown: pending or ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    pub id: DeliveryId,
+    pub project: ProjectId,
+    pub event: EventId,
+    pub event_type: String,
+    pub endpoint: EndpointId,
+    /// That matched, oldest first.
+    pub subscriptions: Vec<SubscriptionId>,
+    pub replay_number: u32,
+    pub status: DeliveryStatus,
+    pub reason: DeliveryReason,
+    /// Attempts made.
+    pub attempt_count: u32,
+    /// While pending.
+    pub next_attempt_at: Option<Timestamp>,
+    pub last_status_code: Option<u16>,
+    pub created_at: Timestamp,
+    /// Once ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// A delivery that is to be made: the one mutable row, deleted when the delivery ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingDelivery {
+    pub id: DeliveryId,
+    pub project: ProjectId,
+    pub event: EventId,
+    pub event_type: String,
+    pub endpoint: EndpointId,
+    pub subscriptions: Vec<SubscriptionId>,
+    pub replay_number: u32,
+    /// The number of the next attempt; 1 for the first.
+    pub attempt: u32,
+    /// When it may begin.
+    pub due_at: Timestamp,
+    /// The queue shard's epoch when a job was (or is about to be) queued for it; none while it only waits in the database.
+    pub queued_epoch: Option<i64>,
+    /// How often it was queued.
+    pub generation: u32,
+    /// While queued: when the feeder must ask the queue whether the job is still there.
+    pub check_at: Timestamp,
+    pub created_at: Timestamp,
+}
+
+/// Where a delivery stands. The numbers are those of the API and are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i16)]
+pub enum DeliveryStatus {
+    Pending = 1,
+    Delivered = 2,
+    Failed = 3,
+    Cancelled = 4,
+}
+
+/// Why it stands there. The numbers are those of the API and are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i16)]
+pub enum DeliveryReason {
+    Scheduled = 1,
+    Due = 2,
+    Retrying = 3,
+    EndpointPaused = 4,
+    Succeeded = 5,
+    Exhausted = 6,
+    EndpointDeleted = 7,
+    ProjectDeleted = 8,
+}
+
+/// How an attempt ended. The numbers are those of the API and are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i16)]
+pub enum AttemptOutcome {
+    Succeeded = 1,
+    Rejected = 2,
+    TimedOut = 3,
+    NameNotResolved = 4,
+    ConnectionFailed = 5,
+    TlsFailed = 6,
+    AddressRefused = 7,
+    BadResponse = 8,
+}
+
+macro_rules! from_number {
+    ($($name:ident { $($variant:ident)* })*) => {$(
+        impl $name {
+            /// By its number.
+            #[must_use]
+            pub fn from_number(number: i32) -> Option<Self> {
+                $(if number == Self::$variant as i32 { return Some(Self::$variant); })*
+                None
+            }
+        }
+    )*};
+}
+
+from_number! {
+    DeliveryStatus { Pending Delivered Failed Cancelled }
+    DeliveryReason { Scheduled Due Retrying EndpointPaused Succeeded Exhausted EndpointDeleted ProjectDeleted }
+    AttemptOutcome { Succeeded Rejected TimedOut NameNotResolved ConnectionFailed TlsFailed AddressRefused BadResponse }
+}
+
+/// One HTTP exchange, or the try of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    pub id: AttemptId,
+    pub delivery: DeliveryId,
+    pub event: EventId,
+    pub endpoint: EndpointId,
+    pub project: ProjectId,
+    /// 1 for the first.
+    pub number: u32,
+    pub outcome: AttemptOutcome,
+    pub status_code: Option<u16>,
+    pub started_at: Timestamp,
+    pub duration: Duration,
+    pub response_headers: Vec<(String, String)>,
+    pub response_body: Vec<u8>,
+    pub response_truncated: bool,
+    /// Without addresses of the inside.
+    pub error_message: Option<String>,
+}
+
+/// Why a worker sent nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HoldReason {
+    EndpointPaused,
+    EndpointDeleted,
+    Stale,
+    Released,
+}
+
+/// What is to become of a pending delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It ended.
+    End(DeliveryStatus, DeliveryReason),
+    /// Another attempt, with the next number, at this time.
+    Retry(Timestamp),
+    /// Back to the database, due as before: no attempt was made.
+    Hold,
+    /// Nothing: the report is of the past.
+    Ignore,
+}
+
+/// Judges an attempt that was made. `random` is drawn uniformly from 0 to 1.
+#[must_use]
+pub fn judge_attempt(outcome: AttemptOutcome, attempt: u32, now: Timestamp, policy: &RetryPolicy, random: f64) -> Verdict {
+    if outcome == AttemptOutcome::Succeeded {
+        return Verdict::End(DeliveryStatus::Delivered, DeliveryReason::Succeeded);
+    }
+    match policy.wait_after(attempt, random) {
+        Some(wait) => Verdict::Retry(now.plus(wait)),
+        None => Verdict::End(DeliveryStatus::Failed, DeliveryReason::Exhausted),
+    }
+}
+
+/// Judges a job for which nothing was sent.
+#[must_use]
+pub fn judge_hold(reason: HoldReason) -> Verdict {
+    match reason {
+        HoldReason::EndpointPaused | HoldReason::Released => Verdict::Hold,
+        HoldReason::EndpointDeleted => Verdict::End(DeliveryStatus::Cancelled, DeliveryReason::EndpointDeleted),
+        HoldReason::Stale => Verdict::Ignore,
+    }
+}
+
+/// Whether a verdict about the attempt `reported` applies to a delivery whose next attempt is `current`: that of the same attempt
+/// does, and so does success of an earlier one, which arrives late but is true.
+#[must_use]
+pub fn applies(verdict: Verdict, reported: u32, current: u32) -> bool {
+    match verdict {
+        Verdict::End(DeliveryStatus::Delivered, _) => reported <= current,
+        Verdict::End(..) | Verdict::Retry(_) | Verdict::Hold => reported == current,
+        Verdict::Ignore => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn success_ends_failure_retries_until_the_schedule_is_used_up() {
+        let policy = RetryPolicy::new(vec![Duration::from_secs(1)]);
+        let judge = |outcome, attempt| judge_attempt(outcome, attempt, Timestamp(0), &policy, 0.5);
+        assert_eq!(judge(AttemptOutcome::Succeeded, 7), Verdict::End(DeliveryStatus::Delivered, DeliveryReason::Succeeded));
+        assert_eq!(judge(AttemptOutcome::TimedOut, 1), Verdict::Retry(Timestamp(1_000_000)));
+        assert_eq!(judge(AttemptOutcome::Rejected, 2), Verdict::End(DeliveryStatus::Failed, DeliveryReason::Exhausted));
+    }
+
+    #[test]
+    fn a_late_success_applies_and_a_late_failure_does_not() {
+        let success = Verdict::End(DeliveryStatus::Delivered, DeliveryReason::Succeeded);
+        assert!(applies(success, 1, 3));
+        assert!(!applies(Verdict::Retry(Timestamp(0)), 1, 3));
+        assert!(applies(Verdict::Retry(Timestamp(0)), 3, 3));
+        assert!(!applies(Verdict::Ignore, 3, 3));
+    }
+}

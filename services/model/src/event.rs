@@ -1,0 +1,49 @@
+//! Events: accepted facts that do not change.
+
+use std::collections::BTreeMap;
+
+use crate::{EventId, ProjectId, Timestamp};
+
+/// An accepted event without its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub id: EventId,
+    pub project: ProjectId,
+    pub event_type: String,
+    pub content_type: String,
+    pub payload_size: u32,
+    pub idempotency_key: Option<String>,
+    /// For the receiver.
+    pub headers: BTreeMap<String, String>,
+    /// The producer's notes.
+    pub metadata: BTreeMap<String, String>,
+    pub ordering_key: Option<String>,
+    /// The time asked for the first attempt.
+    pub deliver_at: Option<Timestamp>,
+    /// Deliveries made of it when it was accepted.
+    pub delivery_count: u32,
+    pub origin: Origin,
+    pub created_at: Timestamp,
+}
+
+/// Where an event came from. Inbound webhooks will add method, path, query and headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Published through the API by this actor.
+    Api { actor: String },
+}
+
+/// Why an event has the deliveries it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoutingOutcome {
+    Routed,
+    NoSubscription,
+}
+
+impl Event {
+    /// What routing made of it.
+    #[must_use]
+    pub fn routing_outcome(&self) -> RoutingOutcome {
+        if self.delivery_count == 0 { RoutingOutcome::NoSubscription } else { RoutingOutcome::Routed }
+    }
+}

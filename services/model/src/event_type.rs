@@ -1,0 +1,127 @@
+//! Event types and the patterns by which subscriptions name them.
+
+use std::{fmt, str::FromStr};
+
+use crate::limits;
+
+/// The name of a kind of event: dotted parts of letters, digits, `_` and `-`, as Standard Webhooks advises.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventType(String);
+
+/// Why a text is not an event type or pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("must not be empty")]
+    Empty,
+    #[error("must be at most {} bytes", limits::EVENT_TYPE_BYTES)]
+    TooLong,
+    #[error("must be parts of letters, digits, '_' and '-', joined by single dots")]
+    Characters,
+    #[error("must be an event type, a prefix and \".*\", or \"*\"")]
+    Pattern,
+}
+
+impl EventType {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for EventType {
+    type Err = Malformed;
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        if text.is_empty() {
+            return Err(Malformed::Empty);
+        }
+        if text.len() > limits::EVENT_TYPE_BYTES {
+            return Err(Malformed::TooLong);
+        }
+        let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        if text.split('.').all(part) { Ok(Self(text.to_owned())) } else { Err(Malformed::Characters) }
+    }
+}
+
+/// Which event types a subscription wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventTypePattern {
+    /// All: `*`.
+    All,
+    /// All that begin with this and a dot: `prefix.*`.
+    Under(EventType),
+    /// This one.
+    Exactly(EventType),
+}
+
+impl EventTypePattern {
+    /// Whether an event of this type is wanted.
+    #[must_use]
+    pub fn matches(&self, event_type: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Exactly(wanted) => wanted.as_str() == event_type,
+            Self::Under(prefix) => {
+                event_type.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            }
+        }
+    }
+}
+
+impl FromStr for EventTypePattern {
+    type Err = Malformed;
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        if text == "*" {
+            return Ok(Self::All);
+        }
+        let parsed = match text.strip_suffix(".*") {
+            Some(prefix) => prefix.parse().map(Self::Under),
+            None => text.parse().map(Self::Exactly),
+        };
+        parsed.map_err(|error| if error == Malformed::Characters { Malformed::Pattern } else { error })
+    }
+}
+
+impl fmt::Display for EventTypePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("*"),
+            Self::Under(prefix) => write!(f, "{prefix}.*"),
+            Self::Exactly(event_type) => event_type.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_parts_only() {
+        let matches = |pattern: &str, event_type: &str| pattern.parse::<EventTypePattern>().unwrap().matches(event_type);
+        assert!(matches("*", "a"));
+        assert!(matches("invoice.*", "invoice.paid") && matches("invoice.*", "invoice.line.added"));
+        assert!(!matches("invoice.*", "invoice") && !matches("invoice.*", "invoices.paid"));
+        assert!(matches("invoice.paid", "invoice.paid") && !matches("invoice.paid", "invoice.paid.late"));
+    }
+
+    #[test]
+    fn refuses_malformed_names_and_patterns() {
+        for text in ["", ".", "a.", ".a", "a..b", "a b", "a*", "*.a", "\0", "é", &"a".repeat(129)] {
+            assert!(text.parse::<EventType>().is_err(), "{text:?}");
+            assert!(text.parse::<EventTypePattern>().is_err(), "{text:?}");
+        }
+        for text in ["**", "a.*.b", "*.*", ".*"] {
+            assert!(text.parse::<EventTypePattern>().is_err(), "{text:?}");
+        }
+        for text in ["*", "a.*", "a-b.c_D.*", "a"] {
+            assert_eq!(text.parse::<EventTypePattern>().unwrap().to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The nouns of Outrider and their pure rules: ids, events, endpoints, subscriptions, routing, the delivery's state machine, retry
+//! schedules, signatures, errors.
+//!
+//! It must never do IO, read a clock or draw randomness: time and random numbers are arguments. It knows no wire types and no SQL.
+
+pub mod delivery;
+pub mod endpoint;
+pub mod error;
+pub mod event;
+pub mod event_type;
+pub mod id;
+pub mod limits;
+pub mod page;
+pub mod principal;
+pub mod project;
+pub mod retry;
+pub mod router;
+pub mod scope;
+pub mod secret;
+pub mod signature;
+pub mod subscription;
+pub mod time;
+
+pub use delivery::{
+    Attempt, AttemptOutcome, Delivery, DeliveryReason, DeliveryStatus, HoldReason, PendingDelivery, Verdict,
+};
+pub use endpoint::{Endpoint, EndpointState, Target};
+pub use error::{Error, FieldViolation, Reason, Result};
+pub use event::{Event, Origin, RoutingOutcome};
+pub use event_type::{EventType, EventTypePattern};
+pub use id::{
+    ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, OrganizationId, ProjectId, SecretId, SubscriptionId,
+};
+pub use page::{Page, PageRequest};
+pub use principal::Principal;
+pub use project::{ApiKey, Organization, Project};
+pub use retry::RetryPolicy;
+pub use router::{Route, Router};
+pub use scope::{Scope, ScopeSet};
+pub use secret::{SigningSecret, Token};
+pub use subscription::Subscription;
+pub use time::Timestamp;

@@ -1,0 +1,34 @@
+//! Bounds that are part of the API. Those that operators may change are settings; these are not.
+
+/// An event type, in bytes.
+pub const EVENT_TYPE_BYTES: usize = 128;
+/// A name shown to people, in characters.
+pub const NAME_CHARACTERS: usize = 128;
+/// A description, in characters.
+pub const DESCRIPTION_CHARACTERS: usize = 1_024;
+/// An idempotency key, ordering key or owner id, in bytes.
+pub const KEY_BYTES: usize = 255;
+/// A request id, in bytes.
+pub const REQUEST_ID_BYTES: usize = 128;
+/// Headers or metadata entries of one object.
+pub const MAP_ENTRIES: usize = 32;
+/// Headers or metadata of one object, names and values together, in bytes.
+pub const MAP_BYTES: usize = 8 * 1_024;
+/// Events in one batch.
+pub const BATCH_EVENTS: usize = 1_000;
+/// Patterns in one subscription.
+pub const SUBSCRIPTION_EVENT_TYPES: usize = 256;
+/// A media type, in bytes.
+pub const CONTENT_TYPE_BYTES: usize = 255;
+/// A URL, in bytes.
+pub const URL_BYTES: usize = 2_048;
+/// Nesting of JSON.
+pub const JSON_DEPTH: usize = 128;
+/// An endpoint's deadline for one exchange, in milliseconds: least, default, most.
+pub const TIMEOUT_MILLIS: (u64, u64, u64) = (1_000, 15_000, 30_000);
+/// An endpoint's requests under way at once: least, default, most.
+pub const MAX_IN_FLIGHT: (u32, u32, u32) = (1, 64, 1_024);
+/// How far ahead deliver_at may lie, in days.
+pub const DELIVER_AT_DAYS: u64 = 30;
+/// Entries of a page: default, most.
+pub const PAGE_SIZE: (u32, u32) = (50, 500);

@@ -1,0 +1,61 @@
+//! When a failed attempt is repeated.
+
+use std::time::Duration;
+
+/// A schedule of waits: the first after the first failed attempt, and so on. When it is used up, the delivery has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryPolicy {
+    waits: Vec<Duration>,
+}
+
+/// Each wait is multiplied by a number drawn from 1 − JITTER to 1 + JITTER, so that failures that began together do not return together.
+pub const JITTER: f64 = 0.2;
+
+impl Default for RetryPolicy {
+    /// The example schedule of Standard Webhooks 1.0.0: ten attempts over 75 hours.
+    fn default() -> Self {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        let seconds = [5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
+        Self::new(seconds.map(Duration::from_secs).to_vec())
+    }
+}
+
+impl RetryPolicy {
+    /// From waits; none means a single attempt.
+    #[must_use]
+    pub fn new(waits: Vec<Duration>) -> Self {
+        Self { waits }
+    }
+
+    /// The waits.
+    #[must_use]
+    pub fn waits(&self) -> &[Duration] {
+        &self.waits
+    }
+
+    /// How long to wait after the attempt of this number (1 for the first) failed; none when no attempt is left. `random` is drawn
+    /// uniformly from 0 to 1.
+    #[must_use]
+    pub fn wait_after(&self, attempt: u32, random: f64) -> Option<Duration> {
+        let wait = self.waits.get(usize::try_from(attempt).ok()?.checked_sub(1)?)?;
+        Some(wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * random.clamp(0.0, 1.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_attempts_by_default_with_jitter_on_both_sides() {
+        let policy = RetryPolicy::default();
+        assert_eq!(policy.wait_after(1, 0.5), Some(Duration::from_secs(5)));
+        assert_eq!(policy.wait_after(1, 0.0), Some(Duration::from_secs(4)));
+        assert_eq!(policy.wait_after(9, 1.0), Some(Duration::from_secs(24 * 3600).mul_f64(1.2)));
+        assert_eq!(policy.wait_after(10, 0.5), None);
+        assert_eq!(policy.wait_after(0, 0.5), None);
+        let total: Duration = policy.waits().iter().sum();
+        assert_eq!(total, Duration::from_secs(75 * 3600 + 35 * 60 + 5));
+    }
+}

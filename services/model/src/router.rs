@@ -1,0 +1,121 @@
+//! From an event to the endpoints that it goes to.
+
+use std::collections::HashMap;
+
+use crate::{EndpointId, EventTypePattern, Subscription, SubscriptionId};
+
+/// The compiled subscriptions of one project. Matching costs a look-up per dot of the type, however many subscriptions there are.
+#[derive(Debug, Default)]
+pub struct Router {
+    all: Vec<Entry>,
+    exact: HashMap<String, Vec<Entry>>,
+    under: HashMap<String, Vec<Entry>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    endpoint: EndpointId,
+    subscription: SubscriptionId,
+}
+
+/// One endpoint that an event goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub endpoint: EndpointId,
+    /// All that matched, oldest first: the first one's policy applies.
+    pub subscriptions: Vec<SubscriptionId>,
+}
+
+impl Router {
+    /// Compiles subscriptions. Their ids are time-ordered, so that the lowest is the oldest.
+    #[must_use]
+    pub fn new<'a>(subscriptions: impl IntoIterator<Item = &'a Subscription>) -> Self {
+        let mut router = Self::default();
+        for subscription in subscriptions {
+            let entry = Entry { endpoint: subscription.endpoint, subscription: subscription.id };
+            for pattern in &subscription.event_types {
+                match pattern {
+                    EventTypePattern::All => router.all.push(entry),
+                    EventTypePattern::Exactly(name) => router.exact.entry(name.to_string()).or_default().push(entry),
+                    EventTypePattern::Under(name) => router.under.entry(name.to_string()).or_default().push(entry),
+                }
+            }
+        }
+        router
+    }
+
+    /// One route per endpoint with a matching subscription, in the order of the endpoints' ids.
+    #[must_use]
+    pub fn route(&self, event_type: &str) -> Vec<Route> {
+        let prefixes = event_type.match_indices('.').filter_map(|(dot, _)| self.under.get(&event_type[..dot]));
+        let mut entries: Vec<Entry> =
+            self.all.iter().chain(self.exact.get(event_type).into_iter().chain(prefixes).flatten()).copied().collect();
+        entries.sort_unstable();
+        entries.dedup();
+        let mut routes: Vec<Route> = Vec::with_capacity(entries.len());
+        for Entry { endpoint, subscription } in entries {
+            match routes.last_mut() {
+                Some(route) if route.endpoint == endpoint => route.subscriptions.push(subscription),
+                _ => routes.push(Route { endpoint, subscriptions: vec![subscription] }),
+            }
+        }
+        routes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{ProjectId, Timestamp};
+
+    fn subscription(id: u64, endpoint: u64, patterns: &[&str]) -> Subscription {
+        Subscription {
+            id: SubscriptionId::new(Timestamp(0), id),
+            project: ProjectId::new(Timestamp(0), 1),
+            endpoint: EndpointId::new(Timestamp(0), endpoint),
+            name: String::new(),
+            event_types: patterns.iter().map(|pattern| pattern.parse().unwrap()).collect(),
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_routed_to_once_and_all_matches_are_named_oldest_first() {
+        let subscriptions =
+            [subscription(3, 1, &["*", "a.b"]), subscription(2, 1, &["a.*"]), subscription(4, 2, &["b"]), subscription(5, 3, &["a.b"])];
+        let routes = Router::new(&subscriptions).route("a.b");
+        assert_eq!(routes.len(), 2);
+        assert_eq!(routes[0].subscriptions, [subscriptions[1].id, subscriptions[0].id]);
+        assert_eq!(routes[1].endpoint, subscriptions[3].endpoint);
+        assert!(Router::new(&subscriptions[2..]).route("c").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_matching_one_by_one(
+            patterns in prop::collection::vec(prop::collection::vec("(\\*|[ab](\\.[ab]){0,2}(\\.\\*)?)", 1..3), 0..8),
+            event_type in "[ab](\\.[ab]){0,3}",
+        ) {
+            let subscriptions: Vec<_> = patterns
+                .iter()
+                .enumerate()
+                .map(|(i, p)| subscription(i as u64 + 1, i as u64 % 3, &p.iter().map(String::as_str).collect::<Vec<_>>()))
+                .collect();
+            let mut expected: Vec<_> = subscriptions
+                .iter()
+                .filter(|s| s.event_types.iter().any(|pattern| pattern.matches(&event_type)))
+                .map(|s| (s.endpoint, s.id))
+                .collect();
+            expected.sort_unstable();
+            let routed: Vec<_> = Router::new(&subscriptions)
+                .route(&event_type)
+                .into_iter()
+                .flat_map(|route| route.subscriptions.into_iter().map(move |id| (route.endpoint, id)))
+                .collect();
+            prop_assert_eq!(routed, expected);
+        }
+    }
+}
