@@ -1,1 +1,19 @@
-//! stub
+//! What every role shares to speak and to be spoken to: errors on the wire, authentication, the traits by which roles call each other
+//! (in process or by gRPC), and the server loop.
+//!
+//! It must never hold a role's logic, and knows neither SQL nor Redis.
+
+pub mod auth;
+pub mod convert;
+pub mod dial;
+pub mod intake;
+pub mod methods;
+pub mod server;
+pub mod settlement;
+pub mod status;
+
+pub use auth::{Authenticate, Guard, principal};
+pub use dial::{DialError, Dialer};
+pub use intake::Intake;
+pub use settlement::Settlement;
+pub use status::{from_status, http_status, to_status};

@@ -1,0 +1,150 @@
+//! The ledger: what is promised is written here. Events and their pending deliveries in one commit; attempts settled in batches; what
+//! is due handed to the feeder. One trait, two backends; every method is one statement (or one transaction) for its whole batch.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use outrider_model::{
+    Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId, Timestamp, Verdict,
+};
+
+/// Why a batch was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The database refuses the data of some row: the batch may be split until the culprit is alone.
+    #[error("the database refuses a row: {0}")]
+    Data(String),
+    /// Anything else: whether the batch was written is unknown.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// An event to be made durable with its deliveries.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    pub event: Event,
+    pub payload: Bytes,
+    /// SHA-256 of what the producer gave; with an idempotency key.
+    pub fingerprint: Option<[u8; 32]>,
+    pub deliveries: Vec<PendingDelivery>,
+}
+
+/// What became of one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is committed.
+    New,
+    /// Its idempotency key had been used for the same content, by this event.
+    Duplicate { event: EventId, delivery_count: u32, created_at: Timestamp },
+    /// Its idempotency key had been used for other content.
+    Conflict,
+}
+
+/// The outcome of one job, to be written.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    pub delivery: DeliveryId,
+    /// The attempt that the job was for.
+    pub attempt: u32,
+    pub generation: u32,
+    pub verdict: Verdict,
+    /// The attempt, when one was made. It is recorded whether or not the verdict applies.
+    pub record: Option<Attempt>,
+    pub at: Timestamp,
+}
+
+/// An endpoint with deliveries that wait in the database only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    pub endpoint: EndpointId,
+    pub project: ProjectId,
+    pub earliest_due: Timestamp,
+}
+
+/// How many due deliveries of an endpoint are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub endpoint: EndpointId,
+    pub limit: u32,
+    /// The epoch of the endpoint's queue shard, which the rows will bear.
+    pub epoch: i64,
+}
+
+/// A delivery that was marked as queued, with what its job needs of the event.
+#[derive(Debug, Clone)]
+pub struct ClaimedJob {
+    /// As it is after the claim: its epoch and the raised generation are those of the job.
+    pub delivery: PendingDelivery,
+    pub event_type: String,
+    pub content_type: String,
+    pub headers: std::collections::BTreeMap<String, String>,
+    pub payload_size: u32,
+    /// Absent when it is larger than the caller wants inline.
+    pub payload: Option<Bytes>,
+}
+
+/// A row that names a job in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuedRef {
+    pub delivery: DeliveryId,
+    pub endpoint: EndpointId,
+    pub attempt: u32,
+    pub generation: u32,
+}
+
+/// Whose pending deliveries are cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelScope {
+    Endpoint(EndpointId),
+    Project(ProjectId),
+}
+
+/// The hot path of the store. Not on behalf of a caller: ingest and dispatch have authorised what comes here.
+#[async_trait]
+pub trait Ledger: Send + Sync + 'static {
+    /// Writes events, their idempotency keys and pending deliveries in one commit. A result for each, in order. Keys older than
+    /// `keys_since` do not count. Two events of one batch may bear the same key: the first wins.
+    async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError>;
+
+    /// Writes attempts and carries verdicts out, in one commit; for each, whether its verdict applied
+    /// ([`outrider_model::delivery::applies`]; a hold also needs the row's generation). Writing the same batch twice changes
+    /// nothing more. Ended deliveries move from the pending table to the history.
+    async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError>;
+
+    /// Endpoints with unqueued deliveries, in the order of their ids, after `after`: the earliest due time of each. Costs a look-up
+    /// per endpoint, whatever the number of rows.
+    async fn backlog(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, LedgerError>;
+
+    /// Marks due, unqueued deliveries as queued (epoch, generation + 1, `check_at`) and returns them, earliest due first within an
+    /// endpoint. Rows that another process is claiming are skipped. Payloads up to `inline_bytes` come along.
+    async fn claim(
+        &self,
+        claims: &[Claim],
+        now: Timestamp,
+        check_at: Timestamp,
+        inline_bytes: u32,
+    ) -> Result<Vec<ClaimedJob>, LedgerError>;
+
+    /// Takes back the mark of deliveries that the queue refused or lacks, if their generation is still this one.
+    async fn unqueue(&self, jobs: &[(DeliveryId, u32)]) -> Result<(), LedgerError>;
+
+    /// Takes back the mark of all deliveries whose epoch is none of these; how many there were.
+    async fn unqueue_other_epochs(&self, current: &[i64]) -> Result<u64, LedgerError>;
+
+    /// Up to `limit` queued deliveries whose `check_at` is not after `now`.
+    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError>;
+
+    /// Sets `check_at` of deliveries whose job is still in the queue, if their generation is still this one.
+    async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError>;
+
+    /// For each job (delivery, attempt, generation): whether it is what the pending row names now.
+    async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, LedgerError>;
+
+    /// The payloads of events, where they exist.
+    async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>, LedgerError>;
+
+    /// Ends up to `limit` unqueued pending deliveries as cancelled with this reason; how many there were.
+    async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError>;
+
+    /// Makes room ahead: creates the partitions of the days to come. Nothing to do on SQLite.
+    async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError>;
+}
