@@ -1,1 +1,20 @@
-//! stub
+//! The schema of PostgreSQL and SQLite, step by step, up and down.
+//!
+//! A step that was released is never edited: versions N and N-1 run side by side on one schema, so that each step first expands and a
+//! later one contracts. It must never hold queries of the running system.
+
+use sea_orm_migration::prelude::*;
+
+mod m0001_configuration;
+mod m0002_ledger;
+pub mod partitions;
+
+/// All steps, oldest first.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_configuration::Migration), Box::new(m0002_ledger::Migration)]
+    }
+}

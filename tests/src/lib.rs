@@ -1,1 +1,19 @@
-//! stub
+//! The harness of the tests that cross crates: real PostgreSQL and Redis servers, the real binary in one process or as six, a
+//! receiver that answers as told, and clients for REST and gRPC.
+//!
+//! It must never link a role: what it tests is the binary, from outside, as its users meet it.
+
+pub mod client;
+pub mod cluster;
+pub mod leash;
+pub mod logs;
+pub mod ports;
+pub mod process;
+pub mod receiver;
+pub mod servers;
+pub mod usage;
+pub mod wait;
+
+pub use cluster::{Outrider, Shape};
+pub use receiver::{Answer, Received, Receiver};
+pub use wait::wait_until;

@@ -1,1 +1,53 @@
-//! stub
+//! The admin role: organisations, projects, API keys, endpoints and subscriptions, over gRPC.
+//!
+//! A method takes the principal from its request, checks and converts every field, makes one change through the store, announces it and
+//! converts the answer. It must never speak SQL, decide what a principal reaches (the store does), or be on the way of an event.
+
+use std::sync::Arc;
+
+use outrider_model::address::Policy;
+use outrider_proto::admin::{
+    api_key_service_server::ApiKeyServiceServer, endpoint_service_server::EndpointServiceServer,
+    organization_service_server::OrganizationServiceServer, project_service_server::ProjectServiceServer,
+    subscription_service_server::SubscriptionServiceServer,
+};
+use outrider_queue::Queue;
+use outrider_store::Store;
+use tonic::service::Routes;
+
+mod convert;
+mod fields;
+mod mask;
+mod services;
+
+use services::Services;
+
+/// How the role behaves.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Which hosts endpoints may have. Default: the public internet. The same policy belongs to the egress role, which judges the
+    /// addresses.
+    pub policy: Policy,
+}
+
+/// The admin role.
+pub struct Admin(Arc<Services>);
+
+impl Admin {
+    /// Over a store and the queue by which changes are announced.
+    #[must_use]
+    pub fn new(options: Options, store: Store, queue: Arc<dyn Queue>) -> Self {
+        Self(Arc::new(Services::new(options.policy, store, queue)))
+    }
+
+    /// Its gRPC services, to be served behind [`outrider_rpc::Guard`]: without a principal every method answers INTERNAL.
+    #[must_use]
+    pub fn routes(self) -> Routes {
+        let services = self.0;
+        Routes::new(OrganizationServiceServer::from_arc(Arc::clone(&services)))
+            .add_service(ProjectServiceServer::from_arc(Arc::clone(&services)))
+            .add_service(ApiKeyServiceServer::from_arc(Arc::clone(&services)))
+            .add_service(EndpointServiceServer::from_arc(Arc::clone(&services)))
+            .add_service(SubscriptionServiceServer::from_arc(services))
+    }
+}

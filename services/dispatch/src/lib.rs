@@ -1,1 +1,100 @@
-//! stub
+//! The role `dispatch`: makes events durable, routes them to deliveries, feeds the queue, settles attempts and answers questions about
+//! all of these.
+//!
+//! Every outcome passes through here, so every decision about a delivery is made here. It must never send to an endpoint, and never
+//! answer OK before the database has committed.
+
+mod accept;
+mod batcher;
+mod convert;
+mod feeder;
+mod finisher;
+mod handoff;
+mod jobs;
+mod options;
+mod service;
+mod settle;
+mod watch;
+
+use std::sync::Arc;
+
+use outrider_queue::Queue;
+use outrider_rpc::{Intake, Settlement};
+use outrider_store::{Directory, Ledger, Store};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+pub use options::Options;
+
+use crate::{accept::Accepter, feeder::Feeder, finisher::Finisher, handoff::Handoff, settle::Settler, watch::Watch};
+
+/// What every part of the role works with.
+#[derive(Clone)]
+struct Shared {
+    options: Arc<Options>,
+    store: Store,
+    ledger: Arc<dyn Ledger>,
+    directory: Directory,
+    queue: Arc<dyn Queue>,
+}
+
+/// The role.
+pub struct Dispatch {
+    shared: Shared,
+    handoff: Handoff,
+    accepter: Arc<Accepter>,
+    settler: Arc<Settler>,
+    feeder: Feeder,
+    watch: Watch,
+}
+
+impl Dispatch {
+    /// Starts the tasks that commit; [`Dispatch::run`] starts those that feed and repair.
+    #[must_use]
+    pub fn new(options: Options, store: Store, directory: Directory, queue: Arc<dyn Queue>) -> Self {
+        let ledger = store.ledger();
+        let shared = Shared { options: Arc::new(options), store, ledger, directory, queue };
+        let handoff = Handoff::start(shared.clone());
+        let finisher = Finisher::start(shared.clone(), handoff.clone());
+        Self {
+            accepter: Arc::new(Accepter::start(shared.clone(), handoff.clone())),
+            settler: Arc::new(Settler::start(shared.clone(), finisher)),
+            feeder: Feeder::new(shared.clone(), handoff.clone()),
+            watch: Watch::new(shared.clone(), handoff.clone()),
+            handoff,
+            shared,
+        }
+    }
+
+    /// For ingest.
+    #[must_use]
+    pub fn intake(&self) -> Arc<dyn Intake> {
+        Arc::clone(&self.accepter) as Arc<dyn Intake>
+    }
+
+    /// For workers.
+    #[must_use]
+    pub fn settlement(&self) -> Arc<dyn Settlement> {
+        Arc::clone(&self.settler) as Arc<dyn Settlement>
+    }
+
+    /// The public services.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        service::routes(self.shared.clone(), self.handoff.clone())
+    }
+
+    /// The services for ingest and workers, never to be mounted by a gateway.
+    #[must_use]
+    pub fn internal_routes(&self) -> Routes {
+        service::internal_routes(self.intake(), self.settlement(), self.shared.options.max_message_bytes)
+    }
+
+    /// Feeds the queue, asks it about what is overdue and notices when it was emptied, until `shutdown`.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = async { tokio::join!(self.feeder.run(), self.watch.run()); } => {}
+        }
+    }
+}

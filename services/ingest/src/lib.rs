@@ -1,1 +1,12 @@
-//! stub
+//! The role `ingest`: takes events in, validates them and hands them to dispatch.
+//!
+//! It must never write to the database and never speak to the queue: an event is accepted when dispatch says that it is committed.
+
+mod fingerprint;
+mod json;
+mod options;
+mod service;
+mod validate;
+
+pub use options::Options;
+pub use service::Ingest;

@@ -3,6 +3,7 @@
 //!
 //! It must never do IO, read a clock or draw randomness: time and random numbers are arguments. It knows no wire types and no SQL.
 
+pub mod address;
 pub mod delivery;
 pub mod endpoint;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod secret;
 pub mod signature;
 pub mod subscription;
 pub mod time;
+pub mod url;
 
 pub use delivery::{
     Attempt, AttemptOutcome, Delivery, DeliveryReason, DeliveryStatus, HoldReason, PendingDelivery, Verdict,

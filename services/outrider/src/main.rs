@@ -1,1 +1,36 @@
-fn main(){}
+//! The binary `outrider`: command line, configuration, and the wiring of roles into a process.
+//!
+//! It must never hold a rule of the product: those are in the roles and in the model.
+
+mod cli;
+mod commands;
+mod config;
+mod keys;
+mod logging;
+mod operations;
+#[cfg(test)]
+mod reference;
+mod roles;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("outrider: the runtime does not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(commands::run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrider: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,2 +1,206 @@
-//! stub
-pub struct EmbeddedQueue;
+//! The queue in memory, for one process. What it holds is gone with the process, and found again by the feeder.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use outrider_model::{DeliveryId, EndpointId, Result};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    Done, Enqueued, LeasedJob, NewJob, Queue, Receipt, WindowLimits,
+    changes::Changes,
+    shard::{random_epoch, shard_of},
+};
+
+mod window;
+
+use window::Window;
+
+/// Bounds of the embedded queue.
+#[derive(Debug, Clone, Copy)]
+pub struct EmbeddedOptions {
+    /// How many jobs it holds; each shard applies them to itself.
+    pub limits: WindowLimits,
+    /// How long a job is held before another may take it over. Default 45 s.
+    pub lease: Duration,
+    /// How many shards. More than one is of use in tests only: there is one lock per shard, and no lock is held for long. Default 1;
+    /// 0 is taken as 1.
+    pub shards: u32,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self { limits: WindowLimits::default(), lease: Duration::from_secs(45), shards: 1 }
+    }
+}
+
+/// The queue in memory. Its epoch is chosen anew with each queue, so that rows of an earlier process are known to be queued nowhere.
+pub struct EmbeddedQueue {
+    epoch: i64,
+    lease: Duration,
+    shards: Vec<Mutex<Window>>,
+    arrived: Notify,
+    changes: Changes,
+}
+
+impl EmbeddedQueue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(options: EmbeddedOptions) -> Self {
+        let shards = (0..options.shards.max(1)).map(|_| Mutex::new(Window::new(options.limits))).collect();
+        Self {
+            epoch: random_epoch(),
+            lease: options.lease,
+            shards,
+            arrived: Notify::new(),
+            changes: Changes::default(),
+        }
+    }
+
+    fn window(&self, shard: u32) -> Option<MutexGuard<'_, Window>> {
+        self.shards.get(shard as usize).map(locked)
+    }
+
+    fn shard_count(&self) -> u32 {
+        u32::try_from(self.shards.len()).unwrap_or(u32::MAX)
+    }
+
+    /// What waits, up to `max`, and whether more waits.
+    fn take(&self, consumer: &str, max: usize) -> (Vec<LeasedJob>, bool) {
+        let until = Instant::now() + self.lease;
+        let mut jobs = Vec::new();
+        let mut more = false;
+        // From another shard each time, so that a busy one does not starve the rest.
+        let first = rand::random_range(0..self.shards.len());
+        for offset in 0..self.shards.len() {
+            let shard = (first + offset) % self.shards.len();
+            let mut window = locked(&self.shards[shard]);
+            for (entry, job) in window.take(consumer, max - jobs.len(), until) {
+                jobs.push(self.leased(shard, entry, job, true));
+            }
+            more |= window.waits();
+        }
+        (jobs, more)
+    }
+
+    fn leased(&self, shard: usize, entry: u64, job: Arc<outrider_proto::internal::Job>, first: bool) -> LeasedJob {
+        let shard = u32::try_from(shard).unwrap_or(u32::MAX);
+        LeasedJob { job, receipt: Receipt { shard, entry: entry.to_string(), epoch: self.epoch }, first }
+    }
+
+    /// The entry that a receipt names, when it is of this queue.
+    fn entry(&self, receipt: &Receipt) -> Option<u64> {
+        (receipt.epoch == self.epoch).then(|| receipt.entry.parse().ok()).flatten()
+    }
+}
+
+fn locked(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
+    window.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl Queue for EmbeddedQueue {
+    fn shard(&self, endpoint: EndpointId) -> u32 {
+        shard_of(endpoint, self.shard_count())
+    }
+
+    async fn epochs(&self) -> Result<Vec<i64>> {
+        Ok(vec![self.epoch; self.shards.len()])
+    }
+
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        let results: Vec<_> = jobs
+            .iter()
+            .map(|job| {
+                if job.job.epoch != self.epoch {
+                    return Enqueued::WrongEpoch;
+                }
+                self.window(self.shard(job.endpoint)).map_or(Enqueued::Full, |mut window| window.add(job))
+            })
+            .collect();
+        if results.contains(&Enqueued::Queued) {
+            // One reader takes what it can hold and wakes the next when something is left.
+            self.arrived.notify_one();
+        }
+        Ok(results)
+    }
+
+    async fn read(&self, consumer: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let deadline = Instant::now() + wait;
+        loop {
+            // No job that comes after the look is missed: `notify_one` leaves a permit when nobody waits yet.
+            let (jobs, more) = self.take(consumer, max);
+            if more {
+                self.arrived.notify_one();
+            }
+            if !jobs.is_empty() || tokio::time::timeout_at(deadline, self.arrived.notified()).await.is_err() {
+                return Ok(jobs);
+            }
+        }
+    }
+
+    async fn reclaim(&self, consumer: &str, max: usize) -> Result<Vec<LeasedJob>> {
+        let now = Instant::now();
+        let mut jobs = Vec::new();
+        for (shard, window) in self.shards.iter().enumerate() {
+            for (entry, job) in locked(window).reclaim(consumer, max - jobs.len(), now, now + self.lease) {
+                jobs.push(self.leased(shard, entry, job, false));
+            }
+        }
+        Ok(jobs)
+    }
+
+    async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<()> {
+        let until = Instant::now() + self.lease;
+        for receipt in receipts {
+            if let (Some(entry), Some(mut window)) = (self.entry(receipt), self.window(receipt.shard)) {
+                window.renew(consumer, entry, until);
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&self, done: &[Done]) -> Result<()> {
+        for done in done {
+            if let (Some(entry), Some(mut window)) = (self.entry(&done.receipt), self.window(done.receipt.shard)) {
+                window.finish(entry, done.generation);
+            }
+        }
+        Ok(())
+    }
+
+    async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
+        Ok(deliveries
+            .iter()
+            .map(|(endpoint, delivery)| self.window(self.shard(*endpoint)).and_then(|window| window.held(*delivery)))
+            .collect())
+    }
+
+    async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
+        Ok(endpoints
+            .iter()
+            .map(|(endpoint, limit)| {
+                self.window(self.shard(*endpoint)).map_or(0, |window| limit.saturating_sub(window.of_endpoint(*endpoint)))
+            })
+            .collect())
+    }
+
+    async fn depth(&self) -> Result<u64> {
+        Ok(self.shards.iter().map(|window| locked(window).depth() as u64).sum())
+    }
+
+    async fn announce_change(&self) -> Result<()> {
+        self.changes.announce();
+        Ok(())
+    }
+
+    async fn change_announced(&self) {
+        self.changes.announced().await;
+    }
+}

@@ -9,10 +9,12 @@ use async_trait::async_trait;
 use outrider_model::{DeliveryId, EndpointId, ProjectId, Result};
 use outrider_proto::internal::Job;
 
+mod changes;
 mod embedded;
 mod redis;
+mod shard;
 
-pub use embedded::EmbeddedQueue;
+pub use embedded::{EmbeddedOptions, EmbeddedQueue};
 pub use redis::{RedisOptions, RedisQueue};
 
 /// How many jobs the window holds beyond the limit of each endpoint. Each shard applies them to itself.
@@ -22,6 +24,13 @@ pub struct WindowLimits {
     pub per_project: u32,
     /// Jobs in all.
     pub total: u32,
+}
+
+impl Default for WindowLimits {
+    /// 5,000 jobs of a project, 20,000 in all.
+    fn default() -> Self {
+        Self { per_project: 5_000, total: 20_000 }
+    }
 }
 
 /// A job to be queued.

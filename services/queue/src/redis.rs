@@ -1,3 +1,239 @@
-//! stub
-pub struct RedisOptions;
-pub struct RedisQueue;
+//! The queue in Redis 6.0 or later, Valkey, or a cluster of either.
+//!
+//! A shard is five keys on one node: the stream of jobs, what is held of which delivery, counts per endpoint and project, the epoch,
+//! and the identity of the server that wrote them. Whatever reads and then writes is one script, so that no crash and no race leaves
+//! half of it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use ::redis::{Cmd, FromRedisValue};
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use outrider_model::{DeliveryId, EndpointId, Error, Reason, Result};
+use tokio::{task::AbortHandle, time::Instant};
+
+use crate::{
+    Done, Enqueued, LeasedJob, NewJob, Queue, Receipt,
+    changes::Changes,
+    shard::{random_epoch, shard_of},
+};
+
+mod entry;
+mod error;
+mod keys;
+mod options;
+mod pool;
+mod read;
+mod reader;
+mod script;
+mod subscriber;
+mod write;
+
+use keys::{GROUP, ShardKeys, changes_channel, endpoint_count};
+pub use options::RedisOptions;
+use pool::Commands;
+use reader::Readers;
+use script::Script;
+
+/// How long a shard that failed is left out when others are read: waiting for it would hold them up.
+const REST: Duration = Duration::from_secs(2);
+
+/// The queue in Redis.
+pub struct RedisQueue {
+    options: RedisOptions,
+    commands: Commands,
+    shards: Vec<Shard>,
+    channel: String,
+    changes: Arc<Changes>,
+    listener: AbortHandle,
+}
+
+struct Shard {
+    number: u32,
+    keys: ShardKeys,
+    readers: Readers,
+    rests_until: Mutex<Option<Instant>>,
+}
+
+impl Shard {
+    fn rest(&self) {
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
+    }
+
+    fn resting(&self) -> bool {
+        self.rests_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+    }
+}
+
+impl RedisQueue {
+    /// A queue of these options. The server need not answer now: nothing that Outrider accepts depends on it. If it does answer, it is
+    /// refused when it is set to evict our keys. Must be called within a tokio runtime, where the listener for changes runs until the
+    /// queue is dropped.
+    ///
+    /// # Errors
+    /// `InvalidField` names each wrong option; `FailedPrecondition` tells that the server evicts keys.
+    pub async fn connect(options: RedisOptions) -> Result<Self> {
+        let servers = options.validate()?;
+        let commands = Commands::new(&servers, options.cluster, options.pool_size, options.command_timeout)
+            .map_err(|error| Error::field("urls", format!("cannot be used: {}", error.category())))?;
+        let shards = (0..options.shards).map(|number| Shard {
+            number,
+            keys: ShardKeys::new(&options.prefix, options.shards, number),
+            readers: Readers::new(servers.clone(), options.command_timeout, options.pool_size as usize),
+            rests_until: Mutex::new(None),
+        });
+        let shards = shards.collect();
+        let channel = changes_channel(&options.prefix);
+        let changes = Arc::new(Changes::default());
+        let listen = subscriber::listen(servers, channel.clone(), options.command_timeout, Arc::clone(&changes));
+        let listener = tokio::spawn(listen).abort_handle();
+        let queue = Self { options, commands, shards, channel, changes, listener };
+        match queue.all_epochs().await {
+            Err(error) if error.reason == Reason::FailedPrecondition => Err(error),
+            Err(error) => {
+                tracing::warn!(error = %error, "redis does not answer yet");
+                Ok(queue)
+            }
+            Ok(_) => Ok(queue),
+        }
+    }
+
+    /// Calls a script of which no answer but the expected one is of use.
+    async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<T> {
+        self.commands.call(script, command).await?.map_err(|error| error::unavailable(script.name, &error))
+    }
+
+    async fn all_epochs(&self) -> Result<Vec<i64>> {
+        try_join_all(self.shards.iter().map(|shard| self.epoch(shard))).await
+    }
+
+    async fn epoch(&self, shard: &Shard) -> Result<i64> {
+        let mut command = script::EPOCH.call(&shard.keys, 5, (2, 32));
+        command.arg(GROUP).arg(random_epoch());
+        let (epoch, new, policy): (i64, i64, String) = self.call(&script::EPOCH, &command).await?;
+        if policy.starts_with("allkeys") {
+            let message = format!("redis: maxmemory-policy is {policy}, which evicts keys that are in use: set noeviction");
+            return Err(Error::new(Reason::FailedPrecondition, message));
+        }
+        if new == 1 {
+            tracing::info!(shard = shard.number, epoch, "the shard is new, was emptied, or its server changed: it has a new epoch");
+        }
+        Ok(epoch)
+    }
+
+    /// The positions of endpoints, by the shard they belong to.
+    fn by_shard(&self, endpoints: impl Iterator<Item = EndpointId>) -> Vec<(&Shard, Vec<usize>)> {
+        let mut groups = BTreeMap::<u32, Vec<usize>>::new();
+        for (index, endpoint) in endpoints.enumerate() {
+            groups.entry(self.shard(endpoint)).or_default().push(index);
+        }
+        groups.into_iter().filter_map(|(number, indexes)| Some((self.shards.get(number as usize)?, indexes))).collect()
+    }
+
+    /// A number of a hash for each, all of a shard in one round trip.
+    async fn numbers<T: Sync>(
+        &self,
+        step: &'static str,
+        all: &[T],
+        endpoint: impl Fn(&T) -> EndpointId,
+        ask: impl Fn(&ShardKeys, &mut Cmd, &mut dyn Iterator<Item = &T>),
+    ) -> Result<Vec<Option<u32>>> {
+        let mut numbers = vec![None; all.len()];
+        let groups = self.by_shard(all.iter().map(endpoint));
+        let commands = groups.iter().map(|(shard, indexes)| {
+            let mut command = ::redis::cmd("HMGET");
+            ask(&shard.keys, &mut command, &mut indexes.iter().map(|index| &all[*index]));
+            command
+        });
+        let commands: Vec<_> = commands.collect();
+        let answers = try_join_all(commands.iter().map(|command| self.commands.query::<Vec<Option<u32>>>(step, command))).await?;
+        for ((_, indexes), answer) in groups.iter().zip(answers) {
+            for (index, number) in indexes.iter().zip(answer) {
+                numbers[*index] = number;
+            }
+        }
+        Ok(numbers)
+    }
+}
+
+impl Drop for RedisQueue {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+#[async_trait]
+impl Queue for RedisQueue {
+    fn shard(&self, endpoint: EndpointId) -> u32 {
+        shard_of(endpoint, self.options.shards)
+    }
+
+    async fn epochs(&self) -> Result<Vec<i64>> {
+        // A server that was set to evict keys later on is as good as none.
+        self.all_epochs().await.map_err(|error| Error::unavailable(error.message))
+    }
+
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        self.enqueue_shards(jobs).await
+    }
+
+    async fn read(&self, consumer: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>> {
+        self.read_shards(consumer, max, wait).await
+    }
+
+    async fn reclaim(&self, consumer: &str, max: usize) -> Result<Vec<LeasedJob>> {
+        self.reclaim_shards(consumer, max).await
+    }
+
+    async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<()> {
+        self.renew_shards(consumer, receipts).await
+    }
+
+    async fn finish(&self, done: &[Done]) -> Result<()> {
+        self.finish_shards(done).await
+    }
+
+    async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
+        self.numbers("held", deliveries, |(endpoint, _)| *endpoint, |keys, command, deliveries| {
+            command.arg(keys.held());
+            for (_, delivery) in deliveries {
+                command.arg(delivery.as_bytes().as_slice());
+            }
+        })
+        .await
+    }
+
+    async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
+        let counts = self.numbers("room", endpoints, |(endpoint, _)| *endpoint, |keys, command, endpoints| {
+            command.arg(keys.counts());
+            for (endpoint, _) in endpoints {
+                command.arg(endpoint_count(*endpoint).as_slice());
+            }
+        });
+        let counts = counts.await?;
+        Ok(endpoints.iter().zip(counts).map(|((_, limit), count)| limit.saturating_sub(count.unwrap_or(0))).collect())
+    }
+
+    async fn depth(&self) -> Result<u64> {
+        let lengths = self.shards.iter().map(|shard| async move {
+            let mut command = ::redis::cmd("HLEN");
+            command.arg(shard.keys.held());
+            self.commands.query::<u64>("depth", &command).await
+        });
+        Ok(try_join_all(lengths).await?.into_iter().sum())
+    }
+
+    async fn announce_change(&self) -> Result<()> {
+        let mut command = ::redis::cmd("PUBLISH");
+        command.arg(&self.channel).arg("");
+        self.commands.query::<i64>("announce", &command).await.map(drop)
+    }
+
+    async fn change_announced(&self) {
+        self.changes.announced().await;
+    }
+}

@@ -8,12 +8,16 @@ pub mod convert;
 pub mod dial;
 pub mod intake;
 pub mod methods;
+pub mod proxy;
+pub mod page;
 pub mod server;
 pub mod settlement;
 pub mod status;
+pub mod validate;
 
 pub use auth::{Authenticate, Guard, principal};
 pub use dial::{DialError, Dialer};
 pub use intake::Intake;
+pub use proxy::RemoteDialer;
 pub use settlement::Settlement;
 pub use status::{from_status, http_status, to_status};

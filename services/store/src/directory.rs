@@ -1,18 +1,34 @@
 //! The directory: the bounded cache of configuration that the hot path reads. Loaded on demand, kept fresh by the change feed.
 
+mod cached;
+mod feed;
+
 use std::{sync::Arc, time::Duration};
 
-use outrider_model::{Endpoint, EndpointId, Principal, Project, ProjectId, Result, Router, SigningSecret, Token};
+use outrider_model::{
+    ApiKeyId, Endpoint, EndpointId, Error, Principal, Project, ProjectId, Reason, Result, Router, SigningSecret, Timestamp, Token,
+    principal::Actor,
+};
+
+use crate::{Store, api_keys, endpoint_secrets, endpoints, projects, subscriptions};
+use cached::{Cached, Versions};
+use feed::Feed;
 
 /// How the directory behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryOptions {
-    /// Entries kept of each kind.
+    /// Entries kept of each kind. Default 100,000.
     pub capacity: u64,
-    /// How often the change feed is polled.
+    /// How often the change feed is polled. Default 500 ms.
     pub poll: Duration,
-    /// How long entries are trusted while the feed cannot be read.
+    /// How long entries are trusted while the feed cannot be read. Default 5 min.
     pub max_stale: Duration,
+}
+
+impl Default for DirectoryOptions {
+    fn default() -> Self {
+        Self { capacity: 100_000, poll: Duration::from_millis(500), max_stale: Duration::from_secs(5 * 60) }
+    }
 }
 
 /// What a worker needs of an endpoint.
@@ -23,37 +39,156 @@ pub struct EndpointEntry {
     pub secrets: Vec<SigningSecret>,
 }
 
-/// A cheap handle to the cache.
+/// What a token is checked against.
+struct KeyEntry {
+    hash: Vec<u8>,
+    expires_at: Option<Timestamp>,
+    principal: Principal,
+}
+
+/// A cheap handle to the cache. It is fresh while [`Directory::run`] runs.
 #[derive(Clone)]
-pub struct Directory;
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    options: DirectoryOptions,
+    feed: Feed,
+    versions: Versions,
+    keys: Cached<ApiKeyId, Option<Arc<KeyEntry>>>,
+    projects: Cached<ProjectId, Option<Arc<Project>>>,
+    routers: Cached<ProjectId, Arc<Router>>,
+    endpoints: Cached<EndpointId, Option<Arc<EndpointEntry>>>,
+}
 
 impl Directory {
-    /// The principal of a token: `InvalidCredentials` when it is unknown, wrong, revoked or expired.
-    pub async fn principal(&self, _token: &Token) -> Result<Principal> {
-        unimplemented!()
+    /// An empty cache of a store.
+    #[must_use]
+    pub fn new(store: Store, options: DirectoryOptions) -> Self {
+        let capacity = options.capacity;
+        let inner = Inner {
+            store,
+            options,
+            feed: Feed::default(),
+            versions: Versions::default(),
+            keys: Cached::new(capacity),
+            projects: Cached::new(capacity),
+            routers: Cached::new(capacity),
+            endpoints: Cached::new(capacity),
+        };
+        Self { inner: Arc::new(inner) }
     }
-    /// The project, when the principal reaches it; else `NotFound`.
-    pub async fn project(&self, _principal: &Principal, _id: ProjectId) -> Result<Arc<Project>> {
-        unimplemented!()
+
+    /// The principal of a token. Errors: `INVALID_CREDENTIALS` when it is unknown, wrong, revoked, expired or its project is gone;
+    /// `UNAVAILABLE` when nobody can tell.
+    pub async fn principal(&self, token: &Token) -> Result<Principal> {
+        let invalid = || Error::new(Reason::InvalidCredentials, "the API key is not valid");
+        let inner = &self.inner;
+        inner.trust().await?;
+        let load = || async move { Ok((load_key(&inner.store, token.id).await?, None)) };
+        let entry = inner.keys.get(token.id, &inner.versions, inner.now(), load).await?.ok_or_else(invalid)?;
+        let expired = entry.expires_at.is_some_and(|at| at <= inner.now());
+        if !token.matches(&entry.hash) || expired {
+            return Err(invalid());
+        }
+        if let Some(project) = entry.principal.project
+            && inner.project(project).await?.is_none()
+        {
+            return Err(invalid());
+        }
+        Ok(entry.principal.clone())
     }
+
+    /// The project, when the principal reaches it. Errors: `NOT_FOUND`, `UNAVAILABLE`.
+    pub async fn project(&self, principal: &Principal, id: ProjectId) -> Result<Arc<Project>> {
+        principal.require_project(id)?;
+        self.inner.trust().await?;
+        let project = self.inner.project(id).await?;
+        project.filter(|project| project.organization == principal.organization).ok_or_else(|| Error::not_found("project"))
+    }
+
     /// Whether a project exists (deleted ones do not), whoever asks.
-    pub async fn project_exists(&self, _id: ProjectId) -> Result<bool> {
-        unimplemented!()
+    pub async fn project_exists(&self, id: ProjectId) -> Result<bool> {
+        self.inner.trust().await?;
+        Ok(self.inner.project(id).await?.is_some())
     }
-    /// The compiled subscriptions of a project.
-    pub async fn router(&self, _project: ProjectId) -> Result<Arc<Router>> {
-        unimplemented!()
+
+    /// The compiled subscriptions of a project; none when it does not exist.
+    pub async fn router(&self, project: ProjectId) -> Result<Arc<Router>> {
+        let inner = &self.inner;
+        inner.trust().await?;
+        if inner.project(project).await?.is_none() {
+            return Ok(Arc::default());
+        }
+        let load = || async move {
+            let subscriptions = subscriptions::load(inner.store.read(), project).await?;
+            Ok((Arc::new(Router::new(&subscriptions)), None))
+        };
+        inner.routers.get(project, &inner.versions, inner.now(), load).await
     }
-    /// An endpoint; none when it does not exist or was deleted.
-    pub async fn endpoint(&self, _id: EndpointId) -> Result<Option<Arc<EndpointEntry>>> {
-        unimplemented!()
+
+    /// An endpoint; none when it does not exist or was deleted, itself or its project.
+    pub async fn endpoint(&self, id: EndpointId) -> Result<Option<Arc<EndpointEntry>>> {
+        let inner = &self.inner;
+        inner.trust().await?;
+        let load = || load_endpoint(&inner.store, id);
+        let Some(entry) = inner.endpoints.get(id, &inner.versions, inner.now(), load).await? else { return Ok(None) };
+        let project = inner.project(entry.endpoint.project).await?;
+        Ok(project.map(|_| entry))
     }
-    /// Reads the change feed now, as after an announcement.
+
+    /// Reads the change feed now, as after an announcement: what was committed before is seen by all calls that begin afterwards.
     pub async fn refresh(&self) -> Result<()> {
-        unimplemented!()
+        self.inner.poll().await
     }
+
     /// Keeps the cache fresh until dropped: polls the feed.
     pub async fn run(&self) {
-        unimplemented!()
+        let mut readable = true;
+        loop {
+            match self.refresh().await {
+                Ok(()) => readable = true,
+                Err(error) if readable => {
+                    tracing::warn!(%error, "the change feed cannot be read: cached configuration is trusted for a while");
+                    readable = false;
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(self.inner.options.poll).await;
+        }
     }
+}
+
+impl Inner {
+    fn now(&self) -> Timestamp {
+        self.store.clock().now()
+    }
+
+    async fn project(&self, id: ProjectId) -> Result<Option<Arc<Project>>> {
+        let load = || async move { Ok((projects::load(self.store.read(), id).await?.map(Arc::new), None)) };
+        self.projects.get(id, &self.versions, self.now(), load).await
+    }
+}
+
+async fn load_key(store: &Store, id: ApiKeyId) -> Result<Option<Arc<KeyEntry>>> {
+    let Some((key, hash)) = api_keys::load(store.read(), id).await? else { return Ok(None) };
+    let principal = Principal {
+        organization: key.organization,
+        project: key.project,
+        owner: None,
+        actor: Actor::ApiKey(id),
+        scopes: key.scopes,
+    };
+    Ok(Some(Arc::new(KeyEntry { hash, expires_at: key.expires_at, principal })))
+}
+
+/// The endpoint, and until when it may be used as it is: until one of its secrets expires.
+async fn load_endpoint(store: &Store, id: EndpointId) -> Result<(Option<Arc<EndpointEntry>>, Option<Timestamp>)> {
+    let Some(endpoint) = endpoints::load(store.read(), id).await? else { return Ok((None, None)) };
+    let stored = endpoint_secrets::load(store.read(), store.master_keys(), id, store.clock().now()).await?;
+    let until = stored.iter().filter_map(|stored| stored.expires_at).min();
+    let secrets = stored.into_iter().map(|stored| stored.secret).collect();
+    Ok((Some(Arc::new(EndpointEntry { endpoint, secrets })), until))
 }

@@ -4,10 +4,43 @@
 //! All SQL is here and nowhere else. It speaks the model, never wire types; every call on behalf of a caller takes the principal. It
 //! must never let a row of one project be seen by a principal of another.
 
-mod ledger;
+mod api_keys;
+mod changes;
+mod cipher;
+mod clock;
+mod connect;
 mod directory;
+mod endpoint_secrets;
+mod endpoints;
+mod entity;
+mod error;
+mod ledger;
+mod lists;
+mod options;
+mod organizations;
+mod projects;
+mod queries;
+mod requests;
+mod subscriptions;
+mod transaction;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use api_keys::{ApiKeyChange, NewApiKey};
+pub use changes::{Change, ChangeAction, ChangeKind};
+pub use cipher::{InvalidMasterKeys, MasterKeys};
+pub use clock::Clock;
+pub use connect::{Backend, MigrationState, Store};
 pub use directory::{Directory, DirectoryOptions, EndpointEntry};
+pub use endpoints::{EndpointChange, NewEndpoint};
 pub use ledger::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, NewEvent, QueuedRef, Settled,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef, Settled,
+    open_with as open_ledger,
 };
+pub use options::StoreOptions;
+pub use projects::{NewProject, ProjectChange};
+pub use queries::{AttemptFilter, DeliveryFilter, EventFilter};
+pub use subscriptions::{NewSubscription, SubscriptionChange};

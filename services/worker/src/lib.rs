@@ -1,1 +1,34 @@
-//! stub
+//! The worker: reads jobs from the queue, signs them at the moment of sending, sends them through the egress and reports to dispatch
+//! how it went.
+//!
+//! It must never open a connection to the outside by itself (only by [`outrider_rpc::Dialer`]), never decide whether or when an
+//! attempt is repeated, and never write to the database.
+//!
+//! A job's way: `reader` takes it from the queue when there is room and remembers it in `leases`; `intake` checks those that may
+//! be of the past; `sender` looks its endpoint up, and has `client` make the one exchange that `request` describes;
+//! `reporter` settles, and only then is the job forgotten.
+
+mod backoff;
+mod client;
+mod destination;
+mod intake;
+mod job;
+mod leases;
+mod lookup;
+mod options;
+mod pool;
+mod reader;
+mod reporter;
+mod request;
+mod response;
+mod sender;
+mod slow;
+mod tls;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use lookup::{Lookup, StoreLookup};
+pub use options::Options;
+pub use worker::Worker;

@@ -1,11 +1,56 @@
 //! The ledger: what is promised is written here. Events and their pending deliveries in one commit; attempts settled in batches; what
 //! is due handed to the feeder. One trait, two backends; every method is one statement (or one transaction) for its whole batch.
 
+pub(crate) mod codec;
+mod keys;
+mod order;
+mod postgres;
+mod sqlite;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
     Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId, Timestamp, Verdict,
 };
+
+use crate::{Backend, Store};
+
+/// How the ledger behaves. Only SQLite has something to set: its one writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerOptions {
+    /// Calls that wait for the writer; further ones wait for a place. Default 1,024.
+    pub waiting_calls: usize,
+    /// Calls that share a commit, at most. Default 256.
+    pub calls_per_commit: usize,
+}
+
+impl Default for LedgerOptions {
+    fn default() -> Self {
+        Self { waiting_calls: 1_024, calls_per_commit: 256 }
+    }
+}
+
+/// The ledger of a store, with the default options: see [`open_with`].
+pub(crate) fn open(store: &Store) -> Arc<dyn Ledger> {
+    open_with(store, LedgerOptions::default())
+}
+
+/// A ledger of a store. On SQLite each has a writer task of its own, which ends with the last handle, and calls of different ledgers
+/// share no commits: [`Store::ledger`] gives the one that all should use. To be called on a tokio runtime.
+#[must_use]
+pub fn open_with(store: &Store, options: LedgerOptions) -> Arc<dyn Ledger> {
+    match store.backend() {
+        Backend::Postgres => Arc::new(postgres::PostgresLedger::new(store.write().get_postgres_connection_pool().clone())),
+        Backend::Sqlite => {
+            let (read, write) = (store.read().get_sqlite_connection_pool(), store.write().get_sqlite_connection_pool());
+            Arc::new(sqlite::SqliteLedger::new(read.clone(), write.clone(), options))
+        }
+    }
+}
 
 /// Why a batch was not written.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,136 @@
+//! API keys.
+
+use outrider_model::{ApiKey, ApiKeyId, Result, Scope, ScopeSet, Timestamp, error::Violations};
+use outrider_proto::admin as wire;
+use outrider_rpc::convert::{parse_timestamp, timestamp};
+use outrider_store::{ApiKeyChange, NewApiKey};
+
+use crate::{
+    fields,
+    mask::{Changes, Mutable},
+};
+
+const FIXED: &[&str] = &["api_key_id", "organization_id", "project_id", "create_time", "update_time"];
+
+/// To an answer.
+pub fn to_wire(key: ApiKey) -> wire::ApiKey {
+    wire::ApiKey {
+        api_key_id: key.id.to_string(),
+        organization_id: key.organization.to_string(),
+        project_id: key.project.map(|project| project.to_string()).unwrap_or_default(),
+        name: key.name,
+        scopes: key.scopes.iter().map(|scope| i32::from(scope as u8)).collect(),
+        expire_time: key.expires_at.map(timestamp),
+        create_time: Some(timestamp(key.created_at)),
+        update_time: Some(timestamp(key.updated_at)),
+    }
+}
+
+/// What is to be created.
+pub fn create(request: &wire::CreateApiKeyRequest) -> Result<(NewApiKey, Option<&str>)> {
+    let mut violations = Violations::new();
+    let key = request.api_key.clone().unwrap_or_default();
+    let project = fields::optional_id(&mut violations, "api_key.project_id", &key.project_id);
+    let name = fields::name(&mut violations, "api_key.name", &key.name);
+    let scopes = scopes(&mut violations, &key.scopes);
+    let expires_at = expires_at(&mut violations, &key);
+    let request_id = fields::request_id(&mut violations, &request.request_id);
+    fields::checked(violations, project.map(|project| (NewApiKey { project, name, scopes, expires_at }, request_id)))
+}
+
+/// What an update changes.
+pub fn change(request: wire::UpdateApiKeyRequest) -> Result<(ApiKeyId, ApiKeyChange)> {
+    let mut violations = Violations::new();
+    let id = fields::id(&mut violations, "api_key_id", &request.api_key_id);
+    let key = request.api_key.unwrap_or_default();
+    let mutable = [
+        Mutable::new("name", !key.name.is_empty()),
+        Mutable::new("scopes", !key.scopes.is_empty()),
+        Mutable::new("expire_time", key.expire_time.is_some()),
+    ];
+    let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);
+    let change = ApiKeyChange {
+        name: changes.take("name", || fields::name(&mut violations, "api_key.name", &key.name)),
+        scopes: changes.take("scopes", || scopes(&mut violations, &key.scopes)),
+        expires_at: changes.take("expire_time", || expires_at(&mut violations, &key)),
+    };
+    fields::checked(violations, id.map(|id| (id, change)))
+}
+
+fn scopes(violations: &mut Violations, numbers: &[i32]) -> ScopeSet {
+    // A set: naming a scope twice is harmless, naming more than there are is not worth reading.
+    let (some, few) = (!numbers.is_empty(), numbers.len() <= Scope::ALL.len());
+    violations.require(some, "api_key.scopes", "must have at least one entry");
+    violations.require(few, "api_key.scopes", format!("must have at most {} entries", Scope::ALL.len()));
+    let mut known = Vec::new();
+    for (index, number) in numbers.iter().take(Scope::ALL.len()).enumerate() {
+        match Scope::from_number(*number) {
+            Some(scope) => known.push(scope),
+            None => violations.add(format!("api_key.scopes[{index}]"), "is not a scope"),
+        }
+    }
+    known.into_iter().collect()
+}
+
+fn expires_at(violations: &mut Violations, key: &wire::ApiKey) -> Option<Timestamp> {
+    const FIELD: &str = "api_key.expire_time";
+    let parsed = parse_timestamp(FIELD, key.expire_time.as_ref()?);
+    parsed.map_err(|error| error.violations.into_iter().for_each(|v| violations.add(v.field, v.description))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use outrider_model::Error;
+
+    fn key() -> wire::ApiKey {
+        wire::ApiKey { name: "reader".to_owned(), scopes: vec![3, 5, 3], ..Default::default() }
+    }
+
+    fn update(api_key: wire::ApiKey, paths: &[&str]) -> Result<ApiKeyChange> {
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        let api_key_id = ApiKeyId::new(Timestamp(0), 0).to_string();
+        let update_mask = Some(prost_types::FieldMask { paths });
+        change(wire::UpdateApiKeyRequest { api_key_id, api_key: Some(api_key), update_mask }).map(|(_, change)| change)
+    }
+
+    fn fields(error: Error) -> Vec<String> {
+        error.violations.into_iter().map(|violation| violation.field).collect()
+    }
+
+    #[test]
+    fn scopes_travel_both_ways() {
+        let request = wire::CreateApiKeyRequest { api_key: Some(key()), request_id: String::new() };
+        let (new, request_id) = create(&request).unwrap();
+        assert_eq!(new.scopes.iter().collect::<Vec<_>>(), [Scope::EventsRead, Scope::EndpointsRead]);
+        assert_eq!((new.project, new.expires_at, request_id), (None, None, None));
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let api_key = wire::ApiKey {
+            project_id: "prj_1".to_owned(),
+            scopes: vec![3, 0, 99],
+            expire_time: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }),
+            ..Default::default()
+        };
+        let request = wire::CreateApiKeyRequest { api_key: Some(api_key), request_id: "a b".to_owned() };
+        let expected =
+            ["api_key.project_id", "api_key.name", "api_key.scopes[1]", "api_key.scopes[2]", "api_key.expire_time", "request_id"];
+        assert_eq!(fields(create(&request).unwrap_err()), expected);
+        let empty = wire::CreateApiKeyRequest::default();
+        assert_eq!(fields(create(&empty).unwrap_err()), ["api_key.name", "api_key.scopes"]);
+    }
+
+    #[test]
+    fn the_mask_clears_the_expiry_and_nothing_else_does() {
+        assert_eq!(update(key(), &["expire_time"]).unwrap().expires_at, Some(None));
+        let unmasked = update(key(), &[]).unwrap();
+        assert_eq!((unmasked.expires_at, unmasked.name.as_deref()), (None, Some("reader")));
+        let expire_time = Some(prost_types::Timestamp { seconds: 5, nanos: 0 });
+        let set = update(wire::ApiKey { expire_time, ..key() }, &["*"]).unwrap();
+        assert_eq!(set.expires_at, Some(Some(Timestamp(5_000_000))));
+        assert_eq!(fields(update(wire::ApiKey::default(), &["scopes", "name"]).unwrap_err()), ["api_key.name", "api_key.scopes"]);
+        assert_eq!(fields(update(key(), &["project_id"]).unwrap_err()), ["update_mask"]);
+    }
+}

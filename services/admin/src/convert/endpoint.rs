@@ -1,0 +1,182 @@
+//! Endpoints. A field that is absent, or cleared through the mask, gets its default.
+
+use std::time::Duration;
+
+use outrider_model::{
+    Endpoint, EndpointId, EndpointState, ProjectId, Result, SigningSecret, Target, address::Policy, error::Violations, limits,
+    url::WebhookUrl,
+};
+use outrider_proto::admin as wire;
+use outrider_rpc::{
+    convert::{duration, parse_duration, timestamp},
+    validate,
+};
+use outrider_store::{EndpointChange, NewEndpoint};
+
+use crate::{
+    fields,
+    mask::{Changes, Mutable},
+};
+
+const FIXED: &[&str] = &["endpoint_id", "project_id", "create_time", "update_time"];
+
+/// To an answer.
+pub fn to_wire(endpoint: Endpoint) -> wire::Endpoint {
+    let Target::Http { url } = endpoint.target;
+    wire::Endpoint {
+        endpoint_id: endpoint.id.to_string(),
+        project_id: endpoint.project.to_string(),
+        target: Some(wire::endpoint::Target::Http(wire::HttpTarget { url })),
+        description: endpoint.description,
+        state: match endpoint.state {
+            EndpointState::Active => wire::EndpointState::Active,
+            EndpointState::Paused => wire::EndpointState::Paused,
+        }
+        .into(),
+        timeout: Some(duration(endpoint.timeout)),
+        max_in_flight: endpoint.max_in_flight,
+        headers: endpoint.headers.into_iter().collect(),
+        metadata: endpoint.metadata.into_iter().collect(),
+        owner_id: endpoint.owner.unwrap_or_default(),
+        create_time: Some(timestamp(endpoint.created_at)),
+        update_time: Some(timestamp(endpoint.updated_at)),
+    }
+}
+
+/// What is to be created; `random` makes the signing secret when none is given.
+pub fn create<'a>(
+    request: &'a wire::CreateEndpointRequest,
+    policy: &Policy,
+    random: impl FnOnce() -> Result<SigningSecret>,
+) -> Result<(ProjectId, NewEndpoint, Option<&'a str>)> {
+    let mut violations = Violations::new();
+    let endpoint = request.endpoint.clone().unwrap_or_default();
+    let project = fields::id(&mut violations, "project_id", &request.project_id);
+    let id = fields::optional_id(&mut violations, "endpoint.endpoint_id", &endpoint.endpoint_id);
+    let target = target(&mut violations, &endpoint, policy);
+    let description = description(&mut violations, &endpoint);
+    let state = state(&mut violations, &endpoint);
+    let timeout = timeout(&mut violations, &endpoint);
+    let max_in_flight = max_in_flight(&mut violations, &endpoint);
+    let headers = validate::headers(&mut violations, "endpoint.headers", &endpoint.headers);
+    let metadata = metadata(&mut violations, &endpoint);
+    let owner = owner(&mut violations, "endpoint.owner_id", &endpoint.owner_id);
+    let given = (!request.secret.is_empty()).then(|| violations.check("secret", SigningSecret::parse(&request.secret)));
+    let request_id = fields::request_id(&mut violations, &request.request_id);
+    violations.finish()?;
+
+    let secret = given.flatten().map_or_else(random, Ok)?;
+    let value = project.zip(id).zip(target).map(|((project, id), target)| {
+        let new = NewEndpoint { id, target, description, state, timeout, max_in_flight, headers, metadata, owner, secret };
+        (project, new, request_id)
+    });
+    fields::checked(Violations::new(), value)
+}
+
+/// What an update changes.
+pub fn change(request: wire::UpdateEndpointRequest, policy: &Policy) -> Result<(ProjectId, EndpointId, EndpointChange)> {
+    let mut violations = Violations::new();
+    let project = fields::id(&mut violations, "project_id", &request.project_id);
+    let id = fields::id(&mut violations, "endpoint_id", &request.endpoint_id);
+    let endpoint = request.endpoint.unwrap_or_default();
+    let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable(&endpoint), FIXED);
+    let v = &mut violations;
+    let change = EndpointChange {
+        target: changes.take("target", || target(v, &endpoint, policy)).flatten(),
+        description: changes.take("description", || description(v, &endpoint)),
+        state: changes.take("state", || state(v, &endpoint)),
+        timeout: changes.take("timeout", || timeout(v, &endpoint)),
+        max_in_flight: changes.take("max_in_flight", || max_in_flight(v, &endpoint)),
+        headers: changes.take("headers", || validate::headers(v, "endpoint.headers", &endpoint.headers)),
+        metadata: changes.take("metadata", || metadata(v, &endpoint)),
+        owner: changes.take("owner_id", || owner(v, "endpoint.owner_id", &endpoint.owner_id)),
+    };
+    fields::checked(violations, project.zip(id).map(|(project, id)| (project, id, change)))
+}
+
+/// The owner that an endpoint belongs to, or that a list is narrowed to.
+pub fn owner(violations: &mut Violations, field: &str, text: &str) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    violations.check(field, validate::key(text, limits::KEY_BYTES));
+    Some(text.to_owned())
+}
+
+fn mutable(endpoint: &wire::Endpoint) -> [Mutable; 8] {
+    [
+        Mutable { name: "target", aliases: &["http", "http.url"], set: endpoint.target.is_some() },
+        Mutable::new("description", !endpoint.description.is_empty()),
+        Mutable::new("state", endpoint.state != 0),
+        Mutable::new("timeout", endpoint.timeout.is_some()),
+        Mutable::new("max_in_flight", endpoint.max_in_flight != 0),
+        Mutable::new("headers", !endpoint.headers.is_empty()),
+        Mutable::new("metadata", !endpoint.metadata.is_empty()),
+        Mutable::new("owner_id", !endpoint.owner_id.is_empty()),
+    ]
+}
+
+fn target(violations: &mut Violations, endpoint: &wire::Endpoint, policy: &Policy) -> Option<Target> {
+    const FIELD: &str = "endpoint.http.url";
+    let url = match &endpoint.target {
+        Some(wire::endpoint::Target::Http(http)) if !http.url.is_empty() => &http.url,
+        _ => {
+            violations.add(FIELD, "is required");
+            return None;
+        }
+    };
+    let url = violations.check(FIELD, WebhookUrl::parse(url, policy))?;
+    Some(Target::Http { url: url.as_str().to_owned() })
+}
+
+fn description(violations: &mut Violations, endpoint: &wire::Endpoint) -> String {
+    violations.check("endpoint.description", validate::description(&endpoint.description));
+    endpoint.description.clone()
+}
+
+fn state(violations: &mut Violations, endpoint: &wire::Endpoint) -> EndpointState {
+    match wire::EndpointState::try_from(endpoint.state) {
+        Ok(wire::EndpointState::Unspecified | wire::EndpointState::Active) => EndpointState::Active,
+        Ok(wire::EndpointState::Paused) => EndpointState::Paused,
+        Err(_) => {
+            violations.add("endpoint.state", "must be ENDPOINT_STATE_ACTIVE or ENDPOINT_STATE_PAUSED");
+            EndpointState::Paused
+        }
+    }
+}
+
+fn timeout(violations: &mut Violations, endpoint: &wire::Endpoint) -> Duration {
+    let (least, default, most) = limits::TIMEOUT_MILLIS;
+    let (least, default, most) = (Duration::from_millis(least), Duration::from_millis(default), Duration::from_millis(most));
+    let Some(given) = &endpoint.timeout else { return default };
+    match parse_duration("endpoint.timeout", given) {
+        Ok(timeout) if (least..=most).contains(&timeout) => timeout,
+        _ => {
+            violations.add("endpoint.timeout", format!("must be {} to {} seconds", least.as_secs(), most.as_secs()));
+            default
+        }
+    }
+}
+
+fn max_in_flight(violations: &mut Violations, endpoint: &wire::Endpoint) -> u32 {
+    let (least, default, most) = limits::MAX_IN_FLIGHT;
+    match endpoint.max_in_flight {
+        0 => default,
+        given => {
+            violations.require(
+                (least..=most).contains(&given),
+                "endpoint.max_in_flight",
+                format!("must be {least} to {most}, or 0 for the default of {default}"),
+            );
+            given
+        }
+    }
+}
+
+fn metadata(violations: &mut Violations, endpoint: &wire::Endpoint) -> std::collections::BTreeMap<String, String> {
+    validate::string_map(violations, "endpoint.metadata", &endpoint.metadata);
+    endpoint.metadata.clone().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+use std::collections::HashMap;
+
+use outrider_model::{Error, Timestamp};
+use prost_types::{Duration as WireDuration, FieldMask};
+
+use super::*;
+
+const STRICT: Policy = Policy { allow_loopback: false };
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn http(url: &str) -> Option<wire::endpoint::Target> {
+    Some(wire::endpoint::Target::Http(wire::HttpTarget { url: url.to_owned() }))
+}
+
+fn minimal() -> wire::Endpoint {
+    wire::Endpoint { target: http("https://example.com/hook"), ..Default::default() }
+}
+
+fn request(endpoint: wire::Endpoint) -> wire::CreateEndpointRequest {
+    let project_id = ProjectId::new(Timestamp(0), 1).to_string();
+    wire::CreateEndpointRequest { project_id, endpoint: Some(endpoint), ..Default::default() }
+}
+
+fn created(endpoint: wire::Endpoint) -> Result<NewEndpoint> {
+    create(&request(endpoint), &STRICT, random).map(|(_, new, _)| new)
+}
+
+fn random() -> Result<SigningSecret> {
+    Ok(SigningSecret::from_bytes(&[7; 32]).unwrap())
+}
+
+fn update(endpoint: wire::Endpoint, paths: &[&str]) -> Result<EndpointChange> {
+    let request = wire::UpdateEndpointRequest {
+        project_id: ProjectId::new(Timestamp(0), 1).to_string(),
+        endpoint_id: EndpointId::new(Timestamp(0), 2).to_string(),
+        endpoint: Some(endpoint),
+        update_mask: Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }),
+    };
+    change(request, &STRICT).map(|(_, _, change)| change)
+}
+
+fn fields<T>(result: Result<T>) -> Vec<String> {
+    let error: Error = result.err().expect("must be refused");
+    error.violations.into_iter().map(|violation| violation.field).collect()
+}
+
+fn seconds(seconds: i64) -> Option<WireDuration> {
+    Some(WireDuration { seconds, nanos: 0 })
+}
+
+#[test]
+fn what_is_absent_gets_its_default() {
+    let new = created(minimal()).unwrap();
+    assert_eq!(new.target, Target::Http { url: "https://example.com/hook".to_owned() });
+    assert_eq!((new.state, new.timeout, new.max_in_flight), (EndpointState::Active, Duration::from_secs(15), 64));
+    assert_eq!((new.id, new.owner, new.secret.expose()), (None, None, [7; 32].as_slice()));
+}
+
+#[test]
+fn what_is_given_is_kept() {
+    let id = EndpointId::new(Timestamp(0), 9);
+    let endpoint = wire::Endpoint {
+        endpoint_id: id.to_string(),
+        description: "two\nlines".to_owned(),
+        state: wire::EndpointState::Paused.into(),
+        timeout: seconds(30),
+        max_in_flight: 1_024,
+        headers: HashMap::from([("X-A".to_owned(), "1".to_owned())]),
+        metadata: HashMap::from([("Team".to_owned(), "é".to_owned())]),
+        owner_id: "customer-1".to_owned(),
+        // Output only: ignored.
+        project_id: "anything".to_owned(),
+        ..minimal()
+    };
+    let given = wire::CreateEndpointRequest { secret: SECRET.to_owned(), request_id: "r-1".to_owned(), ..request(endpoint) };
+    let (_, new, request_id) = create(&given, &STRICT, || panic!("a secret is given")).unwrap();
+    assert_eq!((new.id, new.state, new.timeout), (Some(id), EndpointState::Paused, Duration::from_secs(30)));
+    assert_eq!((new.headers["x-a"].as_str(), new.metadata["Team"].as_str()), ("1", "é"));
+    assert_eq!((new.owner.as_deref(), request_id), (Some("customer-1"), Some("r-1")));
+    assert_eq!(new.secret.reveal(), SECRET);
+}
+
+#[test]
+fn every_wrong_field_is_named() {
+    let endpoint = wire::Endpoint {
+        endpoint_id: "ep_1".to_owned(),
+        target: http("https://user@example.com"),
+        description: "\0".to_owned(),
+        state: 3,
+        timeout: seconds(31),
+        max_in_flight: 1_025,
+        headers: HashMap::from([("Host".to_owned(), "a".to_owned())]),
+        metadata: HashMap::from([("a".to_owned(), "\0".to_owned())]),
+        owner_id: "a b".to_owned(),
+        ..Default::default()
+    };
+    let wrong = wire::CreateEndpointRequest {
+        project_id: String::new(),
+        endpoint: Some(endpoint),
+        request_id: "é".to_owned(),
+        secret: "whsec_c2hvcnQ=".to_owned(),
+    };
+    let expected = [
+        "project_id",
+        "endpoint.endpoint_id",
+        "endpoint.http.url",
+        "endpoint.description",
+        "endpoint.state",
+        "endpoint.timeout",
+        "endpoint.max_in_flight",
+        r#"endpoint.headers["Host"]"#,
+        r#"endpoint.metadata["a"]"#,
+        "endpoint.owner_id",
+        "secret",
+        "request_id",
+    ];
+    assert_eq!(fields(create(&wrong, &STRICT, random)), expected);
+}
+
+#[test]
+fn urls_are_judged_by_the_policy() {
+    for url in
+        ["", "ftp://example.com", "https://127.0.0.1/", "http://localhost/", "https://10.0.0.1", "https://a:b@example.com/"]
+    {
+        assert_eq!(fields(created(wire::Endpoint { target: http(url), ..minimal() })), ["endpoint.http.url"], "{url}");
+    }
+    assert_eq!(fields(created(wire::Endpoint::default())), ["endpoint.http.url"]);
+    let local = request(wire::Endpoint { target: http("http://127.0.0.1:8080/"), ..minimal() });
+    assert!(create(&local, &Policy { allow_loopback: true }, random).is_ok());
+}
+
+#[test]
+fn timeouts_are_1_to_30_seconds() {
+    for timeout in [seconds(0), seconds(-1), seconds(i64::MAX), Some(WireDuration { seconds: 30, nanos: 1 })] {
+        assert_eq!(fields(created(wire::Endpoint { timeout, ..minimal() })), ["endpoint.timeout"], "{timeout:?}");
+    }
+    let timeout = Some(WireDuration { seconds: 1, nanos: 500_000_000 });
+    assert_eq!(created(wire::Endpoint { timeout, ..minimal() }).unwrap().timeout, Duration::from_millis(1_500));
+}
+
+#[test]
+fn the_mask_clears_to_the_default() {
+    let cleared = update(wire::Endpoint::default(), &["state", "timeout", "max_in_flight", "headers", "owner_id"]).unwrap();
+    assert_eq!((cleared.state, cleared.timeout), (Some(EndpointState::Active), Some(Duration::from_secs(15))));
+    assert_eq!((cleared.max_in_flight, cleared.owner), (Some(64), Some(None)));
+    assert!(cleared.headers.unwrap().is_empty());
+    assert_eq!((cleared.target, cleared.description, cleared.metadata), (None, None, None));
+    assert_eq!(fields(update(wire::Endpoint::default(), &["*"])), ["endpoint.http.url"]);
+}
+
+#[test]
+fn without_a_mask_what_is_set_changes() {
+    let change = update(wire::Endpoint { description: "new".to_owned(), ..minimal() }, &[]).unwrap();
+    assert!(change.target.is_some());
+    assert_eq!((change.description.as_deref(), change.state, change.owner), (Some("new"), None, None));
+    // What the mask does not name is not even checked.
+    let unread = wire::Endpoint { timeout: seconds(99), ..minimal() };
+    assert!(update(unread, &["http"]).is_ok());
+}
+
+#[test]
+fn masks_name_mutable_fields_only() {
+    for path in ["endpoint_id", "project_id", "create_time", "update_time", "ownerId", "headers.x-a", "secret", ""] {
+        assert_eq!(fields(update(minimal(), &["description", path])), ["update_mask"], "{path}");
+    }
+}
+
+#[test]
+fn an_endpoint_travels_to_the_wire() {
+    let at = Timestamp(1_700_000_000_000_000);
+    let endpoint = Endpoint {
+        id: EndpointId::new(at, 1),
+        project: ProjectId::new(at, 2),
+        target: Target::Http { url: "https://example.com/".to_owned() },
+        description: "d".to_owned(),
+        state: EndpointState::Paused,
+        timeout: Duration::from_millis(1_500),
+        max_in_flight: 3,
+        headers: [("x-a".to_owned(), "1".to_owned())].into(),
+        metadata: [("m".to_owned(), "2".to_owned())].into(),
+        owner: None,
+        created_at: at,
+        updated_at: at,
+    };
+    let wire = to_wire(endpoint.clone());
+    assert_eq!(wire.timeout, Some(WireDuration { seconds: 1, nanos: 500_000_000 }));
+    assert_eq!((wire.state(), wire.owner_id.as_str()), (wire::EndpointState::Paused, ""));
+    let back = created(wire).unwrap();
+    assert_eq!((back.id, back.target, back.timeout), (Some(endpoint.id), endpoint.target, endpoint.timeout));
+    assert_eq!((back.headers, back.metadata, back.max_in_flight), (endpoint.headers, endpoint.metadata, 3));
+}

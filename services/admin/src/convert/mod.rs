@@ -1,0 +1,7 @@
+//! Between wire types and the model: for each noun, from requests (every field checked, paths as in the request) and to answers.
+
+pub mod api_key;
+pub mod endpoint;
+pub mod organization;
+pub mod project;
+pub mod subscription;

@@ -1,0 +1,67 @@
+//! The gRPC services, one file per noun, all on one struct. Each method of a service hands over to an inherent method that fails with
+//! the model's error, so that `?` is all that its steps need.
+
+mod api_keys;
+mod endpoints;
+mod organizations;
+mod projects;
+mod subscriptions;
+
+use std::{sync::Arc, time::Duration};
+
+use outrider_model::{Error, Result, SigningSecret, address::Policy};
+use outrider_queue::Queue;
+use outrider_store::Store;
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// How long an answer waits for the announcement of its change. The feed in the database tells it to everyone in any case.
+const ANNOUNCED_WITHIN: Duration = Duration::from_millis(250);
+
+/// What the methods of all services need.
+pub struct Services {
+    policy: Policy,
+    store: Store,
+    queue: Arc<dyn Queue>,
+    random: SystemRandom,
+}
+
+impl Services {
+    pub fn new(policy: Policy, store: Store, queue: Arc<dyn Queue>) -> Self {
+        Self { policy, store, queue, random: SystemRandom::new() }
+    }
+
+    /// Tells every process that configuration changed.
+    async fn announce(&self) {
+        match tokio::time::timeout(ANNOUNCED_WITHIN, self.queue.announce_change()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a change was not announced"),
+            Err(_) => tracing::debug!("a change was not announced in time"),
+        }
+    }
+
+    /// A new signing secret of 32 random bytes.
+    fn random_secret(&self) -> Result<SigningSecret> {
+        let mut bytes = [0; 32];
+        self.random.fill(&mut bytes).map_err(|_| Error::internal("the system has no random bytes"))?;
+        SigningSecret::from_bytes(&bytes).map_err(|error| Error::internal(error.to_string()))
+    }
+}
+
+/// Writes a service's trait: each method takes the principal from its request, calls the inherent method of the same name with it and
+/// the message, and turns an error into a status.
+macro_rules! serve {
+    ($service:path { $($method:ident: $request:ident -> $response:ident;)* }) => {
+        #[async_trait::async_trait]
+        impl $service for crate::services::Services {$(
+            async fn $method(
+                &self,
+                request: tonic::Request<outrider_proto::admin::$request>,
+            ) -> std::result::Result<tonic::Response<outrider_proto::admin::$response>, tonic::Status> {
+                let principal = outrider_rpc::principal(&request)?;
+                let answer = self.$method(&principal, request.into_inner()).await;
+                answer.map(tonic::Response::new).map_err(outrider_rpc::to_status)
+            }
+        )*}
+    };
+}
+use serve;

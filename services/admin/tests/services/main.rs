@@ -1,0 +1,8 @@
+//! The services of the admin role as a client sees them: through the guard, over SQLite in a file.
+
+mod api_keys;
+mod endpoints;
+mod harness;
+mod organizations;
+mod projects;
+mod subscriptions;

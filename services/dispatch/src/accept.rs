@@ -1,0 +1,211 @@
+//! Accepting: an event, its idempotency key and its pending deliveries in one commit; then the answer; then the queue.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use outrider_model::{
+    DeliveryId, Error, Event, EventId, Origin, PendingDelivery, ProjectId, Reason, Result, Route, Timestamp,
+};
+use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, accept_event_result};
+use outrider_queue::NewJob;
+use outrider_rpc::{Intake, convert, status};
+use outrider_store::{Accepted, LedgerError, NewEvent};
+use tokio::sync::Semaphore;
+
+use crate::{
+    Shared,
+    batcher::{Batcher, Commit, Shape},
+    handoff::Handoff,
+    jobs::{self, JobEvent},
+};
+
+/// A routed event on its way to a commit, with the jobs that follow it.
+struct Routed {
+    event: NewEvent,
+    jobs: Vec<NewJob>,
+}
+
+/// Takes events from ingest.
+pub struct Accepter {
+    shared: Shared,
+    handoff: Handoff,
+    batcher: Batcher<Routed, Result<AcceptedEvent>>,
+    /// KiB of payload that may wait.
+    memory: Semaphore,
+}
+
+impl Accepter {
+    pub fn start(shared: Shared, handoff: Handoff) -> Self {
+        let shape = Shape {
+            lanes: shared.options.accept_lanes,
+            batch: shared.options.accept_batch,
+            queue: shared.options.accept_queue,
+        };
+        let commit: Commit<Routed, Result<AcceptedEvent>> = {
+            let (shared, handoff) = (shared.clone(), handoff.clone());
+            Arc::new(move |batch| Box::pin(commit(shared.clone(), handoff.clone(), batch)))
+        };
+        let memory = Semaphore::new((shared.options.accept_queue_bytes / 1024).min(Semaphore::MAX_PERMITS));
+        Self { batcher: Batcher::start(shape, commit), memory, shared, handoff }
+    }
+
+    /// Finds where an event goes and makes its rows and jobs.
+    async fn route(&self, event: AcceptEvent) -> Result<Routed> {
+        let now = self.shared.store.clock().now();
+        let project: ProjectId = convert::parse_id("project_id", &event.project_id)?;
+        let deliver_at = event.deliver_at.as_ref().map(|at| convert::parse_timestamp("deliver_at", at)).transpose()?;
+        let id = EventId::new(now, rand::random());
+        let router = self.shared.directory.router(project).await?;
+        let routes = router.route(&event.event_type);
+        let headers: BTreeMap<String, String> = event.headers.into_iter().collect();
+        let payload = event.payload;
+
+        let mut deliveries = Vec::with_capacity(routes.len());
+        let mut jobs = Vec::with_capacity(routes.len());
+        for route in routes {
+            let Some(entry) = self.shared.directory.endpoint(route.endpoint).await? else { continue };
+            let paused = entry.endpoint.state != outrider_model::EndpointState::Active;
+            let birth = Birth { id, project, event_type: &event.event_type, now, due_at: deliver_at.unwrap_or(now).max(now), paused };
+            let delivery = self.pending(&birth, route);
+            let job_event = JobEvent {
+                event_type: &event.event_type,
+                content_type: &event.content_type,
+                headers: &headers,
+                payload: jobs::body(&payload, self.shared.options.inline_bytes),
+            };
+            jobs.extend(jobs::job(&delivery, job_event, entry.endpoint.max_in_flight, now));
+            deliveries.push(delivery);
+        }
+        let fingerprint = <[u8; 32]>::try_from(event.fingerprint.as_ref()).ok();
+        let event = Event {
+            id,
+            project,
+            event_type: event.event_type,
+            content_type: event.content_type,
+            payload_size: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            idempotency_key: Some(event.idempotency_key).filter(|key| !key.is_empty()),
+            headers,
+            metadata: event.metadata.into_iter().collect(),
+            ordering_key: Some(event.ordering_key).filter(|key| !key.is_empty()),
+            deliver_at,
+            delivery_count: u32::try_from(deliveries.len()).unwrap_or(u32::MAX),
+            origin: Origin::Api { actor: event.actor },
+            created_at: now,
+        };
+        Ok(Routed { event: NewEvent { event, payload, fingerprint, deliveries }, jobs })
+    }
+
+    /// A pending row, born with the mark of the job that will follow it, when one will.
+    fn pending(&self, birth: &Birth<'_>, route: Route) -> PendingDelivery {
+        let due = birth.due_at <= birth.now && !birth.paused;
+        let queued_epoch = if due { self.handoff.birth_epoch(route.endpoint) } else { None };
+        PendingDelivery {
+            id: DeliveryId::derive(birth.now, birth.id, route.endpoint, 0),
+            project: birth.project,
+            event: birth.id,
+            event_type: birth.event_type.to_owned(),
+            endpoint: route.endpoint,
+            subscriptions: route.subscriptions,
+            replay_number: 0,
+            attempt: 1,
+            due_at: birth.due_at,
+            queued_epoch,
+            generation: u32::from(queued_epoch.is_some()),
+            check_at: birth.now.plus(self.shared.options.check_after),
+            created_at: birth.now,
+        }
+    }
+}
+
+struct Birth<'a> {
+    id: EventId,
+    project: ProjectId,
+    event_type: &'a str,
+    now: Timestamp,
+    due_at: Timestamp,
+    paused: bool,
+}
+
+#[async_trait]
+impl Intake for Accepter {
+    async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
+        let kib = events.iter().map(|event| event.payload.len() / 1024 + 1).sum::<usize>();
+        let room = self.memory.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX));
+        let _room = room.map_err(|_| Error::overloaded("too many payload bytes wait for a commit"))?;
+        let mut routed = Vec::with_capacity(events.len());
+        for event in events {
+            routed.push(self.route(event).await?);
+        }
+        let results = self.batcher.try_commit(routed).await?;
+        Ok(results.into_iter().map(result).collect())
+    }
+}
+
+fn result(outcome: Result<AcceptedEvent>) -> AcceptEventResult {
+    AcceptEventResult {
+        result: Some(match outcome {
+            Ok(accepted) => accept_event_result::Result::Accepted(accepted),
+            Err(error) => accept_event_result::Result::Error(status::to_message(error)),
+        }),
+    }
+}
+
+/// One commit, and then the jobs of what was new. The answers do not wait for the queue: jobs go on by a channel.
+async fn commit(shared: Shared, handoff: Handoff, batch: Vec<Routed>) -> Result<Vec<Result<AcceptedEvent>>> {
+    let (events, jobs): (Vec<NewEvent>, Vec<Vec<NewJob>>) = batch.into_iter().map(|routed| (routed.event, routed.jobs)).unzip();
+    let keys_since = shared.store.clock().now().minus(shared.options.idempotency_lifetime);
+    let outcomes = write(&shared, &events, keys_since).await;
+    let mut queued = Vec::new();
+    let mut results = Vec::with_capacity(events.len());
+    for ((event, jobs), outcome) in events.iter().zip(jobs).zip(outcomes) {
+        if matches!(outcome, Ok(Accepted::New)) {
+            queued.extend(jobs);
+        }
+        results.push(outcome.and_then(|accepted| answer(&event.event, accepted)));
+    }
+    if !queued.is_empty() {
+        tokio::spawn(async move { handoff.submit(queued).await });
+    }
+    Ok(results)
+}
+
+/// Writes a batch; when the database refuses the data of some row, splits until the culprit is alone.
+fn write<'a>(shared: &'a Shared, events: &'a [NewEvent], keys_since: Timestamp) -> BoxFuture<'a, Vec<Result<Accepted>>> {
+    Box::pin(async move {
+        match shared.ledger.accept(events, keys_since).await {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(LedgerError::Data(why)) if events.len() == 1 => {
+                tracing::error!(%why, event = %events[0].event.id, "the database refuses an event");
+                vec![Err(Error::new(Reason::InvalidField, "the event cannot be stored"))]
+            }
+            Err(LedgerError::Data(_)) => {
+                let (left, right) = events.split_at(events.len() / 2);
+                let mut outcomes = write(shared, left, keys_since).await;
+                outcomes.extend(write(shared, right, keys_since).await);
+                outcomes
+            }
+            Err(LedgerError::Unavailable(why)) => {
+                tracing::warn!(%why, events = events.len(), "events were not committed");
+                events.iter().map(|_| Err(Error::unavailable("the database does not answer; the outcome is unknown"))).collect()
+            }
+        }
+    })
+}
+
+fn answer(event: &Event, accepted: Accepted) -> Result<AcceptedEvent> {
+    let (event_id, duplicate, delivery_count, created_at) = match accepted {
+        Accepted::New => (event.id, false, event.delivery_count, event.created_at),
+        Accepted::Duplicate { event, delivery_count, created_at } => (event, true, delivery_count, created_at),
+        Accepted::Conflict => {
+            let message = "the idempotency key was used with another event";
+            return Err(Error::new(Reason::IdempotencyConflict, message));
+        }
+    };
+    Ok(AcceptedEvent {
+        event_id: event_id.to_string(),
+        duplicate,
+        delivery_count,
+        create_time: Some(convert::timestamp(created_at)),
+    })
+}

@@ -1,0 +1,201 @@
+//! From the database to the queue: puts jobs of committed deliveries on the queue and takes back the mark of those that it refused.
+//! Also knows which endpoints are congested (their window was full lately), so that new deliveries to them are born unqueued, and what
+//! epoch each shard has.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use outrider_model::{DeliveryId, EndpointId};
+use outrider_queue::{Enqueued, NewJob};
+use tokio::sync::{Notify, mpsc};
+
+use crate::Shared;
+
+/// Jobs in one round trip to the queue.
+const BATCH: usize = 256;
+/// Endpoints remembered as congested. Beyond, new deliveries are tried and refused by the queue, which costs an update more.
+const MAX_CONGESTED: usize = 100_000;
+
+/// A cheap handle.
+#[derive(Clone)]
+pub struct Handoff {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Shared,
+    jobs: mpsc::Sender<NewJob>,
+    epochs: ArcSwap<Vec<i64>>,
+    available: AtomicBool,
+    congested: Mutex<HashSet<EndpointId>>,
+    feed: Notify,
+    epochs_doubted: Notify,
+}
+
+impl Handoff {
+    /// Starts the task that puts jobs on the queue.
+    pub fn start(shared: Shared) -> Self {
+        let (jobs, receiver) = mpsc::channel(shared.options.handoff_queue);
+        let handoff = Self {
+            inner: Arc::new(Inner {
+                shared,
+                jobs,
+                epochs: ArcSwap::default(),
+                available: AtomicBool::new(false),
+                congested: Mutex::default(),
+                feed: Notify::new(),
+                epochs_doubted: Notify::new(),
+            }),
+        };
+        tokio::spawn(handoff.clone().run(receiver));
+        handoff
+    }
+
+    /// The epoch that a new delivery to this endpoint is born with; none when it must wait in the database first: the queue is not
+    /// reachable, or the endpoint's window is full.
+    pub fn birth_epoch(&self, endpoint: EndpointId) -> Option<i64> {
+        if !self.inner.available.load(Ordering::Relaxed) || self.congested().contains(&endpoint) {
+            return None;
+        }
+        self.epoch(endpoint)
+    }
+
+    /// The epoch of the shard of an endpoint, if it is known.
+    pub fn epoch(&self, endpoint: EndpointId) -> Option<i64> {
+        let shard = self.inner.shared.queue.shard(endpoint) as usize;
+        self.inner.epochs.load().get(shard).copied()
+    }
+
+    /// Puts jobs of committed deliveries on the queue, soon. What finds no place here goes by the feeder.
+    pub async fn submit(&self, jobs: Vec<NewJob>) {
+        let mut refused = Vec::new();
+        for job in jobs {
+            if let Err(error) = self.inner.jobs.try_send(job) {
+                let job = error.into_inner();
+                refused.push((job.delivery, job.job.generation));
+            }
+        }
+        self.take_back(&refused).await;
+    }
+
+    /// The epochs as the queue says they are.
+    pub fn set_epochs(&self, epochs: Vec<i64>) {
+        self.inner.epochs.store(Arc::new(epochs));
+        self.inner.available.store(true, Ordering::Relaxed);
+    }
+
+    /// The queue does not answer.
+    pub fn set_unavailable(&self) {
+        self.inner.available.store(false, Ordering::Relaxed);
+    }
+
+    /// Wakes the feeder.
+    pub fn wake_feeder(&self) {
+        self.inner.feed.notify_one();
+    }
+
+    /// Returns when the feeder was woken.
+    pub async fn feeder_woken(&self) {
+        self.inner.feed.notified().await;
+    }
+
+    /// Returns when the queue said that an epoch is not what was known.
+    pub async fn epochs_doubted(&self) {
+        self.inner.epochs_doubted.notified().await;
+    }
+
+    /// Whether the feeder has something to do when an endpoint gets room.
+    pub fn is_congested(&self, endpoint: EndpointId) -> bool {
+        self.congested().contains(&endpoint)
+    }
+
+    /// Endpoints whose deliveries wait in the database for room.
+    pub fn congested_endpoints(&self) -> Vec<EndpointId> {
+        self.congested().iter().copied().collect()
+    }
+
+    /// Nothing of the endpoint waits in the database any more.
+    pub fn relieve(&self, endpoint: EndpointId) {
+        self.congested().remove(&endpoint);
+    }
+
+    /// Something of the endpoint waits in the database.
+    pub fn congest(&self, endpoint: EndpointId) {
+        let mut congested = self.congested();
+        if congested.len() < MAX_CONGESTED {
+            congested.insert(endpoint);
+        }
+    }
+
+    fn congested(&self) -> std::sync::MutexGuard<'_, HashSet<EndpointId>> {
+        self.inner.congested.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(self, mut receiver: mpsc::Receiver<NewJob>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while receiver.recv_many(&mut batch, BATCH).await > 0 {
+            self.enqueue(&batch).await;
+            batch.clear();
+        }
+    }
+
+    /// Puts marked jobs on the queue and deals with each answer.
+    pub async fn enqueue(&self, jobs: &[NewJob]) {
+        let answers = match self.inner.shared.queue.enqueue(jobs).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                // Whether they are queued is unknown. Taking the marks back is safe: what is queued answers Present later.
+                tracing::warn!(%error, jobs = jobs.len(), "jobs were not queued; they go by the feeder");
+                self.set_unavailable();
+                vec![Enqueued::WrongEpoch; jobs.len()]
+            }
+        };
+        let mut refused = Vec::new();
+        let mut present = Vec::new();
+        for (job, answer) in jobs.iter().zip(answers) {
+            match answer {
+                Enqueued::Queued => {}
+                Enqueued::Present => present.push((job.delivery, job.job.generation)),
+                Enqueued::Full => {
+                    self.congest(job.endpoint);
+                    refused.push((job.delivery, job.job.generation));
+                }
+                Enqueued::WrongEpoch => {
+                    self.inner.epochs_doubted.notify_one();
+                    refused.push((job.delivery, job.job.generation));
+                }
+            }
+        }
+        self.take_back(&refused).await;
+        self.check_soon(&present).await;
+    }
+
+    /// An older job of these deliveries still has its place. It may be sent, or be on its way out: look again in a moment.
+    async fn check_soon(&self, present: &[(DeliveryId, u32)]) {
+        if present.is_empty() {
+            return;
+        }
+        let Shared { ledger, options, store, .. } = &self.inner.shared;
+        let check_at = store.clock().now().plus(2 * options.feed_period);
+        if let Err(error) = ledger.extend(present, check_at).await {
+            tracing::warn!(%error, "deliveries keep their time of check");
+        }
+    }
+
+    async fn take_back(&self, refused: &[(DeliveryId, u32)]) {
+        if refused.is_empty() {
+            return;
+        }
+        // If this fails too, the rows are found when they are asked after.
+        if let Err(error) = self.inner.shared.ledger.unqueue(refused).await {
+            tracing::warn!(%error, deliveries = refused.len(), "deliveries stay marked as queued until they are asked after");
+        }
+        self.wake_feeder();
+    }
+}

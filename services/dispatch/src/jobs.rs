@@ -1,0 +1,68 @@
+//! Jobs: the description of a request, without secrets.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use outrider_model::{PendingDelivery, Timestamp};
+use outrider_proto::internal::{Job, job::Body};
+use outrider_queue::NewJob;
+use outrider_store::ClaimedJob;
+
+/// What a job needs of an event.
+pub struct JobEvent<'a> {
+    pub event_type: &'a str,
+    pub content_type: &'a str,
+    pub headers: &'a BTreeMap<String, String>,
+    pub payload: Body,
+}
+
+/// The body of a job: the payload, or where it is too large, its size.
+pub fn body(payload: &Bytes, inline_bytes: usize) -> Body {
+    if payload.len() <= inline_bytes {
+        Body::Payload(payload.clone())
+    } else {
+        Body::PayloadReference(u32::try_from(payload.len()).unwrap_or(u32::MAX))
+    }
+}
+
+/// A job for a delivery that bears an epoch; none when it bears none.
+pub fn job(delivery: &PendingDelivery, event: JobEvent<'_>, endpoint_limit: u32, now: Timestamp) -> Option<NewJob> {
+    let epoch = delivery.queued_epoch?;
+    let job = Job {
+        version: 1,
+        delivery_id: Bytes::copy_from_slice(delivery.id.as_bytes()),
+        event_id: Bytes::copy_from_slice(delivery.event.as_bytes()),
+        endpoint_id: Bytes::copy_from_slice(delivery.endpoint.as_bytes()),
+        project_id: Bytes::copy_from_slice(delivery.project.as_bytes()),
+        attempt: delivery.attempt,
+        generation: delivery.generation,
+        epoch,
+        queued_at: now.0,
+        event_type: event.event_type.to_owned(),
+        content_type: event.content_type.to_owned(),
+        headers: event.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        body: Some(event.payload),
+    };
+    Some(NewJob {
+        job: Arc::new(job),
+        delivery: delivery.id,
+        endpoint: delivery.endpoint,
+        project: delivery.project,
+        endpoint_limit,
+    })
+}
+
+/// A job for a delivery that the feeder claimed.
+pub fn claimed(claimed: &ClaimedJob, endpoint_limit: u32, now: Timestamp) -> Option<NewJob> {
+    let payload = match &claimed.payload {
+        Some(payload) => Body::Payload(payload.clone()),
+        None => Body::PayloadReference(claimed.payload_size),
+    };
+    let event = JobEvent {
+        event_type: &claimed.event_type,
+        content_type: &claimed.content_type,
+        headers: &claimed.headers,
+        payload,
+    };
+    job(&claimed.delivery, event, endpoint_limit, now)
+}

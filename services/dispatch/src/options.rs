@@ -1,0 +1,67 @@
+use std::time::Duration;
+
+use outrider_model::RetryPolicy;
+
+/// How dispatch behaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// When failed attempts are repeated, unless an endpoint says otherwise. Default: the example schedule of Standard Webhooks.
+    pub retry_policy: RetryPolicy,
+    /// Commits of events under way at once. Default 4.
+    pub accept_lanes: usize,
+    /// Events in one commit. Default 256.
+    pub accept_batch: usize,
+    /// Publish calls that wait for a commit; more are refused as overloaded. Default 8192.
+    pub accept_queue: usize,
+    /// Payload bytes that wait for a commit; more are refused as overloaded. Default 256 MiB.
+    pub accept_queue_bytes: usize,
+    /// Commits of attempts under way at once. Default 2.
+    pub settle_lanes: usize,
+    /// Reports in one commit. Default 512.
+    pub settle_batch: usize,
+    /// Batches of reports that wait for a commit. Default 256.
+    pub settle_queue: usize,
+    /// Committed deliveries that wait to be put on the queue; those beyond go by the feeder. Default 65,536.
+    pub handoff_queue: usize,
+    /// Finished jobs that wait to be removed from the queue; those beyond wait for their lease. Default 65,536.
+    pub finish_queue: usize,
+    /// Payloads up to so many bytes travel in the job; larger ones are read by the worker. Default 32 KiB.
+    pub inline_bytes: usize,
+    /// How often the feeder looks for due deliveries when nothing wakes it. Default 500 ms.
+    pub feed_period: Duration,
+    /// Deliveries that the feeder puts on the queue at once. Default 1,000.
+    pub feed_batch: u32,
+    /// After so long unsettled in the queue a delivery is asked after. Default 15 s.
+    pub check_after: Duration,
+    /// How often the queue's identity is checked. Default 1 s.
+    pub epoch_period: Duration,
+    /// How long idempotency keys are kept. Default 24 h.
+    pub idempotency_lifetime: Duration,
+    /// One internal gRPC message, in bytes. Default 16 MiB.
+    pub max_message_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        const KIB: usize = 1024;
+        Self {
+            retry_policy: RetryPolicy::default(),
+            accept_lanes: 4,
+            accept_batch: 256,
+            accept_queue: 8192,
+            accept_queue_bytes: 256 * KIB * KIB,
+            settle_lanes: 2,
+            settle_batch: 512,
+            settle_queue: 256,
+            handoff_queue: 65_536,
+            finish_queue: 65_536,
+            inline_bytes: 32 * KIB,
+            feed_period: Duration::from_millis(500),
+            feed_batch: 1_000,
+            check_after: Duration::from_secs(15),
+            epoch_period: Duration::from_secs(1),
+            idempotency_lifetime: Duration::from_secs(24 * 3600),
+            max_message_bytes: 16 * KIB * KIB,
+        }
+    }
+}

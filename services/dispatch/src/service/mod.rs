@@ -1,0 +1,49 @@
+//! The gRPC face of dispatch.
+
+mod deliveries;
+mod events;
+
+use std::sync::Arc;
+
+use outrider_model::{Error, Result, Timestamp};
+use outrider_proto::{
+    dispatch::{delivery_service_server::DeliveryServiceServer, event_service_server::EventServiceServer},
+    internal::{intake_service_server::IntakeServiceServer, settlement_service_server::SettlementServiceServer},
+};
+use outrider_rpc::{Intake, Settlement, convert::parse_timestamp, intake::IntakeServer, settlement::SettlementServer};
+use tonic::service::Routes;
+
+use self::{deliveries::Deliveries, events::Events};
+use crate::{Shared, handoff::Handoff};
+
+/// The public services.
+pub fn routes(shared: Shared, handoff: Handoff) -> Routes {
+    let limit = shared.options.max_message_bytes;
+    let events = EventServiceServer::new(Events { store: shared.store.clone() }).max_encoding_message_size(limit);
+    let deliveries = DeliveryServiceServer::new(Deliveries { store: shared.store, handoff }).max_encoding_message_size(limit);
+    Routes::new(events).add_service(deliveries)
+}
+
+/// The services for ingest and workers.
+pub fn internal_routes(intake: Arc<dyn Intake>, settlement: Arc<dyn Settlement>, limit: usize) -> Routes {
+    let intake = IntakeServiceServer::new(IntakeServer(intake)).max_decoding_message_size(limit).max_encoding_message_size(limit);
+    let settlement = SettlementServiceServer::new(SettlementServer(settlement)).max_decoding_message_size(limit);
+    Routes::new(intake).add_service(settlement)
+}
+
+type Range = (Option<Timestamp>, Option<Timestamp>);
+
+/// A range of times, `[start, end)`.
+fn time_range(start: Option<&prost_types::Timestamp>, end: Option<&prost_types::Timestamp>) -> Result<Range> {
+    let start = start.map(|at| parse_timestamp("start_time", at)).transpose()?;
+    let end = end.map(|at| parse_timestamp("end_time", at)).transpose()?;
+    match (start, end) {
+        (Some(start), Some(end)) if end < start => Err(Error::field("end_time", "must not be before start_time")),
+        range => Ok(range),
+    }
+}
+
+/// How a filter by time enters the binding of page tokens.
+fn time_text(at: Option<Timestamp>) -> String {
+    at.map(|at| at.0.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,174 @@
+//! Settling: from a worker's report to the next state of its delivery, in shared commits.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use outrider_model::{
+    Attempt, AttemptId, AttemptOutcome, DeliveryId, EndpointId, Error, EventId, HoldReason, ProjectId, Result, Timestamp,
+    Verdict, delivery,
+};
+use outrider_proto::internal::{self, AttemptReport, AttemptResult, attempt_report};
+use outrider_queue::{Done, Receipt};
+use outrider_rpc::Settlement;
+use outrider_store::{LedgerError, Settled};
+
+use crate::{
+    Shared,
+    batcher::{Batcher, Commit, Shape},
+    finisher::Finisher,
+};
+
+/// Takes reports from workers.
+pub struct Settler {
+    shared: Shared,
+    finisher: Finisher,
+    batcher: Batcher<Settled, ()>,
+}
+
+impl Settler {
+    pub fn start(shared: Shared, finisher: Finisher) -> Self {
+        let shape = Shape {
+            lanes: shared.options.settle_lanes,
+            batch: shared.options.settle_batch,
+            queue: shared.options.settle_queue,
+        };
+        let commit: Commit<Settled, ()> = {
+            let shared = shared.clone();
+            Arc::new(move |batch| Box::pin(commit(shared.clone(), batch)))
+        };
+        Self { batcher: Batcher::start(shape, commit), shared, finisher }
+    }
+
+    fn judge(&self, report: AttemptReport) -> Option<(Option<Settled>, Done)> {
+        let parsed = Report::parse(&report)?;
+        let now = self.shared.store.clock().now();
+        let (verdict, record) = match report.result? {
+            attempt_report::Result::Attempted(result) => {
+                let record = parsed.record(result)?;
+                let policy = &self.shared.options.retry_policy;
+                let verdict = delivery::judge_attempt(record.outcome, parsed.attempt, now, policy, rand::random());
+                (verdict, Some(record))
+            }
+            attempt_report::Result::Held(reason) => (delivery::judge_hold(hold_reason(reason)?), None),
+        };
+        let settled = Settled {
+            delivery: parsed.delivery,
+            attempt: parsed.attempt,
+            generation: parsed.generation,
+            verdict,
+            record,
+            at: now,
+        };
+        Some(((verdict != Verdict::Ignore).then_some(settled), parsed.done))
+    }
+}
+
+#[async_trait]
+impl Settlement for Settler {
+    async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()> {
+        let mut settled = Vec::with_capacity(reports.len());
+        let mut done = Vec::with_capacity(reports.len());
+        for report in reports {
+            let Some((judged, job)) = self.judge(report) else {
+                // Of a version that says something else: sending it again would not help.
+                tracing::error!("a worker's report cannot be read; its job stays until its lease runs out");
+                continue;
+            };
+            settled.extend(judged);
+            done.push(job);
+        }
+        if !settled.is_empty() {
+            self.batcher.commit(settled).await?;
+        }
+        self.finisher.submit(done);
+        Ok(())
+    }
+}
+
+async fn commit(shared: Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
+    match shared.ledger.settle(&batch).await {
+        Ok(_) => Ok(vec![(); batch.len()]),
+        Err(LedgerError::Unavailable(why)) => {
+            tracing::warn!(%why, reports = batch.len(), "attempts were not committed; workers send them again");
+            Err(Error::unavailable("the database does not answer"))
+        }
+        Err(LedgerError::Data(_)) => settle_apart(&shared, batch).await,
+    }
+}
+
+/// Some report holds what the database refuses: each is written alone, and that one without what the endpoint answered.
+async fn settle_apart(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
+    let count = batch.len();
+    for mut settled in batch {
+        let mut outcome = shared.ledger.settle(std::slice::from_ref(&settled)).await;
+        if let (Err(LedgerError::Data(why)), Some(record)) = (&outcome, &mut settled.record) {
+            tracing::error!(%why, delivery = %settled.delivery, "the database refuses an answer; it is dropped from the attempt");
+            record.response_headers.clear();
+            record.response_body.clear();
+            record.error_message = Some("the answer could not be stored".to_owned());
+            outcome = shared.ledger.settle(std::slice::from_ref(&settled)).await;
+        }
+        outcome.map_err(|_| Error::unavailable("the database does not answer"))?;
+    }
+    Ok(vec![(); count])
+}
+
+/// The ids of a report.
+struct Report {
+    delivery: DeliveryId,
+    event: EventId,
+    endpoint: EndpointId,
+    project: ProjectId,
+    attempt: u32,
+    generation: u32,
+    done: Done,
+}
+
+impl Report {
+    fn parse(report: &AttemptReport) -> Option<Self> {
+        let receipt = report.receipt.as_ref()?;
+        let delivery = DeliveryId::from_bytes(&report.delivery_id)?;
+        let endpoint = EndpointId::from_bytes(&report.endpoint_id)?;
+        let project = ProjectId::from_bytes(&report.project_id)?;
+        let receipt = Receipt { shard: receipt.shard, entry: receipt.entry.clone(), epoch: receipt.epoch };
+        Some(Self {
+            delivery,
+            event: EventId::from_bytes(&report.event_id)?,
+            endpoint,
+            project,
+            attempt: report.attempt,
+            generation: report.generation,
+            done: Done { receipt, delivery, endpoint, project, generation: report.generation },
+        })
+    }
+
+    fn record(&self, result: AttemptResult) -> Option<Attempt> {
+        let start = result.start_time?;
+        Some(Attempt {
+            id: AttemptId::derive(self.delivery, self.attempt, self.generation),
+            delivery: self.delivery,
+            event: self.event,
+            endpoint: self.endpoint,
+            project: self.project,
+            number: self.attempt,
+            outcome: AttemptOutcome::from_number(result.outcome)?,
+            status_code: u16::try_from(result.status_code).ok().filter(|code| *code != 0),
+            started_at: Timestamp::from_parts(start.seconds, start.nanos),
+            duration: Duration::from_micros(result.duration_micros),
+            response_headers: result.response_headers.into_iter().map(|header| (header.name, header.value)).collect(),
+            response_body: result.response_body.to_vec(),
+            response_truncated: result.response_truncated,
+            error_message: Some(result.error_message).filter(|message| !message.is_empty()),
+        })
+    }
+}
+
+fn hold_reason(number: i32) -> Option<HoldReason> {
+    match internal::HoldReason::try_from(number).ok()? {
+        internal::HoldReason::Unspecified => None,
+        internal::HoldReason::EndpointPaused => Some(HoldReason::EndpointPaused),
+        internal::HoldReason::EndpointDeleted => Some(HoldReason::EndpointDeleted),
+        internal::HoldReason::Stale => Some(HoldReason::Stale),
+        internal::HoldReason::Released => Some(HoldReason::Released),
+    }
+}

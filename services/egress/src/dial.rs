@@ -1,0 +1,129 @@
+//! The one way to the outside: judge the name, look it up once, judge all its addresses, dial those.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use outrider_model::address::{Host, Policy, Refused, is_localhost};
+use outrider_rpc::{DialError, Dialer};
+use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+
+use crate::{
+    connect::connect,
+    options::{Options, StartError},
+    own::OwnListeners,
+    resolve::{Resolve, SystemResolver},
+};
+
+const OWN_LISTENER: Refused = Refused::new("own-listener", "an address of this service");
+const PORT_ZERO: Refused = Refused::new("port-zero", "port 0");
+
+/// The egress. Clones share everything. It is a dialer for its own process, and `serve` makes it a proxy for others.
+#[derive(Clone)]
+pub struct Egress {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) tunnels: Arc<Semaphore>,
+    pub(crate) waiting: Arc<Semaphore>,
+    policy: Policy,
+    resolver: Arc<dyn Resolve>,
+    own: OwnListeners,
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress").field("options", &self.inner.options).finish_non_exhaustive()
+    }
+}
+
+impl Egress {
+    /// With the system's resolver. Fails when an option is out of its bounds.
+    pub fn new(options: Options) -> Result<Self, StartError> {
+        let resolver = SystemResolver::new(&options)?;
+        Self::with_resolver(options, Arc::new(resolver))
+    }
+
+    /// With a resolver of the caller's, whose answers are judged like any other's.
+    pub fn with_resolver(options: Options, resolver: Arc<dyn Resolve>) -> Result<Self, StartError> {
+        options.check()?;
+        if options.allow_loopback {
+            tracing::warn!(
+                "the egress permits LOOPBACK addresses (allow_loopback): for development only, never where others set URLs"
+            );
+        }
+        let inner = Inner {
+            tunnels: Arc::new(Semaphore::new(options.max_tunnels)),
+            waiting: Arc::new(Semaphore::new(options.max_waiting)),
+            policy: Policy { allow_loopback: options.allow_loopback },
+            resolver,
+            own: OwnListeners::default(),
+            options,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Refuses a listener of this process to all who dial, also where loopback is permitted. `serve` does so for its own.
+    pub fn protect(&self, listener: SocketAddr) {
+        self.inner.own.add(listener);
+    }
+
+    /// What may be dialed for a host and port; one line in the log when it is nothing.
+    async fn vet(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+        let refused = |refused: Refused, address: Option<IpAddr>| {
+            let address = address.map(tracing::field::display);
+            tracing::info!(decision = "refused", host, port, rule = refused.rule, address, "an outgoing connection is refused");
+            DialError::Refused { rule: refused.rule.to_owned() }
+        };
+        if port == 0 {
+            return Err(refused(PORT_ZERO, None));
+        }
+        let found = match self.inner.policy.check_host(host).map_err(|refusal| refused(refusal, None))? {
+            Host::Address(address) => vec![address],
+            Host::Name(name) => self.resolve(&name).await.inspect_err(|_| {
+                tracing::info!(decision = "not-resolved", host, port, "an outgoing connection has no address");
+            })?,
+        };
+        // What is judged is what is dialed, to the bit: an IPv4-mapped address as the IPv4 address it was judged as.
+        let mut vetted: Vec<SocketAddr> = Vec::with_capacity(found.len());
+        for address in found.into_iter().map(|address| address.to_canonical()) {
+            self.inner.policy.check_address(address).map_err(|refusal| refused(refusal, Some(address)))?;
+            let target = SocketAddr::new(address, port);
+            if self.inner.own.contains(target) {
+                return Err(refused(OWN_LISTENER, Some(address)));
+            }
+            if !vetted.contains(&target) {
+                vetted.push(target);
+            }
+        }
+        Ok(vetted)
+    }
+
+    /// All addresses of a permitted name; at least one.
+    async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, DialError> {
+        if is_localhost(name) {
+            // Only the development switch lets it come this far.
+            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
+        match timeout(self.inner.options.dns_timeout, self.inner.resolver.resolve(name)).await {
+            Ok(Ok(addresses)) if !addresses.is_empty() => return Ok(addresses),
+            Ok(Ok(_)) => tracing::debug!(name, "the resolver knows no address"),
+            Ok(Err(error)) => tracing::debug!(name, %error, "the resolver found no address"),
+            Err(_) => tracing::warn!(name, "the resolver did not answer in time"),
+        }
+        Err(DialError::NotResolved)
+    }
+}
+
+#[async_trait]
+impl Dialer for Egress {
+    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+        let vetted = self.vet(host, port).await?;
+        connect(vetted, &self.inner.options).await
+    }
+}

@@ -1,0 +1,199 @@
+//! The CONNECT proxy: accepts, reads one request per connection, and makes it a tunnel or refuses and closes it.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io::{self, Cursor},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use outrider_rpc::Dialer;
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{Egress, answer, answer::Refusal, head, tunnel};
+
+/// A request's headers, at most.
+const HEADERS: usize = 100;
+/// The pause after a failure to accept, most often for want of file descriptors, so that it does not become a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Egress {
+    /// Serves CONNECT on a listener until `shutdown` resolves; then takes no more, gives tunnels the time of `drain` to end, and
+    /// cuts those that are left. Dropping the future cuts all at once.
+    ///
+    /// The answers: 200 and the tunnel; 403 refused by the policy, 502 not resolved or not connected, 503 full, each with the
+    /// headers of `outrider_rpc::proxy`; 400, 405, 408 or 431 for what is no proper CONNECT.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+        self.protect(listener.local_addr()?);
+        let tasks = TaskTracker::new();
+        let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
+        let _cut_when_dropped = cut.clone().drop_guard();
+        tokio::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer, &tasks, &closing, &cut),
+                Err(error) => {
+                    tracing::error!(%error, "the egress cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        closing.cancel();
+        tasks.close();
+        if timeout(self.inner.options.drain, tasks.wait()).await.is_err() {
+            tracing::warn!(tunnels = tasks.len(), "tunnels are cut at shutdown");
+            cut.cancel();
+            tasks.wait().await;
+        }
+        Ok(())
+    }
+
+    fn admit(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        tasks: &TaskTracker,
+        closing: &CancellationToken,
+        cut: &CancellationToken,
+    ) {
+        let Ok(waiting) = Arc::clone(&self.inner.waiting).try_acquire_owned() else {
+            tracing::debug!(%peer, "too many connections wait: one is closed");
+            return;
+        };
+        let connection = Connection { egress: self.clone(), peer, waiting: Mutex::new(Some(waiting)), opened: Mutex::new(None) };
+        let (closing, cut) = (closing.clone(), cut.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = connection.run(stream, closing) => {}
+            }
+        });
+    }
+}
+
+/// A tunnel whose 200 is on its way.
+struct Opened {
+    target: (String, u16),
+    upgrade: OnUpgrade,
+    outside: TcpStream,
+    _tunnel: OwnedSemaphorePermit,
+}
+
+/// One connection of a client: one request, then perhaps a tunnel.
+struct Connection {
+    egress: Egress,
+    peer: SocketAddr,
+    /// Held until a tunnel is granted.
+    waiting: Mutex<Option<OwnedSemaphorePermit>>,
+    opened: Mutex<Option<Opened>>,
+}
+
+impl Connection {
+    async fn run(self, mut stream: TcpStream, closing: CancellationToken) {
+        let options = &self.egress.inner.options;
+        // Without it only latency suffers.
+        let _ = stream.set_nodelay(true);
+        let head = tokio::select! {
+            () = closing.cancelled() => return,
+            head = head::read(&mut stream, options.max_head_bytes, options.head_timeout) => head,
+        };
+        let head = match head {
+            Ok(head) => head,
+            Err(bad) => {
+                tracing::debug!(peer = %self.peer, ?bad, "a request to the egress is malformed");
+                return head::refuse(stream, bad).await;
+            }
+        };
+        let connection = Arc::new(self);
+        connection.exchange(head, stream).await;
+        connection.carry().await;
+    }
+
+    /// Has hyper read the vetted head, and answer it.
+    async fn exchange(self: &Arc<Self>, head: Vec<u8>, stream: TcpStream) {
+        let options = &self.egress.inner.options;
+        let (reader, writer) = stream.into_split();
+        let io = TokioIo::new(tokio::io::join(Cursor::new(head).chain(reader), writer));
+        let service = service_fn(|request| {
+            let connection = Arc::clone(self);
+            async move { Ok::<_, Infallible>(connection.answer(request).await) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(options.head_timeout)
+            .max_headers(HEADERS)
+            .max_buf_size(options.max_head_bytes.max(8 * 1024))
+            .serve_connection(io, service)
+            .with_upgrades()
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(peer = %self.peer, %error, "a request to the egress failed");
+            self.opened().take();
+        }
+    }
+
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+        match self.open(&mut request).await {
+            Ok(opened) => {
+                *self.opened() = Some(opened);
+                answer::established()
+            }
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
+    async fn open(&self, request: &mut Request<Incoming>) -> Result<Opened, Refusal> {
+        let target = answer::target(request)?;
+        let tunnel = Arc::clone(&self.egress.inner.tunnels).try_acquire_owned().map_err(|_| {
+            tracing::warn!(peer = %self.peer, "the egress is full");
+            Refusal::full()
+        })?;
+        // From here on the tunnel's permit stands for this connection.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let outside = self.egress.dial(&target.0, target.1).await?;
+        Ok(Opened { target, upgrade: hyper::upgrade::on(request), outside, _tunnel: tunnel })
+    }
+
+    async fn carry(&self) {
+        let Some(opened) = self.opened().take() else { return };
+        let client = match opened.upgrade.await {
+            Ok(client) => TokioIo::new(client),
+            Err(error) => return tracing::debug!(peer = %self.peer, %error, "a tunnel did not begin"),
+        };
+        let started = Instant::now();
+        let summary = tunnel::run(client, opened.outside, self.egress.inner.options.idle_timeout).await;
+        tracing::debug!(
+            peer = %self.peer,
+            host = opened.target.0,
+            port = opened.target.1,
+            end = ?summary.end,
+            bytes_out = summary.bytes_out,
+            bytes_in = summary.bytes_in,
+            milliseconds = started.elapsed().as_millis(),
+            "a tunnel ended"
+        );
+    }
+
+    fn opened(&self) -> std::sync::MutexGuard<'_, Option<Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,162 @@
+//! Over real sockets on loopback, with a resolver that gives any answer.
+
+mod dialing;
+mod raw;
+mod tunnels;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+};
+
+use crate::{Egress, NoAddress, Options, Resolve};
+
+/// No condition of these tests takes longer, on the slowest machine.
+const LONG: Duration = Duration::from_secs(20);
+
+async fn soon<F: IntoFuture>(future: F) -> F::Output {
+    tokio::time::timeout(LONG, future.into_future()).await.expect("nothing happened for long")
+}
+
+/// Gives a name's answers one after the other; the last one for ever.
+#[derive(Default)]
+struct Answers {
+    names: Mutex<HashMap<&'static str, VecDeque<Vec<IpAddr>>>>,
+    asked: AtomicUsize,
+}
+
+impl Answers {
+    fn with(names: &[(&'static str, &[&[&str]])]) -> Arc<Self> {
+        let parse = |answers: &[&[&str]]| {
+            answers.iter().map(|answer| answer.iter().map(|text| text.parse().unwrap()).collect()).collect()
+        };
+        let names = names.iter().map(|(name, answers)| (*name, parse(answers))).collect();
+        Arc::new(Self { names: Mutex::new(names), asked: AtomicUsize::new(0) })
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Resolve for Answers {
+    async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoAddress> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut names = self.names.lock().unwrap();
+        let answers = names.get_mut(name).ok_or_else(|| NoAddress("no such name".into()))?;
+        let next = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
+        Ok(next.unwrap_or_default())
+    }
+}
+
+/// Answers when it is told to.
+#[derive(Default)]
+struct Held {
+    asked: Notify,
+    go: Notify,
+    answer: Vec<IpAddr>,
+}
+
+#[async_trait]
+impl Resolve for Held {
+    async fn resolve(&self, _name: &str) -> Result<Vec<IpAddr>, NoAddress> {
+        self.asked.notify_one();
+        self.go.notified().await;
+        Ok(self.answer.clone())
+    }
+}
+
+fn development() -> Options {
+    Options { allow_loopback: true, ..Options::default() }
+}
+
+fn egress(options: Options, resolver: Arc<dyn Resolve>) -> Egress {
+    Egress::with_resolver(options, resolver).unwrap()
+}
+
+/// Sends back what it gets, until its client is done.
+async fn echo(address: &str) -> SocketAddr {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let local = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut reader, mut writer) = stream.split();
+                let _ = tokio::io::copy(&mut reader, &mut writer).await;
+                let _ = writer.shutdown().await;
+            });
+        }
+    });
+    local
+}
+
+/// A port of loopback where nobody listens.
+async fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+/// A served proxy; stopped by `stop`, cut when dropped.
+struct Served {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+impl Served {
+    async fn new(egress: &Egress) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let egress = egress.clone();
+        let task = tokio::spawn(async move {
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            egress.serve(listener, shutdown).await
+        });
+        Self { address, stop: Some(stop), task }
+    }
+
+    fn dialer(&self) -> outrider_rpc::RemoteDialer {
+        outrider_rpc::RemoteDialer::new(self.address.to_string())
+    }
+
+    fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Says something through a connection to `echo`, closes its half, and checks that it comes back whole.
+async fn check_echo(mut stream: TcpStream) {
+    let sent: Vec<u8> = (0..200_000_u32).map(|number| number as u8).collect();
+    let (mut reader, mut writer) = stream.split();
+    let mut came = Vec::new();
+    let write = async {
+        writer.write_all(&sent).await?;
+        writer.shutdown().await
+    };
+    let (wrote, read) = soon(async { tokio::join!(write, reader.read_to_end(&mut came)) }).await;
+    wrote.unwrap();
+    read.unwrap();
+    assert!(came == sent, "{} bytes of {}", came.len(), sent.len());
+}

@@ -1,0 +1,171 @@
+//! The same verdicts in the dialer's own process and through the proxy.
+
+use outrider_rpc::{DialError, Dialer};
+
+use super::*;
+
+fn refused(rule: &str) -> DialError {
+    DialError::Refused { rule: rule.to_owned() }
+}
+
+/// Dials in both ways; the verdicts must be one.
+async fn verdict(egress: &Egress, host: &str, port: u16) -> Result<(), DialError> {
+    let served = Served::new(egress).await;
+    let direct = soon(egress.dial(host, port)).await.map(drop);
+    let proxied = soon(served.dialer().dial(host, port)).await.map(drop);
+    assert_eq!(direct, proxied, "{host}:{port}");
+    direct
+}
+
+#[tokio::test]
+async fn what_the_policy_refuses_is_refused_before_any_look_up() {
+    let resolver = Answers::with(&[]);
+    let strict = egress(Options::default(), resolver.clone());
+    let target = echo("127.0.0.1:0").await;
+    for (host, rule) in [
+        ("127.0.0.1", "ipv4-loopback"),
+        ("::1", "ipv6-loopback"),
+        ("::ffff:127.0.0.1", "ipv4-loopback"),
+        ("10.0.0.1", "ipv4-private"),
+        ("169.254.169.254", "ipv4-link-local"),
+        ("64:ff9b::7f00:1", "ipv6-nat64"),
+        ("localhost", "name-localhost"),
+        ("a.localhost", "name-localhost"),
+        ("redis", "name-single-label"),
+        ("metadata.google.internal", "name-internal"),
+        ("127.1", "name-numeric"),
+        ("2130706433", "name-numeric"),
+        ("a..example.com", "name-syntax"),
+    ] {
+        assert_eq!(verdict(&strict, host, target.port()).await, Err(refused(rule)), "{host}");
+    }
+    assert_eq!(verdict(&strict, "example.com", 0).await, Err(refused("port-zero")));
+    assert_eq!(resolver.asked(), 0);
+}
+
+#[tokio::test]
+async fn the_switch_permits_loopback_and_nothing_else() {
+    let resolver = Answers::with(&[]);
+    let open = egress(development(), resolver.clone());
+    let target = echo("127.0.0.1:0").await;
+    for host in ["127.0.0.1", "::ffff:127.0.0.1", "localhost", "LOCALHOST.", "a.b.localhost"] {
+        assert_eq!(verdict(&open, host, target.port()).await, Ok(()), "{host}");
+    }
+    for (host, rule) in [
+        ("10.0.0.1", "ipv4-private"),
+        ("0.0.0.0", "ipv4-this-network"),
+        ("redis", "name-single-label"),
+        ("127.1", "name-numeric"),
+    ] {
+        assert_eq!(verdict(&open, host, target.port()).await, Err(refused(rule)), "{host}");
+    }
+    assert_eq!(resolver.asked(), 0, "localhost needs no DNS");
+}
+
+#[tokio::test]
+async fn an_answer_with_one_bad_address_is_refused_whole() {
+    let table: [(&'static str, &[&str], &str); 7] = [
+        ("a.example.com", &["10.0.0.1"], "ipv4-private"),
+        ("b.example.com", &["8.8.8.8", "10.0.0.1"], "ipv4-private"),
+        ("c.example.com", &["2a00:1450::1", "8.8.8.8", "::1"], "ipv6-loopback"),
+        ("d.example.com", &["8.8.8.8", "::ffff:169.254.169.254"], "ipv4-link-local"),
+        ("e.example.com", &["127.0.0.1", "8.8.8.8"], "ipv4-loopback"),
+        ("f.example.com", &["64:ff9b::a00:1"], "ipv6-nat64"),
+        ("g.example.com", &["8.8.8.8", "8.8.8.8", "0.0.0.0"], "ipv4-this-network"),
+    ];
+    for (name, answer, rule) in table {
+        let strict = egress(Options::default(), Answers::with(&[(name, &[answer])]));
+        assert_eq!(verdict(&strict, name, 443).await, Err(refused(rule)), "{name}");
+    }
+    let open = egress(development(), Answers::with(&[("h.example.com", &[&["127.0.0.1", "10.0.0.1"]])]));
+    assert_eq!(verdict(&open, "h.example.com", 443).await, Err(refused("ipv4-private")));
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up_once_and_every_time() {
+    let target = echo("127.0.0.1:0").await;
+    let resolver = Answers::with(&[("flip.example.com", &[&["127.0.0.1"], &["10.0.0.1"], &["127.0.0.1"], &[]])]);
+    let open = egress(development(), resolver.clone());
+    let mut asked = 0;
+    for expected in [Ok(()), Err(refused("ipv4-private")), Ok(()), Err(DialError::NotResolved)] {
+        let dialed = soon(open.dial("Flip.Example.com.", target.port())).await;
+        asked += 1;
+        assert_eq!(resolver.asked(), asked);
+        if let Ok(stream) = &dialed {
+            assert_eq!(stream.peer_addr().unwrap(), target);
+            assert!(stream.nodelay().unwrap());
+        }
+        assert_eq!(dialed.map(drop), expected);
+    }
+}
+
+#[tokio::test]
+async fn the_other_failures_are_told_apart() {
+    let resolver = Answers::with(&[("empty.example.com", &[&[]]), ("closed.example.com", &[&["127.0.0.1", "::ffff:127.0.0.1"]])]);
+    let open = egress(development(), resolver);
+    assert_eq!(verdict(&open, "missing.example.com", 443).await, Err(DialError::NotResolved));
+    assert_eq!(verdict(&open, "empty.example.com", 443).await, Err(DialError::NotResolved));
+    assert_eq!(verdict(&open, "closed.example.com", closed_port().await).await, Err(DialError::ConnectFailed));
+    let slow = egress(Options { dns_timeout: Duration::from_millis(50), ..development() }, Arc::new(Held::default()));
+    assert_eq!(verdict(&slow, "slow.example.com", 443).await, Err(DialError::NotResolved));
+}
+
+#[tokio::test]
+async fn our_own_listeners_cannot_be_reached() {
+    let open = egress(development(), Answers::with(&[("us.example.com", &[&["127.0.0.1"]])]));
+    let served = Served::new(&open).await;
+    // Served once it answers.
+    let inside = echo("127.0.0.1:0").await;
+    check_echo(soon(served.dialer().dial("127.0.0.1", inside.port())).await.unwrap()).await;
+    for host in ["127.0.0.1", "localhost", "us.example.com"] {
+        let dialed = soon(served.dialer().dial(host, served.address.port())).await;
+        assert_eq!(dialed.unwrap_err(), refused("own-listener"), "{host}");
+    }
+    open.protect(inside);
+    assert_eq!(verdict(&open, "127.0.0.1", inside.port()).await, Err(refused("own-listener")));
+}
+
+#[tokio::test]
+async fn the_hosts_file_is_honoured() {
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let named = hosts.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let mut words = line.split_whitespace();
+        let address = words.next()?.parse::<std::net::Ipv4Addr>().ok()?;
+        words.find(|name| !name.contains("localhost") && !name.contains('#')).map(|name| (name.to_owned(), IpAddr::from(address)))
+    });
+    let Some((name, address)) = named else {
+        return eprintln!("SKIPPED: the hosts file of this machine has no name to look up");
+    };
+    let resolver = crate::SystemResolver::new(&Options::default()).unwrap();
+    assert!(soon(resolver.resolve(&name)).await.unwrap().contains(&address));
+}
+
+#[test]
+fn options_out_of_their_bounds_are_refused_by_name() {
+    let bad = |options: Options| Egress::with_resolver(options, Answers::with(&[])).unwrap_err().to_string();
+    assert!(bad(Options { max_tunnels: 0, ..Options::default() }).starts_with("max_tunnels "));
+    assert!(bad(Options { max_head_bytes: 10, ..Options::default() }).starts_with("max_head_bytes "));
+    assert!(bad(Options { idle_timeout: Duration::ZERO, ..Options::default() }).starts_with("idle_timeout "));
+    assert!(
+        bad(Options { source_address: Some("0.0.0.0".parse().unwrap()), ..Options::default() }).starts_with("source_address ")
+    );
+}
+
+/// Mostly not URLs that the model takes, but often enough.
+const URLS: &str = "https?://[a-zA-Z0-9.\\[:\\]-]{1,16}(:[0-9]{1,5})?(/[a-z0-9.%/'~;=]{0,12})?(\\?[a-z'&=?/\\[\\]]{0,8})?";
+
+proptest::proptest! {
+    /// A third reading of URLs, that of the client which sends, must not differ from the model's.
+    #[test]
+    fn urls_that_the_model_takes_are_read_alike_by_the_sender(text in URLS) {
+        let policy = outrider_model::address::Policy { allow_loopback: true };
+        if let Ok(url) = outrider_model::url::WebhookUrl::parse(&text, &policy) {
+            let uri: http::Uri = url.as_str().parse().unwrap();
+            let host = uri.host().unwrap();
+            proptest::prop_assert_eq!(host.trim_start_matches('[').trim_end_matches(']'), url.host());
+            proptest::prop_assert_eq!(uri.scheme_str(), Some(url.scheme()));
+            proptest::prop_assert_eq!(uri.path_and_query().unwrap().as_str(), url.path_and_query());
+            proptest::prop_assert_eq!(uri.port_u16().unwrap_or(if url.is_https() { 443 } else { 80 }), url.port());
+        }
+    }
+}

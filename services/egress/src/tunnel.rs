@@ -1,0 +1,152 @@
+//! Bytes both ways, until both ends are done or nothing moves.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    time::{Instant, sleep_until},
+};
+
+/// Why a tunnel ended, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Closed,
+    Broken,
+    Idle,
+}
+
+/// What a tunnel did, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) end: End,
+    pub(crate) bytes_out: u64,
+    pub(crate) bytes_in: u64,
+}
+
+/// Copies until both directions are closed, one breaks, or no byte moved for `idle`. An end of one direction is passed on and
+/// leaves the other open.
+pub(crate) async fn run<C, O>(mut client: C, outside: O, idle: Duration) -> Summary
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    O: AsyncRead + AsyncWrite + Unpin,
+{
+    let meter =
+        Arc::new(Meter { started: Instant::now(), last: AtomicU64::new(0), out: AtomicU64::new(0), into: AtomicU64::new(0) });
+    // Every byte passes the outer side, so that it is enough to watch that one.
+    let mut outside = Metered { inner: outside, meter: Arc::clone(&meter) };
+    let end = tokio::select! {
+        copied = copy_bidirectional(&mut client, &mut outside) => if copied.is_ok() { End::Closed } else { End::Broken },
+        () = meter.idle(idle) => End::Idle,
+    };
+    Summary { end, bytes_out: meter.out.load(Ordering::Relaxed), bytes_in: meter.into.load(Ordering::Relaxed) }
+}
+
+struct Meter {
+    started: Instant,
+    /// When a byte last moved, in milliseconds since the start.
+    last: AtomicU64,
+    out: AtomicU64,
+    into: AtomicU64,
+}
+
+impl Meter {
+    fn count(&self, counter: &AtomicU64, bytes: usize) {
+        if bytes > 0 {
+            counter.fetch_add(bytes as u64, Ordering::Relaxed);
+            self.last.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// Resolves when no byte has moved for this long.
+    async fn idle(&self, length: Duration) {
+        loop {
+            let last = self.last.load(Ordering::Relaxed);
+            sleep_until(self.started + Duration::from_millis(last) + length).await;
+            if self.last.load(Ordering::Relaxed) == last {
+                return;
+            }
+        }
+    }
+}
+
+struct Metered<S> {
+    inner: S,
+    meter: Arc<Meter>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        self.meter.count(&self.meter.into, buffer.filled().len() - before);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(written)) = polled {
+            self.meter.count(&self.meter.out, written);
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn half_closed_tunnels_carry_the_other_half() {
+        let ((mut client, near), (far, mut server)) = (duplex(64), duplex(64));
+        let tunnel = tokio::spawn(run(near, far, IDLE));
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut text = String::new();
+        server.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "question");
+        server.write_all(b"an answer").await.unwrap();
+        drop(server);
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "an answer");
+        assert_eq!(tunnel.await.unwrap(), Summary { end: End::Closed, bytes_out: 8, bytes_in: 9 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_tunnels_end_and_busy_ones_do_not() {
+        let ((mut client, near), (far, mut server)) = (duplex(64), duplex(64));
+        let started = Instant::now();
+        let tunnel = tokio::spawn(run(near, far, IDLE));
+        for _ in 0..3 {
+            tokio::time::advance(IDLE / 2).await;
+            client.write_u8(1).await.unwrap();
+            server.read_u8().await.unwrap();
+        }
+        assert_eq!(tunnel.await.unwrap(), Summary { end: End::Idle, bytes_out: 3, bytes_in: 0 });
+        assert!(started.elapsed() >= IDLE / 2 * 5, "{:?}", started.elapsed());
+        assert!(started.elapsed() < IDLE * 3, "{:?}", started.elapsed());
+    }
+}

@@ -1,0 +1,84 @@
+//! Where requests go: a role in this process, or a channel to another.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use outrider_model::Error;
+use outrider_rpc::{server::Backend, to_status};
+use tonic::{body::Body, transport::Channel};
+use tower::{Service, ServiceExt, util::BoxCloneSyncService};
+
+/// The roles behind the gateway, each serving the public services of its proto package.
+#[derive(Clone)]
+pub struct Backends {
+    /// Serves `outrider.ingest.v1`.
+    pub ingest: Backend,
+    /// Serves `outrider.dispatch.v1`.
+    pub dispatch: Backend,
+    /// Serves `outrider.admin.v1`.
+    pub admin: Backend,
+}
+
+impl Backends {
+    /// The role that serves a proto package.
+    pub(crate) fn of(&self, package: &str) -> Option<Backend> {
+        match package {
+            "outrider.ingest.v1" => Some(self.ingest.clone()),
+            "outrider.dispatch.v1" => Some(self.dispatch.clone()),
+            "outrider.admin.v1" => Some(self.admin.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// A role in another process. An error of the channel becomes the answer UNAVAILABLE.
+#[must_use]
+pub fn remote_backend(channel: Channel) -> Backend {
+    BoxCloneSyncService::new(Remote { channel })
+}
+
+#[derive(Clone)]
+struct Remote {
+    channel: Channel,
+}
+
+impl Service<Request<Body>> for Remote {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // The channel's readiness may be an error, which only an answer can tell: it is awaited in the call.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let channel = self.channel.clone();
+        Box::pin(async move {
+            let path = request.uri().path().to_owned();
+            match channel.oneshot(request).await {
+                Ok(answer) => Ok(answer),
+                Err(error) => {
+                    tracing::warn!(%path, error = %chain(&error), "a role cannot be reached");
+                    Ok(to_status(Error::unavailable("a server that is needed does not answer")).into_http())
+                }
+            }
+        })
+    }
+}
+
+/// An error with its causes: a transport's own text says only "transport error".
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

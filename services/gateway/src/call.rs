@@ -1,0 +1,93 @@
+//! One unary call to a role, from the side of REST.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header::CONTENT_TYPE, header::TE};
+use http_body_util::{BodyExt, Full};
+use outrider_model::Error;
+use outrider_rpc::{from_status, server::Backend};
+use prost::Message;
+use prost_reflect::DynamicMessage;
+use tonic::{Code, Status, body::Body};
+use tower::{Service, ServiceExt};
+
+/// A flag for compression, and the length in four bytes.
+const PREFIX_BYTES: usize = 5;
+
+/// Sends a message and gives the bytes of the answer's message, of at most `limit`.
+pub(crate) async fn unary(
+    mut backend: Backend,
+    path: &str,
+    headers: HeaderMap,
+    message: &DynamicMessage,
+    limit: usize,
+) -> Result<Bytes, Error> {
+    let request = request(path, headers, message)?;
+    let Ok(ready) = backend.ready().await;
+    let Ok(answer) = ready.call(request).await;
+    let (parts, body) = answer.into_parts();
+    if let Some(status) = Status::from_header_map(&parts.headers).filter(|status| status.code() != Code::Ok) {
+        return Err(from_status(&status));
+    }
+    if parts.status != StatusCode::OK {
+        return Err(Error::unavailable("a server that is needed answers what is not gRPC"));
+    }
+    let (data, trailers) = read(body, limit).await?;
+    match Status::from_header_map(trailers.as_ref().unwrap_or(&parts.headers)) {
+        Some(status) if status.code() == Code::Ok => unframe(data),
+        Some(status) => Err(from_status(&status)),
+        None => Err(Error::unavailable("a server that is needed broke off its answer")),
+    }
+}
+
+fn request(path: &str, headers: HeaderMap, message: &DynamicMessage) -> Result<Request<Body>, Error> {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).map_err(|_| Error::internal("the message is too large for gRPC"))?);
+    message.encode(&mut frame).map_err(|_| Error::internal("the message does not encode"))?;
+    let mut request = Request::new(Body::new(Full::new(frame.freeze())));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = path.parse().map_err(|_| Error::internal("the method has no path"))?;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = headers;
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    Ok(request)
+}
+
+async fn read(mut body: Body, limit: usize) -> Result<(Bytes, Option<HeaderMap>), Error> {
+    let (mut data, mut trailers) = (BytesMut::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|status| from_status(&status))?;
+        match frame.into_data() {
+            Ok(more) if data.len() + more.len() > limit + PREFIX_BYTES => {
+                return Err(Error::internal(format!("the answer is over {limit} bytes")));
+            }
+            Ok(more) => data.extend_from_slice(&more),
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    Ok((data.freeze(), trailers))
+}
+
+fn unframe(mut data: Bytes) -> Result<Bytes, Error> {
+    let length = |prefix: &[u8]| match prefix {
+        [0, a, b, c, d] => usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).ok(),
+        _ => None,
+    };
+    let prefix = data.split_to(PREFIX_BYTES.min(data.len()));
+    if length(&prefix) == Some(data.len()) { Ok(data) } else { Err(Error::internal("the answer is not one message of gRPC")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_plain_message_is_an_answer() {
+        assert_eq!(unframe(Bytes::from_static(b"\0\0\0\0\x02hi")).unwrap(), "hi");
+        for bad in [b"".as_slice(), b"\0\0\0", b"\x01\0\0\0\x02hi", b"\0\0\0\0\x03hi", b"\0\0\0\0\x02hi\0\0\0\0\0"] {
+            assert!(unframe(Bytes::copy_from_slice(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! gRPC requests: forwarded as they are, to public methods only.
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, Request, Response, Version, header::CONTENT_TYPE, request::Parts};
+use hyper::body::Incoming;
+use outrider_model::{Error, Reason};
+use outrider_rpc::methods;
+use prost_reflect::MethodDescriptor;
+use tonic::body::Body;
+use tower::{Service, ServiceExt};
+
+use crate::{Shared, body};
+
+/// The public methods by their paths.
+pub(crate) struct Methods(HashMap<String, Method>);
+
+/// A public method.
+#[derive(Debug)]
+pub(crate) struct Method {
+    pub(crate) path: String,
+    package: String,
+    client_streams: bool,
+    server_streams: bool,
+}
+
+impl Methods {
+    pub(crate) fn of(methods: &[MethodDescriptor]) -> Self {
+        let entry = |method: &MethodDescriptor| {
+            let path = methods::path(method);
+            let package = method.parent_service().package_name().to_owned();
+            let method = Method {
+                path: path.clone(),
+                package,
+                client_streams: method.is_client_streaming(),
+                server_streams: method.is_server_streaming(),
+            };
+            (path, method)
+        };
+        Self(methods.iter().map(entry).collect())
+    }
+
+    pub(crate) fn find(&self, path: &str) -> Result<&Method, Error> {
+        self.0.get(path).ok_or_else(|| Error::new(Reason::UnknownMethod, "no public method of that name"))
+    }
+}
+
+impl Method {
+    /// Whether it has no natural end, and so no deadline of ours.
+    pub(crate) fn streams(&self) -> bool {
+        self.client_streams || self.server_streams
+    }
+}
+
+/// Whether a request speaks gRPC: `application/grpc`, with or without a suffix.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let rest = media_type.strip_prefix(b"application/grpc".as_slice());
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'-')))
+}
+
+/// Forwards a request to the role of its method.
+///
+/// A request of one message is bounded as a whole; the messages of a client's stream are bounded by the role's own decoder.
+pub(crate) async fn answer(shared: &Shared, method: &Method, parts: Parts, incoming: Incoming) -> Result<Response<Body>, Error> {
+    check(&parts)?;
+    let mut backend = shared.backends.of(&method.package).ok_or_else(|| Error::internal("the method has no role"))?;
+    if method.client_streams {
+        let Ok(ready) = backend.ready().await;
+        let Ok(answer) = ready.call(request(method, parts, Body::new(incoming))?).await;
+        return Ok(answer);
+    }
+    let (body, exceeded) = body::metered(shared, &parts.headers, incoming)?;
+    let Ok(ready) = backend.ready().await;
+    let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
+    if exceeded.is_set() { Err(body::cut(shared)) } else { Ok(answer) }
+}
+
+fn check(parts: &Parts) -> Result<(), Error> {
+    let web = parts.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc-web"));
+    if web {
+        return Err(Error::new(Reason::UnknownMethod, "gRPC-web is not served"));
+    }
+    if parts.version != Version::HTTP_2 {
+        return Err(Error::new(Reason::MalformedRequest, "gRPC needs HTTP/2"));
+    }
+    Ok(())
+}
+
+/// The request with no more of its address than the path: the rest is the client's view of this server.
+fn request(method: &Method, mut parts: Parts, body: Body) -> Result<Request<Body>, Error> {
+    parts.uri = method.path.parse().map_err(|_| Error::internal("the method has no path"))?;
+    Ok(Request::from_parts(parts, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn grpc_is_told_by_its_media_type() {
+        let grpc = |text: &'static str| is_grpc(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(text))]));
+        for text in ["application/grpc", "application/grpc+proto", "application/grpc;x", "application/grpc-web"] {
+            assert!(grpc(text), "{text}");
+        }
+        for text in ["application/json", "application/grpcx", ""] {
+            assert!(!grpc(text), "{text}");
+        }
+    }
+}

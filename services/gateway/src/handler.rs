@@ -1,0 +1,89 @@
+//! One request of either kind: its id, its deadline, its log line, and what happens when it goes wrong.
+
+use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, time::Instant};
+
+use futures::FutureExt;
+use http::{HeaderValue, Method as HttpMethod, Request, Response, Version, header::CONNECTION};
+use hyper::body::Incoming;
+use outrider_model::{Error, Reason};
+use tonic::{Code, Status, body::Body};
+
+use crate::{Shared, answer::Refusal, answer::code_name, grpc, request_id, rest};
+
+/// Answers a request; whatever happens, there is an answer with a request id.
+pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let started = Instant::now();
+    let id = request_id::settle(request.headers_mut());
+    let (http_method, version) = (request.method().clone(), request.version());
+    let (route, mut answer) = if grpc::is_grpc(request.headers()) {
+        answer_grpc(shared, request).await
+    } else {
+        answer_rest(shared, request, &id).await
+    };
+    // Connections of HTTP/2 carry other requests, and know no such header.
+    if version == Version::HTTP_2 {
+        answer.headers_mut().remove(CONNECTION);
+    }
+    log(&http_method, &route, &answer, started, &id);
+    answer.headers_mut().insert(request_id::HEADER, id);
+    Ok(answer)
+}
+
+/// Never the path itself, which is the client's text and holds ids; never a body or a header.
+fn log(http_method: &HttpMethod, route: &str, answer: &Response<Body>, started: Instant, id: &HeaderValue) {
+    let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    // An answer without the status in its headers has it in its trailers, and then a role's unary method went well.
+    let grpc_status = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
+    let (status, id) = (answer.status().as_u16(), id.to_str().unwrap_or_default());
+    let grpc_status = code_name(grpc_status);
+    tracing::info!(method = %http_method, route, status, grpc_status, duration_us, request_id = id, "request");
+}
+
+const NO_ROUTE: &str = "-";
+
+async fn answer_grpc(shared: &Shared, request: Request<Incoming>) -> (String, Response<Body>) {
+    let method = match shared.methods.find(request.uri().path()) {
+        Ok(method) => method,
+        Err(error) => return (NO_ROUTE.into(), Refusal::from(error).into_grpc()),
+    };
+    let (parts, body) = request.into_parts();
+    let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
+    let answer =
+        if method.streams() { unbroken(answer, &method.path).await } else { in_time(shared, answer, &method.path).await };
+    (method.path.clone(), answer.unwrap_or_else(Refusal::into_grpc))
+}
+
+async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderValue) -> (String, Response<Body>) {
+    let (parts, body) = request.into_parts();
+    let (route, answer) = match shared.routes.find(parts.method.as_str(), parts.uri.path()) {
+        Ok(found) => {
+            let template = &found.route.template;
+            (template.clone(), in_time(shared, rest::answer(shared, &found, &parts, body), template).await)
+        }
+        Err(refusal) => (NO_ROUTE.into(), Err(refusal)),
+    };
+    let answer = answer.unwrap_or_else(|refusal| refusal.into_json(id));
+    (route, if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer })
+}
+
+/// The answer, or an error when it takes too long. The request is dropped then, and what it began with it; whether it took effect
+/// is unknown.
+async fn in_time(
+    shared: &Shared,
+    answer: impl Future<Output = Result<Response<Body>, Refusal>>,
+    route: &str,
+) -> Result<Response<Body>, Refusal> {
+    tokio::time::timeout(shared.options.request_timeout, unbroken(answer, route)).await.unwrap_or_else(|_| {
+        let error = Error::new(Reason::DeadlineExceeded, "the request took too long; whether it took effect is unknown");
+        Err(Refusal::closing(error))
+    })
+}
+
+/// The answer, or an error when its code panics. The panic's own text may hold what the client sent: only its place is logged, by
+/// the hook of the process.
+async fn unbroken(answer: impl Future<Output = Result<Response<Body>, Refusal>>, route: &str) -> Result<Response<Body>, Refusal> {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!(route, "a request panicked");
+        Err(Refusal::closing(Error::internal("a fault of the server")))
+    })
+}

@@ -1,0 +1,66 @@
+//! Settings of the gateway.
+
+use std::time::Duration;
+
+/// Bounds of the public face.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The largest body of a request, in bytes. Default 6 MiB, so that a batch with 4 MiB of payload fits even as JSON.
+    pub max_request_bytes: usize,
+    /// The largest answer of a role that is turned into JSON, in bytes. Default 32 MiB.
+    pub max_answer_bytes: usize,
+    /// Bytes of bodies that are read but not answered, of all requests together; beyond that requests are refused as overload.
+    /// Default 256 MiB.
+    pub max_buffered_bytes: usize,
+    /// The head of a request, in bytes. Default 16 KiB; less than 8 KiB counts as 8 KiB.
+    pub max_header_bytes: usize,
+    /// Header fields of an HTTP/1.1 request. Default 100.
+    pub max_headers: usize,
+    /// From the first byte of a request's head (or from the connection's begin) to its end. Default 10 s.
+    pub header_read_timeout: Duration,
+    /// From the head of a request to the head of its answer, reading the body included. Default 30 s.
+    pub request_timeout: Duration,
+    /// A connection without a request under way, on which no byte moves for so long, is closed; so is one whose client does not
+    /// take its answer. Default 75 s.
+    pub idle_timeout: Duration,
+    /// The time between HTTP/2 pings. Default 30 s.
+    pub keep_alive_interval: Duration,
+    /// How long the answer to a ping may take. Default 20 s.
+    pub keep_alive_timeout: Duration,
+    /// Requests under way at once on one HTTP/2 connection. Default 100.
+    pub max_concurrent_streams: u32,
+    /// Connections at once; those beyond are closed as they come. Default 10,000.
+    pub max_connections: usize,
+    /// How much of a body that is too large is read and dropped before the connection closes, so that a client that writes before
+    /// it reads sees the answer, in bytes. Default 8 MiB.
+    pub linger_bytes: usize,
+    /// For how long at most. Default 1 s.
+    pub linger: Duration,
+    /// How long requests may take to end at shutdown. Default 10 s.
+    pub drain: Duration,
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_request_bytes: 6 * MIB,
+            max_answer_bytes: 32 * MIB,
+            max_buffered_bytes: 256 * MIB,
+            max_header_bytes: 16 * KIB,
+            max_headers: 100,
+            header_read_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            keep_alive_interval: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_secs(20),
+            max_concurrent_streams: 100,
+            max_connections: 10_000,
+            linger_bytes: 8 * MIB,
+            linger: Duration::from_secs(1),
+            drain: Duration::from_secs(10),
+        }
+    }
+}

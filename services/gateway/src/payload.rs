@@ -1,0 +1,112 @@
+//! Payload fields (`json_payload` option): bytes that REST writes as `data` or `data_base64` in the place of the field.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use outrider_model::limits;
+use outrider_proto::DESCRIPTORS;
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, Value};
+
+/// Any JSON value, kept as its text stands.
+pub(crate) const DATA: &str = "data";
+/// Any bytes in base64.
+pub(crate) const DATA_BASE64: &str = "data_base64";
+/// The same in the other spelling.
+pub(crate) const DATA_BASE64_CAMEL: &str = "dataBase64";
+
+/// The payload field of each message type that has one, by the type's full name. Options are decoded at every look, hence a table.
+static FIELDS: LazyLock<HashMap<String, FieldDescriptor>> = LazyLock::new(|| {
+    let Some(extension) = DESCRIPTORS.get_extension_by_name("outrider.options.v1.json_payload") else { return HashMap::new() };
+    let fields = DESCRIPTORS.all_messages().flat_map(|message| message.fields().collect::<Vec<_>>());
+    fields
+        .filter(|field| field.options().get_extension(&extension).as_ref() == &Value::Bool(true))
+        .map(|field| (field.parent_message().full_name().to_owned(), field))
+        .collect()
+});
+
+/// The payload field of a message type.
+pub(crate) fn field_of(message: &MessageDescriptor) -> Option<&'static FieldDescriptor> {
+    FIELDS.get(message.full_name())
+}
+
+/// A field path of a role's error in the words of REST: where it ends in a payload, the client wrote `data`.
+pub(crate) fn rename(input: &MessageDescriptor, path: &str) -> Option<String> {
+    let (parents, last) = path.rsplit_once('.').unwrap_or(("", path));
+    let mut message = input.clone();
+    for part in parents.split('.').filter(|part| !part.is_empty()) {
+        let name = part.split('[').next().unwrap_or_default();
+        let Kind::Message(inner) = message.get_field_by_name(name)?.kind() else { return None };
+        message = inner;
+    }
+    field_of(&message).filter(|payload| payload.name() == last)?;
+    Some(if parents.is_empty() { DATA.to_owned() } else { format!("{parents}.{DATA}") })
+}
+
+/// Whether a media type promises JSON: `application/json`, or any with the suffix `+json`.
+pub(crate) fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
+/// Whether a valid JSON text nests no deeper than the limit.
+pub(crate) fn is_shallow(text: &str) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                if depth > limits::JSON_DEPTH {
+                    return false;
+                }
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_payload_fields_of_the_protos() {
+        let mut names = FIELDS.keys().map(String::as_str).collect::<Vec<_>>();
+        names.sort_unstable();
+        assert!(names.contains(&"outrider.dispatch.v1.Event") && names.contains(&"outrider.ingest.v1.NewEvent"), "{names:?}");
+    }
+
+    #[test]
+    fn roles_payload_is_the_clients_data() {
+        let message = |name: &str| DESCRIPTORS.get_message_by_name(name).unwrap();
+        let publish = message("outrider.ingest.v1.PublishEventRequest");
+        assert_eq!(rename(&publish, "event.payload").as_deref(), Some("event.data"));
+        let batch = message("outrider.ingest.v1.BatchPublishEventsRequest");
+        assert_eq!(rename(&batch, "events[3].payload").as_deref(), Some("events[3].data"));
+        assert_eq!(rename(&message("outrider.ingest.v1.NewEvent"), "payload").as_deref(), Some("data"));
+        for other in ["event.event_type", "payload", "event.headers[\"payload\"]", "nothing.payload", "", "."] {
+            assert_eq!(rename(&publish, other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        let nested = |depth: usize| format!("{}\"[[\\\"[\"{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(is_shallow(&nested(limits::JSON_DEPTH)));
+        assert!(!is_shallow(&nested(limits::JSON_DEPTH + 1)));
+        assert!(is_shallow(&format!("[{}]", vec!["[]"; 1000].join(","))));
+    }
+
+    #[test]
+    fn media_types_of_json() {
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json"] {
+            assert!(is_json(json), "{json}");
+        }
+        for other in ["", "text/plain", "application/jsonl", "application/x-ndjson"] {
+            assert!(!is_json(other), "{other}");
+        }
+    }
+}

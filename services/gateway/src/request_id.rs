@@ -1,0 +1,46 @@
+//! The id by which a request is found again in logs: the client's, or one of ours.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use outrider_model::limits;
+use uuid::Uuid;
+
+/// The header that carries it in both directions.
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The client's id when it is 1 to 128 bytes of visible ASCII, else a new one. The headers then have exactly this one, for the role.
+pub(crate) fn settle(headers: &mut HeaderMap) -> HeaderValue {
+    let usable = |value: &&HeaderValue| {
+        (1..=limits::REQUEST_ID_BYTES).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    let id = headers.get(HEADER).filter(usable).cloned().unwrap_or_else(make);
+    headers.insert(HEADER, id.clone());
+    id
+}
+
+fn make() -> HeaderValue {
+    HeaderValue::from_str(&Uuid::now_v7().to_string()).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_what_is_usable_and_replaces_the_rest() {
+        let settled = |given: Option<&[u8]>| {
+            let mut headers = HeaderMap::new();
+            if let Some(given) = given {
+                headers.insert(HEADER, HeaderValue::from_bytes(given).unwrap());
+            }
+            let id = settle(&mut headers);
+            assert_eq!(headers.get(HEADER), Some(&id));
+            id
+        };
+        assert_eq!(settled(Some(b"abc-1")), "abc-1");
+        let long = [b'a'; 129];
+        assert_eq!(settled(Some(&long[..128])).len(), 128);
+        for bad in [Some(&long[..]), Some(b"".as_slice()), Some(b"a b"), Some(b"\xff"), None] {
+            assert_eq!(settled(bad).len(), 36, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! One REST request: to a message, to the role, and back.
+
+use http::{
+    HeaderMap, HeaderValue, Response,
+    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE},
+    request::Parts,
+};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use outrider_model::{Error, Reason};
+use prost_reflect::{DynamicMessage, Value};
+use tonic::body::Body;
+
+use crate::{
+    Shared, answer,
+    answer::Refusal,
+    body, call, mask, payload, query, read, request_id,
+    route::{BodyRule, Found, Route},
+    scalar, write,
+};
+
+/// Answers a request whose route is found.
+pub(crate) async fn answer(
+    shared: &Shared,
+    found: &Found<'_, '_>,
+    parts: &Parts,
+    body: Incoming,
+) -> Result<Response<Body>, Refusal> {
+    let route = found.route;
+    let body = body::whole(shared, &parts.headers, body).await?;
+    let request = message(found, parts, &body.bytes)?;
+    let backend = shared.backends.of(&route.package).ok_or_else(|| Error::internal("the method has no role"))?;
+    let limit = shared.options.max_answer_bytes;
+    let answer = call::unary(backend, &route.grpc_path, metadata(&parts.headers), &request, limit).await;
+    let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
+    let answer =
+        DynamicMessage::decode(route.output.clone(), answer).map_err(|_| Error::internal("the answer does not decode"))?;
+    let text = match &route.response_body {
+        Some(field) => write::field(&answer, field)?,
+        None => write::message(&answer)?,
+    };
+    Ok(answer::json(text))
+}
+
+/// A role names fields as the proto does; where REST has another name, the client is told that one.
+fn in_words_of_rest(route: &Route, mut error: Error) -> Error {
+    for violation in &mut error.violations {
+        if let Some(renamed) = payload::rename(&route.input, &violation.field) {
+            error.message = error.message.replace(&format!("{}:", violation.field), &format!("{renamed}:")).into();
+            violation.field = renamed;
+        }
+    }
+    error
+}
+
+/// Without the body, which HEAD must not have, but with its length.
+pub(crate) fn without_body(answer: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = answer.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
+}
+
+/// What the role needs of the client's headers.
+fn metadata(headers: &HeaderMap) -> HeaderMap {
+    let mut metadata = HeaderMap::new();
+    for name in [AUTHORIZATION, request_id::HEADER] {
+        for value in headers.get_all(&name) {
+            metadata.append(name.clone(), value.clone());
+        }
+    }
+    metadata
+}
+
+fn message(found: &Found<'_, '_>, parts: &Parts, body: &bytes::Bytes) -> Result<DynamicMessage, Error> {
+    let route = found.route;
+    let (mut message, present) = read_body(route, &parts.headers, body)?;
+    apply_path(found, &mut message)?;
+    query::apply(route, parts.uri.query().unwrap_or_default(), &mut message)?;
+    for header in &route.headers {
+        header.apply(&parts.headers, &mut message)?;
+    }
+    if let Some(mask) = &route.mask {
+        mask::derive(mask, present, &mut message);
+    }
+    Ok(message)
+}
+
+/// The message as far as the body gives it, and the names of the fields in the body. A missing body is an empty one: whether a
+/// field is required is the role's to say.
+fn read_body(route: &Route, headers: &HeaderMap, body: &bytes::Bytes) -> Result<(DynamicMessage, Vec<String>), Error> {
+    let mut message = DynamicMessage::new(route.input.clone());
+    if body.is_empty() {
+        return Ok((message, Vec::new()));
+    }
+    if matches!(route.body, BodyRule::None) {
+        return Err(Error::new(Reason::MalformedRequest, "the request must have no body"));
+    }
+    check_media_type(headers)?;
+    let read = match &route.body {
+        BodyRule::Field(field) => {
+            let mut read = read::field(body, field)?;
+            if let Some(value) = read.value.take() {
+                message.set_field(field, value);
+            }
+            read
+        }
+        BodyRule::None | BodyRule::Whole => {
+            let mut read = read::message(body, &route.input)?;
+            if let Some(Value::Message(given)) = read.value.take() {
+                message = given;
+            }
+            read
+        }
+    };
+    Ok((message, read.present))
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), Error> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(Error::new(Reason::MalformedRequest, "the body must be JSON with \"Content-Type: application/json\""))
+    }
+}
+
+/// What the path gives; a body that says otherwise is refused.
+fn apply_path(found: &Found<'_, '_>, message: &mut DynamicMessage) -> Result<(), Error> {
+    for variable in &found.route.variables {
+        let field = &variable.field;
+        let text = found.text(variable)?;
+        let value = scalar::from_text(&field.last().kind(), &text).map_err(|expected| Error::field(field.name(), expected))?;
+        if field.get(message).is_some_and(|given| given != value) {
+            return Err(Error::field(field.name(), "differs from the path"));
+        }
+        let entry = field.entry(message).ok_or_else(|| Error::internal("a field path leads nowhere"))?;
+        *entry = value;
+    }
+    Ok(())
+}

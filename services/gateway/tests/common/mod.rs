@@ -1,0 +1,187 @@
+//! A gateway on a real socket, before roles that record what they get.
+#![allow(dead_code)] // Each test binary uses a part.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use outrider_gateway::{Backends, Gateway, Options};
+use outrider_proto::{
+    admin::endpoint_service_server::EndpointServiceServer, dispatch, ingest::ingest_service_server::IngestServiceServer,
+};
+use outrider_rpc::server::Backend;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
+use tonic::service::Routes;
+use tower::util::BoxCloneSyncService;
+
+mod roles;
+
+/// Nothing here takes so long unless it never ends.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// What the roles got, by type name, with the metadata that matter.
+#[derive(Clone, Default)]
+pub struct Recorder(Arc<Mutex<Vec<Got>>>);
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Got {
+    pub request: String,
+    pub bytes: Vec<u8>,
+    pub authorization: Option<String>,
+    pub request_id: Option<String>,
+}
+
+impl Recorder {
+    fn add<T: prost::Message>(&self, request: &tonic::Request<T>) {
+        let text = |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        self.0.lock().unwrap().push(Got {
+            request: std::any::type_name::<T>().to_owned(),
+            bytes: request.get_ref().encode_to_vec(),
+            authorization: text("authorization"),
+            request_id: text("x-request-id"),
+        });
+    }
+
+    pub fn calls(&self) -> Vec<Got> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// The last call's message.
+    pub fn last<T: prost::Message + Default>(&self) -> T {
+        let last = self.calls().pop().expect("a call");
+        assert_eq!(last.request, std::any::type_name::<T>());
+        T::decode(last.bytes.as_slice()).unwrap()
+    }
+}
+
+/// A running gateway.
+pub struct Running {
+    pub address: SocketAddr,
+    pub got: Recorder,
+    shutdown: Option<oneshot::Sender<()>>,
+    pub served: JoinHandle<()>,
+}
+
+fn backend(routes: Routes) -> Backend {
+    BoxCloneSyncService::new(routes.prepare())
+}
+
+pub fn backends(got: &Recorder) -> Backends {
+    Backends {
+        ingest: backend(Routes::new(IngestServiceServer::new(roles::Ingest(got.clone())))),
+        dispatch: backend(
+            Routes::new(dispatch::event_service_server::EventServiceServer::new(roles::Dispatch(got.clone())))
+                .add_service(dispatch::delivery_service_server::DeliveryServiceServer::new(roles::Dispatch(got.clone()))),
+        ),
+        admin: backend(Routes::new(EndpointServiceServer::new(roles::Admin(got.clone())))),
+    }
+}
+
+impl Running {
+    pub async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub async fn with(options: Options) -> Self {
+        let got = Recorder::default();
+        let backends = backends(&got);
+        Self::before(options, backends, got).await
+    }
+
+    pub async fn before(options: Options, backends: Backends, got: Recorder) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shutdown, told) = oneshot::channel();
+        let gateway = Gateway::new(options, backends).unwrap();
+        let served = tokio::spawn(gateway.serve(listener, async move {
+            let _ = told.await;
+        }));
+        Self { address, got, shutdown: Some(shutdown), served }
+    }
+
+    pub fn shut_down(&mut self) {
+        self.shutdown.take().unwrap().send(()).unwrap();
+    }
+
+    /// Sends by HTTP/1.1, on a connection of its own.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        let io = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        Answer::of(tokio::time::timeout(LONG, sender.send_request(request)).await.unwrap().unwrap()).await
+    }
+
+    /// Sends by HTTP/2, on a connection of its own.
+    pub async fn send_http2(&self, mut request: Request<Full<Bytes>>) -> Answer {
+        let io = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        let uri = format!("http://{}{}", self.address, request.uri());
+        *request.uri_mut() = uri.parse().unwrap();
+        Answer::of(tokio::time::timeout(LONG, sender.send_request(request)).await.unwrap().unwrap()).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(request("GET", path, None)).await
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        self.send(request("POST", path, Some(body))).await
+    }
+}
+
+/// A request, with its body as JSON.
+pub fn request(method: &str, path: &str, body: Option<&str>) -> Request<Full<Bytes>> {
+    let builder = Request::builder().method(method).uri(path).header("host", "test").header("authorization", "Bearer ork_test");
+    match body {
+        Some(body) => builder.header("content-type", "application/json").body(Full::new(Bytes::copy_from_slice(body.as_bytes()))),
+        None => builder.body(Full::default()),
+    }
+    .unwrap()
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    async fn of(answer: Response<hyper::body::Incoming>) -> Self {
+        let (parts, body) = answer.into_parts();
+        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        Self { status: parts.status, headers: parts.headers, text }
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Status, reason, and the first field that is wrong.
+    #[track_caller]
+    pub fn refused(&self) -> (u16, String, String) {
+        let error = &self.json()["error"];
+        assert_eq!(error["code"], self.status.as_u16(), "{self:?}");
+        assert_eq!(error["request_id"], self.headers["x-request-id"].to_str().unwrap());
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        (self.status.as_u16(), text(&error["reason"]), text(&error["violations"][0]["field"]))
+    }
+
+    #[track_caller]
+    pub fn is_refused(&self, status: u16, reason: &str, field: &str) {
+        assert_eq!(self.refused(), (status, reason.to_owned(), field.to_owned()), "{self:?}");
+    }
+}

@@ -1,0 +1,97 @@
+//! gRPC through the gateway, to roles in this process and in another.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests.
+
+mod common;
+
+use common::{Running, backends};
+use outrider_gateway::{Backends, Gateway, Options, remote_backend};
+use outrider_model::Reason;
+use outrider_proto::{
+    DESCRIPTORS,
+    ingest::{self, ingest_service_client::IngestServiceClient},
+    internal::{self, intake_service_client::IntakeServiceClient},
+};
+use outrider_rpc::{from_status, methods};
+use tonic::{Code, Request, transport::Endpoint};
+
+fn publish(project: &str) -> ingest::PublishEventRequest {
+    let event = ingest::NewEvent { event_type: "a".into(), payload: "{ }".into(), ..Default::default() };
+    ingest::PublishEventRequest { project_id: project.into(), event: Some(event) }
+}
+
+async fn client(running: &Running) -> IngestServiceClient<tonic::transport::Channel> {
+    IngestServiceClient::connect(format!("http://{}", running.address)).await.unwrap()
+}
+
+#[tokio::test]
+async fn unary_calls_pass_with_their_metadata_and_errors() {
+    let running = Running::start().await;
+    let mut client = client(&running).await;
+    let mut request = Request::new(publish("p"));
+    request.metadata_mut().insert("authorization", "Bearer ork_test".parse().unwrap());
+    request.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
+    let answer = client.publish_event(request).await.unwrap();
+    assert_eq!(answer.metadata().get("x-request-id").unwrap(), "mine");
+    assert_eq!(answer.into_inner().event_id, "evt_1");
+    assert_eq!(running.got.last::<ingest::PublishEventRequest>(), publish("p"));
+    let call = running.got.calls().pop().unwrap();
+    assert_eq!((call.authorization.as_deref(), call.request_id.as_deref()), (Some("Bearer ork_test"), Some("mine")));
+
+    let error = from_status(&client.publish_event(publish("bad")).await.unwrap_err());
+    assert_eq!((error.reason, error.violations[0].field.as_str()), (Reason::InvalidField, "event.event_type"));
+    let error = client.publish_event(publish("panics")).await.unwrap_err();
+    assert_eq!(from_status(&error).reason, Reason::Internal);
+}
+
+#[tokio::test]
+async fn services_between_roles_are_not_reachable() {
+    let running = Running::start().await;
+    let mut client = IntakeServiceClient::connect(format!("http://{}", running.address)).await.unwrap();
+    let status = client.accept_events(internal::AcceptEventsRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert_eq!(from_status(&status).reason, Reason::UnknownMethod);
+    running.post("/outrider.internal.v1.IntakeService/AcceptEvents", "{}").await.is_refused(404, "UNKNOWN_METHOD", "");
+}
+
+#[tokio::test]
+async fn a_role_in_another_process_is_the_same() {
+    // A gateway is a gRPC server too: it stands for the other process.
+    let far = Running::start().await;
+    let channel = Endpoint::from_shared(format!("http://{}", far.address)).unwrap().connect_lazy();
+    let backend = remote_backend(channel);
+    let backends = Backends { ingest: backend.clone(), dispatch: backend.clone(), admin: backend };
+    let near = Running::before(Options::default(), backends, far.got.clone()).await;
+    assert_eq!(near.post("/v1/projects/p/events", r#"{"data":1}"#).await.status, 200);
+    near.post("/v1/projects/bad/events", r#"{"data":1}"#).await.is_refused(400, "INVALID_FIELD", "event.event_type");
+    assert_eq!(client(&near).await.publish_event(publish("p")).await.unwrap().into_inner().event_id, "evt_1");
+}
+
+#[tokio::test]
+async fn a_role_that_is_away_is_unavailable() {
+    let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let backend = remote_backend(Endpoint::from_shared(format!("http://{unused}")).unwrap().connect_lazy());
+    let backends = Backends { ingest: backend.clone(), dispatch: backend.clone(), admin: backend };
+    let running = Running::before(Options::default(), backends, Default::default()).await;
+    let answer = running.post("/v1/projects/p/events", "{}").await;
+    answer.is_refused(503, "UNAVAILABLE", "");
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert!(!answer.text.contains(&unused.port().to_string()), "an address of the inside is shown");
+    let status = client(&running).await.publish_event(publish("p")).await.unwrap_err();
+    assert_eq!(from_status(&status).reason, Reason::Unavailable);
+}
+
+#[tokio::test]
+async fn every_public_unary_method_has_a_route_of_its_own() {
+    let gateway = Gateway::new(Options::default(), backends(&Default::default())).unwrap();
+    let routes = gateway.routes().collect::<Vec<_>>();
+    assert!(routes.contains(&("POST", "/v1/projects/{project_id}/events:batch")), "{routes:?}");
+    let http = DESCRIPTORS.get_extension_by_name("google.api.http").unwrap();
+    let mut count = 0;
+    for service in methods::public_services() {
+        for method in service.methods().filter(|method| !method.is_client_streaming() && !method.is_server_streaming()) {
+            assert!(method.options().has_extension(&http), "{} has no route", method.full_name());
+            count += 1;
+        }
+    }
+    assert!(count > 20 && routes.len() >= count, "{count} methods, {} routes", routes.len());
+}

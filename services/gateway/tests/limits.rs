@@ -1,0 +1,193 @@
+//! Bounds on bytes, time and connections, over a real socket.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{LONG, Running, request};
+use outrider_gateway::Options;
+use outrider_proto::ingest::{self, ingest_service_client::IngestServiceClient};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+const SMALL: usize = 64 * 1024;
+
+async fn small() -> Running {
+    Running::with(Options { max_request_bytes: SMALL, ..Options::default() }).await
+}
+
+/// Sends bytes and reads until the gateway closes.
+async fn exchange(running: &Running, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(LONG, stream.read_to_end(&mut answer)).await.expect("the connection is closed").unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+fn head(framing: &str) -> String {
+    format!("POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n{framing}\r\n\r\n")
+}
+
+#[track_caller]
+fn assert_too_large(answer: &str) {
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("connection: close") && answer.contains("\"TOO_LARGE\""), "{answer}");
+}
+
+#[tokio::test]
+async fn an_announced_body_that_is_too_large_is_refused_and_the_connection_closed() {
+    let running = small().await;
+    let body = "x".repeat(SMALL + 1);
+    assert_too_large(&exchange(&running, format!("{}{body}", head(&format!("content-length: {}", body.len()))).as_bytes()).await);
+    // Who asks first is answered at once.
+    assert_too_large(&exchange(&running, head("content-length: 99999999\r\nexpect: 100-continue").as_bytes()).await);
+    assert!(running.got.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_counted_while_it_is_read() {
+    let running = small().await;
+    let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
+    let body = format!("{}{}0\r\n\r\n", head("transfer-encoding: chunked"), chunk.repeat(5));
+    assert_too_large(&exchange(&running, body.as_bytes()).await);
+}
+
+#[tokio::test]
+async fn the_largest_body_is_taken() {
+    let running = small().await;
+    let start = r#"{"event_type":"a","data":""#;
+    let body = format!("{start}{}\"}}", "x".repeat(SMALL - start.len() - 2));
+    assert_eq!(running.post("/v1/projects/p/events", &body).await.status, 200);
+    assert_eq!(running.post("/v1/projects/p/events", &format!("{body} ")).await.status, 413);
+    let http2 = running.send_http2(request("POST", "/v1/projects/p/events", Some(&format!("{body} ")))).await;
+    http2.is_refused(413, "TOO_LARGE", "");
+}
+
+#[tokio::test]
+async fn grpc_bodies_have_the_same_bound() {
+    let running = small().await;
+    let mut client = IngestServiceClient::connect(format!("http://{}", running.address)).await.unwrap();
+    let event = ingest::NewEvent { payload: vec![0; SMALL].into(), ..Default::default() };
+    let status =
+        client.publish_event(ingest::PublishEventRequest { project_id: "p".into(), event: Some(event) }).await.unwrap_err();
+    assert_eq!(outrider_rpc::from_status(&status).reason, outrider_model::Reason::TooLarge, "{status:?}");
+    assert!(running.got.calls().is_empty());
+}
+
+#[tokio::test]
+async fn bodies_of_all_requests_share_a_room() {
+    let running = Running::with(Options { max_buffered_bytes: 4 * 1024, ..Options::default() }).await;
+    let body = format!(r#"{{"data":"{}"}}"#, "x".repeat(8 * 1024));
+    let refused = running.post("/v1/projects/p/events", &body).await;
+    refused.is_refused(429, "OVERLOADED", "");
+    // What was refused holds no room.
+    for _ in 0..20 {
+        assert_eq!(running.post("/v1/projects/p/events", r#"{"data":"x"}"#).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_body_and_a_slow_role_are_cut() {
+    let running = Running::with(Options { request_timeout: Duration::from_millis(100), ..Options::default() }).await;
+    let slow = exchange(&running, head("content-length: 10").as_bytes()).await;
+    assert!(slow.starts_with("HTTP/1.1 504 ") && slow.contains("\"DEADLINE_EXCEEDED\""), "{slow}");
+    running.post("/v1/projects/hangs/events", "{}").await.is_refused(504, "DEADLINE_EXCEEDED", "");
+
+    // A connection is not idle while its request is under way.
+    let idle =
+        Options { request_timeout: Duration::from_millis(500), idle_timeout: Duration::from_millis(50), ..Options::default() };
+    let running = Running::with(idle).await;
+    running.post("/v1/projects/hangs/events", "{}").await.is_refused(504, "DEADLINE_EXCEEDED", "");
+}
+
+#[tokio::test]
+async fn slow_heads_and_silent_connections_are_cut() {
+    let options =
+        Options { header_read_timeout: Duration::from_millis(100), idle_timeout: Duration::from_secs(2), ..Options::default() };
+    let running = Running::with(options).await;
+    for begin in ["", "P", "PRI * HT", "GET /v1/projects HTTP/1.1\r\nhost:"] {
+        assert_eq!(exchange(&running, begin.as_bytes()).await, "", "{begin}");
+    }
+    // A connection that waits for its next request lives longer than a head may take.
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let get = b"GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n\r\n";
+    stream.write_all(get).await.unwrap();
+    let mut first = vec![0; 4096];
+    assert!(stream.read(&mut first).await.unwrap() > 0);
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    stream.write_all(get).await.unwrap();
+    let mut rest = Vec::new();
+    timeout(LONG, stream.read_to_end(&mut rest)).await.expect("an idle connection is closed").unwrap();
+    assert!(String::from_utf8(rest).unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn heads_are_bounded() {
+    let running = Running::start().await;
+    let long = exchange(&running, format!("GET /{} HTTP/1.1\r\nhost: t\r\n\r\n", "a".repeat(20_000)).as_bytes()).await;
+    assert!(long.starts_with("HTTP/1.1 414 ") || long.starts_with("HTTP/1.1 431 "), "{long}");
+    let many = exchange(&running, format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101)).as_bytes()).await;
+    assert!(many.starts_with("HTTP/1.1 431 "), "{many}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed() {
+    let running = Running::with(Options { max_connections: 1, ..Options::default() }).await;
+    let mut first = TcpStream::connect(running.address).await.unwrap();
+    first.write_all(b"GET /x HTTP/1.1\r\nhost: t\r\n\r\n").await.unwrap();
+    assert!(first.read(&mut [0; 512]).await.unwrap() > 0);
+    let mut second = TcpStream::connect(running.address).await.unwrap();
+    assert_eq!(timeout(LONG, second.read(&mut [0; 1])).await.unwrap().unwrap_or(0), 0);
+    drop(first);
+    let again = async {
+        loop {
+            let mut stream = TcpStream::connect(running.address).await.unwrap();
+            let wrote = stream.write_all(b"GET /x HTTP/1.1\r\nhost: t\r\n\r\n").await;
+            if wrote.is_ok() && stream.read(&mut [0; 512]).await.is_ok_and(|bytes| bytes > 0) {
+                break;
+            }
+        }
+    };
+    timeout(LONG, again).await.expect("its place is free again");
+}
+
+#[tokio::test]
+async fn shutdown_lets_requests_end() {
+    let mut running = Running::start().await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(head("content-length: 2\r\nexpect: 100-continue").as_bytes()).await.unwrap();
+    let mut buffer = [0; 25];
+    timeout(LONG, stream.read_exact(&mut buffer)).await.unwrap().unwrap();
+    assert!(buffer.starts_with(b"HTTP/1.1 100 "));
+    running.shut_down();
+    // The listener is gone: the shutdown has begun.
+    timeout(LONG, async { while TcpStream::connect(running.address).await.is_ok() {} }).await.unwrap();
+    stream.write_all(b"{}").await.unwrap();
+    let mut answer = String::new();
+    timeout(LONG, stream.read_to_string(&mut answer)).await.expect("the connection ends").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    timeout(LONG, running.served).await.expect("the drain ends").unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_waits_for_nobody_forever() {
+    let mut running = Running::with(Options { drain: Duration::from_millis(200), ..Options::default() }).await;
+    let address = running.address;
+    let mut hanging = TcpStream::connect(address).await.unwrap();
+    hanging.write_all(b"POST /v1/projects/hangs/events HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    timeout(LONG, async {
+        while running.got.calls().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    running.shut_down();
+    timeout(LONG, &mut running.served).await.expect("the drain ends").unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}

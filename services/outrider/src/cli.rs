@@ -1,0 +1,90 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::roles::Role;
+
+/// Outrider, a webhook gateway: publishes events to HTTP endpoints, signed, retried and recorded.
+#[derive(Debug, Parser)]
+#[command(name = "outrider", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Shows the whole way of an event in one process, with nothing installed, and ends.
+    Demo,
+    /// Runs roles: by default all, on SQLite and the embedded queue.
+    Serve(Serve),
+    /// Brings the database's schema up to date, back, or tells where it stands.
+    Migrate(Migrate),
+    /// Makes the first organisation, project and admin key, and prints the key.
+    Bootstrap(Bootstrap),
+}
+
+/// Where configuration comes from: defaults < file < OUTRIDER_… variables < flags.
+#[derive(Debug, Args)]
+pub struct Configuration {
+    /// A TOML file.
+    #[arg(long, env = "OUTRIDER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One key, such as `gateway.listen=127.0.0.1:8000`; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// The roles of this process; may be repeated.
+    #[arg(long = "role", value_enum, default_values_t = [Role::All])]
+    pub roles: Vec<Role>,
+}
+
+#[derive(Debug, Args)]
+pub struct Migrate {
+    #[command(subcommand)]
+    pub direction: Direction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Direction {
+    /// Applies what is missing.
+    Up {
+        #[command(flatten)]
+        configuration: Configuration,
+    },
+    /// Takes back the last migrations. Drops their tables with all that is in them.
+    Down {
+        #[command(flatten)]
+        configuration: Configuration,
+        /// How many.
+        #[arg(long, default_value_t = 1)]
+        steps: u32,
+    },
+    /// Lists migrations and whether they are applied.
+    Status {
+        #[command(flatten)]
+        configuration: Configuration,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Bootstrap {
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// The organisation's name.
+    #[arg(long, default_value = "Default")]
+    pub organization: String,
+    /// The project's name.
+    #[arg(long, default_value = "Default")]
+    pub project: String,
+    /// Prints JSON for scripts.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,100 @@
+//! `outrider demo`: the whole way of an event in one process, with nothing installed. Ends by itself; succeeds only if every event
+//! arrived with a signature that verifies.
+
+mod client;
+mod receiver;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use outrider_model::SigningSecret;
+use outrider_store::Store;
+use serde_json::json;
+
+use self::{client::Client, receiver::Receiver};
+use super::bootstrap;
+use crate::{
+    config::{Config, Sources},
+    logging,
+    roles::{self, Role, Roles},
+};
+
+/// Everything must have arrived within this time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Events published each way.
+const EVENTS: u32 = 3;
+
+/// Runs the demonstration.
+pub async fn run() -> Result<()> {
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let config = config(directory.path())?;
+    logging::start(&config.log)?;
+    println!("Outrider demo: SQLite and the embedded queue, in {}", directory.path().display());
+
+    roles::create_master_key(&config.secrets)?;
+    let store = Store::connect(&roles::store_options(&config)?).await?;
+    store.migrate_up().await?;
+    let first = bootstrap::first(&store, "Demo", "Demo").await?;
+    store.close().await;
+
+    let process = roles::start(config, Roles::new(&[Role::All])).await?;
+    let address = process.public.context("the gateway listens")?;
+    println!("gateway       http://{address} (gRPC and REST)\nproject       {}", first.project_id);
+    let client = Client::new(address, first.project_id, first.token);
+    let outcome = deliver(&client).await;
+    process.stop().await;
+    outcome
+}
+
+/// In memory as far as it goes, loopback allowed: the receiver is on this machine.
+fn config(directory: &std::path::Path) -> Result<Config> {
+    let path = |name: &str| directory.join(name).display().to_string();
+    let flags = vec![
+        format!("database.url=sqlite://{}", path("outrider.db")),
+        format!("secrets.master_key_file={}", path("master.key")),
+        "gateway.listen=127.0.0.1:0".to_owned(),
+        "operations.listen=".to_owned(),
+        "egress.allow_loopback=true".to_owned(),
+        "log.level=error".to_owned(),
+    ];
+    Ok(Sources { flags, ..Sources::default() }.load()?)
+}
+
+async fn deliver(client: &Client) -> Result<()> {
+    let mut receiver = Receiver::start().await?;
+    let url = format!("http://{}/webhooks", receiver.address);
+    let created = client.post("endpoints", &json!({"http": {"url": url}, "description": "demo receiver"})).await?;
+    let endpoint = created["endpoint"]["endpoint_id"].as_str().context("the endpoint has an id")?.to_owned();
+    let secret = created["secret"].as_str().context("the endpoint has a secret")?;
+    receiver.expect(SigningSecret::parse(secret)?);
+    println!("endpoint      {endpoint} -> {url}");
+    client.post("subscriptions", &json!({"endpoint_id": endpoint, "event_types": ["demo.*"]})).await?;
+
+    let mut expected = BTreeSet::new();
+    for number in 1..=EVENTS {
+        let event = json!({"event_type": "demo.rest", "data": {"number": number, "published_by": "REST"}});
+        let published = client.post("events", &event).await?;
+        expected.insert(published["event_id"].as_str().context("the event has an id")?.to_owned());
+        expected.insert(client.publish_grpc("demo.grpc", json!({"number": number, "published_by": "gRPC"})).await?);
+    }
+    println!("published     {} events by REST and gRPC\n", expected.len());
+
+    let total = expected.len();
+    let all = async {
+        while !expected.is_empty() {
+            let arrived = receiver.next().await.context("the receiver ended")?;
+            println!("delivered     {} {} {}  signature {}", arrived.id, arrived.body, arrived.latency(), arrived.verdict());
+            if arrived.verified.is_err() {
+                bail!("the signature of {} does not verify", arrived.id);
+            }
+            expected.remove(&arrived.id);
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(PATIENCE, all).await {
+        Ok(outcome) => outcome?,
+        Err(_) => bail!("{} of {total} events did not arrive within {} s", expected.len(), PATIENCE.as_secs()),
+    }
+    println!("\nAll {total} events arrived, signed by Standard Webhooks.");
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Configuration: defaults, then the file, then the environment, then flags. Every key has a default; unknown keys are errors.
+
+mod layers;
+mod sections;
+mod span;
+mod validate;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(test)]
+pub use self::{layers::variable, sections::Hidden};
+pub use self::{
+    sections::{Admin, Database, Dispatch, Egress, Gateway, Ingest, Log, Operations, Queue, Secrets, Worker},
+    span::Span,
+};
+
+/// Everything that operators may set. The doc comments are the reference.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub database: Database,
+    pub queue: Queue,
+    pub secrets: Secrets,
+    pub log: Log,
+    pub operations: Operations,
+    pub gateway: Gateway,
+    pub ingest: Ingest,
+    pub dispatch: Dispatch,
+    pub admin: Admin,
+    pub worker: Worker,
+    pub egress: Egress,
+}
+
+/// What is wrong with the configuration, by key.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read the configuration file {path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not TOML: {message}")]
+    Syntax { path: PathBuf, message: String },
+    #[error("{origin}: {key}: {message}")]
+    Value { origin: String, key: String, message: String },
+    #[error("{key}: {message}")]
+    Invalid { key: &'static str, message: String },
+}
+
+/// Where values come from besides the defaults.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// Variables; those that begin with OUTRIDER_ count.
+    pub environment: Vec<(String, String)>,
+    /// `section.key=value`, strongest.
+    pub flags: Vec<String>,
+}
+
+impl Sources {
+    /// The file and flags of the command line, with this process's environment.
+    #[must_use]
+    pub fn with_environment(file: Option<PathBuf>, flags: Vec<String>) -> Self {
+        Self { file, environment: std::env::vars().collect(), flags }
+    }
+
+    /// The configuration in force, validated.
+    pub fn load(&self) -> Result<Config, Error> {
+        let config = layers::load(self)?;
+        validate::validate(&config)?;
+        Ok(config)
+    }
+}

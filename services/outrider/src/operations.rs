@@ -1,0 +1,58 @@
+//! The listener for operators: `/healthz` (the process runs) and `/readyz` (it can do its work, or what it waits for).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use outrider_queue::Queue;
+use outrider_store::Store;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What readiness depends on.
+#[derive(Clone)]
+pub struct Health {
+    pub store: Option<Store>,
+    pub queue: Option<Arc<dyn Queue>>,
+    /// Set once every listener is open, cleared when the end begins.
+    pub serving: Arc<AtomicBool>,
+}
+
+impl Health {
+    /// What is missing; empty when ready.
+    async fn waiting_for(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if !self.serving.load(Ordering::Relaxed) {
+            missing.push("the listeners of this process".to_owned());
+        }
+        if let Some(store) = &self.store
+            && let Err(error) = store.ready().await
+        {
+            missing.push(format!("the database: {error}"));
+        }
+        if let Some(queue) = &self.queue
+            && let Err(error) = queue.depth().await
+        {
+            missing.push(format!("the queue: {error}"));
+        }
+        missing
+    }
+}
+
+/// Serves until `shutdown`.
+pub async fn serve(listener: TcpListener, health: Health, shutdown: CancellationToken) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(|| async { Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})) }))
+        .route("/readyz", get(readyz))
+        .with_state(health);
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+async fn readyz(State(health): State<Health>) -> (StatusCode, Json<Value>) {
+    let waiting_for = health.waiting_for().await;
+    let status = if waiting_for.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({"ready": waiting_for.is_empty(), "waiting_for": waiting_for})))
+}

@@ -1,0 +1,27 @@
+//! Wiring of `admin`.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use outrider_admin::{Admin, Options};
+use outrider_model::address::Policy;
+use outrider_queue::Queue;
+use outrider_rpc::server::{Backend, guarded};
+
+use super::{
+    Role,
+    process::{Base, Stage, Stored, serve_internal},
+};
+
+/// Admin in this process, if it has the role.
+pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> Result<Option<Backend>> {
+    if !base.roles.has(Role::Admin) {
+        return Ok(None);
+    }
+    let options = Options { policy: Policy { allow_loopback: base.config.egress.allow_loopback } };
+    let admin = Admin::new(options, stored.store.clone(), Arc::clone(queue));
+    let service = guarded(admin.routes(), stored.keys());
+    let address = base.config.admin.listen.clone();
+    serve_internal(base, "admin.listen", &address, service.clone(), Stage::Intake).await?;
+    Ok(Some(service))
+}

@@ -1,0 +1,73 @@
+//! Wiring of `dispatch`.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use outrider_dispatch::{Dispatch, Options};
+use outrider_model::RetryPolicy;
+use outrider_queue::Queue;
+use outrider_rpc::{
+    Intake, Settlement,
+    server::{Backend, guarded},
+};
+use tower::util::BoxCloneSyncService;
+
+use super::{
+    Role,
+    process::{Base, Stage, Stored, serve_internal},
+};
+
+/// The faces of dispatch in this process.
+pub struct Faces {
+    pub public: Backend,
+    pub intake: Arc<dyn Intake>,
+    pub settlement: Arc<dyn Settlement>,
+}
+
+/// Dispatch in this process, if it has the role.
+pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> Result<Option<Faces>> {
+    if !base.roles.has(Role::Dispatch) {
+        return Ok(None);
+    }
+    let dispatch = Arc::new(Dispatch::new(options(base), stored.store.clone(), stored.directory.clone(), Arc::clone(queue)));
+    let faces = Faces {
+        public: guarded(dispatch.routes(), stored.keys()),
+        intake: dispatch.intake(),
+        settlement: dispatch.settlement(),
+    };
+    let address = base.config.dispatch.listen.clone();
+    let service = both(faces.public.clone(), BoxCloneSyncService::new(dispatch.internal_routes().prepare()));
+    serve_internal(base, "dispatch.listen", &address, service, Stage::Foundation).await?;
+    let shutdown = base.stages.foundation.clone();
+    base.tasks.foundation.push(tokio::spawn(async move { dispatch.run(shutdown).await }));
+    Ok(Some(faces))
+}
+
+/// Public and internal services on one listener, told apart by the package in the path.
+fn both(public: Backend, internal: Backend) -> Backend {
+    let service = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
+        let internal_path = request.uri().path().starts_with("/outrider.internal.");
+        let service = if internal_path { internal.clone() } else { public.clone() };
+        tower::ServiceExt::oneshot(service, request)
+    });
+    BoxCloneSyncService::new(service)
+}
+
+fn options(base: &Base) -> Options {
+    let config = &base.config.dispatch;
+    Options {
+        retry_policy: RetryPolicy::new(config.retry_schedule.iter().map(|span| span.0).collect()),
+        accept_lanes: config.accept_lanes,
+        accept_batch: config.accept_batch,
+        accept_queue: config.accept_queue,
+        accept_queue_bytes: config.accept_queue_bytes,
+        settle_lanes: config.settle_lanes,
+        settle_batch: config.settle_batch,
+        inline_bytes: config.inline_bytes,
+        feed_period: config.feed_period.0,
+        feed_batch: config.feed_batch,
+        check_after: config.check_after.0,
+        idempotency_lifetime: config.idempotency_lifetime.0,
+        ..Options::default()
+    }
+}

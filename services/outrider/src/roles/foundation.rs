@@ -1,0 +1,134 @@
+//! What roles stand on: the store, the directory, the queue, channels to other processes.
+
+use std::{io::Write as _, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, WindowLimits};
+use outrider_store::{Backend, Directory, DirectoryOptions, MasterKeys, Store, StoreOptions};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::config::{self, Config};
+
+/// The store's options; reads the master key.
+pub fn store_options(config: &Config) -> Result<StoreOptions> {
+    Ok(StoreOptions {
+        url: config.database.url.clone(),
+        max_connections: config.database.max_connections,
+        acquire_timeout: config.database.acquire_timeout.0,
+        statement_timeout: config.database.statement_timeout.0,
+        master_keys: master_keys(&config.secrets)?,
+    })
+}
+
+fn master_keys(secrets: &config::Secrets) -> Result<MasterKeys> {
+    if !secrets.master_key.0.is_empty() {
+        return MasterKeys::parse(secrets.master_key.0.trim()).context("secrets.master_key");
+    }
+    let path = &secrets.master_key_file;
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("secrets.master_key_file: cannot read {path}; `outrider bootstrap` makes it, or set secrets.master_key")
+    })?;
+    MasterKeys::parse(text.trim()).with_context(|| format!("secrets.master_key_file: {path}"))
+}
+
+/// Makes the file of the master key, which only its owner can read, unless a key is configured or the file is there. Whether it did.
+pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
+    let path = Path::new(&secrets.master_key_file);
+    if !secrets.master_key.0.is_empty() || path.exists() {
+        return Ok(false);
+    }
+    let mut key = [0_u8; 32];
+    SystemRandom::new().fill(&mut key).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
+    let mut file = options.open(path).with_context(|| format!("cannot write {}", path.display()))?;
+    writeln!(file, "k1:{}", STANDARD.encode(key))?;
+    file.sync_all()?;
+    Ok(true)
+}
+
+/// Connects to the database. SQLite, which no other process can be using, is migrated; PostgreSQL must be current.
+pub async fn store(config: &Config) -> Result<Store> {
+    let store = Store::connect(&store_options(config)?).await.context("database.url")?;
+    if store.backend() == Backend::Sqlite {
+        store.migrate_up().await.context("the schema cannot be brought up to date")?;
+    } else if let Err(error) = store.ready().await {
+        bail!("the database is not ready: {error}; if its schema is not current, run `outrider migrate up`");
+    }
+    Ok(store)
+}
+
+/// The directory, kept fresh until `shutdown`, and at once when a change is announced.
+pub fn directory(store: &Store, queue: Option<&Arc<dyn Queue>>, shutdown: &CancellationToken) -> Directory {
+    let directory = Directory::new(store.clone(), DirectoryOptions::default());
+    spawn_until(shutdown, {
+        let directory = directory.clone();
+        async move { directory.run().await }
+    });
+    spawn_until(shutdown, {
+        let clock = store.clock().clone();
+        async move { clock.run().await }
+    });
+    if let Some(queue) = queue.cloned() {
+        let directory = directory.clone();
+        spawn_until(shutdown, async move {
+            loop {
+                queue.change_announced().await;
+                if let Err(error) = directory.refresh().await {
+                    tracing::debug!(%error, "an announced change was not read; the next poll reads it");
+                }
+            }
+        });
+    }
+    directory
+}
+
+fn spawn_until(shutdown: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = task => {}
+        }
+    });
+}
+
+/// The queue as configured.
+pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
+    let options = &config.queue;
+    let limits = WindowLimits { per_project: options.window_per_project, total: options.window_total };
+    if options.url == "embedded" {
+        return Ok(Arc::new(EmbeddedQueue::new(EmbeddedOptions { limits, lease: options.lease.0, ..EmbeddedOptions::default() })));
+    }
+    let redis = RedisOptions {
+        urls: options.url.split(',').map(|url| url.trim().to_owned()).collect(),
+        cluster: options.cluster,
+        prefix: options.prefix.clone(),
+        shards: options.shards,
+        pool_size: options.pool_size,
+        command_timeout: options.command_timeout.0,
+        limits,
+        lease: options.lease.0,
+        ..RedisOptions::default()
+    };
+    Ok(Arc::new(RedisQueue::connect(redis).await.context("queue.url")?))
+}
+
+/// A channel to a role in another process. It connects when it is used, and again when it broke.
+pub fn channel(key: &'static str, url: &str) -> Result<Channel> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("{key} is not a URL"))?;
+    Ok(endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .http2_adaptive_window(true)
+        .tcp_nodelay(true)
+        .connect_lazy())
+}

@@ -1,0 +1,43 @@
+//! Wiring of `ingest`.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use outrider_ingest::{Ingest, Options};
+use outrider_rpc::{
+    Intake,
+    intake::RemoteIntake,
+    server::{Backend, guarded},
+};
+
+use super::{
+    Role,
+    dispatch::Faces,
+    foundation::channel,
+    process::{Base, Stage, Stored, serve_internal},
+};
+
+/// Messages between ingest and dispatch, in bytes.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Ingest in this process, if it has the role.
+pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -> Result<Option<Backend>> {
+    if !base.roles.has(Role::Ingest) {
+        return Ok(None);
+    }
+    let config = &base.config.ingest;
+    let intake: Arc<dyn Intake> = match dispatch {
+        Some(faces) => Arc::clone(&faces.intake),
+        None => Arc::new(RemoteIntake::new(channel("ingest.dispatch_url", &config.dispatch_url)?, MAX_MESSAGE_BYTES)),
+    };
+    let options = Options {
+        max_payload_bytes: config.max_payload_bytes,
+        max_batch_bytes: config.max_batch_bytes,
+        max_request_bytes: base.config.gateway.max_request_bytes,
+    };
+    let ingest = Ingest::new(options, stored.directory.clone(), stored.store.clock().clone(), intake);
+    let service = guarded(ingest.routes(), stored.keys());
+    let address = config.listen.clone();
+    serve_internal(base, "ingest.listen", &address, service.clone(), Stage::Intake).await?;
+    Ok(Some(service))
+}

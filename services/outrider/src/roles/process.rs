@@ -1,0 +1,185 @@
+//! A process: its foundation, its roles in the order in which they need each other, and their end in the opposite order.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context, Result, bail};
+use outrider_queue::Queue;
+use outrider_rpc::{Authenticate, server::Backend};
+use outrider_store::{Directory, Store};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::{Role, Roles, admin, dispatch, egress, foundation, gateway, ingest, worker};
+use crate::{
+    config::Config,
+    keys::Keys,
+    operations::{self, Health},
+    shutdown::Stages,
+};
+
+/// Roles that read or write the database.
+const STORED: [Role; 4] = [Role::Ingest, Role::Dispatch, Role::Worker, Role::Admin];
+/// Roles that use the queue.
+const QUEUED: [Role; 3] = [Role::Dispatch, Role::Worker, Role::Admin];
+
+/// What the roles of one process are built from.
+pub struct Base {
+    pub config: Config,
+    pub roles: Roles,
+    pub stages: Stages,
+    pub tasks: Tasks,
+}
+
+/// What roles that read the database are built from.
+#[derive(Clone)]
+pub struct Stored {
+    pub store: Store,
+    pub directory: Directory,
+}
+
+impl Stored {
+    /// The layer that authenticates callers of public methods.
+    pub fn keys(&self) -> Arc<dyn Authenticate> {
+        Arc::new(Keys(self.directory.clone()))
+    }
+}
+
+/// The tasks of each stage.
+#[derive(Default)]
+pub struct Tasks {
+    pub intake: Vec<JoinHandle<()>>,
+    pub work: Vec<JoinHandle<()>>,
+    pub foundation: Vec<JoinHandle<()>>,
+}
+
+/// A process that runs.
+pub struct Process {
+    stages: Stages,
+    tasks: Tasks,
+    serving: Arc<AtomicBool>,
+    /// Where the public listener is, when this process has one.
+    pub public: Option<SocketAddr>,
+}
+
+/// Starts a process with these roles. When it returns, every listener is open.
+pub async fn start(config: Config, roles: Roles) -> Result<Process> {
+    check_shape(&config, &roles)?;
+    let mut base = Base { config, roles, stages: Stages::default(), tasks: Tasks::default() };
+    let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
+    let stored = if base.roles.has_any(&STORED) {
+        let store = foundation::store(&base.config).await?;
+        let directory = foundation::directory(&store, queue.as_ref(), &base.stages.foundation);
+        Some(Stored { store, directory })
+    } else {
+        None
+    };
+    let serving = Arc::new(AtomicBool::new(false));
+    start_operations(&mut base, stored.as_ref(), queue.as_ref(), &serving).await?;
+    let public = start_roles(&mut base, stored, queue).await?;
+    serving.store(true, Ordering::Relaxed);
+    Ok(Process { stages: base.stages, tasks: base.tasks, serving, public })
+}
+
+/// SQLite and the embedded queue live in one process: roles cannot be apart.
+fn check_shape(config: &Config, roles: &Roles) -> Result<()> {
+    if roles.is_all() {
+        return Ok(());
+    }
+    if config.database.url.starts_with("sqlite:") && roles.has_any(&STORED) {
+        bail!("database.url: SQLite serves one process with all roles; roles of their own need PostgreSQL");
+    }
+    if config.queue.url == "embedded" && roles.has_any(&QUEUED) {
+        bail!("queue.url: the embedded queue serves one process with all roles; roles of their own need Redis");
+    }
+    Ok(())
+}
+
+async fn start_operations(
+    base: &mut Base,
+    stored: Option<&Stored>,
+    queue: Option<&Arc<dyn Queue>>,
+    serving: &Arc<AtomicBool>,
+) -> Result<()> {
+    if base.config.operations.listen.is_empty() {
+        return Ok(());
+    }
+    let listener = listen("operations.listen", &base.config.operations.listen).await?;
+    let health = Health {
+        store: stored.map(|stored| stored.store.clone()),
+        queue: queue.cloned(),
+        serving: Arc::clone(serving),
+    };
+    let shutdown = base.stages.foundation.clone();
+    base.tasks.foundation.push(tokio::spawn(async move {
+        if let Err(error) = operations::serve(listener, health, shutdown).await {
+            tracing::error!(%error, "the operations listener ended");
+        }
+    }));
+    Ok(())
+}
+
+/// Egress, dispatch, worker, ingest, admin, gateway: each needs those before it, here or elsewhere.
+async fn start_roles(base: &mut Base, stored: Option<Stored>, queue: Option<Arc<dyn Queue>>) -> Result<Option<SocketAddr>> {
+    let egress = egress::start(base).await?;
+    let (mut dispatch, mut ingest, mut admin) = (None, None, None);
+    if let Some(stored) = &stored {
+        if let Some(queue) = &queue {
+            dispatch = dispatch::start(base, stored, queue).await?;
+            worker::start(base, stored, queue, dispatch.as_ref(), egress).await?;
+            admin = admin::start(base, stored, queue).await?;
+        }
+        ingest = ingest::start(base, stored, dispatch.as_ref()).await?;
+    }
+    gateway::start(base, ingest, dispatch.map(|dispatch| dispatch.public), admin).await
+}
+
+impl Process {
+    /// Ends in order: no more work comes in, what is under way ends or is given back, then the rest.
+    pub async fn stop(self) {
+        self.serving.store(false, Ordering::Relaxed);
+        let Tasks { intake, work, foundation } = self.tasks;
+        for (token, tasks) in [(self.stages.intake, intake), (self.stages.work, work), (self.stages.foundation, foundation)] {
+            token.cancel();
+            for task in tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "a task did not end as it should");
+                }
+            }
+        }
+    }
+}
+
+/// Opens a listener.
+pub async fn listen(key: &'static str, address: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
+}
+
+/// Serves the gRPC services of a role for other processes, unless all roles are in this one.
+pub async fn serve_internal(base: &mut Base, key: &'static str, address: &str, service: Backend, stage: Stage) -> Result<()> {
+    if base.roles.is_all() {
+        return Ok(());
+    }
+    let listener = listen(key, address).await?;
+    let (token, tasks) = match stage {
+        Stage::Intake => (base.stages.intake.clone(), &mut base.tasks.intake),
+        Stage::Foundation => (base.stages.foundation.clone(), &mut base.tasks.foundation),
+    };
+    tasks.push(tokio::spawn(async move {
+        if let Err(error) = outrider_rpc::server::serve(listener, service, token.cancelled_owned()).await {
+            tracing::error!(%error, key, "a listener ended");
+        }
+    }));
+    Ok(())
+}
+
+/// When a listener between roles closes.
+#[derive(Debug, Clone, Copy)]
+pub enum Stage {
+    Intake,
+    Foundation,
+}

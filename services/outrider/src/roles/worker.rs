@@ -1,0 +1,67 @@
+//! Wiring of `worker`.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use outrider_queue::Queue;
+use outrider_rpc::{Dialer, RemoteDialer, Settlement, settlement::RemoteSettlement};
+use outrider_worker::{Options, StoreLookup, Worker};
+use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use super::{
+    Role,
+    dispatch::Faces,
+    foundation::channel,
+    process::{Base, Stored},
+};
+
+/// Messages between worker and dispatch, in bytes.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The worker of this process, if it has the role.
+pub async fn start(
+    base: &mut Base,
+    stored: &Stored,
+    queue: &Arc<dyn Queue>,
+    dispatch: Option<&Faces>,
+    egress: Option<Arc<dyn Dialer>>,
+) -> Result<()> {
+    if !base.roles.has(Role::Worker) {
+        return Ok(());
+    }
+    let config = &base.config.worker;
+    let settlement: Arc<dyn Settlement> = match dispatch {
+        Some(faces) => Arc::clone(&faces.settlement),
+        None => Arc::new(RemoteSettlement::new(channel("worker.dispatch_url", &config.dispatch_url)?, MAX_MESSAGE_BYTES)),
+    };
+    let dialer = match egress {
+        Some(egress) => egress,
+        None => Arc::new(RemoteDialer::new(config.egress_url.clone())),
+    };
+    let lookup = StoreLookup::new(stored.directory.clone(), stored.store.ledger(), stored.store.clock().clone());
+    let worker = Worker::new(options(base)?, Arc::clone(queue), Arc::new(lookup), dialer, settlement).context("the worker does not start")?;
+    let shutdown = base.stages.work.clone();
+    base.tasks.work.push(tokio::spawn(async move { worker.run(shutdown).await }));
+    Ok(())
+}
+
+fn options(base: &Base) -> Result<Options> {
+    let config = &base.config.worker;
+    let extra_roots = match config.extra_roots_file.as_str() {
+        "" => Vec::new(),
+        path => {
+            let pem = std::fs::read(path).with_context(|| format!("worker.extra_roots_file: cannot read {path}"))?;
+            let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+            certificates.with_context(|| format!("worker.extra_roots_file: {path} is not PEM"))?
+        }
+    };
+    Ok(Options {
+        max_in_flight: config.max_in_flight,
+        read_batch: config.read_batch,
+        lease: base.config.queue.lease.0,
+        response_kept_bytes: config.response_kept_bytes,
+        drain: config.drain.0,
+        extra_roots,
+        ..Options::default()
+    })
+}

@@ -1,0 +1,140 @@
+//! One shard of the embedded queue: what waits, what is held by whom and until when, and how much of it belongs to whom.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque, btree_map, hash_map},
+    hash::Hash,
+    sync::Arc,
+};
+
+use outrider_model::{DeliveryId, EndpointId, ProjectId};
+use outrider_proto::internal::Job;
+use tokio::time::Instant;
+
+use crate::{Enqueued, NewJob, WindowLimits};
+
+pub(super) struct Window {
+    limits: WindowLimits,
+    next_entry: u64,
+    waiting: VecDeque<(u64, Slot)>,
+    /// By entry, so that what is taken over keeps its order.
+    taken: BTreeMap<u64, Lease>,
+    held: HashMap<DeliveryId, u32>,
+    by_endpoint: HashMap<EndpointId, u32>,
+    by_project: HashMap<ProjectId, u32>,
+}
+
+struct Slot {
+    job: Arc<Job>,
+    delivery: DeliveryId,
+    endpoint: EndpointId,
+    project: ProjectId,
+}
+
+struct Lease {
+    slot: Slot,
+    consumer: String,
+    until: Instant,
+}
+
+impl Window {
+    pub(super) fn new(limits: WindowLimits) -> Self {
+        Self {
+            limits,
+            next_entry: 1,
+            waiting: VecDeque::new(),
+            taken: BTreeMap::new(),
+            held: HashMap::new(),
+            by_endpoint: HashMap::new(),
+            by_project: HashMap::new(),
+        }
+    }
+
+    /// Queues the job unless its delivery is here already or a limit is reached.
+    pub(super) fn add(&mut self, new: &NewJob) -> Enqueued {
+        if self.held.contains_key(&new.delivery) {
+            return Enqueued::Present;
+        }
+        let of_project = self.by_project.get(&new.project).copied().unwrap_or(0);
+        let full = self.of_endpoint(new.endpoint) >= new.endpoint_limit
+            || of_project >= self.limits.per_project
+            || self.held.len() >= self.limits.total as usize;
+        if full {
+            return Enqueued::Full;
+        }
+        self.held.insert(new.delivery, new.job.generation);
+        *self.by_endpoint.entry(new.endpoint).or_default() += 1;
+        *self.by_project.entry(new.project).or_default() += 1;
+        let slot =
+            Slot { job: Arc::clone(&new.job), delivery: new.delivery, endpoint: new.endpoint, project: new.project };
+        self.waiting.push_back((self.next_entry, slot));
+        self.next_entry += 1;
+        Enqueued::Queued
+    }
+
+    /// The first up to `max` that wait, which the consumer then holds.
+    pub(super) fn take(&mut self, consumer: &str, max: usize, until: Instant) -> Vec<(u64, Arc<Job>)> {
+        let count = max.min(self.waiting.len());
+        let mut jobs = Vec::with_capacity(count);
+        for (entry, slot) in self.waiting.drain(..count) {
+            jobs.push((entry, Arc::clone(&slot.job)));
+            self.taken.insert(entry, Lease { slot, consumer: consumer.to_owned(), until });
+        }
+        jobs
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Up to `max` whose lease ran out, which the consumer then holds.
+    pub(super) fn reclaim(&mut self, consumer: &str, max: usize, now: Instant, until: Instant) -> Vec<(u64, Arc<Job>)> {
+        let expired = self.taken.iter_mut().filter(|(_, lease)| lease.until <= now).take(max);
+        expired
+            .map(|(entry, lease)| {
+                consumer.clone_into(&mut lease.consumer);
+                lease.until = until;
+                (*entry, Arc::clone(&lease.slot.job))
+            })
+            .collect()
+    }
+
+    pub(super) fn renew(&mut self, consumer: &str, entry: u64, until: Instant) {
+        if let Some(lease) = self.taken.get_mut(&entry).filter(|lease| lease.consumer == consumer) {
+            lease.until = until;
+        }
+    }
+
+    /// Frees the place of a job that is held. A later generation has another entry and is left alone.
+    pub(super) fn finish(&mut self, entry: u64, generation: u32) {
+        let btree_map::Entry::Occupied(lease) = self.taken.entry(entry) else { return };
+        if lease.get().slot.job.generation != generation {
+            return;
+        }
+        let slot = lease.remove().slot;
+        self.held.remove(&slot.delivery);
+        decrement(&mut self.by_endpoint, slot.endpoint);
+        decrement(&mut self.by_project, slot.project);
+    }
+
+    pub(super) fn held(&self, delivery: DeliveryId) -> Option<u32> {
+        self.held.get(&delivery).copied()
+    }
+
+    pub(super) fn of_endpoint(&self, endpoint: EndpointId) -> u32 {
+        self.by_endpoint.get(&endpoint).copied().unwrap_or(0)
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        self.held.len()
+    }
+}
+
+/// One less; a count of nothing is not kept, so that memory is bounded by what is held.
+fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) {
+    if let hash_map::Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
+}

@@ -1,0 +1,21 @@
+-- The shard's epoch; a new one, in a cleared shard, when the server is not the one that wrote what is here.
+-- KEYS: stream, held, counts, epoch, identity. ARGV: group, the epoch to take if a new one is needed.
+-- Returns: the epoch, 1 when it is new, the server's maxmemory policy.
+--
+-- The identity is asked inside the script: in a cluster it is then that of the master which owns the slot, and no failover can come
+-- between the question and the answer.
+local function field(section, name)
+  return string.match(redis.call('INFO', section), name .. ':(%S+)') or '-'
+end
+local identity = field('server', 'run_id') .. ':' .. field('replication', 'master_replid')
+local policy = field('memory', 'maxmemory_policy')
+local epoch = redis.call('GET', KEYS[4])
+if epoch and redis.call('GET', KEYS[5]) == identity and redis.call('EXISTS', KEYS[1]) == 1 then
+  return {epoch, 0, policy}
+end
+-- UNLINK comes first: it is allowed when memory is full, and after the first write a script is not refused any more.
+redis.call('UNLINK', unpack(KEYS))
+redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+redis.call('SET', KEYS[5], identity)
+redis.call('SET', KEYS[4], ARGV[2])
+return {ARGV[2], 1, policy}

@@ -1,0 +1,51 @@
+-- Takes over jobs whose lease ran out, in one page of those that are held.
+-- KEYS: stream. ARGV: group, consumer, lease in milliseconds, first entry of the page, entries of a page, most jobs to take,
+-- milliseconds after which a consumer that holds nothing is forgotten (0: look at none).
+-- Returns: the last entry looked at ('' when there was none), 1 when more may follow, the jobs.
+local stream, group = KEYS[1], ARGV[1]
+local lease, page, most, forgotten = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local last, expired = '', {}
+local pending = redis.call('XPENDING', stream, group, ARGV[4], '+', page)
+local more = #pending == page and 1 or 0
+for index, entry in ipairs(pending) do
+  last = entry[1]
+  if entry[3] >= lease then
+    expired[#expired + 1] = entry[1]
+    if #expired == most then
+      more = index < #pending and 1 or more
+      break
+    end
+  end
+end
+
+local jobs, there = {}, {}
+if #expired > 0 then
+  -- An entry that was deleted while it was held is left out, or nil in old servers; its place among the held ones is freed.
+  local claimed = redis.call('XCLAIM', stream, group, ARGV[2], lease, unpack(expired))
+  for index = 1, #expired do
+    local job = claimed[index]
+    if job then
+      jobs[#jobs + 1] = job
+      there[job[1]] = true
+    end
+  end
+  for _, entry in ipairs(expired) do
+    if not there[entry] then
+      redis.call('XACK', stream, group, entry)
+    end
+  end
+end
+
+-- Every process that ever read leaves a consumer behind; without this they would only grow in number.
+if forgotten > 0 then
+  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
+    local about = {}
+    for at = 1, #consumer, 2 do
+      about[consumer[at]] = consumer[at + 1]
+    end
+    if about.pending == 0 and about.idle >= forgotten and about.name ~= ARGV[2] then
+      redis.call('XGROUP', 'DELCONSUMER', stream, group, about.name)
+    end
+  end
+end
+return {last, more, jobs}

@@ -1,0 +1,149 @@
+//! How to reach Redis, and the bounds of the window there.
+
+use std::{fmt, time::Duration};
+
+use ::redis::{ConnectionInfo, IntoConnectionInfo};
+use outrider_model::{Result, error::Violations};
+
+use crate::WindowLimits;
+
+/// The most shards: each costs five keys, and each reader a connection for each.
+const MAX_SHARDS: u32 = 1_024;
+/// The most connections for commands.
+const MAX_POOL_SIZE: u32 = 1_024;
+/// The longest prefix, in bytes.
+const PREFIX_BYTES: usize = 64;
+
+/// How to reach Redis, and the bounds of the window there. All processes must have the same `prefix`, `shards` and `limits`.
+#[derive(Clone)]
+pub struct RedisOptions {
+    /// `redis://[user:password@]host[:port][/database]`: one, or of a cluster one node or more to begin with. No default.
+    pub urls: Vec<String>,
+    /// Whether it is a Redis Cluster. Default false.
+    pub cluster: bool,
+    /// What every key and channel begins with: 1 to 64 bytes without braces and spaces. Default "outrider".
+    pub prefix: String,
+    /// How many streams jobs are spread over, 1 to 1,024. With another number the keys are others: what is queued in the old ones is
+    /// queued again. More than one is of use in a cluster. Default 1.
+    pub shards: u32,
+    /// The most connections for commands, 1 to 1,024; reading has its own, one for each shard and reader. Default 8.
+    pub pool_size: u32,
+    /// How long a command may take, with the wait for a connection: at least 1 ms. Default 2 s.
+    pub command_timeout: Duration,
+    /// How many jobs each shard holds.
+    pub limits: WindowLimits,
+    /// How long a job is held before another worker may take it over: at least 1 ms. Default 45 s.
+    pub lease: Duration,
+    /// The most jobs in one script call, 1 to 1,000. A script holds up everybody else. Default 256.
+    pub batch_jobs: usize,
+    /// When a script call has this many bytes of jobs, the rest goes into another. Default 4 MiB.
+    pub batch_bytes: usize,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            cluster: false,
+            prefix: "outrider".to_owned(),
+            shards: 1,
+            pool_size: 8,
+            command_timeout: Duration::from_secs(2),
+            limits: WindowLimits::default(),
+            lease: Duration::from_secs(45),
+            batch_jobs: 256,
+            batch_bytes: 4 << 20,
+        }
+    }
+}
+
+impl fmt::Debug for RedisOptions {
+    /// Without the URLs: they may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisOptions")
+            .field("urls", &format_args!("{} not shown", self.urls.len()))
+            .field("cluster", &self.cluster)
+            .field("prefix", &self.prefix)
+            .field("shards", &self.shards)
+            .field("pool_size", &self.pool_size)
+            .field("command_timeout", &self.command_timeout)
+            .field("limits", &self.limits)
+            .field("lease", &self.lease)
+            .field("batch_jobs", &self.batch_jobs)
+            .field("batch_bytes", &self.batch_bytes)
+            .finish()
+    }
+}
+
+impl RedisOptions {
+    /// The servers; or every field that is wrong.
+    pub(super) fn validate(&self) -> Result<Vec<ConnectionInfo>> {
+        let mut violations = Violations::new();
+        violations.require(!self.urls.is_empty(), "urls", "at least one is required");
+        violations.require(self.cluster || self.urls.len() <= 1, "urls", "more than one is for a cluster only");
+        let servers = self.urls.iter().enumerate().filter_map(|(index, url)| {
+            let info = url.as_str().into_connection_info().ok();
+            // The parser's own message is not repeated: it may quote the URL.
+            violations.require(info.is_some(), format!("urls[{index}]"), "must be redis://[user:password@]host[:port][/database]");
+            // Commands and answers are small and many: none may wait for the one before to be acknowledged.
+            info.map(|info| {
+                let settings = info.tcp_settings().clone().set_nodelay(true);
+                info.set_tcp_settings(settings)
+            })
+        });
+        let servers = servers.collect();
+        let prefix = &self.prefix;
+        violations.require(
+            (1..=PREFIX_BYTES).contains(&prefix.len()) && !prefix.contains(|c: char| "{}".contains(c) || c.is_whitespace()),
+            "prefix",
+            format!("must have 1 to {PREFIX_BYTES} bytes without braces and spaces"),
+        );
+        violations.require((1..=MAX_SHARDS).contains(&self.shards), "shards", format!("must be 1 to {MAX_SHARDS}"));
+        violations.require((1..=MAX_POOL_SIZE).contains(&self.pool_size), "pool_size", format!("must be 1 to {MAX_POOL_SIZE}"));
+        violations.require(self.command_timeout >= Duration::from_millis(1), "command_timeout", "must be at least 1 ms");
+        violations.require(self.lease >= Duration::from_millis(1), "lease", "must be at least 1 ms");
+        violations.require((1..=1_000).contains(&self.batch_jobs), "batch_jobs", "must be 1 to 1,000");
+        violations.require(self.batch_bytes > 0, "batch_bytes", "must be at least 1");
+        violations.finish()?;
+        Ok(servers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(urls: &[&str]) -> RedisOptions {
+        RedisOptions { urls: urls.iter().map(|url| (*url).to_owned()).collect(), ..RedisOptions::default() }
+    }
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        let wrong = RedisOptions {
+            prefix: "a{b}".to_owned(),
+            shards: 0,
+            pool_size: 0,
+            lease: Duration::ZERO,
+            command_timeout: Duration::ZERO,
+            batch_jobs: 1_001,
+            batch_bytes: 0,
+            ..options(&["http://example.com", "redis://two"])
+        };
+        let error = wrong.validate().expect_err("wrong");
+        let fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            ["urls", "urls[0]", "prefix", "shards", "pool_size", "command_timeout", "lease", "batch_jobs", "batch_bytes"]
+        );
+        assert_eq!(options(&[]).validate().expect_err("none").violations[0].field, "urls");
+        assert_eq!(options(&["redis://:secret@127.0.0.1:7000/1"]).validate().expect("good").len(), 1);
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let options = options(&["redis://user:hunter2@host:port"]);
+        assert!(!format!("{options:?}").contains("hunter2"));
+        let error = options.validate().expect_err("the port is no number");
+        assert!(!format!("{error:?}").contains("hunter2"));
+    }
+}

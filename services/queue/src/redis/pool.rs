@@ -1,0 +1,174 @@
+//! Connections for commands: one pool, to one server or to a cluster, and a bound on how long each command takes.
+
+use std::time::Duration;
+
+use ::redis::{
+    Cmd, ConnectionInfo, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster::ClusterClient,
+    cluster_async::ClusterConnection,
+    io::tcp::TcpSettings,
+};
+use bb8::ManageConnection;
+use bb8_redis::RedisConnectionManager;
+use outrider_model::{Error, Result};
+
+use super::{
+    error::{leaves_usable, timed_out, unavailable},
+    script::Script,
+};
+
+/// How long the cluster client waits before it follows a redirection again, in milliseconds; the command's own bound cuts it short.
+const CLUSTER_RETRY_MILLIS: (u64, u64) = (10, 200);
+
+/// Runs commands, each within the same bound.
+pub(super) struct Commands {
+    pool: bb8::Pool<Manager>,
+    timeout: Duration,
+}
+
+impl Commands {
+    /// A pool that connects when it is first used.
+    pub(super) fn new(servers: &[ConnectionInfo], cluster: bool, size: u32, timeout: Duration) -> RedisResult<Self> {
+        let servers_of = if cluster {
+            let client = ClusterClient::builder(servers.to_vec())
+                .connection_timeout(timeout)
+                .response_timeout(timeout)
+                .min_retry_wait(CLUSTER_RETRY_MILLIS.0)
+                .max_retry_wait(CLUSTER_RETRY_MILLIS.1)
+                .tcp_settings(TcpSettings::default().set_nodelay(true))
+                .build()?;
+            Servers::Cluster(client)
+        } else {
+            let server = servers.first().ok_or((::redis::ErrorKind::InvalidClientConfig, "no server"))?;
+            Servers::Single(RedisConnectionManager::new(server.clone())?)
+        };
+        // A check at each check-out would be a round trip more per batch; a broken connection is found by the command that fails on it.
+        let pool = bb8::Pool::builder()
+            .max_size(size)
+            .test_on_check_out(false)
+            .connection_timeout(timeout)
+            .build_unchecked(Manager { servers: servers_of, timeout });
+        Ok(Self { pool, timeout })
+    }
+
+    /// One command, one round trip. `step` says in errors what was tried.
+    pub(super) async fn query<T: FromRedisValue>(&self, step: &'static str, command: &Cmd) -> Result<T> {
+        self.bounded(step, async {
+            let mut connection = self.check_out(step).await?;
+            connection.guarded(command).await.map_err(|error| unavailable(step, &error))
+        })
+        .await
+    }
+
+    /// Calls a script; loads it first where the server does not know it. What the server says about the call is told apart from what
+    /// keeps it from being asked.
+    pub(super) async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<RedisResult<T>> {
+        let step = script.name;
+        self.bounded(step, async {
+            let mut connection = self.check_out(step).await?;
+            match connection.guarded(command).await {
+                Err(error) if super::error::says(&error, "NOSCRIPT") => {
+                    let load = connection.guarded::<Value>(&script.load()).await;
+                    load.map_err(|error| unavailable(step, &error))?;
+                    Ok(connection.guarded(command).await)
+                }
+                other => Ok(other),
+            }
+        })
+        .await
+    }
+
+    async fn check_out(&self, step: &'static str) -> Result<bb8::PooledConnection<'_, Manager>> {
+        self.pool.get().await.map_err(|error| match error {
+            bb8::RunError::User(error) => unavailable(step, &error),
+            bb8::RunError::TimedOut => Error::unavailable(format!("redis: {step}: no connection")),
+        })
+    }
+
+    async fn bounded<T>(&self, step: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| Err(timed_out(step)))
+    }
+}
+
+/// A connection of the pool.
+pub(super) struct Connection {
+    link: Link,
+    /// True while a command is under way and after one that failed on the way. It stays true when the command's future is dropped, so
+    /// that nobody gets a connection on which an answer is still to come.
+    spoilt: bool,
+}
+
+impl Connection {
+    async fn guarded<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        self.spoilt = true;
+        let answer = command.query_async(&mut self.link).await;
+        self.spoilt = answer.as_ref().err().is_some_and(|error| !leaves_usable(error));
+        answer
+    }
+}
+
+enum Link {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Link {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Single(link) => link.req_packed_command(command),
+            Self::Cluster(link) => link.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(&'a mut self, commands: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Single(link) => link.req_packed_commands(commands, offset, count),
+            Self::Cluster(link) => link.req_packed_commands(commands, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Single(link) => link.get_db(),
+            Self::Cluster(link) => link.get_db(),
+        }
+    }
+}
+
+/// Makes connections. bb8-redis makes those to one server, but knows neither clusters, nor when a connection broke, nor any bound but
+/// its own of half a second for an answer.
+struct Manager {
+    servers: Servers,
+    timeout: Duration,
+}
+
+enum Servers {
+    Single(RedisConnectionManager),
+    Cluster(ClusterClient),
+}
+
+impl ManageConnection for Manager {
+    type Connection = Connection;
+    type Error = RedisError;
+
+    async fn connect(&self) -> RedisResult<Connection> {
+        let link = match &self.servers {
+            Servers::Single(manager) => {
+                let mut link = manager.connect().await?;
+                link.set_response_timeout(self.timeout);
+                Link::Single(link)
+            }
+            Servers::Cluster(client) => Link::Cluster(client.get_async_connection().await?),
+        };
+        Ok(Connection { link, spoilt: false })
+    }
+
+    async fn is_valid(&self, connection: &mut Connection) -> RedisResult<()> {
+        connection.guarded::<Value>(&::redis::cmd("PING")).await.map(drop)
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.spoilt
+    }
+}

@@ -1,0 +1,201 @@
+//! Taking jobs: new ones, and those that were held too long.
+//!
+//! With several shards a call asks all of them at once without waiting, for a share each, and returns what there is. When there is
+//! nothing it waits on all of them at once; as soon as one has something, the waits on the others are ended by the server, and
+//! whatever they were given in that moment is returned with it. So every job that a server hands out is returned by the call that
+//! asked for it: none lies in a buffer while its lease runs, and no task outlives the call.
+
+use std::time::Duration;
+
+use ::redis::Value;
+use futures::future::join_all;
+use outrider_model::Result;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    RedisQueue, Shard,
+    entry::{Batch, after},
+    error::{says, unavailable, unexpected},
+    keys::GROUP,
+    reader::{Ask, Taken},
+    script,
+};
+use crate::{LeasedJob, Receipt};
+
+/// Entries that are looked at in one call of the script that takes over.
+const PAGE: usize = 1_000;
+/// A consumer that holds nothing is forgotten after so many leases without a sign of life.
+const FORGOTTEN_LEASES: u32 = 20;
+/// When fewer jobs are wanted than there are shards, each wait covers only some of them and is this short.
+const SLICE: Duration = Duration::from_millis(100);
+
+impl RedisQueue {
+    pub(super) async fn read_shards(&self, consumer: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>> {
+        let until = Instant::now() + wait;
+        if let [shard] = self.shards.as_slice() {
+            return if max == 0 { Ok(Vec::new()) } else { self.read_one(shard, consumer, max, Some(until)).await };
+        }
+        loop {
+            let shares = self.shares(max);
+            let jobs = self.read_all(consumer, &shares, None).await?;
+            if !jobs.is_empty() || Instant::now() >= until || shares.is_empty() {
+                return Ok(jobs);
+            }
+            let covered = shares.len() == self.shards.len();
+            let slice = if covered { until } else { until.min(Instant::now() + SLICE) };
+            let jobs = self.read_all(consumer, &shares, Some(slice)).await?;
+            if !jobs.is_empty() || covered {
+                return Ok(jobs);
+            }
+        }
+    }
+
+    /// How many jobs to ask of which shard: `max` in all, beginning with another shard each time.
+    fn shares(&self, max: usize) -> Vec<(&Shard, usize)> {
+        let count = self.shards.len();
+        let first = rand::random_range(0..count);
+        (0..count)
+            .map(|offset| (&self.shards[(first + offset) % count], max / count + usize::from(offset < max % count)))
+            .filter(|(_, share)| *share > 0)
+            .collect()
+    }
+
+    /// Asks these shards at once. A shard that fails does not keep back what others gave; if all that is left is failure, it is told.
+    async fn read_all(&self, consumer: &str, shares: &[(&Shard, usize)], until: Option<Instant>) -> Result<Vec<LeasedJob>> {
+        let stop = watch::Sender::new(false);
+        let healthy = shares.iter().filter(|(shard, _)| !shard.resting());
+        let answers = join_all(healthy.map(|(shard, share)| self.read_into(shard, consumer, *share, until, &stop))).await;
+        let asked = answers.len();
+        let mut jobs = Vec::new();
+        let mut failures = Vec::new();
+        for answer in answers {
+            match answer {
+                Ok(taken) => jobs.extend(taken),
+                Err(error) => failures.push(error),
+            }
+        }
+        match failures.pop() {
+            Some(error) if failures.len() + 1 == asked => Err(error),
+            _ => {
+                if asked == 0 {
+                    // Every shard rests after a failure; the caller is told at once and decides when to come back.
+                    return Err(outrider_model::Error::unavailable("redis: read: no shard answers"));
+                }
+                Ok(jobs)
+            }
+        }
+    }
+
+    async fn read_one(&self, shard: &Shard, consumer: &str, max: usize, until: Option<Instant>) -> Result<Vec<LeasedJob>> {
+        self.read_into(shard, consumer, max, until, &watch::Sender::new(false)).await
+    }
+
+    /// Reads one shard; makes its group again when it is gone.
+    async fn read_into(
+        &self,
+        shard: &Shard,
+        consumer: &str,
+        max: usize,
+        until: Option<Instant>,
+        stop: &watch::Sender<bool>,
+    ) -> Result<Vec<LeasedJob>> {
+        let ask = Ask { keys: &shard.keys, consumer, max, until };
+        let mut restored = false;
+        loop {
+            match shard.readers.take(&ask, stop).await {
+                Ok(Taken::Batch(batch)) => return Ok(self.lease(shard, batch, true).await),
+                Ok(Taken::NoGroup) if !restored => {
+                    self.restore(shard).await?;
+                    restored = true;
+                }
+                Ok(Taken::NoGroup) => return Ok(Vec::new()),
+                Err(error) => {
+                    shard.rest();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Makes the group of a shard again; what is left of the shard is cleared (see the script).
+    async fn restore(&self, shard: &Shard) -> Result<()> {
+        let mut command = script::RESTORE.call(&shard.keys, 5, (1, 16));
+        command.arg(GROUP);
+        let made: i64 = self.call(&script::RESTORE, &command).await?;
+        if made == 1 {
+            tracing::warn!(shard = shard.number, "the shard was emptied by somebody: its group is made again");
+        }
+        Ok(())
+    }
+
+    /// What was taken, as leases; garbage is removed.
+    async fn lease(&self, shard: &Shard, batch: Batch, first: bool) -> Vec<LeasedJob> {
+        if !batch.garbage.is_empty() {
+            self.discard(shard, &batch.garbage).await;
+        }
+        let jobs = batch.jobs.into_iter().map(|(entry, job)| {
+            let receipt = Receipt { shard: shard.number, entry, epoch: job.epoch };
+            LeasedJob { job: job.into(), receipt, first }
+        });
+        jobs.collect()
+    }
+
+    /// Removes entries that hold no job. If that fails they are found again when their lease runs out, and removed then.
+    async fn discard(&self, shard: &Shard, garbage: &[String]) {
+        tracing::warn!(shard = shard.number, entries = garbage.len(), first = garbage[0], "entries that hold no job are removed");
+        let mut ack = ::redis::cmd("XACK");
+        ack.arg(shard.keys.stream()).arg(GROUP).arg(garbage);
+        let mut delete = ::redis::cmd("XDEL");
+        delete.arg(shard.keys.stream()).arg(garbage);
+        for command in [delete, ack] {
+            if let Err(error) = self.commands.query::<i64>("remove garbage", &command).await {
+                tracing::debug!(shard = shard.number, error = %error, "entries that hold no job could not be removed");
+                return;
+            }
+        }
+    }
+
+    pub(super) async fn reclaim_shards(&self, consumer: &str, max: usize) -> Result<Vec<LeasedJob>> {
+        let mut jobs = Vec::new();
+        let mut failure = None;
+        for shard in &self.shards {
+            if jobs.len() >= max {
+                break;
+            }
+            let room = max - jobs.len();
+            if let Err(error) = self.reclaim_shard(shard, consumer, room, &mut jobs).await {
+                failure = Some(error);
+            }
+        }
+        match failure {
+            Some(error) if jobs.is_empty() => Err(error),
+            _ => Ok(jobs),
+        }
+    }
+
+    /// Goes through what is held, a page at a time, and takes over what was held too long.
+    async fn reclaim_shard(&self, shard: &Shard, consumer: &str, max: usize, jobs: &mut Vec<LeasedJob>) -> Result<()> {
+        let lease = u64::try_from(self.options.lease.as_millis()).unwrap_or(u64::MAX);
+        let full = jobs.len() + max;
+        let mut start = Some("-".to_owned());
+        // A scan goes through the page of its own begin only once, and the begin only moves forward: it ends.
+        while let Some(from) = start.take().filter(|_| jobs.len() < full) {
+            let forgotten = if from == "-" { lease.saturating_mul(u64::from(FORGOTTEN_LEASES)) } else { 0 };
+            let mut command = script::RECLAIM.call(&shard.keys, 1, (7, 128 + consumer.len()));
+            let most = PAGE.min(full - jobs.len());
+            command.arg(GROUP).arg(consumer).arg(lease).arg(from).arg(PAGE).arg(most).arg(forgotten);
+            let answer = self.commands.call::<(String, i64, Value)>(&script::RECLAIM, &command).await?;
+            let (last, more, entries) = match answer {
+                Ok(answer) => answer,
+                Err(error) if says(&error, "NOGROUP") => return self.restore(shard).await,
+                Err(error) => return Err(unavailable(script::RECLAIM.name, &error)),
+            };
+            let batch = Batch::of_entries(entries).ok_or_else(|| unexpected(script::RECLAIM.name))?;
+            jobs.extend(self.lease(shard, batch, false).await);
+            if more == 1 {
+                start = after(&last);
+            }
+        }
+        Ok(())
+    }
+}

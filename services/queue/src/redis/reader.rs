@@ -1,0 +1,264 @@
+//! Connections that wait for jobs: each blocks in one command, so it serves one reader of one shard at a time and nothing else.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+};
+use outrider_model::Result;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    entry::Batch,
+    error::{leaves_usable, name_of, says, timed_out, unexpected, unavailable},
+    keys::{GROUP, JOB_FIELD, ShardKeys},
+};
+
+const STEP: &str = "read";
+/// How much longer than it was told to wait the server may take before the connection counts as broken.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often a waiting command is told to return, until it does: the first call may overtake the command itself.
+const UNBLOCK_EVERY: Duration = Duration::from_millis(20);
+/// Redirections and broken connections of the past that one call gets over.
+const TRIES: usize = 4;
+
+/// How one call to a shard ended.
+pub(super) enum Taken {
+    /// With these, or none.
+    Batch(Batch),
+    /// The group is gone.
+    NoGroup,
+}
+
+/// What is to be read.
+pub(super) struct Ask<'a> {
+    pub(super) keys: &'a ShardKeys,
+    pub(super) consumer: &'a str,
+    pub(super) max: usize,
+    /// Until when to wait; none: not at all.
+    pub(super) until: Option<Instant>,
+}
+
+impl Ask<'_> {
+    fn wait(&self) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    fn command(&self) -> Cmd {
+        let mut command = ::redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(GROUP).arg(self.consumer).arg("COUNT").arg(self.max);
+        // "BLOCK 0" would be for ever.
+        let millis = u64::try_from(self.wait().as_millis()).unwrap_or(u64::MAX);
+        if millis > 0 {
+            command.arg("BLOCK").arg(millis);
+        }
+        command.arg("STREAMS").arg(self.keys.stream()).arg(">");
+        command
+    }
+}
+
+/// The connections of one shard.
+pub(super) struct Readers {
+    servers: Vec<ConnectionInfo>,
+    connect_timeout: Duration,
+    /// The node that has the shard, once another one named it.
+    home: Mutex<Option<ConnectionInfo>>,
+    /// Connections that nobody reads on now: as many as ever read at once, at most `max_idle`.
+    idle: Mutex<Vec<Reader>>,
+    max_idle: usize,
+}
+
+struct Reader {
+    client: Client,
+    link: MultiplexedConnection,
+    /// What the server calls this connection.
+    id: i64,
+}
+
+impl Readers {
+    pub(super) fn new(servers: Vec<ConnectionInfo>, connect_timeout: Duration, max_idle: usize) -> Self {
+        Self { servers, connect_timeout, home: Mutex::new(None), idle: Mutex::new(Vec::new()), max_idle }
+    }
+
+    /// Takes up to `ask.max` jobs, waiting for the first. When `stop` turns true while it waits, the server is told to let it go, and
+    /// what it may have given in that moment is returned: no job is left behind on a connection that nobody listens to.
+    pub(super) async fn take(&self, ask: &Ask<'_>, stop: &watch::Sender<bool>) -> Result<Taken> {
+        let mut last = None;
+        for attempt in 0..TRIES {
+            let (mut reader, used) = self.check_out(attempt).await?;
+            let Ok(answer) = timeout(ask.wait() + GRACE, reader.ask(ask, stop)).await else {
+                self.forget();
+                return Err(timed_out(STEP));
+            };
+            match answer {
+                Ok(answer) => {
+                    self.check_in(reader);
+                    return Batch::of_streams(answer).map(Taken::Batch).ok_or_else(|| unexpected(STEP));
+                }
+                // The second: the stream was deleted while the command waited.
+                Err(error) if says(&error, "NOGROUP") || says(&error, "UNBLOCKED") => {
+                    self.check_in(reader);
+                    return Ok(Taken::NoGroup);
+                }
+                Err(error) => {
+                    tracing::debug!(error = name_of(&error), "a read failed");
+                    let broken = !leaves_usable(&error);
+                    if broken {
+                        self.forget();
+                    }
+                    let again = self.redirected(&error, &reader) || used && broken;
+                    if !again {
+                        return Err(unavailable(STEP, &error));
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.map_or_else(|| timed_out(STEP), |error| unavailable(STEP, &error)))
+    }
+
+    /// Where one connection broke the others will have broken too, and finding out takes time with each.
+    fn forget(&self) {
+        locked(&self.idle).clear();
+    }
+
+    /// Remembers where the shard is when a node of a cluster says so.
+    fn redirected(&self, error: &RedisError, reader: &Reader) -> bool {
+        let mut home = locked(&self.home);
+        if !says(error, "MOVED") {
+            *home = None;
+            return false;
+        }
+        *home = error.redirect_node().and_then(|(address, _)| moved_to(reader.client.get_connection_info(), address));
+        home.is_some()
+    }
+
+    /// A connection, and whether it was used before (and so may have broken in the meantime).
+    async fn check_out(&self, attempt: usize) -> Result<(Reader, bool)> {
+        if let Some(reader) = locked(&self.idle).pop() {
+            return Ok((reader, true));
+        }
+        let home = locked(&self.home).clone();
+        let servers: Vec<_> = home.iter().chain(&self.servers).collect();
+        let mut failure = None;
+        for server in servers.iter().cycle().skip(if home.is_some() { 0 } else { attempt }).take(servers.len()) {
+            match timeout(self.connect_timeout, self.connect(server)).await {
+                Ok(Ok(reader)) => return Ok((reader, false)),
+                Ok(Err(error)) => failure = Some(unavailable("connect to read", &error)),
+                Err(_) => failure = Some(timed_out("connect to read")),
+            }
+        }
+        Err(failure.unwrap_or_else(|| timed_out("connect to read")))
+    }
+
+    async fn connect(&self, server: &ConnectionInfo) -> RedisResult<Reader> {
+        let client = Client::open(server.clone())?;
+        // The library's own bound of half a second would end every wait.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(self.connect_timeout));
+        let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let id = ::redis::cmd("CLIENT").arg("ID").query_async(&mut link).await?;
+        Ok(Reader { client, link, id })
+    }
+
+    fn check_in(&self, reader: Reader) {
+        let mut idle = locked(&self.idle);
+        if idle.len() < self.max_idle {
+            idle.push(reader);
+        }
+    }
+}
+
+impl Reader {
+    async fn ask(&mut self, ask: &Ask<'_>, stop: &watch::Sender<bool>) -> RedisResult<Value> {
+        let command = ask.command();
+        let mut stopped = stop.subscribe();
+        let answer = command.query_async::<Value>(&mut self.link);
+        tokio::pin!(answer);
+        tokio::select! {
+            answer = &mut answer => {
+                if matches!(&answer, Ok(answer) if *answer != Value::Nil) {
+                    stop.send_replace(true);
+                }
+                return answer;
+            }
+            _ = stopped.wait_for(|stop| *stop) => {}
+        }
+        let unblock = unblock(&self.client, self.id);
+        tokio::select! {
+            answer = &mut answer => answer,
+            never = unblock => match never {},
+        }
+    }
+}
+
+/// Tells the server to end the waiting command of a connection, again and again until this is dropped. Where it cannot, the command
+/// ends by itself when its time is up.
+async fn unblock(client: &Client, id: i64) -> std::convert::Infallible {
+    let mut control = None;
+    loop {
+        if control.is_none() {
+            control = client.get_multiplexed_async_connection().await.ok();
+        }
+        if let Some(link) = &mut control {
+            let told = ::redis::cmd("CLIENT").arg("UNBLOCK").arg(id).query_async::<i64>(link).await;
+            if told.is_err() {
+                control = None;
+            }
+        }
+        sleep(UNBLOCK_EVERY).await;
+    }
+}
+
+/// The server that a redirection names, reached as the one that named it was. Without a host it is the same host.
+fn moved_to(from: &ConnectionInfo, address: &str) -> Option<ConnectionInfo> {
+    let (host, port) = address.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let addr = match from.addr().clone() {
+        ConnectionAddr::Tcp(old, _) => ConnectionAddr::Tcp(if host.is_empty() { old } else { host }, port),
+        ConnectionAddr::TcpTls { host: old, insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host: if host.is_empty() { old } else { host }, port, insecure, tls_params }
+        }
+        _ => return None,
+    };
+    Some(from.clone().set_addr(addr))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use ::redis::IntoConnectionInfo as _;
+
+    use super::*;
+
+    #[test]
+    fn a_redirection_keeps_credentials_and_may_leave_out_the_host() {
+        let from = "redis://user:secret@10.0.0.1:7000".into_connection_info().expect("a URL");
+        let moved = moved_to(&from, "10.0.0.2:7001").expect("an address");
+        assert_eq!(moved.addr(), &ConnectionAddr::Tcp("10.0.0.2".to_owned(), 7001));
+        assert_eq!(moved.redis_settings().password(), Some("secret"));
+        let same = moved_to(&from, ":7002").expect("an address");
+        assert_eq!(same.addr(), &ConnectionAddr::Tcp("10.0.0.1".to_owned(), 7002));
+        let six = moved_to(&from, "::1:7003").expect("an address");
+        assert_eq!(six.addr(), &ConnectionAddr::Tcp("::1".to_owned(), 7003));
+        assert!(moved_to(&from, "nowhere").is_none());
+    }
+
+    #[test]
+    fn no_wait_is_not_an_endless_wait() {
+        let keys = ShardKeys::new("outrider", 1, 0);
+        let ask = Ask { keys: &keys, consumer: "c", max: 5, until: Some(Instant::now()) };
+        let command = String::from_utf8(ask.command().get_packed_command()).expect("text");
+        assert!(!command.contains("BLOCK"), "{command}");
+        assert!(command.contains(keys.stream()) && !command.contains(JOB_FIELD));
+    }
+}

@@ -1,0 +1,64 @@
+//! The scripts: what must happen at once happens in the server, in one round trip.
+
+use std::sync::LazyLock;
+
+use ::redis::Cmd;
+
+use super::keys::ShardKeys;
+
+/// A script and the digest by which the server knows it.
+pub(super) struct Script {
+    /// What it does, for errors.
+    pub(super) name: &'static str,
+    text: &'static str,
+    digest: String,
+}
+
+macro_rules! scripts {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal;)*) => {$(
+        $(#[doc = $doc])*
+        pub(super) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new($text, include_str!(concat!("lua/", $text, ".lua"))));
+    )*};
+}
+
+scripts! {
+    /// Asks for a shard's epoch, and makes a new one when the shard is not what it was.
+    EPOCH = "epoch";
+    /// Makes a group again that is missing.
+    RESTORE = "restore";
+    /// Queues what fits.
+    ENQUEUE = "enqueue";
+    /// Frees places.
+    FINISH = "finish";
+    /// Takes over what was held too long.
+    RECLAIM = "reclaim";
+    /// Begins leases anew.
+    RENEW = "renew";
+}
+
+impl Script {
+    fn new(name: &'static str, text: &'static str) -> Self {
+        let digest = ::redis::Script::new(text).get_hash().to_owned();
+        Self { name, text, digest }
+    }
+
+    /// Calls it on the first `keys` keys of a shard; the arguments are to be added. The capacity is of the arguments, in number and
+    /// bytes.
+    pub(super) fn call(&self, shard: &ShardKeys, keys: usize, capacity: (usize, usize)) -> Cmd {
+        // The command itself, the digest and up to five keys take a few hundred bytes.
+        let mut command = Cmd::with_capacity(capacity.0 + keys + 3, capacity.1 + 512);
+        command.arg("EVALSHA").arg(&self.digest).arg(keys);
+        for key in &shard.all()[..keys] {
+            command.arg(key);
+        }
+        command
+    }
+
+    /// Makes it known to the server.
+    pub(super) fn load(&self) -> Cmd {
+        let mut command = Cmd::new();
+        command.arg("SCRIPT").arg("LOAD").arg(self.text);
+        command
+    }
+}

@@ -1,0 +1,72 @@
+//! Listens for announcements, on a connection of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use ::redis::{Client, ConnectionInfo};
+use futures::StreamExt as _;
+use tokio::time::{interval, sleep, timeout};
+
+use super::error::name_of;
+use crate::changes::Changes;
+
+/// How long to wait before connecting again: at first, and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often a silent connection is tried, so that one that is half open is found.
+const PING: Duration = Duration::from_secs(5);
+
+/// Listens for ever, on one server after the other. In a cluster an announcement reaches every node, so any will do.
+pub(super) async fn listen(servers: Vec<ConnectionInfo>, channel: String, bound: Duration, changes: Arc<Changes>) {
+    let mut backoff = BACKOFF.0;
+    let mut first = true;
+    for server in servers.iter().cycle() {
+        if let Ok(client) = Client::open(server.clone()) {
+            let subscribed = listen_once(&client, &channel, bound, &changes, first).await;
+            if subscribed {
+                backoff = BACKOFF.0;
+                first = false;
+            }
+        }
+        sleep(backoff + backoff.mul_f64(rand::random_range(0.0..0.5))).await;
+        backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+/// Listens until the connection breaks; whether it ever stood.
+async fn listen_once(client: &Client, channel: &str, bound: Duration, changes: &Changes, first: bool) -> bool {
+    let connected = timeout(bound, async {
+        let mut link = client.get_async_pubsub().await?;
+        link.subscribe(channel).await?;
+        Ok::<_, ::redis::RedisError>(link)
+    });
+    let (mut sink, mut messages) = match connected.await {
+        Ok(Ok(link)) => link.split(),
+        Ok(Err(error)) => {
+            tracing::debug!(error = name_of(&error), "cannot listen for changes");
+            return false;
+        }
+        Err(_) => {
+            tracing::debug!(error = "timeout", "cannot listen for changes");
+            return false;
+        }
+    };
+    if !first {
+        // Something may have been announced while nobody listened.
+        changes.announce();
+    }
+    let mut ping = interval(PING);
+    loop {
+        tokio::select! {
+            message = messages.next() => match message {
+                Some(_) => changes.announce(),
+                None => break,
+            },
+            _ = ping.tick() => {
+                if !matches!(timeout(bound, sink.ping::<::redis::Value>()).await, Ok(Ok(_))) {
+                    break;
+                }
+            }
+        }
+    }
+    tracing::debug!("the connection that listens for changes broke");
+    true
+}

@@ -1,0 +1,157 @@
+//! Putting jobs in, keeping them, and taking them out: one script call per shard and batch.
+
+use ::redis::{Cmd, RedisWrite as _};
+use futures::future::{join_all, try_join_all};
+use outrider_model::Result;
+use prost::Message as _;
+
+use super::{
+    RedisQueue, Shard,
+    entry::is_entry,
+    error::{says, unavailable, unexpected},
+    keys::{GROUP, JOB_FIELD, endpoint_count, project_count},
+    script,
+};
+use crate::{Done, Enqueued, NewJob, Receipt};
+
+/// Entries in one call of the scripts that renew and finish.
+const ENTRIES: usize = 1_000;
+/// About how many bytes the arguments of one entry take beside the job.
+const OVERHEAD: usize = 128;
+
+impl RedisQueue {
+    pub(super) async fn enqueue_shards(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        let mut results = vec![Enqueued::Full; jobs.len()];
+        let by_shard = self.by_shard(jobs.iter().map(|job| job.endpoint));
+        let answers = join_all(by_shard.iter().map(|(shard, indexes)| self.enqueue_shard(shard, jobs, indexes))).await;
+        for ((_, indexes), answer) in by_shard.iter().zip(answers) {
+            for (index, result) in indexes.iter().zip(answer?) {
+                results[*index] = result;
+            }
+        }
+        Ok(results)
+    }
+
+    /// The jobs of one shard, in order and in as few calls as the bounds allow.
+    async fn enqueue_shard(&self, shard: &Shard, jobs: &[NewJob], indexes: &[usize]) -> Result<Vec<Enqueued>> {
+        let mut results = Vec::with_capacity(indexes.len());
+        let mut rest = indexes;
+        while !rest.is_empty() {
+            let (batch, bytes) = self.batch(jobs, rest);
+            rest = &rest[batch.len()..];
+            let command = self.enqueue_command(shard, jobs, batch, bytes);
+            let numbers: Vec<u8> = self.call(&script::ENQUEUE, &command).await?;
+            if numbers.len() != batch.len() {
+                return Err(unexpected(script::ENQUEUE.name));
+            }
+            for number in numbers {
+                results.push(outcome(number)?);
+            }
+        }
+        Ok(results)
+    }
+
+    /// The first of these jobs that go into one call, at least one, and about how many bytes they take.
+    fn batch<'a>(&self, jobs: &[NewJob], indexes: &'a [usize]) -> (&'a [usize], usize) {
+        let mut bytes = 0;
+        let mut count = 0;
+        for index in indexes.iter().take(self.options.batch_jobs) {
+            let size = jobs[*index].job.encoded_len() + OVERHEAD;
+            if count > 0 && bytes + size > self.options.batch_bytes {
+                break;
+            }
+            bytes += size;
+            count += 1;
+        }
+        (&indexes[..count], bytes)
+    }
+
+    fn enqueue_command(&self, shard: &Shard, jobs: &[NewJob], batch: &[usize], bytes: usize) -> Cmd {
+        let limits = self.options.limits;
+        let mut command = script::ENQUEUE.call(&shard.keys, 4, (3 + 7 * batch.len(), bytes));
+        command.arg(limits.per_project).arg(limits.total).arg(JOB_FIELD);
+        for new in batch.iter().map(|index| &jobs[*index]) {
+            command
+                .arg(new.job.epoch)
+                .arg(new.delivery.as_bytes().as_slice())
+                .arg(new.job.generation)
+                .arg(endpoint_count(new.endpoint).as_slice())
+                .arg(new.endpoint_limit)
+                .arg(project_count(new.project).as_slice());
+            // Straight into the command: the payload is copied once, here.
+            let mut buffer = command.bufmut_for_next_arg(new.job.encoded_len());
+            new.job.encode_raw(&mut buffer);
+        }
+        command
+    }
+
+    pub(super) async fn renew_shards(&self, consumer: &str, receipts: &[Receipt]) -> Result<()> {
+        let groups = self.by_number(receipts, |receipt| receipt);
+        try_join_all(groups.iter().map(|(shard, receipts)| self.renew_shard(shard, consumer, receipts))).await.map(drop)
+    }
+
+    async fn renew_shard(&self, shard: &Shard, consumer: &str, receipts: &[&Receipt]) -> Result<()> {
+        for receipts in receipts.chunks(ENTRIES) {
+            let mut command = script::RENEW.call(&shard.keys, 1, (receipts.len() + 2, receipts.len() * 24 + consumer.len()));
+            command.arg(GROUP).arg(consumer);
+            for receipt in receipts {
+                command.arg(&receipt.entry);
+            }
+            match self.commands.call::<i64>(&script::RENEW, &command).await? {
+                Ok(_) => {}
+                // The shard was emptied: nothing is held any more.
+                Err(error) if says(&error, "NOGROUP") => return Ok(()),
+                Err(error) => return Err(unavailable(script::RENEW.name, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn finish_shards(&self, done: &[Done]) -> Result<()> {
+        let groups = self.by_number(done, |done| &done.receipt);
+        try_join_all(groups.iter().map(|(shard, done)| self.finish_shard(shard, done))).await.map(drop)
+    }
+
+    async fn finish_shard(&self, shard: &Shard, done: &[&Done]) -> Result<()> {
+        for done in done.chunks(ENTRIES) {
+            let mut command = script::FINISH.call(&shard.keys, 4, (6 * done.len() + 1, done.len() * OVERHEAD));
+            command.arg(GROUP);
+            for done in done {
+                command
+                    .arg(done.receipt.epoch)
+                    .arg(&done.receipt.entry)
+                    .arg(done.delivery.as_bytes().as_slice())
+                    .arg(done.generation)
+                    .arg(endpoint_count(done.endpoint).as_slice())
+                    .arg(project_count(done.project).as_slice());
+            }
+            let freed: i64 = self.call(&script::FINISH, &command).await?;
+            tracing::trace!(shard = shard.number, entries = done.len(), freed, "finished");
+        }
+        Ok(())
+    }
+
+    /// What belongs to receipts, by shard. A receipt that cannot be of this queue is left out: it would spoil the others' batch.
+    fn by_number<'a, T>(&self, all: &'a [T], receipt: impl Fn(&T) -> &Receipt) -> Vec<(&Shard, Vec<&'a T>)> {
+        let mut groups: Vec<_> = self.shards.iter().map(|shard| (shard, Vec::new())).collect();
+        for one in all {
+            let receipt = receipt(one);
+            match groups.get_mut(receipt.shard as usize).filter(|_| is_entry(&receipt.entry)) {
+                Some((_, group)) => group.push(one),
+                None => tracing::warn!(shard = receipt.shard, "a receipt that is not of this queue is ignored"),
+            }
+        }
+        groups.retain(|(_, group)| !group.is_empty());
+        groups
+    }
+}
+
+fn outcome(number: u8) -> Result<Enqueued> {
+    match number {
+        0 => Ok(Enqueued::Queued),
+        1 => Ok(Enqueued::Present),
+        2 => Ok(Enqueued::Full),
+        3 => Ok(Enqueued::WrongEpoch),
+        _ => Err(unexpected(script::ENQUEUE.name)),
+    }
+}

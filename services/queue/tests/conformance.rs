@@ -1,0 +1,51 @@
+//! One suite, every backend.
+
+mod support;
+
+use support::{
+    backend::{Embedded, InCluster, Redis},
+    server::Cluster,
+    suite,
+};
+
+macro_rules! conformance {
+    ($($backend:ident = $make:expr;)*) => {$(
+        mod $backend {
+            use super::*;
+            conformance!(@cases $make;
+                queue_read_finish max_is_kept endpoint_limit project_limit total_limit present wrong_epoch
+                a_dead_consumers_job_reaches_another renewing_keeps_a_job only_what_is_held_is_redelivered held_room_depth
+                finishing_twice_is_harmless an_older_generation_leaves_a_newer_one order_is_kept a_reader_wakes_when_a_job_comes
+                each_job_goes_to_one_of_many_readers changes_are_announced
+            );
+        }
+    )*};
+    (@cases $make:expr; $($case:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            suite::$case(&$make).await;
+        }
+    )*};
+}
+
+conformance! {
+    embedded = Embedded(1);
+    embedded_in_three_shards = Embedded(3);
+    redis = Redis(1);
+    redis_in_three_shards = Redis(3);
+}
+
+/// A cluster takes seconds to form: one serves for several cases, which have keys of their own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_conforms() {
+    let Some(cluster) = Cluster::start() else { return };
+    suite::queue_read_finish(&InCluster(&cluster, 4, "a")).await;
+    suite::endpoint_limit(&InCluster(&cluster, 4, "b")).await;
+    suite::wrong_epoch(&InCluster(&cluster, 4, "c")).await;
+    suite::a_dead_consumers_job_reaches_another(&InCluster(&cluster, 4, "d")).await;
+    suite::held_room_depth(&InCluster(&cluster, 4, "e")).await;
+    suite::a_reader_wakes_when_a_job_comes(&InCluster(&cluster, 4, "f")).await;
+    suite::each_job_goes_to_one_of_many_readers(&InCluster(&cluster, 4, "g")).await;
+    suite::changes_are_announced(&InCluster(&cluster, 4, "h")).await;
+    suite::max_is_kept(&InCluster(&cluster, 4, "i")).await;
+}

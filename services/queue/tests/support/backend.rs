@@ -1,0 +1,71 @@
+//! The backends that pass the suite.
+
+use std::{sync::Arc, time::Duration};
+
+use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, WindowLimits};
+
+use super::server::{Cluster, Server};
+
+/// A queue, and what must live as long.
+pub struct Fixture {
+    pub queue: Arc<dyn Queue>,
+    pub epochs: Vec<i64>,
+    pub server: Option<Server>,
+}
+
+/// Makes queues that are empty.
+pub trait Backend {
+    /// None when the test is skipped.
+    async fn make(&self, limits: WindowLimits, lease: Duration) -> Option<Fixture>;
+}
+
+/// In memory, with so many shards.
+pub struct Embedded(pub u32);
+
+impl Backend for Embedded {
+    async fn make(&self, limits: WindowLimits, lease: Duration) -> Option<Fixture> {
+        let queue = Arc::new(EmbeddedQueue::new(EmbeddedOptions { limits, lease, shards: self.0 }));
+        let epochs = queue.epochs().await.expect("epochs");
+        Some(Fixture { queue, epochs, server: None })
+    }
+}
+
+/// One server, with so many shards.
+pub struct Redis(pub u32);
+
+impl Backend for Redis {
+    async fn make(&self, limits: WindowLimits, lease: Duration) -> Option<Fixture> {
+        let server = Server::start()?;
+        let options = RedisOptions { shards: self.0, limits, lease, ..options(&server) };
+        let queue = Arc::new(RedisQueue::connect(options).await.expect("a queue"));
+        let epochs = queue.epochs().await.expect("epochs");
+        Some(Fixture { queue, epochs, server: Some(server) })
+    }
+}
+
+/// A cluster, with so many shards; each queue has its own keys.
+pub struct InCluster<'a>(pub &'a Cluster, pub u32, pub &'static str);
+
+impl Backend for InCluster<'_> {
+    async fn make(&self, limits: WindowLimits, lease: Duration) -> Option<Fixture> {
+        let options = RedisOptions {
+            urls: self.0.urls(),
+            cluster: true,
+            prefix: self.2.to_owned(),
+            shards: self.1,
+            limits,
+            lease,
+            // A busy machine must not fail the test; the bound itself is tested elsewhere.
+            command_timeout: Duration::from_secs(10),
+            ..RedisOptions::default()
+        };
+        let queue = Arc::new(RedisQueue::connect(options).await.expect("a queue"));
+        let epochs = queue.epochs().await.expect("epochs");
+        Some(Fixture { queue, epochs, server: None })
+    }
+}
+
+/// For one server, with a bound on commands that a busy machine keeps.
+pub fn options(server: &Server) -> RedisOptions {
+    RedisOptions { urls: vec![server.url()], command_timeout: Duration::from_secs(10), ..RedisOptions::default() }
+}

@@ -1,0 +1,107 @@
+//! Jobs for tests.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use outrider_model::{DeliveryId, EndpointId, EventId, ProjectId, Timestamp};
+use outrider_proto::internal::{Job, job::Body};
+use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue};
+
+use super::{backend::Fixture, eventually};
+
+/// Any time will do.
+pub const AT: Timestamp = Timestamp(1_700_000_000_000_000);
+
+pub fn project(number: u64) -> ProjectId {
+    ProjectId::new(AT, number)
+}
+
+impl Fixture {
+    /// Endpoints of shard 0, one after the other: `endpoint(0)` is not `endpoint(1)`.
+    pub fn endpoint(&self, number: usize) -> EndpointId {
+        (0..).map(|random| EndpointId::new(AT, random)).filter(|endpoint| self.queue.shard(*endpoint) == 0).nth(number).expect("endless")
+    }
+
+    pub fn epoch(&self, endpoint: EndpointId) -> i64 {
+        self.epochs[self.queue.shard(endpoint) as usize]
+    }
+
+    /// A job of generation 1 whose endpoint takes 1,000.
+    pub fn job(&self, number: u64, endpoint: EndpointId) -> NewJob {
+        self.job_of(number, endpoint, 1, 1_000)
+    }
+
+    pub fn job_of(&self, number: u64, endpoint: EndpointId, generation: u32, endpoint_limit: u32) -> NewJob {
+        let event = EventId::new(AT, number);
+        let delivery = DeliveryId::derive(AT, event, endpoint, 0);
+        let project = project(1);
+        let job = Job {
+            version: 1,
+            delivery_id: Bytes::copy_from_slice(delivery.as_bytes()),
+            event_id: Bytes::copy_from_slice(event.as_bytes()),
+            endpoint_id: Bytes::copy_from_slice(endpoint.as_bytes()),
+            project_id: Bytes::copy_from_slice(project.as_bytes()),
+            attempt: 1,
+            generation,
+            epoch: self.epoch(endpoint),
+            queued_at: AT.0,
+            event_type: "order.paid".to_owned(),
+            content_type: "application/json".to_owned(),
+            headers: [("x-test".to_owned(), number.to_string())].into(),
+            body: Some(Body::Payload(Bytes::from(format!("{{\"number\":{number}}}")))),
+        };
+        NewJob { job: Arc::new(job), delivery, endpoint, project, endpoint_limit }
+    }
+
+    /// Jobs of one endpoint with these numbers.
+    pub fn jobs(&self, endpoint: EndpointId, numbers: std::ops::Range<u64>) -> Vec<NewJob> {
+        numbers.map(|number| self.job(number, endpoint)).collect()
+    }
+
+    /// Queues what must fit.
+    pub async fn put(&self, jobs: &[NewJob]) {
+        let results = self.queue.enqueue(jobs).await.expect("enqueued");
+        assert!(results.iter().all(|result| *result == Enqueued::Queued), "{results:?}");
+    }
+
+    /// Takes exactly so many, in as many reads as it needs.
+    pub async fn take(&self, consumer: &str, count: usize) -> Vec<LeasedJob> {
+        let mut jobs = Vec::new();
+        eventually("enough jobs", async || {
+            jobs.extend(self.queue.read(consumer, count - jobs.len(), Duration::from_secs(1)).await.expect("read"));
+            (jobs.len() == count).then_some(())
+        })
+        .await;
+        jobs
+    }
+
+    /// Nothing waits.
+    pub async fn nothing(&self, consumer: &str) {
+        let jobs = self.queue.read(consumer, 100, Duration::from_millis(50)).await.expect("read");
+        assert!(jobs.is_empty(), "{jobs:?}");
+    }
+}
+
+/// The job is finished.
+pub fn done(leased: &LeasedJob) -> Done {
+    Done {
+        receipt: leased.receipt.clone(),
+        delivery: DeliveryId::from_bytes(&leased.job.delivery_id).expect("an id"),
+        endpoint: EndpointId::from_bytes(&leased.job.endpoint_id).expect("an id"),
+        project: ProjectId::from_bytes(&leased.job.project_id).expect("an id"),
+        generation: leased.job.generation,
+    }
+}
+
+pub fn all_done(leased: &[LeasedJob]) -> Vec<Done> {
+    leased.iter().map(done).collect()
+}
+
+/// The number that a job was made with.
+pub fn number(leased: &LeasedJob) -> u64 {
+    leased.job.headers["x-test"].parse().expect("a number")
+}
+
+pub async fn depth(queue: &dyn Queue) -> u64 {
+    queue.depth().await.expect("depth")
+}

@@ -1,0 +1,153 @@
+//! Page tokens (AIP-158): opaque to callers, and bound to the method and the filters of the list that they continue.
+//!
+//! A token is neither secret nor signed: it holds an id that its bearer has seen, and whatever is asked with it passes the same
+//! checks of the principal as the first page.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use outrider_model::{Error, Page, PageRequest, Reason, Result, limits, page::Cursor};
+use ring::digest::{Context, SHA256};
+
+/// The layout of a token; a token of another version is refused.
+const VERSION: u8 = 1;
+const AFTER: u8 = 0;
+const BEFORE: u8 = 1;
+const ID_BYTES: usize = 16;
+const BINDING_BYTES: usize = 8;
+const TOKEN_BYTES: usize = 2 + ID_BYTES + BINDING_BYTES;
+
+/// Reads and writes the page tokens of one list: made anew for each request from the method's name and the texts of its filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pager {
+    binding: [u8; BINDING_BYTES],
+}
+
+impl Pager {
+    /// For a method and its filters: each filter always at the same place, an empty text when it is absent. The project is one of them.
+    #[must_use]
+    pub fn new(method: &str, filters: &[&str]) -> Self {
+        let mut context = Context::new(&SHA256);
+        for text in std::iter::once(&method).chain(filters) {
+            // With its length, so that no two lists of texts run together into the same bytes.
+            context.update(&(text.len() as u64).to_be_bytes());
+            context.update(text.as_bytes());
+        }
+        let mut binding = [0; BINDING_BYTES];
+        binding.copy_from_slice(&context.finish().as_ref()[..BINDING_BYTES]);
+        Self { binding }
+    }
+
+    /// What `page_size` and `page_token` of a request ask for. Zero is the default size; a size that is negative or over the limit
+    /// ([`limits::PAGE_SIZE`]) is a violation of `page_size`. `InvalidPageToken` for a token that is not of this list.
+    pub fn request(&self, page_size: i32, page_token: &str) -> Result<PageRequest> {
+        let (default, most) = limits::PAGE_SIZE;
+        let size = match u32::try_from(page_size) {
+            Ok(0) => default,
+            Ok(size) if size <= most => size,
+            _ => return Err(Error::field("page_size", format!("must be 1 to {most}, or 0 for the default of {default}"))),
+        };
+        let from = if page_token.is_empty() { None } else { Some(self.decode(page_token)?) };
+        Ok(PageRequest { size, from })
+    }
+
+    /// The tokens of the next and of the previous page; empty where there is none.
+    #[must_use]
+    pub fn tokens<T>(&self, page: &Page<T>) -> (String, String) {
+        let token = |cursor: Option<Cursor>| cursor.map(|cursor| self.encode(cursor)).unwrap_or_default();
+        (token(page.next), token(page.previous))
+    }
+
+    /// A cursor as a token.
+    #[must_use]
+    pub fn encode(&self, cursor: Cursor) -> String {
+        let (direction, id) = match cursor {
+            Cursor::After(id) => (AFTER, id),
+            Cursor::Before(id) => (BEFORE, id),
+        };
+        let mut bytes = Vec::with_capacity(TOKEN_BYTES);
+        bytes.extend([VERSION, direction]);
+        bytes.extend(id.as_bytes());
+        bytes.extend(self.binding);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn decode(&self, token: &str) -> Result<Cursor> {
+        let refused = |why| Error::new(Reason::InvalidPageToken, why);
+        let malformed = || refused("page_token: is not a token of an earlier answer");
+        // An encoded token has one length; what is longer is not worth decoding.
+        let bytes =
+            Some(token).filter(|token| token.len() <= 2 * TOKEN_BYTES).and_then(|token| URL_SAFE_NO_PAD.decode(token).ok());
+        let bytes: [u8; TOKEN_BYTES] = bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(malformed)?;
+        let (head, binding) = bytes.split_at(TOKEN_BYTES - BINDING_BYTES);
+        let (kind, id) = head.split_at(2);
+        let mut array = [0; ID_BYTES];
+        array.copy_from_slice(id);
+        let id = uuid::Uuid::from_bytes(array);
+        let cursor = match kind {
+            [VERSION, AFTER] => Cursor::After(id),
+            [VERSION, BEFORE] => Cursor::Before(id),
+            _ => return Err(malformed()),
+        };
+        if binding == self.binding { Ok(cursor) } else { Err(refused("page_token: belongs to another list or to other filters")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn reason(result: Result<PageRequest>) -> Reason {
+        result.expect_err("must be refused").reason
+    }
+
+    #[test]
+    fn tokens_round_trip_in_both_directions() {
+        let pager = Pager::new("ListEndpoints", &["prj_1", "owner"]);
+        let page =
+            Page { items: vec![()], next: Some(Cursor::After(Uuid::from_u128(7))), previous: Some(Cursor::Before(Uuid::max())) };
+        let (next, previous) = pager.tokens(&page);
+        assert_eq!(pager.request(10, &next), Ok(PageRequest { size: 10, from: page.next }));
+        assert_eq!(pager.request(10, &previous), Ok(PageRequest { size: 10, from: page.previous }));
+        let last = Page::<()> { items: Vec::new(), next: None, previous: None };
+        assert_eq!(pager.tokens(&last), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn tokens_of_other_lists_are_refused() {
+        let token = Pager::new("ListEndpoints", &["prj_1", "ab"]).encode(Cursor::After(Uuid::max()));
+        for (method, filters) in [
+            ("ListSubscriptions", ["prj_1", "ab"].as_slice()),
+            ("ListEndpoints", &["prj_2", "ab"]),
+            ("ListEndpoints", &["prj_1", ""]),
+            ("ListEndpoints", &["prj_1a", "b"]),
+            ("ListEndpoints", &["prj_1", "ab", ""]),
+        ] {
+            assert_eq!(reason(Pager::new(method, filters).request(0, &token)), Reason::InvalidPageToken, "{method} {filters:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        let pager = Pager::new("m", &[]);
+        let good = pager.encode(Cursor::After(Uuid::max()));
+        let altered = |index: usize, difference: u8| {
+            let mut bytes = URL_SAFE_NO_PAD.decode(&good).unwrap();
+            bytes[index] ^= difference;
+            URL_SAFE_NO_PAD.encode(bytes)
+        };
+        let (short, long, huge) = (&good[1..], format!("{good}AAAA"), "A".repeat(1 << 20));
+        for token in ["?", "é", "AAAA", short, &long, &huge, &altered(0, 3), &altered(1, 2), &altered(25, 1)] {
+            assert_eq!(reason(pager.request(0, token)), Reason::InvalidPageToken, "{:.40}", token);
+        }
+    }
+
+    #[test]
+    fn sizes_have_a_default_and_a_limit() {
+        let pager = Pager::new("m", &[]);
+        assert_eq!(pager.request(0, "").unwrap().size, limits::PAGE_SIZE.0);
+        assert_eq!(pager.request(500, ""), Ok(PageRequest { size: 500, from: None }));
+        for size in [-1, 501, i32::MIN, i32::MAX] {
+            assert_eq!(pager.request(size, "").unwrap_err().violations[0].field, "page_size");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! API keys: only the hash of a token is stored. No key gives what it does not have itself.
+
+use outrider_model::{
+    ApiKey, ApiKeyId, Error, OrganizationId, Page, PageRequest, Principal, ProjectId, Reason, Result, ScopeSet, Timestamp, Token,
+};
+use rand::RngExt;
+use sea_orm::{
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, QueryTrait, Select,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    ChangeKind, Store,
+    entity::{api_key, project},
+    error::{exists, unavailable},
+    lists, projects,
+    requests::Request,
+    transaction::{Transaction, random},
+};
+
+const WHAT: &str = "api key";
+
+/// An API key to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewApiKey {
+    /// The one project it is to be bound to; all of the organisation's when absent.
+    pub project: Option<ProjectId>,
+    pub name: String,
+    pub scopes: ScopeSet,
+    /// Refused from then on.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What of an API key is to change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ApiKeyChange {
+    pub name: Option<String>,
+    pub scopes: Option<ScopeSet>,
+    /// `Some(None)`: it shall not expire.
+    pub expires_at: Option<Option<Timestamp>>,
+}
+
+impl Store {
+    /// Creates a key. The token is absent when `request_id` repeats an earlier request: it was told then. Errors: `NOT_FOUND` for the
+    /// project, `BEYOND_OWN_SCOPE`, `IDEMPOTENCY_CONFLICT`.
+    pub async fn create_api_key(
+        &self,
+        principal: &Principal,
+        new: NewApiKey,
+        request_id: Option<&str>,
+    ) -> Result<(ApiKey, Option<Token>)> {
+        require_within_own(principal, new.project, new.scopes)?;
+        let content = json!({
+            "project": new.project.map(|id| id.to_string()), "name": new.name, "scopes": new.scopes.bits(),
+            "expires_at": new.expires_at.map(|at| at.0),
+        });
+        let scope = principal.project.map_or(principal.organization.0, |project| project.0);
+        let request = Request::new(scope, request_id, "create_api_key", &content);
+        let transaction = Transaction::begin(self, principal).await?;
+        if let Some(first) = Request::find(request.as_ref(), &transaction).await? {
+            return Ok((find(&transaction.database, principal, ApiKeyId(first)).await?, None));
+        }
+        if let Some(project) = new.project {
+            projects::find(&transaction.database, principal, project).await?;
+        }
+        let (key, token) = insert(&transaction, principal.organization, new).await?;
+        transaction.record(ChangeKind::ApiKey, key.project, key.id.0, None, Some(describe(&key))).await?;
+        Request::remember(request.as_ref(), &transaction, key.id.0).await?;
+        transaction.commit().await?;
+        Ok((key, Some(token)))
+    }
+
+    /// One key. Errors: `NOT_FOUND`.
+    pub async fn get_api_key(&self, principal: &Principal, id: ApiKeyId) -> Result<ApiKey> {
+        find(self.read(), principal, id).await
+    }
+
+    /// The keys of the organisation, or of the project that the principal is bound to.
+    pub async fn list_api_keys(&self, principal: &Principal, page: PageRequest) -> Result<Page<ApiKey>> {
+        let rows = lists::page(self.read(), within_reach(principal), api_key::Column::Id, page, |row| row.id).await?;
+        Ok(rows.map(from_row))
+    }
+
+    /// Changes what is given. Errors: `NOT_FOUND`; `BEYOND_OWN_SCOPE` when the key has, or would have, more than the principal.
+    pub async fn update_api_key(&self, principal: &Principal, id: ApiKeyId, change: ApiKeyChange) -> Result<ApiKey> {
+        let transaction = Transaction::begin(self, principal).await?;
+        let before = find(&transaction.database, principal, id).await?;
+        let mut after = before.clone();
+        after.name = change.name.unwrap_or(after.name);
+        after.scopes = change.scopes.unwrap_or(after.scopes);
+        after.expires_at = change.expires_at.unwrap_or(after.expires_at);
+        // Also to make a mightier key live longer is to give what one does not have.
+        require_within_own(principal, after.project, after.scopes)?;
+        if after == before {
+            return Ok(before);
+        }
+        after.updated_at = transaction.now;
+        let row = api_key::ActiveModel {
+            id: Unchanged(id.0),
+            name: Set(after.name.clone()),
+            scopes: Set(after.scopes.bits()),
+            expires_at: Set(after.expires_at.map(|at| at.0)),
+            updated_at: Set(after.updated_at.0),
+            ..Default::default()
+        };
+        api_key::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
+        let (old, new) = (describe(&before), describe(&after));
+        transaction.record(ChangeKind::ApiKey, after.project, id.0, Some(old), Some(new)).await?;
+        transaction.commit().await?;
+        Ok(after)
+    }
+
+    /// Revokes a key. Errors: `NOT_FOUND`.
+    pub async fn delete_api_key(&self, principal: &Principal, id: ApiKeyId) -> Result<()> {
+        let transaction = Transaction::begin(self, principal).await?;
+        let before = find(&transaction.database, principal, id).await?;
+        let row = api_key::ActiveModel { id: Unchanged(id.0), deleted_at: Set(Some(transaction.now.0)), ..Default::default() };
+        api_key::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
+        transaction.record(ChangeKind::ApiKey, before.project, id.0, Some(describe(&before)), None).await?;
+        transaction.commit().await
+    }
+}
+
+/// A key and the hash of its token, whoever asks; none when it does not exist or was revoked. Whether it expired, and whether its
+/// project exists, is for the caller to see.
+pub(crate) async fn load(database: &impl ConnectionTrait, id: ApiKeyId) -> Result<Option<(ApiKey, Vec<u8>)>> {
+    let existing = api_key::Entity::find_by_id(id.0).filter(api_key::Column::DeletedAt.is_null());
+    let row = existing.one(database).await.map_err(unavailable)?;
+    Ok(row.map(|mut row| {
+        let hash = std::mem::take(&mut row.hash);
+        (from_row(row), hash)
+    }))
+}
+
+async fn insert(transaction: &Transaction, organization: OrganizationId, new: NewApiKey) -> Result<(ApiKey, Token)> {
+    let now = transaction.now;
+    let id = ApiKeyId::new(now, random());
+    let token = Token::new(id, rand::rng().random());
+    let NewApiKey { project, name, scopes, expires_at } = new;
+    let key = ApiKey { id, organization, project, name, scopes, expires_at, created_at: now, updated_at: now };
+    let row = api_key::ActiveModel {
+        id: Set(id.0),
+        organization_id: Set(organization.0),
+        project_id: Set(project.map(|project| project.0)),
+        name: Set(key.name.clone()),
+        scopes: Set(scopes.bits()),
+        hash: Set(token.hash().to_vec()),
+        expires_at: Set(expires_at.map(|at| at.0)),
+        created_at: Set(now.0),
+        updated_at: Set(now.0),
+        deleted_at: Set(None),
+    };
+    api_key::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
+    Ok((key, token))
+}
+
+fn require_within_own(principal: &Principal, project: Option<ProjectId>, scopes: ScopeSet) -> Result<()> {
+    let refused = |message| Err(Error::new(Reason::BeyondOwnScope, message));
+    if principal.owner.is_some() {
+        return refused("the API key is bound to an owner of endpoints and gives no keys");
+    }
+    if principal.project.is_some() && principal.project != project {
+        return refused("the API key is bound to a project and gives keys of that project only");
+    }
+    if !principal.scopes.covers(scopes) {
+        return refused("the API key does not have all scopes that the other would have");
+    }
+    Ok(())
+}
+
+async fn find(database: &impl ConnectionTrait, principal: &Principal, id: ApiKeyId) -> Result<ApiKey> {
+    let row = within_reach(principal).filter(api_key::Column::Id.eq(id.0)).one(database).await.map_err(unavailable)?;
+    row.map(from_row).ok_or_else(|| Error::not_found(WHAT))
+}
+
+/// Keys of the organisation (of the one project, when the principal is bound) that are not revoked and whose project exists. A principal
+/// that is bound to an owner sees none.
+fn within_reach(principal: &Principal) -> Select<api_key::Entity> {
+    let projects = project::Entity::find()
+        .select_only()
+        .column(project::Column::Id)
+        .filter(project::Column::OrganizationId.eq(principal.organization.0))
+        .filter(project::Column::DeletedAt.is_null())
+        .into_query();
+    let project_exists =
+        Condition::any().add(api_key::Column::ProjectId.is_null()).add(api_key::Column::ProjectId.in_subquery(projects));
+    api_key::Entity::find()
+        .filter(api_key::Column::OrganizationId.eq(principal.organization.0))
+        .filter(api_key::Column::DeletedAt.is_null())
+        .filter(project_exists)
+        .filter(
+            Condition::all()
+                .add_option(principal.project.map(|bound| api_key::Column::ProjectId.eq(bound.0)))
+                .add_option(principal.owner.as_ref().map(|_| api_key::Column::Id.is_null())),
+        )
+}
+
+fn from_row(row: api_key::Model) -> ApiKey {
+    ApiKey {
+        id: ApiKeyId(row.id),
+        organization: OrganizationId(row.organization_id),
+        project: row.project_id.map(ProjectId),
+        name: row.name,
+        scopes: ScopeSet::from_bits(row.scopes),
+        expires_at: row.expires_at.map(Timestamp),
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    }
+}
+
+fn describe(key: &ApiKey) -> Value {
+    json!({
+        "api_key_id": key.id.to_string(),
+        "project_id": key.project.map(|project| project.to_string()),
+        "name": key.name,
+        "scopes": key.scopes.iter().map(|scope| scope.to_string()).collect::<Vec<_>>(),
+        "expires_at_micros": key.expires_at.map(|at| at.0),
+    })
+}

@@ -1,0 +1,271 @@
+//! The store: its connections, its schema, its clock.
+
+use std::{
+    collections::HashSet,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use outrider_migrations::Migrator;
+use outrider_model::{Error, Reason, Result};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqlxPostgresConnector, SqlxSqliteConnector, Statement,
+};
+use sea_orm_migration::MigratorTrait;
+use sqlx::{
+    ConnectOptions, Connection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, transaction};
+
+/// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
+const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// How long SQLite waits for a lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// PostgreSQL 15 or later.
+    Postgres,
+    /// SQLite, in a file or in memory.
+    Sqlite,
+}
+
+/// One step of the schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationState {
+    /// The step's name.
+    pub name: String,
+    /// Whether the database has it.
+    pub applied: bool,
+}
+
+/// A cheap handle to the database.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backend: Backend,
+    read: DatabaseConnection,
+    write: DatabaseConnection,
+    clock: Clock,
+    master_keys: MasterKeys,
+    ledger: OnceLock<Arc<dyn Ledger>>,
+}
+
+impl Store {
+    /// Connects. The schema is left as it is: see [`Store::migrate_up`]. Errors: `INVALID_FIELD` for a URL that is none,
+    /// `UNAVAILABLE` when the database does not answer.
+    pub async fn connect(options: &StoreOptions) -> Result<Self> {
+        let (backend, read, write) = match options.url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("postgres" | "postgresql") => {
+                let pool = connect_postgres(options).await?;
+                (Backend::Postgres, pool.clone(), pool)
+            }
+            Some("sqlite") => {
+                let (read, write) = connect_sqlite(options).await?;
+                (Backend::Sqlite, read, write)
+            }
+            _ => return Err(Error::field("database.url", "must begin with postgres:// or sqlite:")),
+        };
+        let clock = Clock::measured(read.clone()).await?;
+        let (master_keys, ledger) = (options.master_keys.clone(), OnceLock::new());
+        Ok(Self { inner: Arc::new(Inner { backend, read, write, clock, master_keys, ledger }) })
+    }
+
+    /// Which database it is.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.inner.backend
+    }
+
+    /// The database's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// The hot path: the same for all handles of this store. To be called on a tokio runtime.
+    #[must_use]
+    pub fn ledger(&self) -> Arc<dyn Ledger> {
+        Arc::clone(self.inner.ledger.get_or_init(|| ledger::open(self)))
+    }
+
+    /// Brings the schema up to date, in one transaction. Processes that do so at once wait for each other.
+    pub async fn migrate_up(&self) -> Result<()> {
+        let transaction = self.begin_migration().await?;
+        Migrator::up(&transaction, None).await.map_err(migration_failed)?;
+        transaction.commit().await.map_err(unavailable)
+    }
+
+    /// Takes the last steps back, and their data with them.
+    pub async fn migrate_down(&self, steps: u32) -> Result<()> {
+        let transaction = self.begin_migration().await?;
+        Migrator::down(&transaction, Some(steps)).await.map_err(migration_failed)?;
+        transaction.commit().await.map_err(unavailable)
+    }
+
+    /// All steps that this version knows, oldest first. It changes nothing.
+    pub async fn migration_status(&self) -> Result<Vec<MigrationState>> {
+        let applied = self.applied_migrations().await?;
+        let steps = Migrator::migrations();
+        Ok(steps
+            .iter()
+            .map(|step| MigrationState { name: step.name().to_owned(), applied: applied.contains(step.name()) })
+            .collect())
+    }
+
+    /// OK when the database answers and its schema has all steps that this version knows; one of a newer version is fine. Errors:
+    /// `UNAVAILABLE`, `FAILED_PRECONDITION` when steps are missing.
+    pub async fn ready(&self) -> Result<()> {
+        let missing = self.migration_status().await?.into_iter().filter(|step| !step.applied).count();
+        if missing == 0 {
+            return Ok(());
+        }
+        Err(Error::new(Reason::FailedPrecondition, format!("the database lacks {missing} migrations: run the migrate command")))
+    }
+
+    /// Closes all connections; calls under way end first.
+    pub async fn close(&self) {
+        for connection in [&self.inner.read, &self.inner.write] {
+            if let Err(error) = connection.clone().close().await {
+                tracing::debug!(%error, "the database was not closed well");
+            }
+        }
+    }
+
+    /// For reads. On SQLite in a file these are many connections.
+    pub(crate) fn read(&self) -> &DatabaseConnection {
+        &self.inner.read
+    }
+
+    /// For writes. On SQLite this is one connection: who holds it must not ask for another, and does not see "database is locked".
+    pub(crate) fn write(&self) -> &DatabaseConnection {
+        &self.inner.write
+    }
+
+    pub(crate) fn master_keys(&self) -> &MasterKeys {
+        &self.inner.master_keys
+    }
+
+    async fn begin_migration(&self) -> Result<DatabaseTransaction> {
+        let transaction = transaction::begin(self).await?;
+        if self.backend() == Backend::Postgres {
+            // A step may take long, and its locks may have to wait for those who use the tables.
+            transaction.execute_unprepared("SET LOCAL statement_timeout = 0").await.map_err(unavailable)?;
+        }
+        Ok(transaction)
+    }
+
+    async fn applied_migrations(&self) -> Result<HashSet<String>> {
+        let backend = self.read().get_database_backend();
+        let exists = match self.backend() {
+            Backend::Postgres => "SELECT 1 WHERE to_regclass('seaql_migrations') IS NOT NULL",
+            Backend::Sqlite => "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'seaql_migrations'",
+        };
+        let exists = self.read().query_one_raw(Statement::from_string(backend, exists)).await.map_err(unavailable)?;
+        if exists.is_none() {
+            return Ok(HashSet::new());
+        }
+        let rows = Statement::from_string(backend, "SELECT version FROM seaql_migrations");
+        let rows = self.read().query_all_raw(rows).await.map_err(unavailable)?;
+        rows.iter().map(|row| row.try_get_by_index(0).map_err(unavailable)).collect()
+    }
+}
+
+fn migration_failed(error: sea_orm::DbErr) -> Error {
+    tracing::error!(%error, "the schema was not changed");
+    Error::unavailable("the schema was not changed: the log says why")
+}
+
+async fn connect_postgres(options: &StoreOptions) -> Result<DatabaseConnection> {
+    let connect = PgConnectOptions::from_str(&options.url)
+        .map_err(|_| Error::field("database.url", "is not a URL of PostgreSQL"))?
+        .application_name("outrider")
+        .disable_statement_logging();
+    let millis = i64::try_from(options.statement_timeout.as_millis()).unwrap_or(i64::MAX).to_string();
+    let pool = PgPoolOptions::new()
+        .max_connections(options.max_connections.max(1))
+        .acquire_timeout(options.acquire_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > TESTED_AFTER_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .after_connect(move |connection, _| {
+            let millis = millis.clone();
+            Box::pin(async move { set_up_session(connection, &millis).await })
+        })
+        .connect_with(connect)
+        .await
+        .map_err(|error| cannot_connect(&error))?;
+    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+}
+
+/// By statement and not by start-up parameters, which poolers refuse. A commit must be on disk: `synchronous_commit = off` is overruled,
+/// stronger settings are kept.
+async fn set_up_session(connection: &mut sqlx::PgConnection, statement_timeout_millis: &str) -> Result<(), sqlx::Error> {
+    const SET_UP: &str = "SELECT set_config('statement_timeout', $1, false), \
+         set_config('idle_in_transaction_session_timeout', '30000', false), \
+         set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
+             ELSE current_setting('synchronous_commit') END, false)";
+    sqlx::query(SET_UP).bind(statement_timeout_millis.to_owned()).execute(connection).await?;
+    Ok(())
+}
+
+async fn connect_sqlite(options: &StoreOptions) -> Result<(DatabaseConnection, DatabaseConnection)> {
+    let connect = SqliteConnectOptions::from_str(&options.url)
+        .map_err(|_| Error::field("database.url", "is not a URL of SQLite"))?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(false)
+        .disable_statement_logging();
+    let pool = |size: u32| {
+        SqlitePoolOptions::new()
+            .min_connections(1)
+            .max_connections(size)
+            .acquire_timeout(options.acquire_timeout)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(connect.clone())
+    };
+    let write = pool(1).await.map_err(|error| cannot_connect(&error))?;
+    // What is in memory lives in its one connection.
+    let read = if is_in_memory(&options.url) {
+        write.clone()
+    } else {
+        pool(options.max_connections.max(1)).await.map_err(|error| cannot_connect(&error))?
+    };
+    Ok((SqlxSqliteConnector::from_sqlx_sqlite_pool(read), SqlxSqliteConnector::from_sqlx_sqlite_pool(write)))
+}
+
+fn is_in_memory(url: &str) -> bool {
+    url.contains(":memory:") || url.contains("mode=memory")
+}
+
+fn cannot_connect(error: &sqlx::Error) -> Error {
+    tracing::warn!(%error, "the database cannot be reached");
+    Error::unavailable("the database cannot be reached")
+}
+
+impl From<Backend> for DbBackend {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Postgres => Self::Postgres,
+            Backend::Sqlite => Self::Sqlite,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A bounded cache that never answers with what a change already seen has made old.
+//!
+//! Each load notes the version of the cache before it reads. Each change raises the version and marks its key with the new one. An entry
+//! counts only while its load began at or after the mark of its key: a load that read before a change and ends after it leaves an entry
+//! that nobody uses.
+
+use std::{
+    future::Future,
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+};
+
+use moka::future::Cache;
+use outrider_model::{Error, Result, Timestamp};
+
+/// Marks of one cache. Keys that share a mark are only loaded more often than need be.
+const MARKS: usize = 1 << 14;
+
+/// How many changes have been seen; shared by all caches of a directory.
+#[derive(Default)]
+pub(super) struct Versions {
+    current: AtomicU64,
+    /// Whatever was loaded before this version does not count.
+    floor: AtomicU64,
+}
+
+impl Versions {
+    /// The version of a change that is now seen.
+    pub fn next(&self) -> u64 {
+        self.current.fetch_add(1, SeqCst) + 1
+    }
+
+    /// From now on nothing that was loaded before counts.
+    pub fn drop_everything(&self) {
+        self.floor.fetch_max(self.next(), SeqCst);
+    }
+}
+
+#[derive(Clone)]
+struct Loaded<V> {
+    value: V,
+    /// The version before it was read.
+    began: u64,
+    /// From then on it is old by itself.
+    until: Option<Timestamp>,
+}
+
+pub(super) struct Cached<K, V> {
+    entries: Cache<K, Loaded<V>>,
+    marks: Box<[AtomicU64]>,
+    hasher: RandomState,
+}
+
+impl<K, V> Cached<K, V>
+where
+    K: Copy + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub fn new(capacity: u64) -> Self {
+        Self {
+            entries: Cache::new(capacity),
+            marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The entry, as it is or by `load`, which also says until when it may be used. However many ask, one loads.
+    pub async fn get<F>(&self, key: K, versions: &Versions, now: Timestamp, load: impl Fn() -> F) -> Result<V>
+    where
+        F: Future<Output = Result<(V, Option<Timestamp>)>>,
+    {
+        let needed = self.mark(&key).load(SeqCst).max(versions.floor.load(SeqCst));
+        let counts = |loaded: &Loaded<V>| loaded.began >= needed && loaded.until.is_none_or(|until| until > now);
+        if let Some(loaded) = self.entries.get(&key).await {
+            if counts(&loaded) {
+                return Ok(loaded.value);
+            }
+            self.entries.invalidate(&key).await;
+        }
+        loop {
+            let init = async {
+                let began = versions.current.load(SeqCst);
+                let (value, until) = load().await?;
+                Ok(Loaded { value, began, until })
+            };
+            let loaded = self.entries.try_get_with(key, init).await.map_err(|error: Arc<Error>| (*error).clone())?;
+            if loaded.began >= needed {
+                return Ok(loaded.value);
+            }
+            // It joined a load that began before this call; the next one began after it.
+            self.entries.invalidate(&key).await;
+        }
+    }
+
+    /// What was loaded of `key` before `version` no longer counts.
+    pub async fn invalidate(&self, key: K, version: u64) {
+        self.mark(&key).fetch_max(version, SeqCst);
+        self.entries.invalidate(&key).await;
+    }
+
+    /// Frees the memory of what no longer counts.
+    pub fn clear(&self) {
+        self.entries.invalidate_all();
+    }
+
+    fn mark(&self, key: &K) -> &AtomicU64 {
+        let index = self.hasher.hash_one(key) as usize % MARKS;
+        &self.marks[index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(0);
+
+    #[tokio::test]
+    async fn a_load_that_read_before_a_change_does_not_outlive_it() {
+        let (cached, versions) = (Cached::<u8, &str>::new(10), Versions::default());
+        let (has_read, may_end) = (Notify::new(), Notify::new());
+        let slow = cached.get(1, &versions, NOW, || async {
+            has_read.notify_one();
+            may_end.notified().await;
+            Ok(("old", None))
+        });
+        let change = async {
+            has_read.notified().await;
+            cached.invalidate(1, versions.next()).await;
+            // One that asks after the change joins the slow load, and must not be content with it.
+            let late = cached.get(1, &versions, NOW, || async { Ok(("new", None)) });
+            may_end.notify_one();
+            late.await.unwrap()
+        };
+        let (old, late) = tokio::join!(slow, change);
+        // Who asked before the change may get either.
+        assert_eq!(old.unwrap(), "old");
+        assert_eq!(late, "new");
+        assert_eq!(cached.get(1, &versions, NOW, || async { Ok(("newer", None)) }).await.unwrap(), "new");
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_load_once_and_errors_are_not_kept() {
+        let (cached, versions, loads) = (Cached::<u8, u8>::new(10), Versions::default(), AtomicUsize::new(0));
+        let failing = cached.get(1, &versions, NOW, || async { Err(Error::internal("no")) }).await;
+        assert!(failing.is_err());
+        let ask = || {
+            cached.get(1, &versions, NOW, || async {
+                loads.fetch_add(1, SeqCst);
+                tokio::task::yield_now().await;
+                Ok((7, None))
+            })
+        };
+        let answers = futures::future::join_all((0..50).map(|_| ask())).await;
+        assert!(answers.into_iter().all(|answer| answer.unwrap() == 7));
+        assert_eq!(loads.load(SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_old_by_itself_or_was_dropped_is_loaded_again() {
+        let (cached, versions, loads) = (Cached::<u8, usize>::new(10), Versions::default(), AtomicUsize::new(0));
+        let ask = |now| cached.get(1, &versions, now, || async { Ok((loads.fetch_add(1, SeqCst), Some(Timestamp(10)))) });
+        assert_eq!((ask(NOW).await.unwrap(), ask(Timestamp(9)).await.unwrap()), (0, 0));
+        assert_eq!(ask(Timestamp(10)).await.unwrap(), 1);
+        versions.drop_everything();
+        assert_eq!((ask(NOW).await.unwrap(), ask(NOW).await.unwrap()), (2, 2));
+    }
+}

@@ -1,0 +1,10 @@
+//! The rows of the configuration tables.
+
+pub mod api_key;
+pub mod change;
+pub mod endpoint;
+pub mod endpoint_secret;
+pub mod organization;
+pub mod project;
+pub mod request;
+pub mod subscription;

@@ -1,0 +1,40 @@
+//! From the database's errors to what a caller may see: details go to the log, never parameters of statements.
+
+use outrider_model::{Error, Reason};
+use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
+
+/// Anything unexpected: the outcome is unknown.
+pub(crate) fn unavailable(error: DbErr) -> Error {
+    if let Some(code) = data_error(&error) {
+        tracing::warn!(code, "the database refuses data of a request");
+        return Error::new(Reason::MalformedRequest, "the database refuses the data, as it does a text with a NUL character");
+    }
+    tracing::warn!(%error, "the database does not answer");
+    Error::unavailable("the database does not answer")
+}
+
+/// A unique key stands against it: the object exists. Anything else is unexpected.
+pub(crate) fn exists(what: &'static str) -> impl FnOnce(DbErr) -> Error {
+    move |error| match error.sql_err() {
+        Some(SqlErr::UniqueConstraintViolation(_)) => already_exists(what),
+        _ => unavailable(error),
+    }
+}
+
+/// The given id is taken, by whom is not told.
+pub(crate) fn already_exists(what: &'static str) -> Error {
+    Error::new(Reason::AlreadyExists, format!("{what} with this id exists"))
+}
+
+/// A stored row does not mean anything: a fault of ours or of who changed the database.
+pub(crate) fn malformed_row(table: &'static str, column: &'static str) -> Error {
+    tracing::error!(table, column, "a stored row is malformed");
+    Error::internal("a stored row is malformed")
+}
+
+/// The SQLSTATE when it is of class 22 (data exception): the fault is in the request.
+fn data_error(error: &DbErr) -> Option<String> {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else { return None };
+    let sqlx::Error::Database(error) = error.as_ref() else { return None };
+    error.code().filter(|code| code.len() == 5 && code.starts_with("22")).map(|code| code.into_owned())
+}

@@ -1,0 +1,127 @@
+//! How model values are written in columns: numbers as signed ones, maps and lists as JSON text, subscription ids as bytes in a row.
+
+use std::collections::BTreeMap;
+
+use outrider_model::{Origin, SubscriptionId, Timestamp};
+
+use super::LedgerError;
+
+/// As the databases store counts; what does not fit is cut, which the limits of the API exclude.
+pub(crate) fn number(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+/// The other way; negative ones do not occur.
+pub(crate) fn count(value: i32) -> u32 {
+    u32::try_from(value).unwrap_or(0)
+}
+
+/// A stored HTTP status.
+pub(crate) fn status_code(value: Option<i32>) -> Option<u16> {
+    value.and_then(|code| u16::try_from(code).ok())
+}
+
+/// The ids one after another.
+pub(crate) fn subscriptions_to_bytes(subscriptions: &[SubscriptionId]) -> Vec<u8> {
+    subscriptions.iter().flat_map(|id| *id.as_bytes()).collect()
+}
+
+/// The other way.
+pub(crate) fn subscriptions_from_bytes(bytes: &[u8]) -> Vec<SubscriptionId> {
+    bytes.chunks_exact(16).filter_map(SubscriptionId::from_bytes).collect()
+}
+
+/// JSON text.
+pub(crate) fn map_to_json(map: &BTreeMap<String, String>) -> String {
+    if map.is_empty() { "{}".to_owned() } else { serde_json::to_string(map).unwrap_or_else(|_| "{}".to_owned()) }
+}
+
+/// The other way.
+pub(crate) fn map_from_json(text: &str) -> Result<BTreeMap<String, String>, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+/// JSON text of pairs.
+pub(crate) fn pairs_to_json(pairs: &[(String, String)]) -> String {
+    serde_json::to_string(pairs).unwrap_or_else(|_| "[]".to_owned())
+}
+
+/// The other way.
+pub(crate) fn pairs_from_json(text: &str) -> Result<Vec<(String, String)>, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+/// JSON text, tagged with its kind.
+pub(crate) fn origin_to_json(origin: &Origin) -> String {
+    match origin {
+        Origin::Api { actor } => serde_json::json!({ "kind": "api", "actor": actor }).to_string(),
+    }
+}
+
+/// The other way; none when the kind is of a later version.
+pub(crate) fn origin_from_json(text: &str) -> Option<Origin> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    match value.get("kind")?.as_str()? {
+        "api" => Some(Origin::Api { actor: value.get("actor")?.as_str()?.to_owned() }),
+        _ => None,
+    }
+}
+
+/// Days since 1970-01-01 in UTC.
+pub(crate) fn day_of(at: Timestamp) -> i32 {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    i32::try_from(at.0.div_euclid(DAY_MICROS)).unwrap_or(if at.0 < 0 { i32::MIN } else { i32::MAX })
+}
+
+/// What was read is not what is ever written.
+pub(crate) fn corrupt(what: &str) -> LedgerError {
+    LedgerError::Unavailable(format!("a stored row is malformed: {what}"))
+}
+
+/// Makes a [`outrider_model::PendingDelivery`] of a row of either backend.
+macro_rules! pending_from_row {
+    ($row:expr) => {{
+        use sqlx::Row as _;
+        let row = $row;
+        outrider_model::PendingDelivery {
+            id: outrider_model::DeliveryId(row.try_get("id")?),
+            project: outrider_model::ProjectId(row.try_get("project_id")?),
+            event: outrider_model::EventId(row.try_get("event_id")?),
+            event_type: row.try_get("event_type")?,
+            endpoint: outrider_model::EndpointId(row.try_get("endpoint_id")?),
+            subscriptions: $crate::ledger::codec::subscriptions_from_bytes(row.try_get("subscription_ids")?),
+            replay_number: $crate::ledger::codec::count(row.try_get("replay_number")?),
+            attempt: $crate::ledger::codec::count(row.try_get("attempt")?),
+            due_at: outrider_model::Timestamp(row.try_get("due_at")?),
+            queued_epoch: row.try_get("queued_epoch")?,
+            generation: $crate::ledger::codec::count(row.try_get("generation")?),
+            check_at: outrider_model::Timestamp(row.try_get("check_at")?),
+            created_at: outrider_model::Timestamp(row.try_get("created_at")?),
+        }
+    }};
+}
+pub(super) use pending_from_row;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back_as_they_were() {
+        let ids: Vec<SubscriptionId> = (1..4).map(|at| SubscriptionId::new(Timestamp(at * 1_000), 7)).collect();
+        assert_eq!(subscriptions_from_bytes(&subscriptions_to_bytes(&ids)), ids);
+        let map: BTreeMap<String, String> = [("a\0\"".to_owned(), "\u{1f600}".to_owned())].into();
+        assert_eq!(map_from_json(&map_to_json(&map)).unwrap(), map);
+        let pairs = vec![("x".to_owned(), "1".to_owned()), ("x".to_owned(), "2".to_owned())];
+        assert_eq!(pairs_from_json(&pairs_to_json(&pairs)).unwrap(), pairs);
+        let origin = Origin::Api { actor: "key_1".to_owned() };
+        assert_eq!(origin_from_json(&origin_to_json(&origin)), Some(origin));
+        assert_eq!(origin_from_json(r#"{"kind":"later"}"#), None);
+    }
+
+    #[test]
+    fn days_begin_at_midnight() {
+        assert_eq!((day_of(Timestamp(-1)), day_of(Timestamp(0)), day_of(Timestamp(86_400_000_000))), (-1, 0, 1));
+        assert_eq!((day_of(Timestamp::MIN), day_of(Timestamp::MAX)), (-106_751_992, 106_751_991));
+    }
+}

@@ -1,0 +1,206 @@
+//! Events, their idempotency keys and their pending deliveries in one statement.
+
+use std::collections::{HashMap, HashSet};
+
+use outrider_model::{EventId, Timestamp};
+use sqlx::{PgConnection, PgPool, Row};
+use uuid::Uuid;
+
+use super::failed;
+use crate::ledger::{
+    Accepted, LedgerError, NewEvent,
+    codec::{count, map_to_json, number, origin_to_json, subscriptions_to_bytes},
+    keys::{self, Holder, Key, KeyClaim},
+};
+
+/// A key that someone holds is not claimed; of those who claim it at once, the index lets one win, and the others wait for its commit.
+/// Events that lost, or that exist, are not written, nor are their deliveries. The look-up and the pruning are forced by LIMIT.
+const ACCEPT: &str = "
+WITH won AS (
+    INSERT INTO idempotency_keys AS held (day, project_id, key, event_id, fingerprint, delivery_count, created_at)
+    SELECT k.day, k.project_id, k.key, k.event_id, k.fingerprint, k.delivery_count, k.created_at
+    FROM UNNEST($1::int4[], $2::uuid[], $3::text[], $4::uuid[], $5::bytea[], $6::int4[], $7::int8[])
+        AS k (day, project_id, key, event_id, fingerprint, delivery_count, created_at)
+    LEFT JOIN LATERAL (
+        SELECT TRUE AS taken FROM idempotency_keys o
+        WHERE o.day BETWEEN $8 AND $9 AND o.project_id = k.project_id AND o.key = k.key AND o.created_at >= $10 LIMIT 1
+    ) o ON TRUE
+    WHERE o.taken IS NULL
+    ORDER BY k.project_id, k.key COLLATE \"C\", k.day
+    ON CONFLICT (project_id, key, day) DO UPDATE
+    SET event_id = excluded.event_id, fingerprint = excluded.fingerprint, delivery_count = excluded.delivery_count,
+        created_at = excluded.created_at
+    WHERE held.created_at < $10
+    RETURNING held.event_id
+), written AS (
+    INSERT INTO events (id, project_id, event_type, content_type, payload, payload_size, idempotency_key, headers, metadata,
+        ordering_key, deliver_at, delivery_count, origin, created_at)
+    SELECT e.* FROM UNNEST($11::uuid[], $12::uuid[], $13::text[], $14::text[], $15::bytea[], $16::int4[], $17::text[], $18::text[],
+        $19::text[], $20::text[], $21::int8[], $22::int4[], $23::text[], $24::int8[])
+        AS e (id, project_id, event_type, content_type, payload, payload_size, idempotency_key, headers, metadata,
+            ordering_key, deliver_at, delivery_count, origin, created_at)
+    WHERE e.idempotency_key IS NULL OR e.id IN (SELECT event_id FROM won)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+), pending AS (
+    INSERT INTO pending_deliveries (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, attempt,
+        due_at, queued_epoch, generation, check_at, created_at)
+    SELECT d.* FROM UNNEST($25::uuid[], $26::uuid[], $27::uuid[], $28::text[], $29::uuid[], $30::bytea[], $31::int4[], $32::int4[],
+        $33::int8[], $34::int8[], $35::int4[], $36::int8[], $37::int8[])
+        AS d (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, attempt, due_at, queued_epoch,
+            generation, check_at, created_at)
+    WHERE d.event_id IN (SELECT id FROM written)
+)
+SELECT event_id, count(*) AS days FROM won GROUP BY event_id";
+
+const HOLDERS: &str = "
+SELECT k.position, h.event_id, h.fingerprint, h.delivery_count, h.created_at
+FROM UNNEST($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, key, position)
+CROSS JOIN LATERAL (
+    SELECT * FROM idempotency_keys i
+    WHERE i.day BETWEEN $3 AND $4 AND i.project_id = k.project_id AND i.key = k.key AND i.created_at >= $5
+    ORDER BY i.created_at, i.day LIMIT 1
+) h";
+
+/// How often a batch is tried again whose keys were won for one side of midnight only.
+const MIDNIGHT_TRIES: u32 = 3;
+
+pub(super) async fn accept(pool: &PgPool, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError> {
+    let claims = keys::claims(batch)?;
+    let near_midnight = claims.iter().any(|claim| claim.holder.days().count() > 1);
+    let won = if near_midnight {
+        write_near_midnight(pool, batch, &claims, keys_since).await?
+    } else {
+        let mut connection = pool.acquire().await.map_err(failed)?;
+        write(&mut connection, batch, &claims, keys_since).await.map_err(failed)?.into_keys().collect()
+    };
+    let (winners, losers): (Vec<&KeyClaim<'_>>, Vec<&KeyClaim<'_>>) =
+        claims.iter().partition(|claim| won.contains(&claim.holder.event));
+    let mut holders: HashMap<Key<'_>, Holder> = winners.into_iter().map(|claim| (claim.key, claim.holder)).collect();
+    if !losers.is_empty() {
+        let days = keys::lookup_days(&claims, keys_since);
+        read_holders(pool, &losers, days, keys_since, &mut holders).await.map_err(failed)?;
+    }
+    keys::answers(batch, &holders)
+}
+
+/// Near midnight a key has a row in two partitions. Whoever wins only one of them must leave nothing, so this takes a transaction; the
+/// next try sees who holds the other.
+async fn write_near_midnight(
+    pool: &PgPool,
+    batch: &[NewEvent],
+    claims: &[KeyClaim<'_>],
+    keys_since: Timestamp,
+) -> Result<HashSet<EventId>, LedgerError> {
+    for _ in 0..MIDNIGHT_TRIES {
+        let mut transaction = pool.begin().await.map_err(failed)?;
+        let won = write(&mut transaction, batch, claims, keys_since).await.map_err(failed)?;
+        let halves = claims.iter().any(|claim| {
+            won.get(&claim.holder.event).is_some_and(|days| usize::try_from(*days).ok() != Some(claim.holder.days().count()))
+        });
+        if !halves {
+            transaction.commit().await.map_err(failed)?;
+            return Ok(won.into_keys().collect());
+        }
+        transaction.rollback().await.map_err(failed)?;
+    }
+    Err(LedgerError::Unavailable("idempotency keys are contended at midnight".to_owned()))
+}
+
+/// The events that won their key, and for how many days.
+async fn write(
+    connection: &mut PgConnection,
+    batch: &[NewEvent],
+    claims: &[KeyClaim<'_>],
+    keys_since: Timestamp,
+) -> Result<HashMap<EventId, i64>, sqlx::Error> {
+    let rows: Vec<(i32, &KeyClaim<'_>)> =
+        claims.iter().flat_map(|claim| claim.holder.days().map(move |day| (day, claim))).collect();
+    let (first_day, last_day) = keys::lookup_days(claims, keys_since);
+    let query = sqlx::query(ACCEPT)
+        .bind(column(&rows, |(day, _)| *day))
+        .bind(column(&rows, |(_, claim)| claim.key.0.0))
+        .bind(column(&rows, |(_, claim)| claim.key.1))
+        .bind(column(&rows, |(_, claim)| claim.holder.event.0))
+        .bind(rows.iter().map(|(_, claim)| claim.holder.fingerprint.as_slice()).collect::<Vec<_>>())
+        .bind(column(&rows, |(_, claim)| number(claim.holder.delivery_count)))
+        .bind(column(&rows, |(_, claim)| claim.holder.created_at.0))
+        .bind(first_day)
+        .bind(last_day)
+        .bind(keys_since.0);
+    let query = bind_deliveries(bind_events(query, batch), batch);
+    let won = query.fetch_all(connection).await?;
+    won.iter().map(|row| Ok((EventId(row.try_get::<Uuid, _>("event_id")?), row.try_get("days")?))).collect()
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// One column of many rows.
+fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+fn bind_events<'q>(query: Query<'q>, batch: &[NewEvent]) -> Query<'q> {
+    query
+        .bind(column(batch, |new| new.event.id.0))
+        .bind(column(batch, |new| new.event.project.0))
+        .bind(column(batch, |new| new.event.event_type.as_str()))
+        .bind(column(batch, |new| new.event.content_type.as_str()))
+        .bind(batch.iter().map(|new| &new.payload[..]).collect::<Vec<_>>())
+        .bind(column(batch, |new| number(new.event.payload_size)))
+        .bind(column(batch, |new| new.event.idempotency_key.as_deref()))
+        .bind(column(batch, |new| map_to_json(&new.event.headers)))
+        .bind(column(batch, |new| map_to_json(&new.event.metadata)))
+        .bind(column(batch, |new| new.event.ordering_key.as_deref()))
+        .bind(column(batch, |new| new.event.deliver_at.map(|at| at.0)))
+        .bind(column(batch, |new| number(new.event.delivery_count)))
+        .bind(column(batch, |new| origin_to_json(&new.event.origin)))
+        .bind(column(batch, |new| new.event.created_at.0))
+}
+
+fn bind_deliveries<'q>(query: Query<'q>, batch: &[NewEvent]) -> Query<'q> {
+    let rows: Vec<_> = batch.iter().flat_map(|new| &new.deliveries).collect();
+    query
+        .bind(column(&rows, |row| row.id.0))
+        .bind(column(&rows, |row| row.project.0))
+        .bind(column(&rows, |row| row.event.0))
+        .bind(column(&rows, |row| row.event_type.as_str()))
+        .bind(column(&rows, |row| row.endpoint.0))
+        .bind(column(&rows, |row| subscriptions_to_bytes(&row.subscriptions)))
+        .bind(column(&rows, |row| number(row.replay_number)))
+        .bind(column(&rows, |row| number(row.attempt)))
+        .bind(column(&rows, |row| row.due_at.0))
+        .bind(column(&rows, |row| row.queued_epoch))
+        .bind(column(&rows, |row| number(row.generation)))
+        .bind(column(&rows, |row| row.check_at.0))
+        .bind(column(&rows, |row| row.created_at.0))
+}
+
+async fn read_holders<'a>(
+    pool: &PgPool,
+    claims: &[&KeyClaim<'a>],
+    (first_day, last_day): (i32, i32),
+    keys_since: Timestamp,
+    holders: &mut HashMap<Key<'a>, Holder>,
+) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query(HOLDERS)
+        .bind(column(claims, |claim| claim.key.0.0))
+        .bind(column(claims, |claim| claim.key.1))
+        .bind(first_day)
+        .bind(last_day)
+        .bind(keys_since.0)
+        .fetch_all(pool)
+        .await?;
+    for row in rows {
+        let position: i64 = row.try_get("position")?;
+        let Some(claim) = usize::try_from(position - 1).ok().and_then(|index| claims.get(index)) else { continue };
+        let holder = Holder {
+            event: EventId(row.try_get("event_id")?),
+            fingerprint: row.try_get("fingerprint")?,
+            delivery_count: count(row.try_get("delivery_count")?),
+            created_at: Timestamp(row.try_get("created_at")?),
+        };
+        holders.insert(claim.key, holder);
+    }
+    Ok(())
+}

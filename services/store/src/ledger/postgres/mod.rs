@@ -1,0 +1,99 @@
+//! The ledger on PostgreSQL: every method is one statement of constant text over arrays, and thereby one commit.
+
+mod accept;
+mod cancel;
+mod feed;
+mod partitions;
+mod settle;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
+use sqlx::PgPool;
+
+use super::{
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, NewEvent, QueuedRef, Settled,
+};
+
+/// On the store's pool.
+pub(super) struct PostgresLedger {
+    pool: PgPool,
+}
+
+impl PostgresLedger {
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+}
+
+/// Data exceptions and violated constraints are the row's fault, as are index entries over the limit. A missing partition is reported
+/// as a violated check (23514), but is ours.
+fn failed(error: sqlx::Error) -> LedgerError {
+    match &error {
+        sqlx::Error::Encode(source) => LedgerError::Data(source.to_string()),
+        sqlx::Error::Database(database) => match database.code().as_deref() {
+            Some(code) if code != "23514" && ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => {
+                LedgerError::Data(database.message().to_owned())
+            }
+            _ => LedgerError::Unavailable(error.to_string()),
+        },
+        _ => LedgerError::Unavailable(error.to_string()),
+    }
+}
+
+#[async_trait]
+impl Ledger for PostgresLedger {
+    async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError> {
+        if batch.is_empty() { Ok(Vec::new()) } else { accept::accept(&self.pool, batch, keys_since).await }
+    }
+
+    async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
+        if batch.is_empty() { Ok(Vec::new()) } else { settle::settle(&self.pool, batch).await }
+    }
+
+    async fn backlog(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, LedgerError> {
+        feed::backlog(&self.pool, after, limit).await.map_err(failed)
+    }
+
+    async fn claim(
+        &self,
+        claims: &[Claim],
+        now: Timestamp,
+        check_at: Timestamp,
+        inline_bytes: u32,
+    ) -> Result<Vec<ClaimedJob>, LedgerError> {
+        if claims.is_empty() { Ok(Vec::new()) } else { feed::claim(&self.pool, claims, now, check_at, inline_bytes).await }
+    }
+
+    async fn unqueue(&self, jobs: &[(DeliveryId, u32)]) -> Result<(), LedgerError> {
+        if jobs.is_empty() { Ok(()) } else { feed::unqueue(&self.pool, jobs).await.map_err(failed) }
+    }
+
+    async fn unqueue_other_epochs(&self, current: &[i64]) -> Result<u64, LedgerError> {
+        feed::unqueue_other_epochs(&self.pool, current).await.map_err(failed)
+    }
+
+    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError> {
+        feed::overdue(&self.pool, now, limit).await.map_err(failed)
+    }
+
+    async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError> {
+        if jobs.is_empty() { Ok(()) } else { feed::extend(&self.pool, jobs, check_at).await.map_err(failed) }
+    }
+
+    async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, LedgerError> {
+        if jobs.is_empty() { Ok(Vec::new()) } else { feed::current(&self.pool, jobs).await.map_err(failed) }
+    }
+
+    async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>, LedgerError> {
+        if events.is_empty() { Ok(Vec::new()) } else { feed::payloads(&self.pool, events).await.map_err(failed) }
+    }
+
+    async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError> {
+        cancel::cancel(&self.pool, scope, reason, now, limit).await.map_err(failed)
+    }
+
+    async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError> {
+        partitions::prepare(&self.pool, now).await.map_err(failed)
+    }
+}

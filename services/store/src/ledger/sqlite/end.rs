@@ -1,0 +1,99 @@
+//! Pending deliveries that end: deleted there, written to the history.
+
+use std::sync::LazyLock;
+
+use outrider_model::{DeliveryReason, DeliveryStatus, PendingDelivery, Timestamp};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    chunk::{Bound, Chunked},
+    failed,
+};
+use crate::ledger::{
+    CancelScope, LedgerError,
+    codec::{number, pending_from_row, subscriptions_to_bytes},
+};
+
+static DELETE_PENDING: LazyLock<Chunked> =
+    LazyLock::new(|| Chunked::new("DELETE FROM pending_deliveries WHERE id IN (", "?", ")"));
+
+static INSERT_ENDED: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new(
+        "INSERT OR IGNORE INTO deliveries (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, status, \
+         reason, attempt_count, last_status_code, created_at, finished_at) VALUES ",
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "",
+    )
+});
+
+const OF_ENDPOINT: &str = "SELECT * FROM pending_deliveries WHERE endpoint_id = ? AND queued_epoch IS NULL ORDER BY id LIMIT ?";
+const OF_PROJECT: &str = "SELECT * FROM pending_deliveries WHERE project_id = ? AND queued_epoch IS NULL ORDER BY id LIMIT ?";
+
+/// A pending delivery as it is stored.
+#[derive(Debug, Clone)]
+pub(super) struct PendingRow {
+    pub delivery: PendingDelivery,
+    pub last_status_code: Option<i32>,
+}
+
+impl PendingRow {
+    pub fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { delivery: pending_from_row!(row), last_status_code: row.try_get("last_status_code")? })
+    }
+}
+
+/// A delivery that ends.
+pub(super) struct Ended {
+    pub row: PendingRow,
+    pub status: DeliveryStatus,
+    pub reason: DeliveryReason,
+    pub attempt_count: u32,
+    pub at: Timestamp,
+}
+
+/// Moves deliveries to the history.
+pub(super) async fn end(connection: &mut SqliteConnection, ended: &[Ended]) -> Result<(), sqlx::Error> {
+    DELETE_PENDING.execute(connection, ended, |query, ended| query.bind(ended.row.delivery.id.0)).await?;
+    INSERT_ENDED.execute(connection, ended, bind_ended).await?;
+    Ok(())
+}
+
+pub(super) async fn cancel(
+    connection: &mut SqliteConnection,
+    scope: CancelScope,
+    reason: DeliveryReason,
+    now: Timestamp,
+    limit: u32,
+) -> Result<u64, LedgerError> {
+    let (statement, id) = match scope {
+        CancelScope::Endpoint(id) => (OF_ENDPOINT, id.0),
+        CancelScope::Project(id) => (OF_PROJECT, id.0),
+    };
+    let rows = sqlx::query(statement).bind(id).bind(i64::from(limit)).fetch_all(&mut *connection).await.map_err(failed)?;
+    let mut ended = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let row = PendingRow::read(row).map_err(failed)?;
+        let attempt_count = row.delivery.attempt.saturating_sub(1);
+        ended.push(Ended { row, status: DeliveryStatus::Cancelled, reason, attempt_count, at: now });
+    }
+    end(connection, &ended).await.map_err(failed)?;
+    Ok(ended.len() as u64)
+}
+
+fn bind_ended(query: Bound, ended: &Ended) -> Bound {
+    let row = &ended.row.delivery;
+    query
+        .bind(row.id.0)
+        .bind(row.project.0)
+        .bind(row.event.0)
+        .bind(row.event_type.clone())
+        .bind(row.endpoint.0)
+        .bind(subscriptions_to_bytes(&row.subscriptions))
+        .bind(number(row.replay_number))
+        .bind(ended.status as i16)
+        .bind(ended.reason as i16)
+        .bind(number(ended.attempt_count))
+        .bind(ended.row.last_status_code)
+        .bind(row.created_at.0)
+        .bind(ended.at.0)
+}

@@ -1,0 +1,124 @@
+//! The ledger on SQLite: one writer task carries out all that changes, many calls to a commit; reads go past it.
+
+mod accept;
+mod chunk;
+mod end;
+mod feed;
+mod settle;
+mod writer;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
+use sqlx::SqlitePool;
+
+use super::{
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef, Settled,
+};
+use writer::Writer;
+
+/// A pool for reads and the writer.
+pub(super) struct SqliteLedger {
+    pool: SqlitePool,
+    writer: Writer,
+}
+
+impl SqliteLedger {
+    pub fn new(read: SqlitePool, write: SqlitePool, options: LedgerOptions) -> Self {
+        Self { pool: read, writer: Writer::start(write, options) }
+    }
+}
+
+/// SQLite's codes for what is the row's fault: TOOBIG, CONSTRAINT, MISMATCH. The low byte is the code without its extension.
+const DATA_CODES: [i32; 3] = [18, 19, 20];
+
+fn failed(error: sqlx::Error) -> LedgerError {
+    if let sqlx::Error::Database(database) = &error {
+        let code = database.code().and_then(|code| code.parse::<i32>().ok());
+        if code.is_some_and(|code| DATA_CODES.contains(&(code & 0xff))) {
+            return LedgerError::Data(database.message().to_owned());
+        }
+    }
+    match error {
+        sqlx::Error::Encode(source) => LedgerError::Data(source.to_string()),
+        other => LedgerError::Unavailable(other.to_string()),
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = batch.to_vec();
+        self.writer.write(move |connection| Box::pin(accept::accept(connection, batch, keys_since))).await
+    }
+
+    async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = batch.to_vec();
+        self.writer.write(move |connection| Box::pin(settle::settle(connection, batch))).await
+    }
+
+    async fn backlog(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, LedgerError> {
+        feed::backlog(&self.pool, after, limit).await.map_err(failed)
+    }
+
+    async fn claim(
+        &self,
+        claims: &[Claim],
+        now: Timestamp,
+        check_at: Timestamp,
+        inline_bytes: u32,
+    ) -> Result<Vec<ClaimedJob>, LedgerError> {
+        if claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let claims = claims.to_vec();
+        self.writer.write(move |connection| Box::pin(feed::claim(connection, claims, now, check_at, inline_bytes))).await
+    }
+
+    async fn unqueue(&self, jobs: &[(DeliveryId, u32)]) -> Result<(), LedgerError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let jobs = jobs.to_vec();
+        self.writer.write(move |connection| Box::pin(feed::unqueue(connection, jobs))).await
+    }
+
+    async fn unqueue_other_epochs(&self, current: &[i64]) -> Result<u64, LedgerError> {
+        let current = current.to_vec();
+        self.writer.write(move |connection| Box::pin(feed::unqueue_other_epochs(connection, current))).await
+    }
+
+    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError> {
+        feed::overdue(&self.pool, now, limit).await.map_err(failed)
+    }
+
+    async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let jobs = jobs.to_vec();
+        self.writer.write(move |connection| Box::pin(feed::extend(connection, jobs, check_at))).await
+    }
+
+    async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, LedgerError> {
+        feed::current(&self.pool, jobs).await.map_err(failed)
+    }
+
+    async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>, LedgerError> {
+        feed::payloads(&self.pool, events).await.map_err(failed)
+    }
+
+    async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError> {
+        self.writer.write(move |connection| Box::pin(end::cancel(connection, scope, reason, now, limit))).await
+    }
+
+    async fn prepare(&self, _now: Timestamp) -> Result<(), LedgerError> {
+        Ok(())
+    }
+}

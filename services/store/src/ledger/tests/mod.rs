@@ -1,0 +1,185 @@
+//! One suite for every backend: each test is a function of a [`World`], and runs on SQLite and on PostgreSQL.
+
+mod accept;
+mod feed;
+mod settle;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use outrider_model::{
+    Attempt, AttemptId, AttemptOutcome, DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, Event, EventId, Origin,
+    PendingDelivery, ProjectId, SubscriptionId, Timestamp, Verdict,
+};
+use sea_orm::{ConnectionTrait, Statement};
+
+use super::{Ledger, NewEvent, Settled};
+use crate::{Store, testing::TestDatabase};
+
+pub(crate) const SUCCESS: Verdict = Verdict::End(DeliveryStatus::Delivered, DeliveryReason::Succeeded);
+pub(crate) const FAILURE: Verdict = Verdict::End(DeliveryStatus::Failed, DeliveryReason::Exhausted);
+/// The epoch of what is born queued.
+pub(crate) const EPOCH: i64 = 7;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Runs each function, which takes a `World`, on both backends.
+macro_rules! on_both_backends {
+    ($($name:ident)*) => {
+        mod sqlite {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::ledger::tests::World::sqlite().await).await;
+            }
+        )*}
+        mod postgres {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(world) = $crate::ledger::tests::World::postgres().await {
+                    super::$name(world).await;
+                }
+            }
+        )*}
+    };
+}
+pub(crate) use on_both_backends;
+
+/// A fresh database and its ledger.
+pub(crate) struct World {
+    pub database: TestDatabase,
+    pub store: Store,
+    pub ledger: Arc<dyn Ledger>,
+    pub project: ProjectId,
+    pub endpoint: EndpointId,
+    pub now: Timestamp,
+    count: AtomicU64,
+}
+
+impl World {
+    pub async fn sqlite() -> Self {
+        Self::of(TestDatabase::sqlite()).await
+    }
+
+    pub async fn postgres() -> Option<Self> {
+        Some(Self::of(TestDatabase::postgres().await?).await)
+    }
+
+    async fn of(database: TestDatabase) -> Self {
+        let store = database.store().await;
+        let now = store.clock().now();
+        let ledger = store.ledger();
+        let (project, endpoint) = (ProjectId::new(now, 1), EndpointId::new(now, 1));
+        Self { database, store, ledger, project, endpoint, now, count: AtomicU64::new(1) }
+    }
+
+    /// Keys of the last day count.
+    pub fn keys_since(&self) -> Timestamp {
+        self.now.minus(DAY)
+    }
+
+    /// An event without deliveries.
+    pub fn event_at(&self, at: Timestamp) -> NewEvent {
+        let id = EventId::new(at, self.count.fetch_add(1, Ordering::Relaxed));
+        let payload = Bytes::from(format!("{{\"event\":\"{id}\"}}"));
+        let event = Event {
+            id,
+            project: self.project,
+            event_type: "invoice.paid".to_owned(),
+            content_type: "application/json".to_owned(),
+            payload_size: u32::try_from(payload.len()).unwrap(),
+            idempotency_key: None,
+            headers: BTreeMap::from([("x-a".to_owned(), "1".to_owned())]),
+            metadata: BTreeMap::new(),
+            ordering_key: None,
+            deliver_at: None,
+            delivery_count: 0,
+            origin: Origin::Api { actor: "system".to_owned() },
+            created_at: at,
+        };
+        NewEvent { event, payload, fingerprint: None, deliveries: Vec::new() }
+    }
+
+    /// An event with a key and the fingerprint of some content.
+    pub fn keyed(&self, at: Timestamp, key: &str, content: u8) -> NewEvent {
+        let mut new = self.event_at(at);
+        new.event.idempotency_key = Some(key.to_owned());
+        new.fingerprint = Some([content; 32]);
+        route(&mut new, self.endpoint, None);
+        new
+    }
+
+    /// An accepted event with a delivery to an endpoint, which waits in the database or is queued.
+    pub async fn delivery(&self, endpoint: EndpointId, queued_epoch: Option<i64>) -> PendingDelivery {
+        let mut new = self.event_at(self.now);
+        route(&mut new, endpoint, queued_epoch);
+        self.ledger.accept(std::slice::from_ref(&new), self.keys_since()).await.unwrap();
+        new.deliveries.remove(0)
+    }
+
+    /// How many rows a table has.
+    pub async fn rows(&self, table: &str) -> i64 {
+        self.number(&format!("SELECT count(*) FROM {table}")).await
+    }
+
+    /// The one number that a statement answers.
+    pub async fn number(&self, statement: &str) -> i64 {
+        let statement = Statement::from_string(self.store.backend().into(), statement);
+        self.store.read().query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
+    }
+}
+
+/// Adds a delivery, due at once.
+pub(crate) fn route(new: &mut NewEvent, endpoint: EndpointId, queued_epoch: Option<i64>) {
+    let event = &new.event;
+    let delivery = PendingDelivery {
+        id: DeliveryId::derive(event.created_at, event.id, endpoint, 0),
+        project: event.project,
+        event: event.id,
+        event_type: event.event_type.clone(),
+        endpoint,
+        subscriptions: vec![SubscriptionId::new(event.created_at, 1), SubscriptionId::new(event.created_at, 2)],
+        replay_number: 0,
+        attempt: 1,
+        due_at: event.created_at,
+        queued_epoch,
+        generation: u32::from(queued_epoch.is_some()),
+        check_at: event.created_at.plus(Duration::from_secs(60)),
+        created_at: event.created_at,
+    };
+    new.deliveries.push(delivery);
+    new.event.delivery_count += 1;
+}
+
+/// The report of an attempt with an answer.
+pub(crate) fn attempted(delivery: &PendingDelivery, attempt: u32, verdict: Verdict, status: u16) -> Settled {
+    let outcome = if verdict == SUCCESS { AttemptOutcome::Succeeded } else { AttemptOutcome::Rejected };
+    let record = Attempt {
+        id: AttemptId::derive(delivery.id, attempt, delivery.generation),
+        delivery: delivery.id,
+        event: delivery.event,
+        endpoint: delivery.endpoint,
+        project: delivery.project,
+        number: attempt,
+        outcome,
+        status_code: Some(status),
+        started_at: delivery.due_at,
+        duration: Duration::from_millis(12),
+        response_headers: vec![("x-b".to_owned(), "2".to_owned()), ("x-b".to_owned(), "3".to_owned())],
+        response_body: b"\0answer".to_vec(),
+        response_truncated: true,
+        error_message: None,
+    };
+    let at = delivery.due_at.plus(Duration::from_secs(1));
+    Settled { delivery: delivery.id, attempt, generation: delivery.generation, verdict, record: Some(record), at }
+}
+
+/// The report of a job for which nothing was sent.
+pub(crate) fn not_attempted(delivery: &PendingDelivery, verdict: Verdict) -> Settled {
+    Settled { record: None, ..attempted(delivery, delivery.attempt, verdict, 0) }
+}

@@ -1,0 +1,105 @@
+//! Organisations: a principal sees its own.
+
+use outrider_model::{Error, Organization, OrganizationId, Page, PageRequest, Principal, Reason, Result, Timestamp, principal::Actor};
+use sea_orm::{
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    ChangeKind, Store,
+    entity::organization,
+    error::{exists, unavailable},
+    lists,
+    transaction::{Transaction, random},
+};
+
+const WHAT: &str = "organization";
+
+impl Store {
+    /// Creates an organisation: for the bootstrap command only, not on behalf of a caller.
+    pub async fn create_organization(&self, actor: Actor, name: &str) -> Result<Organization> {
+        let now = self.clock().now();
+        let id = OrganizationId::new(now, random());
+        let transaction = Transaction::begin_as(self, actor, id).await?;
+        let organization = Organization { id, name: name.to_owned(), created_at: now, updated_at: now };
+        let row = organization::ActiveModel {
+            id: Set(id.0),
+            name: Set(organization.name.clone()),
+            created_at: Set(now.0),
+            updated_at: Set(now.0),
+        };
+        organization::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
+        transaction.record(ChangeKind::Organization, None, id.0, None, Some(describe(&organization))).await?;
+        transaction.commit().await?;
+        Ok(organization)
+    }
+
+    /// The organisation of the principal. Errors: `NOT_FOUND` for any other.
+    pub async fn get_organization(&self, principal: &Principal, id: OrganizationId) -> Result<Organization> {
+        find(self.read(), principal, id).await
+    }
+
+    /// The organisations that the principal reaches: its own.
+    pub async fn list_organizations(&self, principal: &Principal, page: PageRequest) -> Result<Page<Organization>> {
+        let own = organization::Entity::find().filter(organization::Column::Id.eq(principal.organization.0));
+        let rows = lists::page(self.read(), own, organization::Column::Id, page, |row| row.id).await?;
+        Ok(rows.map(from_row))
+    }
+
+    /// Changes what is given. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to a project.
+    pub async fn update_organization(&self, principal: &Principal, id: OrganizationId, name: Option<String>) -> Result<Organization> {
+        if principal.organization != id {
+            return Err(Error::not_found(WHAT));
+        }
+        require_whole_organization(principal)?;
+        let transaction = Transaction::begin(self, principal).await?;
+        let before = find(&transaction.database, principal, id).await?;
+        let mut after = before.clone();
+        after.name = name.unwrap_or(after.name);
+        if after == before {
+            return Ok(before);
+        }
+        after.updated_at = transaction.now;
+        let row = organization::ActiveModel {
+            id: Unchanged(id.0),
+            name: Set(after.name.clone()),
+            updated_at: Set(after.updated_at.0),
+            ..Default::default()
+        };
+        organization::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
+        transaction.record(ChangeKind::Organization, None, id.0, Some(describe(&before)), Some(describe(&after))).await?;
+        transaction.commit().await?;
+        Ok(after)
+    }
+}
+
+/// Refuses a key that is bound to a project, or to an owner, what concerns the whole organisation.
+pub(crate) fn require_whole_organization(principal: &Principal) -> Result<()> {
+    match (principal.project, &principal.owner) {
+        (None, None) => Ok(()),
+        _ => Err(Error::new(Reason::BeyondOwnScope, "the API key is bound to a project")),
+    }
+}
+
+async fn find(database: &impl ConnectionTrait, principal: &Principal, id: OrganizationId) -> Result<Organization> {
+    if principal.organization != id {
+        return Err(Error::not_found(WHAT));
+    }
+    let row = organization::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)?;
+    row.map(from_row).ok_or_else(|| Error::not_found(WHAT))
+}
+
+fn from_row(row: organization::Model) -> Organization {
+    Organization {
+        id: OrganizationId(row.id),
+        name: row.name,
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    }
+}
+
+fn describe(organization: &Organization) -> Value {
+    json!({"organization_id": organization.id.to_string(), "name": organization.name})
+}

@@ -1,0 +1,157 @@
+//! Projects: a principal sees those of its organisation, or the one that it is bound to. Deleted ones are as if they were not.
+
+use outrider_model::{Error, OrganizationId, Page, PageRequest, Principal, Project, ProjectId, Reason, Result, Timestamp};
+use sea_orm::{
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Select,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    ChangeKind, Store,
+    entity::project,
+    error::{already_exists, exists, unavailable},
+    lists,
+    organizations::require_whole_organization,
+    requests::Request,
+    transaction::{Transaction, random},
+};
+
+const WHAT: &str = "project";
+
+/// A project to be created.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewProject {
+    /// Made when absent.
+    pub id: Option<ProjectId>,
+    pub name: String,
+}
+
+/// What of a project is to change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProjectChange {
+    pub name: Option<String>,
+}
+
+impl Store {
+    /// Creates a project. Errors: `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for a key that is bound to a project.
+    pub async fn create_project(&self, principal: &Principal, new: NewProject, request_id: Option<&str>) -> Result<Project> {
+        require_whole_organization(principal)?;
+        let content = json!({"id": new.id.map(|id| id.to_string()), "name": new.name});
+        let request = Request::new(principal.organization.0, request_id, "create_project", &content);
+        let transaction = Transaction::begin(self, principal).await?;
+        if let Some(first) = Request::find(request.as_ref(), &transaction).await? {
+            return find(&transaction.database, principal, ProjectId(first)).await;
+        }
+        let now = transaction.now;
+        let id = new.id.unwrap_or_else(|| ProjectId::new(now, random()));
+        let taken = project::Entity::find_by_id(id.0).one(&transaction.database).await.map_err(unavailable)?;
+        if taken.is_some() {
+            return Err(already_exists(WHAT));
+        }
+        let project = Project { id, organization: principal.organization, name: new.name, created_at: now, updated_at: now };
+        let row = project::ActiveModel {
+            id: Set(id.0),
+            organization_id: Set(project.organization.0),
+            name: Set(project.name.clone()),
+            created_at: Set(now.0),
+            updated_at: Set(now.0),
+            deleted_at: Set(None),
+        };
+        project::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
+        transaction.record(ChangeKind::Project, Some(id), id.0, None, Some(describe(&project))).await?;
+        Request::remember(request.as_ref(), &transaction, id.0).await?;
+        transaction.commit().await?;
+        Ok(project)
+    }
+
+    /// One project. Errors: `NOT_FOUND`.
+    pub async fn get_project(&self, principal: &Principal, id: ProjectId) -> Result<Project> {
+        find(self.read(), principal, id).await
+    }
+
+    /// The projects that the principal reaches.
+    pub async fn list_projects(&self, principal: &Principal, page: PageRequest) -> Result<Page<Project>> {
+        let rows = lists::page(self.read(), within_reach(principal), project::Column::Id, page, |row| row.id).await?;
+        Ok(rows.map(from_row))
+    }
+
+    /// Changes what is given. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to an owner.
+    pub async fn update_project(&self, principal: &Principal, id: ProjectId, change: ProjectChange) -> Result<Project> {
+        let transaction = Transaction::begin(self, principal).await?;
+        let before = find(&transaction.database, principal, id).await?;
+        require_no_owner(principal)?;
+        let mut after = before.clone();
+        after.name = change.name.unwrap_or(after.name);
+        if after == before {
+            return Ok(before);
+        }
+        after.updated_at = transaction.now;
+        let row = project::ActiveModel {
+            id: Unchanged(id.0),
+            name: Set(after.name.clone()),
+            updated_at: Set(after.updated_at.0),
+            ..Default::default()
+        };
+        project::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
+        transaction.record(ChangeKind::Project, Some(id), id.0, Some(describe(&before)), Some(describe(&after))).await?;
+        transaction.commit().await?;
+        Ok(after)
+    }
+
+    /// Deletes a project: with it, all that belongs to it is no longer found. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is
+    /// bound to an owner.
+    pub async fn delete_project(&self, principal: &Principal, id: ProjectId) -> Result<()> {
+        let transaction = Transaction::begin(self, principal).await?;
+        let before = find(&transaction.database, principal, id).await?;
+        require_no_owner(principal)?;
+        let row = project::ActiveModel { id: Unchanged(id.0), deleted_at: Set(Some(transaction.now.0)), ..Default::default() };
+        project::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
+        transaction.record(ChangeKind::Project, Some(id), id.0, Some(describe(&before)), None).await?;
+        transaction.commit().await
+    }
+}
+
+/// The project, when it exists and the principal reaches it: the check before all that belongs to a project.
+pub(crate) async fn find(database: &impl ConnectionTrait, principal: &Principal, id: ProjectId) -> Result<Project> {
+    let row = within_reach(principal).filter(project::Column::Id.eq(id.0)).one(database).await.map_err(unavailable)?;
+    row.map(from_row).ok_or_else(|| Error::not_found(WHAT))
+}
+
+/// The project, whoever asks; none when it does not exist or was deleted.
+pub(crate) async fn load(database: &impl ConnectionTrait, id: ProjectId) -> Result<Option<Project>> {
+    let existing = project::Entity::find_by_id(id.0).filter(project::Column::DeletedAt.is_null());
+    Ok(existing.one(database).await.map_err(unavailable)?.map(from_row))
+}
+
+fn within_reach(principal: &Principal) -> Select<project::Entity> {
+    let own = project::Entity::find()
+        .filter(project::Column::OrganizationId.eq(principal.organization.0))
+        .filter(project::Column::DeletedAt.is_null());
+    match principal.project {
+        Some(bound) => own.filter(project::Column::Id.eq(bound.0)),
+        None => own,
+    }
+}
+
+/// Refuses a key that is bound to an owner of endpoints what concerns others too.
+fn require_no_owner(principal: &Principal) -> Result<()> {
+    if principal.owner.is_some() {
+        return Err(Error::new(Reason::BeyondOwnScope, "the API key is bound to an owner of endpoints"));
+    }
+    Ok(())
+}
+
+fn from_row(row: project::Model) -> Project {
+    Project {
+        id: ProjectId(row.id),
+        organization: OrganizationId(row.organization_id),
+        name: row.name,
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    }
+}
+
+fn describe(project: &Project) -> Value {
+    json!({"project_id": project.id.to_string(), "name": project.name})
+}

@@ -1,0 +1,239 @@
+//! Deliveries, pending and ended, as one list.
+
+use std::collections::HashSet;
+
+use outrider_model::{
+    Delivery, DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, Error, EventId, Page, PageRequest, Principal,
+    ProjectId, Result, Timestamp, page::Cursor,
+};
+use sea_orm::{
+    ColumnTrait, Condition, DatabaseConnection, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, sea_query::Expr,
+};
+use uuid::Uuid;
+
+use super::{
+    clamp,
+    entity::{delivery, pending_delivery, replay},
+    millisecond_of, newest_first, own_endpoints, within,
+};
+use crate::{
+    Store,
+    entity::endpoint,
+    error::{malformed_row, unavailable},
+    ledger::codec::{count, status_code, subscriptions_from_bytes},
+    projects,
+};
+
+const WHAT: &str = "delivery";
+/// Of the replays of one event, so many are listed, the newest.
+const LISTED_REPLAYS: u64 = 1_000;
+
+/// Which deliveries of a project are wanted: those for which all that is given holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeliveryFilter {
+    /// With its replays, of which the newest 1,000 are listed.
+    pub event: Option<EventId>,
+    pub event_type: Option<String>,
+    pub endpoint: Option<EndpointId>,
+    pub status: Option<DeliveryStatus>,
+    /// Of events accepted (or replays made) then or later, to the millisecond.
+    pub start: Option<Timestamp>,
+    /// Of events accepted (or replays made) before, to the millisecond.
+    pub end: Option<Timestamp>,
+}
+
+/// Among which ids to look.
+#[derive(Debug, Clone)]
+pub(super) enum Among {
+    All,
+    /// Those that share the event's time.
+    Event(EventId),
+    /// Those of replays.
+    Ids(Vec<Uuid>),
+}
+
+/// Who asks for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub principal: &'a Principal,
+    pub project: ProjectId,
+    pub filter: &'a DeliveryFilter,
+    pub page: PageRequest,
+}
+
+impl Store {
+    /// One delivery. A principal that is bound to an owner sees those to that owner's endpoints. Errors: `NOT_FOUND`.
+    pub async fn get_delivery(&self, principal: &Principal, project: ProjectId, id: DeliveryId) -> Result<Delivery> {
+        projects::find(self.read(), principal, project).await?;
+        let filter = DeliveryFilter::default();
+        let wanted = Wanted { principal, project, filter: &filter, page: PageRequest { size: 1, from: None } };
+        let found = self.merged(wanted, &[Among::Ids(vec![id.0])]).await?;
+        found.into_iter().next().ok_or_else(|| Error::not_found(WHAT))
+    }
+
+    /// Deliveries of a project, newest event first. Errors: `NOT_FOUND` for the project.
+    pub async fn list_deliveries(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        filter: &DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Page<Delivery>> {
+        projects::find(self.read(), principal, project).await?;
+        let page = clamp(page);
+        let among = match filter.event {
+            None => vec![Among::All],
+            Some(event) => self.deliveries_of_event(project, event).await?,
+        };
+        let deliveries = self.merged(Wanted { principal, project, filter, page }, &among).await?;
+        Ok(Page::from_rows(page, deliveries, |delivery| delivery.id.0))
+    }
+
+    async fn deliveries_of_event(&self, project: ProjectId, event: EventId) -> Result<Vec<Among>> {
+        let replays = replay::Entity::find()
+            .select_only()
+            .column(replay::Column::DeliveryId)
+            .filter(replay::Column::EventId.eq(event.0))
+            .filter(replay::Column::ProjectId.eq(project.0))
+            .order_by_desc(replay::Column::DeliveryId)
+            .limit(LISTED_REPLAYS);
+        let replays: Vec<Uuid> = replays.into_tuple().all(self.read()).await.map_err(unavailable)?;
+        let first = Among::Event(event);
+        Ok(if replays.is_empty() { vec![first] } else { vec![first, Among::Ids(replays)] })
+    }
+
+    /// The page's deliveries and one more. Pending ones are read first: one that ends in between is then found twice, not missed.
+    async fn merged(&self, wanted: Wanted<'_>, among: &[Among]) -> Result<Vec<Delivery>> {
+        let (pending, ended) = match wanted.filter.status {
+            None => (true, true),
+            Some(DeliveryStatus::Pending) => (true, false),
+            Some(_) => (false, true),
+        };
+        let (mut pending_rows, mut ended_rows) = (Vec::new(), Vec::new());
+        for among in among {
+            if pending {
+                pending_rows.extend(select_pending(wanted, among).all(self.read()).await.map_err(unavailable)?);
+            }
+            if ended {
+                ended_rows.extend(select_ended(wanted, among).all(self.read()).await.map_err(unavailable)?);
+            }
+        }
+        let mut deliveries: Vec<Delivery> = ended_rows.into_iter().map(from_ended).collect::<Result<_>>()?;
+        let ended_ids: HashSet<DeliveryId> = deliveries.iter().map(|delivery| delivery.id).collect();
+        pending_rows.retain(|row| !ended_ids.contains(&DeliveryId(row.id)));
+        let paused = paused(self.read(), &pending_rows).await?;
+        let now = self.clock().now();
+        deliveries.extend(pending_rows.into_iter().map(|row| {
+            let paused = paused.contains(&row.endpoint_id);
+            from_pending(row, paused, now)
+        }));
+        match wanted.page.from {
+            Some(Cursor::Before(_)) => deliveries.sort_by_key(|delivery| delivery.id),
+            _ => deliveries.sort_by_key(|delivery| std::cmp::Reverse(delivery.id)),
+        }
+        // A replay within the millisecond of its event is found on both ways.
+        deliveries.dedup_by_key(|delivery| delivery.id);
+        deliveries.truncate(wanted.page.size as usize + 1);
+        Ok(deliveries)
+    }
+}
+
+/// Which of the rows' endpoints are paused.
+async fn paused(database: &DatabaseConnection, rows: &[pending_delivery::Model]) -> Result<HashSet<Uuid>> {
+    let endpoints: HashSet<Uuid> = rows.iter().map(|row| row.endpoint_id).collect();
+    if endpoints.is_empty() {
+        return Ok(endpoints);
+    }
+    let paused = endpoint::Entity::find()
+        .select_only()
+        .column(endpoint::Column::Id)
+        .filter(endpoint::Column::Id.is_in(endpoints))
+        .filter(endpoint::Column::State.eq(EndpointState::Paused as i16));
+    let paused: Vec<Uuid> = paused.into_tuple().all(database).await.map_err(unavailable)?;
+    Ok(paused.into_iter().collect())
+}
+
+fn among_ids<C: ColumnTrait>(id: C, event_id: C, among: &Among) -> Condition {
+    match among {
+        Among::All => Condition::all(),
+        Among::Event(event) => millisecond_of(id, event.time()).add(event_id.eq(event.0)),
+        Among::Ids(ids) => Condition::all().add(id.is_in(ids.iter().copied())),
+    }
+}
+
+pub(super) fn select_pending(wanted: Wanted<'_>, among: &Among) -> Select<pending_delivery::Entity> {
+    use pending_delivery::Column;
+    let Wanted { principal, project, filter, page } = wanted;
+    let condition = Condition::all()
+        .add(Column::ProjectId.eq(project.0))
+        .add_option(filter.event_type.as_deref().map(|event_type| Column::EventType.eq(event_type)))
+        .add_option(filter.endpoint.map(|endpoint| Column::EndpointId.eq(endpoint.0)))
+        .add_option(own_endpoints(Column::EndpointId, principal, project))
+        .add(within(Column::Id, filter.start, filter.end))
+        .add(among_ids(Column::Id, Column::EventId, among));
+    newest_first(pending_delivery::Entity::find().filter(condition), Column::Id, page)
+}
+
+pub(super) fn select_ended(wanted: Wanted<'_>, among: &Among) -> Select<delivery::Entity> {
+    use delivery::Column;
+    let Wanted { principal, project, filter, page } = wanted;
+    let condition = Condition::all()
+        .add(Column::ProjectId.eq(project.0))
+        .add_option(filter.event_type.as_deref().map(|event_type| Column::EventType.eq(event_type)))
+        .add_option(filter.endpoint.map(|endpoint| Column::EndpointId.eq(endpoint.0)))
+        .add_option(filter.status.map(|status| Column::Status.eq(status as i16)))
+        // Says in the text what the partial index needs to know, whatever the parameter is.
+        .add_option(filter.status.filter(|status| *status != DeliveryStatus::Delivered).map(|_| Expr::cust("status <> 2")))
+        .add_option(own_endpoints(Column::EndpointId, principal, project))
+        .add(within(Column::Id, filter.start, filter.end))
+        .add(among_ids(Column::Id, Column::EventId, among));
+    newest_first(delivery::Entity::find().filter(condition), Column::Id, page)
+}
+
+fn from_pending(row: pending_delivery::Model, paused: bool, now: Timestamp) -> Delivery {
+    let reason = if paused {
+        DeliveryReason::EndpointPaused
+    } else if row.attempt > 1 {
+        DeliveryReason::Retrying
+    } else if row.due_at > now.0 {
+        DeliveryReason::Scheduled
+    } else {
+        DeliveryReason::Due
+    };
+    Delivery {
+        id: DeliveryId(row.id),
+        project: ProjectId(row.project_id),
+        event: EventId(row.event_id),
+        event_type: row.event_type,
+        endpoint: EndpointId(row.endpoint_id),
+        subscriptions: subscriptions_from_bytes(&row.subscription_ids),
+        replay_number: count(row.replay_number),
+        status: DeliveryStatus::Pending,
+        reason,
+        attempt_count: count(row.attempt - 1),
+        next_attempt_at: Some(Timestamp(row.due_at)),
+        last_status_code: status_code(row.last_status_code),
+        created_at: Timestamp(row.created_at),
+        finished_at: None,
+    }
+}
+
+fn from_ended(row: delivery::Model) -> Result<Delivery> {
+    const TABLE: &str = "deliveries";
+    Ok(Delivery {
+        id: DeliveryId(row.id),
+        project: ProjectId(row.project_id),
+        event: EventId(row.event_id),
+        event_type: row.event_type,
+        endpoint: EndpointId(row.endpoint_id),
+        subscriptions: subscriptions_from_bytes(&row.subscription_ids),
+        replay_number: count(row.replay_number),
+        status: DeliveryStatus::from_number(row.status.into()).ok_or_else(|| malformed_row(TABLE, "status"))?,
+        reason: DeliveryReason::from_number(row.reason.into()).ok_or_else(|| malformed_row(TABLE, "reason"))?,
+        attempt_count: count(row.attempt_count),
+        next_attempt_at: None,
+        last_status_code: status_code(row.last_status_code),
+        created_at: Timestamp(row.created_at),
+        finished_at: Some(Timestamp(row.finished_at)),
+    })
+}

@@ -1,0 +1,97 @@
+//! Events as they were accepted.
+
+use bytes::Bytes;
+use outrider_model::{Error, Event, EventId, Page, PageRequest, Principal, ProjectId, Result, Timestamp};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Select, Statement};
+
+use super::{DeliveryFilter, clamp, entity::event, newest_first, page_of, within};
+use crate::{
+    Store,
+    error::{malformed_row, unavailable},
+    ledger::codec::{count, map_from_json, origin_from_json},
+    projects,
+};
+
+const WHAT: &str = "event";
+const TABLE: &str = "events";
+const PAYLOAD: &str = "SELECT payload FROM events WHERE id = $1";
+
+/// Which events of a project are wanted: those for which all that is given holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventFilter {
+    pub event_type: Option<String>,
+    /// Accepted then or later, to the millisecond.
+    pub start: Option<Timestamp>,
+    /// Accepted before, to the millisecond.
+    pub end: Option<Timestamp>,
+}
+
+impl Store {
+    /// One event and its payload. A principal that is bound to an owner sees it when it was routed to an endpoint of that owner.
+    /// Errors: `NOT_FOUND`.
+    pub async fn get_event(&self, principal: &Principal, project: ProjectId, id: EventId) -> Result<(Event, Bytes)> {
+        projects::find(self.read(), principal, project).await?;
+        let event = find(self.read(), project, id).await?.ok_or_else(|| Error::not_found(WHAT))?;
+        if principal.owner.is_some() {
+            let filter = DeliveryFilter { event: Some(id), ..DeliveryFilter::default() };
+            let own = self.list_deliveries(principal, project, &filter, PageRequest { size: 1, from: None }).await?;
+            if own.items.is_empty() {
+                return Err(Error::not_found(WHAT));
+            }
+        }
+        let payload = Statement::from_sql_and_values(self.backend().into(), PAYLOAD, [id.0.into()]);
+        let row = self.read().query_one_raw(payload).await.map_err(unavailable)?.ok_or_else(|| Error::not_found(WHAT))?;
+        let payload: Vec<u8> = row.try_get_by_index(0).map_err(unavailable)?;
+        Ok((event, payload.into()))
+    }
+
+    /// Events of a project, newest first. A principal that is bound to an owner has no list of events, which concern others too: it
+    /// lists its deliveries. Errors: `NOT_FOUND` for the project, or for that list.
+    pub async fn list_events(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        filter: &EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>> {
+        projects::find(self.read(), principal, project).await?;
+        if principal.owner.is_some() {
+            return Err(Error::not_found("list of events"));
+        }
+        let page = clamp(page);
+        let rows = select(project, filter, page).all(self.read()).await.map_err(unavailable)?;
+        page_of(page, rows, from_row, |event| event.id.0)
+    }
+}
+
+/// The event, when it is of the project.
+pub(super) async fn find(database: &impl ConnectionTrait, project: ProjectId, id: EventId) -> Result<Option<Event>> {
+    let row = event::Entity::find_by_id(id.0).filter(event::Column::ProjectId.eq(project.0));
+    row.one(database).await.map_err(unavailable)?.map(from_row).transpose()
+}
+
+pub(super) fn select(project: ProjectId, filter: &EventFilter, page: PageRequest) -> Select<event::Entity> {
+    let wanted = Condition::all()
+        .add(event::Column::ProjectId.eq(project.0))
+        .add_option(filter.event_type.as_deref().map(|event_type| event::Column::EventType.eq(event_type)))
+        .add(within(event::Column::Id, filter.start, filter.end));
+    newest_first(event::Entity::find().filter(wanted), event::Column::Id, page)
+}
+
+fn from_row(row: event::Model) -> Result<Event> {
+    Ok(Event {
+        id: EventId(row.id),
+        project: ProjectId(row.project_id),
+        event_type: row.event_type,
+        content_type: row.content_type,
+        payload_size: count(row.payload_size),
+        idempotency_key: row.idempotency_key,
+        headers: map_from_json(&row.headers).map_err(|_| malformed_row(TABLE, "headers"))?,
+        metadata: map_from_json(&row.metadata).map_err(|_| malformed_row(TABLE, "metadata"))?,
+        ordering_key: row.ordering_key,
+        deliver_at: row.deliver_at.map(Timestamp),
+        delivery_count: count(row.delivery_count),
+        origin: origin_from_json(&row.origin).ok_or_else(|| malformed_row(TABLE, "origin"))?,
+        created_at: Timestamp(row.created_at),
+    })
+}

@@ -1,0 +1,121 @@
+//! A retry by hand: what is pending becomes due, what ended is delivered anew.
+
+use outrider_model::{Delivery, DeliveryId, DeliveryStatus, Error, Principal, ProjectId, Reason, Result, Timestamp};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait, TryInsertResult, sea_query::OnConflict,
+};
+
+use super::{
+    entity::{pending_delivery, replay},
+    events,
+};
+use crate::{
+    Store, endpoints,
+    error::unavailable,
+    ledger::codec::{number, subscriptions_to_bytes},
+};
+
+/// Several callers may retry one delivery at once: each takes a number of its own, and tries as often.
+const NUMBER_TRIES: u32 = 16;
+
+impl Store {
+    /// Makes the next attempt of a pending delivery due now; one whose attempt waits in the queue or is under way stays as it is. For a
+    /// delivery that ended, creates a new one of the same event to the same endpoint with the next replay number. Answers the delivery
+    /// that will be attempted. Errors: `NOT_FOUND`; `FAILED_PRECONDITION` when the endpoint or the event is deleted.
+    pub async fn retry_delivery(&self, principal: &Principal, project: ProjectId, id: DeliveryId) -> Result<Delivery> {
+        let delivery = self.get_delivery(principal, project, id).await?;
+        endpoints::find(self.read(), principal, project, delivery.endpoint).await.map_err(|error| match error.reason {
+            Reason::NotFound => Error::new(Reason::FailedPrecondition, "the endpoint of the delivery is deleted"),
+            _ => error,
+        })?;
+        if delivery.status == DeliveryStatus::Pending {
+            self.make_due(id).await?;
+            let delivery = self.get_delivery(principal, project, id).await?;
+            // It may have ended just now: then it takes a new one.
+            if delivery.status == DeliveryStatus::Pending {
+                return Ok(delivery);
+            }
+        }
+        if events::find(self.read(), project, delivery.event).await?.is_none() {
+            return Err(Error::new(Reason::FailedPrecondition, "the event of the delivery is deleted"));
+        }
+        for _ in 0..NUMBER_TRIES {
+            if let Some(replay) = self.replay(&delivery).await? {
+                return self.get_delivery(principal, project, replay).await;
+            }
+        }
+        Err(Error::unavailable("many retry this delivery at once"))
+    }
+
+    async fn make_due(&self, id: DeliveryId) -> Result<()> {
+        use pending_delivery::{ActiveModel, Column, Entity};
+        let now = self.clock().now().0;
+        let due = ActiveModel { due_at: Set(now), ..Default::default() };
+        let waiting = Entity::update_many()
+            .set(due)
+            .filter(Column::Id.eq(id.0))
+            .filter(Column::QueuedEpoch.is_null())
+            .filter(Column::DueAt.gt(now));
+        waiting.exec(self.write()).await.map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Writes the next replay and its pending delivery; none when another took the number.
+    async fn replay(&self, delivery: &Delivery) -> Result<Option<DeliveryId>> {
+        let last = replay::Entity::find()
+            .select_only()
+            .column(replay::Column::ReplayNumber)
+            .filter(replay::Column::EventId.eq(delivery.event.0))
+            .filter(replay::Column::EndpointId.eq(delivery.endpoint.0))
+            .order_by_desc(replay::Column::ReplayNumber)
+            .limit(1);
+        let last: Option<i32> = last.into_tuple().one(self.read()).await.map_err(unavailable)?;
+        let replay_number = last.unwrap_or(0).unsigned_abs() + 1;
+        let now = self.clock().now();
+        let id = DeliveryId::derive(now, delivery.event, delivery.endpoint, replay_number);
+        let options =
+            TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..TransactionOptions::default() };
+        let transaction = self.write().begin_with_options(options).await.map_err(unavailable)?;
+        let key = [replay::Column::EventId, replay::Column::EndpointId, replay::Column::ReplayNumber];
+        let taken = replay::Entity::insert(replay::ActiveModel {
+            event_id: Set(delivery.event.0),
+            endpoint_id: Set(delivery.endpoint.0),
+            replay_number: Set(number(replay_number)),
+            delivery_id: Set(id.0),
+            project_id: Set(delivery.project.0),
+        })
+        .on_conflict(OnConflict::columns(key).do_nothing().to_owned())
+        .try_insert()
+        .exec_without_returning(&transaction)
+        .await
+        .map_err(unavailable)?;
+        if !matches!(taken, TryInsertResult::Inserted(1..)) {
+            return Ok(None);
+        }
+        let row = replayed(delivery, id, replay_number, now);
+        pending_delivery::Entity::insert(row).exec_without_returning(&transaction).await.map_err(unavailable)?;
+        transaction.commit().await.map_err(unavailable)?;
+        Ok(Some(id))
+    }
+}
+
+/// Unqueued and due: the feeder finds it.
+fn replayed(delivery: &Delivery, id: DeliveryId, replay_number: u32, now: Timestamp) -> pending_delivery::ActiveModel {
+    pending_delivery::ActiveModel {
+        id: Set(id.0),
+        project_id: Set(delivery.project.0),
+        event_id: Set(delivery.event.0),
+        event_type: Set(delivery.event_type.clone()),
+        endpoint_id: Set(delivery.endpoint.0),
+        subscription_ids: Set(subscriptions_to_bytes(&delivery.subscriptions)),
+        replay_number: Set(number(replay_number)),
+        attempt: Set(1),
+        due_at: Set(now.0),
+        queued_epoch: Set(None),
+        generation: Set(0),
+        check_at: Set(now.0),
+        last_status_code: Set(None),
+        created_at: Set(now.0),
+    }
+}

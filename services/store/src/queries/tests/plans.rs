@@ -1,0 +1,151 @@
+//! On PostgreSQL every page is read from an index, in its order: no table is scanned, and nothing but a few rows is sorted.
+
+use outrider_model::{AttemptOutcome, DeliveryId, DeliveryStatus, PageRequest, id::uuid_bound, page::Cursor};
+use sea_orm::{ConnectionTrait, QueryTrait, Statement};
+
+use super::Scene;
+use crate::{
+    AttemptFilter, DeliveryFilter, EventFilter,
+    ledger::tests::World,
+    queries::{
+        attempts,
+        deliveries::{Among, Wanted, select_ended, select_pending},
+        events,
+    },
+};
+
+/// 40,000 rows of each table over two days, of ten projects; one in a hundred was not delivered.
+const FILL: [&str; 6] = [
+    "CREATE TEMPORARY TABLE seed AS SELECT n, (lpad(to_hex($MILLIS - n * 4000), 12, '0') || '7000' || '8000' ||
+        lpad(to_hex(n), 12, '0'))::uuid AS id, CASE WHEN n % 10 = 0 THEN '$PROJECT'::uuid ELSE
+        ('00000000-0000-7000-8000-00000000000' || n % 10)::uuid END AS project, CASE WHEN n % 20 = 0 THEN '$ENDPOINT'::uuid
+        ELSE ('00000000-0000-7000-9000-0000000000' || lpad((n % 100)::text, 2, '0'))::uuid END AS endpoint
+        FROM generate_series(1, 40000) n",
+    "INSERT INTO events SELECT id, project, 'type.' || n % 7, 'text/plain', '', 0, NULL, '{}', '{}', NULL, NULL, 1, '{}', 0 FROM seed",
+    "INSERT INTO pending_deliveries SELECT id, project, id, 'type.' || n % 7, endpoint, '', 0, 1, 0, NULL, 0, 0, NULL, 0 FROM seed",
+    "INSERT INTO deliveries SELECT id, project, id, 'type.' || n % 7, endpoint, '', 0, CASE WHEN n / 10 % 100 = 0 THEN 3 ELSE 2 END, 5,
+        1, 200, 0, 0 FROM seed",
+    "INSERT INTO attempts SELECT id, id, id, endpoint, project, 1, CASE WHEN n / 10 % 100 = 0 THEN 2 ELSE 1 END, 200, 0, 0, '[]', '',
+        FALSE, NULL FROM seed",
+    "ANALYZE",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_are_ranges_of_indexes() {
+    let Some(world) = World::postgres().await else { return };
+    let scene = Scene::of(world).await;
+    fill(&scene).await;
+    let first = PageRequest { size: 50, from: None };
+    let middle = uuid_bound(scene.world.now.minus(std::time::Duration::from_secs(40_000)));
+    let pages = [
+        first,
+        PageRequest { from: Some(Cursor::After(middle)), ..first },
+        PageRequest { from: Some(Cursor::Before(middle)), ..first },
+    ];
+    for page in pages {
+        for statement in event_statements(&scene, page).into_iter().chain(delivery_statements(&scene, page)) {
+            check(&scene, statement).await;
+        }
+        for statement in attempt_statements(&scene, page) {
+            check(&scene, statement).await;
+        }
+    }
+}
+
+async fn fill(scene: &Scene) {
+    let database = &sea_orm::TransactionTrait::begin(scene.world.store.write()).await.unwrap();
+    for statement in FILL {
+        let statement = statement
+            .replace("$MILLIS", &scene.world.now.millis().to_string())
+            .replace("$PROJECT", &scene.world.project.0.to_string())
+            .replace("$ENDPOINT", &scene.endpoint.0.to_string());
+        database.execute_unprepared(&statement).await.unwrap();
+    }
+    database.execute_unprepared("COMMIT").await.unwrap();
+}
+
+fn event_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
+    let start = Some(scene.world.now.minus(std::time::Duration::from_secs(50_000)));
+    let typed = EventFilter { event_type: Some("type.0".to_owned()), ..EventFilter::default() };
+    [EventFilter::default(), typed.clone(), EventFilter { start, end: Some(scene.world.now), ..typed }]
+        .iter()
+        .map(|filter| events::select(scene.world.project, filter, page).build(sea_orm::DbBackend::Postgres))
+        .collect()
+}
+
+fn delivery_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
+    let any = DeliveryFilter::default;
+    let filters = [
+        any(),
+        DeliveryFilter { event_type: Some("type.0".to_owned()), ..any() },
+        DeliveryFilter { endpoint: Some(scene.endpoint), ..any() },
+        DeliveryFilter { status: Some(DeliveryStatus::Failed), ..any() },
+        DeliveryFilter { status: Some(DeliveryStatus::Delivered), ..any() },
+        DeliveryFilter { endpoint: Some(scene.endpoint), status: Some(DeliveryStatus::Failed), ..any() },
+        DeliveryFilter { endpoint: Some(scene.endpoint), end: Some(scene.world.now), ..any() },
+    ];
+    let event = outrider_model::EventId::new(scene.world.now.minus(std::time::Duration::from_secs(4_000)), 0);
+    let replay = DeliveryId::derive(scene.world.now, event, scene.endpoint, 1);
+    let among = [Among::All, Among::Event(event), Among::Ids(vec![replay.0])];
+    let mut statements = Vec::new();
+    for filter in &filters {
+        for among in &among {
+            let wanted = Wanted { principal: &scene.principal, project: scene.world.project, filter, page };
+            statements.push(select_ended(wanted, among).build(sea_orm::DbBackend::Postgres));
+            if filter.status.is_none() {
+                statements.push(select_pending(wanted, among).build(sea_orm::DbBackend::Postgres));
+            }
+        }
+    }
+    statements
+}
+
+fn attempt_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
+    let any = AttemptFilter::default;
+    let event = outrider_model::EventId::new(scene.world.now.minus(std::time::Duration::from_secs(4_000)), 0);
+    let delivery = DeliveryId::derive(event.time(), event, scene.endpoint, 0);
+    [
+        any(),
+        AttemptFilter { delivery: Some(delivery), ..any() },
+        AttemptFilter { endpoint: Some(scene.endpoint), ..any() },
+        AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..any() },
+        AttemptFilter { outcome: Some(AttemptOutcome::Succeeded), ..any() },
+    ]
+    .iter()
+    .map(|filter| attempts::select(&scene.principal, scene.world.project, filter, page).build(sea_orm::DbBackend::Postgres))
+    .collect()
+}
+
+/// Executes the statement: what its nodes read, not only what they are, is what counts. Empty partitions may be scanned.
+async fn check(scene: &Scene, statement: Statement) {
+    let text = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS) {}", statement.sql);
+    let explain = Statement { sql: text, ..statement };
+    let rows = scene.world.store.read().query_all_raw(explain.clone()).await.unwrap();
+    let plan: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+    let plan = plan.join("\n");
+    assert!(!scans_rows(&plan), "{}\n{plan}", explain.sql);
+    let pages = pages_read(&plan);
+    assert!(pages < 1_500, "{pages} pages\n{}\n{plan}", explain.sql);
+    assert!(!sorts_many(&plan), "{}\n{plan}", explain.sql);
+}
+
+fn scans_rows(plan: &str) -> bool {
+    plan.lines().zip(plan.lines().skip(1)).any(|(line, next)| {
+        line.contains("Seq Scan") && (!line.contains("rows=0") || next.contains("Rows Removed")) && !line.contains("never executed")
+    })
+}
+
+/// Sorting what one millisecond, or a list of ids, holds is fine; a range of the index is not to be sorted.
+fn sorts_many(plan: &str) -> bool {
+    let lines: Vec<&str> = plan.lines().collect();
+    lines.iter().enumerate().any(|(at, line)| {
+        let rows = |line: &str| line.split("rows=").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+        let below = lines[at + 1..].iter().find_map(|line| line.contains("->").then(|| rows(line)).flatten());
+        line.contains("Sort  (") && below.is_some_and(|rows| rows > 600)
+    })
+}
+
+fn pages_read(plan: &str) -> u64 {
+    let buffers = plan.lines().find(|line| line.contains("Buffers:")).unwrap_or_default();
+    buffers.split(['=', ' ']).filter_map(|word| word.parse::<u64>().ok()).sum()
+}

@@ -1,0 +1,87 @@
+//! What the configuration half promises, on both databases.
+
+mod api_keys;
+mod changes;
+mod directory;
+mod endpoints;
+mod lists;
+mod requests;
+mod schema;
+mod support;
+mod tenants;
+
+use crate::testing::TestDatabase;
+
+macro_rules! on_both {
+    ($($module:ident :: $name:ident;)*) => {
+        mod postgres {$(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                if let Some(database) = super::TestDatabase::postgres().await {
+                    super::$module::$name(&database).await;
+                }
+            }
+        )*}
+
+        mod sqlite {$(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$module::$name(&super::TestDatabase::sqlite()).await;
+            }
+        )*}
+    };
+}
+
+on_both! {
+    schema::goes_up_and_down_and_tells_where_it_is;
+    schema::is_migrated_once_by_many_at_once;
+    schema::the_clock_goes_with_the_database;
+    schema::a_write_that_is_given_up_leaves_nothing_behind;
+    tenants::what_is_foreign_is_not_found;
+    tenants::what_is_deleted_is_not_found;
+    tenants::a_bound_key_reaches_its_project_only;
+    tenants::a_key_of_an_owner_reaches_its_endpoints_only;
+    endpoints::are_kept_as_they_were_given;
+    endpoints::change_only_what_is_given;
+    endpoints::secrets_open_only_with_their_key_and_row;
+    endpoints::given_ids_are_kept_and_refused_when_taken;
+    api_keys::give_no_more_than_they_have;
+    lists::walk_forth_and_back;
+    requests::repeated_answer_the_same_and_others_conflict;
+    requests::many_at_once_create_one;
+    requests::are_forgotten_after_a_day;
+    changes::tell_who_did_what_in_order_without_secrets;
+    changes::of_many_writers_leave_no_gap;
+    directory::knows_keys_until_they_are_revoked_or_expire;
+    directory::follows_every_change;
+    directory::is_fresh_within_a_second_of_another_process;
+    directory::is_never_stale_after_a_refresh;
+    directory::drops_everything_when_the_feed_was_replaced;
+    directory::trusts_no_longer_than_it_may;
+}
+
+/// What is in memory lives in one connection: nothing may need two at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_memory_sqlite_serves_reads_and_writes() {
+    let options = crate::StoreOptions { acquire_timeout: std::time::Duration::from_secs(2), ..crate::testing::options("sqlite::memory:") };
+    let store = crate::Store::connect(&options).await.unwrap();
+    store.migrate_up().await.unwrap();
+    store.ready().await.unwrap();
+    let tenant = support::tenant(&store, "a").await;
+    let endpoint = tenant.endpoint(&store).await;
+    tenant.subscription(&store, &endpoint, "*").await;
+    let directory = crate::Directory::new(store.clone(), crate::DirectoryOptions::default());
+    assert_eq!(directory.router(tenant.project.id).await.unwrap().route("a").len(), 1);
+    assert!(directory.endpoint(endpoint.id).await.unwrap().is_some());
+    let hooks = (0..20).map(|_| tenant.endpoint(&store));
+    assert_eq!(futures::future::join_all(hooks).await.len(), 20);
+}
+
+#[tokio::test]
+async fn other_urls_and_unreachable_databases_are_errors_that_hide_the_url() {
+    for url in ["", "mysql://x", "postgres://u:hunter2@127.0.0.1:1/x", "postgres://[", "sqlite:///nowhere/at/all.db"] {
+        let error = crate::Store::connect(&crate::testing::options(url)).await.err().unwrap();
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+    assert!(!format!("{:?}", crate::testing::options("postgres://u:hunter2@h/x")).contains("hunter2"));
+}

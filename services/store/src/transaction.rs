@@ -1,0 +1,78 @@
+//! Transactions that change configuration: one after the other, each with its entries in the feed of changes.
+
+use outrider_model::{Error, OrganizationId, Principal, ProjectId, Result, Timestamp, principal::Actor};
+use rand::RngExt;
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    Backend, ChangeAction, ChangeKind, Store,
+    changes::{self, Entry},
+    error::unavailable,
+};
+
+/// The advisory lock of PostgreSQL that orders changes of configuration: "outrider" in ASCII.
+const LOCK: i64 = 0x6f75_7472_6964_6572;
+
+/// Begins a transaction that no other process or task has at the same time. On PostgreSQL an advisory lock is held until the commit:
+/// the order of changes is the order of commits, and what was read is still true when it is written. On SQLite the lock for writing is
+/// taken at the beginning, so that it is waited for and never refused half way.
+pub(crate) async fn begin(store: &Store) -> Result<DatabaseTransaction> {
+    let options =
+        TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..TransactionOptions::default() };
+    let transaction = store.write().begin_with_options(options).await.map_err(unavailable)?;
+    if store.backend() == Backend::Postgres {
+        let lock = Statement::from_sql_and_values(Backend::Postgres.into(), "SELECT pg_advisory_xact_lock($1)", [LOCK.into()]);
+        transaction.query_one_raw(lock).await.map_err(unavailable)?;
+    }
+    Ok(transaction)
+}
+
+/// One change of configuration by somebody. Dropped without a commit, it changes nothing.
+pub(crate) struct Transaction {
+    pub database: DatabaseTransaction,
+    /// One time for all that it writes.
+    pub now: Timestamp,
+    actor: Actor,
+    organization: OrganizationId,
+}
+
+impl Transaction {
+    pub async fn begin(store: &Store, principal: &Principal) -> Result<Self> {
+        Self::begin_as(store, principal.actor, principal.organization).await
+    }
+
+    pub async fn begin_as(store: &Store, actor: Actor, organization: OrganizationId) -> Result<Self> {
+        Ok(Self { database: begin(store).await?, now: store.clock().now(), actor, organization })
+    }
+
+    /// Tells the feed that an object was created, changed (`before` and `after`) or deleted. The JSON must hold no secrets.
+    pub async fn record(
+        &self,
+        kind: ChangeKind,
+        project: Option<ProjectId>,
+        object: Uuid,
+        before: Option<Value>,
+        after: Option<Value>,
+    ) -> Result<()> {
+        let action = match (&before, &after) {
+            (None, _) => ChangeAction::Create,
+            (Some(_), Some(_)) => ChangeAction::Update,
+            (Some(_), None) => ChangeAction::Delete,
+        };
+        let entry = Entry { at: self.now, organization: self.organization, project, actor: self.actor, kind, object, action, before, after };
+        changes::insert(&self.database, entry).await
+    }
+
+    pub async fn commit(self) -> Result<(), Error> {
+        self.database.commit().await.map_err(unavailable)
+    }
+}
+
+/// 8 random bytes for a new id.
+pub(crate) fn random() -> u64 {
+    rand::rng().random()
+}

@@ -1,0 +1,192 @@
+//! One exchange over HTTP/1.1: a connection from the pool or by the dialer, the request, the head of the answer, its body.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::Builder,
+};
+use hyper_util::rt::TokioIo;
+use outrider_model::Result;
+use outrider_proto::dispatch::AttemptOutcome;
+use outrider_rpc::{DialError, Dialer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    destination::Destination,
+    options::Options,
+    pool::{Connection, Pool},
+    request::Body,
+    response::{self, Answer, Bounds, End},
+    tls,
+};
+
+/// How long a connection may take to be ready again after its answer was read.
+const READY_WITHIN: Duration = Duration::from_secs(1);
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The egress cannot be reached: nothing was tried.
+    EgressUnavailable,
+    /// An attempt failed. The text is for the owner of the endpoint and names no address.
+    Attempt(AttemptOutcome, String),
+}
+
+impl Failure {
+    fn attempt(outcome: AttemptOutcome, message: impl Into<String>) -> Self {
+        Self::Attempt(outcome, message.into())
+    }
+}
+
+/// Makes exchanges.
+pub(crate) struct Client {
+    dialer: Arc<dyn Dialer>,
+    tls: TlsConnector,
+    http: Builder,
+    pool: Arc<Pool>,
+    bounds: Bounds,
+}
+
+impl Client {
+    pub(crate) fn new(options: &Options, dialer: Arc<dyn Dialer>) -> Result<Self> {
+        let mut http = Builder::new();
+        // The buffer alone bounds heads only roughly: it may hold more when the last read brought it.
+        http.max_buf_size(options.response_head_bytes).max_header_size(options.response_head_bytes);
+        Ok(Self {
+            dialer,
+            tls: tls::connector(&options.extra_roots)?,
+            http,
+            pool: Arc::new(Pool::new(options.pool_idle_per_host, options.pool_idle_total, options.pool_idle_timeout)),
+            bounds: Bounds::new(options),
+        })
+    }
+
+    /// Closes idle connections in time, for ever.
+    pub(crate) async fn sweep(&self, period: Duration) {
+        loop {
+            tokio::time::sleep(period).await;
+            self.pool.sweep();
+        }
+    }
+
+    /// One exchange within one deadline, from the dial to the end of the answer. `request` makes the request, and is called when there
+    /// is a connection to send it on, so that it is signed at that moment.
+    pub(crate) async fn exchange<F>(&self, destination: &Destination, deadline: Instant, request: F) -> Result<Answer, Failure>
+    where
+        F: Fn() -> Request<Body> + Send + Sync,
+    {
+        let head = timeout_at(deadline, self.head(destination, &request)).await;
+        let Ok(head) = head else {
+            return Err(Failure::attempt(AttemptOutcome::TimedOut, "the endpoint did not answer in time"));
+        };
+        let (connection, response) = head?;
+        let answer = response::read(response, self.bounds, deadline).await;
+        if answer.end == End::Whole {
+            self.keep(destination, connection);
+        }
+        Ok(answer)
+    }
+
+    /// Sends, and waits for the head of the answer.
+    ///
+    /// A connection from the pool may have been closed by the endpoint while it was idle. When that is seen before anything of the
+    /// request was written, hyper gives the request back, and it goes out once more on a new connection. In all other cases the
+    /// endpoint may have got it: that is an attempt, and it is dispatch that decides whether there is another.
+    async fn head<F>(&self, destination: &Destination, request: &F) -> Result<(Connection, Response<Incoming>), Failure>
+    where
+        F: Fn() -> Request<Body> + Send + Sync,
+    {
+        if let Some(mut connection) = self.pool.take(&destination.origin) {
+            connection.begin();
+            match connection.sender.try_send_request(request()).await {
+                Ok(response) => return Ok((connection, response)),
+                Err(mut error) => {
+                    if error.take_message().is_none() {
+                        return Err(broken(&error.into_error()));
+                    }
+                }
+            }
+        }
+        let mut connection = self.connect(destination).await?;
+        connection.begin();
+        match connection.sender.try_send_request(request()).await {
+            Ok(response) => Ok((connection, response)),
+            Err(error) => Err(broken(&error.into_error())),
+        }
+    }
+
+    async fn connect(&self, destination: &Destination) -> Result<Connection, Failure> {
+        let stream = self.dialer.dial(&destination.host, destination.port).await.map_err(undialled)?;
+        // Small requests must not wait for acknowledgements; where it cannot be set they do.
+        let _ = stream.set_nodelay(true);
+        match &destination.server_name {
+            None => self.open(stream).await,
+            Some(name) => {
+                let stream = self.tls.connect(name.clone(), stream).await;
+                let stream = stream.map_err(|error| Failure::attempt(AttemptOutcome::TlsFailed, tls::explain(&error)))?;
+                self.open::<tokio_rustls::client::TlsStream<TcpStream>>(stream).await
+            }
+        }
+    }
+
+    async fn open<S>(&self, stream: S) -> Result<Connection, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) =
+            self.http.handshake::<_, Body>(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        let task = tokio::spawn(async move {
+            // The exchange that was under way sees the error; between exchanges nobody needs it.
+            let _ = connection.await;
+        });
+        Ok(Connection::new(sender, task.abort_handle()))
+    }
+
+    /// Back to the pool, once the connection's task has seen the end of the exchange too. An endpoint may answer before it has read
+    /// the whole request, and never read the rest: such a connection is dropped.
+    fn keep(&self, destination: &Destination, mut connection: Connection) {
+        if connection.sender.is_ready() {
+            connection.end();
+            self.pool.put(&destination.origin, connection);
+            return;
+        }
+        let (pool, origin) = (Arc::clone(&self.pool), Arc::clone(&destination.origin));
+        tokio::spawn(async move {
+            if let Ok(Ok(())) = tokio::time::timeout(READY_WITHIN, connection.sender.ready()).await {
+                connection.end();
+                pool.put(&origin, connection);
+            }
+        });
+    }
+}
+
+fn undialled(error: DialError) -> Failure {
+    let outcome = match error {
+        DialError::EgressUnavailable => return Failure::EgressUnavailable,
+        DialError::Refused { .. } => AttemptOutcome::AddressRefused,
+        DialError::NotResolved => AttemptOutcome::NameNotResolved,
+        DialError::ConnectFailed => AttemptOutcome::ConnectionFailed,
+    };
+    Failure::attempt(outcome, error.to_string())
+}
+
+/// What an error of an open connection means.
+fn broken(error: &hyper::Error) -> Failure {
+    let (outcome, message) = if error.is_parse_too_large() {
+        (AttemptOutcome::BadResponse, "the head of the answer is too large")
+    } else if error.is_parse() {
+        (AttemptOutcome::BadResponse, "the answer is not HTTP/1.1")
+    } else if error.is_incomplete_message() {
+        (AttemptOutcome::ConnectionFailed, "the connection was closed before the answer")
+    } else {
+        (AttemptOutcome::ConnectionFailed, "the connection broke before the answer")
+    };
+    Failure::attempt(outcome, message)
+}

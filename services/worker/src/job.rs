@@ -1,0 +1,130 @@
+//! A job in hand: from the moment it is read until its report is settled.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use outrider_model::{DeliveryId, EndpointId, EventId, ProjectId, Timestamp};
+use outrider_proto::internal::{
+    AttemptReport, AttemptResult, HoldReason, Job, JobReceipt, attempt_report, job::Body,
+};
+use outrider_queue::Receipt;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+/// The newest layout of jobs that this worker knows.
+const JOB_VERSION: u32 = 1;
+
+/// What is done at most once at a time: an attempt of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) delivery: DeliveryId,
+    pub(crate) attempt: u32,
+}
+
+/// The ids of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ids {
+    pub(crate) delivery: DeliveryId,
+    pub(crate) event: EventId,
+    pub(crate) endpoint: EndpointId,
+    pub(crate) project: ProjectId,
+}
+
+impl Ids {
+    /// None when one of them does not have 16 bytes.
+    pub(crate) fn of(job: &Job) -> Option<Self> {
+        Some(Self {
+            delivery: DeliveryId::from_bytes(&job.delivery_id)?,
+            event: EventId::from_bytes(&job.event_id)?,
+            endpoint: EndpointId::from_bytes(&job.endpoint_id)?,
+            project: ProjectId::from_bytes(&job.project_id)?,
+        })
+    }
+}
+
+/// The bytes of a payload, and the room that they take when they are not part of the job.
+pub(crate) struct Payload {
+    pub(crate) bytes: Bytes,
+    pub(crate) _room: Option<OwnedSemaphorePermit>,
+}
+
+/// A job in hand.
+pub(crate) struct HeldJob {
+    pub(crate) job: Arc<Job>,
+    pub(crate) ids: Ids,
+    pub(crate) read_at: Instant,
+    /// None until it is known: the job names it by reference.
+    pub(crate) payload: Option<Payload>,
+    /// The right to send; given up while the job waits for a slow endpoint's share.
+    pub(crate) slot: Option<OwnedSemaphorePermit>,
+    /// Its place in the bounded number of jobs in hand.
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+impl HeldJob {
+    pub(crate) fn key(&self) -> Key {
+        Key { delivery: self.ids.delivery, attempt: self.job.attempt }
+    }
+
+    /// As `Lookup::current` asks for it.
+    pub(crate) fn question(&self) -> (DeliveryId, u32, u32) {
+        (self.ids.delivery, self.job.attempt, self.job.generation)
+    }
+
+    /// The size of a payload that is still to be fetched.
+    pub(crate) fn missing_payload(&self) -> Option<usize> {
+        match self.job.body {
+            Some(Body::PayloadReference(size)) if self.payload.is_none() => Some(usize::try_from(size).unwrap_or(usize::MAX)),
+            _ => None,
+        }
+    }
+}
+
+/// Why a job cannot be sent by this worker; none when it can.
+pub(crate) fn unusable(job: &Job) -> Option<&'static str> {
+    if job.version > JOB_VERSION {
+        Some("its version is newer than this worker")
+    } else if job.body.is_none() {
+        Some("it has no body")
+    } else {
+        None
+    }
+}
+
+/// The payload, when the job carries it.
+pub(crate) fn inline_payload(job: &Job) -> Option<Payload> {
+    match &job.body {
+        Some(Body::Payload(bytes)) => Some(Payload { bytes: bytes.clone(), _room: None }),
+        _ => None,
+    }
+}
+
+/// When it was queued.
+pub(crate) fn queued_at(job: &Job) -> Timestamp {
+    Timestamp(job.queued_at)
+}
+
+/// What became of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Outcome {
+    /// A request was made, or tried.
+    Attempted(AttemptResult),
+    /// Nothing was sent.
+    Held(HoldReason),
+}
+
+/// The report about a job.
+pub(crate) fn report(job: &Job, receipt: Receipt, outcome: Outcome) -> AttemptReport {
+    AttemptReport {
+        delivery_id: job.delivery_id.clone(),
+        event_id: job.event_id.clone(),
+        endpoint_id: job.endpoint_id.clone(),
+        project_id: job.project_id.clone(),
+        attempt: job.attempt,
+        generation: job.generation,
+        receipt: Some(JobReceipt { shard: receipt.shard, entry: receipt.entry, epoch: receipt.epoch }),
+        result: Some(match outcome {
+            Outcome::Attempted(result) => attempt_report::Result::Attempted(result),
+            Outcome::Held(reason) => attempt_report::Result::Held(reason.into()),
+        }),
+    }
+}

@@ -1,0 +1,177 @@
+//! What this worker has in hand: which attempts must not begin twice, and whose leases are renewed.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use outrider_queue::{Queue, Receipt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{backoff::Backoff, job::Key};
+
+/// What a job is to this worker when it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is in hand from now on.
+    New,
+    /// The same job is in hand already.
+    Again,
+    /// The same attempt is in hand by a job of another generation.
+    OtherGeneration,
+}
+
+struct Held {
+    generation: u32,
+    receipt: Receipt,
+}
+
+struct State {
+    held: HashMap<Key, Held>,
+    /// The begin of the last renewal that succeeded for all.
+    renewed_at: Option<Instant>,
+}
+
+/// The jobs in hand. Bounded by the places that the reader takes for them.
+pub(crate) struct Leases {
+    queue: Arc<dyn Queue>,
+    consumer: String,
+    lease: Duration,
+    batch: usize,
+    state: Mutex<State>,
+}
+
+impl Leases {
+    pub(crate) fn new(queue: Arc<dyn Queue>, consumer: String, lease: Duration, batch: usize) -> Self {
+        let state = Mutex::new(State { held: HashMap::new(), renewed_at: None });
+        Self { queue, consumer, lease, batch, state }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a job in hand, unless its attempt is.
+    pub(crate) fn take(&self, key: Key, generation: u32, receipt: Receipt) -> Taken {
+        match self.state().held.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(Held { generation, receipt });
+                Taken::New
+            }
+            Entry::Occupied(mut entry) if entry.get().generation == generation => {
+                // The queue may have given the job another entry: that is the one to be acknowledged.
+                entry.get_mut().receipt = receipt;
+                Taken::Again
+            }
+            Entry::Occupied(_) => Taken::OtherGeneration,
+        }
+    }
+
+    /// Where a job in hand stands in the queue.
+    pub(crate) fn receipt(&self, key: Key) -> Option<Receipt> {
+        self.state().held.get(&key).map(|held| held.receipt.clone())
+    }
+
+    /// These are settled, or left to their leases.
+    pub(crate) fn forget(&self, keys: impl IntoIterator<Item = Key>) {
+        let mut state = self.state();
+        for key in keys {
+            state.held.remove(&key);
+        }
+    }
+
+    /// How many are in hand.
+    pub(crate) fn len(&self) -> usize {
+        self.state().held.len()
+    }
+
+    /// Whether a job read at that time is surely still this worker's: nobody else can have got it in the meantime.
+    pub(crate) fn sure(&self, read_at: Instant) -> bool {
+        let renewed_at = self.state().renewed_at;
+        renewed_at.map_or(read_at, |renewed| renewed.max(read_at)).elapsed() < self.lease
+    }
+
+    /// Renews all leases each `period` until `stop`; after a failure, soon.
+    pub(crate) async fn keep(&self, period: Duration, stop: CancellationToken) {
+        let mut backoff = Backoff::new();
+        let mut wait = period;
+        while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+            wait = match self.renew().await {
+                Ok(()) => {
+                    backoff.reset();
+                    period
+                }
+                Err(error) => {
+                    tracing::warn!(%error, jobs = self.len(), "leases were not renewed");
+                    backoff.step()
+                }
+            };
+        }
+    }
+
+    async fn renew(&self) -> outrider_model::Result<()> {
+        let began = Instant::now();
+        let receipts: Vec<Receipt> = self.state().held.values().map(|held| held.receipt.clone()).collect();
+        for batch in receipts.chunks(self.batch) {
+            self.queue.renew(&self.consumer, batch).await?;
+        }
+        self.state().renewed_at = Some(began);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use outrider_model::{DeliveryId, EndpointId, EventId, Timestamp};
+
+    use super::*;
+    use crate::tests::{bench::until, fakes::FakeQueue};
+
+    fn key(attempt: u32) -> Key {
+        let event = EventId::new(Timestamp(0), 1);
+        Key { delivery: DeliveryId::derive(Timestamp(0), event, EndpointId::new(Timestamp(0), 1), 0), attempt }
+    }
+
+    fn receipt(entry: &str) -> Receipt {
+        Receipt { shard: 0, entry: entry.to_owned(), epoch: 1 }
+    }
+
+    #[test]
+    fn an_attempt_is_in_hand_once_and_has_its_last_receipt() {
+        let leases = Leases::new(Arc::new(FakeQueue::default()), "c".into(), Duration::from_secs(45), 10);
+        assert_eq!(leases.take(key(1), 1, receipt("a")), Taken::New);
+        assert_eq!(leases.take(key(1), 1, receipt("b")), Taken::Again);
+        assert_eq!(leases.take(key(1), 2, receipt("c")), Taken::OtherGeneration);
+        assert_eq!(leases.take(key(2), 1, receipt("d")), Taken::New);
+        assert_eq!(leases.receipt(key(1)), Some(receipt("b")));
+        leases.forget([key(1)]);
+        assert_eq!((leases.receipt(key(1)), leases.len()), (None, 1));
+    }
+
+    #[tokio::test]
+    async fn all_are_renewed_in_batches_and_a_failure_soon_again() {
+        let queue = Arc::new(FakeQueue::default());
+        let leases = Arc::new(Leases::new(queue.clone(), "c".into(), Duration::from_millis(150), 2));
+        for attempt in 1..=5 {
+            leases.take(key(attempt), 1, receipt(&attempt.to_string()));
+        }
+        let read_at = Instant::now();
+        assert!(leases.sure(read_at));
+        queue.down.store(true, Ordering::SeqCst);
+        let stop = CancellationToken::new();
+        let keeping = tokio::spawn({
+            let (leases, stop) = (Arc::clone(&leases), stop.clone());
+            async move { leases.keep(Duration::from_millis(10), stop).await }
+        });
+        until("the lease to run out", || !leases.sure(read_at)).await;
+        queue.down.store(false, Ordering::SeqCst);
+        until("a renewal", || leases.sure(read_at)).await;
+        assert!(queue.renewed.load(Ordering::SeqCst) >= 5);
+        stop.cancel();
+        keeping.await.unwrap();
+    }
+}

@@ -1,0 +1,70 @@
+//! What a worker reads of the store, and nothing more.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use outrider_model::{DeliveryId, EndpointId, Error, EventId, Result, Timestamp};
+use outrider_store::{Clock, Directory, EndpointEntry, Ledger, LedgerError};
+
+/// What a worker reads of the store. Every error means: nobody can tell now, try again.
+#[async_trait]
+pub trait Lookup: Send + Sync + 'static {
+    /// An endpoint with its secrets; none when it does not exist or was deleted.
+    async fn endpoint(&self, id: EndpointId) -> Result<Option<Arc<EndpointEntry>>>;
+
+    /// For each job (delivery, attempt, generation), in order: whether it is what the pending delivery names now.
+    async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>>;
+
+    /// The payloads of events, in order, where they exist.
+    async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>>;
+
+    /// Now, by the database's clock.
+    fn now(&self) -> Timestamp;
+}
+
+/// The store itself.
+pub struct StoreLookup {
+    directory: Directory,
+    ledger: Arc<dyn Ledger>,
+    clock: Clock,
+}
+
+impl StoreLookup {
+    /// Of a directory (which somebody keeps fresh), a ledger, and the database's clock.
+    #[must_use]
+    pub fn new(directory: Directory, ledger: Arc<dyn Ledger>, clock: Clock) -> Self {
+        Self { directory, ledger, clock }
+    }
+}
+
+#[async_trait]
+impl Lookup for StoreLookup {
+    async fn endpoint(&self, id: EndpointId) -> Result<Option<Arc<EndpointEntry>>> {
+        self.directory.endpoint(id).await
+    }
+
+    async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>> {
+        whole(jobs.len(), self.ledger.current(jobs).await)
+    }
+
+    async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>> {
+        whole(events.len(), self.ledger.payloads(events).await)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// The answer when it has a result for each question.
+fn whole<T>(wanted: usize, answer: Result<Vec<T>, LedgerError>) -> Result<Vec<T>> {
+    match answer {
+        Ok(results) if results.len() == wanted => Ok(results),
+        Ok(_) => Err(Error::internal("the ledger answered another number of results")),
+        Err(error) => {
+            tracing::warn!(%error, "the ledger does not answer");
+            Err(Error::unavailable("the ledger does not answer"))
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! How a worker behaves.
+
+use std::time::Duration;
+
+use outrider_model::{Error, Result, limits};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+/// How a worker behaves. [`Options::default`] is what each field names as its default.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// This process's name in the queue. Default: `worker-` and 16 random hexadecimal digits. Two processes must not share one.
+    pub consumer: String,
+    /// Requests under way at once. Default 2048.
+    pub max_in_flight: usize,
+    /// Jobs read at once, at most. Default 256.
+    pub read_batch: usize,
+    /// How long a read waits for the first job. Default 1 s; a shutdown waits as long.
+    pub read_wait: Duration,
+    /// How long the queue leaves a job to its reader; must be the queue's own setting, and longer than the longest timeout of an
+    /// endpoint (30 s). Renewed each third of it. Default 45 s. Jobs queued longer ago than this are checked in the database before
+    /// they are sent, like redelivered ones.
+    pub lease: Duration,
+    /// How often jobs whose lease ran out are looked for. Default 15 s.
+    pub reclaim_period: Duration,
+    /// Leases renewed in one call. Default 1024.
+    pub renew_batch: usize,
+    /// Reports settled at once, at most. Whatever is ready goes at once; while batches are on their way the next one forms. Default 256.
+    pub report_batch: usize,
+    /// Size of a batch of reports, in bytes; one report may exceed it alone. Default 2 MiB.
+    pub report_batch_bytes: usize,
+    /// Batches of reports on their way at once. Default 4.
+    pub report_streams: usize,
+    /// Jobs in hand from reading to settlement, at most; when so many are, reading stops. At least `max_in_flight + slow_waiting`.
+    /// Default 4096.
+    pub report_buffer: usize,
+    /// How long an answer to a batch of reports is awaited before the batch is sent again. Default 60 s.
+    pub settle_timeout: Duration,
+    /// Bytes of an answer's body that are reported. Default 16 KiB.
+    pub response_kept_bytes: usize,
+    /// Bytes of an answer's body that are read; after more, the connection is dropped. Default 64 KiB.
+    pub response_read_bytes: usize,
+    /// Bytes of an answer's head that are read; more is a bad response. At least 8 KiB. Default 64 KiB.
+    pub response_head_bytes: usize,
+    /// Headers of an answer that are reported. Default 64.
+    pub response_headers_kept: usize,
+    /// Bytes of headers (names and values) of an answer that are reported. Default 8 KiB.
+    pub response_headers_kept_bytes: usize,
+    /// Idle connections kept to one host and port. Default 64.
+    pub pool_idle_per_host: usize,
+    /// Idle connections kept in all. Default 4096.
+    pub pool_idle_total: usize,
+    /// How long an idle connection is kept. Default 60 s.
+    pub pool_idle_timeout: Duration,
+    /// Endpoints whose prepared headers are kept. Default 4096.
+    pub destinations_kept: usize,
+    /// Bytes of payloads that are in hand because their jobs named them by reference. A larger payload counts as this much.
+    /// Default 256 MiB.
+    pub payload_bytes: usize,
+    /// Bytes of payloads that are read from the database at once; one payload may exceed it alone. Default 8 MiB.
+    pub payload_batch_bytes: usize,
+    /// The share of `max_in_flight` that endpoints which timed out lately may take together; more than 0, at most 1. Default 0.5.
+    pub slow_share: f64,
+    /// How long an endpoint counts as slow after a timeout. Default 60 s.
+    pub slow_memory: Duration,
+    /// Slow endpoints remembered; beyond it the oldest is forgotten. Default 10000.
+    pub slow_endpoints: usize,
+    /// Jobs of slow endpoints that wait for their share. Further ones are left in the queue to the end of their lease: that frees this
+    /// worker at once, writes nothing and cannot spin. Default 1024.
+    pub slow_waiting: usize,
+    /// How long a job waits for an egress that cannot be reached before it is given back. Default 10 s.
+    pub egress_patience: Duration,
+    /// How long a shutdown waits for requests under way and for their reports. Default 30 s.
+    pub drain: Duration,
+    /// What requests name as their user agent. Default `Outrider/` and the version.
+    pub user_agent: String,
+    /// Certificate authorities that are trusted beside those of the web. Default none.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            consumer: format!("worker-{:016x}", rand::random::<u64>()),
+            max_in_flight: 2_048,
+            read_batch: 256,
+            read_wait: Duration::from_secs(1),
+            lease: Duration::from_secs(45),
+            reclaim_period: Duration::from_secs(15),
+            renew_batch: 1_024,
+            report_batch: 256,
+            report_batch_bytes: 2 << 20,
+            report_streams: 4,
+            report_buffer: 4_096,
+            settle_timeout: Duration::from_secs(60),
+            response_kept_bytes: 16 << 10,
+            response_read_bytes: 64 << 10,
+            response_head_bytes: 64 << 10,
+            response_headers_kept: 64,
+            response_headers_kept_bytes: 8 << 10,
+            pool_idle_per_host: 64,
+            pool_idle_total: 4_096,
+            pool_idle_timeout: Duration::from_secs(60),
+            destinations_kept: 4_096,
+            payload_bytes: 256 << 20,
+            payload_batch_bytes: 8 << 20,
+            slow_share: 0.5,
+            slow_memory: Duration::from_secs(60),
+            slow_endpoints: 10_000,
+            slow_waiting: 1_024,
+            egress_patience: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+            user_agent: concat!("Outrider/", env!("CARGO_PKG_VERSION")).to_owned(),
+            extra_roots: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// How many requests to slow endpoints may be under way.
+    pub(crate) fn slow_slots(&self) -> usize {
+        // Both factors are checked: the product is between 0 and max_in_flight.
+        ((self.max_in_flight as f64 * self.slow_share) as usize).max(1)
+    }
+
+    /// The room for payloads that come by reference, in KiB.
+    pub(crate) fn payload_units(&self) -> usize {
+        // A semaphore is asked for u32 permits.
+        self.payload_bytes.div_ceil(1024).min(u32::MAX as usize)
+    }
+
+    /// How often leases are renewed.
+    pub(crate) fn renew_period(&self) -> Duration {
+        self.lease / 3
+    }
+
+    /// Refuses what cannot work, with the field's name.
+    pub(crate) fn check(&self) -> Result<()> {
+        let longest = Duration::from_millis(limits::TIMEOUT_MILLIS.2);
+        let faults = [
+            (self.consumer.is_empty(), "consumer", "must not be empty"),
+            (self.max_in_flight == 0, "max_in_flight", "must be at least 1"),
+            (self.read_batch == 0, "read_batch", "must be at least 1"),
+            (self.lease <= longest, "lease", "must be longer than 30 s, the longest timeout of an endpoint"),
+            (self.reclaim_period.is_zero(), "reclaim_period", "must be more than 0"),
+            (self.renew_batch == 0, "renew_batch", "must be at least 1"),
+            (self.report_batch == 0, "report_batch", "must be at least 1"),
+            (self.report_streams == 0, "report_streams", "must be at least 1"),
+            (
+                self.report_buffer < self.max_in_flight.saturating_add(self.slow_waiting),
+                "report_buffer",
+                "must be at least max_in_flight + slow_waiting",
+            ),
+            (self.settle_timeout.is_zero(), "settle_timeout", "must be more than 0"),
+            (self.response_read_bytes < self.response_kept_bytes, "response_read_bytes", "must be at least response_kept_bytes"),
+            (self.response_head_bytes < 8 << 10, "response_head_bytes", "must be at least 8192"),
+            (self.payload_bytes == 0, "payload_bytes", "must be at least 1"),
+            (!(self.slow_share > 0.0 && self.slow_share <= 1.0), "slow_share", "must be more than 0 and at most 1"),
+            (http::HeaderValue::from_str(&self.user_agent).is_err(), "user_agent", "must be visible ASCII"),
+        ];
+        match faults.into_iter().find(|(wrong, ..)| *wrong) {
+            Some((_, field, description)) => Err(Error::field(field, description)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_work_and_what_cannot_is_named() {
+        assert_eq!(Options::default().check(), Ok(()));
+        assert_ne!(Options::default().consumer, Options::default().consumer);
+        let lease = Options { lease: Duration::from_secs(30), ..Options::default() };
+        assert_eq!(lease.check().unwrap_err().violations[0].field, "lease");
+        let share = Options { slow_share: f64::NAN, ..Options::default() };
+        assert_eq!(share.check().unwrap_err().violations[0].field, "slow_share");
+        let buffer = Options { report_buffer: 3_071, ..Options::default() };
+        assert_eq!(buffer.check().unwrap_err().violations[0].field, "report_buffer");
+    }
+}

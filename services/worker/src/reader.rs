@@ -1,0 +1,105 @@
+//! Takes jobs from the queue when there is room for them: new ones, and those that another worker left.
+
+use std::sync::Arc;
+
+use outrider_model::Result;
+use outrider_queue::LeasedJob;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use crate::{backoff::Backoff, intake, worker::Shared};
+
+/// Room for some jobs: to be sent at once, and to be in hand.
+pub(crate) struct Room {
+    slots: OwnedSemaphorePermit,
+    places: OwnedSemaphorePermit,
+}
+
+impl Room {
+    async fn wait(shared: &Shared) -> Self {
+        // Not all slots: during a read, jobs whose turn has come need some.
+        let most = shared.options.read_batch.min(shared.options.max_in_flight.div_ceil(4));
+        // Places first: whoever holds a slot will give it back without needing a place.
+        let mut places = some(&shared.places, most).await;
+        let mut slots = some(&shared.slots, most).await;
+        let both = slots.num_permits().min(places.num_permits());
+        for permits in [&mut slots, &mut places] {
+            drop(permits.split(permits.num_permits() - both));
+        }
+        Self { slots, places }
+    }
+
+    fn jobs(&self) -> usize {
+        self.slots.num_permits()
+    }
+
+    /// Room for one: a slot and a place.
+    pub(crate) fn next(&mut self) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        Some((self.slots.split(1)?, self.places.split(1)?))
+    }
+}
+
+/// At least one permit and at most `most`.
+async fn some(permits: &Arc<Semaphore>, most: usize) -> OwnedSemaphorePermit {
+    let mut taken = Arc::clone(permits).acquire_owned().await.expect("no semaphore of a worker is closed");
+    let more = permits.available_permits().min(most - 1);
+    if let Ok(more) = Arc::clone(permits).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX)) {
+        taken.merge(more);
+    }
+    taken
+}
+
+/// The one task that reads.
+pub(crate) struct Reader {
+    shared: Arc<Shared>,
+    reclaim_at: Instant,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        // Workers that start together do not look for abandoned jobs together.
+        let reclaim_at = Instant::now() + shared.options.reclaim_period.mul_f64(rand::random());
+        Self { shared, reclaim_at }
+    }
+
+    /// Reads until the shutdown. A read that began then is awaited, because the queue has handed its jobs out.
+    pub(crate) async fn run(mut self) {
+        let stop = self.shared.shutdown.clone();
+        let mut backoff = Backoff::new();
+        while !stop.is_cancelled() {
+            let Some(room) = stop.run_until_cancelled(Room::wait(&self.shared)).await else { break };
+            // Before the read: no lease begins earlier.
+            let read_at = Instant::now();
+            match self.take(room.jobs()).await {
+                Ok(jobs) => {
+                    backoff.reset();
+                    intake::accept(&self.shared, jobs, room, read_at);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no jobs can be read");
+                    drop(room);
+                    stop.run_until_cancelled(backoff.wait()).await;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, most: usize) -> Result<Vec<LeasedJob>> {
+        let Shared { queue, options, .. } = self.shared.as_ref();
+        let now = Instant::now();
+        if now >= self.reclaim_at {
+            self.reclaim_at = now + options.reclaim_period;
+            let jobs = queue.reclaim(&options.consumer, most).await?;
+            if jobs.len() >= most {
+                // There may be more.
+                self.reclaim_at = now;
+            }
+            if !jobs.is_empty() {
+                return Ok(jobs);
+            }
+        }
+        queue.read(&options.consumer, most, options.read_wait).await
+    }
+}

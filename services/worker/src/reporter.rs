@@ -1,0 +1,114 @@
+//! Reports to dispatch, in batches: like a group commit, whatever is ready goes at once, and while batches are on their way the next
+//! one forms.
+
+use std::{sync::Arc, time::Duration};
+
+use outrider_model::Error;
+use outrider_proto::internal::AttemptReport;
+use outrider_rpc::Settlement;
+use prost::Message;
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+};
+
+use crate::{backoff::Backoff, job::Key, worker::Shared};
+
+/// A report, and the place in hand that its job keeps until it is settled.
+pub(crate) struct Report {
+    /// None when the job was not taken in hand: it only frees a place in the queue.
+    pub(crate) key: Option<Key>,
+    pub(crate) report: AttemptReport,
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// Settles reports.
+pub(crate) struct Reporter {
+    reports: mpsc::UnboundedReceiver<Report>,
+    settler: Arc<Settler>,
+    streams: usize,
+    batch: usize,
+    batch_bytes: usize,
+}
+
+struct Settler {
+    shared: Arc<Shared>,
+    settlement: Arc<dyn Settlement>,
+    timeout: Duration,
+}
+
+impl Reporter {
+    pub(crate) fn new(shared: &Arc<Shared>, reports: mpsc::UnboundedReceiver<Report>, settlement: Arc<dyn Settlement>) -> Self {
+        let options = &shared.options;
+        Self {
+            reports,
+            streams: options.report_streams,
+            batch: options.report_batch,
+            batch_bytes: options.report_batch_bytes,
+            settler: Arc::new(Settler { shared: Arc::clone(shared), settlement, timeout: options.settle_timeout }),
+        }
+    }
+
+    /// Settles until dropped.
+    pub(crate) async fn run(mut self) {
+        let mut under_way = JoinSet::new();
+        let mut ready = Vec::with_capacity(self.batch);
+        loop {
+            tokio::select! {
+                _ = under_way.join_next(), if !under_way.is_empty() => {}
+                received = self.reports.recv_many(&mut ready, self.batch), if under_way.len() < self.streams => {
+                    if received == 0 {
+                        return;
+                    }
+                    for batch in split(std::mem::take(&mut ready), self.batch_bytes) {
+                        let settler = Arc::clone(&self.settler);
+                        // More than the allowed streams only when large reports split this one batch.
+                        under_way.spawn(async move { settler.settle(batch).await });
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Settler {
+    /// Sends the same batch until it is settled. Only then are its jobs forgotten: until then a redelivered one is known, and all
+    /// leases are renewed.
+    async fn settle(&self, batch: Vec<Report>) {
+        let (jobs, reports): (Vec<_>, Vec<_>) = batch.into_iter().map(|r| ((r.key, r.place), r.report)).unzip();
+        let mut backoff = Backoff::new();
+        while let Err(error) = self.try_settle(reports.clone()).await {
+            tracing::warn!(%error, reports = reports.len(), "reports were not settled; they will be sent again");
+            backoff.wait().await;
+        }
+        self.shared.leases.forget(jobs.iter().filter_map(|(key, _)| *key));
+        drop(jobs);
+    }
+
+    async fn try_settle(&self, reports: Vec<AttemptReport>) -> Result<(), Error> {
+        match tokio::time::timeout(self.timeout, self.settlement.settle(reports)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::unavailable("dispatch did not answer in time")),
+        }
+    }
+}
+
+/// Batches of at most so many bytes, in order; one report may exceed it alone.
+fn split(reports: Vec<Report>, bytes: usize) -> Vec<Vec<Report>> {
+    let mut batches: Vec<Vec<Report>> = Vec::new();
+    let mut room = 0;
+    for report in reports {
+        let size = report.report.encoded_len();
+        match batches.last_mut() {
+            Some(batch) if size <= room => {
+                room -= size;
+                batch.push(report);
+            }
+            _ => {
+                room = bytes.saturating_sub(size);
+                batches.push(vec![report]);
+            }
+        }
+    }
+    batches
+}

@@ -1,0 +1,126 @@
+//! The answer, as much of it as is kept.
+
+use http::{HeaderMap, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use outrider_proto::dispatch::Header;
+use tokio::time::{Instant, timeout_at};
+
+use crate::options::Options;
+
+/// The bounds on what is read and kept of an answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    kept_bytes: usize,
+    read_bytes: usize,
+    headers: usize,
+    header_bytes: usize,
+}
+
+impl Bounds {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            kept_bytes: options.response_kept_bytes,
+            read_bytes: options.response_read_bytes,
+            headers: options.response_headers_kept,
+            header_bytes: options.response_headers_kept_bytes,
+        }
+    }
+}
+
+/// What is kept of an answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<Header>,
+    pub(crate) body: Vec<u8>,
+    /// The body was longer than what is kept, or broke off.
+    pub(crate) truncated: bool,
+    pub(crate) end: End,
+}
+
+/// How reading the body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was read whole: the connection can be used again.
+    Whole,
+    /// It was longer than what is read, or broke.
+    Dropped,
+    /// The deadline passed.
+    TimedOut,
+}
+
+/// Reads an answer whose head is there until its body ends, a bound is reached or the deadline passes. The status decides how the
+/// attempt ended, so nothing here can fail.
+pub(crate) async fn read(response: Response<Incoming>, bounds: Bounds, deadline: Instant) -> Answer {
+    let (head, body) = response.into_parts();
+    let mut kept = Kept { body: Vec::new(), read: 0, bounds };
+    let end = timeout_at(deadline, kept.read(body)).await.unwrap_or(End::TimedOut);
+    Answer {
+        status: head.status.as_u16(),
+        headers: keep_headers(&head.headers, bounds),
+        truncated: end != End::Whole || kept.read > kept.body.len(),
+        body: kept.body,
+        end,
+    }
+}
+
+struct Kept {
+    body: Vec<u8>,
+    read: usize,
+    bounds: Bounds,
+}
+
+impl Kept {
+    async fn read(&mut self, mut body: Incoming) -> End {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return End::Dropped };
+            // Trailers are not kept.
+            let Some(data) = frame.data_ref() else { continue };
+            let room = self.bounds.kept_bytes - self.body.len();
+            self.body.extend_from_slice(&data[..data.len().min(room)]);
+            self.read = self.read.saturating_add(data.len());
+            if self.read > self.bounds.read_bytes {
+                return End::Dropped;
+            }
+        }
+        End::Whole
+    }
+}
+
+/// The first headers that fit the bounds.
+fn keep_headers(headers: &HeaderMap, bounds: Bounds) -> Vec<Header> {
+    let mut room = bounds.header_bytes;
+    let mut kept = Vec::with_capacity(headers.len().min(bounds.headers));
+    for (name, value) in headers.iter().take(bounds.headers) {
+        let header = Header { name: name.as_str().to_owned(), value: String::from_utf8_lossy(value.as_bytes()).into_owned() };
+        match room.checked_sub(header.name.len() + header.value.len()) {
+            Some(left) => room = left,
+            None => break,
+        }
+        kept.push(header);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn headers_are_bounded_in_number_and_bytes_and_lossy() {
+        let bounds = Bounds { kept_bytes: 1, read_bytes: 1, headers: 2, header_bytes: 20 };
+        let mut headers = HeaderMap::new();
+        headers.insert("x-a", HeaderValue::from_bytes(b"\xff").unwrap());
+        headers.insert("x-b", HeaderValue::from_static("b"));
+        headers.insert("x-c", HeaderValue::from_static("c"));
+        let kept = keep_headers(&headers, bounds);
+        assert_eq!(kept.len(), 2);
+        assert_eq!((kept[0].name.as_str(), kept[0].value.as_str()), ("x-a", "\u{fffd}"));
+        let mut headers = HeaderMap::new();
+        headers.insert("x-long", HeaderValue::from_static("aaaaaaaaaaaaaaa"));
+        assert!(keep_headers(&headers, bounds).is_empty());
+    }
+}

@@ -1,0 +1,155 @@
+//! One job: its turn, its endpoint as it is now, the exchange, and what the report says of it.
+
+use std::{sync::Arc, time::Duration};
+
+use outrider_model::endpoint::EndpointState;
+use outrider_proto::{
+    dispatch::AttemptOutcome,
+    internal::{AttemptResult, HoldReason},
+};
+use outrider_rpc::convert;
+use outrider_store::EndpointEntry;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use crate::{
+    backoff::Backoff,
+    client::Failure,
+    intake::{fetch_payloads, persist, still_current},
+    job::{HeldJob, Outcome},
+    request,
+    response::{Answer, End},
+    slow::Admission,
+    worker::Shared,
+};
+
+/// Has a job sent and reported by a task of its own.
+pub(crate) fn spawn(shared: &Arc<Shared>, job: HeldJob) {
+    let shared = Arc::clone(shared);
+    shared.tasks.clone().spawn(async move {
+        shared.cut.run_until_cancelled(perform(&shared, job)).await;
+    });
+}
+
+async fn perform(shared: &Shared, job: HeldJob) {
+    let Some((job, _share)) = admitted(shared, job).await else { return };
+    let Some(job) = with_payload(shared, job).await else { return };
+    let Some(job) = surely_ours(shared, job).await else { return };
+    let outcome = send(shared, &job).await;
+    shared.report(job, outcome);
+}
+
+/// The job when its turn has come, with the part of the slow endpoints' share that it holds.
+async fn admitted(shared: &Shared, mut job: HeldJob) -> Option<(HeldJob, Option<OwnedSemaphorePermit>)> {
+    match shared.slow.admit(job.ids.endpoint) {
+        Admission::Free => Some((job, None)),
+        Admission::Share(share) => Some((job, Some(share))),
+        Admission::Full => {
+            tracing::debug!(delivery = %job.ids.delivery, endpoint = %job.ids.endpoint, "too many jobs of slow endpoints wait");
+            shared.leave(job.key());
+            None
+        }
+        Admission::Wait(turn) => {
+            // Others send in the meantime.
+            job.slot = None;
+            let come = async {
+                let share = turn.come().await?;
+                let slot = Arc::clone(&shared.slots).acquire_owned().await.ok()?;
+                Some((share, slot))
+            };
+            match shared.shutdown.run_until_cancelled(come).await.flatten() {
+                Some((share, slot)) => {
+                    job.slot = Some(slot);
+                    Some((job, Some(share)))
+                }
+                None => {
+                    shared.report(job, Outcome::Held(HoldReason::Released));
+                    None
+                }
+            }
+        }
+    }
+}
+
+async fn with_payload(shared: &Shared, job: HeldJob) -> Option<HeldJob> {
+    if job.payload.is_some() { Some(job) } else { fetch_payloads(shared, vec![job]).await.pop() }
+}
+
+/// When the lease may have run out in the meantime, somebody else may have sent the job: the database knows.
+async fn surely_ours(shared: &Shared, job: HeldJob) -> Option<HeldJob> {
+    if shared.leases.sure(job.read_at) { Some(job) } else { still_current(shared, vec![job]).await.pop() }
+}
+
+/// Sends the job to its endpoint as it is now. An egress that cannot be reached is no attempt: it is waited for, in bounds.
+async fn send(shared: &Shared, job: &HeldJob) -> Outcome {
+    let patience = Instant::now() + shared.options.egress_patience;
+    let mut backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(1));
+    loop {
+        let asked = persist(shared, "endpoints cannot be looked up", || shared.lookup.endpoint(job.ids.endpoint));
+        let held = match asked.await {
+            None => HoldReason::Released,
+            Some(None) => HoldReason::EndpointDeleted,
+            Some(Some(entry)) if entry.endpoint.state == EndpointState::Paused => HoldReason::EndpointPaused,
+            Some(Some(_)) if shared.shutdown.is_cancelled() => HoldReason::Released,
+            Some(Some(entry)) => match attempt(shared, job, &entry).await {
+                Some(result) => return Outcome::Attempted(result),
+                None => {
+                    let wait = backoff.step();
+                    let sleep = tokio::time::sleep(wait);
+                    if Instant::now() + wait < patience && shared.shutdown.run_until_cancelled(sleep).await.is_some() {
+                        continue;
+                    }
+                    if shared.complaints.due() {
+                        tracing::warn!(delivery = %job.ids.delivery, "the egress is unavailable; jobs are given back");
+                    }
+                    HoldReason::Released
+                }
+            },
+        };
+        return Outcome::Held(held);
+    }
+}
+
+/// One attempt; none when the egress could not be reached and nothing was tried.
+async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> Option<AttemptResult> {
+    let start_time = shared.lookup.now();
+    let began = Instant::now();
+    let exchanged = match (shared.destinations.get(entry), &job.payload) {
+        (Ok(destination), Some(payload)) => {
+            let request = || request::build(&destination, &job.job, &job.ids, &payload.bytes, shared.lookup.now());
+            shared.client.exchange(&destination, began + entry.endpoint.timeout, request).await
+        }
+        (Err(error), _) => Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, error.to_string())),
+        (_, None) => Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, "the payload was not read".to_owned())),
+    };
+    let mut result = match exchanged {
+        Ok(answer) => {
+            if answer.end == End::TimedOut {
+                shared.slow.mark(job.ids.endpoint);
+            }
+            answered(answer)
+        }
+        Err(Failure::EgressUnavailable) => return None,
+        Err(Failure::Attempt(outcome, error_message)) => {
+            if outcome == AttemptOutcome::TimedOut {
+                shared.slow.mark(job.ids.endpoint);
+            }
+            AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }
+        }
+    };
+    result.start_time = Some(convert::timestamp(start_time));
+    result.duration_micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Some(result)
+}
+
+/// The status line alone decides.
+fn answered(answer: Answer) -> AttemptResult {
+    let outcome = if (200..300).contains(&answer.status) { AttemptOutcome::Succeeded } else { AttemptOutcome::Rejected };
+    AttemptResult {
+        outcome: outcome.into(),
+        status_code: answer.status.into(),
+        response_headers: answer.headers,
+        response_body: answer.body.into(),
+        response_truncated: answer.truncated,
+        ..AttemptResult::default()
+    }
+}

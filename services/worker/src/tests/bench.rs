@@ -1,0 +1,174 @@
+//! A worker between fakes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use outrider_model::{
+    DeliveryId, Endpoint, EndpointId, EventId, ProjectId, SigningSecret, Target, Timestamp, endpoint::EndpointState,
+};
+use outrider_proto::internal::{AttemptReport, AttemptResult, HoldReason, Job, attempt_report, job::Body};
+use outrider_queue::{LeasedJob, Receipt};
+use outrider_store::EndpointEntry;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::fakes::{FakeLookup, FakeQueue, FakeSettlement, Loopback};
+use crate::{Options, Worker};
+
+/// The longest that a test waits for what must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// The fake clock's time, in microseconds.
+pub(crate) const NOW: Timestamp = Timestamp(1_760_000_000_000_000);
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+fn number() -> u64 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+pub(crate) struct Bench {
+    pub(crate) queue: Arc<FakeQueue>,
+    pub(crate) lookup: Arc<FakeLookup>,
+    pub(crate) dialer: Arc<Loopback>,
+    pub(crate) settlement: Arc<FakeSettlement>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) run: JoinHandle<()>,
+}
+
+/// Short waits, so that a test ends soon.
+pub(crate) fn quick() -> Options {
+    Options { read_wait: Duration::from_millis(20), reclaim_period: Duration::from_millis(50), ..Options::default() }
+}
+
+impl Bench {
+    pub(crate) fn start(options: Options) -> Self {
+        let lookup = Arc::new(FakeLookup::default());
+        lookup.now.store(NOW.0, Ordering::SeqCst);
+        let (queue, dialer, settlement) = (Arc::new(FakeQueue::default()), Arc::new(Loopback::default()), Arc::default());
+        let shutdown = CancellationToken::new();
+        let settlement: Arc<FakeSettlement> = settlement;
+        let worker = Worker::new(options, queue.clone(), lookup.clone(), dialer.clone(), settlement.clone()).unwrap();
+        let run = tokio::spawn(worker.run(shutdown.clone()));
+        Self { queue, lookup, dialer, settlement, shutdown, run }
+    }
+
+    pub(crate) fn endpoint(&self, url: &str) -> EndpointId {
+        self.endpoint_with(url, |_| {})
+    }
+
+    /// An endpoint with a timeout of 10 s and the secrets of [`secrets`], changed by `change`.
+    pub(crate) fn endpoint_with(&self, url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointId {
+        let id = EndpointId::new(NOW, number());
+        let mut endpoint = Endpoint {
+            id,
+            project: ProjectId::new(NOW, 1),
+            target: Target::Http { url: url.to_owned() },
+            description: String::new(),
+            state: EndpointState::Active,
+            timeout: Duration::from_secs(10),
+            max_in_flight: 64,
+            headers: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            owner: None,
+            created_at: NOW,
+            updated_at: NOW,
+        };
+        change(&mut endpoint);
+        let entry = EndpointEntry { endpoint, secrets: secrets() };
+        self.lookup.endpoints.lock().unwrap().insert(id, Arc::new(entry));
+        id
+    }
+
+    /// Puts a job for this endpoint into the queue.
+    pub(crate) fn push(&self, endpoint: EndpointId) -> LeasedJob {
+        let job = leased(job(endpoint));
+        self.queue.push(job.clone());
+        job
+    }
+
+    /// The reports, when there are so many; panics when there are more, or not in time.
+    pub(crate) async fn reports(&self, count: usize) -> Vec<AttemptReport> {
+        until("the reports", || self.settlement.settled.lock().unwrap().len() >= count).await;
+        let reports = self.settlement.settled.lock().unwrap().clone();
+        assert_eq!(reports.len(), count);
+        reports
+    }
+
+    /// The only attempt.
+    pub(crate) async fn attempt(&self) -> AttemptResult {
+        attempted(&self.reports(1).await[0])
+    }
+
+    /// Shuts down and waits for the end.
+    pub(crate) async fn stop(self) -> Vec<AttemptReport> {
+        self.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, self.run).await.expect("the worker ends").unwrap();
+        self.settlement.settled.lock().unwrap().clone()
+    }
+}
+
+/// The newest and the one that it replaces.
+pub(crate) fn secrets() -> Vec<SigningSecret> {
+    vec![SigningSecret::from_bytes(&[7; 32]).unwrap(), SigningSecret::from_bytes(&[8; 32]).unwrap()]
+}
+
+/// A job as dispatch makes it.
+pub(crate) fn job(endpoint: EndpointId) -> Job {
+    let event = EventId::new(NOW, number());
+    Job {
+        version: 1,
+        delivery_id: bytes(DeliveryId::derive(NOW, event, endpoint, 0).as_bytes()),
+        event_id: bytes(event.as_bytes()),
+        endpoint_id: bytes(endpoint.as_bytes()),
+        project_id: bytes(ProjectId::new(NOW, 1).as_bytes()),
+        attempt: 1,
+        generation: 1,
+        epoch: 1,
+        queued_at: NOW.0,
+        event_type: "user.created".to_owned(),
+        content_type: "application/json".to_owned(),
+        headers: HashMap::new(),
+        body: Some(Body::Payload(Bytes::from_static(b"{}"))),
+    }
+}
+
+fn bytes(id: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(id)
+}
+
+/// As a queue hands it out for the first time.
+pub(crate) fn leased(job: Job) -> LeasedJob {
+    let receipt = Receipt { shard: 0, entry: format!("{}-0", number()), epoch: job.epoch };
+    LeasedJob { job: Arc::new(job), receipt, first: true }
+}
+
+pub(crate) fn attempted(report: &AttemptReport) -> AttemptResult {
+    match report.result.clone().unwrap() {
+        attempt_report::Result::Attempted(result) => result,
+        attempt_report::Result::Held(reason) => panic!("held: {reason:?}"),
+    }
+}
+
+pub(crate) fn held(report: &AttemptReport) -> HoldReason {
+    match report.result.clone().unwrap() {
+        attempt_report::Result::Held(reason) => HoldReason::try_from(reason).unwrap(),
+        attempt_report::Result::Attempted(result) => panic!("attempted: {result:?}"),
+    }
+}
+
+/// Waits for a condition.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited in vain for {what}");
+}

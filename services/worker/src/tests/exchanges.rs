@@ -1,0 +1,226 @@
+//! What goes over the wire, and what is made of what comes back.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use bytes::Bytes;
+use outrider_model::signature;
+use outrider_proto::{dispatch::AttemptOutcome, internal::job::Body};
+use outrider_rpc::DialError;
+
+use super::{
+    bench::{Bench, NOW, attempted, job, leased, quick, secrets, until},
+    receiver::{Receiver, Reply},
+};
+
+fn url(receiver: &Receiver) -> String {
+    format!("http://hooks.example:{}/in?a=b%20c", receiver.port)
+}
+
+#[tokio::test]
+async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_byte() {
+    let receiver = Receiver::start(Reply::Bytes("HTTP/1.1 200 OK\r\nX-Seen: yes\r\ncontent-length: 5\r\n\r\nthere".into())).await;
+    let bench = Bench::start(quick());
+    let endpoint = bench.endpoint_with(&url(&receiver), |endpoint| {
+        for (name, value) in [("x-both", "endpoint"), ("Webhook-Id", "forged"), ("host", "forged"), ("te", "trailers")] {
+            endpoint.headers.insert(name.into(), value.into());
+        }
+    });
+    let payload = Bytes::from_static(b"{ \"a\" : 1,\n\"b\":\"\xc3\xa9\0\xff\" }\n");
+    let mut sent = job(endpoint);
+    sent.attempt = 3;
+    sent.body = Some(Body::Payload(payload.clone()));
+    for (name, value) in [("x-both", "event"), ("x-event", "1"), ("content-length", "0"), ("user-agent", "forged"), ("x-bad", "a\nb")] {
+        sent.headers.insert(name.into(), value.into());
+    }
+    let event = outrider_model::EventId::from_bytes(&sent.event_id).unwrap().to_string();
+    let delivery = outrider_model::DeliveryId::from_bytes(&sent.delivery_id).unwrap().to_string();
+    bench.queue.push(leased(sent));
+
+    let result = bench.attempt().await;
+    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
+    assert_eq!((result.response_body.as_ref(), result.response_truncated), (b"there".as_slice(), false));
+    assert!(result.response_headers.iter().any(|header| header.name == "x-seen" && header.value == "yes"));
+    assert_eq!(result.start_time.unwrap().seconds, NOW.seconds());
+    assert!(result.duration_micros > 0 && result.error_message.is_empty());
+
+    let received = receiver.first();
+    assert_eq!(received.line, "POST /in?a=b%20c HTTP/1.1");
+    assert_eq!(received.body, payload);
+    let header = |name| received.header(name);
+    for secret in secrets() {
+        let (timestamp, signatures) = (header("webhook-timestamp").unwrap(), header("webhook-signature").unwrap());
+        assert_eq!(signature::verify(&secret, header("webhook-id").unwrap(), timestamp, signatures, &received.body, NOW), Ok(()));
+    }
+    assert_eq!(header("webhook-id"), Some(event.as_str()));
+    assert_eq!(header("outrider-delivery-id"), Some(delivery.as_str()));
+    assert_eq!(header("outrider-attempt"), Some("3"));
+    assert_eq!(header("host"), Some(format!("hooks.example:{}", receiver.port).as_str()));
+    assert_eq!(header("content-type"), Some("application/json"));
+    assert_eq!(header("user-agent"), Some(concat!("Outrider/", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(header("accept-encoding"), Some("identity"));
+    assert_eq!((header("x-both"), header("x-event")), (Some("endpoint"), Some("1")));
+    assert_eq!((header("te"), header("x-bad")), (None, None));
+}
+
+#[tokio::test]
+async fn the_status_line_decides_and_redirects_are_not_followed() {
+    for (line, code, outcome) in [
+        ("200 OK", 200, AttemptOutcome::Succeeded),
+        ("299 Fine", 299, AttemptOutcome::Succeeded),
+        ("301 Moved", 301, AttemptOutcome::Rejected),
+        ("410 Gone", 410, AttemptOutcome::Rejected),
+        ("500 Oh", 500, AttemptOutcome::Rejected),
+    ] {
+        let elsewhere = Receiver::start(Reply::status("200 OK")).await;
+        let reply = format!("HTTP/1.1 {line}\r\nlocation: http://localhost:{}/\r\ncontent-length: 0\r\n\r\n", elsewhere.port);
+        let receiver = Receiver::start(Reply::Bytes(reply)).await;
+        let bench = Bench::start(quick());
+        bench.push(bench.endpoint(&url(&receiver)));
+        let result = bench.attempt().await;
+        assert_eq!((result.outcome(), result.status_code), (outcome, code), "{line}");
+        assert_eq!(bench.stop().await.len(), 1);
+        assert_eq!((receiver.count(), elsewhere.count()), (1, 0), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_times_out_at_the_deadline() {
+    let receiver = Receiver::start(Reply::Hang).await;
+    let bench = Bench::start(quick());
+    bench.push(bench.endpoint_with(&url(&receiver), |endpoint| endpoint.timeout = Duration::from_millis(300)));
+    let result = bench.attempt().await;
+    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::TimedOut, 0));
+    assert!((300_000..5_000_000).contains(&result.duration_micros), "{}", result.duration_micros);
+    assert_eq!(result.error_message, "the endpoint did not answer in time");
+}
+
+#[tokio::test]
+async fn a_slow_body_after_2xx_is_a_success_that_ends_at_the_deadline() {
+    let receiver = Receiver::start(Reply::Drip).await;
+    let bench = Bench::start(quick());
+    bench.push(bench.endpoint_with(&url(&receiver), |endpoint| endpoint.timeout = Duration::from_millis(300)));
+    let result = bench.attempt().await;
+    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
+    assert!(result.response_truncated && result.response_body.starts_with(b"x"));
+    assert!((300_000..5_000_000).contains(&result.duration_micros), "{}", result.duration_micros);
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_bounded_and_a_broken_one_is_noted() {
+    let receiver = Receiver::start(Reply::Infinite).await;
+    let bench = Bench::start(quick());
+    bench.push(bench.endpoint(&url(&receiver)));
+    let result = bench.attempt().await;
+    assert_eq!(result.outcome(), AttemptOutcome::Succeeded);
+    assert_eq!((result.response_body.len(), result.response_truncated), (16 << 10, true));
+    assert!(result.duration_micros < 9_000_000, "it did not wait for the deadline");
+
+    let receiver = Receiver::start(Reply::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".into())).await;
+    let bench = Bench::start(quick());
+    bench.push(bench.endpoint(&url(&receiver)));
+    let result = bench.attempt().await;
+    assert_eq!(result.outcome(), AttemptOutcome::Succeeded);
+    assert_eq!((result.response_body.as_ref(), result.response_truncated), (b"abc".as_slice(), true));
+}
+
+#[tokio::test]
+async fn what_breaks_or_is_not_http_is_told_apart() {
+    let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(70 << 10));
+    for (reply, outcome, message) in [
+        (Reply::Reset, AttemptOutcome::ConnectionFailed, "the connection"),
+        (Reply::Close(String::new()), AttemptOutcome::ConnectionFailed, "the connection was closed before the answer"),
+        (Reply::Bytes("SSH-2.0-x\r\n\r\n".into()), AttemptOutcome::BadResponse, "the answer is not HTTP/1.1"),
+        (Reply::Bytes(long), AttemptOutcome::BadResponse, "the head of the answer is too large"),
+    ] {
+        let receiver = Receiver::start(reply).await;
+        let bench = Bench::start(quick());
+        bench.push(bench.endpoint(&url(&receiver)));
+        let result = bench.attempt().await;
+        assert_eq!((result.outcome(), result.status_code), (outcome, 0), "{}", result.error_message);
+        assert!(result.error_message.starts_with(message), "{}", result.error_message);
+        assert_eq!(receiver.count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_the_egress_refuses_is_an_attempt_without_addresses() {
+    for (error, outcome) in [
+        (DialError::Refused { rule: "loopback".into() }, AttemptOutcome::AddressRefused),
+        (DialError::NotResolved, AttemptOutcome::NameNotResolved),
+        (DialError::ConnectFailed, AttemptOutcome::ConnectionFailed),
+    ] {
+        let bench = Bench::start(quick());
+        *bench.dialer.error.lock().unwrap() = Some(error.clone());
+        bench.push(bench.endpoint("http://127.0.0.1:1/"));
+        let result = bench.attempt().await;
+        assert_eq!(result.outcome(), outcome);
+        assert_eq!(result.error_message, error.to_string());
+        assert_eq!(bench.dialer.dials.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test]
+async fn connections_are_used_again_and_those_closed_meanwhile_do_no_harm() {
+    let receiver = Receiver::start(Reply::status("204 No Content")).await;
+    let bench = Bench::start(quick());
+    let endpoint = bench.endpoint(&url(&receiver));
+    for count in 1..=20 {
+        bench.push(endpoint);
+        bench.reports(count).await;
+    }
+    assert_eq!(receiver.connections.load(Ordering::SeqCst), 1);
+
+    let receiver = Receiver::start(Reply::Close("HTTP/1.1 204 No Content\r\n\r\n".into())).await;
+    let bench = Bench::start(quick());
+    let endpoint = bench.endpoint(&url(&receiver));
+    for count in 1..=100 {
+        bench.push(endpoint);
+        bench.reports(count).await;
+    }
+    // A connection that died before the request was written is replaced; one that died after it is an attempt. Whichever it was, no
+    // job was sent twice.
+    let reports = bench.stop().await;
+    let succeeded = reports.iter().filter(|report| attempted(report).outcome() == AttemptOutcome::Succeeded).count();
+    assert_eq!(receiver.count(), succeeded);
+    assert!(succeeded >= 50, "{succeeded} of 100");
+}
+
+#[tokio::test]
+async fn an_egress_that_is_away_is_no_attempt() {
+    let receiver = Receiver::start(Reply::status("200 OK")).await;
+    let bench = Bench::start(quick());
+    *bench.dialer.error.lock().unwrap() = Some(DialError::EgressUnavailable);
+    bench.push(bench.endpoint(&url(&receiver)));
+    until("some dials", || bench.dialer.dials.load(Ordering::SeqCst) >= 3).await;
+    assert_eq!(bench.settlement.settled.lock().unwrap().len(), 0);
+    *bench.dialer.error.lock().unwrap() = None;
+    assert_eq!(bench.attempt().await.outcome(), AttemptOutcome::Succeeded);
+}
+
+#[tokio::test]
+async fn an_egress_that_stays_away_gives_the_job_back() {
+    let bench = Bench::start(crate::Options { egress_patience: Duration::from_millis(300), ..quick() });
+    *bench.dialer.error.lock().unwrap() = Some(DialError::EgressUnavailable);
+    bench.push(bench.endpoint("http://hooks.example/"));
+    let reports = bench.reports(1).await;
+    assert_eq!(super::bench::held(&reports[0]), outrider_proto::internal::HoldReason::Released);
+}
+
+#[tokio::test]
+async fn an_answer_before_the_request_was_read_counts_and_its_connection_is_not_kept() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let bench = Bench::start(quick());
+    let endpoint = bench.endpoint(&format!("http://hooks.example:{}/", listener.local_addr().unwrap().port()));
+    let payload = Bytes::from(vec![b'p'; 32 << 20]);
+    bench.queue.push(leased(outrider_proto::internal::Job { body: Some(Body::Payload(payload)), ..job(endpoint) }));
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.read_u8().await.unwrap();
+    stream.write_all(b"HTTP/1.1 413 Large\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    let result = bench.attempt().await;
+    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Rejected, 413));
+    // The rest of the request never comes: the connection ends.
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(super::bench::PATIENCE, stream.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok() && rest.len() < 32 << 20);
+}

@@ -1,0 +1,178 @@
+//! The queue, the store, the egress and dispatch, as far as a worker sees them.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use outrider_model::{DeliveryId, EndpointId, Error, EventId, Result, Timestamp};
+use outrider_proto::internal::AttemptReport;
+use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};
+use outrider_rpc::{DialError, Dialer, Settlement};
+use outrider_store::EndpointEntry;
+use tokio::{net::TcpStream, sync::Notify};
+
+use crate::Lookup;
+
+/// Hands out what a test puts in.
+#[derive(Default)]
+pub(crate) struct FakeQueue {
+    pub(crate) waiting: Mutex<VecDeque<LeasedJob>>,
+    pub(crate) abandoned: Mutex<VecDeque<LeasedJob>>,
+    pub(crate) renewed: AtomicUsize,
+    pub(crate) down: AtomicBool,
+    arrived: Notify,
+}
+
+impl FakeQueue {
+    pub(crate) fn push(&self, job: LeasedJob) {
+        self.waiting.lock().unwrap().push_back(job);
+        self.arrived.notify_one();
+    }
+
+    fn up(&self) -> Result<()> {
+        if self.down.load(Ordering::SeqCst) { Err(Error::unavailable("down")) } else { Ok(()) }
+    }
+}
+
+fn pop(jobs: &Mutex<VecDeque<LeasedJob>>, max: usize) -> Vec<LeasedJob> {
+    let mut jobs = jobs.lock().unwrap();
+    let count = jobs.len().min(max);
+    jobs.drain(..count).collect()
+}
+
+#[async_trait]
+impl Queue for FakeQueue {
+    fn shard(&self, _: EndpointId) -> u32 {
+        0
+    }
+    async fn epochs(&self) -> Result<Vec<i64>> {
+        Ok(vec![1])
+    }
+    async fn enqueue(&self, _: &[NewJob]) -> Result<Vec<Enqueued>> {
+        panic!("a worker queues nothing")
+    }
+    async fn read(&self, _: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>> {
+        self.up()?;
+        let _ = tokio::time::timeout(wait, async {
+            while self.waiting.lock().unwrap().is_empty() {
+                self.arrived.notified().await;
+            }
+        })
+        .await;
+        Ok(pop(&self.waiting, max))
+    }
+    async fn reclaim(&self, _: &str, max: usize) -> Result<Vec<LeasedJob>> {
+        self.up()?;
+        Ok(pop(&self.abandoned, max))
+    }
+    async fn renew(&self, _: &str, receipts: &[Receipt]) -> Result<()> {
+        self.up()?;
+        self.renewed.fetch_add(receipts.len(), Ordering::SeqCst);
+        Ok(())
+    }
+    async fn finish(&self, _: &[Done]) -> Result<()> {
+        panic!("dispatch finishes jobs")
+    }
+    async fn held(&self, _: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
+        panic!("a worker does not ask")
+    }
+    async fn room(&self, _: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
+        panic!("a worker does not ask")
+    }
+    async fn depth(&self) -> Result<u64> {
+        panic!("a worker does not ask")
+    }
+    async fn announce_change(&self) -> Result<()> {
+        panic!("a worker changes nothing")
+    }
+    async fn change_announced(&self) {
+        std::future::pending().await
+    }
+}
+
+/// The store: what a test says.
+#[derive(Default)]
+pub(crate) struct FakeLookup {
+    pub(crate) endpoints: Mutex<HashMap<EndpointId, Arc<EndpointEntry>>>,
+    /// Deliveries that are not current; all others are.
+    pub(crate) past: Mutex<HashSet<DeliveryId>>,
+    pub(crate) payloads: Mutex<HashMap<EventId, Bytes>>,
+    pub(crate) checks: AtomicUsize,
+    pub(crate) down: AtomicBool,
+    pub(crate) now: AtomicI64,
+}
+
+impl FakeLookup {
+    fn up(&self) -> Result<()> {
+        if self.down.load(Ordering::SeqCst) { Err(Error::unavailable("down")) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Lookup for FakeLookup {
+    async fn endpoint(&self, id: EndpointId) -> Result<Option<Arc<EndpointEntry>>> {
+        self.up()?;
+        Ok(self.endpoints.lock().unwrap().get(&id).cloned())
+    }
+    async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>> {
+        self.up()?;
+        self.checks.fetch_add(1, Ordering::SeqCst);
+        let past = self.past.lock().unwrap();
+        Ok(jobs.iter().map(|(delivery, ..)| !past.contains(delivery)).collect())
+    }
+    async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>> {
+        self.up()?;
+        let payloads = self.payloads.lock().unwrap();
+        Ok(events.iter().map(|event| payloads.get(event).cloned()).collect())
+    }
+    fn now(&self) -> Timestamp {
+        Timestamp(self.now.load(Ordering::SeqCst))
+    }
+}
+
+/// Every name is the loopback, or what a test says.
+#[derive(Default)]
+pub(crate) struct Loopback {
+    pub(crate) dials: AtomicUsize,
+    pub(crate) error: Mutex<Option<DialError>>,
+}
+
+#[async_trait]
+impl Dialer for Loopback {
+    async fn dial(&self, _: &str, port: u16) -> Result<TcpStream, DialError> {
+        self.dials.fetch_add(1, Ordering::SeqCst);
+        if let Some(error) = self.error.lock().unwrap().clone() {
+            return Err(error);
+        }
+        TcpStream::connect(("127.0.0.1", port)).await.map_err(|_| DialError::ConnectFailed)
+    }
+}
+
+/// Dispatch: keeps what it settles.
+#[derive(Default)]
+pub(crate) struct FakeSettlement {
+    pub(crate) settled: Mutex<Vec<AttemptReport>>,
+    pub(crate) largest: AtomicUsize,
+    pub(crate) refused: AtomicUsize,
+    pub(crate) down: AtomicBool,
+}
+
+#[async_trait]
+impl Settlement for FakeSettlement {
+    async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()> {
+        if self.down.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::unavailable("down"));
+        }
+        self.largest.fetch_max(reports.len(), Ordering::SeqCst);
+        self.settled.lock().unwrap().extend(reports);
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! Which jobs are sent, and which are not.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use outrider_model::{DeliveryId, EndpointId, EventId, endpoint::EndpointState};
+use outrider_proto::{
+    dispatch::AttemptOutcome,
+    internal::{HoldReason, Job, job::Body},
+};
+
+use super::{
+    bench::{Bench, NOW, attempted, held, job, leased, quick, until},
+    receiver::{Receiver, Reply},
+};
+
+async fn receiver() -> (Receiver, String) {
+    let receiver = Receiver::start(Reply::status("200 OK")).await;
+    let url = format!("http://hooks.example:{}/", receiver.port);
+    (receiver, url)
+}
+
+fn delivery(job: &Job) -> DeliveryId {
+    DeliveryId::from_bytes(&job.delivery_id).unwrap()
+}
+
+#[tokio::test]
+async fn paused_and_deleted_endpoints_are_not_sent_to() {
+    let (receiver, url) = receiver().await;
+    let bench = Bench::start(quick());
+    bench.push(bench.endpoint_with(&url, |endpoint| endpoint.state = EndpointState::Paused));
+    assert_eq!(held(&bench.reports(1).await[0]), HoldReason::EndpointPaused);
+    bench.push(EndpointId::new(NOW, 0));
+    assert_eq!(held(&bench.reports(2).await[1]), HoldReason::EndpointDeleted);
+    assert_eq!(receiver.count(), 0);
+}
+
+#[tokio::test]
+async fn reports_name_the_job_and_its_receipt() {
+    let (_receiver, url) = receiver().await;
+    let bench = Bench::start(quick());
+    let pushed = bench.push(bench.endpoint(&url));
+    let report = bench.reports(1).await.remove(0);
+    let job = pushed.job.as_ref();
+    assert_eq!((report.delivery_id, report.event_id), (job.delivery_id.clone(), job.event_id.clone()));
+    assert_eq!((report.endpoint_id, report.project_id), (job.endpoint_id.clone(), job.project_id.clone()));
+    assert_eq!((report.attempt, report.generation), (1, 1));
+    let receipt = report.receipt.unwrap();
+    assert_eq!((receipt.shard, receipt.entry, receipt.epoch), (0, pushed.receipt.entry, 1));
+}
+
+#[tokio::test]
+async fn redelivered_and_old_jobs_are_checked_first() {
+    let (receiver, url) = receiver().await;
+    let bench = Bench::start(quick());
+    let endpoint = bench.endpoint(&url);
+    let mut redelivered = leased(job(endpoint));
+    redelivered.first = false;
+    let mut old = job(endpoint);
+    old.queued_at -= 46_000_000;
+    bench.lookup.past.lock().unwrap().extend([delivery(&redelivered.job), delivery(&old)]);
+    bench.queue.abandoned.lock().unwrap().push_back(redelivered);
+    bench.queue.push(leased(old));
+    let reports = bench.reports(2).await;
+    assert!(reports.iter().all(|report| held(report) == HoldReason::Stale));
+    assert_eq!(receiver.count(), 0);
+
+    let mut current = leased(job(endpoint));
+    current.first = false;
+    bench.queue.push(current);
+    assert_eq!(attempted(&bench.reports(3).await[2]).outcome(), AttemptOutcome::Succeeded);
+    let checks = bench.lookup.checks.load(Ordering::SeqCst);
+    bench.push(endpoint);
+    bench.reports(4).await;
+    assert_eq!(bench.lookup.checks.load(Ordering::SeqCst), checks, "a fresh job needs no check");
+    assert_eq!(receiver.count(), 2);
+}
+
+#[tokio::test]
+async fn unusable_jobs_are_stale() {
+    let (receiver, url) = receiver().await;
+    let bench = Bench::start(quick());
+    let endpoint = bench.endpoint(&url);
+    let newer = leased(Job { version: 2, ..job(endpoint) });
+    let empty = leased(Job { body: None, ..job(endpoint) });
+    let mut other_epoch = leased(job(endpoint));
+    other_epoch.receipt.epoch = 2;
+    for job in [newer, empty, other_epoch] {
+        bench.queue.push(job);
+    }
+    assert!(bench.reports(3).await.iter().all(|report| held(report) == HoldReason::Stale));
+    // Nothing can be said of it: it is left alone, and others go on.
+    bench.queue.push(leased(Job { delivery_id: Bytes::from_static(b"short"), ..job(endpoint) }));
+    bench.push(endpoint);
+    bench.reports(4).await;
+    assert_eq!(receiver.count(), 1);
+}
+
+#[tokio::test]
+async fn payloads_by_reference_are_fetched_within_their_room() {
+    let (receiver, url) = receiver().await;
+    // Room for one of them at a time.
+    let bench = Bench::start(crate::Options { payload_bytes: 100 << 10, payload_batch_bytes: 1 << 20, ..quick() });
+    let endpoint = bench.endpoint(&url);
+    let payload = Bytes::from(vec![b'p'; 80 << 10]);
+    for _ in 0..10 {
+        let job = Job { body: Some(Body::PayloadReference(80 << 10)), ..job(endpoint) };
+        let event = EventId::from_bytes(&job.event_id).unwrap();
+        bench.lookup.payloads.lock().unwrap().insert(event, payload.clone());
+        bench.queue.push(leased(job));
+    }
+    let reports = bench.reports(10).await;
+    assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded));
+    assert!(receiver.requests.lock().unwrap().iter().all(|request| request.body == payload));
+
+    bench.queue.push(leased(Job { body: Some(Body::PayloadReference(1)), ..job(endpoint) }));
+    assert_eq!(held(&bench.reports(11).await[10]), HoldReason::Stale);
+}
+
+#[tokio::test]
+async fn a_job_outlives_a_directory_that_is_away() {
+    let (receiver, url) = receiver().await;
+    let bench = Bench::start(quick());
+    let endpoint = bench.endpoint(&url);
+    bench.lookup.down.store(true, Ordering::SeqCst);
+    bench.push(endpoint);
+    let mut redelivered = leased(job(endpoint));
+    redelivered.first = false;
+    bench.queue.push(redelivered);
+    until("the jobs to be read", || bench.queue.waiting.lock().unwrap().is_empty()).await;
+    bench.lookup.down.store(false, Ordering::SeqCst);
+    let reports = bench.reports(2).await;
+    assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded));
+    assert_eq!(receiver.count(), 2);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_away_for_a_while_is_read_again() {
+    let (_receiver, url) = receiver().await;
+    let bench = Bench::start(quick());
+    bench.queue.down.store(true, Ordering::SeqCst);
+    bench.push(bench.endpoint(&url));
+    tokio::task::yield_now().await;
+    bench.queue.down.store(false, Ordering::SeqCst);
+    bench.reports(1).await;
+}

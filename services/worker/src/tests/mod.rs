@@ -1,0 +1,10 @@
+//! The worker as a whole, with real sockets on the loopback and fakes of what surrounds it.
+
+pub(crate) mod bench;
+mod exchanges;
+pub(crate) mod fakes;
+mod isolation;
+mod jobs;
+mod lifecycle;
+mod receiver;
+mod tls;

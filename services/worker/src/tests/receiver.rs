@@ -1,0 +1,202 @@
+//! An endpoint on the loopback that records what it gets to the byte, and answers as a test says.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Barrier, Notify},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// A request as it came over the wire.
+#[derive(Debug, Clone)]
+pub(super) struct Received {
+    pub(super) line: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Received {
+    /// The one value of a header; panics when it is there twice.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} came twice");
+        value
+    }
+}
+
+/// How the receiver answers.
+#[derive(Clone)]
+pub(super) enum Reply {
+    /// These bytes, and the connection stays.
+    Bytes(String),
+    /// These bytes, and the connection is closed.
+    Close(String),
+    /// Nothing, for ever.
+    Hang,
+    /// A head, and then a byte of the body now and then, for ever.
+    Drip,
+    /// A head, and a body without end.
+    Infinite,
+    /// A reset of the connection after the request.
+    Reset,
+    /// 200 when as many as the barrier wants have asked.
+    Together(Arc<Barrier>),
+    /// 200 when it is told so.
+    When(Arc<Notify>),
+}
+
+impl Reply {
+    /// An answer with a status line like "200 OK" and an empty body.
+    pub(super) fn status(line: &str) -> Self {
+        Self::Bytes(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n"))
+    }
+}
+
+/// A running receiver.
+#[derive(Clone)]
+pub(super) struct Receiver {
+    pub(super) port: u16,
+    pub(super) requests: Arc<Mutex<Vec<Received>>>,
+    pub(super) connections: Arc<AtomicUsize>,
+}
+
+impl Receiver {
+    pub(super) async fn start(reply: Reply) -> Self {
+        Self::listen(reply, None).await
+    }
+
+    pub(super) async fn start_tls(reply: Reply, tls: TlsAcceptor) -> Self {
+        Self::listen(reply, Some(tls)).await
+    }
+
+    async fn listen(reply: Reply, tls: Option<TlsAcceptor>) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener: TcpListener = socket.listen(4096).unwrap();
+        let receiver = Self {
+            port: listener.local_addr().unwrap().port(),
+            requests: Arc::default(),
+            connections: Arc::default(),
+        };
+        let serving = receiver.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                serving.connections.fetch_add(1, Ordering::SeqCst);
+                let (serving, reply, tls) = (serving.clone(), reply.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None if matches!(reply, Reply::Reset) => serving.reset(stream).await,
+                        None => serving.serve(stream, reply).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serving.serve(stream, reply).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        receiver
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+
+    pub(super) fn first(&self) -> Received {
+        self.requests.lock().unwrap()[0].clone()
+    }
+
+    async fn reset(&self, mut stream: TcpStream) {
+        self.read(&mut stream, &mut Vec::new()).await;
+        stream.set_zero_linger().unwrap();
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S, reply: Reply) {
+        let mut unread = Vec::new();
+        while self.read(&mut stream, &mut unread).await.is_some() {
+            if answer(&mut stream, &reply).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Reads one request; none when the connection ended.
+    async fn read<S: AsyncRead + Unpin>(&self, stream: &mut S, unread: &mut Vec<u8>) -> Option<()> {
+        let end = loop {
+            if let Some(end) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end;
+            }
+            if stream.read_buf(unread).await.ok()? == 0 {
+                return None;
+            }
+        };
+        let head = String::from_utf8(unread.drain(..end + 4).collect()).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let line = lines.next().unwrap().to_owned();
+        let headers = lines.map(|line| line.split_once(": ").unwrap()).map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+        let mut received = Received { line, headers, body: Vec::new() };
+        let length: usize = received.header("content-length").unwrap().parse().unwrap();
+        while unread.len() < length {
+            if stream.read_buf(unread).await.ok()? == 0 {
+                return None;
+            }
+        }
+        received.body = unread.drain(..length).collect();
+        self.requests.lock().unwrap().push(received);
+        Some(())
+    }
+}
+
+/// None when the connection is to be closed.
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: &Reply) -> Option<()> {
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    match reply {
+        Reply::Bytes(bytes) => stream.write_all(bytes.as_bytes()).await.ok(),
+        Reply::Close(bytes) => {
+            stream.write_all(bytes.as_bytes()).await.ok()?;
+            None
+        }
+        Reply::Reset => None,
+        Reply::Hang => hang(stream).await,
+        Reply::Drip => {
+            stream.write_all(CHUNKED).await.ok()?;
+            loop {
+                stream.write_all(b"1\r\nx\r\n").await.ok()?;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Reply::Infinite => {
+            stream.write_all(CHUNKED).await.ok()?;
+            let chunk = [b"1000\r\n".as_slice(), &[b'x'; 0x1000], b"\r\n"].concat();
+            loop {
+                stream.write_all(&chunk).await.ok()?;
+            }
+        }
+        Reply::Together(barrier) => {
+            barrier.wait().await;
+            stream.write_all(OK).await.ok()
+        }
+        Reply::When(told) => {
+            told.notified().await;
+            stream.write_all(OK).await.ok()
+        }
+    }
+}
+
+/// Until the other side closes.
+async fn hang<S: AsyncRead + Unpin>(stream: &mut S) -> Option<()> {
+    let mut byte = [0];
+    while stream.read(&mut byte).await.ok()? > 0 {}
+    None
+}

@@ -1,0 +1,72 @@
+//! gRPC clients with an API key.
+
+use anyhow::Result;
+use outrider_proto::{
+    admin::{endpoint_service_client::EndpointServiceClient, project_service_client::ProjectServiceClient},
+    dispatch::{delivery_service_client::DeliveryServiceClient, event_service_client::EventServiceClient},
+    ingest::ingest_service_client::IngestServiceClient,
+};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+/// Adds `authorization: Bearer …` to every call.
+#[derive(Debug, Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+type Guarded = InterceptedService<Channel, Bearer>;
+
+/// One HTTP/2 connection, shared by the clients of all services.
+#[derive(Debug, Clone)]
+pub struct Grpc {
+    channel: Channel,
+    bearer: Bearer,
+}
+
+impl Grpc {
+    /// Connects to a base URL such as `http://127.0.0.1:8080`.
+    pub async fn connect(base: &str, token: &str) -> Result<Self> {
+        let channel = Endpoint::from_shared(base.to_owned())?.connect().await?;
+        Ok(Self { channel, bearer: Bearer(format!("Bearer {token}").parse()?) })
+    }
+
+    /// Publishing.
+    #[must_use]
+    pub fn ingest(&self) -> IngestServiceClient<Guarded> {
+        IngestServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// Events.
+    #[must_use]
+    pub fn events(&self) -> EventServiceClient<Guarded> {
+        EventServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// Deliveries and attempts.
+    #[must_use]
+    pub fn deliveries(&self) -> DeliveryServiceClient<Guarded> {
+        DeliveryServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// Projects.
+    #[must_use]
+    pub fn projects(&self) -> ProjectServiceClient<Guarded> {
+        ProjectServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// Endpoints.
+    #[must_use]
+    pub fn endpoints(&self) -> EndpointServiceClient<Guarded> {
+        EndpointServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+}

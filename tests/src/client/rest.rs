@@ -1,0 +1,114 @@
+//! A REST client.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+
+/// No answer takes longer, or the server hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Speaks JSON over HTTP/1.1 to one server with one API key.
+#[derive(Debug, Clone)]
+pub struct Rest {
+    base: String,
+    token: Option<String>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// The body as JSON.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body).with_context(|| format!("{} with no JSON: {:?}", self.status, self.body))
+    }
+
+    /// The body as JSON if the status is 2xx.
+    pub fn success(self) -> Result<Value> {
+        ensure!(self.status.is_success(), "{}: {}", self.status, String::from_utf8_lossy(&self.body));
+        self.json()
+    }
+
+    /// The stable reason of an error, or an empty text.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        self.json().ok().and_then(|value| Some(value["error"]["reason"].as_str()?.to_owned())).unwrap_or_default()
+    }
+
+    /// The fields that an error names.
+    #[must_use]
+    pub fn fields(&self) -> Vec<String> {
+        let value = self.json().unwrap_or_default();
+        let violations = value["error"]["violations"].as_array().cloned().unwrap_or_default();
+        violations.iter().filter_map(|violation| Some(violation["field"].as_str()?.to_owned())).collect()
+    }
+}
+
+impl Rest {
+    /// For a base URL such as `http://127.0.0.1:8080`.
+    #[must_use]
+    pub fn new(base: &str, token: Option<&str>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1_024).build(connector);
+        Self { base: base.to_owned(), token: token.map(str::to_owned), client }
+    }
+
+    /// The same connections with another API key, or none.
+    #[must_use]
+    pub fn with_token(&self, token: Option<&str>) -> Self {
+        Self { token: token.map(str::to_owned), ..self.clone() }
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Reply> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        request = request.header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(body.into()))?;
+        let exchange = async {
+            let (parts, body) = self.client.request(request).await?.into_parts();
+            anyhow::Ok(Reply { status: parts.status, headers: parts.headers, body: body.collect().await?.to_bytes() })
+        };
+        tokio::time::timeout(DEADLINE, exchange).await.with_context(|| format!("no answer within {DEADLINE:?}: {path}"))?
+    }
+
+    /// GET; an error unless 2xx.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.send(Method::GET, path, "").await?.success().with_context(|| format!("GET {path}"))
+    }
+
+    /// POST; an error unless 2xx.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send(Method::POST, path, body.to_string()).await?.success().with_context(|| format!("POST {path} {body}"))
+    }
+
+    /// PATCH; an error unless 2xx.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send(Method::PATCH, path, body.to_string()).await?.success().with_context(|| format!("PATCH {path} {body}"))
+    }
+
+    /// DELETE; an error unless 2xx.
+    pub async fn delete(&self, path: &str) -> Result<Value> {
+        self.send(Method::DELETE, path, "").await?.success().with_context(|| format!("DELETE {path}"))
+    }
+}

@@ -1,0 +1,116 @@
+//! The configuration of Outrider under test.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::{leash::Directory, ports};
+
+/// What differs between scenarios.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long a worker holds a job before another may take it.
+    pub lease: String,
+    /// The waits before the second, third, … attempt.
+    pub retry_schedule: Vec<String>,
+    /// Further keys, laid over all others: `{"section": {"key": value}}`; null takes a key out.
+    pub more: Value,
+}
+
+impl Options {
+    /// What operators get who set nothing.
+    #[must_use]
+    pub fn of_the_product() -> Self {
+        Self { more: json!({"queue": {"lease": null}, "dispatch": {"retry_schedule": null}}), ..Self::default() }
+    }
+}
+
+impl Default for Options {
+    /// Short waits, so that a test of three attempts takes a second.
+    fn default() -> Self {
+        Self { lease: "45s".to_owned(), retry_schedule: vec!["300ms".to_owned(), "300ms".to_owned()], more: json!({}) }
+    }
+}
+
+/// The ports and the configuration that all processes share.
+#[derive(Debug)]
+pub(super) struct Plan {
+    ports: HashMap<&'static str, u16>,
+    operations: HashMap<&'static str, u16>,
+    config: Value,
+}
+
+/// Scenarios share a Redis server: each has its own prefix.
+static PREFIXES: AtomicU32 = AtomicU32::new(0);
+
+impl Plan {
+    pub(super) fn new(database: &str, queue: &str, options: &Options) -> Self {
+        let ports: HashMap<_, _> = super::ROLES.into_iter().map(|role| (role, ports::free())).collect();
+        let operations = super::ROLES.into_iter().chain(["all"]).map(|role| (role, ports::free())).collect();
+        let listen = |role: &str| format!("127.0.0.1:{}", ports[role]);
+        let url = |role: &str| format!("http://127.0.0.1:{}", ports[role]);
+        let prefix = format!("test-{}-{}", std::process::id(), PREFIXES.fetch_add(1, Ordering::Relaxed));
+        // 32 bytes; nothing worth protecting is encrypted with it.
+        let key = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGU=";
+        let mut config = json!({
+            "database": {"url": database},
+            "queue": {"url": queue, "lease": options.lease, "prefix": prefix},
+            "secrets": {"master_key": format!("test:{key}")},
+            "gateway": {
+                "listen": listen("gateway"), "ingest_url": url("ingest"), "dispatch_url": url("dispatch"), "admin_url": url("admin"),
+            },
+            "ingest": {"listen": listen("ingest"), "dispatch_url": url("dispatch")},
+            "dispatch": {
+                "listen": listen("dispatch"), "retry_schedule": options.retry_schedule,
+            },
+            "admin": {"listen": listen("admin")},
+            "worker": {"dispatch_url": url("dispatch"), "egress_url": listen("egress")},
+            "egress": {"listen": listen("egress"), "allow_loopback": true},
+        });
+        overlay(&mut config, &options.more);
+        Self { ports, operations, config }
+    }
+
+    /// Writes a file per role.
+    pub(super) fn write(&self, directory: &Directory, roles: &[&str]) -> Result<()> {
+        for role in roles {
+            let mut config = self.config.clone();
+            overlay(&mut config, &json!({"operations": {"listen": format!("127.0.0.1:{}", self.operations(role))}}));
+            fs::write(self.file(directory, role), toml::to_string(&config)?)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn file(&self, directory: &Directory, role: &str) -> PathBuf {
+        directory.path().join(format!("{role}.toml"))
+    }
+
+    pub(super) fn port(&self, role: &str) -> u16 {
+        self.ports[role]
+    }
+
+    pub(super) fn operations(&self, role: &str) -> u16 {
+        self.operations[role]
+    }
+}
+
+fn overlay(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                if value.is_null() {
+                    under.shift_remove(key);
+                    continue;
+                }
+                overlay(under.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over.clone(),
+    }
+}

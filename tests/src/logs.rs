@@ -1,0 +1,25 @@
+//! What a process wrote, for people who look at a failed test.
+
+use std::{fs, path::Path};
+
+/// The last lines of a file; a line that says so when it cannot be read.
+#[must_use]
+pub fn tail(path: &Path, lines: usize) -> String {
+    match fs::read(path) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let all: Vec<&str> = text.lines().collect();
+            all[all.len().saturating_sub(lines)..].join("\n")
+        }
+        Err(error) => format!("({}: {error})", path.display()),
+    }
+}
+
+/// The last lines of several files, each under its name.
+#[must_use]
+pub fn tails<'a>(paths: impl IntoIterator<Item = &'a Path>, lines: usize) -> String {
+    paths
+        .into_iter()
+        .map(|path| format!("--- {}\n{}\n", path.file_name().unwrap_or_default().to_string_lossy(), tail(path, lines)))
+        .collect()
+}

@@ -1,0 +1,28 @@
+//! Free ports on the loopback.
+
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// Below the range from which the kernel takes ports for outgoing connections, so that a server that is killed finds its port free
+/// when it is started again.
+const FIRST: u32 = 18_000;
+const COUNT: u32 = 14_000;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A port that nobody listens on and that this process does not give out again.
+#[must_use]
+pub fn free() -> u16 {
+    // Each test process begins elsewhere, so that several at once seldom try the same ports.
+    let offset = std::process::id().wrapping_mul(131) % COUNT;
+    for _ in 0..COUNT {
+        let port = FIRST + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(port).unwrap_or(u16::MAX);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free from {FIRST} to {}", FIRST + COUNT);
+}

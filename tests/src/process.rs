@@ -1,0 +1,109 @@
+//! A server process under the harness: signals, waiting, and its log.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{leash, leash::Directory, wait::wait_blocking};
+
+/// A signal, by the name that `kill` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Asks to end.
+    Terminate,
+    /// Freezes.
+    Stop,
+    /// Goes on after `Stop`.
+    Continue,
+    /// Ends at once.
+    Kill,
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "TERM",
+            Self::Stop => "STOP",
+            Self::Continue => "CONT",
+            Self::Kill => "KILL",
+        }
+    }
+}
+
+/// A running process; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    ended: bool,
+}
+
+impl Process {
+    /// Starts a command whose output goes to `NAME.log` in the directory.
+    pub fn start(name: &str, mut command: Command, directory: &Directory) -> Result<Self> {
+        let file = format!("{name}.log");
+        let output = directory.append(&file)?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("cannot start {name}: {command:?}"))?;
+        leash::hold_process(child.id());
+        Ok(Self { name: name.to_owned(), child, log: directory.path().join(file), ended: false })
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The file with its output.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        ensure!(!self.ended, "{} has ended", self.name);
+        let status = Command::new("kill").args(["-s", signal.name(), &self.id().to_string()]).status()?;
+        ensure!(status.success(), "cannot signal {}", self.name);
+        Ok(())
+    }
+
+    /// Its exit status if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().ok().flatten()?;
+        if !self.ended {
+            self.ended = true;
+            leash::release_process(self.child.id());
+        }
+        Some(status)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, bound: Duration) -> Result<ExitStatus> {
+        let what = format!("{} ends", self.name);
+        wait_blocking(&what, bound, || self.ended())
+    }
+
+    /// Kills it at once and waits for its end.
+    pub fn kill(&mut self) -> Result<()> {
+        if self.ended().is_none() {
+            self.signal(Signal::Kill)?;
+            self.wait(Duration::from_secs(10))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            eprintln!("cannot end {}: {error:#}", self.name);
+        }
+    }
+}

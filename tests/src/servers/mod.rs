@@ -1,0 +1,56 @@
+//! Real servers, each in a directory of its own on a free port.
+
+mod postgres;
+mod redis;
+
+pub use postgres::Postgres;
+pub use redis::Redis;
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// Runs a command to its end; an error with what it wrote unless it succeeds.
+pub(crate) fn run(mut command: Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn postgres_keeps_what_was_committed_when_it_is_killed() {
+        let mut server = Postgres::start().unwrap();
+        let url = server.create_database().unwrap();
+        let database = url.rsplit('/').next().unwrap();
+        server.query(database, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)").unwrap();
+        let before = server.process_id();
+        server.kill().unwrap();
+        assert!(server.query(database, "SELECT 1").is_err());
+        server.restart().unwrap();
+        assert_ne!(server.process_id(), before);
+        assert_eq!(server.query(database, "SELECT n FROM kept").unwrap().trim(), "7");
+    }
+
+    #[test]
+    fn redis_forgets_when_it_is_flushed_or_killed() {
+        let mut server = Redis::start().unwrap();
+        server.ask("SET a 1").unwrap();
+        assert!(server.ask("GET a").unwrap().starts_with("$1"));
+        server.flush_all().unwrap();
+        assert!(server.ask("GET a").unwrap().starts_with("$-1"));
+        server.ask("SET a 1").unwrap();
+        server.kill().unwrap();
+        assert!(server.ask("PING").is_err());
+        server.restart().unwrap();
+        assert!(server.ask("GET a").unwrap().starts_with("$-1"));
+    }
+}

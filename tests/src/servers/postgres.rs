@@ -1,0 +1,178 @@
+//! A PostgreSQL server.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::run;
+use crate::{
+    leash::Directory,
+    logs, ports,
+    process::{Process, Signal},
+    wait::wait_blocking,
+};
+
+/// A PostgreSQL server; ended and removed when dropped.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    port: u16,
+    durable: bool,
+    binaries: PathBuf,
+    user: Option<User>,
+    databases: AtomicU32,
+    directory: Directory,
+}
+
+/// Whom the server runs as: it refuses to run as root.
+#[derive(Debug, Clone, Copy)]
+struct User {
+    id: u32,
+    group: u32,
+}
+
+impl Postgres {
+    /// Starts a server that does not wait for the disk: quick, and as safe as any against the end of its process.
+    pub fn start() -> Result<Self> {
+        Self::launch(false)
+    }
+
+    /// Starts a server that syncs every commit, as operators run it.
+    pub fn start_durable() -> Result<Self> {
+        Self::launch(true)
+    }
+
+    fn launch(durable: bool) -> Result<Self> {
+        let (binaries, user, directory, port) = (binaries()?, user()?, Directory::create()?, ports::free());
+        if let Some(user) = user {
+            std::os::unix::fs::chown(directory.path(), Some(user.id), Some(user.group))?;
+        }
+        let mut initdb = command(&binaries.join("initdb"), user, &directory);
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"]);
+        initdb.arg(directory.path().join("data"));
+        run(initdb)?;
+        let process = Process::start("postgres", server(&binaries, user, &directory, port, durable), &directory)?;
+        let mut server = Self { process, port, durable, binaries, user, databases: AtomicU32::new(0), directory };
+        server.ready()?;
+        Ok(server)
+    }
+
+    /// Makes an empty database and gives its URL.
+    pub fn create_database(&self) -> Result<String> {
+        let name = format!("outrider_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.query("postgres", &format!("CREATE DATABASE {name}"))?;
+        Ok(format!("postgres://postgres@127.0.0.1:{}/{name}", self.port))
+    }
+
+    /// Runs a statement by psql and gives its bare output.
+    pub fn query(&self, database: &str, sql: &str) -> Result<String> {
+        let mut psql = Command::new(self.binaries.join("psql"));
+        psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-d", database]);
+        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql]);
+        run(psql)
+    }
+
+    /// Its process id: the parent of all its processes.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it by SIGKILL; its other processes notice and end.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again with the same data on the same port.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        // The other processes of the killed server hold the shared memory until they notice; a new server refuses to start before.
+        let limit = Duration::from_secs(30);
+        wait_blocking("PostgreSQL starts again", limit, || {
+            let command = server(&self.binaries, self.user, &self.directory, self.port, self.durable);
+            self.process = Process::start("postgres", command, &self.directory).ok()?;
+            self.ready().ok()
+        })
+    }
+
+    /// Sends a signal to the parent process.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    fn ready(&mut self) -> Result<()> {
+        let answers = wait_blocking("PostgreSQL answers", Duration::from_secs(60), || {
+            if self.process.ended().is_some() {
+                return Some(false);
+            }
+            self.query("postgres", "SELECT 1").is_ok().then_some(true)
+        })?;
+        ensure!(answers, "PostgreSQL ended: {}", logs::tail(self.process.log(), 20));
+        Ok(())
+    }
+}
+
+fn server(binaries: &Path, user: Option<User>, directory: &Directory, port: u16, durable: bool) -> Command {
+    let mut server = command(&binaries.join("postgres"), user, directory);
+    server.arg("-D").arg(directory.path().join("data")).arg("-k").arg(directory.path());
+    server.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-c", "max_connections=400"]);
+    server.args(["-c", "max_wal_size=2GB", "-c", "shared_buffers=256MB"]);
+    if !durable {
+        server.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
+    }
+    server
+}
+
+fn command(program: &Path, user: Option<User>, directory: &Directory) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(directory.path());
+    if let Some(user) = user {
+        command.uid(user.id).gid(user.group);
+    }
+    command
+}
+
+/// Where initdb and postgres are: the newest that Debian's packages installed, else what is on the path.
+fn binaries() -> Result<PathBuf> {
+    let mut installed: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter(|(_, path): &(u32, PathBuf)| path.join("initdb").exists())
+        .collect();
+    installed.sort();
+    if let Some((_, path)) = installed.pop() {
+        return Ok(path);
+    }
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths)
+        .find(|path| path.join("initdb").exists())
+        .context("PostgreSQL's initdb is neither under /usr/lib/postgresql nor on the path; tests/run installs it")
+}
+
+/// The user postgres when this is root, else nobody else.
+fn user() -> Result<Option<User>> {
+    if number("id", &["-u"])? != 0 {
+        return Ok(None);
+    }
+    match (number("id", &["-u", "postgres"]), number("id", &["-g", "postgres"])) {
+        (Ok(id), Ok(group)) => Ok(Some(User { id, group })),
+        _ => {
+            bail!("root cannot run PostgreSQL and there is no user named postgres; tests/run installs the package that makes it")
+        }
+    }
+}
+
+fn number(program: &str, arguments: &[&str]) -> Result<u32> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Ok(run(command)?.trim().parse()?)
+}

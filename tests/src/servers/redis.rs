@@ -1,0 +1,112 @@
+//! A Redis server.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    leash::Directory,
+    logs, ports,
+    process::{Process, Signal},
+    wait::wait_blocking,
+};
+
+/// A Redis server; ended and removed when dropped.
+#[derive(Debug)]
+pub struct Redis {
+    process: Process,
+    port: u16,
+    persistent: bool,
+    directory: Directory,
+}
+
+impl Redis {
+    /// Starts a server that keeps nothing on disk: after `kill` and `restart` it is empty.
+    pub fn start() -> Result<Self> {
+        Self::launch(false)
+    }
+
+    /// Starts a server with an append-only file, synced every second, as operators run it.
+    pub fn start_persistent() -> Result<Self> {
+        Self::launch(true)
+    }
+
+    fn launch(persistent: bool) -> Result<Self> {
+        let directory = Directory::create()?;
+        let port = ports::free();
+        let process = Process::start("redis", command(port, persistent, &directory), &directory)?;
+        let mut server = Self { process, port, persistent, directory };
+        server.ready()?;
+        Ok(server)
+    }
+
+    /// Its URL, database 0.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it by SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again on the same port.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process = Process::start("redis", command(self.port, self.persistent, &self.directory), &self.directory)?;
+        self.ready()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Forgets everything.
+    pub fn flush_all(&self) -> Result<()> {
+        let answer = self.ask("FLUSHALL")?;
+        ensure!(answer.starts_with("+OK"), "FLUSHALL: {answer}");
+        Ok(())
+    }
+
+    /// The begin of the answer to an inline command.
+    pub fn ask(&self, command: &str) -> Result<String> {
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port))?;
+        connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+        connection.write_all(format!("{command}\r\n").as_bytes())?;
+        let mut answer = [0; 512];
+        let length = connection.read(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    }
+
+    fn ready(&mut self) -> Result<()> {
+        let answers = wait_blocking("Redis answers", Duration::from_secs(20), || {
+            if self.process.ended().is_some() {
+                return Some(false);
+            }
+            self.ask("PING").is_ok_and(|answer| answer.starts_with("+PONG")).then_some(true)
+        })?;
+        ensure!(answers, "Redis ended: {}", logs::tail(self.process.log(), 20));
+        Ok(())
+    }
+}
+
+fn command(port: u16, persistent: bool, directory: &Directory) -> Command {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]);
+    command.args(["--appendonly", if persistent { "yes" } else { "no" }, "--appendfsync", "everysec"]);
+    command.arg("--dir").arg(directory.path());
+    command
+}

@@ -1,0 +1,173 @@
+//! Holds the shape of the workspace: which crate may depend on which, what is pure, and how large a file may be.
+#![allow(clippy::unwrap_used, reason = "all of this program is tests")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+const ROLES: [&str; 6] =
+    ["outrider-gateway", "outrider-ingest", "outrider-dispatch", "outrider-worker", "outrider-egress", "outrider-admin"];
+const FILE_LINES: usize = 500;
+
+struct Package {
+    root: PathBuf,
+    /// Names of all dependencies, those for tests and builds too.
+    dependencies: Vec<String>,
+    /// Those that are linked.
+    linked: Vec<String>,
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn packages() -> BTreeMap<String, Package> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version=1", "--offline"])
+        .current_dir(workspace())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let packages: BTreeMap<_, _> = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| {
+            let all = package["dependencies"].as_array().unwrap();
+            let dependencies = all.iter().map(|one| text(&one["name"])).collect();
+            let linked = all.iter().filter(|one| one["kind"].is_null()).map(|one| text(&one["name"])).collect();
+            let root = Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap().to_owned();
+            (text(&package["name"]), Package { root, dependencies, linked })
+        })
+        .collect();
+    assert!(ROLES.iter().all(|role| packages.contains_key(*role)), "a role has no crate");
+    packages
+}
+
+/// The crates whose dependencies satisfy `is`, with the dependency.
+fn crates_with(is: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    let packages = packages();
+    let pairs =
+        packages.iter().flat_map(|(name, package)| package.dependencies.iter().map(move |one| (name.clone(), one.clone())));
+    pairs.filter(|(_, dependency)| is(dependency)).collect()
+}
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        if path.is_dir() && name != "target" && name != "node_modules" && name != ".git" {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn roles_do_not_depend_on_roles() {
+    let roles = |dependency: &str| ROLES.contains(&dependency);
+    let allowed = |dependent: &str| dependent == "outrider-outrider";
+    let wrong: Vec<_> = crates_with(roles).into_iter().filter(|(dependent, _)| !allowed(dependent)).collect();
+    assert!(wrong.is_empty(), "roles meet over gRPC; only the binary links them: {wrong:?}");
+}
+
+#[test]
+fn foundations_do_not_depend_on_what_stands_on_them() {
+    let lower: [(&str, &[&str]); 4] = [
+        ("outrider-model", &[]),
+        ("outrider-store", &["outrider-model", "outrider-migrations"]),
+        ("outrider-queue", &["outrider-model", "outrider-proto"]),
+        ("outrider-rpc", &["outrider-model", "outrider-proto"]),
+    ];
+    let packages = packages();
+    for (name, allowed) in lower {
+        let own = packages[name].linked.iter().filter(|dependency| dependency.starts_with("outrider-"));
+        let wrong: Vec<_> = own.filter(|dependency| !allowed.contains(&dependency.as_str())).collect();
+        assert!(wrong.is_empty(), "{name} depends on {wrong:?}");
+    }
+}
+
+#[test]
+fn databases_are_known_to_store_and_migrations_only() {
+    let database = |dependency: &str| dependency.starts_with("sea-") || dependency.starts_with("sqlx");
+    let allowed = ["outrider-store", "outrider-migrations"];
+    let wrong: Vec<_> =
+        crates_with(database).into_iter().filter(|(dependent, _)| !allowed.contains(&dependent.as_str())).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn redis_is_known_to_the_queue_only() {
+    let redis = |dependency: &str| dependency.contains("redis") || dependency.starts_with("bb8");
+    let wrong: Vec<_> = crates_with(redis).into_iter().filter(|(dependent, _)| dependent != "outrider-queue").collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn the_harness_links_no_role_and_no_foundation_with_io() {
+    let allowed = ["outrider-proto", "outrider-model"];
+    let packages = packages();
+    let own = packages["outrider-tests"].dependencies.iter().filter(|dependency| dependency.starts_with("outrider-"));
+    let wrong: Vec<_> = own.filter(|dependency| !allowed.contains(&dependency.as_str())).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn the_model_is_pure() {
+    let allowed = ["uuid", "serde", "serde_json", "thiserror", "ring", "base64", "subtle", "url", "idna", "proptest"];
+    let packages = packages();
+    let model = &packages["outrider-model"];
+    let wrong: Vec<_> = model.dependencies.iter().filter(|dependency| !allowed.contains(&dependency.as_str())).collect();
+    assert!(wrong.is_empty(), "a dependency of the model that is not known to be without IO: {wrong:?}");
+    let impure = [
+        "std::fs",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "ToSocketAddrs",
+        "std::process",
+        "std::env::",
+        "std::thread",
+        "SystemTime",
+        "Instant::now",
+    ];
+    for path in sources(&model.root.join("src")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let found = impure.iter().find(|word| line.contains(**word) && !line.trim_start().starts_with("//"));
+            assert!(found.is_none(), "{}:{} uses {found:?}", path.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn every_crate_begins_with_its_purpose() {
+    for (name, package) in packages() {
+        let src = package.root.join("src");
+        let root = if src.join("lib.rs").exists() { src.join("lib.rs") } else { src.join("main.rs") };
+        let text = fs::read_to_string(&root).unwrap();
+        let purpose = text.lines().next().unwrap_or_default();
+        assert!(purpose.starts_with("//! ") && purpose.len() > 30, "{name} does not say what it is for: {purpose:?}");
+    }
+}
+
+#[test]
+fn files_are_small() {
+    let mut checked = 0;
+    for package in packages().values() {
+        for path in sources(&package.root) {
+            let lines = fs::read_to_string(&path).unwrap().lines().count();
+            assert!(lines <= FILE_LINES, "{} has {lines} lines; at most {FILE_LINES}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "only {checked} files were found");
+}
