@@ -14,7 +14,9 @@ pub struct Migration;
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let tables = match manager.get_database_backend() {
-            DbBackend::Postgres => Types { id: "UUID", bytes: "BYTEA", small: "SMALLINT", number: "INTEGER", big: "BIGINT", table: "" },
+            DbBackend::Postgres => {
+                Types { id: "UUID", bytes: "BYTEA", small: "SMALLINT", number: "INTEGER", big: "BIGINT", table: "" }
+            }
             DbBackend::Sqlite => {
                 Types { id: "BLOB", bytes: "BLOB", small: "INTEGER", number: "INTEGER", big: "INTEGER", table: " STRICT" }
             }

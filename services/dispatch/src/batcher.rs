@@ -115,14 +115,17 @@ mod tests {
             })
         };
         let batcher = Batcher::start(Shape { lanes: 1, batch: 1000, queue: 1000 }, commit);
-        let all = join_all((0..100).map(|n| batcher.commit(vec![n, n + 1])));
-        let open = async {
+        let first = batcher.commit(vec![0, 1]);
+        let others = async {
+            // The others come while the first is on its way.
             while commits.load(Ordering::SeqCst) == 0 {
                 tokio::task::yield_now().await;
             }
-            gate.add_permits(2);
+            let open = async { gate.add_permits(2) };
+            tokio::join!(join_all((1..100).map(|n| batcher.commit(vec![n, n + 1]))), open).0
         };
-        let (answers, ()) = tokio::join!(all, open);
+        let (first, others) = tokio::join!(first, others);
+        let answers = std::iter::once(first).chain(others);
         for (n, answer) in (0..).zip(answers) {
             assert_eq!(answer.unwrap(), [n * 10, (n + 1) * 10]);
         }

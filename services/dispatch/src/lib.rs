@@ -16,6 +16,9 @@ mod service;
 mod settle;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use outrider_queue::Queue;

@@ -79,7 +79,7 @@ impl Scan {
         while let Some(&byte) = head.get(self.at) {
             let after_return = self.at > self.line_at && head[self.at - 1] == b'\r';
             match byte {
-                b'\n' if true => {
+                b'\n' if after_return => {
                     let line = &head[self.line_at..self.at - 1];
                     if line.is_empty() {
                         return self.end(head);

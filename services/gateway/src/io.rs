@@ -20,13 +20,20 @@ use tokio::{
 };
 
 /// The requests of a connection, counted by its handler.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Progress {
+    opened: Instant,
     begun: AtomicU64,
     ended: AtomicU64,
+    /// When the last one ended, in milliseconds after the connection was opened.
+    last_end_ms: AtomicU64,
 }
 
 impl Progress {
+    pub(crate) fn new() -> Self {
+        Self { opened: Instant::now(), begun: AtomicU64::new(0), ended: AtomicU64::new(0), last_end_ms: AtomicU64::new(0) }
+    }
+
     /// A request's head is complete.
     pub(crate) fn begin(self: &Arc<Self>) -> Ending {
         self.begun.fetch_add(1, Ordering::Relaxed);
@@ -38,7 +45,16 @@ impl Progress {
     }
 
     fn is_busy(&self) -> bool {
-        self.begun() > self.ended.load(Ordering::Relaxed)
+        self.begun() > self.ended.load(Ordering::Acquire)
+    }
+
+    /// A request under way has a deadline of its own: the connection stands still from its end only.
+    fn last_work(&self) -> Instant {
+        if self.is_busy() {
+            Instant::now()
+        } else {
+            self.opened + Duration::from_millis(self.last_end_ms.load(Ordering::Relaxed))
+        }
     }
 }
 
@@ -47,7 +63,9 @@ pub(crate) struct Ending(Arc<Progress>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
+        let end = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.last_end_ms.fetch_max(end, Ordering::Relaxed);
+        self.0.ended.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -102,9 +120,7 @@ impl<T> Watched<T> {
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         self.forget_complete_head();
         loop {
-            // A request under way has a deadline of its own.
-            let since = if self.progress.is_busy() { Instant::now() } else { self.last_bytes };
-            let idle = since + self.idle_timeout;
+            let idle = self.last_bytes.max(self.progress.last_work()) + self.idle_timeout;
             let deadline = self.head.map_or(idle, |(since, _)| idle.min(since + self.head_timeout));
             if deadline <= Instant::now() {
                 return Err(io::ErrorKind::TimedOut.into());

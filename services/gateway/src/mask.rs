@@ -1,7 +1,9 @@
 //! The update mask of a PATCH (AIP-134): when the query names none, the body's own keys are the mask, so that
 //! `PATCH {"description": ""}` clears the description and touches nothing else. Nested objects and maps are replaced whole; a key
-//! with `null` clears its field.
+//! with `null` clears its field. Fields that the server sets or that are fixed at creation (AIP-203) stay out of such a mask, so that
+//! what a GET answered can be sent back with one field changed.
 
+use outrider_proto::DESCRIPTORS;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
 /// The name of the mask in requests.
@@ -23,5 +25,38 @@ pub(crate) fn derive(mask: &FieldDescriptor, present: Vec<String>, message: &mut
         let mut value = DynamicMessage::new(desc);
         value.set_field_by_name("paths", Value::List(present.into_iter().map(Value::String).collect()));
         message.set_field(mask, Value::Message(value));
+    }
+}
+
+/// google.api.FieldBehavior: OUTPUT_ONLY, IMMUTABLE, IDENTIFIER.
+const NOT_SETTABLE: [i32; 3] = [3, 5, 8];
+
+/// Drops the names of fields of the body's object that an update cannot change.
+pub(crate) fn keep_settable(body: &FieldDescriptor, present: &mut Vec<String>) {
+    if let Kind::Message(object) = body.kind() {
+        present.retain(|name| object.get_field_by_name(name).is_none_or(|field| is_settable(&field)));
+    }
+}
+
+fn is_settable(field: &FieldDescriptor) -> bool {
+    let Some(extension) = DESCRIPTORS.get_extension_by_name("google.api.field_behavior") else { return true };
+    match field.options().get_extension(&extension).as_ref() {
+        Value::List(behaviors) => !behaviors.iter().any(|value| matches!(value, Value::EnumNumber(n) if NOT_SETTABLE.contains(n))),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_sets_stays_out_of_the_mask() {
+        let request = DESCRIPTORS.get_message_by_name("outrider.admin.v1.UpdateSubscriptionRequest").unwrap();
+        let body = request.get_field_by_name("subscription").unwrap();
+        let mut present =
+            ["subscription_id", "endpoint_id", "name", "event_types", "create_time"].map(str::to_owned).to_vec();
+        keep_settable(&body, &mut present);
+        assert_eq!(present, ["name", "event_types"]);
     }
 }

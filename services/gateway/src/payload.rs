@@ -13,7 +13,7 @@ pub(crate) const DATA_BASE64: &str = "data_base64";
 /// The same in the other spelling.
 pub(crate) const DATA_BASE64_CAMEL: &str = "dataBase64";
 
-/// The payload field of each message type that has one, by the type's full name. Options are decoded at every look, hence a table.
+/// The payload field of each type that has one, by the type's full name. Options are decoded at every look: hence a table.
 static FIELDS: LazyLock<HashMap<String, FieldDescriptor>> = LazyLock::new(|| {
     let Some(extension) = DESCRIPTORS.get_extension_by_name("outrider.options.v1.json_payload") else { return HashMap::new() };
     let fields = DESCRIPTORS.all_messages().flat_map(|message| message.fields().collect::<Vec<_>>());

@@ -7,7 +7,7 @@ use uuid::Uuid;
 /// The header that carries it in both directions.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The client's id when it is 1 to 128 bytes of visible ASCII, else a new one. The headers then have exactly this one, for the role.
+/// The client's id when it is 1 to 128 bytes of visible ASCII, else a new one. The headers then have this one only.
 pub(crate) fn settle(headers: &mut HeaderMap) -> HeaderValue {
     let usable = |value: &&HeaderValue| {
         (1..=limits::REQUEST_ID_BYTES).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)

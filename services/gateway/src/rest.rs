@@ -104,6 +104,7 @@ fn read_body(route: &Route, headers: &HeaderMap, body: &bytes::Bytes) -> Result<
             if let Some(value) = read.value.take() {
                 message.set_field(field, value);
             }
+            mask::keep_settable(field, &mut read.present);
             read
         }
         BodyRule::None | BodyRule::Whole => {

@@ -86,7 +86,7 @@ impl Server {
         // Answers are small and waited for. A socket that refuses this is already gone.
         let _ = stream.set_nodelay(true);
         let options = &self.shared.options;
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress::new());
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&progress), options.header_read_timeout, options.idle_timeout));
         let shared = Arc::clone(&self.shared);
         let service = service_fn(move |request: Request<Incoming>| {

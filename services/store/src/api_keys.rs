@@ -42,8 +42,8 @@ pub struct ApiKeyChange {
 }
 
 impl Store {
-    /// Creates a key. The token is absent when `request_id` repeats an earlier request: it was told then. Errors: `NOT_FOUND` for the
-    /// project, `BEYOND_OWN_SCOPE`, `IDEMPOTENCY_CONFLICT`.
+    /// Creates a key. The token is absent when `request_id` repeats an earlier request: it was told then. Errors: `NOT_FOUND` for
+    /// the project, `BEYOND_OWN_SCOPE`, `IDEMPOTENCY_CONFLICT`.
     pub async fn create_api_key(
         &self,
         principal: &Principal,
@@ -174,8 +174,8 @@ async fn find(database: &impl ConnectionTrait, principal: &Principal, id: ApiKey
     row.map(from_row).ok_or_else(|| Error::not_found(WHAT))
 }
 
-/// Keys of the organisation (of the one project, when the principal is bound) that are not revoked and whose project exists. A principal
-/// that is bound to an owner sees none.
+/// Keys of the organisation (of the one project, when the principal is bound) that are not revoked and whose project exists. A
+/// principal that is bound to an owner sees none.
 fn within_reach(principal: &Principal) -> Select<api_key::Entity> {
     let projects = project::Entity::find()
         .select_only()

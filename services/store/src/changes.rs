@@ -92,8 +92,8 @@ pub(crate) async fn last_seq(database: &impl ConnectionTrait) -> Result<i64> {
     Ok(last.unwrap_or(0))
 }
 
-/// Writes an entry. Only within [`crate::transaction::begin`], whose lock makes the next number ours alone: a reader that saw a number
-/// has seen all before it, which numbers of a sequence, given out of order and lost by rollbacks, would not tell.
+/// Writes an entry. Only within [`crate::transaction::begin`], whose lock makes the next number ours alone: a reader that saw a
+/// number has seen all before it, which numbers of a sequence, given out of order and lost by rollbacks, would not tell.
 pub(crate) async fn insert(database: &impl ConnectionTrait, entry: Entry) -> Result<()> {
     let row = change::ActiveModel {
         seq: Set(last_seq(database).await? + 1),

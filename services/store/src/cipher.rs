@@ -1,7 +1,7 @@
 //! Secrets at rest: AES-256-GCM under a master key whose id is stored along, bound to the row by additional data.
 //!
-//! A ciphertext is: version (1), length of the key's id, the id, 12 bytes of nonce, the encrypted bytes, 16 bytes of tag. The additional
-//! data are the part before the nonce and the row's name, so that a ciphertext moved to another row does not open.
+//! A ciphertext is: version (1), length of the key's id, the id, 12 bytes of nonce, the encrypted bytes, 16 bytes of tag. The
+//! additional data are the part before the nonce and the row's name, so that a ciphertext moved to another row does not open.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 

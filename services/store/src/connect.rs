@@ -145,7 +145,8 @@ impl Store {
         &self.inner.read
     }
 
-    /// For writes. On SQLite this is one connection: who holds it must not ask for another, and does not see "database is locked".
+    /// For writes. On SQLite this is one connection: who holds it must not ask for another, and does not see "database is
+    /// locked".
     pub(crate) fn write(&self) -> &DatabaseConnection {
         &self.inner.write
     }
@@ -212,8 +213,8 @@ async fn connect_postgres(options: &StoreOptions) -> Result<DatabaseConnection> 
     Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
 }
 
-/// By statement and not by start-up parameters, which poolers refuse. A commit must be on disk: `synchronous_commit = off` is overruled,
-/// stronger settings are kept.
+/// By statement and not by start-up parameters, which poolers refuse. A commit must be on disk: `synchronous_commit = off` is
+/// overruled, stronger settings are kept.
 async fn set_up_session(connection: &mut sqlx::PgConnection, statement_timeout_millis: &str) -> Result<(), sqlx::Error> {
     const SET_UP: &str = "SELECT set_config('statement_timeout', $1, false), \
          set_config('idle_in_transaction_session_timeout', '30000', false), \

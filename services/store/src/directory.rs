@@ -6,8 +6,8 @@ mod feed;
 use std::{sync::Arc, time::Duration};
 
 use outrider_model::{
-    ApiKeyId, Endpoint, EndpointId, Error, Principal, Project, ProjectId, Reason, Result, Router, SigningSecret, Timestamp, Token,
-    principal::Actor,
+    ApiKeyId, Endpoint, EndpointId, Error, Principal, Project, ProjectId, Reason, Result, Router, SigningSecret, Timestamp,
+    Token, principal::Actor,
 };
 
 use crate::{Store, api_keys, endpoint_secrets, endpoints, projects, subscriptions};
@@ -81,8 +81,8 @@ impl Directory {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The principal of a token. Errors: `INVALID_CREDENTIALS` when it is unknown, wrong, revoked, expired or its project is gone;
-    /// `UNAVAILABLE` when nobody can tell.
+    /// The principal of a token. Errors: `INVALID_CREDENTIALS` when it is unknown, wrong, revoked, expired or its project is
+    /// gone; `UNAVAILABLE` when nobody can tell.
     pub async fn principal(&self, token: &Token) -> Result<Principal> {
         let invalid = || Error::new(Reason::InvalidCredentials, "the API key is not valid");
         let inner = &self.inner;

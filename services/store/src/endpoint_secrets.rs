@@ -45,9 +45,8 @@ pub(crate) async fn load(
     endpoint: EndpointId,
     now: Timestamp,
 ) -> Result<Vec<StoredSecret>> {
-    let unexpired = Condition::any()
-        .add(endpoint_secret::Column::ExpiresAt.is_null())
-        .add(endpoint_secret::Column::ExpiresAt.gt(now.0));
+    let unexpired =
+        Condition::any().add(endpoint_secret::Column::ExpiresAt.is_null()).add(endpoint_secret::Column::ExpiresAt.gt(now.0));
     let rows = endpoint_secret::Entity::find()
         .filter(endpoint_secret::Column::EndpointId.eq(endpoint.0))
         .filter(unexpired)

@@ -1,4 +1,5 @@
-//! Endpoints of a project; a principal that is bound to an owner sees those of that owner only. Deleted ones are as if they were not.
+//! Endpoints of a project; a principal that is bound to an owner sees those of that owner only. Deleted ones are as if they were
+//! not.
 
 mod rows;
 
@@ -38,8 +39,8 @@ pub struct NewEndpoint {
     pub headers: BTreeMap<String, String>,
     pub metadata: BTreeMap<String, String>,
     pub owner: Option<String>,
-    /// Kept encrypted. It is no part of what makes two requests with one request id the same, because one that was not given is made
-    /// anew for each.
+    /// Kept encrypted. It is no part of what makes two requests with one request id the same, because one that was not given is
+    /// made anew for each.
     pub secret: SigningSecret,
 }
 
@@ -58,8 +59,8 @@ pub struct EndpointChange {
 }
 
 impl Store {
-    /// Creates an endpoint and its secret. A principal that is bound to an owner creates endpoints of that owner. Errors: `NOT_FOUND`
-    /// for the project, `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for another owner.
+    /// Creates an endpoint and its secret. A principal that is bound to an owner creates endpoints of that owner. Errors:
+    /// `NOT_FOUND` for the project, `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for another owner.
     pub async fn create_endpoint(
         &self,
         principal: &Principal,

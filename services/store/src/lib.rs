@@ -1,8 +1,8 @@
-//! Storage on sea-orm: PostgreSQL and SQLite. Configuration with its change feed and directory, and the ledger: events, deliveries,
-//! attempts.
+//! Storage on sea-orm: PostgreSQL and SQLite. Configuration with its change feed and directory, and the ledger: events,
+//! deliveries, attempts.
 //!
-//! All SQL is here and nowhere else. It speaks the model, never wire types; every call on behalf of a caller takes the principal. It
-//! must never let a row of one project be seen by a principal of another.
+//! All SQL is here and nowhere else. It speaks the model, never wire types; every call on behalf of a caller takes the principal.
+//! It must never let a row of one project be seen by a principal of another.
 
 mod api_keys;
 mod changes;

@@ -9,7 +9,8 @@ use crate::MasterKeys;
 pub struct StoreOptions {
     /// `postgres://…`, `sqlite://path` (created when missing) or `sqlite::memory:`.
     pub url: String,
-    /// Connections held at most. Default 16. In-memory SQLite has one, whatever is set; SQLite in a file has one more, for writes.
+    /// Connections held at most. Default 16. In-memory SQLite has one, whatever is set; SQLite in a file has one more, for
+    /// writes.
     pub max_connections: u32,
     /// How long a call waits for a connection before it answers `UNAVAILABLE`. Default 3 s.
     pub acquire_timeout: Duration,

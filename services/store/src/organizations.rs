@@ -1,6 +1,8 @@
 //! Organisations: a principal sees its own.
 
-use outrider_model::{Error, Organization, OrganizationId, Page, PageRequest, Principal, Reason, Result, Timestamp, principal::Actor};
+use outrider_model::{
+    Error, Organization, OrganizationId, Page, PageRequest, Principal, Reason, Result, Timestamp, principal::Actor,
+};
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
@@ -49,7 +51,12 @@ impl Store {
     }
 
     /// Changes what is given. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to a project.
-    pub async fn update_organization(&self, principal: &Principal, id: OrganizationId, name: Option<String>) -> Result<Organization> {
+    pub async fn update_organization(
+        &self,
+        principal: &Principal,
+        id: OrganizationId,
+        name: Option<String>,
+    ) -> Result<Organization> {
         if principal.organization != id {
             return Err(Error::not_found(WHAT));
         }

@@ -34,7 +34,8 @@ pub struct ProjectChange {
 }
 
 impl Store {
-    /// Creates a project. Errors: `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for a key that is bound to a project.
+    /// Creates a project. Errors: `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for a key that is bound to a
+    /// project.
     pub async fn create_project(&self, principal: &Principal, new: NewProject, request_id: Option<&str>) -> Result<Project> {
         require_whole_organization(principal)?;
         let content = json!({"id": new.id.map(|id| id.to_string()), "name": new.name});
@@ -99,8 +100,8 @@ impl Store {
         Ok(after)
     }
 
-    /// Deletes a project: with it, all that belongs to it is no longer found. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is
-    /// bound to an owner.
+    /// Deletes a project: with it, all that belongs to it is no longer found. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key
+    /// that is bound to an owner.
     pub async fn delete_project(&self, principal: &Principal, id: ProjectId) -> Result<()> {
         let transaction = Transaction::begin(self, principal).await?;
         let before = find(&transaction.database, principal, id).await?;

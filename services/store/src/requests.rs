@@ -5,7 +5,8 @@ use std::time::Duration;
 use outrider_model::{Error, Reason, Result};
 use ring::digest::{SHA256, digest};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Statement, sea_query::OnConflict,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Statement,
+    sea_query::OnConflict,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -33,8 +34,8 @@ impl<'a> Request<'a> {
         id.map(|id| Self { scope, id, method, fingerprint })
     }
 
-    /// What the first request with this id created; none when this is the first. Errors: `IDEMPOTENCY_CONFLICT` when the first asked
-    /// for something else. The transaction's lock keeps others out until what is decided here is committed.
+    /// What the first request with this id created; none when this is the first. Errors: `IDEMPOTENCY_CONFLICT` when the first
+    /// asked for something else. The transaction's lock keeps others out until what is decided here is committed.
     pub async fn find(request: Option<&Self>, transaction: &Transaction) -> Result<Option<Uuid>> {
         let Some(request) = request else { return Ok(None) };
         let row = request::Entity::find_by_id((request.scope, request.id.to_owned()))

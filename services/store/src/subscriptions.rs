@@ -1,5 +1,5 @@
-//! Subscriptions of a project. A principal that is bound to an owner of endpoints sees those of that owner's endpoints only. Deleted ones
-//! are gone; the feed of changes keeps what they were.
+//! Subscriptions of a project. A principal that is bound to an owner of endpoints sees those of that owner's endpoints only.
+//! Deleted ones are gone; the feed of changes keeps what they were.
 
 use outrider_model::{
     EndpointId, Error, EventTypePattern, Page, PageRequest, Principal, ProjectId, Result, Subscription, SubscriptionId, Timestamp,
@@ -42,7 +42,8 @@ pub struct SubscriptionChange {
 }
 
 impl Store {
-    /// Creates a subscription. Errors: `NOT_FOUND` for the project and for the endpoint, `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`.
+    /// Creates a subscription. Errors: `NOT_FOUND` for the project and for the endpoint, `ALREADY_EXISTS`,
+    /// `IDEMPOTENCY_CONFLICT`.
     pub async fn create_subscription(
         &self,
         principal: &Principal,
@@ -83,7 +84,8 @@ impl Store {
         find(self.read(), principal, project, id).await
     }
 
-    /// The subscriptions of a project, of one endpoint when one is named. Errors: `NOT_FOUND` for the project and for the endpoint.
+    /// The subscriptions of a project, of one endpoint when one is named. Errors: `NOT_FOUND` for the project and for the
+    /// endpoint.
     pub async fn list_subscriptions(
         &self,
         principal: &Principal,

@@ -1,8 +1,8 @@
 //! Databases for tests, of this crate and of others (feature `testing`). Each test gets a fresh one, which is gone afterwards.
 //!
 //! PostgreSQL: with `OUTRIDER_TEST_POSTGRES` (the URL of a role that may create databases, as in
-//! `postgres://user@127.0.0.1:5432/postgres`) that server; else one that this process starts and that ends with it, however it ends.
-//! Without either a test fails, unless `OUTRIDER_TEST_SKIP_POSTGRES=1`: then it says that it skips.
+//! `postgres://user@127.0.0.1:5432/postgres`) that server; else one that this process starts and that ends with it, however it
+//! ends. Without either a test fails, unless `OUTRIDER_TEST_SKIP_POSTGRES=1`: then it says that it skips.
 
 mod server;
 

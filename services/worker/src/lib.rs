@@ -1,5 +1,5 @@
-//! The worker: reads jobs from the queue, signs them at the moment of sending, sends them through the egress and reports to dispatch
-//! how it went.
+//! The worker: reads jobs from the queue, signs them at the moment of sending, sends them through the egress and reports to
+//! dispatch how it went.
 //!
 //! It must never open a connection to the outside by itself (only by [`outrider_rpc::Dialer`]), never decide whether or when an
 //! attempt is repeated, and never write to the database.

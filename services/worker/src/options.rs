@@ -17,21 +17,22 @@ pub struct Options {
     /// How long a read waits for the first job. Default 1 s; a shutdown waits as long.
     pub read_wait: Duration,
     /// How long the queue leaves a job to its reader; must be the queue's own setting, and longer than the longest timeout of an
-    /// endpoint (30 s). Renewed each third of it. Default 45 s. Jobs queued longer ago than this are checked in the database before
-    /// they are sent, like redelivered ones.
+    /// endpoint (30 s). Renewed each third of it. Default 45 s. Jobs queued longer ago than this are checked in the database
+    /// before they are sent, like redelivered ones.
     pub lease: Duration,
     /// How often jobs whose lease ran out are looked for. Default 15 s.
     pub reclaim_period: Duration,
     /// Leases renewed in one call. Default 1024.
     pub renew_batch: usize,
-    /// Reports settled at once, at most. Whatever is ready goes at once; while batches are on their way the next one forms. Default 256.
+    /// Reports settled at once, at most. Whatever is ready goes at once; while batches are on their way the next one forms.
+    /// Default 256.
     pub report_batch: usize,
     /// Size of a batch of reports, in bytes; one report may exceed it alone. Default 2 MiB.
     pub report_batch_bytes: usize,
     /// Batches of reports on their way at once. Default 4.
     pub report_streams: usize,
-    /// Jobs in hand from reading to settlement, at most; when so many are, reading stops. At least `max_in_flight + slow_waiting`.
-    /// Default 4096.
+    /// Jobs in hand from reading to settlement, at most; when so many are, reading stops. At least `max_in_flight +
+    /// slow_waiting`. Default 4096.
     pub report_buffer: usize,
     /// How long an answer to a batch of reports is awaited before the batch is sent again. Default 60 s.
     pub settle_timeout: Duration,
@@ -64,8 +65,8 @@ pub struct Options {
     pub slow_memory: Duration,
     /// Slow endpoints remembered; beyond it the oldest is forgotten. Default 10000.
     pub slow_endpoints: usize,
-    /// Jobs of slow endpoints that wait for their share. Further ones are left in the queue to the end of their lease: that frees this
-    /// worker at once, writes nothing and cannot spin. Default 1024.
+    /// Jobs of slow endpoints that wait for their share. Further ones are left in the queue to the end of their lease: that
+    /// frees this worker at once, writes nothing and cannot spin. Default 1024.
     pub slow_waiting: usize,
     /// How long a job waits for an egress that cannot be reached before it is given back. Default 10 s.
     pub egress_patience: Duration,
@@ -155,7 +156,6 @@ impl Options {
             (self.response_head_bytes < 8 << 10, "response_head_bytes", "must be at least 8192"),
             (self.payload_bytes == 0, "payload_bytes", "must be at least 1"),
             (!(self.slow_share > 0.0 && self.slow_share <= 1.0), "slow_share", "must be more than 0 and at most 1"),
-            (http::HeaderValue::from_str(&self.user_agent).is_err(), "user_agent", "must be visible ASCII"),
         ];
         match faults.into_iter().find(|(wrong, ..)| *wrong) {
             Some((_, field, description)) => Err(Error::field(field, description)),

@@ -1,7 +1,7 @@
 //! Connections between requests.
 //!
-//! hyper-util's pooling client is not used because three promises need what it does not give: the request back when it was never sent,
-//! a connection that is certainly new for the second try, and a bound on idle connections in all.
+//! hyper-util's pooling client is not used because three promises need what it does not give: the request back when it was
+//! never sent, a connection that is certainly new for the second try, and a bound on idle connections in all.
 
 use std::{
     collections::HashMap,

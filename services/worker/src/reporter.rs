@@ -1,5 +1,5 @@
-//! Reports to dispatch, in batches: like a group commit, whatever is ready goes at once, and while batches are on their way the next
-//! one forms.
+//! Reports to dispatch, in batches: like a group commit, whatever is ready goes at once, and while batches are on their way the
+//! next one forms.
 
 use std::{sync::Arc, time::Duration};
 

@@ -96,7 +96,8 @@ impl Worker {
         settlement: Arc<dyn Settlement>,
     ) -> Result<Self> {
         options.check()?;
-        let user_agent = HeaderValue::from_str(&options.user_agent).map_err(|_| Error::field("user_agent", "must be visible ASCII"))?;
+        let user_agent = HeaderValue::from_str(&options.user_agent);
+        let user_agent = user_agent.map_err(|_| Error::field("user_agent", "must be visible ASCII"))?;
         let (reports, received) = mpsc::unbounded_channel();
         let shared = Shared {
             client: Client::new(&options, dialer)?,
@@ -120,8 +121,8 @@ impl Worker {
         Ok(Self { shared, reporter })
     }
 
-    /// Works until `shutdown`, then drains: nothing more is read, what was read but not begun is given back, requests under way may
-    /// end within `Options::drain`, and what they reported is settled within it. What is not is left to its lease.
+    /// Works until `shutdown`, then drains: nothing more is read, what was read but not begun is given back, requests under way
+    /// may end within `Options::drain`, and what they reported is settled within it. What is not is left to its lease.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { shared, reporter } = self;
         let ended = CancellationToken::new();

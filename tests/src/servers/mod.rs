@@ -6,13 +6,21 @@ mod redis;
 pub use postgres::Postgres;
 pub use redis::Redis;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::leash;
+
 /// Runs a command to its end; an error with what it wrote unless it succeeds.
 pub(crate) fn run(mut command: Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+    let id = child.id();
+    leash::hold_process(id);
+    let output = child.wait_with_output();
+    leash::release_process(id);
+    let output = output?;
     ensure!(
         output.status.success(),
         "{command:?} failed: {}{}",

@@ -31,14 +31,17 @@ const SLICE: Duration = Duration::from_millis(100);
 
 impl RedisQueue {
     pub(super) async fn read_shards(&self, consumer: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
         let until = Instant::now() + wait;
         if let [shard] = self.shards.as_slice() {
-            return if max == 0 { Ok(Vec::new()) } else { self.read_one(shard, consumer, max, Some(until)).await };
+            return self.read_into(shard, consumer, max, Some(until), &watch::Sender::new(false)).await;
         }
         loop {
             let shares = self.shares(max);
             let jobs = self.read_all(consumer, &shares, None).await?;
-            if !jobs.is_empty() || Instant::now() >= until || shares.is_empty() {
+            if !jobs.is_empty() || Instant::now() >= until {
                 return Ok(jobs);
             }
             let covered = shares.len() == self.shards.len();
@@ -84,10 +87,6 @@ impl RedisQueue {
                 Ok(jobs)
             }
         }
-    }
-
-    async fn read_one(&self, shard: &Shard, consumer: &str, max: usize, until: Option<Instant>) -> Result<Vec<LeasedJob>> {
-        self.read_into(shard, consumer, max, until, &watch::Sender::new(false)).await
     }
 
     /// Reads one shard; makes its group again when it is gone.

@@ -1,8 +1,8 @@
 //! A bounded cache that never answers with what a change already seen has made old.
 //!
-//! Each load notes the version of the cache before it reads. Each change raises the version and marks its key with the new one. An entry
-//! counts only while its load began at or after the mark of its key: a load that read before a change and ends after it leaves an entry
-//! that nobody uses.
+//! Each load notes the version of the cache before it reads. Each change raises the version and marks its key with the new one.
+//! An entry counts only while its load began at or after the mark of its key: a load that read before a change and ends after it
+//! leaves an entry that nobody uses.
 
 use std::{
     future::Future,
@@ -60,11 +60,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub fn new(capacity: u64) -> Self {
-        Self {
-            entries: Cache::new(capacity),
-            marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
-            hasher: RandomState::new(),
-        }
+        Self { entries: Cache::new(capacity), marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(), hasher: RandomState::new() }
     }
 
     /// The entry, as it is or by `load`, which also says until when it may be used. However many ask, one loads.

@@ -23,8 +23,8 @@ pub(super) struct Feed {
     confirmed: Lock<Option<Instant>>,
 }
 
-/// The last change seen. It is read again each time, so that a feed that was cut off or replaced (a database restored from a backup) is
-/// noticed.
+/// The last change seen. It is read again each time, so that a feed that was cut off or replaced (a database restored from a
+/// backup) is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Position {
     seq: i64,
@@ -63,8 +63,8 @@ impl Feed {
 }
 
 impl Inner {
-    /// OK when what is cached may be used. At first, and when nobody has read the feed for too long, it is read here, by one caller;
-    /// others are told that nobody can tell.
+    /// OK when what is cached may be used. At first, and when nobody has read the feed for too long, it is read here, by one
+    /// caller; others are told that nobody can tell.
     pub(super) async fn trust(&self) -> Result<()> {
         match self.feed.confirmed() {
             Some(at) if at.elapsed() <= self.options.max_stale => Ok(()),
@@ -99,7 +99,10 @@ impl Inner {
             };
             let changes = self.store.changes(last.seq.max(1), BATCH).await?;
             let Some(news) = last.follow(&changes) else {
-                tracing::warn!(seq = last.seq, "the change feed does not go on where it was: all cached configuration is dropped");
+                tracing::warn!(
+                    seq = last.seq,
+                    "the change feed does not go on where it was: all cached configuration is dropped"
+                );
                 *position = None;
                 continue;
             };

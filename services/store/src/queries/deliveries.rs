@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     clamp,
     entity::{delivery, pending_delivery, replay},
-    millisecond_of, newest_first, own_endpoints, within,
+    millisecond_of, newest_first, own_endpoints, padded, within,
 };
 use crate::{
     Store,
@@ -147,7 +147,7 @@ async fn paused(database: &DatabaseConnection, rows: &[pending_delivery::Model])
     let paused = endpoint::Entity::find()
         .select_only()
         .column(endpoint::Column::Id)
-        .filter(endpoint::Column::Id.is_in(endpoints))
+        .filter(endpoint::Column::Id.is_in(padded(endpoints.into_iter().collect())))
         .filter(endpoint::Column::State.eq(EndpointState::Paused as i16));
     let paused: Vec<Uuid> = paused.into_tuple().all(database).await.map_err(unavailable)?;
     Ok(paused.into_iter().collect())
@@ -157,7 +157,7 @@ fn among_ids<C: ColumnTrait>(id: C, event_id: C, among: &Among) -> Condition {
     match among {
         Among::All => Condition::all(),
         Among::Event(event) => millisecond_of(id, event.time()).add(event_id.eq(event.0)),
-        Among::Ids(ids) => Condition::all().add(id.is_in(ids.iter().copied())),
+        Among::Ids(ids) => Condition::all().add(id.is_in(padded(ids.clone()))),
     }
 }
 

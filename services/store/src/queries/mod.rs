@@ -10,6 +10,7 @@
 //! | deliveries | endpoint | (endpoint, id) |
 //! | deliveries | type | (project, type, id) |
 //! | deliveries | failed, cancelled | (project, status, id), partial |
+//! | deliveries | pending | as above, without the one by type: (project, id) or (endpoint, id) |
 //! | deliveries | event | the event's millisecond in (project, id), and its replays by their ids |
 //! | attempts | none, times, succeeded | (project, id) |
 //! | attempts | endpoint | (endpoint, id) |
@@ -75,6 +76,14 @@ fn own_endpoints<C: ColumnTrait>(endpoint_id: C, principal: &Principal, project:
         .filter(endpoint::Column::ProjectId.eq(project.0))
         .filter(endpoint::Column::Owner.eq(owner));
     Some(endpoint_id.in_subquery(own.into_query()))
+}
+
+/// The list with its last id repeated up to a power of two: so that few statements, not one for each length, are prepared.
+fn padded(mut ids: Vec<Uuid>) -> Vec<Uuid> {
+    if let Some(last) = ids.last().copied() {
+        ids.resize(ids.len().next_power_of_two(), last);
+    }
+    ids
 }
 
 /// A page of converted rows, or the first error.

@@ -54,7 +54,8 @@ fn programs() -> Result<PathBuf, String> {
 fn start_on_free_port(pg_ctl: &Path, data: &Path, directory: &Path) -> Result<u16, String> {
     let mut failure = String::new();
     for _ in 0..TRIES {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(|error| error.to_string())?;
+        let free =
+            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(|error| error.to_string())?;
         let port = free.port();
         let settings = format!(
             "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=400 -c fsync=off \
@@ -112,7 +113,11 @@ fn run(command: &mut Command) -> Result<String, String> {
         .status()
         .map_err(failed)?;
     let read = |file: &tempfile::NamedTempFile| fs::read_to_string(file.path()).unwrap_or_default();
-    if status.success() { Ok(read(&output)) } else { Err(format!("{name} ended with {status}: {}{}", read(&output), read(&errors))) }
+    if status.success() {
+        Ok(read(&output))
+    } else {
+        Err(format!("{name} ended with {status}: {}{}", read(&output), read(&errors)))
+    }
 }
 
 fn text(path: &Path) -> Result<&str, String> {

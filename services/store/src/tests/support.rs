@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use outrider_model::{
-    Endpoint, EndpointState, Error, PageRequest, Principal, Project, Reason, Result, Scope, ScopeSet, SigningSecret, Subscription,
-    Target, principal::Actor,
+    Endpoint, EndpointState, Error, PageRequest, Principal, Project, Reason, Result, Scope, ScopeSet, SigningSecret,
+    Subscription, Target, principal::Actor,
 };
 
 use crate::{NewApiKey, NewEndpoint, NewProject, NewSubscription, Store};

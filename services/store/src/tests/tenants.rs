@@ -56,7 +56,8 @@ pub async fn what_is_foreign_is_not_found(database: &TestDatabase) {
     assert_project_not_found(&store, &own.principal, &theirs).await;
     // The same for what never existed.
     let at = Timestamp(1);
-    let nothing = Objects { project: ProjectId::new(at, 1), endpoint: EndpointId::new(at, 1), subscription: SubscriptionId::new(at, 1) };
+    let nothing =
+        Objects { project: ProjectId::new(at, 1), endpoint: EndpointId::new(at, 1), subscription: SubscriptionId::new(at, 1) };
     assert_project_not_found(&store, &own.principal, &nothing).await;
     // Foreign endpoints and subscriptions by way of an own project, of one's organisation too.
     assert_none_found(&store, &own.principal, &Objects { project: ours.project, ..theirs }, "endpoint").await;

@@ -71,7 +71,8 @@ async fn another_host_an_unknown_authority_and_no_tls_at_all_are_refused() {
             assert_eq!(result.outcome(), AttemptOutcome::TimedOut);
         } else {
             assert_eq!(result.outcome(), AttemptOutcome::TlsFailed, "{host}");
-            assert!(result.error_message.starts_with("the TLS handshake failed: invalid peer certificate"), "{}", result.error_message);
+            let message = result.error_message;
+            assert!(message.starts_with("the TLS handshake failed: invalid peer certificate"), "{message}");
         }
     }
     assert_eq!((receiver.count(), plain.count()), (0, 0));

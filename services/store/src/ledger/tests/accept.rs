@@ -24,7 +24,7 @@ async fn an_event_and_its_deliveries_are_one(world: World) {
     let mut new = world.event_at(world.now);
     route(&mut new, world.endpoint, None);
     route(&mut new, EndpointId::new(world.now, 2), Some(super::EPOCH));
-    let answers = world.ledger.accept(&[new.clone()], world.keys_since()).await.unwrap();
+    let answers = world.ledger.accept(std::slice::from_ref(&new), world.keys_since()).await.unwrap();
     assert_eq!(answers, [Accepted::New]);
     assert_eq!((world.rows("events").await, world.rows("pending_deliveries").await), (1, 2));
     let payloads = world.ledger.payloads(&[world.event_at(world.now).event.id, new.event.id]).await.unwrap();
@@ -72,10 +72,10 @@ async fn other_content_under_a_key_is_a_conflict(world: World) {
 async fn expired_keys_do_not_count(world: World) {
     let yesterday = world.now.minus(DAY);
     let first = world.keyed(yesterday, "order-1", 1);
-    assert_eq!(world.ledger.accept(&[first.clone()], yesterday.minus(DAY)).await.unwrap(), [Accepted::New]);
+    assert_eq!(world.ledger.accept(std::slice::from_ref(&first), yesterday.minus(DAY)).await.unwrap(), [Accepted::New]);
     let again = world.keyed(world.now, "order-1", 1);
     let duplicate = Accepted::Duplicate { event: first.event.id, delivery_count: 1, created_at: yesterday };
-    assert_eq!(world.ledger.accept(&[again.clone()], yesterday).await.unwrap(), [duplicate]);
+    assert_eq!(world.ledger.accept(std::slice::from_ref(&again), yesterday).await.unwrap(), [duplicate]);
     assert_eq!(world.ledger.accept(&[again], Timestamp(yesterday.0 + 1)).await.unwrap(), [Accepted::New]);
     // One of the same day is overwritten.
     let later = world.keyed(world.now.plus(Duration::from_micros(5)), "order-1", 2);

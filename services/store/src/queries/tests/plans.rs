@@ -1,7 +1,7 @@
 //! On PostgreSQL every page is read from an index, in its order: no table is scanned, and nothing but a few rows is sorted.
 
 use outrider_model::{AttemptOutcome, DeliveryId, DeliveryStatus, PageRequest, id::uuid_bound, page::Cursor};
-use sea_orm::{ConnectionTrait, QueryTrait, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, QueryTrait, Statement, TransactionTrait};
 
 use super::Scene;
 use crate::{
@@ -14,9 +14,9 @@ use crate::{
     },
 };
 
-/// 40,000 rows of each table over two days, of ten projects; one in a hundred was not delivered.
+/// 40,000 rows of each table of the last 22 hours, of ten projects; one in a hundred was not delivered.
 const FILL: [&str; 6] = [
-    "CREATE TEMPORARY TABLE seed AS SELECT n, (lpad(to_hex($MILLIS - n * 4000), 12, '0') || '7000' || '8000' ||
+    "CREATE TEMPORARY TABLE seed AS SELECT n, (lpad(to_hex($MILLIS - n * 2000), 12, '0') || '7000' || '8000' ||
         lpad(to_hex(n), 12, '0'))::uuid AS id, CASE WHEN n % 10 = 0 THEN '$PROJECT'::uuid ELSE
         ('00000000-0000-7000-8000-00000000000' || n % 10)::uuid END AS project, CASE WHEN n % 20 = 0 THEN '$ENDPOINT'::uuid
         ELSE ('00000000-0000-7000-9000-0000000000' || lpad((n % 100)::text, 2, '0'))::uuid END AS endpoint
@@ -53,7 +53,7 @@ async fn pages_are_ranges_of_indexes() {
 }
 
 async fn fill(scene: &Scene) {
-    let database = &sea_orm::TransactionTrait::begin(scene.world.store.write()).await.unwrap();
+    let database = scene.world.store.write().begin().await.unwrap();
     for statement in FILL {
         let statement = statement
             .replace("$MILLIS", &scene.world.now.millis().to_string())
@@ -61,7 +61,7 @@ async fn fill(scene: &Scene) {
             .replace("$ENDPOINT", &scene.endpoint.0.to_string());
         database.execute_unprepared(&statement).await.unwrap();
     }
-    database.execute_unprepared("COMMIT").await.unwrap();
+    database.commit().await.unwrap();
 }
 
 fn event_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
@@ -69,7 +69,7 @@ fn event_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
     let typed = EventFilter { event_type: Some("type.0".to_owned()), ..EventFilter::default() };
     [EventFilter::default(), typed.clone(), EventFilter { start, end: Some(scene.world.now), ..typed }]
         .iter()
-        .map(|filter| events::select(scene.world.project, filter, page).build(sea_orm::DbBackend::Postgres))
+        .map(|filter| events::select(scene.world.project, filter, page).build(DbBackend::Postgres))
         .collect()
 }
 
@@ -91,9 +91,9 @@ fn delivery_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
     for filter in &filters {
         for among in &among {
             let wanted = Wanted { principal: &scene.principal, project: scene.world.project, filter, page };
-            statements.push(select_ended(wanted, among).build(sea_orm::DbBackend::Postgres));
+            statements.push(select_ended(wanted, among).build(DbBackend::Postgres));
             if filter.status.is_none() {
-                statements.push(select_pending(wanted, among).build(sea_orm::DbBackend::Postgres));
+                statements.push(select_pending(wanted, among).build(DbBackend::Postgres));
             }
         }
     }
@@ -112,40 +112,38 @@ fn attempt_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
         AttemptFilter { outcome: Some(AttemptOutcome::Succeeded), ..any() },
     ]
     .iter()
-    .map(|filter| attempts::select(&scene.principal, scene.world.project, filter, page).build(sea_orm::DbBackend::Postgres))
+    .map(|filter| attempts::select(&scene.principal, scene.world.project, filter, page).build(DbBackend::Postgres))
     .collect()
 }
 
-/// Executes the statement: what its nodes read, not only what they are, is what counts. Empty partitions may be scanned.
+/// Executes the statement: what it reads is what counts. A page of 51 rows takes an index entry and a table page for each, and a few
+/// of each of the partitions.
 async fn check(scene: &Scene, statement: Statement) {
     let text = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS) {}", statement.sql);
     let explain = Statement { sql: text, ..statement };
     let rows = scene.world.store.read().query_all_raw(explain.clone()).await.unwrap();
     let plan: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+    let (pages, dropped, sorted) = (pages_read(&plan), rows_dropped(&plan), rows_sorted(&plan));
     let plan = plan.join("\n");
-    assert!(!scans_rows(&plan), "{}\n{plan}", explain.sql);
-    let pages = pages_read(&plan);
-    assert!(pages < 1_500, "{pages} pages\n{}\n{plan}", explain.sql);
-    assert!(!sorts_many(&plan), "{}\n{plan}", explain.sql);
+    assert!(pages <= 300 && dropped <= 200 && sorted <= 200, "{pages} {dropped} {sorted}\n{}\n{plan}", explain.sql);
 }
 
-fn scans_rows(plan: &str) -> bool {
-    plan.lines().zip(plan.lines().skip(1)).any(|(line, next)| {
-        line.contains("Seq Scan") && (!line.contains("rows=0") || next.contains("Rows Removed")) && !line.contains("never executed")
-    })
+fn number_after(line: &str, before: &str) -> Option<u64> {
+    line.split_once(before)?.1.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// Sorting what one millisecond, or a list of ids, holds is fine; a range of the index is not to be sorted.
-fn sorts_many(plan: &str) -> bool {
-    let lines: Vec<&str> = plan.lines().collect();
-    lines.iter().enumerate().any(|(at, line)| {
-        let rows = |line: &str| line.split("rows=").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
-        let below = lines[at + 1..].iter().find_map(|line| line.contains("->").then(|| rows(line)).flatten());
-        line.contains("Sort  (") && below.is_some_and(|rows| rows > 600)
-    })
+/// Of the whole statement: the first line of the kind.
+fn pages_read(plan: &[String]) -> u64 {
+    let buffers = plan.iter().find(|line| line.contains("Buffers: shared")).expect("the plan counts pages");
+    number_after(buffers, "hit=").unwrap_or(0) + number_after(buffers, "read=").unwrap_or(0)
 }
 
-fn pages_read(plan: &str) -> u64 {
-    let buffers = plan.lines().find(|line| line.contains("Buffers:")).unwrap_or_default();
-    buffers.split(['=', ' ']).filter_map(|word| word.parse::<u64>().ok()).sum()
+fn rows_dropped(plan: &[String]) -> u64 {
+    plan.iter().filter_map(|line| number_after(line, "Removed by Filter: ")).sum()
+}
+
+/// What the nodes below a sort answered.
+fn rows_sorted(plan: &[String]) -> u64 {
+    let below = |at: usize| plan[at + 1..].iter().find(|line| line.contains("->")).and_then(|line| number_after(line, "rows="));
+    (0..plan.len()).filter(|at| plan[*at].contains("Sort  (") || plan[*at].contains("Sort (")).filter_map(below).max().unwrap_or(0)
 }

@@ -1,0 +1,234 @@
+//! What the tests are played on.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use outrider_model::{
+    Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, PageRequest, Principal, Project, Result, RetryPolicy,
+    SigningSecret, Target, principal::Actor,
+};
+use outrider_proto::internal::{
+    AcceptEvent, AcceptedEvent, AttemptReport, AttemptResult, HoldReason, JobReceipt, accept_event_result, attempt_report,
+};
+use outrider_queue::{Done, EmbeddedOptions, EmbeddedQueue, Enqueued, LeasedJob, NewJob, Queue, Receipt};
+use outrider_store::{DeliveryFilter, Directory, DirectoryOptions, NewEndpoint, NewProject, NewSubscription, Store, testing::TestDatabase};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Dispatch, Options};
+
+/// Nothing here takes nearly as long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Bench {
+    pub dispatch: Arc<Dispatch>,
+    pub queue: Arc<Switched>,
+    pub store: Store,
+    pub principal: Principal,
+    pub project: Project,
+    shutdown: CancellationToken,
+    _database: TestDatabase,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Bench {
+    /// A running dispatch with one project and a schedule of two quick retries.
+    pub async fn start() -> Self {
+        let database = TestDatabase::sqlite();
+        let store = database.store().await;
+        let organization = store.create_organization(Actor::System, "test").await.unwrap();
+        let principal = Principal::system(organization.id);
+        let project = store.create_project(&principal, NewProject { id: None, name: "test".into() }, None).await.unwrap();
+        let directory =
+            Directory::new(store.clone(), DirectoryOptions { poll: Duration::from_millis(20), ..DirectoryOptions::default() });
+        let queue = Arc::new(Switched::new());
+        let options = Options {
+            retry_policy: RetryPolicy::new(vec![Duration::from_millis(50); 2]),
+            feed_period: Duration::from_millis(50),
+            epoch_period: Duration::from_millis(50),
+            check_after: Duration::from_millis(300),
+            ..Options::default()
+        };
+        let dispatch = Arc::new(Dispatch::new(options, store.clone(), directory.clone(), Arc::clone(&queue) as Arc<dyn Queue>));
+        let shutdown = CancellationToken::new();
+        let (running, stop) = (Arc::clone(&dispatch), shutdown.clone());
+        tokio::spawn(async move { running.run(stop).await });
+        tokio::spawn(async move { directory.run().await });
+        Self { dispatch, queue, store, principal, project, shutdown, _database: database }
+    }
+
+    /// An endpoint with a subscription to everything.
+    pub async fn endpoint(&self, max_in_flight: u32) -> Endpoint {
+        let endpoint = NewEndpoint {
+            id: None,
+            target: Target::Http { url: "https://example.com/".into() },
+            description: String::new(),
+            state: EndpointState::Active,
+            timeout: Duration::from_secs(15),
+            max_in_flight,
+            headers: Default::default(),
+            metadata: Default::default(),
+            owner: None,
+            secret: SigningSecret::from_bytes(&[7; 32]).unwrap(),
+        };
+        let endpoint = self.store.create_endpoint(&self.principal, self.project.id, endpoint, None).await.unwrap();
+        let everything =
+            NewSubscription { id: None, endpoint: endpoint.id, name: String::new(), event_types: vec!["*".parse().unwrap()] };
+        self.store.create_subscription(&self.principal, self.project.id, everything, None).await.unwrap();
+        endpoint
+    }
+
+    /// Publishes until the subscriptions are known to the directory: `deliveries` of them match.
+    pub async fn publish_when_routed(&self, deliveries: u32) -> AcceptedEvent {
+        until("the subscription is known", async || {
+            let accepted = self.publish().await;
+            (accepted.delivery_count == deliveries).then_some(accepted)
+        })
+        .await
+    }
+
+    pub async fn publish(&self) -> AcceptedEvent {
+        let event = AcceptEvent {
+            project_id: self.project.id.to_string(),
+            organization_id: self.principal.organization.to_string(),
+            actor: "test".into(),
+            event_type: "a.b".into(),
+            payload: "{}".into(),
+            content_type: "application/json".into(),
+            ..AcceptEvent::default()
+        };
+        let results = self.dispatch.intake().accept(vec![event]).await.unwrap();
+        match results.into_iter().next().unwrap().result.unwrap() {
+            accept_event_result::Result::Accepted(accepted) => accepted,
+            accept_event_result::Result::Error(error) => panic!("refused: {error:?}"),
+        }
+    }
+
+    /// Takes jobs as a worker does: at least one.
+    pub async fn jobs(&self) -> Vec<LeasedJob> {
+        until("a job is queued", async || {
+            let jobs = self.queue.inner.read("worker", 100, Duration::from_millis(50)).await.unwrap();
+            (!jobs.is_empty()).then_some(jobs)
+        })
+        .await
+    }
+
+    /// Whether nothing is queued, after the feeder has had several turns.
+    pub async fn stays_idle(&self) -> bool {
+        self.queue.inner.read("worker", 100, Duration::from_millis(400)).await.unwrap().is_empty()
+    }
+
+    pub async fn report(&self, job: &LeasedJob, status: u32) {
+        let outcome = if (200..300).contains(&status) { 1 } else { 2 };
+        let result = AttemptResult {
+            outcome,
+            status_code: status,
+            start_time: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+            duration_micros: 5,
+            ..AttemptResult::default()
+        };
+        self.settle(job, attempt_report::Result::Attempted(result)).await;
+    }
+
+    pub async fn hold(&self, job: &LeasedJob, reason: HoldReason) {
+        self.settle(job, attempt_report::Result::Held(reason.into())).await;
+    }
+
+    async fn settle(&self, leased: &LeasedJob, result: attempt_report::Result) {
+        let LeasedJob { job, receipt, .. } = leased;
+        let report = AttemptReport {
+            delivery_id: job.delivery_id.clone(),
+            event_id: job.event_id.clone(),
+            endpoint_id: job.endpoint_id.clone(),
+            project_id: job.project_id.clone(),
+            attempt: job.attempt,
+            generation: job.generation,
+            receipt: Some(JobReceipt { shard: receipt.shard, entry: receipt.entry.clone(), epoch: receipt.epoch }),
+            result: Some(result),
+        };
+        self.dispatch.settlement().settle(vec![report]).await.unwrap();
+    }
+
+    pub async fn deliveries(&self) -> Vec<Delivery> {
+        let all = PageRequest { size: 500, from: None };
+        self.store.list_deliveries(&self.principal, self.project.id, &DeliveryFilter::default(), all).await.unwrap().items
+    }
+}
+
+/// Waits for a condition.
+pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The embedded queue behind a switch.
+pub struct Switched {
+    pub inner: EmbeddedQueue,
+    pub down: AtomicBool,
+}
+
+impl Switched {
+    fn new() -> Self {
+        Self { inner: EmbeddedQueue::new(EmbeddedOptions::default()), down: AtomicBool::new(false) }
+    }
+
+    fn up(&self) -> Result<&EmbeddedQueue> {
+        if self.down.load(Ordering::SeqCst) { Err(Error::unavailable("switched off")) } else { Ok(&self.inner) }
+    }
+}
+
+#[async_trait]
+impl Queue for Switched {
+    fn shard(&self, endpoint: EndpointId) -> u32 {
+        self.inner.shard(endpoint)
+    }
+    async fn epochs(&self) -> Result<Vec<i64>> {
+        self.up()?.epochs().await
+    }
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        self.up()?.enqueue(jobs).await
+    }
+    async fn read(&self, consumer: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>> {
+        self.up()?.read(consumer, max, wait).await
+    }
+    async fn reclaim(&self, consumer: &str, max: usize) -> Result<Vec<LeasedJob>> {
+        self.up()?.reclaim(consumer, max).await
+    }
+    async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<()> {
+        self.up()?.renew(consumer, receipts).await
+    }
+    async fn finish(&self, done: &[Done]) -> Result<()> {
+        self.up()?.finish(done).await
+    }
+    async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
+        self.up()?.held(deliveries).await
+    }
+    async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
+        self.up()?.room(endpoints).await
+    }
+    async fn depth(&self) -> Result<u64> {
+        self.up()?.depth().await
+    }
+    async fn announce_change(&self) -> Result<()> {
+        self.up()?.announce_change().await
+    }
+    async fn change_announced(&self) {
+        self.inner.change_announced().await;
+    }
+}

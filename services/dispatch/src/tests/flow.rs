@@ -1,0 +1,165 @@
+//! From accept to settle, through every way that a delivery can take.
+
+use std::sync::atomic::Ordering;
+
+use outrider_model::{DeliveryReason, DeliveryStatus, EndpointState};
+use outrider_proto::internal::HoldReason;
+use outrider_store::EndpointChange;
+
+use super::{Bench, bench::until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_is_queued_once_and_a_success_ends_its_delivery() {
+    let bench = Bench::start().await;
+    bench.endpoint(64).await;
+    let accepted = bench.publish_when_routed(1).await;
+    let jobs = bench.jobs().await;
+    assert_eq!(jobs.len(), 1);
+    assert_eq!((jobs[0].job.attempt, jobs[0].job.event_type.as_str()), (1, "a.b"));
+    bench.report(&jobs[0], 204).await;
+    let delivery = bench.deliveries().await.remove(0);
+    assert_eq!(delivery.event.to_string(), accepted.event_id);
+    assert_eq!((delivery.status, delivery.reason, delivery.attempt_count), (DeliveryStatus::Delivered, DeliveryReason::Succeeded, 1));
+    assert!(bench.stays_idle().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_are_retried_until_the_schedule_is_used_up() {
+    let bench = Bench::start().await;
+    bench.endpoint(64).await;
+    bench.publish_when_routed(1).await;
+    for attempt in 1..=3 {
+        let jobs = bench.jobs().await;
+        assert_eq!(jobs.iter().map(|job| job.job.attempt).collect::<Vec<_>>(), [attempt]);
+        bench.report(&jobs[0], 500).await;
+    }
+    let delivery = bench.deliveries().await.remove(0);
+    assert_eq!((delivery.status, delivery.reason), (DeliveryStatus::Failed, DeliveryReason::Exhausted));
+    assert_eq!((delivery.attempt_count, delivery.last_status_code), (3, Some(500)));
+    assert!(bench.stays_idle().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_the_window_waits_in_the_database_and_follows_as_room_is_freed() {
+    let bench = Bench::start().await;
+    bench.endpoint(2).await;
+    bench.publish_when_routed(1).await;
+    for _ in 0..9 {
+        bench.publish().await;
+    }
+    let mut sent = 0;
+    while sent < 10 {
+        let jobs = bench.jobs().await;
+        assert!(jobs.len() <= 2, "the window holds two, not {}", jobs.len());
+        for job in &jobs {
+            bench.report(job, 200).await;
+        }
+        sent += jobs.len();
+    }
+    assert!(bench.stays_idle().await);
+    assert!(bench.deliveries().await.iter().all(|delivery| delivery.status == DeliveryStatus::Delivered));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_is_down_delays_and_loses_nothing() {
+    let bench = Bench::start().await;
+    bench.endpoint(64).await;
+    bench.publish_when_routed(1).await;
+    bench.report(&bench.jobs().await[0], 200).await;
+    bench.queue.down.store(true, Ordering::SeqCst);
+    for _ in 0..20 {
+        assert_eq!(bench.publish().await.delivery_count, 1);
+    }
+    bench.queue.down.store(false, Ordering::SeqCst);
+    let mut sent = 0;
+    while sent < 20 {
+        for job in bench.jobs().await {
+            bench.report(&job, 200).await;
+            sent += 1;
+        }
+    }
+    assert_eq!(sent, 20);
+    assert!(bench.stays_idle().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_the_queue_lost_is_queued_again_with_the_next_generation() {
+    let bench = Bench::start().await;
+    bench.endpoint(64).await;
+    bench.publish_when_routed(1).await;
+    let lost = bench.jobs().await.remove(0);
+    // The queue forgets the job without anybody settling it.
+    let done = outrider_queue::Done {
+        receipt: lost.receipt.clone(),
+        delivery: outrider_model::DeliveryId::from_bytes(&lost.job.delivery_id).unwrap(),
+        endpoint: outrider_model::EndpointId::from_bytes(&lost.job.endpoint_id).unwrap(),
+        project: bench.project.id,
+        generation: lost.job.generation,
+    };
+    outrider_queue::Queue::finish(&bench.queue.inner, &[done]).await.unwrap();
+    let again = bench.jobs().await.remove(0);
+    assert_eq!((again.job.attempt, again.job.generation), (lost.job.attempt, lost.job.generation + 1));
+    bench.report(&again, 200).await;
+    assert_eq!(bench.deliveries().await[0].attempt_count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_endpoint_holds_its_deliveries_and_a_deleted_one_cancels_them() {
+    let bench = Bench::start().await;
+    let endpoint = bench.endpoint(64).await;
+    bench.publish_when_routed(1).await;
+    let job = bench.jobs().await.remove(0);
+    let set = async |state| {
+        let change = EndpointChange { state: Some(state), ..EndpointChange::default() };
+        bench.store.update_endpoint(&bench.principal, bench.project.id, endpoint.id, change).await.unwrap();
+        until("the directory knows the state", async || {
+            let entry = bench.dispatch.shared.directory.endpoint(endpoint.id).await.unwrap();
+            entry.filter(|entry| entry.endpoint.state == state)
+        })
+        .await;
+    };
+    set(EndpointState::Paused).await;
+    bench.hold(&job, HoldReason::EndpointPaused).await;
+    bench.publish().await;
+    assert!(bench.stays_idle().await);
+    assert!(bench.deliveries().await.iter().all(|delivery| delivery.reason == DeliveryReason::EndpointPaused));
+
+    set(EndpointState::Active).await;
+    let jobs = until("both are queued", async || Some(bench.jobs().await)).await;
+    assert!(!jobs.is_empty() && jobs.iter().all(|job| job.job.attempt == 1), "holding is no attempt");
+    for job in &jobs {
+        bench.hold(job, HoldReason::Released).await;
+    }
+
+    bench.store.delete_endpoint(&bench.principal, bench.project.id, endpoint.id).await.unwrap();
+    until("all are cancelled or held", async || {
+        while let Ok(jobs) = outrider_queue::Queue::read(&bench.queue.inner, "worker", 100, std::time::Duration::ZERO).await {
+            if jobs.is_empty() {
+                break;
+            }
+            for job in &jobs {
+                bench.hold(job, HoldReason::EndpointDeleted).await;
+            }
+        }
+        let deliveries = bench.deliveries().await;
+        let cancelled = |delivery: &outrider_model::Delivery| delivery.reason == DeliveryReason::EndpointDeleted;
+        (deliveries.len() == 2 && deliveries.iter().all(cancelled)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_success_of_an_earlier_attempt_completes_and_its_retry_is_dropped() {
+    let bench = Bench::start().await;
+    bench.endpoint(64).await;
+    bench.publish_when_routed(1).await;
+    let first = bench.jobs().await.remove(0);
+    bench.report(&first, 500).await;
+    let second = bench.jobs().await.remove(0);
+    assert_eq!(second.job.attempt, 2);
+    bench.report(&first, 200).await;
+    let delivery = bench.deliveries().await.remove(0);
+    assert_eq!(delivery.status, DeliveryStatus::Delivered);
+    bench.report(&second, 500).await;
+    assert_eq!(bench.deliveries().await.remove(0), delivery);
+}

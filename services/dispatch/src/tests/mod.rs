@@ -1,0 +1,7 @@
+//! Dispatch over a real store (SQLite) and a real queue (embedded, behind a switch that makes it fail), without worker or network: the
+//! test plays the worker.
+
+mod bench;
+mod flow;
+
+pub use bench::Bench;
