@@ -1,7 +1,7 @@
 //! The ledger: events, deliveries, attempts, and what keeps a step from being done twice.
 //!
-//! Times are microseconds since 1970, maps and lists are JSON text, ids are UUIDs (16 bytes on SQLite). There are no foreign keys: what
-//! is written here is checked before. On PostgreSQL the history is partitioned by the day in its ids.
+//! Times are microseconds since 1970, maps and lists are JSON text, ids are UUIDs (16 bytes on SQLite). There are no foreign
+//! keys: what is written here is checked before. On PostgreSQL the history is partitioned by the day in its ids.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -187,6 +187,7 @@ impl Tables {
             "CREATE INDEX deliveries_by_type ON deliveries (project_id, event_type, id)".to_owned(),
             // Delivered (2) is the rule and needs no index of its own; what was not delivered is looked for.
             "CREATE INDEX deliveries_by_status ON deliveries (project_id, status, id) WHERE status <> 2".to_owned(),
+            "CREATE INDEX deliveries_by_endpoint_status ON deliveries (endpoint_id, status, id) WHERE status <> 2".to_owned(),
         ]
     }
 
@@ -216,6 +217,7 @@ impl Tables {
             "CREATE INDEX attempts_by_endpoint ON attempts (endpoint_id, id)".to_owned(),
             // Succeeded (1) is the rule and needs no index of its own.
             "CREATE INDEX attempts_by_outcome ON attempts (project_id, outcome, id) WHERE outcome <> 1".to_owned(),
+            "CREATE INDEX attempts_by_endpoint_outcome ON attempts (endpoint_id, outcome, id) WHERE outcome <> 1".to_owned(),
         ]
     }
 
@@ -235,7 +237,8 @@ impl Tables {
                     PRIMARY KEY (project_id, key, day)
                 ){by_day}"
             ),
-            // Deliveries of an event are found by its millisecond; only those of replays, which have a time of their own, are listed.
+            // Deliveries of an event are found by its millisecond; only those of replays, which have a time of their own, are
+            // listed.
             format!(
                 "CREATE TABLE replays (
                     event_id {id} NOT NULL,

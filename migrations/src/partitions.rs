@@ -15,8 +15,8 @@ const DAY_MILLIS: i64 = 86_400_000;
 pub struct Partition {
     /// As in `events_p20261122`.
     pub name: String,
-    /// Creates it, empty, and attaches it. To be run in one transaction, when it does not exist. Attaching takes a weaker lock than
-    /// `CREATE TABLE … PARTITION OF`: reads and writes of the table go on.
+    /// Creates it, empty, and attaches it. To be run in one transaction, when it does not exist. Attaching takes a weaker lock
+    /// than `CREATE TABLE … PARTITION OF`: reads and writes of the table go on.
     pub statements: [String; 2],
 }
 
@@ -70,9 +70,14 @@ mod tests {
 
     #[test]
     fn dates_are_right_around_leap_days_and_years() {
-        for (day, text) in
-            [(0, "19700101"), (59, "19700301"), (11_016, "20000229"), (11_017, "20000301"), (20_779, "20261122"), (20_819, "20270101")]
-        {
+        for (day, text) in [
+            (0, "19700101"),
+            (59, "19700301"),
+            (11_016, "20000229"),
+            (11_017, "20000301"),
+            (20_779, "20261122"),
+            (20_819, "20270101"),
+        ] {
             assert_eq!(date(day), text);
         }
     }
@@ -82,9 +87,6 @@ mod tests {
         assert_eq!(id_bound(0), "00000000-0000-0000-0000-000000000000");
         assert_eq!(id_bound(19_676), "018bd047-1000-0000-0000-000000000000");
         let names: Vec<String> = of_day(20_779).into_iter().map(|partition| partition.name).collect();
-        assert_eq!(
-            names,
-            ["events_p20261122", "deliveries_p20261122", "attempts_p20261122", "idempotency_keys_p20261122"]
-        );
+        assert_eq!(names, ["events_p20261122", "deliveries_p20261122", "attempts_p20261122", "idempotency_keys_p20261122"]);
     }
 }

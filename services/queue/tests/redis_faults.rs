@@ -264,7 +264,7 @@ async fn full_memory_refuses_jobs_whole_and_lets_them_go() {
     let endpoint = fixture.endpoint(0);
     fixture.put(&fixture.jobs(endpoint, 0..20)).await;
     let taken = fixture.take("one", 10).await;
-    server.run::<Value>(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    server.run::<Value>(&["CONFIG", "SET", "maxmemory", "1"]);
 
     let error = fixture.queue.enqueue(&fixture.jobs(endpoint, 20..40)).await.expect_err("full");
     assert_eq!(error.reason, Reason::Unavailable);
@@ -326,7 +326,7 @@ async fn a_server_that_fills_up_keeps_whole_batches_only() {
 async fn an_emptied_server_that_is_full_still_gets_an_epoch() {
     let Some(mut fixture) = redis().await else { return };
     fixture.server().run::<Value>(&["FLUSHALL"]);
-    fixture.server().run::<Value>(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    fixture.server().run::<Value>(&["CONFIG", "SET", "maxmemory", "1"]);
     fixture.epochs = new_epochs(&fixture).await;
     fixture.server().run::<Value>(&["CONFIG", "SET", "maxmemory", "0"]);
     fixture.put(&[fixture.job(1, fixture.endpoint(0))]).await;

@@ -34,7 +34,7 @@ pub(crate) fn accept(shared: &Arc<Shared>, jobs: Vec<LeasedJob>, mut room: Room,
             tracing::error!("the queue handed out more jobs than were asked for; the rest is left to its leases");
             break;
         };
-        let doubtful = false;
+        let doubtful = !leased.first || job::queued_at(&leased.job) < oldest;
         let Some(mut job) = take_in_hand(shared, leased, place, read_at) else { continue };
         job.slot = Some(slot);
         if doubtful || job.missing_payload().is_some() {

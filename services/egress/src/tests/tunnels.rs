@@ -59,6 +59,16 @@ async fn tunnels_are_bounded_and_become_free_again() {
 }
 
 #[tokio::test]
+async fn a_tunnel_no_longer_counts_as_waiting() {
+    let served = Served::new(&egress(Options { max_waiting: 1, ..development() }, Answers::with(&[]))).await;
+    let target = echo("127.0.0.1:0").await;
+    let first = soon(served.dialer().dial("127.0.0.1", target.port())).await.unwrap();
+    let second = soon(served.dialer().dial("127.0.0.1", target.port())).await.unwrap();
+    check_echo(first).await;
+    check_echo(second).await;
+}
+
+#[tokio::test]
 async fn a_failed_dial_leaves_no_tunnel_taken() {
     let open = egress(Options { max_tunnels: 1, max_waiting: 8, ..development() }, Answers::with(&[]));
     let served = Served::new(&open).await;

@@ -1,32 +1,27 @@
 //! Wiring of `egress`.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result};
 use outrider_egress::{Egress, Options};
-use outrider_rpc::Dialer;
 
-use super::{
-    Role,
-    process::{Base, listen},
-};
+use super::{Role, process::Base};
 
 /// The egress of this process, if it has the role; its proxy listens when other processes need it.
-pub async fn start(base: &mut Base) -> Result<Option<Arc<dyn Dialer>>> {
+pub async fn start(base: &mut Base) -> Result<()> {
     if !base.roles.has(Role::Egress) {
-        return Ok(None);
+        return Ok(());
     }
     let egress = Egress::new(options(base)?).context("the egress does not start")?;
+    base.egress = Some(egress.clone());
     if !base.roles.is_all() {
-        let listener = listen("egress.listen", &base.config.egress.listen).await?;
-        let (proxy, shutdown) = (egress.clone(), base.stages.foundation.clone());
+        let listener = base.listen("egress.listen", &base.config.egress.listen).await?;
+        let shutdown = base.stages.foundation.clone();
         base.tasks.foundation.push(tokio::spawn(async move {
-            if let Err(error) = proxy.serve(listener, shutdown.cancelled_owned()).await {
+            if let Err(error) = egress.serve(listener, shutdown.cancelled_owned()).await {
                 tracing::error!(%error, "the egress proxy ended");
             }
         }));
     }
-    Ok(Some(Arc::new(egress)))
+    Ok(())
 }
 
 fn options(base: &Base) -> Result<Options> {

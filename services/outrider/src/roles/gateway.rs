@@ -9,7 +9,7 @@ use outrider_rpc::server::Backend;
 use super::{
     Role,
     foundation::channel,
-    process::{Base, listen},
+    process::Base,
 };
 
 /// The gateway of this process, if it has the role; where it listens.
@@ -36,7 +36,7 @@ pub async fn start(
         ..Options::default()
     };
     let gateway = Gateway::new(options, backends).context("the routes are in conflict")?;
-    let listener = listen("gateway.listen", &config.listen).await?;
+    let listener = base.listen("gateway.listen", &config.listen).await?;
     let address = listener.local_addr()?;
     let shutdown = base.stages.intake.clone();
     base.tasks.intake.push(tokio::spawn(async move { gateway.serve(listener, shutdown.cancelled_owned()).await }));

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use outrider_egress::Egress;
 use outrider_queue::Queue;
 use outrider_rpc::{Authenticate, server::Backend};
 use outrider_store::{Directory, Store};
@@ -33,6 +34,19 @@ pub struct Base {
     pub roles: Roles,
     pub stages: Stages,
     pub tasks: Tasks,
+    /// The egress of this process, which must not be led to our own listeners.
+    pub egress: Option<Egress>,
+}
+
+impl Base {
+    /// Opens a listener that the egress of this process will not dial.
+    pub async fn listen(&self, key: &'static str, address: &str) -> Result<TcpListener> {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))?;
+        if let Some(egress) = &self.egress {
+            egress.protect(listener.local_addr()?);
+        }
+        Ok(listener)
+    }
 }
 
 /// What roles that read the database are built from.
@@ -69,7 +83,8 @@ pub struct Process {
 /// Starts a process with these roles. When it returns, every listener is open.
 pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     check_shape(&config, &roles)?;
-    let mut base = Base { config, roles, stages: Stages::default(), tasks: Tasks::default() };
+    let mut base = Base { config, roles, stages: Stages::default(), tasks: Tasks::default(), egress: None };
+    egress::start(&mut base).await?;
     let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
     let stored = if base.roles.has_any(&STORED) {
         let store = foundation::store(&base.config).await?;
@@ -108,7 +123,7 @@ async fn start_operations(
     if base.config.operations.listen.is_empty() {
         return Ok(());
     }
-    let listener = listen("operations.listen", &base.config.operations.listen).await?;
+    let listener = base.listen("operations.listen", &base.config.operations.listen).await?;
     let health = Health {
         store: stored.map(|stored| stored.store.clone()),
         queue: queue.cloned(),
@@ -123,14 +138,13 @@ async fn start_operations(
     Ok(())
 }
 
-/// Egress, dispatch, worker, ingest, admin, gateway: each needs those before it, here or elsewhere.
+/// Dispatch, worker, ingest, admin, gateway: each needs those before it, here or elsewhere.
 async fn start_roles(base: &mut Base, stored: Option<Stored>, queue: Option<Arc<dyn Queue>>) -> Result<Option<SocketAddr>> {
-    let egress = egress::start(base).await?;
     let (mut dispatch, mut ingest, mut admin) = (None, None, None);
     if let Some(stored) = &stored {
         if let Some(queue) = &queue {
             dispatch = dispatch::start(base, stored, queue).await?;
-            worker::start(base, stored, queue, dispatch.as_ref(), egress).await?;
+            worker::start(base, stored, queue, dispatch.as_ref()).await?;
             admin = admin::start(base, stored, queue).await?;
         }
         ingest = ingest::start(base, stored, dispatch.as_ref()).await?;
@@ -154,17 +168,12 @@ impl Process {
     }
 }
 
-/// Opens a listener.
-pub async fn listen(key: &'static str, address: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
-}
-
 /// Serves the gRPC services of a role for other processes, unless all roles are in this one.
 pub async fn serve_internal(base: &mut Base, key: &'static str, address: &str, service: Backend, stage: Stage) -> Result<()> {
     if base.roles.is_all() {
         return Ok(());
     }
-    let listener = listen(key, address).await?;
+    let listener = base.listen(key, address).await?;
     let (token, tasks) = match stage {
         Stage::Intake => (base.stages.intake.clone(), &mut base.tasks.intake),
         Stage::Foundation => (base.stages.foundation.clone(), &mut base.tasks.foundation),

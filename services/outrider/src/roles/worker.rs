@@ -24,7 +24,6 @@ pub async fn start(
     stored: &Stored,
     queue: &Arc<dyn Queue>,
     dispatch: Option<&Faces>,
-    egress: Option<Arc<dyn Dialer>>,
 ) -> Result<()> {
     if !base.roles.has(Role::Worker) {
         return Ok(());
@@ -34,8 +33,8 @@ pub async fn start(
         Some(faces) => Arc::clone(&faces.settlement),
         None => Arc::new(RemoteSettlement::new(channel("worker.dispatch_url", &config.dispatch_url)?, MAX_MESSAGE_BYTES)),
     };
-    let dialer = match egress {
-        Some(egress) => egress,
+    let dialer: Arc<dyn Dialer> = match &base.egress {
+        Some(egress) => Arc::new(egress.clone()),
         None => Arc::new(RemoteDialer::new(config.egress_url.clone())),
     };
     let lookup = StoreLookup::new(stored.directory.clone(), stored.store.ledger(), stored.store.clock().clone());

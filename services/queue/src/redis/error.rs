@@ -29,11 +29,13 @@ pub(super) fn unexpected(step: &'static str) -> Error {
     Error::unavailable(format!("redis: {step}: unexpected answer"))
 }
 
-/// Whether the server answered with this code; Redis 6 puts the code of what fails in a script into the text.
+/// Whether the server answered with this code; of what fails in a script Redis 6 tells it in the text, as a word with or without a dash.
 pub(super) fn says(error: &RedisError, code: &str) -> bool {
-    error.code() == Some(code)
-        || matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
-            && error.detail().is_some_and(|detail| detail.contains(&format!("-{code} ")))
+    let in_script = || {
+        let text = error.detail().filter(|text| text.starts_with("Error running script"));
+        text.is_some_and(|text| text.split_ascii_whitespace().any(|word| word.trim_start_matches('-') == code))
+    };
+    error.code() == Some(code) || in_script()
 }
 
 /// Whether the connection can be used for the next command.
@@ -46,5 +48,37 @@ pub(super) fn name_of(error: &RedisError) -> String {
     match error.code() {
         Some(code) => code.chars().filter(char::is_ascii_alphanumeric).take(32).collect(),
         None => error.category().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::redis::{Value, parse_redis_value};
+
+    use super::*;
+
+    fn error(answer: &str) -> RedisError {
+        let answer = parse_redis_value(format!("-{answer}\r\n").as_bytes()).expect("an answer");
+        let Value::ServerError(error) = answer else { panic!("no error: {answer:?}") };
+        error.into()
+    }
+
+    #[test]
+    fn codes_are_found_where_each_version_puts_them() {
+        let six = "ERR Error running script (call to f_48a2): @user_script:1: NOGROUP No such key 's' or consumer group 'g'";
+        let dashed = "ERR Error running script (call to f_86b6): @user_script:1: @user_script: 1: -OOM command not allowed";
+        assert!(says(&error(six), "NOGROUP") && !says(&error(six), "OOM"));
+        assert!(says(&error(dashed), "OOM"));
+        assert!(says(&error("NOGROUP No such key 's'"), "NOGROUP"));
+        // A name in a text is no code.
+        assert!(!says(&error("ERR unknown command 'NOGROUP'"), "NOGROUP"));
+    }
+
+    #[test]
+    fn texts_quote_nothing() {
+        for answer in ["WRONGPASS invalid user hunter2", "ERR value hunter2", "NOPERM user hunter2", "OOM hunter2"] {
+            let text = unavailable("read", &error(answer)).to_string();
+            assert!(text.starts_with("redis: read: ") && !text.contains("hunter2"), "{text}");
+        }
     }
 }

@@ -164,21 +164,20 @@ pub async fn renewing_keeps_a_job(backend: &impl Backend) {
     let held = fixture.take("one", 2).await;
     let (kept, lost) = (held[0].receipt.clone(), held[1].receipt.clone());
     // The lost one tells when a lease has passed; the kept one must not come with it, nor after another lease.
-    let mut reclaimed = false;
+    let mut last: Option<Instant> = None;
     let begin = Instant::now();
     while begin.elapsed() < SHORT * 5 / 2 {
-        fixture.queue.renew("one", &[kept.clone()]).await.expect("renewed");
+        fixture.queue.renew("one", std::slice::from_ref(&kept)).await.expect("renewed");
         // Renewing what another has is no way to get it, nor to keep it from its lease.
-        fixture.queue.renew("other", &[lost.clone()]).await.expect("renewed");
+        fixture.queue.renew("other", std::slice::from_ref(&lost)).await.expect("renewed");
         for leased in fixture.queue.reclaim("two", 10).await.expect("reclaim") {
             assert_eq!(leased.receipt, lost, "the kept job was taken over");
-            assert!(!reclaimed || begin.elapsed() > SHORT, "taken over twice within a lease");
-            reclaimed = true;
+            assert!(last.is_none_or(|last| last.elapsed() > SHORT / 2), "the take-over did not begin a lease");
+            last = Some(Instant::now());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(reclaimed, "the job that was not renewed stays with its consumer");
-    // What was taken over is not the first consumer's to renew.
+    assert!(last.is_some(), "the job that was not renewed stays with its consumer");
     fixture.queue.finish(&all_done(&held)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 0);
 }
@@ -232,7 +231,7 @@ pub async fn finishing_twice_is_harmless(backend: &impl Backend) {
     let taken = fixture.take("one", 2).await;
     let first = done(&taken[0]);
     fixture.queue.finish(&[first.clone(), first.clone()]).await.expect("finished");
-    fixture.queue.finish(&[first.clone()]).await.expect("finished");
+    fixture.queue.finish(std::slice::from_ref(&first)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 1);
     assert_eq!(fixture.queue.room(&[(endpoint, 10)]).await.expect("room"), [9]);
     // A receipt that no queue ever gave does no harm to the others of its batch.

@@ -1,4 +1,5 @@
-//! How model values are written in columns: numbers as signed ones, maps and lists as JSON text, subscription ids as bytes in a row.
+//! How model values are written in columns: numbers as signed ones, maps and lists as JSON text, subscription ids as bytes in a
+//! row.
 
 use std::collections::BTreeMap;
 

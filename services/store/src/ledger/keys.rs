@@ -6,7 +6,8 @@ use outrider_model::{EventId, ProjectId, Timestamp};
 
 use super::{Accepted, LedgerError, NewEvent, codec::day_of};
 
-/// Around midnight a key is claimed for both days, so that processes whose clocks or statements are this far apart cannot both win.
+/// Around midnight a key is claimed for both days, so that processes whose clocks or statements are this far apart cannot both
+/// win.
 const OVERLAP_MICROS: i64 = 10_000_000;
 const DAY_MICROS: i64 = 86_400_000_000;
 
@@ -48,8 +49,7 @@ pub(super) fn claims(batch: &[NewEvent]) -> Result<Vec<KeyClaim<'_>>, LedgerErro
         let Some(key) = event.idempotency_key.as_deref() else { continue };
         let fingerprint =
             new.fingerprint.ok_or_else(|| LedgerError::Data("an event with an idempotency key has no fingerprint".to_owned()))?;
-        let holder =
-            Holder { event: event.id, fingerprint, delivery_count: event.delivery_count, created_at: event.created_at };
+        let holder = Holder { event: event.id, fingerprint, delivery_count: event.delivery_count, created_at: event.created_at };
         claims.push(KeyClaim { key: (event.project, key), holder });
     }
     // Stable: of equal keys the first stays.

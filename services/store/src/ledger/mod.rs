@@ -1,5 +1,6 @@
-//! The ledger: what is promised is written here. Events and their pending deliveries in one commit; attempts settled in batches; what
-//! is due handed to the feeder. One trait, two backends; every method is one statement (or one transaction) for its whole batch.
+//! The ledger: what is promised is written here. Events and their pending deliveries in one commit; attempts settled in batches;
+//! what is due handed to the feeder. One trait, two backends; every method is one statement (or one transaction) for its whole
+//! batch.
 
 pub(crate) mod codec;
 mod keys;
@@ -39,8 +40,8 @@ pub(crate) fn open(store: &Store) -> Arc<dyn Ledger> {
     open_with(store, LedgerOptions::default())
 }
 
-/// A ledger of a store. On SQLite each has a writer task of its own, which ends with the last handle, and calls of different ledgers
-/// share no commits: [`Store::ledger`] gives the one that all should use. To be called on a tokio runtime.
+/// A ledger of a store. On SQLite each has a writer task of its own, which ends with the last handle, and calls of different
+/// ledgers share no commits: [`Store::ledger`] gives the one that all should use. To be called on a tokio runtime.
 #[must_use]
 pub fn open_with(store: &Store, options: LedgerOptions) -> Arc<dyn Ledger> {
     match store.backend() {
@@ -155,12 +156,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// nothing more. Ended deliveries move from the pending table to the history.
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError>;
 
-    /// Endpoints with unqueued deliveries, in the order of their ids, after `after`: the earliest due time of each. Costs a look-up
-    /// per endpoint, whatever the number of rows.
+    /// Endpoints with unqueued deliveries, in the order of their ids, after `after`: the earliest due time of each. Costs a
+    /// look-up per endpoint, whatever the number of rows.
     async fn backlog(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, LedgerError>;
 
-    /// Marks due, unqueued deliveries as queued (epoch, generation + 1, `check_at`) and returns them, earliest due first within an
-    /// endpoint. Rows that another process is claiming are skipped. Payloads up to `inline_bytes` come along.
+    /// Marks due, unqueued deliveries as queued (epoch, generation + 1, `check_at`) and returns them, earliest due first within
+    /// an endpoint. Rows that another process is claiming are skipped. Payloads up to `inline_bytes` come along.
     async fn claim(
         &self,
         claims: &[Claim],

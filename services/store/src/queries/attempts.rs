@@ -8,7 +8,7 @@ use outrider_model::{
 };
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Select, Statement, sea_query::Expr};
 
-use super::{clamp, entity::attempt, millisecond_of, newest_first, own_endpoints, page_of, within};
+use super::{IdRange, clamp, entity::attempt, own_endpoints, page_of, range};
 use crate::{
     Store,
     error::{malformed_row, unavailable},
@@ -33,13 +33,15 @@ pub struct AttemptFilter {
 }
 
 impl Store {
-    /// One attempt with the answer's headers and body. A principal that is bound to an owner sees those to that owner's endpoints.
-    /// Errors: `NOT_FOUND`.
+    /// One attempt with the answer's headers and body. A principal that is bound to an owner sees those to that owner's
+    /// endpoints. Errors: `NOT_FOUND`.
     pub async fn get_attempt(&self, principal: &Principal, project: ProjectId, id: AttemptId) -> Result<Attempt> {
         projects::find(self.read(), principal, project).await?;
-        let reach = Condition::all()
-            .add(attempt::Column::ProjectId.eq(project.0))
-            .add_option(own_endpoints(attempt::Column::EndpointId, principal, project));
+        let reach = Condition::all().add(attempt::Column::ProjectId.eq(project.0)).add_option(own_endpoints(
+            attempt::Column::EndpointId,
+            principal,
+            project,
+        ));
         let row = attempt::Entity::find_by_id(id.0).filter(reach).one(self.read()).await.map_err(unavailable)?;
         let mut attempt = from_row(row.ok_or_else(|| Error::not_found(WHAT))?)?;
         let answer = Statement::from_sql_and_values(self.backend().into(), ANSWER, [id.0.into()]);
@@ -72,17 +74,22 @@ pub(super) fn select(
     page: PageRequest,
 ) -> Select<attempt::Entity> {
     use attempt::Column;
-    let of_delivery = |delivery: DeliveryId| millisecond_of(Column::Id, delivery.time()).add(Column::DeliveryId.eq(delivery.0));
-    let wanted = Condition::all()
-        .add(Column::ProjectId.eq(project.0))
-        .add_option(filter.delivery.map(of_delivery))
-        .add_option(filter.endpoint.map(|endpoint| Column::EndpointId.eq(endpoint.0)))
-        .add_option(filter.outcome.map(|outcome| Column::Outcome.eq(outcome as i16)))
-        // Says in the text what the partial index needs to know, whatever the parameter is.
-        .add_option(filter.outcome.filter(|outcome| *outcome != AttemptOutcome::Succeeded).map(|_| Expr::cust("outcome <> 1")))
-        .add_option(own_endpoints(Column::EndpointId, principal, project))
-        .add(within(Column::Id, filter.start, filter.end));
-    newest_first(attempt::Entity::find().filter(wanted), Column::Id, page)
+    let unusual = filter.outcome.filter(|outcome| *outcome != AttemptOutcome::Succeeded);
+    let mut prefix = match filter.endpoint {
+        Some(endpoint) => vec![(Column::EndpointId, endpoint.0.into())],
+        None => vec![(Column::ProjectId, project.0.into())],
+    };
+    prefix.extend(unusual.map(|outcome| (Column::Outcome, (outcome as i16).into())));
+    let ids = IdRange::ALL.during(filter.start, filter.end);
+    let ids = filter.delivery.map_or(ids, |delivery| ids.millisecond(delivery.time()));
+    let further = Condition::all()
+        .add_option(filter.endpoint.map(|_| Column::ProjectId.eq(project.0)))
+        .add_option(filter.delivery.map(|delivery| Column::DeliveryId.eq(delivery.0)))
+        // In the text: the planner must know it, whatever the parameters are, to use the index of what is unusual.
+        .add_option(unusual.map(|_| Expr::cust("outcome <> 1")))
+        .add_option(filter.outcome.filter(|_| unusual.is_none()).map(|outcome| Column::Outcome.eq(outcome as i16)))
+        .add_option(own_endpoints(Column::EndpointId, principal, project));
+    range(attempt::Entity::find().filter(further), &prefix, Column::Id, ids, page)
 }
 
 fn from_row(row: attempt::Model) -> Result<Attempt> {

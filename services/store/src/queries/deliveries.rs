@@ -3,18 +3,19 @@
 use std::collections::HashSet;
 
 use outrider_model::{
-    Delivery, DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, Error, EventId, Page, PageRequest, Principal,
-    ProjectId, Result, Timestamp, page::Cursor,
+    Delivery, DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, Error, EventId, Page, PageRequest,
+    Principal, ProjectId, Result, Timestamp, page::Cursor,
 };
 use sea_orm::{
-    ColumnTrait, Condition, DatabaseConnection, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, sea_query::Expr,
+    ColumnTrait, Condition, DatabaseConnection, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    sea_query::{Expr, SimpleExpr},
 };
 use uuid::Uuid;
 
 use super::{
-    clamp,
+    IdRange, clamp,
     entity::{delivery, pending_delivery, replay},
-    millisecond_of, newest_first, own_endpoints, padded, within,
+    own_endpoints, padded, range,
 };
 use crate::{
     Store,
@@ -50,6 +51,25 @@ pub(super) enum Among {
     Event(EventId),
     /// Those of replays.
     Ids(Vec<Uuid>),
+}
+
+impl Among {
+    /// All ids that come into question.
+    fn ids(&self, filter: &DeliveryFilter) -> IdRange {
+        let ids = IdRange::ALL.during(filter.start, filter.end);
+        match self {
+            Self::Event(event) => ids.millisecond(event.time()),
+            Self::All | Self::Ids(_) => ids,
+        }
+    }
+
+    fn condition<C: ColumnTrait>(&self, id: C, event_id: C) -> Option<SimpleExpr> {
+        match self {
+            Self::All => None,
+            Self::Event(event) => Some(event_id.eq(event.0)),
+            Self::Ids(ids) => Some(id.is_in(padded(ids.clone()))),
+        }
+    }
 }
 
 /// Who asks for what.
@@ -153,41 +173,43 @@ async fn paused(database: &DatabaseConnection, rows: &[pending_delivery::Model])
     Ok(paused.into_iter().collect())
 }
 
-fn among_ids<C: ColumnTrait>(id: C, event_id: C, among: &Among) -> Condition {
-    match among {
-        Among::All => Condition::all(),
-        Among::Event(event) => millisecond_of(id, event.time()).add(event_id.eq(event.0)),
-        Among::Ids(ids) => Condition::all().add(id.is_in(padded(ids.clone()))),
-    }
-}
-
 pub(super) fn select_pending(wanted: Wanted<'_>, among: &Among) -> Select<pending_delivery::Entity> {
     use pending_delivery::Column;
     let Wanted { principal, project, filter, page } = wanted;
-    let condition = Condition::all()
-        .add(Column::ProjectId.eq(project.0))
+    let (prefix, rest) = match filter.endpoint {
+        Some(endpoint) => ((Column::EndpointId, endpoint.0.into()), Some(Column::ProjectId.eq(project.0))),
+        None => ((Column::ProjectId, project.0.into()), None),
+    };
+    let further = Condition::all()
+        .add_option(rest)
         .add_option(filter.event_type.as_deref().map(|event_type| Column::EventType.eq(event_type)))
-        .add_option(filter.endpoint.map(|endpoint| Column::EndpointId.eq(endpoint.0)))
         .add_option(own_endpoints(Column::EndpointId, principal, project))
-        .add(within(Column::Id, filter.start, filter.end))
-        .add(among_ids(Column::Id, Column::EventId, among));
-    newest_first(pending_delivery::Entity::find().filter(condition), Column::Id, page)
+        .add_option(among.condition(Column::Id, Column::EventId));
+    range(pending_delivery::Entity::find().filter(further), &[prefix], Column::Id, among.ids(filter), page)
 }
 
 pub(super) fn select_ended(wanted: Wanted<'_>, among: &Among) -> Select<delivery::Entity> {
     use delivery::Column;
     let Wanted { principal, project, filter, page } = wanted;
-    let condition = Condition::all()
-        .add(Column::ProjectId.eq(project.0))
-        .add_option(filter.event_type.as_deref().map(|event_type| Column::EventType.eq(event_type)))
-        .add_option(filter.endpoint.map(|endpoint| Column::EndpointId.eq(endpoint.0)))
-        .add_option(filter.status.map(|status| Column::Status.eq(status as i16)))
-        // Says in the text what the partial index needs to know, whatever the parameter is.
-        .add_option(filter.status.filter(|status| *status != DeliveryStatus::Delivered).map(|_| Expr::cust("status <> 2")))
+    let unusual = filter.status.filter(|status| *status != DeliveryStatus::Delivered);
+    let mut prefix = match filter.endpoint {
+        Some(endpoint) => vec![(Column::EndpointId, endpoint.0.into())],
+        None => vec![(Column::ProjectId, project.0.into())],
+    };
+    // An index over the endpoint or the status has no room for the type.
+    let typed = filter.event_type.as_deref();
+    let by_type = typed.filter(|_| filter.endpoint.is_none() && unusual.is_none());
+    prefix.extend(unusual.map(|status| (Column::Status, (status as i16).into())));
+    prefix.extend(by_type.map(|event_type| (Column::EventType, event_type.into())));
+    let further = Condition::all()
+        .add_option(filter.endpoint.map(|_| Column::ProjectId.eq(project.0)))
+        .add_option(typed.filter(|_| by_type.is_none()).map(|event_type| Column::EventType.eq(event_type)))
+        // In the text: the planner must know it, whatever the parameters are, to use the index of what is unusual.
+        .add_option(unusual.map(|_| Expr::cust("status <> 2")))
+        .add_option(filter.status.filter(|_| unusual.is_none()).map(|status| Column::Status.eq(status as i16)))
         .add_option(own_endpoints(Column::EndpointId, principal, project))
-        .add(within(Column::Id, filter.start, filter.end))
-        .add(among_ids(Column::Id, Column::EventId, among));
-    newest_first(delivery::Entity::find().filter(condition), Column::Id, page)
+        .add_option(among.condition(Column::Id, Column::EventId));
+    range(delivery::Entity::find().filter(further), &prefix, Column::Id, among.ids(filter), page)
 }
 
 fn from_pending(row: pending_delivery::Model, paused: bool, now: Timestamp) -> Delivery {

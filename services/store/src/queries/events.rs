@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use outrider_model::{Error, Event, EventId, Page, PageRequest, Principal, ProjectId, Result, Timestamp};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Select, Statement};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Select, Statement};
 
-use super::{DeliveryFilter, clamp, entity::event, newest_first, page_of, within};
+use super::{DeliveryFilter, IdRange, clamp, entity::event, page_of, range};
 use crate::{
     Store,
     error::{malformed_row, unavailable},
@@ -45,8 +45,8 @@ impl Store {
         Ok((event, payload.into()))
     }
 
-    /// Events of a project, newest first. A principal that is bound to an owner has no list of events, which concern others too: it
-    /// lists its deliveries. Errors: `NOT_FOUND` for the project, or for that list.
+    /// Events of a project, newest first. A principal that is bound to an owner has no list of events, which concern others too:
+    /// it lists its deliveries. Errors: `NOT_FOUND` for the project, or for that list.
     pub async fn list_events(
         &self,
         principal: &Principal,
@@ -71,11 +71,10 @@ pub(super) async fn find(database: &impl ConnectionTrait, project: ProjectId, id
 }
 
 pub(super) fn select(project: ProjectId, filter: &EventFilter, page: PageRequest) -> Select<event::Entity> {
-    let wanted = Condition::all()
-        .add(event::Column::ProjectId.eq(project.0))
-        .add_option(filter.event_type.as_deref().map(|event_type| event::Column::EventType.eq(event_type)))
-        .add(within(event::Column::Id, filter.start, filter.end));
-    newest_first(event::Entity::find().filter(wanted), event::Column::Id, page)
+    let mut prefix = vec![(event::Column::ProjectId, project.0.into())];
+    prefix.extend(filter.event_type.as_deref().map(|event_type| (event::Column::EventType, event_type.into())));
+    let ids = IdRange::ALL.during(filter.start, filter.end);
+    range(event::Entity::find(), &prefix, event::Column::Id, ids, page)
 }
 
 fn from_row(row: event::Model) -> Result<Event> {

@@ -1,25 +1,25 @@
 //! What callers ask of the ledger: events, deliveries and attempts, one by one and in pages, and a retry by hand.
 //!
-//! Lists are newest first by the time in their ids, that is by the event's time, or the replay's. Every page is a range of an index:
+//! Lists are newest first by the time in their ids, that is by the event's time, or the replay's. Every page is a range of an
+//! index ([`range`]), which the filters choose:
 //!
 //! | list | filter | index |
 //! |---|---|---|
-//! | events | none or times | (project, id) |
-//! | events | type | (project, type, id) |
-//! | deliveries | none, times, delivered | (project, id) |
-//! | deliveries | endpoint | (endpoint, id) |
-//! | deliveries | type | (project, type, id) |
-//! | deliveries | failed, cancelled | (project, status, id), partial |
-//! | deliveries | pending | as above, without the one by type: (project, id) or (endpoint, id) |
-//! | deliveries | event | the event's millisecond in (project, id), and its replays by their ids |
-//! | attempts | none, times, succeeded | (project, id) |
-//! | attempts | endpoint | (endpoint, id) |
-//! | attempts | outcome | (project, outcome, id), partial |
-//! | attempts | delivery | the delivery's millisecond in (project, id) |
+//! | events | type, else none | (project, type, id), (project, id) |
+//! | deliveries, ended | endpoint, not delivered | (endpoint, status, id) |
+//! | | endpoint | (endpoint, id) |
+//! | | not delivered | (project, status, id) |
+//! | | type, else none | (project, type, id), (project, id) |
+//! | deliveries, pending | endpoint, else none | (endpoint, id), (project, id) |
+//! | attempts | endpoint, not succeeded | (endpoint, outcome, id) |
+//! | | endpoint | (endpoint, id) |
+//! | | not succeeded, else none | (project, outcome, id), (project, id) |
 //!
-//! Of several filters one gives the index and the others drop rows on the way, so that a rare combination within a frequent one (an
-//! endpoint's few failures among millions of its deliveries) reads as many rows as lie between; the times bound it. The same holds for
-//! principals that are bound to an owner, whose endpoints are such a filter.
+//! Times narrow each of them, and so does an event or a delivery: to its millisecond, which the ids derived from it share
+//! (replays of an event have another time and are looked up by their ids). Further filters drop rows on the way: a type of an
+//! endpoint, a type among what is pending or failed, what was delivered where nearly all failed. Such a page may read as many
+//! rows as lie between those wanted; the times bound it. The same holds for principals that are bound to an owner, whose
+//! endpoints are such a filter.
 
 mod attempts;
 mod deliveries;
@@ -29,9 +29,12 @@ mod retry;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::{max, min};
+
 use outrider_model::{Page, PageRequest, Principal, ProjectId, Timestamp, id::uuid_bound, limits, page::Cursor};
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, sea_query::SimpleExpr,
+    ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Value,
+    sea_query::{Expr, ExprTrait, SimpleExpr},
 };
 use uuid::Uuid;
 
@@ -45,26 +48,58 @@ fn clamp(page: PageRequest) -> PageRequest {
     PageRequest { size: page.size.clamp(1, limits::PAGE_SIZE.1), ..page }
 }
 
-/// The page's rows and one more, which tells that there are more; in the order in which the page is walked.
-fn newest_first<E: EntityTrait>(select: Select<E>, id: E::Column, page: PageRequest) -> Select<E> {
-    let select = match page.from {
-        None => select.order_by_desc(id),
-        Some(Cursor::After(after)) => select.filter(id.lt(after)).order_by_desc(id),
-        Some(Cursor::Before(before)) => select.filter(id.gt(before)).order_by_asc(id),
-    };
-    select.limit(u64::from(page.size) + 1)
+/// Ids from one on until before another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct IdRange {
+    from: Uuid,
+    until: Uuid,
 }
 
-/// From one time until before another, to the millisecond, as bounds of the id.
-fn within<C: ColumnTrait>(id: C, start: Option<Timestamp>, end: Option<Timestamp>) -> Condition {
-    Condition::all()
-        .add_option(start.map(|start| id.gte(uuid_bound(start))))
-        .add_option(end.map(|end| id.lt(uuid_bound(end))))
+impl IdRange {
+    const ALL: Self = Self { from: Uuid::nil(), until: Uuid::max() };
+
+    /// Those of a time, to the millisecond.
+    fn during(self, start: Option<Timestamp>, end: Option<Timestamp>) -> Self {
+        let from = start.map_or(self.from, |start| max(self.from, uuid_bound(start)));
+        let until = end.map_or(self.until, |end| min(self.until, uuid_bound(end)));
+        Self { from, until }
+    }
+
+    /// Those that share the time of an id.
+    fn millisecond(self, at: Timestamp) -> Self {
+        self.during(Some(at), Some(Timestamp(at.0.saturating_add(1_000))))
+    }
+
+    /// Those that a page may hold.
+    fn of_page(self, page: PageRequest) -> Self {
+        match page.from {
+            None => self,
+            Some(Cursor::After(id)) => Self { until: min(self.until, id), ..self },
+            Some(Cursor::Before(id)) => Self { from: max(self.from, Uuid::from_u128(id.as_u128().saturating_add(1))), ..self },
+        }
+    }
 }
 
-/// The millisecond that an id has in common with the ids derived from it.
-fn millisecond_of<C: ColumnTrait>(id: C, at: Timestamp) -> Condition {
-    within(id, Some(at), Some(Timestamp(at.0 + 1_000)))
+/// The page's rows and one more, which tells that there are more, in the order in which the page is walked, as a range of the
+/// index over the columns of `prefix` (equal to these values) and the id. Written as a comparison of rows in the order of the
+/// whole index, because no other index can serve that. Given plain equality, the planner may walk all rows by id and drop those
+/// of other projects, on the assumption that the wanted ones are spread evenly, which those of a project that went quiet are not.
+/// That the id is compared once more leaves out partitions.
+fn range<E: EntityTrait>(
+    select: Select<E>,
+    prefix: &[(E::Column, Value)],
+    id: E::Column,
+    ids: IdRange,
+    page: PageRequest,
+) -> Select<E> {
+    let IdRange { from, until } = ids.of_page(page);
+    let columns = || Expr::tuple(prefix.iter().map(|(column, _)| column.into_expr().into()).chain([id.into_expr().into()]));
+    let values = |id: Uuid| Expr::tuple(prefix.iter().map(|(_, value)| Expr::val(value.clone())).chain([Expr::val(id)]));
+    let select =
+        select.filter(columns().gte(values(from))).filter(columns().lt(values(until))).filter(id.gte(from)).filter(id.lt(until));
+    let order = if matches!(page.from, Some(Cursor::Before(_))) { Order::Asc } else { Order::Desc };
+    let select = prefix.iter().fold(select, |select, (column, _)| select.order_by(*column, order.clone()));
+    select.order_by(id, order).limit(u64::from(page.size) + 1)
 }
 
 /// For a principal that is bound to an owner: only of that owner's endpoints, deleted ones included.

@@ -20,9 +20,9 @@ use crate::{
 const NUMBER_TRIES: u32 = 16;
 
 impl Store {
-    /// Makes the next attempt of a pending delivery due now; one whose attempt waits in the queue or is under way stays as it is. For a
-    /// delivery that ended, creates a new one of the same event to the same endpoint with the next replay number. Answers the delivery
-    /// that will be attempted. Errors: `NOT_FOUND`; `FAILED_PRECONDITION` when the endpoint or the event is deleted.
+    /// Makes the next attempt of a pending delivery due now; one whose attempt waits in the queue or is under way stays as it is.
+    /// For a delivery that ended, creates a new one of the same event to the same endpoint with the next replay number. Answers
+    /// the delivery that will be attempted. Errors: `NOT_FOUND`; `FAILED_PRECONDITION` when the endpoint or the event is deleted.
     pub async fn retry_delivery(&self, principal: &Principal, project: ProjectId, id: DeliveryId) -> Result<Delivery> {
         let delivery = self.get_delivery(principal, project, id).await?;
         endpoints::find(self.read(), principal, project, delivery.endpoint).await.map_err(|error| match error.reason {
@@ -74,8 +74,10 @@ impl Store {
         let replay_number = last.unwrap_or(0).unsigned_abs() + 1;
         let now = self.clock().now();
         let id = DeliveryId::derive(now, delivery.event, delivery.endpoint, replay_number);
-        let options =
-            TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..TransactionOptions::default() };
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
         let transaction = self.write().begin_with_options(options).await.map_err(unavailable)?;
         let key = [replay::Column::EventId, replay::Column::EndpointId, replay::Column::ReplayNumber];
         let taken = replay::Entity::insert(replay::ActiveModel {

@@ -13,8 +13,9 @@ use crate::ledger::{
     keys::{self, Holder, Key, KeyClaim},
 };
 
-/// A key that someone holds is not claimed; of those who claim it at once, the index lets one win, and the others wait for its commit.
-/// Events that lost, or that exist, are not written, nor are their deliveries. The look-up and the pruning are forced by LIMIT.
+/// A key that someone holds is not claimed; of those who claim it at once, the index lets one win, and the others wait for its
+/// commit. Events that lost, or that exist, are not written, nor are their deliveries. The look-up and the pruning are forced by
+/// LIMIT.
 const ACCEPT: &str = "
 WITH won AS (
     INSERT INTO idempotency_keys AS held (day, project_id, key, event_id, fingerprint, delivery_count, created_at)
@@ -84,8 +85,8 @@ pub(super) async fn accept(pool: &PgPool, batch: &[NewEvent], keys_since: Timest
     keys::answers(batch, &holders)
 }
 
-/// Near midnight a key has a row in two partitions. Whoever wins only one of them must leave nothing, so this takes a transaction; the
-/// next try sees who holds the other.
+/// Near midnight a key has a row in two partitions. Whoever wins only one of them must leave nothing, so this takes a
+/// transaction; the next try sees who holds the other.
 async fn write_near_midnight(
     pool: &PgPool,
     batch: &[NewEvent],

@@ -11,9 +11,7 @@ use bytes::Bytes;
 use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
 use sqlx::PgPool;
 
-use super::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, NewEvent, QueuedRef, Settled,
-};
+use super::{Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, NewEvent, QueuedRef, Settled};
 
 /// On the store's pool.
 pub(super) struct PostgresLedger {
@@ -26,8 +24,8 @@ impl PostgresLedger {
     }
 }
 
-/// Data exceptions and violated constraints are the row's fault, as are index entries over the limit. A missing partition is reported
-/// as a violated check (23514), but is ours.
+/// Data exceptions and violated constraints are the row's fault, as are index entries over the limit. A missing partition is
+/// reported as a violated check (23514), but is ours.
 fn failed(error: sqlx::Error) -> LedgerError {
     match &error {
         sqlx::Error::Encode(source) => LedgerError::Data(source.to_string()),

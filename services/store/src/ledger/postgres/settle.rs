@@ -13,8 +13,8 @@ use crate::ledger::{
     order::rounds,
 };
 
-/// Rows are locked in the order of their ids before anything is written. The conditions are those of `delivery::applies`: action 1
-/// ends (success of an earlier attempt does, too), 2 retries, 3 holds.
+/// Rows are locked in the order of their ids before anything is written. The conditions are those of `delivery::applies`: action
+/// 1 ends (success of an earlier attempt does, too), 2 retries, 3 holds.
 const SETTLE: &str = "
 WITH report AS (
     SELECT * FROM UNNEST($1::uuid[], $2::int4[], $3::int4[], $4::int2[], $5::int2[], $6::int2[], $7::int8[], $8::bool[], $9::int4[],

@@ -89,7 +89,8 @@ async fn holder(
 }
 
 async fn write(connection: &mut SqliteConnection, batch: &[NewEvent], won: &[&KeyClaim<'_>]) -> Result<(), sqlx::Error> {
-    let keys: Vec<(i32, &KeyClaim<'_>)> = won.iter().flat_map(|claim| claim.holder.days().map(move |day| (day, *claim))).collect();
+    let keys: Vec<(i32, &KeyClaim<'_>)> =
+        won.iter().flat_map(|claim| claim.holder.days().map(move |day| (day, *claim))).collect();
     INSERT_KEYS.execute(connection, &keys, |query, (day, claim)| bind_key(query, *day, claim)).await?;
     let winners: HashSet<EventId> = won.iter().map(|claim| claim.holder.event).collect();
     let mut fresh: Vec<&NewEvent> =

@@ -1,8 +1,11 @@
-//! Statements over many rows whose text is constant: rows go in chunks of 64, 8 and 1, so that three prepared statements serve any number.
+//! Statements over many rows whose text is constant: rows go in chunks of 64, 8 and 1, so that three prepared statements serve
+//! any number.
 
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments, sqlite::SqliteRow};
+use sqlx::{
+    AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments, sqlite::SqliteRow,
+};
 use uuid::Uuid;
 
 /// Rows of a chunk, largest first. 64 rows of the widest table are 896 parameters; SQLite takes 32,766.

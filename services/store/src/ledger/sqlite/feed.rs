@@ -63,11 +63,7 @@ const OVERDUE: &str = "SELECT id, endpoint_id, attempt, generation FROM pending_
 WHERE queued_epoch IS NOT NULL AND check_at <= ? ORDER BY check_at LIMIT ?";
 
 static CURRENT: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
-        "SELECT id, attempt, generation FROM pending_deliveries WHERE queued_epoch IS NOT NULL AND id IN (",
-        "?",
-        ")",
-    )
+    Chunked::new("SELECT id, attempt, generation FROM pending_deliveries WHERE queued_epoch IS NOT NULL AND id IN (", "?", ")")
 });
 
 static PAYLOADS: LazyLock<Chunked> = LazyLock::new(|| Chunked::new("SELECT id, payload FROM events WHERE id IN (", "?", ")"));

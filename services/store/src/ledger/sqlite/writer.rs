@@ -86,7 +86,8 @@ async fn run(pool: SqlitePool, mut waiting: mpsc::Receiver<Box<dyn Call>>, calls
     }
 }
 
-/// The connection is the store's one for writing: configuration, which is written on it too, waits its turn and the other way round.
+/// The connection is the store's one for writing: configuration, which is written on it too, waits its turn and the other way
+/// round.
 async fn commit_together(pool: &SqlitePool, calls: &mut [Box<dyn Call>]) -> Result<(), LedgerError> {
     let mut connection = pool.acquire().await.map_err(failed)?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;

@@ -68,7 +68,10 @@ async fn claims_take_the_earliest_due_and_what_their_jobs_need(world: World) {
     let late: Vec<u64> = jobs.iter().map(|job| job.delivery.due_at.since(world.now).as_secs()).collect();
     assert_eq!(late, [0, 10]);
     assert!(jobs[0].payload.is_some() && jobs[1].payload.is_none());
-    assert_eq!((jobs[1].payload_size, jobs[0].content_type.as_str(), jobs[0].event_type.as_str()), (1_000, "application/json", "invoice.paid"));
+    assert_eq!(
+        (jobs[1].payload_size, jobs[0].content_type.as_str(), jobs[0].event_type.as_str()),
+        (1_000, "application/json", "invoice.paid")
+    );
     assert_eq!(jobs[0].headers["x-a"], "1");
     let delivery = &jobs[0].delivery;
     assert_eq!((delivery.queued_epoch, delivery.generation, delivery.check_at), (Some(EPOCH), 1, check_at));

@@ -109,8 +109,10 @@ async fn reports_at_once_apply_once(world: World) {
         .map(|task| {
             let (world, deliveries) = (Arc::clone(&world), Arc::clone(&deliveries));
             tokio::spawn(async move {
-                let mut batch: Vec<_> =
-                    deliveries.iter().map(|row| attempted(row, 1, if task % 2 == 0 { SUCCESS } else { Verdict::Retry(row.due_at) }, 200)).collect();
+                let mut batch: Vec<_> = deliveries
+                    .iter()
+                    .map(|row| attempted(row, 1, if task % 2 == 0 { SUCCESS } else { Verdict::Retry(row.due_at) }, 200))
+                    .collect();
                 batch.rotate_left(task);
                 world.ledger.settle(&batch).await.unwrap()
             })

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use outrider_model::{
-    AttemptOutcome, Delivery, DeliveryId, DeliveryReason, DeliveryStatus, EndpointState, EventId, Page, PageRequest, Reason, Verdict,
+    AttemptOutcome, Delivery, DeliveryId, DeliveryReason, DeliveryStatus, EndpointState, EventId, Page, PageRequest, Reason,
+    Verdict,
 };
 
 use super::Scene;
@@ -209,7 +210,10 @@ async fn strangers_and_owners_see_their_own(world: World) {
     scene.deliver(&both.deliveries[1]).await;
     let attempt = attempted(&both.deliveries[0], 1, crate::ledger::tests::SUCCESS, 200).record.unwrap().id;
     let stranger = scene.stranger();
-    let bound = outrider_model::Principal { project: Some(outrider_model::ProjectId::new(scene.world.now, 5)), ..scene.principal.clone() };
+    let bound = outrider_model::Principal {
+        project: Some(outrider_model::ProjectId::new(scene.world.now, 5)),
+        ..scene.principal.clone()
+    };
     for nobody in [&stranger, &bound] {
         let reasons = [
             store.get_event(nobody, project, both.event.id).await.err(),

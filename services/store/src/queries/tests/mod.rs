@@ -7,8 +7,8 @@ mod retry;
 use std::{collections::BTreeMap, time::Duration};
 
 use outrider_model::{
-    DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, OrganizationId, PendingDelivery, Principal, SigningSecret,
-    Target, principal::Actor,
+    DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, OrganizationId, PendingDelivery, Principal,
+    SigningSecret, Target, principal::Actor,
 };
 
 use crate::{

@@ -14,18 +14,22 @@ use crate::{
     },
 };
 
-/// 40,000 rows of each table of the last 22 hours, of ten projects; one in a hundred was not delivered.
+/// 40,000 rows of each table of the last 22 hours. The oldest 4,000 are the project's: one that went quiet, which a walk by id
+/// alone would reach last. Half of them are the endpoint's; one in forty was not delivered.
 const FILL: [&str; 6] = [
-    "CREATE TEMPORARY TABLE seed AS SELECT n, (lpad(to_hex($MILLIS - n * 2000), 12, '0') || '7000' || '8000' ||
-        lpad(to_hex(n), 12, '0'))::uuid AS id, CASE WHEN n % 10 = 0 THEN '$PROJECT'::uuid ELSE
-        ('00000000-0000-7000-8000-00000000000' || n % 10)::uuid END AS project, CASE WHEN n % 20 = 0 THEN '$ENDPOINT'::uuid
-        ELSE ('00000000-0000-7000-9000-0000000000' || lpad((n % 100)::text, 2, '0'))::uuid END AS endpoint
+    "CREATE TEMPORARY TABLE seed AS SELECT n,
+        (lpad(to_hex($MILLIS - n * 2000), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid AS id,
+        CASE WHEN n > 36000 THEN '$PROJECT'::uuid ELSE ('00000000-0000-7000-8000-00000000000' || n % 10)::uuid END AS project,
+        CASE WHEN n > 36000 AND n % 2 = 0 THEN '$ENDPOINT'::uuid
+            ELSE ('00000000-0000-7000-9000-0000000000' || lpad((n % 100)::text, 2, '0'))::uuid END AS endpoint
         FROM generate_series(1, 40000) n",
-    "INSERT INTO events SELECT id, project, 'type.' || n % 7, 'text/plain', '', 0, NULL, '{}', '{}', NULL, NULL, 1, '{}', 0 FROM seed",
-    "INSERT INTO pending_deliveries SELECT id, project, id, 'type.' || n % 7, endpoint, '', 0, 1, 0, NULL, 0, 0, NULL, 0 FROM seed",
-    "INSERT INTO deliveries SELECT id, project, id, 'type.' || n % 7, endpoint, '', 0, CASE WHEN n / 10 % 100 = 0 THEN 3 ELSE 2 END, 5,
-        1, 200, 0, 0 FROM seed",
-    "INSERT INTO attempts SELECT id, id, id, endpoint, project, 1, CASE WHEN n / 10 % 100 = 0 THEN 2 ELSE 1 END, 200, 0, 0, '[]', '',
+    "INSERT INTO events SELECT id, project, 'type.' || n % 7, 'text/plain', '', 0, NULL, '{}', '{}', NULL, NULL, 1, '{}', 0
+        FROM seed",
+    "INSERT INTO pending_deliveries SELECT id, project, id, 'type.' || n % 7, endpoint, '', 0, 1, 0, NULL, 0, 0, NULL, 0
+        FROM seed",
+    "INSERT INTO deliveries SELECT id, project, id, 'type.' || n % 7, endpoint, '', 0,
+        CASE WHEN n % 40 = 0 THEN 3 ELSE 2 END, 5, 1, 200, 0, 0 FROM seed",
+    "INSERT INTO attempts SELECT id, id, id, endpoint, project, 1, CASE WHEN n % 40 = 0 THEN 2 ELSE 1 END, 200, 0, 0, '[]', '',
         FALSE, NULL FROM seed",
     "ANALYZE",
 ];
@@ -36,7 +40,7 @@ async fn pages_are_ranges_of_indexes() {
     let scene = Scene::of(world).await;
     fill(&scene).await;
     let first = PageRequest { size: 50, from: None };
-    let middle = uuid_bound(scene.world.now.minus(std::time::Duration::from_secs(40_000)));
+    let middle = uuid_bound(scene.world.now.minus(std::time::Duration::from_secs(76_000)));
     let pages = [
         first,
         PageRequest { from: Some(Cursor::After(middle)), ..first },
@@ -48,6 +52,24 @@ async fn pages_are_ranges_of_indexes() {
         }
         for statement in attempt_statements(&scene, page) {
             check(&scene, statement).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_are_ranges_of_indexes_on_sqlite_too() {
+    let scene = Scene::of(World::sqlite().await).await;
+    let page = PageRequest { size: 50, from: Some(Cursor::After(uuid_bound(scene.world.now))) };
+    for build in [event_statements, delivery_statements, attempt_statements] {
+        for statement in build(&scene, page) {
+            // Both backends take numbered parameters.
+            let explain =
+                Statement { sql: format!("EXPLAIN QUERY PLAN {}", statement.sql), db_backend: DbBackend::Sqlite, ..statement };
+            for row in scene.world.store.read().query_all_raw(explain.clone()).await.unwrap() {
+                let step: String = row.try_get("", "detail").unwrap();
+                let by_ids = explain.sql.contains(" IN (") && step.contains("TEMP B-TREE");
+                assert!(step.starts_with("SEARCH") && (step.contains("INDEX") || step.contains("PRIMARY KEY")) || by_ids, "{step}\n{}", explain.sql);
+            }
         }
     }
 }
@@ -65,7 +87,7 @@ async fn fill(scene: &Scene) {
 }
 
 fn event_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
-    let start = Some(scene.world.now.minus(std::time::Duration::from_secs(50_000)));
+    let start = Some(scene.world.now.minus(std::time::Duration::from_secs(78_000)));
     let typed = EventFilter { event_type: Some("type.0".to_owned()), ..EventFilter::default() };
     [EventFilter::default(), typed.clone(), EventFilter { start, end: Some(scene.world.now), ..typed }]
         .iter()
@@ -84,7 +106,7 @@ fn delivery_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
         DeliveryFilter { endpoint: Some(scene.endpoint), status: Some(DeliveryStatus::Failed), ..any() },
         DeliveryFilter { endpoint: Some(scene.endpoint), end: Some(scene.world.now), ..any() },
     ];
-    let event = outrider_model::EventId::new(scene.world.now.minus(std::time::Duration::from_secs(4_000)), 0);
+    let event = outrider_model::EventId::new(scene.world.now.minus(std::time::Duration::from_secs(77_000)), 0);
     let replay = DeliveryId::derive(scene.world.now, event, scene.endpoint, 1);
     let among = [Among::All, Among::Event(event), Among::Ids(vec![replay.0])];
     let mut statements = Vec::new();
@@ -102,13 +124,14 @@ fn delivery_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
 
 fn attempt_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
     let any = AttemptFilter::default;
-    let event = outrider_model::EventId::new(scene.world.now.minus(std::time::Duration::from_secs(4_000)), 0);
+    let event = outrider_model::EventId::new(scene.world.now.minus(std::time::Duration::from_secs(77_000)), 0);
     let delivery = DeliveryId::derive(event.time(), event, scene.endpoint, 0);
     [
         any(),
         AttemptFilter { delivery: Some(delivery), ..any() },
         AttemptFilter { endpoint: Some(scene.endpoint), ..any() },
         AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..any() },
+        AttemptFilter { outcome: Some(AttemptOutcome::Rejected), endpoint: Some(scene.endpoint), ..any() },
         AttemptFilter { outcome: Some(AttemptOutcome::Succeeded), ..any() },
     ]
     .iter()
@@ -116,8 +139,8 @@ fn attempt_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
     .collect()
 }
 
-/// Executes the statement: what it reads is what counts. A page of 51 rows takes an index entry and a table page for each, and a few
-/// of each of the partitions.
+/// Executes the statement: what it reads is what counts. A page of 51 rows takes an index entry and a table page for each, and a
+/// few of each of the partitions.
 async fn check(scene: &Scene, statement: Statement) {
     let text = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS) {}", statement.sql);
     let explain = Statement { sql: text, ..statement };
@@ -125,7 +148,7 @@ async fn check(scene: &Scene, statement: Statement) {
     let plan: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
     let (pages, dropped, sorted) = (pages_read(&plan), rows_dropped(&plan), rows_sorted(&plan));
     let plan = plan.join("\n");
-    assert!(pages <= 300 && dropped <= 200 && sorted <= 200, "{pages} {dropped} {sorted}\n{}\n{plan}", explain.sql);
+    assert!(pages <= 300 && dropped <= 400 && sorted <= 200, "{pages} {dropped} {sorted}\n{}\n{plan}", explain.sql);
 }
 
 fn number_after(line: &str, before: &str) -> Option<u64> {
@@ -145,5 +168,9 @@ fn rows_dropped(plan: &[String]) -> u64 {
 /// What the nodes below a sort answered.
 fn rows_sorted(plan: &[String]) -> u64 {
     let below = |at: usize| plan[at + 1..].iter().find(|line| line.contains("->")).and_then(|line| number_after(line, "rows="));
-    (0..plan.len()).filter(|at| plan[*at].contains("Sort  (") || plan[*at].contains("Sort (")).filter_map(below).max().unwrap_or(0)
+    (0..plan.len())
+        .filter(|at| plan[*at].contains("Sort  (") || plan[*at].contains("Sort ("))
+        .filter_map(below)
+        .max()
+        .unwrap_or(0)
 }

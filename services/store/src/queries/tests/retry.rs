@@ -29,7 +29,10 @@ async fn what_waits_becomes_due(world: World) {
     new.deliveries[0].due_at = world.now.plus(Duration::from_secs(3_600));
     world.ledger.accept(std::slice::from_ref(&new), world.keys_since()).await.unwrap();
     let retried = store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
-    assert_eq!((retried.id, retried.status, retried.reason), (new.deliveries[0].id, DeliveryStatus::Pending, DeliveryReason::Due));
+    assert_eq!(
+        (retried.id, retried.status, retried.reason),
+        (new.deliveries[0].id, DeliveryStatus::Pending, DeliveryReason::Due)
+    );
     let claim = Claim { endpoint: scene.endpoint, limit: 9, epoch: EPOCH };
     assert_eq!(world.ledger.claim(&[claim], store.clock().now(), world.now, 9).await.unwrap().len(), 1);
 }
@@ -51,7 +54,10 @@ async fn what_ended_is_delivered_anew(world: World) {
     let first = scene.fail(&new.deliveries[0]).await;
     let second = store.retry_delivery(&scene.principal, world.project, first).await.unwrap();
     assert_eq!((second.replay_number, second.status, second.attempt_count), (1, DeliveryStatus::Pending, 0));
-    assert_eq!((second.event, second.endpoint, &second.subscriptions), (new.event.id, scene.endpoint, &new.deliveries[0].subscriptions));
+    assert_eq!(
+        (second.event, second.endpoint, &second.subscriptions),
+        (new.event.id, scene.endpoint, &new.deliveries[0].subscriptions)
+    );
     let claim = Claim { endpoint: scene.endpoint, limit: 9, epoch: EPOCH };
     let jobs = world.ledger.claim(&[claim], store.clock().now(), world.now, 9_999).await.unwrap();
     assert_eq!((jobs[0].delivery.id, jobs[0].payload.as_ref()), (second.id, Some(&new.payload)));
@@ -84,7 +90,9 @@ async fn many_at_once_make_a_replay_each(world: World) {
     let tasks: Vec<_> = (0..6)
         .map(|_| {
             let scene = Arc::clone(&scene);
-            tokio::spawn(async move { scene.world.store.retry_delivery(&scene.principal, scene.world.project, first).await.unwrap() })
+            tokio::spawn(
+                async move { scene.world.store.retry_delivery(&scene.principal, scene.world.project, first).await.unwrap() },
+            )
         })
         .collect();
     let mut numbers = Vec::new();
