@@ -7,7 +7,7 @@ use outrider_proto::ingest::{BatchPublishEventsRequest, NewEvent, batch_publish_
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{BOUND, Scenario, number, text},
+    scenario::{BOUND, Scenario, text},
     verify,
 };
 
@@ -61,11 +61,11 @@ async fn a_bad_item_fails_alone(scenario: &Scenario) -> Result<()> {
     let reply = scenario.rest.post(&scenario.path("events:batch"), &events).await?;
     let results = &reply["results"];
     text(&results[0]["accepted"], "event_id")?;
-    ensure!(number(&results[1]["error"], "code") == 3, "{reply}");
-    ensure!(results[1]["error"].to_string().contains("event_type"), "the field is named: {reply}");
+    ensure!(results[1]["error"]["reason"] == "INVALID_FIELD" && results[1]["error"]["code"] == 400, "{reply}");
+    ensure!(results[1]["error"]["violations"][0]["field"] == "events[1].event_type", "the field is named: {reply}");
     let first = text(&results[2]["accepted"], "event_id")?;
     ensure!(results[3]["accepted"]["event_id"] == first.as_str() && results[3]["accepted"]["duplicate"] == true, "{reply}");
-    ensure!(number(&results[4]["error"], "code") == 6, "another payload under the same key: {reply}");
+    ensure!(results[4]["error"]["reason"] == "IDEMPOTENCY_CONFLICT" && results[4]["error"]["code"] == 409, "{reply}");
     scenario.arrived("/batch", 2, BOUND).await?;
     let events = scenario.rest.get(&scenario.path("events")).await?;
     ensure!(events["events"].as_array().map(Vec::len) == Some(2), "{events}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use outrider_tests::{
     Answer, Outrider, Shape,
-    cluster::{Options, ROLES},
+    cluster::Options,
     servers::{Postgres, Redis},
     wait_until,
 };
@@ -33,7 +33,7 @@ struct World {
 impl World {
     fn start(shape: Shape, own_postgres: bool) -> Result<Self> {
         // More attempts than any outage here can use up.
-        let options = Options { lease: "3s".to_owned(), retry_schedule: vec!["500ms".to_owned(); 60], ..Options::default() };
+        let options = Options { lease: "31s".to_owned(), retry_schedule: vec!["500ms".to_owned(); 60], ..Options::default() };
         let redis = (shape != Shape::Sqlite).then(Redis::start).transpose()?;
         let postgres = own_postgres.then(Postgres::start).transpose()?;
         let outrider = match &postgres {
@@ -57,12 +57,13 @@ async fn in_mid_flight(
 ) -> Result<()> {
     let mut world = block_in_place(|| World::start(shape, own_postgres))?;
     let outcome = publish_and_harm(&mut world, excess, fault).await;
-    outcome.map_err(|error| error.context(world.outrider.logs(30)))
+    outcome.map_err(|error| scenario::with_logs(&error, &world.outrider))
 }
 
 async fn publish_and_harm(world: &mut World, excess: usize, fault: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
     let scenario = Scenario::new(&world.outrider).await?;
-    scenario.receiver.answer("/steady", [Answer::After(Duration::from_millis(30), 200)]);
+    // About 25 requests are open at any time.
+    scenario.receiver.answer("/steady", [Answer::After(Duration::from_millis(250), 200)]);
     scenario.target("/steady", &["load"], json!({"max_in_flight": IN_FLIGHT, "timeout": "5s"})).await?;
     let harm = async {
         wait_until("a quarter has arrived", BOUND, async || (scenario.receiver.distinct("/steady") >= EVENTS / 4).then_some(()))
@@ -97,7 +98,13 @@ faults! {
     mesh_killed_redis: Mesh, false, IN_FLIGHT, kill_redis;
     mesh_flushed_redis: Mesh, false, IN_FLIGHT, flush_redis;
     mesh_killed_postgres: Mesh, true, IN_FLIGHT, kill_postgres;
-    mesh_terminated_roles: Mesh, false, 0, terminate_each;
+    mesh_terminated_worker: Mesh, false, 0, |world| terminate_and_restart(world, "worker");
+    mesh_terminated_dispatch: Mesh, false, 0, |world| terminate_and_restart(world, "dispatch");
+    mesh_terminated_outer_roles: Mesh, false, 0, |world| {
+        ["admin", "ingest", "gateway"].iter().try_for_each(|role| terminate_and_restart(world, role))
+    };
+    // Workers go on to use the tunnels that they have until these are cut.
+    mesh_terminated_egress: Mesh, false, IN_FLIGHT, |world| terminate_and_restart(world, "egress");
     postgres_killed_process: Postgres, false, IN_FLIGHT, |world| kill_and_restart(world, "all");
     postgres_killed_redis: Postgres, false, IN_FLIGHT, kill_redis;
     postgres_flushed_redis: Postgres, false, IN_FLIGHT, flush_redis;
@@ -118,10 +125,6 @@ fn terminate_and_restart(world: &mut World, role: &str) -> Result<()> {
     ensure!(status.success(), "{role} ended with {status} after SIGTERM");
     world.outrider.restart(role)?;
     world.outrider.ready()
-}
-
-fn terminate_each(world: &mut World) -> Result<()> {
-    ROLES.iter().try_for_each(|role| terminate_and_restart(world, role))
 }
 
 fn kill_redis(world: &mut World) -> Result<()> {

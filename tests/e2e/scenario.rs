@@ -72,6 +72,11 @@ pub async fn run_shared(shape: Shape, scenario: impl AsyncFnOnce(&Scenario) -> R
     conclude(bounded(work).await, || outrider.logs(40));
 }
 
+/// An error and below it the last lines of the logs.
+pub fn with_logs(error: &anyhow::Error, outrider: &Outrider) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}\n{}", outrider.logs(30))
+}
+
 /// Runs a scenario that takes so many shares of the machine and starts its own Outrider.
 pub async fn run_with_shares(shares: u32, scenario: impl AsyncFnOnce() -> Result<()>) {
     let _shares = MACHINE.acquire_many(shares).await.expect("never closed");

@@ -26,8 +26,8 @@ pub struct EmbeddedOptions {
     pub limits: WindowLimits,
     /// How long a job is held before another may take it over. Default 45 s.
     pub lease: Duration,
-    /// How many shards. More than one is of use in tests only: there is one lock per shard, and no lock is held for long. Default 1;
-    /// 0 is taken as 1.
+    /// How many shards. More than one is of use in tests only: there is one lock per shard, and no lock is held for long. Default
+    /// 1; 0 is taken as 1.
     pub shards: u32,
 }
 
@@ -37,7 +37,8 @@ impl Default for EmbeddedOptions {
     }
 }
 
-/// The queue in memory. Its epoch is chosen anew with each queue, so that rows of an earlier process are known to be queued nowhere.
+/// The queue in memory. Its epoch is chosen anew with each queue, so that rows of an earlier process are known to be queued
+/// nowhere.
 pub struct EmbeddedQueue {
     epoch: i64,
     lease: Duration,
@@ -51,13 +52,7 @@ impl EmbeddedQueue {
     #[must_use]
     pub fn new(options: EmbeddedOptions) -> Self {
         let shards = (0..options.shards.max(1)).map(|_| Mutex::new(Window::new(options.limits))).collect();
-        Self {
-            epoch: random_epoch(),
-            lease: options.lease,
-            shards,
-            arrived: Notify::new(),
-            changes: Changes::default(),
-        }
+        Self { epoch: random_epoch(), lease: options.lease, shards, arrived: Notify::new(), changes: Changes::default() }
     }
 
     fn window(&self, shard: u32) -> Option<MutexGuard<'_, Window>> {

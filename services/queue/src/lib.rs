@@ -1,7 +1,7 @@
 //! The window of jobs that are ready to be sent: a bounded, disposable copy of what the database holds, in Redis or in memory.
 //!
-//! It must never be the only place where something is known: whatever is lost here is found again by the feeder. Nothing outside this
-//! crate speaks to Redis.
+//! It must never be the only place where something is known: whatever is lost here is found again by the feeder. Nothing outside
+//! this crate speaks to Redis.
 
 use std::{sync::Arc, time::Duration};
 

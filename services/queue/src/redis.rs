@@ -1,8 +1,8 @@
 //! The queue in Redis 6.0 or later, Valkey, or a cluster of either.
 //!
-//! A shard is five keys on one node: the stream of jobs, what is held of which delivery, counts per endpoint and project, the epoch,
-//! and the identity of the server that wrote them. Whatever reads and then writes is one script, so that no crash and no race leaves
-//! half of it.
+//! A shard is five keys on one node: the stream of jobs, what is held of which delivery, counts per endpoint and project, the
+//! epoch, and the identity of the server that wrote them. Whatever reads and then writes is one script, so that no crash and no
+//! race leaves half of it.
 
 use std::{
     collections::BTreeMap,
@@ -70,9 +70,9 @@ impl Shard {
 }
 
 impl RedisQueue {
-    /// A queue of these options. The server need not answer now: nothing that Outrider accepts depends on it. If it does answer, it is
-    /// refused when it is set to evict our keys. Must be called within a tokio runtime, where the listener for changes runs until the
-    /// queue is dropped.
+    /// A queue of these options. The server need not answer now: nothing that Outrider accepts depends on it. If it does answer,
+    /// it is refused when it is set to evict our keys. Must be called within a tokio runtime, where the listener for changes runs
+    /// until the queue is dropped.
     ///
     /// # Errors
     /// `InvalidField` names each wrong option; `FailedPrecondition` tells that the server evicts keys.
@@ -120,7 +120,11 @@ impl RedisQueue {
             return Err(Error::new(Reason::FailedPrecondition, message));
         }
         if new == 1 {
-            tracing::info!(shard = shard.number, epoch, "the shard is new, was emptied, or its server changed: it has a new epoch");
+            tracing::info!(
+                shard = shard.number,
+                epoch,
+                "the shard is new, was emptied, or its server changed: it has a new epoch"
+            );
         }
         Ok(epoch)
     }
@@ -198,22 +202,32 @@ impl Queue for RedisQueue {
     }
 
     async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
-        self.numbers("held", deliveries, |(endpoint, _)| *endpoint, |keys, command, deliveries| {
-            command.arg(keys.held());
-            for (_, delivery) in deliveries {
-                command.arg(delivery.as_bytes().as_slice());
-            }
-        })
+        self.numbers(
+            "held",
+            deliveries,
+            |(endpoint, _)| *endpoint,
+            |keys, command, deliveries| {
+                command.arg(keys.held());
+                for (_, delivery) in deliveries {
+                    command.arg(delivery.as_bytes().as_slice());
+                }
+            },
+        )
         .await
     }
 
     async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
-        let counts = self.numbers("room", endpoints, |(endpoint, _)| *endpoint, |keys, command, endpoints| {
-            command.arg(keys.counts());
-            for (endpoint, _) in endpoints {
-                command.arg(endpoint_count(*endpoint).as_slice());
-            }
-        });
+        let counts = self.numbers(
+            "room",
+            endpoints,
+            |(endpoint, _)| *endpoint,
+            |keys, command, endpoints| {
+                command.arg(keys.counts());
+                for (endpoint, _) in endpoints {
+                    command.arg(endpoint_count(*endpoint).as_slice());
+                }
+            },
+        );
         let counts = counts.await?;
         Ok(endpoints.iter().zip(counts).map(|((_, limit), count)| limit.saturating_sub(count.unwrap_or(0))).collect())
     }

@@ -139,10 +139,43 @@ async fn a_restarted_server_is_another_even_if_it_forgot_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_changes_nothing_until_it_takes_over() {
+    let Some(mut fixture) = redis().await else { return };
+    let Some(replica) = Server::start() else { return };
+    fixture.put(&fixture.jobs(fixture.endpoint(0), 0..3)).await;
+    follow(&replica, fixture.server()).await;
+    assert_eq!(replica.run::<i64>(&["HLEN", HELD]), 3);
+    assert_eq!(fixture.queue.epochs().await.expect("epochs"), fixture.epochs, "the same server with the same data");
+
+    // The replica may lack what came last: it is another server.
+    replica.run::<Value>(&["REPLICAOF", "NO", "ONE"]);
+    let other = RedisQueue::connect(options(&replica)).await.expect("a queue");
+    assert_ne!(other.epochs().await.expect("epochs"), fixture.epochs);
+    assert_eq!(depth(&other).await, 0);
+
+    // The first one follows it and takes over again: the same process, and data of another.
+    follow(fixture.server(), &replica).await;
+    assert_eq!(fixture.queue.epochs().await.expect_err("read only").reason, Reason::Unavailable);
+    fixture.server().run::<Value>(&["REPLICAOF", "NO", "ONE"]);
+    fixture.epochs = new_epochs(&fixture).await;
+}
+
+/// Makes one server the replica of another, and waits until it has its data.
+async fn follow(replica: &Server, master: &Server) {
+    replica.run::<Value>(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]);
+    eventually("the replica has the data", async || {
+        let about: String = replica.run(&["INFO", "replication"]);
+        (about.contains("master_link_status:up") && about.contains("master_sync_in_progress:0")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_server_fails_commands_in_time_and_then_serves_again() {
     let Some(server) = Server::start() else { return };
     let bound = Duration::from_millis(500);
-    let queue = Arc::new(RedisQueue::connect(RedisOptions { command_timeout: bound, ..options(&server) }).await.expect("a queue"));
+    let queue =
+        Arc::new(RedisQueue::connect(RedisOptions { command_timeout: bound, ..options(&server) }).await.expect("a queue"));
     let epochs = eventually("epochs", async || queue.epochs().await.ok()).await;
     let fixture = Fixture { queue, epochs, server: Some(server) };
     let job = fixture.job(1, fixture.endpoint(0));
@@ -295,7 +328,8 @@ async fn a_server_that_fills_up_keeps_whole_batches_only() {
     let Some(fixture) = redis().await else { return };
     let server = fixture.server();
     let about: String = server.run(&["INFO", "memory"]);
-    let used: u64 = about.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("used").trim().parse().expect("a number");
+    let used: u64 =
+        about.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("used").trim().parse().expect("a number");
     server.run::<Value>(&["CONFIG", "SET", "maxmemory", &(used + 3_000_000).to_string()]);
     let endpoint = fixture.endpoint(0);
     let payload = bytes::Bytes::from(vec![b'x'; 10_000]);

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::Builder,
-};
+use hyper::{body::Incoming, client::conn::http1::Builder};
 use hyper_util::rt::TokioIo;
 use outrider_model::Result;
 use outrider_proto::dispatch::AttemptOutcome;
@@ -140,8 +137,7 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) =
-            self.http.handshake::<_, Body>(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        let (sender, connection) = self.http.handshake::<_, Body>(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
         let task = tokio::spawn(async move {
             // The exchange that was under way sees the error; between exchanges nobody needs it.
             let _ = connection.await;
@@ -189,4 +185,64 @@ fn broken(error: &hyper::Error) -> Failure {
         (AttemptOutcome::ConnectionFailed, "the connection broke before the answer")
     };
     Failure::attempt(outcome, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::{
+        destination::Destinations,
+        tests::{
+            bench::{PATIENCE, entry, quick},
+            fakes::Loopback,
+            receiver::{Receiver, Reply},
+        },
+    };
+
+    fn request() -> Request<Body> {
+        Request::post("/").header("content-length", 2).body(Full::new(Bytes::from_static(b"{}"))).unwrap()
+    }
+
+    // On one thread: nothing else runs between the end of the idle connection and the exchange that takes it.
+    #[tokio::test]
+    async fn a_request_that_was_never_sent_goes_out_on_a_new_connection() {
+        let receiver = Receiver::start(Reply::status("200 OK")).await;
+        let dialer = Arc::new(Loopback::default());
+        let client = Client::new(&quick(), dialer.clone()).unwrap();
+        let entry = Arc::new(entry(&format!("http://hooks.example:{}/", receiver.port), |_| {}));
+        let destination = Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();
+        let (near, far) = tokio::io::duplex(1024);
+        let mut idle = client.open(near).await.unwrap();
+        idle.sender.ready().await.unwrap();
+        client.pool.put(&destination.origin, idle);
+
+        drop(far);
+        let answer = client.exchange(&destination, Instant::now() + PATIENCE, request).await.unwrap();
+        assert_eq!(answer.status, 200);
+        assert_eq!((receiver.count(), dialer.dials.load(Ordering::SeqCst)), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_may_have_been_sent_is_not_sent_again() {
+        use tokio::io::AsyncReadExt;
+        let dialer = Arc::new(Loopback::default());
+        let client = Client::new(&quick(), dialer.clone()).unwrap();
+        let destinations = Destinations::new(1, http::HeaderValue::from_static("t"));
+        let destination = destinations.get(&Arc::new(entry("http://hooks.example/", |_| {}))).unwrap();
+        let (near, mut far) = tokio::io::duplex(1024);
+        let mut idle = client.open(near).await.unwrap();
+        idle.sender.ready().await.unwrap();
+        client.pool.put(&destination.origin, idle);
+
+        let reading = tokio::spawn(async move { far.read_u8().await });
+        let failure = client.exchange(&destination, Instant::now() + PATIENCE, request).await.unwrap_err();
+        assert!(matches!(failure, Failure::Attempt(AttemptOutcome::ConnectionFailed, _)), "{failure:?}");
+        assert_eq!(reading.await.unwrap().unwrap(), b'P');
+        assert_eq!(dialer.dials.load(Ordering::SeqCst), 0);
+    }
 }

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use outrider_model::{DeliveryId, EndpointId, EventId, ProjectId, Timestamp};
-use outrider_proto::internal::{
-    AttemptReport, AttemptResult, HoldReason, Job, JobReceipt, attempt_report, job::Body,
-};
+use outrider_proto::internal::{AttemptReport, AttemptResult, HoldReason, Job, JobReceipt, attempt_report, job::Body};
 use outrider_queue::Receipt;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 

@@ -54,13 +54,16 @@ fn options(base: &Base) -> Result<Options> {
             certificates.with_context(|| format!("worker.extra_roots_file: {path} is not PEM"))?
         }
     };
+    let defaults = Options::default();
     Ok(Options {
         max_in_flight: config.max_in_flight,
+        report_buffer: 2 * config.max_in_flight + defaults.slow_waiting,
+        reclaim_period: base.config.queue.lease.0 / 3,
         read_batch: config.read_batch,
         lease: base.config.queue.lease.0,
         response_kept_bytes: config.response_kept_bytes,
         drain: config.drain.0,
         extra_roots,
-        ..Options::default()
+        ..defaults
     })
 }

@@ -64,8 +64,7 @@ impl Window {
         self.held.insert(new.delivery, new.job.generation);
         *self.by_endpoint.entry(new.endpoint).or_default() += 1;
         *self.by_project.entry(new.project).or_default() += 1;
-        let slot =
-            Slot { job: Arc::clone(&new.job), delivery: new.delivery, endpoint: new.endpoint, project: new.project };
+        let slot = Slot { job: Arc::clone(&new.job), delivery: new.delivery, endpoint: new.endpoint, project: new.project };
         self.waiting.push_back((self.next_entry, slot));
         self.next_entry += 1;
         Enqueued::Queued

@@ -22,7 +22,9 @@ impl Batch {
         match answer {
             Value::Nil => Some(Self::default()),
             // Protocol 3.
-            Value::Map(streams) => streams.into_iter().next().map_or_else(|| Some(Self::default()), |(_, entries)| Self::of_entries(entries)),
+            Value::Map(streams) => {
+                streams.into_iter().next().map_or_else(|| Some(Self::default()), |(_, entries)| Self::of_entries(entries))
+            }
             Value::Array(streams) => match streams.into_iter().next() {
                 None => Some(Self::default()),
                 Some(Value::Array(stream)) => stream.into_iter().nth(1).and_then(Self::of_entries),
@@ -54,7 +56,8 @@ impl Batch {
 fn decode(fields: Value) -> Option<Job> {
     let Value::Array(fields) = fields else { return None };
     let mut fields = fields.into_iter();
-    let (Some(Value::BulkString(name)), Some(Value::BulkString(job)), None) = (fields.next(), fields.next(), fields.next()) else {
+    let (Some(Value::BulkString(name)), Some(Value::BulkString(job)), None) = (fields.next(), fields.next(), fields.next())
+    else {
         return None;
     };
     if name != JOB_FIELD.as_bytes() {
@@ -95,7 +98,14 @@ mod tests {
 
     fn job() -> Job {
         let id = Bytes::from_static(&[7; 16]);
-        Job { version: 1, delivery_id: id.clone(), event_id: id.clone(), endpoint_id: id.clone(), project_id: id, ..Job::default() }
+        Job {
+            version: 1,
+            delivery_id: id.clone(),
+            event_id: id.clone(),
+            endpoint_id: id.clone(),
+            project_id: id,
+            ..Job::default()
+        }
     }
 
     fn entry(id: &str, field: &str, value: Vec<u8>) -> Value {

@@ -29,7 +29,8 @@ pub(super) fn unexpected(step: &'static str) -> Error {
     Error::unavailable(format!("redis: {step}: unexpected answer"))
 }
 
-/// Whether the server answered with this code; of what fails in a script Redis 6 tells it in the text, as a word with or without a dash.
+/// Whether the server answered with this code; of what fails in a script Redis 6 tells it in the text, as a word with or without
+/// a dash.
 pub(super) fn says(error: &RedisError, code: &str) -> bool {
     let in_script = || {
         let text = error.detail().filter(|text| text.starts_with("Error running script"));

@@ -23,8 +23,8 @@ pub struct RedisOptions {
     pub cluster: bool,
     /// What every key and channel begins with: 1 to 64 bytes without braces and spaces. Default "outrider".
     pub prefix: String,
-    /// How many streams jobs are spread over, 1 to 1,024. With another number the keys are others: what is queued in the old ones is
-    /// queued again. More than one is of use in a cluster. Default 1.
+    /// How many streams jobs are spread over, 1 to 1,024. With another number the keys are others: what is queued in the old ones
+    /// is queued again. More than one is of use in a cluster. Default 1.
     pub shards: u32,
     /// The most connections for commands, 1 to 1,024; reading has its own, one for each shard and reader. Default 8.
     pub pool_size: u32,
@@ -84,7 +84,11 @@ impl RedisOptions {
         let servers = self.urls.iter().enumerate().filter_map(|(index, url)| {
             let info = url.as_str().into_connection_info().ok();
             // The parser's own message is not repeated: it may quote the URL.
-            violations.require(info.is_some(), format!("urls[{index}]"), "must be redis://[user:password@]host[:port][/database]");
+            violations.require(
+                info.is_some(),
+                format!("urls[{index}]"),
+                "must be redis://[user:password@]host[:port][/database]",
+            );
             // Commands and answers are small and many: none may wait for the one before to be acknowledged.
             info.map(|info| {
                 let settings = info.tcp_settings().clone().set_nodelay(true);

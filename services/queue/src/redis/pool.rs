@@ -18,7 +18,8 @@ use super::{
     script::Script,
 };
 
-/// How long the cluster client waits before it follows a redirection again, in milliseconds; the command's own bound cuts it short.
+/// How long the cluster client waits before it follows a redirection again, in milliseconds; the command's own bound cuts it
+/// short.
 const CLUSTER_RETRY_MILLIS: (u64, u64) = (10, 200);
 
 /// Runs commands, each within the same bound.
@@ -43,7 +44,8 @@ impl Commands {
             let server = servers.first().ok_or((::redis::ErrorKind::InvalidClientConfig, "no server"))?;
             Servers::Single(RedisConnectionManager::new(server.clone())?)
         };
-        // A check at each check-out would be a round trip more per batch; a broken connection is found by the command that fails on it.
+        // A check at each check-out would be a round trip more per batch; a broken connection is found by the command that fails
+        // on it.
         let pool = bb8::Pool::builder()
             .max_size(size)
             .test_on_check_out(false)
@@ -61,8 +63,8 @@ impl Commands {
         .await
     }
 
-    /// Calls a script; loads it first where the server does not know it. What the server says about the call is told apart from what
-    /// keeps it from being asked.
+    /// Calls a script; loads it first where the server does not know it. What the server says about the call is told apart from
+    /// what keeps it from being asked.
     pub(super) async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<RedisResult<T>> {
         let step = script.name;
         self.bounded(step, async {
@@ -94,8 +96,8 @@ impl Commands {
 /// A connection of the pool.
 pub(super) struct Connection {
     link: Link,
-    /// True while a command is under way and after one that failed on the way. It stays true when the command's future is dropped, so
-    /// that nobody gets a connection on which an answer is still to come.
+    /// True while a command is under way and after one that failed on the way. It stays true when the command's future is
+    /// dropped, so that nobody gets a connection on which an answer is still to come.
     spoilt: bool,
 }
 
@@ -136,8 +138,8 @@ impl ConnectionLike for Link {
     }
 }
 
-/// Makes connections. bb8-redis makes those to one server, but knows neither clusters, nor when a connection broke, nor any bound but
-/// its own of half a second for an answer.
+/// Makes connections. bb8-redis makes those to one server, but knows neither clusters, nor when a connection broke, nor any bound
+/// but its own of half a second for an answer.
 struct Manager {
     servers: Servers,
     timeout: Duration,

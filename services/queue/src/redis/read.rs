@@ -1,7 +1,7 @@
 //! Taking jobs: new ones, and those that were held too long.
 //!
-//! With several shards a call asks all of them at once without waiting, for a share each, and returns what there is. When there is
-//! nothing it waits on all of them at once; as soon as one has something, the waits on the others are ended by the server, and
+//! With several shards a call asks all of them at once without waiting, for a share each, and returns what there is. When there
+//! is nothing it waits on all of them at once; as soon as one has something, the waits on the others are ended by the server, and
 //! whatever they were given in that moment is returned with it. So every job that a server hands out is returned by the call that
 //! asked for it: none lies in a buffer while its lease runs, and no task outlives the call.
 
@@ -63,7 +63,8 @@ impl RedisQueue {
             .collect()
     }
 
-    /// Asks these shards at once. A shard that fails does not keep back what others gave; if all that is left is failure, it is told.
+    /// Asks these shards at once. A shard that fails does not keep back what others gave; if all that is left is failure, it is
+    /// told.
     async fn read_all(&self, consumer: &str, shares: &[(&Shard, usize)], until: Option<Instant>) -> Result<Vec<LeasedJob>> {
         let stop = watch::Sender::new(false);
         let healthy = shares.iter().filter(|(shard, _)| !shard.resting());

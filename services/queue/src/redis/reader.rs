@@ -6,7 +6,8 @@ use std::{
 };
 
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value,
+    aio::MultiplexedConnection,
 };
 use outrider_model::Result;
 use tokio::{
@@ -16,7 +17,7 @@ use tokio::{
 
 use super::{
     entry::Batch,
-    error::{leaves_usable, name_of, says, timed_out, unexpected, unavailable},
+    error::{leaves_usable, name_of, says, timed_out, unavailable, unexpected},
     keys::{GROUP, ShardKeys},
 };
 
@@ -86,8 +87,8 @@ impl Readers {
         Self { servers, connect_timeout, home: Mutex::new(None), idle: Mutex::new(Vec::new()), max_idle }
     }
 
-    /// Takes up to `ask.max` jobs, waiting for the first. When `stop` turns true while it waits, the server is told to let it go, and
-    /// what it may have given in that moment is returned: no job is left behind on a connection that nobody listens to.
+    /// Takes up to `ask.max` jobs, waiting for the first. When `stop` turns true while it waits, the server is told to let it go,
+    /// and what it may have given in that moment is returned: no job is left behind on a connection that nobody listens to.
     pub(super) async fn take(&self, ask: &Ask<'_>, stop: &watch::Sender<bool>) -> Result<Taken> {
         let mut last = None;
         for attempt in 0..TRIES {
@@ -197,8 +198,8 @@ impl Reader {
     }
 }
 
-/// Tells the server to end the waiting command of a connection, again and again until this is dropped. Where it cannot, the command
-/// ends by itself when its time is up.
+/// Tells the server to end the waiting command of a connection, again and again until this is dropped. Where it cannot, the
+/// command ends by itself when its time is up.
 async fn unblock(client: &Client, id: i64) -> std::convert::Infallible {
     let mut control = None;
     loop {

@@ -43,8 +43,8 @@ impl Script {
         Self { name, text, digest }
     }
 
-    /// Calls it on the first `keys` keys of a shard; the arguments are to be added. The capacity is of the arguments, in number and
-    /// bytes.
+    /// Calls it on the first `keys` keys of a shard; the arguments are to be added. The capacity is of the arguments, in number
+    /// and bytes.
     pub(super) fn call(&self, shard: &ShardKeys, keys: usize, capacity: (usize, usize)) -> Cmd {
         // The command itself, the digest and up to five keys take a few hundred bytes.
         let mut command = Cmd::with_capacity(capacity.0 + keys + 3, capacity.1 + 512);

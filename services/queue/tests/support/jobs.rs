@@ -19,7 +19,11 @@ pub fn project(number: u64) -> ProjectId {
 impl Fixture {
     /// Endpoints of shard 0, one after the other: `endpoint(0)` is not `endpoint(1)`.
     pub fn endpoint(&self, number: usize) -> EndpointId {
-        (0..).map(|random| EndpointId::new(AT, random)).filter(|endpoint| self.queue.shard(*endpoint) == 0).nth(number).expect("endless")
+        (0..)
+            .map(|random| EndpointId::new(AT, random))
+            .filter(|endpoint| self.queue.shard(*endpoint) == 0)
+            .nth(number)
+            .expect("endless")
     }
 
     pub fn epoch(&self, endpoint: EndpointId) -> i64 {

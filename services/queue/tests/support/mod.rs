@@ -6,9 +6,7 @@ pub mod jobs;
 pub mod server;
 pub mod suite;
 
-use std::{
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// How long a condition may take on a busy machine before the test fails.
 pub const BOUND: Duration = Duration::from_secs(20);

@@ -166,7 +166,9 @@ fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Option<Child> 
             eprintln!("SKIPPED: {program} is not installed and {SKIP}=1");
             None
         }
-        Err(error) => panic!("{program} cannot be started ({error}): install Redis 6.0 or later, or set {SKIP}=1 to skip this test"),
+        Err(error) => {
+            panic!("{program} cannot be started ({error}): install Redis 6.0 or later, or set {SKIP}=1 to skip this test")
+        }
     }
 }
 

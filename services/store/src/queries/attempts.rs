@@ -8,7 +8,7 @@ use outrider_model::{
 };
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Select, Statement, sea_query::Expr};
 
-use super::{IdRange, clamp, entity::attempt, own_endpoints, page_of, range};
+use super::{IdRange, clamp, entity::attempt, of_project, own_endpoints, page_of, range};
 use crate::{
     Store,
     error::{malformed_row, unavailable},
@@ -83,7 +83,7 @@ pub(super) fn select(
     let ids = IdRange::ALL.during(filter.start, filter.end);
     let ids = filter.delivery.map_or(ids, |delivery| ids.millisecond(delivery.time()));
     let further = Condition::all()
-        .add_option(filter.endpoint.map(|_| Column::ProjectId.eq(project.0)))
+        .add_option(filter.endpoint.map(|_| of_project(Column::ProjectId, project)))
         .add_option(filter.delivery.map(|delivery| Column::DeliveryId.eq(delivery.0)))
         // In the text: the planner must know it, whatever the parameters are, to use the index of what is unusual.
         .add_option(unusual.map(|_| Expr::cust("outcome <> 1")))

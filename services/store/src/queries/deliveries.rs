@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     IdRange, clamp,
     entity::{delivery, pending_delivery, replay},
-    own_endpoints, padded, range,
+    of_project, own_endpoints, padded, range,
 };
 use crate::{
     Store,
@@ -177,7 +177,7 @@ pub(super) fn select_pending(wanted: Wanted<'_>, among: &Among) -> Select<pendin
     use pending_delivery::Column;
     let Wanted { principal, project, filter, page } = wanted;
     let (prefix, rest) = match filter.endpoint {
-        Some(endpoint) => ((Column::EndpointId, endpoint.0.into()), Some(Column::ProjectId.eq(project.0))),
+        Some(endpoint) => ((Column::EndpointId, endpoint.0.into()), Some(of_project(Column::ProjectId, project))),
         None => ((Column::ProjectId, project.0.into()), None),
     };
     let further = Condition::all()
@@ -202,7 +202,7 @@ pub(super) fn select_ended(wanted: Wanted<'_>, among: &Among) -> Select<delivery
     prefix.extend(unusual.map(|status| (Column::Status, (status as i16).into())));
     prefix.extend(by_type.map(|event_type| (Column::EventType, event_type.into())));
     let further = Condition::all()
-        .add_option(filter.endpoint.map(|_| Column::ProjectId.eq(project.0)))
+        .add_option(filter.endpoint.map(|_| of_project(Column::ProjectId, project)))
         .add_option(typed.filter(|_| by_type.is_none()).map(|event_type| Column::EventType.eq(event_type)))
         // In the text: the planner must know it, whatever the parameters are, to use the index of what is unusual.
         .add_option(unusual.map(|_| Expr::cust("status <> 2")))

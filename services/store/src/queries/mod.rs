@@ -93,13 +93,19 @@ fn range<E: EntityTrait>(
     page: PageRequest,
 ) -> Select<E> {
     let IdRange { from, until } = ids.of_page(page);
-    let columns = || Expr::tuple(prefix.iter().map(|(column, _)| column.into_expr().into()).chain([id.into_expr().into()]));
+    let columns = || Expr::tuple(prefix.iter().map(|(column, _)| column.into_expr()).chain([id.into_expr()]));
     let values = |id: Uuid| Expr::tuple(prefix.iter().map(|(_, value)| Expr::val(value.clone())).chain([Expr::val(id)]));
     let select =
         select.filter(columns().gte(values(from))).filter(columns().lt(values(until))).filter(id.gte(from)).filter(id.lt(until));
     let order = if matches!(page.from, Some(Cursor::Before(_))) { Order::Asc } else { Order::Desc };
     let select = prefix.iter().fold(select, |select, (column, _)| select.order_by(*column, order.clone()));
     select.order_by(id, order).limit(u64::from(page.size) + 1)
+}
+
+/// For a range over something within the project: that it is of this project. Written so that SQLite does not take it for a better
+/// reason to choose an index than the range is.
+fn of_project<C: ColumnTrait>(project_id: C, project: ProjectId) -> SimpleExpr {
+    project_id.ne(project.0).not()
 }
 
 /// For a principal that is bound to an owner: only of that owner's endpoints, deleted ones included.

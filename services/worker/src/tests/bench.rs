@@ -65,23 +65,8 @@ impl Bench {
 
     /// An endpoint with a timeout of 10 s and the secrets of [`secrets`], changed by `change`.
     pub(crate) fn endpoint_with(&self, url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointId {
-        let id = EndpointId::new(NOW, number());
-        let mut endpoint = Endpoint {
-            id,
-            project: ProjectId::new(NOW, 1),
-            target: Target::Http { url: url.to_owned() },
-            description: String::new(),
-            state: EndpointState::Active,
-            timeout: Duration::from_secs(10),
-            max_in_flight: 64,
-            headers: BTreeMap::new(),
-            metadata: BTreeMap::new(),
-            owner: None,
-            created_at: NOW,
-            updated_at: NOW,
-        };
-        change(&mut endpoint);
-        let entry = EndpointEntry { endpoint, secrets: secrets() };
+        let entry = entry(url, change);
+        let id = entry.endpoint.id;
         self.lookup.endpoints.lock().unwrap().insert(id, Arc::new(entry));
         id
     }
@@ -112,6 +97,26 @@ impl Bench {
         tokio::time::timeout(PATIENCE, self.run).await.expect("the worker ends").unwrap();
         self.settlement.settled.lock().unwrap().clone()
     }
+}
+
+/// An endpoint as the directory has it.
+pub(crate) fn entry(url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointEntry {
+    let mut endpoint = Endpoint {
+        id: EndpointId::new(NOW, number()),
+        project: ProjectId::new(NOW, 1),
+        target: Target::Http { url: url.to_owned() },
+        description: String::new(),
+        state: EndpointState::Active,
+        timeout: Duration::from_secs(10),
+        max_in_flight: 64,
+        headers: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        owner: None,
+        created_at: NOW,
+        updated_at: NOW,
+    };
+    change(&mut endpoint);
+    EndpointEntry { endpoint, secrets: secrets() }
 }
 
 /// The newest and the one that it replaces.

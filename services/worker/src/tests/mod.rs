@@ -6,5 +6,5 @@ pub(crate) mod fakes;
 mod isolation;
 mod jobs;
 mod lifecycle;
-mod receiver;
+pub(crate) mod receiver;
 mod tls;

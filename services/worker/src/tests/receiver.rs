@@ -17,15 +17,15 @@ use tokio_rustls::TlsAcceptor;
 
 /// A request as it came over the wire.
 #[derive(Debug, Clone)]
-pub(super) struct Received {
-    pub(super) line: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Received {
+    pub(crate) line: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Received {
     /// The one value of a header; panics when it is there twice.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         let value = values.next().map(|(_, value)| value.as_str());
         assert!(values.next().is_none(), "{name} came twice");
@@ -35,7 +35,7 @@ impl Received {
 
 /// How the receiver answers.
 #[derive(Clone)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// These bytes, and the connection stays.
     Bytes(String),
     /// These bytes, and the connection is closed.
@@ -56,25 +56,25 @@ pub(super) enum Reply {
 
 impl Reply {
     /// An answer with a status line like "200 OK" and an empty body.
-    pub(super) fn status(line: &str) -> Self {
+    pub(crate) fn status(line: &str) -> Self {
         Self::Bytes(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n"))
     }
 }
 
 /// A running receiver.
 #[derive(Clone)]
-pub(super) struct Receiver {
-    pub(super) port: u16,
-    pub(super) requests: Arc<Mutex<Vec<Received>>>,
-    pub(super) connections: Arc<AtomicUsize>,
+pub(crate) struct Receiver {
+    pub(crate) port: u16,
+    pub(crate) requests: Arc<Mutex<Vec<Received>>>,
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 impl Receiver {
-    pub(super) async fn start(reply: Reply) -> Self {
+    pub(crate) async fn start(reply: Reply) -> Self {
         Self::listen(reply, None).await
     }
 
-    pub(super) async fn start_tls(reply: Reply, tls: TlsAcceptor) -> Self {
+    pub(crate) async fn start_tls(reply: Reply, tls: TlsAcceptor) -> Self {
         Self::listen(reply, Some(tls)).await
     }
 
@@ -82,11 +82,8 @@ impl Receiver {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener: TcpListener = socket.listen(4096).unwrap();
-        let receiver = Self {
-            port: listener.local_addr().unwrap().port(),
-            requests: Arc::default(),
-            connections: Arc::default(),
-        };
+        let receiver =
+            Self { port: listener.local_addr().unwrap().port(), requests: Arc::default(), connections: Arc::default() };
         let serving = receiver.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -108,11 +105,11 @@ impl Receiver {
         receiver
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 
-    pub(super) fn first(&self) -> Received {
+    pub(crate) fn first(&self) -> Received {
         self.requests.lock().unwrap()[0].clone()
     }
 

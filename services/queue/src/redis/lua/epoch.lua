@@ -3,11 +3,14 @@
 -- Returns: the epoch, 1 when it is new, the server's maxmemory policy.
 --
 -- The identity is asked inside the script: in a cluster it is then that of the master which owns the slot, and no failover can come
--- between the question and the answer.
+-- between the question and the answer. It is the run id, which changes with every start and differs between master and replica, and
+-- the replication id under which the server itself was a replica before, which changes when it was one in between and so may hold
+-- another server's data. The present replication id is no part of it: it also changes when the first replica of a master is attached
+-- and when the last one is long gone, and then nothing is lost.
 local function field(section, name)
   return string.match(redis.call('INFO', section), name .. ':(%S+)') or '-'
 end
-local identity = field('server', 'run_id') .. ':' .. field('replication', 'master_replid')
+local identity = field('server', 'run_id') .. ':' .. field('replication', 'master_replid2')
 local policy = field('memory', 'maxmemory_policy')
 local epoch = redis.call('GET', KEYS[4])
 if epoch and redis.call('GET', KEYS[5]) == identity and redis.call('EXISTS', KEYS[1]) == 1 then

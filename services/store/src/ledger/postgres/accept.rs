@@ -36,8 +36,8 @@ WITH won AS (
 ), written AS (
     INSERT INTO events (id, project_id, event_type, content_type, payload, payload_size, idempotency_key, headers, metadata,
         ordering_key, deliver_at, delivery_count, origin, created_at)
-    SELECT e.* FROM UNNEST($11::uuid[], $12::uuid[], $13::text[], $14::text[], $15::bytea[], $16::int4[], $17::text[], $18::text[],
-        $19::text[], $20::text[], $21::int8[], $22::int4[], $23::text[], $24::int8[])
+    SELECT e.* FROM UNNEST($11::uuid[], $12::uuid[], $13::text[], $14::text[], $15::bytea[], $16::int4[], $17::text[],
+        $18::text[], $19::text[], $20::text[], $21::int8[], $22::int4[], $23::text[], $24::int8[])
         AS e (id, project_id, event_type, content_type, payload, payload_size, idempotency_key, headers, metadata,
             ordering_key, deliver_at, delivery_count, origin, created_at)
     WHERE e.idempotency_key IS NULL OR e.id IN (SELECT event_id FROM won)
@@ -46,8 +46,8 @@ WITH won AS (
 ), pending AS (
     INSERT INTO pending_deliveries (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, attempt,
         due_at, queued_epoch, generation, check_at, created_at)
-    SELECT d.* FROM UNNEST($25::uuid[], $26::uuid[], $27::uuid[], $28::text[], $29::uuid[], $30::bytea[], $31::int4[], $32::int4[],
-        $33::int8[], $34::int8[], $35::int4[], $36::int8[], $37::int8[])
+    SELECT d.* FROM UNNEST($25::uuid[], $26::uuid[], $27::uuid[], $28::text[], $29::uuid[], $30::bytea[], $31::int4[],
+        $32::int4[], $33::int8[], $34::int8[], $35::int4[], $36::int8[], $37::int8[])
         AS d (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, attempt, due_at, queued_epoch,
             generation, check_at, created_at)
     WHERE d.event_id IN (SELECT id FROM written)

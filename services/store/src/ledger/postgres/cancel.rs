@@ -15,8 +15,8 @@ macro_rules! cancel_statement {
             ), ended AS (
                 DELETE FROM pending_deliveries p USING picked WHERE p.id = picked.id AND p.queued_epoch IS NULL RETURNING p.*
             ), history AS (
-                INSERT INTO deliveries (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, status,
-                    reason, attempt_count, last_status_code, created_at, finished_at)
+                INSERT INTO deliveries (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number,
+                    status, reason, attempt_count, last_status_code, created_at, finished_at)
                 SELECT id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, $3, $4, attempt - 1,
                     last_status_code, created_at, $5 FROM ended
                 ON CONFLICT (id) DO NOTHING

@@ -17,8 +17,8 @@ use crate::ledger::{
 /// 1 ends (success of an earlier attempt does, too), 2 retries, 3 holds.
 const SETTLE: &str = "
 WITH report AS (
-    SELECT * FROM UNNEST($1::uuid[], $2::int4[], $3::int4[], $4::int2[], $5::int2[], $6::int2[], $7::int8[], $8::bool[], $9::int4[],
-        $10::int8[]) AS r (id, attempt, generation, action, status, reason, due_at, attempted, status_code, at)
+    SELECT * FROM UNNEST($1::uuid[], $2::int4[], $3::int4[], $4::int2[], $5::int2[], $6::int2[], $7::int8[], $8::bool[],
+        $9::int4[], $10::int8[]) AS r (id, attempt, generation, action, status, reason, due_at, attempted, status_code, at)
 ), recorded AS (
     INSERT INTO attempts (id, delivery_id, event_id, endpoint_id, project_id, number, outcome, status_code, started_at,
         duration_micros, response_headers, response_body, response_truncated, error_message)

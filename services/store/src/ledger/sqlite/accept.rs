@@ -25,7 +25,8 @@ WHERE project_id = ? AND key = ? AND day BETWEEN ? AND ? AND created_at >= ? ORD
 /// What is replaced is expired.
 static INSERT_KEYS: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
-        "INSERT OR REPLACE INTO idempotency_keys (day, project_id, key, event_id, fingerprint, delivery_count, created_at) VALUES ",
+        "INSERT OR REPLACE INTO idempotency_keys (day, project_id, key, event_id, fingerprint, delivery_count, created_at) \
+         VALUES ",
         "(?, ?, ?, ?, ?, ?, ?)",
         "",
     )
@@ -35,8 +36,8 @@ static EXISTING_EVENTS: LazyLock<Chunked> = LazyLock::new(|| Chunked::new("SELEC
 
 static INSERT_EVENTS: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
-        "INSERT INTO events (id, project_id, event_type, content_type, payload, payload_size, idempotency_key, headers, metadata, \
-         ordering_key, deliver_at, delivery_count, origin, created_at) VALUES ",
+        "INSERT INTO events (id, project_id, event_type, content_type, payload, payload_size, idempotency_key, headers, \
+         metadata, ordering_key, deliver_at, delivery_count, origin, created_at) VALUES ",
         "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         "",
     )
@@ -44,8 +45,8 @@ static INSERT_EVENTS: LazyLock<Chunked> = LazyLock::new(|| {
 
 static INSERT_PENDING: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
-        "INSERT INTO pending_deliveries (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, attempt, \
-         due_at, queued_epoch, generation, check_at, created_at) VALUES ",
+        "INSERT INTO pending_deliveries (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, \
+         attempt, due_at, queued_epoch, generation, check_at, created_at) VALUES ",
         "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         "",
     )

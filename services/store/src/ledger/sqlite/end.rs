@@ -19,8 +19,8 @@ static DELETE_PENDING: LazyLock<Chunked> =
 
 static INSERT_ENDED: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
-        "INSERT OR IGNORE INTO deliveries (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, status, \
-         reason, attempt_count, last_status_code, created_at, finished_at) VALUES ",
+        "INSERT OR IGNORE INTO deliveries (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, \
+         status, reason, attempt_count, last_status_code, created_at, finished_at) VALUES ",
         "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         "",
     )

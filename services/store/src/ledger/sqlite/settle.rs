@@ -21,8 +21,8 @@ static FIND: LazyLock<Chunked> = LazyLock::new(|| Chunked::new("SELECT * FROM pe
 
 static INSERT_ATTEMPTS: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
-        "INSERT OR IGNORE INTO attempts (id, delivery_id, event_id, endpoint_id, project_id, number, outcome, status_code, started_at, \
-         duration_micros, response_headers, response_body, response_truncated, error_message) VALUES ",
+        "INSERT OR IGNORE INTO attempts (id, delivery_id, event_id, endpoint_id, project_id, number, outcome, status_code, \
+         started_at, duration_micros, response_headers, response_body, response_truncated, error_message) VALUES ",
         "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         "",
     )
@@ -30,8 +30,8 @@ static INSERT_ATTEMPTS: LazyLock<Chunked> = LazyLock::new(|| {
 
 static UPDATE: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
-        "UPDATE pending_deliveries SET attempt = v.column2, due_at = v.column3, last_status_code = v.column4, queued_epoch = NULL \
-         FROM (VALUES ",
+        "UPDATE pending_deliveries SET attempt = v.column2, due_at = v.column3, last_status_code = v.column4, \
+         queued_epoch = NULL FROM (VALUES ",
         "(?, ?, ?, ?)",
         ") AS v WHERE pending_deliveries.id = v.column1",
     )

@@ -26,7 +26,8 @@ async fn success_ends_a_delivery_once(world: World) {
     assert_eq!(world.ledger.settle(std::slice::from_ref(&report)).await.unwrap(), [true]);
     assert_eq!(world.ledger.settle(&[report]).await.unwrap(), [false]);
     assert_eq!((world.rows("pending_deliveries").await, world.rows("deliveries").await, world.rows("attempts").await), (0, 1, 1));
-    let ended = "SELECT CAST(count(*) AS BIGINT) FROM deliveries WHERE status = 2 AND reason = 5 AND attempt_count = 1 AND last_status_code = 204";
+    let ended =
+        "SELECT count(*) FROM deliveries WHERE status = 2 AND reason = 5 AND attempt_count * 1000 + last_status_code = 1204";
     assert_eq!(world.number(ended).await, 1);
 }
 
