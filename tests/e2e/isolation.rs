@@ -40,7 +40,7 @@ async fn a_hanging_endpoint_hurts_nobody(shape: Shape) -> Result<()> {
 
 async fn hang_and_deliver(scenario: &Scenario, processes: &[u32]) -> Result<()> {
     scenario.receiver.answer("/hanging", [Answer::Hang]);
-    let hanging = scenario.endpoint("/hanging", json!({"timeout": "30s"})).await?;
+    let hanging = scenario.endpoint("/hanging", json!({"timeout": "8s"})).await?;
     scenario.subscribe(&hanging, &["bad"]).await?;
     scenario.target("/good", &["good"], json!({})).await?;
     let (count, begin) = (backlog(), Instant::now());

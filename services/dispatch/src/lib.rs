@@ -22,7 +22,7 @@ mod tests;
 use std::sync::Arc;
 
 use outrider_queue::Queue;
-use outrider_rpc::{Intake, Settlement};
+use outrider_rpc::{Intake, Settlement, settlement::SettlementServer};
 use outrider_store::{Directory, Ledger, Store};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -87,10 +87,11 @@ impl Dispatch {
         service::routes(self.shared.clone(), self.handoff.clone())
     }
 
-    /// The services for ingest and workers, never to be mounted by a gateway.
+    /// The services for ingest and workers, never to be mounted by a gateway. Streams of reports end at `shutdown`.
     #[must_use]
-    pub fn internal_routes(&self) -> Routes {
-        service::internal_routes(self.intake(), self.settlement(), self.shared.options.max_message_bytes)
+    pub fn internal_routes(&self, shutdown: CancellationToken) -> Routes {
+        let settlement = SettlementServer::new(self.settlement(), shutdown);
+        service::internal_routes(self.intake(), settlement, self.shared.options.max_message_bytes)
     }
 
     /// Feeds the queue, asks it about what is overdue and notices when it was emptied, until `shutdown`.

@@ -35,8 +35,14 @@ fn log(http_method: &HttpMethod, route: &str, answer: &Response<Body>, started: 
     // An answer without the status in its headers has it in its trailers, and then a role's unary method went well.
     let grpc_status = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
     let (status, id) = (answer.status().as_u16(), id.to_str().unwrap_or_default());
+    // REST answers have no gRPC status: their HTTP status says it. What went well is of interest when looking for something only.
+    let failed = status >= 500 || matches!(grpc_status, Code::Internal | Code::Unknown | Code::Unavailable | Code::DataLoss);
     let grpc_status = code_name(grpc_status);
-    tracing::info!(method = %http_method, route, status, grpc_status, duration_us, request_id = id, "request");
+    if failed {
+        tracing::warn!(method = %http_method, route, status, grpc_status, duration_us, request_id = id, "request failed");
+    } else {
+        tracing::debug!(method = %http_method, route, status, grpc_status, duration_us, request_id = id, "request");
+    }
 }
 
 const NO_ROUTE: &str = "-";

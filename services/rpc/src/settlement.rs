@@ -18,6 +18,7 @@ use outrider_proto::internal::{
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 /// Settles what workers report.
@@ -117,8 +118,19 @@ async fn read_answers(mut answers: Streaming<ReportAttemptsResponse>, waiting: W
     locked(&waiting).clear();
 }
 
-/// The gRPC face of a settlement.
-pub struct SettlementServer(pub Arc<dyn Settlement>);
+/// The gRPC face of a settlement. Its streams end at shutdown, when what they brought is settled: workers open others elsewhere.
+pub struct SettlementServer {
+    settlement: Arc<dyn Settlement>,
+    shutdown: CancellationToken,
+}
+
+impl SettlementServer {
+    /// Serves `settlement` until `shutdown`.
+    #[must_use]
+    pub fn new(settlement: Arc<dyn Settlement>, shutdown: CancellationToken) -> Self {
+        Self { settlement, shutdown }
+    }
+}
 
 #[async_trait]
 impl SettlementService for SettlementServer {
@@ -129,7 +141,7 @@ impl SettlementService for SettlementServer {
         request: Request<Streaming<ReportAttemptsRequest>>,
     ) -> Result<Response<Self::ReportAttemptsStream>, Status> {
         let (answers, receiver) = mpsc::channel(WINDOW);
-        tokio::spawn(serve_stream(Arc::clone(&self.0), request.into_inner(), answers));
+        tokio::spawn(serve_stream(Arc::clone(&self.settlement), self.shutdown.clone(), request.into_inner(), answers));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
@@ -137,12 +149,14 @@ impl SettlementService for SettlementServer {
 /// Settles up to WINDOW batches of one stream at once, and answers each when it is done.
 async fn serve_stream(
     settlement: Arc<dyn Settlement>,
+    shutdown: CancellationToken,
     mut requests: Streaming<ReportAttemptsRequest>,
     answers: mpsc::Sender<Result<ReportAttemptsResponse, Status>>,
 ) {
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
+            () = shutdown.cancelled() => break,
             request = requests.message(), if under_way.len() < WINDOW => match request {
                 Ok(Some(ReportAttemptsRequest { sequence, reports })) => {
                     let settlement = Arc::clone(&settlement);
@@ -151,17 +165,20 @@ async fn serve_stream(
                 Ok(None) | Err(_) => break,
             },
             Some((sequence, outcome)) = under_way.next() => {
-                let error = outcome.err().map(|error| error.to_string()).unwrap_or_default();
-                if answers.send(Ok(ReportAttemptsResponse { sequence, error })).await.is_err() {
+                if answers.send(Ok(answer(sequence, outcome))).await.is_err() {
                     return;
                 }
             }
         }
     }
     while let Some((sequence, outcome)) = under_way.next().await {
-        let error = outcome.err().map(|error| error.to_string()).unwrap_or_default();
-        if answers.send(Ok(ReportAttemptsResponse { sequence, error })).await.is_err() {
+        if answers.send(Ok(answer(sequence, outcome))).await.is_err() {
             return;
         }
     }
+}
+
+fn answer(sequence: u64, outcome: Result<()>) -> ReportAttemptsResponse {
+    let error = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+    ReportAttemptsResponse { sequence, error }
 }

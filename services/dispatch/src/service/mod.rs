@@ -10,7 +10,7 @@ use outrider_proto::{
     dispatch::{delivery_service_server::DeliveryServiceServer, event_service_server::EventServiceServer},
     internal::{intake_service_server::IntakeServiceServer, settlement_service_server::SettlementServiceServer},
 };
-use outrider_rpc::{Intake, Settlement, convert::parse_timestamp, intake::IntakeServer, settlement::SettlementServer};
+use outrider_rpc::{Intake, convert::parse_timestamp, intake::IntakeServer, settlement::SettlementServer};
 use tonic::service::Routes;
 
 use self::{deliveries::Deliveries, events::Events};
@@ -25,9 +25,9 @@ pub fn routes(shared: Shared, handoff: Handoff) -> Routes {
 }
 
 /// The services for ingest and workers.
-pub fn internal_routes(intake: Arc<dyn Intake>, settlement: Arc<dyn Settlement>, limit: usize) -> Routes {
+pub fn internal_routes(intake: Arc<dyn Intake>, settlement: SettlementServer, limit: usize) -> Routes {
     let intake = IntakeServiceServer::new(IntakeServer(intake)).max_decoding_message_size(limit).max_encoding_message_size(limit);
-    let settlement = SettlementServiceServer::new(SettlementServer(settlement)).max_decoding_message_size(limit);
+    let settlement = SettlementServiceServer::new(settlement).max_decoding_message_size(limit);
     Routes::new(intake).add_service(settlement)
 }
 

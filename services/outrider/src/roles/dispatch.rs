@@ -36,7 +36,7 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
         settlement: dispatch.settlement(),
     };
     let address = base.config.dispatch.listen.clone();
-    let service = both(faces.public.clone(), BoxCloneSyncService::new(dispatch.internal_routes().prepare()));
+    let service = both(faces.public.clone(), BoxCloneSyncService::new(dispatch.internal_routes(base.stages.foundation.clone()).prepare()));
     serve_internal(base, "dispatch.listen", &address, service, Stage::Foundation).await?;
     let shutdown = base.stages.foundation.clone();
     base.tasks.foundation.push(tokio::spawn(async move { dispatch.run(shutdown).await }));

@@ -179,7 +179,7 @@ pub async fn serve_internal(base: &mut Base, key: &'static str, address: &str, s
         Stage::Foundation => (base.stages.foundation.clone(), &mut base.tasks.foundation),
     };
     tasks.push(tokio::spawn(async move {
-        if let Err(error) = outrider_rpc::server::serve(listener, service, token.cancelled_owned()).await {
+        if let Err(error) = outrider_rpc::server::serve(listener, service, token).await {
             tracing::error!(%error, key, "a listener ended");
         }
     }));

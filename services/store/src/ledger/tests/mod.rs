@@ -2,6 +2,7 @@
 
 mod accept;
 mod feed;
+mod scale;
 mod settle;
 
 use std::{
