@@ -18,9 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
-    tonic_prost_build::configure()
-        .bytes(".outrider")
-        .compile_fds(prost_types_of(&descriptors)?)?;
+    tonic_prost_build::configure().bytes(".outrider").compile_fds(prost_types_of(&descriptors)?)?;
     Ok(())
 }
 

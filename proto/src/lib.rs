@@ -59,7 +59,9 @@ pub mod google {
     }
 }
 
-pub use outrider::{admin::v1 as admin, dispatch::v1 as dispatch, ingest::v1 as ingest, internal::v1 as internal, options::v1 as options};
+pub use outrider::{
+    admin::v1 as admin, dispatch::v1 as dispatch, ingest::v1 as ingest, internal::v1 as internal, options::v1 as options,
+};
 
 /// The encoded `google.protobuf.FileDescriptorSet` with all imports, options and comments.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -33,7 +33,7 @@ struct World {
 impl World {
     fn start(shape: Shape, own_postgres: bool) -> Result<Self> {
         // More attempts than any outage here can use up.
-        let options = Options { lease: "31s".to_owned(), retry_schedule: vec!["500ms".to_owned(); 60], ..Options::default() };
+        let options = Options { lease: "3s".to_owned(), retry_schedule: vec!["500ms".to_owned(); 60], ..Options::default() };
         let redis = (shape != Shape::Sqlite).then(Redis::start).transpose()?;
         let postgres = own_postgres.then(Postgres::start).transpose()?;
         let outrider = match &postgres {

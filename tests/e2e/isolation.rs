@@ -78,7 +78,7 @@ async fn hang_and_deliver(scenario: &Scenario, processes: &[u32]) -> Result<()> 
 }
 
 async fn jobs_beyond_their_lease_are_sent_once(shape: Shape) -> Result<()> {
-    let options = Options { lease: "31s".to_owned(), retry_schedule: vec!["1h".to_owned()], ..Options::default() };
+    let options = Options { lease: "2s".to_owned(), retry_schedule: vec!["1h".to_owned()], ..Options::default() };
     let outrider = block_in_place(|| scenario::start(shape, &options, None))?;
     let outcome = wait_beyond_the_lease(&Scenario::new(&outrider).await?).await;
     outcome.map_err(|error| scenario::with_logs(&error, &outrider))

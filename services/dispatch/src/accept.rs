@@ -4,9 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use outrider_model::{
-    DeliveryId, Error, Event, EventId, Origin, PendingDelivery, ProjectId, Reason, Result, Route, Timestamp,
-};
+use outrider_model::{DeliveryId, Error, Event, EventId, Origin, PendingDelivery, ProjectId, Reason, Result, Route, Timestamp};
 use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, accept_event_result};
 use outrider_queue::NewJob;
 use outrider_rpc::{Intake, convert, status};
@@ -37,11 +35,8 @@ pub struct Accepter {
 
 impl Accepter {
     pub fn start(shared: Shared, handoff: Handoff) -> Self {
-        let shape = Shape {
-            lanes: shared.options.accept_lanes,
-            batch: shared.options.accept_batch,
-            queue: shared.options.accept_queue,
-        };
+        let shape =
+            Shape { lanes: shared.options.accept_lanes, batch: shared.options.accept_batch, queue: shared.options.accept_queue };
         let commit: Commit<Routed, Result<AcceptedEvent>> = {
             let (shared, handoff) = (shared.clone(), handoff.clone());
             Arc::new(move |batch| Box::pin(commit(shared.clone(), handoff.clone(), batch)))
@@ -66,7 +61,8 @@ impl Accepter {
         for route in routes {
             let Some(entry) = self.shared.directory.endpoint(route.endpoint).await? else { continue };
             let paused = entry.endpoint.state != outrider_model::EndpointState::Active;
-            let birth = Birth { id, project, event_type: &event.event_type, now, due_at: deliver_at.unwrap_or(now).max(now), paused };
+            let birth =
+                Birth { id, project, event_type: &event.event_type, now, due_at: deliver_at.unwrap_or(now).max(now), paused };
             let delivery = self.pending(&birth, route);
             let job_event = JobEvent {
                 event_type: &event.event_type,

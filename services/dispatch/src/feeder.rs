@@ -124,7 +124,9 @@ impl Feeder {
         match (directory.project_exists(project).await, directory.endpoint(endpoint).await) {
             (Ok(false), _) => Gate::Gone(CancelScope::Project(project), DeliveryReason::ProjectDeleted),
             (Ok(true), Ok(None)) => Gate::Gone(CancelScope::Endpoint(endpoint), DeliveryReason::EndpointDeleted),
-            (Ok(true), Ok(Some(entry))) if entry.endpoint.state == EndpointState::Active => Gate::Open(entry.endpoint.max_in_flight),
+            (Ok(true), Ok(Some(entry))) if entry.endpoint.state == EndpointState::Active => {
+                Gate::Open(entry.endpoint.max_in_flight)
+            }
             _ => Gate::Closed,
         }
     }

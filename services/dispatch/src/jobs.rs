@@ -58,11 +58,7 @@ pub fn claimed(claimed: &ClaimedJob, endpoint_limit: u32, now: Timestamp) -> Opt
         Some(payload) => Body::Payload(payload.clone()),
         None => Body::PayloadReference(claimed.payload_size),
     };
-    let event = JobEvent {
-        event_type: &claimed.event_type,
-        content_type: &claimed.content_type,
-        headers: &claimed.headers,
-        payload,
-    };
+    let event =
+        JobEvent { event_type: &claimed.event_type, content_type: &claimed.content_type, headers: &claimed.headers, payload };
     job(&claimed.delivery, event, endpoint_limit, now)
 }

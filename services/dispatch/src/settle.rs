@@ -27,11 +27,8 @@ pub struct Settler {
 
 impl Settler {
     pub fn start(shared: Shared, finisher: Finisher) -> Self {
-        let shape = Shape {
-            lanes: shared.options.settle_lanes,
-            batch: shared.options.settle_batch,
-            queue: shared.options.settle_queue,
-        };
+        let shape =
+            Shape { lanes: shared.options.settle_lanes, batch: shared.options.settle_batch, queue: shared.options.settle_queue };
         let commit: Commit<Settled, ()> = {
             let shared = shared.clone();
             Arc::new(move |batch| Box::pin(commit(shared.clone(), batch)))

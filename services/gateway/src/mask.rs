@@ -41,7 +41,9 @@ pub(crate) fn keep_settable(body: &FieldDescriptor, present: &mut Vec<String>) {
 fn is_settable(field: &FieldDescriptor) -> bool {
     let Some(extension) = DESCRIPTORS.get_extension_by_name("google.api.field_behavior") else { return true };
     match field.options().get_extension(&extension).as_ref() {
-        Value::List(behaviors) => !behaviors.iter().any(|value| matches!(value, Value::EnumNumber(n) if NOT_SETTABLE.contains(n))),
+        Value::List(behaviors) => {
+            !behaviors.iter().any(|value| matches!(value, Value::EnumNumber(n) if NOT_SETTABLE.contains(n)))
+        }
         _ => true,
     }
 }
@@ -54,8 +56,7 @@ mod tests {
     fn what_the_server_sets_stays_out_of_the_mask() {
         let request = DESCRIPTORS.get_message_by_name("outrider.admin.v1.UpdateSubscriptionRequest").unwrap();
         let body = request.get_field_by_name("subscription").unwrap();
-        let mut present =
-            ["subscription_id", "endpoint_id", "name", "event_types", "create_time"].map(str::to_owned).to_vec();
+        let mut present = ["subscription_id", "endpoint_id", "name", "event_types", "create_time"].map(str::to_owned).to_vec();
         keep_settable(&body, &mut present);
         assert_eq!(present, ["name", "event_types"]);
     }

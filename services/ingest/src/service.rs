@@ -58,7 +58,11 @@ impl Ingest {
         published(results.into_iter().next())
     }
 
-    async fn publish_batch(&self, principal: &Principal, request: BatchPublishEventsRequest) -> Result<BatchPublishEventsResponse> {
+    async fn publish_batch(
+        &self,
+        principal: &Principal,
+        request: BatchPublishEventsRequest,
+    ) -> Result<BatchPublishEventsResponse> {
         let project = self.project(principal, &request.project_id).await?;
         let events = request.events;
         if events.is_empty() || events.len() > limits::BATCH_EVENTS {

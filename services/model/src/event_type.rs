@@ -67,9 +67,7 @@ impl EventTypePattern {
         match self {
             Self::All => true,
             Self::Exactly(wanted) => wanted.as_str() == event_type,
-            Self::Under(prefix) => {
-                event_type.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('.'))
-            }
+            Self::Under(prefix) => event_type.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('.')),
         }
     }
 }

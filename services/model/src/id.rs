@@ -197,8 +197,15 @@ mod tests {
     #[test]
     fn refuses_what_is_not_an_id() {
         for text in [
-            "", "evt_", "evt", "dlv_01h455vb4pex5vsknk084sn02q", "evt_81h455vb4pex5vsknk084sn02q", "evt_01H455VB4PEX5VSKNK084SN02Q",
-            "evt_01h455vb4pex5vsknk084sn02", "evt_01h455vb4pex5vsknk084sn02qq", "evt_01h455vb4pex5vsknk084sn0\u{e9}",
+            "",
+            "evt_",
+            "evt",
+            "dlv_01h455vb4pex5vsknk084sn02q",
+            "evt_81h455vb4pex5vsknk084sn02q",
+            "evt_01H455VB4PEX5VSKNK084SN02Q",
+            "evt_01h455vb4pex5vsknk084sn02",
+            "evt_01h455vb4pex5vsknk084sn02qq",
+            "evt_01h455vb4pex5vsknk084sn0\u{e9}",
         ] {
             assert_eq!(text.parse::<EventId>(), Err(Malformed { prefix: "evt" }), "{text}");
         }

@@ -23,16 +23,12 @@ pub mod subscription;
 pub mod time;
 pub mod url;
 
-pub use delivery::{
-    Attempt, AttemptOutcome, Delivery, DeliveryReason, DeliveryStatus, HoldReason, PendingDelivery, Verdict,
-};
+pub use delivery::{Attempt, AttemptOutcome, Delivery, DeliveryReason, DeliveryStatus, HoldReason, PendingDelivery, Verdict};
 pub use endpoint::{Endpoint, EndpointState, Target};
 pub use error::{Error, FieldViolation, Reason, Result};
 pub use event::{Event, Origin, RoutingOutcome};
 pub use event_type::{EventType, EventTypePattern};
-pub use id::{
-    ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, OrganizationId, ProjectId, SecretId, SubscriptionId,
-};
+pub use id::{ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, OrganizationId, ProjectId, SecretId, SubscriptionId};
 pub use page::{Page, PageRequest};
 pub use principal::Principal;
 pub use project::{ApiKey, Organization, Project};

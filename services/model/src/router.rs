@@ -84,8 +84,12 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_routed_to_once_and_all_matches_are_named_oldest_first() {
-        let subscriptions =
-            [subscription(3, 1, &["*", "a.b"]), subscription(2, 1, &["a.*"]), subscription(4, 2, &["b"]), subscription(5, 3, &["a.b"])];
+        let subscriptions = [
+            subscription(3, 1, &["*", "a.b"]),
+            subscription(2, 1, &["a.*"]),
+            subscription(4, 2, &["b"]),
+            subscription(5, 3, &["a.b"]),
+        ];
         let routes = Router::new(&subscriptions).route("a.b");
         assert_eq!(routes.len(), 2);
         assert_eq!(routes[0].subscriptions, [subscriptions[1].id, subscriptions[0].id]);

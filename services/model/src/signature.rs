@@ -42,7 +42,14 @@ pub enum Untrusted {
 }
 
 /// Verifies what a receiver got, as the official libraries do.
-pub fn verify(secret: &SigningSecret, id: &str, timestamp: &str, signatures: &str, body: &[u8], now: Timestamp) -> Result<(), Untrusted> {
+pub fn verify(
+    secret: &SigningSecret,
+    id: &str,
+    timestamp: &str,
+    signatures: &str,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), Untrusted> {
     let digits = !timestamp.is_empty() && timestamp.len() <= 12 && timestamp.bytes().all(|byte| byte.is_ascii_digit());
     let seconds: i64 = timestamp.parse().ok().filter(|_| digits).ok_or(Untrusted::MalformedTimestamp)?;
     if (now.seconds() - seconds).abs() > TOLERANCE_SECONDS {

@@ -87,6 +87,9 @@ fn the_errors_page_is_current() {
 
 #[test]
 fn secrets_in_configuration_do_not_show() {
-    let config = Config { secrets: Secrets { master_key: config::Hidden("k:c2VjcmV0".into()), ..Secrets::default() }, ..Config::default() };
+    let config = Config {
+        secrets: Secrets { master_key: config::Hidden("k:c2VjcmV0".into()), ..Secrets::default() },
+        ..Config::default()
+    };
     assert!(!format!("{config:?}").contains("c2VjcmV0"));
 }

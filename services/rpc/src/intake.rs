@@ -38,7 +38,8 @@ impl RemoteIntake {
 impl Intake for RemoteIntake {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
         let wanted = events.len();
-        let answer = self.client.clone().accept_events(AcceptEventsRequest { events }).await.map_err(|status| from_status(&status))?;
+        let answer =
+            self.client.clone().accept_events(AcceptEventsRequest { events }).await.map_err(|status| from_status(&status))?;
         let results = answer.into_inner().results;
         if results.len() == wanted { Ok(results) } else { Err(Error::internal("dispatch answered another number of results")) }
     }

@@ -10,8 +10,9 @@ use prost_reflect::{MethodDescriptor, ServiceDescriptor, Value};
 const PUBLIC_PACKAGES: [&str; 3] = ["outrider.ingest.v1", "outrider.dispatch.v1", "outrider.admin.v1"];
 
 /// The scope of each public method, by its gRPC path.
-static SCOPES: LazyLock<HashMap<String, Option<Scope>>> =
-    LazyLock::new(|| public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).map(|m| (path(&m), scope(&m))).collect());
+static SCOPES: LazyLock<HashMap<String, Option<Scope>>> = LazyLock::new(|| {
+    public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).map(|m| (path(&m), scope(&m))).collect()
+});
 
 /// The services that the gateway mounts.
 pub fn public_services() -> impl Iterator<Item = ServiceDescriptor> {

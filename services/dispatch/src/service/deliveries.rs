@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use outrider_model::{AttemptOutcome, DeliveryStatus, Error, Principal, Result};
 use outrider_proto::dispatch::{
     GetDeliveryAttemptRequest, GetDeliveryAttemptResponse, GetDeliveryRequest, GetDeliveryResponse, ListDeliveriesRequest,
-    ListDeliveriesResponse, ListDeliveryAttemptsRequest, ListDeliveryAttemptsResponse, RetryDeliveryRequest, RetryDeliveryResponse,
-    delivery_service_server::DeliveryService,
+    ListDeliveriesResponse, ListDeliveryAttemptsRequest, ListDeliveryAttemptsResponse, RetryDeliveryRequest,
+    RetryDeliveryResponse, delivery_service_server::DeliveryService,
 };
 use outrider_rpc::{
     convert::{parse_id, parse_optional_id},
@@ -75,7 +75,11 @@ impl Deliveries {
         Ok(GetDeliveryAttemptResponse { attempt: Some(convert::attempt(attempt, true)) })
     }
 
-    async fn list_attempts(&self, principal: &Principal, request: ListDeliveryAttemptsRequest) -> Result<ListDeliveryAttemptsResponse> {
+    async fn list_attempts(
+        &self,
+        principal: &Principal,
+        request: ListDeliveryAttemptsRequest,
+    ) -> Result<ListDeliveryAttemptsResponse> {
         let project = parse_id("project_id", &request.project_id)?;
         let (start, end) = time_range(request.start_time.as_ref(), request.end_time.as_ref())?;
         let filter = AttemptFilter {

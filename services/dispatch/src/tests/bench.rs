@@ -17,7 +17,9 @@ use outrider_proto::internal::{
     AcceptEvent, AcceptedEvent, AttemptReport, AttemptResult, HoldReason, JobReceipt, accept_event_result, attempt_report,
 };
 use outrider_queue::{Done, EmbeddedOptions, EmbeddedQueue, Enqueued, LeasedJob, NewJob, Queue, Receipt};
-use outrider_store::{DeliveryFilter, Directory, DirectoryOptions, NewEndpoint, NewProject, NewSubscription, Store, testing::TestDatabase};
+use outrider_store::{
+    DeliveryFilter, Directory, DirectoryOptions, NewEndpoint, NewProject, NewSubscription, Store, testing::TestDatabase,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Dispatch, Options};

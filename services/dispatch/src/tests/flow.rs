@@ -19,7 +19,10 @@ async fn an_event_is_queued_once_and_a_success_ends_its_delivery() {
     bench.report(&jobs[0], 204).await;
     let delivery = bench.deliveries().await.remove(0);
     assert_eq!(delivery.event.to_string(), accepted.event_id);
-    assert_eq!((delivery.status, delivery.reason, delivery.attempt_count), (DeliveryStatus::Delivered, DeliveryReason::Succeeded, 1));
+    assert_eq!(
+        (delivery.status, delivery.reason, delivery.attempt_count),
+        (DeliveryStatus::Delivered, DeliveryReason::Succeeded, 1)
+    );
     assert!(bench.stays_idle().await);
 }
 

@@ -31,7 +31,10 @@ pub async fn run(options: Bootstrap) -> Result<()> {
     store.close().await;
     if options.json {
         let First { organization_id, project_id, api_key_id, token } = first;
-        println!("{}", json!({"organization_id": organization_id, "project_id": project_id, "api_key_id": api_key_id, "token": token}));
+        println!(
+            "{}",
+            json!({"organization_id": organization_id, "project_id": project_id, "api_key_id": api_key_id, "token": token})
+        );
     } else {
         println!("organisation  {}\nproject       {}\nAPI key       {}", first.organization_id, first.project_id, first.token);
         println!("The key is not shown again. Send it as \"Authorization: Bearer …\".");
@@ -44,12 +47,8 @@ pub async fn first(store: &Store, organization: &str, project: &str) -> Result<F
     let organization = store.create_organization(Actor::System, organization).await?;
     let principal = Principal::system(organization.id);
     let project = store.create_project(&principal, NewProject { id: None, name: project.to_owned() }, None).await?;
-    let key = NewApiKey {
-        project: None,
-        name: "bootstrap".to_owned(),
-        scopes: [Scope::Admin].into_iter().collect(),
-        expires_at: None,
-    };
+    let key =
+        NewApiKey { project: None, name: "bootstrap".to_owned(), scopes: [Scope::Admin].into_iter().collect(), expires_at: None };
     let (key, token) = store.create_api_key(&principal, key, None).await?;
     Ok(First {
         organization_id: organization.id.to_string(),

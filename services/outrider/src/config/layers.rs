@@ -18,21 +18,24 @@ pub fn load(sources: &Sources) -> Result<Config, Error> {
         let layer = read_file(path)?;
         apply(&mut merged, &path.display().to_string(), &layer)?;
     }
-    let is_test_or_other = |name: &str| OTHER_VARIABLES.contains(&name) || name.starts_with("OUTRIDER_TEST") || name == "OUTRIDER_BIN";
+    let is_test_or_other =
+        |name: &str| OTHER_VARIABLES.contains(&name) || name.starts_with("OUTRIDER_TEST") || name == "OUTRIDER_BIN";
     for (name, text) in sources.environment.iter().filter(|(name, _)| name.starts_with(PREFIX) && !is_test_or_other(name)) {
-        let (key, default) = keys
-            .iter()
-            .find(|(key, _)| &variable(key) == name)
-            .ok_or_else(|| Error::Value { origin: name.clone(), key: name.clone(), message: "no key has this name".into() })?;
+        let (key, default) = keys.iter().find(|(key, _)| &variable(key) == name).ok_or_else(|| Error::Value {
+            origin: name.clone(),
+            key: name.clone(),
+            message: "no key has this name".into(),
+        })?;
         set(&mut merged, name, key, parse(name, key, text, default)?)?;
     }
     for flag in &sources.flags {
         let (key, text) = flag.split_once('=').unwrap_or((flag, ""));
         let origin = format!("--set {key}");
-        let (key, default) = keys
-            .iter()
-            .find(|(known, _)| known == key)
-            .ok_or_else(|| Error::Value { origin: origin.clone(), key: key.into(), message: "there is no such key".into() })?;
+        let (key, default) = keys.iter().find(|(known, _)| known == key).ok_or_else(|| Error::Value {
+            origin: origin.clone(),
+            key: key.into(),
+            message: "there is no such key".into(),
+        })?;
         set(&mut merged, &origin, key, parse(&origin, key, text, default)?)?;
     }
     decode(merged, "configuration")
@@ -46,7 +49,9 @@ pub fn variable(key: &str) -> String {
 /// All keys with their values.
 pub fn leaves(table: &Table) -> Vec<(String, Value)> {
     let sections = table.iter().filter_map(|(section, value)| value.as_table().map(|keys| (section, keys)));
-    sections.flat_map(|(section, keys)| keys.iter().map(move |(key, value)| (format!("{section}.{key}"), value.clone()))).collect()
+    sections
+        .flat_map(|(section, keys)| keys.iter().map(move |(key, value)| (format!("{section}.{key}"), value.clone())))
+        .collect()
 }
 
 fn read_file(path: &Path) -> Result<Table, Error> {
@@ -78,9 +83,9 @@ fn parse(origin: &str, key: &str, text: &str, default: &Value) -> Result<Value, 
     Ok(match default {
         Value::Integer(_) => Value::Integer(text.trim().parse().map_err(|_| wrong("a whole number"))?),
         Value::Boolean(_) => Value::Boolean(text.trim().parse().map_err(|_| wrong("true or false"))?),
-        Value::Array(_) => {
-            Value::Array(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.into())).collect())
-        }
+        Value::Array(_) => Value::Array(
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.into())).collect(),
+        ),
         _ => Value::String(text.to_owned()),
     })
 }
@@ -134,7 +139,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_layer_and_the_key() {
-        let error = |text: &str| Sources { file: Some(file(text).path().into()), ..Sources::default() }.load().unwrap_err().to_string();
+        let error =
+            |text: &str| Sources { file: Some(file(text).path().into()), ..Sources::default() }.load().unwrap_err().to_string();
         assert!(error("[dispatch]\nfeed_perod = \"2s\"\n").contains("feed_perod"));
         assert!(error("[dispatch]\nfeed_period = \"2 parsecs\"\n").contains("dispatch.feed_period"));
         assert!(error("[dispatch]\nfeed_batch = \"x\"\n").contains("dispatch.feed_batch"));

@@ -16,7 +16,11 @@ pub fn validate(config: &Config) -> Result<(), Error> {
 
     check("database.url", sqlite || postgres, "must begin with sqlite: or postgres://")?;
     check("queue.url", embedded || redis, "must be \"embedded\" or begin with redis://")?;
-    check("queue.url", !sqlite || embedded, "must be \"embedded\" with SQLite, whose one process holds everything; Redis needs PostgreSQL")?;
+    check(
+        "queue.url",
+        !sqlite || embedded,
+        "must be \"embedded\" with SQLite, whose one process holds everything; Redis needs PostgreSQL",
+    )?;
     check("queue.shards", (1..=256).contains(&config.queue.shards), "must be 1 to 256")?;
     check("queue.lease", config.queue.lease.0 >= Duration::from_secs(1), "must be at least 1s")?;
     if config.queue.lease.0 <= longest_timeout {
@@ -51,7 +55,11 @@ pub fn validate(config: &Config) -> Result<(), Error> {
         check(key, listen.parse::<SocketAddr>().is_ok(), "must be an address and a port, such as 127.0.0.1:8080")?;
     }
     let operations = &config.operations.listen;
-    check("operations.listen", operations.is_empty() || operations.parse::<SocketAddr>().is_ok(), "must be an address and a port, or empty")
+    check(
+        "operations.listen",
+        operations.is_empty() || operations.parse::<SocketAddr>().is_ok(),
+        "must be an address and a port, or empty",
+    )
 }
 
 fn check(key: &'static str, good: bool, message: &str) -> Result<(), Error> {

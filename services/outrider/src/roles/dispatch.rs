@@ -30,13 +30,11 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
         return Ok(None);
     }
     let dispatch = Arc::new(Dispatch::new(options(base), stored.store.clone(), stored.directory.clone(), Arc::clone(queue)));
-    let faces = Faces {
-        public: guarded(dispatch.routes(), stored.keys()),
-        intake: dispatch.intake(),
-        settlement: dispatch.settlement(),
-    };
+    let faces =
+        Faces { public: guarded(dispatch.routes(), stored.keys()), intake: dispatch.intake(), settlement: dispatch.settlement() };
     let address = base.config.dispatch.listen.clone();
-    let service = both(faces.public.clone(), BoxCloneSyncService::new(dispatch.internal_routes(base.stages.foundation.clone()).prepare()));
+    let service =
+        both(faces.public.clone(), BoxCloneSyncService::new(dispatch.internal_routes(base.stages.foundation.clone()).prepare()));
     serve_internal(base, "dispatch.listen", &address, service, Stage::Foundation).await?;
     let shutdown = base.stages.foundation.clone();
     base.tasks.foundation.push(tokio::spawn(async move { dispatch.run(shutdown).await }));

@@ -104,7 +104,11 @@ pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
     let options = &config.queue;
     let limits = WindowLimits { per_project: options.window_per_project, total: options.window_total };
     if options.url == "embedded" {
-        return Ok(Arc::new(EmbeddedQueue::new(EmbeddedOptions { limits, lease: options.lease.0, ..EmbeddedOptions::default() })));
+        return Ok(Arc::new(EmbeddedQueue::new(EmbeddedOptions {
+            limits,
+            lease: options.lease.0,
+            ..EmbeddedOptions::default()
+        })));
     }
     let redis = RedisOptions {
         urls: options.url.split(',').map(|url| url.trim().to_owned()).collect(),

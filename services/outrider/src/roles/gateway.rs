@@ -6,11 +6,7 @@ use anyhow::{Context, Result};
 use outrider_gateway::{Backends, Gateway, Options, remote_backend};
 use outrider_rpc::server::Backend;
 
-use super::{
-    Role,
-    foundation::channel,
-    process::Base,
-};
+use super::{Role, foundation::channel, process::Base};
 
 /// The gateway of this process, if it has the role; where it listens.
 pub async fn start(

@@ -124,11 +124,7 @@ async fn start_operations(
         return Ok(());
     }
     let listener = base.listen("operations.listen", &base.config.operations.listen).await?;
-    let health = Health {
-        store: stored.map(|stored| stored.store.clone()),
-        queue: queue.cloned(),
-        serving: Arc::clone(serving),
-    };
+    let health = Health { store: stored.map(|stored| stored.store.clone()), queue: queue.cloned(), serving: Arc::clone(serving) };
     let shutdown = base.stages.foundation.clone();
     base.tasks.foundation.push(tokio::spawn(async move {
         if let Err(error) = operations::serve(listener, health, shutdown).await {

@@ -19,12 +19,7 @@ use super::{
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The worker of this process, if it has the role.
-pub async fn start(
-    base: &mut Base,
-    stored: &Stored,
-    queue: &Arc<dyn Queue>,
-    dispatch: Option<&Faces>,
-) -> Result<()> {
+pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dispatch: Option<&Faces>) -> Result<()> {
     if !base.roles.has(Role::Worker) {
         return Ok(());
     }
@@ -38,7 +33,8 @@ pub async fn start(
         None => Arc::new(RemoteDialer::new(config.egress_url.clone())),
     };
     let lookup = StoreLookup::new(stored.directory.clone(), stored.store.ledger(), stored.store.clock().clone());
-    let worker = Worker::new(options(base)?, Arc::clone(queue), Arc::new(lookup), dialer, settlement).context("the worker does not start")?;
+    let worker = Worker::new(options(base)?, Arc::clone(queue), Arc::new(lookup), dialer, settlement)
+        .context("the worker does not start")?;
     let shutdown = base.stages.work.clone();
     base.tasks.work.push(tokio::spawn(async move { worker.run(shutdown).await }));
     Ok(())

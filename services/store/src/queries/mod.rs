@@ -102,8 +102,8 @@ fn range<E: EntityTrait>(
     select.order_by(id, order).limit(u64::from(page.size) + 1)
 }
 
-/// For a range over something within the project: that it is of this project. Written so that SQLite does not take it for a better
-/// reason to choose an index than the range is.
+/// For a range over something within the project: that it is of this project. Written so that SQLite does not take it for a
+/// better reason to choose an index than the range is.
 fn of_project<C: ColumnTrait>(project_id: C, project: ProjectId) -> SimpleExpr {
     project_id.ne(project.0).not()
 }

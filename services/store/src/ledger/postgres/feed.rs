@@ -26,18 +26,21 @@ WITH RECURSIVE walk AS (
 )
 SELECT endpoint_id, project_id, due_at FROM walk LIMIT $2";
 
-/// A few due rows of each endpoint. OFFSET 0 keeps the look-up of events a descent into one partition per row.
+/// A few due rows of each endpoint. The array keeps the update a descent for each row: of a limit that is a parameter the planner
+/// expects a tenth of the table, and would scan it. OFFSET 0 keeps the look-up of events a descent into one partition.
 const CLAIM: &str = "
 WITH picked AS (
-    SELECT d.id, c.epoch FROM UNNEST($1::uuid[], $2::int8[], $3::int8[]) AS c (endpoint_id, wanted, epoch)
+    SELECT d.id FROM UNNEST($1::uuid[], $2::int8[]) AS c (endpoint_id, wanted)
     CROSS JOIN LATERAL (
         SELECT p.id FROM pending_deliveries p
         WHERE p.endpoint_id = c.endpoint_id AND p.queued_epoch IS NULL AND p.due_at <= $4
         ORDER BY p.due_at, p.id LIMIT c.wanted FOR UPDATE SKIP LOCKED
     ) d
 ), marked AS (
-    UPDATE pending_deliveries p SET queued_epoch = k.epoch, generation = p.generation + 1, check_at = $5
-    FROM picked k WHERE p.id = k.id RETURNING p.*
+    UPDATE pending_deliveries p SET queued_epoch = c.epoch, generation = p.generation + 1, check_at = $5
+    FROM UNNEST($1::uuid[], $3::int8[]) AS c (endpoint_id, epoch)
+    WHERE p.id = ANY (ARRAY(SELECT id FROM picked)) AND p.endpoint_id = c.endpoint_id
+    RETURNING p.*
 )
 SELECT m.*, e.content_type, e.headers, e.payload_size, e.payload FROM marked m
 LEFT JOIN LATERAL (

@@ -13,8 +13,8 @@ use crate::{
 
 /// 100,000 rows of 20 endpoints: half wait and are due, half are queued, all of one event.
 const FILL: &str = "INSERT INTO pending_deliveries
-    SELECT (lpad(to_hex($MILLIS), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid, '$PROJECT'::uuid, '$EVENT'::uuid, 'a',
-        ('00000000-0000-7000-9000-0000000000' || lpad((n % 20)::text, 2, '0'))::uuid, '', 0, 1, n,
+    SELECT (lpad(to_hex($MILLIS), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid, '$PROJECT'::uuid, '$EVENT'::uuid,
+        'a', ('00000000-0000-7000-9000-0000000000' || lpad((n % 20)::text, 2, '0'))::uuid, '', 0, 1, n,
         CASE WHEN n % 2 = 0 THEN 7 END, 1, n, NULL, 0
     FROM generate_series(1, 100000) n";
 /// Five executions have plans of their own; the next ones may share one.
@@ -69,12 +69,11 @@ async fn work(world: &World, store: &Store, round: usize) {
     let current: Vec<_> = named.iter().map(|(id, generation)| (*id, 1, *generation)).collect();
     assert_eq!(ledger.current(&current).await.unwrap().iter().filter(|current| **current).count(), 590);
     let verdict = |index: usize| if index.is_multiple_of(2) { SUCCESS } else { Verdict::Retry(later) };
-    let reports: Vec<_> =
-        jobs.iter().enumerate().map(|(index, job)| attempted(&job.delivery, 1, verdict(index), 200)).collect();
+    let reports: Vec<_> = jobs.iter().enumerate().map(|(index, job)| attempted(&job.delivery, 1, verdict(index), 200)).collect();
     assert!(ledger.settle(&reports).await.unwrap().into_iter().all(|applied| applied));
     assert_eq!(ledger.overdue(world.now, 50).await.unwrap().len(), 50);
     assert!(ledger.backlog(None, 50).await.unwrap().len() >= 11);
-    let cancelled = ledger.cancel(CancelScope::Endpoint(old(11)), DeliveryReason::EndpointDeleted, world.now, 100).await;
+    let cancelled = ledger.cancel(CancelScope::Endpoint(old(0x11)), DeliveryReason::EndpointDeleted, world.now, 100).await;
     assert_eq!(cancelled.unwrap(), 100);
     let project = ledger.cancel(CancelScope::Project(world.project), DeliveryReason::ProjectDeleted, world.now, 10).await;
     assert_eq!(project.unwrap(), 10);

@@ -19,7 +19,8 @@ use crate::{
 const FILL: [&str; 6] = [
     "CREATE TEMPORARY TABLE seed AS SELECT n,
         (lpad(to_hex($MILLIS - n * 2000), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid AS id,
-        CASE WHEN n BETWEEN 18001 AND 22000 THEN '$PROJECT'::uuid ELSE ('00000000-0000-7000-8000-00000000000' || n % 10)::uuid END AS project,
+        CASE WHEN n BETWEEN 18001 AND 22000 THEN '$PROJECT'::uuid
+            ELSE ('00000000-0000-7000-8000-00000000000' || n % 10)::uuid END AS project,
         CASE WHEN n BETWEEN 18001 AND 22000 AND n % 2 = 0 THEN '$ENDPOINT'::uuid
             ELSE ('00000000-0000-7000-9000-0000000000' || lpad((n % 100)::text, 2, '0'))::uuid END AS endpoint
         FROM generate_series(1, 40000) n",
@@ -141,8 +142,8 @@ fn attempt_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
 }
 
 /// Executes the statement: what it reads is what counts. A page of 51 rows takes an index entry and a table page for each, and a
-/// few of each of the partitions. Where the bounds leave few rows the planner may read all of them, drop some and sort the rest, which
-/// is cheap.
+/// few of each of the partitions. Where the bounds leave few rows the planner may read all of them, drop some and sort the rest,
+/// which is cheap.
 async fn check(scene: &Scene, statement: Statement) {
     let text = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS) {}", statement.sql);
     let explain = Statement { sql: text, ..statement };
