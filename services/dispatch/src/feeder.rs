@@ -2,7 +2,7 @@
 //!
 //! It goes by endpoint, a few due rows of each, never by one global order that a dead endpoint could fill.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use outrider_model::{DeliveryReason, EndpointId, EndpointState, ProjectId, Result};
 use outrider_queue::NewJob;
@@ -33,14 +33,14 @@ impl Feeder {
         Self { shared, handoff }
     }
 
-    /// Feeds for ever: all endpoints at each period, the congested ones whenever room was freed.
+    /// Feeds for ever: all endpoints at each period, some whenever they got room.
     pub async fn run(&self) {
         let mut period = tokio::time::interval(self.shared.options.feed_period);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let outcome = tokio::select! {
                 _ = period.tick() => self.feed_all().await,
-                () = self.handoff.feeder_woken() => self.feed_congested().await,
+                wish = self.handoff.feeder_woken() => if wish.all { self.feed_all().await } else { self.feed_some(wish.endpoints).await },
             };
             if let Err(why) = outcome {
                 tracing::warn!(%why, "feeding the queue failed; it goes on at the next period");
@@ -63,15 +63,14 @@ impl Feeder {
         }
     }
 
-    /// One pass over the endpoints whose window was full.
-    async fn feed_congested(&self) -> Result<(), LedgerError> {
+    /// One pass over these endpoints.
+    async fn feed_some(&self, endpoints: HashSet<EndpointId>) -> Result<(), LedgerError> {
         let now = self.shared.store.clock().now();
-        let mut due = Vec::new();
-        for endpoint in self.handoff.congested_endpoints() {
-            match self.shared.directory.endpoint(endpoint).await {
-                Ok(Some(entry)) => due.push(Backlog { endpoint, project: entry.endpoint.project, earliest_due: now }),
-                Ok(None) => self.handoff.relieve(endpoint),
-                Err(_) => {}
+        let mut due = Vec::with_capacity(endpoints.len());
+        for endpoint in endpoints {
+            // Deleted endpoints are for the next pass over all.
+            if let Ok(Some(entry)) = self.shared.directory.endpoint(endpoint).await {
+                due.push(Backlog { endpoint, project: entry.endpoint.project, earliest_due: now });
             }
         }
         for page in due.chunks(PAGE as usize) {

@@ -42,8 +42,9 @@ async fn run(shared: Shared, handoff: Handoff, mut receiver: mpsc::Receiver<Done
     let mut batch = Vec::with_capacity(BATCH);
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
         finish(&shared, &batch).await;
-        if batch.iter().any(|done| handoff.is_congested(done.endpoint)) {
-            handoff.wake_feeder();
+        let freed: Vec<_> = batch.iter().map(|done| done.endpoint).filter(|endpoint| handoff.is_congested(*endpoint)).collect();
+        if !freed.is_empty() {
+            handoff.feed(freed);
         }
         batch.clear();
     }

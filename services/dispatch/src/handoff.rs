@@ -28,12 +28,22 @@ pub struct Handoff {
     inner: Arc<Inner>,
 }
 
+/// What the feeder is asked to look at before its next period.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// All endpoints: what is due may be anywhere.
+    pub all: bool,
+    /// These: they got room, or something of theirs became due.
+    pub endpoints: HashSet<EndpointId>,
+}
+
 struct Inner {
     shared: Shared,
     jobs: mpsc::Sender<NewJob>,
     epochs: ArcSwap<Vec<i64>>,
     available: AtomicBool,
     congested: Mutex<HashSet<EndpointId>>,
+    wish: Mutex<Wish>,
     feed: Notify,
     epochs_doubted: Notify,
 }
@@ -49,6 +59,7 @@ impl Handoff {
                 epochs: ArcSwap::default(),
                 available: AtomicBool::new(false),
                 congested: Mutex::default(),
+                wish: Mutex::default(),
                 feed: Notify::new(),
                 epochs_doubted: Notify::new(),
             }),
@@ -95,14 +106,26 @@ impl Handoff {
         self.inner.available.store(false, Ordering::Relaxed);
     }
 
-    /// Wakes the feeder.
-    pub fn wake_feeder(&self) {
+    /// Wakes the feeder to look at all endpoints.
+    pub fn feed_all(&self) {
+        self.wish().all = true;
         self.inner.feed.notify_one();
     }
 
-    /// Returns when the feeder was woken.
-    pub async fn feeder_woken(&self) {
+    /// Wakes the feeder to look at these endpoints.
+    pub fn feed(&self, endpoints: impl IntoIterator<Item = EndpointId>) {
+        self.wish().endpoints.extend(endpoints);
+        self.inner.feed.notify_one();
+    }
+
+    /// Returns when the feeder was woken, with what it was woken for.
+    pub async fn feeder_woken(&self) -> Wish {
         self.inner.feed.notified().await;
+        std::mem::take(&mut *self.wish())
+    }
+
+    fn wish(&self) -> std::sync::MutexGuard<'_, Wish> {
+        self.inner.wish.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when the queue said that an epoch is not what was known.
@@ -113,11 +136,6 @@ impl Handoff {
     /// Whether the feeder has something to do when an endpoint gets room.
     pub fn is_congested(&self, endpoint: EndpointId) -> bool {
         self.congested().contains(&endpoint)
-    }
-
-    /// Endpoints whose deliveries wait in the database for room.
-    pub fn congested_endpoints(&self) -> Vec<EndpointId> {
-        self.congested().iter().copied().collect()
     }
 
     /// Nothing of the endpoint waits in the database any more.
@@ -196,6 +214,5 @@ impl Handoff {
         if let Err(error) = self.inner.shared.ledger.unqueue(refused).await {
             tracing::warn!(%error, deliveries = refused.len(), "deliveries stay marked as queued until they are asked after");
         }
-        self.wake_feeder();
     }
 }

@@ -48,9 +48,11 @@ impl Watch {
                     self.handoff.set_epochs(epochs.clone());
                     match self.shared.ledger.unqueue_other_epochs(&epochs).await {
                         Ok(count) => {
-                            tracing::info!(deliveries = count, "the queue has a new identity; what it lost is queued again");
+                            if !known.is_empty() || count > 0 {
+                                tracing::info!(deliveries = count, "the queue has a new identity; what it lost is queued again");
+                            }
                             known = epochs;
-                            self.handoff.wake_feeder();
+                            self.handoff.feed_all();
                         }
                         Err(why) => tracing::warn!(%why, "deliveries of a former queue are not yet known"),
                     }
@@ -98,7 +100,7 @@ impl Watch {
         if !lost.is_empty() {
             tracing::warn!(deliveries = lost.len(), "the queue lacks jobs that were queued; they are queued again");
             ledger.unqueue(&lost).await?;
-            self.handoff.wake_feeder();
+            self.handoff.feed_all();
         }
         Ok(overdue.len())
     }

@@ -63,8 +63,7 @@ impl Deliveries {
         let project = parse_id("project_id", &request.project_id)?;
         let id = parse_id("delivery_id", &request.delivery_id)?;
         let delivery = self.store.retry_delivery(principal, project, id).await?;
-        self.handoff.congest(delivery.endpoint);
-        self.handoff.wake_feeder();
+        self.handoff.feed([delivery.endpoint]);
         Ok(RetryDeliveryResponse { delivery: Some(convert::delivery(delivery)) })
     }
 
