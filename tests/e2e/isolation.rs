@@ -69,7 +69,7 @@ async fn hang_and_deliver(scenario: &Scenario, processes: &[u32]) -> Result<()> 
     .await?;
     ensure!(scenario.receiver.duplicates("/hanging") == 0, "something was sent twice to the hanging endpoint");
     ensure!(scenario.receiver.peak("/hanging") <= 64, "{} requests were open at once", scenario.receiver.peak("/hanging"));
-    let resident = usage::of(processes).resident / 1_048_576;
+    let resident = usage::of(processes).memory / 1_048_576;
     eprintln!(
         "{:?}: {count} waiting (accepted in {published:?}), slowest of the others {worst:?}, {resident} MiB",
         scenario.shape

@@ -7,18 +7,16 @@ use std::{collections::HashMap, fs, time::Duration};
 pub struct Usage {
     /// CPU time in user and kernel mode, of children that ended too.
     pub cpu: Duration,
-    /// Resident memory in bytes, summed; shared pages count once per process.
-    pub resident: u64,
+    /// Memory in bytes; of pages that processes share, each counts its part.
+    pub memory: u64,
 }
 
 /// Ticks per second in /proc: 100 on every architecture that Linux runs on with its defaults.
 const TICKS: u32 = 100;
-const PAGE: u64 = 4_096;
 
 struct Row {
     parent: u32,
     ticks: u64,
-    pages: u64,
 }
 
 /// The usage of these processes and of all that descend from them.
@@ -34,23 +32,27 @@ pub fn of(roots: &[u32]) -> Usage {
             _ => return false,
         }
     };
-    let mine: Vec<&Row> = rows.iter().filter(|(pid, _)| belongs(**pid)).map(|(_, row)| row).collect();
-    sum(&mine)
+    sum(rows.iter().filter(|(pid, _)| belongs(**pid)))
 }
 
 /// The usage of one process alone.
 #[must_use]
 pub fn of_one(pid: u32) -> Usage {
     let row = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|stat| row(&stat));
-    row.map(|row| sum(&[&row])).unwrap_or_default()
+    sum(row.iter().map(|row| (&pid, row)))
 }
 
-fn sum(rows: &[&Row]) -> Usage {
-    let ticks = rows.iter().map(|row| row.ticks).sum::<u64>();
-    Usage {
-        cpu: Duration::from_millis(ticks * 1_000 / u64::from(TICKS)),
-        resident: rows.iter().map(|row| row.pages * PAGE).sum(),
-    }
+fn sum<'a>(rows: impl Iterator<Item = (&'a u32, &'a Row)>) -> Usage {
+    let (ticks, memory) = rows.fold((0, 0), |(ticks, memory), (pid, row)| (ticks + row.ticks, memory + memory_of(*pid)));
+    Usage { cpu: Duration::from_millis(ticks * 1_000 / u64::from(TICKS)), memory }
+}
+
+/// The proportional set size; 0 when it may not be read.
+fn memory_of(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let kibibytes =
+        rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1_024
 }
 
 fn table() -> HashMap<u32, Row> {
@@ -69,7 +71,7 @@ fn row(stat: &str) -> Option<Row> {
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
     // utime, stime, cutime and cstime: the time of living processes and of children that were waited for.
     let ticks = (11..=14).map(number).sum::<Option<u64>>()?;
-    Some(Row { parent: u32::try_from(number(1)?).ok()?, ticks, pages: number(21)? })
+    Some(Row { parent: u32::try_from(number(1)?).ok()?, ticks })
 }
 
 #[cfg(test)]
@@ -84,6 +86,6 @@ mod tests {
         while of(&[me]).cpu < begin.cpu + Duration::from_millis(20) {
             sum = (0..100_000u64).fold(sum, u64::wrapping_add);
         }
-        assert!(begin.resident > 100_000);
+        assert!(begin.memory > 100_000);
     }
 }

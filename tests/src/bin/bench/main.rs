@@ -1,9 +1,11 @@
 //! The benchmark against which changes are held: callers publish by REST as fast as they are answered, one endpoint receives, and
 //! one table tells rates, latencies, losses, and what it cost each process.
 
+mod report;
+
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use futures::future::try_join_all;
@@ -13,9 +15,9 @@ use outrider_tests::{
     client::Rest,
     cluster::Options,
     servers::{Postgres, Redis},
-    usage::{self, Usage},
-    wait_until,
+    usage, wait_until,
 };
+use report::Cost;
 use serde_json::{Value, json};
 
 /// Measures Outrider on PostgreSQL (synced commits) and Redis (append-only file), with real servers on this machine.
@@ -51,16 +53,41 @@ enum Layout {
     Sqlite,
 }
 
-/// Whose cost is told.
-struct Processes {
-    outrider: Vec<u32>,
-    postgres: Vec<u32>,
-    redis: Vec<u32>,
+/// The servers that are measured.
+struct Servers {
+    outrider: Outrider,
+    postgres: Option<Postgres>,
+    redis: Option<Redis>,
 }
 
-impl Processes {
-    fn usage(&self) -> [Usage; 4] {
-        [usage::of(&self.outrider), usage::of(&self.postgres), usage::of(&self.redis), usage::of_one(std::process::id())]
+impl Servers {
+    fn start(layout: Layout) -> Result<Self> {
+        let (shape, needs_servers) = match layout {
+            Layout::One => (Shape::Postgres, true),
+            Layout::Six => (Shape::Mesh, true),
+            Layout::Sqlite => (Shape::Sqlite, false),
+        };
+        let postgres = needs_servers.then(Postgres::start_durable).transpose()?;
+        let redis = needs_servers.then(Redis::start_persistent).transpose()?;
+        let outrider = Outrider::start(shape, &Options::of_the_product(), postgres.as_ref(), redis.as_ref())?;
+        Ok(Self { outrider, postgres, redis })
+    }
+
+    /// What everything has cost up to now.
+    fn cost(&self) -> Result<Cost> {
+        let of = |pid: Option<u32>| pid.map(|pid| usage::of(&[pid])).unwrap_or_default();
+        let commits =
+            self.postgres.as_ref().map(|server| server.query("postgres", "SELECT sum(xact_commit) FROM pg_stat_database"));
+        let commands = self.redis.as_ref().map(|server| server.ask("INFO stats")).transpose()?.unwrap_or_default();
+        let commands = commands.lines().find_map(|line| line.strip_prefix("total_commands_processed:")?.trim().parse().ok());
+        Ok(Cost {
+            outrider: usage::of(&self.outrider.process_ids()),
+            postgres: of(self.postgres.as_ref().map(Postgres::process_id)),
+            redis: of(self.redis.as_ref().map(Redis::process_id)),
+            callers: usage::of_one(std::process::id()),
+            commits: commits.transpose()?.map(|text| text.trim().parse()).transpose()?.unwrap_or(0),
+            commands: commands.unwrap_or(0),
+        })
     }
 }
 
@@ -79,21 +106,9 @@ async fn main() -> Result<()> {
         eprintln!("this is a debug build: its numbers mean nothing; use cargo run --release");
     }
     let machine = measure_machine(&arguments).await?;
-    let (shape, needs_servers) = match arguments.layout {
-        Layout::One => (Shape::Postgres, true),
-        Layout::Six => (Shape::Mesh, true),
-        Layout::Sqlite => (Shape::Sqlite, false),
-    };
-    let postgres = needs_servers.then(Postgres::start_durable).transpose()?;
-    let redis = needs_servers.then(Redis::start_persistent).transpose()?;
-    let outrider = Outrider::start(shape, &Options::of_the_product(), postgres.as_ref(), redis.as_ref())?;
-    let processes = Processes {
-        outrider: outrider.process_ids(),
-        postgres: postgres.iter().map(Postgres::process_id).collect(),
-        redis: redis.iter().map(Redis::process_id).collect(),
-    };
-    let outcome = measure(&arguments, &outrider, &processes, machine).await;
-    outcome.with_context(|| outrider.logs(20))
+    let servers = Servers::start(arguments.layout)?;
+    let outcome = measure(&arguments, &servers, machine).await;
+    outcome.with_context(|| servers.outrider.logs(20))
 }
 
 /// The bare machine: the same callers POST the same body straight to the receiver.
@@ -107,10 +122,11 @@ async fn measure_machine(arguments: &Arguments) -> Result<f64> {
         Ok(())
     });
     let published = published.await?;
-    Ok(rate(published.accepted, published.took))
+    Ok(report::rate(published.accepted, published.took))
 }
 
-async fn measure(arguments: &Arguments, outrider: &Outrider, processes: &Processes, machine: f64) -> Result<()> {
+async fn measure(arguments: &Arguments, servers: &Servers, machine: f64) -> Result<()> {
+    let outrider = &servers.outrider;
     let receiver = Receiver::start_counting().await?;
     let rest = Rest::new(&outrider.url(), Some(&outrider.token));
     let project = format!("/v1/projects/{}", outrider.project_id);
@@ -124,7 +140,7 @@ async fn measure(arguments: &Arguments, outrider: &Outrider, processes: &Process
     warm_up(&rest, &path, &event, &receiver).await?;
 
     let warmed = receiver.total("/bench");
-    let before = processes.usage();
+    let before = servers.cost()?;
     let begin = Instant::now();
     let published = call_for(arguments.callers, Duration::from_secs(arguments.seconds), async || {
         let reply = rest.send(Method::POST, &path, event.clone()).await?.success()?;
@@ -134,17 +150,16 @@ async fn measure(arguments: &Arguments, outrider: &Outrider, processes: &Process
     let published = published.await?;
     let expected = published.accepted + warmed;
     let patience = Duration::from_secs(arguments.patience);
-    let all = wait_until("everything is delivered", patience, async || (receiver.distinct("/bench") >= expected).then_some(()));
-    let complete = all.await.is_ok();
+    let all =
+        wait_until("everything is delivered", patience, async || (receiver.distinct("/bench") >= expected).then_some(())).await;
     let took = begin.elapsed();
     // Settling follows the last delivery by a moment; its cost belongs here.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let after = processes.usage();
-    let result = Outcome { machine, published, took, before, after, lost: expected.saturating_sub(receiver.distinct("/bench")) };
-    result.print(&receiver, arguments);
-    if !complete {
-        bail!("{} events did not arrive within {patience:?}", result.lost);
-    }
+    let after = servers.cost()?;
+    let lost = expected.saturating_sub(receiver.distinct("/bench"));
+    let duplicates = receiver.duplicates("/bench");
+    report::print(&report::Outcome { arguments, machine, published, took, before, after, lost, duplicates });
+    ensure!(all.is_ok(), "{lost} events did not arrive within {patience:?}");
     Ok(())
 }
 
@@ -184,51 +199,4 @@ async fn call_for(callers: usize, time: Duration, call: impl AsyncFn() -> Result
     let mut latencies: Vec<u32> = try_join_all((0..callers).map(|_| one())).await?.into_iter().flatten().collect();
     latencies.sort_unstable();
     Ok(Published { accepted: latencies.len(), latencies, took: begin.elapsed() })
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn rate(count: usize, time: Duration) -> f64 {
-    count as f64 / time.as_secs_f64()
-}
-
-struct Outcome {
-    machine: f64,
-    published: Published,
-    took: Duration,
-    before: [Usage; 4],
-    after: [Usage; 4],
-    lost: usize,
-}
-
-impl Outcome {
-    fn print(&self, receiver: &Receiver, arguments: &Arguments) {
-        let percentile = |part: usize| {
-            let index = (self.published.latencies.len() * part / 1_000).min(self.published.latencies.len().saturating_sub(1));
-            f64::from(self.published.latencies.get(index).copied().unwrap_or(0)) / 1_000.0
-        };
-        let delivered = self.published.accepted - self.lost;
-        let row = |name: &str, value: String| println!("| {name:<44} | {value:>14} |");
-        println!();
-        row("measure", format!("{:?}", arguments.layout).to_lowercase());
-        println!("|{:-<46}|{:->16}|", "", ":");
-        row("bare machine, POST to receiver, 1/s", format!("{:.0}", self.machine));
-        row("callers / payload, bytes", format!("{} / {}", arguments.callers, arguments.payload));
-        row("published, 1/s", format!("{:.0}", rate(self.published.accepted, self.published.took)));
-        row("delivered, 1/s (first publish to last arrival)", format!("{:.0}", rate(delivered, self.took)));
-        row("publish p50, ms", format!("{:.2}", percentile(500)));
-        row("publish p99, ms", format!("{:.2}", percentile(990)));
-        row("publish p99.9, ms", format!("{:.2}", percentile(999)));
-        row("delivered", delivered.to_string());
-        row("lost", self.lost.to_string());
-        row("duplicates", receiver.duplicates("/bench").to_string());
-        for (index, name) in ["outrider", "PostgreSQL", "Redis", "callers and receiver"].into_iter().enumerate() {
-            let (before, after) = (self.before[index], self.after[index]);
-            let cpu = after.cpu.saturating_sub(before.cpu);
-            if after.resident > 0 {
-                let per_thousand = 1_000.0 / rate(delivered.max(1), cpu.max(Duration::from_micros(1)));
-                row(&format!("{name}: CPU s per 1,000 deliveries"), format!("{per_thousand:.4}"));
-                row(&format!("{name}: resident memory, MiB"), (after.resident / 1_048_576).to_string());
-            }
-        }
-    }
 }
