@@ -4,17 +4,26 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use http::Method;
-use outrider_proto::dispatch::GetDeliveryRequest;
+use outrider_proto::{
+    dispatch::GetDeliveryRequest,
+    internal::{AcceptEventsRequest, intake_service_client::IntakeServiceClient},
+};
 use outrider_tests::{
     client::{Grpc, Reply, Rest},
     wait_until,
 };
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 
 use crate::scenario::{Scenario, text};
 
-scenarios!(ids_of_other_projects_are_not_found, keys_are_needed_and_bounded, a_revoked_key_is_refused_within_five_seconds);
+scenarios!(
+    ids_of_other_projects_are_not_found,
+    keys_are_needed_and_bounded,
+    a_revoked_key_is_refused_within_five_seconds,
+    strangers_are_not_served_between_roles,
+);
 
 /// A key for these scopes, bound to a project when one is given: its id and its token.
 async fn key(scenario: &Scenario, project: Option<&str>, scopes: &[&str]) -> Result<(String, String)> {
@@ -114,4 +123,21 @@ async fn a_revoked_key_is_refused_within_five_seconds(scenario: &Scenario) -> Re
         Some(())
     })
     .await
+}
+
+/// The other scenarios show that the roles themselves are.
+async fn strangers_are_not_served_between_roles(scenario: &Scenario) -> Result<()> {
+    let Some((dispatch, egress)) = &scenario.internal else { return Ok(()) };
+    let mut intake = IntakeServiceClient::connect(format!("http://{dispatch}")).await?;
+    let refused = intake.accept_events(AcceptEventsRequest::default()).await.err().map(|status| status.code());
+    ensure!(refused == Some(tonic::Code::Unauthenticated), "dispatch served a stranger: {refused:?}");
+
+    let receiver = scenario.receiver.url("");
+    let receiver = receiver.trim_start_matches("http://");
+    let mut stream = tokio::net::TcpStream::connect(egress).await?;
+    stream.write_all(format!("CONNECT {receiver} HTTP/1.1\r\nHost: {receiver}\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    ensure!(answer.starts_with("HTTP/1.1 407 "), "the egress served a stranger: {answer}");
+    Ok(())
 }

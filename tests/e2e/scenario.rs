@@ -113,6 +113,8 @@ pub struct Scenario {
     pub url: String,
     /// Its host and port.
     pub address: String,
+    /// Dispatch's and the egress's listeners, where roles are apart.
+    pub internal: Option<(String, String)>,
     /// The key of the organisation.
     pub token: String,
     /// The shape.
@@ -132,6 +134,8 @@ impl Scenario {
             rest,
             url: outrider.url(),
             address: outrider.address(),
+            internal: (outrider.shape() == Shape::Mesh)
+                .then(|| (outrider.role_address("dispatch"), outrider.role_address("egress"))),
             token: outrider.token.clone(),
             shape: outrider.shape(),
             project: text(&project, "project_id")?,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use outrider_rpc::{DialError, proxy};
+use outrider_rpc::{DialError, InternalToken, proxy};
 
 /// An answer that opens no tunnel. The connection is closed after it.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +19,12 @@ impl Refusal {
         Self { status: StatusCode::BAD_REQUEST, error: None, rule: None, text: text.to_owned() }
     }
 
+    /// The client is not one of ours (RFC 9110, 15.5.8).
+    pub(crate) fn unknown_client() -> Self {
+        let text = "the egress serves its own workers only".to_owned();
+        Self { status: StatusCode::PROXY_AUTHENTICATION_REQUIRED, error: None, rule: None, text }
+    }
+
     /// All tunnels are taken.
     pub(crate) fn full() -> Self {
         DialError::EgressUnavailable.into()
@@ -32,6 +38,9 @@ impl Refusal {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(header::ALLOW, HeaderValue::from_static("CONNECT"));
+        }
+        if self.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            headers.insert(header::PROXY_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(error) = self.error {
             headers.insert(HeaderName::from_static(proxy::ERROR_HEADER), HeaderValue::from_static(error));
@@ -59,6 +68,16 @@ impl From<DialError> for Refusal {
 /// The answer to which the tunnel follows: hyper adds neither a length nor an encoding to it.
 pub(crate) fn established() -> Response<Full<Bytes>> {
     Response::new(Full::default())
+}
+
+/// Refuses a client that does not present the token, when there is one.
+pub(crate) fn authorize<B>(request: &Request<B>, token: Option<&InternalToken>) -> Result<(), Refusal> {
+    let Some(token) = token else { return Ok(()) };
+    let given = request.headers().get(header::PROXY_AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    match given.strip_prefix(b"Bearer ") {
+        Some(presented) if token.matches(presented) => Ok(()),
+        _ => Err(Refusal::unknown_client()),
+    }
 }
 
 /// The host, without brackets, and the port that a CONNECT asks for.

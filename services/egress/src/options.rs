@@ -2,10 +2,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use outrider_rpc::InternalToken;
 use tokio::sync::Semaphore;
 
 /// Settings and bounds of an egress.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// The development switch: permits loopback addresses and `localhost` besides the public internet. Default: off.
     pub allow_loopback: bool,
@@ -32,6 +33,8 @@ pub struct Options {
     /// The local address of outgoing connections; destinations of the other family cannot be reached then. Default: the system's
     /// choice.
     pub source_address: Option<IpAddr>,
+    /// What clients of the proxy must present as `Proxy-Authorization: Bearer …`; everybody is served without. Default: none.
+    pub token: Option<InternalToken>,
 }
 
 impl Default for Options {
@@ -49,6 +52,7 @@ impl Default for Options {
             max_head_bytes: 16 * 1024,
             drain: Duration::from_secs(10),
             source_address: None,
+            token: None,
         }
     }
 }

@@ -35,7 +35,7 @@ impl Egress {
     /// cuts those that are left. Dropping the future cuts all at once.
     ///
     /// The answers: 200 and the tunnel; 403 refused by the policy, 502 not resolved or not connected, 503 full, each with the
-    /// headers of `outrider_rpc::proxy`; 400, 405, 408 or 431 for what is no proper CONNECT.
+    /// headers of `outrider_rpc::proxy`; 407 without the token of the options; 400, 405, 408 or 431 for what is no proper CONNECT.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         self.protect(listener.local_addr()?);
         let tasks = TaskTracker::new();
@@ -162,6 +162,7 @@ impl Connection {
     }
 
     async fn open(&self, request: &mut Request<Incoming>) -> Result<Opened, Refusal> {
+        answer::authorize(request, self.egress.inner.options.token.as_ref())?;
         let target = answer::target(request)?;
         let tunnel = Arc::clone(&self.egress.inner.tunnels).try_acquire_owned().map_err(|_| {
             tracing::warn!(peer = %self.peer, "the egress is full");

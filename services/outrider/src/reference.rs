@@ -8,13 +8,14 @@ use outrider_rpc::status::codes;
 use toml::{Table, Value};
 
 use crate::config::{
-    self, Admin, Config, Database, Dispatch, Egress, Gateway, Ingest, Log, Operations, Queue, Secrets, Worker, variable,
+    self, Admin, Config, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Worker, variable,
 };
 
-const SECTIONS: [(&str, &[(&str, &str)]); 11] = [
+const SECTIONS: [(&str, &[(&str, &str)]); 12] = [
     ("database", Database::DOCS),
     ("queue", Queue::DOCS),
     ("secrets", Secrets::DOCS),
+    ("internal", Internal::DOCS),
     ("log", Log::DOCS),
     ("operations", Operations::DOCS),
     ("gateway", Gateway::DOCS),

@@ -8,9 +8,12 @@ use outrider_proto::internal::{
     AcceptEvent, AcceptEventResult, AcceptEventsRequest, AcceptEventsResponse, intake_service_client::IntakeServiceClient,
     intake_service_server::IntakeService,
 };
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
-use crate::status::{from_status, to_status};
+use crate::{
+    internal::{InternalToken, Present},
+    status::{from_status, to_status},
+};
 
 /// Makes validated events durable.
 #[async_trait]
@@ -22,14 +25,16 @@ pub trait Intake: Send + Sync + 'static {
 /// Dispatch in another process.
 #[derive(Clone)]
 pub struct RemoteIntake {
-    client: IntakeServiceClient<Channel>,
+    client: IntakeServiceClient<InterceptedService<Channel, Present>>,
 }
 
 impl RemoteIntake {
-    /// Over a channel; messages up to `max_bytes`.
+    /// Over a channel, presenting the token; messages up to `max_bytes`.
     #[must_use]
-    pub fn new(channel: Channel, max_bytes: usize) -> Self {
-        let client = IntakeServiceClient::new(channel).max_encoding_message_size(max_bytes).max_decoding_message_size(max_bytes);
+    pub fn new(channel: Channel, token: Option<InternalToken>, max_bytes: usize) -> Self {
+        let client = IntakeServiceClient::with_interceptor(channel, Present(token))
+            .max_encoding_message_size(max_bytes)
+            .max_decoding_message_size(max_bytes);
         Self { client }
     }
 }

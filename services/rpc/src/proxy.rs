@@ -8,7 +8,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::dial::{DialError, Dialer};
+use crate::{
+    dial::{DialError, Dialer},
+    internal::InternalToken,
+};
 
 /// Header of a refusal: one of the words below.
 pub const ERROR_HEADER: &str = "outrider-egress-error";
@@ -30,19 +33,31 @@ const HEAD_BYTES: usize = 8 * 1024;
 #[derive(Debug, Clone)]
 pub struct RemoteDialer {
     proxy: Arc<str>,
+    token: Option<InternalToken>,
 }
 
 impl RemoteDialer {
     /// Over the proxy at `proxy`: a host and a port, as in `egress:8081` or `[::1]:8081`.
     #[must_use]
     pub fn new(proxy: impl Into<Arc<str>>) -> Self {
-        Self { proxy: proxy.into() }
+        Self { proxy: proxy.into(), token: None }
+    }
+
+    /// Presents the token that the proxy asks for.
+    #[must_use]
+    pub fn with_token(self, token: Option<InternalToken>) -> Self {
+        Self { token, ..self }
+    }
+
+    fn head(&self, target: &str) -> String {
+        let token = self.token.as_ref().map(|token| format!("Proxy-Authorization: Bearer {}\r\n", token.reveal()));
+        format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{}\r\n", token.unwrap_or_default())
     }
 
     async fn tunnel(&self, target: &str) -> io::Result<Result<TcpStream, DialError>> {
         let mut stream = TcpStream::connect(&*self.proxy).await?;
         stream.set_nodelay(true)?;
-        stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await?;
+        stream.write_all(self.head(target).as_bytes()).await?;
         let head = read_head(&mut stream).await?;
         Ok(judge(&head).map(|()| stream))
     }

@@ -19,7 +19,9 @@ use outrider_proto::internal::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, transport::Channel};
+use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
+
+use crate::internal::{InternalToken, Present};
 
 /// Settles what workers report.
 #[async_trait]
@@ -35,7 +37,7 @@ type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<()>>>>>;
 
 /// Dispatch in another process. One stream carries all batches; it is opened when it is needed and again when it broke.
 pub struct RemoteSettlement {
-    client: SettlementServiceClient<Channel>,
+    client: SettlementServiceClient<InterceptedService<Channel, Present>>,
     stream: tokio::sync::Mutex<Option<Outbound>>,
     sequence: AtomicU64,
 }
@@ -47,11 +49,12 @@ struct Outbound {
 }
 
 impl RemoteSettlement {
-    /// Over a channel; messages up to `max_bytes`.
+    /// Over a channel, presenting the token; messages up to `max_bytes`.
     #[must_use]
-    pub fn new(channel: Channel, max_bytes: usize) -> Self {
-        let client =
-            SettlementServiceClient::new(channel).max_encoding_message_size(max_bytes).max_decoding_message_size(max_bytes);
+    pub fn new(channel: Channel, token: Option<InternalToken>, max_bytes: usize) -> Self {
+        let client = SettlementServiceClient::with_interceptor(channel, Present(token))
+            .max_encoding_message_size(max_bytes)
+            .max_decoding_message_size(max_bytes);
         Self { client, stream: tokio::sync::Mutex::new(None), sequence: AtomicU64::new(0) }
     }
 

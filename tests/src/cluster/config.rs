@@ -62,6 +62,7 @@ impl Plan {
             "database": {"url": database},
             "queue": {"url": queue, "lease": options.lease, "prefix": prefix},
             "secrets": {"master_key": format!("test:{key}")},
+            "internal": {"token": "known-to-the-roles-of-this-test-only"},
             "gateway": {
                 "listen": listen("gateway"), "ingest_url": url("ingest"), "dispatch_url": url("dispatch"), "admin_url": url("admin"),
             },

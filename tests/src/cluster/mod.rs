@@ -159,6 +159,12 @@ impl Outrider {
         format!("127.0.0.1:{}", self.plan.port("gateway"))
     }
 
+    /// The host and port of a role's listener; only where roles are apart.
+    #[must_use]
+    pub fn role_address(&self, role: &str) -> String {
+        format!("127.0.0.1:{}", self.plan.port(role))
+    }
+
     /// The process ids.
     #[must_use]
     pub fn process_ids(&self) -> Vec<u32> {

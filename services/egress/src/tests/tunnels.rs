@@ -143,3 +143,16 @@ async fn dropping_the_server_cuts_tunnels() {
     drop(served);
     assert!(matches!(soon(stream.read(&mut [0; 8])).await, Ok(0) | Err(_)));
 }
+
+#[tokio::test]
+async fn with_a_token_only_those_who_present_it_are_served() {
+    let token = |text: &str| Some(outrider_rpc::InternalToken::new(text).unwrap());
+    let own = "0123456789abcdef0123456789abcdef";
+    let open = egress(Options { token: token(own), ..development() }, Answers::with(&[]));
+    let served = Served::new(&open).await;
+    let target = echo("127.0.0.1:0").await;
+    let dial = async |token| soon(served.dialer().with_token(token).dial("127.0.0.1", target.port())).await;
+    assert_eq!(dial(None).await.unwrap_err(), DialError::EgressUnavailable);
+    assert_eq!(dial(token(&own.replace('0', "1"))).await.unwrap_err(), DialError::EgressUnavailable);
+    check_echo(dial(token(own)).await.unwrap()).await;
+}

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 pub use self::{layers::variable, sections::Hidden};
 pub use self::{
-    sections::{Admin, Database, Dispatch, Egress, Gateway, Ingest, Log, Operations, Queue, Secrets, Worker},
+    sections::{Admin, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Worker},
     span::Span,
 };
 
@@ -23,6 +23,7 @@ pub struct Config {
     pub database: Database,
     pub queue: Queue,
     pub secrets: Secrets,
+    pub internal: Internal,
     pub log: Log,
     pub operations: Operations,
     pub gateway: Gateway,

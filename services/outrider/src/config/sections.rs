@@ -81,6 +81,17 @@ section! {
 }
 
 section! {
+    /// How roles in different processes know each other.
+    Internal {
+        /// What they present to each other: 32 to 512 visible characters, the same in all processes. Required where a listener between
+        /// roles is not on loopback. Better kept in a file.
+        token: Hidden = Hidden::default(),
+        /// A file that holds the same, read when token is empty; empty for none.
+        token_file: String = String::new(),
+    }
+}
+
+section! {
     /// What is logged.
     Log {
         /// `text` or `json`.

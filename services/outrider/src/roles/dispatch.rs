@@ -8,6 +8,7 @@ use outrider_model::RetryPolicy;
 use outrider_queue::Queue;
 use outrider_rpc::{
     Intake, Settlement,
+    internal::InternalGate,
     server::{Backend, guarded},
 };
 use tower::util::BoxCloneSyncService;
@@ -33,8 +34,9 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
     let faces =
         Faces { public: guarded(dispatch.routes(), stored.keys()), intake: dispatch.intake(), settlement: dispatch.settlement() };
     let address = base.config.dispatch.listen.clone();
-    let service =
-        both(faces.public.clone(), BoxCloneSyncService::new(dispatch.internal_routes(base.stages.foundation.clone()).prepare()));
+    let internal = dispatch.internal_routes(base.stages.foundation.clone()).prepare();
+    let internal = BoxCloneSyncService::new(InternalGate::new(internal, base.token.clone()));
+    let service = both(faces.public.clone(), internal);
     serve_internal(base, "dispatch.listen", &address, service, Stage::Foundation).await?;
     let shutdown = base.stages.foundation.clone();
     base.tasks.foundation.push(tokio::spawn(async move { dispatch.run(shutdown).await }));

@@ -36,6 +36,7 @@ fn options(base: &Base) -> Result<Options> {
         dns_timeout: config.dns_timeout.0,
         connect_timeout: config.connect_timeout.0,
         source_address,
+        token: base.token.clone(),
         ..Options::default()
     })
 }

@@ -5,6 +5,7 @@ use std::{io::Write as _, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, WindowLimits};
+use outrider_rpc::InternalToken;
 use outrider_store::{Backend, Directory, DirectoryOptions, MasterKeys, Store, StoreOptions};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,16 @@ fn master_keys(secrets: &config::Secrets) -> Result<MasterKeys> {
         format!("secrets.master_key_file: cannot read {path}; `outrider bootstrap` makes it, or set secrets.master_key")
     })?;
     MasterKeys::parse(text.trim()).with_context(|| format!("secrets.master_key_file: {path}"))
+}
+
+/// The token between roles, if one is configured.
+pub fn internal_token(internal: &config::Internal) -> Result<Option<InternalToken>> {
+    let text = match (internal.token.0.as_str(), internal.token_file.as_str()) {
+        ("", "") => return Ok(None),
+        ("", path) => std::fs::read_to_string(path).with_context(|| format!("internal.token_file: cannot read {path}"))?,
+        (token, _) => token.to_owned(),
+    };
+    InternalToken::new(text.trim()).map(Some).context("internal.token")
 }
 
 /// Makes the file of the master key, which only its owner can read, unless a key is configured or the file is there. Whether it did.

@@ -28,7 +28,11 @@ pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -
     let config = &base.config.ingest;
     let intake: Arc<dyn Intake> = match dispatch {
         Some(faces) => Arc::clone(&faces.intake),
-        None => Arc::new(RemoteIntake::new(channel("ingest.dispatch_url", &config.dispatch_url)?, MAX_MESSAGE_BYTES)),
+        None => Arc::new(RemoteIntake::new(
+            channel("ingest.dispatch_url", &config.dispatch_url)?,
+            base.token.clone(),
+            MAX_MESSAGE_BYTES,
+        )),
     };
     let options = Options {
         max_payload_bytes: config.max_payload_bytes,

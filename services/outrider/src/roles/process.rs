@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use outrider_egress::Egress;
 use outrider_queue::Queue;
-use outrider_rpc::{Authenticate, server::Backend};
+use outrider_rpc::{Authenticate, InternalToken, server::Backend};
 use outrider_store::{Directory, Store};
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -34,6 +34,8 @@ pub struct Base {
     pub roles: Roles,
     pub stages: Stages,
     pub tasks: Tasks,
+    /// What roles in different processes present to each other.
+    pub token: Option<InternalToken>,
     /// The egress of this process, which must not be led to our own listeners.
     pub egress: Option<Egress>,
 }
@@ -83,7 +85,9 @@ pub struct Process {
 /// Starts a process with these roles. When it returns, every listener is open.
 pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     check_shape(&config, &roles)?;
-    let mut base = Base { config, roles, stages: Stages::default(), tasks: Tasks::default(), egress: None };
+    let token = foundation::internal_token(&config.internal)?;
+    check_listeners(&config, &roles, token.is_some())?;
+    let mut base = Base { config, roles, stages: Stages::default(), tasks: Tasks::default(), token, egress: None };
     egress::start(&mut base).await?;
     let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
     let stored = if base.roles.has_any(&STORED) {
@@ -110,6 +114,22 @@ fn check_shape(config: &Config, roles: &Roles) -> Result<()> {
     }
     if config.queue.url == "embedded" && roles.has_any(&QUEUED) {
         bail!("queue.url: the embedded queue serves one process with all roles; roles of their own need Redis");
+    }
+    Ok(())
+}
+
+/// Whoever reaches a listener between roles could settle deliveries or use the egress: beyond loopback it takes the token.
+fn check_listeners(config: &Config, roles: &Roles, token: bool) -> Result<()> {
+    if token || roles.is_all() {
+        return Ok(());
+    }
+    for (role, key, listen) in
+        [(Role::Dispatch, "dispatch.listen", &config.dispatch.listen), (Role::Egress, "egress.listen", &config.egress.listen)]
+    {
+        let loopback = listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
+        if roles.has(role) && !loopback {
+            bail!("internal.token: is required, since {key} = {listen} is not on loopback");
+        }
     }
     Ok(())
 }
@@ -187,4 +207,29 @@ pub async fn serve_internal(base: &mut Base, key: &'static str, address: &str, s
 pub enum Stage {
     Intake,
     Foundation,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_between_roles_need_a_token_beyond_loopback() {
+        let mut config = Config::default();
+        let apart = Roles::new(&[Role::Dispatch, Role::Egress]);
+        assert!(check_listeners(&config, &apart, false).is_ok());
+        config.egress.listen = "0.0.0.0:8084".into();
+        let refused = check_listeners(&config, &apart, false).unwrap_err().to_string();
+        assert!(refused.contains("internal.token") && refused.contains("egress.listen"));
+        assert!(check_listeners(&config, &apart, true).is_ok());
+        assert!(check_listeners(&config, &Roles::new(&[Role::All]), false).is_ok());
+    }
+
+    #[test]
+    fn what_lives_in_one_process_is_not_split() {
+        let config = Config::default();
+        assert!(check_shape(&config, &Roles::new(&[Role::All])).is_ok());
+        assert!(check_shape(&config, &Roles::new(&[Role::Gateway, Role::Egress])).is_ok());
+        assert!(check_shape(&config, &Roles::new(&[Role::Dispatch])).is_err());
+    }
 }

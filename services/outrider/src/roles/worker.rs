@@ -26,11 +26,15 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dis
     let config = &base.config.worker;
     let settlement: Arc<dyn Settlement> = match dispatch {
         Some(faces) => Arc::clone(&faces.settlement),
-        None => Arc::new(RemoteSettlement::new(channel("worker.dispatch_url", &config.dispatch_url)?, MAX_MESSAGE_BYTES)),
+        None => Arc::new(RemoteSettlement::new(
+            channel("worker.dispatch_url", &config.dispatch_url)?,
+            base.token.clone(),
+            MAX_MESSAGE_BYTES,
+        )),
     };
     let dialer: Arc<dyn Dialer> = match &base.egress {
         Some(egress) => Arc::new(egress.clone()),
-        None => Arc::new(RemoteDialer::new(config.egress_url.clone())),
+        None => Arc::new(RemoteDialer::new(config.egress_url.clone()).with_token(base.token.clone())),
     };
     let lookup = StoreLookup::new(stored.directory.clone(), stored.store.ledger(), stored.store.clock().clone());
     let worker = Worker::new(options(base)?, Arc::clone(queue), Arc::new(lookup), dialer, settlement)
