@@ -4,6 +4,7 @@
 //! It must never hold a role's logic, and knows neither SQL nor Redis.
 
 pub mod auth;
+pub mod channel;
 pub mod convert;
 pub mod dial;
 pub mod intake;

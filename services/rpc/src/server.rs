@@ -9,7 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 use tower::util::BoxCloneSyncService;
 
-use crate::auth::{Authenticate, Guard};
+use crate::{
+    auth::{Authenticate, Guard},
+    channel::{CONNECTION_WINDOW, STREAM_WINDOW},
+};
 
 /// How long requests that began may take to end at shutdown. Callers between roles repeat what was cut.
 pub const DRAIN: Duration = Duration::from_secs(10);
@@ -30,7 +33,8 @@ pub async fn serve(listener: TcpListener, service: Backend, shutdown: Cancellati
         tokio::time::sleep(DRAIN).await;
     };
     let serving = tonic::transport::Server::builder()
-        .http2_adaptive_window(Some(true))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(1024)
         .http2_max_pending_accept_reset_streams(Some(64))
         .serve_with_incoming_shutdown(service, TcpListenerStream::new(listener), shutdown.cancelled());

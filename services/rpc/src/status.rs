@@ -59,7 +59,9 @@ pub fn from_status(status: &Status) -> Error {
     let reason = named.copied().unwrap_or(match status.code() {
         Code::InvalidArgument => Reason::MalformedRequest,
         // tonic's own answer to a message over the decoding limit.
-        Code::OutOfRange | Code::ResourceExhausted => Reason::TooLarge,
+        Code::OutOfRange => Reason::TooLarge,
+        // A transport that was told to calm down.
+        Code::ResourceExhausted => Reason::Overloaded,
         Code::Unauthenticated => Reason::InvalidCredentials,
         Code::PermissionDenied => Reason::MissingScope,
         Code::NotFound => Reason::NotFound,
@@ -80,10 +82,11 @@ pub fn from_status(status: &Status) -> Error {
             .flatten()
             .map(|v| FieldViolation { field: v.field.clone(), description: v.description.clone() })
             .collect(),
-        retry_after: details
-            .retry_info()
-            .and_then(|info| info.retry_delay)
-            .or((reason == Reason::Unavailable).then_some(Duration::from_secs(1))),
+        retry_after: details.retry_info().and_then(|info| info.retry_delay).or(matches!(
+            reason,
+            Reason::Unavailable | Reason::Overloaded
+        )
+        .then_some(Duration::from_secs(1))),
     }
 }
 

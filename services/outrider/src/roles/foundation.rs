@@ -1,6 +1,6 @@
 //! What roles stand on: the store, the directory, the queue, channels to other processes.
 
-use std::{io::Write as _, path::Path, sync::Arc, time::Duration};
+use std::{io::Write as _, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -9,7 +9,7 @@ use outrider_rpc::InternalToken;
 use outrider_store::{Backend, Directory, DirectoryOptions, MasterKeys, Store, StoreOptions};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::config::{self, Config};
 
@@ -135,15 +135,7 @@ pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
     Ok(Arc::new(RedisQueue::connect(redis).await.context("queue.url")?))
 }
 
-/// A channel to a role in another process. It connects when it is used, and again when it broke.
+/// A channel to a role in another process.
 pub fn channel(key: &'static str, url: &str) -> Result<Channel> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("{key} is not a URL"))?;
-    Ok(endpoint
-        .connect_timeout(Duration::from_secs(5))
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true)
-        .http2_adaptive_window(true)
-        .tcp_nodelay(true)
-        .connect_lazy())
+    outrider_rpc::channel::channel(url).with_context(|| format!("{key} is not a URL"))
 }
