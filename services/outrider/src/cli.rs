@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::roles::Role;
+use crate::{commands::config, roles::Role};
 
 /// Outrider, a webhook gateway: publishes events to HTTP endpoints, signed, retried and recorded.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ pub enum Command {
     Migrate(Migrate),
     /// Makes the first organisation, project and admin key, and prints the key.
     Bootstrap(Bootstrap),
+    /// Prints the configuration in force and where each value comes from.
+    Config(config::Configured),
 }
 
 /// Where configuration comes from: defaults < file < OUTRIDER_… variables < flags.

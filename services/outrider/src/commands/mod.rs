@@ -1,6 +1,7 @@
 //! What the command line does, a file per command.
 
 mod bootstrap;
+pub mod config;
 mod demo;
 mod migrate;
 mod serve;
@@ -19,6 +20,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Serve(options) => serve::run(options).await,
         Command::Migrate(options) => migrate::run(options.direction).await,
         Command::Bootstrap(options) => bootstrap::run(options).await,
+        Command::Config(options) => config::run(options),
     }
 }
 

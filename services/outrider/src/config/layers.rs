@@ -1,22 +1,40 @@
 //! Merging the layers. The defaults, written out, say which keys there are and of which type each is.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use toml::{Table, Value};
 
-use super::{Config, Error, Sources};
+use super::{Config, Error, Origin, Sources};
 
 const PREFIX: &str = "OUTRIDER_";
 /// Variables of that prefix that are not keys.
-const OTHER_VARIABLES: [&str; 2] = ["OUTRIDER_CONFIG", "OUTRIDER_SET"];
+const OTHER_VARIABLES: [&str; 6] =
+    ["OUTRIDER_CONFIG", "OUTRIDER_SET", "OUTRIDER_SERVER", "OUTRIDER_API_KEY", "OUTRIDER_PROJECT", "OUTRIDER_PROFILE"];
+
+/// All layers laid over each other.
+pub struct Merged {
+    /// Every key with the value in force.
+    pub table: Table,
+    /// Where values come from that are not the default, by key.
+    pub origins: HashMap<String, Origin>,
+}
+
+impl Merged {
+    /// As the program uses it.
+    pub fn config(&self) -> Result<Config, Error> {
+        decode(self.table.clone(), "configuration")
+    }
+}
 
 /// The merged configuration; errors name the layer and the key.
-pub fn load(sources: &Sources) -> Result<Config, Error> {
+pub fn merge(sources: &Sources) -> Result<Merged, Error> {
+    let mut origins = HashMap::new();
     let mut merged = Table::try_from(Config::default()).map_err(|error| value_error("defaults", "", &error))?;
     let keys: Vec<(String, Value)> = leaves(&merged);
     if let Some(path) = &sources.file {
         let layer = read_file(path)?;
         apply(&mut merged, &path.display().to_string(), &layer)?;
+        origins.extend(leaves(&layer).into_iter().map(|(key, _)| (key, Origin::File(path.clone()))));
     }
     let is_test_or_other =
         |name: &str| OTHER_VARIABLES.contains(&name) || name.starts_with("OUTRIDER_TEST") || name == "OUTRIDER_BIN";
@@ -27,6 +45,7 @@ pub fn load(sources: &Sources) -> Result<Config, Error> {
             message: "no key has this name".into(),
         })?;
         set(&mut merged, name, key, parse(name, key, text, default)?)?;
+        origins.insert(key.clone(), Origin::Variable(name.clone()));
     }
     for flag in &sources.flags {
         let (key, text) = flag.split_once('=').unwrap_or((flag, ""));
@@ -37,8 +56,9 @@ pub fn load(sources: &Sources) -> Result<Config, Error> {
             message: "there is no such key".into(),
         })?;
         set(&mut merged, &origin, key, parse(&origin, key, text, default)?)?;
+        origins.insert(key.clone(), Origin::Flag);
     }
-    decode(merged, "configuration")
+    Ok(Merged { table: merged, origins })
 }
 
 /// The variable of a key: `dispatch.feed_period` is OUTRIDER_DISPATCH_FEED_PERIOD.
@@ -135,6 +155,26 @@ mod tests {
         assert_eq!(config.dispatch.retry_schedule, [Span::seconds(1), Span::seconds(2)]);
         assert!(config.egress.allow_loopback);
         assert_eq!(config.queue.prefix, "p");
+    }
+
+    #[test]
+    fn the_strongest_layer_is_the_origin() {
+        let file = file("[dispatch]\nfeed_batch = 7\nsettle_batch = 7\naccept_batch = 7\n");
+        let merged = merge(&Sources {
+            file: Some(file.path().into()),
+            environment: vec![
+                ("OUTRIDER_DISPATCH_FEED_BATCH".to_owned(), "8".to_owned()),
+                ("OUTRIDER_DISPATCH_ACCEPT_BATCH".to_owned(), "8".to_owned()),
+                ("OUTRIDER_API_KEY".to_owned(), "ork_x".to_owned()),
+            ],
+            flags: vec!["dispatch.feed_batch=9".into()],
+        })
+        .unwrap();
+        assert_eq!(merged.origins["dispatch.feed_batch"], Origin::Flag);
+        assert_eq!(merged.origins["dispatch.accept_batch"], Origin::Variable("OUTRIDER_DISPATCH_ACCEPT_BATCH".into()));
+        assert_eq!(merged.origins["dispatch.settle_batch"], Origin::File(file.path().into()));
+        assert_eq!(merged.origins.len(), 3);
+        assert_eq!(merged.table["dispatch"]["feed_batch"].as_integer(), Some(9));
     }
 
     #[test]
