@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{commands::config, roles::Role};
+use crate::{
+    commands::{config, dev, listen},
+    roles::Role,
+};
 
 /// Outrider, a webhook gateway: publishes events to HTTP endpoints, signed, retried and recorded.
 #[derive(Debug, Parser)]
@@ -18,6 +21,10 @@ pub struct Cli {
 pub enum Command {
     /// Shows the whole way of an event in one process, with nothing installed, and ends.
     Demo,
+    /// Runs everything on a data directory, for developing against, and prints lines to try.
+    Dev(dev::Dev),
+    /// Shows and verifies the webhooks that arrive on a port of this machine.
+    Listen(listen::Listen),
     /// Runs roles: by default all, on SQLite and the embedded queue.
     Serve(Serve),
     /// Brings the database's schema up to date, back, or tells where it stands.

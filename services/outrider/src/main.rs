@@ -8,6 +8,8 @@ mod config;
 mod keys;
 mod logging;
 mod operations;
+mod printable;
+mod receiver;
 #[cfg(test)]
 mod reference;
 mod roles;

@@ -3,6 +3,8 @@
 mod bootstrap;
 pub mod config;
 mod demo;
+pub mod dev;
+pub mod listen;
 mod migrate;
 mod serve;
 
@@ -17,6 +19,8 @@ use crate::{
 pub async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Demo => demo::run().await,
+        Command::Dev(options) => dev::run(options).await,
+        Command::Listen(options) => listen::run(options).await,
         Command::Serve(options) => serve::run(options).await,
         Command::Migrate(options) => migrate::run(options.direction).await,
         Command::Bootstrap(options) => bootstrap::run(options).await,
