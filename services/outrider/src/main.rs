@@ -3,6 +3,7 @@
 //! It must never hold a rule of the product: those are in the roles and in the model.
 
 mod cli;
+mod client;
 mod commands;
 mod config;
 mod keys;
@@ -31,8 +32,8 @@ fn main() -> ExitCode {
     match runtime.block_on(commands::run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("outrider: {error:#}");
-            ExitCode::FAILURE
+            eprintln!("outrider: {error}");
+            ExitCode::from(error.code())
         }
     }
 }
