@@ -15,6 +15,7 @@ mod receiver;
 mod reference;
 mod roles;
 mod shutdown;
+mod stdout;
 
 use std::process::ExitCode;
 

@@ -289,6 +289,9 @@ fn usage_errors_have_their_exit_code() {
     let nobody = ["events", "list", "--key", "k", "--project", "p", "--server", "http://127.0.0.1:1"];
     let (code, errors) = failed(outrider(home, &nobody).output().unwrap());
     assert!(code == 3 && errors.contains("not reachable"), "{errors}");
+    let closed = "outrider completions zsh | true; test \"${PIPESTATUS[0]}\" = 0";
+    let path = format!("{}:/usr/bin:/bin", Path::new(env!("CARGO_BIN_EXE_outrider")).parent().unwrap().display());
+    assert!(Command::new("bash").args(["-c", closed]).env("PATH", path).status().unwrap().success());
     for shell in ["bash", "zsh", "fish"] {
         assert!(succeeded(outrider(home, &["completions", shell]).output().unwrap()).contains("outrider"));
     }

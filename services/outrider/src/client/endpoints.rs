@@ -153,8 +153,7 @@ pub async fn run(options: Endpoints) -> Result<(), Failure> {
         }
         Action::Delete { id } => {
             api.delete_endpoint(DeleteEndpointRequest { project_id, endpoint_id: id.clone() }).await?;
-            output.done(&format!("deleted {id}"));
-            Ok(())
+            output.done(&format!("deleted {id}"))
         }
         Action::Secret { id } => {
             let request = GetEndpointSecretRequest { project_id, endpoint_id: id };

@@ -117,8 +117,7 @@ pub async fn run(options: Keys) -> Result<(), Failure> {
         }
         Action::Delete { id } => {
             api.delete_api_key(DeleteApiKeyRequest { api_key_id: id.clone() }).await?;
-            output.done(&format!("deleted {id}"));
-            Ok(())
+            output.done(&format!("deleted {id}"))
         }
     }
 }

@@ -7,7 +7,10 @@ use prost::Message;
 use serde_json::Value;
 
 use super::{Failure, json::Answer};
-use crate::printable::{one_line, printable};
+use crate::{
+    printable::{one_line, printable},
+    stdout,
+};
 
 /// A column: its title and the path of its field, such as `http.url`.
 pub type Column = (&'static str, &'static str);
@@ -40,11 +43,11 @@ impl Output {
                 None => self.row(&mut table, field, value),
             }
         }
-        println!("{}", table.trim_fmt());
+        let mut text = table.trim_fmt() + "\n";
         if let Some(payload) = answer.payload() {
-            println!("\n{}", printable(payload));
+            text += &format!("\n{}\n", printable(payload));
         }
-        Ok(())
+        Ok(stdout::write(&text)?)
     }
 
     /// A page: a line each, and how to get the next page.
@@ -58,7 +61,7 @@ impl Output {
         for item in answer.value[items].as_array().into_iter().flatten() {
             table.add_row(columns.iter().map(|(_, path)| self.cell(at(item, path))));
         }
-        println!("{}", table.trim_fmt());
+        stdout::write(&(table.trim_fmt() + "\n"))?;
         if let Some(token) = answer.value["next_page_token"].as_str().filter(|token| !token.is_empty()) {
             eprintln!("more: --page-token {}", one_line(token));
         }
@@ -66,17 +69,14 @@ impl Output {
     }
 
     /// That it is done, where the answer says nothing more.
-    pub fn done(self, message: &str) {
-        if self.json {
-            println!("{{}}");
-        } else {
-            println!("{message}");
-        }
+    pub fn done(self, message: &str) -> Result<(), Failure> {
+        let text = if self.json { "{}" } else { message };
+        Ok(stdout::write(&format!("{text}\n"))?)
     }
 
     fn raw(self, answer: &Answer) -> Result<(), Failure> {
-        println!("{}", serde_json::to_string(answer).map_err(anyhow::Error::from)?);
-        Ok(())
+        let text = serde_json::to_string(answer).map_err(anyhow::Error::from)?;
+        Ok(stdout::write(&format!("{text}\n"))?)
     }
 
     fn row(self, table: &mut Table, field: &str, value: &Value) {

@@ -75,8 +75,7 @@ pub async fn run(options: Projects) -> Result<(), Failure> {
         }
         Action::Delete { id } => {
             api.delete_project(DeleteProjectRequest { project_id: id.clone() }).await?;
-            output.done(&format!("deleted {id}"));
-            Ok(())
+            output.done(&format!("deleted {id}"))
         }
     }
 }

@@ -110,8 +110,7 @@ pub async fn run(options: Subscriptions) -> Result<(), Failure> {
         }
         Action::Delete { id } => {
             api.delete_subscription(DeleteSubscriptionRequest { project_id, subscription_id: id.clone() }).await?;
-            output.done(&format!("deleted {id}"));
-            Ok(())
+            output.done(&format!("deleted {id}"))
         }
     }
 }

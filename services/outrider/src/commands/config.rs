@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     cli::Configuration,
     config::{Explained, Sources},
+    stdout,
 };
 
 /// Which configuration to show or check.
@@ -38,9 +39,9 @@ pub fn run(options: Configured) -> Result<()> {
     }
     let explained = explain(options.configuration)?;
     if options.json {
-        println!("{}", explained.json());
+        stdout::write(&format!("{}\n", explained.json()))?;
     } else {
-        print!("{}", explained.text());
+        stdout::write(&explained.text())?;
     }
     check(&explained)
 }

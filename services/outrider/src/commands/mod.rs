@@ -27,7 +27,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Migrate(options) => migrate::run(options.direction).await?,
         Command::Bootstrap(options) => bootstrap::run(options).await?,
         Command::Config(options) => config::run(options)?,
-        Command::Completions(options) => completions::run(&options),
+        Command::Completions(options) => completions::run(&options)?,
         Command::Publish(options) => publish::run(options).await?,
         Command::Events(options) => events::run(options).await?,
         Command::Deliveries(options) => deliveries::run(options).await?,
