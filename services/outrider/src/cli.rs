@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::roles::Role;
+use crate::{
+    client::{deliveries, endpoints, events, keys, projects, publish, subscriptions},
+    commands::{completions, config, dev, listen},
+    roles::Role,
+};
 
 /// Outrider, a webhook gateway: publishes events to HTTP endpoints, signed, retried and recorded.
 #[derive(Debug, Parser)]
@@ -18,12 +22,34 @@ pub struct Cli {
 pub enum Command {
     /// Shows the whole way of an event in one process, with nothing installed, and ends.
     Demo,
+    /// Runs everything on a data directory, for developing against, and prints lines to try.
+    Dev(dev::Dev),
+    /// Shows and verifies the webhooks that arrive on a port of this machine.
+    Listen(listen::Listen),
+    /// Publishes an event, or many from lines.
+    Publish(publish::Publish),
+    /// Reads events.
+    Events(events::Events),
+    /// Reads and retries deliveries.
+    Deliveries(deliveries::Deliveries),
+    /// Manages endpoints: where webhooks go.
+    Endpoints(endpoints::Endpoints),
+    /// Manages subscriptions: which events go to which endpoint.
+    Subscriptions(subscriptions::Subscriptions),
+    /// Manages projects.
+    Projects(projects::Projects),
+    /// Manages API keys.
+    Keys(keys::Keys),
     /// Runs roles: by default all, on SQLite and the embedded queue.
     Serve(Serve),
     /// Brings the database's schema up to date, back, or tells where it stands.
     Migrate(Migrate),
     /// Makes the first organisation, project and admin key, and prints the key.
     Bootstrap(Bootstrap),
+    /// Prints the configuration in force and where each value comes from.
+    Config(config::Configured),
+    /// Prints what a shell needs to complete command lines.
+    Completions(completions::Completions),
 }
 
 /// Where configuration comes from: defaults < file < OUTRIDER_… variables < flags.

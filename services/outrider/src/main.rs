@@ -3,15 +3,19 @@
 //! It must never hold a rule of the product: those are in the roles and in the model.
 
 mod cli;
+mod client;
 mod commands;
 mod config;
 mod keys;
 mod logging;
 mod operations;
+mod printable;
+mod receiver;
 #[cfg(test)]
 mod reference;
 mod roles;
 mod shutdown;
+mod stdout;
 
 use std::process::ExitCode;
 
@@ -29,8 +33,8 @@ fn main() -> ExitCode {
     match runtime.block_on(commands::run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("outrider: {error:#}");
-            ExitCode::FAILURE
+            eprintln!("outrider: {error}");
+            ExitCode::from(error.code())
         }
     }
 }

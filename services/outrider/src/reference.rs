@@ -3,6 +3,7 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
+use clap::CommandFactory as _;
 use outrider_model::Reason;
 use outrider_rpc::status::codes;
 use toml::{Table, Value};
@@ -84,6 +85,27 @@ fn the_configuration_page_is_current() {
 #[test]
 fn the_errors_page_is_current() {
     check("errors.md", &errors_page());
+}
+
+/// The whole names of the commands that have no commands of their own.
+fn leaves(command: &clap::Command, name: &str, into: &mut Vec<String>) {
+    if command.get_subcommands().next().is_none() || command.is_args_conflicts_with_subcommands_set() {
+        into.push(name.to_owned());
+    }
+    for inner in command.get_subcommands() {
+        leaves(inner, &format!("{name} {}", inner.get_name()), into);
+    }
+}
+
+#[test]
+fn every_command_has_an_example() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
+    let mut commands = Vec::new();
+    leaves(&crate::cli::Cli::command(), "outrider", &mut commands);
+    let examples: Vec<&str> = page.lines().filter(|line| line.contains("outrider ")).collect();
+    for command in commands {
+        assert!(examples.iter().any(|line| line.contains(&command)), "docs/cli.md has no example of `{command}`");
+    }
 }
 
 #[test]

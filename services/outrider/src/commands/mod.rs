@@ -1,7 +1,11 @@
 //! What the command line does, a file per command.
 
 mod bootstrap;
+pub mod completions;
+pub mod config;
 mod demo;
+pub mod dev;
+pub mod listen;
 mod migrate;
 mod serve;
 
@@ -9,17 +13,30 @@ use anyhow::Result;
 
 use crate::{
     cli::{Cli, Command, Configuration},
+    client::{Failure, deliveries, endpoints, events, keys, projects, publish, subscriptions},
     config::{Config, Sources},
 };
 
 /// Runs a command.
-pub async fn run(cli: Cli) -> Result<()> {
+pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
-        Command::Demo => demo::run().await,
-        Command::Serve(options) => serve::run(options).await,
-        Command::Migrate(options) => migrate::run(options.direction).await,
-        Command::Bootstrap(options) => bootstrap::run(options).await,
+        Command::Demo => demo::run().await?,
+        Command::Dev(options) => dev::run(options).await?,
+        Command::Listen(options) => listen::run(options).await?,
+        Command::Serve(options) => serve::run(options).await?,
+        Command::Migrate(options) => migrate::run(options.direction).await?,
+        Command::Bootstrap(options) => bootstrap::run(options).await?,
+        Command::Config(options) => config::run(options)?,
+        Command::Completions(options) => completions::run(&options)?,
+        Command::Publish(options) => publish::run(options).await?,
+        Command::Events(options) => events::run(options).await?,
+        Command::Deliveries(options) => deliveries::run(options).await?,
+        Command::Endpoints(options) => endpoints::run(options).await?,
+        Command::Subscriptions(options) => subscriptions::run(options).await?,
+        Command::Projects(options) => projects::run(options).await?,
+        Command::Keys(options) => keys::run(options).await?,
     }
+    Ok(())
 }
 
 fn load(configuration: Configuration) -> Result<Config> {

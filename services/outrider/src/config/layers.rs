@@ -1,32 +1,49 @@
 //! Merging the layers. The defaults, written out, say which keys there are and of which type each is.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use toml::{Table, Value};
 
-use super::{Config, Error, Sources};
+use super::{Config, Error, Origin, Sources};
 
 const PREFIX: &str = "OUTRIDER_";
 /// Variables of that prefix that are not keys.
-const OTHER_VARIABLES: [&str; 2] = ["OUTRIDER_CONFIG", "OUTRIDER_SET"];
+const OTHER_VARIABLES: [&str; 6] =
+    ["OUTRIDER_CONFIG", "OUTRIDER_SET", "OUTRIDER_SERVER", "OUTRIDER_API_KEY", "OUTRIDER_PROJECT", "OUTRIDER_PROFILE"];
+
+/// All layers laid over each other.
+pub struct Merged {
+    /// Every key with the value in force.
+    pub table: Table,
+    /// Where values come from that are not the default, by key.
+    pub origins: HashMap<String, Origin>,
+}
+
+impl Merged {
+    /// As the program uses it.
+    pub fn config(&self) -> Result<Config, Error> {
+        decode(self.table.clone(), "configuration")
+    }
+}
 
 /// The merged configuration; errors name the layer and the key.
-pub fn load(sources: &Sources) -> Result<Config, Error> {
+pub fn merge(sources: &Sources) -> Result<Merged, Error> {
+    let mut origins = HashMap::new();
     let mut merged = Table::try_from(Config::default()).map_err(|error| value_error("defaults", "", &error))?;
     let keys: Vec<(String, Value)> = leaves(&merged);
     if let Some(path) = &sources.file {
         let layer = read_file(path)?;
         apply(&mut merged, &path.display().to_string(), &layer)?;
+        origins.extend(leaves(&layer).into_iter().map(|(key, _)| (key, Origin::File(path.clone()))));
     }
-    let is_test_or_other =
-        |name: &str| OTHER_VARIABLES.contains(&name) || name.starts_with("OUTRIDER_TEST") || name == "OUTRIDER_BIN";
-    for (name, text) in sources.environment.iter().filter(|(name, _)| name.starts_with(PREFIX) && !is_test_or_other(name)) {
+    for (name, text) in sources.environment.iter().filter(|(name, _)| is_ours(name)) {
         let (key, default) = keys.iter().find(|(key, _)| &variable(key) == name).ok_or_else(|| Error::Value {
             origin: name.clone(),
             key: name.clone(),
             message: "no key has this name".into(),
         })?;
         set(&mut merged, name, key, parse(name, key, text, default)?)?;
+        origins.insert(key.clone(), Origin::Variable(name.clone()));
     }
     for flag in &sources.flags {
         let (key, text) = flag.split_once('=').unwrap_or((flag, ""));
@@ -37,8 +54,18 @@ pub fn load(sources: &Sources) -> Result<Config, Error> {
             message: "there is no such key".into(),
         })?;
         set(&mut merged, &origin, key, parse(&origin, key, text, default)?)?;
+        origins.insert(key.clone(), Origin::Flag);
     }
-    decode(merged, "configuration")
+    Ok(Merged { table: merged, origins })
+}
+
+/// Whether a variable means to set a key. Kubernetes gives every container the addresses of services, so that one named outrider or
+/// outrider-gateway makes variables with our prefix.
+fn is_ours(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(PREFIX) else { return false };
+    let service = rest.split('_').any(|part| part == "SERVICE") || rest.split('_').any(|part| part == "PORT");
+    let test = rest == "BIN" || rest == "COMMIT" || rest.starts_with("TEST");
+    !service && !test && !OTHER_VARIABLES.contains(&name)
 }
 
 /// The variable of a key: `dispatch.feed_period` is OUTRIDER_DISPATCH_FEED_PERIOD.
@@ -125,6 +152,8 @@ mod tests {
                 environment("OUTRIDER_DISPATCH_FEED_BATCH", "8"),
                 environment("OUTRIDER_DISPATCH_RETRY_SCHEDULE", "1s, 2s"),
                 environment("PATH", "x"),
+                environment("OUTRIDER_SERVICE_HOST", "10.0.0.1"),
+                environment("OUTRIDER_GATEWAY_PORT_8080_TCP_ADDR", "10.0.0.1"),
             ],
             flags: vec!["queue.prefix=p".into(), "dispatch.feed_batch=9".into()],
         }
@@ -135,6 +164,26 @@ mod tests {
         assert_eq!(config.dispatch.retry_schedule, [Span::seconds(1), Span::seconds(2)]);
         assert!(config.egress.allow_loopback);
         assert_eq!(config.queue.prefix, "p");
+    }
+
+    #[test]
+    fn the_strongest_layer_is_the_origin() {
+        let file = file("[dispatch]\nfeed_batch = 7\nsettle_batch = 7\naccept_batch = 7\n");
+        let merged = merge(&Sources {
+            file: Some(file.path().into()),
+            environment: vec![
+                ("OUTRIDER_DISPATCH_FEED_BATCH".to_owned(), "8".to_owned()),
+                ("OUTRIDER_DISPATCH_ACCEPT_BATCH".to_owned(), "8".to_owned()),
+                ("OUTRIDER_API_KEY".to_owned(), "ork_x".to_owned()),
+            ],
+            flags: vec!["dispatch.feed_batch=9".into()],
+        })
+        .unwrap();
+        assert_eq!(merged.origins["dispatch.feed_batch"], Origin::Flag);
+        assert_eq!(merged.origins["dispatch.accept_batch"], Origin::Variable("OUTRIDER_DISPATCH_ACCEPT_BATCH".into()));
+        assert_eq!(merged.origins["dispatch.settle_batch"], Origin::File(file.path().into()));
+        assert_eq!(merged.origins.len(), 3);
+        assert_eq!(merged.table["dispatch"]["feed_batch"].as_integer(), Some(9));
     }
 
     #[test]

@@ -1,20 +1,22 @@
 //! Configuration: defaults, then the file, then the environment, then flags. Every key has a default; unknown keys are errors.
 
+mod explain;
 mod layers;
 mod sections;
 mod span;
 mod validate;
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(test)]
-pub use self::{layers::variable, sections::Hidden};
 pub use self::{
+    explain::Explained,
     sections::{Admin, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Worker},
     span::Span,
 };
+#[cfg(test)]
+pub use self::{layers::variable, sections::Hidden};
 
 /// Everything that operators may set. The doc comments are the reference.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
@@ -58,6 +60,26 @@ pub struct Sources {
     pub flags: Vec<String>,
 }
 
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File(PathBuf),
+    Variable(String),
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Variable(name) => write!(f, "variable {name}"),
+            Self::Flag => f.write_str("flag --set"),
+        }
+    }
+}
+
 impl Sources {
     /// The file and flags of the command line, with this process's environment.
     #[must_use]
@@ -67,8 +89,13 @@ impl Sources {
 
     /// The configuration in force, validated.
     pub fn load(&self) -> Result<Config, Error> {
-        let config = layers::load(self)?;
+        let config = layers::merge(self)?.config()?;
         validate::validate(&config)?;
         Ok(config)
+    }
+
+    /// The configuration in force, valid or not, and where each value comes from.
+    pub fn explain(&self) -> Result<Explained, Error> {
+        layers::merge(self).map(Explained)
     }
 }

@@ -2,7 +2,6 @@
 //! arrived with a signature that verifies.
 
 mod client;
-mod receiver;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,11 +10,12 @@ use outrider_model::SigningSecret;
 use outrider_store::Store;
 use serde_json::json;
 
-use self::{client::Client, receiver::Receiver};
+use self::client::Client;
 use super::bootstrap;
 use crate::{
     config::{Config, Sources},
     logging,
+    receiver::Receiver,
     roles::{self, Role, Roles},
 };
 
@@ -61,7 +61,7 @@ fn config(directory: &std::path::Path) -> Result<Config> {
 }
 
 async fn deliver(client: &Client) -> Result<()> {
-    let mut receiver = Receiver::start().await?;
+    let mut receiver = Receiver::start(0, http::StatusCode::NO_CONTENT).await?;
     let url = format!("http://{}/webhooks", receiver.address);
     let created = client.post("endpoints", &json!({"http": {"url": url}, "description": "demo receiver"})).await?;
     let endpoint = created["endpoint"]["endpoint_id"].as_str().context("the endpoint has an id")?.to_owned();
@@ -84,7 +84,7 @@ async fn deliver(client: &Client) -> Result<()> {
         while !expected.is_empty() {
             let arrived = receiver.next().await.context("the receiver ended")?;
             println!("delivered     {} {} {}  signature {}", arrived.id, arrived.body, arrived.latency(), arrived.verdict());
-            if arrived.verified.is_err() {
+            if !arrived.is_verified() {
                 bail!("the signature of {} does not verify", arrived.id);
             }
             expected.remove(&arrived.id);

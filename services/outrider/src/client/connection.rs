@@ -1,0 +1,114 @@
+//! From options, variables and profiles to a channel that carries the key.
+
+use std::time::Duration;
+
+use clap::Args;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, ClientTlsConfig, Endpoint},
+};
+
+use super::{Failure, output::Output, profile};
+
+const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one call may take: a little more than the gateway's own limit.
+const CALL_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Which server, as whom. Options win over variables, and those over the profile.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct ClientOptions {
+    /// The gateway, as http://HOST:PORT or https://HOST [default: http://127.0.0.1:8080]
+    #[arg(long, global = true, env = "OUTRIDER_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// The API key. Better in the variable or in a profile: other users of this machine can see command lines.
+    #[arg(long, global = true, env = "OUTRIDER_API_KEY", hide_env_values = true, value_name = "KEY")]
+    pub key: Option<String>,
+    /// The project.
+    #[arg(long, global = true, env = "OUTRIDER_PROJECT", value_name = "PROJECT")]
+    pub project: Option<String>,
+    /// The profile in ~/.config/outrider/config.toml [default: default]
+    #[arg(long, global = true, env = "OUTRIDER_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Prints the JSON that REST would answer.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What every call to the gateway carries.
+pub type Service = InterceptedService<Channel, Credentials>;
+
+/// A connection to a gateway.
+pub struct Session {
+    service: Service,
+    project: Option<String>,
+    pub output: Output,
+}
+
+impl Session {
+    /// Connects. Fails with [`Failure::Usage`] without a key, with [`Failure::Unreachable`] when nobody answers.
+    pub async fn open(options: &ClientOptions) -> Result<Self, Failure> {
+        let profile = profile::load(options.profile.as_deref())?;
+        let key = options.key.clone().or(profile.key);
+        let key = key.ok_or_else(|| usage("an API key", "--key, OUTRIDER_API_KEY or a profile"))?;
+        let server = options.server.clone().or(profile.server).unwrap_or_else(|| DEFAULT_SERVER.to_owned());
+        let credentials = Credentials::new(&key)?;
+        let channel = connect(&server).await?;
+        Ok(Self {
+            service: InterceptedService::new(channel, credentials),
+            project: options.project.clone().or(profile.project),
+            output: Output::new(options.json),
+        })
+    }
+
+    /// What the generated clients call.
+    pub fn service(&self) -> Service {
+        self.service.clone()
+    }
+
+    /// The project, which most calls need.
+    pub fn project(&self) -> Result<String, Failure> {
+        self.project.clone().ok_or_else(|| usage("a project", "--project, OUTRIDER_PROJECT or a profile"))
+    }
+}
+
+fn usage(what: &str, from: &str) -> Failure {
+    Failure::Usage(format!("{what} is needed: give it by {from}"))
+}
+
+async fn connect(server: &str) -> Result<Channel, Failure> {
+    let wrong = |error: tonic::transport::Error| Failure::Usage(format!("--server {server}: {error}"));
+    let mut endpoint = Endpoint::from_shared(server.to_owned()).map_err(wrong)?;
+    match endpoint.uri().scheme_str() {
+        Some("https") => endpoint = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots()).map_err(wrong)?,
+        Some("http") => {}
+        _ => return Err(Failure::Usage(format!("--server {server}: must begin with http:// or https://"))),
+    }
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
+    endpoint.connect().await.map_err(|error| Failure::Unreachable(format!("{server}: {:#}", anyhow::Error::from(error))))
+}
+
+/// Adds the key to each call.
+#[derive(Clone)]
+pub struct Credentials(MetadataValue<Ascii>);
+
+impl Credentials {
+    fn new(key: &str) -> Result<Self, Failure> {
+        let mut value: MetadataValue<Ascii> = format!("Bearer {}", key.trim())
+            .parse()
+            .map_err(|_| Failure::Usage("the API key has impossible characters".into()))?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}

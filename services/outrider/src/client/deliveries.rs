@@ -1,0 +1,153 @@
+//! `outrider deliveries`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use outrider_proto::dispatch::{
+    DeliveryStatus, GetDeliveryAttemptRequest, GetDeliveryRequest, ListDeliveriesRequest, ListDeliveryAttemptsRequest,
+    RetryDeliveryRequest, delivery_service_client::DeliveryServiceClient,
+};
+
+use super::{
+    ClientOptions, Failure,
+    connection::Session,
+    input::{Page, Span},
+    output::Column,
+};
+
+const NAME: &str = "outrider.dispatch.v1.Delivery";
+const COLUMNS: &[Column] = &[
+    ("id", "delivery_id"),
+    ("event", "event_id"),
+    ("type", "event_type"),
+    ("endpoint", "endpoint_id"),
+    ("status", "status"),
+    ("reason", "reason"),
+    ("attempts", "attempt_count"),
+    ("last", "last_status_code"),
+    ("next attempt", "next_attempt_time"),
+];
+const ATTEMPT_COLUMNS: &[Column] = &[
+    ("id", "attempt_id"),
+    ("no.", "number"),
+    ("outcome", "outcome"),
+    ("status", "status_code"),
+    ("begun", "start_time"),
+    ("took", "duration"),
+    ("error", "error_message"),
+];
+
+#[derive(Debug, Args)]
+pub struct Deliveries {
+    #[command(flatten)]
+    pub client: ClientOptions,
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Deliveries, newest first.
+    List(List),
+    /// One delivery.
+    Get { id: String },
+    /// Attempts a pending delivery at once; sends a finished one again, as a new delivery.
+    Retry { id: String },
+    /// The attempts of a delivery.
+    Attempts {
+        /// The delivery, dlv_….
+        id: String,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One attempt with what the endpoint answered.
+    Attempt {
+        /// The attempt, att_….
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    pub page: Page,
+    #[command(flatten)]
+    pub span: Span,
+    /// Only of this event.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub event: String,
+    /// Only of this type of event.
+    #[arg(long = "type", default_value = "", hide_default_value = true, value_name = "TYPE")]
+    pub event_type: String,
+    /// Only to this endpoint.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub endpoint: String,
+    /// Only those that stand here.
+    #[arg(long, value_enum)]
+    pub status: Option<Status>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Status {
+    Pending,
+    Delivered,
+    Failed,
+    Cancelled,
+}
+
+impl List {
+    fn request(self, project_id: String) -> ListDeliveriesRequest {
+        let status = match self.status {
+            None => DeliveryStatus::Unspecified,
+            Some(Status::Pending) => DeliveryStatus::Pending,
+            Some(Status::Delivered) => DeliveryStatus::Delivered,
+            Some(Status::Failed) => DeliveryStatus::Failed,
+            Some(Status::Cancelled) => DeliveryStatus::Cancelled,
+        };
+        ListDeliveriesRequest {
+            project_id,
+            page_size: self.page.size(),
+            page_token: self.page.page_token,
+            event_id: self.event,
+            event_type: self.event_type,
+            endpoint_id: self.endpoint,
+            status: status.into(),
+            start_time: self.span.since,
+            end_time: self.span.until,
+        }
+    }
+}
+
+pub async fn run(options: Deliveries) -> Result<(), Failure> {
+    let session = Session::open(&options.client).await?;
+    let (mut api, output) = (DeliveryServiceClient::new(session.service()), session.output);
+    let project_id = session.project()?;
+    match options.action {
+        Action::List(list) => {
+            let answer = api.list_deliveries(list.request(project_id)).await?.into_inner();
+            output.page("outrider.dispatch.v1.ListDeliveriesResponse", &answer, "deliveries", COLUMNS)
+        }
+        Action::Get { id } => {
+            let request = GetDeliveryRequest { project_id, delivery_id: id };
+            output.one(NAME, &api.get_delivery(request).await?.into_inner().delivery.unwrap_or_default())
+        }
+        Action::Retry { id } => {
+            let request = RetryDeliveryRequest { project_id, delivery_id: id };
+            output.one(NAME, &api.retry_delivery(request).await?.into_inner().delivery.unwrap_or_default())
+        }
+        Action::Attempts { id, page } => {
+            let request = ListDeliveryAttemptsRequest {
+                project_id,
+                page_size: page.size(),
+                page_token: page.page_token,
+                delivery_id: id,
+                ..ListDeliveryAttemptsRequest::default()
+            };
+            let answer = api.list_delivery_attempts(request).await?.into_inner();
+            output.page("outrider.dispatch.v1.ListDeliveryAttemptsResponse", &answer, "attempts", ATTEMPT_COLUMNS)
+        }
+        Action::Attempt { id } => {
+            let request = GetDeliveryAttemptRequest { project_id, attempt_id: id };
+            let answer = api.get_delivery_attempt(request).await?.into_inner();
+            output.one("outrider.dispatch.v1.DeliveryAttempt", &answer.attempt.unwrap_or_default())
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `outrider endpoints`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use outrider_proto::admin::{
+    CreateEndpointRequest, DeleteEndpointRequest, Endpoint, EndpointState, GetEndpointRequest, GetEndpointSecretRequest,
+    HttpTarget, ListEndpointsRequest, UpdateEndpointRequest, endpoint::Target, endpoint_service_client::EndpointServiceClient,
+};
+use prost_types::Duration;
+
+use super::{
+    ClientOptions, Failure,
+    connection::Session,
+    input::{Mask, Page, duration, map, pair},
+    output::Column,
+};
+
+const NAME: &str = "outrider.admin.v1.Endpoint";
+const COLUMNS: &[Column] = &[
+    ("id", "endpoint_id"),
+    ("url", "http.url"),
+    ("state", "state"),
+    ("owner", "owner_id"),
+    ("description", "description"),
+    ("created", "create_time"),
+];
+
+#[derive(Debug, Args)]
+pub struct Endpoints {
+    #[command(flatten)]
+    pub client: ClientOptions,
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Endpoints, oldest first.
+    List {
+        #[command(flatten)]
+        page: Page,
+        /// Only of this owner.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        owner: String,
+    },
+    /// One endpoint.
+    Get { id: String },
+    /// Makes an endpoint and prints its signing secret.
+    Create {
+        #[command(flatten)]
+        fields: Fields,
+        /// An ep_… id of your choice.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        id: String,
+        /// A signing secret to keep, whsec_….
+        #[arg(long, default_value = "", hide_default_value = true)]
+        secret: String,
+    },
+    /// Changes an endpoint.
+    Update {
+        id: String,
+        #[command(flatten)]
+        fields: Fields,
+        /// Fields to clear, such as description or headers; several by commas.
+        #[arg(long, value_delimiter = ',', value_name = "FIELD")]
+        clear: Vec<String>,
+    },
+    /// Deletes an endpoint and its subscriptions; pending deliveries are cancelled.
+    Delete { id: String },
+    /// The signing secret.
+    Secret { id: String },
+}
+
+/// What may be set.
+#[derive(Debug, Args)]
+pub struct Fields {
+    /// Where webhooks go.
+    #[arg(long)]
+    pub url: Option<String>,
+    /// For people.
+    #[arg(long)]
+    pub description: Option<String>,
+    /// Whether it is sent to.
+    #[arg(long, value_enum)]
+    pub state: Option<State>,
+    /// The time for one exchange, 1s to 30s.
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub timeout: Option<Duration>,
+    /// Requests under way at once.
+    #[arg(long, value_name = "N")]
+    pub max_in_flight: Option<u32>,
+    /// A header sent with every request; may be repeated.
+    #[arg(long = "header", value_parser = pair, value_name = "NAME=VALUE")]
+    pub headers: Vec<(String, String)>,
+    /// A note that is not sent; may be repeated.
+    #[arg(long = "metadata", value_parser = pair, value_name = "NAME=VALUE")]
+    pub metadata: Vec<(String, String)>,
+    /// The customer that it belongs to.
+    #[arg(long)]
+    pub owner: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum State {
+    Active,
+    Paused,
+}
+
+impl Fields {
+    fn endpoint(self, mask: &mut Mask) -> Endpoint {
+        let state = self.state.map(|state| match state {
+            State::Active => EndpointState::Active.into(),
+            State::Paused => EndpointState::Paused.into(),
+        });
+        Endpoint {
+            target: mask.take("http.url", self.url.map(|url| Some(Target::Http(HttpTarget { url })))),
+            description: mask.take("description", self.description),
+            state: mask.take("state", state),
+            timeout: mask.take("timeout", self.timeout.map(Some)),
+            max_in_flight: mask.take("max_in_flight", self.max_in_flight),
+            headers: map(mask.take_all("headers", self.headers)),
+            metadata: map(mask.take_all("metadata", self.metadata)),
+            owner_id: mask.take("owner_id", self.owner),
+            ..Endpoint::default()
+        }
+    }
+}
+
+pub async fn run(options: Endpoints) -> Result<(), Failure> {
+    let session = Session::open(&options.client).await?;
+    let (mut api, output) = (EndpointServiceClient::new(session.service()), session.output);
+    let project_id = session.project()?;
+    match options.action {
+        Action::List { page, owner } => {
+            let request =
+                ListEndpointsRequest { project_id, page_size: page.size(), page_token: page.page_token, owner_id: owner };
+            let answer = api.list_endpoints(request).await?.into_inner();
+            output.page("outrider.admin.v1.ListEndpointsResponse", &answer, "endpoints", COLUMNS)
+        }
+        Action::Get { id } => {
+            let request = GetEndpointRequest { project_id, endpoint_id: id };
+            output.one(NAME, &api.get_endpoint(request).await?.into_inner().endpoint.unwrap_or_default())
+        }
+        Action::Create { fields, id, secret } => {
+            let endpoint = Endpoint { endpoint_id: id, ..fields.endpoint(&mut Mask::default()) };
+            let request = CreateEndpointRequest { project_id, endpoint: Some(endpoint), secret, ..Default::default() };
+            output.one("outrider.admin.v1.CreateEndpointResponse", &api.create_endpoint(request).await?.into_inner())
+        }
+        Action::Update { id, fields, clear } => {
+            let mut mask = Mask::clearing(clear);
+            let endpoint = Some(fields.endpoint(&mut mask));
+            let request = UpdateEndpointRequest { project_id, endpoint_id: id, endpoint, update_mask: mask.finish()? };
+            output.one(NAME, &api.update_endpoint(request).await?.into_inner().endpoint.unwrap_or_default())
+        }
+        Action::Delete { id } => {
+            api.delete_endpoint(DeleteEndpointRequest { project_id, endpoint_id: id.clone() }).await?;
+            output.done(&format!("deleted {id}"))
+        }
+        Action::Secret { id } => {
+            let request = GetEndpointSecretRequest { project_id, endpoint_id: id };
+            output.one("outrider.admin.v1.GetEndpointSecretResponse", &api.get_endpoint_secret(request).await?.into_inner())
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Arguments that several commands share, and their values.
+
+use std::{collections::HashMap, time::SystemTime};
+
+use clap::Args;
+use prost_types::{Duration, FieldMask, Timestamp};
+
+/// Which page of a list.
+#[derive(Debug, Args)]
+pub struct Page {
+    /// At most so many; 1 to 500 [default: 50]
+    #[arg(long, value_name = "N")]
+    pub page_size: Option<i32>,
+    /// From the last page, with the same filters.
+    #[arg(long, value_name = "TOKEN", default_value = "", hide_default_value = true)]
+    pub page_token: String,
+}
+
+impl Page {
+    /// As requests carry it: 0 asks for the default.
+    pub fn size(&self) -> i32 {
+        self.page_size.unwrap_or(0)
+    }
+}
+
+/// From when to when.
+#[derive(Debug, Args)]
+pub struct Span {
+    /// Only of this time or later: RFC 3339, or an age such as 2h.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<Timestamp>,
+    /// Only before this time.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub until: Option<Timestamp>,
+}
+
+/// RFC 3339, or an age such as `2h`.
+pub fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(age) = humantime::parse_duration(text) {
+        return SystemTime::now().checked_sub(age).map(Timestamp::from).ok_or_else(|| "is too long ago".to_owned());
+    }
+    instant(text)
+}
+
+/// RFC 3339.
+pub fn instant(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "must be a time such as 2026-01-31T12:00:00Z".to_owned())
+}
+
+/// A length of time such as `15s`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    Duration::try_from(parsed).map_err(|_| "is too long".to_owned())
+}
+
+/// `NAME=VALUE`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| "must be NAME=VALUE".to_owned())?;
+    if name.is_empty() { Err("must be NAME=VALUE".to_owned()) } else { Ok((name.to_owned(), value.to_owned())) }
+}
+
+/// Pairs as messages carry them; the last of a name wins.
+pub fn map(pairs: Vec<(String, String)>) -> HashMap<String, String> {
+    pairs.into_iter().collect()
+}
+
+/// The fields of an update: those that were given, and those to clear.
+#[derive(Default)]
+pub struct Mask(Vec<String>);
+
+impl Mask {
+    /// Begins with the fields to clear.
+    pub fn clearing(fields: Vec<String>) -> Self {
+        Self(fields)
+    }
+
+    /// A field's new value, and the field's name in the mask when there is one.
+    pub fn take<T: Default>(&mut self, field: &str, value: Option<T>) -> T {
+        if value.is_some() {
+            self.0.push(field.to_owned());
+        }
+        value.unwrap_or_default()
+    }
+
+    /// The same for a list or map, where empty means not given.
+    pub fn take_all<T>(&mut self, field: &str, values: Vec<T>) -> Vec<T> {
+        if !values.is_empty() {
+            self.0.push(field.to_owned());
+        }
+        values
+    }
+
+    /// As a request carries it; an error when nothing would change.
+    pub fn finish(self) -> Result<Option<FieldMask>, super::Failure> {
+        if self.0.is_empty() {
+            return Err(super::Failure::Usage("nothing to change: name at least one field (see --help)".into()));
+        }
+        Ok(Some(FieldMask { paths: self.0 }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_arguments() {
+        assert_eq!(pair("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
+        assert!(pair("a").is_err() && pair("=b").is_err());
+        assert_eq!(duration("1500ms").unwrap(), Duration { seconds: 1, nanos: 500_000_000 });
+        assert_eq!(time("1970-01-01T00:00:01Z").unwrap().seconds, 1);
+        assert!(time("1h").unwrap().seconds > 1_700_000_000);
+        assert!(time("yesterday").is_err() && instant("1h").is_err());
+    }
+
+    #[test]
+    fn masks_name_what_is_given_or_cleared() {
+        let mut mask = Mask::clearing(vec!["owner_id".into()]);
+        assert_eq!(mask.take("name", Some("x".to_owned())), "x");
+        assert_eq!(mask.take::<String>("description", None), "");
+        assert!(mask.take_all::<String>("headers", Vec::new()).is_empty());
+        assert_eq!(mask.finish().ok().flatten().unwrap().paths, ["owner_id", "name"]);
+        assert_eq!(Mask::default().finish().err().unwrap().code(), 2);
+    }
+}

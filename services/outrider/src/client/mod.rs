@@ -1,0 +1,18 @@
+//! Commands that call a running gateway by gRPC: a file per noun, and what they share.
+
+mod connection;
+pub mod deliveries;
+pub mod endpoints;
+pub mod events;
+mod failure;
+mod input;
+mod json;
+pub mod keys;
+mod lines;
+mod output;
+mod profile;
+pub mod projects;
+pub mod publish;
+pub mod subscriptions;
+
+pub use self::{connection::ClientOptions, failure::Failure};

@@ -1,0 +1,93 @@
+//! `outrider dev`: the embedded stack kept running on a data directory, for developing against.
+
+mod data;
+mod words;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use outrider_store::Store;
+
+use self::data::{Data, Known};
+use super::bootstrap;
+use crate::{
+    config::{Config, Sources},
+    logging,
+    roles::{self, Role, Roles},
+    shutdown,
+};
+
+/// Where and how.
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// The directory that keeps the database, the master key and the API key from one start to the next.
+    #[arg(long, default_value = "outrider-data", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Removes what an earlier `outrider dev` made in that directory, and begins anew.
+    #[arg(long)]
+    pub reset: bool,
+    /// Address and port for gRPC and REST; port 0 for a free one.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// One key of the configuration, such as `log.level=info`; may be repeated. Files and variables are not read.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Runs until SIGTERM or SIGINT, then ends in order.
+pub async fn run(options: Dev) -> Result<()> {
+    let data = Data::open(&options.data)?;
+    if options.reset {
+        data.reset()?;
+    }
+    let config = config(&options, &data)?;
+    logging::start(&config.log)?;
+    let known = match data.known()? {
+        Some(known) => known,
+        None => prepare(&data, &config).await?,
+    };
+    let process = roles::start(config, Roles::new(&[Role::All])).await?;
+    let address = process.public.context("the gateway listens")?;
+    if !address.ip().is_loopback() {
+        eprintln!(
+            "outrider: {address} is not loopback: whoever reaches it and has a key can make this machine call its own services"
+        );
+    }
+    print!("{}", words::greeting(address, &known, &options.data));
+    shutdown::requested().await?;
+    process.stop().await;
+    Ok(())
+}
+
+/// What is kept is always in the data directory; receivers on this machine may be sent to; the rest may be set.
+fn config(options: &Dev, data: &Data) -> Result<Config> {
+    let mut flags = vec!["egress.allow_loopback=true".to_owned(), "operations.listen=".to_owned(), "log.level=warn".to_owned()];
+    flags.extend(options.set.iter().cloned());
+    flags.extend([
+        format!("database.url=sqlite://{}", data.path(data::DATABASE).display()),
+        "secrets.master_key=".to_owned(),
+        format!("secrets.master_key_file={}", data.path(data::MASTER_KEY).display()),
+        "queue.url=embedded".to_owned(),
+        format!("gateway.listen={}", options.listen),
+    ]);
+    Ok(Sources { flags, ..Sources::default() }.load()?)
+}
+
+/// The first start: master key, schema, organisation, project and key.
+async fn prepare(data: &Data, config: &Config) -> Result<Known> {
+    data.begin()?;
+    roles::create_master_key(&config.secrets)?;
+    let store = Store::connect(&roles::store_options(config)?).await?;
+    store.migrate_up().await?;
+    let first = bootstrap::first(&store, "Dev", "Dev").await?;
+    store.close().await;
+    let known = Known {
+        organization_id: first.organization_id,
+        project_id: first.project_id,
+        api_key_id: first.api_key_id,
+        token: first.token,
+    };
+    data.remember(&known)?;
+    Ok(known)
+}

@@ -1,0 +1,43 @@
+//! What `outrider dev` prints: everything to copy and try.
+
+use std::{net::SocketAddr, path::Path};
+
+use super::data::Known;
+
+/// The address, the key, and lines for curl, grpcurl and the command line.
+pub fn greeting(address: SocketAddr, known: &Known, data: &Path) -> String {
+    let Known { project_id: project, token, .. } = known;
+    // Whoever listens on every address is still called on one.
+    let address = match address.ip().is_unspecified() {
+        true => format!("127.0.0.1:{}", address.port()),
+        false => address.to_string(),
+    };
+    format!(
+        r#"Outrider dev: SQLite and the embedded queue, in {data}
+
+gateway       http://{address} (gRPC and REST)
+project       {project}
+API key       {token}
+
+In another terminal:
+
+  export OUTRIDER_SERVER=http://{address} OUTRIDER_API_KEY={token} OUTRIDER_PROJECT={project}
+
+Receive: the first line prints the endpoint's id and secret, for the other two
+  outrider endpoints create --url http://127.0.0.1:9000/
+  outrider subscriptions create ep_… 'invoice.*'
+  outrider listen 9000 --secret whsec_…
+
+Publish with the command line, curl, or grpcurl (in a checkout, for the protos)
+  outrider publish invoice.paid '{{"amount": 42}}'
+  curl -s http://{address}/v1/projects/{project}/events -H "Authorization: Bearer {token}" -H 'Content-Type: application/json' -d '{{"event_type": "invoice.paid", "data": {{"amount": 42}}}}'
+  grpcurl -plaintext -import-path proto -import-path proto/third_party -proto outrider/ingest/v1/ingest_service.proto -H 'authorization: Bearer {token}' -d '{{"project_id": "{project}", "event": {{"event_type": "invoice.paid", "payload": "eyJhbW91bnQiOiA0Mn0="}}}}' {address} outrider.ingest.v1.IngestService/PublishEvent
+
+See what became of it
+  outrider deliveries list
+
+Ctrl-C ends it; the next start finds everything again.
+"#,
+        data = data.display()
+    )
+}

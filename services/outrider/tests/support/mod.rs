@@ -1,0 +1,88 @@
+//! Runs the real binary, with nothing of this machine's configuration.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
+
+/// Everything waited for must happen within this time.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The binary with a home directory of its own and no variables of ours.
+pub fn outrider(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OUTRIDER_") || name == "XDG_CONFIG_HOME") {
+        command.env_remove(name);
+    }
+    command.env("HOME", home).current_dir(home).args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// A command that ends, with what it is given to read.
+pub fn run_with(mut command: Command, input: &str) -> Output {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Its standard output, which must be that of a success.
+pub fn succeeded(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Its exit code and standard error.
+pub fn failed(output: Output) -> (i32, String) {
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// A command that runs until it is told to end; killed when dropped.
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The first line from now on that holds `text`.
+    pub fn line(&self, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|error| panic!("no line with \"{text}\": {error}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// SIGTERM, and its end, which must be orderly.
+    pub fn stop(mut self) {
+        let killed = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(killed.success());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
