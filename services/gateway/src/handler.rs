@@ -61,6 +61,11 @@ async fn answer_grpc(shared: &Shared, request: Request<Incoming>) -> (String, Re
 
 async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderValue) -> (String, Response<Body>) {
     let (parts, body) = request.into_parts();
+    if let Some(page) = shared.pages.find(parts.uri.path()) {
+        let answer = page.answer(&parts).unwrap_or_else(|refusal| refusal.into_json(id));
+        let answer = if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer };
+        return (page.path.to_owned(), answer);
+    }
     let (route, answer) = match shared.routes.find(parts.method.as_str(), parts.uri.path()) {
         Ok(found) => {
             let template = &found.route.template;

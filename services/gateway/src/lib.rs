@@ -15,15 +15,19 @@
 
 mod answer;
 mod backend;
+mod behavior;
 mod body;
 mod call;
+mod compress;
 mod field_path;
 mod grpc;
 mod handler;
 mod header_field;
 mod io;
 mod mask;
+mod openapi;
 mod options;
+mod page;
 mod payload;
 mod percent;
 mod query;
@@ -58,6 +62,7 @@ struct Shared {
     backends: Backends,
     routes: route::Routes,
     methods: grpc::Methods,
+    pages: page::Pages,
     /// Room for bytes of requests that are read but not answered, in KiB.
     room: Arc<Semaphore>,
 }
@@ -67,8 +72,10 @@ impl Gateway {
     /// same path: faults of the protos, found at the first start.
     pub fn new(options: Options, backends: Backends) -> Result<Self, RouteError> {
         let methods = methods::public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect::<Vec<_>>();
+        let routes = route::Routes::of(&DESCRIPTORS, &methods)?;
         let shared = Shared {
-            routes: route::Routes::of(&DESCRIPTORS, &methods)?,
+            pages: page::Pages::new(&openapi::document(&routes, &methods, options.version), &options),
+            routes,
             methods: grpc::Methods::of(&methods),
             room: Arc::new(Semaphore::new(options.max_buffered_bytes.div_ceil(body::ROOM_UNIT).min(Semaphore::MAX_PERMITS))),
             backends,

@@ -38,6 +38,10 @@ pub struct Options {
     pub linger: Duration,
     /// How long requests may take to end at shutdown. Default 10 s.
     pub drain: Duration,
+    /// What `/version` and the OpenAPI document say. Default: the version of this crate.
+    pub version: &'static str,
+    /// The commit of the build, if it is known. Default: OUTRIDER_COMMIT in the environment of the build.
+    pub commit: Option<&'static str>,
 }
 
 const KIB: usize = 1024;
@@ -61,6 +65,8 @@ impl Default for Options {
             linger_bytes: 8 * MIB,
             linger: Duration::from_secs(1),
             drain: Duration::from_secs(10),
+            version: env!("CARGO_PKG_VERSION"),
+            commit: option_env!("OUTRIDER_COMMIT").filter(|commit| !commit.is_empty()),
         }
     }
 }
