@@ -30,7 +30,7 @@ pub(crate) async fn answer(
     check_encoding(&parts.headers)?;
     let body = body::whole(shared, &parts.headers, body).await?;
     let request = message(found, parts, &body.bytes)?;
-    let backend = shared.backends.of(&route.package).ok_or_else(|| Error::internal("the method has no role"))?;
+    let backend = shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?;
     let limit = shared.options.max_answer_bytes;
     let answer = call::unary(backend, &route.grpc_path, metadata(&parts.headers), &request, limit).await;
     let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
