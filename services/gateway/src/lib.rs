@@ -69,10 +69,10 @@ pub enum StartError {
     Routes(#[from] RouteError),
     /// An entry of [`Options::cors_origins`] is not an origin.
     #[error("cors_origins: {0}")]
-    Origin(#[from] InvalidOrigin),
+    Origin(InvalidOrigin),
     /// The descriptors cannot be reflected.
     #[error("reflection: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
+    Reflection(tonic_reflection::server::Error),
 }
 
 /// The gateway, ready to serve.
@@ -109,9 +109,9 @@ impl Gateway {
         let methods = methods::public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect::<Vec<_>>();
         let routes = route::Routes::of(&DESCRIPTORS, &methods)?;
         let serving = watch::Sender::new(true);
-        let own = own::Own::new(options.reflection, serving.subscribe())?;
+        let own = own::Own::new(options.reflection, serving.subscribe()).map_err(StartError::Reflection)?;
         let shared = Shared {
-            cors: cors::layer(&options.cors_origins)?,
+            cors: cors::layer(&options.cors_origins).map_err(StartError::Origin)?,
             pages: page::Pages::new(&openapi::document(&routes, &methods, options.version), &options),
             routes,
             methods: grpc::Methods::of(methods.iter().chain(&own.methods)),
