@@ -113,8 +113,8 @@ async fn linger(shared: &Shared, body: &mut Incoming) {
 }
 
 /// A body on its way to a role, that ends with an error when it is too large.
-pub(crate) struct Metered {
-    inner: Incoming,
+pub(crate) struct Metered<B> {
+    inner: B,
     meter: Meter,
     exceeded: Exceeded,
 }
@@ -132,7 +132,7 @@ impl Exceeded {
 }
 
 /// Refuses what is announced as too large; else counts the rest as it passes.
-pub(crate) fn metered(shared: &Shared, headers: &HeaderMap, inner: Incoming) -> Result<(Metered, Exceeded), Error> {
+pub(crate) fn metered<B>(shared: &Shared, headers: &HeaderMap, inner: B) -> Result<(Metered<B>, Exceeded), Error> {
     if announced(headers) > shared.options.max_request_bytes {
         return Err(too_large(shared.options.max_request_bytes));
     }
@@ -145,7 +145,7 @@ pub(crate) fn cut(shared: &Shared) -> Error {
     too_large(shared.options.max_request_bytes)
 }
 
-impl http_body::Body for Metered {
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Metered<B> {
     type Data = Bytes;
     type Error = Status;
 

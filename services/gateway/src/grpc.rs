@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version, header::CONTENT_TYPE, request::Parts};
-use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
 use outrider_rpc::methods;
 use prost_reflect::MethodDescriptor;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use crate::{Shared, body};
+use crate::{Shared, body, deadline};
 
-/// The public methods by their paths.
+/// The public methods, and those of the gateway itself, by their paths.
 pub(crate) struct Methods(HashMap<String, Method>);
 
 /// A public method.
@@ -20,12 +20,12 @@ pub(crate) struct Methods(HashMap<String, Method>);
 pub(crate) struct Method {
     pub(crate) path: String,
     package: String,
-    client_streams: bool,
+    pub(crate) client_streams: bool,
     server_streams: bool,
 }
 
 impl Methods {
-    pub(crate) fn of(methods: &[MethodDescriptor]) -> Self {
+    pub(crate) fn of<'m>(methods: impl IntoIterator<Item = &'m MethodDescriptor>) -> Self {
         let entry = |method: &MethodDescriptor| {
             let path = methods::path(method);
             let package = method.parent_service().package_name().to_owned();
@@ -37,7 +37,7 @@ impl Methods {
             };
             (path, method)
         };
-        Self(methods.iter().map(entry).collect())
+        Self(methods.into_iter().map(entry).collect())
     }
 
     pub(crate) fn find(&self, path: &str) -> Result<&Method, Error> {
@@ -62,9 +62,14 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 /// Forwards a request to the role of its method.
 ///
 /// A request of one message is bounded as a whole; the messages of a client's stream are bounded by the role's own decoder.
-pub(crate) async fn answer(shared: &Shared, method: &Method, parts: Parts, incoming: Incoming) -> Result<Response<Body>, Error> {
-    check(&parts)?;
-    let mut backend = shared.backends.of(&method.package).ok_or_else(|| Error::internal("the method has no role"))?;
+pub(crate) async fn answer<B>(shared: &Shared, method: &Method, parts: Parts, incoming: B) -> Result<Response<Body>, Error>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    if parts.version != Version::HTTP_2 {
+        return Err(Error::new(Reason::MalformedRequest, "gRPC needs HTTP/2"));
+    }
+    let mut backend = shared.backend(&method.package).ok_or_else(|| Error::internal("the method has no role"))?;
     if method.client_streams {
         let Ok(ready) = backend.ready().await;
         let Ok(answer) = ready.call(request(method, parts, Body::new(incoming))?).await;
@@ -76,19 +81,10 @@ pub(crate) async fn answer(shared: &Shared, method: &Method, parts: Parts, incom
     if exceeded.is_set() { Err(body::cut(shared)) } else { Ok(answer) }
 }
 
-fn check(parts: &Parts) -> Result<(), Error> {
-    let web = parts.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc-web"));
-    if web {
-        return Err(Error::new(Reason::UnknownMethod, "gRPC-web is not served"));
-    }
-    if parts.version != Version::HTTP_2 {
-        return Err(Error::new(Reason::MalformedRequest, "gRPC needs HTTP/2"));
-    }
-    Ok(())
-}
-
 /// The request with no more of its address than the path: the rest is the client's view of this server.
 fn request(method: &Method, mut parts: Parts, body: Body) -> Result<Request<Body>, Error> {
+    // Our own clock watches it. A channel's would cut at the same moment, and say that the role does not answer.
+    parts.headers.remove(deadline::GRPC);
     parts.uri = method.path.parse().map_err(|_| Error::internal("the method has no path"))?;
     Ok(Request::from_parts(parts, body))
 }

@@ -1,14 +1,20 @@
 //! One request of either kind: its id, its deadline, its log line, and what happens when it goes wrong.
 
-use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, time::Instant};
+use std::{
+    convert::Infallible,
+    future::Future,
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
+use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderValue, Method as HttpMethod, Request, Response, Version, header::CONNECTION};
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
 use tonic::{Code, Status, body::Body};
 
-use crate::{Shared, answer::Refusal, answer::code_name, grpc, request_id, rest};
+use crate::{Shared, answer::Refusal, answer::code_name, deadline, grpc, request_id, rest, web};
 
 /// Answers a request; whatever happens, there is an answer with a request id.
 pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -48,23 +54,62 @@ fn log(http_method: &HttpMethod, route: &str, answer: &Response<Body>, started: 
 const NO_ROUTE: &str = "-";
 
 async fn answer_grpc(shared: &Shared, request: Request<Incoming>) -> (String, Response<Body>) {
-    let method = match shared.methods.find(request.uri().path()) {
-        Ok(method) => method,
-        Err(error) => return (NO_ROUTE.into(), Refusal::from(error).into_grpc()),
+    let route = shared.methods.find(request.uri().path()).map_or_else(|_| NO_ROUTE.into(), |method| method.path.clone());
+    let answer =
+        if web::is_web(request.headers()) { web::answer(shared, request).await } else { call(shared, request, false).await };
+    (route, answer)
+}
+
+/// Answers a gRPC request, which may have come as gRPC-web.
+pub(crate) async fn call<B>(shared: &Shared, request: Request<B>, from_web: bool) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    let asked = shared.methods.find(request.uri().path()).and_then(|method| {
+        if from_web && method.client_streams {
+            return Err(Error::new(Reason::UnknownMethod, "gRPC-web carries no streams of the client"));
+        }
+        Ok((method, deadline::of_grpc(request.headers())?))
+    });
+    let (method, asked) = match asked {
+        Ok(asked) => asked,
+        Err(error) => return Refusal::from(error).into_grpc(),
     };
     let (parts, body) = request.into_parts();
     let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
-    let answer =
-        if method.streams() { unbroken(answer, &method.path).await } else { in_time(shared, answer, &method.path).await };
-    (method.path.clone(), answer.unwrap_or_else(Refusal::into_grpc))
+    let answer = match asked {
+        // It has no natural end, and so no deadline of ours.
+        None if method.streams() => unbroken(answer, &method.path).await,
+        Some(asked) if method.streams() => {
+            let end = Instant::now() + asked;
+            in_time(asked, answer, &method.path).await.map(|answer| deadline::bounded(answer, end.into()))
+        }
+        _ => in_time(limit(shared, asked), answer, &method.path).await,
+    };
+    answer.unwrap_or_else(Refusal::into_grpc)
+}
+
+/// What a client asks for, within our own limit.
+fn limit(shared: &Shared, asked: Option<Duration>) -> Duration {
+    asked.map_or(shared.options.request_timeout, |asked| asked.min(shared.options.request_timeout))
 }
 
 async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderValue) -> (String, Response<Body>) {
     let (parts, body) = request.into_parts();
+    if let Some(page) = shared.pages.find(parts.uri.path()) {
+        let answer = page.answer(&parts).unwrap_or_else(|refusal| refusal.into_json(id));
+        let answer = if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer };
+        return (page.path.to_owned(), answer);
+    }
     let (route, answer) = match shared.routes.find(parts.method.as_str(), parts.uri.path()) {
         Ok(found) => {
             let template = &found.route.template;
-            (template.clone(), in_time(shared, rest::answer(shared, &found, &parts, body), template).await)
+            let answer = match deadline::of_rest(&parts.headers) {
+                Ok(asked) => in_time(limit(shared, asked), rest::answer(shared, &found, &parts, body), template).await,
+                // The body was not read.
+                Err(error) => Err(Refusal::closing(error)),
+            };
+            (template.clone(), answer)
         }
         Err(refusal) => (NO_ROUTE.into(), Err(refusal)),
     };
@@ -75,14 +120,11 @@ async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderVal
 /// The answer, or an error when it takes too long. The request is dropped then, and what it began with it; whether it took effect
 /// is unknown.
 async fn in_time(
-    shared: &Shared,
+    limit: Duration,
     answer: impl Future<Output = Result<Response<Body>, Refusal>>,
     route: &str,
 ) -> Result<Response<Body>, Refusal> {
-    tokio::time::timeout(shared.options.request_timeout, unbroken(answer, route)).await.unwrap_or_else(|_| {
-        let error = Error::new(Reason::DeadlineExceeded, "the request took too long; whether it took effect is unknown");
-        Err(Refusal::closing(error))
-    })
+    tokio::time::timeout(limit, unbroken(answer, route)).await.unwrap_or_else(|_| Err(Refusal::closing(deadline::passed())))
 }
 
 /// The answer, or an error when its code panics. The panic's own text may hold what the client sent: only its place is logged, by

@@ -25,6 +25,16 @@ impl HeaderField {
             .collect()
     }
 
+    /// The header's name.
+    pub(crate) fn header(&self) -> &'static str {
+        self.header
+    }
+
+    /// The field that it fills.
+    pub(crate) fn field(&self) -> &FieldPath {
+        &self.field
+    }
+
     /// Fills the field; what the body says must not differ.
     pub(crate) fn apply(&self, headers: &HeaderMap, message: &mut DynamicMessage) -> Result<(), Error> {
         let Some(text) = self.text(headers)? else { return Ok(()) };

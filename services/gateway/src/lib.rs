@@ -1,4 +1,4 @@
-//! The public face: one port that serves gRPC and REST, and forwards both to the roles behind it.
+//! The public face: one port that serves gRPC, gRPC-web and REST, and forwards all to the roles behind it.
 //!
 //! REST is derived from the descriptors: a public unary method with a `google.api.http` annotation has its routes without a line
 //! here. Streaming methods are reached by gRPC only. JSON follows proto3's mapping with these decisions:
@@ -15,15 +15,23 @@
 
 mod answer;
 mod backend;
+mod behavior;
 mod body;
 mod call;
+mod compress;
+mod cors;
+mod deadline;
 mod field_path;
 mod grpc;
 mod handler;
 mod header_field;
+mod health;
 mod io;
 mod mask;
+mod openapi;
 mod options;
+mod own;
+mod page;
 mod payload;
 mod percent;
 mod query;
@@ -35,17 +43,37 @@ mod scalar;
 mod server;
 mod template;
 mod trie;
+mod web;
 mod write;
 
 use std::{future::Future, sync::Arc};
 
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::methods;
-use tokio::{net::TcpListener, sync::Semaphore};
+use outrider_rpc::{methods, server::Backend};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
+use tower_http::cors::CorsLayer;
 
 pub use backend::{Backends, remote_backend};
+pub use cors::InvalidOrigin;
 pub use options::Options;
 pub use route::RouteError;
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The protos give no routes.
+    #[error(transparent)]
+    Routes(#[from] RouteError),
+    /// An entry of [`Options::cors_origins`] is not an origin.
+    #[error("cors_origins: {0}")]
+    Origin(InvalidOrigin),
+    /// The descriptors cannot be reflected.
+    #[error("reflection: {0}")]
+    Reflection(tonic_reflection::server::Error),
+}
 
 /// The gateway, ready to serve.
 pub struct Gateway {
@@ -56,20 +84,39 @@ pub struct Gateway {
 struct Shared {
     options: Options,
     backends: Backends,
+    own: own::Own,
+    /// Until the shutdown begins.
+    serving: watch::Sender<bool>,
+    cors: Option<CorsLayer>,
     routes: route::Routes,
     methods: grpc::Methods,
+    pages: page::Pages,
     /// Room for bytes of requests that are read but not answered, in KiB.
     room: Arc<Semaphore>,
 }
 
+impl Shared {
+    /// Who serves a proto package.
+    fn backend(&self, package: &str) -> Option<Backend> {
+        self.backends.of(package).or_else(|| self.own.of(package))
+    }
+}
+
 impl Gateway {
     /// Builds the routes of all public methods. Fails when an annotation is malformed, names an unknown field, or two claim the
-    /// same path: faults of the protos, found at the first start.
-    pub fn new(options: Options, backends: Backends) -> Result<Self, RouteError> {
+    /// same path: faults of the protos, found at the first start; and when an origin is none.
+    pub fn new(options: Options, backends: Backends) -> Result<Self, StartError> {
         let methods = methods::public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect::<Vec<_>>();
+        let routes = route::Routes::of(&DESCRIPTORS, &methods)?;
+        let serving = watch::Sender::new(true);
+        let own = own::Own::new(options.reflection, serving.subscribe()).map_err(StartError::Reflection)?;
         let shared = Shared {
-            routes: route::Routes::of(&DESCRIPTORS, &methods)?,
-            methods: grpc::Methods::of(&methods),
+            cors: cors::layer(&options.cors_origins).map_err(StartError::Origin)?,
+            pages: page::Pages::new(&openapi::document(&routes, &methods, options.version), &options),
+            routes,
+            methods: grpc::Methods::of(methods.iter().chain(&own.methods)),
+            own,
+            serving,
             room: Arc::new(Semaphore::new(options.max_buffered_bytes.div_ceil(body::ROOM_UNIT).min(Semaphore::MAX_PERMITS))),
             backends,
             options,

@@ -3,8 +3,9 @@
 //! with `null` clears its field. Fields that the server sets or that are fixed at creation (AIP-203) stay out of such a mask, so that
 //! what a GET answered can be sent back with one field changed.
 
-use outrider_proto::DESCRIPTORS;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+
+use crate::behavior::{self, IDENTIFIER, IMMUTABLE, OUTPUT_ONLY};
 
 /// The name of the mask in requests.
 const FIELD: &str = "update_mask";
@@ -28,8 +29,8 @@ pub(crate) fn derive(mask: &FieldDescriptor, present: Vec<String>, message: &mut
     }
 }
 
-/// google.api.FieldBehavior: OUTPUT_ONLY, IMMUTABLE, IDENTIFIER.
-const NOT_SETTABLE: [i32; 3] = [3, 5, 8];
+/// What an update cannot change.
+const NOT_SETTABLE: [i32; 3] = [OUTPUT_ONLY, IMMUTABLE, IDENTIFIER];
 
 /// Drops the names of fields of the body's object that an update cannot change.
 pub(crate) fn keep_settable(body: &FieldDescriptor, present: &mut Vec<String>) {
@@ -39,17 +40,13 @@ pub(crate) fn keep_settable(body: &FieldDescriptor, present: &mut Vec<String>) {
 }
 
 fn is_settable(field: &FieldDescriptor) -> bool {
-    let Some(extension) = DESCRIPTORS.get_extension_by_name("google.api.field_behavior") else { return true };
-    match field.options().get_extension(&extension).as_ref() {
-        Value::List(behaviors) => {
-            !behaviors.iter().any(|value| matches!(value, Value::EnumNumber(n) if NOT_SETTABLE.contains(n)))
-        }
-        _ => true,
-    }
+    !behavior::of(field).iter().any(|behavior| NOT_SETTABLE.contains(behavior))
 }
 
 #[cfg(test)]
 mod tests {
+    use outrider_proto::DESCRIPTORS;
+
     use super::*;
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Options {
     pub max_headers: usize,
     /// From the first byte of a request's head (or from the connection's begin) to its end. Default 10 s.
     pub header_read_timeout: Duration,
-    /// From the head of a request to the head of its answer, reading the body included. Default 30 s.
+    /// From the head of a request to the head of its answer, reading the body included; a client may ask for less. Default 30 s.
     pub request_timeout: Duration,
     /// A connection without a request under way, on which no byte moves for so long, is closed; so is one whose client does not
     /// take its answer. Default 75 s.
@@ -38,6 +38,14 @@ pub struct Options {
     pub linger: Duration,
     /// How long requests may take to end at shutdown. Default 10 s.
     pub drain: Duration,
+    /// Origins whose pages may call the API from a browser, such as `https://app.example.com`; `*` for any. Default none.
+    pub cors_origins: Vec<String>,
+    /// Whether gRPC reflection tells the public services to anyone. Default false.
+    pub reflection: bool,
+    /// What `/version` and the OpenAPI document say. Default: the version of this crate.
+    pub version: &'static str,
+    /// The commit of the build, if it is known. Default: OUTRIDER_COMMIT in the environment of the build.
+    pub commit: Option<&'static str>,
 }
 
 const KIB: usize = 1024;
@@ -61,6 +69,10 @@ impl Default for Options {
             linger_bytes: 8 * MIB,
             linger: Duration::from_secs(1),
             drain: Duration::from_secs(10),
+            cors_origins: Vec::new(),
+            reflection: false,
+            version: env!("CARGO_PKG_VERSION"),
+            commit: option_env!("OUTRIDER_COMMIT").filter(|commit| !commit.is_empty()),
         }
     }
 }

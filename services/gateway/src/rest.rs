@@ -2,19 +2,19 @@
 
 use http::{
     HeaderMap, HeaderValue, Response,
-    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
     request::Parts,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
-use outrider_model::{Error, Reason};
+use outrider_model::{Error, FieldViolation, Reason};
 use prost_reflect::{DynamicMessage, Value};
 use tonic::body::Body;
 
 use crate::{
-    Shared, answer,
+    Shared,
     answer::Refusal,
-    body, call, mask, payload, query, read, request_id,
+    body, call, compress, mask, payload, query, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, write,
 };
@@ -27,9 +27,10 @@ pub(crate) async fn answer(
     body: Incoming,
 ) -> Result<Response<Body>, Refusal> {
     let route = found.route;
+    check_encoding(&parts.headers)?;
     let body = body::whole(shared, &parts.headers, body).await?;
     let request = message(found, parts, &body.bytes)?;
-    let backend = shared.backends.of(&route.package).ok_or_else(|| Error::internal("the method has no role"))?;
+    let backend = shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?;
     let limit = shared.options.max_answer_bytes;
     let answer = call::unary(backend, &route.grpc_path, metadata(&parts.headers), &request, limit).await;
     let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
@@ -39,7 +40,7 @@ pub(crate) async fn answer(
         Some(field) => write::field(&answer, field)?,
         None => write::message(&answer)?,
     };
-    Ok(answer::json(text))
+    Ok(compress::json(text, &parts.headers).await)
 }
 
 /// A role names fields as the proto does; where REST has another name, the client is told that one.
@@ -116,6 +117,17 @@ fn read_body(route: &Route, headers: &HeaderMap, body: &bytes::Bytes) -> Result<
         }
     };
     Ok((message, read.present))
+}
+
+/// A compressed body would have to be unpacked to be bounded: it is refused before it is read.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        return Ok(());
+    }
+    let violation =
+        FieldViolation { field: "content-encoding".into(), description: "must be absent: bodies are taken as they are".into() };
+    Err(Refusal::closing(Error { reason: Reason::MalformedRequest, ..Error::fields(vec![violation]) }))
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Error> {

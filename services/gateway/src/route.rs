@@ -156,6 +156,11 @@ impl Routes {
         Ok(())
     }
 
+    /// All of them, those of one method in the order of its annotation.
+    pub(crate) fn all(&self) -> &[Route] {
+        &self.routes
+    }
+
     /// HTTP method and template of each, sorted.
     pub(crate) fn list(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut list = self.routes.iter().map(|route| (route.http_method.as_str(), route.template.as_str())).collect::<Vec<_>>();

@@ -12,6 +12,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
+use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
     Options, Shared, handler,
@@ -89,10 +90,14 @@ impl Server {
         let progress = Arc::new(Progress::new());
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&progress), options.header_read_timeout, options.idle_timeout));
         let shared = Arc::clone(&self.shared);
+        let answering = ServiceBuilder::new().option_layer(shared.cors.clone()).service(tower::service_fn(move |request| {
+            let shared = Arc::clone(&shared);
+            async move { handler::handle(&shared, request).await }
+        }));
         let service = service_fn(move |request: Request<Incoming>| {
-            let (shared, ending) = (Arc::clone(&shared), progress.begin());
+            let (answer, ending) = (answering.clone().oneshot(request), progress.begin());
             async move {
-                let answer = handler::handle(&shared, request).await;
+                let answer = answer.await;
                 drop(ending);
                 answer
             }
@@ -108,6 +113,7 @@ impl Server {
     }
 
     async fn drain(mut self) {
+        self.shared.serving.send_replace(false);
         let drain = self.shared.options.drain;
         if tokio::time::timeout(drain, self.graceful.shutdown()).await.is_err() {
             tracing::warn!(connections = self.connections.len(), "connections did not end in time and are cut");

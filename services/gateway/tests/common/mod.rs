@@ -156,14 +156,17 @@ pub fn request(method: &str, path: &str, body: Option<&str>) -> Request<Full<Byt
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// Empty when the body is not UTF-8.
     pub text: String,
+    pub bytes: Bytes,
 }
 
 impl Answer {
     async fn of(answer: Response<hyper::body::Incoming>) -> Self {
         let (parts, body) = answer.into_parts();
-        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-        Self { status: parts.status, headers: parts.headers, text }
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap_or_default();
+        Self { status: parts.status, headers: parts.headers, text, bytes }
     }
 
     pub fn json(&self) -> serde_json::Value {

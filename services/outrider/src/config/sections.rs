@@ -112,7 +112,7 @@ section! {
 section! {
     /// The public face.
     Gateway {
-        /// Address and port of the one public listener: gRPC and REST.
+        /// Address and port of the one public listener: gRPC, gRPC-web and REST.
         listen: String = "127.0.0.1:8080".into(),
         /// Where ingest is when it is not in this process, as `http://HOST:PORT`.
         ingest_url: String = "http://127.0.0.1:8081".into(),
@@ -122,12 +122,16 @@ section! {
         admin_url: String = "http://127.0.0.1:8083".into(),
         /// One request, decoded, in bytes.
         max_request_bytes: usize = 6 * MIB,
-        /// From the first byte of a request to the last of its answer.
+        /// From the first byte of a request to the last of its answer; a client may ask for less by `Request-Timeout` or `grpc-timeout`.
         request_timeout: Span = Span::seconds(30),
         /// Connections at once.
         max_connections: usize = 10_000,
         /// At shutdown: how long requests that began may take to end.
         drain: Span = Span::seconds(10),
+        /// Origins whose pages may call the API from a browser, such as `https://app.example.com`; `*` for any. Cookies are never let in.
+        cors_origins: Vec<String> = Vec::new(),
+        /// Whether gRPC reflection tells the public services to anyone, without a key.
+        reflection: bool = false,
     }
 }
 

@@ -29,9 +29,11 @@ pub async fn start(
         request_timeout: config.request_timeout.0,
         max_connections: config.max_connections,
         drain: config.drain.0,
+        cors_origins: config.cors_origins.clone(),
+        reflection: config.reflection,
         ..Options::default()
     };
-    let gateway = Gateway::new(options, backends).context("the routes are in conflict")?;
+    let gateway = Gateway::new(options, backends).context("gateway")?;
     let listener = base.listen("gateway.listen", &config.listen).await?;
     let address = listener.local_addr()?;
     let shutdown = base.stages.intake.clone();

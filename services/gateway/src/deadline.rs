@@ -1,0 +1,156 @@
+//! How long a client wants to wait: `Request-Timeout` in REST, `grpc-timeout` in gRPC.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body::Frame;
+use outrider_model::{Error, FieldViolation, Reason};
+use outrider_rpc::to_status;
+use tokio::time::{Instant, Sleep};
+use tonic::{Status, body::Body};
+
+const REST: &str = "request-timeout";
+/// The header of gRPC.
+pub(crate) const GRPC: &str = "grpc-timeout";
+
+/// No deadline is further away: what a clock can be asked for has an end.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The error of a deadline that passed.
+pub(crate) fn passed() -> Error {
+    Error::new(Reason::DeadlineExceeded, "the request took too long; whether it took effect is unknown")
+}
+
+/// What a REST client asks for, in seconds, fractions too.
+pub(crate) fn of_rest(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    given(headers, REST, "must be one number of seconds above 0, such as 2.5", |text| {
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let seconds = text.parse::<f64>().ok().filter(|seconds| plain && *seconds > 0.0)?;
+        Some(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).min(LONGEST))
+    })
+}
+
+/// What a gRPC client asks for: up to eight digits and a unit.
+pub(crate) fn of_grpc(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    given(headers, GRPC, "must be one to eight digits and one of H, M, S, m, u, n", |text| {
+        let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let number = digits.parse::<u64>().ok()?;
+        let time = match unit {
+            "H" => Duration::from_secs(number * 3600),
+            "M" => Duration::from_secs(number * 60),
+            "S" => Duration::from_secs(number),
+            "m" => Duration::from_millis(number),
+            "u" => Duration::from_micros(number),
+            "n" => Duration::from_nanos(number),
+            _ => return None,
+        };
+        Some(time.min(LONGEST))
+    })
+}
+
+fn given(
+    headers: &HeaderMap,
+    name: &str,
+    expected: &str,
+    parse: impl Fn(&str) -> Option<Duration>,
+) -> Result<Option<Duration>, Error> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let time = value.to_str().ok().filter(|_| values.next().is_none()).and_then(|text| parse(text.trim()));
+    let wrong = || {
+        let violation = FieldViolation { field: name.into(), description: expected.to_owned() };
+        Error { reason: Reason::MalformedRequest, ..Error::fields(vec![violation]) }
+    };
+    time.map(Some).ok_or_else(wrong)
+}
+
+/// The answer of a stream, ended with DEADLINE_EXCEEDED when its time is up.
+pub(crate) fn bounded(answer: Response<Body>, end: Instant) -> Response<Body> {
+    let alarm = Box::pin(tokio::time::sleep_until(end));
+    answer.map(|inner| Body::new(Bounded { inner: Some(inner), alarm }))
+}
+
+struct Bounded {
+    /// None once the time is up.
+    inner: Option<Body>,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl http_body::Body for Bounded {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        if self.alarm.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        // What the role still has to say is of use to nobody: its stream ends here.
+        self.inner = None;
+        let status = to_status(passed());
+        let mut trailers = HeaderMap::new();
+        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_static(value));
+        headers
+    }
+
+    #[test]
+    fn seconds_may_be_fractions() {
+        let of = |text| of_rest(&headers(REST, text));
+        assert_eq!(of("2.5").unwrap(), Some(Duration::from_millis(2500)));
+        assert_eq!(of("99999999999999999999999999").unwrap(), Some(LONGEST));
+        for bad in ["", "0", "-1", "1s", "inf", "NaN", "1e3", "+1", "1,5", "."] {
+            let error = of(bad).unwrap_err();
+            assert_eq!((error.reason, error.violations[0].field.as_str()), (Reason::MalformedRequest, REST), "{bad}");
+        }
+        assert_eq!(of_rest(&HeaderMap::new()).unwrap(), None);
+        let mut twice = headers(REST, "1");
+        twice.append(REST, HeaderValue::from_static("2"));
+        assert!(of_rest(&twice).is_err());
+    }
+
+    #[test]
+    fn grpc_has_units() {
+        let of = |text| of_grpc(&headers(GRPC, text));
+        for (text, time) in
+            [("1H", 3_600_000), ("2M", 120_000), ("3S", 3_000), ("4m", 4), ("5000u", 5), ("6000000n", 6), ("0S", 0)]
+        {
+            assert_eq!(of(text).unwrap(), Some(Duration::from_millis(time)), "{text}");
+        }
+        assert_eq!(of("99999999H").unwrap(), Some(LONGEST));
+        for bad in ["", "S", "1", "123456789S", "-1S", "1s", "1.5S", "1ü"] {
+            assert!(
+                of_grpc(&HeaderMap::from_iter([(http::HeaderName::from_static(GRPC), HeaderValue::from_str(bad).unwrap())]))
+                    .is_err(),
+                "{bad}"
+            );
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! One route as an operation.
+
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
+use serde_json::{Map, Value, json};
+
+use super::{
+    comments::{Commented, summary},
+    errors,
+    schema::Schemas,
+};
+use crate::{
+    payload,
+    route::{BodyRule, Route},
+    scalar,
+};
+
+/// The operation of a route. `number` is 1 for a method's first route.
+pub(super) fn operation(schemas: &mut Schemas, method: &MethodDescriptor, route: &Route, number: usize) -> Value {
+    let service = method.parent_service();
+    let mut id = format!("{}_{}", service.name(), method.name());
+    if number > 1 {
+        id.push_str(&format!("_{number}"));
+    }
+    let scope = outrider_rpc::methods::required_scope(&route.grpc_path).map(|scope| scope.to_string());
+    let description = match &scope {
+        Some(scope) => format!("{}\n\nNeeds the scope `{scope}`. gRPC: `{}`.", method.comment(), route.grpc_path),
+        None => method.comment().to_owned(),
+    };
+    let mut operation = json!({
+        "operationId": id,
+        "tags": [service.name()],
+        "summary": summary(method.comment()),
+        "description": description,
+        "security": [{ super::SECURITY: scope.into_iter().collect::<Vec<_>>() }],
+        "parameters": parameters(schemas, route),
+        "responses": responses(schemas, route),
+    });
+    if let Some(body) = body(schemas, route) {
+        operation["requestBody"] = body;
+    }
+    operation
+}
+
+/// The path of a route as OpenAPI writes it: variables without their patterns.
+pub(super) fn path(template: &str) -> String {
+    let mut path = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (variable, after) = after.split_once('}').unwrap_or((after, ""));
+        let name = variable.split('=').next().unwrap_or_default();
+        path.push_str(&format!("{before}{{{name}}}"));
+        rest = after;
+    }
+    path + rest
+}
+
+fn parameters(schemas: &mut Schemas, route: &Route) -> Vec<Value> {
+    let mut parameters = Vec::new();
+    for variable in &route.variables {
+        let field = variable.field.last();
+        parameters.push(json!({
+            "name": variable.field.name(), "in": "path", "required": true,
+            "description": field.comment(), "schema": schemas.kind(&field.kind()),
+        }));
+    }
+    query(schemas, route, &route.input, "", &mut parameters);
+    for header in &route.headers {
+        let field = header.field();
+        parameters.push(json!({
+            "name": header.header(), "in": "header", "required": false,
+            "description": format!("Gives `{}` when the body does not. {}", field.name(), field.last().comment()),
+            "schema": schemas.kind(&field.last().kind()),
+        }));
+    }
+    for shared in ["RequestId", "RequestTimeout"] {
+        parameters.push(json!({ "$ref": format!("#/components/parameters/{shared}") }));
+    }
+    parameters
+}
+
+/// How deep query parameters go into objects.
+const QUERY_DEPTH: usize = 4;
+
+/// Parameters of the fields that neither the path nor the body gives, nested ones with dots.
+fn query(schemas: &mut Schemas, route: &Route, message: &MessageDescriptor, prefix: &str, parameters: &mut Vec<Value>) {
+    for field in message.fields().filter(|field| payload::field_of(message) != Some(field)) {
+        let name = format!("{prefix}{}", field.name());
+        let outermost = prefix.is_empty();
+        if (outermost && route.body.takes(&field)) || route.variables.iter().any(|variable| variable.field.name() == name) {
+            continue;
+        }
+        match field.kind() {
+            kind if !field.is_map() && scalar::is_scalar(&kind) => {
+                let mut schema = schemas.field(&field);
+                let object = schema.as_object_mut();
+                let description = object.and_then(|object| object.remove("description")).unwrap_or_default();
+                parameters.push(
+                    json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema }),
+                );
+            }
+            Kind::Message(inner) if !field.is_map() && !field.is_list() && name.matches('.').count() < QUERY_DEPTH => {
+                query(schemas, route, &inner, &format!("{name}."), parameters);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn body(schemas: &mut Schemas, route: &Route) -> Option<Value> {
+    let of_path = |field: &FieldDescriptor| route.variables.iter().any(|variable| variable.field.name() == field.name());
+    let (schema, description, required) = match &route.body {
+        BodyRule::None => return None,
+        BodyRule::Field(field) => (schemas.kind(&field.kind()), field.comment(), true),
+        BodyRule::Whole => {
+            let required = route.input.fields().any(|field| !of_path(&field));
+            (schemas.object(&route.input, &|field| !of_path(field)), route.input.comment(), required)
+        }
+    };
+    let mut content = json!({ "schema": schema });
+    if let Some(example) = example(&route.grpc_path) {
+        content["example"] = example;
+    }
+    Some(json!({ "description": description, "required": required, "content": { "application/json": content } }))
+}
+
+/// Bodies to try, of the methods with which one begins.
+fn example(grpc_path: &str) -> Option<Value> {
+    let event = json!({ "event_type": "invoice.paid", "data": { "amount": 42 }, "idempotency_key": "invoice-17-paid" });
+    match grpc_path {
+        "/outrider.ingest.v1.IngestService/PublishEvent" => Some(event),
+        "/outrider.ingest.v1.IngestService/BatchPublishEvents" => Some(json!({ "events": [event] })),
+        "/outrider.admin.v1.EndpointService/CreateEndpoint" => {
+            Some(json!({ "http": { "url": "https://example.com/webhooks" }, "description": "Invoices", "timeout": "15s" }))
+        }
+        _ => None,
+    }
+}
+
+fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
+    let (schema, description) = match &route.response_body {
+        Some(field) => (schemas.kind(&field.kind()), field.comment()),
+        None => (schemas.kind(&Kind::Message(route.output.clone())), route.output.comment()),
+    };
+    let answer = json!({
+        "description": description,
+        "headers": { "X-Request-Id": { "$ref": "#/components/headers/X-Request-Id" } },
+        "content": { "application/json": { "schema": schema } },
+    });
+    [("200".to_owned(), answer)].into_iter().chain(errors::of_operation(&route.http_method)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn patterns_of_variables_are_dropped() {
+        assert_eq!(super::path("/v1/{a}/x/{b=c/*}/{d=**}:verb"), "/v1/{a}/x/{b}/{d}:verb");
+        assert_eq!(super::path("/v1/x"), "/v1/x");
+    }
+}
