@@ -1,3 +1,5 @@
+//! How dispatch behaves: every bound and period of it.
+
 use std::time::Duration;
 
 use outrider_model::RetryPolicy;

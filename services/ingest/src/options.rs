@@ -1,3 +1,5 @@
+//! What ingest takes in: its limits.
+
 /// Limits on what is taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {

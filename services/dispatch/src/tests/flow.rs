@@ -127,6 +127,12 @@ async fn a_paused_endpoint_holds_its_deliveries_and_a_deleted_one_cancels_them()
     assert!(bench.stays_idle().await);
     assert!(bench.deliveries().await.iter().all(|delivery| delivery.reason == DeliveryReason::EndpointPaused));
 
+    // Nobody cancels what belongs to an endpoint that exists, whatever a cache said.
+    let scope = outrider_store::CancelScope::Endpoint(endpoint.id);
+    let now = bench.store.clock().now();
+    let cancelled = bench.store.ledger().cancel(scope, DeliveryReason::EndpointDeleted, now, 100).await.unwrap();
+    assert_eq!(cancelled, 0);
+
     set(EndpointState::Active).await;
     let jobs = until("both are queued", async || Some(bench.jobs().await)).await;
     assert!(!jobs.is_empty() && jobs.iter().all(|job| job.job.attempt == 1), "holding is no attempt");

@@ -188,7 +188,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// The payloads of events, where they exist.
     async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>, LedgerError>;
 
-    /// Ends up to `limit` unqueued pending deliveries as cancelled with this reason; how many there were.
+    /// Ends up to `limit` unqueued pending deliveries as cancelled with this reason; how many there were. None while the endpoint or
+    /// project exists and is not deleted.
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError>;
 
     /// Makes room ahead: creates the partitions of the days to come. Nothing to do on SQLite.

@@ -1,4 +1,5 @@
-//! Pending deliveries that end without an attempt.
+//! Pending deliveries that end without an attempt. That their endpoint or project is gone is checked here once more: the caller knows it
+//! from a cache, and what is cancelled does not come back.
 
 use outrider_model::{DeliveryReason, DeliveryStatus, Timestamp};
 use sqlx::PgPool;
@@ -6,12 +7,16 @@ use sqlx::PgPool;
 use crate::ledger::CancelScope;
 
 macro_rules! cancel_statement {
-    ($column:literal) => {
+    ($column:literal, $owners:literal) => {
         concat!(
             "WITH picked AS (
                 SELECT id FROM pending_deliveries WHERE ",
             $column,
-            " = $1 AND queued_epoch IS NULL ORDER BY id LIMIT $2 FOR UPDATE
+            " = $1 AND queued_epoch IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM ",
+            $owners,
+            " o WHERE o.id = $1 AND o.deleted_at IS NULL)
+                ORDER BY id LIMIT $2 FOR UPDATE
             ), ended AS (
                 DELETE FROM pending_deliveries p USING picked WHERE p.id = picked.id AND p.queued_epoch IS NULL RETURNING p.*
             ), history AS (
@@ -34,8 +39,8 @@ pub(super) async fn cancel(
     limit: u32,
 ) -> Result<u64, sqlx::Error> {
     let (statement, id) = match scope {
-        CancelScope::Endpoint(id) => (cancel_statement!("endpoint_id"), id.0),
-        CancelScope::Project(id) => (cancel_statement!("project_id"), id.0),
+        CancelScope::Endpoint(id) => (cancel_statement!("endpoint_id", "endpoints"), id.0),
+        CancelScope::Project(id) => (cancel_statement!("project_id", "projects"), id.0),
     };
     let ended: i64 = sqlx::query_scalar(statement)
         .bind(id)
