@@ -26,14 +26,7 @@ fn locate() -> Result<PathBuf> {
     }
     let release = !cfg!(debug_assertions);
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args([
-        "build",
-        "--quiet",
-        "--package",
-        "outrider-outrider",
-        "--bin",
-        "outrider",
-    ]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--package", "outrider", "--bin", "outrider"]);
     if release {
         cargo.arg("--release");
     }

@@ -71,7 +71,7 @@ impl Plan {
                 "listen": listen("dispatch"), "retry_schedule": options.retry_schedule,
             },
             "admin": {"listen": listen("admin")},
-            "worker": {"dispatch_url": url("dispatch"), "egress_url": listen("egress")},
+            "worker": {"dispatch_url": url("dispatch"), "egress_address": listen("egress")},
             "egress": {"listen": listen("egress"), "allow_loopback": true},
         });
         overlay(&mut config, &options.more);

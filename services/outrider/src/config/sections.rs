@@ -196,7 +196,7 @@ section! {
         /// Where dispatch is when it is not in this process.
         dispatch_url: String = "http://127.0.0.1:8082".into(),
         /// Where the egress proxy is when it is not in this process, as `HOST:PORT`.
-        egress_url: String = "127.0.0.1:8084".into(),
+        egress_address: String = "127.0.0.1:8084".into(),
         /// Requests under way at once.
         max_in_flight: usize = 2_048,
         /// Jobs taken from the queue at once.

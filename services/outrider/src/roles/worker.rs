@@ -34,7 +34,7 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dis
     };
     let dialer: Arc<dyn Dialer> = match &base.egress {
         Some(egress) => Arc::new(egress.clone()),
-        None => Arc::new(RemoteDialer::new(config.egress_url.clone()).with_token(base.token.clone())),
+        None => Arc::new(RemoteDialer::new(config.egress_address.clone()).with_token(base.token.clone())),
     };
     let lookup = StoreLookup::new(stored.directory.clone(), stored.store.ledger(), stored.store.clock().clone());
     let worker = Worker::new(options(base)?, Arc::clone(queue), Arc::new(lookup), dialer, settlement)
