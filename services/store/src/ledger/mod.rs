@@ -152,7 +152,7 @@ pub trait Ledger: Send + Sync + 'static {
     async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError>;
 
     /// Writes attempts and carries verdicts out, in one commit; for each, whether its verdict applied
-    /// ([`outrider_model::delivery::applies`]; a hold also needs the row's generation). Writing the same batch twice changes
+    /// ([`outrider_model::delivery::step`]). Writing the same batch twice changes
     /// nothing more. Ended deliveries move from the pending table to the history.
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError>;
 

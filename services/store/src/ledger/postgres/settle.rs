@@ -13,7 +13,7 @@ use crate::ledger::{
     order::rounds,
 };
 
-/// Rows are locked in the order of their ids before anything is written. The conditions are those of `delivery::applies`: action
+/// Rows are locked in the order of their ids before anything is written. The conditions are those of `delivery::step`: action
 /// 1 ends (success of an earlier attempt does, too), 2 retries, 3 holds.
 const SETTLE: &str = "
 WITH report AS (
