@@ -35,8 +35,10 @@ section! {
     Database {
         /// `sqlite://PATH` (one process) or `postgres://USER:PASSWORD@HOST:PORT/NAME` (PostgreSQL 15 or later).
         url: String = "sqlite://outrider-data/outrider.db".into(),
-        /// Connections of one process to PostgreSQL, at most.
-        max_connections: u32 = 16,
+        /// Connections of one process to PostgreSQL for configuration and questions, at most.
+        max_connections: u32 = 10,
+        /// Connections of one process to PostgreSQL for events and deliveries, at most, beside those of `max_connections`.
+        ledger_connections: u32 = 8,
         /// How long a request waits for a connection.
         acquire_timeout: Span = Span::seconds(3),
         /// How long a statement may run on PostgreSQL.
@@ -159,7 +161,7 @@ section! {
         retry_schedule: Vec<Span> = outrider_model::RetryPolicy::default().waits().iter().copied().map(Span).collect(),
         /// How long idempotency keys are kept.
         idempotency_lifetime: Span = Span::seconds(24 * 3600),
-        /// Commits of events under way at once.
+        /// Commits of events under way at once. A further one starts only when a quarter of `accept_batch` waits.
         accept_lanes: usize = 4,
         /// Events in one commit.
         accept_batch: usize = 256,
@@ -167,7 +169,7 @@ section! {
         accept_queue: usize = 8192,
         /// Payload bytes that wait for a commit; more are refused as overloaded.
         accept_queue_bytes: usize = 256 * MIB,
-        /// Commits of attempts under way at once.
+        /// Commits of attempts under way at once. A further one starts only when a quarter of `settle_batch` waits.
         settle_lanes: usize = 2,
         /// Attempts in one commit.
         settle_batch: usize = 512,

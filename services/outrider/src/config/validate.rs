@@ -29,6 +29,7 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("queue.window_total", config.queue.window_total > 0, "must be at least 1")?;
     check("queue.window_per_project", config.queue.window_per_project > 0, "must be at least 1")?;
     check("database.max_connections", config.database.max_connections >= 4, "must be at least 4")?;
+    check("database.ledger_connections", config.database.ledger_connections >= 4, "must be at least 4")?;
     check("log.format", ["text", "json"].contains(&config.log.format.as_str()), "must be \"text\" or \"json\"")?;
     check("dispatch.feed_period", config.dispatch.feed_period.0 >= Duration::from_millis(10), "must be at least 10ms")?;
     check("dispatch.check_after", config.dispatch.check_after.0 >= Duration::from_millis(100), "must be at least 100ms")?;

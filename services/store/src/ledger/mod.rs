@@ -18,7 +18,7 @@ use outrider_model::{
     Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId, Timestamp, Verdict,
 };
 
-use crate::{Backend, Store};
+use crate::{Store, connect::Hot};
 
 /// How the ledger behaves. Only SQLite has something to set: its one writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +44,9 @@ pub(crate) fn open(store: &Store) -> Arc<dyn Ledger> {
 /// ledgers share no commits: [`Store::ledger`] gives the one that all should use. To be called on a tokio runtime.
 #[must_use]
 pub fn open_with(store: &Store, options: LedgerOptions) -> Arc<dyn Ledger> {
-    match store.backend() {
-        Backend::Postgres => Arc::new(postgres::PostgresLedger::new(store.write().get_postgres_connection_pool().clone())),
-        Backend::Sqlite => {
-            let (read, write) = (store.read().get_sqlite_connection_pool(), store.write().get_sqlite_connection_pool());
-            Arc::new(sqlite::SqliteLedger::new(read.clone(), write.clone(), options))
-        }
+    match store.hot() {
+        Hot::Postgres(pool) => Arc::new(postgres::PostgresLedger::new(pool.clone())),
+        Hot::Sqlite { read, write } => Arc::new(sqlite::SqliteLedger::new(read.clone(), write.clone(), options)),
     }
 }
 
