@@ -19,7 +19,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, transaction};
+use crate::{Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, transaction};
 
 /// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
 const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -59,6 +59,20 @@ struct Inner {
     ledger: OnceLock<Arc<dyn Ledger>>,
 }
 
+impl measure::Pools for Inner {
+    fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    fn read(&self) -> &DatabaseConnection {
+        &self.read
+    }
+
+    fn write(&self) -> &DatabaseConnection {
+        &self.write
+    }
+}
+
 impl Store {
     /// Connects. The schema is left as it is: see [`Store::migrate_up`]. Errors: `INVALID_FIELD` for a URL that is none,
     /// `UNAVAILABLE` when the database does not answer.
@@ -76,7 +90,9 @@ impl Store {
         };
         let clock = Clock::measured(read.clone()).await?;
         let (master_keys, ledger) = (options.master_keys.clone(), OnceLock::new());
-        Ok(Self { inner: Arc::new(Inner { backend, read, write, clock, master_keys, ledger }) })
+        let inner = Arc::new(Inner { backend, read, write, clock, master_keys, ledger });
+        measure::expose_pools(&inner, options.max_connections);
+        Ok(Self { inner })
     }
 
     /// Which database it is.

@@ -87,6 +87,9 @@ impl TraceContext {
         }
     }
 
+    /// The names of the headers.
+    pub const HEADERS: [HeaderName; 2] = [TRACEPARENT, TRACESTATE];
+
     /// The value of the header `traceparent`, 55 bytes.
     #[must_use]
     pub fn traceparent(&self) -> String {

@@ -121,6 +121,13 @@ impl Hop {
         }
     }
 
+    /// Has another name from now on, once it is known better.
+    pub fn rename(&self, name: &str) {
+        if let Some(open) = &self.0 {
+            open.span.context().span().update_name(name.to_owned());
+        }
+    }
+
     /// What it stands for went wrong.
     pub fn fail(&self, why: &str) {
         if let Some(open) = &self.0 {
