@@ -11,7 +11,7 @@ use outrider_model::address::{Host, Policy, Refused, is_localhost};
 use outrider_rpc::{DialError, Dialer};
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
-    catalogue::egress::{DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
+    catalogue::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
     metrics::{self, ByIndex},
 };
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
@@ -59,6 +59,9 @@ impl Egress {
         options.check()?;
         metrics::expose(&SECTION);
         LazyLock::force(&DIALS_BY_RESULT);
+        for direction in ["out", "in"] {
+            BYTES.with_label_values(&[direction]);
+        }
         if options.allow_loopback {
             tracing::warn!(
                 "the egress permits LOOPBACK addresses (allow_loopback): for development only, never where others set URLs"

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use outrider_telemetry::{
-    catalogue::store::{CONNECTIONS, CONNECTIONS_MAX, DIRECTORY_ENTRIES, SECTION},
+    catalogue::store::{CONNECTIONS, CONNECTIONS_MAX, DIRECTORY_ENTRIES, ERRORS, SECTION},
     metrics,
 };
 use sea_orm::DatabaseConnection;
@@ -26,6 +26,9 @@ pub(crate) trait Entries: Send + Sync + 'static {
 pub(crate) fn expose_pools<P: Pools>(pools: &Arc<P>, most: u32) {
     metrics::expose(&SECTION);
     CONNECTIONS_MAX.set(i64::from(most));
+    for kind in ["data", "unavailable"] {
+        ERRORS.with_label_values(&[kind]);
+    }
     let pools = Arc::downgrade(pools);
     metrics::before_scrape(move || {
         let Some(pools) = pools.upgrade() else { return false };

@@ -16,4 +16,4 @@ mod start;
 pub use context::TraceContext;
 pub use hop::{Hop, Kind, current, is_exporting};
 pub use process::expose_process;
-pub use start::{ExportOptions, LogOptions, Options, StartError, Telemetry};
+pub use start::{ExportOptions, LogOptions, Options, StartError, Telemetry, check_filter};

@@ -103,8 +103,11 @@ impl Telemetry {
     /// Starts the log on standard error, and the export of spans. To be called once, on a tokio runtime.
     pub fn start(options: &Options) -> Result<Self, StartError> {
         metrics::expose(&catalogue::telemetry::SECTION);
+        for result in ["exported", "dropped", "failed"] {
+            catalogue::telemetry::SPANS.with_label_values(&[result]);
+        }
         // Spans are for the collector: a log that followed them would tell each twice.
-        let filter = EnvFilter::try_new(&options.log.filter).map_err(|error| StartError::Filter(error.to_string()))?;
+        let filter = filter(&options.log.filter)?;
         let hidden = format!("{TARGET}=off").parse().map_err(|_| StartError::Filter(TARGET.to_owned()))?;
         let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
         let log = if options.log.json { log.json().flatten_event(true).boxed() } else { log.boxed() };
@@ -140,6 +143,15 @@ impl Telemetry {
     }
 }
 
+/// Whether a text is a filter of the log.
+pub fn check_filter(text: &str) -> Result<(), StartError> {
+    filter(text).map(drop)
+}
+
+fn filter(text: &str) -> Result<EnvFilter, StartError> {
+    EnvFilter::try_new(text).map_err(|error| StartError::Filter(error.to_string()))
+}
+
 fn exporting(options: &ExportOptions) -> Result<(SdkTracerProvider, export::Running), StartError> {
     let wrong = |error: &dyn std::error::Error| {
         StartError::Endpoint(error.source().map_or_else(|| error.to_string(), ToString::to_string))
@@ -159,6 +171,7 @@ fn exporting(options: &ExportOptions) -> Result<(SdkTracerProvider, export::Runn
     let resource = Resource::builder()
         .with_service_name(options.service_name.clone())
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_attribute(KeyValue::new("process.pid", i64::from(std::process::id())))
         .with_attributes(attributes)
         .build();
     exporter.set_resource(&resource);

@@ -12,7 +12,7 @@ use ::redis::{
 use bb8::ManageConnection;
 use bb8_redis::RedisConnectionManager;
 use outrider_model::Result;
-use outrider_telemetry::catalogue::queue::COMMAND_SECONDS;
+use outrider_telemetry::catalogue::queue::{COMMAND_ERRORS, COMMAND_SECONDS};
 
 use super::{
     error::{leaves_usable, no_connection, timed_out, unavailable},
@@ -90,6 +90,8 @@ impl Commands {
     }
 
     async fn bounded<T>(&self, step: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        // So that a command which never failed is shown with 0 failures.
+        COMMAND_ERRORS.with_label_values(&[step]);
         let _timed = COMMAND_SECONDS.with_label_values(&[step]).start_timer();
         tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| Err(timed_out(step)))
     }
