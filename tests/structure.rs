@@ -82,11 +82,12 @@ fn roles_do_not_depend_on_roles() {
 
 #[test]
 fn foundations_do_not_depend_on_what_stands_on_them() {
-    let lower: [(&str, &[&str]); 4] = [
+    let lower: [(&str, &[&str]); 5] = [
         ("outrider-model", &[]),
-        ("outrider-store", &["outrider-model", "outrider-migrations"]),
-        ("outrider-queue", &["outrider-model", "outrider-proto"]),
-        ("outrider-rpc", &["outrider-model", "outrider-proto"]),
+        ("outrider-telemetry", &[]),
+        ("outrider-store", &["outrider-model", "outrider-migrations", "outrider-telemetry"]),
+        ("outrider-queue", &["outrider-model", "outrider-proto", "outrider-telemetry"]),
+        ("outrider-rpc", &["outrider-model", "outrider-proto", "outrider-telemetry"]),
     ];
     let packages = packages();
     for (name, allowed) in lower {
@@ -109,6 +110,17 @@ fn databases_are_known_to_store_and_migrations_only() {
 fn redis_is_known_to_the_queue_only() {
     let redis = |dependency: &str| dependency.contains("redis") || dependency.starts_with("bb8");
     let wrong: Vec<_> = crates_with(redis).into_iter().filter(|(dependent, _)| dependent != "outrider-queue").collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn exporters_and_formats_are_known_to_telemetry_only() {
+    let heavy = |dependency: &str| {
+        dependency.contains("opentelemetry") || dependency.starts_with("prometheus") || dependency == "tracing-subscriber"
+    };
+    // The tests play the collector.
+    let allowed = ["outrider-telemetry", "outrider-tests"];
+    let wrong: Vec<_> = crates_with(heavy).into_iter().filter(|(dependent, _)| !allowed.contains(&dependent.as_str())).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 

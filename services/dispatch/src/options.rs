@@ -37,6 +37,8 @@ pub struct Options {
     pub check_after: Duration,
     /// How often the queue's identity is checked. Default 1 s.
     pub epoch_period: Duration,
+    /// How often what is pending is measured, for the metrics. Default 10 s.
+    pub measure_period: Duration,
     /// How long idempotency keys are kept. Default 24 h.
     pub idempotency_lifetime: Duration,
     /// One internal gRPC message, in bytes. Default 16 MiB.
@@ -62,6 +64,7 @@ impl Default for Options {
             feed_batch: 1_000,
             check_after: Duration::from_secs(15),
             epoch_period: Duration::from_secs(1),
+            measure_period: Duration::from_secs(10),
             idempotency_lifetime: Duration::from_secs(24 * 3600),
             max_message_bytes: 16 * KIB * KIB,
         }

@@ -4,6 +4,7 @@
 
 mod fingerprint;
 mod json;
+mod measure;
 mod options;
 mod service;
 mod validate;

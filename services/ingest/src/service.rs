@@ -15,10 +15,11 @@ use outrider_proto::{
 };
 use outrider_rpc::{Intake, convert::parse_id, principal, status, to_status};
 use outrider_store::{Clock, Directory};
+use outrider_telemetry::TraceContext;
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
-    Options,
+    Options, measure,
     validate::{self, Context, too_large},
 };
 
@@ -35,6 +36,7 @@ impl Ingest {
     /// Reads projects from the directory and hands events to the intake.
     #[must_use]
     pub fn new(options: Options, directory: Directory, clock: Clock, intake: Arc<dyn Intake>) -> Self {
+        measure::expose();
         Self { options: Arc::new(options), directory, clock, intake }
     }
 
@@ -50,10 +52,15 @@ impl Ingest {
         self.directory.project(principal, id).await
     }
 
-    async fn publish(&self, principal: &Principal, request: PublishEventRequest) -> Result<PublishEventResponse> {
+    async fn publish(
+        &self,
+        principal: &Principal,
+        trace: Option<&TraceContext>,
+        request: PublishEventRequest,
+    ) -> Result<PublishEventResponse> {
         let project = self.project(principal, &request.project_id).await?;
         let event = request.event.ok_or_else(|| Error::field("event", "is required"))?;
-        let event = validate::event(event, &self.context(principal, &project)).map_err(|error| error.within("event"))?;
+        let event = validate::event(event, &self.context(principal, &project, trace)).map_err(|error| error.within("event"))?;
         let results = self.intake.accept(vec![event]).await?;
         published(results.into_iter().next())
     }
@@ -61,6 +68,7 @@ impl Ingest {
     async fn publish_batch(
         &self,
         principal: &Principal,
+        trace: Option<&TraceContext>,
         request: BatchPublishEventsRequest,
     ) -> Result<BatchPublishEventsResponse> {
         let project = self.project(principal, &request.project_id).await?;
@@ -73,7 +81,7 @@ impl Ingest {
         if bytes > self.options.max_batch_bytes {
             return Err(too_large("events", bytes, self.options.max_batch_bytes));
         }
-        let context = self.context(principal, &project);
+        let context = self.context(principal, &project, trace);
         let checked: Vec<Result<AcceptEvent>> = events
             .into_iter()
             .enumerate()
@@ -110,8 +118,8 @@ impl Ingest {
         Ok(BatchPublishEventsResponse { results })
     }
 
-    fn context<'a>(&'a self, principal: &'a Principal, project: &'a Project) -> Context<'a> {
-        Context { principal, project, now: self.clock.now(), options: &self.options }
+    fn context<'a>(&'a self, principal: &'a Principal, project: &'a Project, trace: Option<&'a TraceContext>) -> Context<'a> {
+        Context { principal, project, now: self.clock.now(), options: &self.options, trace }
     }
 }
 
@@ -129,7 +137,10 @@ fn published(result: Option<AcceptEventResult>) -> Result<PublishEventResponse> 
 impl IngestService for Ingest {
     async fn publish_event(&self, request: Request<PublishEventRequest>) -> Result<Response<PublishEventResponse>, Status> {
         let principal = principal(&request)?;
-        self.publish(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
+        let trace = request.extensions().get::<TraceContext>().cloned();
+        let answer = self.publish(&principal, trace.as_ref(), request.into_inner()).await;
+        measure::one(&answer);
+        answer.map(Response::new).map_err(to_status)
     }
 
     async fn batch_publish_events(
@@ -137,6 +148,10 @@ impl IngestService for Ingest {
         request: Request<BatchPublishEventsRequest>,
     ) -> Result<Response<BatchPublishEventsResponse>, Status> {
         let principal = principal(&request)?;
-        self.publish_batch(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
+        let trace = request.extensions().get::<TraceContext>().cloned();
+        let events = request.get_ref().events.len();
+        let answer = self.publish_batch(&principal, trace.as_ref(), request.into_inner()).await;
+        measure::batch(events, &answer);
+        answer.map(Response::new).map_err(to_status)
     }
 }

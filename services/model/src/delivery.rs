@@ -88,6 +88,21 @@ pub enum AttemptOutcome {
     BadResponse = 8,
 }
 
+impl AttemptOutcome {
+    /// Names for metrics and spans, each at its number; the first is of none.
+    pub const NAMES: [&'static str; 9] = [
+        "unknown",
+        "succeeded",
+        "rejected",
+        "timed-out",
+        "name-not-resolved",
+        "connection-failed",
+        "tls-failed",
+        "address-refused",
+        "bad-response",
+    ];
+}
+
 macro_rules! from_number {
     ($($name:ident { $($variant:ident)* })*) => {$(
         impl $name {

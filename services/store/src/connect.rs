@@ -19,7 +19,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, transaction};
+use crate::{Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, transaction};
 
 /// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
 const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -67,6 +67,18 @@ pub(crate) enum Hot {
     Sqlite { read: SqlitePool, write: SqlitePool },
 }
 
+impl measure::Pools for Inner {
+    fn pools(&self) -> Vec<(u32, usize)> {
+        match &self.hot {
+            Hot::Postgres(hot) => {
+                let questions = self.read.get_postgres_connection_pool();
+                [questions, hot].map(|pool| (pool.size(), pool.num_idle())).into()
+            }
+            Hot::Sqlite { read, write } => [read, write].map(|pool| (pool.size(), pool.num_idle())).into(),
+        }
+    }
+}
+
 impl Store {
     /// Connects. The schema is left as it is: see [`Store::migrate_up`]. Errors: `INVALID_FIELD` for a URL that is none,
     /// `UNAVAILABLE` when the database does not answer.
@@ -88,7 +100,10 @@ impl Store {
         };
         let clock = Clock::measured(read.clone()).await?;
         let (master_keys, ledger) = (options.master_keys.clone(), OnceLock::new());
-        Ok(Self { inner: Arc::new(Inner { backend, read, write, hot, clock, master_keys, ledger }) })
+        let most = options.max_connections + if backend == Backend::Postgres { options.ledger_connections } else { 1 };
+        let inner = Arc::new(Inner { backend, read, write, hot, clock, master_keys, ledger });
+        measure::expose_pools(&inner, most);
+        Ok(Self { inner })
     }
 
     /// Which database it is.

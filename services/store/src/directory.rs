@@ -10,7 +10,7 @@ use outrider_model::{
     Token, principal::Actor,
 };
 
-use crate::{Store, api_keys, endpoint_secrets, endpoints, projects, subscriptions};
+use crate::{Store, api_keys, endpoint_secrets, endpoints, measure, projects, subscriptions};
 use cached::{Cached, Versions};
 use feed::Feed;
 
@@ -73,12 +73,14 @@ impl Directory {
             options,
             feed: Feed::default(),
             versions: Versions::default(),
-            keys: Cached::new(capacity),
-            projects: Cached::new(capacity),
-            routers: Cached::new(capacity),
-            endpoints: Cached::new(capacity),
+            keys: Cached::new("key", capacity),
+            projects: Cached::new("project", capacity),
+            routers: Cached::new("router", capacity),
+            endpoints: Cached::new("endpoint", capacity),
         };
-        Self { inner: Arc::new(inner) }
+        let inner = Arc::new(inner);
+        measure::expose_directory(&inner);
+        Self { inner }
     }
 
     /// The principal of a token. Errors: `INVALID_CREDENTIALS` when it is unknown, wrong, revoked, expired or its project is
@@ -158,6 +160,12 @@ impl Directory {
             }
             tokio::time::sleep(self.inner.options.poll).await;
         }
+    }
+}
+
+impl measure::Entries for Inner {
+    fn entries(&self) -> [(&'static str, u64); 4] {
+        [self.keys.entries(), self.projects.entries(), self.routers.entries(), self.endpoints.entries()]
     }
 }
 

@@ -16,6 +16,7 @@ mod entity;
 mod error;
 mod ledger;
 mod lists;
+mod measure;
 mod options;
 mod organizations;
 mod projects;
@@ -38,7 +39,7 @@ pub use directory::{Directory, DirectoryOptions, EndpointEntry};
 pub use endpoints::{EndpointChange, NewEndpoint};
 pub use ledger::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef, Settled,
-    open_with as open_ledger,
+    Standing, open_with as open_ledger,
 };
 pub use options::StoreOptions;
 pub use projects::{NewProject, ProjectChange};

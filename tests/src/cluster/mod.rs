@@ -165,6 +165,12 @@ impl Outrider {
         format!("127.0.0.1:{}", self.plan.port(role))
     }
 
+    /// The hosts and ports of the listeners for operators.
+    #[must_use]
+    pub fn operations(&self) -> Vec<String> {
+        self.members.iter().map(|member| format!("127.0.0.1:{}", member.operations)).collect()
+    }
+
     /// The process ids.
     #[must_use]
     pub fn process_ids(&self) -> Vec<u32> {

@@ -200,7 +200,7 @@ impl Queue for Announcements {
     async fn room(&self, _: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
         nothing()
     }
-    async fn depth(&self) -> Result<u64> {
+    async fn depths(&self) -> Result<Vec<u64>> {
         nothing()
     }
     async fn announce_change(&self) -> Result<()> {

@@ -157,6 +157,7 @@ impl Bench {
             generation: job.generation,
             receipt: Some(JobReceipt { shard: receipt.shard, entry: receipt.entry.clone(), epoch: receipt.epoch }),
             result: Some(result),
+            traceparent: String::new(),
         };
         self.dispatch.settlement().settle(vec![report]).await.unwrap();
     }
@@ -224,8 +225,8 @@ impl Queue for Switched {
     async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
         self.up()?.room(endpoints).await
     }
-    async fn depth(&self) -> Result<u64> {
-        self.up()?.depth().await
+    async fn depths(&self) -> Result<Vec<u64>> {
+        self.up()?.depths().await
     }
     async fn announce_change(&self) -> Result<()> {
         self.up()?.announce_change().await

@@ -104,7 +104,31 @@ section! {
 }
 
 section! {
-    /// The listener for operators: `/healthz` and `/readyz`.
+    /// Where spans go, and whether traces go on to endpoints. See docs/telemetry.md.
+    Telemetry {
+        /// The collector of spans, OTLP over gRPC, as `http://HOST:PORT` or `https://HOST:PORT`; empty for none.
+        otlp_endpoint: String = String::new(),
+        /// How long one export may take, connecting included.
+        otlp_timeout: Span = Span::seconds(10),
+        /// The share of traces begun by Outrider that are recorded, 0 to 1. Traces begun by clients are recorded as their flag says.
+        sample_ratio: f64 = 1.0,
+        /// The `service.name` of the spans' resource.
+        service_name: String = "outrider".into(),
+        /// Further attributes of the resource, such as `deployment.environment.name=production`.
+        resource_attributes: Vec<String> = Vec::new(),
+        /// Whether endpoints are sent the headers `traceparent` and `tracestate` of events that have a trace.
+        propagate: bool = true,
+        /// Ended spans that wait to be exported; further ones are dropped and counted.
+        export_queue: usize = 8_192,
+        /// Spans in one export.
+        export_batch: usize = 512,
+        /// How long a span waits for others to be exported with it.
+        export_period: Span = Span::seconds(1),
+    }
+}
+
+section! {
+    /// The listener for operators: `/healthz`, `/readyz` and `/metrics`.
     Operations {
         /// Address and port; empty for none.
         listen: String = "127.0.0.1:9090".into(),
@@ -181,6 +205,8 @@ section! {
         feed_batch: u32 = 1_000,
         /// After so long unsettled a delivery is asked after in the queue.
         check_after: Span = Span::seconds(15),
+        /// How often pending deliveries and the queue are measured, for the metrics.
+        measure_period: Span = Span::seconds(10),
     }
 }
 

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
-    Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId, Timestamp, Verdict,
+    Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId, Timestamp, Trace, Verdict,
 };
+use outrider_telemetry::catalogue::store::ERRORS;
 
 use crate::{Store, connect::Hot};
 
@@ -59,6 +60,16 @@ pub enum LedgerError {
     /// Anything else: whether the batch was written is unknown.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+}
+
+/// The same error, counted.
+fn counted(error: LedgerError) -> LedgerError {
+    let kind = match &error {
+        LedgerError::Data(_) => "data",
+        LedgerError::Unavailable(_) => "unavailable",
+    };
+    ERRORS.with_label_values(&[kind]).inc();
+    error
 }
 
 /// An event to be made durable with its deliveries.
@@ -123,6 +134,16 @@ pub struct ClaimedJob {
     pub payload_size: u32,
     /// Absent when it is larger than the caller wants inline.
     pub payload: Option<Bytes>,
+    pub trace: Option<Trace>,
+}
+
+/// How things stand with what is pending, in the whole database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Pending deliveries, counted up to a limit.
+    pub pending: u64,
+    /// The earliest time at which one was due that may be sent: its endpoint is neither paused nor deleted.
+    pub oldest_due: Option<Timestamp>,
 }
 
 /// A row that names a job in the queue.
@@ -188,6 +209,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// Ends up to `limit` unqueued pending deliveries as cancelled with this reason; how many there were. None while the endpoint or
     /// project exists and is not deleted.
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError>;
+
+    /// How things stand. Costs a look-up per endpoint with unqueued deliveries, a pass over what is queued (which the window bounds) and
+    /// a count of at most `count_limit` rows: for every few seconds.
+    async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError>;
 
     /// Makes room ahead: creates the partitions of the days to come. Nothing to do on SQLite.
     async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError>;

@@ -13,9 +13,8 @@ use self::data::{Data, Known};
 use super::bootstrap;
 use crate::{
     config::{Config, Sources},
-    logging,
     roles::{self, Role, Roles},
-    shutdown,
+    shutdown, telemetry,
 };
 
 /// Where and how.
@@ -42,7 +41,7 @@ pub async fn run(options: Dev) -> Result<()> {
         data.reset()?;
     }
     let config = config(&options, &data)?;
-    logging::start(&config.log)?;
+    let telemetry = telemetry::start(&config)?;
     let known = match data.known()? {
         Some(known) => known,
         None => prepare(&data, &config).await?,
@@ -57,6 +56,7 @@ pub async fn run(options: Dev) -> Result<()> {
     print!("{}", words::greeting(address, &known, &options.data));
     shutdown::requested().await?;
     process.stop().await;
+    telemetry.stop().await;
     Ok(())
 }
 

@@ -72,7 +72,7 @@ pub(super) async fn accept(pool: &PgPool, batch: &[NewEvent], keys_since: Timest
     let won = if near_midnight {
         write_near_midnight(pool, batch, &claims, keys_since).await?
     } else {
-        let mut connection = pool.acquire().await.map_err(failed)?;
+        let mut connection = super::acquire(pool).await?;
         write(&mut connection, batch, &claims, keys_since).await.map_err(failed)?.into_keys().collect()
     };
     let (winners, losers): (Vec<&KeyClaim<'_>>, Vec<&KeyClaim<'_>>) =
@@ -155,7 +155,7 @@ fn bind_events<'q>(query: Query<'q>, batch: &[NewEvent]) -> Query<'q> {
         .bind(column(batch, |new| new.event.ordering_key.as_deref()))
         .bind(column(batch, |new| new.event.deliver_at.map(|at| at.0)))
         .bind(column(batch, |new| number(new.event.delivery_count)))
-        .bind(column(batch, |new| origin_to_json(&new.event.origin)))
+        .bind(column(batch, |new| origin_to_json(&new.event)))
         .bind(column(batch, |new| new.event.created_at.0))
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn settle(pool: &PgPool, batch: &[Settled]) -> Result<Vec<bool>
     let rounds = rounds(batch);
     let mut applied = vec![false; batch.len()];
     if let [round] = rounds.as_slice() {
-        let mut connection = pool.acquire().await.map_err(failed)?;
+        let mut connection = super::acquire(pool).await?;
         settle_round(&mut connection, batch, round, &mut applied).await.map_err(failed)?;
     } else {
         let mut transaction = pool.begin().await.map_err(failed)?;

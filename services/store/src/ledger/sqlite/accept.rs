@@ -136,7 +136,7 @@ fn bind_event(query: Bound, new: &NewEvent) -> Bound {
         .bind(event.ordering_key.clone())
         .bind(event.deliver_at.map(|at| at.0))
         .bind(number(event.delivery_count))
-        .bind(origin_to_json(&event.origin))
+        .bind(origin_to_json(event))
         .bind(event.created_at.0)
 }
 
