@@ -27,6 +27,7 @@ mod demo;
 mod endpoints;
 mod faults;
 mod findings;
+mod fuzz;
 mod idempotency;
 mod isolation;
 mod load;
