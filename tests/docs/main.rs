@@ -2,6 +2,7 @@
 //! binary on the PATH.
 #![allow(clippy::unwrap_used, reason = "all of this program is tests")]
 
+mod greeting;
 mod memory;
 mod page;
 mod session;

@@ -132,6 +132,11 @@ impl Session {
         Ok(())
     }
 
+    /// What the last commands printed.
+    pub fn printed(&self) -> &str {
+        &self.last
+    }
+
     /// Ends what goes on in the background, last begun first.
     pub fn stop(&mut self) -> Result<()> {
         while let Some(mut process) = self.background.pop() {

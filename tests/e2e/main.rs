@@ -23,6 +23,7 @@ macro_rules! scenarios {
 mod bad_input;
 mod batch;
 mod boundaries;
+mod browser;
 mod demo;
 mod endpoints;
 mod faults;
