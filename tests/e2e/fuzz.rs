@@ -48,7 +48,11 @@ async fn the_rest_api_holds_to_its_document() {
             let everything = Run { name: "everything", part: 2, of: 3, more: &["--phases", "examples,coverage,fuzzing"] };
             everything.run(&command, &scenario, &objects).await?;
             let deep = ["--mode", "positive", "--phases", "fuzzing,stateful"];
-            Run { name: "valid", part: 1, of: 3, more: &deep }.run(&command, &scenario, &objects).await
+            Run { name: "valid", part: 1, of: 3, more: &deep }.run(&command, &scenario, &objects).await?;
+            let made = scenario.rest.get(&scenario.path("events?event_type=fuzz.made&page_size=500")).await?;
+            let made = made["events"].as_array().map_or(0, Vec::len);
+            ensure!(made > 5, "only {made} events were published: requests did not get into the roles");
+            Ok(())
         };
         work.await.map_err(|error| scenario::with_logs(&error, &outrider))
     })
