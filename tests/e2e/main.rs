@@ -23,9 +23,12 @@ macro_rules! scenarios {
 mod bad_input;
 mod batch;
 mod boundaries;
+mod browser;
 mod demo;
 mod endpoints;
 mod faults;
+mod findings;
+mod fuzz;
 mod idempotency;
 mod isolation;
 mod load;
@@ -33,4 +36,5 @@ mod publish;
 mod retry;
 mod scenario;
 mod telemetry;
+mod tenancy;
 mod verify;

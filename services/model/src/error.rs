@@ -41,7 +41,7 @@ reasons! {
     MissingCredentials = "MISSING_CREDENTIALS";
     /// The API key is unknown, revoked or expired. Use another.
     InvalidCredentials = "INVALID_CREDENTIALS";
-    /// The API key lacks the scope that the method requires; the metadata name it.
+    /// The API key lacks the scope that the method requires; the message names it.
     MissingScope = "MISSING_SCOPE";
     /// The API key may not give what it does not have itself, or is bound to a project.
     BeyondOwnScope = "BEYOND_OWN_SCOPE";

@@ -62,7 +62,8 @@ pub async fn run(options: Dev) -> Result<()> {
 
 /// What is kept is always in the data directory; receivers on this machine may be sent to; the rest may be set.
 fn config(options: &Dev, data: &Data) -> Result<Config> {
-    let mut flags = vec!["egress.allow_loopback=true".to_owned(), "operations.listen=".to_owned(), "log.level=warn".to_owned()];
+    let may_be_set = ["egress.allow_loopback=true", "gateway.reflection=true", "operations.listen=", "log.level=warn"];
+    let mut flags: Vec<_> = may_be_set.map(str::to_owned).into();
     flags.extend(options.set.iter().cloned());
     flags.extend([
         format!("database.url=sqlite://{}", data.path(data::DATABASE).display()),
