@@ -55,6 +55,10 @@ mod tests {
             self.0.wait().await;
             Ok(events.iter().map(|_| AcceptEventResult::default()).collect())
         }
+
+        async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
+            Ok(vec![None; events.len()])
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,6 +14,7 @@ mod endpoint_secrets;
 mod endpoints;
 mod entity;
 mod error;
+mod event_types;
 mod ledger;
 mod lists;
 mod options;
@@ -36,8 +37,9 @@ pub use clock::Clock;
 pub use connect::{Backend, MigrationState, Store};
 pub use directory::{Directory, DirectoryOptions, EndpointEntry};
 pub use endpoints::{EndpointChange, NewEndpoint};
+pub use event_types::{Catalogue, CatalogueEntry, EventTypeChange, NewEventType};
 pub use ledger::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef, Settled,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef, Settled, UsedKey,
     open_with as open_ledger,
 };
 pub use options::StoreOptions;

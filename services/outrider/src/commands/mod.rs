@@ -33,6 +33,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Deliveries(options) => deliveries::run(options).await?,
         Command::Endpoints(options) => endpoints::run(options).await?,
         Command::Subscriptions(options) => subscriptions::run(options).await?,
+        Command::EventTypes(options) => event_types::run(options).await,
         Command::Projects(options) => projects::run(options).await?,
         Command::Keys(options) => keys::run(options).await?,
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
 use sqlx::PgPool;
 
-use super::{Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, NewEvent, QueuedRef, Settled};
+use super::{Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent, QueuedRef, Settled, UsedKey};
 
 /// On the store's pool.
 pub(super) struct PostgresLedger {
@@ -43,6 +43,10 @@ fn failed(error: sqlx::Error) -> LedgerError {
 impl Ledger for PostgresLedger {
     async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError> {
         if batch.is_empty() { Ok(Vec::new()) } else { accept::accept(&self.pool, batch, keys_since).await }
+    }
+
+    async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
+        if keys.is_empty() { Ok(Vec::new()) } else { accept::find(&self.pool, keys, keys_since).await }
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
