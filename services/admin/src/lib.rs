@@ -8,8 +8,8 @@ use std::sync::Arc;
 use outrider_model::address::Policy;
 use outrider_proto::admin::{
     api_key_service_server::ApiKeyServiceServer, endpoint_service_server::EndpointServiceServer,
-    event_type_service_server::EventTypeServiceServer, organization_service_server::OrganizationServiceServer, project_service_server::ProjectServiceServer,
-    subscription_service_server::SubscriptionServiceServer,
+    event_type_service_server::EventTypeServiceServer, organization_service_server::OrganizationServiceServer,
+    project_service_server::ProjectServiceServer, subscription_service_server::SubscriptionServiceServer,
 };
 use outrider_queue::Queue;
 use outrider_store::Store;

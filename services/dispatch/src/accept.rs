@@ -144,7 +144,7 @@ impl Intake for Accepter {
             tracing::warn!(%why, "idempotency keys were not looked up");
             Error::unavailable("the database does not answer")
         })?;
-        let event = |found: FoundEvent| accepted(found.event, true, found.delivery_count, found.created_at);
+        let event = |found: FoundEvent| to_wire(found.event, true, found.delivery_count, found.created_at);
         Ok(found.into_iter().map(|found| found.map(event)).collect())
     }
 }
@@ -216,9 +216,9 @@ fn answer(event: &Event, accepted: Accepted) -> Result<AcceptedEvent> {
             return Err(Error::new(Reason::IdempotencyConflict, message));
         }
     };
-    Ok(accepted(event_id, duplicate, delivery_count, created_at))
+    Ok(to_wire(event_id, duplicate, delivery_count, created_at))
 }
 
-fn accepted(event: EventId, duplicate: bool, delivery_count: u32, created_at: Timestamp) -> AcceptedEvent {
+fn to_wire(event: EventId, duplicate: bool, delivery_count: u32, created_at: Timestamp) -> AcceptedEvent {
     AcceptedEvent { event_id: event.to_string(), duplicate, delivery_count, create_time: Some(convert::timestamp(created_at)) }
 }

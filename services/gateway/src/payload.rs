@@ -101,7 +101,15 @@ mod tests {
         assert_eq!(rename(&batch, "events[3].payload").as_deref(), Some("events[3].data"));
         assert_eq!(rename(&message("outrider.ingest.v1.NewEvent"), "payload").as_deref(), Some("data"));
         assert_eq!(rename(&publish, "event.payload/a.b/0").as_deref(), Some("event.data/a.b/0"));
-        for other in ["event.event_type", "payload", "event.headers[\"payload\"]", "event.headers[\"a/payload\"]", "nothing.payload", "", "."] {
+        for other in [
+            "event.event_type",
+            "payload",
+            "event.headers[\"payload\"]",
+            "event.headers[\"a/payload\"]",
+            "nothing.payload",
+            "",
+            ".",
+        ] {
             assert_eq!(rename(&publish, other), None, "{other}");
         }
     }

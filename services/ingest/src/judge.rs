@@ -48,7 +48,8 @@ pub struct Judgement {
 
 impl Judge {
     pub fn new(options: &Options, directory: Directory) -> Self {
-        let compiled = Cache::builder().weigher(|_, compiled: &Arc<Compiled>| compiled.bytes).max_capacity(options.schema_cache_bytes);
+        let compiled =
+            Cache::builder().weigher(|_, compiled: &Arc<Compiled>| compiled.bytes).max_capacity(options.schema_cache_bytes);
         let lengthy = Arc::new(Semaphore::new(options.long_validations.clamp(1, Semaphore::MAX_PERMITS)));
         Self { directory, compiled: compiled.build(), lengthy, steps: options.validation_steps }
     }
@@ -91,7 +92,8 @@ impl Judge {
         let compiled = self.compiled(entry).await?;
         let Some(schema) = &compiled.schema else { return Ok(Vec::new()) };
         let brief = if payload.len() <= BRIEF_BYTES { schema.validate_briefly(payload) } else { Verdict::Undecided };
-        let verdict = if brief == Verdict::Undecided { self.at_length(Arc::clone(&compiled), payload.clone()).await? } else { brief };
+        let verdict =
+            if brief == Verdict::Undecided { self.at_length(Arc::clone(&compiled), payload.clone()).await? } else { brief };
         Ok(match verdict {
             Verdict::Fits => Vec::new(),
             Verdict::Violates(violations) => violations,

@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use outrider_model::{Error, Principal, Project, ProjectId, Result, limits};
-use outrider_proto::{
-    ingest::{
-        BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult, PublishEventRequest,
-        PublishEventResponse,
-        batch_publish_events_result::Result as ItemResult,
-        ingest_service_server::{IngestService, IngestServiceServer},
-    },
+use outrider_proto::ingest::{
+    BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult, PublishEventRequest, PublishEventResponse,
+    batch_publish_events_result::Result as ItemResult,
+    ingest_service_server::{IngestService, IngestServiceServer},
 };
 use outrider_rpc::{Intake, convert::parse_id, principal, status, to_status};
 use outrider_store::{Clock, Directory};

@@ -28,7 +28,9 @@ pub use endpoint::{Endpoint, EndpointState, Target};
 pub use error::{Error, FieldViolation, Reason, Result};
 pub use event::{Event, Origin, RoutingOutcome};
 pub use event_type::{EventType, EventTypeDefinition, EventTypePattern};
-pub use id::{ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, EventTypeId, OrganizationId, ProjectId, SecretId, SubscriptionId};
+pub use id::{
+    ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, EventTypeId, OrganizationId, ProjectId, SecretId, SubscriptionId,
+};
 pub use page::{Page, PageRequest};
 pub use principal::Principal;
 pub use project::{ApiKey, Organization, Project, SchemaValidation};

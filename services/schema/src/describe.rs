@@ -76,7 +76,9 @@ fn describe(kind: &Kind) -> String {
         Kind::Type { kind: TypeKind::Multiple(several) } => format!("must be of the type {}", joined(several.iter())),
         Kind::UnevaluatedItems { .. } => "must not have further items".to_owned(),
         Kind::UniqueItems => "must have no two equal items".to_owned(),
-        Kind::BacktrackLimitExceeded { .. } | Kind::RegexEngineFailure { .. } => "has a text that no pattern can be matched with".to_owned(),
+        Kind::BacktrackLimitExceeded { .. } | Kind::RegexEngineFailure { .. } => {
+            "has a text that no pattern can be matched with".to_owned()
+        }
         Kind::Custom { keyword, .. } => format!("must be as {keyword} says"),
         Kind::Referencing(_) => "cannot be validated".to_owned(),
     };

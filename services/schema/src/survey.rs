@@ -157,9 +157,7 @@ impl<'a> Walk<'a> {
     fn held(&mut self, value: &'a Value, at: &str) -> Result<Vec<usize>, Fault> {
         match value {
             Value::Object(_) | Value::Bool(_) => Ok(vec![self.place(value, at.to_owned())?]),
-            Value::Array(list) => {
-                list.iter().enumerate().map(|(index, one)| self.place(one, format!("{at}/{index}"))).collect()
-            }
+            Value::Array(list) => list.iter().enumerate().map(|(index, one)| self.place(one, format!("{at}/{index}"))).collect(),
             _ => Ok(Vec::new()),
         }
     }
@@ -194,7 +192,10 @@ impl<'a> Walk<'a> {
 enum Asked {
     /// It is being weighed: to meet it again is a circle.
     Open,
-    Known { times: u64, chain: u32 },
+    Known {
+        times: u64,
+        chain: u32,
+    },
 }
 
 fn weigh(places: &[Place<'_>], index: usize, asked: &mut [Option<Asked>]) -> Result<(u64, u32), Fault> {

@@ -52,7 +52,10 @@ fn violations_name_the_place_and_never_the_value() {
     assert_eq!(of("/a~1b").description, r#"must be one of ["x","y"]"#);
     let Verdict::Violates(violations) = compiled(&schema).validate_briefly(b"{\"other\": 1}") else { panic!() };
     let told: Vec<_> = violations.iter().map(|violation| violation.description.as_str()).collect();
-    assert!(told.contains(&"must have the property \"items\"") && told.contains(&"must not have the properties \"other\""), "{told:?}");
+    assert!(
+        told.contains(&"must have the property \"items\"") && told.contains(&"must not have the properties \"other\""),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -63,7 +66,11 @@ fn no_more_violations_are_told_than_allowed() {
 
 #[test]
 fn every_draft_and_every_kind_of_reference_within_the_schema_is_known() {
-    for draft in ["http://json-schema.org/draft-04/schema#", "http://json-schema.org/draft-06/schema#", "http://json-schema.org/draft-07/schema#"] {
+    for draft in [
+        "http://json-schema.org/draft-04/schema#",
+        "http://json-schema.org/draft-06/schema#",
+        "http://json-schema.org/draft-07/schema#",
+    ] {
         let schema = json!({"$schema": draft, "definitions": {"n": {"type": "number"}}, "items": {"$ref": "#/definitions/n"}});
         assert_eq!(pointers(&schema, &json!([1, "a"])), ["/1"], "{draft}");
     }
@@ -74,7 +81,8 @@ fn every_draft_and_every_kind_of_reference_within_the_schema_is_known() {
             assert_eq!(pointers(&schema, &json!([1, "a"])), ["/1"], "{draft} {reference}");
         }
     }
-    let tree = json!({"$dynamicAnchor": "node", "type": "object", "properties": {"children": {"items": {"$dynamicRef": "#node"}}}});
+    let tree =
+        json!({"$dynamicAnchor": "node", "type": "object", "properties": {"children": {"items": {"$dynamicRef": "#node"}}}});
     assert_eq!(pointers(&tree, &json!({"children": [{"children": [{}, 1]}]})), ["/children/0/children/1"]);
     let odd = json!({"$defs": {"a b~/": {"type": "null"}}, "$ref": "#/$defs/a%20b~0~1"});
     assert_eq!(pointers(&odd, &json!(1)), [""]);
@@ -126,7 +134,9 @@ fn what_is_no_schema_is_refused_with_the_place() {
 
 #[test]
 fn nothing_is_fetched() {
-    for reference in ["http://127.0.0.1:1/s.json", "https://example.com/s", "file:///etc/passwd", "other.json", "//example.com/s", "urn:x:y"] {
+    for reference in
+        ["http://127.0.0.1:1/s.json", "https://example.com/s", "file:///etc/passwd", "other.json", "//example.com/s", "urn:x:y"]
+    {
         for keyword in ["$ref", "$dynamicRef"] {
             let fault = fault(&json!({"properties": {"a": {keyword: reference}}}));
             assert_eq!(fault.pointer, format!("/properties/a/{keyword}"), "{reference}");
@@ -134,7 +144,9 @@ fn nothing_is_fetched() {
         }
     }
     // Where the survey does not look, the library does, and has nothing to fetch with.
-    assert!(fault(&json!({"$defs": {"a": {"$ref": "https://example.com/s"}}, "type": "string"})).description.contains("disabled"));
+    assert!(
+        fault(&json!({"$defs": {"a": {"$ref": "https://example.com/s"}}, "type": "string"})).description.contains("disabled")
+    );
 }
 
 #[test]
@@ -144,7 +156,8 @@ fn schemas_over_a_limit_are_refused() {
     assert!(Schema::compile(&nested(40)).unwrap_err().description.contains("in place of each other"));
     assert!(Schema::compile(&nested(100)).unwrap_err().description.contains("nested deeper"));
     assert!(Schema::compile(&nested(5_000)).unwrap_err().description.contains("must be JSON"));
-    let many = |count: usize| json!({"properties": (0..count).map(|n| (format!("p{n}"), json!({}))).collect::<serde_json::Map<_, _>>()});
+    let many =
+        |count: usize| json!({"properties": (0..count).map(|n| (format!("p{n}"), json!({}))).collect::<serde_json::Map<_, _>>()});
     assert!(Schema::compile(&many(999).to_string()).is_ok());
     assert!(fault(&many(1_000)).description.contains("one subschema too many"));
     let patterns = |count: usize| json!({"prefixItems": (0..count).map(|_| json!({"pattern": "a"})).collect::<Vec<_>>()});
@@ -189,8 +202,9 @@ fn schemas_that_double_are_refused_or_end() {
 fn long_chains_neither_overflow_a_stack_nor_take_for_ever() {
     let began = Instant::now();
     // As many definitions as there may be, each behind the last one.
-    let mut defs: serde_json::Map<_, _> =
-        (0..480).map(|index| (format!("d{index}"), json!({"properties": {"x": {"$ref": format!("#/$defs/d{}", index + 1)}}}))).collect();
+    let mut defs: serde_json::Map<_, _> = (0..480)
+        .map(|index| (format!("d{index}"), json!({"properties": {"x": {"$ref": format!("#/$defs/d{}", index + 1)}}})))
+        .collect();
     defs.insert("d480".to_owned(), json!(true));
     let deep = compiled(&json!({"$ref": "#/$defs/d0", "$defs": defs}));
     assert_eq!(deep.validate_at_length(b"{\"x\":{\"x\":1}}", STEPS), Verdict::Fits);
@@ -218,7 +232,11 @@ fn patterns_take_time_by_the_length_of_the_text() {
     for pattern in ["^(a+)+$b", "(a|b)*a(a|b){200}c", "^(([a-z])+.)+[A-Z]([a-z])+$"] {
         let schema = compiled(&json!({"pattern": pattern}));
         assert_eq!(schema.validate_at_length(long.as_bytes(), STEPS), Verdict::Undecided, "{pattern}");
-        assert_ne!(schema.validate_at_length(format!("\"{}\"", "ab".repeat(50_000)).as_bytes(), STEPS), Verdict::Fits, "{pattern}");
+        assert_ne!(
+            schema.validate_at_length(format!("\"{}\"", "ab".repeat(50_000)).as_bytes(), STEPS),
+            Verdict::Fits,
+            "{pattern}"
+        );
         let names = compiled(&json!({"patternProperties": {pattern: false}}));
         assert_ne!(names.validate_at_length(format!("{{{long}: 1}}").as_bytes(), STEPS), Verdict::Violates(Vec::new()));
     }

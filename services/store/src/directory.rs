@@ -6,8 +6,8 @@ mod feed;
 use std::{sync::Arc, time::Duration};
 
 use outrider_model::{
-    ApiKeyId, Endpoint, EndpointId, Error, EventTypeId, Principal, Project, ProjectId, Reason, Result, Router, SigningSecret, Timestamp,
-    Token, principal::Actor,
+    ApiKeyId, Endpoint, EndpointId, Error, EventTypeId, Principal, Project, ProjectId, Reason, Result, Router, SigningSecret,
+    Timestamp, Token, principal::Actor,
 };
 
 use crate::{Catalogue, Store, api_keys, endpoint_secrets, endpoints, event_types, projects, subscriptions};

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use outrider_model::{
-    Error, EventType, EventTypeDefinition, EventTypeId, Page, PageRequest, Principal, ProjectId, Reason, Result, Timestamp, limits,
+    Error, EventType, EventTypeDefinition, EventTypeId, Page, PageRequest, Principal, ProjectId, Reason, Result, Timestamp,
+    limits,
 };
 use ring::digest::{SHA256, digest};
 use sea_orm::{
@@ -248,7 +249,8 @@ fn from_row(row: event_type::Model) -> Result<EventTypeDefinition> {
 }
 
 fn describe(entry: &EventTypeDefinition) -> Value {
-    let hex = |text: &String| digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex =
+        |text: &String| digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     json!({
         "event_type": entry.event_type.as_str(),
         "description": entry.description,

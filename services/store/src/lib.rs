@@ -39,8 +39,8 @@ pub use directory::{Directory, DirectoryOptions, EndpointEntry};
 pub use endpoints::{EndpointChange, NewEndpoint};
 pub use event_types::{Catalogue, CatalogueEntry, EventTypeChange, NewEventType};
 pub use ledger::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef, Settled, UsedKey,
-    open_with as open_ledger,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef,
+    Settled, UsedKey, open_with as open_ledger,
 };
 pub use options::StoreOptions;
 pub use projects::{NewProject, ProjectChange};

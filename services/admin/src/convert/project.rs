@@ -45,8 +45,7 @@ pub fn change(request: wire::UpdateProjectRequest) -> Result<(ProjectId, Project
     let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);
     let change = ProjectChange {
         name: changes.take("name", || fields::name(&mut violations, "project.name", &project.name)),
-        schema_validation: changes
-            .take("schema_validation", || schema_validation(&mut violations, project.schema_validation)),
+        schema_validation: changes.take("schema_validation", || schema_validation(&mut violations, project.schema_validation)),
     };
     fields::checked(violations, id.map(|id| (id, change)))
 }

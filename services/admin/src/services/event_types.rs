@@ -21,11 +21,7 @@ serve!(EventTypeService {
 });
 
 impl Services {
-    async fn create_event_type(
-        &self,
-        principal: &Principal,
-        request: CreateEventTypeRequest,
-    ) -> Result<CreateEventTypeResponse> {
+    async fn create_event_type(&self, principal: &Principal, request: CreateEventTypeRequest) -> Result<CreateEventTypeResponse> {
         let (project, new, request_id) = convert::create(&request)?;
         self.require_schema(new.schema.as_deref()).await?;
         let entry = self.store.create_event_type(principal, project, new, request_id).await?;
@@ -48,11 +44,7 @@ impl Services {
         Ok(ListEventTypesResponse { event_types: page.map(convert::to_wire).items, next_page_token, previous_page_token })
     }
 
-    async fn update_event_type(
-        &self,
-        principal: &Principal,
-        request: UpdateEventTypeRequest,
-    ) -> Result<UpdateEventTypeResponse> {
+    async fn update_event_type(&self, principal: &Principal, request: UpdateEventTypeRequest) -> Result<UpdateEventTypeResponse> {
         let (project, event_type, change) = convert::change(request)?;
         self.require_schema(change.schema.as_ref().and_then(Option::as_deref)).await?;
         let entry = self.store.update_event_type(principal, project, &event_type, change).await?;
@@ -60,11 +52,7 @@ impl Services {
         Ok(UpdateEventTypeResponse { definition: Some(convert::to_wire(entry)) })
     }
 
-    async fn delete_event_type(
-        &self,
-        principal: &Principal,
-        request: DeleteEventTypeRequest,
-    ) -> Result<DeleteEventTypeResponse> {
+    async fn delete_event_type(&self, principal: &Principal, request: DeleteEventTypeRequest) -> Result<DeleteEventTypeResponse> {
         let (project, event_type) = fields::project_and("event_type", &request.project_id, &request.event_type)?;
         self.store.delete_event_type(principal, project, &event_type).await?;
         self.announce().await;

@@ -120,9 +120,7 @@ pub async fn run(options: Deliveries) -> Result<(), Failure> {
     let (mut api, output) = (DeliveryServiceClient::new(session.service()), session.output);
     let project_id = session.project()?;
     match options.action {
-        Action::List(list) => {
-            output.page(api.list_deliveries(list.request(project_id)).await?, COLUMNS)
-        }
+        Action::List(list) => output.page(api.list_deliveries(list.request(project_id)).await?, COLUMNS),
         Action::Get { id } => {
             let request = GetDeliveryRequest { project_id, delivery_id: id };
             output.one(&api.get_delivery(request).await?.into_inner().delivery.unwrap_or_default())

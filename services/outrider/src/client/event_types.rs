@@ -9,8 +9,8 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use outrider_model::limits;
 use outrider_proto::admin::{
-    CreateEventTypeRequest, DeleteEventTypeRequest, EventType, GetEventTypeRequest, ListEventTypesRequest, UpdateEventTypeRequest,
-    event_type_service_client::EventTypeServiceClient,
+    CreateEventTypeRequest, DeleteEventTypeRequest, EventType, GetEventTypeRequest, ListEventTypesRequest,
+    UpdateEventTypeRequest, event_type_service_client::EventTypeServiceClient,
 };
 
 use super::{

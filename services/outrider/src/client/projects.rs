@@ -13,12 +13,8 @@ use super::{
     output::Column,
 };
 
-const COLUMNS: &[Column] = &[
-    ("id", "project_id"),
-    ("name", "name"),
-    ("validation", "schema_validation"),
-    ("created", "create_time"),
-];
+const COLUMNS: &[Column] =
+    &[("id", "project_id"), ("name", "name"), ("validation", "schema_validation"), ("created", "create_time")];
 
 #[derive(Debug, Args)]
 pub struct Projects {

@@ -40,7 +40,10 @@ async fn assert_none_found(store: &Store, who: &Principal, ids: &Objects, what: 
 async fn assert_project_not_found(store: &Store, who: &Principal, ids: &Objects) {
     let project = ids.project;
     assert_not_found(store.get_project(who, project).await, "project");
-    assert_not_found(store.update_project(who, project, ProjectChange { name: Some("stolen".to_owned()), ..ProjectChange::default() }).await, "project");
+    assert_not_found(
+        store.update_project(who, project, ProjectChange { name: Some("stolen".to_owned()), ..ProjectChange::default() }).await,
+        "project",
+    );
     assert_not_found(store.delete_project(who, project).await, "project");
     assert_not_found(store.create_endpoint(who, project, new_endpoint(), None).await, "project");
     assert_not_found(store.list_endpoints(who, project, None, first_page(10)).await, "project");
@@ -61,7 +64,10 @@ pub async fn what_is_foreign_is_not_found(database: &TestDatabase) {
     assert_project_not_found(&store, &own.principal, &nothing).await;
     // Foreign endpoints and subscriptions by way of an own project, of one's organisation too.
     assert_none_found(&store, &own.principal, &Objects { project: ours.project, ..theirs }, "endpoint").await;
-    let second = store.create_project(&own.principal, NewProject { name: "second".to_owned(), ..NewProject::default() }, None).await.unwrap();
+    let second = store
+        .create_project(&own.principal, NewProject { name: "second".to_owned(), ..NewProject::default() }, None)
+        .await
+        .unwrap();
     assert_none_found(&store, &own.principal, &Objects { project: second.id, ..ours }, "endpoint").await;
 
     let organization = foreign.principal.organization;
@@ -119,7 +125,10 @@ pub async fn what_is_deleted_is_not_found(database: &TestDatabase) {
 pub async fn a_bound_key_reaches_its_project_only(database: &TestDatabase) {
     let store = database.store().await;
     let tenant = tenant(&store, "a").await;
-    let other = store.create_project(&tenant.principal, NewProject { name: "other".to_owned(), ..NewProject::default() }, None).await.unwrap();
+    let other = store
+        .create_project(&tenant.principal, NewProject { name: "other".to_owned(), ..NewProject::default() }, None)
+        .await
+        .unwrap();
     let ids = objects(&store, &tenant).await;
     let bound = tenant.bound();
     store.get_endpoint(&bound, ids.project, ids.endpoint).await.unwrap();

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
 use sqlx::PgPool;
 
-use super::{Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent, QueuedRef, Settled, UsedKey};
+use super::{
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent, QueuedRef, Settled, UsedKey,
+};
 
 /// On the store's pool.
 pub(super) struct PostgresLedger {

@@ -73,7 +73,11 @@ pub(super) async fn accept(
 }
 
 /// Reads past the writer: a key that is being claimed at this moment is not found.
-pub(super) async fn find(pool: &SqlitePool, wanted: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, sqlx::Error> {
+pub(super) async fn find(
+    pool: &SqlitePool,
+    wanted: &[UsedKey],
+    keys_since: Timestamp,
+) -> Result<Vec<Option<FoundEvent>>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let mut found = Vec::with_capacity(wanted.len());
     for wanted in wanted {

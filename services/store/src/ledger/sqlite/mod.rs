@@ -13,7 +13,8 @@ use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp}
 use sqlx::SqlitePool;
 
 use super::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef, Settled, UsedKey,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef,
+    Settled, UsedKey,
 };
 use writer::Writer;
 
