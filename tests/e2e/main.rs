@@ -25,6 +25,7 @@ mod batch;
 mod boundaries;
 mod demo;
 mod endpoints;
+mod event_types;
 mod faults;
 mod idempotency;
 mod isolation;
