@@ -37,7 +37,13 @@ impl Scenario {
         wait_until("the mode is in force", BOUND, async || {
             let reply = self.attempt(&json!({"event_type": "probe", "data": 1})).await.ok()?;
             let warned = reply.json().ok()?["warnings"].as_array().is_some_and(|warnings| !warnings.is_empty());
-            let seen = if reply.status != 200 { "REJECT" } else if warned { "WARN" } else { "OFF" };
+            let seen = if reply.status != 200 {
+                "REJECT"
+            } else if warned {
+                "WARN"
+            } else {
+                "OFF"
+            };
             (seen == mode).then_some(())
         })
         .await

@@ -241,7 +241,7 @@ fn event_types_are_managed_and_publishing_tells_what_they_say() {
     assert_eq!(dev.json(home, &["event-types", "get", "invoice.paid"]), rest);
     assert_eq!(dev.text(home, &["event-types", "list", "--json"]).trim_end(), dev.rest("event-types"));
     let table = dev.text(home, &["event-types", "list"]);
-    assert!(table.starts_with("TYPE") && table.contains("invoice.paid") && !table.contains("required"), "{table}");
+    assert!(table.trim_start().starts_with("TYPE") && table.contains("invoice.paid") && !table.contains("required"), "{table}");
 
     let update = ["projects", "update", &dev.project, "--schema-validation", "reject"];
     assert_eq!(dev.json(home, &update)["schema_validation"], "SCHEMA_VALIDATION_REJECT");

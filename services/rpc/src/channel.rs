@@ -32,7 +32,9 @@ mod tests {
 
     use async_trait::async_trait;
     use outrider_model::Result;
-    use outrider_proto::internal::{AcceptEvent, AcceptEventResult, intake_service_server::IntakeServiceServer};
+    use outrider_proto::internal::{
+        AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, intake_service_server::IntakeServiceServer,
+    };
     use tokio::{net::TcpListener, sync::Barrier};
     use tokio_util::sync::CancellationToken;
     use tower::util::BoxCloneSyncService;
