@@ -26,6 +26,7 @@ mod boundaries;
 mod browser;
 mod demo;
 mod endpoints;
+mod event_types;
 mod faults;
 mod findings;
 mod fuzz;

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use outrider_model::{DeliveryId, Error, Event, EventId, Origin, PendingDelivery, ProjectId, Reason, Result, Route, Timestamp};
-use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, accept_event_result};
+use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result};
 use outrider_queue::NewJob;
 use outrider_rpc::{Intake, convert, status};
-use outrider_store::{Accepted, LedgerError, NewEvent};
+use outrider_store::{Accepted, FoundEvent, LedgerError, NewEvent, UsedKey};
 use outrider_telemetry::{
     Hop,
     catalogue::dispatch::{ACCEPT_SECONDS, COMMIT_EVENTS, COMMIT_SECONDS},
@@ -147,6 +147,24 @@ impl Intake for Accepter {
         let results = self.batcher.try_commit(routed).await?;
         Ok(results.into_iter().map(result).collect())
     }
+
+    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
+        let keys = events.into_iter().map(used_key).collect::<Result<Vec<_>>>()?;
+        let keys_since = self.shared.store.clock().now().minus(self.shared.options.idempotency_lifetime);
+        let found = self.shared.ledger.find(&keys, keys_since).await.map_err(|why| {
+            tracing::warn!(%why, "idempotency keys were not looked up");
+            Error::unavailable("the database does not answer")
+        })?;
+        let event = |found: FoundEvent| to_wire(found.event, true, found.delivery_count, found.created_at);
+        Ok(found.into_iter().map(|found| found.map(event)).collect())
+    }
+}
+
+fn used_key(event: FindEvent) -> Result<UsedKey> {
+    let project = convert::parse_id("project_id", &event.project_id)?;
+    let fingerprint = <[u8; 32]>::try_from(event.fingerprint.as_ref());
+    let fingerprint = fingerprint.map_err(|_| Error::field("fingerprint", "must have 32 bytes"))?;
+    Ok(UsedKey { project, key: event.idempotency_key, fingerprint })
 }
 
 fn result(outcome: Result<AcceptedEvent>) -> AcceptEventResult {
@@ -214,10 +232,9 @@ fn answer(event: &Event, accepted: Accepted) -> Result<AcceptedEvent> {
             return Err(Error::new(Reason::IdempotencyConflict, message));
         }
     };
-    Ok(AcceptedEvent {
-        event_id: event_id.to_string(),
-        duplicate,
-        delivery_count,
-        create_time: Some(convert::timestamp(created_at)),
-    })
+    Ok(to_wire(event_id, duplicate, delivery_count, created_at))
+}
+
+fn to_wire(event: EventId, duplicate: bool, delivery_count: u32, created_at: Timestamp) -> AcceptedEvent {
+    AcceptedEvent { event_id: event.to_string(), duplicate, delivery_count, create_time: Some(convert::timestamp(created_at)) }
 }

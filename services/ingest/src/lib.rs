@@ -2,8 +2,10 @@
 //!
 //! It must never write to the database and never speak to the queue: an event is accepted when dispatch says that it is committed.
 
+mod admit;
 mod fingerprint;
 mod json;
+mod judge;
 mod measure;
 mod options;
 mod service;

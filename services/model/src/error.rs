@@ -33,6 +33,8 @@ macro_rules! reasons {
 reasons! {
     /// A field is missing, malformed or over its limit; the violations name each. Correct the request.
     InvalidField = "INVALID_FIELD";
+    /// The payload does not fit the schema of its event type, and the project rejects such events; the violations name each place. Correct the payload, or the schema.
+    PayloadSchemaViolation = "PAYLOAD_SCHEMA_VIOLATION";
     /// The request is not well-formed: not JSON, not UTF-8, too deep, a key twice, an unknown field. Correct the request.
     MalformedRequest = "MALFORMED_REQUEST";
     /// The request is larger than allowed. Send less at once.
@@ -155,7 +157,7 @@ impl Error {
         for violation in &mut self.violations {
             violation.field = format!("{prefix}.{}", violation.field);
         }
-        Self { retry_after: self.retry_after, ..Self::fields(self.violations) }
+        Self { reason: self.reason, retry_after: self.retry_after, ..Self::fields(self.violations) }
     }
 }
 

@@ -82,7 +82,8 @@ impl World {
             projects: wire::project_service_client::ProjectServiceClient::new(guarded.clone()),
             api_keys: wire::api_key_service_client::ApiKeyServiceClient::new(guarded.clone()),
             endpoints: wire::endpoint_service_client::EndpointServiceClient::new(guarded.clone()),
-            subscriptions: wire::subscription_service_client::SubscriptionServiceClient::new(guarded),
+            subscriptions: wire::subscription_service_client::SubscriptionServiceClient::new(guarded.clone()),
+            event_types: wire::event_type_service_client::EventTypeServiceClient::new(guarded),
         }
     }
 }
@@ -94,6 +95,7 @@ pub struct Client {
     pub api_keys: wire::api_key_service_client::ApiKeyServiceClient<Guarded>,
     pub endpoints: wire::endpoint_service_client::EndpointServiceClient<Guarded>,
     pub subscriptions: wire::subscription_service_client::SubscriptionServiceClient<Guarded>,
+    pub event_types: wire::event_type_service_client::EventTypeServiceClient<Guarded>,
 }
 
 /// The answer's message.

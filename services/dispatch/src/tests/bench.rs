@@ -50,7 +50,8 @@ impl Bench {
         let store = database.store().await;
         let organization = store.create_organization(Actor::System, "test").await.unwrap();
         let principal = Principal::system(organization.id);
-        let project = store.create_project(&principal, NewProject { id: None, name: "test".into() }, None).await.unwrap();
+        let project =
+            store.create_project(&principal, NewProject { name: "test".into(), ..NewProject::default() }, None).await.unwrap();
         let directory =
             Directory::new(store.clone(), DirectoryOptions { poll: Duration::from_millis(20), ..DirectoryOptions::default() });
         let queue = Arc::new(Switched::new());

@@ -43,6 +43,8 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("worker.read_batch", config.worker.read_batch > 0, "must be at least 1")?;
     let payload_fits = config.ingest.max_payload_bytes <= config.ingest.max_batch_bytes;
     check("ingest.max_payload_bytes", payload_fits, "must not be above ingest.max_batch_bytes")?;
+    check("ingest.validation_steps", config.ingest.validation_steps > 0, "must be at least 1")?;
+    check("ingest.long_validations", config.ingest.long_validations > 0, "must be at least 1")?;
     let batch_fits = config.ingest.max_batch_bytes <= config.gateway.max_request_bytes;
     check("ingest.max_batch_bytes", batch_fits, "must not be above gateway.max_request_bytes")?;
     let source = &config.egress.source_address;

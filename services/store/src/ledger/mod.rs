@@ -93,6 +93,22 @@ pub enum Accepted {
     Conflict,
 }
 
+/// An idempotency key that an event may have been accepted under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedKey {
+    pub project: ProjectId,
+    pub key: String,
+    pub fingerprint: [u8; 32],
+}
+
+/// An event that was accepted before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundEvent {
+    pub event: EventId,
+    pub delivery_count: u32,
+    pub created_at: Timestamp,
+}
+
 /// The outcome of one job, to be written.
 #[derive(Debug, Clone)]
 pub struct Settled {
@@ -168,6 +184,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// Writes events, their idempotency keys and pending deliveries in one commit. A result for each, in order. Keys older than
     /// `keys_since` do not count. Two events of one batch may bear the same key: the first wins.
     async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError>;
+
+    /// The events that were accepted under these keys with these fingerprints, if any, in order; at most 1,000. Keys older than
+    /// `keys_since` do not count.
+    async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError>;
 
     /// Writes attempts and carries verdicts out, in one commit; for each, whether its verdict applied
     /// ([`outrider_model::delivery::step`]). Writing the same batch twice changes

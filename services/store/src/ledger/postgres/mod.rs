@@ -13,7 +13,8 @@ use outrider_telemetry::catalogue::store::ACQUIRE_SECONDS;
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 
 use super::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, NewEvent, QueuedRef, Settled, Standing, counted,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent, QueuedRef, Settled, Standing,
+    UsedKey, counted,
 };
 
 /// On the store's pool.
@@ -58,6 +59,10 @@ async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, LedgerError>
 impl Ledger for PostgresLedger {
     async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError> {
         if batch.is_empty() { Ok(Vec::new()) } else { accept::accept(&self.pool, batch, keys_since).await }
+    }
+
+    async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
+        if keys.is_empty() { Ok(Vec::new()) } else { accept::find(&self.pool, keys, keys_since).await }
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {

@@ -13,8 +13,8 @@ use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp}
 use sqlx::SqlitePool;
 
 use super::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef, Settled,
-    Standing, counted,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef,
+    Settled, Standing, UsedKey, counted,
 };
 use writer::Writer;
 
@@ -58,6 +58,10 @@ impl Ledger for SqliteLedger {
         }
         let batch = batch.to_vec();
         self.writer.write(move |connection| Box::pin(accept::accept(connection, batch, keys_since))).await
+    }
+
+    async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
+        if keys.is_empty() { Ok(Vec::new()) } else { accept::find(&self.pool, keys, keys_since).await.map_err(failed) }
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
