@@ -6,7 +6,8 @@ mod fingerprint;
 mod json;
 mod options;
 mod service;
+mod stream;
 mod validate;
 
-pub use options::Options;
+pub use options::{Options, StreamOptions};
 pub use service::Ingest;

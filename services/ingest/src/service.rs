@@ -7,7 +7,7 @@ use outrider_model::{Error, Principal, Project, ProjectId, Result, limits};
 use outrider_proto::{
     ingest::{
         BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult, PublishEventRequest,
-        PublishEventResponse,
+        PublishEventResponse, StreamEventsRequest,
         batch_publish_events_result::Result as ItemResult,
         ingest_service_server::{IngestService, IngestServiceServer},
     },
@@ -15,10 +15,12 @@ use outrider_proto::{
 };
 use outrider_rpc::{Intake, convert::parse_id, principal, status, to_status};
 use outrider_store::{Clock, Directory};
-use tonic::{Request, Response, Status, service::Routes};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, service::Routes};
 
 use crate::{
-    Options,
+    Options, StreamOptions,
+    stream::{self, Streams},
     validate::{self, Context, too_large},
 };
 
@@ -29,13 +31,21 @@ pub struct Ingest {
     directory: Directory,
     clock: Clock,
     intake: Arc<dyn Intake>,
+    streams: Arc<Streams>,
 }
 
 impl Ingest {
-    /// Reads projects from the directory and hands events to the intake.
+    /// Reads projects from the directory and hands events to the intake. Streams end when `shutdown` is cancelled.
     #[must_use]
-    pub fn new(options: Options, directory: Directory, clock: Clock, intake: Arc<dyn Intake>) -> Self {
-        Self { options: Arc::new(options), directory, clock, intake }
+    pub fn new(
+        options: Options,
+        directory: Directory,
+        clock: Clock,
+        intake: Arc<dyn Intake>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let streams = Arc::new(Streams::new(&options.stream, shutdown));
+        Self { options: Arc::new(options), directory, clock, intake, streams }
     }
 
     /// The public services.
@@ -45,7 +55,23 @@ impl Ingest {
         Routes::new(IngestServiceServer::new(self).max_decoding_message_size(limit).max_encoding_message_size(limit))
     }
 
-    async fn project(&self, principal: &Principal, project_id: &str) -> Result<Arc<Project>> {
+    pub(crate) fn stream_options(&self) -> &StreamOptions {
+        &self.options.stream
+    }
+
+    pub(crate) fn max_batch_bytes(&self) -> usize {
+        self.options.max_batch_bytes
+    }
+
+    pub(crate) fn intake(&self) -> &Arc<dyn Intake> {
+        &self.intake
+    }
+
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    pub(crate) async fn project(&self, principal: &Principal, project_id: &str) -> Result<Arc<Project>> {
         let id: ProjectId = parse_id("project_id", project_id)?;
         self.directory.project(principal, id).await
     }
@@ -110,12 +136,13 @@ impl Ingest {
         Ok(BatchPublishEventsResponse { results })
     }
 
-    fn context<'a>(&'a self, principal: &'a Principal, project: &'a Project) -> Context<'a> {
+    pub(crate) fn context<'a>(&'a self, principal: &'a Principal, project: &'a Project) -> Context<'a> {
         Context { principal, project, now: self.clock.now(), options: &self.options }
     }
 }
 
-fn published(result: Option<AcceptEventResult>) -> Result<PublishEventResponse> {
+/// From dispatch's result to the public answer.
+pub(crate) fn published(result: Option<AcceptEventResult>) -> Result<PublishEventResponse> {
     match result.and_then(|result| result.result) {
         Some(accept_event_result::Result::Accepted(AcceptedEvent { event_id, duplicate, delivery_count, create_time })) => {
             Ok(PublishEventResponse { event_id, duplicate, delivery_count, create_time })
@@ -138,5 +165,12 @@ impl IngestService for Ingest {
     ) -> Result<Response<BatchPublishEventsResponse>, Status> {
         let principal = principal(&request)?;
         self.publish_batch(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
+    }
+
+    type StreamEventsStream = stream::Answer;
+
+    async fn stream_events(&self, request: Request<Streaming<StreamEventsRequest>>) -> Result<Response<stream::Answer>, Status> {
+        let principal = principal(&request)?;
+        stream::answer(self.clone(), principal, request.into_inner()).map(Response::new).map_err(to_status)
     }
 }

@@ -32,3 +32,5 @@ pub const MAX_IN_FLIGHT: (u32, u32, u32) = (1, 64, 1_024);
 pub const DELIVER_AT_DAYS: u64 = 30;
 /// Entries of a page: default, most.
 pub const PAGE_SIZE: (u32, u32) = (50, 500);
+/// The name of a stream of events, in bytes.
+pub const STREAM_ID_BYTES: usize = 64;

@@ -42,6 +42,7 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("ingest.max_payload_bytes", payload_fits, "must not be above ingest.max_batch_bytes")?;
     let batch_fits = config.ingest.max_batch_bytes <= config.gateway.max_request_bytes;
     check("ingest.max_batch_bytes", batch_fits, "must not be above gateway.max_request_bytes")?;
+    check_streams(config)?;
     let source = &config.egress.source_address;
     check("egress.source_address", source.is_empty() || source.parse::<std::net::IpAddr>().is_ok(), "must be an IP address")?;
 
@@ -60,6 +61,20 @@ pub fn validate(config: &Config) -> Result<(), Error> {
         operations.is_empty() || operations.parse::<SocketAddr>().is_ok(),
         "must be an address and a port, or empty",
     )
+}
+
+/// Streams of events and uploads.
+fn check_streams(config: &Config) -> Result<(), Error> {
+    check("ingest.max_streams", config.ingest.max_streams > 0, "must be at least 1")?;
+    check("ingest.stream_window_events", config.ingest.stream_window_events > 0, "must be at least 1")?;
+    check("ingest.stream_window_bytes", config.ingest.stream_window_bytes > 0, "must be at least 1")?;
+    check("ingest.stream_buffer_bytes", config.ingest.stream_buffer_bytes > 0, "must be at least 1")?;
+    let idle = config.ingest.stream_idle_timeout.0;
+    check("ingest.stream_idle_timeout", idle >= Duration::from_secs(1), "must be at least 1s")?;
+    check("gateway.max_uploads", config.gateway.max_uploads > 0, "must be at least 1")?;
+    let idle = config.gateway.upload_idle_timeout.0;
+    let in_bounds = (Duration::from_secs(1)..=Duration::from_secs(60)).contains(&idle);
+    check("gateway.upload_idle_timeout", in_bounds, "must be 1s to 60s")
 }
 
 fn check(key: &'static str, good: bool, message: &str) -> Result<(), Error> {
