@@ -32,4 +32,7 @@ mod load;
 mod publish;
 mod retry;
 mod scenario;
+mod stream;
+mod stream_faults;
+mod upload;
 mod verify;

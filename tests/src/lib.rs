@@ -9,11 +9,13 @@ pub mod leash;
 pub mod logs;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
 pub mod servers;
 pub mod usage;
 pub mod wait;
 
 pub use cluster::{Outrider, Shape};
+pub use proxy::Proxy;
 pub use receiver::{Answer, Received, Receiver};
 pub use wait::wait_until;
