@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures::stream::iter;
 use outrider_proto::ingest::{NewEvent, stream_events_response::Kind as Told};
 use outrider_tests::{
     Shape,
@@ -32,7 +33,7 @@ async fn a_stream_is_delivered(scenario: &Scenario) -> Result<()> {
     scenario.target("/stream", &["item.made"], json!({})).await?;
     let mut producer = Producer::new(&scenario.url, &scenario.token, &scenario.project, "a-run")?;
     let mut told = Vec::new();
-    producer.publish(&mut (1..=500).map(numbered), |acknowledged| told.push(acknowledged)).await?;
+    producer.publish(&mut iter((1..=500).map(numbered)), |acknowledged| told.push(acknowledged)).await?;
     ensure!((producer.accepted, producer.duplicates, producer.connections) == (500, 0, 1), "{producer:?}");
     ensure!(told.is_sorted() && told.last() == Some(&500) && told.len() < 500, "acknowledgements are shared: {}", told.len());
     scenario.arrived("/stream", 500, BOUND).await?;
@@ -63,7 +64,7 @@ async fn refusals_are_rejections(scenario: &Scenario) -> Result<()> {
         keyed("2"),
         good.clone(),
     ];
-    producer.publish(&mut events.into_iter(), |_| ()).await?;
+    producer.publish(&mut iter(events), |_| ()).await?;
     ensure!((producer.accepted, producer.duplicates) == (4, 1), "{producer:?}");
     let rejected: Vec<(u64, Code)> = producer
         .rejections
@@ -80,14 +81,14 @@ async fn refusals_are_rejections(scenario: &Scenario) -> Result<()> {
 async fn a_resend_counts_once(scenario: &Scenario) -> Result<()> {
     for round in 0..2 {
         let mut producer = Producer::new(&scenario.url, &scenario.token, &scenario.project, "again")?;
-        producer.publish(&mut (1..=50).map(numbered), |_| ()).await?;
+        producer.publish(&mut iter((1..=50).map(numbered)), |_| ()).await?;
         ensure!((producer.accepted, producer.duplicates) == (50, 50 * round), "round {round}: {producer:?}");
     }
     let mut changed = Producer::new(&scenario.url, &scenario.token, &scenario.project, "again")?;
-    changed.publish(&mut (2..=3).map(numbered), |_| ()).await?;
+    changed.publish(&mut iter((2..=3).map(numbered)), |_| ()).await?;
     ensure!(changed.rejections.len() == 2, "other events under the same numbers: {changed:?}");
     let mut other = Producer::new(&scenario.url, &scenario.token, &scenario.project, "another")?;
-    other.publish(&mut (1..=50).map(numbered), |_| ()).await?;
+    other.publish(&mut iter((1..=50).map(numbered)), |_| ()).await?;
     ensure!(other.duplicates == 0, "{other:?}");
     let events = scenario.rest.get(&scenario.path("events?page_size=500")).await?;
     ensure!(events["events"].as_array().map(Vec::len) == Some(100), "{events}");

@@ -7,10 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, stream::iter};
 use outrider_model::Reason;
 use outrider_tests::{Outrider, Proxy, Shape, client::Producer, cluster::Options, wait_until};
 use serde_json::json;
-use tokio::task::block_in_place;
+use tokio::{sync::watch, task::block_in_place};
 use tonic::Status;
 
 use crate::{
@@ -74,37 +75,41 @@ async fn publish_through_cuts(scenario: &Scenario, outrider: &Outrider, events: 
     let proxy = Proxy::start(&outrider.address()).await?;
     let mut producer = Producer::new(&proxy.url(), &scenario.token, &scenario.project, "cut-again-and-again")?;
     let (acknowledged, begin) = (AtomicU64::new(0), Instant::now());
+    let (done, made) = watch::channel(0);
+    let share = events / cuts;
     let cutting = async {
         let mut dice = Dice::new();
         for cut in 0..cuts {
             // Spread over the run, each at any moment of what goes on then.
-            let from = (events * cut / cuts) as u64;
+            let from = (share * cut) as u64;
             wait_until("the producer gets on", RECOVERY, async || (acknowledged.load(Ordering::Relaxed) >= from).then_some(()))
                 .await?;
             tokio::time::sleep(Duration::from_micros(dice.below(30_000))).await;
             wait_until("a connection is open", RECOVERY, async || (proxy.cut() > 0).then_some(())).await?;
+            done.send_replace(cut + 1);
         }
         anyhow::Ok(())
     };
-    let mut numbers = (1..=events).map(numbered);
-    {
-        let publishing = producer.publish(&mut numbers, |upto| acknowledged.store(upto, Ordering::Relaxed));
-        tokio::pin!(publishing);
-        // The last cuts may find nothing left to cut.
-        tokio::select! {
-            published = &mut publishing => published?,
-            cut = cutting => {
-                cut?;
-                publishing.await?;
-            }
+    // No more than two shares ahead of the cuts, and the last one after them, so that all of these find something to cut.
+    let numbers = iter(1..=events).then(|number| {
+        let mut made = made.clone();
+        async move {
+            let behind = if number == events { cuts } else { (number / share).saturating_sub(2) };
+            // The cuts that failed are told by their own error.
+            let _ = made.wait_for(|made| *made >= behind).await;
+            numbered(number)
         }
-    }
+    });
+    let mut numbers = Box::pin(numbers);
+    let publishing = producer.publish(&mut numbers, |upto| acknowledged.store(upto, Ordering::Relaxed));
+    tokio::try_join!(publishing, cutting)?;
     eprintln!(
         "{events} events over {} connections in {:?}, {} of them sent again after they were durable",
         producer.connections,
         begin.elapsed(),
         producer.duplicates
     );
+    // Some are cut before the producer knows that it is connected.
     ensure!(producer.connections as usize > cuts * 9 / 10, "only {} connections", producer.connections);
     ensure!(producer.accepted == events as u64 && producer.rejections.is_empty(), "{} accepted", producer.accepted);
     once_each(scenario, "/once", events).await
@@ -144,7 +149,7 @@ async fn in_mid_stream(scenario: &Scenario, url: &str, events: usize, fault: imp
     let mut producer = Producer::new(url, &scenario.token, &scenario.project, "mid-stream")?;
     let mut fault = Some(fault);
     let mut outcome = Ok(());
-    let mut numbers = (1..=events).map(numbered);
+    let mut numbers = iter((1..=events).map(numbered));
     producer
         .publish(&mut numbers, |upto| {
             if upto * 3 > events as u64

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use futures::{Stream, StreamExt};
 use outrider_proto::ingest::{
     NewEvent, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened, StreamRejection, StreamedEvent,
     stream_events_request::Kind, stream_events_response::Kind as Told,
@@ -111,7 +112,11 @@ impl Producer {
 
     /// Publishes events, over as many connections as it takes, and tells after each message how far it is; returns when all are
     /// acknowledged.
-    pub async fn publish(&mut self, events: &mut impl Iterator<Item = NewEvent>, mut told: impl FnMut(u64)) -> Result<()> {
+    pub async fn publish(
+        &mut self,
+        events: &mut (impl Stream<Item = NewEvent> + Unpin),
+        mut told: impl FnMut(u64),
+    ) -> Result<()> {
         let mut tries = 0;
         loop {
             let before = self.first;
@@ -136,7 +141,7 @@ impl Producer {
     /// Whether everything is done.
     async fn connection(
         &mut self,
-        events: &mut impl Iterator<Item = NewEvent>,
+        events: &mut (impl Stream<Item = NewEvent> + Unpin),
         told: &mut impl FnMut(u64),
     ) -> Result<bool, Status> {
         let unreachable = |error: anyhow::Error| Status::unavailable(format!("{error:#}"));
@@ -145,12 +150,7 @@ impl Producer {
         let Connection { out, mut inbound, window } = Connection::open(&grpc, &self.project, &self.stream_id).await?;
         let (mut sent, mut at_end) = (0, false);
         loop {
-            if !at_end && sent == self.kept.len() && self.kept.len() < window.window_events as usize {
-                match events.next() {
-                    Some(event) => self.kept.push_back(event),
-                    None => at_end = true,
-                }
-            }
+            let more = !at_end && sent == self.kept.len() && self.kept.len() < window.window_events as usize;
             if at_end && self.kept.is_empty() {
                 drop(out);
                 while next(&mut inbound).await?.is_some() {}
@@ -168,6 +168,10 @@ impl Producer {
                     place.send(streamed(self.first + sent as u64, self.kept[sent].clone()));
                     sent += 1;
                 }
+                event = events.next(), if more => match event {
+                    Some(event) => self.kept.push_back(event),
+                    None => at_end = true,
+                },
             }
         }
     }
