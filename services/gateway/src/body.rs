@@ -19,7 +19,7 @@ use outrider_rpc::to_status;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
-use crate::{Shared, answer::Refusal};
+use crate::{Options, Shared, answer::Refusal};
 
 /// Bytes of one permit of the room for bodies.
 pub(crate) const ROOM_UNIT: usize = 1024;
@@ -74,7 +74,7 @@ pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incomi
     if announced(headers) > shared.options.max_request_bytes {
         // Who asks first has sent nothing yet.
         if !headers.contains_key(EXPECT) {
-            linger(shared, &mut body).await;
+            linger(&shared.options, &mut body).await;
         }
         return Err(Refusal::closing(too_large(shared.options.max_request_bytes)));
     }
@@ -85,7 +85,7 @@ pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incomi
         let Ok(data) = frame.into_data() else { continue };
         if let Err(error) = meter.count(data.len()) {
             drop((read, meter));
-            linger(shared, &mut body).await;
+            linger(&shared.options, &mut body).await;
             return Err(Refusal::closing(error));
         }
         read.extend_from_slice(&data);
@@ -98,9 +98,10 @@ fn announced(headers: &HeaderMap) -> usize {
     headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-async fn linger(shared: &Shared, body: &mut Incoming) {
+/// Reads and drops the rest of a body, for a moment.
+pub(crate) async fn linger(options: &Options, body: &mut Incoming) {
     let drop_all = async {
-        let mut left = shared.options.linger_bytes;
+        let mut left = options.linger_bytes;
         while let Some(Ok(frame)) = body.frame().await {
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
             if left == 0 {
@@ -109,7 +110,7 @@ async fn linger(shared: &Shared, body: &mut Incoming) {
         }
     };
     // Time is up: the answer goes out all the same.
-    let _ = tokio::time::timeout(shared.options.linger, drop_all).await;
+    let _ = tokio::time::timeout(options.linger, drop_all).await;
 }
 
 /// A body on its way to a role, that ends with an error when it is too large.

@@ -1,7 +1,7 @@
 //! The public face: one port that serves gRPC, gRPC-web and REST, and forwards all to the roles behind it.
 //!
 //! REST is derived from the descriptors: a public unary method with a `google.api.http` annotation has its routes without a line
-//! here. Streaming methods are reached by gRPC only. JSON follows proto3's mapping with these decisions:
+//! here; with an `ndjson` option it takes lines too. Streaming methods are reached by gRPC only. JSON follows proto3's mapping with these decisions:
 //!
 //! - Names go out in snake_case and come in as snake_case or camelCase; 64-bit numbers go out as strings, enums by name, times as
 //!   RFC 3339. Fields with default values are written; what is absent (messages, optional fields, members of a oneof) is left
@@ -18,6 +18,7 @@ mod backend;
 mod behavior;
 mod body;
 mod call;
+mod client_stream;
 mod compress;
 mod cors;
 mod deadline;
@@ -29,6 +30,7 @@ mod health;
 mod io;
 mod mask;
 mod meter;
+mod ndjson;
 mod observe;
 mod openapi;
 mod options;
@@ -99,12 +101,23 @@ struct Shared {
     pages: page::Pages,
     /// Room for bytes of requests that are read but not answered, in KiB.
     room: Arc<Semaphore>,
+    /// Places for uploads of lines.
+    uploads: Arc<Semaphore>,
 }
 
 impl Shared {
     /// Who serves a proto package.
     fn backend(&self, package: &str) -> Option<Backend> {
         self.backends.of(package).or_else(|| self.own.of(package))
+    }
+
+    /// Resolves when the shutdown begins.
+    fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut serving = self.serving.subscribe();
+        async move {
+            // An error means that the gateway is gone.
+            let _ = serving.wait_for(|serving| !serving).await;
+        }
     }
 }
 
@@ -137,6 +150,7 @@ impl Gateway {
             own,
             serving,
             room: Arc::new(Semaphore::new(options.max_buffered_bytes.div_ceil(body::ROOM_UNIT).min(Semaphore::MAX_PERMITS))),
+            uploads: Arc::new(Semaphore::new(options.max_uploads.min(Semaphore::MAX_PERMITS))),
             backends,
             options,
         };

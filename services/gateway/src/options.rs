@@ -42,6 +42,17 @@ pub struct Options {
     pub cors_origins: Vec<String>,
     /// Whether gRPC reflection tells the public services to anyone. Default false.
     pub reflection: bool,
+    /// Uploads of lines under way at once; more are refused as overloaded. Default 64.
+    pub max_uploads: usize,
+    /// How long an upload may stand still while the gateway waits for its lines. Default 60 s; longer than `idle_timeout` has no
+    /// effect on HTTP/1.1.
+    pub upload_idle_timeout: Duration,
+    /// Calls of one upload under way at once. Default 4.
+    pub upload_calls: usize,
+    /// The lines of one call, in bytes; a longer line goes alone. Default 1 MiB.
+    pub upload_batch_bytes: usize,
+    /// Results of one upload that wait for its client, in bytes; then it is read no further. Default 4 MiB.
+    pub upload_results_bytes: usize,
     /// What `/version` and the OpenAPI document say. Default: the version of this crate.
     pub version: &'static str,
     /// The commit of the build, if it is known. Default: OUTRIDER_COMMIT in the environment of the build.
@@ -71,6 +82,11 @@ impl Default for Options {
             drain: Duration::from_secs(10),
             cors_origins: Vec::new(),
             reflection: false,
+            max_uploads: 64,
+            upload_idle_timeout: Duration::from_secs(60),
+            upload_calls: 4,
+            upload_batch_bytes: MIB,
+            upload_results_bytes: 4 * MIB,
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("OUTRIDER_COMMIT").filter(|commit| !commit.is_empty()),
         }

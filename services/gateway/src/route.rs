@@ -21,7 +21,7 @@ use crate::{
     header_field::HeaderField,
     mask,
     meter::Meter,
-    percent,
+    ndjson, percent,
     template::{Malformed, Segment, Template},
     trie::Trie,
 };
@@ -86,6 +86,8 @@ pub(crate) struct Route {
     /// The update mask to derive from the body; only on PATCH.
     pub(crate) mask: Option<FieldDescriptor>,
     pub(crate) headers: Vec<HeaderField>,
+    /// How it takes lines, if it does.
+    pub(crate) ndjson: Option<ndjson::Rule>,
 }
 
 /// A field that the path gives.
@@ -268,6 +270,7 @@ impl Route {
             response_body: response_body.map(|name| named(&output, name)).transpose()?,
             mask: Some(&input).filter(|_| http_method == "PATCH").and_then(mask::field_of),
             headers: HeaderField::of(&grpc_path, &input).map_err(|(name, why)| at(name, why))?,
+            ndjson: ndjson::Rule::of(method).map_err(|(name, why)| at(&name, why))?,
             http_method,
             input,
             output,

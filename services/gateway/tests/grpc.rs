@@ -95,3 +95,43 @@ async fn every_public_unary_method_has_a_route_of_its_own() {
     }
     assert!(count > 20 && routes.len() >= count, "{count} methods, {} routes", routes.len());
 }
+
+#[tokio::test]
+async fn a_stream_of_the_client_ends_at_the_drain_with_all_that_came_answered() {
+    for from_another_process in [false, true] {
+        let far = Running::start().await;
+        let channel = Endpoint::from_shared(format!("http://{}", far.address)).unwrap().connect_lazy();
+        let mut near = match from_another_process {
+            true => {
+                Running::before(
+                    Options::default(),
+                    Backends { ingest: remote_backend(channel), ..backends(&far.got) },
+                    far.got.clone(),
+                )
+                .await
+            }
+            false => Running::start().await,
+        };
+        let (sender, messages) = tokio::sync::mpsc::channel(8);
+        let outbound = tokio_stream::wrappers::ReceiverStream::new(messages);
+        let event = |sequence| {
+            let event = ingest::StreamedEvent { sequence, ..ingest::StreamedEvent::default() };
+            ingest::StreamEventsRequest { kind: Some(ingest::stream_events_request::Kind::Event(event)) }
+        };
+        let mut inbound = client(&near).await.stream_events(outbound).await.unwrap().into_inner();
+        for sequence in 1..=3 {
+            sender.send(event(sequence)).await.unwrap();
+            let ingest::stream_events_response::Kind::Ack(ack) = inbound.message().await.unwrap().unwrap().kind.unwrap() else {
+                panic!("no ack")
+            };
+            assert_eq!(ack.sequence, sequence);
+        }
+        near.shut_down();
+        let status = tokio::time::timeout(common::LONG, inbound.message()).await.unwrap().unwrap_err();
+        let error = from_status(&status);
+        assert_eq!((status.code(), error.reason, error.retry_after.is_some()), (Code::Unavailable, Reason::ShuttingDown, true));
+        tokio::time::timeout(common::LONG / 4, near.served).await.expect("well before its drain time").unwrap();
+        // The client's side was open all the while.
+        drop(sender);
+    }
+}

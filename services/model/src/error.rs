@@ -67,6 +67,10 @@ reasons! {
     Unavailable = "UNAVAILABLE";
     /// The deadline of the request passed. Whether it took effect is unknown; retry with the same idempotency key.
     DeadlineExceeded = "DEADLINE_EXCEEDED";
+    /// The server is shutting down and took no more. Connect again after the time given, and resend what was not acknowledged.
+    ShuttingDown = "SHUTTING_DOWN";
+    /// Nothing came on an open stream or upload for too long. Connect again when there is something to send.
+    StreamIdle = "STREAM_IDLE";
     /// A fault of the server. Report it with the request id.
     Internal = "INTERNAL";
 }
@@ -134,6 +138,13 @@ impl Error {
     #[must_use]
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Reason::Unavailable, message) }
+    }
+
+    /// The process ends; another may be there already.
+    #[must_use]
+    pub fn shutting_down() -> Self {
+        let message = "the server is shutting down: connect again";
+        Self { retry_after: Some(Duration::from_millis(100)), ..Self::new(Reason::ShuttingDown, message) }
     }
 
     /// A bounded queue is full.

@@ -25,8 +25,9 @@ pub fn codes(reason: Reason) -> (Code, u16) {
         Reason::AlreadyExists | Reason::IdempotencyConflict => (Code::AlreadyExists, 409),
         Reason::FailedPrecondition => (Code::FailedPrecondition, 412),
         Reason::Overloaded => (Code::ResourceExhausted, 429),
-        Reason::Unavailable => (Code::Unavailable, 503),
+        Reason::Unavailable | Reason::ShuttingDown => (Code::Unavailable, 503),
         Reason::DeadlineExceeded => (Code::DeadlineExceeded, 504),
+        Reason::StreamIdle => (Code::DeadlineExceeded, 408),
         Reason::Internal => (Code::Internal, 500),
     }
 }

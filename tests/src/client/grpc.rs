@@ -20,6 +20,13 @@ use tonic::{
 #[derive(Debug, Clone)]
 pub struct Bearer(MetadataValue<Ascii>);
 
+impl Bearer {
+    /// Of a token.
+    pub fn new(token: &str) -> Result<Self> {
+        Ok(Self(format!("Bearer {token}").parse()?))
+    }
+}
+
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert("authorization", self.0.clone());
@@ -39,8 +46,13 @@ pub struct Grpc {
 impl Grpc {
     /// Connects to a base URL such as `http://127.0.0.1:8080`.
     pub async fn connect(base: &str, token: &str) -> Result<Self> {
+        Self::with_bearer(base, Bearer::new(token)?).await
+    }
+
+    /// The same with a key that is known already.
+    pub async fn with_bearer(base: &str, bearer: Bearer) -> Result<Self> {
         let channel = Endpoint::from_shared(base.to_owned())?.connect().await?;
-        Ok(Self { channel, bearer: Bearer(format!("Bearer {token}").parse()?) })
+        Ok(Self { channel, bearer })
     }
 
     /// Publishing.

@@ -4,10 +4,12 @@ mod dynamic;
 mod grpc;
 mod raw;
 mod rest;
+mod stream;
 mod transcode;
 
 pub use dynamic::{Dynamic, Outcome, public_methods, scope};
 pub use grpc::{Bearer, Grpc};
 pub use raw::{Exchange, exchange};
 pub use rest::{Reply, Rest};
+pub use stream::{Connection, Producer, streamed};
 pub use transcode::{RestRequest, rest_requests};

@@ -1,7 +1,8 @@
 //! The roles: they answer by the project's name.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
+use futures::{Stream, StreamExt};
 use outrider_model::{Error, Reason};
 use outrider_proto::{
     admin::{endpoint_service_server::EndpointService, *},
@@ -9,7 +10,7 @@ use outrider_proto::{
     ingest::{ingest_service_server::IngestService, *},
 };
 use outrider_rpc::{status::to_message, to_status};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::Recorder;
 
@@ -50,6 +51,23 @@ impl IngestService for Ingest {
         ];
         let results = results.map(|result| BatchPublishEventsResult { result: Some(result) }).to_vec();
         Ok(Response::new(BatchPublishEventsResponse { results }))
+    }
+
+    type StreamEventsStream = Pin<Box<dyn Stream<Item = Result<StreamEventsResponse, Status>> + Send>>;
+
+    /// Acknowledges each event, and ends well when the client does.
+    async fn stream_events(&self, request: Request<Streaming<StreamEventsRequest>>) -> Answer<Self::StreamEventsStream> {
+        let acks = request.into_inner().filter_map(|message| async {
+            match message {
+                Ok(StreamEventsRequest { kind: Some(stream_events_request::Kind::Event(StreamedEvent { sequence, .. })) }) => {
+                    let ack = StreamAck { sequence, ..StreamAck::default() };
+                    Some(Ok(StreamEventsResponse { kind: Some(stream_events_response::Kind::Ack(ack)) }))
+                }
+                Ok(_) => None,
+                Err(status) => Some(Err(status)),
+            }
+        });
+        Ok(Response::new(Box::pin(acks)))
     }
 }
 

@@ -14,6 +14,8 @@ mod output;
 mod profile;
 pub mod projects;
 pub mod publish;
+mod stream;
 pub mod subscriptions;
+mod tally;
 
 pub use self::{connection::ClientOptions, failure::Failure};

@@ -158,6 +158,10 @@ section! {
         cors_origins: Vec<String> = Vec::new(),
         /// Whether gRPC reflection tells the public services to anyone, without a key.
         reflection: bool = false,
+        /// Uploads of newline-delimited JSON under way at once; more are refused as overloaded.
+        max_uploads: usize = 64,
+        /// How long such an upload may stand still while the server waits for its lines; at most 60 s.
+        upload_idle_timeout: Span = Span::seconds(60),
     }
 }
 
@@ -179,6 +183,16 @@ section! {
         long_validations: usize = 4,
         /// Memory for compiled schemas, in bytes; each counts as 16 times its text.
         schema_cache_bytes: u64 = 64 * MIB as u64,
+        /// StreamEvents: streams open at once in one process; more are refused as overloaded.
+        max_streams: usize = 1_000,
+        /// StreamEvents: events of one stream that may be unacknowledged; the server reads no further.
+        stream_window_events: u32 = 4_096,
+        /// StreamEvents: the same for what the events hold, in bytes.
+        stream_window_bytes: u64 = 16 * MIB as u64,
+        /// StreamEvents: the same of all streams of one process together, in bytes.
+        stream_buffer_bytes: usize = 256 * MIB,
+        /// StreamEvents: how long a stream may be open without a message.
+        stream_idle_timeout: Span = Span::seconds(300),
     }
 }
 

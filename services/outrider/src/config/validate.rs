@@ -47,6 +47,7 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("ingest.long_validations", config.ingest.long_validations > 0, "must be at least 1")?;
     let batch_fits = config.ingest.max_batch_bytes <= config.gateway.max_request_bytes;
     check("ingest.max_batch_bytes", batch_fits, "must not be above gateway.max_request_bytes")?;
+    check_streams(config)?;
     let source = &config.egress.source_address;
     check("egress.source_address", source.is_empty() || source.parse::<std::net::IpAddr>().is_ok(), "must be an IP address")?;
 
@@ -77,6 +78,20 @@ fn telemetry(telemetry: &Telemetry) -> Result<(), Error> {
     check("telemetry.export_batch", telemetry.export_batch > 0, "must be at least 1")?;
     let named = |attribute: &String| attribute.split_once('=').is_some_and(|(name, _)| !name.is_empty());
     check("telemetry.resource_attributes", telemetry.resource_attributes.iter().all(named), "must each be NAME=VALUE")
+}
+
+/// Streams of events and uploads.
+fn check_streams(config: &Config) -> Result<(), Error> {
+    check("ingest.max_streams", config.ingest.max_streams > 0, "must be at least 1")?;
+    check("ingest.stream_window_events", config.ingest.stream_window_events > 0, "must be at least 1")?;
+    check("ingest.stream_window_bytes", config.ingest.stream_window_bytes > 0, "must be at least 1")?;
+    check("ingest.stream_buffer_bytes", config.ingest.stream_buffer_bytes > 0, "must be at least 1")?;
+    let idle = config.ingest.stream_idle_timeout.0;
+    check("ingest.stream_idle_timeout", idle >= Duration::from_secs(1), "must be at least 1s")?;
+    check("gateway.max_uploads", config.gateway.max_uploads > 0, "must be at least 1")?;
+    let idle = config.gateway.upload_idle_timeout.0;
+    let in_bounds = (Duration::from_secs(1)..=Duration::from_secs(60)).contains(&idle);
+    check("gateway.upload_idle_timeout", in_bounds, "must be 1s to 60s")
 }
 
 fn check(key: &'static str, good: bool, message: &str) -> Result<(), Error> {

@@ -31,6 +31,10 @@ pub async fn start(
         drain: config.drain.0,
         cors_origins: config.cors_origins.clone(),
         reflection: config.reflection,
+        max_uploads: config.max_uploads,
+        upload_idle_timeout: config.upload_idle_timeout.0,
+        // What one call of an upload takes must be what ingest takes in one batch.
+        upload_batch_bytes: Options::default().upload_batch_bytes.min(base.config.ingest.max_batch_bytes),
         ..Options::default()
     };
     let gateway = Gateway::new(options, backends).context("gateway")?;
