@@ -26,6 +26,11 @@ use crate::{
 /// How long accepting rests after an error that is not a single connection's, such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// Bytes that a client may send on an HTTP/2 connection before they are read. Half of it is what h2 tolerates in small frames that
+/// arrived and are not read (256 bytes each, less their own): so much that a stream of events may wait with its whole window, 4,096
+/// events by default, each in a frame of its own.
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
 /// Accepts until `shutdown`, then drains.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
     let mut shutdown = pin!(shutdown);
@@ -141,6 +146,7 @@ fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_header_list_size(u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(options.keep_alive_interval)

@@ -135,3 +135,41 @@ async fn a_stream_of_the_client_ends_at_the_drain_with_all_that_came_answered() 
         drop(sender);
     }
 }
+
+/// One message of gRPC.
+fn framed(message: &impl prost::Message) -> bytes::Bytes {
+    let mut frame = vec![0];
+    frame.extend_from_slice(&u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(&message.encode_to_vec());
+    frame.into()
+}
+
+#[tokio::test]
+async fn a_window_of_small_events_in_frames_of_their_own_may_wait_unread() {
+    let running = Running::start().await;
+    let io = hyper_util::rt::TokioIo::new(tokio::net::TcpStream::connect(running.address).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let (out, messages) = tokio::sync::mpsc::channel::<bytes::Bytes>(1);
+    let frames = futures::StreamExt::map(tokio_stream::wrappers::ReceiverStream::new(messages), |bytes| {
+        Ok::<_, std::convert::Infallible>(hyper::body::Frame::data(bytes))
+    });
+    let uri = |path: &str| format!("http://{}{path}", running.address);
+    let request = http::Request::post(uri("/outrider.ingest.v1.IngestService/StreamEvents"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(tonic::body::Body::new(http_body_util::StreamBody::new(frames)))
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    let kind = ingest::stream_events_request::Kind::Open(ingest::StreamOpen { project_id: "hangs".into(), ..Default::default() });
+    out.send(framed(&ingest::StreamEventsRequest { kind: Some(kind) })).await.unwrap();
+    for sequence in 1..=4_096 {
+        let event = ingest::StreamedEvent { sequence, event: None };
+        let message = ingest::StreamEventsRequest { kind: Some(ingest::stream_events_request::Kind::Event(event)) };
+        tokio::time::timeout(common::LONG, out.send(framed(&message))).await.unwrap().expect("the connection is fine");
+    }
+    // What comes after them on the connection is answered.
+    let other = http::Request::get(uri("/version")).body(tonic::body::Body::empty()).unwrap();
+    let version = tokio::time::timeout(common::LONG, sender.send_request(other)).await.unwrap().unwrap();
+    assert_eq!((version.status(), answer.status()), (http::StatusCode::OK, http::StatusCode::OK));
+}

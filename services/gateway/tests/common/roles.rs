@@ -63,6 +63,10 @@ impl IngestService for Ingest {
                     let ack = StreamAck { sequence, ..StreamAck::default() };
                     Some(Ok(StreamEventsResponse { kind: Some(stream_events_response::Kind::Ack(ack)) }))
                 }
+                // Reads no further.
+                Ok(StreamEventsRequest { kind: Some(stream_events_request::Kind::Open(open)) }) if open.project_id == "hangs" => {
+                    std::future::pending().await
+                }
                 Ok(_) => None,
                 Err(status) => Some(Err(status)),
             }
