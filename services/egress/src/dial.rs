@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use outrider_model::address::{Host, Policy, Refused, is_localhost};
-use outrider_rpc::{DialError, Dialer};
+use outrider_rpc::{DialError, Dialer, Socket};
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 
 use crate::{
@@ -73,6 +73,12 @@ impl Egress {
         self.inner.own.add(listener);
     }
 
+    /// The vetted connection to the outside.
+    pub(crate) async fn open(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+        let vetted = self.vet(host, port).await?;
+        connect(vetted, &self.inner.options).await
+    }
+
     /// What may be dialed for a host and port; one line in the log when it is nothing.
     async fn vet(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
         let refused = |refused: Refused, address: Option<IpAddr>| {
@@ -122,8 +128,7 @@ impl Egress {
 
 #[async_trait]
 impl Dialer for Egress {
-    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
-        let vetted = self.vet(host, port).await?;
-        connect(vetted, &self.inner.options).await
+    async fn dial(&self, host: &str, port: u16) -> Result<Socket, DialError> {
+        self.open(host, port).await.map(Socket::from)
     }
 }
