@@ -9,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderValue, Method as HttpMethod, Request, Response, Version, header::CONNECTION};
+use http::{
+    HeaderValue, Method as HttpMethod, Request, Response, Version,
+    header::{CONNECTION, HOST},
+};
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
 use tonic::{Code, Status, body::Body};
@@ -21,10 +24,12 @@ pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> R
     let started = Instant::now();
     let id = request_id::settle(request.headers_mut());
     let (http_method, version) = (request.method().clone(), request.version());
-    let (route, mut answer) = if grpc::is_grpc(request.headers()) {
-        answer_grpc(shared, request).await
-    } else {
-        answer_rest(shared, request, &id).await
+    let is_grpc = grpc::is_grpc(request.headers());
+    let (route, mut answer) = match vet(shared, &request) {
+        Err(refusal) if is_grpc => (NO_ROUTE.into(), refusal.into_grpc()),
+        Err(refusal) => (NO_ROUTE.into(), refusal.into_json(&id)),
+        Ok(()) if is_grpc => answer_grpc(shared, request).await,
+        Ok(()) => answer_rest(shared, request, &id).await,
     };
     // Connections of HTTP/2 carry other requests, and know no such header.
     if version == Version::HTTP_2 {
@@ -33,6 +38,20 @@ pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> R
     log(&http_method, &route, &answer, started, &id);
     answer.headers_mut().insert(request_id::HEADER, id);
     Ok(answer)
+}
+
+/// Refuses a request by its head alone: an address that is too long, and in HTTP/1.1 a host that is missing or given twice, by which
+/// another server on the way could have sent it elsewhere (RFC 9112, section 3.2).
+fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
+    let limit = shared.options.max_uri_bytes;
+    if request.uri().path_and_query().map_or(0, |path| path.as_str().len()) > limit {
+        let error = Error::new(Reason::UriTooLong, format!("path and query are over {limit} bytes"));
+        return Err(Refusal::closing(error));
+    }
+    if request.version() == Version::HTTP_11 && request.headers().get_all(HOST).iter().count() != 1 {
+        return Err(Refusal::closing(Error::new(Reason::MalformedRequest, "there must be one Host header")));
+    }
+    Ok(())
 }
 
 /// Never the path itself, which is the client's text and holds ids; never a body or a header.

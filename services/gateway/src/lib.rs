@@ -22,6 +22,7 @@ mod compress;
 mod cors;
 mod deadline;
 mod field_path;
+mod framing;
 mod grpc;
 mod handler;
 mod header_field;
@@ -49,7 +50,7 @@ mod write;
 use std::{future::Future, sync::Arc};
 
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{methods, server::Backend};
+use outrider_rpc::{Acceptor, methods, server::Backend};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -78,6 +79,7 @@ pub enum StartError {
 /// The gateway, ready to serve.
 pub struct Gateway {
     shared: Arc<Shared>,
+    acceptor: Acceptor,
 }
 
 /// What all connections use.
@@ -121,7 +123,13 @@ impl Gateway {
             backends,
             options,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), acceptor: Acceptor::plain() })
+    }
+
+    /// Serves by TLS, if the acceptor does. Default: plainly.
+    #[must_use]
+    pub fn with_acceptor(self, acceptor: Acceptor) -> Self {
+        Self { acceptor, ..self }
     }
 
     /// The REST routes as pairs of HTTP method and path template, sorted.
@@ -131,6 +139,6 @@ impl Gateway {
 
     /// Accepts connections until `shutdown` resolves; then lets requests that began end, for at most [`Options::drain`].
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
-        server::serve(self.shared, listener, shutdown).await;
+        server::serve(self.shared, self.acceptor, listener, shutdown).await;
     }
 }
