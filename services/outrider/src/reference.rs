@@ -9,7 +9,8 @@ use outrider_rpc::status::codes;
 use toml::{Table, Value};
 
 use crate::config::{
-    self, Admin, Config, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Worker, variable,
+    self, Admin, Config, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Worker,
+    early_secrets, variable,
 };
 
 const SECTIONS: [(&str, &[(&str, &str)]); 12] = [
@@ -32,7 +33,8 @@ fn configuration_page() -> String {
     let mut page = String::from(
         "# Configuration\n\nGenerated from the code. Every key has a default. Stronger layers win: defaults, the TOML file (`--config FILE` or \
          `OUTRIDER_CONFIG`), variables, flags (`--set section.key=value`). Unknown keys are errors. Lengths of time have a unit: `500ms`, \
-         `15s`, `24h`.\n",
+         `15s`, `24h`. What is secret may be given by a file, as `KEY_file`: its content counts without the line's end; `outrider config` says which \
+         file it was.\n",
     );
     for (section, docs) in SECTIONS {
         let values = defaults[section].as_table().unwrap();
@@ -42,6 +44,10 @@ fn configuration_page() -> String {
             let variable = variable(&format!("{section}.{key}"));
             let doc = doc.trim().replace('|', "\\|");
             writeln!(page, "| `{key}` | {} | `{variable}` | {doc} |", shown(&values[*key])).unwrap();
+            if early_secrets().any(|secret| secret == format!("{section}.{key}")) {
+                let doc = format!("A file that holds the value of `{key}`, which must not be given too.");
+                writeln!(page, "| `{key}_file` | empty | `{variable}_FILE` | {doc} |").unwrap();
+            }
         }
     }
     page
