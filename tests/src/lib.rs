@@ -7,6 +7,7 @@ pub mod client;
 pub mod cluster;
 pub mod leash;
 pub mod logs;
+pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod receiver;

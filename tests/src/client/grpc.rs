@@ -1,5 +1,7 @@
 //! gRPC clients with an API key.
 
+use std::{fs, path::Path};
+
 use anyhow::Result;
 use outrider_proto::{
     admin::{endpoint_service_client::EndpointServiceClient, project_service_client::ProjectServiceClient},
@@ -10,7 +12,7 @@ use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
 /// Adds `authorization: Bearer …` to every call.
@@ -36,8 +38,17 @@ pub struct Grpc {
 impl Grpc {
     /// Connects to a base URL such as `http://127.0.0.1:8080`.
     pub async fn connect(base: &str, token: &str) -> Result<Self> {
-        let channel = Endpoint::from_shared(base.to_owned())?.connect().await?;
-        Ok(Self { channel, bearer: Bearer(format!("Bearer {token}").parse()?) })
+        Self::over(Endpoint::from_shared(base.to_owned())?, token).await
+    }
+
+    /// Connects to a base URL such as `https://127.0.0.1:8080` whose server has a certificate of an authority.
+    pub async fn trusting(base: &str, token: &str, authority: &Path) -> Result<Self> {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(fs::read(authority)?));
+        Self::over(Endpoint::from_shared(base.to_owned())?.tls_config(tls)?, token).await
+    }
+
+    async fn over(endpoint: Endpoint, token: &str) -> Result<Self> {
+        Ok(Self { channel: endpoint.connect().await?, bearer: Bearer(format!("Bearer {token}").parse()?) })
     }
 
     /// Publishing.
