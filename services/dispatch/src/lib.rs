@@ -11,9 +11,11 @@ mod feeder;
 mod finisher;
 mod handoff;
 mod jobs;
+mod measure;
 mod options;
 mod service;
 mod settle;
+mod trace;
 mod watch;
 
 #[cfg(test)]
@@ -29,7 +31,9 @@ use tonic::service::Routes;
 
 pub use options::Options;
 
-use crate::{accept::Accepter, feeder::Feeder, finisher::Finisher, handoff::Handoff, settle::Settler, watch::Watch};
+use crate::{
+    accept::Accepter, feeder::Feeder, finisher::Finisher, handoff::Handoff, measure::Measure, settle::Settler, watch::Watch,
+};
 
 /// What every part of the role works with.
 #[derive(Clone)]
@@ -49,6 +53,7 @@ pub struct Dispatch {
     settler: Arc<Settler>,
     feeder: Feeder,
     watch: Watch,
+    measure: Measure,
 }
 
 impl Dispatch {
@@ -64,6 +69,7 @@ impl Dispatch {
             settler: Arc::new(Settler::start(shared.clone(), finisher)),
             feeder: Feeder::new(shared.clone(), handoff.clone()),
             watch: Watch::new(shared.clone(), handoff.clone()),
+            measure: Measure::new(shared.clone(), handoff.clone()),
             handoff,
             shared,
         }
@@ -98,7 +104,7 @@ impl Dispatch {
     pub async fn run(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = async { tokio::join!(self.feeder.run(), self.watch.run()); } => {}
+            () = async { tokio::join!(self.feeder.run(), self.watch.run(), self.measure.run()); } => {}
         }
     }
 }

@@ -14,6 +14,11 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use outrider_rpc::{Acceptor, Socket, listen, tls::Protocol};
+use outrider_telemetry::{
+    Kind, TraceContext,
+    catalogue::egress::{BYTES, TUNNELS},
+    metrics::Ongoing,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
@@ -165,7 +170,8 @@ impl Connection {
         })?;
         // From here on the tunnel's permit stands for this connection.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let outside = self.egress.open(&target.0, target.1).await?;
+        let caller = TraceContext::of_headers(request.headers());
+        let outside = self.egress.dial_within(caller.as_ref(), Kind::Server, &target.0, target.1).await?;
         Ok(Opened { target, upgrade: hyper::upgrade::on(request), outside, _tunnel: tunnel })
     }
 
@@ -178,7 +184,11 @@ impl Connection {
         let started = Instant::now();
         let options = &self.egress.inner.options;
         let patience = tunnel::Patience { idle: options.idle_timeout, kept: options.drain_idle };
+        let ongoing = Ongoing::begin(&TUNNELS);
         let summary = tunnel::run(client, opened.outside, patience, closing.cancelled()).await;
+        drop(ongoing);
+        BYTES.with_label_values(&["out"]).inc_by(summary.bytes_out);
+        BYTES.with_label_values(&["in"]).inc_by(summary.bytes_in);
         tracing::debug!(
             peer = %self.peer,
             host = opened.target.0,

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::Future,
     panic::AssertUnwindSafe,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,29 +16,35 @@ use http::{
 };
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use tonic::{Code, Status, body::Body};
+use tonic::body::Body;
 
-use crate::{Shared, answer::Refusal, answer::code_name, deadline, grpc, request_id, rest, web};
+use crate::{
+    Shared,
+    answer::Refusal,
+    deadline, grpc,
+    meter::Meter,
+    observe::{Observed, Seen},
+    request_id, rest, web,
+};
 
 /// Answers a request; whatever happens, there is an answer with a request id.
 pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let started = Instant::now();
     let id = request_id::settle(request.headers_mut());
-    let (http_method, version) = (request.method().clone(), request.version());
+    let mut observed = Observed::begin(&mut request, id.clone());
+    let version = request.version();
     let is_grpc = grpc::is_grpc(request.headers());
-    let (route, mut answer) = match vet(shared, &request) {
-        Err(refusal) if is_grpc => (NO_ROUTE.into(), refusal.into_grpc()),
-        Err(refusal) => (NO_ROUTE.into(), refusal.into_json(&id)),
-        Ok(()) if is_grpc => answer_grpc(shared, request).await,
-        Ok(()) => answer_rest(shared, request, &id).await,
+    let mut answer = match vet(shared, &request) {
+        Err(refusal) if is_grpc => refusal.into_grpc(),
+        Err(refusal) => refusal.into_json(&id),
+        Ok(()) if is_grpc => answer_grpc(shared, request, &mut observed).await,
+        Ok(()) => answer_rest(shared, request, &id, &mut observed).await,
     };
     // Connections of HTTP/2 carry other requests, and know no such header.
     if version == Version::HTTP_2 {
         answer.headers_mut().remove(CONNECTION);
     }
-    log(&http_method, &route, &answer, started, &id);
     answer.headers_mut().insert(request_id::HEADER, id);
-    Ok(answer)
+    Ok(observed.answered(answer))
 }
 
 /// Refuses a request by its head alone: an address that is too long, and in HTTP/1.1 a host that is missing or given twice, by which
@@ -54,33 +61,25 @@ fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Never the path itself, which is the client's text and holds ids; never a body or a header.
-fn log(http_method: &HttpMethod, route: &str, answer: &Response<Body>, started: Instant, id: &HeaderValue) {
-    let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    // An answer without the status in its headers has it in its trailers, and then a role's unary method went well.
-    let grpc_status = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
-    let (status, id) = (answer.status().as_u16(), id.to_str().unwrap_or_default());
-    // REST answers have no gRPC status: their HTTP status says it. What went well is of interest when looking for something only.
-    let failed = status >= 500 || matches!(grpc_status, Code::Internal | Code::Unknown | Code::Unavailable | Code::DataLoss);
-    let grpc_status = code_name(grpc_status);
-    if failed {
-        tracing::warn!(method = %http_method, route, status, grpc_status, duration_us, request_id = id, "request failed");
-    } else {
-        tracing::debug!(method = %http_method, route, status, grpc_status, duration_us, request_id = id, "request");
-    }
-}
-
 const NO_ROUTE: &str = "-";
 
-async fn answer_grpc(shared: &Shared, request: Request<Incoming>) -> (String, Response<Body>) {
-    let route = shared.methods.find(request.uri().path()).map_or_else(|_| NO_ROUTE.into(), |method| method.path.clone());
-    let answer =
-        if web::is_web(request.headers()) { web::answer(shared, request).await } else { call(shared, request, false).await };
-    (route, answer)
+async fn answer_grpc(shared: &Shared, request: Request<Incoming>, observed: &mut Observed) -> Response<Body> {
+    let is_web = web::is_web(request.headers());
+    match shared.methods.find(request.uri().path()) {
+        Ok(method) => observed.on(method.meter(is_web)),
+        Err(_) => observed.on(&unrouted(if is_web { "grpc-web" } else { "grpc" }, request.method())),
+    }
+    let seen = observed.seen.clone();
+    if is_web { web::answer(shared, request, &seen).await } else { call(shared, request, false, &seen).await }
+}
+
+/// Of requests that lead nowhere: they are few, or cheap to count among what an attacker costs.
+fn unrouted(protocol: &'static str, method: &HttpMethod) -> Arc<Meter> {
+    Arc::new(Meter::new(protocol, method.as_str(), NO_ROUTE, false))
 }
 
 /// Answers a gRPC request, which may have come as gRPC-web.
-pub(crate) async fn call<B>(shared: &Shared, request: Request<B>, from_web: bool) -> Response<Body>
+pub(crate) async fn call<B>(shared: &Shared, request: Request<B>, from_web: bool, seen: &Seen) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
 {
@@ -92,7 +91,7 @@ where
     });
     let (method, asked) = match asked {
         Ok(asked) => asked,
-        Err(error) => return Refusal::from(error).into_grpc(),
+        Err(error) => return seen.watch(Refusal::from(error).into_grpc()),
     };
     let (parts, body) = request.into_parts();
     let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
@@ -105,7 +104,7 @@ where
         }
         _ => in_time(limit(shared, asked), answer, &method.path).await,
     };
-    answer.unwrap_or_else(Refusal::into_grpc)
+    seen.watch(answer.unwrap_or_else(Refusal::into_grpc))
 }
 
 /// What a client asks for, within our own limit.
@@ -113,27 +112,30 @@ fn limit(shared: &Shared, asked: Option<Duration>) -> Duration {
     asked.map_or(shared.options.request_timeout, |asked| asked.min(shared.options.request_timeout))
 }
 
-async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderValue) -> (String, Response<Body>) {
+async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderValue, observed: &mut Observed) -> Response<Body> {
     let (parts, body) = request.into_parts();
     if let Some(page) = shared.pages.find(parts.uri.path()) {
         let answer = page.answer(&parts).unwrap_or_else(|refusal| refusal.into_json(id));
-        let answer = if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer };
-        return (page.path.to_owned(), answer);
+        observed.on(&page.meter);
+        return if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer };
     }
-    let (route, answer) = match shared.routes.find(parts.method.as_str(), parts.uri.path()) {
+    let answer = match shared.routes.find(parts.method.as_str(), parts.uri.path()) {
         Ok(found) => {
+            observed.on(&found.route.meter);
             let template = &found.route.template;
-            let answer = match deadline::of_rest(&parts.headers) {
+            match deadline::of_rest(&parts.headers) {
                 Ok(asked) => in_time(limit(shared, asked), rest::answer(shared, &found, &parts, body), template).await,
                 // The body was not read.
                 Err(error) => Err(Refusal::closing(error)),
-            };
-            (template.clone(), answer)
+            }
         }
-        Err(refusal) => (NO_ROUTE.into(), Err(refusal)),
+        Err(refusal) => {
+            observed.on(&unrouted("rest", &parts.method));
+            Err(refusal)
+        }
     };
     let answer = answer.unwrap_or_else(|refusal| refusal.into_json(id));
-    (route, if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer })
+    if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer }
 }
 
 /// The answer, or an error when it takes too long. The request is dropped then, and what it began with it; whether it took effect

@@ -12,6 +12,10 @@ use hyper_util::{
     server::conn::auto,
 };
 use outrider_rpc::{Acceptor, listen};
+use outrider_telemetry::{
+    catalogue::gateway::{CONNECTIONS, CONNECTIONS_REFUSED},
+    metrics::Ongoing,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -77,9 +81,12 @@ impl Server {
             let limit = self.each.shared.options.max_connections;
             tracing::warn!(limit, full = self.full, "the number of connections crossed its limit");
         }
-        if let Some(place) = place {
-            let each = Arc::clone(&self.each);
-            self.connections.spawn(async move { each.connection(stream, place).await });
+        match place {
+            Some(place) => {
+                let each = Arc::clone(&self.each);
+                self.connections.spawn(async move { each.connection(stream, place).await });
+            }
+            None => CONNECTIONS_REFUSED.inc(),
         }
     }
 
@@ -107,6 +114,7 @@ impl Each {
             Ok(socket) => socket,
             Err(error) => return tracing::debug!(%error, "a handshake failed"),
         };
+        let _open = Ongoing::begin(&CONNECTIONS);
         let options = &self.shared.options;
         let progress = Arc::new(Progress::new());
         let bounds = Bounds {

@@ -8,7 +8,6 @@ mod client;
 mod commands;
 mod config;
 mod keys;
-mod logging;
 mod operations;
 mod printable;
 mod receiver;
@@ -17,6 +16,7 @@ mod reference;
 mod roles;
 mod shutdown;
 mod stdout;
+mod telemetry;
 
 use std::process::ExitCode;
 

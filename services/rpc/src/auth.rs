@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use outrider_model::{Error, Principal, Reason, Result, Scope, Token};
+use outrider_telemetry::{Hop, Kind, TraceContext};
 use tonic::body::Body;
 use tower::Service;
 
@@ -23,7 +24,8 @@ pub trait Authenticate: Send + Sync + 'static {
 }
 
 /// In front of gRPC services: refuses requests whose API key does not carry the method's scope, and puts the principal of all others
-/// into the request's extensions.
+/// into the request's extensions. The span of the role begins here, and ends with the head of the answer; what follows from it finds its
+/// [`TraceContext`] in the extensions.
 #[derive(Clone)]
 pub struct Guard<S> {
     inner: S,
@@ -55,6 +57,8 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let keys = Arc::clone(&self.keys);
+        let incoming = TraceContext::of_headers(request.headers());
+        let hop = Hop::child(Kind::Server, request.uri().path().trim_start_matches('/'), incoming.as_ref());
         Box::pin(async move {
             let admitted = match (scope(request.uri().path()), token(request.headers())) {
                 (Ok(scope), Ok(token)) => admit(keys.as_ref(), &token, scope).await,
@@ -63,9 +67,15 @@ where
             match admitted {
                 Ok(principal) => {
                     request.extensions_mut().insert(principal);
-                    inner.call(request).await
+                    if let Some(context) = hop.or(incoming.as_ref()) {
+                        request.extensions_mut().insert(context.clone());
+                    }
+                    hop.around(inner.call(request)).await
                 }
-                Err(error) => Ok(to_status(error).into_http()),
+                Err(error) => {
+                    hop.fail(error.reason.as_str());
+                    Ok(to_status(error).into_http())
+                }
             }
         })
     }
