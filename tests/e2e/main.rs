@@ -40,5 +40,6 @@ mod stream;
 mod stream_faults;
 mod telemetry;
 mod tenancy;
+mod tls;
 mod upload;
 mod verify;

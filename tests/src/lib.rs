@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod collector;
 pub mod leash;
 pub mod logs;
+pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod proxy;

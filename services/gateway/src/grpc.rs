@@ -86,10 +86,10 @@ where
         let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
         return Ok(client_stream::told(answer, ended));
     }
-    let (body, exceeded) = body::metered(shared, &parts.headers, incoming)?;
+    let (body, cut) = body::metered(shared, &parts.headers, incoming)?;
     let Ok(ready) = backend.ready().await;
     let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
-    if exceeded.is_set() { Err(body::cut(shared)) } else { Ok(answer) }
+    cut.why().map_or(Ok(answer), Err)
 }
 
 /// The request with no more of its address than the path: the rest is the client's view of this server.

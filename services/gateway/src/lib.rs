@@ -23,6 +23,7 @@ mod compress;
 mod cors;
 mod deadline;
 mod field_path;
+mod framing;
 mod grpc;
 mod handler;
 mod header_field;
@@ -53,7 +54,7 @@ mod write;
 use std::{future::Future, sync::Arc};
 
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{methods, server::Backend};
+use outrider_rpc::{Acceptor, methods, server::Backend};
 use outrider_telemetry::{
     catalogue::gateway::{BUFFERED_BYTES, SECTION},
     metrics,
@@ -86,6 +87,7 @@ pub enum StartError {
 /// The gateway, ready to serve.
 pub struct Gateway {
     shared: Arc<Shared>,
+    acceptor: Acceptor,
 }
 
 /// What all connections use.
@@ -156,7 +158,13 @@ impl Gateway {
         };
         let shared = Arc::new(shared);
         show_buffered(&shared);
-        Ok(Self { shared })
+        Ok(Self { shared, acceptor: Acceptor::plain() })
+    }
+
+    /// Serves by TLS, if the acceptor does. Default: plainly.
+    #[must_use]
+    pub fn with_acceptor(self, acceptor: Acceptor) -> Self {
+        Self { acceptor, ..self }
     }
 
     /// The REST routes as pairs of HTTP method and path template, sorted.
@@ -166,6 +174,6 @@ impl Gateway {
 
     /// Accepts connections until `shutdown` resolves; then lets requests that began end, for at most [`Options::drain`].
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
-        server::serve(self.shared, listener, shutdown).await;
+        server::serve(self.shared, self.acceptor, listener, shutdown).await;
     }
 }

@@ -39,6 +39,10 @@ reasons! {
     MalformedRequest = "MALFORMED_REQUEST";
     /// The request is larger than allowed. Send less at once.
     TooLarge = "TOO_LARGE";
+    /// Path and query are longer than allowed. Shorten the query.
+    UriTooLong = "URI_TOO_LONG";
+    /// The body came too slowly, and the connection is closed. Nothing took effect; send it again.
+    TooSlow = "TOO_SLOW";
     /// No API key was sent, or it is not one. Send "Authorization: Bearer" and a key.
     MissingCredentials = "MISSING_CREDENTIALS";
     /// The API key is unknown, revoked or expired. Use another.

@@ -17,6 +17,8 @@ pub fn codes(reason: Reason) -> (Code, u16) {
             (Code::InvalidArgument, 400)
         }
         Reason::TooLarge => (Code::InvalidArgument, 413),
+        Reason::UriTooLong => (Code::InvalidArgument, 414),
+        Reason::TooSlow => (Code::DeadlineExceeded, 408),
         Reason::MissingCredentials | Reason::InvalidCredentials => (Code::Unauthenticated, 401),
         Reason::MissingScope | Reason::BeyondOwnScope => (Code::PermissionDenied, 403),
         Reason::NotFound => (Code::NotFound, 404),

@@ -1,5 +1,6 @@
 //! Clients of the public port.
 
+mod connect;
 mod dynamic;
 mod grpc;
 mod raw;
@@ -7,6 +8,7 @@ mod rest;
 mod stream;
 mod transcode;
 
+pub use connect::{connect_tls, presented, tls};
 pub use dynamic::{Dynamic, Outcome, public_methods, scope};
 pub use grpc::{Bearer, Grpc};
 pub use raw::{Exchange, exchange};

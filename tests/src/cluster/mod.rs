@@ -7,7 +7,7 @@ pub use binary::binary;
 pub use config::Options;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
 };
@@ -207,7 +207,14 @@ impl Outrider {
     /// The base URL of the public port.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        let scheme = if self.authority().is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
+    }
+
+    /// The authority of the public certificate, where the public port has TLS.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Path> {
+        self.plan.authority()
     }
 
     /// The address of the public port.

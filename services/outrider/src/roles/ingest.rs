@@ -29,7 +29,7 @@ pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -
     let intake: Arc<dyn Intake> = match dispatch {
         Some(faces) => Arc::clone(&faces.intake),
         None => Arc::new(RemoteIntake::new(
-            channel("ingest.dispatch_url", &config.dispatch_url)?,
+            channel("ingest.dispatch_url", &config.dispatch_url, base.tls.as_ref())?,
             base.token.clone(),
             MAX_MESSAGE_BYTES,
         )),
