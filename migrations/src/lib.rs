@@ -7,6 +7,7 @@ use sea_orm_migration::prelude::*;
 
 mod m0001_configuration;
 mod m0002_ledger;
+mod m0004_commit_log;
 pub mod partitions;
 
 /// All steps, oldest first.
@@ -15,6 +16,6 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_configuration::Migration), Box::new(m0002_ledger::Migration)]
+        vec![Box::new(m0001_configuration::Migration), Box::new(m0002_ledger::Migration), Box::new(m0004_commit_log::Migration)]
     }
 }

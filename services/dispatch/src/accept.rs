@@ -8,7 +8,7 @@ use outrider_model::{DeliveryId, Error, Event, EventId, Origin, PendingDelivery,
 use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, accept_event_result};
 use outrider_queue::NewJob;
 use outrider_rpc::{Intake, convert, status};
-use outrider_store::{Accepted, LedgerError, NewEvent};
+use outrider_store::{Accepted, LedgerError, LogKind, NewEvent};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -152,6 +152,7 @@ async fn commit(shared: Shared, handoff: Handoff, batch: Vec<Routed>) -> Result<
     let (events, jobs): (Vec<NewEvent>, Vec<Vec<NewJob>>) = batch.into_iter().map(|routed| (routed.event, routed.jobs)).unzip();
     let keys_since = shared.store.clock().now().minus(shared.options.idempotency_lifetime);
     let outcomes = write(&shared, &events, keys_since).await;
+    shared.tails.committed(LogKind::Events, events.iter().map(|new| new.event.project));
     let mut queued = Vec::new();
     let mut results = Vec::with_capacity(events.len());
     for ((event, jobs), outcome) in events.iter().zip(jobs).zip(outcomes) {

@@ -10,7 +10,7 @@ use outrider_model::{
 use outrider_proto::internal::{self, AttemptReport, AttemptResult, attempt_report};
 use outrider_queue::{Done, Receipt};
 use outrider_rpc::Settlement;
-use outrider_store::{LedgerError, Settled};
+use outrider_store::{LedgerError, LogKind, Settled};
 
 use crate::{
     Shared,
@@ -84,7 +84,12 @@ impl Settlement for Settler {
 
 async fn commit(shared: Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
     match shared.ledger.settle(&batch).await {
-        Ok(_) => Ok(vec![(); batch.len()]),
+        Ok(_) => {
+            // What was held has no project here: the next poll finds it.
+            let attempts = batch.iter().filter_map(|settled| settled.record.as_ref());
+            shared.tails.committed(LogKind::Deliveries, attempts.map(|attempt| attempt.project));
+            Ok(vec![(); batch.len()])
+        }
         Err(LedgerError::Unavailable(why)) => {
             tracing::warn!(%why, reports = batch.len(), "attempts were not committed; workers send them again");
             Err(Error::unavailable("the database does not answer"))

@@ -18,6 +18,8 @@ use outrider_model::{
     Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId, Timestamp, Verdict,
 };
 
+pub(crate) use sqlite::{Bound, Chunked};
+
 use crate::{Backend, Store};
 
 /// How the ledger behaves. Only SQLite has something to set: its one writer.
@@ -148,12 +150,13 @@ pub enum CancelScope {
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// Writes events, their idempotency keys and pending deliveries in one commit. A result for each, in order. Keys older than
-    /// `keys_since` do not count. Two events of one batch may bear the same key: the first wins.
+    /// `keys_since` do not count. Two events of one batch may bear the same key: the first wins. What is new is in the log of commits.
     async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError>;
 
     /// Writes attempts and carries verdicts out, in one commit; for each, whether its verdict applied
     /// ([`outrider_model::delivery::applies`]; a hold also needs the row's generation). Writing the same batch twice changes
-    /// nothing more. Ended deliveries move from the pending table to the history.
+    /// nothing more. Ended deliveries move from the pending table to the history. In the log of commits are those whose verdict applied
+    /// or whose attempt was recorded.
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError>;
 
     /// Endpoints with unqueued deliveries, in the order of their ids, after `after`: the earliest due time of each. Costs a
@@ -194,4 +197,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Makes room ahead: creates the partitions of the days to come. Nothing to do on SQLite.
     async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError>;
+
+    /// One bounded step of pruning the log of commits ([`crate::LogPlace`]): rows from `kept_from` on stay. Whether there may be more to
+    /// do. On PostgreSQL whole days are dropped.
+    async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError>;
 }

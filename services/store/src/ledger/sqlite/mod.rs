@@ -15,6 +15,8 @@ use sqlx::SqlitePool;
 use super::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef, Settled,
 };
+use crate::commit_log;
+pub(crate) use chunk::{Bound, Chunked};
 use writer::Writer;
 
 /// A pool for reads and the writer.
@@ -120,5 +122,12 @@ impl Ledger for SqliteLedger {
 
     async fn prepare(&self, _now: Timestamp) -> Result<(), LedgerError> {
         Ok(())
+    }
+
+    async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError> {
+        let write = self.writer.write(move |connection| {
+            Box::pin(async move { commit_log::prune_sqlite(connection, kept_from).await.map_err(failed) })
+        });
+        write.await
     }
 }
