@@ -127,7 +127,8 @@ mod tests {
         let tables: Vec<Table> = tables().collect();
         let partitions = of_day(&tables, 20_779);
         let names: Vec<&str> = partitions.iter().map(|partition| partition.name.as_str()).collect();
-        let days = ["events", "deliveries", "attempts", "idempotency_keys", "commit_log"].map(|table| format!("{table}_p20261122"));
+        let days =
+            ["events", "deliveries", "attempts", "idempotency_keys", "commit_log"].map(|table| format!("{table}_p20261122"));
         assert_eq!(names, days);
         assert!(partitions[0].statements[1].ends_with("TO ('01a205b3-d000-0000-0000-000000000000')"), "{partitions:?}");
         assert!(partitions[4].statements[1].ends_with("FROM (20779) TO (20780)"), "{partitions:?}");

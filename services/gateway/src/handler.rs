@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
 use tonic::{Code, Status, body::Body};
 
-use crate::{Shared, answer::Refusal, answer::code_name, deadline, grpc, request_id, rest, web};
+use crate::{Shared, answer::Refusal, answer::code_name, deadline, ending, grpc, request_id, rest, web};
 
 /// Answers a request; whatever happens, there is an answer with a request id.
 pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -77,16 +77,24 @@ where
     };
     let (parts, body) = request.into_parts();
     let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
+    let end = end(asked);
     let answer = match asked {
         // It has no natural end, and so no deadline of ours.
         None if method.streams() => unbroken(answer, &method.path).await,
-        Some(asked) if method.streams() => {
-            let end = Instant::now() + asked;
-            in_time(asked, answer, &method.path).await.map(|answer| deadline::bounded(answer, end.into()))
-        }
+        Some(asked) if method.streams() => in_time(asked, answer, &method.path).await,
         _ => in_time(limit(shared, asked), answer, &method.path).await,
     };
-    answer.unwrap_or_else(Refusal::into_grpc)
+    match answer {
+        Ok(answer) if method.streams() && shared.backends.of(&method.package).is_some() => ending::bounded(shared, answer, end),
+        Ok(answer) if method.streams() => ending::bounded_by_deadline(answer, end),
+        Ok(answer) => answer,
+        Err(refusal) => refusal.into_grpc(),
+    }
+}
+
+/// When the time is up that a client asks for.
+fn end(asked: Option<Duration>) -> Option<tokio::time::Instant> {
+    asked.map(|asked| tokio::time::Instant::now() + asked)
 }
 
 /// What a client asks for, within our own limit.
@@ -105,7 +113,10 @@ async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderVal
         Ok(found) => {
             let template = &found.route.template;
             let answer = match deadline::of_rest(&parts.headers) {
-                Ok(asked) => in_time(limit(shared, asked), rest::answer(shared, &found, &parts, body), template).await,
+                Ok(asked) => {
+                    let answer = rest::answer(shared, &found, &parts, body, end(asked));
+                    in_time(limit(shared, asked), answer, template).await
+                }
                 // The body was not read.
                 Err(error) => Err(Refusal::closing(error)),
             };

@@ -19,6 +19,7 @@ use crate::{
     field_path::{FieldPath, Unresolved},
     header_field::HeaderField,
     mask, percent,
+    stream::StreamRule,
     template::{Malformed, Segment, Template},
     trie::Trie,
 };
@@ -82,6 +83,8 @@ pub(crate) struct Route {
     /// The update mask to derive from the body; only on PATCH.
     pub(crate) mask: Option<FieldDescriptor>,
     pub(crate) headers: Vec<HeaderField>,
+    /// How the method's stream of the server is answered, if it is one.
+    pub(crate) stream: Option<StreamRule>,
 }
 
 /// A field that the path gives.
@@ -130,10 +133,10 @@ pub(crate) struct Found<'r, 'p> {
 }
 
 impl Routes {
-    /// Routes of the unary methods among `methods`. Streaming methods and those without annotation have none.
+    /// Routes of `methods`. Those whose client streams and those without annotation have none.
     pub(crate) fn of(pool: &DescriptorPool, methods: &[MethodDescriptor]) -> Result<Self, RouteError> {
         let mut routes = Self::default();
-        for method in methods.iter().filter(|method| !method.is_client_streaming() && !method.is_server_streaming()) {
+        for method in methods.iter().filter(|method| !method.is_client_streaming()) {
             if let Some(rule) = annotation(pool, method)? {
                 routes.add(method, &rule)?;
                 for rule in &rule.additional_bindings {
@@ -263,6 +266,7 @@ impl Route {
             response_body: response_body.map(|name| named(&output, name)).transpose()?,
             mask: Some(&input).filter(|_| http_method == "PATCH").and_then(mask::field_of),
             headers: HeaderField::of(&grpc_path, &input).map_err(|(name, why)| at(name, why))?,
+            stream: method.is_server_streaming().then(|| StreamRule::of(&input, &output)),
             http_method,
             input,
             output,

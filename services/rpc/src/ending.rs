@@ -43,6 +43,7 @@ impl http_body::Body for Until {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
+        let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
         if this.ended.is_none()
             && let Poll::Ready(error) = this.end.as_mut().poll(cx)
         {
@@ -53,7 +54,6 @@ impl http_body::Body for Until {
         {
             return Poll::Ready(this.finish(error));
         }
-        let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
         match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {

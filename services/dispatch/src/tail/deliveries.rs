@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use outrider_model::{Attempt, AttemptId, Delivery, DeliveryId, DeliveryStatus, EndpointId, EventId, Principal, ProjectId, Result};
+use outrider_model::{
+    Attempt, AttemptId, Delivery, DeliveryId, DeliveryStatus, EndpointId, EventId, Principal, ProjectId, Result,
+};
 use outrider_store::{LogEntry, LogKind, Store};
 
 use super::stream::{Loaded, Source};
@@ -40,8 +42,11 @@ impl Source for DeliveryUpdates {
     async fn load(&mut self, entries: &[LogEntry]) -> Result<Loaded<Self::Item>> {
         let ids: Vec<DeliveryId> = entries.iter().map(|entry| DeliveryId(entry.id)).collect();
         let deliveries = self.store.deliveries_by_id(&self.principal, self.project, &ids).await?;
-        let deliveries: HashMap<_, _> =
-            deliveries.into_iter().filter(|delivery| self.wish.wants(delivery)).map(|delivery| (delivery.id.0, delivery)).collect();
+        let deliveries: HashMap<_, _> = deliveries
+            .into_iter()
+            .filter(|delivery| self.wish.wants(delivery))
+            .map(|delivery| (delivery.id.0, delivery))
+            .collect();
         let wanted: Vec<&LogEntry> = entries.iter().filter(|entry| deliveries.contains_key(&entry.id)).collect();
         let ids: Vec<AttemptId> = wanted.iter().filter_map(|entry| entry.attempt).collect();
         let attempts = self.store.attempts_by_id(&self.principal, self.project, &ids).await?;

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{Error, Event, EventId, EventTypePattern, ProjectId, Result};
-use outrider_store::{Ledger, LedgerError, LogEntry, LogKind, Store};
+use outrider_store::{Ledger, LogEntry, LogKind, Store};
 
 use super::stream::{Loaded, Source};
 
@@ -37,8 +37,8 @@ impl AcceptedEvents {
         if !self.wish.with_payload {
             return Ok(vec![None; events.len()].into());
         }
-        self.ledger.payloads(events).await.map(Into::into).map_err(|LedgerError::Data(why) | LedgerError::Unavailable(why)| {
-            tracing::warn!(%why, "payloads were not read");
+        self.ledger.payloads(events).await.map(Into::into).map_err(|error| {
+            tracing::warn!(%error, "payloads were not read");
             Error::unavailable("the database does not answer")
         })
     }

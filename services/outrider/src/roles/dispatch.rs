@@ -31,8 +31,11 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
         return Ok(None);
     }
     let dispatch = Arc::new(Dispatch::new(options(base), stored.store.clone(), stored.directory.clone(), Arc::clone(queue)));
-    let faces =
-        Faces { public: guarded(dispatch.routes(base.stages.foundation.clone()), stored.keys()), intake: dispatch.intake(), settlement: dispatch.settlement() };
+    let faces = Faces {
+        public: guarded(dispatch.routes(base.stages.foundation.clone()), stored.keys()),
+        intake: dispatch.intake(),
+        settlement: dispatch.settlement(),
+    };
     let address = base.config.dispatch.listen.clone();
     let internal = dispatch.internal_routes(base.stages.foundation.clone()).prepare();
     let internal = BoxCloneSyncService::new(InternalGate::new(internal, base.token.clone()));

@@ -12,9 +12,8 @@ use uuid::Uuid;
 use super::{KEPT_BEYOND, LogKind, LogPlace, ROWS, Read, Row};
 use crate::ledger::{Bound, Chunked};
 
-static INSERT: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new("INSERT INTO commit_log (kind, project_id, created_at, entries) VALUES ", "(?, ?, ?, ?)", "")
-});
+static INSERT: LazyLock<Chunked> =
+    LazyLock::new(|| Chunked::new("INSERT INTO commit_log (kind, project_id, created_at, entries) VALUES ", "(?, ?, ?, ?)", ""));
 
 const IDENTITY: &str = "SELECT identity FROM commit_log_state";
 

@@ -193,7 +193,8 @@ async fn what_was_pruned_is_said_to_be_gone(world: World) {
     while world.ledger.prune_log(later).await.unwrap() {}
     assert_eq!(world.rows("commit_log").await, 0);
     world.ledger.prepare(world.now).await.unwrap();
-    let refused = async |place: LogPlace| world.store.read_log(LogKind::Events, world.project, place, 10).await.unwrap_err().reason;
+    let refused =
+        async |place: LogPlace| world.store.read_log(LogKind::Events, world.project, place, 10).await.unwrap_err().reason;
     assert_eq!(refused(begin).await, Reason::CursorExpired);
     let end = world.store.log_end().await.unwrap();
     let future = LogPlace { position: end.position + 1_000_000, at: later, index: 0 };

@@ -2,15 +2,12 @@
 
 use std::collections::HashMap;
 
-use outrider_model::{
-    Attempt, AttemptId, Delivery, DeliveryId, Event, EventId, PageRequest, Principal, ProjectId, Result,
-};
+use outrider_model::{Attempt, AttemptId, Delivery, DeliveryId, Event, EventId, PageRequest, Principal, ProjectId, Result};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::{
-    DeliveryFilter, IdRange,
-    attempts,
+    DeliveryFilter, IdRange, attempts,
     deliveries::{Among, Wanted},
     entity::{attempt, event},
     events, own_endpoints, padded,

@@ -4,10 +4,7 @@
 use outrider_model::{DeliveryReason, DeliveryStatus, Timestamp};
 use sqlx::PgPool;
 
-use crate::{
-    commit_log::logged,
-    ledger::CancelScope,
-};
+use crate::{commit_log::logged, ledger::CancelScope};
 
 macro_rules! cancel_statement {
     ($column:literal, $owners:literal) => {
