@@ -32,4 +32,5 @@ mod load;
 mod publish;
 mod retry;
 mod scenario;
+mod tail;
 mod verify;

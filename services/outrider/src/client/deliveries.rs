@@ -11,6 +11,7 @@ use super::{
     connection::Session,
     input::{Page, Span},
     output::Column,
+    watch::{self, Watch},
 };
 
 const NAME: &str = "outrider.dispatch.v1.Delivery";
@@ -51,6 +52,8 @@ pub enum Action {
     Get { id: String },
     /// Attempts a pending delivery at once; sends a finished one again, as a new delivery.
     Retry { id: String },
+    /// What happens to deliveries, as it happens.
+    Watch(Watch),
     /// The attempts of a delivery.
     Attempts {
         /// The delivery, dlv_….
@@ -93,15 +96,21 @@ pub enum Status {
     Cancelled,
 }
 
+impl Status {
+    /// As requests carry it.
+    pub fn wire(self) -> DeliveryStatus {
+        match self {
+            Self::Pending => DeliveryStatus::Pending,
+            Self::Delivered => DeliveryStatus::Delivered,
+            Self::Failed => DeliveryStatus::Failed,
+            Self::Cancelled => DeliveryStatus::Cancelled,
+        }
+    }
+}
+
 impl List {
     fn request(self, project_id: String) -> ListDeliveriesRequest {
-        let status = match self.status {
-            None => DeliveryStatus::Unspecified,
-            Some(Status::Pending) => DeliveryStatus::Pending,
-            Some(Status::Delivered) => DeliveryStatus::Delivered,
-            Some(Status::Failed) => DeliveryStatus::Failed,
-            Some(Status::Cancelled) => DeliveryStatus::Cancelled,
-        };
+        let status = self.status.map_or(DeliveryStatus::Unspecified, Status::wire);
         ListDeliveriesRequest {
             project_id,
             page_size: self.page.size(),
@@ -125,6 +134,7 @@ pub async fn run(options: Deliveries) -> Result<(), Failure> {
             let answer = api.list_deliveries(list.request(project_id)).await?.into_inner();
             output.page("outrider.dispatch.v1.ListDeliveriesResponse", &answer, "deliveries", COLUMNS)
         }
+        Action::Watch(watch) => watch::run(&session, watch).await,
         Action::Get { id } => {
             let request = GetDeliveryRequest { project_id, delivery_id: id };
             output.one(NAME, &api.get_delivery(request).await?.into_inner().delivery.unwrap_or_default())

@@ -5,6 +5,7 @@ pub mod deliveries;
 pub mod endpoints;
 pub mod events;
 mod failure;
+mod follow;
 mod input;
 mod json;
 pub mod keys;
@@ -14,5 +15,7 @@ mod profile;
 pub mod projects;
 pub mod publish;
 pub mod subscriptions;
+pub mod tail;
+mod watch;
 
 pub use self::{connection::ClientOptions, failure::Failure};
