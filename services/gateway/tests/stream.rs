@@ -11,11 +11,15 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use outrider_gateway::Options;
+use outrider_gateway::{Backends, Options, remote_backend};
 use outrider_model::Reason;
 use outrider_proto::dispatch::{TailEventsRequest, event_service_client::EventServiceClient};
-use outrider_rpc::from_status;
-use tokio::{net::TcpStream, time::timeout};
+use outrider_rpc::{channel, from_status};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
 
 /// An open stream of events.
 struct Open {
@@ -187,4 +191,30 @@ async fn a_drain_is_told_to_all_who_listen() {
     }
     assert_eq!(last[0], "event: error", "one that is never silent ends, too");
     timeout(LONG, running.served).await.expect("no stream holds up the shutdown").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_do_not_read_hold_nobody_up() {
+    let got = common::Recorder::default();
+    let roles = common::backends(&got);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(outrider_rpc::server::serve(listener, roles.dispatch.clone(), CancellationToken::new()));
+    let dispatch = remote_backend(channel::channel(&url).unwrap(), channel::long_streams(&url).unwrap());
+    let running = Running::before(Options::default(), Backends { dispatch, ..roles }, got).await;
+    let client = EventServiceClient::connect(format!("http://{}", running.address)).await.unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..40 {
+        let request = TailEventsRequest { project_id: "large".into(), ..Default::default() };
+        unread.push(client.clone().tail_events(request).await.unwrap());
+    }
+    // Long enough for all windows to fill: another stream and calls still pass.
+    for _ in 0..50 {
+        let answer = timeout(LONG, running.get("/v1/projects/p/events/evt_1")).await.expect("calls are answered");
+        assert_eq!(answer.status, 200);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Open::get(&running, "/v1/projects/p/events:tail", &[]).await.next().await.unwrap();
+    drop(unread);
+    until(|| running.got.open_streams() == 0).await;
 }

@@ -268,12 +268,14 @@ fn a_tail_prints_events_goes_on_from_a_cursor_and_ends_when_told() {
 fn a_delivery_is_watched_until_it_ends() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    let dev = Dev::start(home, &["--set", "dispatch.retry_schedule=[\"300ms\", \"300ms\"]"]);
+    let dev = Dev::start(home, &["--set", "dispatch.retry_schedule=300ms,300ms"]);
     let listener = Running::start(outrider(home, &["listen", "0", "--status", "500"]));
     let url = listener.line("listening").split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
-    let endpoint = dev.json(home, &["endpoints", "create", "--url", &url])["endpoint"]["endpoint_id"].as_str().unwrap().to_owned();
+    let endpoint =
+        dev.json(home, &["endpoints", "create", "--url", &url])["endpoint"]["endpoint_id"].as_str().unwrap().to_owned();
     dev.text(home, &["subscriptions", "create", &endpoint, "*"]);
-    let all = Running::start(dev.command(home, &["deliveries", "watch", "--endpoint", &endpoint, "--status", "failed", "--json"]));
+    let all =
+        Running::start(dev.command(home, &["deliveries", "watch", "--endpoint", &endpoint, "--status", "failed", "--json"]));
     let delivery = (0..).find_map(|_| {
         let event = dev.json(home, &["publish", "a.b", "1"])["event_id"].as_str().unwrap().to_owned();
         let page = dev.json(home, &["deliveries", "list", "--event", &event]);

@@ -12,18 +12,32 @@ pub const STREAM_WINDOW: u32 = 1024 * 1024;
 /// answers ends the connection (ENHANCE_YOUR_CALM, too_many_data_frames).
 pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
+/// Bytes of a long stream that may wait to be read. Its reader may be as slow as it likes.
+pub const LONG_STREAM_WINDOW: u32 = 64 * 1024;
+
+/// Bytes of all long streams of a connection: room for the window of each of the 1,024 that a server takes, so that those whose readers
+/// are slow do not hold up the others.
+pub const LONG_CONNECTION_WINDOW: u32 = 1024 * LONG_STREAM_WINDOW;
+
 /// A channel to `http://HOST:PORT`. It connects when it is used, and again when it broke; a peer that is gone without a word is noticed
 /// within 15 seconds.
 pub fn channel(url: &str) -> Result<Channel, Error> {
+    Ok(endpoint(url)?.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW).connect_lazy())
+}
+
+/// The same for streams whose reader is not ours: apart from calls, which they would otherwise hold up.
+pub fn long_streams(url: &str) -> Result<Channel, Error> {
+    let endpoint = endpoint(url)?.initial_stream_window_size(LONG_STREAM_WINDOW);
+    Ok(endpoint.initial_connection_window_size(LONG_CONNECTION_WINDOW).connect_lazy())
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, Error> {
     Ok(Endpoint::from_shared(url.to_owned())?
         .connect_timeout(Duration::from_secs(5))
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .tcp_nodelay(true)
-        .connect_lazy())
+        .tcp_nodelay(true))
 }
 
 #[cfg(test)]

@@ -119,7 +119,9 @@ mod tests {
         for status in [Status::unknown("h2"), Status::internal("reset"), to_status(Error::unavailable("later"))] {
             assert!(may_go_on(&status), "{status:?}");
         }
-        for reason in [Reason::InvalidCredentials, Reason::CursorExpired, Reason::NotFound, Reason::Internal, Reason::InvalidField] {
+        for reason in
+            [Reason::InvalidCredentials, Reason::CursorExpired, Reason::NotFound, Reason::Internal, Reason::InvalidField]
+        {
             assert!(!may_go_on(&to_status(Error::new(reason, "no"))), "{reason}");
         }
         assert_eq!(status_wait(&to_status(Error::unavailable("later"))), Some(Duration::from_secs(1)));

@@ -42,9 +42,14 @@ pub async fn run(options: Tail) -> Result<(), Failure> {
         include_payload: options.payload,
     };
     let open = async |cursor| api.clone().tail_events(TailEventsRequest { cursor, ..request.clone() }).await;
-    follow(options.cursor, open, |message| message.cursor.clone(), async |message| {
-        let Some(Update::Event(event)) = message.update else { return Ok(ControlFlow::Continue(())) };
-        output.live(&message.cursor, "event", "outrider.dispatch.v1.Event", &event, COLUMNS)
-    })
+    follow(
+        options.cursor,
+        open,
+        |message| message.cursor.clone(),
+        async |message| {
+            let Some(Update::Event(event)) = message.update else { return Ok(ControlFlow::Continue(())) };
+            output.live(&message.cursor, "event", "outrider.dispatch.v1.Event", &event, COLUMNS)
+        },
+    )
     .await
 }

@@ -63,10 +63,15 @@ pub async fn run(session: &Session, options: Watch) -> Result<(), Failure> {
         statuses: options.status.into_iter().map(|status| status.wire().into()).collect(),
     };
     let open = async |cursor| api.clone().tail_deliveries(TailDeliveriesRequest { cursor, ..request.clone() }).await;
-    follow(options.cursor, open, |message| message.cursor.clone(), async |message| match message.update {
-        Some(Update::Delivery(update)) => output.live(&message.cursor, "delivery", NAME, &update, COLUMNS),
-        _ => Ok(ControlFlow::Continue(())),
-    })
+    follow(
+        options.cursor,
+        open,
+        |message| message.cursor.clone(),
+        async |message| match message.update {
+            Some(Update::Delivery(update)) => output.live(&message.cursor, "delivery", NAME, &update, COLUMNS),
+            _ => Ok(ControlFlow::Continue(())),
+        },
+    )
     .await
 }
 
@@ -79,18 +84,23 @@ async fn one(api: DeliveryServiceClient<Service>, output: Output, asked: GetDeli
     let request = TailDeliveriesRequest { project_id: asked.project_id.clone(), event_id, ..TailDeliveriesRequest::default() };
     let open = async |cursor| api.clone().tail_deliveries(TailDeliveriesRequest { cursor, ..request.clone() }).await;
     let mut begun = false;
-    follow(String::new(), open, |message| message.cursor.clone(), async |message| {
-        let update = match message.update {
-            Some(Update::Delivery(update)) => Some(update),
-            // The first heartbeat: from here on nothing is missed.
-            _ if !std::mem::replace(&mut begun, true) => Some(DeliveryUpdate { delivery: Some(get().await?), attempt: None }),
-            _ => None,
-        };
-        let told = |update: &DeliveryUpdate| update.delivery.as_ref().is_some_and(|one| one.delivery_id == asked.delivery_id);
-        let Some(update) = update.filter(told) else { return Ok(ControlFlow::Continue(())) };
-        let written = output.live(&message.cursor, "delivery", NAME, &update, COLUMNS)?;
-        let pending = update.delivery.is_some_and(|delivery| delivery.status() == DeliveryStatus::Pending);
-        Ok(if pending { written } else { ControlFlow::Break(()) })
-    })
+    follow(
+        String::new(),
+        open,
+        |message| message.cursor.clone(),
+        async |message| {
+            let update = match message.update {
+                Some(Update::Delivery(update)) => Some(update),
+                // The first heartbeat: from here on nothing is missed.
+                _ if !std::mem::replace(&mut begun, true) => Some(DeliveryUpdate { delivery: Some(get().await?), attempt: None }),
+                _ => None,
+            };
+            let told = |update: &DeliveryUpdate| update.delivery.as_ref().is_some_and(|one| one.delivery_id == asked.delivery_id);
+            let Some(update) = update.filter(told) else { return Ok(ControlFlow::Continue(())) };
+            let written = output.live(&message.cursor, "delivery", NAME, &update, COLUMNS)?;
+            let pending = update.delivery.is_some_and(|delivery| delivery.status() == DeliveryStatus::Pending);
+            Ok(if pending { written } else { ControlFlow::Break(()) })
+        },
+    )
     .await
 }

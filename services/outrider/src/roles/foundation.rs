@@ -139,3 +139,8 @@ pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
 pub fn channel(key: &'static str, url: &str) -> Result<Channel> {
     outrider_rpc::channel::channel(url).with_context(|| format!("{key} is not a URL"))
 }
+
+/// The same for streams of clients.
+pub fn long_streams(key: &'static str, url: &str) -> Result<Channel> {
+    outrider_rpc::channel::long_streams(url).with_context(|| format!("{key} is not a URL"))
+}

@@ -6,7 +6,11 @@ use anyhow::{Context, Result};
 use outrider_gateway::{Backends, Gateway, Options, remote_backend};
 use outrider_rpc::server::Backend;
 
-use super::{Role, foundation::channel, process::Base};
+use super::{
+    Role,
+    foundation::{channel, long_streams},
+    process::Base,
+};
 
 /// The gateway of this process, if it has the role; where it listens.
 pub async fn start(
@@ -44,6 +48,6 @@ pub async fn start(
 fn here_or(local: Option<Backend>, key: &'static str, url: &str) -> Result<Backend> {
     match local {
         Some(backend) => Ok(backend),
-        None => Ok(remote_backend(channel(key, url)?)),
+        None => Ok(remote_backend(channel(key, url)?, long_streams(key, url)?)),
     }
 }
