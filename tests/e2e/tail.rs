@@ -141,7 +141,8 @@ async fn deliveries_are_told_with_their_attempts(scenario: &Scenario) -> Result<
     };
     let mut all = scenario.grpc().await?.deliveries().tail_deliveries(request(&[])).await?.into_inner();
     let mut failed = scenario.grpc().await?.deliveries().tail_deliveries(request(&[DeliveryStatus::Failed])).await?.into_inner();
-    (all.message().await?, failed.message().await?);
+    all.message().await?;
+    failed.message().await?;
     let event = scenario.publish_id("tail.one", json!(1)).await?;
     let mut attempts = Vec::new();
     while attempts.len() < 2 {
@@ -184,7 +185,8 @@ async fn a_revoked_key_ends_its_tails(scenario: &Scenario) -> Result<()> {
     let grpc = Grpc::connect(&scenario.url, &token).await?;
     let mut stream = grpc.events().tail_events(scenario.tail_request()).await?.into_inner();
     let mut source = EventSource::open(&scenario.address, &scenario.path("events:tail"), &token, "").await?;
-    (stream.message().await?, source.next().await?);
+    stream.message().await?;
+    source.next().await?;
     scenario.rest.delete(&format!("/v1/api_keys/{id}")).await?;
     let ended = async {
         loop {
