@@ -18,7 +18,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
-    tonic_prost_build::configure().bytes(".outrider").compile_fds(prost_types_of(&descriptors)?)?;
+    let mut config = tonic_prost_build::Config::new();
+    // Messages know the names by which the descriptors are found.
+    config.enable_type_names();
+    tonic_prost_build::configure().bytes(".outrider").compile_fds_with_config(prost_types_of(&descriptors)?, config)?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use outrider_tests::client::{Reply, exchange};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::scenario::Scenario;
+use crate::{findings::Findings, scenario::Scenario};
 
 scenarios!(
     bad_events_are_refused,
@@ -34,21 +34,6 @@ fn check(reply: &Reply, what: &str, status: u16, reason: &str, field: &str) -> R
     ensure!(error["code"].is_number() && error["status"].is_string() && error["message"].is_string(), context());
     ensure!(field.is_empty() || reply.fields().iter().any(|named| named.contains(field)), context());
     Ok(())
-}
-
-/// What is wrong with many answers, told together.
-#[derive(Default)]
-struct Findings(Vec<String>);
-
-impl Findings {
-    fn add(&mut self, result: Result<()>) {
-        self.0.extend(result.err().map(|error| format!("{error:#}")));
-    }
-
-    fn finish(self) -> Result<()> {
-        ensure!(self.0.is_empty(), "{}", self.0.join("\n"));
-        Ok(())
-    }
 }
 
 async fn nothing_was_stored(scenario: &Scenario) -> Result<()> {

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod collector;
 pub mod leash;
 pub mod logs;
 pub mod ports;
@@ -15,5 +16,6 @@ pub mod usage;
 pub mod wait;
 
 pub use cluster::{Outrider, Shape};
+pub use collector::Collector;
 pub use receiver::{Answer, Received, Receiver};
 pub use wait::wait_until;

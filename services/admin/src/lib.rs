@@ -1,4 +1,4 @@
-//! The admin role: organisations, projects, API keys, endpoints and subscriptions, over gRPC.
+//! The admin role: organisations, projects, API keys, endpoints, subscriptions and event types, over gRPC.
 //!
 //! A method takes the principal from its request, checks and converts every field, makes one change through the store, announces it and
 //! converts the answer. It must never speak SQL, decide what a principal reaches (the store does), or be on the way of an event.
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use outrider_model::address::Policy;
 use outrider_proto::admin::{
     api_key_service_server::ApiKeyServiceServer, endpoint_service_server::EndpointServiceServer,
-    organization_service_server::OrganizationServiceServer, project_service_server::ProjectServiceServer,
-    subscription_service_server::SubscriptionServiceServer,
+    event_type_service_server::EventTypeServiceServer, organization_service_server::OrganizationServiceServer,
+    project_service_server::ProjectServiceServer, subscription_service_server::SubscriptionServiceServer,
 };
 use outrider_queue::Queue;
 use outrider_store::Store;
@@ -48,6 +48,7 @@ impl Admin {
             .add_service(ProjectServiceServer::from_arc(Arc::clone(&services)))
             .add_service(ApiKeyServiceServer::from_arc(Arc::clone(&services)))
             .add_service(EndpointServiceServer::from_arc(Arc::clone(&services)))
-            .add_service(SubscriptionServiceServer::from_arc(services))
+            .add_service(SubscriptionServiceServer::from_arc(Arc::clone(&services)))
+            .add_service(EventTypeServiceServer::from_arc(services))
     }
 }

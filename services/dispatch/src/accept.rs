@@ -5,10 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use outrider_model::{DeliveryId, Error, Event, EventId, Origin, PendingDelivery, ProjectId, Reason, Result, Route, Timestamp};
-use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, accept_event_result};
+use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result};
 use outrider_queue::NewJob;
 use outrider_rpc::{Intake, convert, status};
-use outrider_store::{Accepted, LedgerError, LogKind, NewEvent};
+use outrider_store::{Accepted, FoundEvent, LedgerError, LogKind, NewEvent, UsedKey};
+use outrider_telemetry::{
+    Hop,
+    catalogue::dispatch::{ACCEPT_SECONDS, COMMIT_EVENTS, COMMIT_SECONDS},
+};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -16,12 +20,15 @@ use crate::{
     batcher::{Batcher, Commit, Shape},
     handoff::Handoff,
     jobs::{self, JobEvent},
+    trace,
 };
 
 /// A routed event on its way to a commit, with the jobs that follow it.
 struct Routed {
     event: NewEvent,
     jobs: Vec<NewJob>,
+    /// From the event's arrival until its commit is known.
+    hop: Hop,
 }
 
 /// Takes events from ingest.
@@ -51,6 +58,7 @@ impl Accepter {
         let project: ProjectId = convert::parse_id("project_id", &event.project_id)?;
         let deliver_at = event.deliver_at.as_ref().map(|at| convert::parse_timestamp("deliver_at", at)).transpose()?;
         let id = EventId::new(now, rand::random());
+        let (hop, trace) = trace::accepting(&event, id);
         let router = self.shared.directory.router(project).await?;
         let routes = router.route(&event.event_type);
         let headers: BTreeMap<String, String> = event.headers.into_iter().collect();
@@ -69,6 +77,7 @@ impl Accepter {
                 content_type: &event.content_type,
                 headers: &headers,
                 payload: jobs::body(&payload, self.shared.options.inline_bytes),
+                trace: trace.as_ref(),
             };
             jobs.extend(jobs::job(&delivery, job_event, entry.endpoint.max_in_flight, now));
             deliveries.push(delivery);
@@ -87,9 +96,10 @@ impl Accepter {
             deliver_at,
             delivery_count: u32::try_from(deliveries.len()).unwrap_or(u32::MAX),
             origin: Origin::Api { actor: event.actor },
+            trace,
             created_at: now,
         };
-        Ok(Routed { event: NewEvent { event, payload, fingerprint, deliveries }, jobs })
+        Ok(Routed { event: NewEvent { event, payload, fingerprint, deliveries }, jobs, hop })
     }
 
     /// A pending row, born with the mark of the job that will follow it, when one will.
@@ -126,6 +136,7 @@ struct Birth<'a> {
 #[async_trait]
 impl Intake for Accepter {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
+        let _timed = ACCEPT_SECONDS.start_timer();
         let kib = events.iter().map(|event| event.payload.len() / 1024 + 1).sum::<usize>();
         let room = self.memory.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX));
         let _room = room.map_err(|_| Error::overloaded("too many payload bytes wait for a commit"))?;
@@ -136,6 +147,24 @@ impl Intake for Accepter {
         let results = self.batcher.try_commit(routed).await?;
         Ok(results.into_iter().map(result).collect())
     }
+
+    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
+        let keys = events.into_iter().map(used_key).collect::<Result<Vec<_>>>()?;
+        let keys_since = self.shared.store.clock().now().minus(self.shared.options.idempotency_lifetime);
+        let found = self.shared.ledger.find(&keys, keys_since).await.map_err(|why| {
+            tracing::warn!(%why, "idempotency keys were not looked up");
+            Error::unavailable("the database does not answer")
+        })?;
+        let event = |found: FoundEvent| to_wire(found.event, true, found.delivery_count, found.created_at);
+        Ok(found.into_iter().map(|found| found.map(event)).collect())
+    }
+}
+
+fn used_key(event: FindEvent) -> Result<UsedKey> {
+    let project = convert::parse_id("project_id", &event.project_id)?;
+    let fingerprint = <[u8; 32]>::try_from(event.fingerprint.as_ref());
+    let fingerprint = fingerprint.map_err(|_| Error::field("fingerprint", "must have 32 bytes"))?;
+    Ok(UsedKey { project, key: event.idempotency_key, fingerprint })
 }
 
 fn result(outcome: Result<AcceptedEvent>) -> AcceptEventResult {
@@ -149,13 +178,18 @@ fn result(outcome: Result<AcceptedEvent>) -> AcceptEventResult {
 
 /// One commit, and then the jobs of what was new. The answers do not wait for the queue: jobs go on by a channel.
 async fn commit(shared: Shared, handoff: Handoff, batch: Vec<Routed>) -> Result<Vec<Result<AcceptedEvent>>> {
-    let (events, jobs): (Vec<NewEvent>, Vec<Vec<NewJob>>) = batch.into_iter().map(|routed| (routed.event, routed.jobs)).unzip();
+    let (events, rest): (Vec<NewEvent>, Vec<(Vec<NewJob>, Hop)>) =
+        batch.into_iter().map(|Routed { event, jobs, hop }| (event, (jobs, hop))).unzip();
     let keys_since = shared.store.clock().now().minus(shared.options.idempotency_lifetime);
+    COMMIT_EVENTS.observe(events.len() as f64);
+    let timed = COMMIT_SECONDS.start_timer();
     let outcomes = write(&shared, &events, keys_since).await;
+    let seconds = timed.stop_and_record();
     shared.tails.committed(LogKind::Events, events.iter().map(|new| new.event.project));
     let mut queued = Vec::new();
     let mut results = Vec::with_capacity(events.len());
-    for ((event, jobs), outcome) in events.iter().zip(jobs).zip(outcomes) {
+    for ((event, (jobs, hop)), outcome) in events.iter().zip(rest).zip(outcomes) {
+        trace::committed(&hop, events.len(), seconds, &outcome);
         if matches!(outcome, Ok(Accepted::New)) {
             queued.extend(jobs);
         }
@@ -173,7 +207,7 @@ fn write<'a>(shared: &'a Shared, events: &'a [NewEvent], keys_since: Timestamp) 
         match shared.ledger.accept(events, keys_since).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(LedgerError::Data(why)) if events.len() == 1 => {
-                tracing::error!(%why, event = %events[0].event.id, "the database refuses an event");
+                tracing::error!(%why, event_id = %events[0].event.id, "the database refuses an event");
                 vec![Err(Error::new(Reason::InvalidField, "the event cannot be stored"))]
             }
             Err(LedgerError::Data(_)) => {
@@ -199,10 +233,9 @@ fn answer(event: &Event, accepted: Accepted) -> Result<AcceptedEvent> {
             return Err(Error::new(Reason::IdempotencyConflict, message));
         }
     };
-    Ok(AcceptedEvent {
-        event_id: event_id.to_string(),
-        duplicate,
-        delivery_count,
-        create_time: Some(convert::timestamp(created_at)),
-    })
+    Ok(to_wire(event_id, duplicate, delivery_count, created_at))
+}
+
+fn to_wire(event: EventId, duplicate: bool, delivery_count: u32, created_at: Timestamp) -> AcceptedEvent {
+    AcceptedEvent { event_id: event.to_string(), duplicate, delivery_count, create_time: Some(convert::timestamp(created_at)) }
 }

@@ -1,10 +1,13 @@
 //! Shared commits. Whatever waits goes together in the next one, and while that is on its way the next batch forms: a lone item waits
-//! for nobody, a crowd shares.
+//! for nobody, a crowd shares. A batch that grew to a quarter of the largest goes beside those that are under way.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use outrider_model::{Error, Result};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 
 /// A group of items of one caller: they stay together and are answered together.
 struct Group<T, R> {
@@ -15,14 +18,15 @@ struct Group<T, R> {
 /// Commits a batch: a result for each item, in order.
 pub type Commit<T, R> = Arc<dyn Fn(Vec<T>) -> Pin<Box<dyn Future<Output = Result<Vec<R>>> + Send>> + Send + Sync>;
 
-/// The door to the lanes, each of which commits one batch after another.
+/// The door to shared commits.
 pub struct Batcher<T, R> {
     groups: mpsc::Sender<Group<T, R>>,
 }
 
-/// How many lanes there are and what they hold.
+/// How much goes together.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
+    /// Commits under way at once.
     pub lanes: usize,
     /// Items in one commit; a single larger group still goes as one.
     pub batch: usize,
@@ -31,13 +35,11 @@ pub struct Shape {
 }
 
 impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
-    /// Starts the lanes.
+    /// Starts to gather.
     pub fn start(shape: Shape, commit: Commit<T, R>) -> Self {
         let (groups, receiver) = mpsc::channel(shape.queue);
-        let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..shape.lanes.max(1) {
-            tokio::spawn(lane(Arc::clone(&receiver), shape.batch, Arc::clone(&commit)));
-        }
+        let (forming, under_way) = (Forming::default(), JoinSet::new());
+        tokio::spawn(Gatherer { shape, commit, groups: receiver, open: true, forming, under_way }.run());
         Self { groups }
     }
 
@@ -57,39 +59,94 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
     }
 }
 
-async fn lane<T, R>(groups: Arc<Mutex<mpsc::Receiver<Group<T, R>>>>, limit: usize, commit: Commit<T, R>) {
-    loop {
-        let Some((batch, callers)) = next_batch(&groups, limit).await else { return };
-        match commit(batch).await {
-            Ok(results) => {
-                let mut results = results.into_iter();
-                for (count, answer) in callers {
-                    // A caller that went away needs no answer; its items are committed all the same.
-                    let _ = answer.send(Ok(results.by_ref().take(count).collect()));
-                }
+type Callers<R> = Vec<(usize, oneshot::Sender<Result<Vec<R>>>)>;
+
+/// What waits for the next commit.
+struct Forming<T, R> {
+    items: Vec<T>,
+    callers: Callers<R>,
+}
+
+impl<T, R> Default for Forming<T, R> {
+    fn default() -> Self {
+        Self { items: Vec::new(), callers: Vec::new() }
+    }
+}
+
+/// Gathers groups and starts commits.
+struct Gatherer<T, R> {
+    shape: Shape,
+    commit: Commit<T, R>,
+    groups: mpsc::Receiver<Group<T, R>>,
+    /// Whether more groups may come.
+    open: bool,
+    forming: Forming<T, R>,
+    under_way: JoinSet<()>,
+}
+
+impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
+    async fn run(mut self) {
+        while self.open || !self.forming.callers.is_empty() {
+            while self.has_room()
+                && let Ok(group) = self.groups.try_recv()
+            {
+                self.add(group);
             }
-            Err(error) => {
-                for (_, answer) in callers {
-                    let _ = answer.send(Err(error.clone()));
-                }
+            if self.is_worth_a_commit() {
+                let Forming { items, callers } = std::mem::take(&mut self.forming);
+                self.under_way.spawn(carry_out(Arc::clone(&self.commit), items, callers));
+            } else {
+                self.wait().await;
             }
+        }
+        while self.under_way.join_next().await.is_some() {}
+    }
+
+    fn has_room(&self) -> bool {
+        self.forming.items.len() < self.shape.batch
+    }
+
+    fn add(&mut self, Group { items, answer }: Group<T, R>) {
+        self.forming.callers.push((items.len(), answer));
+        self.forming.items.extend(items);
+    }
+
+    /// A lone item waits for nobody. Beside a commit that is under way only a company starts: small commits side by side would each
+    /// cost as much as one for all.
+    fn is_worth_a_commit(&self) -> bool {
+        match self.under_way.len() {
+            0 => !self.forming.callers.is_empty(),
+            lanes => lanes < self.shape.lanes && self.forming.items.len() >= self.shape.batch.div_ceil(4),
+        }
+    }
+
+    /// Until a group comes or a commit ends.
+    async fn wait(&mut self) {
+        tokio::select! {
+            group = self.groups.recv(), if self.open && self.has_room() => match group {
+                Some(group) => self.add(group),
+                None => self.open = false,
+            },
+            Some(_) = self.under_way.join_next() => {}
         }
     }
 }
 
-type Callers<R> = Vec<(usize, oneshot::Sender<Result<Vec<R>>>)>;
-
-/// Waits for a group and takes what else is there, up to the limit.
-async fn next_batch<T, R>(groups: &Mutex<mpsc::Receiver<Group<T, R>>>, limit: usize) -> Option<(Vec<T>, Callers<R>)> {
-    let mut groups = groups.lock().await;
-    let mut next = groups.recv().await;
-    let (mut batch, mut callers) = (Vec::new(), Vec::new());
-    while let Some(Group { items, answer }) = next {
-        callers.push((items.len(), answer));
-        batch.extend(items);
-        next = if batch.len() < limit { groups.try_recv().ok() } else { None };
+async fn carry_out<T, R>(commit: Commit<T, R>, items: Vec<T>, callers: Callers<R>) {
+    match commit(items).await {
+        Ok(results) => {
+            let mut results = results.into_iter();
+            for (count, answer) in callers {
+                // A caller that went away needs no answer; its items are committed all the same.
+                let _ = answer.send(Ok(results.by_ref().take(count).collect()));
+            }
+        }
+        Err(error) => {
+            for (_, answer) in callers {
+                let _ = answer.send(Err(error.clone()));
+            }
+        }
     }
-    (!callers.is_empty()).then_some((batch, callers))
 }
 
 #[cfg(test)]
@@ -130,6 +187,36 @@ mod tests {
             assert_eq!(answer.unwrap(), [n * 10, (n + 1) * 10]);
         }
         assert_eq!(commits.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_company_goes_beside_a_commit_that_is_under_way_and_a_panic_ends_only_its_own() {
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let commit: Commit<u32, u32> = {
+            let gate = Arc::clone(&gate);
+            Arc::new(move |batch| {
+                let gate = Arc::clone(&gate);
+                Box::pin(async move {
+                    assert!(!batch.contains(&7), "a fault");
+                    if batch.contains(&1) {
+                        gate.acquire().await.unwrap().forget();
+                    }
+                    Ok(batch)
+                })
+            })
+        };
+        let batcher = Batcher::start(Shape { lanes: 2, batch: 8, queue: 10 }, commit);
+        let first = batcher.commit(vec![1]);
+        let others = async {
+            tokio::task::yield_now().await;
+            let company = batcher.commit(vec![2, 3]).await;
+            gate.add_permits(1);
+            company
+        };
+        let (first, company) = tokio::join!(first, others);
+        assert_eq!((first.unwrap(), company.unwrap()), (vec![1], vec![2, 3]));
+        assert_eq!(batcher.commit(vec![7]).await.unwrap_err().reason, outrider_model::Reason::Unavailable);
+        assert_eq!(batcher.commit(vec![8]).await.unwrap(), [8]);
     }
 
     #[tokio::test]

@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use outrider_model::{DeliveryReason, EndpointId, EndpointState, ProjectId, Result};
+use outrider_model::{DeliveryReason, DeliveryStatus, EndpointId, EndpointState, ProjectId, Result};
 use outrider_queue::NewJob;
 use outrider_store::{Backlog, CancelScope, Claim, LedgerError};
+use outrider_telemetry::catalogue::dispatch::{FEED_CLAIMED, FEED_ROUNDS};
 
-use crate::{Shared, handoff::Handoff, jobs};
+use crate::{Shared, handoff::Handoff, jobs, measure};
 
 /// Endpoints looked at in one go.
 const PAGE: u32 = 1_000;
@@ -83,6 +84,7 @@ impl Feeder {
         if due.is_empty() {
             return Ok(());
         }
+        FEED_ROUNDS.inc();
         let candidates = self.candidates(due).await?;
         for batch in fair_batches(candidates, self.shared.options.feed_batch) {
             self.feed_batch(batch).await?;
@@ -133,8 +135,13 @@ impl Feeder {
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason) -> Result<(), LedgerError> {
         let now = self.shared.store.clock().now();
         let limit = self.shared.options.feed_batch;
-        while self.shared.ledger.cancel(scope, reason, now, limit).await? == u64::from(limit) {}
-        Ok(())
+        loop {
+            let cancelled = self.shared.ledger.cancel(scope, reason, now, limit).await?;
+            measure::ended(DeliveryStatus::Cancelled, cancelled);
+            if cancelled < u64::from(limit) {
+                return Ok(());
+            }
+        }
     }
 
     /// Claims due deliveries of these endpoints and puts their jobs on the queue.
@@ -147,6 +154,7 @@ impl Feeder {
             .collect();
         let inline = u32::try_from(options.inline_bytes).unwrap_or(u32::MAX);
         let claimed = ledger.claim(&claims, now, now.plus(options.check_after), inline).await?;
+        FEED_CLAIMED.inc_by(claimed.len() as u64);
         let mut counts: BTreeMap<EndpointId, u32> = BTreeMap::new();
         let windows: BTreeMap<EndpointId, u32> = batch.iter().map(|(c, _)| (c.endpoint, c.window)).collect();
         let mut queue: Vec<NewJob> = Vec::with_capacity(claimed.len());

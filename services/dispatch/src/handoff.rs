@@ -15,7 +15,7 @@ use outrider_model::{DeliveryId, EndpointId};
 use outrider_queue::{Enqueued, NewJob};
 use tokio::sync::{Notify, mpsc};
 
-use crate::Shared;
+use crate::{Shared, measure};
 
 /// Jobs in one round trip to the queue.
 const BATCH: usize = 256;
@@ -151,6 +151,11 @@ impl Handoff {
         }
     }
 
+    /// How many endpoints are congested.
+    pub fn congested_count(&self) -> usize {
+        self.congested().len()
+    }
+
     fn congested(&self) -> std::sync::MutexGuard<'_, HashSet<EndpointId>> {
         self.inner.congested.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,8 +171,12 @@ impl Handoff {
     /// Puts marked jobs on the queue and deals with each answer.
     pub async fn enqueue(&self, jobs: &[NewJob]) {
         let answers = match self.inner.shared.queue.enqueue(jobs).await {
-            Ok(answers) => answers,
+            Ok(answers) => {
+                measure::offered(&answers);
+                answers
+            }
             Err(error) => {
+                measure::not_offered(jobs.len());
                 // Whether they are queued is unknown. Taking the marks back is safe: what is queued answers Present later.
                 tracing::warn!(%error, jobs = jobs.len(), "jobs were not queued; they go by the feeder");
                 self.set_unavailable();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use outrider_model::{PendingDelivery, Timestamp};
+use outrider_model::{PendingDelivery, Timestamp, Trace};
 use outrider_proto::internal::{Job, job::Body};
 use outrider_queue::NewJob;
 use outrider_store::ClaimedJob;
@@ -14,6 +14,7 @@ pub struct JobEvent<'a> {
     pub content_type: &'a str,
     pub headers: &'a BTreeMap<String, String>,
     pub payload: Body,
+    pub trace: Option<&'a Trace>,
 }
 
 /// The body of a job: the payload, or where it is too large, its size.
@@ -42,6 +43,9 @@ pub fn job(delivery: &PendingDelivery, event: JobEvent<'_>, endpoint_limit: u32,
         content_type: event.content_type.to_owned(),
         headers: event.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         body: Some(event.payload),
+        traceparent: event.trace.map(|trace| trace.parent.clone()).unwrap_or_default(),
+        tracestate: event.trace.map(|trace| trace.state.clone()).unwrap_or_default(),
+        due_at: delivery.due_at.0,
     };
     Some(NewJob {
         job: Arc::new(job),
@@ -58,7 +62,12 @@ pub fn claimed(claimed: &ClaimedJob, endpoint_limit: u32, now: Timestamp) -> Opt
         Some(payload) => Body::Payload(payload.clone()),
         None => Body::PayloadReference(claimed.payload_size),
     };
-    let event =
-        JobEvent { event_type: &claimed.event_type, content_type: &claimed.content_type, headers: &claimed.headers, payload };
+    let event = JobEvent {
+        event_type: &claimed.event_type,
+        content_type: &claimed.content_type,
+        headers: &claimed.headers,
+        payload,
+        trace: claimed.trace.as_ref(),
+    };
     job(&claimed.delivery, event, endpoint_limit, now)
 }

@@ -11,10 +11,12 @@ mod feeder;
 mod finisher;
 mod handoff;
 mod jobs;
+mod measure;
 mod options;
 mod service;
 mod settle;
 mod tail;
+mod trace;
 mod watch;
 
 #[cfg(test)]
@@ -30,7 +32,10 @@ use tonic::service::Routes;
 
 pub use options::Options;
 
-use crate::{accept::Accepter, feeder::Feeder, finisher::Finisher, handoff::Handoff, settle::Settler, tail::Tails, watch::Watch};
+use crate::{
+    accept::Accepter, feeder::Feeder, finisher::Finisher, handoff::Handoff, measure::Measure, settle::Settler, tail::Tails,
+    watch::Watch,
+};
 
 /// What every part of the role works with.
 #[derive(Clone)]
@@ -51,6 +56,7 @@ pub struct Dispatch {
     settler: Arc<Settler>,
     feeder: Feeder,
     watch: Watch,
+    measure: Measure,
 }
 
 impl Dispatch {
@@ -67,6 +73,7 @@ impl Dispatch {
             settler: Arc::new(Settler::start(shared.clone(), finisher)),
             feeder: Feeder::new(shared.clone(), handoff.clone()),
             watch: Watch::new(shared.clone(), handoff.clone()),
+            measure: Measure::new(shared.clone(), handoff.clone()),
             handoff,
             shared,
         }
@@ -101,7 +108,7 @@ impl Dispatch {
     pub async fn run(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = async { tokio::join!(self.feeder.run(), self.watch.run(), self.shared.tails.run()); } => {}
+            () = async { tokio::join!(self.feeder.run(), self.watch.run(), self.measure.run(), self.shared.tails.run()); } => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use outrider_model::RetryPolicy;
 pub struct Options {
     /// When failed attempts are repeated, unless an endpoint says otherwise. Default: the example schedule of Standard Webhooks.
     pub retry_policy: RetryPolicy,
-    /// Commits of events under way at once. Default 4.
+    /// Commits of events under way at once; a further one starts only when a quarter of `accept_batch` waits. Default 4.
     pub accept_lanes: usize,
     /// Events in one commit. Default 256.
     pub accept_batch: usize,
@@ -17,7 +17,7 @@ pub struct Options {
     pub accept_queue: usize,
     /// Payload bytes that wait for a commit; more are refused as overloaded. Default 256 MiB.
     pub accept_queue_bytes: usize,
-    /// Commits of attempts under way at once. Default 2.
+    /// Commits of attempts under way at once; a further one starts only when a quarter of `settle_batch` waits. Default 2.
     pub settle_lanes: usize,
     /// Reports in one commit. Default 512.
     pub settle_batch: usize,
@@ -37,6 +37,8 @@ pub struct Options {
     pub check_after: Duration,
     /// How often the queue's identity is checked. Default 1 s.
     pub epoch_period: Duration,
+    /// How often what is pending is measured, for the metrics. Default 10 s.
+    pub measure_period: Duration,
     /// How long idempotency keys are kept. Default 24 h.
     pub idempotency_lifetime: Duration,
     /// One internal gRPC message, in bytes. Default 16 MiB.
@@ -72,6 +74,7 @@ impl Default for Options {
             feed_batch: 1_000,
             check_after: Duration::from_secs(15),
             epoch_period: Duration::from_secs(1),
+            measure_period: Duration::from_secs(10),
             idempotency_lifetime: Duration::from_secs(24 * 3600),
             max_message_bytes: 16 * KIB * KIB,
             max_tails: 1_000,

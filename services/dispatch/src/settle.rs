@@ -11,32 +11,38 @@ use outrider_proto::internal::{self, AttemptReport, AttemptResult, attempt_repor
 use outrider_queue::{Done, Receipt};
 use outrider_rpc::Settlement;
 use outrider_store::{LedgerError, LogKind, Settled};
+use outrider_telemetry::{
+    Hop,
+    catalogue::dispatch::{SETTLE_REPORTS, SETTLE_SECONDS},
+};
 
 use crate::{
     Shared,
     batcher::{Batcher, Commit, Shape},
     finisher::Finisher,
+    measure, trace,
 };
 
 /// Takes reports from workers.
 pub struct Settler {
     shared: Shared,
     finisher: Finisher,
-    batcher: Batcher<Settled, ()>,
+    batcher: Batcher<(Settled, Hop), ()>,
 }
 
 impl Settler {
     pub fn start(shared: Shared, finisher: Finisher) -> Self {
         let shape =
             Shape { lanes: shared.options.settle_lanes, batch: shared.options.settle_batch, queue: shared.options.settle_queue };
-        let commit: Commit<Settled, ()> = {
+        let commit: Commit<(Settled, Hop), ()> = {
             let shared = shared.clone();
             Arc::new(move |batch| Box::pin(commit(shared.clone(), batch)))
         };
         Self { batcher: Batcher::start(shape, commit), shared, finisher }
     }
 
-    fn judge(&self, report: AttemptReport) -> Option<(Option<Settled>, Done)> {
+    fn judge(&self, report: AttemptReport) -> Option<(Option<(Settled, Hop)>, Done)> {
+        let hop = trace::settling(&report);
         let parsed = Report::parse(&report)?;
         let now = self.shared.store.clock().now();
         let (verdict, record) = match report.result? {
@@ -56,7 +62,7 @@ impl Settler {
             record,
             at: now,
         };
-        Some(((verdict != Verdict::Ignore).then_some(settled), parsed.done))
+        Some(((verdict != Verdict::Ignore).then_some((settled, hop)), parsed.done))
     }
 }
 
@@ -82,9 +88,26 @@ impl Settlement for Settler {
     }
 }
 
-async fn commit(shared: Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
-    match shared.ledger.settle(&batch).await {
-        Ok(_) => {
+async fn commit(shared: Shared, batch: Vec<(Settled, Hop)>) -> Result<Vec<()>> {
+    let (batch, hops): (Vec<Settled>, Vec<Hop>) = batch.into_iter().unzip();
+    let outcome = write(&shared, batch).await;
+    for hop in hops {
+        hop.set("outrider.commit.reports", outcome.as_ref().map_or(0, |all| i64::try_from(all.len()).unwrap_or(i64::MAX)));
+        if let Err(error) = &outcome {
+            hop.fail(error.reason.as_str());
+        }
+    }
+    outcome
+}
+
+async fn write(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
+    SETTLE_REPORTS.observe(batch.len() as f64);
+    let timed = SETTLE_SECONDS.start_timer();
+    let written = shared.ledger.settle(&batch).await;
+    timed.observe_duration();
+    match written {
+        Ok(applied) => {
+            measure::settled(&batch, &applied);
             // What was held has no project here: the next poll finds it.
             let attempts = batch.iter().filter_map(|settled| settled.record.as_ref());
             shared.tails.committed(LogKind::Deliveries, attempts.map(|attempt| attempt.project));
@@ -94,7 +117,7 @@ async fn commit(shared: Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
             tracing::warn!(%why, reports = batch.len(), "attempts were not committed; workers send them again");
             Err(Error::unavailable("the database does not answer"))
         }
-        Err(LedgerError::Data(_)) => settle_apart(&shared, batch).await,
+        Err(LedgerError::Data(_)) => settle_apart(shared, batch).await,
     }
 }
 
@@ -104,13 +127,14 @@ async fn settle_apart(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
     for mut settled in batch {
         let mut outcome = shared.ledger.settle(std::slice::from_ref(&settled)).await;
         if let (Err(LedgerError::Data(why)), Some(record)) = (&outcome, &mut settled.record) {
-            tracing::error!(%why, delivery = %settled.delivery, "the database refuses an answer; it is dropped from the attempt");
+            tracing::error!(%why, delivery_id = %settled.delivery, "the database refuses an answer; it is dropped from the attempt");
             record.response_headers.clear();
             record.response_body.clear();
             record.error_message = Some("the answer could not be stored".to_owned());
             outcome = shared.ledger.settle(std::slice::from_ref(&settled)).await;
         }
-        outcome.map_err(|_| Error::unavailable("the database does not answer"))?;
+        let applied = outcome.map_err(|_| Error::unavailable("the database does not answer"))?;
+        measure::settled(std::slice::from_ref(&settled), &applied);
     }
     Ok(vec![(); count])
 }

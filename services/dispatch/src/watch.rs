@@ -5,7 +5,7 @@ use std::time::Duration;
 use outrider_model::DeliveryId;
 use outrider_store::{LedgerError, QueuedRef};
 
-use crate::{Shared, handoff::Handoff};
+use crate::{Shared, handoff::Handoff, measure};
 
 /// Deliveries asked after in one round trip.
 const PAGE: u32 = 1_000;
@@ -50,6 +50,7 @@ impl Watch {
                     self.handoff.set_epochs(epochs.clone());
                     match self.shared.ledger.unqueue_other_epochs(&epochs).await {
                         Ok(count) => {
+                            measure::of_former_queue(count);
                             if !known.is_empty() || count > 0 {
                                 tracing::info!(deliveries = count, "the queue has a new identity; what it lost is queued again");
                             }
@@ -102,6 +103,7 @@ impl Watch {
         if !lost.is_empty() {
             tracing::warn!(deliveries = lost.len(), "the queue lacks jobs that were queued; they are queued again");
             ledger.unqueue(&lost).await?;
+            measure::lost(lost.len());
             self.handoff.feed_all();
         }
         Ok(overdue.len())

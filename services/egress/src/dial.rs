@@ -3,12 +3,17 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use async_trait::async_trait;
 use outrider_model::address::{Host, Policy, Refused, is_localhost};
 use outrider_rpc::{DialError, Dialer};
+use outrider_telemetry::{
+    Hop, Kind, TraceContext,
+    catalogue::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
+    metrics::{self, ByIndex},
+};
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 
 use crate::{
@@ -52,6 +57,11 @@ impl Egress {
     /// With a resolver of the caller's, whose answers are judged like any other's.
     pub fn with_resolver(options: Options, resolver: Arc<dyn Resolve>) -> Result<Self, StartError> {
         options.check()?;
+        metrics::expose(&SECTION);
+        LazyLock::force(&DIALS_BY_RESULT);
+        for direction in ["out", "in"] {
+            BYTES.with_label_values(&[direction]);
+        }
         if options.allow_loopback {
             tracing::warn!(
                 "the egress permits LOOPBACK addresses (allow_loopback): for development only, never where others set URLs"
@@ -77,6 +87,7 @@ impl Egress {
     async fn vet(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
         let refused = |refused: Refused, address: Option<IpAddr>| {
             let address = address.map(tracing::field::display);
+            REFUSALS.with_label_values(&[refused.rule]).inc();
             tracing::info!(decision = "refused", host, port, rule = refused.rule, address, "an outgoing connection is refused");
             DialError::Refused { rule: refused.rule.to_owned() }
         };
@@ -110,7 +121,10 @@ impl Egress {
             // Only the development switch lets it come this far.
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        match timeout(self.inner.options.dns_timeout, self.inner.resolver.resolve(name)).await {
+        let timed = DNS_SECONDS.start_timer();
+        let resolved = timeout(self.inner.options.dns_timeout, self.inner.resolver.resolve(name)).await;
+        timed.observe_duration();
+        match resolved {
             Ok(Ok(addresses)) if !addresses.is_empty() => return Ok(addresses),
             Ok(Ok(_)) => tracing::debug!(name, "the resolver knows no address"),
             Ok(Err(error)) => tracing::debug!(name, %error, "the resolver found no address"),
@@ -120,10 +134,49 @@ impl Egress {
     }
 }
 
+impl Egress {
+    /// The same as [`Dialer::dial`], in a span under `parent`.
+    pub(crate) async fn dial_within(
+        &self,
+        parent: Option<&TraceContext>,
+        kind: Kind,
+        host: &str,
+        port: u16,
+    ) -> Result<TcpStream, DialError> {
+        let hop = Hop::child(kind, "egress CONNECT", parent);
+        hop.set_with("server.address", || host.to_owned());
+        hop.set("server.port", i64::from(port));
+        let timed = DIAL_SECONDS.start_timer();
+        let dialed = match self.vet(host, port).await {
+            Ok(vetted) => connect(vetted, &self.inner.options).await,
+            Err(error) => Err(error),
+        };
+        timed.observe_duration();
+        DIALS_BY_RESULT.add(result_index(&dialed), 1);
+        if let Err(error) = &dialed {
+            hop.fail(&error.to_string());
+        }
+        dialed
+    }
+}
+
+const RESULTS: [&str; 5] = ["connected", "refused", "not-resolved", "connect-failed", "unavailable"];
+static DIALS_BY_RESULT: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&DIALS, &RESULTS));
+
+/// The place among [`RESULTS`].
+fn result_index(dialed: &Result<TcpStream, DialError>) -> usize {
+    match dialed {
+        Ok(_) => 0,
+        Err(DialError::Refused { .. }) => 1,
+        Err(DialError::NotResolved) => 2,
+        Err(DialError::ConnectFailed) => 3,
+        Err(DialError::EgressUnavailable) => 4,
+    }
+}
+
 #[async_trait]
 impl Dialer for Egress {
     async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
-        let vetted = self.vet(host, port).await?;
-        connect(vetted, &self.inner.options).await
+        self.dial_within(outrider_telemetry::current().as_ref(), Kind::Internal, host, port).await
     }
 }

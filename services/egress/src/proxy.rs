@@ -14,7 +14,11 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outrider_rpc::Dialer;
+use outrider_telemetry::{
+    Kind, TraceContext,
+    catalogue::egress::{BYTES, TUNNELS},
+    metrics::Ongoing,
+};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
@@ -170,7 +174,8 @@ impl Connection {
         })?;
         // From here on the tunnel's permit stands for this connection.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let outside = self.egress.dial(&target.0, target.1).await?;
+        let caller = TraceContext::of_headers(request.headers());
+        let outside = self.egress.dial_within(caller.as_ref(), Kind::Server, &target.0, target.1).await?;
         Ok(Opened { target, upgrade: hyper::upgrade::on(request), outside, _tunnel: tunnel })
     }
 
@@ -181,7 +186,11 @@ impl Connection {
             Err(error) => return tracing::debug!(peer = %self.peer, %error, "a tunnel did not begin"),
         };
         let started = Instant::now();
+        let ongoing = Ongoing::begin(&TUNNELS);
         let summary = tunnel::run(client, opened.outside, self.egress.inner.options.idle_timeout).await;
+        drop(ongoing);
+        BYTES.with_label_values(&["out"]).inc_by(summary.bytes_out);
+        BYTES.with_label_values(&["in"]).inc_by(summary.bytes_in);
         tracing::debug!(
             peer = %self.peer,
             host = opened.target.0,

@@ -17,11 +17,13 @@ pub(crate) fn passed() -> Error {
     Error::new(Reason::DeadlineExceeded, "the request took too long; whether it took effect is unknown")
 }
 
-/// What a REST client asks for, in seconds, fractions too.
+/// The least that a REST client can ask for, in seconds: no answer is quicker.
+pub(crate) const LEAST_SECONDS: f64 = 0.001;
+
+/// What a REST client asks for, in seconds, as JSON writes numbers.
 pub(crate) fn of_rest(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    given(headers, REST, "must be one number of seconds above 0, such as 2.5", |text| {
-        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let seconds = text.parse::<f64>().ok().filter(|seconds| plain && *seconds > 0.0)?;
+    given(headers, REST, "must be one number of seconds from 0.001, such as 2.5", |text| {
+        let seconds = serde_json::from_str::<f64>(text).ok().filter(|seconds| *seconds >= LEAST_SECONDS)?;
         Some(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).min(LONGEST))
     })
 }
@@ -80,7 +82,8 @@ mod tests {
         let of = |text| of_rest(&headers(REST, text));
         assert_eq!(of("2.5").unwrap(), Some(Duration::from_millis(2500)));
         assert_eq!(of("99999999999999999999999999").unwrap(), Some(LONGEST));
-        for bad in ["", "0", "-1", "1s", "inf", "NaN", "1e3", "+1", "1,5", "."] {
+        assert_eq!(of("1e-3").unwrap(), Some(Duration::from_millis(1)));
+        for bad in ["", "0", "-1", "1s", "inf", "NaN", "5e-324", "+1", "1,5", ".", "\"1\""] {
             let error = of(bad).unwrap_err();
             assert_eq!((error.reason, error.violations[0].field.as_str()), (Reason::MalformedRequest, REST), "{bad}");
         }

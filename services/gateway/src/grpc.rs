@@ -1,6 +1,6 @@
 //! gRPC requests: forwarded as they are, to public methods only.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version, header::CONTENT_TYPE, request::Parts};
@@ -10,7 +10,7 @@ use prost_reflect::MethodDescriptor;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use crate::{Shared, body, deadline};
+use crate::{Shared, body, deadline, meter::Meter};
 
 /// The public methods, and those of the gateway itself, by their paths.
 pub(crate) struct Methods(HashMap<String, Method>);
@@ -22,6 +22,7 @@ pub(crate) struct Method {
     pub(crate) package: String,
     pub(crate) client_streams: bool,
     server_streams: bool,
+    meters: [Arc<Meter>; 2],
 }
 
 impl Methods {
@@ -34,6 +35,10 @@ impl Methods {
                 package,
                 client_streams: method.is_client_streaming(),
                 server_streams: method.is_server_streaming(),
+                meters: ["grpc", "grpc-web"].map(|protocol| {
+                    let streams = method.is_client_streaming() || method.is_server_streaming();
+                    Arc::new(Meter::new(protocol, "POST", &path, streams))
+                }),
             };
             (path, method)
         };
@@ -46,6 +51,11 @@ impl Methods {
 }
 
 impl Method {
+    /// Its counters.
+    pub(crate) fn meter(&self, from_web: bool) -> &Arc<Meter> {
+        &self.meters[usize::from(from_web)]
+    }
+
     /// Whether it has no natural end, and so no deadline of ours.
     pub(crate) fn streams(&self) -> bool {
         self.client_streams || self.server_streams

@@ -1,67 +1,60 @@
 //! One request of either kind: its id, its deadline, its log line, and what happens when it goes wrong.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    panic::AssertUnwindSafe,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderValue, Method as HttpMethod, Request, Response, Version, header::CONNECTION};
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use tonic::{Code, Status, body::Body};
+use tonic::body::Body;
 
-use crate::{Shared, answer::Refusal, answer::code_name, deadline, ending, grpc, request_id, rest, web};
+use crate::{
+    Shared,
+    answer::Refusal,
+    deadline, ending, grpc,
+    meter::Meter,
+    observe::{Observed, Seen},
+    request_id, rest, web,
+};
 
 /// Answers a request; whatever happens, there is an answer with a request id.
 pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let started = Instant::now();
     let id = request_id::settle(request.headers_mut());
-    let (http_method, version) = (request.method().clone(), request.version());
-    let (route, mut answer) = if grpc::is_grpc(request.headers()) {
-        answer_grpc(shared, request).await
+    let mut observed = Observed::begin(&mut request, id.clone());
+    let version = request.version();
+    let mut answer = if grpc::is_grpc(request.headers()) {
+        answer_grpc(shared, request, &mut observed).await
     } else {
-        answer_rest(shared, request, &id).await
+        answer_rest(shared, request, &id, &mut observed).await
     };
     // Connections of HTTP/2 carry other requests, and know no such header.
     if version == Version::HTTP_2 {
         answer.headers_mut().remove(CONNECTION);
     }
-    log(&http_method, &route, &answer, started, &id);
     answer.headers_mut().insert(request_id::HEADER, id);
-    Ok(answer)
-}
-
-/// Never the path itself, which is the client's text and holds ids; never a body or a header.
-fn log(http_method: &HttpMethod, route: &str, answer: &Response<Body>, started: Instant, id: &HeaderValue) {
-    let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    // An answer without the status in its headers has it in its trailers, and then a role's unary method went well.
-    let grpc_status = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
-    let (status, id) = (answer.status().as_u16(), id.to_str().unwrap_or_default());
-    // REST answers have no gRPC status: their HTTP status says it. What went well is of interest when looking for something only.
-    let failed = status >= 500 || matches!(grpc_status, Code::Internal | Code::Unknown | Code::Unavailable | Code::DataLoss);
-    let grpc_status = code_name(grpc_status);
-    if failed {
-        tracing::warn!(method = %http_method, route, status, grpc_status, duration_us, request_id = id, "request failed");
-    } else {
-        tracing::debug!(method = %http_method, route, status, grpc_status, duration_us, request_id = id, "request");
-    }
+    Ok(observed.answered(answer))
 }
 
 const NO_ROUTE: &str = "-";
 
-async fn answer_grpc(shared: &Shared, request: Request<Incoming>) -> (String, Response<Body>) {
-    let route = shared.methods.find(request.uri().path()).map_or_else(|_| NO_ROUTE.into(), |method| method.path.clone());
-    let answer =
-        if web::is_web(request.headers()) { web::answer(shared, request).await } else { call(shared, request, false).await };
-    (route, answer)
+async fn answer_grpc(shared: &Shared, request: Request<Incoming>, observed: &mut Observed) -> Response<Body> {
+    let is_web = web::is_web(request.headers());
+    match shared.methods.find(request.uri().path()) {
+        Ok(method) => observed.on(method.meter(is_web)),
+        Err(_) => observed.on(&unrouted(if is_web { "grpc-web" } else { "grpc" }, request.method())),
+    }
+    let seen = observed.seen.clone();
+    if is_web { web::answer(shared, request, &seen).await } else { call(shared, request, false, &seen).await }
+}
+
+/// Of requests that lead nowhere: they are few, or cheap to count among what an attacker costs.
+fn unrouted(protocol: &'static str, method: &HttpMethod) -> Arc<Meter> {
+    Arc::new(Meter::new(protocol, method.as_str(), NO_ROUTE, false))
 }
 
 /// Answers a gRPC request, which may have come as gRPC-web.
-pub(crate) async fn call<B>(shared: &Shared, request: Request<B>, from_web: bool) -> Response<Body>
+pub(crate) async fn call<B>(shared: &Shared, request: Request<B>, from_web: bool, seen: &Seen) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
 {
@@ -73,7 +66,7 @@ where
     });
     let (method, asked) = match asked {
         Ok(asked) => asked,
-        Err(error) => return Refusal::from(error).into_grpc(),
+        Err(error) => return seen.watch(Refusal::from(error).into_grpc()),
     };
     let (parts, body) = request.into_parts();
     let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
@@ -84,12 +77,13 @@ where
         Some(asked) if method.streams() => in_time(asked, answer, &method.path).await,
         _ => in_time(limit(shared, asked), answer, &method.path).await,
     };
-    match answer {
+    let answer = match answer {
         Ok(answer) if method.streams() && shared.backends.of(&method.package).is_some() => ending::bounded(shared, answer, end),
         Ok(answer) if method.streams() => ending::bounded_by_deadline(answer, end),
         Ok(answer) => answer,
         Err(refusal) => refusal.into_grpc(),
-    }
+    };
+    seen.watch(answer)
 }
 
 /// When the time is up that a client asks for.
@@ -102,30 +96,33 @@ fn limit(shared: &Shared, asked: Option<Duration>) -> Duration {
     asked.map_or(shared.options.request_timeout, |asked| asked.min(shared.options.request_timeout))
 }
 
-async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderValue) -> (String, Response<Body>) {
+async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderValue, observed: &mut Observed) -> Response<Body> {
     let (parts, body) = request.into_parts();
     if let Some(page) = shared.pages.find(parts.uri.path()) {
         let answer = page.answer(&parts).unwrap_or_else(|refusal| refusal.into_json(id));
-        let answer = if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer };
-        return (page.path.to_owned(), answer);
+        observed.on(&page.meter);
+        return if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer };
     }
-    let (route, answer) = match shared.routes.find(parts.method.as_str(), parts.uri.path()) {
+    let answer = match shared.routes.find(parts.method.as_str(), parts.uri.path()) {
         Ok(found) => {
+            observed.on(&found.route.meter);
             let template = &found.route.template;
-            let answer = match deadline::of_rest(&parts.headers) {
+            match deadline::of_rest(&parts.headers) {
                 Ok(asked) => {
                     let answer = rest::answer(shared, &found, &parts, body, end(asked));
                     in_time(limit(shared, asked), answer, template).await
                 }
                 // The body was not read.
                 Err(error) => Err(Refusal::closing(error)),
-            };
-            (template.clone(), answer)
+            }
         }
-        Err(refusal) => (NO_ROUTE.into(), Err(refusal)),
+        Err(refusal) => {
+            observed.on(&unrouted("rest", &parts.method));
+            Err(refusal)
+        }
     };
     let answer = answer.unwrap_or_else(|refusal| refusal.into_json(id));
-    (route, if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer })
+    if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer }
 }
 
 /// The answer, or an error when it takes too long. The request is dropped then, and what it began with it; whether it took effect

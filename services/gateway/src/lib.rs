@@ -29,6 +29,8 @@ mod header_field;
 mod health;
 mod io;
 mod mask;
+mod meter;
+mod observe;
 mod openapi;
 mod options;
 mod own;
@@ -52,6 +54,10 @@ use std::{future::Future, sync::Arc};
 
 use outrider_proto::DESCRIPTORS;
 use outrider_rpc::{methods, server::Backend};
+use outrider_telemetry::{
+    catalogue::gateway::{BUFFERED_BYTES, SECTION},
+    metrics,
+};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -104,6 +110,18 @@ impl Shared {
     }
 }
 
+/// Shows how many bytes are read and not answered, for as long as the gateway lives.
+fn show_buffered(shared: &Arc<Shared>) {
+    let all = shared.room.available_permits();
+    let shared = Arc::downgrade(shared);
+    metrics::before_scrape(move || {
+        let Some(shared) = shared.upgrade() else { return false };
+        let held = all.saturating_sub(shared.room.available_permits());
+        BUFFERED_BYTES.set(i64::try_from(held * body::ROOM_UNIT).unwrap_or(i64::MAX));
+        true
+    });
+}
+
 impl Gateway {
     /// Builds the routes of all public methods. Fails when an annotation is malformed, names an unknown field, or two claim the
     /// same path: faults of the protos, found at the first start; and when an origin is none.
@@ -112,6 +130,7 @@ impl Gateway {
         let routes = route::Routes::of(&DESCRIPTORS, &methods)?;
         let serving = watch::Sender::new(true);
         let own = own::Own::new(options.reflection, serving.subscribe()).map_err(StartError::Reflection)?;
+        metrics::expose(&SECTION);
         let shared = Shared {
             cors: cors::layer(&options.cors_origins).map_err(StartError::Origin)?,
             pages: page::Pages::new(&openapi::document(&routes, &methods, options.version), &options),
@@ -123,7 +142,9 @@ impl Gateway {
             backends,
             options,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        show_buffered(&shared);
+        Ok(Self { shared })
     }
 
     /// The REST routes as pairs of HTTP method and path template, sorted.

@@ -14,7 +14,7 @@ use prost_reflect::MethodDescriptor;
 use serde_json::{Map, Value, json};
 
 use self::{comments::Commented, schema::Schemas};
-use crate::route::Routes;
+use crate::{deadline::LEAST_SECONDS, route::Routes};
 
 /// The one security scheme.
 const SECURITY: &str = "ApiKey";
@@ -74,13 +74,14 @@ fn shared_parameters() -> Value {
     json!({
         "RequestId": {
             "name": "X-Request-Id", "in": "header", "required": false,
-            "description": "An id of the caller's choice for the server's logs, 1 to 128 bytes of visible ASCII; answered again.",
-            "schema": { "type": "string", "minLength": 1, "maxLength": 128 },
+            "description": "An id of the caller's choice for the server's logs, 1 to 128 bytes of visible ASCII; answered again. In the \
+                            place of any other, and without one, the server makes one.",
+            "schema": { "type": "string" },
         },
         "RequestTimeout": {
             "name": "Request-Timeout", "in": "header", "required": false,
             "description": "How long the answer may take at most, in seconds; fractions are taken. The server's own limit holds beyond it.",
-            "schema": { "type": "number", "exclusiveMinimum": 0 },
+            "schema": { "type": "number", "minimum": LEAST_SECONDS },
         },
     })
 }

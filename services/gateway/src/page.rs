@@ -1,6 +1,9 @@
 //! What the gateway itself answers to GET, without an API key: its OpenAPI document and its version.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
@@ -11,7 +14,7 @@ use outrider_model::{Error, Reason};
 use serde_json::{Value, json};
 use tonic::body::Body;
 
-use crate::{Options, answer::Refusal, compress};
+use crate::{Options, answer::Refusal, compress, meter::Meter};
 
 /// The pages by their paths.
 pub(crate) struct Pages(Vec<Page>);
@@ -19,6 +22,7 @@ pub(crate) struct Pages(Vec<Page>);
 /// A page, made at start.
 pub(crate) struct Page {
     pub(crate) path: &'static str,
+    pub(crate) meter: Arc<Meter>,
     text: Vec<u8>,
     compressed: Option<Vec<u8>>,
     /// Weak: it holds for both encodings.
@@ -45,7 +49,14 @@ impl Page {
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
         let etag = HeaderValue::from_str(&format!("W/\"{:016x}\"", hasher.finish()));
-        Self { path, compressed: compress::gzip(&text), etag: etag.unwrap_or_else(|_| HeaderValue::from_static("W/\"\"")), text }
+        let meter = Arc::new(Meter::new("rest", "GET", path, false));
+        Self {
+            path,
+            meter,
+            compressed: compress::gzip(&text),
+            etag: etag.unwrap_or_else(|_| HeaderValue::from_static("W/\"\"")),
+            text,
+        }
     }
 
     pub(crate) fn answer(&self, parts: &Parts) -> Result<Response<Body>, Refusal> {

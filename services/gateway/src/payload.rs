@@ -1,4 +1,5 @@
-//! Payload fields (`json_payload` option): bytes that REST writes as `data` or `data_base64` in the place of the field.
+//! Fields whose JSON is kept as its text stands: payloads (`json_payload` option), bytes that REST writes as `data` or `data_base64` in
+//! the place of the field, and strings that hold JSON (`json_text` option).
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -14,22 +15,34 @@ pub(crate) const DATA_BASE64: &str = "data_base64";
 pub(crate) const DATA_BASE64_CAMEL: &str = "dataBase64";
 
 /// The payload field of each type that has one, by the type's full name. Options are decoded at every look: hence a table.
-static FIELDS: LazyLock<HashMap<String, FieldDescriptor>> = LazyLock::new(|| {
-    let Some(extension) = DESCRIPTORS.get_extension_by_name("outrider.options.v1.json_payload") else { return HashMap::new() };
+static FIELDS: LazyLock<HashMap<String, FieldDescriptor>> = LazyLock::new(|| fields("outrider.options.v1.json_payload"));
+
+/// The field that holds the text of JSON of each type that has one.
+static TEXTS: LazyLock<HashMap<String, FieldDescriptor>> = LazyLock::new(|| fields("outrider.options.v1.json_text"));
+
+fn fields(option: &str) -> HashMap<String, FieldDescriptor> {
+    let Some(extension) = DESCRIPTORS.get_extension_by_name(option) else { return HashMap::new() };
     let fields = DESCRIPTORS.all_messages().flat_map(|message| message.fields().collect::<Vec<_>>());
     fields
         .filter(|field| field.options().get_extension(&extension).as_ref() == &Value::Bool(true))
         .map(|field| (field.parent_message().full_name().to_owned(), field))
         .collect()
-});
+}
 
 /// The payload field of a message type.
 pub(crate) fn field_of(message: &MessageDescriptor) -> Option<&'static FieldDescriptor> {
     FIELDS.get(message.full_name())
 }
 
-/// A field path of a role's error in the words of REST: where it ends in a payload, the client wrote `data`.
+/// The string field of a message type that holds the text of JSON.
+pub(crate) fn text_of(message: &MessageDescriptor) -> Option<&'static FieldDescriptor> {
+    TEXTS.get(message.full_name())
+}
+
+/// A field path of a role's error in the words of REST: where it ends in a payload, or in a JSON pointer into one, the client wrote
+/// `data`.
 pub(crate) fn rename(input: &MessageDescriptor, path: &str) -> Option<String> {
+    let (path, pointer) = path.split_at(path.find('/').unwrap_or(path.len()));
     let (parents, last) = path.rsplit_once('.').unwrap_or(("", path));
     let mut message = input.clone();
     for part in parents.split('.').filter(|part| !part.is_empty()) {
@@ -38,7 +51,7 @@ pub(crate) fn rename(input: &MessageDescriptor, path: &str) -> Option<String> {
         message = inner;
     }
     field_of(&message).filter(|payload| payload.name() == last)?;
-    Some(if parents.is_empty() { DATA.to_owned() } else { format!("{parents}.{DATA}") })
+    Some(if parents.is_empty() { format!("{DATA}{pointer}") } else { format!("{parents}.{DATA}{pointer}") })
 }
 
 /// Whether a media type promises JSON: `application/json`, or any with the suffix `+json`.
@@ -87,7 +100,16 @@ mod tests {
         let batch = message("outrider.ingest.v1.BatchPublishEventsRequest");
         assert_eq!(rename(&batch, "events[3].payload").as_deref(), Some("events[3].data"));
         assert_eq!(rename(&message("outrider.ingest.v1.NewEvent"), "payload").as_deref(), Some("data"));
-        for other in ["event.event_type", "payload", "event.headers[\"payload\"]", "nothing.payload", "", "."] {
+        assert_eq!(rename(&publish, "event.payload/a.b/0").as_deref(), Some("event.data/a.b/0"));
+        for other in [
+            "event.event_type",
+            "payload",
+            "event.headers[\"payload\"]",
+            "event.headers[\"a/payload\"]",
+            "nothing.payload",
+            "",
+            ".",
+        ] {
             assert_eq!(rename(&publish, other), None, "{other}");
         }
     }

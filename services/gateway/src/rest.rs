@@ -8,6 +8,7 @@ use http::{
 use http_body::Body as _;
 use hyper::body::Incoming;
 use outrider_model::{Error, FieldViolation, Reason};
+use outrider_telemetry::TraceContext;
 use prost_reflect::{DynamicMessage, Value};
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -78,7 +79,7 @@ pub(crate) fn without_body(answer: Response<Body>) -> Response<Body> {
 /// What the role needs of the client's headers.
 fn metadata(headers: &HeaderMap) -> HeaderMap {
     let mut metadata = HeaderMap::new();
-    for name in [AUTHORIZATION, request_id::HEADER] {
+    for name in [AUTHORIZATION, request_id::HEADER].into_iter().chain(TraceContext::HEADERS) {
         for value in headers.get_all(&name) {
             metadata.append(name.clone(), value.clone());
         }

@@ -7,6 +7,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeSet, HashSet},
     ops::Range,
+    sync::Arc,
 };
 
 use outrider_model::{Error, Reason};
@@ -18,7 +19,9 @@ use crate::{
     answer::Refusal,
     field_path::{FieldPath, Unresolved},
     header_field::HeaderField,
-    mask, percent,
+    mask,
+    meter::Meter,
+    percent,
     stream::StreamRule,
     template::{Malformed, Segment, Template},
     trie::Trie,
@@ -72,6 +75,7 @@ pub enum RouteError {
 pub(crate) struct Route {
     pub(crate) http_method: String,
     pub(crate) template: String,
+    pub(crate) meter: Arc<Meter>,
     pub(crate) grpc_path: String,
     pub(crate) package: String,
     pub(crate) input: MessageDescriptor,
@@ -259,6 +263,7 @@ impl Route {
         };
         let response_body = Some(rule.response_body.as_str()).filter(|name| !name.is_empty());
         let route = Self {
+            meter: Arc::new(Meter::new("rest", &http_method, text, false)),
             template: text.to_owned(),
             package: method.parent_service().package_name().to_owned(),
             variables: variables(&input, &template).map_err(|(name, why)| at(&name, why))?,

@@ -7,6 +7,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
+use outrider_telemetry::{
+    catalogue::gateway::{CONNECTIONS, CONNECTIONS_REFUSED},
+    metrics::Ongoing,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -78,8 +82,9 @@ impl Server {
             let limit = self.shared.options.max_connections;
             tracing::warn!(limit, full = self.full, "the number of connections crossed its limit");
         }
-        if let Some(place) = place {
-            self.connect(stream, place);
+        match place {
+            Some(place) => self.connect(stream, place),
+            None => CONNECTIONS_REFUSED.inc(),
         }
     }
 
@@ -103,12 +108,13 @@ impl Server {
             }
         });
         let connection = self.graceful.watch(self.builder.serve_connection(io, service).into_owned());
+        let open = Ongoing::begin(&CONNECTIONS);
         self.connections.spawn(async move {
             // Clients break off, time out and speak no HTTP: that is their affair, and each request has its own line.
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended");
             }
-            drop(place);
+            drop((place, open));
         });
     }
 

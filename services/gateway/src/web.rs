@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, ServiceExt};
 
-use crate::{Shared, answer::Refusal, handler};
+use crate::{Shared, answer::Refusal, handler, observe::Seen};
 
 /// What tonic-web takes.
 const MEDIA_TYPES: [&str; 4] =
@@ -24,13 +24,14 @@ pub(crate) fn is_web(headers: &HeaderMap) -> bool {
 }
 
 /// Answers a request of gRPC-web, over any version of HTTP.
-pub(crate) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn answer(shared: &Shared, request: Request<Incoming>, seen: &Seen) -> Response<Body> {
     if let Err(error) = check(&request) {
-        let mut answer = Refusal::from(error).into_grpc();
+        let mut answer = seen.watch(Refusal::from(error).into_grpc());
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPES[1]));
         return answer;
     }
-    let inner = tower::service_fn(|request| async { Ok::<_, Infallible>(handler::call(shared, as_grpc(request), true).await) });
+    let inner =
+        tower::service_fn(|request| async { Ok::<_, Infallible>(handler::call(shared, as_grpc(request), true, seen).await) });
     let Ok(answer) = GrpcWebLayer::new().layer(inner).oneshot(request).await;
     answer
 }

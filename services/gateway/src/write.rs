@@ -45,12 +45,14 @@ impl Writer {
 
     fn object(&mut self, message: &DynamicMessage) -> Result<(), Error> {
         let desc = message.descriptor();
-        let payload = payload::field_of(&desc);
+        let (payload, text) = (payload::field_of(&desc), payload::text_of(&desc));
         let mut first = true;
         self.out.push(b'{');
         for field in desc.fields() {
             if payload.is_some_and(|payload| *payload == field) {
                 self.payload(message, &field, &mut first)?;
+            } else if text.is_some_and(|text| *text == field) {
+                self.text(message, &field, &mut first)?;
             } else if !field.supports_presence() || message.has_field(&field) {
                 self.name(field.name(), &mut first)?;
                 self.value(&message.get_field(&field), &field.kind())?;
@@ -77,6 +79,21 @@ impl Writer {
             self.name(DATA_BASE64, first)?;
             self.json(&STANDARD.encode(bytes))
         }
+    }
+
+    /// The JSON that the string holds; nothing when it is empty.
+    fn text(&mut self, message: &DynamicMessage, field: &FieldDescriptor, first: &mut bool) -> Result<(), Error> {
+        let value = message.get_field(field);
+        let text = value.as_str().unwrap_or_default();
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.name(field.name(), first)?;
+        match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => self.out.extend_from_slice(text.as_bytes()),
+            Err(_) => self.json(text)?,
+        }
+        Ok(())
     }
 
     fn value(&mut self, value: &Value, kind: &Kind) -> Result<(), Error> {
@@ -171,7 +188,7 @@ fn key_text(key: &MapKey) -> String {
 #[cfg(test)]
 mod tests {
     use outrider_model::Reason;
-    use outrider_proto::{DESCRIPTORS, dispatch, ingest};
+    use outrider_proto::{DESCRIPTORS, admin, dispatch, ingest};
     use outrider_rpc::status::to_message;
     use prost::Message;
 
@@ -198,7 +215,7 @@ mod tests {
         let text = written("outrider.ingest.v1.PublishEventResponse", &answer);
         assert_eq!(
             text,
-            r#"{"event_id":"evt_\"1","duplicate":false,"delivery_count":0,"create_time":"2023-11-14T22:13:20.005Z"}"#
+            r#"{"event_id":"evt_\"1","duplicate":false,"delivery_count":0,"create_time":"2023-11-14T22:13:20.005Z","warnings":[]}"#
         );
         let text = written("outrider.ingest.v1.PublishEventResponse", &ingest::PublishEventResponse::default());
         assert!(!text.contains("create_time"));
@@ -220,6 +237,19 @@ mod tests {
         assert_eq!(event("text/plain", b"1")["data_base64"], "MQ==");
         let empty = event("text/plain", b"");
         assert!(empty.get("data").is_none() && empty.get("data_base64").is_none() && empty.get("payload").is_none());
+    }
+
+    #[test]
+    fn json_texts_stand_as_they_are() {
+        let written = |schema: &str| {
+            let entry = admin::EventType { schema: schema.into(), ..Default::default() };
+            written("outrider.admin.v1.EventType", &entry)
+        };
+        assert!(written("{ \"maximum\": 1.0e2 }").contains("\"schema\":{ \"maximum\": 1.0e2 },"));
+        assert!(written("false").contains("\"schema\":false,"));
+        assert!(!written("").contains("schema"));
+        // A role says what it stores, whatever that is: the answer is JSON all the same.
+        assert!(written("{").contains("\"schema\":\"{\","));
     }
 
     #[test]

@@ -19,7 +19,7 @@ async fn publishes_with_the_text_of_data_as_it_stood() {
     let answer = running.send(publish).await;
 
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.text, r#"{"event_id":"evt_1","duplicate":false,"delivery_count":0}"#);
+    assert_eq!(answer.text, r#"{"event_id":"evt_1","duplicate":false,"delivery_count":0,"warnings":[]}"#);
     assert_eq!(answer.headers["content-type"], "application/json");
     assert_eq!(answer.headers["x-request-id"], "mine-1");
     let got: ingest::PublishEventRequest = running.got.last();

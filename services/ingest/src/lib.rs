@@ -2,8 +2,11 @@
 //!
 //! It must never write to the database and never speak to the queue: an event is accepted when dispatch says that it is committed.
 
+mod admit;
 mod fingerprint;
 mod json;
+mod judge;
+mod measure;
 mod options;
 mod service;
 mod validate;

@@ -9,11 +9,25 @@ pub struct Options {
     pub max_batch_bytes: usize,
     /// One gRPC message, in bytes. Default 6 MiB.
     pub max_request_bytes: usize,
+    /// Steps that validating one payload by its schema may take; a million take about a tenth of a second. What takes more
+    /// violates its schema. Default 1,000,000.
+    pub validation_steps: u64,
+    /// Validations that take more than about a millisecond and run at once; further ones wait. Default 4.
+    pub long_validations: usize,
+    /// Memory for compiled schemas, in bytes; each counts as 16 times its text. Default 64 MiB.
+    pub schema_cache_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
         const MIB: usize = 1024 * 1024;
-        Self { max_payload_bytes: MIB, max_batch_bytes: 4 * MIB, max_request_bytes: 6 * MIB }
+        Self {
+            max_payload_bytes: MIB,
+            max_batch_bytes: 4 * MIB,
+            max_request_bytes: 6 * MIB,
+            validation_steps: 1_000_000,
+            long_validations: 4,
+            schema_cache_bytes: 64 * 1024 * 1024,
+        }
     }
 }

@@ -4,21 +4,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use outrider_model::{Error, Principal, Project, ProjectId, Result, limits};
-use outrider_proto::{
-    ingest::{
-        BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult, PublishEventRequest,
-        PublishEventResponse,
-        batch_publish_events_result::Result as ItemResult,
-        ingest_service_server::{IngestService, IngestServiceServer},
-    },
-    internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, accept_event_result},
+use outrider_proto::ingest::{
+    BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult, PublishEventRequest, PublishEventResponse,
+    batch_publish_events_result::Result as ItemResult,
+    ingest_service_server::{IngestService, IngestServiceServer},
 };
 use outrider_rpc::{Intake, convert::parse_id, principal, status, to_status};
 use outrider_store::{Clock, Directory};
+use outrider_telemetry::TraceContext;
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
-    Options,
+    Options, admit,
+    judge::Judge,
+    measure,
     validate::{self, Context, too_large},
 };
 
@@ -29,13 +28,16 @@ pub struct Ingest {
     directory: Directory,
     clock: Clock,
     intake: Arc<dyn Intake>,
+    judge: Arc<Judge>,
 }
 
 impl Ingest {
     /// Reads projects from the directory and hands events to the intake.
     #[must_use]
     pub fn new(options: Options, directory: Directory, clock: Clock, intake: Arc<dyn Intake>) -> Self {
-        Self { options: Arc::new(options), directory, clock, intake }
+        measure::expose();
+        let judge = Arc::new(Judge::new(&options, directory.clone()));
+        Self { options: Arc::new(options), directory, clock, intake, judge }
     }
 
     /// The public services.
@@ -50,17 +52,23 @@ impl Ingest {
         self.directory.project(principal, id).await
     }
 
-    async fn publish(&self, principal: &Principal, request: PublishEventRequest) -> Result<PublishEventResponse> {
+    async fn publish(
+        &self,
+        principal: &Principal,
+        trace: Option<&TraceContext>,
+        request: PublishEventRequest,
+    ) -> Result<PublishEventResponse> {
         let project = self.project(principal, &request.project_id).await?;
         let event = request.event.ok_or_else(|| Error::field("event", "is required"))?;
-        let event = validate::event(event, &self.context(principal, &project)).map_err(|error| error.within("event"))?;
-        let results = self.intake.accept(vec![event]).await?;
-        published(results.into_iter().next())
+        let checked = validate::event(event, &self.context(principal, &project, trace));
+        let answers = admit::admit(&self.judge, &*self.intake, &project, vec![checked], |_| "event".to_owned()).await?;
+        answers.into_iter().next().unwrap_or_else(|| Err(Error::internal("an event was not answered")))
     }
 
     async fn publish_batch(
         &self,
         principal: &Principal,
+        trace: Option<&TraceContext>,
         request: BatchPublishEventsRequest,
     ) -> Result<BatchPublishEventsResponse> {
         let project = self.project(principal, &request.project_id).await?;
@@ -73,55 +81,18 @@ impl Ingest {
         if bytes > self.options.max_batch_bytes {
             return Err(too_large("events", bytes, self.options.max_batch_bytes));
         }
-        let context = self.context(principal, &project);
-        let checked: Vec<Result<AcceptEvent>> = events
-            .into_iter()
-            .enumerate()
-            .map(|(index, event)| validate::event(event, &context).map_err(|error| error.within(&format!("events[{index}]"))))
-            .collect();
-        self.accept_good(checked).await
+        let context = self.context(principal, &project, trace);
+        let checked = events.into_iter().map(|event| validate::event(event, &context)).collect();
+        let path = |index| format!("events[{index}]");
+        let answers = admit::admit(&self.judge, &*self.intake, &project, checked, path).await?;
+        let result = |answer: Result<PublishEventResponse>| BatchPublishEventsResult {
+            result: Some(answer.map_or_else(|error| ItemResult::Error(status::to_message(error)), ItemResult::Accepted)),
+        };
+        Ok(BatchPublishEventsResponse { results: answers.into_iter().map(result).collect() })
     }
 
-    /// Hands on what is good, all at once, and puts the answers where they belong among the refusals.
-    async fn accept_good(&self, checked: Vec<Result<AcceptEvent>>) -> Result<BatchPublishEventsResponse> {
-        let mut good = Vec::new();
-        let refusals: Vec<Option<Error>> = checked
-            .into_iter()
-            .map(|event| match event {
-                Ok(event) => {
-                    good.push(event);
-                    None
-                }
-                Err(error) => Some(error),
-            })
-            .collect();
-        let accepted = if good.is_empty() { Vec::new() } else { self.intake.accept(good).await? };
-        let mut accepted = accepted.into_iter();
-        let results = refusals
-            .into_iter()
-            .map(|refusal| refusal.map_or_else(|| published(accepted.next()), Err))
-            .map(|outcome| BatchPublishEventsResult {
-                result: Some(match outcome {
-                    Ok(response) => ItemResult::Accepted(response),
-                    Err(error) => ItemResult::Error(status::to_message(error)),
-                }),
-            })
-            .collect();
-        Ok(BatchPublishEventsResponse { results })
-    }
-
-    fn context<'a>(&'a self, principal: &'a Principal, project: &'a Project) -> Context<'a> {
-        Context { principal, project, now: self.clock.now(), options: &self.options }
-    }
-}
-
-fn published(result: Option<AcceptEventResult>) -> Result<PublishEventResponse> {
-    match result.and_then(|result| result.result) {
-        Some(accept_event_result::Result::Accepted(AcceptedEvent { event_id, duplicate, delivery_count, create_time })) => {
-            Ok(PublishEventResponse { event_id, duplicate, delivery_count, create_time })
-        }
-        Some(accept_event_result::Result::Error(error)) => Err(status::from_message(&error)),
-        None => Err(Error::internal("dispatch answered without a result")),
+    fn context<'a>(&'a self, principal: &'a Principal, project: &'a Project, trace: Option<&'a TraceContext>) -> Context<'a> {
+        Context { principal, project, now: self.clock.now(), options: &self.options, trace }
     }
 }
 
@@ -129,7 +100,10 @@ fn published(result: Option<AcceptEventResult>) -> Result<PublishEventResponse> 
 impl IngestService for Ingest {
     async fn publish_event(&self, request: Request<PublishEventRequest>) -> Result<Response<PublishEventResponse>, Status> {
         let principal = principal(&request)?;
-        self.publish(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
+        let trace = request.extensions().get::<TraceContext>().cloned();
+        let answer = self.publish(&principal, trace.as_ref(), request.into_inner()).await;
+        measure::one(&answer);
+        answer.map(Response::new).map_err(to_status)
     }
 
     async fn batch_publish_events(
@@ -137,6 +111,10 @@ impl IngestService for Ingest {
         request: Request<BatchPublishEventsRequest>,
     ) -> Result<Response<BatchPublishEventsResponse>, Status> {
         let principal = principal(&request)?;
-        self.publish_batch(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
+        let trace = request.extensions().get::<TraceContext>().cloned();
+        let events = request.get_ref().events.len();
+        let answer = self.publish_batch(&principal, trace.as_ref(), request.into_inner()).await;
+        measure::batch(events, &answer);
+        answer.map(Response::new).map_err(to_status)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use outrider_model::{Error, EventType, Principal, Project, Reason, Result, Timestamp, error::Violations, limits};
 use outrider_proto::{ingest::NewEvent, internal::AcceptEvent};
 use outrider_rpc::{convert, validate};
+use outrider_telemetry::{TraceContext, catalogue::ingest::PAYLOAD_BYTES};
 
 use crate::{Options, fingerprint::fingerprint, json};
 
@@ -16,6 +17,8 @@ pub struct Context<'a> {
     pub project: &'a Project,
     pub now: Timestamp,
     pub options: &'a Options,
+    /// Where the request stands in its trace.
+    pub trace: Option<&'a TraceContext>,
 }
 
 /// The event as dispatch takes it, or what is wrong with its fields (paths relative to the event).
@@ -47,7 +50,10 @@ pub fn event(event: NewEvent, context: &Context<'_>) -> Result<AcceptEvent> {
         metadata: event.metadata,
         ordering_key: event.ordering_key,
         deliver_at: event.deliver_at,
+        traceparent: context.trace.map(TraceContext::traceparent).unwrap_or_default(),
+        tracestate: context.trace.map(|trace| trace.tracestate().to_owned()).unwrap_or_default(),
     };
+    PAYLOAD_BYTES.inc_by(accepted.payload.len() as u64);
     if !accepted.idempotency_key.is_empty() {
         accepted.fingerprint = fingerprint(&accepted).into();
     }

@@ -88,6 +88,21 @@ pub enum AttemptOutcome {
     BadResponse = 8,
 }
 
+impl AttemptOutcome {
+    /// Names for metrics and spans, each at its number; the first is of none.
+    pub const NAMES: [&'static str; 9] = [
+        "unknown",
+        "succeeded",
+        "rejected",
+        "timed-out",
+        "name-not-resolved",
+        "connection-failed",
+        "tls-failed",
+        "address-refused",
+        "bad-response",
+    ];
+}
+
 macro_rules! from_number {
     ($($name:ident { $($variant:ident)* })*) => {$(
         impl $name {
@@ -162,24 +177,63 @@ pub fn judge_attempt(outcome: AttemptOutcome, attempt: u32, now: Timestamp, poli
     }
 }
 
-/// Judges a job for which nothing was sent.
+/// Judges a job for which nothing was sent. A worker knows from a cache that an endpoint is gone, and what is cancelled does not come
+/// back: the delivery goes back to the database, where cancelling checks it.
 #[must_use]
 pub fn judge_hold(reason: HoldReason) -> Verdict {
     match reason {
-        HoldReason::EndpointPaused | HoldReason::Released => Verdict::Hold,
-        HoldReason::EndpointDeleted => Verdict::End(DeliveryStatus::Cancelled, DeliveryReason::EndpointDeleted),
+        HoldReason::EndpointPaused | HoldReason::EndpointDeleted | HoldReason::Released => Verdict::Hold,
         HoldReason::Stale => Verdict::Ignore,
     }
 }
 
 /// Whether a verdict about the attempt `reported` applies to a delivery whose next attempt is `current`: that of the same attempt
 /// does, and so does success of an earlier one, which arrives late but is true.
-#[must_use]
-pub fn applies(verdict: Verdict, reported: u32, current: u32) -> bool {
+fn applies(verdict: Verdict, reported: u32, current: u32) -> bool {
     match verdict {
         Verdict::End(DeliveryStatus::Delivered, _) => reported <= current,
         Verdict::End(..) | Verdict::Retry(_) | Verdict::Hold => reported == current,
         Verdict::Ignore => false,
+    }
+}
+
+/// What is known of a job that is to be settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// The attempt that the job was for.
+    pub attempt: u32,
+    /// The job's.
+    pub generation: u32,
+    /// Whether a request was made, or tried.
+    pub attempted: bool,
+    pub verdict: Verdict,
+}
+
+/// What a report makes of a pending delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on, unqueued: its next attempt and when that is due.
+    Wait { attempt: u32, due_at: Timestamp },
+    /// It ended, after so many attempts.
+    End { status: DeliveryStatus, reason: DeliveryReason, attempt_count: u32 },
+}
+
+/// The one step of the state machine; none when the report changes nothing. A hold needs the row's own generation: an older job that
+/// was given back says nothing about the one that followed it.
+#[must_use]
+pub fn step(row: &PendingDelivery, report: Report) -> Option<Step> {
+    if !applies(report.verdict, report.attempt, row.attempt) {
+        return None;
+    }
+    match report.verdict {
+        Verdict::Ignore => None,
+        Verdict::Hold if report.generation != row.generation => None,
+        Verdict::Hold => Some(Step::Wait { attempt: row.attempt, due_at: row.due_at }),
+        Verdict::Retry(due_at) => Some(Step::Wait { attempt: row.attempt + 1, due_at }),
+        Verdict::End(status, reason) => {
+            let made = if report.attempted { report.attempt } else { report.attempt.saturating_sub(1) };
+            Some(Step::End { status, reason, attempt_count: made.max(row.attempt.saturating_sub(1)) })
+        }
     }
 }
 

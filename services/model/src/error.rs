@@ -33,6 +33,8 @@ macro_rules! reasons {
 reasons! {
     /// A field is missing, malformed or over its limit; the violations name each. Correct the request.
     InvalidField = "INVALID_FIELD";
+    /// The payload does not fit the schema of its event type, and the project rejects such events; the violations name each place. Correct the payload, or the schema.
+    PayloadSchemaViolation = "PAYLOAD_SCHEMA_VIOLATION";
     /// The request is not well-formed: not JSON, not UTF-8, too deep, a key twice, an unknown field. Correct the request.
     MalformedRequest = "MALFORMED_REQUEST";
     /// The request is larger than allowed. Send less at once.
@@ -41,7 +43,7 @@ reasons! {
     MissingCredentials = "MISSING_CREDENTIALS";
     /// The API key is unknown, revoked or expired. Use another.
     InvalidCredentials = "INVALID_CREDENTIALS";
-    /// The API key lacks the scope that the method requires; the metadata name it.
+    /// The API key lacks the scope that the method requires; the message names it.
     MissingScope = "MISSING_SCOPE";
     /// The API key may not give what it does not have itself, or is bound to a project.
     BeyondOwnScope = "BEYOND_OWN_SCOPE";
@@ -159,7 +161,7 @@ impl Error {
         for violation in &mut self.violations {
             violation.field = format!("{prefix}.{}", violation.field);
         }
-        Self { retry_after: self.retry_after, ..Self::fields(self.violations) }
+        Self { reason: self.reason, retry_after: self.retry_after, ..Self::fields(self.violations) }
     }
 }
 

@@ -23,7 +23,18 @@ pub struct Event {
     /// Deliveries made of it when it was accepted.
     pub delivery_count: u32,
     pub origin: Origin,
+    /// Where it stands in its trace, if it has one.
+    pub trace: Option<Trace>,
     pub created_at: Timestamp,
+}
+
+/// A position in a trace, as the headers of W3C Trace Context write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// `traceparent`.
+    pub parent: String,
+    /// `tracestate`; empty when there is none.
+    pub state: String,
 }
 
 /// Where an event came from. Inbound webhooks will add method, path, query and headers.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::limits;
+use crate::{EventTypeId, ProjectId, Timestamp, limits};
 
 /// The name of a kind of event: dotted parts of letters, digits, `_` and `-`, as Standard Webhooks advises.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +47,23 @@ impl FromStr for EventType {
         let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if text.split('.').all(part) { Ok(Self(text.to_owned())) } else { Err(Malformed::Characters) }
     }
+}
+
+/// An entry of a project's catalogue of event types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventTypeDefinition {
+    pub id: EventTypeId,
+    pub project: ProjectId,
+    /// By which events are published: one entry of the project each.
+    pub event_type: EventType,
+    /// For people.
+    pub description: String,
+    /// The text of the JSON Schema for payloads.
+    pub schema: Option<String>,
+    pub deprecated: bool,
+    pub created_at: Timestamp,
+    /// Differs with every change: with the id it names one version.
+    pub updated_at: Timestamp,
 }
 
 /// Which event types a subscription wants.

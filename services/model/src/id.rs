@@ -90,6 +90,8 @@ ids! {
     SecretId = "sec";
     /// A subscription.
     SubscriptionId = "sub";
+    /// An event type in a catalogue; callers know it by its name.
+    EventTypeId = "ety";
     /// An event; receivers see it as webhook-id.
     EventId = "evt";
     /// A delivery.

@@ -26,12 +26,14 @@ pub mod url;
 pub use delivery::{Attempt, AttemptOutcome, Delivery, DeliveryReason, DeliveryStatus, HoldReason, PendingDelivery, Verdict};
 pub use endpoint::{Endpoint, EndpointState, Target};
 pub use error::{Error, FieldViolation, Reason, Result};
-pub use event::{Event, Origin, RoutingOutcome};
-pub use event_type::{EventType, EventTypePattern};
-pub use id::{ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, OrganizationId, ProjectId, SecretId, SubscriptionId};
+pub use event::{Event, Origin, RoutingOutcome, Trace};
+pub use event_type::{EventType, EventTypeDefinition, EventTypePattern};
+pub use id::{
+    ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, EventTypeId, OrganizationId, ProjectId, SecretId, SubscriptionId,
+};
 pub use page::{Page, PageRequest};
 pub use principal::Principal;
-pub use project::{ApiKey, Organization, Project};
+pub use project::{ApiKey, Organization, Project, SchemaValidation};
 pub use retry::RetryPolicy;
 pub use router::{Route, Router};
 pub use scope::{Scope, ScopeSet};

@@ -32,3 +32,9 @@ pub const MAX_IN_FLIGHT: (u32, u32, u32) = (1, 64, 1_024);
 pub const DELIVER_AT_DAYS: u64 = 30;
 /// Entries of a page: default, most.
 pub const PAGE_SIZE: (u32, u32) = (50, 500);
+/// Event types in the catalogue of one project.
+pub const EVENT_TYPES: u32 = 5_000;
+/// The text of one JSON Schema, in bytes.
+pub const SCHEMA_BYTES: usize = 64 * 1_024;
+/// Violations of a schema that are told of one payload.
+pub const SCHEMA_VIOLATIONS: usize = 20;

@@ -17,8 +17,31 @@ pub struct Project {
     pub id: ProjectId,
     pub organization: OrganizationId,
     pub name: String,
+    pub schema_validation: SchemaValidation,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// What becomes of events that the catalogue of event types speaks against. The numbers are those of
+/// `outrider.admin.v1.SchemaValidation` and are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum SchemaValidation {
+    /// They are accepted; nothing is validated.
+    #[default]
+    Off = 1,
+    /// They are accepted with a warning.
+    Warn = 2,
+    /// They are refused.
+    Reject = 3,
+}
+
+impl SchemaValidation {
+    /// By its number.
+    #[must_use]
+    pub fn from_number(number: i32) -> Option<Self> {
+        [Self::Off, Self::Warn, Self::Reject].into_iter().find(|one| i32::from(*one as u8) == number)
+    }
 }
 
 /// An API key without its secret.

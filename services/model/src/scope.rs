@@ -53,6 +53,10 @@ scopes! {
     OrganizationsRead = 11, "SCOPE_ORGANIZATIONS_READ";
     /// Change the organisation.
     OrganizationsWrite = 12, "SCOPE_ORGANIZATIONS_WRITE";
+    /// Read event types.
+    EventTypesRead = 13, "SCOPE_EVENT_TYPES_READ";
+    /// Change event types.
+    EventTypesWrite = 14, "SCOPE_EVENT_TYPES_WRITE";
 }
 
 /// A set of scopes, a bit each.

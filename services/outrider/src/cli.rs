@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    client::{deliveries, endpoints, events, keys, projects, publish, subscriptions, tail},
+    client::{deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail},
     commands::{completions, config, dev, listen},
     roles::Role,
 };
@@ -38,6 +38,8 @@ pub enum Command {
     Endpoints(endpoints::Endpoints),
     /// Manages subscriptions: which events go to which endpoint.
     Subscriptions(subscriptions::Subscriptions),
+    /// Manages event types: the catalogue of a project, with the schemas for payloads.
+    EventTypes(event_types::EventTypes),
     /// Manages projects.
     Projects(projects::Projects),
     /// Manages API keys.

@@ -7,7 +7,6 @@ mod client;
 mod commands;
 mod config;
 mod keys;
-mod logging;
 mod operations;
 mod printable;
 mod receiver;
@@ -16,6 +15,7 @@ mod reference;
 mod roles;
 mod shutdown;
 mod stdout;
+mod telemetry;
 
 use std::process::ExitCode;
 

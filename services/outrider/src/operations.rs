@@ -1,13 +1,20 @@
-//! The listener for operators: `/healthz` (the process runs) and `/readyz` (it can do its work, or what it waits for).
+//! The listener for operators: `/healthz` (the process runs), `/readyz` (it can do its work, or what it waits for) and `/metrics` (the
+//! text format of Prometheus).
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
 use outrider_queue::Queue;
 use outrider_store::Store;
+use outrider_telemetry::metrics;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +54,7 @@ pub async fn serve(listener: TcpListener, health: Health, shutdown: Cancellation
     let router = Router::new()
         .route("/healthz", get(|| async { Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})) }))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(|| async { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render()) }))
         .with_state(health);
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }

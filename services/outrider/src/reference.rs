@@ -1,4 +1,4 @@
-//! The generated pages of `docs/`: configuration and errors. The tests fail when a page is not what the code says; with
+//! The generated pages of `docs/`: configuration, errors and metrics. The tests fail when a page is not what the code says; with
 //! OUTRIDER_TEST_WRITE_DOCS=1 they write it.
 
 use std::{fmt::Write as _, path::PathBuf};
@@ -6,18 +6,21 @@ use std::{fmt::Write as _, path::PathBuf};
 use clap::CommandFactory as _;
 use outrider_model::Reason;
 use outrider_rpc::status::codes;
+use outrider_telemetry::catalogue::SECTIONS as METRICS;
 use toml::{Table, Value};
 
 use crate::config::{
-    self, Admin, Config, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Worker, variable,
+    self, Admin, Config, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Telemetry,
+    Worker, variable,
 };
 
-const SECTIONS: [(&str, &[(&str, &str)]); 12] = [
+const SECTIONS: [(&str, &[(&str, &str)]); 13] = [
     ("database", Database::DOCS),
     ("queue", Queue::DOCS),
     ("secrets", Secrets::DOCS),
     ("internal", Internal::DOCS),
     ("log", Log::DOCS),
+    ("telemetry", Telemetry::DOCS),
     ("operations", Operations::DOCS),
     ("gateway", Gateway::DOCS),
     ("ingest", Ingest::DOCS),
@@ -68,6 +71,23 @@ fn errors_page() -> String {
     page
 }
 
+fn metrics_page() -> String {
+    let mut page = String::from(
+        "# Metrics\n\nGenerated from the code. Each process shows the metrics of the parts that run in it at `/metrics` of its operations \
+         listener (`operations.listen`), in the text format of Prometheus. Labels never name a project, an endpoint, an event or a path. \
+         docs/operations.md has alerts.\n",
+    );
+    for section in METRICS {
+        write!(page, "\n## {}\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n", section.name).unwrap();
+        for entry in section.entries {
+            let labels: Vec<String> = entry.shape.labels.iter().map(|label| format!("`{label}`")).collect();
+            let help = entry.shape.help.trim().replace('|', "\\|");
+            writeln!(page, "| `{}` | {} | {} | {help} |", entry.shape.name, entry.kind, labels.join(", ")).unwrap();
+        }
+    }
+    page
+}
+
 fn check(name: &str, page: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
     if std::env::var_os("OUTRIDER_TEST_WRITE_DOCS").is_some() {
@@ -85,6 +105,11 @@ fn the_configuration_page_is_current() {
 #[test]
 fn the_errors_page_is_current() {
     check("errors.md", &errors_page());
+}
+
+#[test]
+fn the_metrics_page_is_current() {
+    check("metrics.md", &metrics_page());
 }
 
 /// The whole names of the commands that have no commands of their own.

@@ -7,6 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use outrider_model::{DeliveryId, EndpointId, Result};
+use outrider_telemetry::{catalogue::queue::SECTION, metrics};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
@@ -51,6 +52,7 @@ impl EmbeddedQueue {
     /// An empty queue.
     #[must_use]
     pub fn new(options: EmbeddedOptions) -> Self {
+        metrics::expose(&SECTION);
         let shards = (0..options.shards.max(1)).map(|_| Mutex::new(Window::new(options.limits))).collect();
         Self { epoch: random_epoch(), lease: options.lease, shards, arrived: Notify::new(), changes: Changes::default() }
     }
@@ -186,8 +188,8 @@ impl Queue for EmbeddedQueue {
             .collect())
     }
 
-    async fn depth(&self) -> Result<u64> {
-        Ok(self.shards.iter().map(|window| locked(window).depth() as u64).sum())
+    async fn depths(&self) -> Result<Vec<u64>> {
+        Ok(self.shards.iter().map(|window| locked(window).depth() as u64).collect())
     }
 
     async fn announce_change(&self) -> Result<()> {

@@ -119,8 +119,13 @@ pub trait Queue: Send + Sync + 'static {
     /// For each endpoint and its limit: how many more jobs of it the window would take, its own limit alone considered.
     async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>>;
 
-    /// How many jobs wait or are held, in all.
-    async fn depth(&self) -> Result<u64>;
+    /// How many jobs wait or are held, by shard.
+    async fn depths(&self) -> Result<Vec<u64>>;
+
+    /// The same, in all.
+    async fn depth(&self) -> Result<u64> {
+        Ok(self.depths().await?.into_iter().sum())
+    }
 
     /// Tells every process that configuration changed. Best effort: the feed in the database is polled as well.
     async fn announce_change(&self) -> Result<()>;

@@ -14,6 +14,7 @@ use ::redis::{Cmd, FromRedisValue};
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use outrider_model::{DeliveryId, EndpointId, Error, Reason, Result};
+use outrider_telemetry::{catalogue::queue::SECTION, metrics};
 use tokio::{task::AbortHandle, time::Instant};
 
 use crate::{
@@ -78,6 +79,7 @@ impl RedisQueue {
     /// `InvalidField` names each wrong option; `FailedPrecondition` tells that the server evicts keys.
     pub async fn connect(options: RedisOptions) -> Result<Self> {
         let servers = options.validate()?;
+        metrics::expose(&SECTION);
         let commands = Commands::new(&servers, options.cluster, options.pool_size, options.command_timeout)
             .map_err(|error| Error::field("urls", format!("cannot be used: {}", error.category())))?;
         let shards = (0..options.shards).map(|number| Shard {
@@ -232,13 +234,13 @@ impl Queue for RedisQueue {
         Ok(endpoints.iter().zip(counts).map(|((_, limit), count)| limit.saturating_sub(count.unwrap_or(0))).collect())
     }
 
-    async fn depth(&self) -> Result<u64> {
+    async fn depths(&self) -> Result<Vec<u64>> {
         let lengths = self.shards.iter().map(|shard| async move {
             let mut command = ::redis::cmd("HLEN");
             command.arg(shard.keys.held());
             self.commands.query::<u64>("depth", &command).await
         });
-        Ok(try_join_all(lengths).await?.into_iter().sum())
+        try_join_all(lengths).await
     }
 
     async fn announce_change(&self) -> Result<()> {

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use outrider_model::{Error, Principal, Reason, Result, Scope, Token};
+use outrider_telemetry::{Hop, Kind, TraceContext};
 use tonic::body::Body;
 use tower::Service;
 
@@ -27,8 +28,9 @@ pub trait Authenticate: Send + Sync + 'static {
 }
 
 /// In front of gRPC services: refuses requests whose API key does not carry the method's scope, and puts the principal of all others
-/// into the request's extensions. A stream is admitted again every 15 s ([`LOOKED_AT_EVERY`]): when its key is revoked, expired or lost
-/// the scope, its answer ends with that error, and the service's side of it is dropped.
+/// into the request's extensions. The span of the role begins here, and ends with the head of the answer; what follows from it finds its
+/// [`TraceContext`] in the extensions. A stream is admitted again every 15 s ([`LOOKED_AT_EVERY`]): when its key is revoked, expired or
+/// lost the scope, its answer ends with that error, and the service's side of it is dropped.
 #[derive(Clone)]
 pub struct Guard<S> {
     inner: S,
@@ -60,35 +62,56 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let keys = Arc::clone(&self.keys);
+        let incoming = TraceContext::of_headers(request.headers());
+        let hop = Hop::child(Kind::Server, request.uri().path().trim_start_matches('/'), incoming.as_ref());
         Box::pin(async move {
             let path = request.uri().path();
-            let (scope, token) = match (scope(path), token(request.headers())) {
-                (Ok(scope), Ok(token)) => (scope, token),
-                (Err(error), _) | (_, Err(error)) => return Ok(to_status(error).into_http()),
-            };
             let streams = methods::streams(path);
-            let principal = match admit(keys.as_ref(), &token, scope).await {
-                Ok(principal) => principal,
-                Err(error) => return Ok(to_status(error).into_http()),
+            let admitted = match (scope(path), token(request.headers())) {
+                (Ok(scope), Ok(token)) => {
+                    admit(keys.as_ref(), &token, scope).await.map(|principal| Admitted { keys, token, scope, principal })
+                }
+                (Err(error), _) | (_, Err(error)) => Err(error),
             };
-            request.extensions_mut().insert(principal.clone());
-            let answer = inner.call(request).await?;
-            Ok(if streams { ending::until(answer, refused(keys, token, scope, principal)) } else { answer })
+            match admitted {
+                Ok(admitted) => {
+                    request.extensions_mut().insert(admitted.principal.clone());
+                    if let Some(context) = hop.or(incoming.as_ref()) {
+                        request.extensions_mut().insert(context.clone());
+                    }
+                    let answer = hop.around(inner.call(request)).await?;
+                    Ok(if streams { ending::until(answer, admitted.refused()) } else { answer })
+                }
+                Err(error) => {
+                    hop.fail(error.reason.as_str());
+                    Ok(to_status(error).into_http())
+                }
+            }
         })
     }
 }
 
-/// Resolves when a key is no longer what it was when its stream was admitted.
-async fn refused(keys: Arc<dyn Authenticate>, token: Token, scope: Scope, admitted: Principal) -> Error {
-    loop {
-        tokio::time::sleep(LOOKED_AT_EVERY).await;
-        match admit(keys.as_ref(), &token, scope).await {
-            // Scopes may change as long as the one that is needed stays; whom the key stands for may not.
-            Ok(now) if (Principal { scopes: admitted.scopes, ..now.clone() }) != admitted => {
-                return Error::new(Reason::InvalidCredentials, "the API key has changed");
+/// Who was let in, and by which key.
+struct Admitted {
+    keys: Arc<dyn Authenticate>,
+    token: Token,
+    scope: Scope,
+    principal: Principal,
+}
+
+impl Admitted {
+    /// Resolves when the key is no longer what it was.
+    async fn refused(self) -> Error {
+        loop {
+            tokio::time::sleep(LOOKED_AT_EVERY).await;
+            match admit(self.keys.as_ref(), &self.token, self.scope).await {
+                // Scopes may change as long as the one that is needed stays; whom the key stands for may not.
+                Ok(now) if (Principal { scopes: self.principal.scopes, ..now.clone() }) != self.principal => {
+                    return Error::new(Reason::InvalidCredentials, "the API key has changed");
+                }
+                Ok(_) => {}
+                Err(error) => return error,
             }
-            Ok(_) => {}
-            Err(error) => return error,
         }
     }
 }

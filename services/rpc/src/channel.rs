@@ -46,7 +46,9 @@ mod tests {
 
     use async_trait::async_trait;
     use outrider_model::Result;
-    use outrider_proto::internal::{AcceptEvent, AcceptEventResult, intake_service_server::IntakeServiceServer};
+    use outrider_proto::internal::{
+        AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, intake_service_server::IntakeServiceServer,
+    };
     use tokio::{net::TcpListener, sync::Barrier};
     use tokio_util::sync::CancellationToken;
     use tower::util::BoxCloneSyncService;
@@ -68,6 +70,10 @@ mod tests {
         async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
             self.0.wait().await;
             Ok(events.iter().map(|_| AcceptEventResult::default()).collect())
+        }
+
+        async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
+            Ok(vec![None; events.len()])
         }
     }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use outrider_model::{Error, Result};
+use outrider_model::{Error, Reason, Result};
 use outrider_proto::internal::{
-    AcceptEvent, AcceptEventResult, AcceptEventsRequest, AcceptEventsResponse, intake_service_client::IntakeServiceClient,
-    intake_service_server::IntakeService,
+    AcceptEvent, AcceptEventResult, AcceptEventsRequest, AcceptEventsResponse, AcceptedEvent, FindEvent, FindEventResult,
+    FindEventsRequest, FindEventsResponse, intake_service_client::IntakeServiceClient, intake_service_server::IntakeService,
 };
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
@@ -20,6 +20,9 @@ use crate::{
 pub trait Intake: Send + Sync + 'static {
     /// A result for each event, in order. An error means that the outcome of all is unknown or all were refused.
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>>;
+
+    /// The events that were accepted under these idempotency keys for the same content, in order; accepts none.
+    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>>;
 }
 
 /// Dispatch in another process.
@@ -46,8 +49,22 @@ impl Intake for RemoteIntake {
         let answer =
             self.client.clone().accept_events(AcceptEventsRequest { events }).await.map_err(|status| from_status(&status))?;
         let results = answer.into_inner().results;
-        if results.len() == wanted { Ok(results) } else { Err(Error::internal("dispatch answered another number of results")) }
+        counted(results, wanted)
     }
+
+    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
+        let wanted = events.len();
+        match self.client.clone().find_events(FindEventsRequest { events }).await.map_err(|status| from_status(&status)) {
+            Ok(answer) => counted(answer.into_inner().results.into_iter().map(|result| result.event).collect(), wanted),
+            // One of the version before, during an upgrade: it accepts, and does not know how to look.
+            Err(error) if error.reason == Reason::UnknownMethod => Ok(vec![None; wanted]),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn counted<T>(results: Vec<T>, wanted: usize) -> Result<Vec<T>> {
+    if results.len() == wanted { Ok(results) } else { Err(Error::internal("dispatch answered another number of results")) }
 }
 
 /// The gRPC face of an intake.
@@ -58,5 +75,11 @@ impl IntakeService for IntakeServer {
     async fn accept_events(&self, request: Request<AcceptEventsRequest>) -> Result<Response<AcceptEventsResponse>, Status> {
         let results = self.0.accept(request.into_inner().events).await.map_err(to_status)?;
         Ok(Response::new(AcceptEventsResponse { results }))
+    }
+
+    async fn find_events(&self, request: Request<FindEventsRequest>) -> Result<Response<FindEventsResponse>, Status> {
+        let found = self.0.find(request.into_inner().events).await.map_err(to_status)?;
+        let results = found.into_iter().map(|event| FindEventResult { event }).collect();
+        Ok(Response::new(FindEventsResponse { results }))
     }
 }

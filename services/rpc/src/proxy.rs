@@ -51,7 +51,7 @@ impl RemoteDialer {
 
     fn head(&self, target: &str) -> String {
         let token = self.token.as_ref().map(|token| format!("Proxy-Authorization: Bearer {}\r\n", token.reveal()));
-        format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{}\r\n", token.unwrap_or_default())
+        format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{}{}\r\n", token.unwrap_or_default(), trace_lines())
     }
 
     async fn tunnel(&self, target: &str) -> io::Result<Result<TcpStream, DialError>> {
@@ -61,6 +61,14 @@ impl RemoteDialer {
         let head = read_head(&mut stream).await?;
         Ok(judge(&head).map(|()| stream))
     }
+}
+
+/// The span that dials, where there is one.
+fn trace_lines() -> String {
+    let Some(context) = outrider_telemetry::current() else { return String::new() };
+    let state = Some(context.tracestate()).filter(|state| !state.is_empty());
+    let state = state.map(|state| format!("tracestate: {state}\r\n")).unwrap_or_default();
+    format!("traceparent: {}\r\n{state}", context.traceparent())
 }
 
 #[async_trait]

@@ -13,7 +13,9 @@ pub const DOMAIN: &str = "outrider.dev";
 #[must_use]
 pub fn codes(reason: Reason) -> (Code, u16) {
     match reason {
-        Reason::InvalidField | Reason::MalformedRequest | Reason::InvalidPageToken => (Code::InvalidArgument, 400),
+        Reason::InvalidField | Reason::PayloadSchemaViolation | Reason::MalformedRequest | Reason::InvalidPageToken => {
+            (Code::InvalidArgument, 400)
+        }
         Reason::TooLarge => (Code::InvalidArgument, 413),
         Reason::MissingCredentials | Reason::InvalidCredentials => (Code::Unauthenticated, 401),
         Reason::MissingScope | Reason::BeyondOwnScope => (Code::PermissionDenied, 403),

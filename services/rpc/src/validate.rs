@@ -85,7 +85,18 @@ pub fn headers(violations: &mut Violations, field: &str, map: &HashMap<String, S
 /// Whether a header (its name in lower case) is set by HTTP or by Outrider and by nobody else.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
-    const NAMES: [&str; 8] = ["host", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "expect"];
+    const NAMES: [&str; 10] = [
+        "host",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "upgrade",
+        "te",
+        "trailer",
+        "expect",
+        "traceparent",
+        "tracestate",
+    ];
     const PREFIXES: [&str; 4] = ["content-", "proxy-", "webhook-", "outrider-"];
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
@@ -94,7 +105,9 @@ fn header(lower: &str, value: &str) -> Result<(), &'static str> {
     if !is_token(lower) {
         Err("must have a name of letters, digits and !#$%&'*+-.^_`|~")
     } else if is_reserved(lower) {
-        Err("is a reserved name: host, content-*, hop-by-hop, webhook-* and outrider-* headers cannot be given")
+        Err(
+            "is a reserved name: host, content-*, hop-by-hop, webhook-*, outrider-*, traceparent and tracestate headers cannot be given",
+        )
     } else if !value.bytes().all(is_header_byte) {
         Err("must have a value of visible ASCII characters, spaces and tabs")
     } else {
@@ -232,6 +245,8 @@ mod tests {
             "trailer",
             "proxy-authorization",
             "expect",
+            "Traceparent",
+            "tracestate",
             "webhook-id",
             "Webhook-Signature",
             "outrider-delivery-id",

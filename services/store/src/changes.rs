@@ -41,6 +41,7 @@ texts! {
         ApiKey = "api_key"
         Endpoint = "endpoint"
         Subscription = "subscription"
+        EventType = "event_type"
     }
     /// How it was changed.
     ChangeAction {

@@ -14,12 +14,12 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::{
-    ConnectOptions, Connection,
+    ConnectOptions, Connection, PgPool, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, transaction};
+use crate::{Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, transaction};
 
 /// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
 const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -54,29 +54,56 @@ struct Inner {
     backend: Backend,
     read: DatabaseConnection,
     write: DatabaseConnection,
+    hot: Hot,
     clock: Clock,
     master_keys: MasterKeys,
     ledger: OnceLock<Arc<dyn Ledger>>,
+}
+
+/// The connections of the ledger. On PostgreSQL they are its own, so that no question waits for events nor events for questions, and
+/// they plan otherwise.
+pub(crate) enum Hot {
+    Postgres(PgPool),
+    Sqlite { read: SqlitePool, write: SqlitePool },
+}
+
+impl measure::Pools for Inner {
+    fn pools(&self) -> Vec<(u32, usize)> {
+        match &self.hot {
+            Hot::Postgres(hot) => {
+                let questions = self.read.get_postgres_connection_pool();
+                [questions, hot].map(|pool| (pool.size(), pool.num_idle())).into()
+            }
+            Hot::Sqlite { read, write } => [read, write].map(|pool| (pool.size(), pool.num_idle())).into(),
+        }
+    }
 }
 
 impl Store {
     /// Connects. The schema is left as it is: see [`Store::migrate_up`]. Errors: `INVALID_FIELD` for a URL that is none,
     /// `UNAVAILABLE` when the database does not answer.
     pub async fn connect(options: &StoreOptions) -> Result<Self> {
-        let (backend, read, write) = match options.url.split_once(':').map(|(scheme, _)| scheme) {
+        let (backend, read, write, hot) = match options.url.split_once(':').map(|(scheme, _)| scheme) {
             Some("postgres" | "postgresql") => {
-                let pool = connect_postgres(options).await?;
-                (Backend::Postgres, pool.clone(), pool)
+                let pool = connect_postgres(options, options.max_connections, Sessions::OfQuestions).await?;
+                let hot = connect_postgres(options, options.ledger_connections, Sessions::OfTheLedger).await?;
+                let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+                (Backend::Postgres, pool.clone(), pool, Hot::Postgres(hot))
             }
             Some("sqlite") => {
                 let (read, write) = connect_sqlite(options).await?;
-                (Backend::Sqlite, read, write)
+                let hot = Hot::Sqlite { read: read.clone(), write: write.clone() };
+                let [read, write] = [read, write].map(SqlxSqliteConnector::from_sqlx_sqlite_pool);
+                (Backend::Sqlite, read, write, hot)
             }
             _ => return Err(Error::field("database.url", "must begin with postgres:// or sqlite:")),
         };
         let clock = Clock::measured(read.clone()).await?;
         let (master_keys, ledger) = (options.master_keys.clone(), OnceLock::new());
-        Ok(Self { inner: Arc::new(Inner { backend, read, write, clock, master_keys, ledger }) })
+        let most = options.max_connections + if backend == Backend::Postgres { options.ledger_connections } else { 1 };
+        let inner = Arc::new(Inner { backend, read, write, hot, clock, master_keys, ledger });
+        measure::expose_pools(&inner, most);
+        Ok(Self { inner })
     }
 
     /// Which database it is.
@@ -138,6 +165,9 @@ impl Store {
                 tracing::debug!(%error, "the database was not closed well");
             }
         }
+        if let Hot::Postgres(pool) = &self.inner.hot {
+            pool.close().await;
+        }
     }
 
     /// For reads. On SQLite in a file these are many connections.
@@ -159,6 +189,10 @@ impl Store {
     /// For reads in statements of SQLite's own.
     pub(crate) fn sqlite_pool(&self) -> &sqlx::SqlitePool {
         self.read().get_sqlite_connection_pool()
+    }
+
+    pub(crate) fn hot(&self) -> &Hot {
+        &self.inner.hot
     }
 
     pub(crate) fn master_keys(&self) -> &MasterKeys {
@@ -195,14 +229,21 @@ fn migration_failed(error: sea_orm::DbErr) -> Error {
     Error::unavailable("the schema was not changed: the log says why")
 }
 
-async fn connect_postgres(options: &StoreOptions) -> Result<DatabaseConnection> {
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sessions {
+    OfQuestions,
+    OfTheLedger,
+}
+
+async fn connect_postgres(options: &StoreOptions, max_connections: u32, sessions: Sessions) -> Result<PgPool> {
     let connect = PgConnectOptions::from_str(&options.url)
         .map_err(|_| Error::field("database.url", "is not a URL of PostgreSQL"))?
         .application_name("outrider")
         .disable_statement_logging();
     let millis = i64::try_from(options.statement_timeout.as_millis()).unwrap_or(i64::MAX).to_string();
-    let pool = PgPoolOptions::new()
-        .max_connections(options.max_connections.max(1))
+    PgPoolOptions::new()
+        .max_connections(max_connections.max(1))
         .acquire_timeout(options.acquire_timeout)
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
@@ -215,12 +256,14 @@ async fn connect_postgres(options: &StoreOptions) -> Result<DatabaseConnection> 
         })
         .after_connect(move |connection, _| {
             let millis = millis.clone();
-            Box::pin(async move { set_up_session(connection, &millis).await })
+            Box::pin(async move {
+                set_up_session(connection, &millis).await?;
+                if sessions == Sessions::OfTheLedger { plan_once(connection).await } else { Ok(()) }
+            })
         })
         .connect_with(connect)
         .await
-        .map_err(|error| cannot_connect(&error))?;
-    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+        .map_err(|error| cannot_connect(&error))
 }
 
 /// By statement and not by start-up parameters, which poolers refuse. A commit must be on disk: `synchronous_commit = off` is
@@ -234,7 +277,17 @@ async fn set_up_session(connection: &mut sqlx::PgConnection, statement_timeout_m
     Ok(())
 }
 
-async fn connect_sqlite(options: &StoreOptions) -> Result<(DatabaseConnection, DatabaseConnection)> {
+/// The ledger's statements are few and constant, and each row they touch is one descent into an index, however large the batch: they are
+/// planned once per session, which was a third of their cost. Such a plan knows no sizes: the planner must not take a table that is
+/// empty now for one that can be scanned, nor what it then thinks of the cost for a reason to compile.
+async fn plan_once(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+    const PLAN: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
+         set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)";
+    sqlx::query(PLAN).execute(connection).await?;
+    Ok(())
+}
+
+async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePool)> {
     let connect = SqliteConnectOptions::from_str(&options.url)
         .map_err(|_| Error::field("database.url", "is not a URL of SQLite"))?
         .create_if_missing(true)
@@ -260,7 +313,7 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(DatabaseConnection, D
     } else {
         pool(options.max_connections.max(1)).await.map_err(|error| cannot_connect(&error))?
     };
-    Ok((SqlxSqliteConnector::from_sqlx_sqlite_pool(read), SqlxSqliteConnector::from_sqlx_sqlite_pool(write)))
+    Ok((read, write))
 }
 
 fn is_in_memory(url: &str) -> bool {

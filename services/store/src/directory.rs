@@ -6,11 +6,11 @@ mod feed;
 use std::{sync::Arc, time::Duration};
 
 use outrider_model::{
-    ApiKeyId, Endpoint, EndpointId, Error, Principal, Project, ProjectId, Reason, Result, Router, SigningSecret, Timestamp,
-    Token, principal::Actor,
+    ApiKeyId, Endpoint, EndpointId, Error, EventTypeId, Principal, Project, ProjectId, Reason, Result, Router, SigningSecret,
+    Timestamp, Token, principal::Actor,
 };
 
-use crate::{Store, api_keys, endpoint_secrets, endpoints, projects, subscriptions};
+use crate::{Catalogue, Store, api_keys, endpoint_secrets, endpoints, event_types, measure, projects, subscriptions};
 use cached::{Cached, Versions};
 use feed::Feed;
 
@@ -60,6 +60,7 @@ struct Inner {
     keys: Cached<ApiKeyId, Option<Arc<KeyEntry>>>,
     projects: Cached<ProjectId, Option<Arc<Project>>>,
     routers: Cached<ProjectId, Arc<Router>>,
+    catalogues: Cached<ProjectId, Arc<Catalogue>>,
     endpoints: Cached<EndpointId, Option<Arc<EndpointEntry>>>,
 }
 
@@ -73,12 +74,15 @@ impl Directory {
             options,
             feed: Feed::default(),
             versions: Versions::default(),
-            keys: Cached::new(capacity),
-            projects: Cached::new(capacity),
-            routers: Cached::new(capacity),
-            endpoints: Cached::new(capacity),
+            keys: Cached::new("key", capacity),
+            projects: Cached::new("project", capacity),
+            routers: Cached::new("router", capacity),
+            catalogues: Cached::new("catalogue", capacity),
+            endpoints: Cached::new("endpoint", capacity),
         };
-        Self { inner: Arc::new(inner) }
+        let inner = Arc::new(inner);
+        measure::expose_directory(&inner);
+        Self { inner }
     }
 
     /// The principal of a token. Errors: `INVALID_CREDENTIALS` when it is unknown, wrong, revoked, expired or its project is
@@ -129,6 +133,22 @@ impl Directory {
         inner.routers.get(project, &inner.versions, inner.now(), load).await
     }
 
+    /// The event types of a project; none when it does not exist.
+    pub async fn catalogue(&self, project: ProjectId) -> Result<Arc<Catalogue>> {
+        let inner = &self.inner;
+        inner.trust().await?;
+        if inner.project(project).await?.is_none() {
+            return Ok(Arc::default());
+        }
+        let load = || async move { Ok((Arc::new(event_types::load(inner.store.read(), project).await?), None)) };
+        inner.catalogues.get(project, &inner.versions, inner.now(), load).await
+    }
+
+    /// The text of an event type's schema as it is now, from the database: for who keeps what it makes of it.
+    pub async fn event_type_schema(&self, id: EventTypeId) -> Result<Option<String>> {
+        event_types::load_schema(self.inner.store.read(), id).await
+    }
+
     /// An endpoint; none when it does not exist or was deleted, itself or its project.
     pub async fn endpoint(&self, id: EndpointId) -> Result<Option<Arc<EndpointEntry>>> {
         let inner = &self.inner;
@@ -158,6 +178,12 @@ impl Directory {
             }
             tokio::time::sleep(self.inner.options.poll).await;
         }
+    }
+}
+
+impl measure::Entries for Inner {
+    fn entries(&self) -> [(&'static str, u64); 4] {
+        [self.keys.entries(), self.projects.entries(), self.routers.entries(), self.endpoints.entries()]
     }
 }
 

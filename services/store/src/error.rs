@@ -1,11 +1,14 @@
 //! From the database's errors to what a caller may see: details go to the log, never parameters of statements.
 
 use outrider_model::{Error, Reason};
+use outrider_telemetry::catalogue::store::ERRORS;
 use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
 
 /// Anything unexpected: the outcome is unknown.
 pub(crate) fn unavailable(error: DbErr) -> Error {
-    if let Some(code) = data_error(&error) {
+    let code = data_error(&error);
+    ERRORS.with_label_values(&[if code.is_some() { "data" } else { "unavailable" }]).inc();
+    if let Some(code) = code {
         tracing::warn!(code, "the database refuses data of a request");
         return Error::new(Reason::MalformedRequest, "the database refuses the data, as it does a text with a NUL character");
     }

@@ -15,8 +15,10 @@ mod endpoint_secrets;
 mod endpoints;
 mod entity;
 mod error;
+mod event_types;
 mod ledger;
 mod lists;
+mod measure;
 mod options;
 mod organizations;
 mod projects;
@@ -38,9 +40,10 @@ pub use commit_log::{LogEntry, LogKind, LogPage, LogPlace};
 pub use connect::{Backend, MigrationState, Store};
 pub use directory::{Directory, DirectoryOptions, EndpointEntry};
 pub use endpoints::{EndpointChange, NewEndpoint};
+pub use event_types::{Catalogue, CatalogueEntry, EventTypeChange, NewEventType};
 pub use ledger::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef, Settled,
-    open_with as open_ledger,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef,
+    Settled, Standing, UsedKey, open_with as open_ledger,
 };
 pub use options::StoreOptions;
 pub use projects::{NewProject, ProjectChange};

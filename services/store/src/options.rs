@@ -9,9 +9,11 @@ use crate::MasterKeys;
 pub struct StoreOptions {
     /// `postgres://…`, `sqlite://path` (created when missing) or `sqlite::memory:`.
     pub url: String,
-    /// Connections held at most. Default 16. In-memory SQLite has one, whatever is set; SQLite in a file has one more, for
-    /// writes.
+    /// Connections held at most for configuration and questions. Default 10. In-memory SQLite has one, whatever is set; SQLite in a
+    /// file has one more, for writes.
     pub max_connections: u32,
+    /// Connections to PostgreSQL held at most, beside those, for events and deliveries. Default 8.
+    pub ledger_connections: u32,
     /// How long a call waits for a connection before it answers `UNAVAILABLE`. Default 3 s.
     pub acquire_timeout: Duration,
     /// How long PostgreSQL works on one statement before it gives up. Default 10 s; migrations are exempt.
@@ -26,7 +28,8 @@ impl StoreOptions {
     pub fn new(url: impl Into<String>, master_keys: MasterKeys) -> Self {
         Self {
             url: url.into(),
-            max_connections: 16,
+            max_connections: 10,
+            ledger_connections: 8,
             acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(10),
             master_keys,
@@ -39,6 +42,7 @@ impl fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreOptions")
             .field("max_connections", &self.max_connections)
+            .field("ledger_connections", &self.ledger_connections)
             .field("acquire_timeout", &self.acquire_timeout)
             .field("statement_timeout", &self.statement_timeout)
             .field("master_keys", &self.master_keys)

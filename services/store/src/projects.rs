@@ -1,6 +1,8 @@
 //! Projects: a principal sees those of its organisation, or the one that it is bound to. Deleted ones are as if they were not.
 
-use outrider_model::{Error, OrganizationId, Page, PageRequest, Principal, Project, ProjectId, Reason, Result, Timestamp};
+use outrider_model::{
+    Error, OrganizationId, Page, PageRequest, Principal, Project, ProjectId, Reason, Result, SchemaValidation, Timestamp,
+};
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Select,
@@ -25,12 +27,14 @@ pub struct NewProject {
     /// Made when absent.
     pub id: Option<ProjectId>,
     pub name: String,
+    pub schema_validation: SchemaValidation,
 }
 
 /// What of a project is to change.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProjectChange {
     pub name: Option<String>,
+    pub schema_validation: Option<SchemaValidation>,
 }
 
 impl Store {
@@ -38,7 +42,9 @@ impl Store {
     /// project.
     pub async fn create_project(&self, principal: &Principal, new: NewProject, request_id: Option<&str>) -> Result<Project> {
         require_whole_organization(principal)?;
-        let content = json!({"id": new.id.map(|id| id.to_string()), "name": new.name});
+        let content = json!({
+            "id": new.id.map(|id| id.to_string()), "name": new.name, "schema_validation": new.schema_validation as u8,
+        });
         let request = Request::new(principal.organization.0, request_id, "create_project", &content);
         let transaction = Transaction::begin(self, principal).await?;
         if let Some(first) = Request::find(request.as_ref(), &transaction).await? {
@@ -50,11 +56,14 @@ impl Store {
         if taken.is_some() {
             return Err(already_exists(WHAT));
         }
-        let project = Project { id, organization: principal.organization, name: new.name, created_at: now, updated_at: now };
+        let NewProject { name, schema_validation, .. } = new;
+        let organization = principal.organization;
+        let project = Project { id, organization, name, schema_validation, created_at: now, updated_at: now };
         let row = project::ActiveModel {
             id: Set(id.0),
             organization_id: Set(project.organization.0),
             name: Set(project.name.clone()),
+            schema_validation: Set(i16::from(project.schema_validation as u8)),
             created_at: Set(now.0),
             updated_at: Set(now.0),
             deleted_at: Set(None),
@@ -84,6 +93,7 @@ impl Store {
         require_no_owner(principal)?;
         let mut after = before.clone();
         after.name = change.name.unwrap_or(after.name);
+        after.schema_validation = change.schema_validation.unwrap_or(after.schema_validation);
         if after == before {
             return Ok(before);
         }
@@ -91,6 +101,7 @@ impl Store {
         let row = project::ActiveModel {
             id: Unchanged(id.0),
             name: Set(after.name.clone()),
+            schema_validation: Set(i16::from(after.schema_validation as u8)),
             updated_at: Set(after.updated_at.0),
             ..Default::default()
         };
@@ -136,7 +147,7 @@ fn within_reach(principal: &Principal) -> Select<project::Entity> {
 }
 
 /// Refuses a key that is bound to an owner of endpoints what concerns others too.
-fn require_no_owner(principal: &Principal) -> Result<()> {
+pub(crate) fn require_no_owner(principal: &Principal) -> Result<()> {
     if principal.owner.is_some() {
         return Err(Error::new(Reason::BeyondOwnScope, "the API key is bound to an owner of endpoints"));
     }
@@ -148,11 +159,15 @@ fn from_row(row: project::Model) -> Project {
         id: ProjectId(row.id),
         organization: OrganizationId(row.organization_id),
         name: row.name,
+        // One of a newer version is not known here.
+        schema_validation: SchemaValidation::from_number(row.schema_validation.into()).unwrap_or_default(),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }
 }
 
 fn describe(project: &Project) -> Value {
-    json!({"project_id": project.id.to_string(), "name": project.name})
+    json!({
+        "project_id": project.id.to_string(), "name": project.name, "schema_validation": project.schema_validation as u8,
+    })
 }

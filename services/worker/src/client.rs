@@ -3,11 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::http1::Builder};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1::Builder},
+};
 use hyper_util::rt::TokioIo;
 use outrider_model::Result;
 use outrider_proto::dispatch::AttemptOutcome;
 use outrider_rpc::{DialError, Dialer};
+use outrider_telemetry::catalogue::worker::{CONNECT_SECONDS, RESPONSE_SECONDS};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -17,6 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     destination::Destination,
+    measure::{self, Used},
     options::Options,
     pool::{Connection, Pool},
     request::Body,
@@ -65,6 +70,11 @@ impl Client {
         })
     }
 
+    /// Idle connections that are kept.
+    pub(crate) fn idle(&self) -> usize {
+        self.pool.idle()
+    }
+
     /// Closes idle connections in time, for ever.
     pub(crate) async fn sweep(&self, period: Duration) {
         loop {
@@ -102,8 +112,11 @@ impl Client {
     {
         if let Some(mut connection) = self.pool.take(&destination.origin) {
             connection.begin();
-            match connection.sender.try_send_request(request()).await {
-                Ok(response) => return Ok((connection, response)),
+            match answered(&mut connection, request()).await {
+                Ok(response) => {
+                    measure::connection(Used::Again);
+                    return Ok((connection, response));
+                }
                 Err(mut error) => {
                     if error.take_message().is_none() {
                         return Err(broken(&error.into_error()));
@@ -111,9 +124,12 @@ impl Client {
                 }
             }
         }
+        let timed = CONNECT_SECONDS.start_timer();
         let mut connection = self.connect(destination).await?;
+        timed.observe_duration();
+        measure::connection(Used::First);
         connection.begin();
-        match connection.sender.try_send_request(request()).await {
+        match answered(&mut connection, request()).await {
             Ok(response) => Ok((connection, response)),
             Err(error) => Err(broken(&error.into_error())),
         }
@@ -161,6 +177,21 @@ impl Client {
             }
         });
     }
+}
+
+/// Sends, and waits for the head of the answer.
+async fn answered(
+    connection: &mut Connection,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+    let timed = RESPONSE_SECONDS.start_timer();
+    let answer = connection.sender.try_send_request(request).await;
+    if answer.is_ok() {
+        timed.observe_duration();
+    } else {
+        timed.stop_and_discard();
+    }
+    answer
 }
 
 fn undialled(error: DialError) -> Failure {

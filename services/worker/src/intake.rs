@@ -12,6 +12,7 @@ use crate::{
     backoff::Backoff,
     job::{self, HeldJob, Ids, Key, Outcome, Payload},
     leases::Taken,
+    measure,
     reader::Room,
     reporter::Report,
     sender,
@@ -27,7 +28,8 @@ struct Unready {
 
 /// Takes jobs in hand and has them sent. Does not wait for anything.
 pub(crate) fn accept(shared: &Arc<Shared>, jobs: Vec<LeasedJob>, mut room: Room, read_at: Instant) {
-    let oldest = shared.lookup.now().minus(shared.options.lease);
+    let now = shared.lookup.now();
+    let oldest = now.minus(shared.options.lease);
     let mut unready = Vec::new();
     for leased in jobs {
         let Some((slot, place)) = room.next() else {
@@ -37,6 +39,7 @@ pub(crate) fn accept(shared: &Arc<Shared>, jobs: Vec<LeasedJob>, mut room: Room,
         let doubtful = !leased.first || job::queued_at(&leased.job) < oldest;
         let Some(mut job) = take_in_hand(shared, leased, place, read_at) else { continue };
         job.slot = Some(slot);
+        measure::read(now, job::queued_at(&job.job));
         if doubtful || job.missing_payload().is_some() {
             unready.push(Unready { job, doubtful });
         } else {

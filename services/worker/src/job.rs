@@ -6,6 +6,7 @@ use bytes::Bytes;
 use outrider_model::{DeliveryId, EndpointId, EventId, ProjectId, Timestamp};
 use outrider_proto::internal::{AttemptReport, AttemptResult, HoldReason, Job, JobReceipt, attempt_report, job::Body};
 use outrider_queue::Receipt;
+use outrider_telemetry::TraceContext;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 /// The newest layout of jobs that this worker knows.
@@ -96,6 +97,11 @@ pub(crate) fn inline_payload(job: &Job) -> Option<Payload> {
     }
 }
 
+/// Where its event stands in a trace.
+pub(crate) fn trace(job: &Job) -> Option<TraceContext> {
+    if job.traceparent.is_empty() { None } else { TraceContext::parse(&job.traceparent, &job.tracestate) }
+}
+
 /// When it was queued.
 pub(crate) fn queued_at(job: &Job) -> Timestamp {
     Timestamp(job.queued_at)
@@ -104,14 +110,18 @@ pub(crate) fn queued_at(job: &Job) -> Timestamp {
 /// What became of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Outcome {
-    /// A request was made, or tried.
-    Attempted(AttemptResult),
+    /// A request was made, or tried, in this span, if there was one.
+    Attempted(AttemptResult, Option<TraceContext>),
     /// Nothing was sent.
     Held(HoldReason),
 }
 
 /// The report about a job.
 pub(crate) fn report(job: &Job, receipt: Receipt, outcome: Outcome) -> AttemptReport {
+    let (result, span) = match outcome {
+        Outcome::Attempted(result, span) => (attempt_report::Result::Attempted(result), span),
+        Outcome::Held(reason) => (attempt_report::Result::Held(reason.into()), None),
+    };
     AttemptReport {
         delivery_id: job.delivery_id.clone(),
         event_id: job.event_id.clone(),
@@ -120,9 +130,7 @@ pub(crate) fn report(job: &Job, receipt: Receipt, outcome: Outcome) -> AttemptRe
         attempt: job.attempt,
         generation: job.generation,
         receipt: Some(JobReceipt { shard: receipt.shard, entry: receipt.entry, epoch: receipt.epoch }),
-        result: Some(match outcome {
-            Outcome::Attempted(result) => attempt_report::Result::Attempted(result),
-            Outcome::Held(reason) => attempt_report::Result::Held(reason.into()),
-        }),
+        result: Some(result),
+        traceparent: span.map(|span| span.traceparent()).unwrap_or_default(),
     }
 }

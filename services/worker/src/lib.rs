@@ -15,6 +15,7 @@ mod intake;
 mod job;
 mod leases;
 mod lookup;
+mod measure;
 mod options;
 mod pool;
 mod reader;

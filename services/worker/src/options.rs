@@ -74,6 +74,8 @@ pub struct Options {
     pub drain: Duration,
     /// What requests name as their user agent. Default `Outrider/` and the version.
     pub user_agent: String,
+    /// Whether endpoints are told the trace of an event that has one, by the headers `traceparent` and `tracestate`. Default true.
+    pub propagate_trace: bool,
     /// Certificate authorities that are trusted beside those of the web. Default none.
     pub extra_roots: Vec<CertificateDer<'static>>,
 }
@@ -111,6 +113,7 @@ impl Default for Options {
             egress_patience: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             user_agent: concat!("Outrider/", env!("CARGO_PKG_VERSION")).to_owned(),
+            propagate_trace: true,
             extra_roots: Vec::new(),
         }
     }

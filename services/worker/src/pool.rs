@@ -87,6 +87,11 @@ impl Pool {
         }
     }
 
+    /// How many are kept.
+    pub(crate) fn idle(&self) -> usize {
+        self.state().total
+    }
+
     fn good(&self, idle: &Idle) -> bool {
         idle.connection.sender.is_ready() && idle.since.elapsed() < self.timeout
     }

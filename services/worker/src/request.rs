@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header}
 use http_body_util::Full;
 use outrider_model::{Timestamp, signature};
 use outrider_proto::internal::Job;
+use outrider_telemetry::TraceContext;
 
 use crate::{destination::Destination, job::Ids};
 
@@ -15,7 +16,7 @@ pub(crate) type Body = Full<Bytes>;
 const ATTEMPT_HEADER: &str = "outrider-attempt";
 
 /// Headers that events and endpoints cannot set: ours, and those that say how a message ends or a connection is used.
-const OURS: [&str; 18] = [
+const OURS: [&str; 20] = [
     "host",
     "content-type",
     "content-length",
@@ -34,6 +35,8 @@ const OURS: [&str; 18] = [
     "trailer",
     "upgrade",
     "expect",
+    "traceparent",
+    "tracestate",
 ];
 
 /// Whether only the worker sets this header.
@@ -41,8 +44,15 @@ pub(crate) fn is_ours(name: &HeaderName) -> bool {
     OURS.contains(&name.as_str())
 }
 
-/// The request, signed by all secrets of the endpoint at `now`. The payload is not copied.
-pub(crate) fn build(destination: &Destination, job: &Job, ids: &Ids, payload: &Bytes, now: Timestamp) -> Request<Body> {
+/// The request, signed by all secrets of the endpoint at `now`, with the headers of this trace. The payload is not copied.
+pub(crate) fn build(
+    destination: &Destination,
+    job: &Job,
+    ids: &Ids,
+    payload: &Bytes,
+    now: Timestamp,
+    trace: Option<&TraceContext>,
+) -> Request<Body> {
     let mut headers = destination.headers.clone();
     add_event_headers(&mut headers, job);
     let id = ids.event.to_string();
@@ -65,6 +75,9 @@ pub(crate) fn build(destination: &Destination, job: &Job, ids: &Ids, payload: &B
         }
     }
     headers.insert(HeaderName::from_static(ATTEMPT_HEADER), HeaderValue::from(job.attempt));
+    if trace.is_some() {
+        TraceContext::settle(&mut headers, trace);
+    }
 
     let mut request = Request::new(Full::new(payload.clone()));
     *request.method_mut() = Method::POST;

@@ -9,14 +9,15 @@ use outrider_proto::{
 };
 use outrider_rpc::convert;
 use outrider_store::EndpointEntry;
+use outrider_telemetry::{Hop, Kind, TraceContext, catalogue::worker::REQUESTS_OPEN, metrics::Ongoing};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     backoff::Backoff,
     client::Failure,
     intake::{fetch_payloads, persist, still_current},
-    job::{HeldJob, Outcome},
-    request,
+    job::{self, HeldJob, Outcome},
+    measure, request,
     response::{Answer, End},
     slow::Admission,
     worker::Shared,
@@ -91,7 +92,7 @@ async fn send(shared: &Shared, job: &HeldJob) -> Outcome {
             Some(Some(entry)) if entry.endpoint.state == EndpointState::Paused => HoldReason::EndpointPaused,
             Some(Some(_)) if shared.shutdown.is_cancelled() => HoldReason::Released,
             Some(Some(entry)) => match attempt(shared, job, &entry).await {
-                Some(result) => return Outcome::Attempted(result),
+                Some((result, span)) => return Outcome::Attempted(result, span),
                 None => {
                     let wait = backoff.step();
                     let sleep = tokio::time::sleep(wait);
@@ -110,13 +111,17 @@ async fn send(shared: &Shared, job: &HeldJob) -> Outcome {
 }
 
 /// One attempt; none when the egress could not be reached and nothing was tried.
-async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> Option<AttemptResult> {
+async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> Option<(AttemptResult, Option<TraceContext>)> {
     let start_time = shared.lookup.now();
     let began = Instant::now();
+    let _ongoing = Ongoing::begin(&REQUESTS_OPEN);
+    let of_event = job::trace(&job.job);
+    let hop = span(job, of_event.as_ref());
+    let told = hop.or(of_event.as_ref()).filter(|_| shared.options.propagate_trace);
     let exchanged = match (shared.destinations.get(entry), &job.payload) {
         (Ok(destination), Some(payload)) => {
-            let request = || request::build(&destination, &job.job, &job.ids, &payload.bytes, shared.lookup.now());
-            shared.client.exchange(&destination, began + entry.endpoint.timeout, request).await
+            let request = || request::build(&destination, &job.job, &job.ids, &payload.bytes, shared.lookup.now(), told);
+            hop.around(shared.client.exchange(&destination, began + entry.endpoint.timeout, request)).await
         }
         (Err(error), _) => Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, error.to_string())),
         (_, None) => Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, "the payload was not read".to_owned())),
@@ -128,7 +133,10 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
             }
             answered(answer)
         }
-        Err(Failure::EgressUnavailable) => return None,
+        Err(Failure::EgressUnavailable) => {
+            hop.fail("the egress is unavailable");
+            return None;
+        }
         Err(Failure::Attempt(outcome, error_message)) => {
             if outcome == AttemptOutcome::TimedOut {
                 shared.slow.mark(job.ids.endpoint);
@@ -137,8 +145,31 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
         }
     };
     result.start_time = Some(convert::timestamp(start_time));
-    result.duration_micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Some(result)
+    let duration = began.elapsed();
+    result.duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    measure::attempted(&job.job, start_time, &result, duration);
+    conclude(&hop, &result);
+    Some((result, hop.context().cloned()))
+}
+
+/// The span of an attempt; each attempt of a delivery has its own, under the span in which the event was accepted.
+fn span(job: &HeldJob, parent: Option<&TraceContext>) -> Hop {
+    let hop = Hop::child(Kind::Client, "attempt", parent);
+    hop.set_with("outrider.event.id", || job.ids.event.to_string());
+    hop.set_with("outrider.delivery.id", || job.ids.delivery.to_string());
+    hop.set_with("outrider.endpoint.id", || job.ids.endpoint.to_string());
+    hop.set("outrider.attempt", i64::from(job.job.attempt));
+    hop
+}
+
+fn conclude(hop: &Hop, result: &AttemptResult) {
+    hop.set("outrider.outcome", measure::outcome_name(result.outcome));
+    if result.status_code != 0 {
+        hop.set("http.response.status_code", i64::from(result.status_code));
+    }
+    if result.outcome() != AttemptOutcome::Succeeded {
+        hop.fail(&result.error_message);
+    }
 }
 
 /// The status line alone decides.

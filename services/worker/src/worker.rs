@@ -19,6 +19,7 @@ use crate::{
     job::{HeldJob, Key, Outcome, report},
     leases::Leases,
     lookup::Lookup,
+    measure,
     options::Options,
     reader::Reader,
     reporter::{Report, Reporter},
@@ -58,7 +59,17 @@ impl Shared {
         let key = job.key();
         // Every job in hand has a receipt until it is forgotten, which the reporter does.
         let Some(receipt) = self.leases.receipt(key) else { return };
-        tracing::debug!(delivery = %job.ids.delivery, attempt = job.job.attempt, outcome = %brief(&outcome), "job done");
+        if let Outcome::Held(reason) = &outcome {
+            measure::held(*reason);
+        }
+        tracing::debug!(
+            event_id = %job.ids.event,
+            delivery_id = %job.ids.delivery,
+            attempt = job.job.attempt,
+            trace_id = job.job.traceparent.get(3..35),
+            outcome = %brief(&outcome),
+            "job done"
+        );
         self.send(Report { key: Some(key), report: report(&job.job, receipt, outcome), place: job.place });
     }
 
@@ -75,7 +86,7 @@ impl Shared {
 
 fn brief(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Attempted(result) => format!("{} {}", result.outcome().as_str_name(), result.status_code),
+        Outcome::Attempted(result, _) => format!("{} {}", result.outcome().as_str_name(), result.status_code),
         Outcome::Held(reason) => reason.as_str_name().to_owned(),
     }
 }
@@ -117,6 +128,7 @@ impl Worker {
             options,
         };
         let shared = Arc::new(shared);
+        measure::expose(&shared);
         let reporter = Reporter::new(&shared, received, settlement);
         Ok(Self { shared, reporter })
     }

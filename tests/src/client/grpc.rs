@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use outrider_proto::{
-    admin::{endpoint_service_client::EndpointServiceClient, project_service_client::ProjectServiceClient},
+    admin::{
+        endpoint_service_client::EndpointServiceClient, event_type_service_client::EventTypeServiceClient,
+        project_service_client::ProjectServiceClient,
+    },
     dispatch::{delivery_service_client::DeliveryServiceClient, event_service_client::EventServiceClient},
     ingest::ingest_service_client::IngestServiceClient,
 };
@@ -68,5 +71,11 @@ impl Grpc {
     #[must_use]
     pub fn endpoints(&self) -> EndpointServiceClient<Guarded> {
         EndpointServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// Event types.
+    #[must_use]
+    pub fn event_types(&self) -> EventTypeServiceClient<Guarded> {
+        EventTypeServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 }

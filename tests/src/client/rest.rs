@@ -20,6 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Rest {
     base: String,
     token: Option<String>,
+    headers: HeaderMap,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -68,13 +69,20 @@ impl Rest {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1_024).build(connector);
-        Self { base: base.to_owned(), token: token.map(str::to_owned), client }
+        Self { base: base.to_owned(), token: token.map(str::to_owned), headers: HeaderMap::new(), client }
     }
 
     /// The same connections with another API key, or none.
     #[must_use]
     pub fn with_token(&self, token: Option<&str>) -> Self {
         Self { token: token.map(str::to_owned), ..self.clone() }
+    }
+
+    /// The same connections, with one header more in each request.
+    pub fn with_header(&self, name: &'static str, value: &str) -> Result<Self> {
+        let mut same = self.clone();
+        same.headers.insert(name, value.parse()?);
+        Ok(same)
     }
 
     /// Sends bytes as they are.
@@ -84,7 +92,8 @@ impl Rest {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Full::new(body.into()))?;
+        let mut request = request.body(Full::new(body.into()))?;
+        request.headers_mut().extend(self.headers.clone());
         let exchange = async {
             let (parts, body) = self.client.request(request).await?.into_parts();
             anyhow::Ok(Reply { status: parts.status, headers: parts.headers, body: body.collect().await?.to_bytes() })

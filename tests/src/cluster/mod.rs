@@ -47,6 +47,38 @@ struct Member {
     process: Process,
 }
 
+/// What `outrider bootstrap` makes.
+#[derive(Debug, Clone)]
+pub struct First {
+    /// The organisation.
+    pub organization_id: String,
+    /// A project in it.
+    pub project_id: String,
+    /// The id of a key, which may do everything in the organisation.
+    pub api_key_id: String,
+    /// Its token.
+    pub token: String,
+}
+
+impl First {
+    fn of(command: Command) -> Result<Self> {
+        let made = run(command).context("bootstrap")?;
+        let made: Value = serde_json::from_str(&made).with_context(|| format!("bootstrap wrote no JSON: {made}"))?;
+        let text = |key: &str| made[key].as_str().map(str::to_owned).with_context(|| format!("bootstrap lacks {key}: {made}"));
+        Ok(Self {
+            organization_id: text("organization_id")?,
+            project_id: text("project_id")?,
+            api_key_id: text("api_key_id")?,
+            token: text("token")?,
+        })
+    }
+}
+
+/// The process whose configuration commands take.
+fn configured(shape: Shape) -> &'static str {
+    if shape == Shape::Mesh { "admin" } else { "all" }
+}
+
 /// A running Outrider; its processes end when dropped.
 #[derive(Debug)]
 pub struct Outrider {
@@ -82,23 +114,20 @@ impl Outrider {
         };
         let plan = Plan::new(&database, &queue, options);
         plan.write(&directory, if shape == Shape::Mesh { &ROLES } else { &["all"] })?;
-        let first = if shape == Shape::Mesh { "admin" } else { "all" };
         let command = |arguments: &[&str]| {
             let mut command = Command::new(&binary);
-            command.args(arguments).arg("--config").arg(plan.file(&directory, first)).current_dir(directory.path());
+            command.args(arguments).arg("--config").arg(plan.file(&directory, configured(shape))).current_dir(directory.path());
             command
         };
         run(command(&["migrate", "up"])).context("migrate up")?;
-        let made = run(command(&["bootstrap", "--json"])).context("bootstrap")?;
-        let made: Value = serde_json::from_str(&made).with_context(|| format!("bootstrap wrote no JSON: {made}"))?;
-        let text = |key: &str| made[key].as_str().map(str::to_owned).with_context(|| format!("bootstrap lacks {key}: {made}"));
+        let first = First::of(command(&["bootstrap", "--json"]))?;
         let mut outrider = Self {
             shape,
             members: Vec::new(),
-            organization_id: text("organization_id")?,
-            project_id: text("project_id")?,
-            api_key_id: text("api_key_id")?,
-            token: text("token")?,
+            organization_id: first.organization_id,
+            project_id: first.project_id,
+            api_key_id: first.api_key_id,
+            token: first.token,
             plan,
             binary,
             directory,
@@ -121,6 +150,14 @@ impl Outrider {
         command.args(["serve", "--role", role, "--config"]).arg(self.plan.file(&self.directory, role));
         command.current_dir(self.directory.path()).env("RUST_BACKTRACE", "1");
         Process::start(role, command, &self.directory)
+    }
+
+    /// Makes another organisation, while the processes run.
+    pub fn another_organization(&self) -> Result<First> {
+        let mut command = Command::new(&self.binary);
+        command.args(["bootstrap", "--json", "--organization", "Another", "--config"]);
+        command.arg(self.plan.file(&self.directory, configured(self.shape))).current_dir(self.directory.path());
+        First::of(command)
     }
 
     /// Waits until every process says that it is ready.
@@ -163,6 +200,12 @@ impl Outrider {
     #[must_use]
     pub fn role_address(&self, role: &str) -> String {
         format!("127.0.0.1:{}", self.plan.port(role))
+    }
+
+    /// The hosts and ports of the listeners for operators.
+    #[must_use]
+    pub fn operations(&self) -> Vec<String> {
+        self.members.iter().map(|member| format!("127.0.0.1:{}", member.operations)).collect()
     }
 
     /// The process ids.

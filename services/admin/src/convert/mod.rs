@@ -2,6 +2,7 @@
 
 pub mod api_key;
 pub mod endpoint;
+pub mod event_type;
 pub mod organization;
 pub mod project;
 pub mod subscription;

@@ -1,6 +1,6 @@
 //! Projects.
 
-use outrider_model::{Project, ProjectId, Result, error::Violations};
+use outrider_model::{Project, ProjectId, Result, SchemaValidation, error::Violations};
 use outrider_proto::admin as wire;
 use outrider_rpc::convert::timestamp;
 use outrider_store::{NewProject, ProjectChange};
@@ -18,6 +18,7 @@ pub fn to_wire(project: Project) -> wire::Project {
         project_id: project.id.to_string(),
         organization_id: project.organization.to_string(),
         name: project.name,
+        schema_validation: i32::from(project.schema_validation as u8),
         create_time: Some(timestamp(project.created_at)),
         update_time: Some(timestamp(project.updated_at)),
     }
@@ -29,8 +30,9 @@ pub fn create(request: &wire::CreateProjectRequest) -> Result<(NewProject, Optio
     let project = request.project.clone().unwrap_or_default();
     let id = fields::optional_id(&mut violations, "project.project_id", &project.project_id);
     let name = fields::name(&mut violations, "project.name", &project.name);
+    let schema_validation = schema_validation(&mut violations, project.schema_validation);
     let request_id = fields::request_id(&mut violations, &request.request_id);
-    fields::checked(violations, id.map(|id| (NewProject { id, name }, request_id)))
+    fields::checked(violations, id.map(|id| (NewProject { id, name, schema_validation }, request_id)))
 }
 
 /// What an update changes.
@@ -38,8 +40,22 @@ pub fn change(request: wire::UpdateProjectRequest) -> Result<(ProjectId, Project
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "project_id", &request.project_id);
     let project = request.project.unwrap_or_default();
-    let mutable = [Mutable::new("name", !project.name.is_empty())];
+    let mutable =
+        [Mutable::new("name", !project.name.is_empty()), Mutable::new("schema_validation", project.schema_validation != 0)];
     let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);
-    let name = changes.take("name", || fields::name(&mut violations, "project.name", &project.name));
-    fields::checked(violations, id.map(|id| (id, ProjectChange { name })))
+    let change = ProjectChange {
+        name: changes.take("name", || fields::name(&mut violations, "project.name", &project.name)),
+        schema_validation: changes.take("schema_validation", || schema_validation(&mut violations, project.schema_validation)),
+    };
+    fields::checked(violations, id.map(|id| (id, change)))
+}
+
+/// The default when it is not set.
+fn schema_validation(violations: &mut Violations, number: i32) -> SchemaValidation {
+    if number == 0 {
+        return SchemaValidation::default();
+    }
+    let known = SchemaValidation::from_number(number);
+    violations.require(known.is_some(), "project.schema_validation", "is not one of OFF, WARN and REJECT");
+    known.unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 
 mod api_keys;
 mod endpoints;
+mod event_types;
 mod organizations;
 mod projects;
 mod subscriptions;
@@ -13,6 +14,7 @@ use outrider_model::{Error, Result, SigningSecret, address::Policy};
 use outrider_queue::Queue;
 use outrider_store::Store;
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::Semaphore;
 
 /// How long an answer waits for the announcement of its change. The feed in the database tells it to everyone in any case.
 const ANNOUNCED_WITHIN: Duration = Duration::from_millis(250);
@@ -23,11 +25,13 @@ pub struct Services {
     store: Store,
     queue: Arc<dyn Queue>,
     random: SystemRandom,
+    /// Schemas that are compiled at once: one.
+    compiling: Semaphore,
 }
 
 impl Services {
     pub fn new(policy: Policy, store: Store, queue: Arc<dyn Queue>) -> Self {
-        Self { policy, store, queue, random: SystemRandom::new() }
+        Self { policy, store, queue, random: SystemRandom::new(), compiling: Semaphore::new(1) }
     }
 
     /// Tells every process that configuration changed.

@@ -82,7 +82,8 @@ impl World {
             projects: wire::project_service_client::ProjectServiceClient::new(guarded.clone()),
             api_keys: wire::api_key_service_client::ApiKeyServiceClient::new(guarded.clone()),
             endpoints: wire::endpoint_service_client::EndpointServiceClient::new(guarded.clone()),
-            subscriptions: wire::subscription_service_client::SubscriptionServiceClient::new(guarded),
+            subscriptions: wire::subscription_service_client::SubscriptionServiceClient::new(guarded.clone()),
+            event_types: wire::event_type_service_client::EventTypeServiceClient::new(guarded),
         }
     }
 }
@@ -94,6 +95,7 @@ pub struct Client {
     pub api_keys: wire::api_key_service_client::ApiKeyServiceClient<Guarded>,
     pub endpoints: wire::endpoint_service_client::EndpointServiceClient<Guarded>,
     pub subscriptions: wire::subscription_service_client::SubscriptionServiceClient<Guarded>,
+    pub event_types: wire::event_type_service_client::EventTypeServiceClient<Guarded>,
 }
 
 /// The answer's message.
@@ -200,7 +202,7 @@ impl Queue for Announcements {
     async fn room(&self, _: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
         nothing()
     }
-    async fn depth(&self) -> Result<u64> {
+    async fn depths(&self) -> Result<Vec<u64>> {
         nothing()
     }
     async fn announce_change(&self) -> Result<()> {

@@ -4,6 +4,7 @@
 
 mod api_keys;
 mod endpoints;
+mod event_types;
 mod harness;
 mod organizations;
 mod projects;

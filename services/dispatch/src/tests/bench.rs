@@ -56,7 +56,8 @@ impl Bench {
         let store = database.store().await;
         let organization = store.create_organization(Actor::System, "test").await.unwrap();
         let principal = Principal::system(organization.id);
-        let project = store.create_project(&principal, NewProject { id: None, name: "test".into() }, None).await.unwrap();
+        let project =
+            store.create_project(&principal, NewProject { name: "test".into(), ..NewProject::default() }, None).await.unwrap();
         let directory =
             Directory::new(store.clone(), DirectoryOptions { poll: Duration::from_millis(20), ..DirectoryOptions::default() });
         let queue = Arc::new(Switched::new());
@@ -167,6 +168,7 @@ impl Bench {
             generation: job.generation,
             receipt: Some(JobReceipt { shard: receipt.shard, entry: receipt.entry.clone(), epoch: receipt.epoch }),
             result: Some(result),
+            traceparent: String::new(),
         };
         self.dispatch.settlement().settle(vec![report]).await.unwrap();
     }
@@ -234,8 +236,8 @@ impl Queue for Switched {
     async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
         self.up()?.room(endpoints).await
     }
-    async fn depth(&self) -> Result<u64> {
-        self.up()?.depth().await
+    async fn depths(&self) -> Result<Vec<u64>> {
+        self.up()?.depths().await
     }
     async fn announce_change(&self) -> Result<()> {
         self.up()?.announce_change().await

@@ -116,7 +116,8 @@ fn body(schemas: &mut Schemas, route: &Route) -> Option<Value> {
     let of_path = |field: &FieldDescriptor| route.variables.iter().any(|variable| variable.field.name() == field.name());
     let (schema, description, required) = match &route.body {
         BodyRule::None => return None,
-        BodyRule::Field(field) => (schemas.kind(&field.kind()), field.comment(), true),
+        // A change without a body can be whole: a mask then clears what it names.
+        BodyRule::Field(field) => (schemas.kind(&field.kind()), field.comment(), route.http_method != "PATCH"),
         BodyRule::Whole => {
             let required = route.input.fields().any(|field| !of_path(&field));
             (schemas.object(&route.input, &|field| !of_path(field)), route.input.comment(), required)
@@ -137,6 +138,10 @@ fn example(grpc_path: &str) -> Option<Value> {
         "/outrider.ingest.v1.IngestService/BatchPublishEvents" => Some(json!({ "events": [event] })),
         "/outrider.admin.v1.EndpointService/CreateEndpoint" => {
             Some(json!({ "http": { "url": "https://example.com/webhooks" }, "description": "Invoices", "timeout": "15s" }))
+        }
+        "/outrider.admin.v1.ProjectService/CreateProject" => Some(json!({ "name": "Shop" })),
+        "/outrider.admin.v1.ApiKeyService/CreateApiKey" => {
+            Some(json!({ "name": "Shop backend", "scopes": ["SCOPE_EVENTS_PUBLISH"] }))
         }
         _ => None,
     }

@@ -116,7 +116,10 @@ impl Schemas {
     pub(super) fn object(&mut self, message: &MessageDescriptor, wanted: &dyn Fn(&FieldDescriptor) -> bool) -> Value {
         let (mut properties, mut rivals) = (Map::new(), Vec::new());
         for field in message.fields().filter(|field| wanted(field)) {
-            if payload::field_of(message) == Some(&field) {
+            if payload::text_of(message) == Some(&field) {
+                let description = format!("{} Here: any JSON value.", field.comment());
+                properties.insert(field.name().to_owned(), json!({ "description": description }));
+            } else if payload::field_of(message) == Some(&field) {
                 properties.extend(payload_properties(&field));
                 rivals.push(vec![DATA.to_owned(), DATA_BASE64.to_owned()]);
             } else {

@@ -110,6 +110,7 @@ fn kinds_have_the_shape_that_json_has() {
     let result = &schemas["BatchPublishEventsResult"];
     assert_eq!(result["properties"]["error"]["$ref"], "#/components/schemas/Error");
     assert_eq!(result["not"]["anyOf"][0]["required"], json!(["accepted", "error"]));
+    assert!(schemas["EventType"]["properties"]["schema"].get("type").is_none(), "any JSON value");
     let reasons = schemas["ErrorReason"]["enum"].as_array().unwrap();
     assert!(Reason::ALL.iter().all(|reason| reasons.iter().any(|name| name == reason.as_str())));
     assert_eq!(Schemas::default().kind(&prost_reflect::Kind::Int64)["type"], "string");

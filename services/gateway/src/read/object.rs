@@ -25,6 +25,7 @@ pub(super) fn message<'de, A: MapAccess<'de>>(
     let mut object = Object {
         seed,
         payload: payload::field_of(desc),
+        text: payload::text_of(desc),
         message: DynamicMessage::new(desc.clone()),
         seen: HashSet::new(),
         payload_given: None,
@@ -40,6 +41,8 @@ pub(super) fn message<'de, A: MapAccess<'de>>(
 struct Object<'a> {
     seed: Seed<'a>,
     payload: Option<&'static FieldDescriptor>,
+    /// The field that keeps the text of its JSON.
+    text: Option<&'static FieldDescriptor>,
     message: DynamicMessage,
     /// Numbers of the fields that came, null or not.
     seen: HashSet<u32>,
@@ -67,6 +70,9 @@ impl Object<'_> {
             return Err(self.fail(Reason::MalformedRequest, name, TWICE));
         }
         self.note(name);
+        if self.text == Some(field) {
+            return self.text(field, map);
+        }
         let (path, kind) = (Path::Field(self.seed.path, name), field.kind());
         let seed = Seed { path: &path, shape: Shape::of(field, &kind), ..self.seed };
         let Some(value) = map.next_value_seed(seed)? else { return Ok(()) };
@@ -78,15 +84,30 @@ impl Object<'_> {
         Ok(())
     }
 
+    /// The value's own text becomes the string; null is no value.
+    fn text<'de, A: MapAccess<'de>>(&mut self, field: &FieldDescriptor, map: &mut A) -> Result<(), A::Error> {
+        let raw = self.raw(field.name(), map)?;
+        if raw.get() != "null" {
+            self.message.set_field(field, Value::String(raw.get().to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The text of a value.
+    fn raw<'de, A: MapAccess<'de>>(&self, name: &str, map: &mut A) -> Result<&'de RawValue, A::Error> {
+        let path = Path::Field(self.seed.path, name);
+        let raw: &'de RawValue = map.next_value().inspect_err(|_| self.seed.context.locate(&path))?;
+        if payload::is_shallow(raw.get()) {
+            return Ok(raw);
+        }
+        let description = format!("is nested deeper than {}", limits::JSON_DEPTH);
+        Err(self.fail(Reason::MalformedRequest, name, &description))
+    }
+
     /// The value's own text becomes the payload; it shares the memory of the request's body.
     fn data<'de, A: MapAccess<'de>>(&mut self, payload: &FieldDescriptor, map: &mut A) -> Result<(), A::Error> {
         self.begin_payload(DATA)?;
-        let path = Path::Field(self.seed.path, DATA);
-        let raw: &'de RawValue = map.next_value().inspect_err(|_| self.seed.context.locate(&path))?;
-        if !payload::is_shallow(raw.get()) {
-            let description = format!("is nested deeper than {}", limits::JSON_DEPTH);
-            return Err(self.fail(Reason::MalformedRequest, DATA, &description));
-        }
+        let raw = self.raw(DATA, map)?;
         self.message.set_field(payload, Value::Bytes(self.seed.context.body.slice_ref(raw.get().as_bytes())));
         Ok(())
     }

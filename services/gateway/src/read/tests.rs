@@ -125,3 +125,24 @@ fn keys_are_shown_in_part() {
     let error = event(&format!("{{{:?}:1}}", "k".repeat(10_000))).unwrap_err();
     assert!(error.message.len() < 200);
 }
+
+#[test]
+fn the_text_of_json_fields_is_kept() {
+    let schema = |text: &str| {
+        let read = read_as("outrider.admin.v1.EventType", text).map_err(|error| (error.reason, error.message.into_owned()))?;
+        let Some(Value::Message(message)) = read.value else { panic!("no message") };
+        let schema = message.get_field_by_name("schema").unwrap().as_str().unwrap().to_owned();
+        Ok::<_, (Reason, String)>((schema, read.present))
+    };
+    for text in [r#"{"maximum": 1.0e2,  "x":"\u0000"}"#, "true", "[1]", r#""text""#] {
+        assert_eq!(schema(&format!("{{\"schema\" : \n {text} \n}}")).unwrap(), (text.to_owned(), vec!["schema".to_owned()]));
+    }
+    // Named without a value: to be cleared.
+    assert_eq!(schema(r#"{"schema":null}"#).unwrap(), (String::new(), vec!["schema".to_owned()]));
+    assert_eq!(schema("{}").unwrap(), (String::new(), vec![]));
+    let deep = format!("{{\"schema\":{}{}}}", "[".repeat(limits::JSON_DEPTH + 1), "]".repeat(limits::JSON_DEPTH + 1));
+    for (text, why) in [(r#"{"schema":{,}}"#, "not JSON"), (r#"{"schema":1,"schema":1}"#, "twice"), (deep.as_str(), "deeper")] {
+        let (reason, message) = schema(text).unwrap_err();
+        assert!(reason == Reason::MalformedRequest && message.contains("schema") && message.contains(why), "{message}");
+    }
+}

@@ -14,7 +14,6 @@ use super::{
     watch::{self, Watch},
 };
 
-const NAME: &str = "outrider.dispatch.v1.Delivery";
 const COLUMNS: &[Column] = &[
     ("id", "delivery_id"),
     ("event", "event_id"),
@@ -130,18 +129,15 @@ pub async fn run(options: Deliveries) -> Result<(), Failure> {
     let (mut api, output) = (DeliveryServiceClient::new(session.service()), session.output);
     let project_id = session.project()?;
     match options.action {
-        Action::List(list) => {
-            let answer = api.list_deliveries(list.request(project_id)).await?.into_inner();
-            output.page("outrider.dispatch.v1.ListDeliveriesResponse", &answer, "deliveries", COLUMNS)
-        }
+        Action::List(list) => output.page(api.list_deliveries(list.request(project_id)).await?, COLUMNS),
         Action::Watch(watch) => watch::run(&session, watch).await,
         Action::Get { id } => {
             let request = GetDeliveryRequest { project_id, delivery_id: id };
-            output.one(NAME, &api.get_delivery(request).await?.into_inner().delivery.unwrap_or_default())
+            output.one(&api.get_delivery(request).await?.into_inner().delivery.unwrap_or_default())
         }
         Action::Retry { id } => {
             let request = RetryDeliveryRequest { project_id, delivery_id: id };
-            output.one(NAME, &api.retry_delivery(request).await?.into_inner().delivery.unwrap_or_default())
+            output.one(&api.retry_delivery(request).await?.into_inner().delivery.unwrap_or_default())
         }
         Action::Attempts { id, page } => {
             let request = ListDeliveryAttemptsRequest {
@@ -151,13 +147,12 @@ pub async fn run(options: Deliveries) -> Result<(), Failure> {
                 delivery_id: id,
                 ..ListDeliveryAttemptsRequest::default()
             };
-            let answer = api.list_delivery_attempts(request).await?.into_inner();
-            output.page("outrider.dispatch.v1.ListDeliveryAttemptsResponse", &answer, "attempts", ATTEMPT_COLUMNS)
+            output.page(api.list_delivery_attempts(request).await?, ATTEMPT_COLUMNS)
         }
         Action::Attempt { id } => {
             let request = GetDeliveryAttemptRequest { project_id, attempt_id: id };
             let answer = api.get_delivery_attempt(request).await?.into_inner();
-            output.one("outrider.dispatch.v1.DeliveryAttempt", &answer.attempt.unwrap_or_default())
+            output.one(&answer.attempt.unwrap_or_default())
         }
     }
 }

@@ -14,7 +14,6 @@ use super::{
     output::Column,
 };
 
-const NAME: &str = "outrider.admin.v1.Endpoint";
 const COLUMNS: &[Column] = &[
     ("id", "endpoint_id"),
     ("url", "http.url"),
@@ -133,23 +132,22 @@ pub async fn run(options: Endpoints) -> Result<(), Failure> {
         Action::List { page, owner } => {
             let request =
                 ListEndpointsRequest { project_id, page_size: page.size(), page_token: page.page_token, owner_id: owner };
-            let answer = api.list_endpoints(request).await?.into_inner();
-            output.page("outrider.admin.v1.ListEndpointsResponse", &answer, "endpoints", COLUMNS)
+            output.page(api.list_endpoints(request).await?, COLUMNS)
         }
         Action::Get { id } => {
             let request = GetEndpointRequest { project_id, endpoint_id: id };
-            output.one(NAME, &api.get_endpoint(request).await?.into_inner().endpoint.unwrap_or_default())
+            output.one(&api.get_endpoint(request).await?.into_inner().endpoint.unwrap_or_default())
         }
         Action::Create { fields, id, secret } => {
             let endpoint = Endpoint { endpoint_id: id, ..fields.endpoint(&mut Mask::default()) };
             let request = CreateEndpointRequest { project_id, endpoint: Some(endpoint), secret, ..Default::default() };
-            output.one("outrider.admin.v1.CreateEndpointResponse", &api.create_endpoint(request).await?.into_inner())
+            output.one(&api.create_endpoint(request).await?.into_inner())
         }
         Action::Update { id, fields, clear } => {
             let mut mask = Mask::clearing(clear);
             let endpoint = Some(fields.endpoint(&mut mask));
             let request = UpdateEndpointRequest { project_id, endpoint_id: id, endpoint, update_mask: mask.finish()? };
-            output.one(NAME, &api.update_endpoint(request).await?.into_inner().endpoint.unwrap_or_default())
+            output.one(&api.update_endpoint(request).await?.into_inner().endpoint.unwrap_or_default())
         }
         Action::Delete { id } => {
             api.delete_endpoint(DeleteEndpointRequest { project_id, endpoint_id: id.clone() }).await?;
@@ -157,7 +155,7 @@ pub async fn run(options: Endpoints) -> Result<(), Failure> {
         }
         Action::Secret { id } => {
             let request = GetEndpointSecretRequest { project_id, endpoint_id: id };
-            output.one("outrider.admin.v1.GetEndpointSecretResponse", &api.get_endpoint_secret(request).await?.into_inner())
+            output.one(&api.get_endpoint_secret(request).await?.into_inner())
         }
     }
 }

@@ -57,12 +57,11 @@ pub async fn run(options: Events) -> Result<(), Failure> {
                 start_time: span.since,
                 end_time: span.until,
             };
-            let answer = api.list_events(request).await?.into_inner();
-            session.output.page("outrider.dispatch.v1.ListEventsResponse", &answer, "events", COLUMNS)
+            session.output.page(api.list_events(request).await?, COLUMNS)
         }
         Action::Get { id } => {
             let answer = api.get_event(GetEventRequest { project_id, event_id: id }).await?.into_inner();
-            session.output.one("outrider.dispatch.v1.Event", &answer.event.unwrap_or_default())
+            session.output.one(&answer.event.unwrap_or_default())
         }
     }
 }

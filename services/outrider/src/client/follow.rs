@@ -71,7 +71,9 @@ impl<O, C, T> Following<O, C, T> {
                 Ok(None) => return Ok(ControlFlow::Continue(Status::unavailable("the server ended the stream"))),
                 Err(status) => return Ok(ControlFlow::Continue(status)),
             };
-            if self.wait != WAITS.0 {
+            if !self.opened {
+                eprintln!("outrider: following; Ctrl-C ends it");
+            } else if self.wait != WAITS.0 {
                 eprintln!("outrider: going on");
             }
             (self.opened, self.wait) = (true, WAITS.0);

@@ -1,10 +1,10 @@
-//! Messages as the JSON that REST answers: names as in the protos, payloads as `data` or `data_base64`.
+//! Messages as the JSON that REST answers: names as in the protos, payloads as `data` or `data_base64`, strings that hold JSON as that.
 
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_proto::DESCRIPTORS;
-use prost::Message;
-use prost_reflect::{DynamicMessage, SerializeOptions};
+use prost::{Message, Name};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, value::RawValue};
 
@@ -12,18 +12,34 @@ use serde_json::{Value, value::RawValue};
 pub struct Answer {
     pub value: Value,
     payload: Option<Box<RawValue>>,
+    /// What it is a message of.
+    descriptor: MessageDescriptor,
 }
 
 impl Answer {
-    /// From a message of the type of this name.
-    pub fn of(name: &str, message: &impl Message) -> Result<Self> {
-        let descriptor = DESCRIPTORS.get_message_by_name(name).with_context(|| format!("the protos have no {name}"))?;
-        let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
+    /// From a message.
+    pub fn of<M: Message + Name>(message: &M) -> Result<Self> {
+        let name = M::full_name();
+        let descriptor = DESCRIPTORS.get_message_by_name(&name).with_context(|| format!("the protos have no {name}"))?;
+        let message = DynamicMessage::decode(descriptor.clone(), message.encode_to_vec().as_slice())?;
         let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
         let mut value = message.serialize_with_options(serde_json::value::Serializer, &options)?;
         let payload = split_payload(&mut value);
         each_event(&mut value);
-        Ok(Self { value, payload })
+        json_texts(&descriptor, &mut value);
+        Ok(Self { value, payload, descriptor })
+    }
+
+    /// What is in a page: the items of its one list of messages.
+    pub fn items(&self) -> impl Iterator<Item = &Value> {
+        let list = self.descriptor.fields().find(|field| field.is_list() && matches!(field.kind(), Kind::Message(_)));
+        list.and_then(|list| self.value.get(list.name())?.as_array()).into_iter().flatten()
+    }
+
+    /// Takes the value of the string that holds JSON, if the message has one that is set.
+    pub fn take_json_text(&mut self) -> Option<Value> {
+        let name = json_text_of(&self.descriptor)?.name().to_owned();
+        self.value.as_object_mut()?.shift_remove(&name)
     }
 
     /// The payload's text, when it is JSON.
@@ -57,6 +73,32 @@ fn each_event(value: &mut Value) {
     }
 }
 
+/// Puts the JSON that a string holds in the place of the string, here and in what is in it; one without leaves the field out.
+fn json_texts(descriptor: &MessageDescriptor, value: &mut Value) {
+    let Some(fields) = value.as_object_mut() else { return };
+    if let Some(name) = json_text_of(descriptor).map(|field| field.name().to_owned()) {
+        let text = fields.get(&name).and_then(Value::as_str).unwrap_or_default();
+        match serde_json::from_str(text) {
+            Ok(json) => fields[&name] = json,
+            Err(_) if text.is_empty() => drop(fields.shift_remove(&name)),
+            Err(_) => {}
+        }
+    }
+    for field in descriptor.fields() {
+        let (Kind::Message(inner), Some(value)) = (field.kind(), fields.get_mut(field.name())) else { continue };
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| json_texts(&inner, item)),
+            one => json_texts(&inner, one),
+        }
+    }
+}
+
+/// The field that says of itself that it holds the text of JSON.
+fn json_text_of(descriptor: &MessageDescriptor) -> Option<FieldDescriptor> {
+    let extension = DESCRIPTORS.get_extension_by_name("outrider.options.v1.json_text")?;
+    descriptor.fields().find(|field| field.options().get_extension(&extension).as_bool() == Some(true))
+}
+
 /// Takes `payload` out of an event: its text when it is the JSON that it is said to be, else `data_base64` in its place.
 fn split_payload(value: &mut Value) -> Option<Box<RawValue>> {
     let content_type = value.get("content_type").and_then(Value::as_str).unwrap_or_default();
@@ -84,7 +126,7 @@ mod tests {
 
     fn event(content_type: &str, payload: &'static [u8]) -> String {
         let event = dispatch::Event { content_type: content_type.into(), payload: payload.into(), ..Default::default() };
-        serde_json::to_string(&Answer::of("outrider.dispatch.v1.Event", &event).unwrap()).unwrap()
+        serde_json::to_string(&Answer::of(&event).unwrap()).unwrap()
     }
 
     #[test]
@@ -94,11 +136,24 @@ mod tests {
             target: Some(admin::endpoint::Target::Http(admin::HttpTarget { url: "http://x/".into() })),
             ..Default::default()
         };
-        let value = Answer::of("outrider.admin.v1.Endpoint", &endpoint).unwrap().value;
+        let value = Answer::of(&endpoint).unwrap().value;
         assert_eq!(value["http"]["url"], "http://x/");
         assert_eq!(value["state"], "ENDPOINT_STATE_UNSPECIFIED");
         assert_eq!(value["max_in_flight"], 0);
         assert!(value.get("create_time").is_none());
+    }
+
+    #[test]
+    fn strings_of_json_are_json() {
+        let entry = |schema: &str| admin::EventType { schema: schema.into(), ..Default::default() };
+        assert_eq!(Answer::of(&entry("{\"b\": 1, \"a\": [2]}")).unwrap().value["schema"].to_string(), r#"{"b":1,"a":[2]}"#);
+        assert!(Answer::of(&entry("")).unwrap().value.get("schema").is_none());
+        assert_eq!(Answer::of(&entry("{")).unwrap().value["schema"], "{");
+        let one = admin::GetEventTypeResponse { definition: Some(entry("true")) };
+        assert_eq!(Answer::of(&one).unwrap().value["definition"]["schema"], true);
+        let list = admin::ListEventTypesResponse { event_types: vec![entry("true"), entry("")], ..Default::default() };
+        let list = Answer::of(&list).unwrap();
+        assert_eq!(list.items().map(|item| item["schema"] == true).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]
@@ -109,7 +164,7 @@ mod tests {
         assert!(event("application/json", b"{").contains("\"data_base64\":\"ew==\""));
         assert!(!event("application/json", b"").contains("\"payload\""));
         let list = dispatch::ListEventsResponse { events: vec![dispatch::Event::default()], ..Default::default() };
-        let list = Answer::of("outrider.dispatch.v1.ListEventsResponse", &list).unwrap();
+        let list = Answer::of(&list).unwrap();
         assert!(!serde_json::to_string(&list).unwrap().contains("\"payload\""));
     }
 }

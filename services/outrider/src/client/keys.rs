@@ -17,7 +17,6 @@ use super::{
     output::Column,
 };
 
-const NAME: &str = "outrider.admin.v1.ApiKey";
 const COLUMNS: &[Column] =
     &[("id", "api_key_id"), ("name", "name"), ("project", "project_id"), ("scopes", "scopes"), ("expires", "expire_time")];
 
@@ -91,18 +90,17 @@ pub async fn run(options: Keys) -> Result<(), Failure> {
     match options.action {
         Action::List(page) => {
             let request = ListApiKeysRequest { page_size: page.size(), page_token: page.page_token };
-            let answer = api.list_api_keys(request).await?.into_inner();
-            output.page("outrider.admin.v1.ListApiKeysResponse", &answer, "api_keys", COLUMNS)
+            output.page(api.list_api_keys(request).await?, COLUMNS)
         }
         Action::Get { id } => {
             let answer = api.get_api_key(GetApiKeyRequest { api_key_id: id }).await?.into_inner();
-            output.one(NAME, &answer.api_key.unwrap_or_default())
+            output.one(&answer.api_key.unwrap_or_default())
         }
         Action::Create { name, scopes, expires, organization_wide } => {
             let project_id = if organization_wide { String::new() } else { session.project()? };
             let api_key = ApiKey { name, project_id, scopes: numbers(scopes), expire_time: expires, ..ApiKey::default() };
             let request = CreateApiKeyRequest { api_key: Some(api_key), ..CreateApiKeyRequest::default() };
-            output.one("outrider.admin.v1.CreateApiKeyResponse", &api.create_api_key(request).await?.into_inner())
+            output.one(&api.create_api_key(request).await?.into_inner())
         }
         Action::Update { id, name, scopes, expires, clear } => {
             let mut mask = Mask::clearing(clear);
@@ -113,7 +111,7 @@ pub async fn run(options: Keys) -> Result<(), Failure> {
                 ..ApiKey::default()
             };
             let request = UpdateApiKeyRequest { api_key_id: id, api_key: Some(api_key), update_mask: mask.finish()? };
-            output.one(NAME, &api.update_api_key(request).await?.into_inner().api_key.unwrap_or_default())
+            output.one(&api.update_api_key(request).await?.into_inner().api_key.unwrap_or_default())
         }
         Action::Delete { id } => {
             api.delete_api_key(DeleteApiKeyRequest { api_key_id: id.clone() }).await?;

@@ -102,6 +102,8 @@ struct Tally {
     duplicates: u64,
     refused: u64,
     deliveries: u64,
+    /// Accepted with warnings.
+    warned: u64,
 }
 
 impl Tally {
@@ -188,6 +190,7 @@ impl Sender {
                     self.tally.accepted += 1;
                     self.tally.duplicates += u64::from(accepted.duplicate);
                     self.tally.deliveries += u64::from(accepted.delivery_count);
+                    self.tally.warned += u64::from(!accepted.warnings.is_empty());
                 }
                 Some(Outcome::Error(status)) => self.refuse(number, &Failure::Refused(from_message(&status)).to_string()),
                 None => self.refuse(number, "the server gave no result"),
@@ -222,11 +225,16 @@ impl Sender {
 
     fn summary(&self) {
         self.clear_progress();
-        let Tally { accepted, duplicates, refused, deliveries } = self.tally;
+        let Tally { accepted, duplicates, refused, deliveries, warned } = self.tally;
         if self.json {
-            println!("{}", json!({"accepted": accepted, "duplicates": duplicates, "refused": refused, "deliveries": deliveries}));
+            let tally = json!({
+                "accepted": accepted, "duplicates": duplicates, "refused": refused, "deliveries": deliveries, "warned": warned,
+            });
+            println!("{tally}");
         } else {
-            println!("{accepted} accepted ({duplicates} of them duplicates), {refused} refused, {deliveries} deliveries");
+            println!(
+                "{accepted} accepted ({duplicates} of them duplicates, {warned} with warnings), {refused} refused, {deliveries} deliveries"
+            );
         }
     }
 }

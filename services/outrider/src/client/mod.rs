@@ -3,6 +3,7 @@
 mod connection;
 pub mod deliveries;
 pub mod endpoints;
+pub mod event_types;
 pub mod events;
 mod failure;
 mod follow;

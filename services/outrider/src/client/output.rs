@@ -3,8 +3,9 @@
 use std::{io::IsTerminal as _, ops::ControlFlow};
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
-use prost::Message;
+use prost::{Message, Name};
 use serde_json::Value;
+use tonic::Response;
 
 use super::{Failure, json::Answer};
 use crate::{
@@ -30,11 +31,12 @@ impl Output {
     }
 
     /// One thing: its fields below each other.
-    pub fn one(self, name: &str, message: &impl Message) -> Result<(), Failure> {
-        let answer = Answer::of(name, message)?;
+    pub fn one<M: Message + Name>(self, message: &M) -> Result<(), Failure> {
+        let mut answer = Answer::of(message)?;
         if self.json {
             return self.raw(&answer);
         }
+        let json_text = answer.take_json_text();
         let mut table = self.table();
         for (field, value) in answer.value.as_object().into_iter().flatten() {
             // An answer such as {"endpoint": {…}, "secret": …} is shown flat.
@@ -47,18 +49,22 @@ impl Output {
         if let Some(payload) = answer.payload() {
             text += &format!("\n{}\n", printable(payload));
         }
+        if let Some(json) = json_text {
+            text += &format!("\n{}\n", printable(&serde_json::to_string_pretty(&json).map_err(anyhow::Error::from)?));
+        }
         Ok(stdout::write(&text)?)
     }
 
-    /// A page: a line each, and how to get the next page.
-    pub fn page(self, name: &str, message: &impl Message, items: &str, columns: &[Column]) -> Result<(), Failure> {
-        let answer = Answer::of(name, message)?;
+    /// What a list answered: a page with a line for each item, and how to get the next page. What the items are, the answer's type
+    /// says.
+    pub fn page<M: Message + Name>(self, answer: Response<M>, columns: &[Column]) -> Result<(), Failure> {
+        let answer = Answer::of(answer.get_ref())?;
         if self.json {
             return self.raw(&answer);
         }
         let mut table = self.table();
         table.set_header(columns.iter().map(|(title, _)| title.to_uppercase()));
-        for item in answer.value[items].as_array().into_iter().flatten() {
+        for item in answer.items() {
             table.add_row(columns.iter().map(|(_, path)| self.cell(at(item, path))));
         }
         stdout::write(&(table.trim_fmt() + "\n"))?;
@@ -70,15 +76,14 @@ impl Output {
 
     /// One of many that come as they happen: a line each, with its payload, if any, below. Breaks when nobody reads them any more. In JSON
     /// it is what REST sends: the cursor and the thing under its name.
-    pub fn live(
+    pub fn live<M: Message + Name>(
         self,
         cursor: &str,
         key: &str,
-        name: &str,
-        message: &impl Message,
+        message: &M,
         columns: &[Column],
     ) -> Result<ControlFlow<()>, Failure> {
-        let answer = Answer::of(name, message)?;
+        let answer = Answer::of(message)?;
         let text = if self.json {
             let cursor = serde_json::to_string(cursor).map_err(anyhow::Error::from)?;
             let thing = serde_json::to_string(&answer).map_err(anyhow::Error::from)?;
@@ -160,8 +165,17 @@ fn shown(value: &Value) -> String {
     }
 }
 
-const ENUMS: [&str; 7] =
-    ["ENDPOINT_STATE_", "DELIVERY_STATUS_", "DELIVERY_REASON_", "ATTEMPT_OUTCOME_", "ROUTING_OUTCOME_", "ORIGIN_KIND_", "SCOPE_"];
+const ENUMS: [&str; 9] = [
+    "ENDPOINT_STATE_",
+    "DELIVERY_STATUS_",
+    "DELIVERY_REASON_",
+    "ATTEMPT_OUTCOME_",
+    "ROUTING_OUTCOME_",
+    "ORIGIN_KIND_",
+    "SCOPE_",
+    "SCHEMA_VALIDATION_",
+    "WARNING_REASON_",
+];
 
 fn enum_word(text: &str) -> Option<String> {
     let word = ENUMS.iter().find_map(|prefix| text.strip_prefix(prefix))?;

@@ -1,9 +1,9 @@
 //! `outrider projects`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use outrider_proto::admin::{
-    CreateProjectRequest, DeleteProjectRequest, GetProjectRequest, ListProjectsRequest, Project, UpdateProjectRequest,
-    project_service_client::ProjectServiceClient,
+    CreateProjectRequest, DeleteProjectRequest, GetProjectRequest, ListProjectsRequest, Project, SchemaValidation,
+    UpdateProjectRequest, project_service_client::ProjectServiceClient,
 };
 
 use super::{
@@ -13,8 +13,8 @@ use super::{
     output::Column,
 };
 
-const NAME: &str = "outrider.admin.v1.Project";
-const COLUMNS: &[Column] = &[("id", "project_id"), ("name", "name"), ("created", "create_time")];
+const COLUMNS: &[Column] =
+    &[("id", "project_id"), ("name", "name"), ("validation", "schema_validation"), ("created", "create_time")];
 
 #[derive(Debug, Args)]
 pub struct Projects {
@@ -37,6 +37,9 @@ pub enum Action {
         /// A prj_… id of your choice.
         #[arg(long, default_value = "", hide_default_value = true)]
         id: String,
+        /// What becomes of events that the catalogue of event types speaks against [default: off]
+        #[arg(long, value_enum, value_name = "MODE")]
+        schema_validation: Option<Validation>,
     },
     /// Changes a project.
     Update {
@@ -44,9 +47,32 @@ pub enum Action {
         /// The new name.
         #[arg(long)]
         name: Option<String>,
+        /// What becomes of events that the catalogue of event types speaks against.
+        #[arg(long, value_enum, value_name = "MODE")]
+        schema_validation: Option<Validation>,
     },
     /// Deletes a project: nothing is accepted any more, and what is pending is cancelled.
     Delete { id: String },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Validation {
+    /// Nothing is validated.
+    Off,
+    /// They are accepted with a warning.
+    Warn,
+    /// They are refused.
+    Reject,
+}
+
+impl Validation {
+    fn number(self) -> i32 {
+        match self {
+            Self::Off => SchemaValidation::Off.into(),
+            Self::Warn => SchemaValidation::Warn.into(),
+            Self::Reject => SchemaValidation::Reject.into(),
+        }
+    }
 }
 
 pub async fn run(options: Projects) -> Result<(), Failure> {
@@ -55,23 +81,27 @@ pub async fn run(options: Projects) -> Result<(), Failure> {
     match options.action {
         Action::List(page) => {
             let request = ListProjectsRequest { page_size: page.size(), page_token: page.page_token };
-            let answer = api.list_projects(request).await?.into_inner();
-            output.page("outrider.admin.v1.ListProjectsResponse", &answer, "projects", COLUMNS)
+            output.page(api.list_projects(request).await?, COLUMNS)
         }
         Action::Get { id } => {
             let answer = api.get_project(GetProjectRequest { project_id: id }).await?.into_inner();
-            output.one(NAME, &answer.project.unwrap_or_default())
+            output.one(&answer.project.unwrap_or_default())
         }
-        Action::Create { name, id } => {
-            let project = Project { project_id: id, name, ..Project::default() };
+        Action::Create { name, id, schema_validation } => {
+            let schema_validation = schema_validation.map_or(0, Validation::number);
+            let project = Project { project_id: id, name, schema_validation, ..Project::default() };
             let request = CreateProjectRequest { project: Some(project), ..CreateProjectRequest::default() };
-            output.one(NAME, &api.create_project(request).await?.into_inner().project.unwrap_or_default())
+            output.one(&api.create_project(request).await?.into_inner().project.unwrap_or_default())
         }
-        Action::Update { id, name } => {
+        Action::Update { id, name, schema_validation } => {
             let mut mask = Mask::default();
-            let project = Project { name: mask.take("name", name), ..Project::default() };
+            let project = Project {
+                name: mask.take("name", name),
+                schema_validation: mask.take("schema_validation", schema_validation.map(Validation::number)),
+                ..Project::default()
+            };
             let request = UpdateProjectRequest { project_id: id, project: Some(project), update_mask: mask.finish()? };
-            output.one(NAME, &api.update_project(request).await?.into_inner().project.unwrap_or_default())
+            output.one(&api.update_project(request).await?.into_inner().project.unwrap_or_default())
         }
         Action::Delete { id } => {
             api.delete_project(DeleteProjectRequest { project_id: id.clone() }).await?;

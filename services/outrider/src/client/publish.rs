@@ -88,7 +88,7 @@ pub async fn run(options: Publish) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
     let request = PublishEventRequest { project_id: session.project()?, event: Some(event) };
     let answer = IngestServiceClient::new(session.service()).publish_event(request).await?.into_inner();
-    session.output.one("outrider.ingest.v1.PublishEventResponse", &answer)
+    session.output.one(&answer)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {

@@ -13,7 +13,6 @@ use super::{
     output::Column,
 };
 
-const NAME: &str = "outrider.admin.v1.Subscription";
 const COLUMNS: &[Column] = &[
     ("id", "subscription_id"),
     ("endpoint", "endpoint_id"),
@@ -84,18 +83,17 @@ pub async fn run(options: Subscriptions) -> Result<(), Failure> {
                 page_token: page.page_token,
                 endpoint_id: endpoint,
             };
-            let answer = api.list_subscriptions(request).await?.into_inner();
-            output.page("outrider.admin.v1.ListSubscriptionsResponse", &answer, "subscriptions", COLUMNS)
+            output.page(api.list_subscriptions(request).await?, COLUMNS)
         }
         Action::Get { id } => {
             let request = GetSubscriptionRequest { project_id, subscription_id: id };
-            output.one(NAME, &api.get_subscription(request).await?.into_inner().subscription.unwrap_or_default())
+            output.one(&api.get_subscription(request).await?.into_inner().subscription.unwrap_or_default())
         }
         Action::Create { endpoint, event_types, name, id } => {
             let subscription =
                 Subscription { subscription_id: id, endpoint_id: endpoint, event_types, name, ..Subscription::default() };
             let request = CreateSubscriptionRequest { project_id, subscription: Some(subscription), ..Default::default() };
-            output.one(NAME, &api.create_subscription(request).await?.into_inner().subscription.unwrap_or_default())
+            output.one(&api.create_subscription(request).await?.into_inner().subscription.unwrap_or_default())
         }
         Action::Update { id, event_types, name, clear } => {
             let mut mask = Mask::clearing(clear);
@@ -106,7 +104,7 @@ pub async fn run(options: Subscriptions) -> Result<(), Failure> {
             });
             let request =
                 UpdateSubscriptionRequest { project_id, subscription_id: id, subscription, update_mask: mask.finish()? };
-            output.one(NAME, &api.update_subscription(request).await?.into_inner().subscription.unwrap_or_default())
+            output.one(&api.update_subscription(request).await?.into_inner().subscription.unwrap_or_default())
         }
         Action::Delete { id } => {
             api.delete_subscription(DeleteSubscriptionRequest { project_id, subscription_id: id.clone() }).await?;

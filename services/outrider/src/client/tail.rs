@@ -48,7 +48,7 @@ pub async fn run(options: Tail) -> Result<(), Failure> {
         |message| message.cursor.clone(),
         async |message| {
             let Some(Update::Event(event)) = message.update else { return Ok(ControlFlow::Continue(())) };
-            output.live(&message.cursor, "event", "outrider.dispatch.v1.Event", &event, COLUMNS)
+            output.live(&message.cursor, "event", &event, COLUMNS)
         },
     )
     .await

@@ -16,7 +16,6 @@ use super::{
     output::{Column, Output},
 };
 
-const NAME: &str = "outrider.dispatch.v1.DeliveryUpdate";
 const COLUMNS: &[Column] = &[
     ("begun", "attempt.start_time"),
     ("id", "delivery.delivery_id"),
@@ -68,7 +67,7 @@ pub async fn run(session: &Session, options: Watch) -> Result<(), Failure> {
         open,
         |message| message.cursor.clone(),
         async |message| match message.update {
-            Some(Update::Delivery(update)) => output.live(&message.cursor, "delivery", NAME, &update, COLUMNS),
+            Some(Update::Delivery(update)) => output.live(&message.cursor, "delivery", &update, COLUMNS),
             _ => Ok(ControlFlow::Continue(())),
         },
     )
@@ -97,7 +96,7 @@ async fn one(api: DeliveryServiceClient<Service>, output: Output, asked: GetDeli
             };
             let told = |update: &DeliveryUpdate| update.delivery.as_ref().is_some_and(|one| one.delivery_id == asked.delivery_id);
             let Some(update) = update.filter(told) else { return Ok(ControlFlow::Continue(())) };
-            let written = output.live(&message.cursor, "delivery", NAME, &update, COLUMNS)?;
+            let written = output.live(&message.cursor, "delivery", &update, COLUMNS)?;
             let pending = update.delivery.is_some_and(|delivery| delivery.status() == DeliveryStatus::Pending);
             Ok(if pending { written } else { ControlFlow::Break(()) })
         },

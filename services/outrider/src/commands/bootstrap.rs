@@ -46,7 +46,8 @@ pub async fn run(options: Bootstrap) -> Result<()> {
 pub async fn first(store: &Store, organization: &str, project: &str) -> Result<First> {
     let organization = store.create_organization(Actor::System, organization).await?;
     let principal = Principal::system(organization.id);
-    let project = store.create_project(&principal, NewProject { id: None, name: project.to_owned() }, None).await?;
+    let project =
+        store.create_project(&principal, NewProject { name: project.to_owned(), ..NewProject::default() }, None).await?;
     let key =
         NewApiKey { project: None, name: "bootstrap".to_owned(), scopes: [Scope::Admin].into_iter().collect(), expires_at: None };
     let (key, token) = store.create_api_key(&principal, key, None).await?;

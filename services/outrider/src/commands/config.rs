@@ -1,8 +1,7 @@
 //! `outrider config`: what is in force and why.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     cli::Configuration,
@@ -52,6 +51,5 @@ fn explain(configuration: Configuration) -> Result<Explained> {
 
 fn check(explained: &Explained) -> Result<()> {
     let config = explained.validated()?;
-    EnvFilter::try_new(&config.log.level).context("log.level is not a filter")?;
-    Ok(())
+    Ok(outrider_telemetry::check_filter(&config.log.level)?)
 }

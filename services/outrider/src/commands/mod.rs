@@ -13,7 +13,7 @@ use anyhow::Result;
 
 use crate::{
     cli::{Cli, Command, Configuration},
-    client::{Failure, deliveries, endpoints, events, keys, projects, publish, subscriptions, tail},
+    client::{Failure, deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail},
     config::{Config, Sources},
 };
 
@@ -34,6 +34,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Deliveries(options) => deliveries::run(options).await?,
         Command::Endpoints(options) => endpoints::run(options).await?,
         Command::Subscriptions(options) => subscriptions::run(options).await?,
+        Command::EventTypes(options) => event_types::run(options).await?,
         Command::Projects(options) => projects::run(options).await?,
         Command::Keys(options) => keys::run(options).await?,
     }

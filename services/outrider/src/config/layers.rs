@@ -109,6 +109,7 @@ fn parse(origin: &str, key: &str, text: &str, default: &Value) -> Result<Value, 
     let wrong = |what: &str| Error::Value { origin: origin.into(), key: key.into(), message: format!("must be {what}") };
     Ok(match default {
         Value::Integer(_) => Value::Integer(text.trim().parse().map_err(|_| wrong("a whole number"))?),
+        Value::Float(_) => Value::Float(text.trim().parse().map_err(|_| wrong("a number"))?),
         Value::Boolean(_) => Value::Boolean(text.trim().parse().map_err(|_| wrong("true or false"))?),
         Value::Array(_) => Value::Array(
             text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.into())).collect(),

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     explain::Explained,
-    sections::{Admin, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Worker},
+    sections::{
+        Admin, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Telemetry, Worker,
+    },
     span::Span,
 };
 #[cfg(test)]
@@ -27,6 +29,7 @@ pub struct Config {
     pub secrets: Secrets,
     pub internal: Internal,
     pub log: Log,
+    pub telemetry: Telemetry,
     pub operations: Operations,
     pub gateway: Gateway,
     pub ingest: Ingest,

@@ -35,8 +35,10 @@ section! {
     Database {
         /// `sqlite://PATH` (one process) or `postgres://USER:PASSWORD@HOST:PORT/NAME` (PostgreSQL 15 or later).
         url: String = "sqlite://outrider-data/outrider.db".into(),
-        /// Connections of one process to PostgreSQL, at most.
-        max_connections: u32 = 16,
+        /// Connections of one process to PostgreSQL for configuration and questions, at most.
+        max_connections: u32 = 10,
+        /// Connections of one process to PostgreSQL for events and deliveries, at most, beside those of `max_connections`.
+        ledger_connections: u32 = 8,
         /// How long a request waits for a connection.
         acquire_timeout: Span = Span::seconds(3),
         /// How long a statement may run on PostgreSQL.
@@ -102,7 +104,31 @@ section! {
 }
 
 section! {
-    /// The listener for operators: `/healthz` and `/readyz`.
+    /// Where spans go, and whether traces go on to endpoints. See docs/telemetry.md.
+    Telemetry {
+        /// The collector of spans, OTLP over gRPC, as `http://HOST:PORT` or `https://HOST:PORT`; empty for none.
+        otlp_endpoint: String = String::new(),
+        /// How long one export may take, connecting included.
+        otlp_timeout: Span = Span::seconds(10),
+        /// The share of traces begun by Outrider that are recorded, 0 to 1. Traces begun by clients are recorded as their flag says.
+        sample_ratio: f64 = 1.0,
+        /// The `service.name` of the spans' resource.
+        service_name: String = "outrider".into(),
+        /// Further attributes of the resource, such as `deployment.environment.name=production`.
+        resource_attributes: Vec<String> = Vec::new(),
+        /// Whether endpoints are sent the headers `traceparent` and `tracestate` of events that have a trace.
+        propagate: bool = true,
+        /// Ended spans that wait to be exported; further ones are dropped and counted.
+        export_queue: usize = 8_192,
+        /// Spans in one export.
+        export_batch: usize = 512,
+        /// How long a span waits for others to be exported with it.
+        export_period: Span = Span::seconds(1),
+    }
+}
+
+section! {
+    /// The listener for operators: `/healthz`, `/readyz` and `/metrics`.
     Operations {
         /// Address and port; empty for none.
         listen: String = "127.0.0.1:9090".into(),
@@ -146,6 +172,13 @@ section! {
         max_payload_bytes: usize = MIB,
         /// All payloads of one batch, in bytes.
         max_batch_bytes: usize = 4 * MIB,
+        /// Steps that validating one payload by its schema may take; a million take about a tenth of a second. A payload that takes more
+        /// violates its schema.
+        validation_steps: u64 = 1_000_000,
+        /// Validations that take more than about a millisecond and run at once; further ones wait.
+        long_validations: usize = 4,
+        /// Memory for compiled schemas, in bytes; each counts as 16 times its text.
+        schema_cache_bytes: u64 = 64 * MIB as u64,
     }
 }
 
@@ -159,7 +192,7 @@ section! {
         retry_schedule: Vec<Span> = outrider_model::RetryPolicy::default().waits().iter().copied().map(Span).collect(),
         /// How long idempotency keys are kept.
         idempotency_lifetime: Span = Span::seconds(24 * 3600),
-        /// Commits of events under way at once.
+        /// Commits of events under way at once. A further one starts only when a quarter of `accept_batch` waits.
         accept_lanes: usize = 4,
         /// Events in one commit.
         accept_batch: usize = 256,
@@ -167,7 +200,7 @@ section! {
         accept_queue: usize = 8192,
         /// Payload bytes that wait for a commit; more are refused as overloaded.
         accept_queue_bytes: usize = 256 * MIB,
-        /// Commits of attempts under way at once.
+        /// Commits of attempts under way at once. A further one starts only when a quarter of `settle_batch` waits.
         settle_lanes: usize = 2,
         /// Attempts in one commit.
         settle_batch: usize = 512,
@@ -189,11 +222,13 @@ section! {
         tail_poll: Span = Span::millis(200),
         /// How far back a tail may be resumed; at least 24h. Longer ago: CURSOR_EXPIRED.
         tail_retention: Span = Span::seconds(7 * 24 * 3600),
+        /// How often pending deliveries and the queue are measured, for the metrics.
+        measure_period: Span = Span::seconds(10),
     }
 }
 
 section! {
-    /// The role that manages projects, keys, endpoints and subscriptions.
+    /// The role that manages projects, keys, endpoints, subscriptions and event types.
     Admin {
         /// Address and port for the gateway, when it is in another process.
         listen: String = "127.0.0.1:8083".into(),

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use outrider_model::limits;
 
-use super::{Config, Error};
+use super::{Config, Error, Telemetry};
 
 /// The first rule that is broken, by key.
 pub fn validate(config: &Config) -> Result<(), Error> {
@@ -29,7 +29,10 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("queue.window_total", config.queue.window_total > 0, "must be at least 1")?;
     check("queue.window_per_project", config.queue.window_per_project > 0, "must be at least 1")?;
     check("database.max_connections", config.database.max_connections >= 4, "must be at least 4")?;
+    check("database.ledger_connections", config.database.ledger_connections >= 4, "must be at least 4")?;
     check("log.format", ["text", "json"].contains(&config.log.format.as_str()), "must be \"text\" or \"json\"")?;
+    telemetry(&config.telemetry)?;
+    check("dispatch.measure_period", config.dispatch.measure_period.0 >= Duration::from_millis(100), "must be at least 100ms")?;
     check("dispatch.feed_period", config.dispatch.feed_period.0 >= Duration::from_millis(10), "must be at least 10ms")?;
     check("dispatch.check_after", config.dispatch.check_after.0 >= Duration::from_millis(100), "must be at least 100ms")?;
     check("dispatch.feed_batch", config.dispatch.feed_batch > 0, "must be at least 1")?;
@@ -46,6 +49,8 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("worker.read_batch", config.worker.read_batch > 0, "must be at least 1")?;
     let payload_fits = config.ingest.max_payload_bytes <= config.ingest.max_batch_bytes;
     check("ingest.max_payload_bytes", payload_fits, "must not be above ingest.max_batch_bytes")?;
+    check("ingest.validation_steps", config.ingest.validation_steps > 0, "must be at least 1")?;
+    check("ingest.long_validations", config.ingest.long_validations > 0, "must be at least 1")?;
     let batch_fits = config.ingest.max_batch_bytes <= config.gateway.max_request_bytes;
     check("ingest.max_batch_bytes", batch_fits, "must not be above gateway.max_request_bytes")?;
     let source = &config.egress.source_address;
@@ -68,6 +73,18 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     )
 }
 
+fn telemetry(telemetry: &Telemetry) -> Result<(), Error> {
+    let endpoint = telemetry.otlp_endpoint.as_str();
+    let http = endpoint.is_empty() || endpoint.starts_with("http://") || endpoint.starts_with("https://");
+    check("telemetry.otlp_endpoint", http, "must be http://HOST:PORT or https://HOST:PORT, or empty")?;
+    check("telemetry.otlp_timeout", telemetry.otlp_timeout.0 >= Duration::from_millis(100), "must be at least 100ms")?;
+    check("telemetry.sample_ratio", (0.0..=1.0).contains(&telemetry.sample_ratio), "must be 0 to 1")?;
+    check("telemetry.export_queue", telemetry.export_queue > 0, "must be at least 1")?;
+    check("telemetry.export_batch", telemetry.export_batch > 0, "must be at least 1")?;
+    let named = |attribute: &String| attribute.split_once('=').is_some_and(|(name, _)| !name.is_empty());
+    check("telemetry.resource_attributes", telemetry.resource_attributes.iter().all(named), "must each be NAME=VALUE")
+}
+
 fn check(key: &'static str, good: bool, message: &str) -> Result<(), Error> {
     if good { Ok(()) } else { Err(Error::Invalid { key, message: message.to_owned() }) }
 }
@@ -84,6 +101,9 @@ mod tests {
         assert!(validate(&config).unwrap_err().to_string().contains("queue.url"));
         config.database.url = "postgres://localhost/x".into();
         assert!(validate(&config).is_ok());
+        config.telemetry.sample_ratio = f64::NAN;
+        assert!(validate(&config).unwrap_err().to_string().contains("telemetry.sample_ratio"));
+        config.telemetry.sample_ratio = 0.0;
         config.gateway.listen = "8080".into();
         assert!(validate(&config).unwrap_err().to_string().contains("gateway.listen"));
     }

@@ -70,6 +70,7 @@ fn options(base: &Base) -> Options {
         feed_period: config.feed_period.0,
         feed_batch: config.feed_batch,
         check_after: config.check_after.0,
+        measure_period: config.measure_period.0,
         idempotency_lifetime: config.idempotency_lifetime.0,
         max_tails: config.max_tails,
         tail_readers: config.tail_readers,

@@ -18,6 +18,7 @@ pub fn store_options(config: &Config) -> Result<StoreOptions> {
     Ok(StoreOptions {
         url: config.database.url.clone(),
         max_connections: config.database.max_connections,
+        ledger_connections: config.database.ledger_connections,
         acquire_timeout: config.database.acquire_timeout.0,
         statement_timeout: config.database.statement_timeout.0,
         master_keys: master_keys(&config.secrets)?,

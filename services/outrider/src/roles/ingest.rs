@@ -38,6 +38,9 @@ pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -
         max_payload_bytes: config.max_payload_bytes,
         max_batch_bytes: config.max_batch_bytes,
         max_request_bytes: base.config.gateway.max_request_bytes,
+        validation_steps: config.validation_steps,
+        long_validations: config.long_validations,
+        schema_cache_bytes: config.schema_cache_bytes,
     };
     let ingest = Ingest::new(options, stored.directory.clone(), stored.store.clock().clone(), intake);
     let service = guarded(ingest.routes(), stored.keys());

@@ -63,6 +63,7 @@ fn options(base: &Base) -> Result<Options> {
         lease: base.config.queue.lease.0,
         response_kept_bytes: config.response_kept_bytes,
         drain: config.drain.0,
+        propagate_trace: base.config.telemetry.propagate,
         extra_roots,
         ..defaults
     })

@@ -2,6 +2,7 @@
 
 use ::redis::{ErrorKind, RedisError};
 use outrider_model::Error;
+use outrider_telemetry::catalogue::queue::COMMAND_ERRORS;
 
 /// The error of a command or step. Its text holds neither addresses nor what the server quotes of our commands.
 pub(super) fn unavailable(step: &'static str, error: &RedisError) -> Error {
@@ -14,19 +15,29 @@ pub(super) fn unavailable(step: &'static str, error: &RedisError) -> Error {
     } else if error.is_connection_dropped() {
         "the connection broke"
     } else {
-        return Error::unavailable(format!("redis: {step}: {}", name_of(error)));
+        return failed(step, &name_of(error));
     };
+    failed(step, cause)
+}
+
+fn failed(step: &'static str, cause: &str) -> Error {
+    COMMAND_ERRORS.with_label_values(&[step]).inc();
     Error::unavailable(format!("redis: {step}: {cause}"))
+}
+
+/// All connections are in use, or none can be made.
+pub(super) fn no_connection(step: &'static str) -> Error {
+    failed(step, "no connection")
 }
 
 /// A command or step took longer than it may.
 pub(super) fn timed_out(step: &'static str) -> Error {
-    Error::unavailable(format!("redis: {step}: it did not answer in time"))
+    failed(step, "it did not answer in time")
 }
 
 /// An answer that no version of Redis gives.
 pub(super) fn unexpected(step: &'static str) -> Error {
-    Error::unavailable(format!("redis: {step}: unexpected answer"))
+    failed(step, "unexpected answer")
 }
 
 /// Whether the server answered with this code; of what fails in a script Redis 6 tells it in the text, as a word with or without

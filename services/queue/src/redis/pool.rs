@@ -11,10 +11,11 @@ use ::redis::{
 };
 use bb8::ManageConnection;
 use bb8_redis::RedisConnectionManager;
-use outrider_model::{Error, Result};
+use outrider_model::Result;
+use outrider_telemetry::catalogue::queue::{COMMAND_ERRORS, COMMAND_SECONDS};
 
 use super::{
-    error::{leaves_usable, timed_out, unavailable},
+    error::{leaves_usable, no_connection, timed_out, unavailable},
     script::Script,
 };
 
@@ -84,11 +85,14 @@ impl Commands {
     async fn check_out(&self, step: &'static str) -> Result<bb8::PooledConnection<'_, Manager>> {
         self.pool.get().await.map_err(|error| match error {
             bb8::RunError::User(error) => unavailable(step, &error),
-            bb8::RunError::TimedOut => Error::unavailable(format!("redis: {step}: no connection")),
+            bb8::RunError::TimedOut => no_connection(step),
         })
     }
 
     async fn bounded<T>(&self, step: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        // So that a command which never failed is shown with 0 failures.
+        COMMAND_ERRORS.with_label_values(&[step]);
+        let _timed = COMMAND_SECONDS.with_label_values(&[step]).start_timer();
         tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| Err(timed_out(step)))
     }
 }

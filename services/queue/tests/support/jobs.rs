@@ -53,6 +53,8 @@ impl Fixture {
             content_type: "application/json".to_owned(),
             headers: [("x-test".to_owned(), number.to_string())].into(),
             body: Some(Body::Payload(Bytes::from(format!("{{\"number\":{number}}}")))),
+            due_at: AT.0,
+            ..Job::default()
         };
         NewJob { job: Arc::new(job), delivery, endpoint, project, endpoint_limit }
     }

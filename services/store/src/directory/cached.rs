@@ -15,6 +15,7 @@ use std::{
 
 use moka::future::Cache;
 use outrider_model::{Error, Result, Timestamp};
+use outrider_telemetry::{catalogue::store::DIRECTORY_LOOKUPS, metrics::IntCounter};
 
 /// Marks of one cache. Keys that share a mark are only loaded more often than need be.
 const MARKS: usize = 1 << 14;
@@ -49,6 +50,10 @@ struct Loaded<V> {
 }
 
 pub(super) struct Cached<K, V> {
+    /// What it keeps, for the metrics.
+    kind: &'static str,
+    hits: IntCounter,
+    misses: IntCounter,
     entries: Cache<K, Loaded<V>>,
     marks: Box<[AtomicU64]>,
     hasher: RandomState,
@@ -59,8 +64,21 @@ where
     K: Copy + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub fn new(capacity: u64) -> Self {
-        Self { entries: Cache::new(capacity), marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(), hasher: RandomState::new() }
+    pub fn new(kind: &'static str, capacity: u64) -> Self {
+        let looked_up = |result| DIRECTORY_LOOKUPS.with_label_values(&[kind, result]);
+        Self {
+            kind,
+            hits: looked_up("hit"),
+            misses: looked_up("miss"),
+            entries: Cache::new(capacity),
+            marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// What it keeps and about how many of it.
+    pub fn entries(&self) -> (&'static str, u64) {
+        (self.kind, self.entries.entry_count())
     }
 
     /// The entry, as it is or by `load`, which also says until when it may be used. However many ask, one loads.
@@ -72,10 +90,12 @@ where
         let counts = |loaded: &Loaded<V>| loaded.began >= needed && loaded.until.is_none_or(|until| until > now);
         if let Some(loaded) = self.entries.get(&key).await {
             if counts(&loaded) {
+                self.hits.inc();
                 return Ok(loaded.value);
             }
             self.entries.invalidate(&key).await;
         }
+        self.misses.inc();
         loop {
             let init = async {
                 let began = versions.current.load(SeqCst);
@@ -120,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_that_read_before_a_change_does_not_outlive_it() {
-        let (cached, versions) = (Cached::<u8, &str>::new(10), Versions::default());
+        let (cached, versions) = (Cached::<u8, &str>::new("test", 10), Versions::default());
         let (has_read, may_end) = (Notify::new(), Notify::new());
         let slow = cached.get(1, &versions, NOW, || async {
             has_read.notify_one();
@@ -144,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_who_ask_at_once_load_once_and_errors_are_not_kept() {
-        let (cached, versions, loads) = (Cached::<u8, u8>::new(10), Versions::default(), AtomicUsize::new(0));
+        let (cached, versions, loads) = (Cached::<u8, u8>::new("test", 10), Versions::default(), AtomicUsize::new(0));
         let failing = cached.get(1, &versions, NOW, || async { Err(Error::internal("no")) }).await;
         assert!(failing.is_err());
         let ask = || {
@@ -161,7 +181,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_old_by_itself_or_was_dropped_is_loaded_again() {
-        let (cached, versions, loads) = (Cached::<u8, usize>::new(10), Versions::default(), AtomicUsize::new(0));
+        let (cached, versions, loads) = (Cached::<u8, usize>::new("test", 10), Versions::default(), AtomicUsize::new(0));
         let ask = |now| cached.get(1, &versions, now, || async { Ok((loads.fetch_add(1, SeqCst), Some(Timestamp(10)))) });
         assert_eq!((ask(NOW).await.unwrap(), ask(Timestamp(9)).await.unwrap()), (0, 0));
         assert_eq!(ask(Timestamp(10)).await.unwrap(), 1);

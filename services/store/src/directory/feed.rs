@@ -125,6 +125,7 @@ impl Inner {
         self.keys.clear();
         self.projects.clear();
         self.routers.clear();
+        self.catalogues.clear();
         self.endpoints.clear();
         Ok(last.as_ref().map_or(Position::START, Position::of))
     }
@@ -136,6 +137,7 @@ impl Inner {
             Some(ChangeKind::Project) => {
                 self.projects.invalidate(ProjectId(change.object), version).await;
                 self.routers.invalidate(ProjectId(change.object), version).await;
+                self.catalogues.invalidate(ProjectId(change.object), version).await;
             }
             Some(ChangeKind::ApiKey) => self.keys.invalidate(ApiKeyId(change.object), version).await,
             Some(ChangeKind::Endpoint) => {
@@ -148,6 +150,11 @@ impl Inner {
             Some(ChangeKind::Subscription) => {
                 if let Some(project) = change.project {
                     self.routers.invalidate(project, version).await;
+                }
+            }
+            Some(ChangeKind::EventType) => {
+                if let Some(project) = change.project {
+                    self.catalogues.invalidate(project, version).await;
                 }
             }
             // Organisations are not cached; kinds of a newer version name nothing that this one caches.

@@ -9,6 +9,7 @@ pub struct Model {
     pub id: Uuid,
     pub organization_id: Uuid,
     pub name: String,
+    pub schema_validation: i16,
     pub created_at: i64,
     pub updated_at: i64,
     pub deleted_at: Option<i64>,

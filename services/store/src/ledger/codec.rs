@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use outrider_model::{Origin, SubscriptionId, Timestamp};
+use outrider_model::{Event, Origin, SubscriptionId, Timestamp, Trace};
 
 use super::LedgerError;
+
+const TRACE_PARENT: &str = "traceparent";
+const TRACE_STATE: &str = "tracestate";
 
 /// As the databases store counts; what does not fit is cut, which the limits of the API exclude.
 pub(crate) fn number(value: u32) -> i32 {
@@ -52,11 +55,18 @@ pub(crate) fn pairs_from_json(text: &str) -> Result<Vec<(String, String)>, serde
     serde_json::from_str(text)
 }
 
-/// JSON text, tagged with its kind.
-pub(crate) fn origin_to_json(origin: &Origin) -> String {
-    match origin {
-        Origin::Api { actor } => serde_json::json!({ "kind": "api", "actor": actor }).to_string(),
+/// An event's origin as JSON text, tagged with its kind; its trace, if it has one, stands there too.
+pub(crate) fn origin_to_json(event: &Event) -> String {
+    let mut json = match &event.origin {
+        Origin::Api { actor } => serde_json::json!({ "kind": "api", "actor": actor }),
+    };
+    if let Some(trace) = &event.trace {
+        json[TRACE_PARENT] = trace.parent.as_str().into();
+        if !trace.state.is_empty() {
+            json[TRACE_STATE] = trace.state.as_str().into();
+        }
     }
+    json.to_string()
 }
 
 /// The other way; none when the kind is of a later version.
@@ -66,6 +76,17 @@ pub(crate) fn origin_from_json(text: &str) -> Option<Origin> {
         "api" => Some(Origin::Api { actor: value.get("actor")?.as_str()?.to_owned() }),
         _ => None,
     }
+}
+
+/// The trace of an event, from its origin.
+pub(crate) fn trace_from_json(origin: &str) -> Option<Trace> {
+    // Most events have none: that is seen without parsing.
+    if !origin.contains(TRACE_PARENT) {
+        return None;
+    }
+    let value: serde_json::Value = serde_json::from_str(origin).ok()?;
+    let text = |key: &str| value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    Some(Trace { parent: text(TRACE_PARENT), state: text(TRACE_STATE) }).filter(|trace| !trace.parent.is_empty())
 }
 
 /// Days since 1970-01-01 in UTC.
@@ -107,6 +128,25 @@ pub(super) use pending_from_row;
 mod tests {
     use super::*;
 
+    fn event(origin: Origin, trace: Option<Trace>) -> Event {
+        Event {
+            id: outrider_model::EventId::new(Timestamp(0), 1),
+            project: outrider_model::ProjectId::new(Timestamp(0), 1),
+            event_type: String::new(),
+            content_type: String::new(),
+            payload_size: 0,
+            idempotency_key: None,
+            headers: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            ordering_key: None,
+            deliver_at: None,
+            delivery_count: 0,
+            origin,
+            trace,
+            created_at: Timestamp(0),
+        }
+    }
+
     #[test]
     fn values_come_back_as_they_were() {
         let ids: Vec<SubscriptionId> = (1..4).map(|at| SubscriptionId::new(Timestamp(at * 1_000), 7)).collect();
@@ -116,7 +156,12 @@ mod tests {
         let pairs = vec![("x".to_owned(), "1".to_owned()), ("x".to_owned(), "2".to_owned())];
         assert_eq!(pairs_from_json(&pairs_to_json(&pairs)).unwrap(), pairs);
         let origin = Origin::Api { actor: "key_1".to_owned() };
-        assert_eq!(origin_from_json(&origin_to_json(&origin)), Some(origin));
+        let trace = Trace { parent: "00-1-2-01".to_owned(), state: "a=\"b".to_owned() };
+        for trace in [None, Some(trace)] {
+            let json = origin_to_json(&event(origin.clone(), trace.clone()));
+            assert_eq!((origin_from_json(&json), trace_from_json(&json)), (Some(origin.clone()), trace));
+        }
+        assert_eq!(trace_from_json(r#"{"kind":"api","actor":"traceparent"}"#), None);
         assert_eq!(origin_from_json(r#"{"kind":"later"}"#), None);
     }
 

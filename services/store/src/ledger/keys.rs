@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use outrider_model::{EventId, ProjectId, Timestamp};
 
-use super::{Accepted, LedgerError, NewEvent, codec::day_of};
+use super::{Accepted, FoundEvent, LedgerError, NewEvent, UsedKey, codec::day_of};
 
 /// Around midnight a key is claimed for both days, so that processes whose clocks or statements are this far apart cannot both
 /// win.
@@ -62,6 +62,17 @@ pub(super) fn claims(batch: &[NewEvent]) -> Result<Vec<KeyClaim<'_>>, LedgerErro
 pub(super) fn lookup_days(claims: &[KeyClaim<'_>], keys_since: Timestamp) -> (i32, i32) {
     let last = claims.iter().map(|claim| day_of(claim.holder.created_at)).max().unwrap_or(0);
     (day_of(keys_since).min(last - 1), last + 1)
+}
+
+/// The days in which a key that is still good may stand, as seen at `keys_since`: whoever asks does not say what day it is.
+pub(super) fn days_since(keys_since: Timestamp) -> (i32, i32) {
+    (day_of(keys_since), i32::MAX)
+}
+
+/// What is found of a key, given who holds it now.
+pub(super) fn found(wanted: &UsedKey, holder: Option<Holder>) -> Option<FoundEvent> {
+    let Holder { event, delivery_count, created_at, .. } = holder.filter(|holder| holder.fingerprint == wanted.fingerprint)?;
+    Some(FoundEvent { event, delivery_count, created_at })
 }
 
 /// What became of each event, given who holds the keys now.

@@ -15,12 +15,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
-    Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId, Timestamp, Verdict,
+    Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId, Timestamp, Trace, Verdict,
 };
+use outrider_telemetry::catalogue::store::ERRORS;
 
 pub(crate) use sqlite::{Bound, Chunked};
 
-use crate::{Backend, Store};
+use crate::{Store, connect::Hot};
 
 /// How the ledger behaves. Only SQLite has something to set: its one writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +47,9 @@ pub(crate) fn open(store: &Store) -> Arc<dyn Ledger> {
 /// ledgers share no commits: [`Store::ledger`] gives the one that all should use. To be called on a tokio runtime.
 #[must_use]
 pub fn open_with(store: &Store, options: LedgerOptions) -> Arc<dyn Ledger> {
-    match store.backend() {
-        Backend::Postgres => Arc::new(postgres::PostgresLedger::new(store.write().get_postgres_connection_pool().clone())),
-        Backend::Sqlite => {
-            let (read, write) = (store.read().get_sqlite_connection_pool(), store.write().get_sqlite_connection_pool());
-            Arc::new(sqlite::SqliteLedger::new(read.clone(), write.clone(), options))
-        }
+    match store.hot() {
+        Hot::Postgres(pool) => Arc::new(postgres::PostgresLedger::new(pool.clone())),
+        Hot::Sqlite { read, write } => Arc::new(sqlite::SqliteLedger::new(read.clone(), write.clone(), options)),
     }
 }
 
@@ -64,6 +62,16 @@ pub enum LedgerError {
     /// Anything else: whether the batch was written is unknown.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+}
+
+/// The same error, counted.
+fn counted(error: LedgerError) -> LedgerError {
+    let kind = match &error {
+        LedgerError::Data(_) => "data",
+        LedgerError::Unavailable(_) => "unavailable",
+    };
+    ERRORS.with_label_values(&[kind]).inc();
+    error
 }
 
 /// An event to be made durable with its deliveries.
@@ -85,6 +93,22 @@ pub enum Accepted {
     Duplicate { event: EventId, delivery_count: u32, created_at: Timestamp },
     /// Its idempotency key had been used for other content.
     Conflict,
+}
+
+/// An idempotency key that an event may have been accepted under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedKey {
+    pub project: ProjectId,
+    pub key: String,
+    pub fingerprint: [u8; 32],
+}
+
+/// An event that was accepted before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundEvent {
+    pub event: EventId,
+    pub delivery_count: u32,
+    pub created_at: Timestamp,
 }
 
 /// The outcome of one job, to be written.
@@ -128,6 +152,16 @@ pub struct ClaimedJob {
     pub payload_size: u32,
     /// Absent when it is larger than the caller wants inline.
     pub payload: Option<Bytes>,
+    pub trace: Option<Trace>,
+}
+
+/// How things stand with what is pending, in the whole database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Pending deliveries, counted up to a limit.
+    pub pending: u64,
+    /// The earliest time at which one was due that may be sent: its endpoint is neither paused nor deleted.
+    pub oldest_due: Option<Timestamp>,
 }
 
 /// A row that names a job in the queue.
@@ -153,10 +187,13 @@ pub trait Ledger: Send + Sync + 'static {
     /// `keys_since` do not count. Two events of one batch may bear the same key: the first wins. What is new is in the log of commits.
     async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError>;
 
+    /// The events that were accepted under these keys with these fingerprints, if any, in order; at most 1,000. Keys older than
+    /// `keys_since` do not count.
+    async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError>;
+
     /// Writes attempts and carries verdicts out, in one commit; for each, whether its verdict applied
-    /// ([`outrider_model::delivery::applies`]; a hold also needs the row's generation). Writing the same batch twice changes
-    /// nothing more. Ended deliveries move from the pending table to the history. In the log of commits are those whose verdict applied
-    /// or whose attempt was recorded.
+    /// ([`outrider_model::delivery::step`]). Writing the same batch twice changes nothing more. Ended deliveries move from the pending
+    /// table to the history. In the log of commits are those whose verdict applied or whose attempt was recorded.
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError>;
 
     /// Endpoints with unqueued deliveries, in the order of their ids, after `after`: the earliest due time of each. Costs a
@@ -194,6 +231,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// Ends up to `limit` unqueued pending deliveries as cancelled with this reason; how many there were. None while the endpoint or
     /// project exists and is not deleted.
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError>;
+
+    /// How things stand. Costs a look-up per endpoint with unqueued deliveries, a pass over what is queued (which the window bounds) and
+    /// a count of at most `count_limit` rows: for every few seconds.
+    async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError>;
 
     /// Makes room ahead: creates the partitions of the days to come. Nothing to do on SQLite.
     async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError>;

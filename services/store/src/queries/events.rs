@@ -8,7 +8,7 @@ use super::{DeliveryFilter, IdRange, clamp, entity::event, page_of, range};
 use crate::{
     Store,
     error::{malformed_row, unavailable},
-    ledger::codec::{count, map_from_json, origin_from_json},
+    ledger::codec::{count, map_from_json, origin_from_json, trace_from_json},
     projects,
 };
 
@@ -95,6 +95,7 @@ pub(super) fn from_row(row: event::Model) -> Result<Event> {
         deliver_at: row.deliver_at.map(Timestamp),
         delivery_count: count(row.delivery_count),
         origin: origin_from_json(&row.origin).ok_or_else(|| malformed_row(TABLE, "origin"))?,
+        trace: trace_from_json(&row.origin),
         created_at: Timestamp(row.created_at),
     })
 }

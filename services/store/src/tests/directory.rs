@@ -101,7 +101,10 @@ pub async fn follows_every_change(database: &TestDatabase) {
     assert_eq!(routes("z").await, 0);
     assert!(directory.endpoint(other.id).await.unwrap().is_none());
 
-    store.update_project(who, project, crate::ProjectChange { name: Some("new".to_owned()) }).await.unwrap();
+    store
+        .update_project(who, project, crate::ProjectChange { name: Some("new".to_owned()), schema_validation: None })
+        .await
+        .unwrap();
     directory.refresh().await.unwrap();
     assert_eq!(directory.project(who, project).await.unwrap().name, "new");
     tenant.subscription(&store, &endpoint, "*").await;

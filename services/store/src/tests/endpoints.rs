@@ -88,7 +88,7 @@ pub async fn given_ids_are_kept_and_refused_when_taken(database: &TestDatabase) 
     let (tenant, stranger) = (tenant(&store, "a").await, tenant(&store, "b").await);
     let at = Timestamp(1_700_000_000_000_000);
     let (project, endpoint, subscription) = (ProjectId::new(at, 1), EndpointId::new(at, 2), SubscriptionId::new(at, 3));
-    let new_project = || NewProject { id: Some(project), name: "given".to_owned() };
+    let new_project = || NewProject { id: Some(project), name: "given".to_owned(), ..NewProject::default() };
     let new_hook = || NewEndpoint { id: Some(endpoint), ..new_endpoint() };
     let new_subscription =
         || NewSubscription { id: Some(subscription), endpoint, name: String::new(), event_types: vec!["*".parse().unwrap()] };

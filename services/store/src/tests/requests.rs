@@ -10,7 +10,7 @@ pub async fn repeated_answer_the_same_and_others_conflict(database: &TestDatabas
     let store = database.store().await;
     let tenant = tenant(&store, "a").await;
     let (who, project) = (&tenant.principal, tenant.project.id);
-    let named = |name: &str| NewProject { id: None, name: name.to_owned() };
+    let named = |name: &str| NewProject { name: name.to_owned(), ..NewProject::default() };
     let first = store.create_project(who, named("p"), Some("r1")).await.unwrap();
     assert_eq!(store.create_project(who, named("p"), Some("r1")).await.unwrap(), first);
     assert_reason(store.create_project(who, named("q"), Some("r1")).await, Reason::IdempotencyConflict);

@@ -18,7 +18,8 @@ pub struct Tenant {
 pub async fn tenant(store: &Store, name: &str) -> Tenant {
     let organization = store.create_organization(Actor::System, name).await.unwrap();
     let principal = Principal::system(organization.id);
-    let project = store.create_project(&principal, NewProject { id: None, name: name.to_owned() }, None).await.unwrap();
+    let project =
+        store.create_project(&principal, NewProject { name: name.to_owned(), ..NewProject::default() }, None).await.unwrap();
     Tenant { principal, project }
 }
 

@@ -40,7 +40,10 @@ async fn assert_none_found(store: &Store, who: &Principal, ids: &Objects, what: 
 async fn assert_project_not_found(store: &Store, who: &Principal, ids: &Objects) {
     let project = ids.project;
     assert_not_found(store.get_project(who, project).await, "project");
-    assert_not_found(store.update_project(who, project, ProjectChange { name: Some("stolen".to_owned()) }).await, "project");
+    assert_not_found(
+        store.update_project(who, project, ProjectChange { name: Some("stolen".to_owned()), ..ProjectChange::default() }).await,
+        "project",
+    );
     assert_not_found(store.delete_project(who, project).await, "project");
     assert_not_found(store.create_endpoint(who, project, new_endpoint(), None).await, "project");
     assert_not_found(store.list_endpoints(who, project, None, first_page(10)).await, "project");
@@ -61,7 +64,10 @@ pub async fn what_is_foreign_is_not_found(database: &TestDatabase) {
     assert_project_not_found(&store, &own.principal, &nothing).await;
     // Foreign endpoints and subscriptions by way of an own project, of one's organisation too.
     assert_none_found(&store, &own.principal, &Objects { project: ours.project, ..theirs }, "endpoint").await;
-    let second = store.create_project(&own.principal, NewProject { id: None, name: "second".to_owned() }, None).await.unwrap();
+    let second = store
+        .create_project(&own.principal, NewProject { name: "second".to_owned(), ..NewProject::default() }, None)
+        .await
+        .unwrap();
     assert_none_found(&store, &own.principal, &Objects { project: second.id, ..ours }, "endpoint").await;
 
     let organization = foreign.principal.organization;
@@ -112,14 +118,17 @@ pub async fn what_is_deleted_is_not_found(database: &TestDatabase) {
     assert_not_found(store.get_api_key(who, key.id).await, "api key");
     assert!(store.list_api_keys(who, first_page(10)).await.unwrap().items.is_empty());
     assert!(store.list_projects(who, first_page(10)).await.unwrap().items.is_empty());
-    let again = NewProject { id: Some(project), name: "again".to_owned() };
+    let again = NewProject { id: Some(project), name: "again".to_owned(), ..NewProject::default() };
     assert_reason(store.create_project(who, again, None).await, Reason::AlreadyExists);
 }
 
 pub async fn a_bound_key_reaches_its_project_only(database: &TestDatabase) {
     let store = database.store().await;
     let tenant = tenant(&store, "a").await;
-    let other = store.create_project(&tenant.principal, NewProject { id: None, name: "other".to_owned() }, None).await.unwrap();
+    let other = store
+        .create_project(&tenant.principal, NewProject { name: "other".to_owned(), ..NewProject::default() }, None)
+        .await
+        .unwrap();
     let ids = objects(&store, &tenant).await;
     let bound = tenant.bound();
     store.get_endpoint(&bound, ids.project, ids.endpoint).await.unwrap();
@@ -127,7 +136,7 @@ pub async fn a_bound_key_reaches_its_project_only(database: &TestDatabase) {
     assert_project_not_found(&store, &elsewhere, &ids).await;
     let seen = store.list_projects(&bound, first_page(10)).await.unwrap().items;
     assert_eq!(seen.iter().map(|project| project.id).collect::<Vec<_>>(), [ids.project]);
-    let new = NewProject { id: None, name: "more".to_owned() };
+    let new = NewProject { name: "more".to_owned(), ..NewProject::default() };
     assert_reason(store.create_project(&bound, new, None).await, Reason::BeyondOwnScope);
     let renamed = store.update_organization(&bound, bound.organization, Some("mine".to_owned())).await;
     assert_reason(renamed, Reason::BeyondOwnScope);

@@ -141,6 +141,8 @@ pub(crate) fn job(endpoint: EndpointId) -> Job {
         content_type: "application/json".to_owned(),
         headers: HashMap::new(),
         body: Some(Body::Payload(Bytes::from_static(b"{}"))),
+        due_at: NOW.0,
+        ..Job::default()
     }
 }
 

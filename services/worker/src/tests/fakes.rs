@@ -86,7 +86,7 @@ impl Queue for FakeQueue {
     async fn room(&self, _: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
         panic!("a worker does not ask")
     }
-    async fn depth(&self) -> Result<u64> {
+    async fn depths(&self) -> Result<Vec<u64>> {
         panic!("a worker does not ask")
     }
     async fn announce_change(&self) -> Result<()> {

@@ -14,9 +14,9 @@ use self::client::Client;
 use super::bootstrap;
 use crate::{
     config::{Config, Sources},
-    logging,
     receiver::Receiver,
     roles::{self, Role, Roles},
+    telemetry,
 };
 
 /// Everything must have arrived within this time.
@@ -28,7 +28,7 @@ const EVENTS: u32 = 3;
 pub async fn run() -> Result<()> {
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     let config = config(directory.path())?;
-    logging::start(&config.log)?;
+    let telemetry = telemetry::start(&config)?;
     println!("Outrider demo: SQLite and the embedded queue, in {}", directory.path().display());
 
     roles::create_master_key(&config.secrets)?;
@@ -43,6 +43,7 @@ pub async fn run() -> Result<()> {
     let client = Client::new(address, first.project_id, first.token);
     let outcome = deliver(&client).await;
     process.stop().await;
+    telemetry.stop().await;
     outcome
 }
 

@@ -13,9 +13,8 @@ use self::data::{Data, Known};
 use super::bootstrap;
 use crate::{
     config::{Config, Sources},
-    logging,
     roles::{self, Role, Roles},
-    shutdown,
+    shutdown, telemetry,
 };
 
 /// Where and how.
@@ -42,7 +41,7 @@ pub async fn run(options: Dev) -> Result<()> {
         data.reset()?;
     }
     let config = config(&options, &data)?;
-    logging::start(&config.log)?;
+    let telemetry = telemetry::start(&config)?;
     let known = match data.known()? {
         Some(known) => known,
         None => prepare(&data, &config).await?,
@@ -57,12 +56,14 @@ pub async fn run(options: Dev) -> Result<()> {
     print!("{}", words::greeting(address, &known, &options.data));
     shutdown::requested().await?;
     process.stop().await;
+    telemetry.stop().await;
     Ok(())
 }
 
 /// What is kept is always in the data directory; receivers on this machine may be sent to; the rest may be set.
 fn config(options: &Dev, data: &Data) -> Result<Config> {
-    let mut flags = vec!["egress.allow_loopback=true".to_owned(), "operations.listen=".to_owned(), "log.level=warn".to_owned()];
+    let may_be_set = ["egress.allow_loopback=true", "gateway.reflection=true", "operations.listen=", "log.level=warn"];
+    let mut flags: Vec<_> = may_be_set.map(str::to_owned).into();
     flags.extend(options.set.iter().cloned());
     flags.extend([
         format!("database.url=sqlite://{}", data.path(data::DATABASE).display()),

@@ -28,10 +28,10 @@ Receive: the first line prints the endpoint's id and secret, for the other two
   outrider subscriptions create ep_… 'invoice.*'
   outrider listen 9000 --secret whsec_…
 
-Publish with the command line, curl, or grpcurl (in a checkout, for the protos)
+Publish with the command line, curl, or grpcurl
   outrider publish invoice.paid '{{"amount": 42}}'
   curl -s http://{address}/v1/projects/{project}/events -H "Authorization: Bearer {token}" -H 'Content-Type: application/json' -d '{{"event_type": "invoice.paid", "data": {{"amount": 42}}}}'
-  grpcurl -plaintext -import-path proto -import-path proto/third_party -proto outrider/ingest/v1/ingest_service.proto -H 'authorization: Bearer {token}' -d '{{"project_id": "{project}", "event": {{"event_type": "invoice.paid", "payload": "eyJhbW91bnQiOiA0Mn0="}}}}' {address} outrider.ingest.v1.IngestService/PublishEvent
+  grpcurl -plaintext -H 'authorization: Bearer {token}' -d '{{"project_id": "{project}", "event": {{"event_type": "invoice.paid", "payload": "eyJhbW91bnQiOiA0Mn0="}}}}' {address} outrider.ingest.v1.IngestService/PublishEvent
 
 See what became of it
   outrider deliveries list

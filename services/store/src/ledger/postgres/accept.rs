@@ -10,7 +10,7 @@ use super::failed;
 use crate::{
     commit_log::logged,
     ledger::{
-        Accepted, LedgerError, NewEvent,
+        Accepted, FoundEvent, LedgerError, NewEvent, UsedKey,
         codec::{count, map_to_json, number, origin_to_json, subscriptions_to_bytes},
         keys::{self, Holder, Key, KeyClaim},
     },
@@ -79,7 +79,7 @@ pub(super) async fn accept(pool: &PgPool, batch: &[NewEvent], keys_since: Timest
     let won = if near_midnight {
         write_near_midnight(pool, batch, &claims, keys_since).await?
     } else {
-        let mut connection = pool.acquire().await.map_err(failed)?;
+        let mut connection = super::acquire(pool).await?;
         write(&mut connection, batch, &claims, keys_since).await.map_err(failed)?.into_keys().collect()
     };
     let (winners, losers): (Vec<&KeyClaim<'_>>, Vec<&KeyClaim<'_>>) =
@@ -87,7 +87,8 @@ pub(super) async fn accept(pool: &PgPool, batch: &[NewEvent], keys_since: Timest
     let mut holders: HashMap<Key<'_>, Holder> = winners.into_iter().map(|claim| (claim.key, claim.holder)).collect();
     if !losers.is_empty() {
         let days = keys::lookup_days(&claims, keys_since);
-        read_holders(pool, &losers, days, keys_since, &mut holders).await.map_err(failed)?;
+        let keys: Vec<Key<'_>> = losers.iter().map(|claim| claim.key).collect();
+        holders.extend(read_holders(pool, &keys, days, keys_since).await.map_err(failed)?);
     }
     keys::answers(batch, &holders)
 }
@@ -162,7 +163,7 @@ fn bind_events<'q>(query: Query<'q>, batch: &[NewEvent]) -> Query<'q> {
         .bind(column(batch, |new| new.event.ordering_key.as_deref()))
         .bind(column(batch, |new| new.event.deliver_at.map(|at| at.0)))
         .bind(column(batch, |new| number(new.event.delivery_count)))
-        .bind(column(batch, |new| origin_to_json(&new.event.origin)))
+        .bind(column(batch, |new| origin_to_json(&new.event)))
         .bind(column(batch, |new| new.event.created_at.0))
 }
 
@@ -184,31 +185,41 @@ fn bind_deliveries<'q>(query: Query<'q>, batch: &[NewEvent]) -> Query<'q> {
         .bind(column(&rows, |row| row.created_at.0))
 }
 
+pub(super) async fn find(
+    pool: &PgPool,
+    wanted: &[UsedKey],
+    keys_since: Timestamp,
+) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
+    let keys: Vec<Key<'_>> = wanted.iter().map(|wanted| (wanted.project, wanted.key.as_str())).collect();
+    let holders = read_holders(pool, &keys, keys::days_since(keys_since), keys_since).await.map_err(failed)?;
+    Ok(wanted.iter().zip(&keys).map(|(wanted, key)| keys::found(wanted, holders.get(key).copied())).collect())
+}
+
 async fn read_holders<'a>(
     pool: &PgPool,
-    claims: &[&KeyClaim<'a>],
+    keys: &[Key<'a>],
     (first_day, last_day): (i32, i32),
     keys_since: Timestamp,
-    holders: &mut HashMap<Key<'a>, Holder>,
-) -> Result<(), sqlx::Error> {
+) -> Result<HashMap<Key<'a>, Holder>, sqlx::Error> {
     let rows = sqlx::query(HOLDERS)
-        .bind(column(claims, |claim| claim.key.0.0))
-        .bind(column(claims, |claim| claim.key.1))
+        .bind(column(keys, |key| key.0.0))
+        .bind(column(keys, |key| key.1))
         .bind(first_day)
         .bind(last_day)
         .bind(keys_since.0)
         .fetch_all(pool)
         .await?;
+    let mut holders = HashMap::with_capacity(rows.len());
     for row in rows {
         let position: i64 = row.try_get("position")?;
-        let Some(claim) = usize::try_from(position - 1).ok().and_then(|index| claims.get(index)) else { continue };
+        let Some(key) = usize::try_from(position - 1).ok().and_then(|index| keys.get(index)) else { continue };
         let holder = Holder {
             event: EventId(row.try_get("event_id")?),
             fingerprint: row.try_get("fingerprint")?,
             delivery_count: count(row.try_get("delivery_count")?),
             created_at: Timestamp(row.try_get("created_at")?),
         };
-        holders.insert(claim.key, holder);
+        holders.insert(*key, holder);
     }
-    Ok(())
+    Ok(holders)
 }

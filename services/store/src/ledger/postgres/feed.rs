@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, EventId, ProjectId, Timestamp};
+use outrider_model::{DeliveryId, EndpointId, EndpointState, EventId, ProjectId, Timestamp};
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::failed;
 use crate::ledger::{
-    Backlog, Claim, ClaimedJob, LedgerError, QueuedRef,
-    codec::{corrupt, count, map_from_json, number, pending_from_row},
+    Backlog, Claim, ClaimedJob, LedgerError, QueuedRef, Standing,
+    codec::{corrupt, count, map_from_json, number, pending_from_row, trace_from_json},
 };
 
 /// Hops from endpoint to endpoint through the index of what is unqueued.
@@ -42,9 +42,9 @@ WITH picked AS (
     WHERE p.id = ANY (ARRAY(SELECT id FROM picked)) AND p.endpoint_id = c.endpoint_id
     RETURNING p.*
 )
-SELECT m.*, e.content_type, e.headers, e.payload_size, e.payload FROM marked m
+SELECT m.*, e.content_type, e.headers, e.payload_size, e.payload, e.origin FROM marked m
 LEFT JOIN LATERAL (
-    SELECT v.content_type, v.headers, v.payload_size, CASE WHEN v.payload_size <= $6 THEN v.payload END AS payload
+    SELECT v.content_type, v.headers, v.payload_size, v.origin, CASE WHEN v.payload_size <= $6 THEN v.payload END AS payload
     FROM events v WHERE v.id = m.event_id OFFSET 0
 ) e ON TRUE
 ORDER BY m.endpoint_id, m.due_at, m.id";
@@ -75,6 +75,24 @@ FROM locked l, UNNEST($1::uuid[], $2::int4[]) AS j (id, generation)
 WHERE p.id = l.id AND j.id = l.id AND j.generation = p.generation";
 
 const CURRENT: &str = "SELECT id, attempt, generation FROM pending_deliveries WHERE id = ANY($1) AND queued_epoch IS NOT NULL";
+
+/// Of what is unqueued, the first of each endpoint tells; what is queued is few. An endpoint of which nothing is known counts.
+const STANDING: &str = "
+WITH RECURSIVE walk AS (
+    (SELECT endpoint_id, due_at FROM pending_deliveries
+     WHERE queued_epoch IS NULL ORDER BY endpoint_id, due_at, id LIMIT 1)
+    UNION ALL
+    SELECT n.endpoint_id, n.due_at FROM walk w CROSS JOIN LATERAL (
+        SELECT p.endpoint_id, p.due_at FROM pending_deliveries p
+        WHERE p.queued_epoch IS NULL AND p.endpoint_id > w.endpoint_id ORDER BY p.endpoint_id, p.due_at, p.id LIMIT 1
+    ) n
+)
+SELECT (SELECT count(*) FROM (SELECT 1 FROM pending_deliveries LIMIT $2) counted) AS pending,
+    LEAST(
+        (SELECT min(w.due_at) FROM walk w LEFT JOIN endpoints e ON e.id = w.endpoint_id LEFT JOIN projects p ON p.id = e.project_id
+         WHERE w.due_at <= $1 AND COALESCE(e.state, $3) = $3 AND e.deleted_at IS NULL AND p.deleted_at IS NULL),
+        (SELECT min(due_at) FROM pending_deliveries WHERE queued_epoch IS NOT NULL AND due_at <= $1)
+    ) AS oldest_due";
 
 /// The bounds let PostgreSQL leave out the partitions of other days.
 const PAYLOADS: &str = "SELECT id, payload FROM events WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
@@ -127,6 +145,7 @@ fn claimed(row: &PgRow) -> Result<Option<Result<ClaimedJob, LedgerError>>, sqlx:
     };
     let payload: Option<Vec<u8>> = row.try_get("payload")?;
     let payload_size = count(row.try_get("payload_size")?);
+    let trace = trace_from_json(row.try_get("origin")?);
     let headers = map_from_json(row.try_get("headers")?).map_err(|_| corrupt("events.headers"));
     Ok(Some(headers.map(|headers| ClaimedJob {
         event_type: delivery.event_type.clone(),
@@ -135,6 +154,7 @@ fn claimed(row: &PgRow) -> Result<Option<Result<ClaimedJob, LedgerError>>, sqlx:
         headers,
         payload_size,
         payload: payload.map(Bytes::from),
+        trace,
     })))
 }
 
@@ -163,6 +183,13 @@ pub(super) async fn overdue(pool: &PgPool, now: Timestamp, limit: u32) -> Result
         })
     };
     rows.iter().map(queued).collect()
+}
+
+pub(super) async fn standing(pool: &PgPool, now: Timestamp, count_limit: u32) -> Result<Standing, sqlx::Error> {
+    let active = EndpointState::Active as i16;
+    let row = sqlx::query(STANDING).bind(now.0).bind(i64::from(count_limit)).bind(active).fetch_one(pool).await?;
+    let pending: i64 = row.try_get("pending")?;
+    Ok(Standing { pending: pending.unsigned_abs(), oldest_due: row.try_get::<Option<i64>, _>("oldest_due")?.map(Timestamp) })
 }
 
 pub(super) async fn extend(pool: &PgPool, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), sqlx::Error> {

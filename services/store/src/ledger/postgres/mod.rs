@@ -11,9 +11,13 @@ mod tests;
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
-use sqlx::PgPool;
+use outrider_telemetry::catalogue::store::ACQUIRE_SECONDS;
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
 
-use super::{Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, NewEvent, QueuedRef, Settled};
+use super::{
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent, QueuedRef, Settled, Standing,
+    UsedKey, counted,
+};
 use crate::commit_log;
 
 /// On the store's pool.
@@ -30,6 +34,10 @@ impl PostgresLedger {
 /// Data exceptions and violated constraints are the row's fault, as are index entries over the limit. A missing partition is
 /// reported as a violated check (23514), but is ours.
 fn failed(error: sqlx::Error) -> LedgerError {
+    counted(judged(error))
+}
+
+fn judged(error: sqlx::Error) -> LedgerError {
     match &error {
         sqlx::Error::Encode(source) => LedgerError::Data(source.to_string()),
         sqlx::Error::Database(database) => match database.code().as_deref() {
@@ -42,10 +50,22 @@ fn failed(error: sqlx::Error) -> LedgerError {
     }
 }
 
+/// A connection for a commit of the hot path.
+async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, LedgerError> {
+    let waited = ACQUIRE_SECONDS.start_timer();
+    let connection = pool.acquire().await.map_err(failed);
+    waited.observe_duration();
+    connection
+}
+
 #[async_trait]
 impl Ledger for PostgresLedger {
     async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError> {
         if batch.is_empty() { Ok(Vec::new()) } else { accept::accept(&self.pool, batch, keys_since).await }
+    }
+
+    async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
+        if keys.is_empty() { Ok(Vec::new()) } else { accept::find(&self.pool, keys, keys_since).await }
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
@@ -92,6 +112,10 @@ impl Ledger for PostgresLedger {
 
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError> {
         cancel::cancel(&self.pool, scope, reason, now, limit).await.map_err(failed)
+    }
+
+    async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError> {
+        feed::standing(&self.pool, now, count_limit).await.map_err(failed)
     }
 
     async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError> {

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Rows are locked in the order of their ids before anything is written. The conditions are those of `delivery::applies`: action
+/// Rows are locked in the order of their ids before anything is written. The conditions are those of `delivery::step`: action
 /// 1 ends (success of an earlier attempt does, too), 2 retries, 3 holds.
 const SETTLE: &str = concat!(
     "
@@ -72,7 +72,7 @@ pub(super) async fn settle(pool: &PgPool, batch: &[Settled]) -> Result<Vec<bool>
     let rounds = rounds(batch);
     let mut applied = vec![false; batch.len()];
     if let [round] = rounds.as_slice() {
-        let mut connection = pool.acquire().await.map_err(failed)?;
+        let mut connection = super::acquire(pool).await?;
         settle_round(&mut connection, batch, round, &mut applied).await.map_err(failed)?;
     } else {
         let mut transaction = pool.begin().await.map_err(failed)?;

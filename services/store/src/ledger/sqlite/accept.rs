@@ -6,7 +6,7 @@ use std::{
 };
 
 use outrider_model::{EventId, PendingDelivery, Timestamp};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     commit_log,
     ledger::{
-        Accepted, LedgerError, NewEvent,
+        Accepted, FoundEvent, LedgerError, NewEvent, UsedKey,
         codec::{count, map_to_json, number, origin_to_json, subscriptions_to_bytes},
         keys::{self, Holder, Key, KeyClaim},
     },
@@ -73,6 +73,22 @@ pub(super) async fn accept(
     }
     write(connection, &batch, &won).await.map_err(failed)?;
     keys::answers(&batch, &holders)
+}
+
+/// Reads past the writer: a key that is being claimed at this moment is not found.
+pub(super) async fn find(
+    pool: &SqlitePool,
+    wanted: &[UsedKey],
+    keys_since: Timestamp,
+) -> Result<Vec<Option<FoundEvent>>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let mut found = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        let key = (wanted.project, wanted.key.as_str());
+        let held = holder(&mut connection, key, keys::days_since(keys_since), keys_since).await?;
+        found.push(keys::found(wanted, held));
+    }
+    Ok(found)
 }
 
 async fn holder(
@@ -141,7 +157,7 @@ fn bind_event(query: Bound, new: &NewEvent) -> Bound {
         .bind(event.ordering_key.clone())
         .bind(event.deliver_at.map(|at| at.0))
         .bind(number(event.delivery_count))
-        .bind(origin_to_json(&event.origin))
+        .bind(origin_to_json(event))
         .bind(event.created_at.0)
 }
 

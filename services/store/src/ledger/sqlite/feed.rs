@@ -3,14 +3,14 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, EventId, ProjectId, Timestamp};
+use outrider_model::{DeliveryId, EndpointId, EndpointState, EventId, ProjectId, Timestamp};
 use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{chunk::Chunked, failed};
 use crate::ledger::{
-    Backlog, Claim, ClaimedJob, LedgerError, QueuedRef,
-    codec::{corrupt, count, map_from_json, number, pending_from_row},
+    Backlog, Claim, ClaimedJob, LedgerError, QueuedRef, Standing,
+    codec::{corrupt, count, map_from_json, number, pending_from_row, trace_from_json},
 };
 
 /// Hops from endpoint to endpoint through the index of what is unqueued.
@@ -27,7 +27,7 @@ SELECT p.endpoint_id, p.project_id, p.due_at FROM walk JOIN pending_deliveries p
 ) LIMIT ?";
 
 const DUE: &str = "
-SELECT p.*, e.content_type, e.headers, e.payload_size, CASE WHEN e.payload_size <= ? THEN e.payload END AS payload
+SELECT p.*, e.content_type, e.headers, e.payload_size, e.origin, CASE WHEN e.payload_size <= ? THEN e.payload END AS payload
 FROM pending_deliveries p LEFT JOIN events e ON e.id = p.event_id
 WHERE p.endpoint_id = ? AND p.queued_epoch IS NULL AND p.due_at <= ? ORDER BY p.due_at, p.id LIMIT ?";
 
@@ -61,6 +61,23 @@ WHERE queued_epoch IS NOT NULL AND queued_epoch NOT IN (SELECT value FROM json_e
 
 const OVERDUE: &str = "SELECT id, endpoint_id, attempt, generation FROM pending_deliveries
 WHERE queued_epoch IS NOT NULL AND check_at <= ? ORDER BY check_at LIMIT ?";
+
+/// As on PostgreSQL.
+const STANDING: &str = "
+WITH RECURSIVE walk (endpoint_id) AS (
+    SELECT min(endpoint_id) FROM pending_deliveries WHERE queued_epoch IS NULL
+    UNION ALL
+    SELECT (SELECT min(p.endpoint_id) FROM pending_deliveries p WHERE p.queued_epoch IS NULL AND p.endpoint_id > walk.endpoint_id)
+    FROM walk WHERE walk.endpoint_id IS NOT NULL
+), due (at) AS (
+    SELECT (SELECT min(p.due_at) FROM pending_deliveries p WHERE p.queued_epoch IS NULL AND p.endpoint_id = walk.endpoint_id)
+    FROM walk LEFT JOIN endpoints e ON e.id = walk.endpoint_id LEFT JOIN projects j ON j.id = e.project_id
+    WHERE COALESCE(e.state, ?2) = ?2 AND e.deleted_at IS NULL AND j.deleted_at IS NULL
+    UNION ALL
+    SELECT min(due_at) FROM pending_deliveries WHERE queued_epoch IS NOT NULL
+)
+SELECT (SELECT count(*) FROM (SELECT 1 FROM pending_deliveries LIMIT ?3)) AS pending,
+    (SELECT min(at) FROM due WHERE at <= ?1) AS oldest_due";
 
 static CURRENT: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new("SELECT id, attempt, generation FROM pending_deliveries WHERE queued_epoch IS NOT NULL AND id IN (", "?", ")")
@@ -115,9 +132,10 @@ fn claimed(row: &SqliteRow, epoch: i64, check_at: Timestamp) -> Result<Option<Cl
         let headers: Option<String> = row.try_get("headers")?;
         let payload_size: Option<i32> = row.try_get("payload_size")?;
         let payload: Option<Vec<u8>> = row.try_get("payload")?;
-        Ok((delivery, content_type.zip(headers).zip(payload_size), payload))
+        let origin: Option<String> = row.try_get("origin")?;
+        Ok((delivery, content_type.zip(headers).zip(payload_size), payload, origin))
     };
-    let (mut delivery, event, payload) = read().map_err(failed)?;
+    let (mut delivery, event, payload, origin) = read().map_err(failed)?;
     let Some(((content_type, headers), payload_size)) = event else {
         tracing::error!(delivery = %delivery.id, event = %delivery.event, "the event of a pending delivery is missing");
         return Ok(None);
@@ -132,6 +150,7 @@ fn claimed(row: &SqliteRow, epoch: i64, check_at: Timestamp) -> Result<Option<Cl
         headers: map_from_json(&headers).map_err(|_| corrupt("events.headers"))?,
         payload_size: count(payload_size),
         payload: payload.map(Bytes::from),
+        trace: origin.as_deref().and_then(trace_from_json),
     }))
 }
 
@@ -158,6 +177,13 @@ pub(super) async fn overdue(pool: &SqlitePool, now: Timestamp, limit: u32) -> Re
         })
     };
     rows.iter().map(queued).collect()
+}
+
+pub(super) async fn standing(pool: &SqlitePool, now: Timestamp, count_limit: u32) -> Result<Standing, sqlx::Error> {
+    let active = EndpointState::Active as i16;
+    let row = sqlx::query(STANDING).bind(now.0).bind(active).bind(i64::from(count_limit)).fetch_one(pool).await?;
+    let pending: i64 = row.try_get("pending")?;
+    Ok(Standing { pending: pending.unsigned_abs(), oldest_due: row.try_get::<Option<i64>, _>("oldest_due")?.map(Timestamp) })
 }
 
 pub(super) async fn extend(

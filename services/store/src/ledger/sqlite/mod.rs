@@ -13,7 +13,8 @@ use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp}
 use sqlx::SqlitePool;
 
 use super::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef, Settled,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef,
+    Settled, Standing, UsedKey, counted,
 };
 use crate::commit_log;
 pub(crate) use chunk::{Bound, Chunked};
@@ -35,6 +36,10 @@ impl SqliteLedger {
 const DATA_CODES: [i32; 3] = [18, 19, 20];
 
 fn failed(error: sqlx::Error) -> LedgerError {
+    counted(judged(error))
+}
+
+fn judged(error: sqlx::Error) -> LedgerError {
     if let sqlx::Error::Database(database) = &error {
         let code = database.code().and_then(|code| code.parse::<i32>().ok());
         if code.is_some_and(|code| DATA_CODES.contains(&(code & 0xff))) {
@@ -55,6 +60,10 @@ impl Ledger for SqliteLedger {
         }
         let batch = batch.to_vec();
         self.writer.write(move |connection| Box::pin(accept::accept(connection, batch, keys_since))).await
+    }
+
+    async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
+        if keys.is_empty() { Ok(Vec::new()) } else { accept::find(&self.pool, keys, keys_since).await.map_err(failed) }
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
@@ -118,6 +127,10 @@ impl Ledger for SqliteLedger {
 
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError> {
         self.writer.write(move |connection| Box::pin(end::cancel(connection, scope, reason, now, limit))).await
+    }
+
+    async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError> {
+        feed::standing(&self.pool, now, count_limit).await.map_err(failed)
     }
 
     async fn prepare(&self, _now: Timestamp) -> Result<(), LedgerError> {

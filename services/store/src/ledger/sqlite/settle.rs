@@ -5,7 +5,10 @@ use std::{
     sync::LazyLock,
 };
 
-use outrider_model::{Attempt, DeliveryId, ProjectId, Timestamp, Verdict, delivery::applies};
+use outrider_model::{
+    Attempt, DeliveryId, ProjectId, Timestamp,
+    delivery::{Report, Step, step},
+};
 use sqlx::{Row as _, SqliteConnection};
 use uuid::Uuid;
 
@@ -105,24 +108,22 @@ impl Log<'_> {
 impl Outcome {
     fn apply(&mut self, report: &Settled) -> bool {
         let Some(row) = self.rows.get_mut(&report.delivery) else { return false };
-        let current = row.delivery.attempt;
-        if !applies(report.verdict, report.attempt, current) {
-            return false;
-        }
+        let known = Report {
+            attempt: report.attempt,
+            generation: report.generation,
+            attempted: report.record.is_some(),
+            verdict: report.verdict,
+        };
+        let Some(step) = step(&row.delivery, known) else { return false };
         if let Some(code) = report.record.as_ref().and_then(|record| record.status_code) {
             row.last_status_code = Some(i32::from(code));
         }
-        match report.verdict {
-            Verdict::Ignore => return false,
-            Verdict::Hold if report.generation != row.delivery.generation => return false,
-            Verdict::Hold => {}
-            Verdict::Retry(due_at) => {
-                row.delivery.attempt += 1;
+        match step {
+            Step::Wait { attempt, due_at } => {
+                row.delivery.attempt = attempt;
                 row.delivery.due_at = due_at;
             }
-            Verdict::End(status, reason) => {
-                let made = if report.record.is_some() { report.attempt } else { report.attempt.saturating_sub(1) };
-                let attempt_count = made.max(current.saturating_sub(1));
+            Step::End { status, reason, attempt_count } => {
                 if let Some(row) = self.rows.remove(&report.delivery) {
                     self.ended.push(Ended { row, status, reason, attempt_count, at: report.at });
                 }

@@ -1,6 +1,7 @@
 //! The writer: takes whatever calls wait, carries them out in one transaction, commits once, then answers them all.
 
 use futures::future::BoxFuture;
+use outrider_telemetry::catalogue::store::ACQUIRE_SECONDS;
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
@@ -89,7 +90,9 @@ async fn run(pool: SqlitePool, mut waiting: mpsc::Receiver<Box<dyn Call>>, calls
 /// The connection is the store's one for writing: configuration, which is written on it too, waits its turn and the other way
 /// round.
 async fn commit_together(pool: &SqlitePool, calls: &mut [Box<dyn Call>]) -> Result<(), LedgerError> {
+    let waited = ACQUIRE_SECONDS.start_timer();
     let mut connection = pool.acquire().await.map_err(failed)?;
+    waited.observe_duration();
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     for call in calls {
         let mut savepoint = transaction.begin().await.map_err(failed)?;

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use outrider_model::{EndpointId, Timestamp};
 
 use super::{DAY, SUCCESS, World, attempted, on_both_backends, route};
-use crate::ledger::{Accepted, LedgerError};
+use crate::ledger::{Accepted, FoundEvent, LedgerError, NewEvent, UsedKey};
 
 on_both_backends! {
     an_event_and_its_deliveries_are_one
     one_key_has_one_event_however_many_claim_it
     other_content_under_a_key_is_a_conflict
     expired_keys_do_not_count
+    accepted_events_are_found_by_their_keys
     two_events_of_a_batch_may_bear_one_key
     nobody_wins_on_both_sides_of_midnight
     what_the_database_refuses_leaves_nothing
@@ -80,6 +81,27 @@ async fn expired_keys_do_not_count(world: World) {
     // One of the same day is overwritten.
     let later = world.keyed(world.now.plus(Duration::from_micros(5)), "order-1", 2);
     assert_eq!(world.ledger.accept(&[later], Timestamp(world.now.0 + 1)).await.unwrap(), [Accepted::New]);
+    assert_eq!(world.rows("events").await, 3);
+}
+
+async fn accepted_events_are_found_by_their_keys(world: World) {
+    let first = world.keyed(world.now, "order-1", 1);
+    let second = world.keyed(world.now, "order-2", 2);
+    world.ledger.accept(&[first.clone(), second.clone(), world.event_at(world.now)], world.keys_since()).await.unwrap();
+    let key = |new: &NewEvent| UsedKey {
+        project: new.event.project,
+        key: new.event.idempotency_key.clone().unwrap(),
+        fingerprint: new.fingerprint.unwrap(),
+    };
+    let elsewhere = UsedKey { project: outrider_model::ProjectId::new(world.now, 99), ..key(&first) };
+    let unused = UsedKey { key: "order-3".to_owned(), ..key(&first) };
+    let other_content = UsedKey { fingerprint: [9; 32], ..key(&first) };
+    let wanted = [key(&second), elsewhere, key(&first), unused, other_content, key(&second)];
+    let found = world.ledger.find(&wanted, world.keys_since()).await.unwrap();
+    let of = |new: &NewEvent| Some(FoundEvent { event: new.event.id, delivery_count: 1, created_at: world.now });
+    assert_eq!(found, [of(&second), None, of(&first), None, None, of(&second)]);
+    assert_eq!(world.ledger.find(&wanted[..1], Timestamp(world.now.0 + 1)).await.unwrap(), [None]);
+    assert_eq!(world.ledger.find(&[], world.keys_since()).await.unwrap(), []);
     assert_eq!(world.rows("events").await, 3);
 }
 

@@ -2,10 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use outrider_model::{EndpointId, Timestamp};
+use outrider_model::{EndpointId, EndpointState, Timestamp, Trace};
 
 use super::{EPOCH, World, on_both_backends, route};
-use crate::ledger::{Claim, QueuedRef};
+use crate::ledger::{Claim, QueuedRef, Standing};
 
 on_both_backends! {
     backlog_goes_from_endpoint_to_endpoint
@@ -16,6 +16,8 @@ on_both_backends! {
     overdue_rows_are_found_and_put_off
     the_row_says_which_job_is_current
     preparing_twice_at_once_is_fine
+    the_oldest_due_is_known_while_it_may_be_sent
+    the_trace_of_an_event_comes_with_every_claim
 }
 
 fn endpoints(world: &World, count: u64) -> Vec<EndpointId> {
@@ -167,5 +169,44 @@ async fn preparing_twice_at_once_is_fine(world: World) {
         let beyond = world.event_at(world.now.plus(Duration::from_secs(30 * 86_400)));
         let refused = ledger.accept(&[beyond], world.keys_since()).await;
         assert!(matches!(refused, Err(crate::LedgerError::Unavailable(_))), "a missing partition is not the event's fault");
+    }
+}
+
+async fn the_oldest_due_is_known_while_it_may_be_sent(world: World) {
+    let endpoints = endpoints(&world, 4);
+    let at = |seconds: u64| world.now.plus(Duration::from_secs(seconds));
+    let standing = async |now: Timestamp, limit: u32| world.ledger.standing(now, limit).await.unwrap();
+    assert_eq!(standing(at(100), 10).await, Standing { pending: 0, oldest_due: None });
+    // Unqueued twice, queued twice.
+    for (endpoint, late, epoch) in [(0, 20, None), (0, 10, None), (1, 30, Some(EPOCH)), (2, 40, None), (3, 5, Some(EPOCH))] {
+        let mut new = world.event_at(world.now);
+        route(&mut new, endpoints[endpoint], epoch);
+        new.deliveries[0].due_at = at(late);
+        world.ledger.accept(&[new], world.keys_since()).await.unwrap();
+    }
+    assert_eq!(standing(at(100), 100).await, Standing { pending: 5, oldest_due: Some(at(5)) });
+    assert_eq!(standing(at(100), 3).await.pending, 3, "no more are counted than asked for");
+    assert_eq!(standing(at(4), 100).await.oldest_due, None, "nothing is due yet");
+    world.execute("DELETE FROM pending_deliveries WHERE queued_epoch IS NOT NULL").await;
+    assert_eq!(standing(at(100), 100).await.oldest_due, Some(at(10)));
+    world.gate(endpoints[0], EndpointState::Paused, None).await;
+    assert_eq!(standing(at(100), 100).await.oldest_due, Some(at(40)), "what is paused waits rightly");
+    world.gate(endpoints[2], EndpointState::Active, Some(at(1))).await;
+    assert_eq!(standing(at(100), 100).await, Standing { pending: 3, oldest_due: None }, "what is deleted is cancelled");
+}
+
+async fn the_trace_of_an_event_comes_with_every_claim(world: World) {
+    let trace = Trace { parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(), state: "a=b".to_owned() };
+    for trace in [Some(trace), None] {
+        let mut new = world.event_at(world.now);
+        new.event.trace = trace.clone();
+        route(&mut new, world.endpoint, None);
+        world.ledger.accept(&[new], world.keys_since()).await.unwrap();
+        for _ in 0..2 {
+            let jobs = world.ledger.claim(&[claim(world.endpoint, 1)], world.now, world.now, 999).await.unwrap();
+            assert_eq!(jobs[0].trace, trace);
+            world.ledger.unqueue(&[(jobs[0].delivery.id, jobs[0].delivery.generation)]).await.unwrap();
+        }
+        world.execute("DELETE FROM pending_deliveries").await;
     }
 }

@@ -16,13 +16,13 @@ use std::{
 
 use bytes::Bytes;
 use outrider_model::{
-    Attempt, AttemptId, AttemptOutcome, DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, Event, EventId, Origin,
-    PendingDelivery, ProjectId, SubscriptionId, Timestamp, Verdict,
+    Attempt, AttemptId, AttemptOutcome, DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, Event, EventId,
+    Origin, PendingDelivery, ProjectId, SubscriptionId, Timestamp, Verdict,
 };
 use sea_orm::{ConnectionTrait, Statement};
 
 use super::{Ledger, NewEvent, Settled};
-use crate::{Store, testing::TestDatabase};
+use crate::{Backend, Store, testing::TestDatabase};
 
 pub(crate) const SUCCESS: Verdict = Verdict::End(DeliveryStatus::Delivered, DeliveryReason::Succeeded);
 pub(crate) const FAILURE: Verdict = Verdict::End(DeliveryStatus::Failed, DeliveryReason::Exhausted);
@@ -101,6 +101,7 @@ impl World {
             deliver_at: None,
             delivery_count: 0,
             origin: Origin::Api { actor: "system".to_owned() },
+            trace: None,
             created_at: at,
         };
         NewEvent { event, payload, fingerprint: None, deliveries: Vec::new() }
@@ -126,6 +127,27 @@ impl World {
     /// How many rows a table has.
     pub async fn rows(&self, table: &str) -> i64 {
         self.number(&format!("SELECT count(*) FROM {table}")).await
+    }
+
+    /// Carries out a statement.
+    pub async fn execute(&self, statement: &str) {
+        self.store.write().execute_unprepared(statement).await.unwrap();
+    }
+
+    /// Writes an endpoint in this state, deleted or not; of its columns only these count here.
+    pub async fn gate(&self, endpoint: EndpointId, state: EndpointState, deleted_at: Option<Timestamp>) {
+        let sql = match self.store.backend() {
+            Backend::Postgres => format!("'{}'", endpoint.0),
+            Backend::Sqlite => format!("x'{}'", endpoint.0.simple()),
+        };
+        let deleted_at = deleted_at.map_or("NULL".to_owned(), |at| at.0.to_string());
+        self.execute(&format!(
+            "INSERT INTO endpoints (id, project_id, target_kind, target, description, state, timeout_micros, max_in_flight, headers, \
+             metadata, created_at, updated_at, deleted_at) \
+             VALUES ({sql}, {sql}, 'http', '', '', {}, 1, 1, '{{}}', '{{}}', 0, 0, {deleted_at})",
+            state as i16
+        ))
+        .await;
     }
 
     /// The one number that a statement answers.

@@ -30,7 +30,11 @@ impl Scene {
     async fn of(mut world: World) -> Self {
         let organization = world.store.create_organization(Actor::System, "Example").await.unwrap();
         let principal = Principal::system(organization.id);
-        let project = world.store.create_project(&principal, NewProject { name: "p".to_owned(), id: None }, None).await.unwrap();
+        let project = world
+            .store
+            .create_project(&principal, NewProject { name: "p".to_owned(), ..NewProject::default() }, None)
+            .await
+            .unwrap();
         world.project = project.id;
         let mut scene = Self { world, principal, endpoint: EndpointId(uuid::Uuid::nil()), owned: EndpointId(uuid::Uuid::nil()) };
         scene.endpoint = scene.new_endpoint(None, EndpointState::Active).await;

@@ -1,0 +1,152 @@
+//! What dispatch shows of itself, and what it measures of the whole now and then. An alarm must not depend on what it watches: the age of
+//! the oldest due delivery is asked of the database, not of the feeder.
+
+use std::{sync::LazyLock, time::Duration};
+
+use outrider_model::{AttemptOutcome, DeliveryStatus, Verdict};
+use outrider_queue::Enqueued;
+use outrider_store::Settled;
+use outrider_telemetry::{
+    catalogue::{
+        dispatch::{ATTEMPTS, CONGESTED, ENDED, JOBS, OLDEST_DUE, PENDING, QUEUE_AVAILABLE, REQUEUED, SECTION},
+        queue,
+    },
+    metrics::{self, ByIndex},
+};
+
+use crate::{Shared, handoff::Handoff};
+
+/// Pending deliveries are counted no further.
+const COUNT_LIMIT: u32 = 100_000;
+
+const STATUSES: [&str; 3] = ["delivered", "failed", "cancelled"];
+const RESULTS: [&str; 5] = ["queued", "present", "full", "wrong-epoch", "failed"];
+const CAUSES: [&str; 2] = ["lost", "epoch"];
+
+static BY_OUTCOME: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&ATTEMPTS, &AttemptOutcome::NAMES));
+static BY_STATUS: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&ENDED, &STATUSES));
+static BY_RESULT: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&JOBS, &RESULTS));
+static BY_CAUSE: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&REQUEUED, &CAUSES));
+
+/// A batch was settled: what was attempted, and what of it ended a delivery.
+pub fn settled(batch: &[Settled], applied: &[bool]) {
+    for settled in batch {
+        if let Some(record) = &settled.record {
+            BY_OUTCOME.add(record.outcome as usize, 1);
+        }
+    }
+    for (settled, _) in batch.iter().zip(applied).filter(|(_, applied)| **applied) {
+        if let Verdict::End(status, _) = settled.verdict {
+            ended(status, 1);
+        }
+    }
+}
+
+/// Deliveries ended.
+pub fn ended(status: DeliveryStatus, count: u64) {
+    match status {
+        DeliveryStatus::Delivered => BY_STATUS.add(0, count),
+        DeliveryStatus::Failed => BY_STATUS.add(1, count),
+        DeliveryStatus::Cancelled => BY_STATUS.add(2, count),
+        DeliveryStatus::Pending => {}
+    }
+}
+
+/// Jobs were offered to the queue.
+pub fn offered(answers: &[Enqueued]) {
+    let mut counts = [0; 4];
+    for answer in answers {
+        counts[match answer {
+            Enqueued::Queued => 0,
+            Enqueued::Present => 1,
+            Enqueued::Full => 2,
+            Enqueued::WrongEpoch => 3,
+        }] += 1;
+    }
+    for (index, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+        BY_RESULT.add(index, count);
+    }
+}
+
+/// Jobs were offered to a queue that did not answer.
+pub fn not_offered(jobs: usize) {
+    BY_RESULT.add(4, jobs as u64);
+}
+
+/// Deliveries are queued again: the queue lacked them.
+pub fn lost(count: usize) {
+    BY_CAUSE.add(0, count as u64);
+}
+
+/// Deliveries are queued again: the queue is another.
+pub fn of_former_queue(count: u64) {
+    BY_CAUSE.add(1, count);
+}
+
+/// The part of dispatch that measures.
+pub struct Measure {
+    shared: Shared,
+    handoff: Handoff,
+}
+
+impl Measure {
+    pub fn new(shared: Shared, handoff: Handoff) -> Self {
+        metrics::expose(&SECTION);
+        for counters in [&BY_OUTCOME, &BY_STATUS, &BY_RESULT, &BY_CAUSE] {
+            LazyLock::force(counters);
+        }
+        Self { shared, handoff }
+    }
+
+    /// Measures for ever.
+    pub async fn run(&self) {
+        let length = self.shared.options.measure_period;
+        let mut period = tokio::time::interval(length);
+        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            period.tick().await;
+            self.measure_database(length).await;
+            self.measure_queue().await;
+        }
+    }
+
+    async fn measure_database(&self, period: Duration) {
+        let now = self.shared.store.clock().now();
+        match self.shared.ledger.standing(now, COUNT_LIMIT).await {
+            Ok(standing) => {
+                PENDING.set(i64::try_from(standing.pending).unwrap_or(i64::MAX));
+                OLDEST_DUE.set(standing.oldest_due.map_or(0.0, |due| now.since(due).as_secs_f64()));
+            }
+            Err(why) => {
+                // Nobody can tell; what was due then is due still.
+                tracing::warn!(%why, "what is pending was not measured");
+                if OLDEST_DUE.get() > 0.0 {
+                    OLDEST_DUE.add(period.as_secs_f64());
+                }
+            }
+        }
+    }
+
+    async fn measure_queue(&self) {
+        CONGESTED.set(i64::try_from(self.handoff.congested_count()).unwrap_or(i64::MAX));
+        let depths = self.shared.queue.depths().await;
+        QUEUE_AVAILABLE.set(i64::from(depths.is_ok()));
+        for (shard, depth) in depths.unwrap_or_default().into_iter().enumerate() {
+            queue::JOBS.with_label_values(&[shard.to_string()]).set(i64::try_from(depth).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_at_their_numbers() {
+        for (number, name) in AttemptOutcome::NAMES.iter().enumerate().skip(1) {
+            let outcome = AttemptOutcome::from_number(i32::try_from(number).unwrap()).unwrap();
+            assert_eq!(format!("{outcome:?}").to_lowercase(), name.replace('-', ""));
+        }
+        assert!(AttemptOutcome::from_number(i32::try_from(AttemptOutcome::NAMES.len()).unwrap()).is_none());
+    }
+}

@@ -1,0 +1,136 @@
+//! `outrider event-types`.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use outrider_model::limits;
+use outrider_proto::admin::{
+    CreateEventTypeRequest, DeleteEventTypeRequest, EventType, GetEventTypeRequest, ListEventTypesRequest,
+    UpdateEventTypeRequest, event_type_service_client::EventTypeServiceClient,
+};
+
+use super::{
+    ClientOptions, Failure,
+    connection::Session,
+    input::{Mask, Page},
+    output::Column,
+    publish::source,
+};
+
+const COLUMNS: &[Column] =
+    &[("type", "event_type"), ("deprecated", "deprecated"), ("description", "description"), ("changed", "update_time")];
+
+#[derive(Debug, Args)]
+pub struct EventTypes {
+    #[command(flatten)]
+    pub client: ClientOptions,
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Event types, oldest first, without their schemas.
+    List(Page),
+    /// One event type with its schema.
+    Get {
+        /// The type, such as invoice.paid.
+        event_type: String,
+    },
+    /// Adds a type to the catalogue.
+    Create {
+        /// The type, such as invoice.paid.
+        event_type: String,
+        #[command(flatten)]
+        fields: Fields,
+    },
+    /// Changes an event type.
+    Update {
+        /// The type.
+        event_type: String,
+        #[command(flatten)]
+        fields: Fields,
+        /// Fields to clear, such as schema; several by commas.
+        #[arg(long, value_delimiter = ',', value_name = "FIELD")]
+        clear: Vec<String>,
+    },
+    /// Takes a type out of the catalogue: its events are published without validation.
+    Delete {
+        /// The type.
+        event_type: String,
+    },
+}
+
+/// What may be set.
+#[derive(Debug, Args)]
+pub struct Fields {
+    /// For people.
+    #[arg(long)]
+    pub description: Option<String>,
+    /// The file that holds the JSON Schema for payloads; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub schema: Option<PathBuf>,
+    /// Whether publishing it is warned of.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    pub deprecated: Option<bool>,
+}
+
+impl Fields {
+    fn definition(self, mask: &mut Mask) -> Result<EventType, Failure> {
+        let schema = self.schema.as_deref().map(read).transpose()?;
+        Ok(EventType {
+            description: mask.take("description", self.description),
+            schema: mask.take("schema", schema),
+            deprecated: mask.take("deprecated", self.deprecated),
+            ..EventType::default()
+        })
+    }
+}
+
+pub async fn run(options: EventTypes) -> Result<(), Failure> {
+    let session = Session::open(&options.client).await?;
+    let (mut api, output) = (EventTypeServiceClient::new(session.service()), session.output);
+    let project_id = session.project()?;
+    match options.action {
+        Action::List(page) => {
+            let request = ListEventTypesRequest { project_id, page_size: page.size(), page_token: page.page_token };
+            output.page(api.list_event_types(request).await?, COLUMNS)
+        }
+        Action::Get { event_type } => {
+            let request = GetEventTypeRequest { project_id, event_type };
+            output.one(&api.get_event_type(request).await?.into_inner().definition.unwrap_or_default())
+        }
+        Action::Create { event_type, fields } => {
+            let definition = EventType { event_type, ..fields.definition(&mut Mask::default())? };
+            let request = CreateEventTypeRequest { project_id, definition: Some(definition), ..Default::default() };
+            output.one(&api.create_event_type(request).await?.into_inner().definition.unwrap_or_default())
+        }
+        Action::Update { event_type, fields, clear } => {
+            let mut mask = Mask::clearing(clear);
+            let definition = Some(fields.definition(&mut mask)?);
+            let request = UpdateEventTypeRequest { project_id, event_type, definition, update_mask: mask.finish()? };
+            output.one(&api.update_event_type(request).await?.into_inner().definition.unwrap_or_default())
+        }
+        Action::Delete { event_type } => {
+            api.delete_event_type(DeleteEventTypeRequest { project_id, event_type: event_type.clone() }).await?;
+            output.done(&format!("deleted {event_type}"))
+        }
+    }
+}
+
+/// The text of a schema, as it stands but for the white space around it.
+fn read(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let most = limits::SCHEMA_BYTES as u64;
+    let cannot = || format!("cannot read {}", path.display());
+    source(path)?.take(2 * most).read_to_string(&mut text).with_context(cannot)?;
+    let text = text.trim();
+    if text.is_empty() || text.len() as u64 > most {
+        return Err(Failure::Usage(format!("{} must hold 1 to {most} bytes of JSON", path.display())));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,299 @@
+//! Validation that counts its steps. The library walks over schema and instance as deep and as often as they say, which a recursive
+//! schema can make exponential; it cannot be told to stop. So it is given an instance that counts how often it is looked at, and
+//! that, when there were too many looks or the stack has grown too deep, ends the walk by unwinding to where it began.
+
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr,
+};
+
+use jsonschema::{
+    JsonType,
+    json::{Array, Json, Node, NodeIdentity, Object, cmp, unique},
+};
+use serde_json::{Map, Number, Value};
+
+/// How much may be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Looks at the instance.
+    pub steps: u64,
+    /// How far the stack may grow.
+    pub stack_bytes: usize,
+}
+
+impl Effort {
+    /// What an asynchronous task may do between two points where it yields: about a millisecond, and a part of a thread's usual
+    /// stack of 2 MiB.
+    pub const BRIEF: Self = Self { steps: 20_000, stack_bytes: 512 * 1_024 };
+}
+
+/// Steps for each byte of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TextCost {
+    /// Of a string: more where patterns are matched.
+    pub value: u64,
+    /// Of a property's name: more where several patterns are matched with each.
+    pub name: u64,
+}
+
+/// Ends the walk. Not a panic: no hook hears of it.
+struct Stopped;
+
+struct Meter {
+    left: Cell<u64>,
+    /// About where the stack stood at the beginning.
+    base: usize,
+    effort: Effort,
+    text: TextCost,
+}
+
+impl Meter {
+    fn charge(&self, steps: u64) {
+        let left = self.left.get();
+        if left < steps || stack().abs_diff(self.base) > self.effort.stack_bytes {
+            resume_unwind(Box::new(Stopped));
+        }
+        self.left.set(left - steps);
+    }
+
+    fn charge_text(&self, bytes: usize, cost: u64) {
+        // Eight bytes that nobody matches with a pattern cost a step.
+        let bytes = bytes as u64;
+        self.charge(1 + bytes / 8 + bytes.saturating_mul(cost));
+    }
+}
+
+/// About where the stack stands.
+fn stack() -> usize {
+    let here = 0_u8;
+    ptr::from_ref(&here).addr()
+}
+
+/// What `walk` makes of the instance; none when that takes more than the effort.
+///
+/// # Panics
+/// As `walk` does.
+pub fn run<T>(instance: &Value, effort: Effort, text: TextCost, walk: impl FnOnce(Place<'_>) -> T) -> Option<T> {
+    let meter = Meter { left: Cell::new(effort.steps), base: stack(), effort, text };
+    // What unwinding leaves half done belongs to the walk, and ends with it.
+    match catch_unwind(AssertUnwindSafe(|| walk(Place { value: instance, meter: Some(&meter) }))) {
+        Ok(result) => Some(result),
+        Err(stopped) if (*stopped).is::<Stopped>() => None,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// JSON as the library sees it.
+pub struct Metered;
+
+/// A value of the instance.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    value: &'a Value,
+    /// None for names of properties, which are paid when their object is walked through.
+    meter: Option<&'a Meter>,
+}
+
+impl<'a> Place<'a> {
+    /// The value, for one step.
+    fn look(&self) -> &'a Value {
+        self.charge(1);
+        self.value
+    }
+
+    fn charge(&self, steps: u64) {
+        if let Some(meter) = self.meter {
+            meter.charge(steps);
+        }
+    }
+}
+
+impl Json for Metered {
+    type Node<'a> = Place<'a>;
+    type PreparedKey = String;
+    type StringBuffer = Value;
+
+    fn prepare_key(key: &str) -> String {
+        key.to_owned()
+    }
+
+    fn with_string_node<T>(buffer: &mut Value, string: &str, f: impl FnOnce(Place<'_>) -> T) -> T {
+        *buffer = Value::String(string.to_owned());
+        f(Place { value: buffer, meter: None })
+    }
+}
+
+/// In the place of every value that an error would hold: errors never have payload in them.
+static HIDDEN: Value = Value::Null;
+
+impl<'a> Node<'a, Metered> for Place<'a> {
+    type Object = Members<'a>;
+    type Array = Elements<'a>;
+    type Number = &'a Number;
+
+    fn as_object(&self) -> Option<Members<'a>> {
+        self.look().as_object().map(|members| Members { members, meter: self.meter })
+    }
+
+    fn as_array(&self) -> Option<Elements<'a>> {
+        self.look().as_array().map(|elements| Elements { elements, meter: self.meter })
+    }
+
+    fn as_string(&self) -> Option<Cow<'a, str>> {
+        let text = self.value.as_str();
+        match (self.meter, text) {
+            (Some(meter), Some(text)) => meter.charge_text(text.len(), meter.text.value),
+            _ => self.charge(1),
+        }
+        text.map(Cow::Borrowed)
+    }
+
+    fn as_number(&self) -> Option<&'a Number> {
+        self.look().as_number()
+    }
+
+    fn as_boolean(&self) -> Option<bool> {
+        self.look().as_bool()
+    }
+
+    fn is_null(&self) -> bool {
+        self.look().is_null()
+    }
+
+    fn json_type(&self) -> JsonType {
+        match self.look() {
+            Value::Null => JsonType::Null,
+            Value::Bool(_) => JsonType::Boolean,
+            Value::Number(_) => JsonType::Number,
+            Value::String(_) => JsonType::String,
+            Value::Array(_) => JsonType::Array,
+            Value::Object(_) => JsonType::Object,
+        }
+    }
+
+    fn string_length(&self) -> Option<u64> {
+        let text = self.value.as_str()?;
+        self.charge(1 + text.len() as u64 / 64);
+        Some(text.chars().count() as u64)
+    }
+
+    fn equals_value(&self, expected: &Value) -> bool {
+        // Only what is on both sides is compared.
+        let alike = matches!((self.value, expected), (Value::Array(_), Value::Array(_)) | (Value::Object(_), Value::Object(_)));
+        self.charge(if alike { size(expected) } else { 1 });
+        cmp::equal(self.value, expected)
+    }
+
+    fn to_value(&self) -> Cow<'a, Value> {
+        Cow::Borrowed(&HIDDEN)
+    }
+
+    fn identity(&self) -> Option<NodeIdentity> {
+        self.charge(1);
+        Some(NodeIdentity::new(ptr::from_ref(self.value).addr()))
+    }
+}
+
+/// About how long it takes to read all that is in a value, in steps.
+fn size(value: &Value) -> u64 {
+    let text = |text: &str| 1 + text.len() as u64 / 64;
+    match value {
+        Value::Array(elements) => 1 + elements.iter().map(size).sum::<u64>(),
+        Value::Object(members) => 1 + members.iter().map(|(name, value)| text(name) + size(value)).sum::<u64>(),
+        Value::String(value) => text(value),
+        _ => 1,
+    }
+}
+
+/// An object.
+pub struct Members<'a> {
+    members: &'a Map<String, Value>,
+    meter: Option<&'a Meter>,
+}
+
+impl<'a> Object<'a, Metered> for Members<'a> {
+    type Node = Place<'a>;
+    type MemberName = &'a str;
+    type MembersIter = MembersIter<'a>;
+
+    fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    fn get(&self, key: &String) -> Option<Place<'a>> {
+        if let Some(meter) = self.meter {
+            meter.charge(1);
+        }
+        self.members.get(key).map(|value| Place { value, meter: self.meter })
+    }
+
+    fn members(&self) -> MembersIter<'a> {
+        MembersIter { members: self.members.iter(), meter: self.meter }
+    }
+}
+
+/// Names and values of an object; each is paid for.
+pub struct MembersIter<'a> {
+    members: serde_json::map::Iter<'a>,
+    meter: Option<&'a Meter>,
+}
+
+impl<'a> Iterator for MembersIter<'a> {
+    type Item = (&'a str, Place<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, value) = self.members.next()?;
+        if let Some(meter) = self.meter {
+            meter.charge_text(name.len(), meter.text.name);
+        }
+        Some((name, Place { value, meter: self.meter }))
+    }
+}
+
+/// An array.
+pub struct Elements<'a> {
+    elements: &'a [Value],
+    meter: Option<&'a Meter>,
+}
+
+impl<'a> Array<'a, Metered> for Elements<'a> {
+    type Node = Place<'a>;
+    type ElementsIter = ElementsIter<'a>;
+
+    fn len(&self) -> usize {
+        self.elements.len()
+    }
+
+    fn elements(&self) -> ElementsIter<'a> {
+        ElementsIter { elements: self.elements.iter(), meter: self.meter }
+    }
+
+    fn is_unique(&self) -> bool {
+        if let Some(meter) = self.meter {
+            // All of it is hashed, and few elements are compared with each other.
+            meter.charge(self.elements.iter().map(size).sum::<u64>().saturating_mul(4));
+        }
+        unique::is_unique(self.elements)
+    }
+}
+
+/// The elements of an array; each is paid for.
+pub struct ElementsIter<'a> {
+    elements: std::slice::Iter<'a, Value>,
+    meter: Option<&'a Meter>,
+}
+
+impl<'a> Iterator for ElementsIter<'a> {
+    type Item = Place<'a>;
+
+    fn next(&mut self) -> Option<Place<'a>> {
+        let value = self.elements.next()?;
+        if let Some(meter) = self.meter {
+            meter.charge(1);
+        }
+        Some(Place { value, meter: self.meter })
+    }
+}

@@ -1,0 +1,40 @@
+//! The role that commits, feeds and settles.
+
+use crate::metrics::{seconds, section, sizes};
+
+section! {
+    "dispatch" {
+        /// Time from the arrival of events from ingest to the answer: routing, waiting for a commit, and the commit.
+        ACCEPT_SECONDS: Histogram("outrider_dispatch_accept_seconds", seconds);
+        /// Events in one commit.
+        COMMIT_EVENTS: Histogram("outrider_dispatch_commit_events", sizes);
+        /// Time of one commit of events in the database.
+        COMMIT_SECONDS: Histogram("outrider_dispatch_commit_seconds", seconds);
+        /// Reports in one commit.
+        SETTLE_REPORTS: Histogram("outrider_dispatch_settle_reports", sizes);
+        /// Time of one commit of reports in the database.
+        SETTLE_SECONDS: Histogram("outrider_dispatch_settle_seconds", seconds);
+        /// Attempts that were settled, by outcome.
+        ATTEMPTS: IntCounterVec("outrider_dispatch_attempts_total", ["outcome"]);
+        /// Deliveries that ended by an attempt or a report, by status (delivered, failed, cancelled).
+        ENDED: IntCounterVec("outrider_dispatch_deliveries_ended_total", ["status"]);
+        /// Jobs offered to the queue, by what became of them: queued, present (its delivery has a place already), full (a window is
+        /// full), wrong-epoch (the queue is another than was known), failed (the queue did not answer).
+        JOBS: IntCounterVec("outrider_dispatch_jobs_total", ["result"]);
+        /// Rounds of the feeder over endpoints with due deliveries.
+        FEED_ROUNDS: IntCounter("outrider_dispatch_feed_rounds_total");
+        /// Deliveries that the feeder marked as queued.
+        FEED_CLAIMED: IntCounter("outrider_dispatch_feed_claimed_total");
+        /// Deliveries that are queued again because the queue lacked them (lost) or had been emptied or replaced (epoch).
+        REQUEUED: IntCounterVec("outrider_dispatch_requeued_total", ["cause"]);
+        /// Endpoints whose window was full lately: their new deliveries wait in the database.
+        CONGESTED: IntGauge("outrider_dispatch_congested_endpoints");
+        /// Whether the queue answered last: 1 or 0.
+        QUEUE_AVAILABLE: IntGauge("outrider_dispatch_queue_available");
+        /// Pending deliveries in the database, of all processes together, counted up to 100,000.
+        PENDING: IntGauge("outrider_dispatch_pending_deliveries");
+        /// Age of the oldest delivery that is due, of all processes together; deliveries to paused or deleted endpoints do not count. 0
+        /// when none is due. It grows while the database does not answer.
+        OLDEST_DUE: Gauge("outrider_dispatch_oldest_due_age_seconds");
+    }
+}

@@ -1,0 +1,23 @@
+//! The public face.
+
+use crate::metrics::{seconds, section};
+
+section! {
+    "gateway" {
+        /// Requests that were answered to the end, by protocol (rest, grpc, grpc-web), HTTP method, route (template of the path, or
+        /// path of the gRPC method; - for none) and status (HTTP status of REST, name of the gRPC code else).
+        REQUESTS: IntCounterVec("outrider_gateway_requests_total", ["protocol", "method", "route", "status"]);
+        /// Time from the head of a request to the last byte of its answer; of streams, to their end.
+        REQUEST_SECONDS: HistogramVec("outrider_gateway_request_seconds", ["protocol", "method", "route"], seconds);
+        /// Requests under way, streams included.
+        REQUESTS_OPEN: IntGauge("outrider_gateway_requests_open");
+        /// Calls of streaming methods under way.
+        STREAMS_OPEN: IntGauge("outrider_gateway_streams_open");
+        /// Open connections of clients.
+        CONNECTIONS: IntGauge("outrider_gateway_connections");
+        /// Connections that were closed at once because there were too many.
+        CONNECTIONS_REFUSED: IntCounter("outrider_gateway_connections_refused_total");
+        /// Bytes of request bodies that were read and not yet answered, in steps of 1 KiB.
+        BUFFERED_BYTES: IntGauge("outrider_gateway_buffered_bytes");
+    }
+}

@@ -1,0 +1,80 @@
+//! All metrics, by the part of Outrider that they are of. `docs/metrics.md` is written from here.
+//!
+//! Rules, which the tests hold: names begin with `outrider_` (or `process_`, by the convention of all Prometheus clients) and end with
+//! their base unit; counters end with `_total`; labels have few values and never name a tenant, an id or a path.
+
+pub mod dispatch;
+pub mod egress;
+pub mod gateway;
+pub mod ingest;
+pub mod process;
+pub mod queue;
+pub mod store;
+pub mod telemetry;
+pub mod worker;
+
+use crate::metrics::Section;
+
+/// Every section, in the order of an event's way.
+pub static SECTIONS: [&Section; 9] = [
+    &gateway::SECTION,
+    &ingest::SECTION,
+    &dispatch::SECTION,
+    &queue::SECTION,
+    &worker::SECTION,
+    &egress::SECTION,
+    &store::SECTION,
+    &telemetry::SECTION,
+    &process::SECTION,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// What a label may be: the values of each are listed in the code that sets it.
+    const LABELS: [&str; 16] = [
+        "protocol",
+        "method",
+        "route",
+        "status",
+        "result",
+        "reason",
+        "outcome",
+        "cause",
+        "command",
+        "shard",
+        "state",
+        "kind",
+        "rule",
+        "direction",
+        "version",
+        "commit",
+    ];
+
+    #[test]
+    fn every_metric_can_be_made_and_is_named_by_the_rules() {
+        let mut names = HashSet::new();
+        for section in SECTIONS {
+            for entry in section.entries {
+                let name = entry.shape.name;
+                // Making it checks the syntax of names and labels.
+                assert_eq!((entry.collector)().desc()[0].fq_name, name);
+                assert!(names.insert(name), "{name} is there twice");
+                let conventional = section.name == "process" && name.starts_with("process_");
+                assert!(conventional || name.starts_with("outrider_"), "{name}");
+                assert_eq!(entry.kind == "counter", name.ends_with("_total"), "{name}");
+                let help = entry.shape.help.trim();
+                assert!(help.len() > 10 && help.ends_with('.'), "{name}: {help}");
+                for label in entry.shape.labels {
+                    assert!(LABELS.contains(label), "{name} has the unknown label {label}");
+                }
+                assert_eq!(entry.kind == "histogram", !entry.shape.buckets.is_empty(), "{name}");
+                assert!(!name.contains("_ms") && !name.contains("_micros"), "{name}: base units only");
+            }
+        }
+        assert!(names.len() > 40);
+    }
+}

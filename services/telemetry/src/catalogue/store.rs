@@ -1,0 +1,20 @@
+//! The database, and the directory of configuration that is kept in memory.
+
+use crate::metrics::{seconds, section};
+
+section! {
+    "store" {
+        /// Connections of this process to the database, by state (used, idle).
+        CONNECTIONS: IntGaugeVec("outrider_store_connections", ["state"]);
+        /// Connections that this process may have at most.
+        CONNECTIONS_MAX: IntGauge("outrider_store_connections_max");
+        /// Time that commits of events and reports waited for a connection.
+        ACQUIRE_SECONDS: Histogram("outrider_store_acquire_seconds", seconds);
+        /// Statements that failed: data (the database refuses a row) or unavailable (anything else).
+        ERRORS: IntCounterVec("outrider_store_errors_total", ["kind"]);
+        /// Look-ups in the directory, by kind (key, project, router, endpoint) and result (hit, miss).
+        DIRECTORY_LOOKUPS: IntCounterVec("outrider_directory_lookups_total", ["kind", "result"]);
+        /// Entries of the directory, by kind.
+        DIRECTORY_ENTRIES: IntGaugeVec("outrider_directory_entries", ["kind"]);
+    }
+}

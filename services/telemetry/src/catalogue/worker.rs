@@ -1,0 +1,31 @@
+//! The role that signs and sends.
+
+use crate::metrics::{long_seconds, seconds, section};
+
+section! {
+    "worker" {
+        /// Jobs in hand, from reading until their report is settled.
+        JOBS: IntGauge("outrider_worker_jobs");
+        /// Requests to endpoints under way.
+        REQUESTS_OPEN: IntGauge("outrider_worker_requests_open");
+        /// Attempts, by outcome.
+        ATTEMPTS: IntCounterVec("outrider_worker_attempts_total", ["outcome"]);
+        /// Jobs that were not sent, by reason.
+        HELD: IntCounterVec("outrider_worker_jobs_held_total", ["reason"]);
+        /// Time that a job waited in the queue.
+        QUEUE_SECONDS: Histogram("outrider_worker_queue_seconds", long_seconds);
+        /// Time to open a connection to an endpoint, by the egress, with TLS where it has it.
+        CONNECT_SECONDS: Histogram("outrider_worker_connect_seconds", seconds);
+        /// Time from sending a request to the head of its answer.
+        RESPONSE_SECONDS: Histogram("outrider_worker_response_seconds", seconds);
+        /// Time of an attempt as a whole.
+        ATTEMPT_SECONDS: Histogram("outrider_worker_attempt_seconds", seconds);
+        /// Time from the moment at which the first attempt of a delivery was due (that is when its event was accepted, unless it was asked
+        /// for later) to its begin.
+        FIRST_ATTEMPT_SECONDS: Histogram("outrider_worker_first_attempt_seconds", long_seconds);
+        /// Connections that requests were sent on: new, or used before (reused).
+        CONNECTIONS: IntCounterVec("outrider_worker_connections_total", ["kind"]);
+        /// Idle connections that are kept for the next request.
+        IDLE_CONNECTIONS: IntGauge("outrider_worker_idle_connections");
+    }
+}

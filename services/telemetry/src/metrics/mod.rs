@@ -1,0 +1,129 @@
+//! Metrics of the process: each declared in the [`crate::catalogue`], shown once its part of Outrider runs here.
+
+mod shape;
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use prometheus::{Encoder as _, Registry, TextEncoder};
+
+pub use prometheus::{
+    Counter as FloatCounter, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
+pub(crate) use shape::section;
+pub use shape::{Entry, Metric, Section, Shape, long_seconds, seconds, sizes};
+
+/// The media type of [`render`]: the text format of Prometheus, version 0.0.4.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+type Sampler = Box<dyn Fn() -> bool + Send + Sync>;
+
+static REGISTRY: OnceLock<Registry> = OnceLock::new();
+static SAMPLERS: Mutex<Vec<Sampler>> = Mutex::new(Vec::new());
+
+/// Shows a section's metrics from now on. Doing it twice changes nothing.
+pub fn expose(section: &Section) {
+    let registry = REGISTRY.get_or_init(Registry::new);
+    for entry in section.entries {
+        // An error says that it is there already.
+        let _ = registry.register((entry.collector)());
+    }
+}
+
+/// Has gauges set before each reading of the metrics, by something quick that does not wait. It is forgotten when it answers false: what
+/// it looks at is gone.
+pub fn before_scrape(sampler: impl Fn() -> bool + Send + Sync + 'static) {
+    SAMPLERS.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(sampler));
+}
+
+/// All metrics shown, in the text format of Prometheus.
+#[must_use]
+pub fn render() -> Vec<u8> {
+    SAMPLERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|sampler| sampler());
+    let mut text = Vec::new();
+    if let Some(registry) = REGISTRY.get()
+        && let Err(error) = TextEncoder::new().encode(&registry.gather(), &mut text)
+    {
+        tracing::error!(%error, "the metrics cannot be written");
+    }
+    text
+}
+
+/// Counters of one label whose values are known from the start: found by number, without a look-up of texts.
+pub struct ByIndex(Vec<IntCounter>);
+
+impl ByIndex {
+    /// The counters of these values; each is shown from now on, at 0.
+    #[must_use]
+    pub fn new(counters: &IntCounterVec, values: &[&str]) -> Self {
+        Self(values.iter().map(|value| counters.with_label_values(&[*value])).collect())
+    }
+
+    /// Counts at a value's place among those given; beyond them, at the first.
+    pub fn add(&self, index: usize, count: u64) {
+        if let Some(counter) = self.0.get(index).or_else(|| self.0.first()) {
+            counter.inc_by(count);
+        }
+    }
+}
+
+/// Counts something that goes on, until it is dropped.
+#[derive(Debug)]
+pub struct Ongoing(IntGauge);
+
+impl Ongoing {
+    /// One more.
+    #[must_use]
+    pub fn begin(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue;
+
+    #[test]
+    fn what_is_exposed_is_shown_once_and_sampled_while_it_lives() {
+        expose(&catalogue::process::SECTION);
+        expose(&catalogue::process::SECTION);
+        let left = Mutex::new(1);
+        before_scrape(move || {
+            let mut left = left.lock().unwrap();
+            catalogue::process::OPEN_FDS.set(77 - *left);
+            *left -= 1;
+            *left >= 0
+        });
+        let shown = || String::from_utf8(render()).unwrap();
+        assert_eq!(shown().matches("# TYPE process_open_fds gauge").count(), 1);
+        assert!(shown().contains("\nprocess_open_fds 77\n"));
+        catalogue::process::OPEN_FDS.set(5);
+        assert!(shown().contains("\nprocess_open_fds 5\n"), "the sampler is forgotten");
+    }
+
+    #[test]
+    fn numbers_find_their_counters() {
+        let counters = ByIndex::new(&catalogue::telemetry::SPANS, &["x", "y"]);
+        counters.add(1, 2);
+        counters.add(7, 1);
+        let of = |value| catalogue::telemetry::SPANS.with_label_values(&[value]).get();
+        assert_eq!((of("x"), of("y")), (1, 2));
+    }
+
+    #[test]
+    fn what_goes_on_is_counted() {
+        let gauge = &catalogue::gateway::CONNECTIONS;
+        let before = gauge.get();
+        let ongoing = (Ongoing::begin(gauge), Ongoing::begin(gauge));
+        assert_eq!(gauge.get(), before + 2);
+        drop(ongoing);
+        assert_eq!(gauge.get(), before);
+    }
+}

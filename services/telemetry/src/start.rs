@@ -1,0 +1,192 @@
+//! The start of logs and spans in a process, and their end.
+
+use std::{io::IsTerminal as _, time::Duration};
+
+use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{Sampler, SdkTracerProvider, SpanExporter as _},
+};
+use tonic::transport::{ClientTlsConfig, Endpoint};
+use tracing::Level;
+use tracing_subscriber::{EnvFilter, Layer, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::{
+    catalogue, export,
+    hop::{self, TARGET},
+    metrics,
+};
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Whether lines are JSON. Default false.
+    pub json: bool,
+    /// A filter such as `info` or `info,outrider_worker=debug`. Default `info`.
+    pub filter: String,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { json: false, filter: "info".to_owned() }
+    }
+}
+
+/// Where spans go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportOptions {
+    /// The collector (OTLP over gRPC), as `http://HOST:PORT` or `https://HOST:PORT`. No default.
+    pub endpoint: String,
+    /// How long one export may take, connecting included. Default 10 s.
+    pub timeout: Duration,
+    /// The share of the traces begun here that are recorded, 0 to 1; those begun by clients are recorded as their flag says. Default 1.
+    pub sample_ratio: f64,
+    /// The resource's `service.name`. Default `outrider`.
+    pub service_name: String,
+    /// Further attributes of the resource. Default none.
+    pub resource: Vec<(String, String)>,
+    /// Ended spans that wait; further ones are dropped and counted. Default 8,192.
+    pub queue: usize,
+    /// Spans in one export. Default 512.
+    pub batch: usize,
+    /// How long a span waits for others to go with it. Default 1 s.
+    pub period: Duration,
+}
+
+impl Default for ExportOptions {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            timeout: Duration::from_secs(10),
+            sample_ratio: 1.0,
+            service_name: "outrider".to_owned(),
+            resource: Vec::new(),
+            queue: 8_192,
+            batch: 512,
+            period: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What a process tells.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// The log.
+    pub log: LogOptions,
+    /// Spans; none for none.
+    pub export: Option<ExportOptions>,
+}
+
+/// Why telemetry does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The filter of the log is none.
+    #[error("log.level is not a filter: {0}")]
+    Filter(String),
+    /// The collector's address is none.
+    #[error("telemetry.otlp_endpoint cannot be used: {0}")]
+    Endpoint(String),
+    /// It was started before.
+    #[error("telemetry is started once in a process: {0}")]
+    Twice(String),
+}
+
+/// Telemetry that runs. To be stopped at the end, or the last spans are lost.
+#[derive(Debug)]
+#[must_use = "the last spans are lost unless it is stopped"]
+pub struct Telemetry {
+    export: Option<(SdkTracerProvider, export::Running)>,
+}
+
+impl Telemetry {
+    /// Starts the log on standard error, and the export of spans. To be called once, on a tokio runtime.
+    pub fn start(options: &Options) -> Result<Self, StartError> {
+        metrics::expose(&catalogue::telemetry::SECTION);
+        for result in ["exported", "dropped", "failed"] {
+            catalogue::telemetry::SPANS.with_label_values(&[result]);
+        }
+        // Spans are for the collector: a log that followed them would tell each twice.
+        let filter = filter(&options.log.filter)?;
+        let hidden = format!("{TARGET}=off").parse().map_err(|_| StartError::Filter(TARGET.to_owned()))?;
+        let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        let log = if options.log.json { log.json().flatten_event(true).boxed() } else { log.boxed() };
+        let export = options.export.as_ref().map(exporting).transpose()?;
+        let spans = export.as_ref().map(|(provider, _)| {
+            tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("outrider"))
+                .with_location(false)
+                .with_threads(false)
+                .with_target(false)
+                .with_level(false)
+                .with_tracked_inactivity(false)
+                .with_context_activation(false)
+                .with_filter(Targets::new().with_target(TARGET, Level::INFO))
+        });
+        tracing_subscriber::registry()
+            .with(log.with_filter(filter.add_directive(hidden)))
+            .with(spans)
+            .try_init()
+            .map_err(|error| StartError::Twice(error.to_string()))?;
+        if let Some(export) = &options.export {
+            hop::begin_exporting(export.sample_ratio);
+        }
+        Ok(Self { export })
+    }
+
+    /// Exports the spans that ended, for as long as two exports may take.
+    pub async fn stop(self) {
+        if let Some((provider, running)) = self.export {
+            running.stop().await;
+            drop(provider);
+        }
+    }
+}
+
+/// Whether a text is a filter of the log.
+pub fn check_filter(text: &str) -> Result<(), StartError> {
+    filter(text).map(drop)
+}
+
+fn filter(text: &str) -> Result<EnvFilter, StartError> {
+    EnvFilter::try_new(text).map_err(|error| StartError::Filter(error.to_string()))
+}
+
+fn exporting(options: &ExportOptions) -> Result<(SdkTracerProvider, export::Running), StartError> {
+    let wrong = |error: &dyn std::error::Error| {
+        StartError::Endpoint(error.source().map_or_else(|| error.to_string(), ToString::to_string))
+    };
+    let mut endpoint = Endpoint::from_shared(options.endpoint.clone()).map_err(|error| wrong(&error))?;
+    if options.endpoint.starts_with("https:") {
+        endpoint = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots()).map_err(|error| wrong(&error))?;
+    }
+    let channel = endpoint.connect_timeout(options.timeout).connect_lazy();
+    let mut exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_channel(channel)
+        .with_timeout(options.timeout)
+        .build()
+        .map_err(|error| wrong(&error))?;
+    let attributes = options.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    let resource = Resource::builder()
+        .with_service_name(options.service_name.clone())
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_attribute(KeyValue::new("process.pid", i64::from(std::process::id())))
+        .with_attributes(attributes)
+        .build();
+    exporter.set_resource(&resource);
+    let bounds = export::Bounds {
+        queue: options.queue.max(1),
+        batch: options.batch.max(1),
+        period: options.period,
+        timeout: options.timeout,
+    };
+    let (queue, running) = export::start(exporter, bounds);
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(queue)
+        // Whether a trace is recorded is decided before its first span is made: see `Hop`.
+        .with_sampler(Sampler::AlwaysOn)
+        .with_resource(resource)
+        .build();
+    Ok((provider, running))
+}

@@ -1,0 +1,60 @@
+// Opens the page in Chromium from an origin and does what a user would; prints what the page shows.
+//
+//   node drive.js DIRECTORY PORT   with the page's directory, served on 127.0.0.1:PORT
+//
+// OUTRIDER_SERVER, OUTRIDER_API_KEY and OUTRIDER_PROJECT are filled in; BROWSER_TOOLS is where the packages are, CHROMIUM the browser.
+"use strict";
+
+const fs = require("node:fs");
+const http = require("node:http");
+const path = require("node:path");
+const { chromium } = require(require.resolve("playwright-core", { paths: [process.env.BROWSER_TOOLS] }));
+
+const FLAGS = [
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync",
+];
+const TYPES = { ".html": "text/html", ".js": "text/javascript" };
+
+function serve(directory, port) {
+  const server = http.createServer((request, answer) => {
+    const name = path.basename(request.url) || "index.html";
+    if (!fs.existsSync(path.join(directory, name))) return answer.writeHead(404).end();
+    answer.setHeader("content-type", TYPES[path.extname(name)] ?? "application/octet-stream");
+    answer.end(fs.readFileSync(path.join(directory, name)));
+  });
+  return new Promise((resolve) => server.listen(port, "127.0.0.1", () => resolve(server)));
+}
+
+// Presses a button and gives the first line that its output shows.
+async function press(page, name) {
+  await page.locator(`button[name=${name}]`).click();
+  const output = page.locator(`output#${name}`);
+  await output.filter({ hasText: "\n" }).waitFor();
+  return (await output.textContent()).split("\n")[0];
+}
+
+async function main() {
+  const [directory, port] = process.argv.slice(2);
+  const server = await serve(directory, Number(port));
+  const profile = fs.mkdtempSync(path.join(directory, "profile-"));
+  const browser = await chromium.launchPersistentContext(profile, { executablePath: process.env.CHROMIUM, args: FLAGS });
+  try {
+    const page = await browser.newPage();
+    page.setDefaultTimeout(30_000);
+    await page.goto(`http://127.0.0.1:${port}/`);
+    const { OUTRIDER_SERVER, OUTRIDER_API_KEY, OUTRIDER_PROJECT } = process.env;
+    for (const [name, value] of Object.entries({ server: OUTRIDER_SERVER, key: OUTRIDER_API_KEY, project: OUTRIDER_PROJECT })) {
+      await page.locator(`input[name=${name}]`).fill(value);
+    }
+    console.log(await press(page, "publish"));
+  } finally {
+    await browser.close();
+    server.close();
+  }
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});

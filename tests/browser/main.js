@@ -1,0 +1,24 @@
+// What the page does: each button calls a method by gRPC-web and shows what comes in the output of the same name.
+import { createClient } from "@connectrpc/connect";
+import { createGrpcWebTransport } from "@connectrpc/connect-web";
+import { IngestService } from "./gen/outrider/ingest/v1/ingest_service_pb.js";
+
+const form = document.querySelector("form").elements;
+
+// A client of a service on the server that the form names.
+const client = (service) => createClient(service, createGrpcWebTransport({ baseUrl: form.server.value }));
+const headers = () => ({ authorization: `Bearer ${form.key.value}` });
+
+// Calls `action` when the button is pressed. `show` appends a line to the output; an error is a line too.
+function on(name, action) {
+  const output = document.getElementById(name);
+  const show = (line) => output.append(`${line}\n`);
+  form[name].addEventListener("click", () => action(show).catch((error) => show(`error ${error}`)));
+}
+
+on("publish", async (show) => {
+  const event = { eventType: form.type.value, payload: new TextEncoder().encode(form.data.value) };
+  const request = { projectId: form.project.value, event };
+  const answer = await client(IngestService).publishEvent(request, { headers: headers() });
+  show(`published ${answer.eventId}`);
+});

@@ -1,0 +1,88 @@
+//! What a caller learns from an answer, whatever way it came.
+
+use anyhow::{Result, ensure};
+use outrider_tests::client::{Outcome, Reply};
+use serde_json::Value;
+use tonic_types::StatusExt;
+
+use super::rows::Ids;
+
+/// An answer without what differs by itself: ids that the caller gave, the request's id, the date.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// An answer as JSON.
+    Answer(Value),
+    /// A stream is open.
+    Open,
+    /// A refusal by gRPC.
+    Grpc { code: String, reason: String, message: String, details: Vec<u8> },
+    /// A refusal by REST: the body, and the names of the headers.
+    Rest { status: u16, body: Value, headers: Vec<String> },
+}
+
+/// Ids that a message repeats are the caller's own words.
+fn masked(text: &str, ids: &Ids) -> String {
+    ids.iter().fold(text.to_owned(), |text, (field, id)| text.replace(id, field))
+}
+
+impl Verdict {
+    /// By gRPC, to a request with these ids.
+    pub fn of_grpc(outcome: Outcome, ids: &Ids) -> Result<Self> {
+        Ok(match outcome {
+            Outcome::Answer(message) => Self::Answer(serde_json::to_value(message)?),
+            Outcome::Open => Self::Open,
+            Outcome::Refused(status) => Self::Grpc {
+                code: format!("{:?}", status.code()),
+                reason: status.get_details_error_info().map(|info| info.reason).unwrap_or_default(),
+                message: masked(status.message(), ids),
+                details: status.get_error_details_vec().iter().flat_map(|detail| format!("{detail:?}").into_bytes()).collect(),
+            },
+        })
+    }
+
+    /// By REST, to a request with these ids.
+    pub fn of_rest(reply: Reply, ids: &Ids) -> Result<Self> {
+        if reply.status.is_success() {
+            return Ok(Self::Answer(reply.json()?));
+        }
+        let mut body: Value = serde_json::from_str(&masked(&reply.json()?.to_string(), ids))?;
+        if let Some(error) = body["error"].as_object_mut() {
+            error.shift_remove("request_id");
+        }
+        let mut headers: Vec<_> = reply.headers.keys().map(ToString::to_string).collect();
+        headers.sort();
+        Ok(Self::Rest { status: reply.status.as_u16(), body, headers })
+    }
+
+    /// What was answered; `null` for a stream without a word.
+    pub fn answer(&self) -> Option<Value> {
+        match self {
+            Self::Answer(value) => Some(value.clone()),
+            Self::Open => Some(Value::Null),
+            _ => None,
+        }
+    }
+
+    /// Fails unless it is this refusal.
+    pub fn is_refused(&self, code: &str, status: u16, reason: &str) -> Result<()> {
+        let so = match self {
+            Self::Grpc { code: given, reason: why, .. } => given == code && why == reason,
+            Self::Rest { status: given, body, .. } => *given == status && body["error"]["reason"] == reason,
+            _ => false,
+        };
+        ensure!(so, "expected {code} {reason}: {self:?}");
+        Ok(())
+    }
+
+    /// Fails unless it is an answer without any of the ids, but those that the caller knows.
+    pub fn shows_none_of(&self, ids: &Ids, but: &[&str]) -> Result<()> {
+        let text = match self {
+            Self::Answer(value) => value.to_string(),
+            Self::Open => return Ok(()),
+            _ => anyhow::bail!("expected an answer: {self:?}"),
+        };
+        let shown = ids.iter().filter(|(field, _)| !but.contains(*field)).find(|(_, id)| text.contains(id.as_str()));
+        ensure!(shown.is_none(), "shows {shown:?}: {text}");
+        Ok(())
+    }
+}
