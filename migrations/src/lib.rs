@@ -8,6 +8,7 @@ use sea_orm_migration::prelude::*;
 mod m0001_configuration;
 mod m0002_ledger;
 mod m0003_event_types;
+mod m0004_commit_log;
 pub mod partitions;
 
 /// All steps, oldest first.
@@ -16,6 +17,11 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_configuration::Migration), Box::new(m0002_ledger::Migration), Box::new(m0003_event_types::Migration)]
+        vec![
+            Box::new(m0001_configuration::Migration),
+            Box::new(m0002_ledger::Migration),
+            Box::new(m0003_event_types::Migration),
+            Box::new(m0004_commit_log::Migration),
+        ]
     }
 }

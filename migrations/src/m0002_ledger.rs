@@ -3,8 +3,6 @@
 //! Times are microseconds since 1970, maps and lists are JSON text, ids are UUIDs (16 bytes on SQLite). There are no foreign
 //! keys: what is written here is checked before. On PostgreSQL the history is partitioned by the day in its ids.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use sea_orm_migration::{
     prelude::*,
     sea_orm::{ConnectionTrait, DbBackend},
@@ -26,7 +24,8 @@ impl MigrationTrait for Migration {
         let mut statements = tables.statements();
         if manager.get_database_backend() == DbBackend::Postgres {
             // A fresh database works at once; from then on the store makes partitions ahead.
-            statements.extend(partitions::wanted_on(today()).into_iter().flat_map(|partition| partition.statements));
+            let partitions = partitions::wanted_of(&partitions::LEDGER, partitions::today());
+            statements.extend(partitions.into_iter().flat_map(|partition| partition.statements));
         }
         for statement in statements {
             manager.get_connection().execute_unprepared(&statement).await?;
@@ -40,11 +39,6 @@ impl MigrationTrait for Migration {
         }
         Ok(())
     }
-}
-
-fn today() -> i64 {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    (seconds / 86_400).cast_signed()
 }
 
 /// How a backend writes types and what follows a table's columns.

@@ -1,9 +1,35 @@
-//! Partitions of a day on PostgreSQL: of the ledger's history by the time in its ids, of idempotency keys by their day.
+//! Partitions of a day on PostgreSQL: of the ledger's history by the time in its ids, of idempotency keys and the log of commits by their
+//! day.
 
-/// The tables that are partitioned by the time in their UUIDv7.
-const BY_ID: [&str; 3] = ["events", "deliveries", "attempts"];
-/// The table that is partitioned by its column `day`.
-const BY_DAY: &str = "idempotency_keys";
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A table that is partitioned by days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    key: Key,
+}
+
+/// What a table is partitioned by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    /// The time in its UUIDv7.
+    Id,
+    /// Its column `day`.
+    Day,
+}
+
+/// The tables of the ledger.
+pub const LEDGER: [Table; 4] = [
+    Table { name: "events", key: Key::Id },
+    Table { name: "deliveries", key: Key::Id },
+    Table { name: "attempts", key: Key::Id },
+    Table { name: "idempotency_keys", key: Key::Day },
+];
+/// The log of commits.
+pub const COMMIT_LOG: Table = Table { name: "commit_log", key: Key::Day };
+
 /// How many days before today have partitions from the start: clocks of other hosts may be behind.
 pub const DAYS_BEHIND: i64 = 1;
 /// How many days after today have partitions.
@@ -20,21 +46,33 @@ pub struct Partition {
     pub statements: [String; 2],
 }
 
-/// The partitions of a day, which is counted from 1970-01-01 in UTC.
-#[must_use]
-pub fn of_day(day: i64) -> Vec<Partition> {
-    let suffix = date(day);
-    let (from, to) = (id_bound(day), id_bound(day + 1));
-    let mut partitions: Vec<Partition> =
-        BY_ID.iter().map(|table| partition(table, &suffix, &format!("'{from}'"), &format!("'{to}'"))).collect();
-    partitions.push(partition(BY_DAY, &suffix, &day.to_string(), &(day + 1).to_string()));
-    partitions
+/// All tables that are partitioned by days.
+pub fn tables() -> impl Iterator<Item = Table> {
+    LEDGER.into_iter().chain([COMMIT_LOG])
 }
 
-/// The partitions that must exist on a day.
+/// The partitions of a day, which is counted from 1970-01-01 in UTC.
 #[must_use]
-pub fn wanted_on(today: i64) -> Vec<Partition> {
-    (today - DAYS_BEHIND..=today + DAYS_AHEAD).flat_map(of_day).collect()
+pub fn of_day(tables: &[Table], day: i64) -> Vec<Partition> {
+    let suffix = date(day);
+    let bounds = |key: Key, day: i64| match key {
+        Key::Id => format!("'{}'", id_bound(day)),
+        Key::Day => day.to_string(),
+    };
+    tables.iter().map(|table| partition(table.name, &suffix, &bounds(table.key, day), &bounds(table.key, day + 1))).collect()
+}
+
+/// The partitions of these tables that must exist on a day.
+#[must_use]
+pub fn wanted_of(tables: &[Table], today: i64) -> Vec<Partition> {
+    (today - DAYS_BEHIND..=today + DAYS_AHEAD).flat_map(|day| of_day(tables, day)).collect()
+}
+
+/// The day by this host's clock.
+#[must_use]
+pub fn today() -> i64 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    (seconds / 86_400).cast_signed()
 }
 
 fn partition(table: &str, suffix: &str, from: &str, to: &str) -> Partition {
@@ -86,7 +124,13 @@ mod tests {
     fn bounds_are_the_midnights_in_the_ids() {
         assert_eq!(id_bound(0), "00000000-0000-0000-0000-000000000000");
         assert_eq!(id_bound(19_676), "018bd047-1000-0000-0000-000000000000");
-        let names: Vec<String> = of_day(20_779).into_iter().map(|partition| partition.name).collect();
-        assert_eq!(names, ["events_p20261122", "deliveries_p20261122", "attempts_p20261122", "idempotency_keys_p20261122"]);
+        let tables: Vec<Table> = tables().collect();
+        let partitions = of_day(&tables, 20_779);
+        let names: Vec<&str> = partitions.iter().map(|partition| partition.name.as_str()).collect();
+        let days =
+            ["events", "deliveries", "attempts", "idempotency_keys", "commit_log"].map(|table| format!("{table}_p20261122"));
+        assert_eq!(names, days);
+        assert!(partitions[0].statements[1].ends_with("TO ('01a205b3-d000-0000-0000-000000000000')"), "{partitions:?}");
+        assert!(partitions[4].statements[1].ends_with("FROM (20779) TO (20780)"), "{partitions:?}");
     }
 }

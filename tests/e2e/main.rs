@@ -38,6 +38,7 @@ mod retry;
 mod scenario;
 mod stream;
 mod stream_faults;
+mod tail;
 mod telemetry;
 mod tenancy;
 mod tls;

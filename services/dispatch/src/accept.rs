@@ -8,7 +8,7 @@ use outrider_model::{DeliveryId, Error, Event, EventId, Origin, PendingDelivery,
 use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result};
 use outrider_queue::NewJob;
 use outrider_rpc::{Intake, convert, status};
-use outrider_store::{Accepted, FoundEvent, LedgerError, NewEvent, UsedKey};
+use outrider_store::{Accepted, FoundEvent, LedgerError, LogKind, NewEvent, UsedKey};
 use outrider_telemetry::{
     Hop,
     catalogue::dispatch::{ACCEPT_SECONDS, COMMIT_EVENTS, COMMIT_SECONDS},
@@ -185,6 +185,7 @@ async fn commit(shared: Shared, handoff: Handoff, batch: Vec<Routed>) -> Result<
     let timed = COMMIT_SECONDS.start_timer();
     let outcomes = write(&shared, &events, keys_since).await;
     let seconds = timed.stop_and_record();
+    shared.tails.committed(LogKind::Events, events.iter().map(|new| new.event.project));
     let mut queued = Vec::new();
     let mut results = Vec::with_capacity(events.len());
     for ((event, (jobs, hop)), outcome) in events.iter().zip(rest).zip(outcomes) {

@@ -5,6 +5,8 @@ use outrider_model::{Attempt, Delivery, Event, Origin, RoutingOutcome};
 use outrider_proto::dispatch as wire;
 use outrider_rpc::convert::{duration, timestamp};
 
+use crate::tail::Message;
+
 /// An event, with its payload or (in lists) without.
 pub fn event(event: Event, payload: Option<Bytes>) -> wire::Event {
     let idempotency_key = event.producer_key().unwrap_or_default().to_owned();
@@ -72,6 +74,29 @@ pub fn attempt(attempt: Attempt, with_response: bool) -> wire::DeliveryAttempt {
         response_truncated: attempt.response_truncated,
         error_message: attempt.error_message.unwrap_or_default(),
     }
+}
+
+/// A message of a tail of events.
+pub fn tailed_event(message: Message<(Event, Option<Bytes>)>) -> wire::TailEventsResponse {
+    use wire::tail_events_response::Update;
+    let update = match message.item {
+        Some((accepted, payload)) => Update::Event(event(accepted, payload)),
+        None => Update::Heartbeat(wire::TailHeartbeat { time: Some(timestamp(message.at)) }),
+    };
+    wire::TailEventsResponse { cursor: message.cursor, update: Some(update) }
+}
+
+/// A message of a tail of deliveries.
+pub fn tailed_delivery(message: Message<(Delivery, Option<Attempt>)>) -> wire::TailDeliveriesResponse {
+    use wire::tail_deliveries_response::Update;
+    let update = match message.item {
+        Some((moved, made)) => {
+            let made = made.map(|made| attempt(made, false));
+            Update::Delivery(wire::DeliveryUpdate { delivery: Some(delivery(moved)), attempt: made })
+        }
+        None => Update::Heartbeat(wire::TailHeartbeat { time: Some(timestamp(message.at)) }),
+    };
+    wire::TailDeliveriesResponse { cursor: message.cursor, update: Some(update) }
 }
 
 #[cfg(test)]

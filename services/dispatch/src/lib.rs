@@ -15,6 +15,7 @@ mod measure;
 mod options;
 mod service;
 mod settle;
+mod tail;
 mod trace;
 mod watch;
 
@@ -32,7 +33,8 @@ use tonic::service::Routes;
 pub use options::Options;
 
 use crate::{
-    accept::Accepter, feeder::Feeder, finisher::Finisher, handoff::Handoff, measure::Measure, settle::Settler, watch::Watch,
+    accept::Accepter, feeder::Feeder, finisher::Finisher, handoff::Handoff, measure::Measure, settle::Settler, tail::Tails,
+    watch::Watch,
 };
 
 /// What every part of the role works with.
@@ -43,6 +45,7 @@ struct Shared {
     ledger: Arc<dyn Ledger>,
     directory: Directory,
     queue: Arc<dyn Queue>,
+    tails: Tails,
 }
 
 /// The role.
@@ -61,7 +64,8 @@ impl Dispatch {
     #[must_use]
     pub fn new(options: Options, store: Store, directory: Directory, queue: Arc<dyn Queue>) -> Self {
         let ledger = store.ledger();
-        let shared = Shared { options: Arc::new(options), store, ledger, directory, queue };
+        let tails = Tails::new(&options, store.clone());
+        let shared = Shared { options: Arc::new(options), store, ledger, directory, queue, tails };
         let handoff = Handoff::start(shared.clone());
         let finisher = Finisher::start(shared.clone(), handoff.clone());
         Self {
@@ -87,10 +91,10 @@ impl Dispatch {
         Arc::clone(&self.settler) as Arc<dyn Settlement>
     }
 
-    /// The public services.
+    /// The public services. Tails end at `shutdown`.
     #[must_use]
-    pub fn routes(&self) -> Routes {
-        service::routes(self.shared.clone(), self.handoff.clone())
+    pub fn routes(&self, shutdown: CancellationToken) -> Routes {
+        service::routes(self.shared.clone(), self.handoff.clone(), shutdown)
     }
 
     /// The services for ingest and workers, never to be mounted by a gateway. Streams of reports end at `shutdown`.
@@ -100,11 +104,11 @@ impl Dispatch {
         service::internal_routes(self.intake(), settlement, self.shared.options.max_message_bytes)
     }
 
-    /// Feeds the queue, asks it about what is overdue and notices when it was emptied, until `shutdown`.
+    /// Feeds the queue, asks it about what is overdue, notices when it was emptied, and wakes tails, until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = async { tokio::join!(self.feeder.run(), self.watch.run(), self.measure.run()); } => {}
+            () = async { tokio::join!(self.feeder.run(), self.watch.run(), self.measure.run(), self.shared.tails.run()); } => {}
         }
     }
 }

@@ -43,6 +43,16 @@ pub struct Options {
     pub idempotency_lifetime: Duration,
     /// One internal gRPC message, in bytes. Default 16 MiB.
     pub max_message_bytes: usize,
+    /// Tails open at once; more are refused as overloaded. Default 1,000.
+    pub max_tails: usize,
+    /// Queries of tails at once. Default 4.
+    pub tail_readers: usize,
+    /// After so long without a message a tail sends a heartbeat. Default 15 s.
+    pub tail_heartbeat: Duration,
+    /// How often tails look for commits of other processes. Default 200 ms.
+    pub tail_poll: Duration,
+    /// How far back a tail may be resumed, at least. Default 7 days.
+    pub tail_retention: Duration,
 }
 
 impl Default for Options {
@@ -67,6 +77,11 @@ impl Default for Options {
             measure_period: Duration::from_secs(10),
             idempotency_lifetime: Duration::from_secs(24 * 3600),
             max_message_bytes: 16 * KIB * KIB,
+            max_tails: 1_000,
+            tail_readers: 4,
+            tail_heartbeat: Duration::from_secs(15),
+            tail_poll: Duration::from_millis(200),
+            tail_retention: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }

@@ -10,7 +10,7 @@ use outrider_model::{
 use outrider_proto::internal::{self, AttemptReport, AttemptResult, attempt_report};
 use outrider_queue::{Done, Receipt};
 use outrider_rpc::Settlement;
-use outrider_store::{LedgerError, Settled};
+use outrider_store::{LedgerError, LogKind, Settled};
 use outrider_telemetry::{
     Hop,
     catalogue::dispatch::{SETTLE_REPORTS, SETTLE_SECONDS},
@@ -108,6 +108,9 @@ async fn write(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
     match written {
         Ok(applied) => {
             measure::settled(&batch, &applied);
+            // What was held has no project here: the next poll finds it.
+            let attempts = batch.iter().filter_map(|settled| settled.record.as_ref());
+            shared.tails.committed(LogKind::Deliveries, attempts.map(|attempt| attempt.project));
             Ok(vec![(); batch.len()])
         }
         Err(LedgerError::Unavailable(why)) => {

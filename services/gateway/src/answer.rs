@@ -35,12 +35,16 @@ impl Refusal {
 
     /// As an answer of REST.
     pub(crate) fn into_json(self, request_id: &HeaderValue) -> Response<Body> {
-        let body = Outer { error: ErrorObject::of(&self.error, request_id.to_str().ok()) };
-        let text = serde_json::to_vec(&body).unwrap_or_else(|_| br#"{"error":{"code":500,"status":"INTERNAL"}}"#.to_vec());
-        let mut answer = json(text);
+        let mut answer = json(self.json(request_id));
         *answer.status_mut() = http_status(self.error.reason);
         self.write_headers(answer.headers_mut());
         answer
+    }
+
+    /// The text of that answer.
+    pub(crate) fn json(&self, request_id: &HeaderValue) -> Vec<u8> {
+        let body = Outer { error: ErrorObject::of(&self.error, request_id.to_str().ok()) };
+        serde_json::to_vec(&body).unwrap_or_else(|_| br#"{"error":{"code":500,"status":"INTERNAL"}}"#.to_vec())
     }
 
     /// As an answer of gRPC.

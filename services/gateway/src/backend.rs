@@ -8,7 +8,7 @@ use std::{
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use outrider_model::Error;
-use outrider_rpc::{server::Backend, to_status};
+use outrider_rpc::{methods, server::Backend, to_status};
 use tonic::{body::Body, transport::Channel};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
@@ -35,15 +35,17 @@ impl Backends {
     }
 }
 
-/// A role in another process. An error of the channel becomes the answer UNAVAILABLE.
+/// A role in another process: a channel for calls and one for streams ([`outrider_rpc::channel::long_streams`]), whose clients may stop
+/// reading. An error of the channel becomes the answer UNAVAILABLE.
 #[must_use]
-pub fn remote_backend(channel: Channel) -> Backend {
-    BoxCloneSyncService::new(Remote { channel })
+pub fn remote_backend(calls: Channel, streams: Channel) -> Backend {
+    BoxCloneSyncService::new(Remote { calls, streams })
 }
 
 #[derive(Clone)]
 struct Remote {
-    channel: Channel,
+    calls: Channel,
+    streams: Channel,
 }
 
 impl Service<Request<Body>> for Remote {
@@ -57,7 +59,8 @@ impl Service<Request<Body>> for Remote {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let channel = self.channel.clone();
+        let streams = methods::streams(request.uri().path());
+        let channel = if streams { self.streams.clone() } else { self.calls.clone() };
         Box::pin(async move {
             let path = request.uri().path().to_owned();
             match channel.oneshot(request).await {

@@ -1,7 +1,7 @@
-//! One unary call to a role, from the side of REST.
+//! Calls to a role, from the side of REST.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header::CONTENT_TYPE, header::TE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header::CONTENT_TYPE, header::TE};
 use http_body_util::{BodyExt, Full};
 use outrider_model::Error;
 use outrider_rpc::{from_status, server::Backend};
@@ -11,32 +11,42 @@ use tonic::{Code, Status, body::Body};
 use tower::{Service, ServiceExt};
 
 /// A flag for compression, and the length in four bytes.
-const PREFIX_BYTES: usize = 5;
+pub(crate) const PREFIX_BYTES: usize = 5;
 
 /// Sends a message and gives the bytes of the answer's message, of at most `limit`.
 pub(crate) async fn unary(
-    mut backend: Backend,
+    backend: Backend,
     path: &str,
     headers: HeaderMap,
     message: &DynamicMessage,
     limit: usize,
 ) -> Result<Bytes, Error> {
-    let request = request(path, headers, message)?;
-    let Ok(ready) = backend.ready().await;
-    let Ok(answer) = ready.call(request).await;
-    let (parts, body) = answer.into_parts();
-    if let Some(status) = Status::from_header_map(&parts.headers).filter(|status| status.code() != Code::Ok) {
-        return Err(from_status(&status));
-    }
-    if parts.status != StatusCode::OK {
-        return Err(Error::unavailable("a server that is needed answers what is not gRPC"));
-    }
+    let (parts, body) = open(backend, path, headers, message).await?.into_parts();
     let (data, trailers) = read(body, limit).await?;
     match Status::from_header_map(trailers.as_ref().unwrap_or(&parts.headers)) {
         Some(status) if status.code() == Code::Ok => unframe(data),
         Some(status) => Err(from_status(&status)),
         None => Err(Error::unavailable("a server that is needed broke off its answer")),
     }
+}
+
+/// Sends a message and gives the answer as it begins, unless it is an error.
+pub(crate) async fn open(
+    mut backend: Backend,
+    path: &str,
+    headers: HeaderMap,
+    message: &DynamicMessage,
+) -> Result<Response<Body>, Error> {
+    let request = request(path, headers, message)?;
+    let Ok(ready) = backend.ready().await;
+    let Ok(answer) = ready.call(request).await;
+    if let Some(status) = Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok) {
+        return Err(from_status(&status));
+    }
+    if answer.status() != StatusCode::OK {
+        return Err(Error::unavailable("a server that is needed answers what is not gRPC"));
+    }
+    Ok(answer)
 }
 
 fn request(path: &str, headers: HeaderMap, message: &DynamicMessage) -> Result<Request<Body>, Error> {

@@ -1,19 +1,9 @@
 //! How long a client wants to wait: `Request-Timeout` in REST, `grpc-timeout` in gRPC.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Response};
-use http_body::Frame;
+use http::HeaderMap;
 use outrider_model::{Error, FieldViolation, Reason};
-use outrider_rpc::to_status;
-use tokio::time::{Instant, Sleep};
-use tonic::{Status, body::Body};
 
 const REST: &str = "request-timeout";
 /// The header of gRPC.
@@ -73,42 +63,6 @@ fn given(
         Error { reason: Reason::MalformedRequest, ..Error::fields(vec![violation]) }
     };
     time.map(Some).ok_or_else(wrong)
-}
-
-/// The answer of a stream, ended with DEADLINE_EXCEEDED when its time is up.
-pub(crate) fn bounded(answer: Response<Body>, end: Instant) -> Response<Body> {
-    let alarm = Box::pin(tokio::time::sleep_until(end));
-    answer.map(|inner| Body::new(Bounded { inner: Some(inner), alarm }))
-}
-
-struct Bounded {
-    /// None once the time is up.
-    inner: Option<Body>,
-    alarm: Pin<Box<Sleep>>,
-}
-
-impl http_body::Body for Bounded {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
-        if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
-            return Poll::Ready(frame);
-        }
-        if self.alarm.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        // What the role still has to say is of use to nobody: its stream ends here.
-        self.inner = None;
-        let status = to_status(passed());
-        let mut trailers = HeaderMap::new();
-        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
-    }
 }
 
 #[cfg(test)]

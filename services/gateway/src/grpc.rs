@@ -19,7 +19,7 @@ pub(crate) struct Methods(HashMap<String, Method>);
 #[derive(Debug)]
 pub(crate) struct Method {
     pub(crate) path: String,
-    package: String,
+    pub(crate) package: String,
     pub(crate) client_streams: bool,
     server_streams: bool,
     meters: [Arc<Meter>; 2],

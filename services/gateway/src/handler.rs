@@ -1,12 +1,6 @@
 //! One request of either kind: its id, its deadline, its log line, and what happens when it goes wrong.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -21,7 +15,7 @@ use tonic::body::Body;
 use crate::{
     Shared,
     answer::Refusal,
-    deadline, grpc,
+    deadline, ending, grpc,
     meter::Meter,
     observe::{Observed, Seen},
     request_id, rest, web,
@@ -95,16 +89,28 @@ where
     };
     let (parts, body) = request.into_parts();
     let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
+    let end = end(asked);
     let answer = match asked {
         // It has no natural end, and so no deadline of ours.
         None if method.streams() => unbroken(answer, &method.path).await,
-        Some(asked) if method.streams() => {
-            let end = Instant::now() + asked;
-            in_time(asked, answer, &method.path).await.map(|answer| deadline::bounded(answer, end.into()))
-        }
+        Some(asked) if method.streams() => in_time(asked, answer, &method.path).await,
         _ => in_time(limit(shared, asked), answer, &method.path).await,
     };
-    seen.watch(answer.unwrap_or_else(Refusal::into_grpc))
+    let answer = match answer {
+        // A client's stream is ended on the client's side, and then its role has its say.
+        Ok(answer) if method.streams() && !method.client_streams && shared.backends.of(&method.package).is_some() => {
+            ending::bounded(shared, answer, end)
+        }
+        Ok(answer) if method.streams() => ending::bounded_by_deadline(answer, end),
+        Ok(answer) => answer,
+        Err(refusal) => refusal.into_grpc(),
+    };
+    seen.watch(answer)
+}
+
+/// When the time is up that a client asks for.
+fn end(asked: Option<Duration>) -> Option<tokio::time::Instant> {
+    asked.map(|asked| tokio::time::Instant::now() + asked)
 }
 
 /// What a client asks for, within our own limit.
@@ -124,7 +130,10 @@ async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderVal
             observed.on(&found.route.meter);
             let template = &found.route.template;
             match deadline::of_rest(&parts.headers) {
-                Ok(asked) => in_time(limit(shared, asked), rest::answer(shared, &found, &parts, body), template).await,
+                Ok(asked) => {
+                    let answer = rest::answer(shared, &found, &parts, body, end(asked));
+                    in_time(limit(shared, asked), answer, template).await
+                }
                 // The body was not read.
                 Err(error) => Err(Refusal::closing(error)),
             }

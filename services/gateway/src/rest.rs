@@ -10,14 +10,15 @@ use hyper::body::Incoming;
 use outrider_model::{Error, FieldViolation, Reason};
 use outrider_telemetry::TraceContext;
 use prost_reflect::{DynamicMessage, Value};
+use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::{
     Shared,
     answer::Refusal,
-    body, call, compress, mask, ndjson, payload, query, read, request_id,
+    body, call, compress, ending, mask, ndjson, payload, query, read, request_id,
     route::{BodyRule, Found, Route},
-    scalar, write,
+    scalar, stream, write,
 };
 
 /// Answers a request whose route is found.
@@ -26,6 +27,7 @@ pub(crate) async fn answer(
     found: &Found<'_, '_>,
     parts: &Parts,
     body: Incoming,
+    end: Option<Instant>,
 ) -> Result<Response<Body>, Refusal> {
     let route = found.route;
     check_encoding(&parts.headers)?;
@@ -33,10 +35,20 @@ pub(crate) async fn answer(
         let base = message(found, parts, &bytes::Bytes::new()).map_err(Refusal::closing)?;
         return ndjson::answer(shared, route, rule, base, parts, body).await;
     }
+    if route.stream.is_some() {
+        stream::check_accept(&parts.headers)?;
+    }
     let body = body::whole(shared, &parts.headers, body).await?;
     let request = message(found, parts, &body.bytes)?;
     let backend = shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?;
     let limit = shared.options.max_answer_bytes;
+    if let Some(rule) = &route.stream {
+        let answer = call::open(backend, &route.grpc_path, metadata(&parts.headers), &request).await;
+        let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
+        let body = ending::bounded(shared, answer, end).into_body();
+        let id = parts.headers.get(request_id::HEADER).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+        return Ok(stream::answer(rule, body, limit, id).await.map_err(|error| in_words_of_rest(route, error))?);
+    }
     let answer = call::unary(backend, &route.grpc_path, metadata(&parts.headers), &request, limit).await;
     let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
     let answer =
@@ -86,6 +98,9 @@ fn message(found: &Found<'_, '_>, parts: &Parts, body: &bytes::Bytes) -> Result<
     query::apply(route, parts.uri.query().unwrap_or_default(), &mut message)?;
     for header in &route.headers {
         header.apply(&parts.headers, &mut message)?;
+    }
+    if let Some(rule) = &route.stream {
+        rule.resume(&parts.headers, &mut message)?;
     }
     if let Some(mask) = &route.mask {
         mask::derive(mask, present, &mut message);

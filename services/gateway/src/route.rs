@@ -22,6 +22,7 @@ use crate::{
     mask,
     meter::Meter,
     ndjson, percent,
+    stream::StreamRule,
     template::{Malformed, Segment, Template},
     trie::Trie,
 };
@@ -88,6 +89,8 @@ pub(crate) struct Route {
     pub(crate) headers: Vec<HeaderField>,
     /// How it takes lines, if it does.
     pub(crate) ndjson: Option<ndjson::Rule>,
+    /// How the method's stream of the server is answered, if it is one.
+    pub(crate) stream: Option<StreamRule>,
 }
 
 /// A field that the path gives.
@@ -136,10 +139,10 @@ pub(crate) struct Found<'r, 'p> {
 }
 
 impl Routes {
-    /// Routes of the unary methods among `methods`. Streaming methods and those without annotation have none.
+    /// Routes of `methods`. Those whose client streams and those without annotation have none.
     pub(crate) fn of(pool: &DescriptorPool, methods: &[MethodDescriptor]) -> Result<Self, RouteError> {
         let mut routes = Self::default();
-        for method in methods.iter().filter(|method| !method.is_client_streaming() && !method.is_server_streaming()) {
+        for method in methods.iter().filter(|method| !method.is_client_streaming()) {
             if let Some(rule) = annotation(pool, method)? {
                 routes.add(method, &rule)?;
                 for rule in &rule.additional_bindings {
@@ -271,6 +274,7 @@ impl Route {
             mask: Some(&input).filter(|_| http_method == "PATCH").and_then(mask::field_of),
             headers: HeaderField::of(&grpc_path, &input).map_err(|(name, why)| at(name, why))?,
             ndjson: ndjson::Rule::of(method).map_err(|(name, why)| at(&name, why))?,
+            stream: method.is_server_streaming().then(|| StreamRule::of(&input, &output)),
             http_method,
             input,
             output,

@@ -58,7 +58,7 @@ async fn a_role_in_another_process_is_the_same() {
     // A gateway is a gRPC server too: it stands for the other process.
     let far = Running::start().await;
     let channel = Endpoint::from_shared(format!("http://{}", far.address)).unwrap().connect_lazy();
-    let backend = remote_backend(channel);
+    let backend = remote_backend(channel.clone(), channel);
     let backends = Backends { ingest: backend.clone(), dispatch: backend.clone(), admin: backend };
     let near = Running::before(Options::default(), backends, far.got.clone()).await;
     assert_eq!(near.post("/v1/projects/p/events", r#"{"data":1}"#).await.status, 200);
@@ -69,7 +69,8 @@ async fn a_role_in_another_process_is_the_same() {
 #[tokio::test]
 async fn a_role_that_is_away_is_unavailable() {
     let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let backend = remote_backend(Endpoint::from_shared(format!("http://{unused}")).unwrap().connect_lazy());
+    let channel = Endpoint::from_shared(format!("http://{unused}")).unwrap().connect_lazy();
+    let backend = remote_backend(channel.clone(), channel);
     let backends = Backends { ingest: backend.clone(), dispatch: backend.clone(), admin: backend };
     let running = Running::before(Options::default(), backends, Default::default()).await;
     let answer = running.post("/v1/projects/p/events", "{}").await;
@@ -105,7 +106,7 @@ async fn a_stream_of_the_client_ends_at_the_drain_with_all_that_came_answered() 
             true => {
                 Running::before(
                     Options::default(),
-                    Backends { ingest: remote_backend(channel), ..backends(&far.got) },
+                    Backends { ingest: remote_backend(channel.clone(), channel), ..backends(&far.got) },
                     far.got.clone(),
                 )
                 .await
@@ -164,7 +165,7 @@ async fn a_window_of_small_events_in_frames_of_their_own_may_wait_unread() {
     let kind = ingest::stream_events_request::Kind::Open(ingest::StreamOpen { project_id: "hangs".into(), ..Default::default() });
     out.send(framed(&ingest::StreamEventsRequest { kind: Some(kind) })).await.unwrap();
     for sequence in 1..=4_096 {
-        let event = ingest::StreamedEvent { sequence, event: None };
+        let event = ingest::StreamedEvent { sequence, ..ingest::StreamedEvent::default() };
         let message = ingest::StreamEventsRequest { kind: Some(ingest::stream_events_request::Kind::Event(event)) };
         tokio::time::timeout(common::LONG, out.send(framed(&message))).await.unwrap().expect("the connection is fine");
     }

@@ -65,6 +65,10 @@ reasons! {
     FailedPrecondition = "FAILED_PRECONDITION";
     /// The page token is not one of ours, or belongs to other filters. Begin with the first page.
     InvalidPageToken = "INVALID_PAGE_TOKEN";
+    /// The cursor is from before what is kept, or of another database. Begin anew without one; what lies between is read from the lists.
+    CursorExpired = "CURSOR_EXPIRED";
+    /// The method answers server-sent events only, which the Accept header refuses. Accept text/event-stream.
+    NotAcceptable = "NOT_ACCEPTABLE";
     /// A bounded queue is full. Retry after the time given.
     Overloaded = "OVERLOADED";
     /// A server that is needed does not answer. Whether the request took effect is unknown; retry with the same idempotency key.

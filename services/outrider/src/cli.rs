@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    client::{deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions},
+    client::{deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail},
     commands::{completions, config, dev, listen},
     roles::Role,
 };
@@ -28,6 +28,8 @@ pub enum Command {
     Listen(listen::Listen),
     /// Publishes an event, or many from lines.
     Publish(publish::Publish),
+    /// Prints events as they are accepted.
+    Tail(tail::Tail),
     /// Reads events.
     Events(events::Events),
     /// Reads and retries deliveries.

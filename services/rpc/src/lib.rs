@@ -7,6 +7,7 @@ pub mod auth;
 pub mod channel;
 pub mod convert;
 pub mod dial;
+pub mod ending;
 pub mod intake;
 pub mod internal;
 pub mod listen;

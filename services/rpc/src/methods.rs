@@ -1,6 +1,9 @@
 //! The public methods and the scope that each requires, from the descriptors.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use outrider_model::Scope;
 use outrider_proto::DESCRIPTORS;
@@ -12,6 +15,12 @@ const PUBLIC_PACKAGES: [&str; 3] = ["outrider.ingest.v1", "outrider.dispatch.v1"
 /// The scope of each public method, by its gRPC path.
 static SCOPES: LazyLock<HashMap<String, Option<Scope>>> = LazyLock::new(|| {
     public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).map(|m| (path(&m), scope(&m))).collect()
+});
+
+/// The paths of the public methods that stream, in either direction.
+static STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    let methods = public_services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods.filter(|method| method.is_client_streaming() || method.is_server_streaming()).map(|method| path(&method)).collect()
 });
 
 /// The services that the gateway mounts.
@@ -29,6 +38,12 @@ pub fn path(method: &MethodDescriptor) -> String {
 #[must_use]
 pub fn required_scope(path: &str) -> Option<Scope> {
     SCOPES.get(path).copied().flatten()
+}
+
+/// Whether the public method at a gRPC path streams, in either direction: it has no natural end.
+#[must_use]
+pub fn streams(path: &str) -> bool {
+    STREAMS.contains(path)
 }
 
 fn scope(method: &MethodDescriptor) -> Option<Scope> {
@@ -49,6 +64,12 @@ mod tests {
         for (path, scope) in SCOPES.iter() {
             assert!(scope.is_some(), "{path} names no scope");
         }
+    }
+
+    #[test]
+    fn streams_are_told_from_single_calls() {
+        assert!(streams("/outrider.dispatch.v1.EventService/TailEvents"));
+        assert!(!streams("/outrider.dispatch.v1.EventService/GetEvent") && !streams("/x"));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub fn codes(reason: Reason) -> (Code, u16) {
         Reason::MethodNotAllowed => (Code::Unimplemented, 405),
         Reason::AlreadyExists | Reason::IdempotencyConflict => (Code::AlreadyExists, 409),
         Reason::FailedPrecondition => (Code::FailedPrecondition, 412),
+        Reason::CursorExpired => (Code::OutOfRange, 410),
+        Reason::NotAcceptable => (Code::InvalidArgument, 406),
         Reason::Overloaded => (Code::ResourceExhausted, 429),
         Reason::Unavailable | Reason::ShuttingDown => (Code::Unavailable, 503),
         Reason::DeadlineExceeded => (Code::DeadlineExceeded, 504),

@@ -181,6 +181,16 @@ impl Store {
         &self.inner.write
     }
 
+    /// For reads in statements of PostgreSQL's own.
+    pub(crate) fn postgres_pool(&self) -> &sqlx::PgPool {
+        self.read().get_postgres_connection_pool()
+    }
+
+    /// For reads in statements of SQLite's own.
+    pub(crate) fn sqlite_pool(&self) -> &sqlx::SqlitePool {
+        self.read().get_sqlite_connection_pool()
+    }
+
     pub(crate) fn hot(&self) -> &Hot {
         &self.inner.hot
     }

@@ -16,6 +16,11 @@ pub(crate) fn unavailable(error: DbErr) -> Error {
     Error::unavailable("the database does not answer")
 }
 
+/// The same for what is asked past sea-orm.
+pub(crate) fn unavailable_sql(error: sqlx::Error) -> Error {
+    unavailable(DbErr::Query(RuntimeErr::SqlxError(error.into())))
+}
+
 /// A unique key stands against it: the object exists. Anything else is unexpected.
 pub(crate) fn exists(what: &'static str) -> impl FnOnce(DbErr) -> Error {
     move |error| match error.sql_err() {

@@ -1,11 +1,14 @@
 //! `DeliveryService`.
 
+use std::pin::Pin;
+
 use async_trait::async_trait;
+use futures::{Stream, StreamExt};
 use outrider_model::{AttemptOutcome, DeliveryStatus, Error, Principal, Result};
 use outrider_proto::dispatch::{
     GetDeliveryAttemptRequest, GetDeliveryAttemptResponse, GetDeliveryRequest, GetDeliveryResponse, ListDeliveriesRequest,
     ListDeliveriesResponse, ListDeliveryAttemptsRequest, ListDeliveryAttemptsResponse, RetryDeliveryRequest,
-    RetryDeliveryResponse, delivery_service_server::DeliveryService,
+    RetryDeliveryResponse, TailDeliveriesRequest, TailDeliveriesResponse, delivery_service_server::DeliveryService,
 };
 use outrider_rpc::{
     convert::{parse_id, parse_optional_id},
@@ -16,11 +19,16 @@ use outrider_store::{AttemptFilter, DeliveryFilter, Store};
 use tonic::{Request, Response, Status};
 
 use super::{events::optional_event_type, time_range, time_text};
-use crate::{convert, handoff::Handoff};
+use crate::{
+    convert,
+    handoff::Handoff,
+    tail::{Around, DeliveryUpdates, DeliveryWish, Opening},
+};
 
 pub struct Deliveries {
     pub store: Store,
     pub handoff: Handoff,
+    pub around: Around,
 }
 
 impl Deliveries {
@@ -105,6 +113,31 @@ impl Deliveries {
     }
 }
 
+impl Deliveries {
+    async fn tail(
+        &self,
+        principal: Principal,
+        request: TailDeliveriesRequest,
+    ) -> Result<<Self as DeliveryService>::TailDeliveriesStream> {
+        let project = parse_id("project_id", &request.project_id)?;
+        let mut statuses = Vec::new();
+        for (index, number) in request.statuses.iter().enumerate() {
+            let status = known(&format!("statuses[{index}]"), *number, DeliveryStatus::from_number)?;
+            statuses.extend(status.filter(|status| !statuses.contains(status)));
+        }
+        let wish = DeliveryWish {
+            endpoint: parse_optional_id("endpoint_id", &request.endpoint_id)?,
+            event: parse_optional_id("event_id", &request.event_id)?,
+            statuses,
+        };
+        self.around.directory.project(&principal, project).await?;
+        let source = DeliveryUpdates { store: self.store.clone(), principal, project, wish };
+        let opening = Opening { around: self.around.clone(), project, cursor: request.cursor, source };
+        let messages = opening.open().await?;
+        Ok(Box::pin(messages.map(|message| message.map(convert::tailed_delivery).map_err(to_status))))
+    }
+}
+
 /// A filter by an enum: none when unspecified, refused when no such value is known.
 fn known<T>(field: &str, number: i32, parse: impl Fn(i32) -> Option<T>) -> Result<Option<T>> {
     if number == 0 {
@@ -136,6 +169,16 @@ impl DeliveryService for Deliveries {
     ) -> Result<Response<GetDeliveryAttemptResponse>, Status> {
         let principal = principal(&request)?;
         self.get_attempt(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
+    }
+
+    type TailDeliveriesStream = Pin<Box<dyn Stream<Item = Result<TailDeliveriesResponse, Status>> + Send>>;
+
+    async fn tail_deliveries(
+        &self,
+        request: Request<TailDeliveriesRequest>,
+    ) -> Result<Response<Self::TailDeliveriesStream>, Status> {
+        let principal = principal(&request)?;
+        self.tail(principal, request.into_inner()).await.map(Response::new).map_err(to_status)
     }
 
     async fn list_delivery_attempts(

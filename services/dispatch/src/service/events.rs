@@ -1,19 +1,28 @@
 //! `EventService`.
 
+use std::{pin::Pin, sync::Arc};
+
 use async_trait::async_trait;
-use outrider_model::{EventType, Principal, Result};
+use futures::{Stream, StreamExt};
+use outrider_model::{Error, EventType, EventTypePattern, Principal, Result, error::Violations, limits};
 use outrider_proto::dispatch::{
-    GetEventRequest, GetEventResponse, ListEventsRequest, ListEventsResponse, event_service_server::EventService,
+    GetEventRequest, GetEventResponse, ListEventsRequest, ListEventsResponse, TailEventsRequest, TailEventsResponse,
+    event_service_server::EventService,
 };
 use outrider_rpc::{convert::parse_id, page::Pager, principal, to_status};
-use outrider_store::{EventFilter, Store};
+use outrider_store::{EventFilter, Ledger, Store};
 use tonic::{Request, Response, Status};
 
 use super::{time_range, time_text};
-use crate::convert;
+use crate::{
+    convert,
+    tail::{AcceptedEvents, Around, EventWish, Opening},
+};
 
 pub struct Events {
     pub store: Store,
+    pub ledger: Arc<dyn Ledger>,
+    pub around: Around,
 }
 
 impl Events {
@@ -38,6 +47,30 @@ impl Events {
     }
 }
 
+impl Events {
+    async fn tail(&self, principal: &Principal, request: TailEventsRequest) -> Result<<Self as EventService>::TailEventsStream> {
+        let project = parse_id("project_id", &request.project_id)?;
+        let wish = EventWish { event_types: patterns(&request.event_types)?, with_payload: request.include_payload };
+        self.store.reads_all_events(principal, project).await?;
+        let source = AcceptedEvents { store: self.store.clone(), ledger: Arc::clone(&self.ledger), project, wish };
+        let opening = Opening { around: self.around.clone(), project, cursor: request.cursor, source };
+        let messages = opening.open().await?;
+        Ok(Box::pin(messages.map(|message| message.map(convert::tailed_event).map_err(to_status))))
+    }
+}
+
+/// Patterns of event types, as subscriptions have them.
+fn patterns(texts: &[String]) -> Result<Vec<EventTypePattern>> {
+    let most = limits::SUBSCRIPTION_EVENT_TYPES;
+    if texts.len() > most {
+        return Err(Error::field("event_types", format!("must be at most {most}")));
+    }
+    let mut violations = Violations::new();
+    let parsed = texts.iter().enumerate();
+    let parsed = parsed.filter_map(|(index, text)| violations.check(format!("event_types[{index}]"), text.parse())).collect();
+    violations.finish().map(|()| parsed)
+}
+
 /// A filter by event type: refused when no event could have it.
 pub fn optional_event_type(text: &str) -> Result<Option<String>> {
     if text.is_empty() {
@@ -57,5 +90,12 @@ impl EventService for Events {
     async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
         let principal = principal(&request)?;
         self.list(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
+    }
+
+    type TailEventsStream = Pin<Box<dyn Stream<Item = Result<TailEventsResponse, Status>> + Send>>;
+
+    async fn tail_events(&self, request: Request<TailEventsRequest>) -> Result<Response<Self::TailEventsStream>, Status> {
+        let principal = principal(&request)?;
+        self.tail(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
     }
 }

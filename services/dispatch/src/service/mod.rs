@@ -11,16 +11,20 @@ use outrider_proto::{
     internal::{intake_service_server::IntakeServiceServer, settlement_service_server::SettlementServiceServer},
 };
 use outrider_rpc::{Intake, convert::parse_timestamp, intake::IntakeServer, settlement::SettlementServer};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::{deliveries::Deliveries, events::Events};
-use crate::{Shared, handoff::Handoff};
+use crate::{Shared, handoff::Handoff, tail::Around};
 
 /// The public services.
-pub fn routes(shared: Shared, handoff: Handoff) -> Routes {
+pub fn routes(shared: Shared, handoff: Handoff, shutdown: CancellationToken) -> Routes {
     let limit = shared.options.max_message_bytes;
-    let events = EventServiceServer::new(Events { store: shared.store.clone() }).max_encoding_message_size(limit);
-    let deliveries = DeliveryServiceServer::new(Deliveries { store: shared.store, handoff }).max_encoding_message_size(limit);
+    let Shared { store, ledger, directory, tails, .. } = shared;
+    let around = Around { tails, directory, shutdown };
+    let events = Events { store: store.clone(), ledger, around: around.clone() };
+    let events = EventServiceServer::new(events).max_encoding_message_size(limit);
+    let deliveries = DeliveryServiceServer::new(Deliveries { store, handoff, around }).max_encoding_message_size(limit);
     Routes::new(events).add_service(deliveries)
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use outrider_model::{
     Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, PageRequest, Principal, Project, Result, RetryPolicy,
     SigningSecret, Target, principal::Actor,
@@ -46,6 +47,11 @@ impl Drop for Bench {
 impl Bench {
     /// A running dispatch with one project and a schedule of two quick retries.
     pub async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// The same, with what is not about the feeder and retries as in these options.
+    pub async fn with(options: Options) -> Self {
         let database = TestDatabase::sqlite();
         let store = database.store().await;
         let organization = store.create_organization(Actor::System, "test").await.unwrap();
@@ -60,7 +66,7 @@ impl Bench {
             feed_period: Duration::from_millis(50),
             epoch_period: Duration::from_millis(50),
             check_after: Duration::from_millis(300),
-            ..Options::default()
+            ..options
         };
         let dispatch = Arc::new(Dispatch::new(options, store.clone(), directory.clone(), Arc::clone(&queue) as Arc<dyn Queue>));
         let shutdown = CancellationToken::new();
@@ -101,12 +107,16 @@ impl Bench {
     }
 
     pub async fn publish(&self) -> AcceptedEvent {
+        self.publish_bytes("{}".into()).await
+    }
+
+    pub async fn publish_bytes(&self, payload: Bytes) -> AcceptedEvent {
         let event = AcceptEvent {
             project_id: self.project.id.to_string(),
             organization_id: self.principal.organization.to_string(),
             actor: "test".into(),
             event_type: "a.b".into(),
-            payload: "{}".into(),
+            payload,
             content_type: "application/json".into(),
             ..AcceptEvent::default()
         };

@@ -103,9 +103,16 @@ fn answer(description: &str, status: u16) -> Value {
 }
 
 /// The refusals of one operation. What cannot happen to it is left out: its path has the method; reading conflicts with nothing.
-pub(super) fn of_operation(http_method: &str) -> impl Iterator<Item = (String, Value)> {
+/// Only streams have a media type to be refused and a place that can be lost.
+pub(super) fn of_operation(http_method: &str, streams: bool) -> impl Iterator<Item = (String, Value)> {
     let reads = http_method == "GET";
-    let statuses = by_status().into_keys().filter(move |status| *status != 405 && !(reads && matches!(status, 409 | 412)));
+    let impossible = move |status: &u16| match status {
+        405 => true,
+        409 | 412 => reads,
+        406 | 410 => !streams,
+        _ => false,
+    };
+    let statuses = by_status().into_keys().filter(move |status| !impossible(status));
     let named = |name: String| json!({ "$ref": format!("#/components/responses/{name}") });
     let default = ("default".to_owned(), named("ErrorDefault".to_owned()));
     statuses.map(move |status| (status.to_string(), named(component(status)))).chain([default])

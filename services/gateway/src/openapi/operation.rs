@@ -11,7 +11,7 @@ use super::{
 use crate::{
     ndjson, payload,
     route::{BodyRule, Route},
-    scalar,
+    scalar, stream,
 };
 
 /// The operation of a route. `number` is 1 for a method's first route.
@@ -70,6 +70,12 @@ fn parameters(schemas: &mut Schemas, route: &Route) -> Vec<Value> {
             "name": header.header(), "in": "header", "required": false,
             "description": format!("Gives `{}` when the body does not. {}", field.name(), field.last().comment()),
             "schema": schemas.kind(&field.last().kind()),
+        }));
+    }
+    if let Some(field) = route.stream.as_ref().and_then(|stream| stream.resume.as_ref()) {
+        parameters.push(json!({
+            "name": "Last-Event-ID", "in": "header", "required": false, "schema": { "type": "string" },
+            "description": format!("The id of the last event received. It wins over `{}`. {}", field.name(), field.comment()),
         }));
     }
     for shared in ["RequestId", "RequestTimeout"] {
@@ -153,15 +159,26 @@ fn example(grpc_path: &str) -> Option<Value> {
     }
 }
 
+/// What a stream looks like.
+const EVENTS: &str = "Server-sent events: `id` is the cursor, `event` the name of what the message tells, `data` the message in JSON \
+                      (x-event-data-schema). An event `error` with the JSON of an error is the last one.";
+
 fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
     let (schema, description) = match &route.response_body {
         Some(field) => (schemas.kind(&field.kind()), field.comment()),
         None => (schemas.kind(&Kind::Message(route.output.clone())), route.output.comment()),
     };
+    let streams = route.stream.is_some();
+    let content = if streams {
+        let events = json!({ "type": "string", "description": EVENTS });
+        json!({ stream::MEDIA_TYPE: { "schema": events, "x-event-data-schema": schema } })
+    } else {
+        json!({ "application/json": { "schema": schema } })
+    };
     let mut answer = json!({
         "description": description,
         "headers": { "X-Request-Id": { "$ref": "#/components/headers/X-Request-Id" } },
-        "content": { "application/json": { "schema": schema } },
+        "content": content,
     });
     if let Some(rule) = &route.ndjson {
         answer["content"][ndjson::MEDIA_TYPE] = lines(&format!(
@@ -170,7 +187,7 @@ fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
             rule.response.name()
         ));
     }
-    [("200".to_owned(), answer)].into_iter().chain(errors::of_operation(&route.http_method)).collect()
+    [("200".to_owned(), answer)].into_iter().chain(errors::of_operation(&route.http_method, streams)).collect()
 }
 
 #[cfg(test)]

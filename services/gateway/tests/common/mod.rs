@@ -3,7 +3,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,7 +34,7 @@ pub const LONG: Duration = Duration::from_secs(20);
 
 /// What the roles got, by type name, with the metadata that matter.
 #[derive(Clone, Default)]
-pub struct Recorder(Arc<Mutex<Vec<Got>>>);
+pub struct Recorder(Arc<Mutex<Vec<Got>>>, Arc<AtomicUsize>);
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -51,6 +54,11 @@ impl Recorder {
             authorization: text("authorization"),
             request_id: text("x-request-id"),
         });
+    }
+
+    /// Streams that are open at the role.
+    pub fn open_streams(&self) -> usize {
+        self.1.load(Ordering::SeqCst)
     }
 
     pub fn calls(&self) -> Vec<Got> {

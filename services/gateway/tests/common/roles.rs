@@ -1,8 +1,11 @@
 //! The roles: they answer by the project's name.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::atomic::Ordering, time::Duration};
 
-use futures::{Stream, StreamExt};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
 use outrider_model::{Error, Reason};
 use outrider_proto::{
     admin::{endpoint_service_server::EndpointService, *},
@@ -92,6 +95,56 @@ impl EventService for Dispatch {
         self.0.add(&request);
         Ok(Response::new(ListEventsResponse::default()))
     }
+
+    type TailEventsStream = BoxStream<'static, Result<TailEventsResponse, Status>>;
+
+    async fn tail_events(&self, request: Request<TailEventsRequest>) -> Answer<Self::TailEventsStream> {
+        self.0.add(&request);
+        by_project(&request.get_ref().project_id).await?;
+        Ok(Response::new(tail(&self.0, &request.get_ref().project_id)))
+    }
+}
+
+/// Counts a stream while it is open.
+struct Open(Recorder);
+
+impl Open {
+    fn new(recorder: &Recorder) -> Self {
+        recorder.1.fetch_add(1, Ordering::SeqCst);
+        Self(recorder.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.1.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn heartbeat(cursor: &str) -> TailEventsResponse {
+    let update = tail_events_response::Update::Heartbeat(TailHeartbeat { time: None });
+    TailEventsResponse { cursor: cursor.into(), update: Some(update) }
+}
+
+/// A heartbeat, an event whose payload has lines, and then as the project's name says.
+fn tail(recorder: &Recorder, project: &str) -> BoxStream<'static, Result<TailEventsResponse, Status>> {
+    let open = Open::new(recorder);
+    let content_type = "application/json".into();
+    let event = Event { event_id: "evt_1".into(), payload: "{\r\n\"a\": 1.0\n}".into(), content_type, ..Default::default() };
+    let event = TailEventsResponse { cursor: "c1".into(), update: Some(tail_events_response::Update::Event(event)) };
+    let begin = stream::iter([Ok(heartbeat("c0")), Ok(event)]);
+    let rest = match project {
+        "ends" => stream::empty().boxed(),
+        "fails" => stream::iter([Err(to_status(Error::new(Reason::InvalidCredentials, "revoked")))]).boxed(),
+        "large" => stream::repeat_with(|| Ok(heartbeat(&"x".repeat(4_096)))).boxed(),
+        _ => stream::pending().boxed(),
+    };
+    let counted = move |message| {
+        // Taken along for as long as the stream lives.
+        let _ = &open;
+        message
+    };
+    begin.chain(rest).map(counted).boxed()
 }
 
 #[tonic::async_trait]
@@ -115,6 +168,16 @@ impl DeliveryService for Dispatch {
     async fn get_delivery_attempt(&self, request: Request<GetDeliveryAttemptRequest>) -> Answer<GetDeliveryAttemptResponse> {
         self.0.add(&request);
         Ok(Response::new(GetDeliveryAttemptResponse::default()))
+    }
+
+    type TailDeliveriesStream = BoxStream<'static, Result<TailDeliveriesResponse, Status>>;
+
+    async fn tail_deliveries(&self, request: Request<TailDeliveriesRequest>) -> Answer<Self::TailDeliveriesStream> {
+        self.0.add(&request);
+        let update = DeliveryUpdate { delivery: Some(Delivery::default()), attempt: None };
+        let update = Some(tail_deliveries_response::Update::Delivery(update));
+        let message = TailDeliveriesResponse { cursor: "c".into(), update };
+        Ok(Response::new(stream::iter([Ok(message)]).boxed()))
     }
 
     async fn list_delivery_attempts(

@@ -18,6 +18,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one call may take: a little more than the gateway's own limit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 
+/// Between the signs of life of a server.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
 /// Which server, as whom. Options win over variables, and those over the profile.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
@@ -89,6 +92,8 @@ async fn connect(server: &str) -> Result<Channel, Failure> {
         _ => return Err(Failure::Usage(format!("--server {server}: must begin with http:// or https://"))),
     }
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
+    // A server that is gone without a word is noticed while a stream is open.
+    let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
     endpoint.connect().await.map_err(|error| Failure::Unreachable(format!("{server}: {:#}", anyhow::Error::from(error))))
 }
 

@@ -11,6 +11,7 @@ use super::{
     connection::Session,
     input::{Page, Span},
     output::Column,
+    watch::{self, Watch},
 };
 
 const COLUMNS: &[Column] = &[
@@ -50,6 +51,8 @@ pub enum Action {
     Get { id: String },
     /// Attempts a pending delivery at once; sends a finished one again, as a new delivery.
     Retry { id: String },
+    /// What happens to deliveries, as it happens.
+    Watch(Watch),
     /// The attempts of a delivery.
     Attempts {
         /// The delivery, dlv_….
@@ -92,15 +95,21 @@ pub enum Status {
     Cancelled,
 }
 
+impl Status {
+    /// As requests carry it.
+    pub fn wire(self) -> DeliveryStatus {
+        match self {
+            Self::Pending => DeliveryStatus::Pending,
+            Self::Delivered => DeliveryStatus::Delivered,
+            Self::Failed => DeliveryStatus::Failed,
+            Self::Cancelled => DeliveryStatus::Cancelled,
+        }
+    }
+}
+
 impl List {
     fn request(self, project_id: String) -> ListDeliveriesRequest {
-        let status = match self.status {
-            None => DeliveryStatus::Unspecified,
-            Some(Status::Pending) => DeliveryStatus::Pending,
-            Some(Status::Delivered) => DeliveryStatus::Delivered,
-            Some(Status::Failed) => DeliveryStatus::Failed,
-            Some(Status::Cancelled) => DeliveryStatus::Cancelled,
-        };
+        let status = self.status.map_or(DeliveryStatus::Unspecified, Status::wire);
         ListDeliveriesRequest {
             project_id,
             page_size: self.page.size(),
@@ -121,6 +130,7 @@ pub async fn run(options: Deliveries) -> Result<(), Failure> {
     let project_id = session.project()?;
     match options.action {
         Action::List(list) => output.page(api.list_deliveries(list.request(project_id)).await?, COLUMNS),
+        Action::Watch(watch) => watch::run(&session, watch).await,
         Action::Get { id } => {
             let request = GetDeliveryRequest { project_id, delivery_id: id };
             output.one(&api.get_delivery(request).await?.into_inner().delivery.unwrap_or_default())

@@ -6,6 +6,7 @@ pub mod endpoints;
 pub mod event_types;
 pub mod events;
 mod failure;
+mod follow;
 mod input;
 mod json;
 pub mod keys;
@@ -16,6 +17,8 @@ pub mod projects;
 pub mod publish;
 mod stream;
 pub mod subscriptions;
+pub mod tail;
 mod tally;
+mod watch;
 
 pub use self::{connection::ClientOptions, failure::Failure};

@@ -1,6 +1,6 @@
 //! What commands print: tables for people, JSON for scripts.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, ops::ControlFlow};
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use prost::{Message, Name};
@@ -74,6 +74,29 @@ impl Output {
         Ok(())
     }
 
+    /// One of many that come as they happen: a line each, with its payload, if any, below. Breaks when nobody reads them any more. In JSON
+    /// it is what REST sends: the cursor and the thing under its name.
+    pub fn live<M: Message + Name>(
+        self,
+        cursor: &str,
+        key: &str,
+        message: &M,
+        columns: &[Column],
+    ) -> Result<ControlFlow<()>, Failure> {
+        let answer = Answer::of(message)?;
+        let text = if self.json {
+            let cursor = serde_json::to_string(cursor).map_err(anyhow::Error::from)?;
+            let thing = serde_json::to_string(&answer).map_err(anyhow::Error::from)?;
+            format!("{{\"cursor\":{cursor},\"{key}\":{}}}\n", on_one_line(&thing))
+        } else {
+            let mut table = self.table();
+            table.add_row(columns.iter().map(|(_, path)| self.cell(at(&answer.value, path))));
+            let payload = answer.payload().map(|payload| format!("{}\n", printable(payload))).unwrap_or_default();
+            format!("{}\n{payload}", table.trim_fmt())
+        };
+        Ok(if stdout::write_while_read(&text)? { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    }
+
     /// That it is done, where the answer says nothing more.
     pub fn done(self, message: &str) -> Result<(), Failure> {
         let text = if self.json { "{}" } else { message };
@@ -118,6 +141,11 @@ impl Output {
             None => Cell::new(text),
         }
     }
+}
+
+/// Line ends in JSON are white space; a payload may have them.
+fn on_one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
 }
 
 fn at<'v>(value: &'v Value, path: &str) -> &'v Value {

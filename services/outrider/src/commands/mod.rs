@@ -13,7 +13,7 @@ use anyhow::Result;
 
 use crate::{
     cli::{Cli, Command, Configuration},
-    client::{Failure, deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions},
+    client::{Failure, deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail},
     config::{Config, Sources},
 };
 
@@ -29,6 +29,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(options) => config::run(options)?,
         Command::Completions(options) => completions::run(&options)?,
         Command::Publish(options) => publish::run(options).await?,
+        Command::Tail(options) => tail::run(options).await?,
         Command::Events(options) => events::run(options).await?,
         Command::Deliveries(options) => deliveries::run(options).await?,
         Command::Endpoints(options) => endpoints::run(options).await?,

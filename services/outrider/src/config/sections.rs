@@ -276,6 +276,16 @@ section! {
         feed_batch: u32 = 1_000,
         /// After so long unsettled a delivery is asked after in the queue.
         check_after: Span = Span::seconds(15),
+        /// Tails open at once; more are refused as overloaded.
+        max_tails: usize = 1_000,
+        /// Queries of tails at once.
+        tail_readers: usize = 4,
+        /// After so long without a message a tail sends a heartbeat; 1s to 60s.
+        tail_heartbeat: Span = Span::seconds(15),
+        /// How often tails look for what other processes committed. What this one commits they see at once.
+        tail_poll: Span = Span::millis(200),
+        /// How far back a tail may be resumed; at least 24h. Longer ago: CURSOR_EXPIRED.
+        tail_retention: Span = Span::seconds(7 * 24 * 3600),
         /// How often pending deliveries and the queue are measured, for the metrics.
         measure_period: Span = Span::seconds(10),
     }

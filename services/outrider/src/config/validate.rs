@@ -36,6 +36,12 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("dispatch.feed_period", config.dispatch.feed_period.0 >= Duration::from_millis(10), "must be at least 10ms")?;
     check("dispatch.check_after", config.dispatch.check_after.0 >= Duration::from_millis(100), "must be at least 100ms")?;
     check("dispatch.feed_batch", config.dispatch.feed_batch > 0, "must be at least 1")?;
+    let heartbeat = (Duration::from_secs(1)..=Duration::from_secs(60)).contains(&config.dispatch.tail_heartbeat.0);
+    check("dispatch.tail_heartbeat", heartbeat, "must be 1s to 60s")?;
+    check("dispatch.tail_readers", config.dispatch.tail_readers > 0, "must be at least 1")?;
+    check("dispatch.tail_poll", config.dispatch.tail_poll.0 >= Duration::from_millis(10), "must be at least 10ms")?;
+    let day = Duration::from_secs(24 * 3600);
+    check("dispatch.tail_retention", config.dispatch.tail_retention.0 >= day, "must be at least 24h")?;
     check("dispatch.accept_batch", config.dispatch.accept_batch > 0, "must be at least 1")?;
     check("dispatch.accept_queue", config.dispatch.accept_queue > 0, "must be at least 1")?;
     check("dispatch.settle_batch", config.dispatch.settle_batch > 0, "must be at least 1")?;

@@ -31,8 +31,11 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
         return Ok(None);
     }
     let dispatch = Arc::new(Dispatch::new(options(base), stored.store.clone(), stored.directory.clone(), Arc::clone(queue)));
-    let faces =
-        Faces { public: guarded(dispatch.routes(), stored.keys()), intake: dispatch.intake(), settlement: dispatch.settlement() };
+    let faces = Faces {
+        public: guarded(dispatch.routes(base.stages.foundation.clone()), stored.keys()),
+        intake: dispatch.intake(),
+        settlement: dispatch.settlement(),
+    };
     let address = base.config.dispatch.listen.clone();
     let internal = dispatch.internal_routes(base.stages.foundation.clone()).prepare();
     let internal = BoxCloneSyncService::new(InternalGate::new(internal, base.token.clone()));
@@ -69,6 +72,11 @@ fn options(base: &Base) -> Options {
         check_after: config.check_after.0,
         measure_period: config.measure_period.0,
         idempotency_lifetime: config.idempotency_lifetime.0,
+        max_tails: config.max_tails,
+        tail_readers: config.tail_readers,
+        tail_heartbeat: config.tail_heartbeat.0,
+        tail_poll: config.tail_poll.0,
+        tail_retention: config.tail_retention.0,
         ..Options::default()
     }
 }

@@ -151,3 +151,8 @@ fn redis_tls(options: &config::Queue) -> Result<RedisTls> {
 pub fn channel(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel> {
     outrider_rpc::channel::channel(url, tls).with_context(|| format!("{key} = {url}"))
 }
+
+/// The same for streams of clients.
+pub fn long_streams(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel> {
+    outrider_rpc::channel::long_streams(url, tls).with_context(|| format!("{key} = {url}"))
+}

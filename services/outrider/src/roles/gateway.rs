@@ -6,7 +6,12 @@ use anyhow::{Context, Result};
 use outrider_gateway::{Backends, Gateway, Options, remote_backend};
 use outrider_rpc::server::Backend;
 
-use super::{Role, foundation::channel, process::Base, tls};
+use super::{
+    Role,
+    foundation::{channel, long_streams},
+    process::Base,
+    tls,
+};
 
 /// The gateway of this process, if it has the role; where it listens.
 pub async fn start(
@@ -61,6 +66,9 @@ pub async fn start(
 fn here_or(local: Option<Backend>, key: &'static str, url: &str, base: &Base) -> Result<Backend> {
     match local {
         Some(backend) => Ok(backend),
-        None => Ok(remote_backend(channel(key, url, base.tls.as_ref())?)),
+        None => {
+            let tls = base.tls.as_ref();
+            Ok(remote_backend(channel(key, url, tls)?, long_streams(key, url, tls)?))
+        }
     }
 }

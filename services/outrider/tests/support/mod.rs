@@ -73,8 +73,17 @@ impl Running {
     }
 
     /// SIGTERM, and its end, which must be orderly.
-    pub fn stop(mut self) {
-        let killed = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+    pub fn stop(self) {
+        self.signal("-TERM");
+    }
+
+    /// SIGINT, as of Ctrl-C, and its end.
+    pub fn interrupt(self) {
+        self.signal("-INT");
+    }
+
+    fn signal(mut self, signal: &str) {
+        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
         assert!(self.child.wait().unwrap().success());
     }

@@ -19,6 +19,8 @@ use outrider_model::{
 };
 use outrider_telemetry::catalogue::store::ERRORS;
 
+pub(crate) use sqlite::{Bound, Chunked};
+
 use crate::{Store, connect::Hot};
 
 /// How the ledger behaves. Only SQLite has something to set: its one writer.
@@ -182,7 +184,7 @@ pub enum CancelScope {
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// Writes events, their idempotency keys and pending deliveries in one commit. A result for each, in order. Keys older than
-    /// `keys_since` do not count. Two events of one batch may bear the same key: the first wins.
+    /// `keys_since` do not count. Two events of one batch may bear the same key: the first wins. What is new is in the log of commits.
     async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError>;
 
     /// The events that were accepted under these keys with these fingerprints, if any, in order; at most 1,000. Keys older than
@@ -190,8 +192,8 @@ pub trait Ledger: Send + Sync + 'static {
     async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError>;
 
     /// Writes attempts and carries verdicts out, in one commit; for each, whether its verdict applied
-    /// ([`outrider_model::delivery::step`]). Writing the same batch twice changes
-    /// nothing more. Ended deliveries move from the pending table to the history.
+    /// ([`outrider_model::delivery::step`]). Writing the same batch twice changes nothing more. Ended deliveries move from the pending
+    /// table to the history. In the log of commits are those whose verdict applied or whose attempt was recorded.
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError>;
 
     /// Endpoints with unqueued deliveries, in the order of their ids, after `after`: the earliest due time of each. Costs a
@@ -236,4 +238,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Makes room ahead: creates the partitions of the days to come. Nothing to do on SQLite.
     async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError>;
+
+    /// One bounded step of pruning the log of commits ([`crate::LogPlace`]): rows from `kept_from` on stay. Whether there may be more to
+    /// do. On PostgreSQL whole days are dropped.
+    async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError>;
 }

@@ -92,7 +92,7 @@ pub(super) fn select(
     range(attempt::Entity::find().filter(further), &prefix, Column::Id, ids, page)
 }
 
-fn from_row(row: attempt::Model) -> Result<Attempt> {
+pub(super) fn from_row(row: attempt::Model) -> Result<Attempt> {
     Ok(Attempt {
         id: AttemptId(row.id),
         delivery: DeliveryId(row.delivery_id),

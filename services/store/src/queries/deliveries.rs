@@ -59,7 +59,8 @@ impl Among {
         let ids = IdRange::ALL.during(filter.start, filter.end);
         match self {
             Self::Event(event) => ids.millisecond(event.time()),
-            Self::All | Self::Ids(_) => ids,
+            Self::All => ids,
+            Self::Ids(among) => IdRange::spanning(among).map_or(ids, |span| ids.within(span)),
         }
     }
 
@@ -123,7 +124,7 @@ impl Store {
     }
 
     /// The page's deliveries and one more. Pending ones are read first: one that ends in between is then found twice, not missed.
-    async fn merged(&self, wanted: Wanted<'_>, among: &[Among]) -> Result<Vec<Delivery>> {
+    pub(super) async fn merged(&self, wanted: Wanted<'_>, among: &[Among]) -> Result<Vec<Delivery>> {
         let (pending, ended) = match wanted.filter.status {
             None => (true, true),
             Some(DeliveryStatus::Pending) => (true, false),

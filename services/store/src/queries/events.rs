@@ -45,6 +45,13 @@ impl Store {
         Ok((event, payload.into()))
     }
 
+    /// OK when the principal may read all events of a project, as a list or as they come. Errors: `NOT_FOUND` for the project; also for a
+    /// principal that is bound to an owner, whom events of others do not concern.
+    pub async fn reads_all_events(&self, principal: &Principal, project: ProjectId) -> Result<()> {
+        projects::find(self.read(), principal, project).await?;
+        if principal.owner.is_some() { Err(Error::not_found("list of events")) } else { Ok(()) }
+    }
+
     /// Events of a project, newest first. A principal that is bound to an owner has no list of events, which concern others too:
     /// it lists its deliveries. Errors: `NOT_FOUND` for the project, or for that list.
     pub async fn list_events(
@@ -54,10 +61,7 @@ impl Store {
         filter: &EventFilter,
         page: PageRequest,
     ) -> Result<Page<Event>> {
-        projects::find(self.read(), principal, project).await?;
-        if principal.owner.is_some() {
-            return Err(Error::not_found("list of events"));
-        }
+        self.reads_all_events(principal, project).await?;
         let page = clamp(page);
         let rows = select(project, filter, page).all(self.read()).await.map_err(unavailable)?;
         page_of(page, rows, from_row, |event| event.id.0)
@@ -77,7 +81,7 @@ pub(super) fn select(project: ProjectId, filter: &EventFilter, page: PageRequest
     range(event::Entity::find(), &prefix, event::Column::Id, ids, page)
 }
 
-fn from_row(row: event::Model) -> Result<Event> {
+pub(super) fn from_row(row: event::Model) -> Result<Event> {
     Ok(Event {
         id: EventId(row.id),
         project: ProjectId(row.project_id),

@@ -22,6 +22,7 @@
 //! endpoints are such a filter.
 
 mod attempts;
+mod by_id;
 mod deliveries;
 mod entity;
 mod events;
@@ -58,6 +59,17 @@ struct IdRange {
 impl IdRange {
     const ALL: Self = Self { from: Uuid::nil(), until: Uuid::max() };
 
+    /// From the lowest to the highest of some ids; none for none.
+    fn spanning(ids: &[Uuid]) -> Option<Self> {
+        let (from, last) = (ids.iter().min()?, ids.iter().max()?);
+        Some(Self { from: *from, until: Uuid::from_u128(last.as_u128().saturating_add(1)) })
+    }
+
+    /// That an id lies within: it leaves out partitions.
+    fn condition<C: ColumnTrait>(self, id: C) -> SimpleExpr {
+        id.gte(self.from).and(id.lt(self.until))
+    }
+
     /// Those of a time, to the millisecond.
     fn during(self, start: Option<Timestamp>, end: Option<Timestamp>) -> Self {
         let from = start.map_or(self.from, |start| max(self.from, uuid_bound(start)));
@@ -68,6 +80,11 @@ impl IdRange {
     /// Those that share the time of an id.
     fn millisecond(self, at: Timestamp) -> Self {
         self.during(Some(at), Some(Timestamp(at.0.saturating_add(1_000))))
+    }
+
+    /// Those of both.
+    fn within(self, other: Self) -> Self {
+        Self { from: max(self.from, other.from), until: min(self.until, other.until) }
     }
 
     /// Those that a page may hold.

@@ -7,16 +7,20 @@ use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use super::failed;
-use crate::ledger::{
-    Accepted, FoundEvent, LedgerError, NewEvent, UsedKey,
-    codec::{count, map_to_json, number, origin_to_json, subscriptions_to_bytes},
-    keys::{self, Holder, Key, KeyClaim},
+use crate::{
+    commit_log::logged,
+    ledger::{
+        Accepted, FoundEvent, LedgerError, NewEvent, UsedKey,
+        codec::{count, map_to_json, number, origin_to_json, subscriptions_to_bytes},
+        keys::{self, Holder, Key, KeyClaim},
+    },
 };
 
 /// A key that someone holds is not claimed; of those who claim it at once, the index lets one win, and the others wait for its
 /// commit. Events that lost, or that exist, are not written, nor are their deliveries. The look-up and the pruning are forced by
 /// LIMIT.
-const ACCEPT: &str = "
+const ACCEPT: &str = concat!(
+    "
 WITH won AS (
     INSERT INTO idempotency_keys AS held (day, project_id, key, event_id, fingerprint, delivery_count, created_at)
     SELECT k.day, k.project_id, k.key, k.event_id, k.fingerprint, k.delivery_count, k.created_at
@@ -42,7 +46,7 @@ WITH won AS (
             ordering_key, deliver_at, delivery_count, origin, created_at)
     WHERE e.idempotency_key IS NULL OR e.id IN (SELECT event_id FROM won)
     ON CONFLICT (id) DO NOTHING
-    RETURNING id
+    RETURNING id, project_id
 ), pending AS (
     INSERT INTO pending_deliveries (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, attempt,
         due_at, queued_epoch, generation, check_at, created_at)
@@ -51,8 +55,11 @@ WITH won AS (
         AS d (id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, attempt, due_at, queued_epoch,
             generation, check_at, created_at)
     WHERE d.event_id IN (SELECT id FROM written)
-)
-SELECT event_id, count(*) AS days FROM won GROUP BY event_id";
+), ",
+    logged!("1", "written", "uuid_send(m.id)"),
+    "
+SELECT event_id, count(*) AS days FROM won GROUP BY event_id"
+);
 
 const HOLDERS: &str = "
 SELECT k.position, h.event_id, h.fingerprint, h.delivery_count, h.created_at
@@ -110,7 +117,7 @@ async fn write_near_midnight(
 }
 
 /// The events that won their key, and for how many days.
-async fn write(
+pub(super) async fn write(
     connection: &mut PgConnection,
     batch: &[NewEvent],
     claims: &[KeyClaim<'_>],

@@ -4,7 +4,7 @@
 use outrider_model::{DeliveryReason, DeliveryStatus, Timestamp};
 use sqlx::PgPool;
 
-use crate::ledger::CancelScope;
+use crate::{commit_log::logged, ledger::CancelScope};
 
 macro_rules! cancel_statement {
     ($column:literal, $owners:literal) => {
@@ -25,7 +25,9 @@ macro_rules! cancel_statement {
                 SELECT id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, $3, $4, attempt - 1,
                     last_status_code, created_at, $5 FROM ended
                 ON CONFLICT (id) DO NOTHING
-            )
+            ), ",
+            logged!("2", "ended", "uuid_send(m.id) || uuid_send('00000000-0000-0000-0000-000000000000'::uuid)"),
+            "
             SELECT count(*) FROM ended"
         )
     };

@@ -5,6 +5,8 @@ mod cancel;
 mod feed;
 mod partitions;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use super::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent, QueuedRef, Settled, Standing,
     UsedKey, counted,
 };
+use crate::commit_log;
 
 /// On the store's pool.
 pub(super) struct PostgresLedger {
@@ -117,5 +120,9 @@ impl Ledger for PostgresLedger {
 
     async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError> {
         partitions::prepare(&self.pool, now).await.map_err(failed)
+    }
+
+    async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError> {
+        commit_log::prune_postgres(&self.pool, kept_from).await.map_err(failed)
     }
 }

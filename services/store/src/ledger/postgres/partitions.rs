@@ -1,6 +1,6 @@
 //! Partitions of the days to come.
 
-use outrider_migrations::partitions::{Partition, wanted_on};
+use outrider_migrations::partitions::{Partition, Table, tables, wanted_of};
 use outrider_model::Timestamp;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
@@ -9,12 +9,12 @@ use crate::ledger::codec::day_of;
 /// Whoever makes partitions holds this advisory lock.
 const LOCK: i64 = 0x6f75_7472_7061_7274;
 
-const EXISTING: &str = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent IN \
-    ('events'::regclass, 'deliveries'::regclass, 'attempts'::regclass, 'idempotency_keys'::regclass) AND c.relname = ANY($1)";
+const EXISTING: &str = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+    WHERE i.inhparent = ANY($1::text[]::regclass[]) AND c.relname = ANY($2)";
 
 /// Creates what is missing. Usually nothing is, and that costs one look-up. Several processes may do this at once.
 pub(super) async fn prepare(pool: &PgPool, now: Timestamp) -> Result<(), sqlx::Error> {
-    let wanted = wanted_on(day_of(now).into());
+    let wanted = wanted_of(&tables().collect::<Vec<Table>>(), day_of(now).into());
     let mut connection = pool.acquire().await?;
     if missing(&mut connection, &wanted).await?.is_empty() {
         return Ok(());
@@ -33,6 +33,7 @@ pub(super) async fn prepare(pool: &PgPool, now: Timestamp) -> Result<(), sqlx::E
 
 async fn missing<'a>(connection: &mut PgConnection, wanted: &'a [Partition]) -> Result<Vec<&'a Partition>, sqlx::Error> {
     let names: Vec<&str> = wanted.iter().map(|partition| partition.name.as_str()).collect();
-    let existing: Vec<String> = sqlx::query_scalar(EXISTING).bind(names).fetch_all(connection).await?;
+    let parents: Vec<&str> = tables().map(|table| table.name).collect();
+    let existing: Vec<String> = sqlx::query_scalar(EXISTING).bind(parents).bind(names).fetch_all(connection).await?;
     Ok(wanted.iter().filter(|partition| !existing.contains(&partition.name)).collect())
 }

@@ -7,15 +7,19 @@ use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use super::failed;
-use crate::ledger::{
-    LedgerError, Settled,
-    codec::{number, pairs_to_json},
-    order::rounds,
+use crate::{
+    commit_log::logged,
+    ledger::{
+        LedgerError, Settled,
+        codec::{number, pairs_to_json},
+        order::rounds,
+    },
 };
 
 /// Rows are locked in the order of their ids before anything is written. The conditions are those of `delivery::step`: action
 /// 1 ends (success of an earlier attempt does, too), 2 retries, 3 holds.
-const SETTLE: &str = "
+const SETTLE: &str = concat!(
+    "
 WITH report AS (
     SELECT * FROM UNNEST($1::uuid[], $2::int4[], $3::int4[], $4::int2[], $5::int2[], $6::int2[], $7::int8[], $8::bool[],
         $9::int4[], $10::int8[]) AS r (id, attempt, generation, action, status, reason, due_at, attempted, status_code, at)
@@ -27,6 +31,7 @@ WITH report AS (
         AS a (id, delivery_id, event_id, endpoint_id, project_id, number, outcome, status_code, started_at, duration_micros,
             response_headers, response_body, response_truncated, error_message)
     ON CONFLICT (id) DO NOTHING
+    RETURNING id, delivery_id, project_id
 ), locked AS (
     SELECT p.id FROM pending_deliveries p WHERE p.id = ANY($1) ORDER BY p.id FOR UPDATE
 ), ended AS (
@@ -50,9 +55,17 @@ WITH report AS (
     FROM locked l, report r
     WHERE p.id = l.id AND r.id = l.id AND r.attempt = p.attempt
         AND (r.action = 2 OR (r.action = 3 AND r.generation = p.generation))
-    RETURNING p.id
-)
-SELECT id FROM ended UNION ALL SELECT id FROM kept";
+    RETURNING p.id, p.project_id
+), moved AS (
+    SELECT COALESCE(c.id, a.delivery_id) AS id, COALESCE(c.project_id, a.project_id) AS project_id,
+        COALESCE(a.id, '00000000-0000-0000-0000-000000000000') AS attempt_id
+    FROM (SELECT id, project_id FROM ended UNION ALL SELECT id, project_id FROM kept) c
+    FULL JOIN recorded a ON a.delivery_id = c.id
+), ",
+    logged!("2", "moved", "uuid_send(m.id) || uuid_send(m.attempt_id)"),
+    "
+SELECT id FROM ended UNION ALL SELECT id FROM kept"
+);
 
 /// A batch with several reports of one delivery takes a statement for each round of them, in one transaction.
 pub(super) async fn settle(pool: &PgPool, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {

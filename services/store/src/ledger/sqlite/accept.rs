@@ -13,10 +13,13 @@ use super::{
     chunk::{Bound, Chunked},
     failed,
 };
-use crate::ledger::{
-    Accepted, FoundEvent, LedgerError, NewEvent, UsedKey,
-    codec::{count, map_to_json, number, origin_to_json, subscriptions_to_bytes},
-    keys::{self, Holder, Key, KeyClaim},
+use crate::{
+    commit_log,
+    ledger::{
+        Accepted, FoundEvent, LedgerError, NewEvent, UsedKey,
+        codec::{count, map_to_json, number, origin_to_json, subscriptions_to_bytes},
+        keys::{self, Holder, Key, KeyClaim},
+    },
 };
 
 const HOLDER: &str = "SELECT event_id, fingerprint, delivery_count, created_at FROM idempotency_keys
@@ -117,7 +120,9 @@ async fn write(connection: &mut SqliteConnection, batch: &[NewEvent], won: &[&Ke
     INSERT_EVENTS.execute(connection, &fresh, |query, new| bind_event(query, new)).await?;
     let pending: Vec<&PendingDelivery> = fresh.iter().flat_map(|new| &new.deliveries).collect();
     INSERT_PENDING.execute(connection, &pending, |query, row| bind_pending(query, row)).await?;
-    Ok(())
+    let Some(now) = fresh.iter().map(|new| new.event.created_at).max() else { return Ok(()) };
+    let logged = commit_log::Entries::events(fresh.iter().map(|new| (new.event.project, new.event.id)));
+    commit_log::write(connection, logged, now).await
 }
 
 /// Events that an earlier try of this batch wrote: they and their deliveries are left as they are by now.

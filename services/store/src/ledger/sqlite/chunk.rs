@@ -12,10 +12,10 @@ use uuid::Uuid;
 const SIZES: [usize; 3] = [64, 8, 1];
 
 /// A query of SQLite with its parameters.
-pub(super) type Bound = Query<'static, Sqlite, SqliteArguments>;
+pub(crate) type Bound = Query<'static, Sqlite, SqliteArguments>;
 
 /// A statement around a list of rows.
-pub(super) struct Chunked {
+pub(crate) struct Chunked {
     texts: [Arc<str>; SIZES.len()],
 }
 

@@ -9,9 +9,12 @@ use super::{
     chunk::{Bound, Chunked},
     failed,
 };
-use crate::ledger::{
-    CancelScope, LedgerError,
-    codec::{number, pending_from_row, subscriptions_to_bytes},
+use crate::{
+    commit_log,
+    ledger::{
+        CancelScope, LedgerError,
+        codec::{number, pending_from_row, subscriptions_to_bytes},
+    },
 };
 
 static DELETE_PENDING: LazyLock<Chunked> =
@@ -80,6 +83,8 @@ pub(super) async fn cancel(
         ended.push(Ended { row, status: DeliveryStatus::Cancelled, reason, attempt_count, at: now });
     }
     end(connection, &ended).await.map_err(failed)?;
+    let moved = ended.iter().map(|ended| (ended.row.delivery.project, ended.row.delivery.id, None));
+    commit_log::write(connection, commit_log::Entries::deliveries(moved), now).await.map_err(failed)?;
     Ok(ended.len() as u64)
 }
 

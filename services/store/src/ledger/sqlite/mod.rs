@@ -16,6 +16,8 @@ use super::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef,
     Settled, Standing, UsedKey, counted,
 };
+use crate::commit_log;
+pub(crate) use chunk::{Bound, Chunked};
 use writer::Writer;
 
 /// A pool for reads and the writer.
@@ -133,5 +135,12 @@ impl Ledger for SqliteLedger {
 
     async fn prepare(&self, _now: Timestamp) -> Result<(), LedgerError> {
         Ok(())
+    }
+
+    async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError> {
+        let write = self.writer.write(move |connection| {
+            Box::pin(async move { commit_log::prune_sqlite(connection, kept_from).await.map_err(failed) })
+        });
+        write.await
     }
 }

@@ -1,12 +1,15 @@
 //! Attempts recorded and verdicts carried out: the rows are read once, judged in memory, and written back in a few statements.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use outrider_model::{
-    Attempt, DeliveryId,
+    Attempt, DeliveryId, ProjectId, Timestamp,
     delivery::{Report, Step, step},
 };
-use sqlx::SqliteConnection;
+use sqlx::{Row as _, SqliteConnection};
 use uuid::Uuid;
 
 use super::{
@@ -14,11 +17,16 @@ use super::{
     end::{Ended, PendingRow, end},
     failed,
 };
-use crate::ledger::{
-    LedgerError, Settled,
-    codec::{number, pairs_to_json},
-    order::rounds,
+use crate::{
+    commit_log::{self, Entries},
+    ledger::{
+        LedgerError, Settled,
+        codec::{number, pairs_to_json},
+        order::rounds,
+    },
 };
+
+static RECORDED: LazyLock<Chunked> = LazyLock::new(|| Chunked::new("SELECT id FROM attempts WHERE id IN (", "?", ")"));
 
 static FIND: LazyLock<Chunked> = LazyLock::new(|| Chunked::new("SELECT * FROM pending_deliveries WHERE id IN (", "?", ")"));
 
@@ -49,19 +57,52 @@ struct Outcome {
 }
 
 pub(super) async fn settle(connection: &mut SqliteConnection, batch: Vec<Settled>) -> Result<Vec<bool>, LedgerError> {
-    let rounds = rounds(&batch);
+    let order: Vec<usize> = rounds(&batch).concat();
     let mut outcome = Outcome::default();
-    let ids: Vec<Uuid> = rounds.first().into_iter().flatten().map(|index| batch[*index].delivery.0).collect();
+    let ids: Vec<Uuid> = order.iter().map(|index| batch[*index].delivery.0).collect();
     for row in FIND.fetch_on(connection, &ids).await.map_err(failed)? {
         let row = PendingRow::read(&row).map_err(failed)?;
         outcome.rows.insert(row.delivery.id, row);
     }
+    let mut log = Log { projects: outcome.rows.iter().map(|(id, row)| (*id, row.delivery.project)).collect(), ..Log::default() };
     let mut applied = vec![false; batch.len()];
-    for index in rounds.into_iter().flatten() {
-        applied[index] = outcome.apply(&batch[index]);
+    for index in &order {
+        let report = &batch[*index];
+        let attempt = outcome.rows.get(&report.delivery).map(|row| row.delivery.attempt);
+        applied[*index] = outcome.apply(report);
+        log.reports.push((report, applied[*index], attempt != Some(report.attempt)));
     }
+    let entries = log.entries(connection).await.map_err(failed)?;
     write(connection, &batch, &outcome).await.map_err(failed)?;
+    let now = batch.iter().map(|report| report.at).max().unwrap_or(Timestamp(0));
+    commit_log::write(connection, entries, now).await.map_err(failed)?;
     Ok(applied)
+}
+
+/// What the log of commits is told.
+#[derive(Default)]
+struct Log<'b> {
+    projects: HashMap<DeliveryId, ProjectId>,
+    /// In the order in which they are carried out: whether each applied, and whether its attempt was over by then. One that was may be
+    /// recorded already, which the attempt under way cannot be.
+    reports: Vec<(&'b Settled, bool, bool)>,
+}
+
+impl Log<'_> {
+    /// What applied or is to be recorded, each attempt once.
+    async fn entries(self, connection: &mut SqliteConnection) -> Result<Entries, sqlx::Error> {
+        let record = |report: &Settled| report.record.as_ref().map(|record| record.id);
+        let late = self.reports.iter().filter(|(.., late)| *late).filter_map(|(report, ..)| Some(record(report)?.0));
+        let recorded = RECORDED.fetch_on(connection, &late.collect::<Vec<_>>()).await?;
+        let mut recorded: HashSet<Uuid> = recorded.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let moved = self.reports.into_iter().filter_map(|(report, applied, _)| {
+            let attempt = record(report).filter(|id| recorded.insert(id.0));
+            let project = report.record.as_ref().map(|record| record.project);
+            let project = project.or_else(|| self.projects.get(&report.delivery).copied())?;
+            (applied || attempt.is_some()).then_some((project, report.delivery, attempt))
+        });
+        Ok(Entries::deliveries(moved))
+    }
 }
 
 impl Outcome {

@@ -1,0 +1,60 @@
+//! What happens to deliveries.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use outrider_model::{
+    Attempt, AttemptId, Delivery, DeliveryId, DeliveryStatus, EndpointId, EventId, Principal, ProjectId, Result,
+};
+use outrider_store::{LogEntry, LogKind, Store};
+
+use super::stream::{Loaded, Source};
+
+/// Which deliveries are wanted: those for which all that is given holds.
+pub struct DeliveryWish {
+    pub endpoint: Option<EndpointId>,
+    pub event: Option<EventId>,
+    /// Empty for all.
+    pub statuses: Vec<DeliveryStatus>,
+}
+
+impl DeliveryWish {
+    fn wants(&self, delivery: &Delivery) -> bool {
+        self.endpoint.is_none_or(|endpoint| endpoint == delivery.endpoint)
+            && self.event.is_none_or(|event| event == delivery.event)
+            && (self.statuses.is_empty() || self.statuses.contains(&delivery.status))
+    }
+}
+
+/// The deliveries of a project, as far as the principal sees them.
+pub struct DeliveryUpdates {
+    pub store: Store,
+    pub principal: Principal,
+    pub project: ProjectId,
+    pub wish: DeliveryWish,
+}
+
+#[async_trait]
+impl Source for DeliveryUpdates {
+    type Item = (Delivery, Option<Attempt>);
+    const KIND: LogKind = LogKind::Deliveries;
+
+    async fn load(&mut self, entries: &[LogEntry]) -> Result<Loaded<Self::Item>> {
+        let ids: Vec<DeliveryId> = entries.iter().map(|entry| DeliveryId(entry.id)).collect();
+        let deliveries = self.store.deliveries_by_id(&self.principal, self.project, &ids).await?;
+        let deliveries: HashMap<_, _> = deliveries
+            .into_iter()
+            .filter(|delivery| self.wish.wants(delivery))
+            .map(|delivery| (delivery.id.0, delivery))
+            .collect();
+        let wanted: Vec<&LogEntry> = entries.iter().filter(|entry| deliveries.contains_key(&entry.id)).collect();
+        let ids: Vec<AttemptId> = wanted.iter().filter_map(|entry| entry.attempt).collect();
+        let attempts = self.store.attempts_by_id(&self.principal, self.project, &ids).await?;
+        let mut attempts: HashMap<AttemptId, Attempt> = attempts.into_iter().map(|attempt| (attempt.id, attempt)).collect();
+        let item = |entry: &&LogEntry| {
+            let delivery = deliveries.get(&entry.id)?.clone();
+            Some((entry.next, (delivery, entry.attempt.and_then(|id| attempts.remove(&id)))))
+        };
+        Ok(Loaded { items: wanted.iter().filter_map(item).collect(), taken: entries.len() })
+    }
+}

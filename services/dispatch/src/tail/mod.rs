@@ -1,0 +1,159 @@
+//! Tails: streams of what was accepted and of what happened to deliveries, read from the log of commits.
+//!
+//! Every tail reads by its own place, in bounded batches, when its caller takes what it has: a slow one reads later, and nothing is kept
+//! for it. A commit of this process wakes the tails of its projects at once; one question for all tails, asked every
+//! [`crate::Options::tail_poll`], finds the commits of others.
+
+mod cursor;
+mod deliveries;
+mod events;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use outrider_model::{Error, ProjectId, Result};
+use outrider_store::{LogKind, Store};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    deliveries::{DeliveryUpdates, DeliveryWish},
+    events::{AcceptedEvents, EventWish},
+    stream::{Message, Opening},
+};
+use crate::Options;
+
+/// A log: of what, and whose.
+type Log = (LogKind, ProjectId);
+
+/// Who is told of news in each log that somebody reads.
+type Readers = Mutex<HashMap<Log, watch::Sender<()>>>;
+
+/// What all tails of a process share. A cheap handle.
+#[derive(Clone)]
+pub struct Tails {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    heartbeat: Duration,
+    poll: Duration,
+    max: usize,
+    places: Arc<Semaphore>,
+    /// Queries of tails at once: they must not take the connections of those who commit.
+    reads: Semaphore,
+    readers: Readers,
+    identity: OnceCell<i64>,
+}
+
+impl Tails {
+    pub fn new(options: &Options, store: Store) -> Self {
+        let max = options.max_tails.min(Semaphore::MAX_PERMITS);
+        let inner = Inner {
+            store,
+            heartbeat: options.tail_heartbeat,
+            poll: options.tail_poll,
+            max,
+            places: Arc::new(Semaphore::new(max)),
+            reads: Semaphore::new(options.tail_readers.clamp(1, Semaphore::MAX_PERMITS)),
+            readers: Mutex::default(),
+            identity: OnceCell::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Something was committed here: those who read these logs look at once.
+    pub fn committed(&self, kind: LogKind, projects: impl IntoIterator<Item = ProjectId>) {
+        let readers = self.readers();
+        if readers.is_empty() {
+            return;
+        }
+        let mut last = None;
+        for project in projects {
+            // Events of a batch are mostly of one project.
+            if last.replace(project) != Some(project)
+                && let Some(reader) = readers.get(&(kind, project))
+            {
+                reader.send_replace(());
+            }
+        }
+    }
+
+    /// Looks for commits of other processes, for ever.
+    pub async fn run(&self) {
+        let mut period = tokio::time::interval(self.inner.poll);
+        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut from = None;
+        loop {
+            period.tick().await;
+            let logs: Vec<Log> = self.readers().keys().copied().collect();
+            if logs.is_empty() {
+                from = None;
+                continue;
+            }
+            match self.inner.store.logged_since(from, logs).await {
+                Ok((news, next)) => {
+                    from = Some(next);
+                    news.into_iter().for_each(|(kind, project)| self.committed(kind, [project]));
+                }
+                Err(error) => tracing::debug!(%error, "the log of commits was not read; the next poll reads it"),
+            }
+        }
+    }
+
+    /// A place for one more tail, and word of news in its log.
+    fn enter(&self, log: Log) -> Result<Place> {
+        let full = |_| Error::overloaded(format!("this server has {} tails, which is its limit", self.inner.max));
+        let permit = Arc::clone(&self.inner.places).try_acquire_owned().map_err(full)?;
+        let mut news = self.readers().entry(log).or_insert_with(|| watch::Sender::new(())).subscribe();
+        news.mark_unchanged();
+        Ok(Place { tails: self.clone(), log, news, _permit: permit })
+    }
+
+    /// Which database this is.
+    async fn identity(&self) -> Result<i64> {
+        self.inner.identity.get_or_try_init(|| self.inner.store.log_identity()).await.copied()
+    }
+
+    fn readers(&self) -> std::sync::MutexGuard<'_, HashMap<Log, watch::Sender<()>>> {
+        self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One tail's place among all.
+struct Place {
+    tails: Tails,
+    log: Log,
+    news: watch::Receiver<()>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut readers = self.tails.readers();
+        // This one still counts.
+        if readers.get(&self.log).is_some_and(|sender| sender.receiver_count() <= 1) {
+            readers.remove(&self.log);
+        }
+    }
+}
+
+/// Ends tails at a shutdown.
+pub fn shutting_down() -> Error {
+    Error::unavailable("the server is shutting down; go on elsewhere with the cursor of the last message")
+}
+
+/// What a tail is opened with, besides what is asked for.
+#[derive(Clone)]
+pub struct Around {
+    pub tails: Tails,
+    pub directory: outrider_store::Directory,
+    pub shutdown: CancellationToken,
+}

@@ -1,0 +1,209 @@
+//! One tail: from a place in a log to a stream of messages.
+
+use std::{collections::VecDeque, time::Duration};
+
+use async_trait::async_trait;
+use futures::{Stream, stream};
+use outrider_model::{Error, ProjectId, Result, Timestamp};
+use outrider_store::{LogEntry, LogKind, LogPlace};
+use tokio::time::Instant;
+
+use super::{Around, Place, cursor::Cursors, shutting_down};
+
+/// Entries of the log read at once.
+const ENTRIES: usize = 512;
+/// Entries looked up at once.
+const LOOKED_UP: usize = 64;
+/// Between two looks at the log by one tail: commits that follow each other closely are read together.
+const PACE: Duration = Duration::from_millis(20);
+/// After so long the log is read again for the sake of the cursor.
+const STALE_AFTER: Duration = Duration::from_secs(3600);
+
+/// What a tail tells, made of entries of the log.
+#[async_trait]
+pub trait Source: Send + 'static {
+    /// What is told of an entry.
+    type Item: Send + 'static;
+
+    /// Which log.
+    const KIND: LogKind;
+
+    /// Makes items of some entries, from the first on and at least one of them, and leaves out what is not wanted.
+    async fn load(&mut self, entries: &[LogEntry]) -> Result<Loaded<Self::Item>>;
+}
+
+/// What became of entries.
+pub struct Loaded<T> {
+    /// What is told, each with the place after it.
+    pub items: Vec<(LogPlace, T)>,
+    /// How many entries were looked at.
+    pub taken: usize,
+}
+
+/// One message.
+pub struct Message<T> {
+    pub cursor: String,
+    /// None in a heartbeat.
+    pub item: Option<T>,
+    /// The server's time.
+    pub at: Timestamp,
+}
+
+/// A tail that is asked for. Who may read what is checked before.
+pub struct Opening<S> {
+    pub around: Around,
+    pub project: ProjectId,
+    /// Empty to begin now.
+    pub cursor: String,
+    pub source: S,
+}
+
+impl<S: Source> Opening<S> {
+    /// Opens it: a heartbeat at once, then what comes. An error is the last that it says.
+    pub async fn open(self) -> Result<impl Stream<Item = Result<Message<S::Item>>> + Send + 'static> {
+        let Self { around, project, cursor, source } = self;
+        let place = around.tails.enter((S::KIND, project))?;
+        let store = &around.tails.inner.store;
+        let cursors = Cursors { kind: S::KIND, project, identity: around.tails.identity().await? };
+        let from = if cursor.is_empty() { store.log_end().await? } else { cursors.read(&cursor)? };
+        // Says at once whether the cursor is still good.
+        store.read_log(S::KIND, project, from, 1).await?;
+        let now = Instant::now();
+        let tail = Tail {
+            around,
+            place,
+            cursors,
+            source,
+            project,
+            told: from,
+            looked_at: from,
+            read_to: from,
+            entries: VecDeque::new(),
+            items: VecDeque::new(),
+            complete: false,
+            heartbeat_at: now,
+            look_at: now,
+        };
+        Ok(stream::unfold(Some(tail), |tail| async move {
+            let mut tail = tail?;
+            let next = tail.next().await;
+            let rest = next.is_ok().then_some(tail);
+            Some((next, rest))
+        }))
+    }
+}
+
+struct Tail<S: Source> {
+    around: Around,
+    place: Place,
+    cursors: Cursors,
+    source: S,
+    project: ProjectId,
+    /// The place after what was told.
+    told: LogPlace,
+    /// The place after what was made into items.
+    looked_at: LogPlace,
+    /// The place after what was read from the log.
+    read_to: LogPlace,
+    /// Read from the log and not looked up.
+    entries: VecDeque<LogEntry>,
+    /// Looked up and not told.
+    items: VecDeque<(LogPlace, S::Item)>,
+    /// Whether the log had no more when it was last read: then something must happen before it is read again.
+    complete: bool,
+    heartbeat_at: Instant,
+    /// Not before then is the log read again.
+    look_at: Instant,
+}
+
+impl<S: Source> Tail<S> {
+    async fn next(&mut self) -> Result<Message<S::Item>> {
+        let shutdown = self.around.shutdown.clone();
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Err(shutting_down()),
+            message = self.next_while_up() => message,
+        }
+    }
+
+    async fn next_while_up(&mut self) -> Result<Message<S::Item>> {
+        loop {
+            if let Some((after, item)) = self.items.pop_front() {
+                self.told = after;
+                return Ok(self.message(Some(item)));
+            }
+            // All that was looked at is told, or was not wanted.
+            self.told = self.looked_at;
+            if self.heartbeat_at <= Instant::now() {
+                if !self.complete || !self.is_stale() {
+                    return self.heartbeat().await;
+                }
+                // A cursor must not grow old while nothing happens.
+                self.complete = false;
+            }
+            if !self.entries.is_empty() {
+                self.look_up().await?;
+            } else if self.complete {
+                self.wait().await;
+            } else {
+                self.read().await?;
+            }
+        }
+    }
+
+    /// Until there is news or a heartbeat is due.
+    async fn wait(&mut self) {
+        tokio::select! {
+            // The sender lives as long as this tail's place.
+            _ = self.place.news.changed() => self.complete = false,
+            () = tokio::time::sleep_until(self.heartbeat_at) => {}
+        }
+    }
+
+    async fn read(&mut self) -> Result<()> {
+        tokio::time::sleep_until(self.look_at).await;
+        self.place.news.mark_unchanged();
+        let inner = &self.around.tails.inner;
+        let _turn = inner.reads.acquire().await.map_err(|_| shutting_down())?;
+        let page = inner.store.read_log(S::KIND, self.project, self.looked_at, ENTRIES).await?;
+        self.look_at = Instant::now() + PACE;
+        self.complete = page.complete;
+        self.read_to = page.next;
+        if page.entries.is_empty() {
+            self.looked_at = page.next;
+        }
+        self.entries = page.entries.into();
+        Ok(())
+    }
+
+    async fn look_up(&mut self) -> Result<()> {
+        let _turn = self.around.tails.inner.reads.acquire().await.map_err(|_| shutting_down())?;
+        let entries = self.entries.make_contiguous();
+        let Loaded { items, taken } = self.source.load(&entries[..entries.len().min(LOOKED_UP)]).await?;
+        let last = self.entries.drain(..taken).next_back();
+        if let Some(last) = last {
+            self.looked_at = if self.entries.is_empty() { self.read_to } else { last.next };
+        }
+        self.items = items.into();
+        Ok(())
+    }
+
+    /// Whether the last look at the log is long ago.
+    fn is_stale(&self) -> bool {
+        self.around.tails.inner.store.clock().now().since(self.told.at) > STALE_AFTER
+    }
+
+    /// A project that is deleted has no more to tell.
+    async fn heartbeat(&mut self) -> Result<Message<S::Item>> {
+        if !self.around.directory.project_exists(self.project).await? {
+            return Err(Error::not_found("project"));
+        }
+        Ok(self.message(None))
+    }
+
+    fn message(&mut self, item: Option<S::Item>) -> Message<S::Item> {
+        let inner = &self.around.tails.inner;
+        self.heartbeat_at = Instant::now() + inner.heartbeat;
+        Message { cursor: self.cursors.write(self.told), item, at: inner.store.clock().now() }
+    }
+}

@@ -1,0 +1,206 @@
+//! Tails over a real store.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use outrider_model::{DeliveryStatus, Error, Event, EventId, PageRequest, Reason, Result};
+use outrider_store::EventFilter;
+use tokio_util::sync::CancellationToken;
+
+use super::{AcceptedEvents, Around, DeliveryUpdates, DeliveryWish, EventWish, Message, Opening, stream::Source};
+use crate::{Options, tests::Bench};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Heartbeats and polls that are short enough to wait for.
+fn quick() -> Options {
+    Options { tail_heartbeat: Duration::from_millis(100), tail_poll: Duration::from_millis(20), ..Options::default() }
+}
+
+fn around(bench: &Bench) -> Around {
+    let shared = &bench.dispatch.shared;
+    Around { tails: shared.tails.clone(), directory: shared.directory.clone(), shutdown: CancellationToken::new() }
+}
+
+fn events(bench: &Bench, cursor: &str, event_types: &[&str], with_payload: bool) -> Opening<AcceptedEvents> {
+    let event_types = event_types.iter().map(|text| text.parse().unwrap()).collect();
+    let source = AcceptedEvents {
+        store: bench.store.clone(),
+        ledger: bench.store.ledger(),
+        project: bench.project.id,
+        wish: EventWish { event_types, with_payload },
+    };
+    Opening { around: around(bench), project: bench.project.id, cursor: cursor.to_owned(), source }
+}
+
+fn deliveries(bench: &Bench, wish: DeliveryWish) -> Opening<DeliveryUpdates> {
+    let (store, principal) = (bench.store.clone(), bench.principal.clone());
+    let source = DeliveryUpdates { store, principal, project: bench.project.id, wish };
+    Opening { around: around(bench), project: bench.project.id, cursor: String::new(), source }
+}
+
+async fn next<T>(tail: &mut (impl Stream<Item = Result<Message<T>>> + Unpin)) -> Message<T> {
+    tokio::time::timeout(PATIENCE, tail.next()).await.expect("a message comes").expect("the tail goes on").unwrap()
+}
+
+/// The next that is no heartbeat.
+async fn item<T>(tail: &mut (impl Stream<Item = Result<Message<T>>> + Unpin)) -> (String, T) {
+    let found = async {
+        loop {
+            let Message { cursor, item, .. } = next(tail).await;
+            if let Some(item) = item {
+                return (cursor, item);
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.expect("something comes that is no heartbeat")
+}
+
+async fn refused<S: Source>(opening: Opening<S>) -> Reason {
+    opening.open().await.err().expect("it is refused").reason
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_come_once_from_now_on_and_from_any_cursor() {
+    let bench = Bench::start().await;
+    bench.publish().await;
+    let mut tail = Box::pin(events(&bench, "", &[], true).open().await.unwrap());
+    let first = next(&mut tail).await;
+    assert!(first.item.is_none(), "a tail says at once that it lives");
+    let mut published = Vec::new();
+    for _ in 0..20 {
+        published.push(bench.publish().await.event_id);
+    }
+    let mut cursors = vec![first.cursor];
+    for id in &published {
+        let (cursor, (event, payload)) = item(&mut tail).await;
+        assert_eq!((event.id.to_string(), payload.as_deref()), (id.clone(), Some(b"{}".as_slice())));
+        cursors.push(cursor);
+    }
+    for (index, cursor) in cursors.iter().enumerate() {
+        let mut rest = Box::pin(events(&bench, cursor, &[], false).open().await.unwrap());
+        for id in &published[index..] {
+            let (_, (event, payload)) = item(&mut rest).await;
+            assert_eq!((event.id.to_string(), payload), (id.clone(), None));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_out_moves_the_cursor_of_heartbeats() {
+    let bench = Bench::with(quick()).await;
+    let mut tail = Box::pin(events(&bench, "", &["b.*", "c"], false).open().await.unwrap());
+    let begin = next(&mut tail).await.cursor;
+    bench.publish().await;
+    let moved = loop {
+        let message = next(&mut tail).await;
+        assert!(message.item.is_none(), "a.b is not wanted");
+        if message.cursor != begin {
+            break message.cursor;
+        }
+    };
+    // From before it, whoever wants it gets it; from the heartbeat's cursor on there is nothing.
+    let mut all = Box::pin(events(&bench, &begin, &["a.*"], false).open().await.unwrap());
+    assert_eq!(item(&mut all).await.1.0.event_type, "a.b");
+    let mut rest = Box::pin(events(&bench, &moved, &[], false).open().await.unwrap());
+    for _ in 0..3 {
+        assert!(next(&mut rest).await.item.is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_payloads_come_few_at_a_time_and_all() {
+    let bench = Bench::start().await;
+    let begin = next(&mut Box::pin(events(&bench, "", &[], true).open().await.unwrap())).await.cursor;
+    let sizes = [700_000, 700_000, 10, 2_000_000, 5, 5];
+    for size in sizes {
+        bench.publish_bytes(vec![b' '; size].into()).await;
+    }
+    let mut tail = Box::pin(events(&bench, &begin, &[], true).open().await.unwrap());
+    for size in sizes {
+        assert_eq!(item(&mut tail).await.1.1.map(|payload| payload.len()), Some(size));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deliveries_come_with_their_attempts() {
+    let bench = Bench::start().await;
+    let endpoint = bench.endpoint(64).await;
+    let everything = || DeliveryWish { endpoint: None, event: None, statuses: Vec::new() };
+    let mut all = Box::pin(deliveries(&bench, everything()).open().await.unwrap());
+    let delivered = DeliveryWish { statuses: vec![DeliveryStatus::Delivered], endpoint: Some(endpoint.id), ..everything() };
+    let mut ended = Box::pin(deliveries(&bench, delivered).open().await.unwrap());
+    let nothing = DeliveryWish { event: Some(EventId::new(bench.store.clock().now(), 7)), ..everything() };
+    let mut none = Box::pin(deliveries(&bench, nothing).open().await.unwrap());
+    bench.publish_when_routed(1).await;
+    bench.report(&bench.jobs().await[0], 500).await;
+    let (_, (delivery, attempt)) = item(&mut all).await;
+    assert_eq!((delivery.status, delivery.attempt_count), (DeliveryStatus::Pending, 1));
+    assert_eq!(attempt.map(|attempt| (attempt.number, attempt.status_code)), Some((1, Some(500))));
+    bench.report(&bench.jobs().await[0], 204).await;
+    let (_, (delivery, attempt)) = item(&mut all).await;
+    assert_eq!((delivery.status, delivery.attempt_count), (DeliveryStatus::Delivered, 2));
+    assert_eq!(attempt.map(|attempt| attempt.number), Some(2));
+    // Who reads late is told of both attempts, and each time how the delivery stands now.
+    for number in [1, 2] {
+        let (_, (delivery, attempt)) = item(&mut ended).await;
+        assert_eq!((delivery.status, attempt.map(|attempt| attempt.number)), (DeliveryStatus::Delivered, Some(number)));
+    }
+    assert!(next(&mut none).await.item.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_of_another_process_are_found_by_the_poll() {
+    let bench = Bench::with(quick()).await;
+    let mut tail = Box::pin(events(&bench, "", &[], false).open().await.unwrap());
+    next(&mut tail).await;
+    // Written past this process: nobody here is told.
+    let page = PageRequest { size: 1, from: None };
+    bench.publish().await;
+    item(&mut tail).await;
+    let mut list = bench.store.list_events(&bench.principal, bench.project.id, &EventFilter::default(), page).await.unwrap();
+    let event = Event { id: EventId::new(bench.store.clock().now(), 7), ..list.items.remove(0) };
+    let id = event.id;
+    let new = outrider_store::NewEvent { event, payload: "{}".into(), fingerprint: None, deliveries: Vec::new() };
+    bench.store.ledger().accept(&[new], outrider_model::Timestamp(0)).await.unwrap();
+    assert_eq!(item(&mut tail).await.1.0.id, id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tails_are_bounded_and_end_with_the_process_the_project_or_the_cursor() {
+    let bench = Bench::with(Options { max_tails: 2, ..quick() }).await;
+    let shutdown = CancellationToken::new();
+    let mut opening = events(&bench, "", &[], false);
+    opening.around.shutdown = shutdown.clone();
+    let mut ended = Box::pin(opening.open().await.unwrap());
+    let mut tail = Box::pin(events(&bench, "", &[], false).open().await.unwrap());
+    assert_eq!(refused(events(&bench, "", &[], false)).await, Reason::Overloaded);
+    let cursor = next(&mut tail).await.cursor;
+    next(&mut ended).await;
+    shutdown.cancel();
+    let last = async |tail: &mut (dyn Stream<Item = Result<Message<_>>> + Unpin + Send)| -> Error {
+        let last = async {
+            loop {
+                if let Err(error) = tail.next().await.expect("it says why it ends") {
+                    return error;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, last).await.unwrap()
+    };
+    let error = last(&mut ended).await;
+    assert!(error.reason == Reason::Unavailable && error.retry_after.is_some());
+    assert!(ended.next().await.is_none());
+    drop(ended);
+    assert_eq!(refused(events(&bench, "?", &[], false)).await, Reason::InvalidField);
+    bench.store.delete_project(&bench.principal, bench.project.id).await.unwrap();
+    assert_eq!(last(&mut tail).await.reason, Reason::NotFound);
+    drop(tail);
+    assert!(bench.dispatch.shared.tails.readers().is_empty(), "nobody is left to be told");
+
+    while bench.store.ledger().prune_log(bench.store.clock().now().plus(Duration::from_secs(60))).await.unwrap() {}
+    bench.publish().await;
+    let later = bench.store.clock().now().plus(Duration::from_secs(2 * 3600));
+    while bench.store.ledger().prune_log(later).await.unwrap() {}
+    assert_eq!(refused(events(&bench, &cursor, &[], false)).await, Reason::CursorExpired);
+}

@@ -1,0 +1,236 @@
+//! Streams of the server over REST: server-sent events (WHATWG HTML, "Server-sent events"), one for each message.
+//!
+//! Its `id` is the place in the stream, if messages have one (`resume_cursor` option), its `event` the name of the oneof's member that
+//! is set, and its `data` the message in JSON. `Last-Event-ID` sets the request's place. An error after the first message is an event
+//! `error` with the JSON of an error, and the last one.
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::{StreamExt, stream};
+use http::{
+    HeaderMap, HeaderValue, Response,
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use outrider_model::{Error, Reason};
+use outrider_proto::DESCRIPTORS;
+use outrider_rpc::from_status;
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+use tonic::{Code, Status, body::Body};
+
+use crate::{answer::Refusal, call::PREFIX_BYTES, write};
+
+/// The media type.
+pub(crate) const MEDIA_TYPE: &str = "text/event-stream";
+/// The header by which a client says where it was.
+pub(crate) const LAST_EVENT_ID: &str = "last-event-id";
+
+/// How a streaming method is served.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamRule {
+    output: MessageDescriptor,
+    /// Where a request says from where to go on.
+    pub(crate) resume: Option<FieldDescriptor>,
+    /// Where a message says how far it has come.
+    id: Option<FieldDescriptor>,
+}
+
+impl StreamRule {
+    pub(crate) fn of(input: &MessageDescriptor, output: &MessageDescriptor) -> Self {
+        Self { output: output.clone(), resume: cursor_of(input), id: cursor_of(output) }
+    }
+
+    /// Takes the place from the client's headers, which win over the query: that is where it was, and the query is where it began.
+    pub(crate) fn resume(&self, headers: &HeaderMap, message: &mut DynamicMessage) -> Result<(), Error> {
+        let mut values = headers.get_all(LAST_EVENT_ID).iter();
+        let (Some(field), Some(value)) = (&self.resume, values.next()) else { return Ok(()) };
+        match (value.to_str(), values.next()) {
+            (Ok(""), None) => Ok(()),
+            (Ok(text), None) => {
+                message.set_field(field, Value::String(text.to_owned()));
+                Ok(())
+            }
+            _ => Err(Error::field(LAST_EVENT_ID, "must be one header of visible ASCII")),
+        }
+    }
+
+    fn event(&self, message: Bytes) -> Result<Bytes, Error> {
+        let message =
+            DynamicMessage::decode(self.output.clone(), message).map_err(|_| Error::internal("the answer does not decode"))?;
+        let id = self.id.as_ref().map(|field| message.get_field(field));
+        let id = id.as_ref().and_then(|id| id.as_str()).filter(|id| !id.contains(['\n', '\r', '\0']));
+        let name = self.output.oneofs().flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
+        let name = name.into_iter().find(|field| message.has_field(field));
+        Ok(written(id, name.as_ref().map(FieldDescriptor::name), None, &write::message(&message)?))
+    }
+}
+
+/// The field that holds the place.
+fn cursor_of(message: &MessageDescriptor) -> Option<FieldDescriptor> {
+    let extension = DESCRIPTORS.get_extension_by_name("outrider.options.v1.resume_cursor")?;
+    let is_cursor = |field: &FieldDescriptor| {
+        matches!(field.kind(), Kind::String) && field.options().get_extension(&extension).as_ref() == &Value::Bool(true)
+    };
+    message.fields().find(is_cursor)
+}
+
+/// Refuses a client that does not take server-sent events (RFC 9110, 12.5.1): the most specific of its ranges decides.
+pub(crate) fn check_accept(headers: &HeaderMap) -> Result<(), Error> {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut verdict = None;
+    for range in values.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let refused = parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32)));
+        let specific = match name.as_str() {
+            MEDIA_TYPE => 2,
+            "text/*" => 1,
+            "*/*" => 0,
+            _ => continue,
+        };
+        if verdict.is_none_or(|(other, _)| specific >= other) {
+            verdict = Some((specific, refused));
+        }
+    }
+    let takes = verdict.map_or(!headers.contains_key(ACCEPT), |(_, refused)| !refused);
+    if takes { Ok(()) } else { Err(Error::new(Reason::NotAcceptable, format!("the method answers {MEDIA_TYPE} only"))) }
+}
+
+/// The answer of a role as server-sent events. Waits for the first message: until then an error is an answer of its own.
+pub(crate) async fn answer(
+    rule: &StreamRule,
+    body: Body,
+    limit: usize,
+    request_id: HeaderValue,
+) -> Result<Response<Body>, Error> {
+    let mut events = Events { rule: rule.clone(), body, read: BytesMut::new(), limit };
+    let first = events.next().await?;
+    let rest = stream::unfold(first.is_some().then_some(events), move |events| {
+        let request_id = request_id.clone();
+        async move {
+            let mut events = events?;
+            match events.next().await {
+                Ok(event) => event.map(|event| (event, Some(events))),
+                Err(error) => Some((last(error, &request_id), None)),
+            }
+        }
+    });
+    let frames = stream::iter(first).chain(rest).map(|event| Ok::<_, Status>(Frame::data(event)));
+    let mut answer = Response::new(Body::new(StreamBody::new(frames)));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Proxies that gather answers before they pass them on are told not to.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(answer)
+}
+
+/// The messages of a role, one after the other.
+struct Events {
+    rule: StreamRule,
+    body: Body,
+    read: BytesMut,
+    /// Bytes of one message.
+    limit: usize,
+}
+
+impl Events {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if let Some(message) = self.message()? {
+                return self.rule.event(message).map(Some);
+            }
+            let broken = || Error::unavailable("a server that is needed broke off its answer");
+            let Some(frame) = self.body.frame().await else { return Err(broken()) };
+            match frame.map_err(|status| from_status(&status))?.into_data() {
+                Ok(data) => self.read.extend_from_slice(&data),
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    return match Status::from_header_map(&trailers) {
+                        Some(status) if status.code() == Code::Ok => Ok(None),
+                        Some(status) => Err(from_status(&status)),
+                        None => Err(broken()),
+                    };
+                }
+            }
+        }
+    }
+
+    /// A whole message of what was read.
+    fn message(&mut self) -> Result<Option<Bytes>, Error> {
+        let Some([flag, length @ ..]) = self.read.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        if *flag != 0 {
+            return Err(Error::internal("the answer is compressed"));
+        }
+        if length > self.limit {
+            return Err(Error::internal(format!("a message of the answer is over {} bytes", self.limit)));
+        }
+        if self.read.len() < PREFIX_BYTES + length {
+            return Ok(None);
+        }
+        self.read.advance(PREFIX_BYTES);
+        Ok(Some(self.read.split_to(length).freeze()))
+    }
+}
+
+/// The event that says why the stream ends; with the time after which to come back, when that may help.
+fn last(error: Error, request_id: &HeaderValue) -> Bytes {
+    let retry = error.retry_after;
+    written(None, Some("error"), retry, &Refusal::from(error).json(request_id))
+}
+
+/// One event. Data that has lines of its own, as a payload may, goes line by line.
+fn written(id: Option<&str>, name: Option<&str>, retry: Option<std::time::Duration>, data: &[u8]) -> Bytes {
+    let mut event = BytesMut::with_capacity(data.len() + 128);
+    let mut line = |field: &str, value: &[u8]| {
+        for part in [field.as_bytes(), b": ", value, b"\n"] {
+            event.extend_from_slice(part);
+        }
+    };
+    if let Some(id) = id.filter(|id| !id.is_empty()) {
+        line("id", id.as_bytes());
+    }
+    if let Some(name) = name {
+        line("event", name.as_bytes());
+    }
+    if let Some(retry) = retry {
+        line("retry", retry.as_millis().to_string().as_bytes());
+    }
+    // In JSON line ends are white space: which of them it was makes no difference.
+    data.split(|byte| matches!(byte, b'\n' | b'\r')).for_each(|part| line("data", part));
+    event.extend_from_slice(b"\n");
+    event.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_lines() {
+        let text = |id, name, data: &str| String::from_utf8(written(id, name, None, data.as_bytes()).to_vec()).unwrap();
+        assert_eq!(text(Some("c"), Some("event"), "{}"), "id: c\nevent: event\ndata: {}\n\n");
+        assert_eq!(text(None, None, "{\r\n1}\n"), "data: {\ndata: \ndata: 1}\ndata: \n\n");
+        let error = Error::unavailable("later");
+        let event = last(error, &HeaderValue::from_static("r"));
+        let event = std::str::from_utf8(&event).unwrap();
+        assert!(event.starts_with("event: error\nretry: 1000\ndata: {\"error\":{\"code\":503,"), "{event}");
+        assert!(event.ends_with("\"request_id\":\"r\"}}\n\n"), "{event}");
+    }
+
+    #[test]
+    fn who_does_not_take_events_is_told() {
+        let takes = |accept: &[&'static str]| {
+            let values = accept.iter().map(|value| (ACCEPT, HeaderValue::from_static(value)));
+            check_accept(&HeaderMap::from_iter(values)).is_ok()
+        };
+        for accept in [&[][..], &["text/event-stream"], &["*/*"], &["text/*;q=0.1"], &["application/json, */*;q=0.5"]] {
+            assert!(takes(accept), "{accept:?}");
+        }
+        for accept in ["application/json", "", "text/html", "text/event-stream;q=0, */*", "*/*, text/*;q=0.0"] {
+            assert!(!takes(&[accept]), "{accept}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What only PostgreSQL can do: transactions under way at once.
+
+use super::accept;
+use crate::{LogKind, ledger::tests::World};
+
+/// The first to begin is the last to commit. A reader that went by position alone would pass it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_in_reverse_order_are_read_in_order_and_once() {
+    let Some(world) = World::postgres().await else { return };
+    let pool = world.store.postgres_pool();
+    let events = [world.event_at(world.now), world.event_at(world.now)];
+    let mut place = world.store.log_end().await.unwrap();
+    let mut seen = Vec::new();
+    let mut read = async || {
+        let page = world.store.read_log(LogKind::Events, world.project, place, 10).await.unwrap();
+        place = page.next;
+        seen.extend(page.entries.iter().map(|entry| entry.id));
+        seen.len()
+    };
+    let (mut first, mut second) = (pool.begin().await.unwrap(), pool.begin().await.unwrap());
+    accept::write(&mut first, &events[..1], &[], world.keys_since()).await.unwrap();
+    accept::write(&mut second, &events[1..], &[], world.keys_since()).await.unwrap();
+    assert_eq!(read().await, 0);
+    second.commit().await.unwrap();
+    assert_eq!(read().await, 0, "the first may still come before it");
+    first.commit().await.unwrap();
+    world.caught_up().await;
+    assert_eq!(read().await, 2);
+    assert_eq!(read().await, 2);
+    assert_eq!(seen, events.map(|new| new.event.id.0));
+    assert_eq!(world.rows("commit_log").await, 2);
+}

@@ -1,0 +1,66 @@
+//! Events, deliveries and attempts by their ids, many at once and in the order of the ids given: what a tail tells.
+
+use std::collections::HashMap;
+
+use outrider_model::{Attempt, AttemptId, Delivery, DeliveryId, Event, EventId, PageRequest, Principal, ProjectId, Result};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
+use uuid::Uuid;
+
+use super::{
+    DeliveryFilter, IdRange, attempts,
+    deliveries::{Among, Wanted},
+    entity::{attempt, event},
+    events, own_endpoints, padded,
+};
+use crate::{Store, error::unavailable};
+
+impl Store {
+    /// Events of a project, those that are there, without payloads. Who may read them is to be checked by [`Store::reads_all_events`].
+    pub async fn events_by_id(&self, project: ProjectId, ids: &[EventId]) -> Result<Vec<Event>> {
+        use event::Column;
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let Some(range) = IdRange::spanning(&ids) else { return Ok(Vec::new()) };
+        let select = event::Entity::find()
+            .filter(Column::Id.is_in(padded(ids.clone())))
+            .filter(range.condition(Column::Id))
+            .filter(Column::ProjectId.eq(project.0));
+        let rows = select.all(self.read()).await.map_err(unavailable)?;
+        let found: Vec<Event> = rows.into_iter().map(events::from_row).collect::<Result<_>>()?;
+        Ok(in_order(&ids, found, |event| event.id.0))
+    }
+
+    /// Deliveries of a project as they are now, those that are there. A principal that is bound to an owner sees those to that owner's
+    /// endpoints.
+    pub async fn deliveries_by_id(&self, principal: &Principal, project: ProjectId, ids: &[DeliveryId]) -> Result<Vec<Delivery>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let (filter, size) = (DeliveryFilter::default(), u32::try_from(ids.len()).unwrap_or(u32::MAX));
+        let wanted = Wanted { principal, project, filter: &filter, page: PageRequest { size, from: None } };
+        let found = self.merged(wanted, &[Among::Ids(ids.clone())]).await?;
+        Ok(in_order(&ids, found, |delivery| delivery.id.0))
+    }
+
+    /// Attempts of a project, those that are there, without the answers' headers and bodies. A principal that is bound to an owner sees
+    /// those to that owner's endpoints.
+    pub async fn attempts_by_id(&self, principal: &Principal, project: ProjectId, ids: &[AttemptId]) -> Result<Vec<Attempt>> {
+        use attempt::Column;
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let Some(range) = IdRange::spanning(&ids) else { return Ok(Vec::new()) };
+        let reach = Condition::all()
+            .add(Column::Id.is_in(padded(ids.clone())))
+            .add(range.condition(Column::Id))
+            .add(Column::ProjectId.eq(project.0))
+            .add_option(own_endpoints(Column::EndpointId, principal, project));
+        let rows = attempt::Entity::find().filter(reach).all(self.read()).await.map_err(unavailable)?;
+        let found: Vec<Attempt> = rows.into_iter().map(attempts::from_row).collect::<Result<_>>()?;
+        Ok(in_order(&ids, found, |attempt| attempt.id.0))
+    }
+}
+
+/// What was found, in the order in which it was asked for, each once.
+fn in_order<T>(ids: &[Uuid], found: Vec<T>, id: impl Fn(&T) -> Uuid) -> Vec<T> {
+    let mut found: HashMap<Uuid, T> = found.into_iter().map(|item| (id(&item), item)).collect();
+    ids.iter().filter_map(|id| found.remove(id)).collect()
+}
