@@ -90,7 +90,7 @@ impl Schema {
         on_large_stack(|| compile(&schema)).unwrap_or_else(|| Err(Fault::at("", "cannot be compiled")))
     }
 
-    /// Validates a payload, which is JSON, with little effort: `Undecided` when it takes more than about a millisecond.
+    /// Validates a payload, which is JSON, with little effort: `Undecided` when it takes more than a few milliseconds.
     #[must_use]
     pub fn validate_briefly(&self, payload: &[u8]) -> Verdict {
         self.validate(payload, Effort::BRIEF)
