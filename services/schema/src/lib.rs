@@ -97,7 +97,7 @@ impl Schema {
     }
 
     /// Validates a payload, which is JSON, in at most so many steps: a step is a look at a value or at some bytes of text, and a
-    /// million take about a tenth of a second. On a thread of its own: not for an asynchronous task.
+    /// million take a tenth to half a second. On a thread of its own: not for an asynchronous task.
     #[must_use]
     pub fn validate_at_length(&self, payload: &[u8], steps: u64) -> Verdict {
         let effort = Effort { steps, stack_bytes: LARGE_STACK_BYTES / 2 };
