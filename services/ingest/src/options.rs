@@ -11,10 +11,10 @@ pub struct Options {
     pub max_batch_bytes: usize,
     /// One gRPC message, in bytes. Default 6 MiB.
     pub max_request_bytes: usize,
-    /// Steps that validating one payload by its schema may take; a million take about a tenth of a second. What takes more
+    /// Steps that validating one payload by its schema may take; a million take a tenth to half a second. What takes more
     /// violates its schema. Default 1,000,000.
     pub validation_steps: u64,
-    /// Validations that take more than about a millisecond and run at once; further ones wait. Default 4.
+    /// Validations that take more than a few milliseconds and run at once; further ones wait. Default 4.
     pub long_validations: usize,
     /// Memory for compiled schemas, in bytes; each counts as 16 times its text. Default 64 MiB.
     pub schema_cache_bytes: u64,

@@ -90,14 +90,14 @@ impl Schema {
         on_large_stack(|| compile(&schema)).unwrap_or_else(|| Err(Fault::at("", "cannot be compiled")))
     }
 
-    /// Validates a payload, which is JSON, with little effort: `Undecided` when it takes more than about a millisecond.
+    /// Validates a payload, which is JSON, with little effort: `Undecided` when it takes more than a few milliseconds.
     #[must_use]
     pub fn validate_briefly(&self, payload: &[u8]) -> Verdict {
         self.validate(payload, Effort::BRIEF)
     }
 
     /// Validates a payload, which is JSON, in at most so many steps: a step is a look at a value or at some bytes of text, and a
-    /// million take about a tenth of a second. On a thread of its own: not for an asynchronous task.
+    /// million take a tenth to half a second. On a thread of its own: not for an asynchronous task.
     #[must_use]
     pub fn validate_at_length(&self, payload: &[u8], steps: u64) -> Verdict {
         let effort = Effort { steps, stack_bytes: LARGE_STACK_BYTES / 2 };

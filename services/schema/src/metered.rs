@@ -25,7 +25,7 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// What an asynchronous task may do between two points where it yields: about a millisecond, and a part of a thread's usual
+    /// What an asynchronous task may do between two points where it yields: a few milliseconds at most, and a part of a thread's usual
     /// stack of 2 MiB.
     pub const BRIEF: Self = Self { steps: 20_000, stack_bytes: 512 * 1_024 };
 }

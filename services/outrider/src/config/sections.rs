@@ -226,10 +226,10 @@ section! {
         max_payload_bytes: usize = MIB,
         /// All payloads of one batch, in bytes.
         max_batch_bytes: usize = 4 * MIB,
-        /// Steps that validating one payload by its schema may take; a million take about a tenth of a second. A payload that takes more
+        /// Steps that validating one payload by its schema may take; a million take a tenth to half a second. A payload that takes more
         /// violates its schema.
         validation_steps: u64 = 1_000_000,
-        /// Validations that take more than about a millisecond and run at once; further ones wait.
+        /// Validations that take more than a few milliseconds and run at once; further ones wait.
         long_validations: usize = 4,
         /// Memory for compiled schemas, in bytes; each counts as 16 times its text.
         schema_cache_bytes: u64 = 64 * MIB as u64,
