@@ -20,6 +20,8 @@ async fn a_rest_batch_is_delivered(scenario: &Scenario) -> Result<()> {
     let results = reply["results"].as_array().cloned().unwrap_or_default();
     ensure!(results.len() == 100, "{reply}");
     scenario.arrived("/batch", 100, BOUND).await?;
+    let ids: Vec<&str> = results.iter().filter_map(|result| result["accepted"]["event_id"].as_str()).collect();
+    ensure!(ids.is_sorted(), "ids rise with the order of the request: {ids:?}");
     for (index, result) in results.iter().enumerate() {
         let id = text(&result["accepted"], "event_id")?;
         let received = scenario.receiver.received_of("/batch", &id);

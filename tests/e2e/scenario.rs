@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::{Path, PathBuf},
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
@@ -115,6 +116,8 @@ pub struct Scenario {
     pub address: String,
     /// Dispatch's and the egress's listeners, where roles are apart.
     pub internal: Option<(String, String)>,
+    /// The authority of the public certificate, where the public port has TLS.
+    pub authority: Option<PathBuf>,
     /// The key of the organisation.
     pub token: String,
     /// The shape.
@@ -128,11 +131,17 @@ pub struct Scenario {
 impl Scenario {
     /// A new project and a new receiver.
     pub async fn new(outrider: &Outrider) -> Result<Self> {
-        let rest = Rest::new(&outrider.url(), Some(&outrider.token));
+        let (url, token) = (outrider.url(), Some(outrider.token.as_str()));
+        let authority = outrider.authority().map(Path::to_owned);
+        let rest = match &authority {
+            Some(authority) => Rest::trusting(&url, token, authority)?,
+            None => Rest::new(&url, token),
+        };
         let project = rest.post("/v1/projects", &json!({"name": "A scenario"})).await?;
         Ok(Self {
             rest,
-            url: outrider.url(),
+            url,
+            authority,
             address: outrider.address(),
             internal: (outrider.shape() == Shape::Mesh)
                 .then(|| (outrider.role_address("dispatch"), outrider.role_address("egress"))),
@@ -150,7 +159,10 @@ impl Scenario {
 
     /// A gRPC connection.
     pub async fn grpc(&self) -> Result<Grpc> {
-        Grpc::connect(&self.url, &self.token).await
+        match &self.authority {
+            Some(authority) => Grpc::trusting(&self.url, &self.token, authority).await,
+            None => Grpc::connect(&self.url, &self.token).await,
+        }
     }
 
     /// An endpoint on a path of the receiver, with further fields.

@@ -8,8 +8,10 @@ pub mod cluster;
 pub mod collector;
 pub mod leash;
 pub mod logs;
+pub mod pki;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
 pub mod servers;
 pub mod usage;
@@ -17,5 +19,6 @@ pub mod wait;
 
 pub use cluster::{Outrider, Shape};
 pub use collector::Collector;
+pub use proxy::Proxy;
 pub use receiver::{Answer, Received, Receiver};
 pub use wait::wait_until;

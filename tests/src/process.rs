@@ -19,6 +19,8 @@ pub enum Signal {
     Stop,
     /// Goes on after `Stop`.
     Continue,
+    /// Asks to read its files again.
+    HangUp,
     /// Ends at once.
     Kill,
 }
@@ -29,6 +31,7 @@ impl Signal {
             Self::Terminate => "TERM",
             Self::Stop => "STOP",
             Self::Continue => "CONT",
+            Self::HangUp => "HUP",
             Self::Kill => "KILL",
         }
     }

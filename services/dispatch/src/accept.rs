@@ -53,11 +53,9 @@ impl Accepter {
     }
 
     /// Finds where an event goes and makes its rows and jobs.
-    async fn route(&self, event: AcceptEvent) -> Result<Routed> {
-        let now = self.shared.store.clock().now();
+    async fn route(&self, event: AcceptEvent, id: EventId, now: Timestamp) -> Result<Routed> {
         let project: ProjectId = convert::parse_id("project_id", &event.project_id)?;
         let deliver_at = event.deliver_at.as_ref().map(|at| convert::parse_timestamp("deliver_at", at)).transpose()?;
-        let id = EventId::new(now, rand::random());
         let (hop, trace) = trace::accepting(&event, id);
         let router = self.shared.directory.router(project).await?;
         let routes = router.route(&event.event_type);
@@ -141,8 +139,10 @@ impl Intake for Accepter {
         let room = self.memory.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX));
         let _room = room.map_err(|_| Error::overloaded("too many payload bytes wait for a commit"))?;
         let mut routed = Vec::with_capacity(events.len());
-        for event in events {
-            routed.push(self.route(event).await?);
+        // Ids of one call rise with the order of its events.
+        let (now, first) = (self.shared.store.clock().now(), rand::random::<u64>() >> 4);
+        for (event, random) in events.into_iter().zip(first..) {
+            routed.push(self.route(event, EventId::new(now, random), now).await?);
         }
         let results = self.batcher.try_commit(routed).await?;
         Ok(results.into_iter().map(result).collect())

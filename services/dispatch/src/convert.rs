@@ -9,6 +9,7 @@ use crate::tail::Message;
 
 /// An event, with its payload or (in lists) without.
 pub fn event(event: Event, payload: Option<Bytes>) -> wire::Event {
+    let idempotency_key = event.producer_key().unwrap_or_default().to_owned();
     let routing_outcome = match event.routing_outcome() {
         RoutingOutcome::Routed => wire::RoutingOutcome::Routed,
         RoutingOutcome::NoSubscription => wire::RoutingOutcome::NoSubscription,
@@ -21,7 +22,7 @@ pub fn event(event: Event, payload: Option<Bytes>) -> wire::Event {
         payload: payload.unwrap_or_default(),
         payload_size: event.payload_size,
         content_type: event.content_type,
-        idempotency_key: event.idempotency_key.unwrap_or_default(),
+        idempotency_key,
         headers: event.headers.into_iter().collect(),
         metadata: event.metadata.into_iter().collect(),
         ordering_key: event.ordering_key.unwrap_or_default(),

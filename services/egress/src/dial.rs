@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use outrider_model::address::{Host, Policy, Refused, is_localhost};
-use outrider_rpc::{DialError, Dialer};
+use outrider_rpc::{DialError, Dialer, Socket};
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
     catalogue::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
@@ -176,7 +176,8 @@ fn result_index(dialed: &Result<TcpStream, DialError>) -> usize {
 
 #[async_trait]
 impl Dialer for Egress {
-    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
-        self.dial_within(outrider_telemetry::current().as_ref(), Kind::Internal, host, port).await
+    async fn dial(&self, host: &str, port: u16) -> Result<Socket, DialError> {
+        let dialed = self.dial_within(outrider_telemetry::current().as_ref(), Kind::Internal, host, port).await;
+        dialed.map(Socket::from)
     }
 }

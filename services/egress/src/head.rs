@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
 
@@ -20,11 +19,14 @@ pub(crate) enum BadHead {
 }
 
 /// Reads a whole head, of at most `limit` bytes, within `deadline`. Nothing may follow it before it is answered.
-pub(crate) async fn read(stream: &mut TcpStream, limit: usize, deadline: Duration) -> Result<Vec<u8>, BadHead> {
+pub(crate) async fn read<S>(stream: &mut S, limit: usize, deadline: Duration) -> Result<Vec<u8>, BadHead>
+where
+    S: AsyncRead + Unpin,
+{
     timeout(deadline, read_all(stream, limit)).await.unwrap_or(Err(BadHead::TooSlow))
 }
 
-async fn read_all(stream: &mut TcpStream, limit: usize) -> Result<Vec<u8>, BadHead> {
+async fn read_all<S: AsyncRead + Unpin>(stream: &mut S, limit: usize) -> Result<Vec<u8>, BadHead> {
     let mut head = Vec::with_capacity(512);
     let mut scan = Scan::default();
     loop {
@@ -45,7 +47,7 @@ async fn read_all(stream: &mut TcpStream, limit: usize) -> Result<Vec<u8>, BadHe
 
 /// Answers a head that is not taken, and closes. What the client still sends is read and dropped for a moment, so that the answer
 /// reaches it instead of a reset.
-pub(crate) async fn refuse(mut stream: TcpStream, bad: BadHead) {
+pub(crate) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, bad: BadHead) {
     let (status, text) = match bad {
         BadHead::Malformed(text) => ("400 Bad Request", text),
         BadHead::TooLong => ("431 Request Header Fields Too Large", "the request is too long"),

@@ -1,8 +1,8 @@
 //! What an operator may set.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use outrider_rpc::InternalToken;
+use outrider_rpc::{InternalToken, Tls};
 use tokio::sync::Semaphore;
 
 /// Settings and bounds of an egress.
@@ -30,11 +30,16 @@ pub struct Options {
     pub max_head_bytes: usize,
     /// For tunnels to end by themselves at shutdown. Default: 10 s.
     pub drain: Duration,
+    /// At shutdown, a tunnel on which the outside spoke last and nothing moved for so long is closed: it is one that a worker keeps
+    /// for later. Default: 1 s.
+    pub drain_idle: Duration,
     /// The local address of outgoing connections; destinations of the other family cannot be reached then. Default: the system's
     /// choice.
     pub source_address: Option<IpAddr>,
     /// What clients of the proxy must present as `Proxy-Authorization: Bearer …`; everybody is served without. Default: none.
     pub token: Option<InternalToken>,
+    /// With which clients of the proxy are served, by mutual TLS; without it, plainly. Default: none.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for Options {
@@ -51,8 +56,10 @@ impl Default for Options {
             head_timeout: Duration::from_secs(10),
             max_head_bytes: 16 * 1024,
             drain: Duration::from_secs(10),
+            drain_idle: Duration::from_secs(1),
             source_address: None,
             token: None,
+            tls: None,
         }
     }
 }

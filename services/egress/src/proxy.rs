@@ -3,10 +3,9 @@
 use std::{
     convert::Infallible,
     future::Future,
-    io::{self, Cursor},
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,16 +13,16 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use outrider_rpc::{Acceptor, Socket, listen, tls::Protocol};
 use outrider_telemetry::{
     Kind, TraceContext,
     catalogue::egress::{BYTES, TUNNELS},
     metrics::Ongoing,
 };
 use tokio::{
-    io::AsyncReadExt,
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,8 +30,6 @@ use crate::{Egress, answer, answer::Refusal, head, tunnel};
 
 /// A request's headers, at most.
 const HEADERS: usize = 100;
-/// The pause after a failure to accept, most often for want of file descriptors, so that it does not become a busy loop.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Egress {
     /// Serves CONNECT on a listener until `shutdown` resolves; then takes no more, gives tunnels the time of `drain` to end, and
@@ -47,17 +44,10 @@ impl Egress {
         let _cut_when_dropped = cut.clone().drop_guard();
         tokio::pin!(shutdown);
         loop {
-            let accepted = tokio::select! {
+            tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer, &tasks, &closing, &cut),
-                Err(error) => {
-                    tracing::error!(%error, "the egress cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+                (stream, peer) = listen::accept(&listener) => self.admit(stream, peer, &tasks, &closing, &cut),
             }
         }
         drop(listener);
@@ -112,31 +102,37 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, mut stream: TcpStream, closing: CancellationToken) {
+    async fn run(self, stream: TcpStream, closing: CancellationToken) {
         let options = &self.egress.inner.options;
-        // Without it only latency suffers.
-        let _ = stream.set_nodelay(true);
-        let head = tokio::select! {
+        let begin = async {
+            let mut socket = Acceptor::between_roles(options.tls.as_ref(), Protocol::Proxy).accept(stream).await?;
+            let head = head::read(&mut socket, options.max_head_bytes, options.head_timeout).await;
+            Ok::<_, io::Error>((socket, head))
+        };
+        let begun = tokio::select! {
             () = closing.cancelled() => return,
-            head = head::read(&mut stream, options.max_head_bytes, options.head_timeout) => head,
+            begun = begin => begun,
+        };
+        let (socket, head) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return tracing::warn!(peer = %self.peer, %error, "a connection to the egress was not made"),
         };
         let head = match head {
             Ok(head) => head,
             Err(bad) => {
                 tracing::debug!(peer = %self.peer, ?bad, "a request to the egress is malformed");
-                return head::refuse(stream, bad).await;
+                return head::refuse(socket, bad).await;
             }
         };
         let connection = Arc::new(self);
-        connection.exchange(head, stream).await;
-        connection.carry().await;
+        connection.exchange(socket.with_ahead(head.into())).await;
+        connection.carry(&closing).await;
     }
 
-    /// Has hyper read the vetted head, and answer it.
-    async fn exchange(self: &Arc<Self>, head: Vec<u8>, stream: TcpStream) {
+    /// Has hyper read the vetted head, which lies ahead in the socket, and answer it.
+    async fn exchange(self: &Arc<Self>, socket: Socket) {
         let options = &self.egress.inner.options;
-        let (reader, writer) = stream.into_split();
-        let io = TokioIo::new(tokio::io::join(Cursor::new(head).chain(reader), writer));
+        let io = TokioIo::new(socket);
         let service = service_fn(|request| {
             let connection = Arc::clone(self);
             async move { Ok::<_, Infallible>(connection.answer(request).await) }
@@ -179,15 +175,17 @@ impl Connection {
         Ok(Opened { target, upgrade: hyper::upgrade::on(request), outside, _tunnel: tunnel })
     }
 
-    async fn carry(&self) {
+    async fn carry(&self, closing: &CancellationToken) {
         let Some(opened) = self.opened().take() else { return };
         let client = match opened.upgrade.await {
             Ok(client) => TokioIo::new(client),
             Err(error) => return tracing::debug!(peer = %self.peer, %error, "a tunnel did not begin"),
         };
         let started = Instant::now();
+        let options = &self.egress.inner.options;
+        let patience = tunnel::Patience { idle: options.idle_timeout, kept: options.drain_idle };
         let ongoing = Ongoing::begin(&TUNNELS);
-        let summary = tunnel::run(client, opened.outside, self.egress.inner.options.idle_timeout).await;
+        let summary = tunnel::run(client, opened.outside, patience, closing.cancelled()).await;
         drop(ongoing);
         BYTES.with_label_values(&["out"]).inc_by(summary.bytes_out);
         BYTES.with_label_values(&["in"]).inc_by(summary.bytes_in);

@@ -16,7 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Notify, oneshot},
     task::JoinHandle,
@@ -132,7 +132,7 @@ impl Served {
     }
 
     fn dialer(&self) -> outrider_rpc::RemoteDialer {
-        outrider_rpc::RemoteDialer::new(self.address.to_string())
+        outrider_rpc::RemoteDialer::new(&self.address.to_string()).unwrap()
     }
 
     fn stop(&mut self) {
@@ -147,9 +147,9 @@ impl Drop for Served {
 }
 
 /// Says something through a connection to `echo`, closes its half, and checks that it comes back whole.
-async fn check_echo(mut stream: TcpStream) {
+async fn check_echo(stream: impl AsyncRead + AsyncWrite) {
     let sent: Vec<u8> = (0..200_000_u32).map(|number| number as u8).collect();
-    let (mut reader, mut writer) = stream.split();
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let mut came = Vec::new();
     let write = async {
         writer.write_all(&sent).await?;

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -24,6 +24,14 @@ pub(crate) enum End {
     Idle,
 }
 
+/// How long a tunnel may stand still.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) idle: Duration,
+    /// Once the proxy is closing and the outside spoke last: nobody waits for an answer then.
+    pub(crate) kept: Duration,
+}
+
 /// What a tunnel did, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Summary {
@@ -32,20 +40,29 @@ pub(crate) struct Summary {
     pub(crate) bytes_in: u64,
 }
 
-/// Copies until both directions are closed, one breaks, or no byte moved for `idle`. An end of one direction is passed on and
-/// leaves the other open.
-pub(crate) async fn run<C, O>(mut client: C, outside: O, idle: Duration) -> Summary
+/// Copies until both directions are closed, one breaks, or nothing moved for longer than `patience`. An end of one direction is
+/// passed on and leaves the other open.
+pub(crate) async fn run<C, O>(mut client: C, outside: O, patience: Patience, closing: impl Future<Output = ()>) -> Summary
 where
     C: AsyncRead + AsyncWrite + Unpin,
     O: AsyncRead + AsyncWrite + Unpin,
 {
-    let meter =
-        Arc::new(Meter { started: Instant::now(), last: AtomicU64::new(0), out: AtomicU64::new(0), into: AtomicU64::new(0) });
+    let meter = Arc::new(Meter {
+        started: Instant::now(),
+        last: AtomicU64::new(0),
+        answered: AtomicBool::new(false),
+        out: AtomicU64::new(0),
+        into: AtomicU64::new(0),
+    });
     // Every byte passes the outer side, so that it is enough to watch that one.
     let mut outside = Metered { inner: outside, meter: Arc::clone(&meter) };
     let end = tokio::select! {
         copied = copy_bidirectional(&mut client, &mut outside) => if copied.is_ok() { End::Closed } else { End::Broken },
-        () = meter.idle(idle) => End::Idle,
+        () = meter.idle(patience.idle, || true) => End::Idle,
+        () = async {
+            closing.await;
+            meter.idle(patience.kept, || meter.answered.load(Ordering::Relaxed)).await;
+        } => End::Idle,
     };
     Summary { end, bytes_out: meter.out.load(Ordering::Relaxed), bytes_in: meter.into.load(Ordering::Relaxed) }
 }
@@ -54,24 +71,29 @@ struct Meter {
     started: Instant,
     /// When a byte last moved, in milliseconds since the start.
     last: AtomicU64,
+    /// Whether the outside spoke last.
+    answered: AtomicBool,
     out: AtomicU64,
     into: AtomicU64,
 }
 
 impl Meter {
-    fn count(&self, counter: &AtomicU64, bytes: usize) {
+    fn count(&self, counter: &AtomicU64, bytes: usize, answered: bool) {
         if bytes > 0 {
+            self.answered.store(answered, Ordering::Relaxed);
             counter.fetch_add(bytes as u64, Ordering::Relaxed);
             self.last.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 
-    /// Resolves when no byte has moved for this long.
-    async fn idle(&self, length: Duration) {
+    /// Resolves when no byte has moved for this long, and `counts` says that it counts.
+    async fn idle(&self, length: Duration, counts: impl Fn() -> bool) {
         loop {
             let last = self.last.load(Ordering::Relaxed);
-            sleep_until(self.started + Duration::from_millis(last) + length).await;
-            if self.last.load(Ordering::Relaxed) == last {
+            let due = self.started + Duration::from_millis(last) + length;
+            // What does not count yet is looked at again.
+            sleep_until(if due > Instant::now() { due } else { Instant::now() + length }).await;
+            if self.last.load(Ordering::Relaxed) == last && counts() {
                 return;
             }
         }
@@ -87,7 +109,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        self.meter.count(&self.meter.into, buffer.filled().len() - before);
+        self.meter.count(&self.meter.into, buffer.filled().len() - before, true);
         polled
     }
 }
@@ -96,7 +118,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
         if let Poll::Ready(Ok(written)) = polled {
-            self.meter.count(&self.meter.out, written);
+            self.meter.count(&self.meter.out, written, false);
         }
         polled
     }
@@ -112,16 +134,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
 
     const IDLE: Duration = Duration::from_secs(60);
+    const PATIENCE: Patience = Patience { idle: IDLE, kept: Duration::from_secs(1) };
 
     #[tokio::test(start_paused = true)]
     async fn half_closed_tunnels_carry_the_other_half() {
         let ((mut client, near), (far, mut server)) = (duplex(64), duplex(64));
-        let tunnel = tokio::spawn(run(near, far, IDLE));
+        let tunnel = tokio::spawn(run(near, far, PATIENCE, pending()));
         client.write_all(b"question").await.unwrap();
         client.shutdown().await.unwrap();
         let mut text = String::new();
@@ -139,7 +164,7 @@ mod tests {
     async fn idle_tunnels_end_and_busy_ones_do_not() {
         let ((mut client, near), (far, mut server)) = (duplex(64), duplex(64));
         let started = Instant::now();
-        let tunnel = tokio::spawn(run(near, far, IDLE));
+        let tunnel = tokio::spawn(run(near, far, PATIENCE, pending()));
         for _ in 0..3 {
             tokio::time::advance(IDLE / 2).await;
             client.write_u8(1).await.unwrap();
@@ -148,5 +173,21 @@ mod tests {
         assert_eq!(tunnel.await.unwrap(), Summary { end: End::Idle, bytes_out: 3, bytes_in: 0 });
         assert!(started.elapsed() >= IDLE / 2 * 5, "{:?}", started.elapsed());
         assert!(started.elapsed() < IDLE * 3, "{:?}", started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_end_only_tunnels_that_await_no_answer_are_closed() {
+        let ((mut client, near), (far, mut server)) = (duplex(64), duplex(64));
+        let started = Instant::now();
+        let tunnel = tokio::spawn(run(near, far, PATIENCE, async {}));
+        client.write_u8(1).await.unwrap();
+        server.read_u8().await.unwrap();
+        // A slow endpoint is thinking.
+        tokio::time::sleep(IDLE / 2).await;
+        assert!(!tunnel.is_finished());
+        server.write_u8(2).await.unwrap();
+        client.read_u8().await.unwrap();
+        assert_eq!(tunnel.await.unwrap(), Summary { end: End::Idle, bytes_out: 1, bytes_in: 1 });
+        assert!(started.elapsed() < IDLE / 2 + PATIENCE.kept * 4, "{:?}", started.elapsed());
     }
 }

@@ -1,12 +1,11 @@
 //! Bodies of requests, counted while they are read.
 
 use std::{
+    future::Future as _,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, ready},
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -16,10 +15,13 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
 use outrider_rpc::to_status;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, timeout_at},
+};
 use tonic::Status;
 
-use crate::{Shared, answer::Refusal};
+use crate::{Options, Shared, answer::Refusal};
 
 /// Bytes of one permit of the room for bodies.
 pub(crate) const ROOM_UNIT: usize = 1024;
@@ -61,6 +63,37 @@ fn too_large(limit: usize) -> Error {
     Error::new(Reason::TooLarge, format!("the body is over {limit} bytes"))
 }
 
+/// How fast a body must come.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    begun: Instant,
+    grace: Duration,
+    /// Bytes a second; 0 for no bound.
+    rate: usize,
+    bytes: usize,
+}
+
+impl Pace {
+    fn new(shared: &Shared) -> Self {
+        Self { begun: Instant::now(), grace: shared.options.body_grace, rate: shared.options.min_body_rate, bytes: 0 }
+    }
+
+    /// When the next byte must have come.
+    fn due(&self) -> Instant {
+        // Further away than any request's own limit.
+        const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+        let earned = match self.rate {
+            0 => FAR,
+            rate => Duration::from_millis((self.bytes as u64).saturating_mul(1000) / rate as u64),
+        };
+        self.begun + self.grace + earned.min(FAR)
+    }
+
+    fn too_slow(&self) -> Error {
+        Error::new(Reason::TooSlow, format!("the body came slower than {} bytes a second", self.rate))
+    }
+}
+
 /// A body in memory, and its place in the room until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Whole {
@@ -74,18 +107,19 @@ pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incomi
     if announced(headers) > shared.options.max_request_bytes {
         // Who asks first has sent nothing yet.
         if !headers.contains_key(EXPECT) {
-            linger(shared, &mut body).await;
+            linger(&shared.options, &mut body).await;
         }
         return Err(Refusal::closing(too_large(shared.options.max_request_bytes)));
     }
-    let mut meter = Meter::new(shared);
+    let (mut meter, mut pace) = (Meter::new(shared), Pace::new(shared));
     let mut read = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = timeout_at(pace.due(), body.frame()).await.map_err(|_| Refusal::closing(pace.too_slow()))? {
         let frame = frame.map_err(|_| Refusal::closing(Error::new(Reason::MalformedRequest, "the body broke off")))?;
         let Ok(data) = frame.into_data() else { continue };
+        pace.bytes += data.len();
         if let Err(error) = meter.count(data.len()) {
             drop((read, meter));
-            linger(shared, &mut body).await;
+            linger(&shared.options, &mut body).await;
             return Err(Refusal::closing(error));
         }
         read.extend_from_slice(&data);
@@ -98,9 +132,10 @@ fn announced(headers: &HeaderMap) -> usize {
     headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-async fn linger(shared: &Shared, body: &mut Incoming) {
+/// Reads and drops the rest of a body, for a moment.
+pub(crate) async fn linger(options: &Options, body: &mut Incoming) {
     let drop_all = async {
-        let mut left = shared.options.linger_bytes;
+        let mut left = options.linger_bytes;
         while let Some(Ok(frame)) = body.frame().await {
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
             if left == 0 {
@@ -109,40 +144,52 @@ async fn linger(shared: &Shared, body: &mut Incoming) {
         }
     };
     // Time is up: the answer goes out all the same.
-    let _ = tokio::time::timeout(shared.options.linger, drop_all).await;
+    let _ = tokio::time::timeout(options.linger, drop_all).await;
 }
 
-/// A body on its way to a role, that ends with an error when it is too large.
+/// A body on its way to a role, that ends with an error when it is too large or too slow.
 pub(crate) struct Metered<B> {
     inner: B,
     meter: Meter,
-    exceeded: Exceeded,
+    pace: Pace,
+    /// Rings when the next byte is due; set when it is first waited for.
+    alarm: Option<Pin<Box<Sleep>>>,
+    cut: Cut,
 }
 
-/// Tells the forwarder that the body was cut, since a channel would only report that the request broke.
+/// Tells the forwarder why the body was cut, since a channel would only report that the request broke.
 #[derive(Clone, Default)]
-pub(crate) struct Exceeded {
-    flag: Arc<AtomicBool>,
-}
+pub(crate) struct Cut(Arc<OnceLock<Error>>);
 
-impl Exceeded {
-    pub(crate) fn is_set(&self) -> bool {
-        self.flag.load(Ordering::Acquire)
+impl Cut {
+    pub(crate) fn why(&self) -> Option<Error> {
+        self.0.get().cloned()
+    }
+
+    fn because(&self, error: Error) -> Status {
+        to_status(self.0.get_or_init(|| error).clone())
     }
 }
 
 /// Refuses what is announced as too large; else counts the rest as it passes.
-pub(crate) fn metered<B>(shared: &Shared, headers: &HeaderMap, inner: B) -> Result<(Metered<B>, Exceeded), Error> {
+pub(crate) fn metered<B>(shared: &Shared, headers: &HeaderMap, inner: B) -> Result<(Metered<B>, Cut), Error> {
     if announced(headers) > shared.options.max_request_bytes {
         return Err(too_large(shared.options.max_request_bytes));
     }
-    let exceeded = Exceeded::default();
-    Ok((Metered { inner, meter: Meter::new(shared), exceeded: exceeded.clone() }, exceeded))
+    let cut = Cut::default();
+    Ok((Metered { inner, meter: Meter::new(shared), pace: Pace::new(shared), alarm: None, cut: cut.clone() }, cut))
 }
 
-/// The error of a body that was cut.
-pub(crate) fn cut(shared: &Shared) -> Error {
-    too_large(shared.options.max_request_bytes)
+impl<B> Metered<B> {
+    /// Whether the body fell behind.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let due = self.pace.due();
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if alarm.deadline() != due {
+            alarm.as_mut().reset(due);
+        }
+        alarm.as_mut().poll(cx).is_ready()
+    }
 }
 
 impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Metered<B> {
@@ -150,19 +197,16 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Metered<B> {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-            Some(Ok(frame)) => frame,
-            Some(Err(_)) => return Poll::Ready(Some(Err(Status::cancelled("the request broke off")))),
-            None => return Poll::Ready(None),
+        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(Status::cancelled("the request broke off")))),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending if self.is_late(cx) => return Poll::Ready(Some(Err(self.cut.because(self.pace.too_slow())))),
+            Poll::Pending => return Poll::Pending,
         };
         let bytes = frame.data_ref().map_or(0, Bytes::len);
-        Poll::Ready(Some(match self.meter.count(bytes) {
-            Ok(()) => Ok(frame),
-            Err(error) => {
-                self.exceeded.flag.store(error.reason == Reason::TooLarge, Ordering::Release);
-                Err(to_status(error))
-            }
-        }))
+        self.pace.bytes += bytes;
+        Poll::Ready(Some(self.meter.count(bytes).map(|()| frame).map_err(|error| self.cut.because(error))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -20,6 +20,9 @@ pub enum Unresolved {
     /// The last part is not of a kind that a text can give.
     #[error("is not a value that a text can give")]
     NotScalar,
+    /// It is no list of messages.
+    #[error("is not a list of messages")]
+    NotList,
 }
 
 impl FieldPath {

@@ -10,7 +10,7 @@ use prost_reflect::MethodDescriptor;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use crate::{Shared, body, deadline, meter::Meter};
+use crate::{Shared, body, client_stream, deadline, meter::Meter};
 
 /// The public methods, and those of the gateway itself, by their paths.
 pub(crate) struct Methods(HashMap<String, Method>);
@@ -81,14 +81,15 @@ where
     }
     let mut backend = shared.backend(&method.package).ok_or_else(|| Error::internal("the method has no role"))?;
     if method.client_streams {
+        let (body, ended) = client_stream::watched(shared, incoming);
         let Ok(ready) = backend.ready().await;
-        let Ok(answer) = ready.call(request(method, parts, Body::new(incoming))?).await;
-        return Ok(answer);
+        let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
+        return Ok(client_stream::told(answer, ended));
     }
-    let (body, exceeded) = body::metered(shared, &parts.headers, incoming)?;
+    let (body, cut) = body::metered(shared, &parts.headers, incoming)?;
     let Ok(ready) = backend.ready().await;
     let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
-    if exceeded.is_set() { Err(body::cut(shared)) } else { Ok(answer) }
+    cut.why().map_or(Ok(answer), Err)
 }
 
 /// The request with no more of its address than the path: the rest is the client's view of this server.

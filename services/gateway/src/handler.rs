@@ -4,7 +4,10 @@ use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Ar
 
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderValue, Method as HttpMethod, Request, Response, Version, header::CONNECTION};
+use http::{
+    HeaderValue, Method as HttpMethod, Request, Response, Version,
+    header::{CONNECTION, HOST},
+};
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
 use tonic::body::Body;
@@ -23,10 +26,12 @@ pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> R
     let id = request_id::settle(request.headers_mut());
     let mut observed = Observed::begin(&mut request, id.clone());
     let version = request.version();
-    let mut answer = if grpc::is_grpc(request.headers()) {
-        answer_grpc(shared, request, &mut observed).await
-    } else {
-        answer_rest(shared, request, &id, &mut observed).await
+    let is_grpc = grpc::is_grpc(request.headers());
+    let mut answer = match vet(shared, &request) {
+        Err(refusal) if is_grpc => refusal.into_grpc(),
+        Err(refusal) => refusal.into_json(&id),
+        Ok(()) if is_grpc => answer_grpc(shared, request, &mut observed).await,
+        Ok(()) => answer_rest(shared, request, &id, &mut observed).await,
     };
     // Connections of HTTP/2 carry other requests, and know no such header.
     if version == Version::HTTP_2 {
@@ -34,6 +39,20 @@ pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> R
     }
     answer.headers_mut().insert(request_id::HEADER, id);
     Ok(observed.answered(answer))
+}
+
+/// Refuses a request by its head alone: an address that is too long, and in HTTP/1.1 a host that is missing or given twice, by which
+/// another server on the way could have sent it elsewhere (RFC 9112, section 3.2).
+fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
+    let limit = shared.options.max_uri_bytes;
+    if request.uri().path_and_query().map_or(0, |path| path.as_str().len()) > limit {
+        let error = Error::new(Reason::UriTooLong, format!("path and query are over {limit} bytes"));
+        return Err(Refusal::closing(error));
+    }
+    if request.version() == Version::HTTP_11 && request.headers().get_all(HOST).iter().count() != 1 {
+        return Err(Refusal::closing(Error::new(Reason::MalformedRequest, "there must be one Host header")));
+    }
+    Ok(())
 }
 
 const NO_ROUTE: &str = "-";
@@ -77,8 +96,10 @@ where
         Some(asked) if method.streams() => in_time(asked, answer, &method.path).await,
         _ => in_time(limit(shared, asked), answer, &method.path).await,
     };
+    // What the gateway itself answers, and what streams of the client bring, has an end of its own at a drain.
+    let told = method.client_streams || shared.backends.of(&method.package).is_none();
     let answer = match answer {
-        Ok(answer) if method.streams() && shared.backends.of(&method.package).is_some() => ending::bounded(shared, answer, end),
+        Ok(answer) if method.streams() && !told => ending::bounded(shared, answer, end),
         Ok(answer) if method.streams() => ending::bounded_by_deadline(answer, end),
         Ok(answer) => answer,
         Err(refusal) => refusal.into_grpc(),

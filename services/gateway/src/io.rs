@@ -1,4 +1,5 @@
-//! A connection's bytes under watch: a head that is sent too slowly and a connection that stands still are cut.
+//! A connection's bytes under watch: a head that is sent too slowly, a connection that stands still, one whose client gives up
+//! request after request, and a request whose framing could be read in two ways are cut.
 //!
 //! hyper's own timeout for heads also runs while a connection waits for its next request, and does not run before it knows the
 //! version of HTTP; so it is off, and this is in its place.
@@ -19,25 +20,35 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use crate::framing::Framing;
+
 /// The requests of a connection, counted by its handler.
 #[derive(Debug)]
 pub(crate) struct Progress {
     opened: Instant,
     begun: AtomicU64,
     ended: AtomicU64,
+    /// Of those that ended: without an answer, since the client gave up.
+    abandoned: AtomicU64,
     /// When the last one ended, in milliseconds after the connection was opened.
     last_end_ms: AtomicU64,
+    /// Requests whose answer is not sent whole.
+    open: AtomicU64,
+    /// When the last answer was sent, as above.
+    last_sent_ms: AtomicU64,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self { opened: Instant::now(), begun: AtomicU64::new(0), ended: AtomicU64::new(0), last_end_ms: AtomicU64::new(0) }
+        let [begun, ended, abandoned, last_end_ms, open, last_sent_ms] = [const { AtomicU64::new(0) }; 6];
+        Self { opened: Instant::now(), begun, ended, abandoned, last_end_ms, open, last_sent_ms }
     }
 
-    /// A request's head is complete.
-    pub(crate) fn begin(self: &Arc<Self>) -> Ending {
+    /// A request's head is complete: what ends with its answer, and what ends when the answer is sent.
+    pub(crate) fn begin(self: &Arc<Self>) -> (Ending, Sending) {
         self.begun.fetch_add(1, Ordering::Relaxed);
-        Ending(Arc::clone(self))
+        self.open.fetch_add(1, Ordering::Relaxed);
+        (Ending { progress: Arc::clone(self), answered: false }, Sending(Arc::clone(self)))
     }
 
     fn begun(&self) -> u64 {
@@ -48,6 +59,10 @@ impl Progress {
         self.begun() > self.ended.load(Ordering::Acquire)
     }
 
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// A request under way has a deadline of its own: the connection stands still from its end only.
     fn last_work(&self) -> Instant {
         if self.is_busy() {
@@ -56,28 +71,117 @@ impl Progress {
             self.opened + Duration::from_millis(self.last_end_ms.load(Ordering::Relaxed))
         }
     }
+
+    /// Whether the client gave up more requests than were answered, by more than `limit`.
+    fn is_flood(&self, limit: u64) -> bool {
+        let abandoned = self.abandoned.load(Ordering::Relaxed);
+        let answered = self.ended.load(Ordering::Relaxed).saturating_sub(abandoned);
+        abandoned > answered.saturating_add(limit)
+    }
+
+    /// Resolves when the connection had no request for so long, pings and the like aside.
+    pub(crate) async fn rested(&self, length: Duration) {
+        loop {
+            let now = Instant::now();
+            let since = if self.open.load(Ordering::Acquire) > 0 {
+                now
+            } else {
+                self.opened + Duration::from_millis(self.last_sent_ms.load(Ordering::Relaxed))
+            };
+            if since + length <= now {
+                return;
+            }
+            tokio::time::sleep_until(since + length).await;
+        }
+    }
 }
 
 /// Ends a request when it is dropped.
-pub(crate) struct Ending(Arc<Progress>);
+pub(crate) struct Ending {
+    progress: Arc<Progress>,
+    answered: bool,
+}
+
+impl Ending {
+    /// There is an answer. Without one, the client has given up.
+    pub(crate) fn answered(mut self) {
+        self.answered = true;
+    }
+}
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let end = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last_end_ms.fetch_max(end, Ordering::Relaxed);
-        self.0.ended.fetch_add(1, Ordering::Release);
+        let progress = &self.progress;
+        if !self.answered {
+            progress.abandoned.fetch_add(1, Ordering::Relaxed);
+        }
+        progress.last_end_ms.fetch_max(progress.now_ms(), Ordering::Relaxed);
+        progress.ended.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Ends with an answer's last byte, when it is dropped.
+pub(crate) struct Sending(Arc<Progress>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.last_sent_ms.fetch_max(self.0.now_ms(), Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// The body of an answer, under way until it is dropped.
+pub(crate) struct Sent<B> {
+    pub(crate) body: B,
+    pub(crate) _sending: Sending,
+}
+
+impl<B: http_body::Body + Unpin> http_body::Body for Sent<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 
 /// The bytes by which an HTTP/2 client begins.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// In the place of a line's end at fault comes what no part of a request may hold, and an end of the head, before which hyper may not
+/// look: it answers 400 and closes.
+const REFUSAL: &[u8] = b"\0\r\n\r\n";
+
+/// What a connection may do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// For a head.
+    pub(crate) head_timeout: Duration,
+    /// Without a byte.
+    pub(crate) idle_timeout: Duration,
+    /// Requests that the client gave up, beyond those that were answered.
+    pub(crate) max_abandoned: u64,
+}
+
 /// A stream under watch.
 pub(crate) struct Watched<T> {
     inner: T,
     progress: Arc<Progress>,
-    head_timeout: Duration,
-    idle_timeout: Duration,
+    bounds: Bounds,
+    framing: Framing,
+    /// What is left of a refusal, once there is one.
+    refusal: Option<&'static [u8]>,
     /// When the head under way began, and how many requests had begun by then.
     head: Option<(Instant, u64)>,
     /// Bytes that agree with the preface so far; none once one did not.
@@ -87,10 +191,20 @@ pub(crate) struct Watched<T> {
 }
 
 impl<T> Watched<T> {
-    pub(crate) fn new(inner: T, progress: Arc<Progress>, head_timeout: Duration, idle_timeout: Duration) -> Self {
+    pub(crate) fn new(inner: T, progress: Arc<Progress>, bounds: Bounds) -> Self {
         let now = Instant::now();
-        let alarm = Box::pin(tokio::time::sleep_until(now + head_timeout.min(idle_timeout)));
-        Self { inner, progress, head_timeout, idle_timeout, head: Some((now, 0)), preface: Some(0), last_bytes: now, alarm }
+        let alarm = Box::pin(tokio::time::sleep_until(now + bounds.head_timeout.min(bounds.idle_timeout)));
+        let (framing, head, preface) = (Framing::default(), Some((now, 0)), Some(0));
+        Self { inner, progress, bounds, framing, refusal: None, head, preface, last_bytes: now, alarm }
+    }
+
+    /// Gives what makes hyper refuse, if it shall, and then the end: nothing more is read of such a connection.
+    fn refuse(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        let Some(left) = self.refusal else { return false };
+        let (now, later) = left.split_at(left.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.refusal = Some(later);
+        true
     }
 
     fn is_http2(&self) -> bool {
@@ -120,8 +234,8 @@ impl<T> Watched<T> {
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         self.forget_complete_head();
         loop {
-            let idle = self.last_bytes.max(self.progress.last_work()) + self.idle_timeout;
-            let deadline = self.head.map_or(idle, |(since, _)| idle.min(since + self.head_timeout));
+            let idle = self.last_bytes.max(self.progress.last_work()) + self.bounds.idle_timeout;
+            let deadline = self.head.map_or(idle, |(since, _)| idle.min(since + self.bounds.head_timeout));
             if deadline <= Instant::now() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -151,10 +265,23 @@ impl<T> Watched<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.refuse(buffer) {
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         match Pin::new(&mut self.inner).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {
+                if self.progress.is_flood(self.bounds.max_abandoned) {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
                 self.on_read(&buffer.filled()[before..]);
+                if !self.is_http2()
+                    && let Some(good) = self.framing.advance(&buffer.filled()[before..])
+                {
+                    buffer.set_filled(before + good);
+                    self.refusal = Some(REFUSAL);
+                    self.refuse(buffer);
+                }
                 Poll::Ready(Ok(()))
             }
             other => self.watched(cx, other),

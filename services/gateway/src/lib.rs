@@ -1,7 +1,8 @@
 //! The public face: one port that serves gRPC, gRPC-web and REST, and forwards all to the roles behind it.
 //!
-//! REST is derived from the descriptors: a public method with a `google.api.http` annotation has its routes without a line here. Streams
-//! of the server are server-sent events; streams of the client are reached by gRPC only. JSON follows proto3's mapping with these decisions:
+//! REST is derived from the descriptors: a public method with a `google.api.http` annotation has its routes without a line here; with an
+//! `ndjson` option it takes lines too. Streams of the server are server-sent events; streams of the client are reached by gRPC only. JSON
+//! follows proto3's mapping with these decisions:
 //!
 //! - Names go out in snake_case and come in as snake_case or camelCase; 64-bit numbers go out as strings, enums by name, times as
 //!   RFC 3339. Fields with default values are written; what is absent (messages, optional fields, members of a oneof) is left
@@ -18,11 +19,13 @@ mod backend;
 mod behavior;
 mod body;
 mod call;
+mod client_stream;
 mod compress;
 mod cors;
 mod deadline;
 mod ending;
 mod field_path;
+mod framing;
 mod grpc;
 mod handler;
 mod header_field;
@@ -30,6 +33,7 @@ mod health;
 mod io;
 mod mask;
 mod meter;
+mod ndjson;
 mod observe;
 mod openapi;
 mod options;
@@ -53,7 +57,7 @@ mod write;
 use std::{future::Future, sync::Arc};
 
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{methods, server::Backend};
+use outrider_rpc::{Acceptor, methods, server::Backend};
 use outrider_telemetry::{
     catalogue::gateway::{BUFFERED_BYTES, SECTION},
     metrics,
@@ -86,6 +90,7 @@ pub enum StartError {
 /// The gateway, ready to serve.
 pub struct Gateway {
     shared: Arc<Shared>,
+    acceptor: Acceptor,
 }
 
 /// What all connections use.
@@ -101,12 +106,23 @@ struct Shared {
     pages: page::Pages,
     /// Room for bytes of requests that are read but not answered, in KiB.
     room: Arc<Semaphore>,
+    /// Places for uploads of lines.
+    uploads: Arc<Semaphore>,
 }
 
 impl Shared {
     /// Who serves a proto package.
     fn backend(&self, package: &str) -> Option<Backend> {
         self.backends.of(package).or_else(|| self.own.of(package))
+    }
+
+    /// Resolves when the shutdown begins.
+    fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut serving = self.serving.subscribe();
+        async move {
+            // An error means that the gateway is gone.
+            let _ = serving.wait_for(|serving| !serving).await;
+        }
     }
 }
 
@@ -139,12 +155,19 @@ impl Gateway {
             own,
             serving,
             room: Arc::new(Semaphore::new(options.max_buffered_bytes.div_ceil(body::ROOM_UNIT).min(Semaphore::MAX_PERMITS))),
+            uploads: Arc::new(Semaphore::new(options.max_uploads.min(Semaphore::MAX_PERMITS))),
             backends,
             options,
         };
         let shared = Arc::new(shared);
         show_buffered(&shared);
-        Ok(Self { shared })
+        Ok(Self { shared, acceptor: Acceptor::plain() })
+    }
+
+    /// Serves by TLS, if the acceptor does. Default: plainly.
+    #[must_use]
+    pub fn with_acceptor(self, acceptor: Acceptor) -> Self {
+        Self { acceptor, ..self }
     }
 
     /// The REST routes as pairs of HTTP method and path template, sorted.
@@ -154,6 +177,6 @@ impl Gateway {
 
     /// Accepts connections until `shutdown` resolves; then lets requests that began end, for at most [`Options::drain`].
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
-        server::serve(self.shared, listener, shutdown).await;
+        server::serve(self.shared, self.acceptor, listener, shutdown).await;
     }
 }

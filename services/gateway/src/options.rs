@@ -16,12 +16,19 @@ pub struct Options {
     pub max_header_bytes: usize,
     /// Header fields of an HTTP/1.1 request. Default 100.
     pub max_headers: usize,
+    /// Path and query of a request, in bytes. Default 8 KiB.
+    pub max_uri_bytes: usize,
     /// From the first byte of a request's head (or from the connection's begin) to its end. Default 10 s.
     pub header_read_timeout: Duration,
     /// From the head of a request to the head of its answer, reading the body included; a client may ask for less. Default 30 s.
     pub request_timeout: Duration,
-    /// A connection without a request under way, on which no byte moves for so long, is closed; so is one whose client does not
-    /// take its answer. Default 75 s.
+    /// Bytes a second that a body brings at least, on average once `body_grace` is over; 0 for no such bound. Default 1 KiB. Streams
+    /// of a client have none.
+    pub min_body_rate: usize,
+    /// How long a body may be slower. Default 5 s.
+    pub body_grace: Duration,
+    /// A connection without a request for so long is closed, in HTTP/2 also when it answers pings; so is one whose client does not
+    /// take a byte of its answer. Default 75 s.
     pub idle_timeout: Duration,
     /// The time between HTTP/2 pings. Default 30 s.
     pub keep_alive_interval: Duration,
@@ -29,6 +36,14 @@ pub struct Options {
     pub keep_alive_timeout: Duration,
     /// Requests under way at once on one HTTP/2 connection. Default 100.
     pub max_concurrent_streams: u32,
+    /// Requests of one HTTP/2 connection that its client reset before they were taken up, at once; with more it is closed. Default 20.
+    pub max_pending_resets: usize,
+    /// Streams of one HTTP/2 connection that we reset since the client broke the rules, in its life; with more it is closed. Default
+    /// 1024.
+    pub max_error_resets: usize,
+    /// Requests of one connection that its client gave up before they were answered, beyond those that were answered; with more it is
+    /// closed. Default 100.
+    pub max_abandoned_requests: usize,
     /// Connections at once; those beyond are closed as they come. Default 10,000.
     pub max_connections: usize,
     /// How much of a body that is too large is read and dropped before the connection closes, so that a client that writes before
@@ -42,6 +57,17 @@ pub struct Options {
     pub cors_origins: Vec<String>,
     /// Whether gRPC reflection tells the public services to anyone. Default false.
     pub reflection: bool,
+    /// Uploads of lines under way at once; more are refused as overloaded. Default 64.
+    pub max_uploads: usize,
+    /// How long an upload may stand still while the gateway waits for its lines. Default 60 s; longer than `idle_timeout` has no
+    /// effect on HTTP/1.1.
+    pub upload_idle_timeout: Duration,
+    /// Calls of one upload under way at once. Default 4.
+    pub upload_calls: usize,
+    /// The lines of one call, in bytes; a longer line goes alone. Default 1 MiB.
+    pub upload_batch_bytes: usize,
+    /// Results of one upload that wait for its client, in bytes; then it is read no further. Default 4 MiB.
+    pub upload_results_bytes: usize,
     /// What `/version` and the OpenAPI document say. Default: the version of this crate.
     pub version: &'static str,
     /// The commit of the build, if it is known. Default: OUTRIDER_COMMIT in the environment of the build.
@@ -59,18 +85,29 @@ impl Default for Options {
             max_buffered_bytes: 256 * MIB,
             max_header_bytes: 16 * KIB,
             max_headers: 100,
+            max_uri_bytes: 8 * KIB,
             header_read_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
+            min_body_rate: KIB,
+            body_grace: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(75),
             keep_alive_interval: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(20),
             max_concurrent_streams: 100,
+            max_pending_resets: 20,
+            max_error_resets: 1_024,
+            max_abandoned_requests: 100,
             max_connections: 10_000,
             linger_bytes: 8 * MIB,
             linger: Duration::from_secs(1),
             drain: Duration::from_secs(10),
             cors_origins: Vec::new(),
             reflection: false,
+            max_uploads: 64,
+            upload_idle_timeout: Duration::from_secs(60),
+            upload_calls: 4,
+            upload_batch_bytes: MIB,
+            upload_results_bytes: 4 * MIB,
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("OUTRIDER_COMMIT").filter(|commit| !commit.is_empty()),
         }

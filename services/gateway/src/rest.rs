@@ -16,7 +16,7 @@ use tonic::body::Body;
 use crate::{
     Shared,
     answer::Refusal,
-    body, call, compress, ending, mask, payload, query, read, request_id,
+    body, call, compress, ending, mask, ndjson, payload, query, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, stream, write,
 };
@@ -33,6 +33,10 @@ pub(crate) async fn answer(
     check_encoding(&parts.headers)?;
     if route.stream.is_some() {
         stream::check_accept(&parts.headers)?;
+    }
+    if let Some(rule) = ndjson::asked(route, &parts.headers) {
+        let base = message(found, parts, &bytes::Bytes::new()).map_err(Refusal::closing)?;
+        return ndjson::answer(shared, route, rule, base, parts, body).await;
     }
     let body = body::whole(shared, &parts.headers, body).await?;
     let request = message(found, parts, &body.bytes)?;
@@ -77,7 +81,7 @@ pub(crate) fn without_body(answer: Response<Body>) -> Response<Body> {
 }
 
 /// What the role needs of the client's headers.
-fn metadata(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
     let mut metadata = HeaderMap::new();
     for name in [AUTHORIZATION, request_id::HEADER].into_iter().chain(TraceContext::HEADERS) {
         for value in headers.get_all(&name) {

@@ -21,7 +21,7 @@ use crate::{
     header_field::HeaderField,
     mask,
     meter::Meter,
-    percent,
+    ndjson, percent,
     stream::StreamRule,
     template::{Malformed, Segment, Template},
     trie::Trie,
@@ -89,6 +89,8 @@ pub(crate) struct Route {
     pub(crate) headers: Vec<HeaderField>,
     /// How the method's stream of the server is answered, if it is one.
     pub(crate) stream: Option<StreamRule>,
+    /// How it takes lines, if it does.
+    pub(crate) ndjson: Option<ndjson::Rule>,
 }
 
 /// A field that the path gives.
@@ -272,6 +274,7 @@ impl Route {
             mask: Some(&input).filter(|_| http_method == "PATCH").and_then(mask::field_of),
             headers: HeaderField::of(&grpc_path, &input).map_err(|(name, why)| at(name, why))?,
             stream: method.is_server_streaming().then(|| StreamRule::of(&input, &output)),
+            ndjson: ndjson::Rule::of(method).map_err(|(name, why)| at(&name, why))?,
             http_method,
             input,
             output,

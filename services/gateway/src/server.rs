@@ -1,12 +1,17 @@
 //! The listener and its connections.
 
-use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc};
 
-use hyper::{Request, body::Incoming, service::service_fn};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::conn::auto,
 };
+use outrider_rpc::{Acceptor, listen};
 use outrider_telemetry::{
     catalogue::gateway::{CONNECTIONS, CONNECTIONS_REFUSED},
     metrics::Ongoing,
@@ -16,27 +21,33 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
     Options, Shared, handler,
-    io::{Progress, Watched},
+    io::{Bounds, Progress, Sent, Watched},
 };
 
-/// How long accepting rests after an error that is not a single connection's, such as too many open files.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// Bytes that a client may send on an HTTP/2 connection before they are read. Half of it is what h2 tolerates in small frames that
+/// arrived and are not read (256 bytes each, less their own): so much that a stream of events may wait with its whole window, 4,096
+/// events by default, each in a frame of its own.
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// Accepts until `shutdown`, then drains.
-pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    acceptor: Acceptor,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) {
     let mut shutdown = pin!(shutdown);
-    let mut server = Server::new(shared);
+    let mut server = Server::new(shared, acceptor);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => server.take(stream),
-                Err(error) => rest_after(&error).await,
-            },
+            (stream, _) = listen::accept(&listener) => server.take(stream),
             Some(_) = server.connections.join_next(), if !server.connections.is_empty() => {}
         }
     }
@@ -44,87 +55,119 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, shutdown: 
     server.drain().await;
 }
 
-async fn rest_after(error: &io::Error) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-        tracing::warn!(%error, "accepting failed");
-        tokio::time::sleep(ACCEPT_REST).await;
-    }
-}
-
 struct Server {
-    shared: Arc<Shared>,
-    builder: auto::Builder<TokioExecutor>,
-    graceful: GracefulShutdown,
+    each: Arc<Each>,
     connections: JoinSet<()>,
     places: Arc<Semaphore>,
     /// Whether the last connection was turned away: said once, not for each.
     full: bool,
 }
 
+/// What every connection needs.
+struct Each {
+    shared: Arc<Shared>,
+    acceptor: Acceptor,
+    builder: auto::Builder<TokioExecutor>,
+    closing: CancellationToken,
+}
+
 impl Server {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
         let places = Arc::new(Semaphore::new(shared.options.max_connections.min(Semaphore::MAX_PERMITS)));
-        Self {
-            builder: builder(&shared.options),
-            graceful: GracefulShutdown::new(),
-            connections: JoinSet::new(),
-            places,
-            full: false,
-            shared,
-        }
+        let builder = builder(&shared.options);
+        let each = Arc::new(Each { shared, acceptor, builder, closing: CancellationToken::new() });
+        Self { each, connections: JoinSet::new(), places, full: false }
     }
 
     fn take(&mut self, stream: TcpStream) {
         let place = Arc::clone(&self.places).try_acquire_owned().ok();
         if place.is_none() != self.full {
             self.full = place.is_none();
-            let limit = self.shared.options.max_connections;
+            let limit = self.each.shared.options.max_connections;
             tracing::warn!(limit, full = self.full, "the number of connections crossed its limit");
         }
         match place {
-            Some(place) => self.connect(stream, place),
+            Some(place) => {
+                let each = Arc::clone(&self.each);
+                self.connections.spawn(async move { each.connection(stream, place).await });
+            }
             None => CONNECTIONS_REFUSED.inc(),
         }
     }
 
-    fn connect(&mut self, stream: TcpStream, place: OwnedSemaphorePermit) {
-        // Answers are small and waited for. A socket that refuses this is already gone.
-        let _ = stream.set_nodelay(true);
+    async fn drain(mut self) {
+        let shared = &self.each.shared;
+        shared.serving.send_replace(false);
+        self.each.closing.cancel();
+        let all = async { while self.connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(shared.options.drain, all).await.is_err() {
+            tracing::warn!(connections = self.connections.len(), "connections did not end in time and are cut");
+        }
+        self.connections.shutdown().await;
+    }
+}
+
+impl Each {
+    /// From the handshake to the end. Clients break off, time out and speak no HTTP: that is their affair, and each request has its
+    /// own line in the log.
+    async fn connection(&self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+        let socket = tokio::select! {
+            () = self.closing.cancelled() => return,
+            socket = self.acceptor.accept(stream) => socket,
+        };
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => return tracing::debug!(%error, "a handshake failed"),
+        };
+        let _open = Ongoing::begin(&CONNECTIONS);
         let options = &self.shared.options;
         let progress = Arc::new(Progress::new());
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&progress), options.header_read_timeout, options.idle_timeout));
+        let bounds = Bounds {
+            head_timeout: options.header_read_timeout,
+            idle_timeout: options.idle_timeout,
+            max_abandoned: options.max_abandoned_requests as u64,
+        };
+        let io = TokioIo::new(Watched::new(socket, Arc::clone(&progress), bounds));
+        let mut connection = pin!(self.builder.serve_connection(io, self.service(Arc::clone(&progress))));
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = async {
+                tokio::select! {
+                    () = self.closing.cancelled() => {}
+                    () = progress.rested(options.idle_timeout) => {}
+                }
+            } => {
+                connection.as_mut().graceful_shutdown();
+                // A client of HTTP/2 that does not confirm is not waited for.
+                tokio::select! {
+                    ended = &mut connection => ended,
+                    () = progress.rested(options.idle_timeout + options.keep_alive_timeout) => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended");
+        }
+    }
+
+    fn service(
+        &self,
+        progress: Arc<Progress>,
+    ) -> impl Service<Request<Incoming>, Response = Response<Sent<Body>>, Error = Infallible, Future: Send + 'static> + use<>
+    {
         let shared = Arc::clone(&self.shared);
         let answering = ServiceBuilder::new().option_layer(shared.cors.clone()).service(tower::service_fn(move |request| {
             let shared = Arc::clone(&shared);
             async move { handler::handle(&shared, request).await }
         }));
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (answer, ending) = (answering.clone().oneshot(request), progress.begin());
+        service_fn(move |request: Request<Incoming>| {
+            let (answer, (ending, sending)) = (answering.clone().oneshot(request), progress.begin());
             async move {
                 let answer = answer.await;
-                drop(ending);
-                answer
+                ending.answered();
+                answer.map(|answer| answer.map(|body| Sent { body, _sending: sending }))
             }
-        });
-        let connection = self.graceful.watch(self.builder.serve_connection(io, service).into_owned());
-        let open = Ongoing::begin(&CONNECTIONS);
-        self.connections.spawn(async move {
-            // Clients break off, time out and speak no HTTP: that is their affair, and each request has its own line.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
-            }
-            drop((place, open));
-        });
-    }
-
-    async fn drain(mut self) {
-        self.shared.serving.send_replace(false);
-        let drain = self.shared.options.drain;
-        if tokio::time::timeout(drain, self.graceful.shutdown()).await.is_err() {
-            tracing::warn!(connections = self.connections.len(), "connections did not end in time and are cut");
-        }
-        self.connections.shutdown().await;
+        })
     }
 }
 
@@ -141,7 +184,10 @@ fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(options.max_concurrent_streams)
+        .max_pending_accept_reset_streams(options.max_pending_resets)
+        .max_local_error_reset_streams(options.max_error_resets)
         .max_header_list_size(u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(options.keep_alive_interval)
         .keep_alive_timeout(options.keep_alive_timeout);

@@ -96,3 +96,81 @@ async fn every_public_unary_method_has_a_route_of_its_own() {
     }
     assert!(count > 20 && routes.len() >= count, "{count} methods, {} routes", routes.len());
 }
+
+#[tokio::test]
+async fn a_stream_of_the_client_ends_at_the_drain_with_all_that_came_answered() {
+    for from_another_process in [false, true] {
+        let far = Running::start().await;
+        let channel = Endpoint::from_shared(format!("http://{}", far.address)).unwrap().connect_lazy();
+        let mut near = match from_another_process {
+            true => {
+                Running::before(
+                    Options::default(),
+                    Backends { ingest: remote_backend(channel.clone(), channel), ..backends(&far.got) },
+                    far.got.clone(),
+                )
+                .await
+            }
+            false => Running::start().await,
+        };
+        let (sender, messages) = tokio::sync::mpsc::channel(8);
+        let outbound = tokio_stream::wrappers::ReceiverStream::new(messages);
+        let event = |sequence| {
+            let event = ingest::StreamedEvent { sequence, ..ingest::StreamedEvent::default() };
+            ingest::StreamEventsRequest { kind: Some(ingest::stream_events_request::Kind::Event(event)) }
+        };
+        let mut inbound = client(&near).await.stream_events(outbound).await.unwrap().into_inner();
+        for sequence in 1..=3 {
+            sender.send(event(sequence)).await.unwrap();
+            let ingest::stream_events_response::Kind::Ack(ack) = inbound.message().await.unwrap().unwrap().kind.unwrap() else {
+                panic!("no ack")
+            };
+            assert_eq!(ack.sequence, sequence);
+        }
+        near.shut_down();
+        let status = tokio::time::timeout(common::LONG, inbound.message()).await.unwrap().unwrap_err();
+        let error = from_status(&status);
+        assert_eq!((status.code(), error.reason, error.retry_after.is_some()), (Code::Unavailable, Reason::ShuttingDown, true));
+        tokio::time::timeout(common::LONG / 4, near.served).await.expect("well before its drain time").unwrap();
+        // The client's side was open all the while.
+        drop(sender);
+    }
+}
+
+/// One message of gRPC.
+fn framed(message: &impl prost::Message) -> bytes::Bytes {
+    let mut frame = vec![0];
+    frame.extend_from_slice(&u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(&message.encode_to_vec());
+    frame.into()
+}
+
+#[tokio::test]
+async fn a_window_of_small_events_in_frames_of_their_own_may_wait_unread() {
+    let running = Running::start().await;
+    let io = hyper_util::rt::TokioIo::new(tokio::net::TcpStream::connect(running.address).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let (out, messages) = tokio::sync::mpsc::channel::<bytes::Bytes>(1);
+    let frames = futures::StreamExt::map(tokio_stream::wrappers::ReceiverStream::new(messages), |bytes| {
+        Ok::<_, std::convert::Infallible>(hyper::body::Frame::data(bytes))
+    });
+    let uri = |path: &str| format!("http://{}{path}", running.address);
+    let request = http::Request::post(uri("/outrider.ingest.v1.IngestService/StreamEvents"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(tonic::body::Body::new(http_body_util::StreamBody::new(frames)))
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    let kind = ingest::stream_events_request::Kind::Open(ingest::StreamOpen { project_id: "hangs".into(), ..Default::default() });
+    out.send(framed(&ingest::StreamEventsRequest { kind: Some(kind) })).await.unwrap();
+    for sequence in 1..=4_096 {
+        let event = ingest::StreamedEvent { sequence, ..Default::default() };
+        let message = ingest::StreamEventsRequest { kind: Some(ingest::stream_events_request::Kind::Event(event)) };
+        tokio::time::timeout(common::LONG, out.send(framed(&message))).await.unwrap().expect("the connection is fine");
+    }
+    // What comes after them on the connection is answered.
+    let other = http::Request::get(uri("/version")).body(tonic::body::Body::empty()).unwrap();
+    let version = tokio::time::timeout(common::LONG, sender.send_request(other)).await.unwrap().unwrap();
+    assert_eq!((version.status(), answer.status()), (http::StatusCode::OK, http::StatusCode::OK));
+}

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use outrider_gateway::{Backends, Options, remote_backend};
 use outrider_model::Reason;
 use outrider_proto::dispatch::{TailEventsRequest, event_service_client::EventServiceClient};
-use outrider_rpc::{channel, from_status};
+use outrider_rpc::{Acceptor, channel, from_status};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
@@ -190,10 +190,10 @@ async fn a_drain_is_told_to_all_who_listen() {
     }
     running.shut_down();
     let event = events.next().await.unwrap();
-    assert!(event[0] == "event: error" && event[1] == "retry: 1000" && event[2].contains("UNAVAILABLE"), "{event:?}");
+    assert!(event[0] == "event: error" && event[1] == "retry: 100" && event[2].contains("SHUTTING_DOWN"), "{event:?}");
     assert_eq!(events.next().await, None);
     let error = from_status(&timeout(LONG, grpc.message()).await.unwrap().unwrap_err());
-    assert!(error.reason == Reason::Unavailable && error.retry_after.is_some(), "{error:?}");
+    assert!(error.reason == Reason::ShuttingDown && error.retry_after.is_some(), "{error:?}");
     let mut last = Vec::new();
     while let Some(event) = busy.next().await {
         last = event;
@@ -208,8 +208,8 @@ async fn clients_that_do_not_read_hold_nobody_up() {
     let roles = common::backends(&got);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(outrider_rpc::server::serve(listener, roles.dispatch.clone(), CancellationToken::new()));
-    let dispatch = remote_backend(channel::channel(&url).unwrap(), channel::long_streams(&url).unwrap());
+    tokio::spawn(outrider_rpc::server::serve(listener, roles.dispatch.clone(), Acceptor::plain(), CancellationToken::new()));
+    let dispatch = remote_backend(channel::channel(&url, None).unwrap(), channel::long_streams(&url, None).unwrap());
     let running = Running::before(Options::default(), Backends { dispatch, ..roles }, got).await;
     let client = EventServiceClient::connect(format!("http://{}", running.address)).await.unwrap();
     let mut unread = Vec::new();

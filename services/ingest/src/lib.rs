@@ -9,7 +9,8 @@ mod judge;
 mod measure;
 mod options;
 mod service;
+mod stream;
 mod validate;
 
-pub use options::Options;
+pub use options::{Options, StreamOptions};
 pub use service::Ingest;

@@ -3,10 +3,7 @@
 use std::sync::LazyLock;
 
 use outrider_model::{Error, Reason, Result};
-use outrider_proto::ingest::{
-    BatchPublishEventsResponse, PublishEventResponse, batch_publish_events_result::Result as ItemResult,
-};
-use outrider_rpc::status;
+use outrider_proto::ingest::PublishEventResponse;
 use outrider_telemetry::{
     catalogue::ingest::{ACCEPTED, BATCH, REFUSED, SECTION},
     metrics::{self, ByIndex},
@@ -34,18 +31,13 @@ pub fn one(answer: &Result<PublishEventResponse>) {
 }
 
 /// Several were.
-pub fn batch(events: usize, answer: &Result<BatchPublishEventsResponse>) {
+pub fn batch(events: usize, answers: &Result<Vec<Result<PublishEventResponse>>>) {
     BATCH.observe(events as f64);
-    match answer {
-        Ok(response) => {
-            for result in &response.results {
-                match &result.result {
-                    Some(ItemResult::Accepted(response)) => accepted(response),
-                    Some(ItemResult::Error(error)) => refused(&status::from_message(error), 1),
-                    None => {}
-                }
-            }
-        }
+    match answers {
+        Ok(answers) => answers.iter().for_each(|answer| match answer {
+            Ok(response) => accepted(response),
+            Err(error) => refused(error, 1),
+        }),
         Err(error) => refused(error, events),
     }
 }
@@ -54,7 +46,8 @@ fn accepted(response: &PublishEventResponse) {
     BY_RESULT.add(usize::from(response.duplicate), 1);
 }
 
-fn refused(error: &Error, events: usize) {
+/// So many events were refused, for this reason.
+pub fn refused(error: &Error, events: usize) {
     let place = Reason::ALL.iter().position(|reason| *reason == error.reason);
     BY_REASON.add(place.unwrap_or(0), events as u64);
 }

@@ -1,5 +1,7 @@
 //! What ingest takes in: its limits.
 
+use std::time::Duration;
+
 /// Limits on what is taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -16,6 +18,53 @@ pub struct Options {
     pub long_validations: usize,
     /// Memory for compiled schemas, in bytes; each counts as 16 times its text. Default 64 MiB.
     pub schema_cache_bytes: u64,
+    /// Bounds of StreamEvents.
+    pub stream: StreamOptions,
+}
+
+/// Limits on streams of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// Streams open at once in this process; more are refused as overloaded. Default 1,000.
+    pub max_streams: usize,
+    /// Events of one stream that are read and not acknowledged. Default 4,096.
+    pub window_events: u32,
+    /// The same for what they hold (payload, headers, metadata), in bytes; one event may go beyond. Default 16 MiB.
+    pub window_bytes: u64,
+    /// The same of all streams of this process together, in bytes: while it is used up no stream is read. Default 256 MiB.
+    pub buffer_bytes: usize,
+    /// Events handed to dispatch in one call. Default 512.
+    pub batch_events: usize,
+    /// Calls of one stream under way at once. Default 4.
+    pub calls: usize,
+    /// How long a call may take before its outcome counts as unknown. Default 30 s.
+    pub call_timeout: Duration,
+    /// How long a call that is refused as overload is repeated before the stream ends. Default 30 s.
+    pub overload_patience: Duration,
+    /// How long the first message may take. Default 10 s.
+    pub open_timeout: Duration,
+    /// How long a stream may be without a message while nothing of it is under way. Default 5 min.
+    pub idle_timeout: Duration,
+    /// How long a stream may go on at shutdown, to acknowledge what was read. Default 5 s.
+    pub drain: Duration,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self {
+            max_streams: 1_000,
+            window_events: 4_096,
+            window_bytes: 16 * 1024 * 1024,
+            buffer_bytes: 256 * 1024 * 1024,
+            batch_events: 512,
+            calls: 4,
+            call_timeout: Duration::from_secs(30),
+            overload_patience: Duration::from_secs(30),
+            open_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+            drain: Duration::from_secs(5),
+        }
+    }
 }
 
 impl Default for Options {
@@ -28,6 +77,7 @@ impl Default for Options {
             validation_steps: 1_000_000,
             long_validations: 4,
             schema_cache_bytes: 64 * 1024 * 1024,
+            stream: StreamOptions::default(),
         }
     }
 }

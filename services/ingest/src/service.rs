@@ -6,18 +6,21 @@ use async_trait::async_trait;
 use outrider_model::{Error, Principal, Project, ProjectId, Result, limits};
 use outrider_proto::ingest::{
     BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult, PublishEventRequest, PublishEventResponse,
+    StreamEventsRequest,
     batch_publish_events_result::Result as ItemResult,
     ingest_service_server::{IngestService, IngestServiceServer},
 };
 use outrider_rpc::{Intake, convert::parse_id, principal, status, to_status};
 use outrider_store::{Clock, Directory};
 use outrider_telemetry::TraceContext;
-use tonic::{Request, Response, Status, service::Routes};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, service::Routes};
 
 use crate::{
-    Options, admit,
+    Options, StreamOptions, admit,
     judge::Judge,
     measure,
+    stream::{self, Streams},
     validate::{self, Context, too_large},
 };
 
@@ -29,15 +32,23 @@ pub struct Ingest {
     clock: Clock,
     intake: Arc<dyn Intake>,
     judge: Arc<Judge>,
+    streams: Arc<Streams>,
 }
 
 impl Ingest {
-    /// Reads projects from the directory and hands events to the intake.
+    /// Reads projects from the directory and hands events to the intake. Streams end when `shutdown` is cancelled.
     #[must_use]
-    pub fn new(options: Options, directory: Directory, clock: Clock, intake: Arc<dyn Intake>) -> Self {
+    pub fn new(
+        options: Options,
+        directory: Directory,
+        clock: Clock,
+        intake: Arc<dyn Intake>,
+        shutdown: CancellationToken,
+    ) -> Self {
         measure::expose();
         let judge = Arc::new(Judge::new(&options, directory.clone()));
-        Self { options: Arc::new(options), directory, clock, intake, judge }
+        let streams = Arc::new(Streams::new(&options.stream, shutdown));
+        Self { options: Arc::new(options), directory, clock, intake, judge, streams }
     }
 
     /// The public services.
@@ -47,7 +58,27 @@ impl Ingest {
         Routes::new(IngestServiceServer::new(self).max_decoding_message_size(limit).max_encoding_message_size(limit))
     }
 
-    async fn project(&self, principal: &Principal, project_id: &str) -> Result<Arc<Project>> {
+    pub(crate) fn stream_options(&self) -> &StreamOptions {
+        &self.options.stream
+    }
+
+    pub(crate) fn max_batch_bytes(&self) -> usize {
+        self.options.max_batch_bytes
+    }
+
+    pub(crate) fn intake(&self) -> &Arc<dyn Intake> {
+        &self.intake
+    }
+
+    pub(crate) fn judge(&self) -> &Arc<Judge> {
+        &self.judge
+    }
+
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    pub(crate) async fn project(&self, principal: &Principal, project_id: &str) -> Result<Arc<Project>> {
         let id: ProjectId = parse_id("project_id", project_id)?;
         self.directory.project(principal, id).await
     }
@@ -70,7 +101,7 @@ impl Ingest {
         principal: &Principal,
         trace: Option<&TraceContext>,
         request: BatchPublishEventsRequest,
-    ) -> Result<BatchPublishEventsResponse> {
+    ) -> Result<Vec<Result<PublishEventResponse>>> {
         let project = self.project(principal, &request.project_id).await?;
         let events = request.events;
         if events.is_empty() || events.len() > limits::BATCH_EVENTS {
@@ -83,15 +114,15 @@ impl Ingest {
         }
         let context = self.context(principal, &project, trace);
         let checked = events.into_iter().map(|event| validate::event(event, &context)).collect();
-        let path = |index| format!("events[{index}]");
-        let answers = admit::admit(&self.judge, &*self.intake, &project, checked, path).await?;
-        let result = |answer: Result<PublishEventResponse>| BatchPublishEventsResult {
-            result: Some(answer.map_or_else(|error| ItemResult::Error(status::to_message(error)), ItemResult::Accepted)),
-        };
-        Ok(BatchPublishEventsResponse { results: answers.into_iter().map(result).collect() })
+        admit::admit(&self.judge, &*self.intake, &project, checked, |index| format!("events[{index}]")).await
     }
 
-    fn context<'a>(&'a self, principal: &'a Principal, project: &'a Project, trace: Option<&'a TraceContext>) -> Context<'a> {
+    pub(crate) fn context<'a>(
+        &'a self,
+        principal: &'a Principal,
+        project: &'a Project,
+        trace: Option<&'a TraceContext>,
+    ) -> Context<'a> {
         Context { principal, project, now: self.clock.now(), options: &self.options, trace }
     }
 }
@@ -113,8 +144,19 @@ impl IngestService for Ingest {
         let principal = principal(&request)?;
         let trace = request.extensions().get::<TraceContext>().cloned();
         let events = request.get_ref().events.len();
-        let answer = self.publish_batch(&principal, trace.as_ref(), request.into_inner()).await;
-        measure::batch(events, &answer);
-        answer.map(Response::new).map_err(to_status)
+        let answers = self.publish_batch(&principal, trace.as_ref(), request.into_inner()).await;
+        measure::batch(events, &answers);
+        let result = |answer: Result<PublishEventResponse>| BatchPublishEventsResult {
+            result: Some(answer.map_or_else(|error| ItemResult::Error(status::to_message(error)), ItemResult::Accepted)),
+        };
+        let results = answers.map_err(to_status)?.into_iter().map(result).collect();
+        Ok(Response::new(BatchPublishEventsResponse { results }))
+    }
+
+    type StreamEventsStream = stream::Answer;
+
+    async fn stream_events(&self, request: Request<Streaming<StreamEventsRequest>>) -> Result<Response<stream::Answer>, Status> {
+        let principal = principal(&request)?;
+        stream::answer(self.clone(), principal, request.into_inner()).map(Response::new).map_err(to_status)
     }
 }

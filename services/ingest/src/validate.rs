@@ -60,6 +60,14 @@ pub fn event(event: NewEvent, context: &Context<'_>) -> Result<AcceptEvent> {
     Ok(accepted)
 }
 
+/// The same for an event that is known by its place in a stream: `key` names it.
+pub fn event_of_stream(new: NewEvent, key: String, context: &Context<'_>) -> Result<AcceptEvent> {
+    let mut accepted = event(new, context)?;
+    accepted.idempotency_key = key;
+    accepted.fingerprint = fingerprint(&accepted).into();
+    Ok(accepted)
+}
+
 /// An error that names the field and the limit.
 pub fn too_large(field: &str, bytes: usize, limit: usize) -> Error {
     let error = Error::field(field, format!("has {bytes} bytes; at most {limit} are allowed"));

@@ -179,4 +179,6 @@ pub fn is_localhost(name: &str) -> bool {
 mod names;
 
 #[cfg(test)]
+mod iana;
+#[cfg(test)]
 mod tests;

@@ -39,6 +39,10 @@ reasons! {
     MalformedRequest = "MALFORMED_REQUEST";
     /// The request is larger than allowed. Send less at once.
     TooLarge = "TOO_LARGE";
+    /// Path and query are longer than allowed. Shorten the query.
+    UriTooLong = "URI_TOO_LONG";
+    /// The body came too slowly, and the connection is closed. Nothing took effect; send it again.
+    TooSlow = "TOO_SLOW";
     /// No API key was sent, or it is not one. Send "Authorization: Bearer" and a key.
     MissingCredentials = "MISSING_CREDENTIALS";
     /// The API key is unknown, revoked or expired. Use another.
@@ -71,6 +75,10 @@ reasons! {
     Unavailable = "UNAVAILABLE";
     /// The deadline of the request passed. Whether it took effect is unknown; retry with the same idempotency key.
     DeadlineExceeded = "DEADLINE_EXCEEDED";
+    /// The server is shutting down and took no more. Connect again after the time given, and resend what was not acknowledged.
+    ShuttingDown = "SHUTTING_DOWN";
+    /// Nothing came on an open stream or upload for too long. Connect again when there is something to send.
+    StreamIdle = "STREAM_IDLE";
     /// A fault of the server. Report it with the request id.
     Internal = "INTERNAL";
 }
@@ -138,6 +146,13 @@ impl Error {
     #[must_use]
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Reason::Unavailable, message) }
+    }
+
+    /// The process ends; another may be there already.
+    #[must_use]
+    pub fn shutting_down() -> Self {
+        let message = "the server is shutting down: connect again";
+        Self { retry_after: Some(Duration::from_millis(100)), ..Self::new(Reason::ShuttingDown, message) }
     }
 
     /// A bounded queue is full.

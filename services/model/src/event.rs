@@ -12,6 +12,7 @@ pub struct Event {
     pub event_type: String,
     pub content_type: String,
     pub payload_size: u32,
+    /// The producer's, or one made by [`stream_key`]: [`Event::producer_key`] tells them apart.
     pub idempotency_key: Option<String>,
     /// For the receiver.
     pub headers: BTreeMap<String, String>,
@@ -51,7 +52,20 @@ pub enum RoutingOutcome {
     NoSubscription,
 }
 
+/// The idempotency key of an event that has no other name than its place in a stream. It holds spaces, and what producers give is
+/// visible ASCII: no key of theirs is ever one of these.
+#[must_use]
+pub fn stream_key(stream_id: &str, sequence: u64) -> String {
+    format!("stream {stream_id} {sequence}")
+}
+
 impl Event {
+    /// The idempotency key that the producer gave.
+    #[must_use]
+    pub fn producer_key(&self) -> Option<&str> {
+        self.idempotency_key.as_deref().filter(|key| !key.contains(' '))
+    }
+
     /// What routing made of it.
     #[must_use]
     pub fn routing_outcome(&self) -> RoutingOutcome {

@@ -38,3 +38,5 @@ pub const EVENT_TYPES: u32 = 5_000;
 pub const SCHEMA_BYTES: usize = 64 * 1_024;
 /// Violations of a schema that are told of one payload.
 pub const SCHEMA_VIOLATIONS: usize = 20;
+/// The name of a stream of events, in bytes.
+pub const STREAM_ID_BYTES: usize = 64;

@@ -2,6 +2,7 @@
 //!
 //! It must never hold a rule of the product: those are in the roles and in the model.
 
+mod bounded;
 mod cli;
 mod client;
 mod commands;

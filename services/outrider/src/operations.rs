@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::bounded;
+
 /// What readiness depends on.
 #[derive(Clone)]
 pub struct Health {
@@ -50,13 +52,13 @@ impl Health {
 }
 
 /// Serves until `shutdown`.
-pub async fn serve(listener: TcpListener, health: Health, shutdown: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, health: Health, shutdown: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(|| async { Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})) }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(|| async { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render()) }))
         .with_state(health);
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    bounded::serve(listener, router, shutdown).await;
 }
 
 async fn readyz(State(health): State<Health>) -> (StatusCode, Json<Value>) {

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 use crate::config::{
     self, Admin, Config, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Telemetry,
-    Worker, variable,
+    Worker, early_secrets, variable,
 };
 
 const SECTIONS: [(&str, &[(&str, &str)]); 13] = [
@@ -35,7 +35,8 @@ fn configuration_page() -> String {
     let mut page = String::from(
         "# Configuration\n\nGenerated from the code. Every key has a default. Stronger layers win: defaults, the TOML file (`--config FILE` or \
          `OUTRIDER_CONFIG`), variables, flags (`--set section.key=value`). Unknown keys are errors. Lengths of time have a unit: `500ms`, \
-         `15s`, `24h`.\n",
+         `15s`, `24h`. What is secret may be given by a file, as `KEY_file`: its content counts without the line's end; `outrider config` says which \
+         file it was.\n",
     );
     for (section, docs) in SECTIONS {
         let values = defaults[section].as_table().unwrap();
@@ -45,6 +46,10 @@ fn configuration_page() -> String {
             let variable = variable(&format!("{section}.{key}"));
             let doc = doc.trim().replace('|', "\\|");
             writeln!(page, "| `{key}` | {} | `{variable}` | {doc} |", shown(&values[*key])).unwrap();
+            if early_secrets().any(|secret| secret == format!("{section}.{key}")) {
+                let doc = format!("A file that holds the value of `{key}`, which must not be given too.");
+                writeln!(page, "| `{key}_file` | empty | `{variable}_FILE` | {doc} |").unwrap();
+            }
         }
     }
     page

@@ -15,7 +15,7 @@ mod redis;
 mod shard;
 
 pub use embedded::{EmbeddedOptions, EmbeddedQueue};
-pub use redis::{RedisOptions, RedisQueue};
+pub use redis::{RedisOptions, RedisQueue, RedisTls};
 
 /// How many jobs the window holds beyond the limit of each endpoint. Each shard applies them to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,6 +32,7 @@ mod read;
 mod reader;
 mod script;
 mod subscriber;
+mod tls;
 mod write;
 
 use keys::{GROUP, ShardKeys, changes_channel, endpoint_count};
@@ -39,6 +40,7 @@ pub use options::RedisOptions;
 use pool::Commands;
 use reader::Readers;
 use script::Script;
+pub use tls::RedisTls;
 
 /// How long a shard that failed is left out when others are read: waiting for it would hold them up.
 const REST: Duration = Duration::from_secs(2);
@@ -80,7 +82,7 @@ impl RedisQueue {
     pub async fn connect(options: RedisOptions) -> Result<Self> {
         let servers = options.validate()?;
         metrics::expose(&SECTION);
-        let commands = Commands::new(&servers, options.cluster, options.pool_size, options.command_timeout)
+        let commands = Commands::new(&servers, &options)
             .map_err(|error| Error::field("urls", format!("cannot be used: {}", error.category())))?;
         let shards = (0..options.shards).map(|number| Shard {
             number,

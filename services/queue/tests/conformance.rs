@@ -2,10 +2,14 @@
 
 mod support;
 
+use std::time::Duration;
+
+use outrider_queue::{Queue as _, RedisOptions, RedisQueue, RedisTls};
 use support::{
-    backend::{Embedded, InCluster, Redis},
+    backend::{Embedded, InCluster, Redis, RedisByTls},
     server::Cluster,
     suite,
+    tls::Certificates,
 };
 
 macro_rules! conformance {
@@ -33,6 +37,7 @@ conformance! {
     embedded_in_three_shards = Embedded(3);
     redis = Redis(1);
     redis_in_three_shards = Redis(3);
+    redis_by_tls = RedisByTls;
 }
 
 /// A cluster takes seconds to form: one serves for several cases, which have keys of their own.
@@ -48,4 +53,21 @@ async fn a_cluster_conforms() {
     suite::each_job_goes_to_one_of_many_readers(&InCluster(&cluster, 4, "g")).await;
     suite::changes_are_announced(&InCluster(&cluster, 4, "h")).await;
     suite::max_is_kept(&InCluster(&cluster, 4, "i")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_by_tls_is_not_reached_without_what_it_asks_for() {
+    let certificates = Certificates::new();
+    let Some(server) = certificates.server() else { return };
+    let (good, strangers) = (certificates.options(&server), Certificates::new().tls());
+    for tls in [
+        RedisTls { identity: None, ..good.tls.clone() },
+        RedisTls { identity: strangers.identity, ..good.tls.clone() },
+        RedisTls { authorities: strangers.authorities, ..good.tls.clone() },
+        RedisTls { authorities: None, ..good.tls.clone() },
+    ] {
+        let queue = RedisQueue::connect(RedisOptions { tls, command_timeout: Duration::from_secs(2), ..good.clone() }).await;
+        assert!(queue.expect("it may be down").epochs().await.is_err());
+    }
+    RedisQueue::connect(good).await.expect("a queue").epochs().await.expect("epochs");
 }

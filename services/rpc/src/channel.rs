@@ -1,8 +1,12 @@
 //! Channels to roles in other processes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tonic::transport::{Channel, Endpoint, Error};
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::tls::{Protocol, Tls, connect};
 
 /// Bytes that one call may have under way between roles, in each direction.
 pub const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -19,25 +23,61 @@ pub const LONG_STREAM_WINDOW: u32 = 64 * 1024;
 /// are slow do not hold up the others.
 pub const LONG_CONNECTION_WINDOW: u32 = 1024 * LONG_STREAM_WINDOW;
 
-/// A channel to `http://HOST:PORT`. It connects when it is used, and again when it broke; a peer that is gone without a word is noticed
-/// within 15 seconds.
-pub fn channel(url: &str) -> Result<Channel, Error> {
-    Ok(endpoint(url)?.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW).connect_lazy())
+/// Why a URL is not one of a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// Not a URL with a host.
+    #[error("must be a URL such as http://dispatch:8082")]
+    NotAUrl,
+    /// Plain, although this process has certificates: its role expects TLS too.
+    #[error("must begin with https://, since TLS between roles is configured (internal.tls_certificate_file)")]
+    Plain,
+    /// TLS, for which there are no certificates.
+    #[error("must begin with http://, unless TLS between roles is configured (internal.tls_certificate_file)")]
+    NoTls,
+}
+
+/// A channel to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`, whose server must have a certificate for HOST. It connects when
+/// it is used, and again when it broke; a peer that is gone without a word is noticed within 15 seconds.
+pub fn channel(url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel, ChannelError> {
+    open(url, tls, (STREAM_WINDOW, CONNECTION_WINDOW))
 }
 
 /// The same for streams whose reader is not ours: apart from calls, which they would otherwise hold up.
-pub fn long_streams(url: &str) -> Result<Channel, Error> {
-    let endpoint = endpoint(url)?.initial_stream_window_size(LONG_STREAM_WINDOW);
-    Ok(endpoint.initial_connection_window_size(LONG_CONNECTION_WINDOW).connect_lazy())
+pub fn long_streams(url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel, ChannelError> {
+    open(url, tls, (LONG_STREAM_WINDOW, LONG_CONNECTION_WINDOW))
 }
 
-fn endpoint(url: &str) -> Result<Endpoint, Error> {
-    Ok(Endpoint::from_shared(url.to_owned())?
+fn open(url: &str, tls: Option<&Arc<Tls>>, windows: (u32, u32)) -> Result<Channel, ChannelError> {
+    let uri: Uri = url.parse().map_err(|_| ChannelError::NotAUrl)?;
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or(ChannelError::NotAUrl)?;
+    let endpoint = match (uri.scheme_str(), tls) {
+        (Some("http"), None) => return Ok(tuned(Endpoint::from(uri), windows).connect_lazy()),
+        (Some("https"), Some(_)) => Endpoint::from_shared(format!("http://{host}")).map_err(|_| ChannelError::NotAUrl)?,
+        (Some("http"), Some(_)) => return Err(ChannelError::Plain),
+        (Some("https"), None) => return Err(ChannelError::NoTls),
+        _ => return Err(ChannelError::NotAUrl),
+    };
+    // The endpoint's own address is never dialed and says http: tonic would add its TLS to https, and ours is there already.
+    let (host, port) = (host.trim_start_matches('[').trim_end_matches(']').to_owned(), uri.port_u16().unwrap_or(443));
+    let (host, tls): (Arc<str>, _) = (host.into(), tls.cloned());
+    let connector = tower::service_fn(move |_: Uri| {
+        let (host, tls) = (Arc::clone(&host), tls.clone());
+        async move { connect(tls.as_deref(), Protocol::Grpc, &host, port).await.map(TokioIo::new) }
+    });
+    Ok(tuned(endpoint.origin(uri), windows).connect_with_connector_lazy(connector))
+}
+
+/// With windows of a stream and of the connection.
+fn tuned(endpoint: Endpoint, (stream, connection): (u32, u32)) -> Endpoint {
+    endpoint
         .connect_timeout(Duration::from_secs(5))
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .tcp_nodelay(true))
+        .initial_stream_window_size(stream)
+        .initial_connection_window_size(connection)
+        .tcp_nodelay(true)
 }
 
 #[cfg(test)]
@@ -55,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Intake,
+        Acceptor, Intake,
         intake::{IntakeServer, RemoteIntake},
         server::serve,
     };
@@ -84,8 +124,9 @@ mod tests {
         let intake = IntakeServiceServer::new(IntakeServer(Arc::new(Crowd(Barrier::new(CALLERS / 4)))));
         let routes = tonic::service::Routes::new(intake);
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, BoxCloneSyncService::new(routes.prepare()), shutdown.clone()));
-        let remote = RemoteIntake::new(channel(&url).unwrap(), None, 1024 * 1024);
+        let serving =
+            tokio::spawn(serve(listener, BoxCloneSyncService::new(routes.prepare()), Acceptor::plain(), shutdown.clone()));
+        let remote = RemoteIntake::new(channel(&url, None).unwrap(), None, 1024 * 1024);
         let calls = (0..CALLERS).map(|_| remote.accept(vec![AcceptEvent::default()]));
         let all = tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(calls)).await.unwrap();
         for answer in all {

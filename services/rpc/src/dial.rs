@@ -1,13 +1,14 @@
 //! How a worker reaches the outside: through the egress role, in this process or as a proxy.
 
 use async_trait::async_trait;
-use tokio::net::TcpStream;
+
+use crate::socket::Socket;
 
 /// Opens a connection to a host and port of the outside, if the egress policy permits it.
 #[async_trait]
 pub trait Dialer: Send + Sync + 'static {
     /// A connection to `host` (a name, or an address without brackets) and `port`. The caller sets the deadline by dropping the future.
-    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, DialError>;
+    async fn dial(&self, host: &str, port: u16) -> Result<Socket, DialError>;
 }
 
 /// Why there is no connection. The texts are for the owners of endpoints: they name no address.

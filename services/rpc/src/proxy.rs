@@ -3,14 +3,14 @@
 use std::{borrow::Cow, io, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     dial::{DialError, Dialer},
     internal::InternalToken,
+    socket::Socket,
+    tls::{NotAnAddress, Protocol, Tls, connect, host_and_port},
 };
 
 /// Header of a refusal: one of the words below.
@@ -32,15 +32,17 @@ const HEAD_BYTES: usize = 8 * 1024;
 /// Dials through an egress proxy. Uses nothing of the environment, and no other way when the proxy is unreachable.
 #[derive(Debug, Clone)]
 pub struct RemoteDialer {
-    proxy: Arc<str>,
+    host: Arc<str>,
+    port: u16,
     token: Option<InternalToken>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl RemoteDialer {
     /// Over the proxy at `proxy`: a host and a port, as in `egress:8081` or `[::1]:8081`.
-    #[must_use]
-    pub fn new(proxy: impl Into<Arc<str>>) -> Self {
-        Self { proxy: proxy.into(), token: None }
+    pub fn new(proxy: &str) -> Result<Self, NotAnAddress> {
+        let (host, port) = host_and_port(proxy)?;
+        Ok(Self { host: host.into(), port, token: None, tls: None })
     }
 
     /// Presents the token that the proxy asks for.
@@ -49,17 +51,23 @@ impl RemoteDialer {
         Self { token, ..self }
     }
 
+    /// Speaks to the proxy by TLS: the CONNECT and all that goes through the tunnel.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
+    }
+
     fn head(&self, target: &str) -> String {
         let token = self.token.as_ref().map(|token| format!("Proxy-Authorization: Bearer {}\r\n", token.reveal()));
         format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{}{}\r\n", token.unwrap_or_default(), trace_lines())
     }
 
-    async fn tunnel(&self, target: &str) -> io::Result<Result<TcpStream, DialError>> {
-        let mut stream = TcpStream::connect(&*self.proxy).await?;
-        stream.set_nodelay(true)?;
-        stream.write_all(self.head(target).as_bytes()).await?;
-        let head = read_head(&mut stream).await?;
-        Ok(judge(&head).map(|()| stream))
+    async fn tunnel(&self, target: &str) -> io::Result<Result<Socket, DialError>> {
+        let mut socket = connect(self.tls.as_deref(), Protocol::Proxy, &self.host, self.port).await?;
+        socket.write_all(self.head(target).as_bytes()).await?;
+        socket.flush().await?;
+        let (head, ahead) = read_head(&mut socket).await?;
+        Ok(judge(&head).map(|()| socket.with_ahead(ahead)))
     }
 }
 
@@ -73,10 +81,10 @@ fn trace_lines() -> String {
 
 #[async_trait]
 impl Dialer for RemoteDialer {
-    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+    async fn dial(&self, host: &str, port: u16) -> Result<Socket, DialError> {
         let target = target(host, port)?;
         self.tunnel(&target).await.unwrap_or_else(|error| {
-            tracing::warn!(proxy = &*self.proxy, %error, "the egress proxy cannot be reached");
+            tracing::warn!(proxy = &*self.host, %error, "the egress proxy cannot be reached");
             Err(DialError::EgressUnavailable)
         })
     }
@@ -102,26 +110,19 @@ fn target(host: &str, port: u16) -> Result<String, DialError> {
     Ok(format!("{shown}:{port}"))
 }
 
-/// Reads to the empty line and no byte further: what follows belongs to the tunnel.
-async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+/// Reads to the empty line: the head, and what came after it, which belongs to the tunnel.
+async fn read_head(socket: &mut Socket) -> io::Result<(Bytes, Bytes)> {
     const END: &[u8] = b"\r\n\r\n";
-    let mut head: Vec<u8> = Vec::with_capacity(256);
+    let mut head = BytesMut::with_capacity(1024);
     loop {
-        let mut ahead = [0; 1024];
-        let seen = stream.peek(&mut ahead).await?;
-        if seen == 0 {
+        // The end may lie across what was read before and what comes now.
+        let from = head.len().saturating_sub(END.len() - 1);
+        if socket.read_buf(&mut head).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let before = head.len();
-        head.extend_from_slice(&ahead[..seen]);
-        // The end may lie across what was read before and what was seen now.
-        let from = before.saturating_sub(END.len() - 1);
-        let end = head[from..].windows(END.len()).position(|window| window == END).map(|at| from + at + END.len());
-        head.truncate(end.unwrap_or(head.len()));
-        let taken = head.len() - before;
-        stream.read_exact(&mut ahead[..taken]).await?;
-        if end.is_some() {
-            return Ok(head);
+        if let Some(at) = head[from..].windows(END.len()).position(|window| window == END) {
+            let ahead = head.split_off(from + at + END.len());
+            return Ok((head.freeze(), ahead.freeze()));
         }
         if head.len() > HEAD_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer's head is too long"));
@@ -168,7 +169,7 @@ mod tests {
     /// A proxy that answers one request with these pieces, each in its own segment, and gives the request.
     async fn proxy(pieces: &'static [&'static [u8]]) -> (RemoteDialer, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let dialer = RemoteDialer::new(listener.local_addr().unwrap().to_string());
+        let dialer = RemoteDialer::new(&listener.local_addr().unwrap().to_string()).unwrap();
         let task = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
@@ -185,7 +186,7 @@ mod tests {
         (dialer, task)
     }
 
-    async fn answer(pieces: &'static [&'static [u8]]) -> Result<TcpStream, DialError> {
+    async fn answer(pieces: &'static [&'static [u8]]) -> Result<Socket, DialError> {
         proxy(pieces).await.0.dial("example.com", 443).await
     }
 
@@ -247,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn fails_closed_without_a_proxy_and_sends_no_forged_target() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let dialer = RemoteDialer::new(closed.to_string());
+        let dialer = RemoteDialer::new(&closed.to_string()).unwrap();
         assert_eq!(dialer.dial("example.com", 443).await.unwrap_err(), DialError::EgressUnavailable);
         for host in ["", "a b", "a\r\nx: y", "user@example.com", "example.com:80", "a/b", "fe80::1%eth0"] {
             assert_eq!(dialer.dial(host, 443).await.unwrap_err(), DialError::Refused { rule: "name-syntax".into() }, "{host}");

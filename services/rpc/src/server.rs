@@ -4,7 +4,6 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 use tower::util::BoxCloneSyncService;
@@ -12,10 +11,25 @@ use tower::util::BoxCloneSyncService;
 use crate::{
     auth::{Authenticate, Guard},
     channel::{CONNECTION_WINDOW, STREAM_WINDOW},
+    listen,
+    tls::Acceptor,
 };
 
 /// How long requests that began may take to end at shutdown. Callers between roles repeat what was cut.
 pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// Connections at once, of roles in other processes; those beyond are closed as they come.
+const MAX_CONNECTIONS: usize = 4096;
+/// Calls at once on one connection.
+const MAX_STREAMS: u32 = 1024;
+/// The headers of a call, in bytes.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Calls that were reset before the server saw them, at once on one connection; with more the connection ends.
+const MAX_PENDING_RESETS: usize = 64;
+/// Streams that the server had to reset since the peer broke the rules, in the life of one connection; with more it ends.
+const MAX_ERROR_RESETS: usize = 1024;
+/// How often a silent peer is asked whether it is there, and how long its answer may take.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
 /// A gRPC service by its HTTP shape: a role in this process, or a channel to another.
 pub type Backend = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -27,17 +41,27 @@ pub fn guarded(routes: Routes, keys: Arc<dyn Authenticate>) -> Backend {
 }
 
 /// Serves gRPC on a listener until `shutdown`, then lets requests that began end, for at most [`DRAIN`].
-pub async fn serve(listener: TcpListener, service: Backend, shutdown: CancellationToken) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    listener: TcpListener,
+    service: Backend,
+    acceptor: Acceptor,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
     let deadline = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     };
+    let sockets = listen::sockets(listener, acceptor, MAX_CONNECTIONS, shutdown.clone());
     let serving = tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(1024)
-        .http2_max_pending_accept_reset_streams(Some(64))
-        .serve_with_incoming_shutdown(service, TcpListenerStream::new(listener), shutdown.cancelled());
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
+        .http2_keepalive_interval(Some(KEEP_ALIVE.0))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE.1))
+        .serve_with_incoming_shutdown(service, sockets, shutdown.cancelled());
     tokio::select! {
         outcome = serving => outcome,
         () = deadline => {

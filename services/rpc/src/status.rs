@@ -17,6 +17,8 @@ pub fn codes(reason: Reason) -> (Code, u16) {
             (Code::InvalidArgument, 400)
         }
         Reason::TooLarge => (Code::InvalidArgument, 413),
+        Reason::UriTooLong => (Code::InvalidArgument, 414),
+        Reason::TooSlow => (Code::DeadlineExceeded, 408),
         Reason::MissingCredentials | Reason::InvalidCredentials => (Code::Unauthenticated, 401),
         Reason::MissingScope | Reason::BeyondOwnScope => (Code::PermissionDenied, 403),
         Reason::NotFound => (Code::NotFound, 404),
@@ -27,8 +29,9 @@ pub fn codes(reason: Reason) -> (Code, u16) {
         Reason::CursorExpired => (Code::OutOfRange, 410),
         Reason::NotAcceptable => (Code::InvalidArgument, 406),
         Reason::Overloaded => (Code::ResourceExhausted, 429),
-        Reason::Unavailable => (Code::Unavailable, 503),
+        Reason::Unavailable | Reason::ShuttingDown => (Code::Unavailable, 503),
         Reason::DeadlineExceeded => (Code::DeadlineExceeded, 504),
+        Reason::StreamIdle => (Code::DeadlineExceeded, 408),
         Reason::Internal => (Code::Internal, 500),
     }
 }

@@ -10,11 +10,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use outrider_model::Result;
 use outrider_proto::dispatch::AttemptOutcome;
-use outrider_rpc::{DialError, Dialer};
+use outrider_rpc::{DialError, Dialer, Socket};
 use outrider_telemetry::catalogue::worker::{CONNECT_SECONDS, RESPONSE_SECONDS};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsConnector;
@@ -138,13 +137,13 @@ impl Client {
     async fn connect(&self, destination: &Destination) -> Result<Connection, Failure> {
         let stream = self.dialer.dial(&destination.host, destination.port).await.map_err(undialled)?;
         // Small requests must not wait for acknowledgements; where it cannot be set they do.
-        let _ = stream.set_nodelay(true);
+        let _ = stream.tcp().set_nodelay(true);
         match &destination.server_name {
             None => self.open(stream).await,
             Some(name) => {
                 let stream = self.tls.connect(name.clone(), stream).await;
                 let stream = stream.map_err(|error| Failure::attempt(AttemptOutcome::TlsFailed, tls::explain(&error)))?;
-                self.open::<tokio_rustls::client::TlsStream<TcpStream>>(stream).await
+                self.open::<tokio_rustls::client::TlsStream<Socket>>(stream).await
             }
         }
     }

@@ -1,5 +1,7 @@
 //! gRPC clients with an API key.
 
+use std::{fs, path::Path};
+
 use anyhow::Result;
 use outrider_proto::{
     admin::{
@@ -13,12 +15,19 @@ use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
 /// Adds `authorization: Bearer …` to every call.
 #[derive(Debug, Clone)]
 pub struct Bearer(MetadataValue<Ascii>);
+
+impl Bearer {
+    /// Of a token.
+    pub fn new(token: &str) -> Result<Self> {
+        Ok(Self(format!("Bearer {token}").parse()?))
+    }
+}
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -39,8 +48,22 @@ pub struct Grpc {
 impl Grpc {
     /// Connects to a base URL such as `http://127.0.0.1:8080`.
     pub async fn connect(base: &str, token: &str) -> Result<Self> {
-        let channel = Endpoint::from_shared(base.to_owned())?.connect().await?;
-        Ok(Self { channel, bearer: Bearer(format!("Bearer {token}").parse()?) })
+        Self::with_bearer(base, Bearer::new(token)?).await
+    }
+
+    /// The same with a key that is known already.
+    pub async fn with_bearer(base: &str, bearer: Bearer) -> Result<Self> {
+        Self::over(Endpoint::from_shared(base.to_owned())?, bearer).await
+    }
+
+    /// Connects to a base URL such as `https://127.0.0.1:8080` whose server has a certificate of an authority.
+    pub async fn trusting(base: &str, token: &str, authority: &Path) -> Result<Self> {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(fs::read(authority)?));
+        Self::over(Endpoint::from_shared(base.to_owned())?.tls_config(tls)?, Bearer::new(token)?).await
+    }
+
+    async fn over(endpoint: Endpoint, bearer: Bearer) -> Result<Self> {
+        Ok(Self { channel: endpoint.connect().await?, bearer })
     }
 
     /// Publishing.

@@ -1,16 +1,15 @@
 //! A REST client.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
+
+use super::connect::{Connector, tls};
 
 /// No answer takes longer, or the server hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -21,7 +20,7 @@ pub struct Rest {
     base: String,
     token: Option<String>,
     headers: HeaderMap,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
 }
 
 /// An answer.
@@ -66,8 +65,15 @@ impl Rest {
     /// For a base URL such as `http://127.0.0.1:8080`.
     #[must_use]
     pub fn new(base: &str, token: Option<&str>) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+        Self::over(base, token, Connector(None))
+    }
+
+    /// For a base URL such as `https://127.0.0.1:8080` whose server has a certificate of an authority.
+    pub fn trusting(base: &str, token: Option<&str>, authority: &Path) -> Result<Self> {
+        Ok(Self::over(base, token, Connector(Some(tls(authority, None)?))))
+    }
+
+    fn over(base: &str, token: Option<&str>, connector: Connector) -> Self {
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1_024).build(connector);
         Self { base: base.to_owned(), token: token.map(str::to_owned), headers: HeaderMap::new(), client }
     }

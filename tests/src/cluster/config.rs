@@ -3,14 +3,14 @@
 use std::{
     collections::HashMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::{leash::Directory, ports};
+use crate::{leash::Directory, pki::Identity, ports};
 
 /// What differs between scenarios.
 #[derive(Debug, Clone)]
@@ -19,6 +19,10 @@ pub struct Options {
     pub lease: String,
     /// The waits before the second, third, … attempt.
     pub retry_schedule: Vec<String>,
+    /// Mutual TLS between roles, by one certificate for all of them.
+    pub between_roles: Option<Identity>,
+    /// TLS on the public port.
+    pub public: Option<Identity>,
     /// Further keys, laid over all others: `{"section": {"key": value}}`; null takes a key out.
     pub more: Value,
 }
@@ -34,7 +38,8 @@ impl Options {
 impl Default for Options {
     /// Short waits, so that a test of three attempts takes a second.
     fn default() -> Self {
-        Self { lease: "45s".to_owned(), retry_schedule: vec!["300ms".to_owned(), "300ms".to_owned()], more: json!({}) }
+        let retry_schedule = vec!["300ms".to_owned(), "300ms".to_owned()];
+        Self { lease: "45s".to_owned(), retry_schedule, between_roles: None, public: None, more: json!({}) }
     }
 }
 
@@ -44,6 +49,7 @@ pub(super) struct Plan {
     ports: HashMap<&'static str, u16>,
     operations: HashMap<&'static str, u16>,
     config: Value,
+    authority: Option<PathBuf>,
 }
 
 /// Scenarios share a Redis server: each has its own prefix.
@@ -54,7 +60,8 @@ impl Plan {
         let ports: HashMap<_, _> = super::ROLES.into_iter().map(|role| (role, ports::free())).collect();
         let operations = super::ROLES.into_iter().chain(["all"]).map(|role| (role, ports::free())).collect();
         let listen = |role: &str| format!("127.0.0.1:{}", ports[role]);
-        let url = |role: &str| format!("http://127.0.0.1:{}", ports[role]);
+        let scheme = if options.between_roles.is_some() { "https" } else { "http" };
+        let url = |role: &str| format!("{scheme}://127.0.0.1:{}", ports[role]);
         let prefix = format!("test-{}-{}", std::process::id(), PREFIXES.fetch_add(1, Ordering::Relaxed));
         // 32 bytes; nothing worth protecting is encrypted with it.
         let key = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGU=";
@@ -74,8 +81,24 @@ impl Plan {
             "worker": {"dispatch_url": url("dispatch"), "egress_address": listen("egress")},
             "egress": {"listen": listen("egress"), "allow_loopback": true},
         });
+        for (section, identity) in [("internal", &options.between_roles), ("gateway", &options.public)] {
+            if let Some(Identity { certificate, private_key, .. }) = identity {
+                overlay(
+                    &mut config,
+                    &json!({section: {"tls_certificate_file": certificate, "tls_private_key_file": private_key}}),
+                );
+            }
+        }
+        if let Some(identity) = &options.between_roles {
+            overlay(&mut config, &json!({"internal": {"tls_ca_file": identity.authority}}));
+        }
         overlay(&mut config, &options.more);
-        Self { ports, operations, config }
+        Self { ports, operations, config, authority: options.public.as_ref().map(|identity| identity.authority.clone()) }
+    }
+
+    /// The authority of the public certificate, where there is one.
+    pub(super) fn authority(&self) -> Option<&Path> {
+        self.authority.as_deref()
     }
 
     /// Writes a file per role.

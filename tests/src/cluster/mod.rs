@@ -7,7 +7,7 @@ pub use binary::binary;
 pub use config::Options;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     leash::Directory,
-    logs,
+    logs, ports,
     process::{Process, Signal},
     servers::{Postgres, Redis, run},
     wait::wait_blocking,
@@ -145,6 +145,26 @@ impl Outrider {
         self.ready()
     }
 
+    /// Starts one more process with all roles beside the one there is, on ports of its own; ready when this gives the address of its
+    /// public port. Only where all roles are in one process, on servers.
+    pub fn start_replica(&mut self) -> Result<String> {
+        ensure!(self.shape == Shape::Postgres, "no replicas of {:?}", self.shape);
+        let (public, operations) = (format!("127.0.0.1:{}", ports::free()), ports::free());
+        let mut command = Command::new(&self.binary);
+        command.args(["serve", "--config"]).arg(self.plan.file(&self.directory, "all"));
+        command.args([
+            "--set",
+            &format!("gateway.listen={public}"),
+            "--set",
+            &format!("operations.listen=127.0.0.1:{operations}"),
+        ]);
+        command.current_dir(self.directory.path()).env("RUST_BACKTRACE", "1");
+        let process = Process::start("replica", command, &self.directory)?;
+        self.members.push(Member { role: "replica", operations, process });
+        self.ready()?;
+        Ok(public)
+    }
+
     fn launch(&self, role: &str) -> Result<Process> {
         let mut command = Command::new(&self.binary);
         command.args(["serve", "--role", role, "--config"]).arg(self.plan.file(&self.directory, role));
@@ -187,7 +207,14 @@ impl Outrider {
     /// The base URL of the public port.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        let scheme = if self.authority().is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
+    }
+
+    /// The authority of the public certificate, where the public port has TLS.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Path> {
+        self.plan.authority()
     }
 
     /// The address of the public port.

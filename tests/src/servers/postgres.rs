@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::process::CommandExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -14,7 +14,9 @@ use anyhow::{Context, Result, bail, ensure};
 use super::run;
 use crate::{
     leash::Directory,
-    logs, ports,
+    logs,
+    pki::Identity,
+    ports,
     process::{Process, Signal},
     wait::wait_blocking,
 };
@@ -24,7 +26,9 @@ use crate::{
 pub struct Postgres {
     process: Process,
     port: u16,
-    durable: bool,
+    settings: Vec<String>,
+    /// With what clients know it, where it speaks TLS.
+    authority: Option<PathBuf>,
     binaries: PathBuf,
     user: Option<User>,
     databases: AtomicU32,
@@ -41,15 +45,20 @@ struct User {
 impl Postgres {
     /// Starts a server that does not wait for the disk: quick, and as safe as any against the end of its process.
     pub fn start() -> Result<Self> {
-        Self::launch(false)
+        Self::launch(Vec::new(), None)
     }
 
     /// Starts a server that syncs every commit, as operators run it.
     pub fn start_durable() -> Result<Self> {
-        Self::launch(true)
+        Self::launch(DURABLE.map(str::to_owned).to_vec(), None)
     }
 
-    fn launch(durable: bool) -> Result<Self> {
+    /// Starts a server as `start` does, whose URLs are for verified TLS.
+    pub fn start_tls(identity: &Identity) -> Result<Self> {
+        Self::launch(Vec::new(), Some(identity))
+    }
+
+    fn launch(mut settings: Vec<String>, identity: Option<&Identity>) -> Result<Self> {
         let (binaries, user, directory, port) = (binaries()?, user()?, Directory::create()?, ports::free());
         if let Some(user) = user {
             std::os::unix::fs::chown(directory.path(), Some(user.id), Some(user.group))?;
@@ -58,8 +67,12 @@ impl Postgres {
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"]);
         initdb.arg(directory.path().join("data"));
         run(initdb)?;
-        let process = Process::start("postgres", server(&binaries, user, &directory, port, durable), &directory)?;
-        let mut server = Self { process, port, durable, binaries, user, databases: AtomicU32::new(0), directory };
+        if let Some(identity) = identity {
+            settings.extend(tls_settings(identity, user, &directory)?);
+        }
+        let authority = identity.map(|identity| identity.authority.clone());
+        let process = Process::start("postgres", server(&binaries, user, &directory, port, &settings), &directory)?;
+        let mut server = Self { process, port, settings, authority, binaries, user, databases: AtomicU32::new(0), directory };
         server.ready()?;
         Ok(server)
     }
@@ -68,7 +81,8 @@ impl Postgres {
     pub fn create_database(&self) -> Result<String> {
         let name = format!("outrider_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.query("postgres", &format!("CREATE DATABASE {name}"))?;
-        Ok(format!("postgres://postgres@127.0.0.1:{}/{name}", self.port))
+        let tls = self.authority.as_ref().map(|path| format!("?sslmode=verify-full&sslrootcert={}", path.display()));
+        Ok(format!("postgres://postgres@127.0.0.1:{}/{name}{}", self.port, tls.unwrap_or_default()))
     }
 
     /// Runs a statement by psql and gives its bare output.
@@ -96,7 +110,7 @@ impl Postgres {
         // The other processes of the killed server hold the shared memory until they notice; a new server refuses to start before.
         let limit = Duration::from_secs(30);
         wait_blocking("PostgreSQL starts again", limit, || {
-            let command = server(&self.binaries, self.user, &self.directory, self.port, self.durable);
+            let command = server(&self.binaries, self.user, &self.directory, self.port, &self.settings);
             self.process = Process::start("postgres", command, &self.directory).ok()?;
             self.ready().ok()
         })
@@ -119,13 +133,32 @@ impl Postgres {
     }
 }
 
-fn server(binaries: &Path, user: Option<User>, directory: &Directory, port: u16, durable: bool) -> Command {
+/// Copies the files to where the server may read them, and nobody else the key.
+fn tls_settings(identity: &Identity, user: Option<User>, directory: &Directory) -> Result<Vec<String>> {
+    let mut settings = vec!["ssl=on".to_owned()];
+    for (name, from) in [("ssl_cert_file", &identity.certificate), ("ssl_key_file", &identity.private_key)] {
+        let to = directory.path().join(name);
+        fs::copy(from, &to)?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o600))?;
+        if let Some(user) = user {
+            std::os::unix::fs::chown(&to, Some(user.id), Some(user.group))?;
+        }
+        settings.push(format!("{name}={}", to.display()));
+    }
+    Ok(settings)
+}
+
+/// Over the settings of a server that does not wait for the disk.
+const DURABLE: [&str; 2] = ["fsync=on", "full_page_writes=on"];
+
+fn server(binaries: &Path, user: Option<User>, directory: &Directory, port: u16, settings: &[String]) -> Command {
     let mut server = command(&binaries.join("postgres"), user, directory);
     server.arg("-D").arg(directory.path().join("data")).arg("-k").arg(directory.path());
     server.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-c", "max_connections=400"]);
     server.args(["-c", "max_wal_size=2GB", "-c", "shared_buffers=256MB"]);
-    if !durable {
-        server.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
+    server.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
+    for setting in settings {
+        server.args(["-c", setting]);
     }
     server
 }

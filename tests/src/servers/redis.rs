@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    path::Path,
     process::Command,
     time::Duration,
 };
@@ -11,7 +12,9 @@ use anyhow::{Result, ensure};
 
 use crate::{
     leash::Directory,
-    logs, ports,
+    logs,
+    pki::Identity,
+    ports,
     process::{Process, Signal},
     wait::wait_blocking,
 };
@@ -21,26 +24,43 @@ use crate::{
 pub struct Redis {
     process: Process,
     port: u16,
-    persistent: bool,
+    /// Where it speaks TLS.
+    tls: Option<u16>,
+    arguments: Vec<String>,
     directory: Directory,
 }
 
 impl Redis {
     /// Starts a server that keeps nothing on disk: after `kill` and `restart` it is empty.
     pub fn start() -> Result<Self> {
-        Self::launch(false)
+        Self::launch(&["--appendonly", "no"], None)
     }
 
     /// Starts a server with an append-only file, synced every second, as operators run it.
     pub fn start_persistent() -> Result<Self> {
-        Self::launch(true)
+        Self::launch(&["--appendonly", "yes", "--appendfsync", "everysec"], None)
     }
 
-    fn launch(persistent: bool) -> Result<Self> {
+    /// Starts a server that keeps nothing on disk, whose URL is for TLS; clients need a certificate of the same authority.
+    pub fn start_tls(identity: &Identity) -> Result<Self> {
+        let file = |path: &Path| path.display().to_string();
+        let port = ports::free();
+        let arguments = [
+            ("--tls-port", port.to_string()),
+            ("--tls-cert-file", file(&identity.certificate)),
+            ("--tls-key-file", file(&identity.private_key)),
+            ("--tls-ca-cert-file", file(&identity.authority)),
+        ];
+        let arguments: Vec<&str> = arguments.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
+        Self::launch(&[&["--appendonly", "no", "--tls-auth-clients", "yes"], arguments.as_slice()].concat(), Some(port))
+    }
+
+    fn launch(arguments: &[&str], tls: Option<u16>) -> Result<Self> {
         let directory = Directory::create()?;
         let port = ports::free();
-        let process = Process::start("redis", command(port, persistent, &directory), &directory)?;
-        let mut server = Self { process, port, persistent, directory };
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let process = Process::start("redis", command(port, &arguments, &directory), &directory)?;
+        let mut server = Self { process, port, tls, arguments, directory };
         server.ready()?;
         Ok(server)
     }
@@ -48,7 +68,10 @@ impl Redis {
     /// Its URL, database 0.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        match self.tls {
+            Some(port) => format!("rediss://127.0.0.1:{port}/0"),
+            None => format!("redis://127.0.0.1:{}/0", self.port),
+        }
     }
 
     /// Its process id.
@@ -65,7 +88,7 @@ impl Redis {
     /// Starts it again on the same port.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        self.process = Process::start("redis", command(self.port, self.persistent, &self.directory), &self.directory)?;
+        self.process = Process::start("redis", command(self.port, &self.arguments, &self.directory), &self.directory)?;
         self.ready()
     }
 
@@ -103,10 +126,9 @@ impl Redis {
     }
 }
 
-fn command(port: u16, persistent: bool, directory: &Directory) -> Command {
+fn command(port: u16, arguments: &[String], directory: &Directory) -> Command {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]);
-    command.args(["--appendonly", if persistent { "yes" } else { "no" }, "--appendfsync", "everysec"]);
-    command.arg("--dir").arg(directory.path());
+    command.arg("--dir").arg(directory.path()).args(arguments);
     command
 }

@@ -92,8 +92,8 @@ async fn a_name_is_looked_up_once_and_every_time() {
         asked += 1;
         assert_eq!(resolver.asked(), asked);
         if let Ok(stream) = &dialed {
-            assert_eq!(stream.peer_addr().unwrap(), target);
-            assert!(stream.nodelay().unwrap());
+            assert_eq!(stream.tcp().peer_addr().unwrap(), target);
+            assert!(stream.tcp().nodelay().unwrap());
         }
         assert_eq!(dialed.map(drop), expected);
     }

@@ -9,7 +9,7 @@ use super::{
     schema::Schemas,
 };
 use crate::{
-    payload,
+    ndjson, payload,
     route::{BodyRule, Route},
     scalar, stream,
 };
@@ -127,7 +127,19 @@ fn body(schemas: &mut Schemas, route: &Route) -> Option<Value> {
     if let Some(example) = example(&route.grpc_path) {
         content["example"] = example;
     }
-    Some(json!({ "description": description, "required": required, "content": { "application/json": content } }))
+    let mut content = json!({ "application/json": content });
+    if let Some(rule) = &route.ndjson {
+        content[ndjson::MEDIA_TYPE] = lines(&format!(
+            "Each line is one of `{}` as JSON; blank lines are skipped. There may be any number of them.",
+            rule.request.name()
+        ));
+    }
+    Some(json!({ "description": description, "required": required, "content": content }))
+}
+
+/// Newline-delimited JSON: OpenAPI 3.1 knows a text of it, and no schema of its lines.
+fn lines(description: &str) -> Value {
+    json!({ "schema": { "type": "string", "description": description } })
 }
 
 /// Bodies to try, of the methods with which one begins.
@@ -163,11 +175,18 @@ fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
     } else {
         json!({ "application/json": { "schema": schema } })
     };
-    let answer = json!({
+    let mut answer = json!({
         "description": description,
         "headers": { "X-Request-Id": { "$ref": "#/components/headers/X-Request-Id" } },
         "content": content,
     });
+    if let Some(rule) = &route.ndjson {
+        answer["content"][ndjson::MEDIA_TYPE] = lines(&format!(
+            "To a request of lines: for each of its lines, in order, one of `{}` with the number of the line as `line`. A last line \
+             without `line` says in `error` why the rest was not read.",
+            rule.response.name()
+        ));
+    }
     [("200".to_owned(), answer)].into_iter().chain(errors::of_operation(&route.http_method, streams)).collect()
 }
 

@@ -154,3 +154,14 @@ fn a_validator_finds_nothing_wrong() {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
+
+#[test]
+fn lines_are_a_second_media_type_of_those_that_take_them() {
+    let document = made();
+    let batch = &document["paths"]["/v1/projects/{project_id}/events:batch"]["post"];
+    for content in [&batch["requestBody"]["content"], &batch["responses"]["200"]["content"]] {
+        assert_eq!(content["application/x-ndjson"]["schema"]["type"], "string", "{batch}");
+    }
+    let single = &document["paths"]["/v1/projects/{project_id}/events"]["post"];
+    assert!(single["requestBody"]["content"].get("application/x-ndjson").is_none());
+}

@@ -124,20 +124,30 @@ impl Running {
 
     /// Sends by HTTP/1.1, on a connection of its own.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
-        let io = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
-        tokio::spawn(connection);
-        Answer::of(tokio::time::timeout(LONG, sender.send_request(request)).await.unwrap().unwrap()).await
+        Answer::of(self.exchange(request).await).await
     }
 
     /// Sends by HTTP/2, on a connection of its own.
-    pub async fn send_http2(&self, mut request: Request<Full<Bytes>>) -> Answer {
+    pub async fn send_http2(&self, request: Request<Full<Bytes>>) -> Answer {
+        Answer::of(self.exchange_http2(request).await).await
+    }
+
+    /// The bare answer, which may be the library's own.
+    pub async fn exchange(&self, request: Request<Full<Bytes>>) -> Response<hyper::body::Incoming> {
+        let io = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        tokio::time::timeout(LONG, sender.send_request(request)).await.unwrap().unwrap()
+    }
+
+    /// The same by HTTP/2.
+    pub async fn exchange_http2(&self, mut request: Request<Full<Bytes>>) -> Response<hyper::body::Incoming> {
         let io = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
         let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);
         let uri = format!("http://{}{}", self.address, request.uri());
         *request.uri_mut() = uri.parse().unwrap();
-        Answer::of(tokio::time::timeout(LONG, sender.send_request(request)).await.unwrap().unwrap()).await
+        tokio::time::timeout(LONG, sender.send_request(request)).await.unwrap().unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Answer {

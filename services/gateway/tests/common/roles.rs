@@ -1,9 +1,9 @@
 //! The roles: they answer by the project's name.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{pin::Pin, sync::atomic::Ordering, time::Duration};
 
 use futures::{
-    StreamExt,
+    Stream, StreamExt,
     stream::{self, BoxStream},
 };
 use outrider_model::{Error, Reason};
@@ -13,7 +13,7 @@ use outrider_proto::{
     ingest::{ingest_service_server::IngestService, *},
 };
 use outrider_rpc::{status::to_message, to_status};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::Recorder;
 
@@ -54,6 +54,27 @@ impl IngestService for Ingest {
         ];
         let results = results.map(|result| BatchPublishEventsResult { result: Some(result) }).to_vec();
         Ok(Response::new(BatchPublishEventsResponse { results }))
+    }
+
+    type StreamEventsStream = Pin<Box<dyn Stream<Item = Result<StreamEventsResponse, Status>> + Send>>;
+
+    /// Acknowledges each event, and ends well when the client does.
+    async fn stream_events(&self, request: Request<Streaming<StreamEventsRequest>>) -> Answer<Self::StreamEventsStream> {
+        let acks = request.into_inner().filter_map(|message| async {
+            match message {
+                Ok(StreamEventsRequest { kind: Some(stream_events_request::Kind::Event(StreamedEvent { sequence, .. })) }) => {
+                    let ack = StreamAck { sequence, ..StreamAck::default() };
+                    Some(Ok(StreamEventsResponse { kind: Some(stream_events_response::Kind::Ack(ack)) }))
+                }
+                // Reads no further.
+                Ok(StreamEventsRequest { kind: Some(stream_events_request::Kind::Open(open)) }) if open.project_id == "hangs" => {
+                    std::future::pending().await
+                }
+                Ok(_) => None,
+                Err(status) => Some(Err(status)),
+            }
+        });
+        Ok(Response::new(Box::pin(acks)))
     }
 }
 

@@ -1,42 +1,29 @@
-//! `outrider publish --lines`: many events, a JSON object per line, sent in batches.
+//! `outrider publish --lines`: many events, a JSON object per line, sent over one stream.
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, IsTerminal as _, Read, Write as _},
+    io::{BufRead, BufReader, Read},
     path::Path,
 };
 
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use outrider_proto::ingest::{
-    BatchPublishEventsRequest, BatchPublishEventsResult, NewEvent, batch_publish_events_result::Result as Outcome,
-    ingest_service_client::IngestServiceClient,
-};
-use outrider_rpc::status::from_message;
-use prost::Message;
+use outrider_proto::ingest::NewEvent;
 use serde::{Deserialize, Deserializer};
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 
-use super::{
-    ClientOptions, Failure,
-    connection::{Service, Session},
-    input::instant,
-    publish::source,
-};
+use super::{ClientOptions, Failure, connection::Session, input::instant, publish::source, stream::Publisher, tally::Tally};
 
-/// The most events of a batch.
-const BATCH_EVENTS: usize = 1_000;
-/// The most bytes of a batch as it is sent: what servers take by default.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The longest line, in bytes.
 const LINE_BYTES: u64 = 16 * 1024 * 1024;
-/// Refusals that are told one by one.
-const TOLD: u64 = 20;
+/// Lines that are read ahead.
+const AHEAD: usize = 32;
 
 /// An event as REST takes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line<'a> {
+struct Fields<'a> {
     #[serde(alias = "eventType")]
     event_type: String,
     #[serde(default, borrow, deserialize_with = "present")]
@@ -63,7 +50,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 fn parse(text: &str) -> Result<NewEvent, String> {
-    let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let line: Fields = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let payload = match (line.data, line.data_base64) {
         (Some(_), Some(_)) => return Err("has both data and data_base64".into()),
         (Some(data), None) => data.get().as_bytes().to_vec(),
@@ -82,161 +69,60 @@ fn parse(text: &str) -> Result<NewEvent, String> {
     })
 }
 
+/// A line that is not blank.
+#[derive(Debug)]
+pub struct Line {
+    /// From 1.
+    pub number: u64,
+    /// The event, or why it is none.
+    pub event: Result<NewEvent, String>,
+}
+
 /// Publishes every line. Fails when any event was refused.
-pub async fn run(options: &ClientOptions, path: &Path) -> Result<(), Failure> {
-    let mut reader = BufReader::new(source(path)?);
+pub async fn run(options: &ClientOptions, path: &Path, stream_id: Option<String>) -> Result<(), Failure> {
+    let reader = BufReader::new(source(path)?);
     let session = Session::open(options).await?;
-    let mut sender = Sender::new(&session)?;
-    let outcome = sender.send_all(&mut reader, path).await;
-    sender.summary();
+    let (sender, mut lines) = mpsc::channel(AHEAD);
+    let name = path.display().to_string();
+    // A thread of its own: a read of standard input cannot be interrupted, and must hold up neither acknowledgements nor the end.
+    std::thread::spawn(move || read(reader, &name, &sender));
+    let mut tally = Tally::new(session.output.json);
+    let outcome = Publisher::new(&session, stream_id)?.publish(&mut lines, &mut tally).await;
+    tally.summary();
     outcome?;
-    match sender.tally.refused {
+    match tally.refused {
         0 => Ok(()),
-        refused => Err(anyhow::anyhow!("{refused} of {} events were refused", sender.tally.lines()).into()),
+        refused => Err(anyhow::anyhow!("{refused} of {} events were refused", tally.lines()).into()),
     }
 }
 
-#[derive(Default)]
-struct Tally {
-    accepted: u64,
-    duplicates: u64,
-    refused: u64,
-    deliveries: u64,
-    /// Accepted with warnings.
-    warned: u64,
-}
-
-impl Tally {
-    fn lines(&self) -> u64 {
-        self.accepted + self.refused
-    }
-}
-
-struct Sender {
-    api: IngestServiceClient<Service>,
-    project: String,
-    json: bool,
-    progress: bool,
-    tally: Tally,
-    /// The events of the next batch with the numbers of their lines.
-    batch: Vec<(u64, NewEvent)>,
-    bytes: usize,
-}
-
-impl Sender {
-    fn new(session: &Session) -> Result<Self, Failure> {
-        Ok(Self {
-            api: IngestServiceClient::new(session.service()),
-            project: session.project()?,
-            json: session.output.json,
-            progress: std::io::stderr().is_terminal(),
-            tally: Tally::default(),
-            batch: Vec::new(),
-            bytes: 0,
-        })
-    }
-
-    async fn send_all(&mut self, reader: &mut impl BufRead, path: &Path) -> Result<(), Failure> {
-        let mut text = Vec::new();
-        for number in 1_u64.. {
-            text.clear();
-            let read = reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut text);
-            if read.with_context(|| format!("cannot read {}", path.display()))? == 0 {
-                break;
+/// Reads to the end, or as far as someone takes it.
+fn read(mut reader: impl BufRead, name: &str, lines: &mpsc::Sender<Result<Line, Failure>>) {
+    let mut text = Vec::new();
+    for number in 1_u64.. {
+        let line = match next(&mut reader, &mut text, number, name) {
+            Ok(None) => return,
+            Ok(Some(_)) if text.trim_ascii().is_empty() => continue,
+            Ok(Some(_)) => {
+                Ok(Line { number, event: std::str::from_utf8(&text).map_err(|_| "is not UTF-8".to_owned()).and_then(parse) })
             }
-            if text.len() as u64 == LINE_BYTES && !text.ends_with(b"\n") {
-                return Err(Failure::Usage(format!(
-                    "line {number} has more than {LINE_BYTES} bytes: nothing was sent from it on"
-                )));
-            }
-            if text.trim_ascii().is_empty() {
-                continue;
-            }
-            match std::str::from_utf8(&text).map_err(|_| "is not UTF-8".to_owned()).and_then(parse) {
-                Ok(event) => self.add(number, event).await?,
-                Err(why) => self.refuse(number, &why),
-            }
-        }
-        self.flush().await
-    }
-
-    async fn add(&mut self, number: u64, event: NewEvent) -> Result<(), Failure> {
-        // The tag and length of each event in the batch.
-        let size = event.encoded_len() + 8;
-        if self.bytes + size > BATCH_BYTES || self.batch.len() == BATCH_EVENTS {
-            self.flush().await?;
-        }
-        self.bytes += size;
-        self.batch.push((number, event));
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), Failure> {
-        self.bytes = 0;
-        let (numbers, events): (Vec<_>, Vec<_>) = std::mem::take(&mut self.batch).into_iter().unzip();
-        let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else { return Ok(()) };
-        let request = BatchPublishEventsRequest { project_id: self.project.clone(), events };
-        let results = match self.api.batch_publish_events(request).await {
-            Ok(answer) => answer.into_inner().results,
-            Err(status) => {
-                self.clear_progress();
-                eprintln!("outrider: lines {first} to {last} were not answered, later ones not sent");
-                return Err(status.into());
-            }
+            Err(failure) => Err(failure),
         };
-        for (number, BatchPublishEventsResult { result }) in numbers.into_iter().zip(results) {
-            match result {
-                Some(Outcome::Accepted(accepted)) => {
-                    self.tally.accepted += 1;
-                    self.tally.duplicates += u64::from(accepted.duplicate);
-                    self.tally.deliveries += u64::from(accepted.delivery_count);
-                    self.tally.warned += u64::from(!accepted.warnings.is_empty());
-                }
-                Some(Outcome::Error(status)) => self.refuse(number, &Failure::Refused(from_message(&status)).to_string()),
-                None => self.refuse(number, "the server gave no result"),
-            }
+        let failed = line.is_err();
+        if lines.blocking_send(line).is_err() || failed {
+            return;
         }
-        self.show_progress();
-        Ok(())
     }
+}
 
-    fn refuse(&mut self, number: u64, why: &str) {
-        self.tally.refused += 1;
-        self.clear_progress();
-        match self.tally.refused {
-            told if told <= TOLD => eprintln!("line {number}: {why}"),
-            told if told == TOLD + 1 => eprintln!("further refusals are counted only"),
-            _ => {}
-        }
+/// The length of the next line; none at the end.
+fn next(reader: &mut impl BufRead, text: &mut Vec<u8>, number: u64, name: &str) -> Result<Option<usize>, Failure> {
+    text.clear();
+    let read = reader.by_ref().take(LINE_BYTES).read_until(b'\n', text).with_context(|| format!("cannot read {name}"))?;
+    if text.len() as u64 == LINE_BYTES && !text.ends_with(b"\n") {
+        return Err(Failure::Usage(format!("line {number} has more than {LINE_BYTES} bytes: nothing was sent from it on")));
     }
-
-    fn show_progress(&self) {
-        if self.progress {
-            eprint!("\r\u{1b}[K{} accepted, {} refused", self.tally.accepted, self.tally.refused);
-            let _ = std::io::stderr().flush();
-        }
-    }
-
-    fn clear_progress(&self) {
-        if self.progress {
-            eprint!("\r\u{1b}[K");
-        }
-    }
-
-    fn summary(&self) {
-        self.clear_progress();
-        let Tally { accepted, duplicates, refused, deliveries, warned } = self.tally;
-        if self.json {
-            let tally = json!({
-                "accepted": accepted, "duplicates": duplicates, "refused": refused, "deliveries": deliveries, "warned": warned,
-            });
-            println!("{tally}");
-        } else {
-            println!(
-                "{accepted} accepted ({duplicates} of them duplicates, {warned} with warnings), {refused} refused, {deliveries} deliveries"
-            );
-        }
-    }
+    Ok((read > 0).then_some(read))
 }
 
 #[cfg(test)]
@@ -266,5 +152,18 @@ mod tests {
         assert!(why(r#"{"event_type": "a", "data": 1, "data_base64": ""}"#).contains("both"));
         assert!(why(r#"{"event_type": "a", "data_base64": "!"}"#).contains("data_base64"));
         assert!(why(r#"{"event_type": "a", "deliver_at": "soon"}"#).contains("deliver_at"));
+    }
+
+    #[test]
+    fn blank_lines_count_and_are_left_out() {
+        let (sender, mut lines) = mpsc::channel(AHEAD);
+        read(&b"{\"event_type\": \"a\"}\n\n  \nno\n{\"event_type\": \"b\"}"[..], "x", &sender);
+        drop(sender);
+        let mut read = Vec::new();
+        while let Some(line) = lines.blocking_recv() {
+            let line = line.ok().unwrap();
+            read.push((line.number, line.event.map(|event| event.event_type).ok()));
+        }
+        assert_eq!(read, [(1, Some("a".to_owned())), (4, None), (5, Some("b".to_owned()))]);
     }
 }

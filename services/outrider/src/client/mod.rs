@@ -15,8 +15,10 @@ mod output;
 mod profile;
 pub mod projects;
 pub mod publish;
+mod stream;
 pub mod subscriptions;
 pub mod tail;
+mod tally;
 mod watch;
 
 pub use self::{connection::ClientOptions, failure::Failure};

@@ -31,9 +31,13 @@ pub struct Publish {
     /// The file that holds the payload.
     #[arg(long, value_name = "FILE", conflicts_with = "lines")]
     pub file: Option<PathBuf>,
-    /// A file of events, a JSON object per line as REST takes it; - for standard input. They are sent in batches.
+    /// A file of events, a JSON object per line as REST takes it; - for standard input. They are sent over one stream.
     #[arg(long, value_name = "FILE")]
     pub lines: Option<PathBuf>,
+    /// The name of the stream, 1 to 64 visible characters, to repeat a run that was cut: with the same name and the same lines, those
+    /// that were accepted count once [default: one that is used once]
+    #[arg(long, value_name = "NAME", requires = "lines")]
+    pub stream: Option<String>,
     #[command(flatten)]
     pub details: Details,
     // Last, since its heading in the help holds for all that follows.
@@ -66,7 +70,7 @@ pub struct Details {
 
 pub async fn run(options: Publish) -> Result<(), Failure> {
     if let Some(path) = options.lines {
-        return lines::run(&options.client, &path).await;
+        return lines::run(&options.client, &path, options.stream).await;
     }
     let payload = match (options.data, options.file) {
         (Some(data), _) if data != "-" => data.into_bytes(),
@@ -104,7 +108,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// A file, or standard input for `-`.
-pub fn source(path: &Path) -> Result<Box<dyn Read>, Failure> {
+pub fn source(path: &Path) -> Result<Box<dyn Read + Send>, Failure> {
     if path == Path::new("-") {
         return Ok(Box::new(std::io::stdin()));
     }

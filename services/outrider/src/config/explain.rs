@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 use toml::Value;
 
-use super::{Config, Error, Origin, layers::Merged, validate::validate};
+use super::{Config, Error, Origin, layers::Merged, secret_files::SECRET_KEYS, validate::validate};
 
 /// What stands for a secret.
 const MASK: &str = "…";
@@ -53,13 +53,10 @@ impl Explained {
     }
 }
 
-/// Keys whose value is a secret itself.
-const SECRET_KEYS: [&str; 2] = ["secrets.master_key", "internal.token"];
-
 fn masked(key: &str, value: &Value) -> Value {
     match value {
-        Value::String(text) if SECRET_KEYS.contains(&key) && !text.is_empty() => Value::String(MASK.into()),
         Value::String(text) if key.ends_with("url") => Value::String(masked_urls(text)),
+        Value::String(text) if SECRET_KEYS.contains(&key) && !text.is_empty() => Value::String(MASK.into()),
         other => other.clone(),
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use toml::{Table, Value};
 
-use super::{Config, Error, Origin, Sources};
+use super::{Config, Error, Origin, Sources, secret_files::SecretFiles};
 
 const PREFIX: &str = "OUTRIDER_";
 /// Variables of that prefix that are not keys.
@@ -29,14 +29,19 @@ impl Merged {
 /// The merged configuration; errors name the layer and the key.
 pub fn merge(sources: &Sources) -> Result<Merged, Error> {
     let mut origins = HashMap::new();
+    let mut secret_files = SecretFiles::default();
     let mut merged = Table::try_from(Config::default()).map_err(|error| value_error("defaults", "", &error))?;
     let keys: Vec<(String, Value)> = leaves(&merged);
     if let Some(path) = &sources.file {
-        let layer = read_file(path)?;
+        let mut layer = read_file(path)?;
+        secret_files.take(&mut layer, &Origin::File(path.clone()))?;
         apply(&mut merged, &path.display().to_string(), &layer)?;
         origins.extend(leaves(&layer).into_iter().map(|(key, _)| (key, Origin::File(path.clone()))));
     }
     for (name, text) in sources.environment.iter().filter(|(name, _)| is_ours(name)) {
+        if secret_files.given(name, text, Origin::Variable(name.clone())) {
+            continue;
+        }
         let (key, default) = keys.iter().find(|(key, _)| &variable(key) == name).ok_or_else(|| Error::Value {
             origin: name.clone(),
             key: name.clone(),
@@ -47,6 +52,9 @@ pub fn merge(sources: &Sources) -> Result<Merged, Error> {
     }
     for flag in &sources.flags {
         let (key, text) = flag.split_once('=').unwrap_or((flag, ""));
+        if secret_files.given(key, text, Origin::Flag) {
+            continue;
+        }
         let origin = format!("--set {key}");
         let (key, default) = keys.iter().find(|(known, _)| known == key).ok_or_else(|| Error::Value {
             origin: origin.clone(),
@@ -56,6 +64,7 @@ pub fn merge(sources: &Sources) -> Result<Merged, Error> {
         set(&mut merged, &origin, key, parse(&origin, key, text, default)?)?;
         origins.insert(key.clone(), Origin::Flag);
     }
+    secret_files.read(&mut merged, &mut origins)?;
     Ok(Merged { table: merged, origins })
 }
 

@@ -2,6 +2,7 @@
 
 mod explain;
 mod layers;
+mod secret_files;
 mod sections;
 mod span;
 mod validate;
@@ -18,7 +19,7 @@ pub use self::{
     span::Span,
 };
 #[cfg(test)]
-pub use self::{layers::variable, sections::Hidden};
+pub use self::{layers::variable, secret_files::early as early_secrets, sections::Hidden};
 
 /// Everything that operators may set. The doc comments are the reference.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
@@ -70,6 +71,8 @@ pub enum Origin {
     File(PathBuf),
     Variable(String),
     Flag,
+    /// A file with the one value, named by `KEY_file`.
+    SecretFile(PathBuf),
 }
 
 impl fmt::Display for Origin {
@@ -79,6 +82,7 @@ impl fmt::Display for Origin {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Variable(name) => write!(f, "variable {name}"),
             Self::Flag => f.write_str("flag --set"),
+            Self::SecretFile(path) => write!(f, "from file {}", path.display()),
         }
     }
 }

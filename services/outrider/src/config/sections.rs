@@ -33,7 +33,8 @@ macro_rules! section {
 section! {
     /// Where events, deliveries and configuration are kept.
     Database {
-        /// `sqlite://PATH` (one process) or `postgres://USER:PASSWORD@HOST:PORT/NAME` (PostgreSQL 15 or later).
+        /// `sqlite://PATH` (one process) or `postgres://USER:PASSWORD@HOST:PORT/NAME` (PostgreSQL 15 or later); with TLS
+        /// append `?sslmode=verify-full`, and `&sslrootcert=FILE` for an authority of your own.
         url: String = "sqlite://outrider-data/outrider.db".into(),
         /// Connections of one process to PostgreSQL for configuration and questions, at most.
         max_connections: u32 = 10,
@@ -49,8 +50,8 @@ section! {
 section! {
     /// Where jobs wait that are ready to be sent. It may be lost at any time: the database knows everything.
     Queue {
-        /// `embedded` (memory of the one process) or `redis://HOST:PORT/DB` (Redis 6 or later, Valkey); several nodes of a cluster
-        /// separated by commas.
+        /// `embedded` (memory of the one process) or `redis://HOST:PORT/DB` (Redis 6 or later, Valkey), with TLS
+        /// `rediss://HOST:PORT/DB`; several nodes of a cluster separated by commas.
         url: String = "embedded".into(),
         /// Whether the Redis at the address is a cluster.
         cluster: bool = false,
@@ -60,6 +61,12 @@ section! {
         shards: u32 = 1,
         /// Connections of one process to Redis, at most.
         pool_size: u32 = 8,
+        /// With `rediss://`: a PEM file of the authorities that are trusted instead of the public ones; empty for those.
+        tls_ca_file: String = String::new(),
+        /// With `rediss://`: a PEM file of the certificate that is presented to Redis; empty for none.
+        tls_certificate_file: String = String::new(),
+        /// A PEM file of its private key.
+        tls_private_key_file: String = String::new(),
         /// How long one command may take.
         command_timeout: Span = Span::seconds(2),
         /// How long a worker holds a job without a sign of life before another takes it over; more than 30 s, the longest timeout of
@@ -85,11 +92,19 @@ section! {
 section! {
     /// How roles in different processes know each other.
     Internal {
-        /// What they present to each other: 32 to 512 visible characters, the same in all processes. Required where a listener between
-        /// roles is not on loopback. Better kept in a file.
+        /// What they present to each other: 32 to 512 visible characters, the same in all processes. This or TLS is required
+        /// where a listener between roles is not on loopback. Better kept in a file (`token_file`).
         token: Hidden = Hidden::default(),
-        /// A file that holds the same, read when token is empty; empty for none.
-        token_file: String = String::new(),
+        /// A PEM file of this process's certificate, then of those that lead to the authority. With it every listener between roles
+        /// (ingest, dispatch, admin, egress) speaks TLS and serves only who presents a certificate of the same authority, and this
+        /// process presents its own; URLs of roles must begin with `https://` then. Empty for no TLS.
+        tls_certificate_file: String = String::new(),
+        /// A PEM file of its private key: PKCS#8, PKCS#1 or SEC1.
+        tls_private_key_file: String = String::new(),
+        /// A PEM file of the authorities whose certificates are trusted between roles, and no others.
+        tls_ca_file: String = String::new(),
+        /// How often these files are looked at, and read again when they changed; at SIGHUP at once. At least 100ms.
+        tls_reload_interval: Span = Span::seconds(30),
     }
 }
 
@@ -140,7 +155,16 @@ section! {
     Gateway {
         /// Address and port of the one public listener: gRPC, gRPC-web and REST.
         listen: String = "127.0.0.1:8080".into(),
-        /// Where ingest is when it is not in this process, as `http://HOST:PORT`.
+        /// A PEM file of the public certificate, then of those that lead to its authority; with it the public listener speaks TLS 1.2
+        /// and 1.3, HTTP/2 and HTTP/1.1. Empty for plain HTTP.
+        tls_certificate_file: String = String::new(),
+        /// A PEM file of its private key: PKCS#8, PKCS#1 or SEC1.
+        tls_private_key_file: String = String::new(),
+        /// How often these files are looked at, and read again when they changed; at SIGHUP at once. At least 100ms.
+        tls_reload_interval: Span = Span::seconds(30),
+        /// How long a TLS handshake may take.
+        tls_handshake_timeout: Span = Span::seconds(10),
+        /// Where ingest is when it is not in this process, as `http://HOST:PORT`, or `https://` with TLS between roles.
         ingest_url: String = "http://127.0.0.1:8081".into(),
         /// Where dispatch is when it is not in this process.
         dispatch_url: String = "http://127.0.0.1:8082".into(),
@@ -150,14 +174,44 @@ section! {
         max_request_bytes: usize = 6 * MIB,
         /// From the first byte of a request to the last of its answer; a client may ask for less by `Request-Timeout` or `grpc-timeout`.
         request_timeout: Span = Span::seconds(30),
-        /// Connections at once.
+        /// Connections at once, those in their TLS handshake included; those beyond are closed as they come.
         max_connections: usize = 10_000,
+        /// The head of a request, in bytes; at least 8192.
+        max_header_bytes: usize = 16 * KIB,
+        /// Header fields of an HTTP/1.1 request.
+        max_headers: usize = 100,
+        /// Path and query of a request, in bytes.
+        max_uri_bytes: usize = 8 * KIB,
+        /// From the first byte of a request's head, or from the begin of the connection, to the end of the head.
+        header_read_timeout: Span = Span::seconds(10),
+        /// Bytes a second that a body must bring at least, on average after 5 seconds; 0 for no bound but request_timeout.
+        min_body_rate: usize = KIB,
+        /// A connection without a request under way is closed after so long. More than 60s, which load balancers often wait: a
+        /// connection should not be closed by us while one sends on it.
+        idle_timeout: Span = Span::seconds(75),
+        /// The time between HTTP/2 pings to a client.
+        keep_alive_interval: Span = Span::seconds(30),
+        /// How long a client may take to answer a ping.
+        keep_alive_timeout: Span = Span::seconds(20),
+        /// Requests under way at once on one HTTP/2 connection.
+        max_concurrent_streams: u32 = 100,
+        /// Requests of one HTTP/2 connection that its client reset before the server took them up, at once; with more it is closed.
+        max_pending_resets: usize = 20,
+        /// Streams of one HTTP/2 connection that the server reset since the client broke the rules; with more it is closed.
+        max_error_resets: usize = 1_024,
+        /// Requests of one connection that its client gave up before they were answered, beyond those that were answered; with more
+        /// it is closed (rapid reset).
+        max_abandoned_requests: usize = 100,
         /// At shutdown: how long requests that began may take to end.
         drain: Span = Span::seconds(10),
         /// Origins whose pages may call the API from a browser, such as `https://app.example.com`; `*` for any. Cookies are never let in.
         cors_origins: Vec<String> = Vec::new(),
         /// Whether gRPC reflection tells the public services to anyone, without a key.
         reflection: bool = false,
+        /// Uploads of newline-delimited JSON under way at once; more are refused as overloaded.
+        max_uploads: usize = 64,
+        /// How long such an upload may stand still while the server waits for its lines; at most 60 s.
+        upload_idle_timeout: Span = Span::seconds(60),
     }
 }
 
@@ -179,6 +233,16 @@ section! {
         long_validations: usize = 4,
         /// Memory for compiled schemas, in bytes; each counts as 16 times its text.
         schema_cache_bytes: u64 = 64 * MIB as u64,
+        /// StreamEvents: streams open at once in one process; more are refused as overloaded.
+        max_streams: usize = 1_000,
+        /// StreamEvents: events of one stream that may be unacknowledged; the server reads no further.
+        stream_window_events: u32 = 4_096,
+        /// StreamEvents: the same for what the events hold, in bytes.
+        stream_window_bytes: u64 = 16 * MIB as u64,
+        /// StreamEvents: the same of all streams of one process together, in bytes.
+        stream_buffer_bytes: usize = 256 * MIB,
+        /// StreamEvents: how long a stream may be open without a message.
+        stream_idle_timeout: Span = Span::seconds(300),
     }
 }
 

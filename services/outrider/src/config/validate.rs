@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use outrider_model::limits;
 
-use super::{Config, Error, Telemetry};
+use super::{Config, Error, Gateway, Telemetry};
 
 /// The first rule that is broken, by key.
 pub fn validate(config: &Config) -> Result<(), Error> {
@@ -15,7 +15,7 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     let longest_timeout = Duration::from_millis(limits::TIMEOUT_MILLIS.2);
 
     check("database.url", sqlite || postgres, "must begin with sqlite: or postgres://")?;
-    check("queue.url", embedded || redis, "must be \"embedded\" or begin with redis://")?;
+    check("queue.url", embedded || redis, "must be \"embedded\" or begin with redis:// or rediss://")?;
     check(
         "queue.url",
         !sqlite || embedded,
@@ -53,9 +53,12 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("ingest.long_validations", config.ingest.long_validations > 0, "must be at least 1")?;
     let batch_fits = config.ingest.max_batch_bytes <= config.gateway.max_request_bytes;
     check("ingest.max_batch_bytes", batch_fits, "must not be above gateway.max_request_bytes")?;
+    check_streams(config)?;
     let source = &config.egress.source_address;
     check("egress.source_address", source.is_empty() || source.parse::<std::net::IpAddr>().is_ok(), "must be an IP address")?;
 
+    tls(config)?;
+    public_limits(&config.gateway)?;
     for (key, listen) in [
         ("gateway.listen", &config.gateway.listen),
         ("ingest.listen", &config.ingest.listen),
@@ -73,6 +76,63 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     )
 }
 
+/// Files of TLS come together or not at all.
+fn tls(config: &Config) -> Result<(), Error> {
+    let (gateway, internal, queue) = (&config.gateway, &config.internal, &config.queue);
+    let sets: [&[(&'static str, &String)]; 3] = [
+        &[
+            ("gateway.tls_certificate_file", &gateway.tls_certificate_file),
+            ("gateway.tls_private_key_file", &gateway.tls_private_key_file),
+        ],
+        &[
+            ("internal.tls_certificate_file", &internal.tls_certificate_file),
+            ("internal.tls_private_key_file", &internal.tls_private_key_file),
+            ("internal.tls_ca_file", &internal.tls_ca_file),
+        ],
+        &[
+            ("queue.tls_certificate_file", &queue.tls_certificate_file),
+            ("queue.tls_private_key_file", &queue.tls_private_key_file),
+        ],
+    ];
+    for set in sets {
+        if let Some((given, _)) = set.iter().find(|(_, path)| !path.is_empty()) {
+            for (key, path) in set {
+                check(key, !path.is_empty(), &format!("is required with {given}"))?;
+            }
+        }
+    }
+    let secure = queue.url.starts_with("rediss://");
+    for (key, path) in [("queue.tls_ca_file", &queue.tls_ca_file), ("queue.tls_certificate_file", &queue.tls_certificate_file)] {
+        check(key, path.is_empty() || secure, "is for a queue.url that begins with rediss://")?;
+    }
+    let least = Duration::from_millis(100);
+    check("gateway.tls_reload_interval", gateway.tls_reload_interval.0 >= least, "must be at least 100ms")?;
+    check("gateway.tls_handshake_timeout", gateway.tls_handshake_timeout.0 >= least, "must be at least 100ms")?;
+    check("internal.tls_reload_interval", internal.tls_reload_interval.0 >= least, "must be at least 100ms")
+}
+
+fn public_limits(gateway: &Gateway) -> Result<(), Error> {
+    check("gateway.max_connections", gateway.max_connections > 0, "must be at least 1")?;
+    check("gateway.max_header_bytes", (8_192..=1 << 20).contains(&gateway.max_header_bytes), "must be 8192 to 1048576")?;
+    check("gateway.max_headers", (1..=1_000).contains(&gateway.max_headers), "must be 1 to 1000")?;
+    check("gateway.max_uri_bytes", (256..=65_534).contains(&gateway.max_uri_bytes), "must be 256 to 65534")?;
+    check("gateway.max_concurrent_streams", gateway.max_concurrent_streams > 0, "must be at least 1")?;
+    check("gateway.max_pending_resets", gateway.max_pending_resets > 0, "must be at least 1")?;
+    check("gateway.max_error_resets", gateway.max_error_resets > 0, "must be at least 1")?;
+    check("gateway.max_abandoned_requests", gateway.max_abandoned_requests > 0, "must be at least 1")?;
+    for (key, span) in [
+        ("gateway.request_timeout", gateway.request_timeout),
+        ("gateway.header_read_timeout", gateway.header_read_timeout),
+        ("gateway.idle_timeout", gateway.idle_timeout),
+        ("gateway.keep_alive_interval", gateway.keep_alive_interval),
+        ("gateway.keep_alive_timeout", gateway.keep_alive_timeout),
+    ] {
+        check(key, span.0 >= Duration::from_millis(100), "must be at least 100ms")?;
+    }
+    let pinged = gateway.keep_alive_interval.0 < gateway.idle_timeout.0;
+    check("gateway.keep_alive_interval", pinged, "must be below gateway.idle_timeout, so that quiet streams are not cut")
+}
+
 fn telemetry(telemetry: &Telemetry) -> Result<(), Error> {
     let endpoint = telemetry.otlp_endpoint.as_str();
     let http = endpoint.is_empty() || endpoint.starts_with("http://") || endpoint.starts_with("https://");
@@ -83,6 +143,20 @@ fn telemetry(telemetry: &Telemetry) -> Result<(), Error> {
     check("telemetry.export_batch", telemetry.export_batch > 0, "must be at least 1")?;
     let named = |attribute: &String| attribute.split_once('=').is_some_and(|(name, _)| !name.is_empty());
     check("telemetry.resource_attributes", telemetry.resource_attributes.iter().all(named), "must each be NAME=VALUE")
+}
+
+/// Streams of events and uploads.
+fn check_streams(config: &Config) -> Result<(), Error> {
+    check("ingest.max_streams", config.ingest.max_streams > 0, "must be at least 1")?;
+    check("ingest.stream_window_events", config.ingest.stream_window_events > 0, "must be at least 1")?;
+    check("ingest.stream_window_bytes", config.ingest.stream_window_bytes > 0, "must be at least 1")?;
+    check("ingest.stream_buffer_bytes", config.ingest.stream_buffer_bytes > 0, "must be at least 1")?;
+    let idle = config.ingest.stream_idle_timeout.0;
+    check("ingest.stream_idle_timeout", idle >= Duration::from_secs(1), "must be at least 1s")?;
+    check("gateway.max_uploads", config.gateway.max_uploads > 0, "must be at least 1")?;
+    let idle = config.gateway.upload_idle_timeout.0;
+    let in_bounds = (Duration::from_secs(1)..=Duration::from_secs(60)).contains(&idle);
+    check("gateway.upload_idle_timeout", in_bounds, "must be 1s to 60s")
 }
 
 fn check(key: &'static str, good: bool, message: &str) -> Result<(), Error> {
@@ -106,5 +180,23 @@ mod tests {
         config.telemetry.sample_ratio = 0.0;
         config.gateway.listen = "8080".into();
         assert!(validate(&config).unwrap_err().to_string().contains("gateway.listen"));
+    }
+
+    #[test]
+    fn files_of_tls_come_together() {
+        let invalid = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            validate(&config).unwrap_err().to_string()
+        };
+        let alone = invalid(&|config| config.gateway.tls_private_key_file = "key.pem".into());
+        assert!(alone.starts_with("gateway.tls_certificate_file: ") && alone.contains("gateway.tls_private_key_file"), "{alone}");
+        let no_authority = invalid(&|config| {
+            config.internal.tls_certificate_file = "crt.pem".into();
+            config.internal.tls_private_key_file = "key.pem".into();
+        });
+        assert!(no_authority.starts_with("internal.tls_ca_file: "), "{no_authority}");
+        let plain = invalid(&|config| config.queue.tls_ca_file = "ca.pem".into());
+        assert!(plain.starts_with("queue.tls_ca_file: ") && plain.contains("rediss://"), "{plain}");
     }
 }

@@ -37,6 +37,7 @@ fn options(base: &Base) -> Result<Options> {
         connect_timeout: config.connect_timeout.0,
         source_address,
         token: base.token.clone(),
+        tls: base.tls.clone(),
         ..Options::default()
     })
 }

@@ -4,8 +4,8 @@ use std::{io::Write as _, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, WindowLimits};
-use outrider_rpc::InternalToken;
+use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls, WindowLimits};
+use outrider_rpc::{InternalToken, Tls};
 use outrider_store::{Backend, Directory, DirectoryOptions, MasterKeys, Store, StoreOptions};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::sync::CancellationToken;
@@ -38,12 +38,10 @@ fn master_keys(secrets: &config::Secrets) -> Result<MasterKeys> {
 
 /// The token between roles, if one is configured.
 pub fn internal_token(internal: &config::Internal) -> Result<Option<InternalToken>> {
-    let text = match (internal.token.0.as_str(), internal.token_file.as_str()) {
-        ("", "") => return Ok(None),
-        ("", path) => std::fs::read_to_string(path).with_context(|| format!("internal.token_file: cannot read {path}"))?,
-        (token, _) => token.to_owned(),
-    };
-    InternalToken::new(text.trim()).map(Some).context("internal.token")
+    match internal.token.0.trim() {
+        "" => Ok(None),
+        text => InternalToken::new(text).map(Some).context("internal.token"),
+    }
 }
 
 /// Makes the file of the master key, which only its owner can read, unless a key is configured or the file is there. Whether it did.
@@ -124,6 +122,7 @@ pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
     }
     let redis = RedisOptions {
         urls: options.url.split(',').map(|url| url.trim().to_owned()).collect(),
+        tls: redis_tls(options)?,
         cluster: options.cluster,
         prefix: options.prefix.clone(),
         shards: options.shards,
@@ -136,12 +135,24 @@ pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
     Ok(Arc::new(RedisQueue::connect(redis).await.context("queue.url")?))
 }
 
-/// A channel to a role in another process.
-pub fn channel(key: &'static str, url: &str) -> Result<Channel> {
-    outrider_rpc::channel::channel(url).with_context(|| format!("{key} is not a URL"))
+fn redis_tls(options: &config::Queue) -> Result<RedisTls> {
+    let read = |key: &str, path: &str| match path {
+        "" => Ok(None),
+        path => std::fs::read(path).map(Some).with_context(|| format!("queue.{key}: cannot read {path}")),
+    };
+    Ok(RedisTls {
+        authorities: read("tls_ca_file", &options.tls_ca_file)?,
+        identity: read("tls_certificate_file", &options.tls_certificate_file)?
+            .zip(read("tls_private_key_file", &options.tls_private_key_file)?),
+    })
+}
+
+/// A channel to a role in another process, by mutual TLS where it is configured.
+pub fn channel(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel> {
+    outrider_rpc::channel::channel(url, tls).with_context(|| format!("{key} = {url}"))
 }
 
 /// The same for streams of clients.
-pub fn long_streams(key: &'static str, url: &str) -> Result<Channel> {
-    outrider_rpc::channel::long_streams(url).with_context(|| format!("{key} is not a URL"))
+pub fn long_streams(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel> {
+    outrider_rpc::channel::long_streams(url, tls).with_context(|| format!("{key} = {url}"))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use outrider_ingest::{Ingest, Options};
+use outrider_ingest::{Ingest, Options, StreamOptions};
 use outrider_rpc::{
     Intake,
     intake::RemoteIntake,
@@ -29,7 +29,7 @@ pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -
     let intake: Arc<dyn Intake> = match dispatch {
         Some(faces) => Arc::clone(&faces.intake),
         None => Arc::new(RemoteIntake::new(
-            channel("ingest.dispatch_url", &config.dispatch_url)?,
+            channel("ingest.dispatch_url", &config.dispatch_url, base.tls.as_ref())?,
             base.token.clone(),
             MAX_MESSAGE_BYTES,
         )),
@@ -41,8 +41,17 @@ pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -
         validation_steps: config.validation_steps,
         long_validations: config.long_validations,
         schema_cache_bytes: config.schema_cache_bytes,
+        stream: StreamOptions {
+            max_streams: config.max_streams,
+            window_events: config.stream_window_events,
+            window_bytes: config.stream_window_bytes,
+            buffer_bytes: config.stream_buffer_bytes,
+            idle_timeout: config.stream_idle_timeout.0,
+            ..StreamOptions::default()
+        },
     };
-    let ingest = Ingest::new(options, stored.directory.clone(), stored.store.clock().clone(), intake);
+    let shutdown = base.stages.intake.clone();
+    let ingest = Ingest::new(options, stored.directory.clone(), stored.store.clock().clone(), intake, shutdown);
     let service = guarded(ingest.routes(), stored.keys());
     let address = config.listen.clone();
     serve_internal(base, "ingest.listen", &address, service.clone(), Stage::Intake).await?;

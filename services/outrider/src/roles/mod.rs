@@ -7,6 +7,7 @@ mod foundation;
 mod gateway;
 mod ingest;
 mod process;
+mod tls;
 mod worker;
 
 use std::collections::BTreeSet;

@@ -11,11 +11,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use outrider_egress::Egress;
 use outrider_queue::Queue;
-use outrider_rpc::{Authenticate, InternalToken, server::Backend};
+use outrider_rpc::{Acceptor, Authenticate, InternalToken, Tls, server::Backend, tls::Protocol};
 use outrider_store::{Directory, Store};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{Role, Roles, admin, dispatch, egress, foundation, gateway, ingest, worker};
+use super::{Role, Roles, admin, dispatch, egress, foundation, gateway, ingest, tls, worker};
 use crate::{
     config::Config,
     keys::Keys,
@@ -36,6 +36,8 @@ pub struct Base {
     pub tasks: Tasks,
     /// What roles in different processes present to each other.
     pub token: Option<InternalToken>,
+    /// How they speak to each other; plainly without it.
+    pub tls: Option<Arc<Tls>>,
     /// The egress of this process, which must not be led to our own listeners.
     pub egress: Option<Egress>,
 }
@@ -86,8 +88,10 @@ pub struct Process {
 pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     check_shape(&config, &roles)?;
     let token = foundation::internal_token(&config.internal)?;
-    check_listeners(&config, &roles, token.is_some())?;
-    let mut base = Base { config, roles, stages: Stages::default(), tasks: Tasks::default(), token, egress: None };
+    let stages = Stages::default();
+    let tls = tls::between_roles(&config.internal, &stages.foundation)?;
+    check_listeners(&config, &roles, token.is_some() || tls.is_some())?;
+    let mut base = Base { config, roles, stages, tasks: Tasks::default(), token, tls, egress: None };
     egress::start(&mut base).await?;
     let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
     let stored = if base.roles.has_any(&STORED) {
@@ -118,9 +122,10 @@ fn check_shape(config: &Config, roles: &Roles) -> Result<()> {
     Ok(())
 }
 
-/// Whoever reaches a listener between roles could settle deliveries or use the egress: beyond loopback it takes the token.
-fn check_listeners(config: &Config, roles: &Roles, token: bool) -> Result<()> {
-    if token || roles.is_all() {
+/// Whoever reaches a listener between roles could settle deliveries or use the egress: beyond loopback it takes the token,
+/// or mutual TLS.
+fn check_listeners(config: &Config, roles: &Roles, guarded: bool) -> Result<()> {
+    if guarded || roles.is_all() {
         return Ok(());
     }
     for (role, key, listen) in
@@ -128,7 +133,7 @@ fn check_listeners(config: &Config, roles: &Roles, token: bool) -> Result<()> {
     {
         let loopback = listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
         if roles.has(role) && !loopback {
-            bail!("internal.token: is required, since {key} = {listen} is not on loopback");
+            bail!("internal.token or internal.tls_certificate_file: one is required, since {key} = {listen} is not on loopback");
         }
     }
     Ok(())
@@ -146,11 +151,7 @@ async fn start_operations(
     let listener = base.listen("operations.listen", &base.config.operations.listen).await?;
     let health = Health { store: stored.map(|stored| stored.store.clone()), queue: queue.cloned(), serving: Arc::clone(serving) };
     let shutdown = base.stages.foundation.clone();
-    base.tasks.foundation.push(tokio::spawn(async move {
-        if let Err(error) = operations::serve(listener, health, shutdown).await {
-            tracing::error!(%error, "the operations listener ended");
-        }
-    }));
+    base.tasks.foundation.push(tokio::spawn(operations::serve(listener, health, shutdown)));
     Ok(())
 }
 
@@ -190,12 +191,13 @@ pub async fn serve_internal(base: &mut Base, key: &'static str, address: &str, s
         return Ok(());
     }
     let listener = base.listen(key, address).await?;
+    let acceptor = Acceptor::between_roles(base.tls.as_ref(), Protocol::Grpc);
     let (token, tasks) = match stage {
         Stage::Intake => (base.stages.intake.clone(), &mut base.tasks.intake),
         Stage::Foundation => (base.stages.foundation.clone(), &mut base.tasks.foundation),
     };
     tasks.push(tokio::spawn(async move {
-        if let Err(error) = outrider_rpc::server::serve(listener, service, token).await {
+        if let Err(error) = outrider_rpc::server::serve(listener, service, acceptor, token).await {
             tracing::error!(%error, key, "a listener ended");
         }
     }));

@@ -27,14 +27,17 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dis
     let settlement: Arc<dyn Settlement> = match dispatch {
         Some(faces) => Arc::clone(&faces.settlement),
         None => Arc::new(RemoteSettlement::new(
-            channel("worker.dispatch_url", &config.dispatch_url)?,
+            channel("worker.dispatch_url", &config.dispatch_url, base.tls.as_ref())?,
             base.token.clone(),
             MAX_MESSAGE_BYTES,
         )),
     };
     let dialer: Arc<dyn Dialer> = match &base.egress {
         Some(egress) => Arc::new(egress.clone()),
-        None => Arc::new(RemoteDialer::new(config.egress_address.clone()).with_token(base.token.clone())),
+        None => {
+            let dialer = RemoteDialer::new(&config.egress_address).context("worker.egress_address")?;
+            Arc::new(dialer.with_token(base.token.clone()).with_tls(base.tls.clone()))
+        }
     };
     let lookup = StoreLookup::new(stored.directory.clone(), stored.store.ledger(), stored.store.clock().clone());
     let worker = Worker::new(options(base)?, Arc::clone(queue), Arc::new(lookup), dialer, settlement)

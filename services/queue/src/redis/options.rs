@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use ::redis::{ConnectionInfo, IntoConnectionInfo};
 use outrider_model::{Result, error::Violations};
 
+use super::tls::{RedisTls, is_careless, is_secure};
 use crate::WindowLimits;
 
 /// The most shards: each costs five keys, and each reader a connection for each.
@@ -17,8 +18,11 @@ const PREFIX_BYTES: usize = 64;
 /// How to reach Redis, and the bounds of the window there. All processes must have the same `prefix`, `shards` and `limits`.
 #[derive(Clone)]
 pub struct RedisOptions {
-    /// `redis://[user:password@]host[:port][/database]`: one, or of a cluster one node or more to begin with. No default.
+    /// `redis://[user:password@]host[:port][/database]`, or `rediss://` with TLS: one, or of a cluster one node or more to begin
+    /// with, all with TLS or none. No default.
     pub urls: Vec<String>,
+    /// Certificates for `rediss://`. Default none: the server must have a public one.
+    pub tls: RedisTls,
     /// Whether it is a Redis Cluster. Default false.
     pub cluster: bool,
     /// What every key and channel begins with: 1 to 64 bytes without braces and spaces. Default "outrider".
@@ -44,6 +48,7 @@ impl Default for RedisOptions {
     fn default() -> Self {
         Self {
             urls: Vec::new(),
+            tls: RedisTls::default(),
             cluster: false,
             prefix: "outrider".to_owned(),
             shards: 1,
@@ -62,6 +67,7 @@ impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisOptions")
             .field("urls", &format_args!("{} not shown", self.urls.len()))
+            .field("tls", &self.tls)
             .field("cluster", &self.cluster)
             .field("prefix", &self.prefix)
             .field("shards", &self.shards)
@@ -82,12 +88,12 @@ impl RedisOptions {
         violations.require(!self.urls.is_empty(), "urls", "at least one is required");
         violations.require(self.cluster || self.urls.len() <= 1, "urls", "more than one is for a cluster only");
         let servers = self.urls.iter().enumerate().filter_map(|(index, url)| {
-            let info = url.as_str().into_connection_info().ok();
+            let info = url.as_str().into_connection_info().ok().filter(|info| !is_careless(info));
             // The parser's own message is not repeated: it may quote the URL.
             violations.require(
                 info.is_some(),
                 format!("urls[{index}]"),
-                "must be redis://[user:password@]host[:port][/database]",
+                "must be redis://[user:password@]host[:port][/database], or rediss:// with TLS",
             );
             // Commands and answers are small and many: none may wait for the one before to be acknowledged.
             info.map(|info| {
@@ -95,7 +101,11 @@ impl RedisOptions {
                 info.set_tcp_settings(settings)
             })
         });
-        let servers = servers.collect();
+        let servers: Vec<ConnectionInfo> = servers.collect();
+        let secure = servers.iter().filter(|server| is_secure(server)).count();
+        violations.require(secure == 0 || secure == servers.len(), "urls", "all must begin with rediss://, or none");
+        let servers: Vec<_> = servers.into_iter().filter_map(|server| self.tls.applied(server).ok()).collect();
+        violations.require(secure == 0 || !servers.is_empty(), "tls", "the certificates or the key are not usable PEM");
         let prefix = &self.prefix;
         violations.require(
             (1..=PREFIX_BYTES).contains(&prefix.len()) && !prefix.contains(|c: char| "{}".contains(c) || c.is_whitespace()),
@@ -141,6 +151,16 @@ mod tests {
         );
         assert_eq!(options(&[]).validate().expect_err("none").violations[0].field, "urls");
         assert_eq!(options(&["redis://:secret@127.0.0.1:7000/1"]).validate().expect("good").len(), 1);
+    }
+
+    #[test]
+    fn tls_is_verified_and_for_all_or_none() {
+        let field = |options: RedisOptions| options.validate().expect_err("wrong").violations[0].field.clone();
+        assert_eq!(field(options(&["rediss://127.0.0.1#insecure"])), "urls[0]");
+        assert_eq!(field(RedisOptions { cluster: true, ..options(&["rediss://a", "redis://b"]) }), "urls");
+        let tls = RedisTls { authorities: Some(b"-----BEGIN CERTIFICATE-----\n!".to_vec()), identity: None };
+        assert_eq!(field(RedisOptions { tls, ..options(&["rediss://a"]) }), "tls");
+        assert_eq!(options(&["rediss://a"]).validate().expect("good").len(), 1);
     }
 
     #[test]

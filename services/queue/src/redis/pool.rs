@@ -16,7 +16,9 @@ use outrider_telemetry::catalogue::queue::{COMMAND_ERRORS, COMMAND_SECONDS};
 
 use super::{
     error::{leaves_usable, no_connection, timed_out, unavailable},
+    options::RedisOptions,
     script::Script,
+    tls::is_secure,
 };
 
 /// How long the cluster client waits before it follows a redirection again, in milliseconds; the command's own bound cuts it
@@ -31,16 +33,20 @@ pub(super) struct Commands {
 
 impl Commands {
     /// A pool that connects when it is first used.
-    pub(super) fn new(servers: &[ConnectionInfo], cluster: bool, size: u32, timeout: Duration) -> RedisResult<Self> {
-        let servers_of = if cluster {
-            let client = ClusterClient::builder(servers.to_vec())
+    pub(super) fn new(servers: &[ConnectionInfo], options: &RedisOptions) -> RedisResult<Self> {
+        let timeout = options.command_timeout;
+        let servers_of = if options.cluster {
+            let mut builder = ClusterClient::builder(servers.to_vec())
                 .connection_timeout(timeout)
                 .response_timeout(timeout)
                 .min_retry_wait(CLUSTER_RETRY_MILLIS.0)
                 .max_retry_wait(CLUSTER_RETRY_MILLIS.1)
-                .tcp_settings(TcpSettings::default().set_nodelay(true))
-                .build()?;
-            Servers::Cluster(client)
+                .tcp_settings(TcpSettings::default().set_nodelay(true));
+            if servers.iter().any(is_secure) {
+                // Nodes that others name are reached in the same way.
+                builder = builder.certs(options.tls.certificates());
+            }
+            Servers::Cluster(builder.build()?)
         } else {
             let server = servers.first().ok_or((::redis::ErrorKind::InvalidClientConfig, "no server"))?;
             Servers::Single(RedisConnectionManager::new(server.clone())?)
@@ -48,7 +54,7 @@ impl Commands {
         // A check at each check-out would be a round trip more per batch; a broken connection is found by the command that fails
         // on it.
         let pool = bb8::Pool::builder()
-            .max_size(size)
+            .max_size(options.pool_size)
             .test_on_check_out(false)
             .connection_timeout(timeout)
             .build_unchecked(Manager { servers: servers_of, timeout });

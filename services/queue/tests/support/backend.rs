@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, WindowLimits};
 
-use super::server::{Cluster, Server};
+use super::{
+    server::{Cluster, Server},
+    tls::Certificates,
+};
 
 /// A queue, and what must live as long.
 pub struct Fixture {
@@ -38,6 +41,20 @@ impl Backend for Redis {
         let server = Server::start()?;
         let options = RedisOptions { shards: self.0, limits, lease, ..options(&server) };
         let queue = Arc::new(RedisQueue::connect(options).await.expect("a queue"));
+        let epochs = queue.epochs().await.expect("epochs");
+        Some(Fixture { queue, epochs, server: Some(server) })
+    }
+}
+
+/// One server by TLS, which both sides prove themselves for.
+pub struct RedisByTls;
+
+impl Backend for RedisByTls {
+    async fn make(&self, limits: WindowLimits, lease: Duration) -> Option<Fixture> {
+        let certificates = Certificates::new();
+        let server = certificates.server()?;
+        let queue = RedisQueue::connect(RedisOptions { limits, lease, ..certificates.options(&server) }).await.expect("a queue");
+        let queue = Arc::new(queue);
         let epochs = queue.epochs().await.expect("epochs");
         Some(Fixture { queue, epochs, server: Some(server) })
     }

@@ -5,6 +5,7 @@ pub mod backend;
 pub mod jobs;
 pub mod server;
 pub mod suite;
+pub mod tls;
 
 use std::time::{Duration, Instant};
 

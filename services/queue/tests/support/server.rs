@@ -21,6 +21,8 @@ const PROGRAM: &str = "OUTRIDER_TEST_REDIS_SERVER";
 pub struct Server {
     child: Child,
     pub port: u16,
+    /// Where it speaks TLS, if it does.
+    pub tls_port: Option<u16>,
     directory: TempDir,
     arguments: Vec<String>,
 }
@@ -39,7 +41,7 @@ impl Server {
             let port = free_port();
             let directory = tempfile::tempdir().expect("a directory");
             let child = spawn(port, &directory, &arguments)?;
-            let mut server = Self { child, port, directory, arguments: arguments.clone() };
+            let mut server = Self { child, port, tls_port: None, directory, arguments: arguments.clone() };
             if server.wait() {
                 return Some(server);
             }
@@ -173,7 +175,7 @@ fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Option<Child> 
 }
 
 /// A port that is free, and so is the one that a cluster node takes beside it (10,000 above).
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("its address").port();

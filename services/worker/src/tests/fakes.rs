@@ -14,7 +14,7 @@ use bytes::Bytes;
 use outrider_model::{DeliveryId, EndpointId, Error, EventId, Result, Timestamp};
 use outrider_proto::internal::AttemptReport;
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};
-use outrider_rpc::{DialError, Dialer, Settlement};
+use outrider_rpc::{DialError, Dialer, Settlement, Socket};
 use outrider_store::EndpointEntry;
 use tokio::{net::TcpStream, sync::Notify};
 
@@ -146,12 +146,12 @@ pub(crate) struct Loopback {
 
 #[async_trait]
 impl Dialer for Loopback {
-    async fn dial(&self, _: &str, port: u16) -> Result<TcpStream, DialError> {
+    async fn dial(&self, _: &str, port: u16) -> Result<Socket, DialError> {
         self.dials.fetch_add(1, Ordering::SeqCst);
         if let Some(error) = self.error.lock().unwrap().clone() {
             return Err(error);
         }
-        TcpStream::connect(("127.0.0.1", port)).await.map_err(|_| DialError::ConnectFailed)
+        TcpStream::connect(("127.0.0.1", port)).await.map(Socket::from).map_err(|_| DialError::ConnectFailed)
     }
 }
 

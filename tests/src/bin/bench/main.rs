@@ -1,7 +1,8 @@
-//! The benchmark against which changes are held: callers publish by REST as fast as they are answered, one endpoint receives, and
-//! one table tells rates, latencies, losses, and what it cost each process.
+//! The benchmark against which changes are held: callers publish by REST, or over streams, as fast as they are answered, one endpoint
+//! receives, and one table tells rates, latencies, losses, and what it cost each process.
 
 mod report;
+mod streams;
 
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,12 @@ struct Arguments {
     /// What is measured.
     #[arg(long, value_enum, default_value_t = Layout::One)]
     layout: Layout,
+    /// How events are published.
+    #[arg(long, value_enum, default_value_t = Mode::Rest)]
+    mode: Mode,
+    /// Streams at once, each on a connection of its own; only for `--mode stream`.
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
     /// How long to wait for the last delivery after the last publish, in seconds.
     #[arg(long, default_value_t = 120)]
     patience: u64,
@@ -51,6 +58,14 @@ enum Layout {
     Six,
     /// SQLite and the embedded queue.
     Sqlite,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// By REST: each caller waits for its answer before it publishes again.
+    Rest,
+    /// By StreamEvents: each connection sends as fast as the server reads; a latency is from an event to its acknowledgement.
+    Stream,
 }
 
 /// The servers that are measured.
@@ -142,12 +157,7 @@ async fn measure(arguments: &Arguments, servers: &Servers, machine: f64) -> Resu
     let warmed = receiver.total("/bench");
     let before = servers.cost()?;
     let begin = Instant::now();
-    let published = call_for(arguments.callers, Duration::from_secs(arguments.seconds), async || {
-        let reply = rest.send(Method::POST, &path, event.clone()).await?.success()?;
-        ensure!(reply["delivery_count"] == 1, "{reply}");
-        Ok(())
-    });
-    let published = published.await?;
+    let published = publish(arguments, outrider, &rest, &path, &event).await?;
     let expected = published.accepted + warmed;
     let patience = Duration::from_secs(arguments.patience);
     let all =
@@ -161,6 +171,20 @@ async fn measure(arguments: &Arguments, servers: &Servers, machine: f64) -> Resu
     report::print(&report::Outcome { arguments, machine, published, took, before, after, lost, duplicates });
     ensure!(all.is_ok(), "{lost} events did not arrive within {patience:?}");
     Ok(())
+}
+
+/// Publishes for the time of the measurement.
+async fn publish(arguments: &Arguments, outrider: &Outrider, rest: &Rest, path: &str, event: &Bytes) -> Result<Published> {
+    let time = Duration::from_secs(arguments.seconds);
+    if arguments.mode == Mode::Stream {
+        return streams::publish_for(arguments, outrider, time).await;
+    }
+    let published = call_for(arguments.callers, time, async || {
+        let reply = rest.send(Method::POST, path, event.clone()).await?.success()?;
+        ensure!(reply["delivery_count"] == 1, "{reply}");
+        Ok(())
+    });
+    published.await
 }
 
 /// A publish whose payload is JSON of the given length.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outrider_tests::usage::Usage;
 
-use crate::{Arguments, Published};
+use crate::{Arguments, Mode, Published};
 
 /// What everything has cost since it was started.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,10 @@ pub fn print(outcome: &Outcome) {
     row("measure", format!("{:?}", arguments.layout).to_lowercase());
     println!("|{:-<50}|{:->16}|", "", ":");
     row("bare machine, POST to receiver, 1/s", format!("{:.0}", outcome.machine));
-    row("callers / payload, bytes", format!("{} / {}", arguments.callers, arguments.payload));
+    match arguments.mode {
+        Mode::Rest => row("callers / payload, bytes", format!("{} / {}", arguments.callers, arguments.payload)),
+        Mode::Stream => row("streams / payload, bytes", format!("{} / {}", arguments.connections, arguments.payload)),
+    }
     row("published, 1/s", format!("{:.0}", rate(published.accepted, published.took)));
     row("delivered, 1/s (first publish to last arrival)", format!("{:.0}", rate(delivered, outcome.took)));
     for (name, part) in [("p50", 500), ("p99", 990), ("p99.9", 999)] {

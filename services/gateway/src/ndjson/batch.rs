@@ -1,0 +1,167 @@
+//! Lines that go in one call, and the lines of what became of them.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use outrider_model::{Error, Reason};
+use outrider_rpc::{server::Backend, status::from_message};
+use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
+use tokio::time::Instant;
+
+use super::Rule;
+use crate::{answer::ErrorObject, call, deadline, payload, write};
+
+/// The wait between repetitions of a call that is refused as overload.
+const OVERLOAD_WAIT: Duration = Duration::from_millis(200);
+
+/// Everything about the calls of an upload but their entries.
+pub(super) struct Caller {
+    pub(super) backend: Backend,
+    pub(super) grpc_path: String,
+    pub(super) headers: HeaderMap,
+    /// The request without entries.
+    pub(super) base: DynamicMessage,
+    pub(super) output: MessageDescriptor,
+    pub(super) rule: Rule,
+    pub(super) max_answer_bytes: usize,
+    /// How long a call may take, and how long it is repeated when it is refused as overload.
+    pub(super) timeout: Duration,
+}
+
+/// Lines in their order.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Their numbers, and why those are refused that are no entries.
+    lines: Vec<(u64, Option<Error>)>,
+    entries: Vec<Value>,
+    bytes: usize,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// The text of its lines, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn add(&mut self, number: u64, bytes: usize, entry: Result<Value, Error>) {
+        self.bytes += bytes;
+        self.lines.push((number, entry.map(|entry| self.entries.push(entry)).err()));
+    }
+
+    /// Sends the entries, and writes a line for each line. The first batch of an upload fails as a whole when its call does: the
+    /// answer is not begun and can say so. It calls even without entries, since it is the role that knows who may call.
+    pub(super) async fn run(self, caller: &Caller, first: bool) -> Result<Vec<u8>, Error> {
+        let Self { lines, entries, .. } = self;
+        let count = entries.len();
+        let called = if count > 0 || first { caller.call(entries).await } else { Ok(Vec::new()) };
+        let mut results = match called {
+            Ok(results) if results.len() == count => Ok(results.into_iter()),
+            Ok(_) => Err(Error::internal("the answer has another number of results")),
+            // The role knows the caller, and misses the entries.
+            Err(error) if count == 0 && !lines.is_empty() && error.reason == Reason::InvalidField => Ok(Vec::new().into_iter()),
+            Err(error) if first => return Err(error),
+            Err(error) => Err(error),
+        };
+        let mut out = Vec::new();
+        let mut index = 0;
+        for (number, refused) in lines {
+            match (refused, &mut results) {
+                (Some(error), _) => write_error(&mut out, Some(number), &error, None)?,
+                (None, Err(error)) => write_error(&mut out, Some(number), error, None)?,
+                (None, Ok(results)) => {
+                    let result = results.next().ok_or_else(|| Error::internal("a result is missing"))?;
+                    caller.write_result(&mut out, number, index, &result)?;
+                    index += 1;
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Caller {
+    async fn call(&self, entries: Vec<Value>) -> Result<Vec<Value>, Error> {
+        let mut message = self.base.clone();
+        message.set_field(&self.rule.request, Value::List(entries));
+        let give_up = Instant::now() + self.timeout;
+        loop {
+            let call = call::unary(self.backend.clone(), &self.grpc_path, self.headers.clone(), &message, self.max_answer_bytes);
+            match tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| Err(deadline::passed())) {
+                Ok(answer) => {
+                    let answer = DynamicMessage::decode(self.output.clone(), answer)
+                        .map_err(|_| Error::internal("the answer does not decode"))?;
+                    let results = answer.get_field(&self.rule.response).into_owned();
+                    return match results {
+                        Value::List(results) => Ok(results),
+                        _ => Err(Error::internal("the results are no list")),
+                    };
+                }
+                // Nothing was taken: the upload waits, which holds its client.
+                Err(error) if error.reason == Reason::Overloaded && Instant::now() + OVERLOAD_WAIT < give_up => {
+                    tokio::time::sleep(OVERLOAD_WAIT).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn write_result(&self, out: &mut Vec<u8>, number: u64, index: usize, result: &Value) -> Result<(), Error> {
+        let result = result.as_message().ok_or_else(|| Error::internal("a result is no message"))?;
+        if let Some(error) = status_of(result) {
+            return write_error(out, Some(number), &self.in_words_of_the_line(error, index), None);
+        }
+        let text = write::message(result)?;
+        let fields = text.strip_prefix(b"{").unwrap_or_default();
+        out.extend_from_slice(format!("{{\"line\":{number}").as_bytes());
+        if fields != b"}" {
+            out.push(b',');
+        }
+        out.extend_from_slice(fields);
+        out.push(b'\n');
+        Ok(())
+    }
+
+    /// A role names fields from its request on, and as the proto does; the line knows neither.
+    fn in_words_of_the_line(&self, mut error: Error, index: usize) -> Error {
+        if error.violations.is_empty() {
+            return error;
+        }
+        let prefix = format!("{}[{index}].", self.rule.request.name());
+        for violation in &mut error.violations {
+            let field = violation.field.strip_prefix(&prefix).unwrap_or(&violation.field);
+            violation.field = payload::rename(&self.rule.entry, field).unwrap_or_else(|| field.to_owned());
+        }
+        Error { reason: error.reason, retry_after: error.retry_after, ..Error::fields(error.violations) }
+    }
+}
+
+/// The error in a result that is one.
+fn status_of(result: &DynamicMessage) -> Option<Error> {
+    let is_status = |field: &prost_reflect::FieldDescriptor| {
+        field.kind().as_message().is_some_and(|message| message.full_name() == "google.rpc.Status")
+    };
+    let field = result.descriptor().fields().find(|field| is_status(field) && result.has_field(field))?;
+    let status = result.get_field(&field).as_message()?.transcode_to().ok()?;
+    Some(from_message(&status))
+}
+
+/// A line that says why a line is refused, or, without a number, why the upload ended early.
+pub(super) fn write_error(out: &mut Vec<u8>, number: Option<u64>, error: &Error, request_id: Option<&str>) -> Result<(), Error> {
+    let unwritable = |_| Error::internal("the answer cannot be written as JSON");
+    out.push(b'{');
+    if let Some(number) = number {
+        out.extend_from_slice(format!("\"line\":{number},").as_bytes());
+    }
+    out.extend_from_slice(b"\"error\":");
+    serde_json::to_writer(&mut *out, &ErrorObject::of(error, request_id)).map_err(unwritable)?;
+    out.extend_from_slice(b"}\n");
+    Ok(())
+}

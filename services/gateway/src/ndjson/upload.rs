@@ -1,0 +1,234 @@
+//! One upload: a task that reads, calls and writes, apart from the connection, so that a client may write for a while before it
+//! reads.
+
+use std::{future::pending, sync::Arc};
+
+use bytes::Bytes;
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream, stream::FuturesOrdered};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use outrider_model::{Error, Reason};
+use prost_reflect::Value;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Status;
+
+use super::{
+    batch::{Batch, Caller, write_error},
+    lines::{Line, Lines},
+};
+use crate::{Options, Shared, body, deadline, read};
+
+/// Chunks of results that wait, whatever their size.
+const CHUNKS: usize = 1_024;
+
+/// Results of a call with the room they take while they wait, or why there are none at all.
+type Chunk = Result<(Bytes, OwnedSemaphorePermit), Error>;
+
+pub(super) struct Upload {
+    caller: Arc<Caller>,
+    options: Options,
+    request_id: Option<String>,
+    /// When the client wants it to end.
+    end: Option<Instant>,
+    draining: BoxFuture<'static, ()>,
+    lines: Lines,
+    /// A line that did not fit the batch any more.
+    parked: Option<Line>,
+    batch: Batch,
+    calls: FuturesOrdered<BoxFuture<'static, Result<Vec<u8>, Error>>>,
+    /// Whether the first call succeeded: before, it is the only one, and the answer can still be an error.
+    begun: bool,
+    /// Bytes of results that may wait.
+    room: Arc<Semaphore>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Upload {
+    pub(super) fn new(
+        shared: &Shared,
+        caller: Caller,
+        request_id: Option<String>,
+        end: Option<Instant>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let options = shared.options.clone();
+        Self {
+            caller: Arc::new(caller),
+            request_id,
+            end,
+            draining: Box::pin(shared.draining()),
+            lines: Lines::new(options.max_request_bytes),
+            parked: None,
+            batch: Batch::default(),
+            calls: FuturesOrdered::new(),
+            begun: false,
+            room: Arc::new(Semaphore::new(options.upload_results_bytes.clamp(1, Semaphore::MAX_PERMITS))),
+            options,
+            _place: place,
+        }
+    }
+
+    /// Begins, and waits for the first results; the others follow. The task ends when what this gives is dropped.
+    pub(super) async fn start(self, body: Incoming) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Error> {
+        let (out, mut chunks) = mpsc::channel(CHUNKS);
+        let task = AbortOnDropHandle::new(tokio::spawn(self.run(body, out)));
+        let gone = || Error::internal("a fault of the server");
+        let first = chunks.recv().await.ok_or_else(gone)??;
+        let next = async |mut chunks: mpsc::Receiver<Chunk>| {
+            let (bytes, _freed) = chunks.recv().await?.ok()?;
+            Some((Ok(bytes), chunks))
+        };
+        let fault =
+            stream::once(task).filter_map(async |ended| ended.err().map(|_| Err(Status::internal("a fault of the server"))));
+        Ok(Box::pin(stream::iter([Ok(first.0)]).chain(stream::unfold(chunks, next)).chain(fault)))
+    }
+
+    async fn run(mut self, mut body: Incoming, out: mpsc::Sender<Chunk>) {
+        let end = self.end;
+        let passed = async move {
+            match end {
+                Some(end) => tokio::time::sleep_until(end).await,
+                None => pending().await,
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = self.pump(&mut body, &out) => outcome,
+            () = passed => Err(deadline::passed()),
+        };
+        match outcome {
+            Ok(()) => {}
+            // The answer has begun: its last line says why there are no more.
+            Err(error) if self.begun => {
+                let mut text = Vec::new();
+                if write_error(&mut text, None, &error, self.request_id.as_deref()).is_ok() {
+                    self.send(text, &out).await;
+                }
+            }
+            Err(error) => {
+                body::linger(&self.options, &mut body).await;
+                let _ = out.send(Err(error)).await;
+            }
+        }
+    }
+
+    /// Reads, calls and sends until everything is answered.
+    async fn pump(&mut self, body: &mut Incoming, out: &mpsc::Sender<Chunk>) -> Result<(), Error> {
+        let mut ended: Option<Result<(), Error>> = None;
+        loop {
+            self.fill(ended.as_ref());
+            let free = if self.begun { self.options.upload_calls.max(1) } else { 1 };
+            if !self.batch.is_empty() && self.calls.len() < free {
+                self.submit();
+                continue;
+            }
+            if self.calls.is_empty()
+                && let Some(outcome) = ended.take()
+            {
+                return if self.begun { outcome } else { self.nothing_came(outcome).await };
+            }
+            let reads = ended.is_none() && !self.is_full();
+            tokio::select! {
+                biased;
+                () = self.draining.as_mut(), if ended.is_none() => ended = Some(Err(Error::shutting_down())),
+                Some(results) = self.calls.next(), if !self.calls.is_empty() => {
+                    let results = results?;
+                    self.begun = true;
+                    self.send(results, out).await;
+                }
+                frame = tokio::time::timeout(self.options.upload_idle_timeout, body.frame()), if reads => {
+                    ended = match frame {
+                        Ok(frame) => self.take_all(frame, body),
+                        Err(_) => Some(Err(self.idle())),
+                    };
+                }
+            }
+        }
+    }
+
+    fn idle(&self) -> Error {
+        Error::new(Reason::StreamIdle, format!("no line came for {:?}", self.options.upload_idle_timeout))
+    }
+
+    /// Takes what came and what else is there, as far as one batch goes; the end, when it is reached.
+    fn take_all(
+        &mut self,
+        first: Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>,
+        body: &mut Incoming,
+    ) -> Option<Result<(), Error>> {
+        let mut next = first;
+        loop {
+            match next {
+                None => return Some(Ok(())),
+                Some(Err(_)) => return Some(Err(Error::new(Reason::MalformedRequest, "the body broke off"))),
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.lines.push(data);
+                    }
+                }
+            }
+            self.fill(None);
+            if self.is_full() {
+                return None;
+            }
+            next = body.frame().now_or_never()?;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.parked.is_some() || self.batch.len() >= self.caller.rule.max_entries
+    }
+
+    /// Moves lines to the batch while they fit; the last, unfinished one too when the body has ended well.
+    fn fill(&mut self, ended: Option<&Result<(), Error>>) {
+        let whole = matches!(ended, Some(Ok(())));
+        while self.batch.len() < self.caller.rule.max_entries {
+            let line = self.parked.take().or_else(|| self.lines.next());
+            let Some(line) = line.or_else(|| whole.then(|| self.lines.last()).flatten()) else { return };
+            let bytes = line.text.as_ref().map_or(0, Bytes::len);
+            if !self.batch.is_empty() && self.batch.bytes() + bytes > self.options.upload_batch_bytes {
+                self.parked = Some(line);
+                return;
+            }
+            let entry = line.text.and_then(|text| self.entry(&text));
+            self.batch.add(line.number, bytes, entry);
+        }
+    }
+
+    fn entry(&self, text: &Bytes) -> Result<Value, Error> {
+        let value = read::message(text, &self.caller.rule.entry).map_err(of_the_line)?.value;
+        value.ok_or_else(|| Error::new(Reason::MalformedRequest, "the line must be an object"))
+    }
+
+    fn submit(&mut self) {
+        let (batch, caller, first) = (std::mem::take(&mut self.batch), Arc::clone(&self.caller), !self.begun);
+        self.calls.push_back(Box::pin(async move { batch.run(&caller, first).await }));
+    }
+
+    /// An upload without any line is what the role says it is.
+    async fn nothing_came(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
+        outcome?;
+        Batch::default().run(&self.caller, true).await.map(drop)
+    }
+
+    /// Waits for room; the upload is read no further meanwhile.
+    async fn send(&mut self, text: Vec<u8>, out: &mpsc::Sender<Chunk>) {
+        let wanted = text.len().min(self.options.upload_results_bytes);
+        let permits = Arc::clone(&self.room).acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX)).await;
+        if let Ok(permits) = permits {
+            // Whoever does not take it is gone, and so will this task be.
+            let _ = out.send(Ok((text.into(), permits))).await;
+        }
+    }
+}
+
+/// What is read is a line, not a body.
+fn of_the_line(mut error: Error) -> Error {
+    if let Some(rest) = error.message.strip_prefix("the body ") {
+        error.message = format!("the line {rest}").into();
+    }
+    error
+}

@@ -1,0 +1,49 @@
+//! The beginning of a stream: its name, and what may be under way on it.
+
+use futures::{Stream, StreamExt};
+use outrider_model::{Error, Principal, Reason, Result, error::Violations, limits};
+use outrider_proto::ingest::{
+    StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened, stream_events_request::Kind, stream_events_response,
+};
+use outrider_rpc::{from_status, validate};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::session::Session;
+use crate::Ingest;
+
+/// Waits for the name, says the window, and goes on with the events.
+pub async fn serve<I>(
+    ingest: &Ingest,
+    principal: &Principal,
+    mut inbound: I,
+    out: mpsc::Sender<StreamEventsResponse>,
+) -> Result<()>
+where
+    I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
+{
+    let options = ingest.stream_options();
+    let open = tokio::select! {
+        first = tokio::time::timeout(options.open_timeout, inbound.next()) => match first {
+            Ok(first) => opening(first)?,
+            Err(_) => return Err(Error::new(Reason::StreamIdle, format!("no \"open\" came for {:?}", options.open_timeout))),
+        },
+        () = ingest.streams().shutdown.cancelled() => return Err(Error::shutting_down()),
+    };
+    let mut violations = Violations::new();
+    violations.check("open.stream_id", validate::key(&open.stream_id, limits::STREAM_ID_BYTES));
+    violations.finish()?;
+    ingest.project(principal, &open.project_id).await.map_err(|error| error.within("open"))?;
+    let opened = StreamOpened { window_events: options.window_events, window_bytes: options.window_bytes };
+    // Who does not take even this is gone.
+    let _ = out.send(StreamEventsResponse { kind: Some(stream_events_response::Kind::Opened(opened)) }).await;
+    Session::new(ingest, principal, open).run(inbound, out).await
+}
+
+fn opening(first: Option<Result<StreamEventsRequest, Status>>) -> Result<StreamOpen> {
+    match first {
+        Some(Ok(StreamEventsRequest { kind: Some(Kind::Open(open)) })) => Ok(open),
+        Some(Ok(_)) | None => Err(Error::field("open", "must be the first message")),
+        Some(Err(status)) => Err(from_status(&status)),
+    }
+}

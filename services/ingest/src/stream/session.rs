@@ -1,0 +1,290 @@
+//! An open stream: what comes is read as far as the window goes, travels in batches of what is there, and is acknowledged in order.
+
+use std::sync::Arc;
+
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use outrider_model::{Error, Principal, Project, Reason, Result, event::stream_key};
+use outrider_proto::{
+    ingest::{
+        NewEvent, PublishEventResponse, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamedEvent,
+        stream_events_request::Kind,
+    },
+    internal::AcceptEvent,
+};
+use outrider_rpc::{from_status, http_status};
+use outrider_telemetry::TraceContext;
+use tokio::{sync::mpsc, time::Instant};
+use tonic::Status;
+
+use super::{commit::Patient, decisions::Decisions, room::Room};
+use crate::{Ingest, StreamOptions, admit, measure, validate};
+
+/// What became of the events of one call.
+type Call = BoxFuture<'static, Result<Vec<Result<PublishEventResponse>>>>;
+
+pub struct Session<'a> {
+    ingest: &'a Ingest,
+    principal: &'a Principal,
+    options: &'a StreamOptions,
+    open: StreamOpen,
+    /// As it was when the last event was read.
+    project: Option<Arc<Project>>,
+    /// The sequence number that must come; none before the first.
+    next: Option<u64>,
+    batch: Vec<AcceptEvent>,
+    batch_bytes: usize,
+    calls: FuturesOrdered<Call>,
+    intake: Arc<Patient>,
+    decisions: Decisions,
+    room: Room,
+    /// Set when nothing more is read: what the stream ends with, once all that was read is told.
+    ending: Option<Result<()>>,
+    /// When it ends all the same.
+    cut: Option<Instant>,
+    last_read: Instant,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(ingest: &'a Ingest, principal: &'a Principal, open: StreamOpen) -> Self {
+        let (options, shutdown) = (ingest.stream_options(), ingest.streams().shutdown.clone());
+        Self {
+            ingest,
+            principal,
+            intake: Arc::new(Patient::new(Arc::clone(ingest.intake()), options, shutdown)),
+            options,
+            open,
+            project: None,
+            next: None,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            calls: FuturesOrdered::new(),
+            decisions: Decisions::default(),
+            room: Room::new(Arc::clone(&ingest.streams().room)),
+            ending: None,
+            cut: None,
+            last_read: Instant::now(),
+        }
+    }
+
+    /// Serves until the client ends, something goes wrong, or the shutdown begins.
+    pub async fn run<I>(mut self, mut inbound: I, out: mpsc::Sender<StreamEventsResponse>) -> Result<()>
+    where
+        I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
+    {
+        let streams = Arc::clone(self.ingest.streams());
+        let alarm = tokio::time::sleep(self.options.idle_timeout);
+        tokio::pin!(alarm);
+        loop {
+            if !self.batch.is_empty() && self.calls.len() < self.options.calls {
+                self.submit();
+            }
+            if let Some(end) = self.ended() {
+                return end;
+            }
+            let reads = self.reads();
+            tokio::select! {
+                biased;
+                () = streams.shutdown.cancelled(), if self.cut.is_none() => self.shut_down(),
+                place = out.reserve(), if self.decisions.has_message() => match place {
+                    Ok(place) => self.tell(place, &out),
+                    // The client is gone.
+                    Err(_) => return Ok(()),
+                },
+                Some(outcome) = self.calls.next(), if !self.calls.is_empty() => self.record(outcome),
+                read = readable(&streams.room, &mut inbound), if reads => self.take_all(read, &mut inbound).await,
+                () = alarm.as_mut() => {
+                    self.check_idle();
+                    alarm.as_mut().reset(self.cut.unwrap_or(self.last_read + self.options.idle_timeout));
+                }
+            }
+            if let Some(cut) = self.cut.filter(|cut| *cut < alarm.deadline()) {
+                alarm.as_mut().reset(cut);
+            }
+        }
+    }
+
+    /// What to end with, when everything is told or the time is up.
+    fn ended(&mut self) -> Option<Result<()>> {
+        let done = self.batch.is_empty() && self.calls.is_empty() && !self.decisions.has_message();
+        let late = self.cut.is_some_and(|cut| cut <= Instant::now());
+        if done || late { self.ending.take() } else { None }
+    }
+
+    fn shut_down(&mut self) {
+        self.cut = Some(Instant::now() + self.options.drain);
+        self.ending.get_or_insert(Err(Error::shutting_down()));
+    }
+
+    /// Whether the window has room and the batch in the making too.
+    fn reads(&self) -> bool {
+        self.ending.is_none()
+            && self.decisions.len() < self.options.window_events as usize
+            && self.decisions.bytes() < self.options.window_bytes
+            && self.batch.len() < self.options.batch_events
+            && self.batch_bytes < self.ingest.max_batch_bytes()
+    }
+
+    /// Takes a message and whatever else is there already, so that what arrives together travels together.
+    async fn take_all<I>(&mut self, first: Option<Result<StreamEventsRequest, Status>>, inbound: &mut I)
+    where
+        I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
+    {
+        self.last_read = Instant::now();
+        // Asked once for all that is there: settings of the project that change take effect on an open stream.
+        self.project = match self.ingest.project(self.principal, &self.open.project_id).await {
+            Ok(project) => Some(project),
+            Err(error) => return self.end(error.within("open")),
+        };
+        let mut message = first;
+        loop {
+            match message {
+                Some(Ok(StreamEventsRequest { kind })) => self.take(kind),
+                Some(Err(status)) => self.end(from_status(&status)),
+                None => self.ending = Some(Ok(())),
+            }
+            if !self.reads() || self.ingest.streams().room.available_permits() == 0 {
+                return;
+            }
+            match inbound.next().now_or_never() {
+                Some(next) => message = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Reads no more, and ends with this error when all that was read is told.
+    fn end(&mut self, error: Error) {
+        self.ending = Some(Err(error));
+    }
+
+    fn take(&mut self, kind: Option<Kind>) {
+        match kind {
+            Some(Kind::Event(StreamedEvent { sequence, event, traceparent, tracestate })) => {
+                let expected = self.next.unwrap_or(sequence.max(1));
+                if sequence != expected {
+                    let description = format!("is {sequence}; the next is {expected}");
+                    return self.end(Error::field("event.sequence", description));
+                }
+                self.next = sequence.checked_add(1);
+                if self.next.is_none() {
+                    self.end(Error::field("event.sequence", "has no number after it"));
+                }
+                match event {
+                    Some(event) => self.add(sequence, event, TraceContext::parse(&traceparent, &tracestate).as_ref()),
+                    None => self.refuse(sequence, Error::field("event", "is required")),
+                }
+            }
+            Some(Kind::Open(_)) => self.end(Error::field("open", "must be the first message only")),
+            None => self.end(Error::field("event", "is required")),
+        }
+    }
+
+    fn add(&mut self, sequence: u64, event: NewEvent, trace: Option<&TraceContext>) {
+        let Some(project) = self.project.clone() else { return };
+        let bytes = size_of(&event);
+        let context = self.ingest.context(self.principal, &project, trace);
+        let checked = if event.idempotency_key.is_empty() {
+            validate::event_of_stream(event, stream_key(&self.open.stream_id, sequence), &context)
+        } else {
+            validate::event(event, &context)
+        };
+        match checked {
+            Ok(event) => {
+                let taken = self.room.take(bytes);
+                self.decisions.wait(sequence, bytes as u64, taken);
+                self.batch_bytes += bytes;
+                self.batch.push(event);
+            }
+            Err(error) => self.refuse(sequence, error.within("event")),
+        }
+    }
+
+    fn refuse(&mut self, sequence: u64, error: Error) {
+        measure::refused(&error, 1);
+        self.decisions.refuse(sequence, error, 0);
+    }
+
+    fn submit(&mut self) {
+        let events = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        let Some(project) = self.project.clone() else { return };
+        let (judge, intake) = (Arc::clone(self.ingest.judge()), Arc::clone(&self.intake));
+        self.calls.push_back(Box::pin(async move {
+            let count = events.len();
+            let checked = events.into_iter().map(Ok).collect();
+            let answers = admit::admit(&judge, &*intake, &project, checked, |_| "event".to_owned()).await;
+            measure::batch(count, &answers);
+            answers
+        }));
+    }
+
+    fn record(&mut self, outcome: Result<Vec<Result<PublishEventResponse>>>) {
+        let outcome = outcome.and_then(|answers| answers.into_iter().try_for_each(|answer| self.decide(answer)));
+        if let Err(error) = outcome {
+            // What comes after it cannot be acknowledged: the client resends from here, and what is committed counts once.
+            self.calls = FuturesOrdered::new();
+            self.batch.clear();
+            if !matches!(self.ending, Some(Err(_))) {
+                self.end(error);
+            }
+        }
+    }
+
+    /// Notes what became of an event, unless nobody knows.
+    fn decide(&mut self, answer: Result<PublishEventResponse>) -> Result<()> {
+        match answer {
+            Err(error) if !is_final(&error) => return Err(error),
+            Err(error) if error.reason == Reason::IdempotencyConflict => {
+                let sequence = self.decisions.next_undecided();
+                let message = format!(
+                    "the idempotency key, or else sequence number {sequence} of this stream, was used with another event"
+                );
+                self.decisions.decide(Err(Error::new(Reason::IdempotencyConflict, message)));
+            }
+            decided => self.decisions.decide(decided),
+        }
+        Ok(())
+    }
+
+    /// Tells what there is, as far as the connection takes it.
+    fn tell(&mut self, place: mpsc::Permit<'_, StreamEventsResponse>, out: &mpsc::Sender<StreamEventsResponse>) {
+        let mut place = Some(place);
+        while let Some(free) = place.take().or_else(|| out.try_reserve().ok()) {
+            let Some((message, freed)) = self.decisions.message() else { return };
+            self.room.give_back(freed);
+            free.send(message);
+        }
+    }
+
+    /// Only a client that could send something is idle: not one whose events are on their way, nor one that takes no answer.
+    fn check_idle(&mut self) {
+        let waited = self.last_read.elapsed() >= self.options.idle_timeout;
+        if waited && self.ending.is_none() && self.decisions.len() == 0 {
+            self.end(Error::new(Reason::StreamIdle, format!("no message came for {:?}", self.options.idle_timeout)));
+        } else if waited {
+            self.last_read = Instant::now();
+        }
+    }
+}
+
+/// The next message, once the streams of the process hold less than they may together.
+async fn readable<I>(room: &tokio::sync::Semaphore, inbound: &mut I) -> Option<Result<StreamEventsRequest, Status>>
+where
+    I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
+{
+    Room::available(room).await;
+    inbound.next().await
+}
+
+/// Whether sending the same again would give the same.
+fn is_final(error: &Error) -> bool {
+    http_status(error.reason).is_client_error() && !matches!(error.reason, Reason::Overloaded | Reason::StreamIdle)
+}
+
+/// About what an event holds in memory.
+fn size_of(event: &NewEvent) -> usize {
+    /// The fields of fixed size and what allocations cost beside.
+    const FIXED: usize = 256;
+    let maps = [&event.headers, &event.metadata].into_iter().flatten();
+    event.payload.len() + maps.map(|(name, value)| name.len() + value.len()).sum::<usize>() + FIXED
+}

@@ -1,0 +1,218 @@
+//! An ingest over a fresh database and an intake of the test's own, and a client without a network.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use outrider_model::{Error, Principal, Reason, Result, principal::Actor};
+use outrider_proto::{
+    ingest::{
+        NewEvent, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamedEvent, stream_events_request::Kind,
+        stream_events_response::Kind as Told,
+    },
+    internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result},
+};
+use outrider_rpc::{Intake, from_status, status};
+use outrider_store::{Directory, DirectoryOptions, MasterKeys, NewProject, Store, StoreOptions};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    Ingest, Options, StreamOptions,
+    stream::{self, Answer},
+};
+
+/// Nothing here takes so long unless it never ends.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// Accepts each key once; fails as it was told; and waits when it has no permits.
+pub struct Fake {
+    pub calls: Mutex<Vec<Vec<AcceptEvent>>>,
+    pub failures: Mutex<VecDeque<Error>>,
+    pub gate: Semaphore,
+    known: Mutex<HashMap<String, Vec<u8>>>,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            calls: Mutex::default(),
+            failures: Mutex::default(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS / 2),
+            known: Mutex::default(),
+        }
+    }
+}
+
+impl Fake {
+    /// The keys of what was accepted, in order.
+    pub fn keys(&self) -> Vec<String> {
+        self.calls.lock().unwrap().iter().flatten().map(|event| event.idempotency_key.clone()).collect()
+    }
+
+    fn accept_one(&self, event: &AcceptEvent) -> AcceptEventResult {
+        let mut known = self.known.lock().unwrap();
+        let before = known.insert(event.idempotency_key.clone(), event.fingerprint.to_vec());
+        let result = match before {
+            Some(before) if before != event.fingerprint => {
+                accept_event_result::Result::Error(status::to_message(Error::new(Reason::IdempotencyConflict, "another")))
+            }
+            before => accept_event_result::Result::Accepted(AcceptedEvent {
+                duplicate: before.is_some(),
+                delivery_count: 2,
+                ..AcceptedEvent::default()
+            }),
+        };
+        AcceptEventResult { result: Some(result) }
+    }
+}
+
+#[async_trait]
+impl Intake for Fake {
+    async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
+        self.gate.acquire().await.expect("never closed").forget();
+        if let Some(error) = self.failures.lock().unwrap().pop_front() {
+            return Err(error);
+        }
+        let results = events.iter().map(|event| self.accept_one(event)).collect();
+        self.calls.lock().unwrap().push(events);
+        Ok(results)
+    }
+
+    /// Nothing was accepted before that is asked for: the project has no catalogue.
+    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
+        Ok(vec![None; events.len()])
+    }
+}
+
+pub struct Bench {
+    pub intake: Arc<Fake>,
+    pub shutdown: CancellationToken,
+    pub project: String,
+    ingest: Ingest,
+    principal: Principal,
+    _directory: tempfile::TempDir,
+}
+
+impl Bench {
+    pub async fn start() -> Self {
+        Self::with(StreamOptions::default()).await
+    }
+
+    pub async fn with(stream: StreamOptions) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("outrider.db").display());
+        let keys = MasterKeys::parse(&MasterKeys::generate_text("test")).unwrap();
+        let store = Store::connect(&StoreOptions::new(url, keys)).await.unwrap();
+        store.migrate_up().await.unwrap();
+        let organization = store.create_organization(Actor::System, "Acme").await.unwrap();
+        let principal = Principal::system(organization.id);
+        let new = NewProject { name: "p".to_owned(), ..Default::default() };
+        let project = store.create_project(&principal, new, None).await.unwrap().id.to_string();
+        let (intake, shutdown) = (Arc::new(Fake::default()), CancellationToken::new());
+        let options = Options { stream, ..Options::default() };
+        let clock = store.clock().clone();
+        let directory_of_store = Directory::new(store, DirectoryOptions::default());
+        let ingest = Ingest::new(options, directory_of_store, clock, Arc::clone(&intake) as Arc<dyn Intake>, shutdown.clone());
+        Self { intake, shutdown, project, ingest, principal, _directory: directory }
+    }
+
+    /// A stream on which nothing was sent.
+    pub fn connect(&self) -> Result<Client> {
+        let (sender, receiver) = mpsc::channel(1);
+        let answer = stream::answer(self.ingest.clone(), self.principal.clone(), ReceiverStream::new(receiver))?;
+        Ok(Client { sender: Some(sender), answer })
+    }
+
+    /// An open stream.
+    pub async fn open(&self, stream_id: &str) -> Client {
+        let mut client = self.connect().unwrap();
+        client.send(Kind::Open(StreamOpen { project_id: self.project.clone(), stream_id: stream_id.to_owned() })).await;
+        assert!(matches!(client.message().await, Some(Told::Opened(_))));
+        client
+    }
+}
+
+/// The other side of a stream.
+pub struct Client {
+    sender: Option<mpsc::Sender<Result<StreamEventsRequest, Status>>>,
+    answer: Answer,
+}
+
+impl Client {
+    pub async fn send(&self, kind: Kind) {
+        assert!(tokio::time::timeout(LONG, self.offer(kind)).await.expect("the server reads"), "the stream has ended");
+    }
+
+    /// Waits until the server takes it; false when the stream has ended.
+    pub async fn offer(&self, kind: Kind) -> bool {
+        let sender = self.sender.as_ref().expect("not ended by the test");
+        sender.send(Ok(StreamEventsRequest { kind: Some(kind) })).await.is_ok()
+    }
+
+    pub async fn events(&self, sequences: impl IntoIterator<Item = u64>) {
+        for sequence in sequences {
+            self.send(event(sequence, "1")).await;
+        }
+    }
+
+    /// No more comes from the client.
+    pub fn half_close(&mut self) {
+        self.sender = None;
+    }
+
+    async fn next(&mut self) -> Option<Result<StreamEventsResponse, Status>> {
+        tokio::time::timeout(LONG, self.answer.next()).await.expect("an answer")
+    }
+
+    /// The next message; none at a good end.
+    pub async fn message(&mut self) -> Option<Told> {
+        self.next().await.map(|message| message.unwrap().kind.unwrap())
+    }
+
+    /// Reads on until everything up to `sequence` is acknowledged: accepted, duplicates, and what was rejected why.
+    pub async fn acked(&mut self, sequence: u64) -> (u32, u32, Vec<(u64, Reason)>) {
+        let (mut accepted, mut duplicates, mut rejected) = (0, 0, Vec::new());
+        loop {
+            match self.message().await.expect("the stream goes on") {
+                Told::Ack(ack) => {
+                    accepted += ack.accepted_count;
+                    duplicates += ack.duplicate_count;
+                    assert_eq!(ack.delivery_count, u64::from(ack.accepted_count) * 2);
+                    assert!(rejected.iter().all(|(rejected, _)| *rejected <= ack.sequence), "rejections come first");
+                    assert!(ack.sequence <= sequence, "{ack:?}");
+                    if ack.sequence == sequence {
+                        return (accepted, duplicates, rejected);
+                    }
+                }
+                Told::Rejection(rejection) => {
+                    rejected.push((rejection.sequence, status::from_message(&rejection.error.unwrap()).reason));
+                }
+                Told::Opened(_) => panic!("opened twice"),
+            }
+        }
+    }
+
+    /// The error that ends the stream, and the last acknowledged sequence number before it.
+    pub async fn failure(&mut self) -> (Error, u64) {
+        let mut acked = 0;
+        loop {
+            match self.next().await.expect("an error") {
+                Ok(StreamEventsResponse { kind: Some(Told::Ack(ack)) }) => acked = ack.sequence,
+                Ok(_) => {}
+                Err(status) => return (from_status(&status), acked),
+            }
+        }
+    }
+}
+
+pub fn event(sequence: u64, payload: &str) -> Kind {
+    let event = NewEvent { event_type: "a.b".into(), payload: payload.to_owned().into(), ..NewEvent::default() };
+    Kind::Event(StreamedEvent { sequence, event: Some(event), ..StreamedEvent::default() })
+}

@@ -1,0 +1,127 @@
+//! Windows, room, times, and the end of the process.
+
+use std::time::Duration;
+
+use outrider_model::Reason;
+
+use super::bench::{Bench, Client, LONG, event};
+use crate::StreamOptions;
+
+/// Sends events until the server takes no more for a while; how many it took.
+async fn push(client: &Client, payload: &str, most: u64) -> u64 {
+    const A_WHILE: Duration = Duration::from_millis(300);
+    for sequence in 1..=most {
+        match tokio::time::timeout(A_WHILE, client.offer(event(sequence, payload))).await {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return sequence - 1,
+        }
+    }
+    most
+}
+
+fn close_gate(bench: &Bench) {
+    bench.intake.gate.forget_permits(usize::MAX >> 4);
+}
+
+#[tokio::test]
+async fn no_more_is_read_than_the_window_holds() {
+    // One waits in the channel of the test, and one that was sent may be on its way through it.
+    let beyond = 2;
+    let bench = Bench::with(StreamOptions { window_events: 10, ..StreamOptions::default() }).await;
+    close_gate(&bench);
+    let mut client = bench.open("s").await;
+    let taken = push(&client, "1", 1_000).await;
+    assert!((10..=10 + beyond).contains(&taken), "{taken}");
+    bench.intake.gate.add_permits(1_000);
+    client.acked(taken).await;
+
+    let bench = Bench::with(StreamOptions { window_bytes: 10_000, ..StreamOptions::default() }).await;
+    close_gate(&bench);
+    let client = bench.open("s").await;
+    let payload = format!("\"{}\"", "x".repeat(1_000));
+    let taken = push(&client, &payload, 1_000).await;
+    assert!((7..=10 + beyond).contains(&taken), "{taken}");
+}
+
+#[tokio::test]
+async fn streams_share_the_room_of_the_process_and_give_it_back() {
+    let bench = Bench::with(StreamOptions { buffer_bytes: 10_000, ..StreamOptions::default() }).await;
+    let payload = format!("\"{}\"", "x".repeat(1_000));
+    close_gate(&bench);
+    let first = bench.open("a").await;
+    assert!((7..=12).contains(&push(&first, &payload, 1_000).await));
+    let mut second = bench.open("b").await;
+    let taken = push(&second, &payload, 1_000).await;
+    assert!((1..=2).contains(&taken), "the room is full: {taken}");
+    // What a stream held is free when it is gone.
+    drop(first);
+    bench.intake.gate.add_permits(1_000);
+    second.half_close();
+    second.acked(taken).await;
+    assert!(second.message().await.is_none());
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answers_is_read_no_further() {
+    let bench = Bench::with(StreamOptions { window_events: 100, ..StreamOptions::default() }).await;
+    let mut client = bench.open("s").await;
+    // Each is a rejection, and so a message of its own.
+    let taken = push(&client, "{", 10_000).await;
+    assert!(taken < 500, "{taken}");
+    let rejected = client.acked(taken).await.2;
+    assert_eq!(rejected.len() as u64, taken);
+}
+
+#[tokio::test]
+async fn streams_are_counted() {
+    let bench = Bench::with(StreamOptions { max_streams: 1, ..StreamOptions::default() }).await;
+    let mut client = bench.open("s").await;
+    let error = bench.connect().map(|_| ()).unwrap_err();
+    assert_eq!((error.reason, error.retry_after.is_some()), (Reason::Overloaded, true));
+    client.half_close();
+    assert!(client.message().await.is_none());
+    bench.open("t").await;
+}
+
+#[tokio::test]
+async fn silence_ends_a_stream() {
+    let short = Duration::from_millis(100);
+    let bench = Bench::with(StreamOptions { open_timeout: short, idle_timeout: short, ..StreamOptions::default() }).await;
+    assert_eq!(bench.connect().unwrap().failure().await.0.reason, Reason::StreamIdle);
+    let mut client = bench.open("s").await;
+    close_gate(&bench);
+    client.events(1..=1).await;
+    // Events on their way are no silence.
+    assert!(tokio::time::timeout(short * 5, client.message()).await.is_err());
+    bench.intake.gate.add_permits(1_000);
+    let (error, acked) = client.failure().await;
+    assert_eq!((error.reason, acked), (Reason::StreamIdle, 1));
+}
+
+#[tokio::test]
+async fn at_shutdown_what_was_read_is_acknowledged_and_the_client_is_sent_elsewhere() {
+    let bench = Bench::start().await;
+    close_gate(&bench);
+    let mut client = bench.open("s").await;
+    client.events(1..=3).await;
+    // The next is taken from the channel when those before were.
+    client.events(4..=4).await;
+    bench.shutdown.cancel();
+    bench.intake.gate.add_permits(1_000);
+    let (error, acked) = client.failure().await;
+    assert_eq!((error.reason, error.retry_after.is_some()), (Reason::ShuttingDown, true));
+    assert!((3..=4).contains(&acked), "{acked}");
+    assert_eq!(bench.connect().map(|_| ()).unwrap_err().reason, Reason::ShuttingDown);
+}
+
+#[tokio::test]
+async fn a_commit_that_hangs_does_not_hold_the_shutdown() {
+    let drain = Duration::from_millis(200);
+    let bench = Bench::with(StreamOptions { drain, ..StreamOptions::default() }).await;
+    close_gate(&bench);
+    let mut client = bench.open("s").await;
+    client.events(1..=3).await;
+    bench.shutdown.cancel();
+    let ended = tokio::time::timeout(LONG / 2, client.failure()).await.expect("promptly");
+    assert_eq!((ended.0.reason, ended.1), (Reason::ShuttingDown, 0));
+}

@@ -1,0 +1,5 @@
+//! Streams against an intake that does as it is told.
+
+mod bench;
+mod limits;
+mod protocol;

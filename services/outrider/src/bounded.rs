@@ -1,0 +1,98 @@
+//! HTTP/1.1 within fixed bounds, for the listener of operators.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use outrider_rpc::listen;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Connections at once; those beyond are closed as they come.
+const MAX_CONNECTIONS: usize = 256;
+/// The head of a request, in bytes.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Header fields of a request.
+const MAX_HEADERS: usize = 100;
+/// For a head, the wait for it included: a connection without a request is closed after so long.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// One connection, from its begin to its end: scrapers connect again.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
+
+/// Serves until `shutdown`; then lets answers that began end, and closes the rest.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let (connections, places) = (TaskTracker::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listen::accept(&listener) => accepted,
+        };
+        match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => drop(connections.spawn(connection(stream, router.clone(), shutdown.clone(), place))),
+            Err(_) => tracing::warn!(%peer, limit = MAX_CONNECTIONS, "too many connections of operators: one is closed"),
+        }
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken, _place: OwnedSemaphorePermit) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+    builder.max_buf_size(MAX_HEADER_BYTES).max_headers(MAX_HEADERS);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    let life = tokio::time::timeout(CONNECTION_LIFETIME, async {
+        tokio::select! {
+            ended = &mut connection => return ended,
+            () = shutdown.cancelled() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    });
+    if let Ok(Err(error)) = life.await {
+        tracing::debug!(%error, "a connection of an operator ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn heads_are_bounded_and_the_shutdown_waits_for_nobody_who_is_idle() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let router = Router::new().route("/", get(|| async { "ok" }));
+        let serving = tokio::spawn(serve(listener, router, shutdown.clone()));
+        let say = async |text: String| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(text.as_bytes()).await.unwrap();
+            let mut answer = vec![0; 64];
+            let read = tokio::time::timeout(LONG, stream.read(&mut answer)).await.unwrap().unwrap();
+            (String::from_utf8_lossy(&answer[..read]).into_owned(), stream)
+        };
+        let (good, _idle) = say("GET / HTTP/1.1\r\nhost: t\r\n\r\n".to_owned()).await;
+        assert!(good.starts_with("HTTP/1.1 200 "), "{good}");
+        let (many, _) = say(format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101))).await;
+        assert!(many.starts_with("HTTP/1.1 431 "), "{many}");
+        let (long, _) = say(format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(MAX_HEADER_BYTES))).await;
+        assert!(long.starts_with("HTTP/1.1 431 "), "{long}");
+        shutdown.cancel();
+        tokio::time::timeout(LONG, serving).await.expect("it ends").unwrap();
+    }
+}

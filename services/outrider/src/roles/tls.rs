@@ -1,0 +1,65 @@
+//! TLS of a process: between roles, and of the public listener.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use outrider_rpc::{Acceptor, Tls, TlsFiles, tls::Protocol};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::MissedTickBehavior,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Gateway, Internal};
+
+/// Mutual TLS between roles, if it is configured, kept fresh until `shutdown`.
+pub fn between_roles(config: &Internal, shutdown: &CancellationToken) -> Result<Option<Arc<Tls>>> {
+    if config.tls_certificate_file.is_empty() {
+        return Ok(None);
+    }
+    let files = TlsFiles {
+        certificate: (&config.tls_certificate_file).into(),
+        private_key: (&config.tls_private_key_file).into(),
+        authorities: Some((&config.tls_ca_file).into()),
+    };
+    let tls = Tls::load(files).context("internal.tls_certificate_file")?;
+    keep_fresh(Arc::clone(&tls), config.tls_reload_interval.0, shutdown)?;
+    Ok(Some(tls))
+}
+
+/// How the public listener takes connections; its certificate is kept fresh until `shutdown`.
+pub fn public(config: &Gateway, shutdown: &CancellationToken) -> Result<Acceptor> {
+    if config.tls_certificate_file.is_empty() {
+        return Ok(Acceptor::plain());
+    }
+    let files = TlsFiles {
+        certificate: (&config.tls_certificate_file).into(),
+        private_key: (&config.tls_private_key_file).into(),
+        authorities: None,
+    };
+    let tls = Tls::load(files).context("gateway.tls_certificate_file")?;
+    keep_fresh(Arc::clone(&tls), config.tls_reload_interval.0, shutdown)?;
+    Ok(Acceptor::new(tls, Protocol::Web, config.tls_handshake_timeout.0))
+}
+
+/// Reads the files again each period and at SIGHUP, which does not end a process that has certificates.
+fn keep_fresh(tls: Arc<Tls>, period: Duration, shutdown: &CancellationToken) -> Result<()> {
+    let mut prompted = signal(SignalKind::hangup()).context("SIGHUP cannot be awaited")?;
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+                _ = prompted.recv() => {}
+            }
+            let tls = Arc::clone(&tls);
+            if let Err(error) = tokio::task::spawn_blocking(move || tls.refresh()).await {
+                tracing::error!(%error, "certificates are not read again");
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! The client's side: to a role in another process.
+
+use std::io;
+
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, TlsStream, rustls::pki_types::ServerName};
+
+use super::{Protocol, Tls};
+use crate::socket::Socket;
+
+/// Why a text is not a host and a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a host and a port, such as egress:8084 or [::1]:8084")]
+pub struct NotAnAddress;
+
+/// The parts of `HOST:PORT`, the host of IPv6 without its brackets.
+pub fn host_and_port(address: &str) -> Result<(&str, u16), NotAnAddress> {
+    let (host, port) = address.rsplit_once(':').ok_or(NotAnAddress)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = match bare {
+        Some(host) => host,
+        None if host.contains(':') => return Err(NotAnAddress),
+        None => host,
+    };
+    let port = port.parse().map_err(|_| NotAnAddress)?;
+    if host.is_empty() || port == 0 { Err(NotAnAddress) } else { Ok((host, port)) }
+}
+
+/// Connects to a host (a name, or an address without brackets) and port. With TLS we present our certificate, and the other side must
+/// have one of our authorities that names the host. The caller bounds the time.
+pub async fn connect(tls: Option<&Tls>, protocol: Protocol, host: &str, port: u16) -> io::Result<Socket> {
+    let wrong = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text);
+    let stream = TcpStream::connect((host, port)).await?;
+    // Requests between roles are small and waited for.
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else { return Ok(stream.into()) };
+    let config = tls.client(protocol).ok_or_else(|| wrong("no authorities to judge the server by"))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| wrong("a host that no certificate can name"))?;
+    Ok(TlsStream::Client(TlsConnector::from(config).connect(name, stream).await?).into())
+}

@@ -1,0 +1,59 @@
+//! Publishing over StreamEvents as fast as the server reads.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::future::try_join_all;
+use outrider_proto::ingest::{NewEvent, stream_events_response::Kind as Told};
+use outrider_tests::{
+    Outrider,
+    client::{Connection, Grpc, streamed},
+};
+
+use crate::{Arguments, Published};
+
+/// All connections, for a time.
+pub async fn publish_for(arguments: &Arguments, outrider: &Outrider, time: Duration) -> Result<Published> {
+    let event = NewEvent {
+        event_type: "bench".to_owned(),
+        payload: format!("\"{}\"", "x".repeat(arguments.payload.saturating_sub(2))).into(),
+        ..NewEvent::default()
+    };
+    let begin = Instant::now();
+    let streams = (0..arguments.connections).map(|number| one(number, outrider, &event, begin + time));
+    let mut latencies: Vec<u32> = try_join_all(streams).await?.into_iter().flatten().collect();
+    latencies.sort_unstable();
+    Ok(Published { accepted: latencies.len(), latencies, took: begin.elapsed() })
+}
+
+/// One stream: the microseconds from each event to its acknowledgement.
+async fn one(number: usize, outrider: &Outrider, event: &NewEvent, end: Instant) -> Result<Vec<u32>> {
+    let grpc = Grpc::connect(&outrider.url(), &outrider.token).await?;
+    let name = format!("bench-{}-{number}", std::process::id());
+    let Connection { out, mut inbound, window } = Connection::open(&grpc, &outrider.project_id, &name).await?;
+    let (mut sent, mut latencies) = (VecDeque::new(), Vec::new());
+    let mut sequence = 0;
+    while Instant::now() < end || !sent.is_empty() {
+        tokio::select! {
+            message = inbound.message() => match message?.context("the server ended the stream")?.kind {
+                Some(Told::Ack(ack)) => {
+                    ensure!(ack.delivery_count == u64::from(ack.accepted_count) && ack.duplicate_count == 0, "{ack:?}");
+                    for _ in 0..ack.accepted_count {
+                        let since: Instant = sent.pop_front().context("more is acknowledged than was sent")?;
+                        latencies.push(u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX));
+                    }
+                }
+                other => bail!("{other:?}"),
+            },
+            Ok(place) = out.reserve(), if sent.len() < window.window_events as usize && Instant::now() < end => {
+                sequence += 1;
+                sent.push_back(Instant::now());
+                place.send(streamed(sequence, event.clone()));
+            }
+        }
+    }
+    Ok(latencies)
+}
