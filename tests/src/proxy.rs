@@ -90,7 +90,9 @@ mod tests {
         assert_eq!(client.send(http::Method::POST, "/a", "x").await.unwrap().status, 200);
         assert_eq!((proxy.cut(), proxy.cut()), (1, 0));
         receiver.answer("/b", [crate::Answer::Hang]);
-        let hanging = client.send(http::Method::POST, "/b", "x");
+        // Another client: the first may not know yet that its connection is gone.
+        let other = Rest::new(&proxy.url(), None);
+        let hanging = other.send(http::Method::POST, "/b", "x");
         let cut = async {
             crate::wait_until("the request is there", std::time::Duration::from_secs(20), async || {
                 (receiver.peak("/b") > 0).then_some(())

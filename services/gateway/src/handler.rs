@@ -96,10 +96,11 @@ where
         Some(asked) if method.streams() => in_time(asked, answer, &method.path).await,
         _ => in_time(limit(shared, asked), answer, &method.path).await,
     };
-    // What the gateway itself answers, and what streams of the client bring, has an end of its own at a drain.
-    let told = method.client_streams || shared.backends.of(&method.package).is_none();
     let answer = match answer {
-        Ok(answer) if method.streams() && !told => ending::bounded(shared, answer, end),
+        // A client's stream is ended on the client's side, and then its role has its say.
+        Ok(answer) if method.streams() && !method.client_streams && shared.backends.of(&method.package).is_some() => {
+            ending::bounded(shared, answer, end)
+        }
         Ok(answer) if method.streams() => ending::bounded_by_deadline(answer, end),
         Ok(answer) => answer,
         Err(refusal) => refusal.into_grpc(),

@@ -1,8 +1,8 @@
 //! The public face: one port that serves gRPC, gRPC-web and REST, and forwards all to the roles behind it.
 //!
-//! REST is derived from the descriptors: a public method with a `google.api.http` annotation has its routes without a line here; with an
-//! `ndjson` option it takes lines too. Streams of the server are server-sent events; streams of the client are reached by gRPC only. JSON
-//! follows proto3's mapping with these decisions:
+//! REST is derived from the descriptors: a public method with a `google.api.http` annotation has its routes without a line here; with
+//! an `ndjson` option it takes lines too. Streams of the server are server-sent events; streams of the client are reached by gRPC only.
+//! JSON follows proto3's mapping with these decisions:
 //!
 //! - Names go out in snake_case and come in as snake_case or camelCase; 64-bit numbers go out as strings, enums by name, times as
 //!   RFC 3339. Fields with default values are written; what is absent (messages, optional fields, members of a oneof) is left

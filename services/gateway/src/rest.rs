@@ -31,12 +31,12 @@ pub(crate) async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     let route = found.route;
     check_encoding(&parts.headers)?;
-    if route.stream.is_some() {
-        stream::check_accept(&parts.headers)?;
-    }
     if let Some(rule) = ndjson::asked(route, &parts.headers) {
         let base = message(found, parts, &bytes::Bytes::new()).map_err(Refusal::closing)?;
         return ndjson::answer(shared, route, rule, base, parts, body).await;
+    }
+    if route.stream.is_some() {
+        stream::check_accept(&parts.headers)?;
     }
     let body = body::whole(shared, &parts.headers, body).await?;
     let request = message(found, parts, &body.bytes)?;

@@ -87,10 +87,10 @@ pub(crate) struct Route {
     /// The update mask to derive from the body; only on PATCH.
     pub(crate) mask: Option<FieldDescriptor>,
     pub(crate) headers: Vec<HeaderField>,
-    /// How the method's stream of the server is answered, if it is one.
-    pub(crate) stream: Option<StreamRule>,
     /// How it takes lines, if it does.
     pub(crate) ndjson: Option<ndjson::Rule>,
+    /// How the method's stream of the server is answered, if it is one.
+    pub(crate) stream: Option<StreamRule>,
 }
 
 /// A field that the path gives.
@@ -273,8 +273,8 @@ impl Route {
             response_body: response_body.map(|name| named(&output, name)).transpose()?,
             mask: Some(&input).filter(|_| http_method == "PATCH").and_then(mask::field_of),
             headers: HeaderField::of(&grpc_path, &input).map_err(|(name, why)| at(name, why))?,
-            stream: method.is_server_streaming().then(|| StreamRule::of(&input, &output)),
             ndjson: ndjson::Rule::of(method).map_err(|(name, why)| at(&name, why))?,
+            stream: method.is_server_streaming().then(|| StreamRule::of(&input, &output)),
             http_method,
             input,
             output,

@@ -165,7 +165,7 @@ async fn a_window_of_small_events_in_frames_of_their_own_may_wait_unread() {
     let kind = ingest::stream_events_request::Kind::Open(ingest::StreamOpen { project_id: "hangs".into(), ..Default::default() });
     out.send(framed(&ingest::StreamEventsRequest { kind: Some(kind) })).await.unwrap();
     for sequence in 1..=4_096 {
-        let event = ingest::StreamedEvent { sequence, ..Default::default() };
+        let event = ingest::StreamedEvent { sequence, ..ingest::StreamedEvent::default() };
         let message = ingest::StreamEventsRequest { kind: Some(ingest::stream_events_request::Kind::Event(event)) };
         tokio::time::timeout(common::LONG, out.send(framed(&message))).await.unwrap().expect("the connection is fine");
     }

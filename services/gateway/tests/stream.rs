@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use outrider_gateway::{Backends, Options, remote_backend};
 use outrider_model::Reason;
 use outrider_proto::dispatch::{TailEventsRequest, event_service_client::EventServiceClient};
-use outrider_rpc::{Acceptor, channel, from_status};
+use outrider_rpc::{channel, from_status};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
@@ -208,7 +208,12 @@ async fn clients_that_do_not_read_hold_nobody_up() {
     let roles = common::backends(&got);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(outrider_rpc::server::serve(listener, roles.dispatch.clone(), Acceptor::plain(), CancellationToken::new()));
+    tokio::spawn(outrider_rpc::server::serve(
+        listener,
+        roles.dispatch.clone(),
+        outrider_rpc::tls::Acceptor::plain(),
+        CancellationToken::new(),
+    ));
     let dispatch = remote_backend(channel::channel(&url, None).unwrap(), channel::long_streams(&url, None).unwrap());
     let running = Running::before(Options::default(), Backends { dispatch, ..roles }, got).await;
     let client = EventServiceClient::connect(format!("http://{}", running.address)).await.unwrap();

@@ -72,3 +72,32 @@ impl Event {
         if self.delivery_count == 0 { RoutingOutcome::NoSubscription } else { RoutingOutcome::Routed }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_streams_are_no_keys_of_producers() {
+        let event = |key: Option<String>| Event {
+            id: EventId::new(Timestamp(0), 0),
+            project: ProjectId::new(Timestamp(0), 0),
+            event_type: String::new(),
+            content_type: String::new(),
+            payload_size: 0,
+            idempotency_key: key,
+            headers: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            ordering_key: None,
+            deliver_at: None,
+            delivery_count: 0,
+            origin: Origin::Api { actor: String::new() },
+            created_at: Timestamp(0),
+        };
+        assert_eq!(event(Some(stream_key("run-1", 7))).producer_key(), None);
+        assert_eq!(event(Some("run-1/7".to_owned())).producer_key(), Some("run-1/7"));
+        assert_eq!(event(None).producer_key(), None);
+        // The id has no spaces, so no two places share a key.
+        assert_ne!(stream_key("a", 11), stream_key("a1", 1));
+    }
+}

@@ -184,6 +184,14 @@ fn many_lines_are_published_and_each_refusal_is_told() {
     let (code, errors) = failed(output);
     assert_eq!(code, 1);
     assert!(errors.contains("line 2502: ") && errors.contains("line 2503: INVALID_FIELD"), "{errors}");
+
+    // Under a name a run may be repeated.
+    for duplicates in [0, 2] {
+        let lines = "{\"event_type\": \"a\", \"data\": 1}\n{\"event_type\": \"b\", \"data\": 2}\n";
+        let again = run_with(dev.command(home, &["publish", "--lines", "-", "--stream", "a-run", "--json"]), lines);
+        let summary: Value = serde_json::from_str(&succeeded(again)).unwrap();
+        assert_eq!((&summary["accepted"], &summary["duplicates"]), (&2.into(), &duplicates.into()));
+    }
     dev.process.stop();
 }
 

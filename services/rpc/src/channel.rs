@@ -16,13 +16,6 @@ pub const STREAM_WINDOW: u32 = 1024 * 1024;
 /// answers ends the connection (ENHANCE_YOUR_CALM, too_many_data_frames).
 pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
-/// Bytes of a long stream that may wait to be read. Its reader may be as slow as it likes.
-pub const LONG_STREAM_WINDOW: u32 = 64 * 1024;
-
-/// Bytes of all long streams of a connection: room for the window of each of the 1,024 that a server takes, so that those whose readers
-/// are slow do not hold up the others.
-pub const LONG_CONNECTION_WINDOW: u32 = 1024 * LONG_STREAM_WINDOW;
-
 /// Why a URL is not one of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
@@ -37,18 +30,32 @@ pub enum ChannelError {
     NoTls,
 }
 
+/// Bytes of a long stream that may wait to be read. Its reader may be as slow as it likes.
+pub const LONG_STREAM_WINDOW: u32 = 64 * 1024;
+
+/// Bytes of all long streams of a connection: room for the window of each of the 1,024 that a server takes, so that those whose readers
+/// are slow do not hold up the others.
+pub const LONG_CONNECTION_WINDOW: u32 = 1024 * LONG_STREAM_WINDOW;
+
+/// Bytes that may wait to be read, of a stream and of all of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Windows {
+    stream: u32,
+    connection: u32,
+}
+
 /// A channel to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`, whose server must have a certificate for HOST. It connects when
 /// it is used, and again when it broke; a peer that is gone without a word is noticed within 15 seconds.
 pub fn channel(url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel, ChannelError> {
-    open(url, tls, (STREAM_WINDOW, CONNECTION_WINDOW))
+    lazily(url, tls, Windows { stream: STREAM_WINDOW, connection: CONNECTION_WINDOW })
 }
 
 /// The same for streams whose reader is not ours: apart from calls, which they would otherwise hold up.
 pub fn long_streams(url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel, ChannelError> {
-    open(url, tls, (LONG_STREAM_WINDOW, LONG_CONNECTION_WINDOW))
+    lazily(url, tls, Windows { stream: LONG_STREAM_WINDOW, connection: LONG_CONNECTION_WINDOW })
 }
 
-fn open(url: &str, tls: Option<&Arc<Tls>>, windows: (u32, u32)) -> Result<Channel, ChannelError> {
+fn lazily(url: &str, tls: Option<&Arc<Tls>>, windows: Windows) -> Result<Channel, ChannelError> {
     let uri: Uri = url.parse().map_err(|_| ChannelError::NotAUrl)?;
     let host = uri.host().filter(|host| !host.is_empty()).ok_or(ChannelError::NotAUrl)?;
     let endpoint = match (uri.scheme_str(), tls) {
@@ -68,15 +75,14 @@ fn open(url: &str, tls: Option<&Arc<Tls>>, windows: (u32, u32)) -> Result<Channe
     Ok(tuned(endpoint.origin(uri), windows).connect_with_connector_lazy(connector))
 }
 
-/// With windows of a stream and of the connection.
-fn tuned(endpoint: Endpoint, (stream, connection): (u32, u32)) -> Endpoint {
+fn tuned(endpoint: Endpoint, windows: Windows) -> Endpoint {
     endpoint
         .connect_timeout(Duration::from_secs(5))
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(stream)
-        .initial_connection_window_size(connection)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .tcp_nodelay(true)
 }
 

@@ -1,7 +1,8 @@
 //! The table: what each public method lets whom do. A method without a row fails the test.
 //!
 //! A request holds by itself every id field of the method's outermost message (`project_id`, `endpoint_id`, …), filled with the id of
-//! a real object. [`Row::with`] gives what a valid request needs beyond that; `"$endpoint_id"` in it stands for such an id.
+//! a real object. [`Row::with`] gives what a valid request needs beyond that; `"$endpoint_id"` in it stands for such an id, `"$fresh"`
+//! for a name that nobody has.
 
 use std::collections::BTreeMap;
 
@@ -97,8 +98,14 @@ impl Row {
     }
 }
 
+/// A name of an event type that nobody has.
+pub fn fresh_name() -> String {
+    format!("matrix.{}", uuid::Uuid::new_v4().simple())
+}
+
 fn filled(value: &Value, ids: &Ids) -> Value {
     match value {
+        Value::String(text) if text == "$fresh" => fresh_name().into(),
         Value::String(text) => match text.strip_prefix('$').and_then(|name| ids.get(name)) {
             Some(id) => id.clone().into(),
             None => value.clone(),
@@ -120,9 +127,12 @@ pub fn rows() -> Vec<Row> {
     vec![
         row("IngestService/PublishEvent", PROJECT).with(json!({"event": event})),
         row("IngestService/BatchPublishEvents", PROJECT).with(json!({"events": [event]})),
+        row("IngestService/StreamEvents", PROJECT).with(json!({"open": {"project_id": "$project_id", "stream_id": "matrix"}})),
         row("EventService/GetEvent", PROJECT),
         row("EventService/ListEvents", PROJECT),
         row("EventService/TailEvents", PROJECT),
+        row("EventService/TailEvents", PROJECT),
+        row("DeliveryService/TailDeliveries", PROJECT),
         row("DeliveryService/GetDelivery", PROJECT),
         row("DeliveryService/ListDeliveries", PROJECT),
         row("DeliveryService/TailDeliveries", PROJECT),
@@ -140,6 +150,11 @@ pub fn rows() -> Vec<Row> {
         row("SubscriptionService/ListSubscriptions", PROJECT),
         row("SubscriptionService/UpdateSubscription", PROJECT).with(json!({"subscription": named})),
         row("SubscriptionService/DeleteSubscription", PROJECT).uses_up("subscription_id"),
+        row("EventTypeService/CreateEventType", PROJECT).with(json!({"definition": {"event_type": "$fresh"}})),
+        row("EventTypeService/GetEventType", PROJECT),
+        row("EventTypeService/ListEventTypes", PROJECT),
+        row("EventTypeService/UpdateEventType", PROJECT).with(json!({"definition": {"description": "Another"}})),
+        row("EventTypeService/DeleteEventType", PROJECT).uses_up("event_type"),
         row("ProjectService/CreateProject", NEW_IN_ORGANIZATION).with(json!({"project": named})),
         row("ProjectService/GetProject", PROJECT),
         row("ProjectService/ListProjects", CALLER),

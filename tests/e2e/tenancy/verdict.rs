@@ -29,7 +29,14 @@ impl Verdict {
     /// By gRPC, to a request with these ids.
     pub fn of_grpc(outcome: Outcome, ids: &Ids) -> Result<Self> {
         Ok(match outcome {
-            Outcome::Answer(message) => Self::Answer(serde_json::to_value(message)?),
+            Outcome::Answer(message) => {
+                let mut answer = serde_json::to_value(message)?;
+                // The place of a tail moves with the commits of others.
+                if let Some(fields) = answer.as_object_mut() {
+                    fields.remove("cursor");
+                }
+                Self::Answer(answer)
+            }
             Outcome::Open => Self::Open,
             Outcome::Refused(status) => Self::Grpc {
                 code: format!("{:?}", status.code()),

@@ -7,7 +7,7 @@ use outrider_tests::{Outrider, Receiver, client::Rest, wait_until};
 use prost_reflect::Kind;
 use serde_json::{Value, json};
 
-use super::rows::{Ids, Who};
+use super::rows::{Ids, Who, fresh_name};
 use crate::scenario::{BOUND, text};
 
 /// A project and what is in it.
@@ -72,6 +72,7 @@ impl World {
             "endpoint_id" => new_endpoint(&self.victim.rest, &ids, "https://example.com/new").await?,
             "subscription_id" => new_subscription(&self.victim.rest, &ids).await?,
             "api_key_id" => new_key(&self.victim.rest, &ids).await?,
+            "event_type" => new_event_type(&self.victim.rest, &ids).await?,
             other => anyhow::bail!("nothing makes a new {other}"),
         };
         ids.insert(field, made);
@@ -92,6 +93,7 @@ impl Tenant {
         ids.insert("endpoint_id", new_endpoint(&rest, &ids, &receiver.url("/matrix")).await?);
         ids.insert("subscription_id", new_subscription(&rest, &ids).await?);
         ids.insert("api_key_id", new_key(&rest, &ids).await?);
+        ids.insert("event_type", new_event_type(&rest, &ids).await?);
         let mut tenant = Self { rest, ids };
         tenant.deliver().await?;
         Ok(tenant)
@@ -137,6 +139,11 @@ async fn new_endpoint(rest: &Rest, ids: &Ids, url: &str) -> Result<String> {
 async fn new_subscription(rest: &Rest, ids: &Ids) -> Result<String> {
     let subscription = json!({"endpoint_id": ids["endpoint_id"], "name": "n", "event_types": ["matrix.made"]});
     text(&rest.post(&format!("/v1/projects/{}/subscriptions", ids["project_id"]), &subscription).await?, "subscription_id")
+}
+
+async fn new_event_type(rest: &Rest, ids: &Ids) -> Result<String> {
+    let path = format!("/v1/projects/{}/event-types", ids["project_id"]);
+    text(&rest.post(&path, &json!({"event_type": fresh_name()})).await?, "event_type")
 }
 
 /// With one scope, so that a key with that scope may change it.
