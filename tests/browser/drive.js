@@ -29,9 +29,14 @@ function serve(directory, port) {
 // Presses a button and gives the first line that its output shows.
 async function press(page, name) {
   await page.locator(`button[name=${name}]`).click();
+  return line(page, name, /^.+\n/);
+}
+
+// The first thing of this form that an output shows.
+async function line(page, name, form) {
   const output = page.locator(`output#${name}`);
-  await output.filter({ hasText: "\n" }).waitFor();
-  return (await output.textContent()).split("\n")[0];
+  await output.filter({ hasText: form }).waitFor();
+  return (await output.textContent()).match(form)[0].trim();
 }
 
 async function main() {
@@ -47,7 +52,10 @@ async function main() {
     for (const [name, value] of Object.entries({ server: OUTRIDER_SERVER, key: OUTRIDER_API_KEY, project: OUTRIDER_PROJECT })) {
       await page.locator(`input[name=${name}]`).fill(value);
     }
+    const tail = await press(page, "tail");
+    console.log(tail);
     console.log(await press(page, "publish"));
+    if (tail === "following") console.log(await line(page, "tail", /event .+/));
   } finally {
     await browser.close();
     server.close();

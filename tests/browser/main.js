@@ -1,6 +1,7 @@
 // What the page does: each button calls a method by gRPC-web and shows what comes in the output of the same name.
 import { createClient } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
+import { EventService } from "./gen/outrider/dispatch/v1/event_service_pb.js";
 import { IngestService } from "./gen/outrider/ingest/v1/ingest_service_pb.js";
 
 const form = document.querySelector("form").elements;
@@ -21,4 +22,12 @@ on("publish", async (show) => {
   const request = { projectId: form.project.value, event };
   const answer = await client(IngestService).publishEvent(request, { headers: headers() });
   show(`published ${answer.eventId}`);
+});
+
+on("tail", async (show) => {
+  const request = { projectId: form.project.value, includePayload: true };
+  for await (const { update } of client(EventService).tailEvents(request, { headers: headers() })) {
+    if (update.case === "heartbeat") show("following");
+    if (update.case === "event") show(`event ${update.value.eventId} ${new TextDecoder().decode(update.value.payload)}`);
+  }
 });

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use outrider_tests::{Shape, cluster::Options, leash::Directory, ports};
 use serde_json::json;
 use tokio::task::block_in_place;
@@ -62,7 +62,7 @@ fn build(tools: &Path, directory: &Directory) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_publishes_from_a_listed_origin_and_from_no_other() {
+async fn a_page_publishes_and_tails_from_a_listed_origin_and_from_no_other() {
     run_with_shares(1, async || {
         let Some((tools, chromium)) = block_in_place(tools)? else { return Ok(()) };
         let (listed, other) = (ports::free(), ports::free());
@@ -80,12 +80,16 @@ async fn a_page_publishes_from_a_listed_origin_and_from_no_other() {
             block_in_place(|| run(drive))
         };
         let shown = open(listed)?;
-        let event = shown.strip_prefix("published ").with_context(|| shown.clone())?;
+        let lines: Vec<&str> = shown.lines().collect();
+        let ["following", published, told] = lines[..] else { bail!("{shown}") };
+        let event = published.strip_prefix("published ").with_context(|| shown.clone())?;
+        ensure!(told == format!("event {event} {{\"amount\": 42}}"), "{shown}");
         let stored = scenario.rest.get(&scenario.path(&format!("events/{event}"))).await?;
         ensure!(stored["data"] == json!({"amount": 42}), "{stored}");
 
         let shown = open(other)?;
-        ensure!(shown.starts_with("error "), "a page of an origin that is not listed is answered: {shown}");
+        let refused = shown.lines().count() == 2 && shown.lines().all(|line| line.starts_with("error "));
+        ensure!(refused, "a page of an origin that is not listed is answered: {shown}");
         let events = scenario.rest.get(&scenario.path("events")).await?;
         ensure!(events["events"].as_array().is_some_and(|events| events.len() == 1), "{events}");
         Ok(())

@@ -92,6 +92,7 @@ mod tests {
             deliver_at: None,
             delivery_count: 0,
             origin: Origin::Api { actor: String::new() },
+            trace: None,
             created_at: Timestamp(0),
         };
         assert_eq!(event(Some(stream_key("run-1", 7))).producer_key(), None);

@@ -131,8 +131,6 @@ pub fn rows() -> Vec<Row> {
         row("EventService/GetEvent", PROJECT),
         row("EventService/ListEvents", PROJECT),
         row("EventService/TailEvents", PROJECT),
-        row("EventService/TailEvents", PROJECT),
-        row("DeliveryService/TailDeliveries", PROJECT),
         row("DeliveryService/GetDelivery", PROJECT),
         row("DeliveryService/ListDeliveries", PROJECT),
         row("DeliveryService/TailDeliveries", PROJECT),

@@ -31,9 +31,10 @@ impl Verdict {
         Ok(match outcome {
             Outcome::Answer(message) => {
                 let mut answer = serde_json::to_value(message)?;
-                // The place of a tail moves with the commits of others.
+                // The place of a tail moves with the commits of others, and its heart beats with time.
                 if let Some(fields) = answer.as_object_mut() {
                     fields.remove("cursor");
+                    fields.entry("heartbeat").and_modify(|beat| *beat = Value::Null);
                 }
                 Self::Answer(answer)
             }
