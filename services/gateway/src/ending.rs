@@ -1,7 +1,5 @@
 //! How streams end that have no end of their own: when the gateway drains, and at the deadline that the client gave.
 
-use std::future::Future;
-
 use http::Response;
 use outrider_model::Error;
 use outrider_rpc::ending;
@@ -13,27 +11,18 @@ use crate::{Shared, deadline};
 /// The answer of a stream of gRPC, which ends when the gateway drains, so that it is told rather than cut, and no later than its
 /// deadline.
 pub(crate) fn bounded(shared: &Shared, answer: Response<Body>, deadline: Option<Instant>) -> Response<Body> {
-    let draining = draining(shared);
+    let draining = shared.draining();
     ending::until(answer, async move {
         tokio::select! {
-            error = draining => error,
+            () = draining => Error::shutting_down(),
             error = at(deadline) => error,
         }
     })
 }
 
-/// The same for the streams that the gateway itself answers, which tell a drain in words of their own.
+/// The same for streams that end at a drain in a way of their own.
 pub(crate) fn bounded_by_deadline(answer: Response<Body>, deadline: Option<Instant>) -> Response<Body> {
     ending::until(answer, at(deadline))
-}
-
-fn draining(shared: &Shared) -> impl Future<Output = Error> + Send + use<> {
-    let mut serving = shared.serving.subscribe();
-    async move {
-        // Gone with the gateway, it says the same.
-        let _ = serving.wait_for(|serving| !serving).await;
-        Error::unavailable("the server is shutting down; go on elsewhere")
-    }
 }
 
 async fn at(deadline: Option<Instant>) -> Error {

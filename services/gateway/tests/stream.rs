@@ -190,10 +190,10 @@ async fn a_drain_is_told_to_all_who_listen() {
     }
     running.shut_down();
     let event = events.next().await.unwrap();
-    assert!(event[0] == "event: error" && event[1] == "retry: 1000" && event[2].contains("UNAVAILABLE"), "{event:?}");
+    assert!(event[0] == "event: error" && event[1] == "retry: 100" && event[2].contains("SHUTTING_DOWN"), "{event:?}");
     assert_eq!(events.next().await, None);
     let error = from_status(&timeout(LONG, grpc.message()).await.unwrap().unwrap_err());
-    assert!(error.reason == Reason::Unavailable && error.retry_after.is_some(), "{error:?}");
+    assert!(error.reason == Reason::ShuttingDown && error.retry_after.is_some(), "{error:?}");
     let mut last = Vec::new();
     while let Some(event) = busy.next().await {
         last = event;

@@ -145,11 +145,6 @@ impl Drop for Place {
     }
 }
 
-/// Ends tails at a shutdown.
-pub fn shutting_down() -> Error {
-    Error::unavailable("the server is shutting down; go on elsewhere with the cursor of the last message")
-}
-
 /// What a tail is opened with, besides what is asked for.
 #[derive(Clone)]
 pub struct Around {

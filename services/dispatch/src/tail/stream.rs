@@ -8,7 +8,7 @@ use outrider_model::{Error, ProjectId, Result, Timestamp};
 use outrider_store::{LogEntry, LogKind, LogPlace};
 use tokio::time::Instant;
 
-use super::{Around, Place, cursor::Cursors, shutting_down};
+use super::{Around, Place, cursor::Cursors};
 
 /// Entries of the log read at once.
 const ENTRIES: usize = 512;
@@ -121,7 +121,7 @@ impl<S: Source> Tail<S> {
         let shutdown = self.around.shutdown.clone();
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => Err(shutting_down()),
+            () = shutdown.cancelled() => Err(Error::shutting_down()),
             message = self.next_while_up() => message,
         }
     }
@@ -164,7 +164,7 @@ impl<S: Source> Tail<S> {
         tokio::time::sleep_until(self.look_at).await;
         self.place.news.mark_unchanged();
         let inner = &self.around.tails.inner;
-        let _turn = inner.reads.acquire().await.map_err(|_| shutting_down())?;
+        let _turn = inner.reads.acquire().await.map_err(|_| Error::shutting_down())?;
         let page = inner.store.read_log(S::KIND, self.project, self.looked_at, ENTRIES).await?;
         self.look_at = Instant::now() + PACE;
         self.complete = page.complete;
@@ -177,7 +177,7 @@ impl<S: Source> Tail<S> {
     }
 
     async fn look_up(&mut self) -> Result<()> {
-        let _turn = self.around.tails.inner.reads.acquire().await.map_err(|_| shutting_down())?;
+        let _turn = self.around.tails.inner.reads.acquire().await.map_err(|_| Error::shutting_down())?;
         let entries = self.entries.make_contiguous();
         let Loaded { items, taken } = self.source.load(&entries[..entries.len().min(LOOKED_UP)]).await?;
         let last = self.entries.drain(..taken).next_back();

@@ -189,7 +189,7 @@ async fn tails_are_bounded_and_end_with_the_process_the_project_or_the_cursor() 
         tokio::time::timeout(PATIENCE, last).await.unwrap()
     };
     let error = last(&mut ended).await;
-    assert!(error.reason == Reason::Unavailable && error.retry_after.is_some());
+    assert!(error.reason == Reason::ShuttingDown && error.retry_after.is_some());
     assert!(ended.next().await.is_none());
     drop(ended);
     assert_eq!(refused(events(&bench, "?", &[], false)).await, Reason::InvalidField);
