@@ -1,3 +1,5 @@
+//! Schemas that are refused, payloads that do not fit, and how much time either may take.
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};

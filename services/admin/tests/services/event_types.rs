@@ -1,3 +1,5 @@
+//! Event types through their service: creating, reading, changing, deleting, what is refused, and the project's setting.
+
 use outrider_model::{ProjectId, Reason, Scope};
 use outrider_proto::admin::{
     CreateEventTypeRequest, DeleteEventTypeRequest, EventType, GetEventTypeRequest, ListEventTypesRequest, Project,

@@ -1,3 +1,5 @@
+//! The document against the protos that it comes from, and against a validator of OpenAPI.
+
 use std::{env, io::Write, process::Command};
 
 use outrider_model::Reason;

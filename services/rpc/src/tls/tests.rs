@@ -1,3 +1,5 @@
+//! Certificates made for the test: what is taken, what is refused, and what a reload changes.
+
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};

@@ -10,6 +10,21 @@
 //!
 //! Rows are kept for a while ([`crate::Ledger::prune_log`]); who comes back later is told so.
 
+/// What a statement read, whose rows are those of either backend: the end and the beginning stand in every row, and a log without rows
+/// has one without a position.
+macro_rules! read_from_rows {
+    ($found:expr) => {{
+        let first = $found.first().ok_or(sqlx::Error::RowNotFound)?;
+        let (end, kept_from) = (first.try_get("horizon")?, Timestamp(first.try_get("kept_from")?));
+        let mut rows = Vec::with_capacity($found.len());
+        for row in &$found {
+            let Some(position) = row.try_get("position")? else { continue };
+            rows.push(Row { position, created_at: Timestamp(row.try_get("created_at")?), entries: row.try_get("entries")? });
+        }
+        Ok(Read { rows, end, kept_from })
+    }};
+}
+
 mod postgres;
 mod sqlite;
 #[cfg(test)]

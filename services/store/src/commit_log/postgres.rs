@@ -99,14 +99,7 @@ pub(super) async fn read(
         .bind(i64::from(ROWS))
         .fetch_all(pool)
         .await?;
-    let first = found.first().ok_or(sqlx::Error::RowNotFound)?;
-    let (end, kept_from) = (first.try_get("horizon")?, Timestamp(first.try_get("kept_from")?));
-    let mut rows = Vec::with_capacity(found.len());
-    for row in &found {
-        let Some(position) = row.try_get("position")? else { continue };
-        rows.push(Row { position, created_at: Timestamp(row.try_get("created_at")?), entries: row.try_get("entries")? });
-    }
-    Ok(Read { rows, end, kept_from })
+    read_from_rows!(found)
 }
 
 pub(super) async fn since(

@@ -93,14 +93,7 @@ pub(super) async fn end(pool: &SqlitePool) -> Result<i64, sqlx::Error> {
 pub(super) async fn read(pool: &SqlitePool, kind: LogKind, project: ProjectId, from: LogPlace) -> Result<Read, sqlx::Error> {
     let query = sqlx::query(READ).bind(kind as i16).bind(project.0).bind(from.position).bind(i64::from(ROWS));
     let found = query.fetch_all(pool).await?;
-    let first = found.first().ok_or(sqlx::Error::RowNotFound)?;
-    let (end, kept_from) = (first.try_get("horizon")?, Timestamp(first.try_get("kept_from")?));
-    let mut rows = Vec::with_capacity(found.len());
-    for row in &found {
-        let Some(position) = row.try_get("position")? else { continue };
-        rows.push(Row { position, created_at: Timestamp(row.try_get("created_at")?), entries: row.try_get("entries")? });
-    }
-    Ok(Read { rows, end, kept_from })
+    read_from_rows!(found)
 }
 
 pub(super) async fn since(

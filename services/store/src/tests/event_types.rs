@@ -1,3 +1,5 @@
+//! The catalogue of event types on both backends.
+
 use outrider_model::{EventTypeDefinition, PageRequest, Principal, Reason, SchemaValidation, limits};
 use sea_orm::{EntityTrait, IntoActiveModel, Set};
 use uuid::Uuid;
