@@ -30,7 +30,8 @@ pub struct Options {
     pub finish_queue: usize,
     /// Payloads up to so many bytes travel in the job; larger ones are read by the worker. Default 32 KiB.
     pub inline_bytes: usize,
-    /// How often the feeder looks for due deliveries when nothing wakes it. Default 500 ms.
+    /// How often the feeder looks for due deliveries when nothing wakes it; less often when looking takes more than a tenth of the time.
+    /// Default 500 ms.
     pub feed_period: Duration,
     /// Deliveries that the feeder puts on the queue at once. Default 1,000.
     pub feed_batch: u32,

@@ -271,7 +271,7 @@ section! {
         settle_batch: usize = 512,
         /// Payloads up to so many bytes travel through the queue; larger ones are read from the database when they are sent.
         inline_bytes: usize = 32 * KIB,
-        /// How often due deliveries are looked for when nothing else prompts it.
+        /// How often due deliveries are looked for when nothing else prompts it; less often when looking takes more than a tenth of the time.
         feed_period: Span = Span::millis(500),
         /// Deliveries put on the queue at once.
         feed_batch: u32 = 1_000,
