@@ -31,6 +31,12 @@ pub use turn::AuditTurn;
 
 /// Rows of one table in a range, at most, if not more share a millisecond. Default of [`AuditScope::rows`].
 const ROWS: u32 = 5_000;
+/// How PostgreSQL plans the audit: once per session, whatever statistics say. Every table is read by a range of its index, in order; what
+/// is joined are two such ranges, whole, which a nested loop would multiply; what lies outside is a descent of a subquery. No other
+/// processors are taken for it, and nothing is compiled.
+const PLANNER: &str = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_nestloop = off; \
+    SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0; \
+    SET LOCAL jit = off";
 /// Findings listed of one range, at most. Their numbers are complete.
 const LISTED: u32 = 1_000;
 
@@ -173,11 +179,7 @@ impl Store {
         };
         let transaction = self.read().begin_with_options(options).await.map_err(unavailable)?;
         if self.backend() == Backend::Postgres {
-            // Ranges differ in size by orders of magnitude, and compiling would cost more than the largest.
-            transaction
-                .execute_unprepared("SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off")
-                .await
-                .map_err(unavailable)?;
+            transaction.execute_unprepared(PLANNER).await.map_err(unavailable)?;
         }
         Ok(transaction)
     }

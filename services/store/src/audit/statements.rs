@@ -96,8 +96,9 @@ WITH d AS (
 
 const TALLIES: &str = "
 , placed AS (
-    SELECT d.project_id, d.status, CASE WHEN d.reason = {waiting} AND p.id IS NOT NULL THEN {held} ELSE d.reason END AS reason
-    FROM d LEFT JOIN endpoints p ON d.status = 1 AND p.id = d.endpoint_id AND p.state = {paused} AND p.deleted_at IS NULL
+    SELECT project_id, status, CASE WHEN status = 1 AND reason = {waiting} AND (SELECT count(*) FROM endpoints p
+        WHERE p.id = d.endpoint_id AND p.state = {paused} AND p.deleted_at IS NULL) > 0 THEN {held} ELSE reason END AS reason
+    FROM d
 ), tallies AS (
     SELECT project_id, 1 AS sort, 0 AS a, 0 AS b, count(*) AS n FROM e GROUP BY project_id
     UNION ALL
