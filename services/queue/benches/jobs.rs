@@ -30,14 +30,14 @@ fn job(payload: usize) -> Job {
 fn jobs(c: &mut Criterion) {
     for size in [1_024, 32 * 1_024] {
         let job = job(size);
-        c.bench_function(&BenchmarkId::new("encode a job", format!("{size} B")).to_string(), |b| {
-            b.iter(|| black_box(&job).encode_to_vec())
-        });
         let bytes = Bytes::from(job.encode_to_vec());
+        let mut group = c.benchmark_group("job");
+        group.bench_function(BenchmarkId::new("encode", format!("{size} B")), |b| b.iter(|| black_box(&job).encode_to_vec()));
         // The payload stays where it was received.
-        c.bench_function(&BenchmarkId::new("decode a job", format!("{size} B")).to_string(), |b| {
+        group.bench_function(BenchmarkId::new("decode", format!("{size} B")), |b| {
             b.iter(|| Job::decode(black_box(bytes.clone())).unwrap());
         });
+        group.finish();
     }
 }
 

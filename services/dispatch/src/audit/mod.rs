@@ -20,6 +20,8 @@ use book::Book;
 
 /// What does not add up is logged so often at most.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
+/// A period's work is given up after so long: a database that hangs must not stop the age from growing.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Findings that are looked at again in one round.
 const RECHECKED: usize = 16;
 /// What is new is audited for one part of this many of the time, however much of it there is; a step is always taken.
@@ -61,15 +63,15 @@ impl Auditor {
         let (mut turn, mut progress) = (None, Progress::from(self.now()));
         loop {
             period.tick().await;
-            match self.take_turn(&mut turn, &mut progress).await {
-                Ok(true) => {
-                    if let Err(error) = self.round(&mut progress).await {
-                        tracing::warn!(%error, "the ledger was not audited; the next period goes on");
-                    }
-                }
+            match tokio::time::timeout(PATIENCE, self.work(&mut turn, &mut progress)).await {
+                Ok(Ok(true)) => {}
                 // The age of another's audit is shown there.
-                Ok(false) => progress = Progress::from(self.now()),
-                Err(error) => tracing::warn!(%error, "whether another process audits is not known"),
+                Ok(Ok(false)) => progress = Progress::from(self.now()),
+                Ok(Err(error)) => tracing::warn!(%error, "the ledger was not audited; the next period goes on"),
+                Err(_) => {
+                    tracing::warn!("the database does not answer the audit of the ledger; the next period goes on");
+                    turn = None;
+                }
             }
             AUDIT_AGE.set(self.now().since(progress.mark).as_secs_f64());
             show(&progress.book);
@@ -81,7 +83,15 @@ impl Auditor {
         self.shared.store.clock().now()
     }
 
-    /// Whether this process is the one that audits.
+    /// One period's work; whether this process is the one that audits.
+    async fn work(&self, turn: &mut Option<AuditTurn>, progress: &mut Progress) -> Result<bool> {
+        let ours = self.take_turn(turn, progress).await?;
+        if ours {
+            self.round(progress).await?;
+        }
+        Ok(ours)
+    }
+
     async fn take_turn(&self, turn: &mut Option<AuditTurn>, progress: &mut Progress) -> Result<bool> {
         if let Some(held) = turn {
             if held.held().await {
@@ -91,7 +101,8 @@ impl Auditor {
         }
         *turn = self.shared.store.audit_turn().await?;
         if turn.is_some() {
-            *progress = Progress::from(self.now().minus(self.shared.options.audit_grace));
+            // Who had it before goes on where it was.
+            progress.mark = progress.mark.min(self.now().minus(self.shared.options.audit_grace));
         }
         Ok(turn.is_some())
     }
