@@ -5,6 +5,7 @@
 //! answer OK before the database has committed.
 
 mod accept;
+mod audit;
 mod batcher;
 mod convert;
 mod feeder;
@@ -33,8 +34,8 @@ use tonic::service::Routes;
 pub use options::Options;
 
 use crate::{
-    accept::Accepter, feeder::Feeder, finisher::Finisher, handoff::Handoff, measure::Measure, settle::Settler, tail::Tails,
-    watch::Watch,
+    accept::Accepter, audit::Auditor, feeder::Feeder, finisher::Finisher, handoff::Handoff, measure::Measure, settle::Settler,
+    tail::Tails, watch::Watch,
 };
 
 /// What every part of the role works with.
@@ -57,6 +58,7 @@ pub struct Dispatch {
     feeder: Feeder,
     watch: Watch,
     measure: Measure,
+    auditor: Auditor,
 }
 
 impl Dispatch {
@@ -74,6 +76,7 @@ impl Dispatch {
             feeder: Feeder::new(shared.clone(), handoff.clone()),
             watch: Watch::new(shared.clone(), handoff.clone()),
             measure: Measure::new(shared.clone(), handoff.clone()),
+            auditor: Auditor::new(shared.clone()),
             handoff,
             shared,
         }
@@ -104,11 +107,11 @@ impl Dispatch {
         service::internal_routes(self.intake(), settlement, self.shared.options.max_message_bytes)
     }
 
-    /// Feeds the queue, asks it about what is overdue, notices when it was emptied, and wakes tails, until `shutdown`.
+    /// Feeds the queue, asks it about what is overdue, notices when it was emptied, audits the ledger, and wakes tails, until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = async { tokio::join!(self.feeder.run(), self.watch.run(), self.measure.run(), self.shared.tails.run()); } => {}
+            () = async { tokio::join!(self.feeder.run(), self.watch.run(), self.measure.run(), self.auditor.run(), self.shared.tails.run()); } => {}
         }
     }
 }

@@ -115,6 +115,10 @@ impl Plan {
         directory.path().join(format!("{role}.toml"))
     }
 
+    pub(super) fn database(&self) -> &str {
+        self.config["database"]["url"].as_str().unwrap_or_default()
+    }
+
     pub(super) fn port(&self, role: &str) -> u16 {
         self.ports[role]
     }

@@ -28,7 +28,7 @@ mod entity;
 mod events;
 mod retry;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cmp::{max, min};
 
