@@ -42,6 +42,12 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("dispatch.tail_poll", config.dispatch.tail_poll.0 >= Duration::from_millis(10), "must be at least 10ms")?;
     let day = Duration::from_secs(24 * 3600);
     check("dispatch.tail_retention", config.dispatch.tail_retention.0 >= day, "must be at least 24h")?;
+    for (key, kept) in
+        [("dispatch.retention", config.dispatch.retention.0), ("dispatch.change_retention", config.dispatch.change_retention.0)]
+    {
+        check(key, kept.is_zero() || kept >= day, "must be at least 24h, or 0s for ever")?;
+    }
+    check("dispatch.sweep_period", config.dispatch.sweep_period.0 >= Duration::from_millis(100), "must be at least 100ms")?;
     check("dispatch.accept_batch", config.dispatch.accept_batch > 0, "must be at least 1")?;
     check("dispatch.accept_queue", config.dispatch.accept_queue > 0, "must be at least 1")?;
     check("dispatch.settle_batch", config.dispatch.settle_batch > 0, "must be at least 1")?;

@@ -36,5 +36,19 @@ section! {
         /// Age of the oldest delivery that is due, of all processes together; deliveries to paused or deleted endpoints do not count. 0
         /// when none is due. It grows while the database does not answer.
         OLDEST_DUE: Gauge("outrider_dispatch_oldest_due_age_seconds");
+        /// Sweeps for what is older than it is kept, by how they ended: done, blocked (a partition was in use; it goes at a later one),
+        /// failed.
+        SWEEPS: IntCounterVec("outrider_dispatch_sweeps_total", ["result"]);
+        /// Partitions of a day that were dropped on PostgreSQL, by table (events, deliveries, attempts, idempotency_keys).
+        PARTITIONS_DROPPED: IntCounterVec("outrider_dispatch_partitions_dropped_total", ["kind"]);
+        /// Rows that were deleted since they are kept no longer, by table (replays, changes; on SQLite also events, deliveries, attempts,
+        /// idempotency_keys).
+        ROWS_DELETED: IntCounterVec("outrider_dispatch_rows_deleted_total", ["kind"]);
+        /// Payloads erased, by cause: retention (the project's payload_retention) or request (ErasePayload).
+        PAYLOADS_ERASED: IntCounterVec("outrider_dispatch_payloads_erased_total", ["cause"]);
+        /// The midnight (UTC) at which the oldest day begins of which history is kept, in seconds since 1970; 0 when there is none.
+        OLDEST_DAY: IntGauge("outrider_dispatch_oldest_day_timestamp_seconds");
+        /// Days of history that are older than dispatch.retention and stay, since a delivery of them is pending.
+        HELD_DAYS: IntGauge("outrider_dispatch_held_days");
     }
 }
