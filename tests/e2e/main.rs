@@ -34,6 +34,7 @@ mod idempotency;
 mod isolation;
 mod load;
 mod publish;
+mod retention;
 mod retry;
 mod scenario;
 mod stream;

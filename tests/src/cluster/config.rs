@@ -115,6 +115,11 @@ impl Plan {
         directory.path().join(format!("{role}.toml"))
     }
 
+    /// The URL of the database.
+    pub(super) fn database(&self) -> &str {
+        self.config["database"]["url"].as_str().unwrap_or_default()
+    }
+
     pub(super) fn port(&self, role: &str) -> u16 {
         self.ports[role]
     }

@@ -198,6 +198,12 @@ impl Outrider {
         Ok(())
     }
 
+    /// Where its database is.
+    #[must_use]
+    pub fn database_url(&self) -> String {
+        self.plan.database().to_owned()
+    }
+
     /// The shape.
     #[must_use]
     pub fn shape(&self) -> Shape {

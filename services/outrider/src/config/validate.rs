@@ -172,6 +172,7 @@ fn check(key: &'static str, good: bool, message: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Span;
 
     #[test]
     fn the_defaults_are_valid_and_impossible_pairs_are_not() {
@@ -186,6 +187,17 @@ mod tests {
         config.telemetry.sample_ratio = 0.0;
         config.gateway.listen = "8080".into();
         assert!(validate(&config).unwrap_err().to_string().contains("gateway.listen"));
+    }
+
+    #[test]
+    fn history_is_kept_for_a_day_at_least_or_for_ever() {
+        let kept = |hours: u64| {
+            let mut config = Config::default();
+            config.dispatch.retention = Span::seconds(hours * 3_600);
+            validate(&config).map_err(|error| error.to_string())
+        };
+        assert!(kept(0).is_ok() && kept(24).is_ok());
+        assert!(kept(23).unwrap_err().starts_with("dispatch.retention: "));
     }
 
     #[test]

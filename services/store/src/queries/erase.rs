@@ -21,7 +21,7 @@ use crate::{
     entity::project,
     error::unavailable,
     projects,
-    retention::{begin_sweep, is_blocked},
+    retention::{begin_sweep, give_up, is_blocked},
     transaction::begin_beside,
 };
 
@@ -65,10 +65,10 @@ impl Store {
         let marker = Entity::find_by_id(project.0).one(&transaction).await.map_err(unavailable)?;
         let range = IdRange { from: marker.map_or(Uuid::nil(), |row| row.erased_until), until: uuid_bound(before) };
         if range.from >= range.until {
-            return Ok(Erased { payloads: 0, progress: Progress::Done });
+            return give_up(transaction, Erased { payloads: 0, progress: Progress::Done }).await;
         }
-        let rows = match kept_payloads(&transaction, project, range).await {
-            Err(error) if is_blocked(&error) => return Ok(Erased::BLOCKED),
+        let rows = match locked_payloads(&transaction, project, range, None).await {
+            Err(error) if is_blocked(&error) => return give_up(transaction, Erased::BLOCKED).await,
             rows => rows.map_err(unavailable)?,
         };
         let (ids, is_last) = chunk(rows);
@@ -97,10 +97,10 @@ impl Store {
             .limit(CHUNK);
         let noted: Vec<Uuid> = noted.into_tuple().all(&transaction).await.map_err(unavailable)?;
         let (Some(span), Some(mut last)) = (IdRange::spanning(&noted), noted.last().copied()) else {
-            return Ok((Erased { payloads: 0, progress: Progress::Done }, None));
+            return give_up(transaction, (Erased { payloads: 0, progress: Progress::Done }, None)).await;
         };
         let rows = match locked_payloads(&transaction, project, span, Some(noted.clone())).await {
-            Err(error) if is_blocked(&error) => return Ok((Erased::BLOCKED, after)),
+            Err(error) if is_blocked(&error) => return give_up(transaction, (Erased::BLOCKED, after)).await,
             rows => rows.map_err(unavailable)?,
         };
         let (ids, whole) = within_bytes(rows);
@@ -127,7 +127,7 @@ impl Store {
         let row = row.one(&transaction).await.map_err(unavailable)?.ok_or_else(|| Error::not_found("event"))?;
         let event = events::from_row(row)?;
         if event.payload_erased_at.is_some() {
-            return Ok((event, false));
+            return give_up(transaction, (event, false)).await;
         }
         let (_, held) = self.erase_among(&transaction, project, &[id.0]).await?;
         if !held.is_empty() {
@@ -176,14 +176,6 @@ impl Store {
 type Sized = (Uuid, i32);
 
 /// Some of a project's events with a payload, oldest first, locked.
-async fn kept_payloads(
-    transaction: &DatabaseTransaction,
-    project: ProjectId,
-    range: IdRange,
-) -> std::result::Result<Vec<Sized>, sea_orm::DbErr> {
-    locked_payloads(transaction, project, range, None).await
-}
-
 async fn locked_payloads(
     transaction: &DatabaseTransaction,
     project: ProjectId,

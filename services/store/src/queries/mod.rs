@@ -29,7 +29,7 @@ mod erase;
 mod events;
 mod retry;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cmp::{max, min};
 

@@ -173,10 +173,16 @@ pub(crate) async fn begin_sweep(store: &Store) -> Result<Option<DatabaseTransact
     let row = transaction.query_one_raw(lock).await.map_err(unavailable)?;
     let alone: Option<bool> = row.map(|row| row.try_get_by_index(0)).transpose().map_err(unavailable)?;
     if alone != Some(true) {
-        return Ok(None);
+        return give_up(transaction, None).await;
     }
     transaction.execute_unprepared(PATIENCE).await.map_err(unavailable)?;
     Ok(Some(transaction))
+}
+
+/// The outcome of a step that changes nothing. The transaction ends here and not when its connection is used again: it has locks.
+pub(crate) async fn give_up<T>(transaction: DatabaseTransaction, outcome: T) -> Result<T> {
+    transaction.rollback().await.map_err(unavailable)?;
+    Ok(outcome)
 }
 
 /// Whether somebody else has what a statement wanted: lock_not_available, deadlock_detected.

@@ -3,10 +3,10 @@
 
 use outrider_migrations::partitions::{HISTORY, IDEMPOTENCY_KEYS, Table, of_day};
 use outrider_model::Result;
-use sea_orm::{ConnectionTrait, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
 use sqlx::PgPool;
 
-use super::{Gone, Progress, Step, begin_sweep, is_blocked, is_held};
+use super::{Gone, Progress, Step, begin_sweep, give_up, is_blocked, is_held};
 use crate::{
     Backend, Store,
     error::unavailable,
@@ -60,27 +60,31 @@ pub(super) async fn drop_keys(store: &Store, until: i32) -> Result<Step> {
 async fn drop_partition(store: &Store, table: &Table, day: i32, is_history: bool) -> Result<Progress> {
     let partition = of_day(std::slice::from_ref(table), day.into()).remove(0).name;
     let Some(transaction) = begin_sweep(store).await? else { return Ok(Progress::Blocked) };
-    let unless_blocked = |error: DbErr| if is_blocked(&error) { Ok(Progress::Blocked) } else { Err(unavailable(error)) };
     // The whole table first, as everybody who uses the partition does; who retries a delivery holds it until the pending row is there.
     let lock = format!("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE", table.name);
     if let Err(error) = transaction.execute_unprepared(&lock).await {
-        return unless_blocked(error);
+        return blocked(transaction, error).await;
     }
     if is_history && is_held(&transaction, day).await? {
-        return Ok(Progress::Held);
+        return give_up(transaction, Progress::Held).await;
     }
     let exists = format!("SELECT 1 WHERE to_regclass('{partition}') IS NOT NULL");
     if transaction.query_one_raw(Statement::from_string(Backend::Postgres.into(), exists)).await.map_err(unavailable)?.is_none() {
-        return Ok(Progress::Done);
+        return give_up(transaction, Progress::Done).await;
     }
     // Only who uses the partition past its table is there now, as a backup or a vacuum does: nobody waits for that one.
     let drop = format!("LOCK TABLE {partition} IN ACCESS EXCLUSIVE MODE NOWAIT; DROP TABLE {partition}");
     if let Err(error) = transaction.execute_unprepared(&drop).await {
-        return unless_blocked(error);
+        return blocked(transaction, error).await;
     }
     transaction.commit().await.map_err(unavailable)?;
     tracing::info!(partition, "dropped a partition: all in it was older than it is kept");
     Ok(Progress::More)
+}
+
+async fn blocked(transaction: DatabaseTransaction, error: DbErr) -> Result<Progress> {
+    let outcome = give_up(transaction, Progress::Blocked).await;
+    if is_blocked(&error) { outcome } else { Err(unavailable(error)) }
 }
 
 /// The same reports without the attempts of days that are gone: a report may come late, when its delivery ended by another and its day was

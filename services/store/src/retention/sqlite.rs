@@ -4,7 +4,7 @@ use outrider_model::{EventId, Result, id::time_of};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
 use uuid::Uuid;
 
-use super::{Gone, Progress, Step, begin_sweep, id_range, is_held};
+use super::{Gone, Progress, Step, begin_sweep, give_up, id_range, is_held};
 use crate::{Backend, Store, error::unavailable, ledger::codec::day_of};
 
 /// Events deleted by one step, at most, and bytes of payloads or answers with them: each 4 KiB is a page to be freed.
@@ -50,7 +50,7 @@ pub(super) async fn days(database: &impl ConnectionTrait, until: i32) -> Result<
 pub(super) async fn drop_day(store: &Store, day: i32) -> Result<Step> {
     let Some(transaction) = begin_sweep(store).await? else { return Ok(Step::nothing(Progress::Blocked)) };
     if is_held(&transaction, day).await? {
-        return Ok(Step::nothing(Progress::Held));
+        return give_up(transaction, Step::nothing(Progress::Held)).await;
     }
     for (table, size) in TABLES {
         let rows = delete_chunk(&transaction, table, size, day).await?;
@@ -59,7 +59,7 @@ pub(super) async fn drop_day(store: &Store, day: i32) -> Result<Step> {
             return Ok(Step { gone: vec![Gone { table, partitions: 0, rows }], progress: Progress::More });
         }
     }
-    Ok(Step::nothing(Progress::Done))
+    give_up(transaction, Step::nothing(Progress::Done)).await
 }
 
 async fn delete_chunk(transaction: &DatabaseTransaction, table: &str, size: &str, day: i32) -> Result<u64> {

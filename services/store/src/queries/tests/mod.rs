@@ -1,6 +1,7 @@
 //! Queries on both backends, over what the ledger wrote.
 
 mod by_id;
+mod erase;
 mod lists;
 mod plans;
 mod retry;
@@ -18,16 +19,16 @@ use crate::{
 };
 
 /// A world with an organisation, a project and endpoints, and one who reaches them.
-struct Scene {
-    world: World,
-    principal: Principal,
-    endpoint: EndpointId,
+pub(crate) struct Scene {
+    pub world: World,
+    pub principal: Principal,
+    pub endpoint: EndpointId,
     /// Of the owner "acme".
-    owned: EndpointId,
+    pub owned: EndpointId,
 }
 
 impl Scene {
-    async fn of(mut world: World) -> Self {
+    pub async fn of(mut world: World) -> Self {
         let organization = world.store.create_organization(Actor::System, "Example").await.unwrap();
         let principal = Principal::system(organization.id);
         let project = world
@@ -70,7 +71,7 @@ impl Scene {
     }
 
     /// An accepted event of an age, with a delivery to each of these endpoints.
-    async fn accept(&self, seconds_ago: u64, endpoints: &[EndpointId]) -> NewEvent {
+    pub async fn accept(&self, seconds_ago: u64, endpoints: &[EndpointId]) -> NewEvent {
         let mut new = self.world.event_at(self.world.now.minus(Duration::from_secs(seconds_ago)));
         for endpoint in endpoints {
             route(&mut new, *endpoint, None);
@@ -79,12 +80,12 @@ impl Scene {
         new
     }
 
-    async fn deliver(&self, delivery: &PendingDelivery) -> DeliveryId {
+    pub async fn deliver(&self, delivery: &PendingDelivery) -> DeliveryId {
         assert_eq!(self.world.ledger.settle(&[attempted(delivery, 1, SUCCESS, 200)]).await.unwrap(), [true]);
         delivery.id
     }
 
-    async fn fail(&self, delivery: &PendingDelivery) -> DeliveryId {
+    pub async fn fail(&self, delivery: &PendingDelivery) -> DeliveryId {
         let verdict = outrider_model::Verdict::End(DeliveryStatus::Failed, DeliveryReason::Exhausted);
         assert_eq!(self.world.ledger.settle(&[attempted(delivery, 1, verdict, 500)]).await.unwrap(), [true]);
         delivery.id
