@@ -165,6 +165,19 @@ impl Outrider {
         Ok(public)
     }
 
+    /// Starts one more worker beside the one there is; ready when this returns. Only where roles are apart.
+    pub fn start_another_worker(&mut self) -> Result<()> {
+        ensure!(self.shape == Shape::Mesh, "no worker of its own in {:?}", self.shape);
+        let operations = ports::free();
+        let mut command = Command::new(&self.binary);
+        command.args(["serve", "--role", "worker", "--config"]).arg(self.plan.file(&self.directory, "worker"));
+        command.args(["--set", &format!("operations.listen=127.0.0.1:{operations}")]);
+        command.current_dir(self.directory.path()).env("RUST_BACKTRACE", "1");
+        let process = Process::start("another-worker", command, &self.directory)?;
+        self.members.push(Member { role: "another-worker", operations, process });
+        self.ready()
+    }
+
     fn launch(&self, role: &str) -> Result<Process> {
         let mut command = Command::new(&self.binary);
         command.args(["serve", "--role", role, "--config"]).arg(self.plan.file(&self.directory, role));
@@ -245,6 +258,12 @@ impl Outrider {
     #[must_use]
     pub fn process_ids(&self) -> Vec<u32> {
         self.members.iter().map(|member| member.process.id()).collect()
+    }
+
+    /// The process ids, each with its role.
+    #[must_use]
+    pub fn processes(&self) -> Vec<(&'static str, u32)> {
+        self.members.iter().map(|member| (member.role, member.process.id())).collect()
     }
 
     /// The last lines of every process's log.
