@@ -158,8 +158,10 @@ async fn old_days_go_and_pending_ones_stay(world: &World) -> Result<()> {
     ensure!(events["events"].as_array().context("no events")?.len() == 2, "{events}");
 
     // The day of what is pending stays, and says so.
-    wait_until("a day is held", BOUND, async || (world.metric("outrider_dispatch_held_days").await.ok()? == 1.0).then_some(()))
-        .await?;
+    wait_until("a day is held", BOUND, async || {
+        (world.metric("outrider_dispatch_history_held").await.ok()? == 1.0).then_some(())
+    })
+    .await?;
     let event = scenario.rest.get(&scenario.path(&format!("events/{waiting}"))).await?;
     ensure!(event["data"] == json!({"still": "here"}), "{event}");
     let went = if world.outrider.shape() == Shape::Sqlite { "rows_deleted" } else { "partitions_dropped" };

@@ -25,7 +25,7 @@ const CALM: [&str; 16] = [
     "outrider_dispatch_congested_endpoints",
     "outrider_dispatch_partitions_dropped_total",
     "outrider_dispatch_rows_deleted_total",
-    "outrider_dispatch_held_days",
+    "outrider_dispatch_history_held",
     "outrider_queue_command_errors_total",
     "outrider_queue_jobs",
     "outrider_worker_jobs",

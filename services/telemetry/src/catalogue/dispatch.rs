@@ -49,6 +49,6 @@ section! {
         /// The midnight (UTC) at which the oldest day begins of which history is kept, in seconds since 1970; 0 when there is none.
         OLDEST_DAY: IntGauge("outrider_dispatch_oldest_day_timestamp_seconds");
         /// Days of history that are older than dispatch.retention and stay, since a delivery of them is pending.
-        HELD_DAYS: IntGauge("outrider_dispatch_held_days");
+        HELD_DAYS: IntGauge("outrider_dispatch_history_held");
     }
 }
