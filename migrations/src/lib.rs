@@ -9,6 +9,7 @@ mod m0001_configuration;
 mod m0002_ledger;
 mod m0003_event_types;
 mod m0004_commit_log;
+mod m0005_retention;
 pub mod partitions;
 
 /// All steps, oldest first.
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_ledger::Migration),
             Box::new(m0003_event_types::Migration),
             Box::new(m0004_commit_log::Migration),
+            Box::new(m0005_retention::Migration),
         ]
     }
 }

@@ -27,6 +27,10 @@ pub const LEDGER: [Table; 4] = [
     Table { name: "attempts", key: Key::Id },
     Table { name: "idempotency_keys", key: Key::Day },
 ];
+/// The history: events, and what became of them.
+pub const HISTORY: [Table; 3] = [LEDGER[0], LEDGER[1], LEDGER[2]];
+/// The idempotency keys.
+pub const IDEMPOTENCY_KEYS: Table = LEDGER[3];
 /// The log of commits.
 pub const COMMIT_LOG: Table = Table { name: "commit_log", key: Key::Day };
 

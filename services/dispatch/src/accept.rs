@@ -103,6 +103,7 @@ impl Accepter {
             origin: Origin::Api { actor: event.actor },
             trace,
             created_at: now,
+            payload_erased_at: None,
         };
         Ok(Routed { event: NewEvent { event, payload, fingerprint, deliveries }, jobs, hop })
     }

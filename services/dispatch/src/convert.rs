@@ -31,6 +31,7 @@ pub fn event(event: Event, payload: Option<Bytes>) -> wire::Event {
         routing_outcome: routing_outcome.into(),
         origin: Some(wire::Origin { kind: wire::OriginKind::Api.into(), actor }),
         create_time: Some(timestamp(event.created_at)),
+        payload_erase_time: event.payload_erased_at.map(timestamp),
     }
 }
 

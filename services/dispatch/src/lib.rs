@@ -16,6 +16,7 @@ mod measure;
 mod options;
 mod service;
 mod settle;
+mod sweep;
 mod tail;
 mod trace;
 mod watch;
@@ -35,7 +36,7 @@ pub use options::Options;
 
 use crate::{
     accept::Accepter, audit::Auditor, feeder::Feeder, finisher::Finisher, handoff::Handoff, measure::Measure, settle::Settler,
-    tail::Tails, watch::Watch,
+    sweep::Sweeper, tail::Tails, watch::Watch,
 };
 
 /// What every part of the role works with.
@@ -57,6 +58,7 @@ pub struct Dispatch {
     settler: Arc<Settler>,
     feeder: Feeder,
     watch: Watch,
+    sweeper: Sweeper,
     measure: Measure,
     auditor: Auditor,
 }
@@ -75,6 +77,7 @@ impl Dispatch {
             settler: Arc::new(Settler::start(shared.clone(), finisher)),
             feeder: Feeder::new(shared.clone(), handoff.clone()),
             watch: Watch::new(shared.clone(), handoff.clone()),
+            sweeper: Sweeper::new(shared.clone()),
             measure: Measure::new(shared.clone(), handoff.clone()),
             auditor: Auditor::new(shared.clone()),
             handoff,
@@ -107,11 +110,17 @@ impl Dispatch {
         service::internal_routes(self.intake(), settlement, self.shared.options.max_message_bytes)
     }
 
-    /// Feeds the queue, asks it about what is overdue, notices when it was emptied, audits the ledger, and wakes tails, until `shutdown`.
+    /// Feeds the queue, asks it about what is overdue, notices when it was emptied, lets go of what is kept no longer, audits the ledger,
+    /// and wakes tails, until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = async { tokio::join!(self.feeder.run(), self.watch.run(), self.measure.run(), self.auditor.run(), self.shared.tails.run()); } => {}
+            () = self.work() => {}
         }
+    }
+
+    async fn work(&self) {
+        let Self { feeder, watch, sweeper, measure, auditor, shared, .. } = self;
+        tokio::join!(feeder.run(), watch.run(), sweeper.run(), measure.run(), auditor.run(), shared.tails.run());
     }
 }

@@ -5,10 +5,13 @@ use std::{sync::LazyLock, time::Duration};
 
 use outrider_model::{AttemptOutcome, DeliveryStatus, Verdict};
 use outrider_queue::Enqueued;
-use outrider_store::Settled;
+use outrider_store::{Gone, Settled};
 use outrider_telemetry::{
     catalogue::{
-        dispatch::{ATTEMPTS, CONGESTED, ENDED, JOBS, OLDEST_DUE, PENDING, QUEUE_AVAILABLE, REQUEUED, SECTION},
+        dispatch::{
+            ATTEMPTS, CONGESTED, ENDED, HELD_DAYS, JOBS, OLDEST_DAY, OLDEST_DUE, PARTITIONS_DROPPED, PAYLOADS_ERASED, PENDING,
+            QUEUE_AVAILABLE, REQUEUED, ROWS_DELETED, SECTION, SWEEPS,
+        },
         queue,
     },
     metrics::{self, ByIndex},
@@ -21,6 +24,7 @@ const COUNT_LIMIT: u32 = 100_000;
 
 const STATUSES: [&str; 3] = ["delivered", "failed", "cancelled"];
 const RESULTS: [&str; 5] = ["queued", "present", "full", "wrong-epoch", "failed"];
+const TABLES: [&str; 6] = ["events", "deliveries", "attempts", "idempotency_keys", "replays", "changes"];
 const CAUSES: [&str; 2] = ["lost", "epoch"];
 
 static BY_OUTCOME: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&ATTEMPTS, &AttemptOutcome::NAMES));
@@ -83,6 +87,47 @@ pub fn of_former_queue(count: u64) {
     BY_CAUSE.add(1, count);
 }
 
+/// What a sweep let go.
+pub fn gone(gone: &[Gone]) {
+    for Gone { table, partitions, rows } in gone {
+        PARTITIONS_DROPPED.with_label_values(&[*table]).inc_by(*partitions);
+        ROWS_DELETED.with_label_values(&[*table]).inc_by(*rows);
+    }
+}
+
+/// Payloads were erased.
+pub fn erased(cause: &'static str, count: u64) {
+    PAYLOADS_ERASED.with_label_values(&[cause]).inc_by(count);
+}
+
+/// A sweep ended.
+pub fn swept(result: &'static str) {
+    SWEEPS.with_label_values(&[result]).inc();
+}
+
+/// Days that are old and stay.
+pub fn held_days(count: i64) {
+    HELD_DAYS.set(count);
+}
+
+/// The oldest day of history.
+pub fn oldest_day(day: Option<i32>) {
+    OLDEST_DAY.set(day.map_or(0, |day| i64::from(day) * 86_400));
+}
+
+/// Shows what has not happened yet as 0.
+fn expose_sweeps() {
+    for table in TABLES {
+        gone(&[Gone { table, partitions: 0, rows: 0 }]);
+    }
+    for cause in ["retention", "request"] {
+        erased(cause, 0);
+    }
+    for result in ["done", "blocked", "failed"] {
+        SWEEPS.with_label_values(&[result]);
+    }
+}
+
 /// The part of dispatch that measures.
 pub struct Measure {
     shared: Shared,
@@ -95,6 +140,7 @@ impl Measure {
         for counters in [&BY_OUTCOME, &BY_STATUS, &BY_RESULT, &BY_CAUSE] {
             LazyLock::force(counters);
         }
+        expose_sweeps();
         Self { shared, handoff }
     }
 

@@ -63,6 +63,12 @@ pub struct Options {
     pub tail_poll: Duration,
     /// How far back a tail may be resumed, at least. Default 7 days.
     pub tail_retention: Duration,
+    /// How long events, deliveries and attempts are kept, at least: a day goes when all of it is older. Zero: for ever. Default 30 days.
+    pub retention: Duration,
+    /// How long the feed of changes of configuration is kept, at least. Zero: for ever. Default 90 days.
+    pub change_retention: Duration,
+    /// How often what is older than it is kept is looked for. Default 10 min.
+    pub sweep_period: Duration,
 }
 
 impl Default for Options {
@@ -96,6 +102,9 @@ impl Default for Options {
             tail_heartbeat: Duration::from_secs(15),
             tail_poll: Duration::from_millis(200),
             tail_retention: Duration::from_secs(7 * 24 * 3600),
+            retention: Duration::from_secs(30 * 24 * 3600),
+            change_retention: Duration::from_secs(90 * 24 * 3600),
+            sweep_period: Duration::from_secs(600),
         }
     }
 }

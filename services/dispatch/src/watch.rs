@@ -11,8 +11,6 @@ use crate::{Shared, handoff::Handoff, measure};
 const PAGE: u32 = 1_000;
 /// How often partitions of the days to come are looked after.
 const PREPARE_PERIOD: Duration = Duration::from_secs(3600);
-/// Between two steps of pruning.
-const PRUNE_REST: Duration = Duration::from_millis(50);
 
 /// The part of dispatch that repairs.
 pub struct Watch {
@@ -116,22 +114,6 @@ impl Watch {
             while let Err(why) = self.shared.ledger.prepare(self.shared.store.clock().now()).await {
                 tracing::warn!(%why, "the partitions of the days to come were not made");
                 tokio::time::sleep(Duration::from_secs(5)).await;
-            }
-            self.prune_log().await;
-        }
-    }
-
-    /// Step by step, with rests: whoever commits at the same time comes first.
-    async fn prune_log(&self) {
-        let kept_from = self.shared.store.clock().now().minus(self.shared.options.tail_retention);
-        loop {
-            match self.shared.ledger.prune_log(kept_from).await {
-                Ok(true) => tokio::time::sleep(PRUNE_REST).await,
-                Ok(false) => return,
-                Err(why) => {
-                    tracing::warn!(%why, "the log of commits was not pruned; the next hour tries again");
-                    return;
-                }
             }
         }
     }

@@ -63,6 +63,10 @@ reasons! {
     IdempotencyConflict = "IDEMPOTENCY_CONFLICT";
     /// The state of the object does not allow it; the message says why.
     FailedPrecondition = "FAILED_PRECONDITION";
+    /// Deliveries of the event are pending, and need its payload. Wait until they ended, or cancel them by deleting their endpoints.
+    DeliveriesPending = "DELIVERIES_PENDING";
+    /// The payload of the event was erased: there is nothing to deliver any more. Publish it anew, if you have it.
+    PayloadErased = "PAYLOAD_ERASED";
     /// The page token is not one of ours, or belongs to other filters. Begin with the first page.
     InvalidPageToken = "INVALID_PAGE_TOKEN";
     /// The cursor is from before what is kept, or of another database. Begin anew without one; what lies between is read from the lists.

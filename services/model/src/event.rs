@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{EventId, ProjectId, Timestamp};
 
-/// An accepted event without its payload.
+/// An accepted event without its payload. Erasing the payload is all that ever changes in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub id: EventId,
@@ -27,6 +27,8 @@ pub struct Event {
     /// Where it stands in its trace, if it has one.
     pub trace: Option<Trace>,
     pub created_at: Timestamp,
+    /// When its payload was erased, if it was: what is left is its size.
+    pub payload_erased_at: Option<Timestamp>,
 }
 
 /// A position in a trace, as the headers of W3C Trace Context write it.
@@ -94,6 +96,7 @@ mod tests {
             origin: Origin::Api { actor: String::new() },
             trace: None,
             created_at: Timestamp(0),
+            payload_erased_at: None,
         };
         assert_eq!(event(Some(stream_key("run-1", 7))).producer_key(), None);
         assert_eq!(event(Some("run-1/7".to_owned())).producer_key(), Some("run-1/7"));

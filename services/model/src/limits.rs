@@ -40,3 +40,5 @@ pub const SCHEMA_BYTES: usize = 64 * 1_024;
 pub const SCHEMA_VIOLATIONS: usize = 20;
 /// The name of a stream of events, in bytes.
 pub const STREAM_ID_BYTES: usize = 64;
+/// How long a project may keep payloads, when not as long as its events, in seconds: least, most.
+pub const PAYLOAD_RETENTION_SECONDS: (u64, u64) = (60, 3_650 * 86_400);

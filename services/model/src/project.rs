@@ -1,5 +1,7 @@
 //! Organisations, projects, and the keys to them.
 
+use std::time::Duration;
+
 use crate::{ApiKeyId, OrganizationId, ProjectId, ScopeSet, Timestamp};
 
 /// Who owns projects.
@@ -18,6 +20,8 @@ pub struct Project {
     pub organization: OrganizationId,
     pub name: String,
     pub schema_validation: SchemaValidation,
+    /// After so long payloads and answers are erased; none: they are kept as long as the events.
+    pub payload_retention: Option<Duration>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }

@@ -35,7 +35,7 @@ scopes! {
     EventsPublish = 2, "SCOPE_EVENTS_PUBLISH";
     /// Read events, deliveries, attempts.
     EventsRead = 3, "SCOPE_EVENTS_READ";
-    /// Retry deliveries.
+    /// Retry deliveries, erase payloads of events.
     DeliveriesWrite = 4, "SCOPE_DELIVERIES_WRITE";
     /// Read endpoints and subscriptions.
     EndpointsRead = 5, "SCOPE_ENDPOINTS_READ";

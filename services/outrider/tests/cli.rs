@@ -424,3 +424,22 @@ fn usage_errors_have_their_exit_code() {
         assert!(succeeded(outrider(home, &["completions", shell]).output().unwrap()).contains("outrider"));
     }
 }
+
+#[test]
+fn payloads_are_erased_at_once_or_after_a_time() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let dev = Dev::start(home, &[]);
+    let update = |length: &str| dev.json(home, &["projects", "update", &dev.project, "--payload-retention", length]);
+    assert_eq!(update("30d")["payload_retention"], "2592000s");
+    assert!(update("none").get("payload_retention").is_none());
+    let refused = dev.command(home, &["projects", "update", &dev.project, "--payload-retention", "1s"]).output().unwrap();
+    assert!(failed(refused).1.contains("project.payload_retention"));
+    let event = dev.json(home, &["publish", "person.registered", "{\"name\": \"Ada\"}"]);
+    let id = event["event_id"].as_str().unwrap();
+    assert_eq!(dev.json(home, &["events", "get", id])["data"]["name"], "Ada");
+    let erased = dev.json(home, &["events", "erase", id]);
+    assert!(erased["payload_erase_time"].is_string() && erased.get("data").is_none(), "{erased}");
+    let shown = dev.text(home, &["events", "get", id]);
+    assert!(shown.contains("payload_erase_time") && !shown.contains("Ada"), "{shown}");
+}

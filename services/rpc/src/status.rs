@@ -25,7 +25,7 @@ pub fn codes(reason: Reason) -> (Code, u16) {
         Reason::UnknownMethod => (Code::Unimplemented, 404),
         Reason::MethodNotAllowed => (Code::Unimplemented, 405),
         Reason::AlreadyExists | Reason::IdempotencyConflict => (Code::AlreadyExists, 409),
-        Reason::FailedPrecondition => (Code::FailedPrecondition, 412),
+        Reason::FailedPrecondition | Reason::DeliveriesPending | Reason::PayloadErased => (Code::FailedPrecondition, 412),
         Reason::CursorExpired => (Code::OutOfRange, 410),
         Reason::NotAcceptable => (Code::InvalidArgument, 406),
         Reason::Overloaded => (Code::ResourceExhausted, 429),

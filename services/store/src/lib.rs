@@ -25,6 +25,7 @@ mod organizations;
 mod projects;
 mod queries;
 mod requests;
+mod retention;
 mod subscriptions;
 mod transaction;
 
@@ -49,5 +50,6 @@ pub use ledger::{
 };
 pub use options::StoreOptions;
 pub use projects::{NewProject, ProjectChange};
-pub use queries::{AttemptFilter, DeliveryFilter, EventFilter};
+pub use queries::{AttemptFilter, DeliveryFilter, Erased, EventFilter};
+pub use retention::{Gone, OldDay, Progress, Step};
 pub use subscriptions::{NewSubscription, SubscriptionChange};

@@ -1,5 +1,7 @@
 //! Projects: a principal sees those of its organisation, or the one that it is bound to. Deleted ones are as if they were not.
 
+use std::time::Duration;
+
 use outrider_model::{
     Error, OrganizationId, Page, PageRequest, Principal, Project, ProjectId, Reason, Result, SchemaValidation, Timestamp,
 };
@@ -28,6 +30,8 @@ pub struct NewProject {
     pub id: Option<ProjectId>,
     pub name: String,
     pub schema_validation: SchemaValidation,
+    /// None: payloads are kept as long as events.
+    pub payload_retention: Option<Duration>,
 }
 
 /// What of a project is to change.
@@ -35,6 +39,8 @@ pub struct NewProject {
 pub struct ProjectChange {
     pub name: Option<String>,
     pub schema_validation: Option<SchemaValidation>,
+    /// To a length, or to none.
+    pub payload_retention: Option<Option<Duration>>,
 }
 
 impl Store {
@@ -42,9 +48,13 @@ impl Store {
     /// project.
     pub async fn create_project(&self, principal: &Principal, new: NewProject, request_id: Option<&str>) -> Result<Project> {
         require_whole_organization(principal)?;
-        let content = json!({
+        let mut content = json!({
             "id": new.id.map(|id| id.to_string()), "name": new.name, "schema_validation": new.schema_validation as u8,
         });
+        if let Some(length) = new.payload_retention {
+            // Only when it is set: request ids of a version that did not know it stay good.
+            content["payload_retention"] = micros(length).into();
+        }
         let request = Request::new(principal.organization.0, request_id, "create_project", &content);
         let transaction = Transaction::begin(self, principal).await?;
         if let Some(first) = Request::find(request.as_ref(), &transaction).await? {
@@ -56,14 +66,15 @@ impl Store {
         if taken.is_some() {
             return Err(already_exists(WHAT));
         }
-        let NewProject { name, schema_validation, .. } = new;
+        let NewProject { name, schema_validation, payload_retention, .. } = new;
         let organization = principal.organization;
-        let project = Project { id, organization, name, schema_validation, created_at: now, updated_at: now };
+        let project = Project { id, organization, name, schema_validation, payload_retention, created_at: now, updated_at: now };
         let row = project::ActiveModel {
             id: Set(id.0),
             organization_id: Set(project.organization.0),
             name: Set(project.name.clone()),
             schema_validation: Set(i16::from(project.schema_validation as u8)),
+            payload_retention_micros: Set(project.payload_retention.map(micros)),
             created_at: Set(now.0),
             updated_at: Set(now.0),
             deleted_at: Set(None),
@@ -94,6 +105,7 @@ impl Store {
         let mut after = before.clone();
         after.name = change.name.unwrap_or(after.name);
         after.schema_validation = change.schema_validation.unwrap_or(after.schema_validation);
+        after.payload_retention = change.payload_retention.unwrap_or(after.payload_retention);
         if after == before {
             return Ok(before);
         }
@@ -102,6 +114,7 @@ impl Store {
             id: Unchanged(id.0),
             name: Set(after.name.clone()),
             schema_validation: Set(i16::from(after.schema_validation as u8)),
+            payload_retention_micros: Set(after.payload_retention.map(micros)),
             updated_at: Set(after.updated_at.0),
             ..Default::default()
         };
@@ -161,13 +174,19 @@ fn from_row(row: project::Model) -> Project {
         name: row.name,
         // One of a newer version is not known here.
         schema_validation: SchemaValidation::from_number(row.schema_validation.into()).unwrap_or_default(),
+        payload_retention: row.payload_retention_micros.map(|micros| Duration::from_micros(micros.unsigned_abs())),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }
 }
 
+fn micros(length: Duration) -> i64 {
+    i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
+}
+
 fn describe(project: &Project) -> Value {
     json!({
         "project_id": project.id.to_string(), "name": project.name, "schema_validation": project.schema_validation as u8,
+        "payload_retention_micros": project.payload_retention.map(micros),
     })
 }

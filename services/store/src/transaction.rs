@@ -19,14 +19,19 @@ const LOCK: i64 = 0x6f75_7472_6964_6572;
 /// commit: the order of changes is the order of commits, and what was read is still true when it is written. On SQLite the lock
 /// for writing is taken at the beginning, so that it is waited for and never refused half way.
 pub(crate) async fn begin(store: &Store) -> Result<DatabaseTransaction> {
-    let options =
-        TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..TransactionOptions::default() };
-    let transaction = store.write().begin_with_options(options).await.map_err(unavailable)?;
+    let transaction = begin_beside(store).await?;
     if store.backend() == Backend::Postgres {
         let lock = Statement::from_sql_and_values(Backend::Postgres.into(), "SELECT pg_advisory_xact_lock($1)", [LOCK.into()]);
         transaction.query_one_raw(lock).await.map_err(unavailable)?;
     }
     Ok(transaction)
+}
+
+/// Begins a transaction that others may have beside it on PostgreSQL; on SQLite it is the only one that writes.
+pub(crate) async fn begin_beside(store: &Store) -> Result<DatabaseTransaction> {
+    let options =
+        TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..TransactionOptions::default() };
+    store.write().begin_with_options(options).await.map_err(unavailable)
 }
 
 /// One change of configuration by somebody. Dropped without a commit, it changes nothing.

@@ -15,7 +15,7 @@ use super::{scrapes, start, sum};
 use crate::scenario::{BOUND, Scenario, run_with_shares, text};
 
 /// Metrics that stay 0 when all goes well, or that are over before they are looked at.
-const CALM: [&str; 15] = [
+const CALM: [&str; 18] = [
     "outrider_gateway_requests_open",
     "outrider_worker_jobs_held_total",
     "outrider_gateway_streams_open",
@@ -23,6 +23,9 @@ const CALM: [&str; 15] = [
     "outrider_gateway_buffered_bytes",
     "outrider_dispatch_requeued_total",
     "outrider_dispatch_congested_endpoints",
+    "outrider_dispatch_partitions_dropped_total",
+    "outrider_dispatch_rows_deleted_total",
+    "outrider_dispatch_history_held",
     "outrider_queue_command_errors_total",
     "outrider_queue_jobs",
     "outrider_worker_jobs",
@@ -66,9 +69,10 @@ async fn drive(outrider: &Outrider, scenario: &Scenario) -> Result<()> {
     {
         ends.push((scenario.publish_id(event_type, json!({})).await?, status));
     }
-    for (event, status) in ends {
-        scenario.delivery_in(&event, status).await?;
+    for (event, status) in &ends {
+        scenario.delivery_in(event, status).await?;
     }
+    scenario.rest.post(&scenario.path(&format!("events/{}:erasePayload", ends[0].0)), &json!({})).await?;
     let key = json!({"event_type": "a.b", "data": {}, "idempotency_key": "once"});
     scenario.publish(key.clone()).await?;
     scenario.publish(key).await?;
@@ -89,7 +93,7 @@ async fn drive(outrider: &Outrider, scenario: &Scenario) -> Result<()> {
 async fn every_metric_is_shown_and_moves(shape: Shape) -> Result<()> {
     let collector = Collector::start().await?;
     let more = json!({
-        "dispatch": {"measure_period": "200ms", "audit_period": "200ms", "audit_grace": "1s"},
+        "dispatch": {"measure_period": "200ms", "sweep_period": "200ms", "audit_period": "200ms", "audit_grace": "1s"},
         "egress": {"dns_timeout": "1s"},
         "telemetry": {"otlp_endpoint": collector.url(), "export_period": "100ms"},
     });

@@ -131,6 +131,7 @@ pub fn rows() -> Vec<Row> {
         row("EventService/GetEvent", PROJECT),
         row("EventService/ListEvents", PROJECT),
         row("EventService/TailEvents", PROJECT),
+        row("EventService/ErasePayload", PROJECT).uses_up("event_id"),
         row("DeliveryService/GetDelivery", PROJECT),
         row("DeliveryService/ListDeliveries", PROJECT),
         row("DeliveryService/TailDeliveries", PROJECT),

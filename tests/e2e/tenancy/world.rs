@@ -73,6 +73,7 @@ impl World {
             "subscription_id" => new_subscription(&self.victim.rest, &ids).await?,
             "api_key_id" => new_key(&self.victim.rest, &ids).await?,
             "event_type" => new_event_type(&self.victim.rest, &ids).await?,
+            "event_id" => new_event(&self.victim.rest, &ids).await?,
             other => anyhow::bail!("nothing makes a new {other}"),
         };
         ids.insert(field, made);
@@ -144,6 +145,12 @@ async fn new_subscription(rest: &Rest, ids: &Ids) -> Result<String> {
 async fn new_event_type(rest: &Rest, ids: &Ids) -> Result<String> {
     let path = format!("/v1/projects/{}/event-types", ids["project_id"]);
     text(&rest.post(&path, &json!({"event_type": fresh_name()})).await?, "event_type")
+}
+
+/// One that goes nowhere.
+async fn new_event(rest: &Rest, ids: &Ids) -> Result<String> {
+    let path = format!("/v1/projects/{}/events", ids["project_id"]);
+    text(&rest.post(&path, &json!({"event_type": fresh_name(), "data": {}})).await?, "event_id")
 }
 
 /// With one scope, so that a key with that scope may change it.

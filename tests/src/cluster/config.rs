@@ -115,6 +115,7 @@ impl Plan {
         directory.path().join(format!("{role}.toml"))
     }
 
+    /// The URL of the database.
     pub(super) fn database(&self) -> &str {
         self.config["database"]["url"].as_str().unwrap_or_default()
     }

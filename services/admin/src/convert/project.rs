@@ -1,8 +1,10 @@
 //! Projects.
 
-use outrider_model::{Project, ProjectId, Result, SchemaValidation, error::Violations};
+use std::time::Duration;
+
+use outrider_model::{Project, ProjectId, Result, SchemaValidation, error::Violations, limits};
 use outrider_proto::admin as wire;
-use outrider_rpc::convert::timestamp;
+use outrider_rpc::convert::{duration, parse_duration, timestamp};
 use outrider_store::{NewProject, ProjectChange};
 
 use crate::{
@@ -21,6 +23,7 @@ pub fn to_wire(project: Project) -> wire::Project {
         schema_validation: i32::from(project.schema_validation as u8),
         create_time: Some(timestamp(project.created_at)),
         update_time: Some(timestamp(project.updated_at)),
+        payload_retention: project.payload_retention.map(duration),
     }
 }
 
@@ -31,8 +34,10 @@ pub fn create(request: &wire::CreateProjectRequest) -> Result<(NewProject, Optio
     let id = fields::optional_id(&mut violations, "project.project_id", &project.project_id);
     let name = fields::name(&mut violations, "project.name", &project.name);
     let schema_validation = schema_validation(&mut violations, project.schema_validation);
+    let payload_retention = payload_retention(&mut violations, project.payload_retention.as_ref());
     let request_id = fields::request_id(&mut violations, &request.request_id);
-    fields::checked(violations, id.map(|id| (NewProject { id, name, schema_validation }, request_id)))
+    let new = id.map(|id| NewProject { id, name, schema_validation, payload_retention });
+    fields::checked(violations, new.map(|new| (new, request_id)))
 }
 
 /// What an update changes.
@@ -40,14 +45,29 @@ pub fn change(request: wire::UpdateProjectRequest) -> Result<(ProjectId, Project
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "project_id", &request.project_id);
     let project = request.project.unwrap_or_default();
-    let mutable =
-        [Mutable::new("name", !project.name.is_empty()), Mutable::new("schema_validation", project.schema_validation != 0)];
+    let mutable = [
+        Mutable::new("name", !project.name.is_empty()),
+        Mutable::new("schema_validation", project.schema_validation != 0),
+        Mutable::new("payload_retention", project.payload_retention.is_some()),
+    ];
     let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);
     let change = ProjectChange {
         name: changes.take("name", || fields::name(&mut violations, "project.name", &project.name)),
         schema_validation: changes.take("schema_validation", || schema_validation(&mut violations, project.schema_validation)),
+        payload_retention: changes
+            .take("payload_retention", || payload_retention(&mut violations, project.payload_retention.as_ref())),
     };
     fields::checked(violations, id.map(|id| (id, change)))
+}
+
+/// None when it is not set.
+fn payload_retention(violations: &mut Violations, given: Option<&prost_types::Duration>) -> Option<Duration> {
+    const FIELD: &str = "project.payload_retention";
+    let (least, most) = limits::PAYLOAD_RETENTION_SECONDS;
+    let length = parse_duration(FIELD, given?).ok();
+    let in_bounds = length.is_some_and(|length| (Duration::from_secs(least)..=Duration::from_secs(most)).contains(&length));
+    violations.require(in_bounds, FIELD, format!("must be {least} to {most} seconds, or absent"));
+    length
 }
 
 /// The default when it is not set.

@@ -119,3 +119,33 @@ async fn an_announcement_that_hangs_delays_no_answer_for_long() {
     ok(answer.expect("must be answered"));
     assert_eq!(world.queue.count(), 1);
 }
+
+#[tokio::test]
+async fn payloads_are_kept_for_a_time_or_as_long_as_events() {
+    let world = World::new().await;
+    let mut client = world.client(&world.admin).projects;
+    let length = |seconds: i64| Some(prost_types::Duration { seconds, nanos: 0 });
+    let project = |seconds| Some(Project { name: "Shop".to_owned(), payload_retention: length(seconds), ..Default::default() });
+    let request = CreateProjectRequest { project: project(60), ..Default::default() };
+    let made = ok(client.create_project(request).await).project.unwrap();
+    assert_eq!(made.payload_retention, length(60));
+    let update = |payload_retention, paths: &[&str]| UpdateProjectRequest {
+        project_id: made.project_id.clone(),
+        project: Some(Project { payload_retention, ..Default::default() }),
+        update_mask: mask(paths),
+    };
+    for (given, paths, expected) in [
+        (length(86_400), &[] as &[&str], length(86_400)),
+        (None, &[], length(86_400)),
+        (length(3_650 * 86_400), &["payload_retention"], length(3_650 * 86_400)),
+        (None, &["payload_retention"], None),
+    ] {
+        let changed = ok(client.update_project(update(given, paths)).await).project.unwrap();
+        assert_eq!(changed.payload_retention, expected);
+    }
+    for seconds in [-1, 0, 59, 3_650 * 86_400 + 1, i64::MAX] {
+        assert_eq!(fields(client.update_project(update(length(seconds), &[])).await), ["project.payload_retention"]);
+        let request = CreateProjectRequest { project: project(seconds), ..Default::default() };
+        assert_eq!(fields(client.create_project(request).await), ["project.payload_retention"]);
+    }
+}

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use futures::{Stream, StreamExt};
 use outrider_model::{Error, EventType, EventTypePattern, Principal, Result, error::Violations, limits};
 use outrider_proto::dispatch::{
-    GetEventRequest, GetEventResponse, ListEventsRequest, ListEventsResponse, TailEventsRequest, TailEventsResponse,
-    event_service_server::EventService,
+    ErasePayloadRequest, ErasePayloadResponse, GetEventRequest, GetEventResponse, ListEventsRequest, ListEventsResponse,
+    TailEventsRequest, TailEventsResponse, event_service_server::EventService,
 };
 use outrider_rpc::{convert::parse_id, page::Pager, principal, to_status};
 use outrider_store::{EventFilter, Ledger, Store};
@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::{time_range, time_text};
 use crate::{
-    convert,
+    convert, measure,
     tail::{AcceptedEvents, Around, EventWish, Opening},
 };
 
@@ -48,6 +48,14 @@ impl Events {
 }
 
 impl Events {
+    async fn erase_payload(&self, principal: &Principal, request: ErasePayloadRequest) -> Result<ErasePayloadResponse> {
+        let project = parse_id("project_id", &request.project_id)?;
+        let id = parse_id("event_id", &request.event_id)?;
+        let (event, erased) = self.store.erase_payload(principal, project, id).await?;
+        measure::erased("request", u64::from(erased));
+        Ok(ErasePayloadResponse { event: Some(convert::event(event, None)) })
+    }
+
     async fn tail(&self, principal: &Principal, request: TailEventsRequest) -> Result<<Self as EventService>::TailEventsStream> {
         let project = parse_id("project_id", &request.project_id)?;
         let wish = EventWish { event_types: patterns(&request.event_types)?, with_payload: request.include_payload };
@@ -90,6 +98,11 @@ impl EventService for Events {
     async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
         let principal = principal(&request)?;
         self.list(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
+    }
+
+    async fn erase_payload(&self, request: Request<ErasePayloadRequest>) -> Result<Response<ErasePayloadResponse>, Status> {
+        let principal = principal(&request)?;
+        self.erase_payload(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
     }
 
     type TailEventsStream = Pin<Box<dyn Stream<Item = Result<TailEventsResponse, Status>> + Send>>;

@@ -204,3 +204,18 @@ async fn tails_are_bounded_and_end_with_the_process_the_project_or_the_cursor() 
     while bench.store.ledger().prune_log(later).await.unwrap() {}
     assert_eq!(refused(events(&bench, &cursor, &[], false)).await, Reason::CursorExpired);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erased_payload_is_told_as_such() {
+    let bench = Bench::start().await;
+    let mut tail = Box::pin(events(&bench, "", &[], true).open().await.unwrap());
+    let cursor = next(&mut tail).await.cursor;
+    let published = [bench.publish().await.event_id, bench.publish().await.event_id];
+    let erased = published[0].parse().unwrap();
+    bench.store.erase_payload(&bench.principal, bench.project.id, erased).await.unwrap();
+    let mut late = Box::pin(events(&bench, &cursor, &[], true).open().await.unwrap());
+    let (_, (event, payload)) = item(&mut late).await;
+    assert_eq!((event.id, event.payload_erased_at.is_some(), payload), (erased, true, None));
+    let (_, (event, payload)) = item(&mut late).await;
+    assert_eq!((event.id.to_string(), payload.as_deref()), (published[1].clone(), Some(b"{}".as_slice())));
+}

@@ -96,6 +96,11 @@ impl EventService for Dispatch {
         Ok(Response::new(ListEventsResponse::default()))
     }
 
+    async fn erase_payload(&self, request: Request<ErasePayloadRequest>) -> Answer<ErasePayloadResponse> {
+        self.0.add(&request);
+        Ok(Response::new(ErasePayloadResponse::default()))
+    }
+
     type TailEventsStream = BoxStream<'static, Result<TailEventsResponse, Status>>;
 
     async fn tail_events(&self, request: Request<TailEventsRequest>) -> Answer<Self::TailEventsStream> {

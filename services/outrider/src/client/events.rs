@@ -1,7 +1,9 @@
 //! `outrider events`.
 
 use clap::{Args, Subcommand};
-use outrider_proto::dispatch::{GetEventRequest, ListEventsRequest, event_service_client::EventServiceClient};
+use outrider_proto::dispatch::{
+    ErasePayloadRequest, GetEventRequest, ListEventsRequest, event_service_client::EventServiceClient,
+};
 
 use super::{
     ClientOptions, Failure,
@@ -41,6 +43,8 @@ pub enum Action {
     },
     /// One event with its payload.
     Get { id: String },
+    /// Erases the payload of an event, and what endpoints answered, for ever; refused while a delivery of it is pending.
+    Erase { id: String },
 }
 
 pub async fn run(options: Events) -> Result<(), Failure> {
@@ -61,6 +65,10 @@ pub async fn run(options: Events) -> Result<(), Failure> {
         }
         Action::Get { id } => {
             let answer = api.get_event(GetEventRequest { project_id, event_id: id }).await?.into_inner();
+            session.output.one(&answer.event.unwrap_or_default())
+        }
+        Action::Erase { id } => {
+            let answer = api.erase_payload(ErasePayloadRequest { project_id, event_id: id }).await?.into_inner();
             session.output.one(&answer.event.unwrap_or_default())
         }
     }

@@ -5,11 +5,12 @@ use outrider_proto::admin::{
     CreateProjectRequest, DeleteProjectRequest, GetProjectRequest, ListProjectsRequest, Project, SchemaValidation,
     UpdateProjectRequest, project_service_client::ProjectServiceClient,
 };
+use prost_types::Duration;
 
 use super::{
     ClientOptions, Failure,
     connection::Session,
-    input::{Mask, Page},
+    input::{Mask, Page, duration},
     output::Column,
 };
 
@@ -40,6 +41,9 @@ pub enum Action {
         /// What becomes of events that the catalogue of event types speaks against [default: off]
         #[arg(long, value_enum, value_name = "MODE")]
         schema_validation: Option<Validation>,
+        /// After so long payloads are erased, 1m to 3650d [default: kept as long as the events]
+        #[arg(long, value_parser = duration, value_name = "TIME")]
+        payload_retention: Option<Duration>,
     },
     /// Changes a project.
     Update {
@@ -50,9 +54,20 @@ pub enum Action {
         /// What becomes of events that the catalogue of event types speaks against.
         #[arg(long, value_enum, value_name = "MODE")]
         schema_validation: Option<Validation>,
+        /// After so long payloads are erased, 1m to 3650d; none: they are kept as long as the events.
+        #[arg(long, value_parser = retention, value_name = "TIME|none")]
+        payload_retention: Option<Retention>,
     },
     /// Deletes a project: nothing is accepted any more, and what is pending is cancelled.
     Delete { id: String },
+}
+
+/// How long payloads are kept: a time, or as long as the events.
+#[derive(Debug, Clone)]
+pub struct Retention(Option<Duration>);
+
+fn retention(text: &str) -> Result<Retention, String> {
+    if text == "none" { Ok(Retention(None)) } else { duration(text).map(|length| Retention(Some(length))) }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -87,17 +102,18 @@ pub async fn run(options: Projects) -> Result<(), Failure> {
             let answer = api.get_project(GetProjectRequest { project_id: id }).await?.into_inner();
             output.one(&answer.project.unwrap_or_default())
         }
-        Action::Create { name, id, schema_validation } => {
+        Action::Create { name, id, schema_validation, payload_retention } => {
             let schema_validation = schema_validation.map_or(0, Validation::number);
-            let project = Project { project_id: id, name, schema_validation, ..Project::default() };
+            let project = Project { project_id: id, name, schema_validation, payload_retention, ..Project::default() };
             let request = CreateProjectRequest { project: Some(project), ..CreateProjectRequest::default() };
             output.one(&api.create_project(request).await?.into_inner().project.unwrap_or_default())
         }
-        Action::Update { id, name, schema_validation } => {
+        Action::Update { id, name, schema_validation, payload_retention } => {
             let mut mask = Mask::default();
             let project = Project {
                 name: mask.take("name", name),
                 schema_validation: mask.take("schema_validation", schema_validation.map(Validation::number)),
+                payload_retention: mask.take("payload_retention", payload_retention.map(|Retention(length)| length)),
                 ..Project::default()
             };
             let request = UpdateProjectRequest { project_id: id, project: Some(project), update_mask: mask.finish()? };

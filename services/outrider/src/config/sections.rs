@@ -287,6 +287,13 @@ section! {
         tail_poll: Span = Span::millis(200),
         /// How far back a tail may be resumed; at least 24h. Longer ago: CURSOR_EXPIRED.
         tail_retention: Span = Span::seconds(7 * 24 * 3600),
+        /// How long events, deliveries and attempts are kept, at least: at least 24h, or 0s for ever. A day (UTC) goes when all of it is
+        /// older and nothing pending refers to it.
+        retention: Span = Span::seconds(30 * 24 * 3600),
+        /// How long the feed of changes of configuration is kept, at least: at least 24h, or 0s for ever.
+        change_retention: Span = Span::seconds(90 * 24 * 3600),
+        /// How often what is older than it is kept is looked for, payloads that a project keeps no longer included; at least 100ms.
+        sweep_period: Span = Span::seconds(600),
         /// How often pending deliveries and the queue are measured, for the metrics.
         measure_period: Span = Span::seconds(10),
         /// How often the ledger is audited: one step over what is new, and one over all history. See docs/guarantees.md.

@@ -45,6 +45,12 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("dispatch.tail_poll", config.dispatch.tail_poll.0 >= Duration::from_millis(10), "must be at least 10ms")?;
     let day = Duration::from_secs(24 * 3600);
     check("dispatch.tail_retention", config.dispatch.tail_retention.0 >= day, "must be at least 24h")?;
+    for (key, kept) in
+        [("dispatch.retention", config.dispatch.retention.0), ("dispatch.change_retention", config.dispatch.change_retention.0)]
+    {
+        check(key, kept.is_zero() || kept >= day, "must be at least 24h, or 0s for ever")?;
+    }
+    check("dispatch.sweep_period", config.dispatch.sweep_period.0 >= Duration::from_millis(100), "must be at least 100ms")?;
     check("dispatch.accept_batch", config.dispatch.accept_batch > 0, "must be at least 1")?;
     check("dispatch.accept_queue", config.dispatch.accept_queue > 0, "must be at least 1")?;
     check("dispatch.settle_batch", config.dispatch.settle_batch > 0, "must be at least 1")?;
@@ -169,6 +175,7 @@ fn check(key: &'static str, good: bool, message: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Span;
 
     #[test]
     fn the_defaults_are_valid_and_impossible_pairs_are_not() {
@@ -183,6 +190,17 @@ mod tests {
         config.telemetry.sample_ratio = 0.0;
         config.gateway.listen = "8080".into();
         assert!(validate(&config).unwrap_err().to_string().contains("gateway.listen"));
+    }
+
+    #[test]
+    fn history_is_kept_for_a_day_at_least_or_for_ever() {
+        let kept = |hours: u64| {
+            let mut config = Config::default();
+            config.dispatch.retention = Span::seconds(hours * 3_600);
+            validate(&config).map_err(|error| error.to_string())
+        };
+        assert!(kept(0).is_ok() && kept(24).is_ok());
+        assert!(kept(23).unwrap_err().starts_with("dispatch.retention: "));
     }
 
     #[test]

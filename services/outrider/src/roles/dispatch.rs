@@ -81,6 +81,9 @@ fn options(base: &Base) -> Options {
         tail_heartbeat: config.tail_heartbeat.0,
         tail_poll: config.tail_poll.0,
         tail_retention: config.tail_retention.0,
+        retention: config.retention.0,
+        change_retention: config.change_retention.0,
+        sweep_period: config.sweep_period.0,
         ..Options::default()
     }
 }

@@ -10,6 +10,7 @@ pub struct Model {
     pub organization_id: Uuid,
     pub name: String,
     pub schema_validation: i16,
+    pub payload_retention_micros: Option<i64>,
     pub created_at: i64,
     pub updated_at: i64,
     pub deleted_at: Option<i64>,

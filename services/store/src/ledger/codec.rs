@@ -144,6 +144,7 @@ mod tests {
             origin,
             trace,
             created_at: Timestamp(0),
+            payload_erased_at: None,
         }
     }
 

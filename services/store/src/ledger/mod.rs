@@ -225,7 +225,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// For each job (delivery, attempt, generation): whether it is what the pending row names now.
     async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, LedgerError>;
 
-    /// The payloads of events, where they exist.
+    /// The payloads of events, where they exist and were not erased.
     async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>, LedgerError>;
 
     /// Ends up to `limit` unqueued pending deliveries as cancelled with this reason; how many there were. None while the endpoint or

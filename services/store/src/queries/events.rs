@@ -14,7 +14,7 @@ use crate::{
 
 const WHAT: &str = "event";
 const TABLE: &str = "events";
-const PAYLOAD: &str = "SELECT payload FROM events WHERE id = $1";
+const PAYLOAD: &str = "SELECT payload, payload_erased_at FROM events WHERE id = $1";
 
 /// Which events of a project are wanted: those for which all that is given holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,7 +31,7 @@ impl Store {
     /// Errors: `NOT_FOUND`.
     pub async fn get_event(&self, principal: &Principal, project: ProjectId, id: EventId) -> Result<(Event, Bytes)> {
         projects::find(self.read(), principal, project).await?;
-        let event = find(self.read(), project, id).await?.ok_or_else(|| Error::not_found(WHAT))?;
+        let mut event = find(self.read(), project, id).await?.ok_or_else(|| Error::not_found(WHAT))?;
         if principal.owner.is_some() {
             let filter = DeliveryFilter { event: Some(id), ..DeliveryFilter::default() };
             let own = self.list_deliveries(principal, project, &filter, PageRequest { size: 1, from: None }).await?;
@@ -42,6 +42,8 @@ impl Store {
         let payload = Statement::from_sql_and_values(self.backend().into(), PAYLOAD, [id.0.into()]);
         let row = self.read().query_one_raw(payload).await.map_err(unavailable)?.ok_or_else(|| Error::not_found(WHAT))?;
         let payload: Vec<u8> = row.try_get_by_index(0).map_err(unavailable)?;
+        // It may have been erased just now.
+        event.payload_erased_at = row.try_get_by_index::<Option<i64>>(1).map_err(unavailable)?.map(Timestamp);
         Ok((event, payload.into()))
     }
 
@@ -97,5 +99,6 @@ pub(super) fn from_row(row: event::Model) -> Result<Event> {
         origin: origin_from_json(&row.origin).ok_or_else(|| malformed_row(TABLE, "origin"))?,
         trace: trace_from_json(&row.origin),
         created_at: Timestamp(row.created_at),
+        payload_erased_at: row.payload_erased_at.map(Timestamp),
     })
 }

@@ -25,6 +25,7 @@ mod attempts;
 mod by_id;
 mod deliveries;
 mod entity;
+mod erase;
 mod events;
 mod retry;
 #[cfg(test)]
@@ -34,7 +35,7 @@ use std::cmp::{max, min};
 
 use outrider_model::{Page, PageRequest, Principal, ProjectId, Timestamp, id::uuid_bound, limits, page::Cursor};
 use sea_orm::{
-    ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Value,
+    ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Value,
     sea_query::{Expr, ExprTrait, SimpleExpr},
 };
 use uuid::Uuid;
@@ -43,6 +44,7 @@ use crate::entity::endpoint;
 
 pub use attempts::AttemptFilter;
 pub use deliveries::DeliveryFilter;
+pub use erase::Erased;
 pub use events::EventFilter;
 
 fn clamp(page: PageRequest) -> PageRequest {
@@ -109,14 +111,22 @@ fn range<E: EntityTrait>(
     ids: IdRange,
     page: PageRequest,
 ) -> Select<E> {
-    let IdRange { from, until } = ids.of_page(page);
-    let columns = || Expr::tuple(prefix.iter().map(|(column, _)| column.into_expr()).chain([id.into_expr()]));
-    let values = |id: Uuid| Expr::tuple(prefix.iter().map(|(_, value)| Expr::val(value.clone())).chain([Expr::val(id)]));
-    let select =
-        select.filter(columns().gte(values(from))).filter(columns().lt(values(until))).filter(id.gte(from)).filter(id.lt(until));
+    let select = within(select, prefix, id, ids.of_page(page));
     let order = if matches!(page.from, Some(Cursor::Before(_))) { Order::Asc } else { Order::Desc };
     let select = prefix.iter().fold(select, |select, (column, _)| select.order_by(*column, order.clone()));
     select.order_by(id, order).limit(u64::from(page.size) + 1)
+}
+
+/// The rows of such a range, as many as there are.
+fn within<E: EntityTrait>(select: Select<E>, prefix: &[(E::Column, Value)], id: E::Column, ids: IdRange) -> Select<E> {
+    select.filter(bounds(prefix, id, ids))
+}
+
+/// That a row lies in such a range.
+fn bounds<C: ColumnTrait>(prefix: &[(C, Value)], id: C, IdRange { from, until }: IdRange) -> Condition {
+    let columns = || Expr::tuple(prefix.iter().map(|(column, _)| column.into_expr()).chain([id.into_expr()]));
+    let values = |id: Uuid| Expr::tuple(prefix.iter().map(|(_, value)| Expr::val(value.clone())).chain([Expr::val(id)]));
+    Condition::all().add(columns().gte(values(from))).add(columns().lt(values(until))).add(id.gte(from)).add(id.lt(until))
 }
 
 /// For a range over something within the project: that it is of this project. Written so that SQLite does not take it for a

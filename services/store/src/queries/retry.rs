@@ -2,18 +2,16 @@
 
 use outrider_model::{Delivery, DeliveryId, DeliveryStatus, Error, Principal, ProjectId, Reason, Result, Timestamp};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait, TryInsertResult, sea_query::OnConflict,
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult,
+    sea_query::OnConflict,
 };
 
-use super::{
-    entity::{pending_delivery, replay},
-    events,
-};
+use super::entity::{event, pending_delivery, replay};
 use crate::{
     Store, endpoints,
     error::unavailable,
     ledger::codec::{number, subscriptions_to_bytes},
+    transaction,
 };
 
 /// Several callers may retry one delivery at once: each takes a number of its own, and tries as often.
@@ -22,7 +20,8 @@ const NUMBER_TRIES: u32 = 16;
 impl Store {
     /// Makes the next attempt of a pending delivery due now; one whose attempt waits in the queue or is under way stays as it is.
     /// For a delivery that ended, creates a new one of the same event to the same endpoint with the next replay number. Answers
-    /// the delivery that will be attempted. Errors: `NOT_FOUND`; `FAILED_PRECONDITION` when the endpoint or the event is deleted.
+    /// the delivery that will be attempted. Errors: `NOT_FOUND`; `FAILED_PRECONDITION` when the endpoint is deleted or the event is
+    /// gone; `PAYLOAD_ERASED`.
     pub async fn retry_delivery(&self, principal: &Principal, project: ProjectId, id: DeliveryId) -> Result<Delivery> {
         let delivery = self.get_delivery(principal, project, id).await?;
         endpoints::find(self.read(), principal, project, delivery.endpoint).await.map_err(|error| match error.reason {
@@ -36,9 +35,6 @@ impl Store {
             if delivery.status == DeliveryStatus::Pending {
                 return Ok(delivery);
             }
-        }
-        if events::find(self.read(), project, delivery.event).await?.is_none() {
-            return Err(Error::new(Reason::FailedPrecondition, "the event of the delivery is deleted"));
         }
         for _ in 0..NUMBER_TRIES {
             if let Some(replay) = self.replay(&delivery).await? {
@@ -74,11 +70,8 @@ impl Store {
         let replay_number = last.unwrap_or(0).unsigned_abs() + 1;
         let now = self.clock().now();
         let id = DeliveryId::derive(now, delivery.event, delivery.endpoint, replay_number);
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let transaction = self.write().begin_with_options(options).await.map_err(unavailable)?;
+        let transaction = transaction::begin_beside(self).await?;
+        hold_event(&transaction, delivery).await?;
         let key = [replay::Column::EventId, replay::Column::EndpointId, replay::Column::ReplayNumber];
         let taken = replay::Entity::insert(replay::ActiveModel {
             event_id: Set(delivery.event.0),
@@ -99,6 +92,22 @@ impl Store {
         pending_delivery::Entity::insert(row).exec_without_returning(&transaction).await.map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
         Ok(Some(id))
+    }
+}
+
+/// Keeps the event and its payload where they are until the transaction ends, when the pending delivery does: who drops days or erases
+/// payloads waits for whoever holds the row, and then sees the delivery.
+async fn hold_event(transaction: &DatabaseTransaction, delivery: &Delivery) -> Result<()> {
+    let held = event::Entity::find_by_id(delivery.event.0)
+        .select_only()
+        .column(event::Column::PayloadErasedAt)
+        .filter(event::Column::ProjectId.eq(delivery.project.0))
+        .lock_shared();
+    let held: Option<Option<i64>> = held.into_tuple().one(transaction).await.map_err(unavailable)?;
+    match held {
+        None => Err(Error::new(Reason::FailedPrecondition, "the event of the delivery is not kept any more")),
+        Some(Some(_)) => Err(Error::new(Reason::PayloadErased, "the payload of the event was erased")),
+        Some(None) => Ok(()),
     }
 }
 

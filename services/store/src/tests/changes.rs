@@ -42,7 +42,7 @@ pub async fn tell_who_did_what_in_order_without_secrets(database: &TestDatabase)
 
     let secret = outrider_model::SigningSecret::from_bytes(&SECRET).unwrap().reveal();
     let token = token.unwrap().reveal();
-    let hidden = [secret.trim_start_matches("whsec_"), token.rsplit_once('_').unwrap().1, "header value"];
+    let hidden = [secret.trim_start_matches("whsec_"), token.splitn(3, '_').nth(2).unwrap(), "header value"];
     for text in changes.iter().flat_map(|change| [&change.before, &change.after]).flatten() {
         assert!(hidden.iter().all(|hidden| !text.contains(hidden)), "{text}");
     }

@@ -102,7 +102,7 @@ pub async fn follows_every_change(database: &TestDatabase) {
     assert!(directory.endpoint(other.id).await.unwrap().is_none());
 
     store
-        .update_project(who, project, crate::ProjectChange { name: Some("new".to_owned()), schema_validation: None })
+        .update_project(who, project, crate::ProjectChange { name: Some("new".to_owned()), ..crate::ProjectChange::default() })
         .await
         .unwrap();
     directory.refresh().await.unwrap();

@@ -149,7 +149,7 @@ pub async fn and_their_mode_are_followed_by_the_directory(database: &TestDatabas
     };
     assert_eq!(mode().await, SchemaValidation::Off);
     for wanted in [SchemaValidation::Reject, SchemaValidation::Warn, SchemaValidation::Off] {
-        let change = ProjectChange { name: None, schema_validation: Some(wanted) };
+        let change = ProjectChange { schema_validation: Some(wanted), ..ProjectChange::default() };
         assert_eq!(store.update_project(who, project, change).await.unwrap().schema_validation, wanted);
         assert_eq!((mode().await, store.get_project(who, project).await.unwrap().schema_validation), (wanted, wanted));
     }

@@ -48,5 +48,19 @@ section! {
         AUDITED_EVENTS: IntCounter("outrider_dispatch_audited_events_total");
         /// Time of one step of the audit in the database.
         AUDIT_SECONDS: Histogram("outrider_dispatch_audit_seconds", seconds);
+        /// Sweeps for what is older than it is kept, by how they ended: done, blocked (a partition was in use; it goes at a later one),
+        /// failed.
+        SWEEPS: IntCounterVec("outrider_dispatch_sweeps_total", ["result"]);
+        /// Partitions of a day that were dropped on PostgreSQL, by table (events, deliveries, attempts, idempotency_keys).
+        PARTITIONS_DROPPED: IntCounterVec("outrider_dispatch_partitions_dropped_total", ["kind"]);
+        /// Rows that were deleted since they are kept no longer, by table (replays, changes; on SQLite also events, deliveries, attempts,
+        /// idempotency_keys).
+        ROWS_DELETED: IntCounterVec("outrider_dispatch_rows_deleted_total", ["kind"]);
+        /// Payloads erased, by cause: retention (the project's payload_retention) or request (ErasePayload).
+        PAYLOADS_ERASED: IntCounterVec("outrider_dispatch_payloads_erased_total", ["cause"]);
+        /// The midnight (UTC) at which the oldest day begins of which history is kept, in seconds since 1970; 0 when there is none.
+        OLDEST_DAY: IntGauge("outrider_dispatch_oldest_day_timestamp_seconds");
+        /// Days of history that are older than dispatch.retention and stay, since a delivery of them is pending.
+        HELD_DAYS: IntGauge("outrider_dispatch_history_held");
     }
 }

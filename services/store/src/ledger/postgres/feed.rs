@@ -95,7 +95,7 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM pending_deliveries LIMIT $2) counted
     ) AS oldest_due";
 
 /// The bounds let PostgreSQL leave out the partitions of other days.
-const PAYLOADS: &str = "SELECT id, payload FROM events WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
+const PAYLOADS: &str = "SELECT id, payload FROM events WHERE id = ANY($1) AND id BETWEEN $2 AND $3 AND payload_erased_at IS NULL";
 
 pub(super) async fn backlog(pool: &PgPool, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, sqlx::Error> {
     let after = after.map_or(Uuid::nil(), |id| id.0);

@@ -18,7 +18,7 @@ use super::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent, QueuedRef, Settled, Standing,
     UsedKey, counted,
 };
-use crate::commit_log;
+use crate::{commit_log, retention::without_forgotten};
 
 /// On the store's pool.
 pub(super) struct PostgresLedger {
@@ -69,7 +69,17 @@ impl Ledger for PostgresLedger {
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
-        if batch.is_empty() { Ok(Vec::new()) } else { settle::settle(&self.pool, batch).await }
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        match settle::settle(&self.pool, batch).await {
+            // One attempt whose day was dropped must not keep the others from being recorded.
+            Err(LedgerError::Unavailable(why)) => match without_forgotten(&self.pool, batch).await.map_err(failed)? {
+                Some(rest) => settle::settle(&self.pool, &rest).await,
+                None => Err(LedgerError::Unavailable(why)),
+            },
+            settled => settled,
+        }
     }
 
     async fn backlog(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, LedgerError> {

@@ -83,7 +83,8 @@ static CURRENT: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new("SELECT id, attempt, generation FROM pending_deliveries WHERE queued_epoch IS NOT NULL AND id IN (", "?", ")")
 });
 
-static PAYLOADS: LazyLock<Chunked> = LazyLock::new(|| Chunked::new("SELECT id, payload FROM events WHERE id IN (", "?", ")"));
+static PAYLOADS: LazyLock<Chunked> =
+    LazyLock::new(|| Chunked::new("SELECT id, payload FROM events WHERE payload_erased_at IS NULL AND id IN (", "?", ")"));
 
 pub(super) async fn backlog(pool: &SqlitePool, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, sqlx::Error> {
     let after = after.map_or(Uuid::nil(), |id| id.0);

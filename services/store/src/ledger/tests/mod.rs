@@ -103,6 +103,7 @@ impl World {
             origin: Origin::Api { actor: "system".to_owned() },
             trace: None,
             created_at: at,
+            payload_erased_at: None,
         };
         NewEvent { event, payload, fingerprint: None, deliveries: Vec::new() }
     }

@@ -19,6 +19,7 @@ pub struct Model {
     pub delivery_count: i32,
     pub origin: String,
     pub created_at: i64,
+    pub payload_erased_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -3,5 +3,7 @@
 pub(super) mod attempt;
 pub(super) mod delivery;
 pub(super) mod event;
+pub(super) mod payload_erasure;
+pub(super) mod payload_hold;
 pub(super) mod pending_delivery;
 pub(super) mod replay;

@@ -1,6 +1,7 @@
 //! Queries on both backends, over what the ledger wrote.
 
 mod by_id;
+mod erase;
 mod lists;
 mod plans;
 mod retry;

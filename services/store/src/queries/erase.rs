@@ -1,0 +1,279 @@
+//! Payloads erased: of one event at once, or of all of a project that are older than it keeps them. The row of an event is locked before it
+//! is asked whether a delivery of it is pending: who retries one holds that row too, so that nothing pending ever lacks its payload.
+
+use std::{collections::HashSet, time::Duration};
+
+use outrider_model::{Error, Event, EventId, Principal, ProjectId, Reason, Result, Timestamp, id::uuid_bound};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    sea_query::{Alias, Expr, ExprTrait, IntoCondition, LockType, OnConflict, Query, SimpleExpr},
+};
+use uuid::Uuid;
+
+use super::{
+    IdRange,
+    entity::{attempt, event, payload_erasure, payload_hold, pending_delivery, replay},
+    events, padded, within,
+};
+use crate::{
+    Progress, Store,
+    entity::project,
+    error::unavailable,
+    projects,
+    retention::{begin_sweep, give_up, is_blocked},
+    transaction::begin_beside,
+};
+
+/// Events looked at in one step.
+const CHUNK: u64 = 500;
+/// Bytes of payloads erased in one step, unless one alone has more.
+const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What a step erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erased {
+    /// Payloads.
+    pub payloads: u64,
+    pub progress: Progress,
+}
+
+impl Erased {
+    const BLOCKED: Self = Self { payloads: 0, progress: Progress::Blocked };
+}
+
+impl Store {
+    /// Up to `limit` projects that keep payloads for a time of their own, deleted ones included, in the order of their ids after `after`.
+    pub async fn payload_retentions(&self, after: Option<ProjectId>, limit: u64) -> Result<Vec<(ProjectId, Duration)>> {
+        use project::Column;
+        let kept = project::Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::PayloadRetentionMicros])
+            .filter(Column::PayloadRetentionMicros.is_not_null())
+            .filter(Column::Id.gt(after.map_or(Uuid::nil(), |id| id.0)))
+            .order_by_asc(Column::Id)
+            .limit(limit);
+        let rows: Vec<(Uuid, i64)> = kept.into_tuple().all(self.read()).await.map_err(unavailable)?;
+        Ok(rows.into_iter().map(|(id, micros)| (ProjectId(id), Duration::from_micros(micros.unsigned_abs()))).collect())
+    }
+
+    /// One step of erasing the payloads of a project's events from before `before`. Those with a pending delivery are noted for
+    /// [`Store::erase_held_payloads`]; how far this came is remembered, so that no event is looked at twice.
+    pub async fn erase_old_payloads(&self, project: ProjectId, before: Timestamp) -> Result<Erased> {
+        use payload_erasure::{ActiveModel, Column, Entity};
+        let Some(transaction) = begin_sweep(self).await? else { return Ok(Erased::BLOCKED) };
+        let marker = Entity::find_by_id(project.0).one(&transaction).await.map_err(unavailable)?;
+        let range = IdRange { from: marker.map_or(Uuid::nil(), |row| row.erased_until), until: uuid_bound(before) };
+        if range.from >= range.until {
+            return give_up(transaction, Erased { payloads: 0, progress: Progress::Done }).await;
+        }
+        let rows = match locked_payloads(&transaction, project, range, None).await {
+            Err(error) if is_blocked(&error) => return give_up(transaction, Erased::BLOCKED).await,
+            rows => rows.map_err(unavailable)?,
+        };
+        let (ids, is_last) = chunk(rows);
+        let (payloads, held) = self.erase_among(&transaction, project, &ids).await?;
+        note_held(&transaction, project, &held).await?;
+        let next = ids.last().filter(|_| !is_last).map_or(range.until, |last| Uuid::from_u128(last.as_u128().saturating_add(1)));
+        let row = ActiveModel { project_id: Set(project.0), erased_until: Set(next) };
+        let further = OnConflict::column(Column::ProjectId).update_column(Column::ErasedUntil).to_owned();
+        let upsert = Entity::insert(row).on_conflict(further);
+        upsert.exec_without_returning(&transaction).await.map_err(unavailable)?;
+        transaction.commit().await.map_err(unavailable)?;
+        Ok(Erased { payloads, progress: if is_last { Progress::Done } else { Progress::More } })
+    }
+
+    /// One step over the events of a project after `after` that had a pending delivery when their payload was to be erased: those that
+    /// have none any more are erased. Where to go on, if there is more.
+    pub async fn erase_held_payloads(&self, project: ProjectId, after: Option<EventId>) -> Result<(Erased, Option<EventId>)> {
+        use payload_hold::{Column, Entity};
+        let Some(transaction) = begin_sweep(self).await? else { return Ok((Erased::BLOCKED, after)) };
+        let noted = Entity::find()
+            .select_only()
+            .column(Column::EventId)
+            .filter(Column::ProjectId.eq(project.0))
+            .filter(Column::EventId.gt(after.map_or(Uuid::nil(), |id| id.0)))
+            .order_by_asc(Column::EventId)
+            .limit(CHUNK);
+        let noted: Vec<Uuid> = noted.into_tuple().all(&transaction).await.map_err(unavailable)?;
+        let (Some(span), Some(mut last)) = (IdRange::spanning(&noted), noted.last().copied()) else {
+            return give_up(transaction, (Erased { payloads: 0, progress: Progress::Done }, None)).await;
+        };
+        let rows = match locked_payloads(&transaction, project, span, Some(noted.clone())).await {
+            Err(error) if is_blocked(&error) => return give_up(transaction, (Erased::BLOCKED, after)).await,
+            rows => rows.map_err(unavailable)?,
+        };
+        let (ids, whole) = within_bytes(rows);
+        let mut is_last = (noted.len() as u64) < CHUNK;
+        if let Some(cut) = ids.last().filter(|_| !whole) {
+            (last, is_last) = (*cut, false);
+        }
+        let (payloads, held) = self.erase_among(&transaction, project, &ids).await?;
+        // Those that are erased, and those that are not there any more.
+        let over: Vec<Uuid> = noted.into_iter().filter(|id| *id <= last && !held.contains(id)).collect();
+        forget_held(&transaction, project, over).await?;
+        transaction.commit().await.map_err(unavailable)?;
+        let progress = if is_last { Progress::Done } else { Progress::More };
+        Ok((Erased { payloads, progress }, (!is_last).then_some(EventId(last))))
+    }
+
+    /// Erases the payload of an event and what endpoints answered to its deliveries; the event, and whether that was not done before.
+    /// Errors: `NOT_FOUND`; `DELIVERIES_PENDING`; `BEYOND_OWN_SCOPE` for a key that is bound to an owner.
+    pub async fn erase_payload(&self, principal: &Principal, project: ProjectId, id: EventId) -> Result<(Event, bool)> {
+        projects::find(self.read(), principal, project).await?;
+        projects::require_no_owner(principal)?;
+        let transaction = begin_beside(self).await?;
+        let row = event::Entity::find_by_id(id.0).filter(event::Column::ProjectId.eq(project.0)).lock(LockType::NoKeyUpdate);
+        let row = row.one(&transaction).await.map_err(unavailable)?.ok_or_else(|| Error::not_found("event"))?;
+        let event = events::from_row(row)?;
+        if event.payload_erased_at.is_some() {
+            return give_up(transaction, (event, false)).await;
+        }
+        let (_, held) = self.erase_among(&transaction, project, &[id.0]).await?;
+        if !held.is_empty() {
+            return Err(Error::new(Reason::DeliveriesPending, "deliveries of the event are pending: they need its payload"));
+        }
+        forget_held(&transaction, project, vec![id.0]).await?;
+        let erased = events::find(&transaction, project, id).await?.ok_or_else(|| Error::not_found("event"))?;
+        transaction.commit().await.map_err(unavailable)?;
+        Ok((erased, true))
+    }
+
+    /// Erases the payloads of those events, sorted and locked, that no pending delivery refers to, and the answers to them; how many there
+    /// were, and the others.
+    async fn erase_among(
+        &self,
+        transaction: &DatabaseTransaction,
+        project: ProjectId,
+        ids: &[Uuid],
+    ) -> Result<(u64, HashSet<Uuid>)> {
+        let held = pending(transaction, project, ids).await?;
+        let ids: Vec<Uuid> = ids.iter().filter(|id| !held.contains(id)).copied().collect();
+        let (Some(span), Some(first), Some(last)) = (IdRange::spanning(&ids), ids.first(), ids.last()) else {
+            return Ok((0, held));
+        };
+        let erase = Query::update()
+            .table(event::Entity)
+            .value(Alias::new("payload"), Vec::<u8>::new())
+            .value(event::Column::PayloadErasedAt, self.clock().now().0)
+            .and_where(event::Column::Id.is_in(padded(ids.clone())))
+            .and_where(span.condition(event::Column::Id))
+            .to_owned();
+        let erased = transaction.execute(&erase).await.map_err(unavailable)?.rows_affected();
+        // The attempts of first deliveries share the event's millisecond, those of replays have one of their own.
+        let of_events = attempt::Column::EventId.is_in(padded(ids.clone()));
+        forget_answers(transaction, project, milliseconds(*first, *last), of_events).await?;
+        let replays = replay::Entity::find().select_only().column(replay::Column::DeliveryId);
+        let replays = replays.filter(replay::Column::EventId.is_in(padded(ids)));
+        for delivery in replays.into_tuple::<Uuid>().all(transaction).await.map_err(unavailable)? {
+            let of_replay = attempt::Column::DeliveryId.eq(delivery);
+            forget_answers(transaction, project, milliseconds(delivery, delivery), of_replay).await?;
+        }
+        Ok((erased, held))
+    }
+}
+
+type Sized = (Uuid, i32);
+
+/// Some of a project's events with a payload, oldest first, locked.
+async fn locked_payloads(
+    transaction: &DatabaseTransaction,
+    project: ProjectId,
+    range: IdRange,
+    among: Option<Vec<Uuid>>,
+) -> std::result::Result<Vec<Sized>, sea_orm::DbErr> {
+    use event::Column;
+    let select = event::Entity::find().select_only().columns([Column::Id, Column::PayloadSize]);
+    let select = within(select, &[(Column::ProjectId, project.0.into())], Column::Id, range)
+        .filter(Column::PayloadErasedAt.is_null())
+        .apply_if(among, |select, ids| select.filter(Column::Id.is_in(padded(ids))))
+        .order_by_asc(Column::ProjectId)
+        .order_by_asc(Column::Id)
+        .limit(CHUNK)
+        .lock(LockType::NoKeyUpdate);
+    select.into_tuple().all(transaction).await
+}
+
+/// The ids of a step, and whether there are no more.
+fn chunk(rows: Vec<Sized>) -> (Vec<Uuid>, bool) {
+    let is_last = (rows.len() as u64) < CHUNK;
+    let (ids, whole) = within_bytes(rows);
+    (ids, is_last && whole)
+}
+
+/// The first ones, up to the bytes of a step; whether these are all.
+fn within_bytes(rows: Vec<Sized>) -> (Vec<Uuid>, bool) {
+    let (mut ids, mut bytes, count) = (Vec::with_capacity(rows.len()), 0_u64, rows.len());
+    for (id, size) in rows {
+        bytes += u64::from(size.unsigned_abs());
+        if bytes > CHUNK_BYTES && !ids.is_empty() {
+            break;
+        }
+        ids.push(id);
+    }
+    let whole = ids.len() == count;
+    (ids, whole)
+}
+
+/// Ids from the millisecond of one to that of another.
+fn milliseconds(first: Uuid, last: Uuid) -> IdRange {
+    let (first, last) = (EventId(first).time(), EventId(last).time());
+    IdRange::ALL.during(Some(first), Some(Timestamp(last.0.saturating_add(1_000))))
+}
+
+/// Which of these events, sorted, have a pending delivery.
+async fn pending(transaction: &DatabaseTransaction, project: ProjectId, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
+    use pending_delivery::Column;
+    let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(HashSet::new()) };
+    let first_ones = pending_delivery::Entity::find().select_only().column(Column::EventId);
+    let first_ones =
+        within(first_ones, &[(Column::ProjectId, project.0.into())], Column::Id, milliseconds(*first, *last)).distinct();
+    let mut found: Vec<Uuid> = first_ones.into_tuple().all(transaction).await.map_err(unavailable)?;
+    let pending_ids = replay::Entity::find()
+        .select_only()
+        .column(replay::Column::DeliveryId)
+        .filter(replay::Column::EventId.is_in(padded(ids.to_vec())))
+        .into_query();
+    let replays = pending_delivery::Entity::find().select_only().column(Column::EventId);
+    let replays = replays.filter(Column::Id.in_subquery(pending_ids)).distinct();
+    found.extend(replays.into_tuple::<Uuid>().all(transaction).await.map_err(unavailable)?);
+    let wanted: HashSet<&Uuid> = ids.iter().collect();
+    Ok(found.into_iter().filter(|id| wanted.contains(id)).collect())
+}
+
+async fn forget_answers(transaction: &DatabaseTransaction, project: ProjectId, range: IdRange, of: SimpleExpr) -> Result<()> {
+    use attempt::Column;
+    let body = || Expr::col(Alias::new("response_body"));
+    let prefix = [(Column::ProjectId, project.0.into())];
+    let erase = Query::update()
+        .table(attempt::Entity)
+        .value(Alias::new("response_body"), Vec::<u8>::new())
+        .cond_where(super::bounds(&prefix, Column::Id, range).into_condition())
+        .and_where(of)
+        .and_where(body().ne(Vec::<u8>::new()))
+        .to_owned();
+    transaction.execute(&erase).await.map_err(unavailable)?;
+    Ok(())
+}
+
+async fn note_held(transaction: &DatabaseTransaction, project: ProjectId, held: &HashSet<Uuid>) -> Result<()> {
+    use payload_hold::{ActiveModel, Column, Entity};
+    if held.is_empty() {
+        return Ok(());
+    }
+    let rows = held.iter().map(|id| ActiveModel { project_id: Set(project.0), event_id: Set(*id) });
+    let once = OnConflict::columns([Column::ProjectId, Column::EventId]).do_nothing().to_owned();
+    let insert = Entity::insert_many(rows).on_conflict(once);
+    insert.exec_without_returning(transaction).await.map_err(unavailable)?;
+    Ok(())
+}
+
+async fn forget_held(transaction: &DatabaseTransaction, project: ProjectId, ids: Vec<Uuid>) -> Result<()> {
+    use payload_hold::{Column, Entity};
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let delete = Entity::delete_many().filter(Column::ProjectId.eq(project.0)).filter(Column::EventId.is_in(padded(ids)));
+    delete.exec(transaction).await.map_err(unavailable)?;
+    Ok(())
+}
