@@ -53,11 +53,7 @@ impl Sweeper {
         if !options.retention.is_zero() {
             blocked |= self.drop_days(now.minus(options.retention)).await?;
         }
-        let oldest = store.oldest_day().await?;
-        measure::oldest_day(oldest);
-        if let Some(oldest) = oldest {
-            self.repeat(|| store.prune_replays(oldest)).await?;
-        }
+        measure::oldest_day(store.oldest_day().await?);
         if !options.change_retention.is_zero() {
             self.repeat(|| store.prune_changes(now.minus(options.change_retention))).await?;
         }

@@ -5,7 +5,8 @@
 //! of time is one range of ids in all of these tables, and history is judged range by range, each in one snapshot: a delivery that ends
 //! while it is looked at is either pending or ended, never neither.
 //!
-//! What retention has dropped is gone, not lost: a replay or a key may point at an event from before the oldest row there is.
+//! What retention has dropped is gone, not lost: it drops an event with its deliveries, attempts and numbers of replays at once. The delivery of
+//! a replay and a key may point at an event that was dropped.
 
 mod findings;
 mod keys;
@@ -154,14 +155,13 @@ impl Store {
         let transaction = self.snapshot().await?;
         let until = range_end(&transaction, scope).await?;
         let range = AuditScope { until, ..scope };
-        let floor = floor(&transaction).await?;
-        let tallies = statements::tallies(&transaction, range, floor).await?;
+        let tallies = statements::tallies(&transaction, range).await?;
         let mut projects = BTreeMap::new();
         for row in &tallies {
             count(&mut projects, row)?;
         }
         let bad = projects.values().any(|project: &ProjectAudit| !project.discrepancies.is_empty());
-        let findings = if bad { statements::findings(&transaction, range, floor, LISTED).await? } else { Vec::new() };
+        let findings = if bad { statements::findings(&transaction, range, LISTED).await? } else { Vec::new() };
         transaction.rollback().await.map_err(unavailable)?;
         Ok(Audited { until, projects, findings })
     }

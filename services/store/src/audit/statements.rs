@@ -31,9 +31,10 @@ impl Sort {
     }
 }
 
-/// The rows of a range [$1, $2), and what does not add up among them; $3 is the id before which history was dropped. `{of}` is empty or
-/// a condition on the project.
+/// The rows of a range [$1, $2), and what does not add up among them. `{of}` is empty or a condition on the project.
 ///
+/// - Retention drops a day's events, with their deliveries and the numbers of their replays, at once: the delivery of a replay may outlive
+///   its event, but not its number.
 /// - Deliveries of an event are counted by endpoint, of which each has one.
 /// - Attempts: each number up to the last that counts has a row at least, for it is written by the commit that counts it. Further ones may
 ///   follow, of attempts that were under way when a late success of an earlier one ended the delivery.
@@ -70,7 +71,7 @@ WITH d AS (
 ), ordered AS (
     SELECT r.event_id, r.project_id, (SELECT count(*) FROM pending_deliveries p WHERE p.id = r.delivery_id)
         + (SELECT count(*) FROM deliveries h WHERE h.id = r.delivery_id) AS found
-    FROM replays r WHERE r.event_id >= $1 AND r.event_id < $2 AND r.event_id >= $3{of}
+    FROM replays r WHERE r.event_id >= $1 AND r.event_id < $2{of}
 ), findings AS (
     SELECT project_id, 1 AS kind, id, delivery_count - settled AS n FROM owed WHERE settled < delivery_count
     UNION ALL
@@ -81,7 +82,7 @@ WITH d AS (
     SELECT d.project_id, 4, d.id, 1 FROM d LEFT JOIN e ON e.id = d.event_id AND e.project_id = d.project_id
     WHERE d.replay_number = 0 AND e.id IS NULL
     UNION ALL
-    SELECT project_id, 4, id, 1 FROM replayed WHERE events = 0 AND (status = 1 OR event_id >= $3)
+    SELECT project_id, 4, id, 1 FROM replayed WHERE events = 0 AND (status = 1 OR orders > 0)
     UNION ALL
     SELECT project_id, 5, id, CASE WHEN known < made THEN made - known ELSE 1 END FROM made
     WHERE known < made OR (status = 2 AND succeeded = 0)
@@ -91,7 +92,7 @@ WITH d AS (
     UNION ALL
     SELECT project_id, 7, event_id, count(*) FROM ordered WHERE found = 0 GROUP BY project_id, event_id
     UNION ALL
-    SELECT project_id, 8, id, 1 FROM replayed WHERE orders = 0 AND event_id >= $3
+    SELECT project_id, 8, id, 1 FROM replayed WHERE orders = 0 AND events > 0
 )";
 
 const TALLIES: &str = "
@@ -130,7 +131,7 @@ SELECT id FROM (SELECT id FROM attempts WHERE id >= $1 AND id < $2{of} ORDER BY 
 
 /// The lowest of the ids that stand at a place (from 0) of a scope in one of the tables; none when no table has so many.
 pub async fn nth(transaction: &DatabaseTransaction, scope: AuditScope, place: u32) -> Result<Option<Uuid>> {
-    let text = NTH.replace("{n}", &place.to_string()).replace("{of}", of(scope.project, "$3"));
+    let text = NTH.replace("{n}", &place.to_string()).replace("{of}", of(scope.project));
     let values = [scope.from.into(), scope.until.into()].into_iter().chain(project(scope));
     let rows = ask(transaction, text, values).await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.try_get_by_index(0).map_err(unavailable)).collect::<Result<_>>()?;
@@ -138,17 +139,17 @@ pub async fn nth(transaction: &DatabaseTransaction, scope: AuditScope, place: u3
 }
 
 /// The tallies of a range.
-pub async fn tallies(transaction: &DatabaseTransaction, range: AuditScope, floor: Uuid) -> Result<Vec<QueryResult>> {
+pub async fn tallies(transaction: &DatabaseTransaction, range: AuditScope) -> Result<Vec<QueryResult>> {
     let tallies = TALLIES
         .replace("{waiting}", &WAITING.to_string())
         .replace("{held}", &HELD.to_string())
         .replace("{paused}", &(EndpointState::Paused as i16).to_string());
-    judged(transaction, tallies, range, floor).await
+    judged(transaction, tallies, range).await
 }
 
 /// What does not add up in a range, the first of it.
-pub async fn findings(transaction: &DatabaseTransaction, range: AuditScope, floor: Uuid, limit: u32) -> Result<Vec<Finding>> {
-    let rows = judged(transaction, LIST.replace("{limit}", &limit.to_string()), range, floor).await?;
+pub async fn findings(transaction: &DatabaseTransaction, range: AuditScope, limit: u32) -> Result<Vec<Finding>> {
+    let rows = judged(transaction, LIST.replace("{limit}", &limit.to_string()), range).await?;
     rows.iter()
         .map(|row| {
             let kind = Discrepancy::from_number(number(row, "kind")?).ok_or_else(|| malformed_row("findings", "kind"))?;
@@ -159,9 +160,9 @@ pub async fn findings(transaction: &DatabaseTransaction, range: AuditScope, floo
         .collect()
 }
 
-async fn judged(transaction: &DatabaseTransaction, asked: String, range: AuditScope, floor: Uuid) -> Result<Vec<QueryResult>> {
-    let text = format!("{FINDINGS}{asked}").replace("{of}", of(range.project, "$4"));
-    let values = [range.from.into(), range.until.into(), floor.into()].into_iter().chain(project(range));
+async fn judged(transaction: &DatabaseTransaction, asked: String, range: AuditScope) -> Result<Vec<QueryResult>> {
+    let text = format!("{FINDINGS}{asked}").replace("{of}", of(range.project));
+    let values = [range.from.into(), range.until.into()].into_iter().chain(project(range));
     ask(transaction, text, values).await
 }
 
@@ -169,13 +170,9 @@ fn project(scope: AuditScope) -> Option<Value> {
     scope.project.map(|project| project.0.into())
 }
 
-/// The condition on the project, whose value has this place.
-fn of(project: Option<ProjectId>, place: &'static str) -> &'static str {
-    match (project, place) {
-        (None, _) => "",
-        (Some(_), "$3") => " AND project_id = $3",
-        (Some(_), _) => " AND project_id = $4",
-    }
+/// The condition on the project, whose value follows those of the range.
+fn of(project: Option<ProjectId>) -> &'static str {
+    project.map_or("", |_| " AND project_id = $3")
 }
 
 pub async fn ask(

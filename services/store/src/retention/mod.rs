@@ -30,12 +30,8 @@ const HELD: &str = "SELECT 1 WHERE EXISTS (SELECT 1 FROM pending_deliveries WHER
     SELECT 1 FROM replays r JOIN pending_deliveries p ON p.id = r.delivery_id WHERE r.event_id >= $1 AND r.event_id < $2
 )";
 
-/// A replay is younger than its event: those of gone deliveries are among those of old events.
-const REPLAYS: &str = "DELETE FROM replays WHERE (event_id, endpoint_id, replay_number) IN (
-    SELECT event_id, endpoint_id, replay_number FROM replays r WHERE event_id < $1 AND delivery_id < $1
-        AND NOT EXISTS (SELECT 1 FROM pending_deliveries p WHERE p.id = r.delivery_id)
-    LIMIT $2
-)";
+/// The numbers of replays of a day's events, and of those that are the day's deliveries, which are of older events.
+const REPLAYS: &str = "DELETE FROM replays WHERE event_id < $2 AND (event_id >= $1 OR (delivery_id >= $1 AND delivery_id < $2))";
 
 /// The last change stays: it is where directories that saw everything stand, and what the next number is counted from.
 const CHANGES: &str = "DELETE FROM changes WHERE seq < (SELECT max(seq) FROM changes) AND seq IN (
@@ -122,7 +118,8 @@ impl Store {
         }
     }
 
-    /// Drops a day of history, or on SQLite some of its rows, unless something pending refers to it: then nothing.
+    /// Drops a day of history, or on SQLite some of its events, unless something pending refers to it: then nothing. Events go with their
+    /// deliveries, attempts and numbers of replays at once, so that the ledger adds up at every moment.
     pub async fn drop_day(&self, day: i32) -> Result<Step> {
         match self.backend() {
             Backend::Postgres => postgres::drop_day(self, day).await,
@@ -140,21 +137,16 @@ impl Store {
         }
     }
 
-    /// Forgets the numbers of replays whose deliveries are of days before `day`, of which no history is kept.
-    pub async fn prune_replays(&self, day: i32) -> Result<Step> {
-        self.delete("replays", REPLAYS, id_range(day).0.into()).await
-    }
-
     /// Forgets changes of configuration from before `before`, but never the last one. A directory that has not read one that is gone
     /// notices, and begins anew.
     pub async fn prune_changes(&self, before: Timestamp) -> Result<Step> {
-        self.delete("changes", CHANGES, before.0.into()).await
+        self.delete("changes", CHANGES, before.0).await
     }
 
-    async fn delete(&self, table: &'static str, statement: &str, until: sea_orm::Value) -> Result<Step> {
+    async fn delete(&self, table: &'static str, statement: &str, until: i64) -> Result<Step> {
         let Some(transaction) = begin_sweep(self).await? else { return Ok(Step::nothing(Progress::Blocked)) };
         let limit = i64::try_from(ROWS).unwrap_or(i64::MAX).into();
-        let statement = Statement::from_sql_and_values(self.backend().into(), statement, [until, limit]);
+        let statement = Statement::from_sql_and_values(self.backend().into(), statement, [until.into(), limit]);
         let deleted = transaction.execute_raw(statement).await.map_err(unavailable)?.rows_affected();
         transaction.commit().await.map_err(unavailable)?;
         Ok(Step::rows(table, deleted))

@@ -6,7 +6,7 @@ use outrider_model::Result;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
 use sqlx::PgPool;
 
-use super::{Gone, Progress, Step, begin_sweep, give_up, is_blocked, is_held};
+use super::{Gone, Progress, REPLAYS, Step, begin_sweep, give_up, id_range, is_blocked, is_held};
 use crate::{
     Backend, Store,
     error::unavailable,
@@ -32,58 +32,71 @@ async fn days_of(database: &impl ConnectionTrait, tables: &[Table], until: i32) 
     rows.iter().map(|row| row.try_get_by_index(0).map_err(unavailable)).collect()
 }
 
-/// The events first: once they are gone nothing pending can come to refer to the day.
+/// All tables at once. Nothing pending can come to refer to the day meanwhile: who retries a delivery holds the events' table.
 pub(super) async fn drop_day(store: &Store, day: i32) -> Result<Step> {
-    let mut step = Step::nothing(Progress::Done);
+    let Some(transaction) = begin_sweep(store).await? else { return Ok(Step::nothing(Progress::Blocked)) };
+    if let Err(error) = lock(&transaction, &HISTORY).await {
+        return blocked(transaction, error).await;
+    }
+    if is_held(&transaction, day).await? {
+        return give_up(transaction, Step::nothing(Progress::Held)).await;
+    }
+    let mut gone = Vec::new();
     for table in &HISTORY {
-        match drop_partition(store, table, day, true).await? {
-            Progress::More => step.gone.push(Gone { table: table.name, partitions: 1, rows: 0 }),
-            Progress::Done => {}
-            Progress::Blocked => step.progress = Progress::Blocked,
-            Progress::Held => return Ok(Step { progress: Progress::Held, ..step }),
+        match drop_partition(&transaction, table, day).await {
+            Ok(there) => gone.extend(there.then_some(Gone { table: table.name, partitions: 1, rows: 0 })),
+            Err(error) => return blocked(transaction, error).await,
         }
     }
-    Ok(step)
+    let (from, until) = id_range(day);
+    let replays = Statement::from_sql_and_values(Backend::Postgres.into(), REPLAYS, [from.into(), until.into()]);
+    let rows = transaction.execute_raw(replays).await.map_err(unavailable)?.rows_affected();
+    gone.extend((rows > 0).then_some(Gone { table: "replays", partitions: 0, rows }));
+    transaction.commit().await.map_err(unavailable)?;
+    Ok(Step { gone, progress: Progress::Done })
 }
 
 /// The oldest day of keys below one.
 pub(super) async fn drop_keys(store: &Store, until: i32) -> Result<Step> {
     let days = days_of(store.read(), &[IDEMPOTENCY_KEYS], until).await?;
     let Some(day) = days.first() else { return Ok(Step::nothing(Progress::Done)) };
-    let progress = drop_partition(store, &IDEMPOTENCY_KEYS, *day, false).await?;
-    let gone = (progress == Progress::More).then_some(Gone { table: IDEMPOTENCY_KEYS.name, partitions: 1, rows: 0 });
-    let progress = if progress == Progress::More && days.len() == 1 { Progress::Done } else { progress };
-    Ok(Step { gone: gone.into_iter().collect(), progress })
-}
-
-/// More when there was such a partition and it is dropped.
-async fn drop_partition(store: &Store, table: &Table, day: i32, is_history: bool) -> Result<Progress> {
-    let partition = of_day(std::slice::from_ref(table), day.into()).remove(0).name;
-    let Some(transaction) = begin_sweep(store).await? else { return Ok(Progress::Blocked) };
-    // The whole table first, as everybody who uses the partition does; who retries a delivery holds it until the pending row is there.
-    let lock = format!("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE", table.name);
-    if let Err(error) = transaction.execute_unprepared(&lock).await {
+    let Some(transaction) = begin_sweep(store).await? else { return Ok(Step::nothing(Progress::Blocked)) };
+    if let Err(error) = lock(&transaction, &[IDEMPOTENCY_KEYS]).await {
         return blocked(transaction, error).await;
     }
-    if is_history && is_held(&transaction, day).await? {
-        return give_up(transaction, Progress::Held).await;
+    match drop_partition(&transaction, &IDEMPOTENCY_KEYS, *day).await {
+        Ok(there) => {
+            transaction.commit().await.map_err(unavailable)?;
+            let gone = there.then_some(Gone { table: IDEMPOTENCY_KEYS.name, partitions: 1, rows: 0 });
+            let progress = if days.len() > 1 { Progress::More } else { Progress::Done };
+            Ok(Step { gone: gone.into_iter().collect(), progress })
+        }
+        Err(error) => blocked(transaction, error).await,
     }
+}
+
+/// The whole tables first, as everybody who uses a partition does.
+async fn lock(transaction: &DatabaseTransaction, tables: &[Table]) -> Result<(), DbErr> {
+    let names: Vec<String> = tables.iter().map(|table| format!("ONLY {}", table.name)).collect();
+    transaction.execute_unprepared(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.join(", "))).await.map(drop)
+}
+
+/// Whether there was such a partition.
+async fn drop_partition(transaction: &DatabaseTransaction, table: &Table, day: i32) -> Result<bool, DbErr> {
+    let partition = of_day(std::slice::from_ref(table), day.into()).remove(0).name;
     let exists = format!("SELECT 1 WHERE to_regclass('{partition}') IS NOT NULL");
-    if transaction.query_one_raw(Statement::from_string(Backend::Postgres.into(), exists)).await.map_err(unavailable)?.is_none() {
-        return give_up(transaction, Progress::Done).await;
+    if transaction.query_one_raw(Statement::from_string(Backend::Postgres.into(), exists)).await?.is_none() {
+        return Ok(false);
     }
     // Only who uses the partition past its table is there now, as a backup or a vacuum does: nobody waits for that one.
     let drop = format!("LOCK TABLE {partition} IN ACCESS EXCLUSIVE MODE NOWAIT; DROP TABLE {partition}");
-    if let Err(error) = transaction.execute_unprepared(&drop).await {
-        return blocked(transaction, error).await;
-    }
-    transaction.commit().await.map_err(unavailable)?;
-    tracing::info!(partition, "dropped a partition: all in it was older than it is kept");
-    Ok(Progress::More)
+    transaction.execute_unprepared(&drop).await?;
+    tracing::info!(partition, "drops a partition: all in it is older than it is kept");
+    Ok(true)
 }
 
-async fn blocked(transaction: DatabaseTransaction, error: DbErr) -> Result<Progress> {
-    let outcome = give_up(transaction, Progress::Blocked).await;
+async fn blocked(transaction: DatabaseTransaction, error: DbErr) -> Result<Step> {
+    let outcome = give_up(transaction, Step::nothing(Progress::Blocked)).await;
     if is_blocked(&error) { outcome } else { Err(unavailable(error)) }
 }
 

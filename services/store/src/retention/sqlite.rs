@@ -1,15 +1,21 @@
 //! Days as ranges of ids, deleted in chunks: one connection writes, and whoever publishes waits for a chunk at most.
 
-use outrider_model::{EventId, Result, id::time_of};
+use std::time::Duration;
+
+use outrider_model::{
+    Result,
+    id::{time_of, uuid_bound},
+};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
 use uuid::Uuid;
 
 use super::{Gone, Progress, Step, begin_sweep, give_up, id_range, is_held};
 use crate::{Backend, Store, error::unavailable, ledger::codec::day_of};
 
-/// Events deleted by one step, at most, and bytes of payloads or answers with them: each 4 KiB is a page to be freed.
-const EVENTS: usize = 500;
-const BYTES: u64 = 4 * 1024 * 1024;
+/// Events or deliveries deleted by one step, at most, if no event has more, and bytes of payloads with them: each 4 KiB is a page to be
+/// freed.
+const ROWS: i64 = 500;
+const BYTES: i64 = 4 * 1024 * 1024;
 
 const NEXT: &str = "SELECT min(id) FROM (
     SELECT (SELECT min(id) FROM events WHERE id >= $1) AS id
@@ -17,8 +23,27 @@ const NEXT: &str = "SELECT min(id) FROM (
     UNION ALL SELECT (SELECT min(id) FROM attempts WHERE id >= $1)
 )";
 
-/// A table of the history, and how large a row's payload or answer is.
-const TABLES: [(&str, &str); 3] = [("events", "length(payload)"), ("deliveries", "0"), ("attempts", "length(response_body)")];
+/// The oldest events of a range, what each weighs in rows and in bytes.
+const OLDEST_EVENTS: &str =
+    "SELECT id, 1 + delivery_count, length(payload) FROM events WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3";
+/// The same of deliveries, which are replays when no events are left.
+const OLDEST_DELIVERIES: &str = "SELECT id, 1, 0 FROM deliveries WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3";
+const OLDEST_ATTEMPTS: &str = "SELECT id, 1, length(response_body) FROM attempts WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3";
+
+/// What belongs to the events from $1 to $2, their ids being of the milliseconds from $3 to before $4; and then they.
+const WITH_EVENTS: [(&str, &str); 4] = [
+    ("attempts", "DELETE FROM attempts WHERE id >= $3 AND id < $4 AND event_id >= $1 AND event_id <= $2"),
+    ("deliveries", "DELETE FROM deliveries WHERE id >= $3 AND id < $4 AND event_id >= $1 AND event_id <= $2"),
+    ("replays", "DELETE FROM replays WHERE event_id >= $1 AND event_id <= $2"),
+    ("events", "DELETE FROM events WHERE id >= $1 AND id <= $2"),
+];
+/// The same of deliveries.
+const WITH_DELIVERIES: [(&str, &str); 3] = [
+    ("attempts", "DELETE FROM attempts WHERE id >= $3 AND id < $4 AND delivery_id >= $1 AND delivery_id <= $2"),
+    ("replays", "DELETE FROM replays WHERE event_id < $4 AND delivery_id >= $1 AND delivery_id <= $2"),
+    ("deliveries", "DELETE FROM deliveries WHERE id >= $1 AND id <= $2"),
+];
+const WITH_ATTEMPTS: [(&str, &str); 1] = [("attempts", "DELETE FROM attempts WHERE id >= $1 AND id <= $2")];
 
 const KEYS: &str = "DELETE FROM idempotency_keys WHERE (project_id, key, day) IN (
     SELECT project_id, key, day FROM idempotency_keys WHERE day < $1 ORDER BY day LIMIT $2
@@ -46,39 +71,56 @@ pub(super) async fn days(database: &impl ConnectionTrait, until: i32) -> Result<
     Ok(days)
 }
 
-/// A chunk of the day's events; when there are none, of its deliveries; then of its attempts.
+/// Some of the day's events; when there are none, of its deliveries, which are replays; then of attempts whose delivery ended otherwise.
 pub(super) async fn drop_day(store: &Store, day: i32) -> Result<Step> {
     let Some(transaction) = begin_sweep(store).await? else { return Ok(Step::nothing(Progress::Blocked)) };
     if is_held(&transaction, day).await? {
         return give_up(transaction, Step::nothing(Progress::Held)).await;
     }
-    for (table, size) in TABLES {
-        let rows = delete_chunk(&transaction, table, size, day).await?;
-        if rows > 0 {
+    let kinds: [(&str, &[(&str, &str)]); 3] =
+        [(OLDEST_EVENTS, &WITH_EVENTS), (OLDEST_DELIVERIES, &WITH_DELIVERIES), (OLDEST_ATTEMPTS, &WITH_ATTEMPTS)];
+    for (oldest, deletes) in kinds {
+        if let Some((first, last)) = oldest_of(&transaction, oldest, day).await? {
+            let gone = delete(&transaction, deletes, first, last).await?;
             transaction.commit().await.map_err(unavailable)?;
-            return Ok(Step { gone: vec![Gone { table, partitions: 0, rows }], progress: Progress::More });
+            return Ok(Step { gone, progress: Progress::More });
         }
     }
     give_up(transaction, Step::nothing(Progress::Done)).await
 }
 
-async fn delete_chunk(transaction: &DatabaseTransaction, table: &str, size: &str, day: i32) -> Result<u64> {
+/// The first and the last id of what goes in one step.
+async fn oldest_of(transaction: &DatabaseTransaction, oldest: &str, day: i32) -> Result<Option<(Uuid, Uuid)>> {
     let (from, until) = id_range(day);
-    let oldest = format!("SELECT id, {size} FROM {table} WHERE id >= $1 AND id < $2 ORDER BY id LIMIT {EVENTS}");
-    let rows = transaction.query_all_raw(statement(&oldest, [from.into(), until.into()])).await.map_err(unavailable)?;
-    let (mut last, mut bytes) = (None, 0);
-    for row in &rows {
-        let size: i64 = row.try_get_by_index(1).map_err(unavailable)?;
-        bytes += size.unsigned_abs();
-        if bytes > BYTES && last.is_some() {
+    let found =
+        transaction.query_all_raw(statement(oldest, [from.into(), until.into(), ROWS.into()])).await.map_err(unavailable)?;
+    let (mut range, mut rows, mut bytes) = (None, 0, 0);
+    for row in &found {
+        let id: Uuid = row.try_get_by_index(0).map_err(unavailable)?;
+        rows += row.try_get_by_index::<i64>(1).map_err(unavailable)?;
+        bytes += row.try_get_by_index::<i64>(2).map_err(unavailable)?;
+        if range.is_some() && (rows > ROWS || bytes > BYTES) {
             break;
         }
-        last = Some(EventId(row.try_get_by_index(0).map_err(unavailable)?));
+        range = Some((range.map_or(id, |(first, _)| first), id));
     }
-    let Some(last) = last else { return Ok(0) };
-    let delete = format!("DELETE FROM {table} WHERE id >= $1 AND id <= $2");
-    let deleted = transaction.execute_raw(statement(&delete, [from.into(), last.0.into()])).await.map_err(unavailable)?;
-    Ok(deleted.rows_affected())
+    Ok(range)
+}
+
+async fn delete(
+    transaction: &DatabaseTransaction,
+    deletes: &[(&'static str, &str)],
+    first: Uuid,
+    last: Uuid,
+) -> Result<Vec<Gone>> {
+    let milliseconds = [uuid_bound(time_of(first)), uuid_bound(time_of(last).plus(Duration::from_millis(1)))];
+    let mut gone = Vec::new();
+    for (table, delete) in deletes {
+        let values = [first, last, milliseconds[0], milliseconds[1]].map(Value::from);
+        let rows = transaction.execute_raw(statement(delete, values)).await.map_err(unavailable)?.rows_affected();
+        gone.extend((rows > 0).then_some(Gone { table, partitions: 0, rows }));
+    }
+    Ok(gone)
 }
 
 pub(super) async fn delete_keys(store: &Store, until: i32) -> Result<Step> {

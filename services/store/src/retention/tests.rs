@@ -21,6 +21,7 @@ on_both_backends! {
     a_day_goes_when_all_of_it_is_older
     a_pending_delivery_holds_its_day_and_no_other
     a_pending_replay_holds_the_day_of_its_event
+    a_replay_goes_before_its_event
     what_is_gone_is_not_found_and_not_retried
     keys_go_with_their_days
     changes_go_but_the_last
@@ -150,11 +151,49 @@ async fn a_pending_replay_holds_the_day_of_its_event(world: World) {
     assert_eq!(world.ledger.settle(&[crate::ledger::Settled { record, ..ended }]).await.unwrap(), [true]);
     let (held, _) = sweep(store, before).await;
     assert_eq!((held.len(), counts(world).await), (0, [0, 1, 1]));
-    let today = day_of(world.now);
-    store.prune_replays(today).await.unwrap();
-    assert_eq!(world.rows("replays").await, 1);
-    let step = store.prune_replays(today + 2).await.unwrap();
-    assert_eq!((step.gone, world.rows("replays").await), (vec![Gone { table: "replays", partitions: 0, rows: 1 }], 0));
+    assert_eq!(world.rows("replays").await, 0, "its number went with its event");
+    adds_up(store).await;
+}
+
+/// The day of a replay goes before that of its event, which another delivery holds.
+async fn a_replay_goes_before_its_event(world: World) {
+    let scene = Scene::of(world).await;
+    let (world, store) = (&scene.world, &scene.world.store);
+    let (old, less_old) = (days_ago(world, 50), days_ago(world, 40));
+    make_day(world, less_old).await;
+    pending(world, old).await;
+    let new = delivered(world, old).await;
+    let replay = store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
+    // As if it had been ordered ten days later.
+    let later = outrider_model::DeliveryId::derive(less_old, replay.event, replay.endpoint, 1);
+    for (table, column) in [("pending_deliveries", "id"), ("replays", "delivery_id")] {
+        let [id, was] = [later.0, replay.id.0].map(|id| literal(world, id));
+        world.execute(&format!("UPDATE {table} SET {column} = {id} WHERE {column} = {was}")).await;
+    }
+    let ended = crate::ledger::Settled { delivery: later, ..attempted(&new.deliveries[0], 1, SUCCESS, 200) };
+    let record = ended.record.clone().map(|record| outrider_model::Attempt {
+        id: outrider_model::AttemptId::derive(later, 1, 0),
+        delivery: later,
+        ..record
+    });
+    assert_eq!(world.ledger.settle(&[crate::ledger::Settled { record, ..ended }]).await.unwrap(), [true]);
+    adds_up(store).await;
+    assert_eq!(sweep(store, world.now.minus(DAY * 30)).await.0, [day_of(old)]);
+    assert_eq!((counts(world).await, world.rows("replays").await), ([2, 1, 1], 0));
+    adds_up(store).await;
+}
+
+/// An id in a statement.
+fn literal(world: &World, id: uuid::Uuid) -> String {
+    match world.store.backend() {
+        crate::Backend::Postgres => format!("'{id}'"),
+        crate::Backend::Sqlite => format!("x'{}'", id.simple()),
+    }
+}
+
+async fn adds_up(store: &Store) {
+    let audited = store.audit(crate::AuditScope::ALL).await.unwrap();
+    assert_eq!(audited.findings, []);
 }
 
 async fn what_is_gone_is_not_found_and_not_retried(world: World) {
@@ -340,7 +379,9 @@ async fn a_large_day_goes_in_chunks() {
         world.ledger.accept(&[new], world.keys_since()).await.unwrap();
     }
     let first = world.store.drop_day(day_of(at)).await.unwrap();
-    assert_eq!((first.gone[0].rows, first.progress), (4, Progress::More), "4 MiB at once");
+    let four = vec![Gone { table: "events", partitions: 0, rows: 4 }];
+    assert_eq!((first.gone, first.progress), (four, Progress::More), "4 MiB at once");
+    adds_up(&world.store).await;
     sweep(&world.store, world.now).await;
     assert_eq!(counts(&world).await, [0, 0, 0]);
 }

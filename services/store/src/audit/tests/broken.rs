@@ -178,6 +178,7 @@ async fn dropped_history_is_gone_and_not_lost(world: World) {
     delete(world, "events", old.event.id.0).await;
     delete(world, "deliveries", first.0).await;
     delete(world, "attempts", AttemptId::derive(first, 1, 0).0).await;
+    world.execute("DELETE FROM replays").await;
     assert_eq!(findings(world).await, [(Discrepancy::DeliveryWithoutEvent, replay.id.0)], "what is pending needs its event");
     let mut pending = old.deliveries[0].clone();
     pending.id = replay.id;
