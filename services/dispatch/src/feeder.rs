@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use outrider_failpoints::{Point, pass};
 use outrider_model::{DeliveryReason, DeliveryStatus, EndpointId, EndpointState, ProjectId, Result};
 use outrider_queue::NewJob;
 use outrider_store::{Backlog, CancelScope, Claim, LedgerError};
@@ -136,7 +137,9 @@ impl Feeder {
         let now = self.shared.store.clock().now();
         let limit = self.shared.options.feed_batch;
         loop {
+            pass(Point::BeforeCancel);
             let cancelled = self.shared.ledger.cancel(scope, reason, now, limit).await?;
+            pass(Point::AfterCancel);
             measure::ended(DeliveryStatus::Cancelled, cancelled);
             if cancelled < u64::from(limit) {
                 return Ok(());
@@ -153,6 +156,7 @@ impl Feeder {
             .map(|(candidate, limit)| Claim { endpoint: candidate.endpoint, limit: *limit, epoch: candidate.epoch })
             .collect();
         let inline = u32::try_from(options.inline_bytes).unwrap_or(u32::MAX);
+        pass(Point::BeforeClaim);
         let claimed = ledger.claim(&claims, now, now.plus(options.check_after), inline).await?;
         FEED_CLAIMED.inc_by(claimed.len() as u64);
         let mut counts: BTreeMap<EndpointId, u32> = BTreeMap::new();
@@ -172,7 +176,9 @@ impl Feeder {
             }
         }
         if !queue.is_empty() {
+            pass(Point::AfterClaim);
             self.handoff.enqueue(&queue).await;
+            pass(Point::AfterFeed);
         }
         Ok(())
     }
