@@ -9,6 +9,10 @@ use super::{
     trial::{Trial, length, mesh, single, sqlite},
 };
 
+const EVERY_TWO: [&str; 10] = [
+    "gateway", "gateway-2", "ingest", "ingest-2", "dispatch", "dispatch-2", "worker", "worker-2", "egress", "egress-2",
+];
+
 cases! {
     mesh_killed_worker: mesh(), async |trial| again_and_again(trial, &["worker"]).await;
     mesh_killed_dispatch: mesh(), async |trial| again_and_again(trial, &["dispatch"]).await;
@@ -16,6 +20,13 @@ cases! {
     mesh_killed_outer_roles: mesh(), async |trial| again_and_again(trial, &["gateway", "ingest", "admin"]).await;
     mesh_killed_any_role: mesh(), async |trial| {
         again_and_again(trial, &["gateway", "ingest", "admin", "dispatch", "worker", "egress"]).await
+    };
+    mesh_killed_any_of_two: mesh().doubled(), async |trial| again_and_again(trial, &EVERY_TWO).await;
+    // A lease and a look for those that ran out: about a minute.
+    mesh_killed_worker_with_the_settings_of_the_product: mesh().with_defaults(), async |trial| {
+        trial.may_double();
+        trial.kill("worker")?;
+        trial.restart("worker")
     };
     postgres_killed_process: single(), async |trial| again_and_again(trial, &["all"]).await;
     sqlite_killed_process: sqlite(), async |trial| again_and_again(trial, &["all"]).await;
@@ -29,7 +40,7 @@ async fn again_and_again(trial: &mut Trial<'_>, names: &[&str]) -> Result<()> {
         let wait = trial.between(200, 1_500);
         tokio::time::sleep(wait).await;
         let name = names[usize::try_from(trial.between(0, names.len() as u64 - 1).as_millis())?];
-        if ["all", "worker", "egress"].contains(&name) {
+        if ["all", "worker", "egress"].contains(&name.trim_end_matches("-2")) {
             trial.may_double();
         }
         trial.kill(name)?;

@@ -194,7 +194,7 @@ pub struct Pace {
     pub callers: usize,
     /// Between the events of one caller; it waits for the answer too.
     pub pause: Duration,
-    /// The longest filler of a body. One body in twenty has ten times as much.
+    /// The longest filler of a body. One body in twenty has twenty times as much.
     pub filler: usize,
 }
 
@@ -216,9 +216,9 @@ impl Traffic {
             callers.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let number = numbers.fetch_add(1, Ordering::Relaxed);
-                    let long = if random.random_ratio(1, 20) { 10 } else { 1 };
+                    let long = if random.random_ratio(1, 20) { 20 } else { 1 };
                     let length = random.random_range(0..=pace.filler * long);
-                    let body = format!(r#"{{"number": {number}, "filler": "{:x>length$}"}}"#, "");
+                    let body = format!(r#"{{"number": {number}, "filler": "{}"}}"#, "x".repeat(length));
                     publish_until_answered(&book, &door, &project, number, body).await;
                     tokio::time::sleep(pace.pause.mul_f64(random.random_range(0.5..1.5))).await;
                 }

@@ -18,6 +18,7 @@ cases! {
     postgres_redis_killed: single(), async |trial| killed(trial).await;
     mesh_redis_restarted: mesh().own(Own::PersistentRedis), async |trial| killed(trial).await;
     mesh_redis_flushed: mesh(), async |trial| flushed(trial).await;
+    mesh_redis_flushed_before_two_workers: mesh().doubled(), async |trial| flushed(trial).await;
     postgres_redis_flushed: single(), async |trial| flushed(trial).await;
     mesh_redis_full: mesh(), async |trial| full(trial).await;
     mesh_redis_frozen: mesh(), async |trial| frozen(trial).await;
@@ -64,7 +65,7 @@ async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
     trial.may_double();
     trial.redis("SIGSTOP", |redis| redis.signal(Signal::Stop))?;
     trial.accepts(100).await?;
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
     trial.accepts(20).await?;
     trial.redis("SIGCONT", |redis| redis.signal(Signal::Continue))
 }

@@ -3,11 +3,9 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use outrider_tests::client::{Grpc, Rest};
 
 use super::{
     cases,
-    ledger::Door,
     trial::{Trial, length, mesh, single, sqlite},
 };
 
@@ -22,12 +20,10 @@ cases! {
     postgres_terminated_process: single(), async |trial| trial.renew("all");
     sqlite_terminated_process: sqlite(), async |trial| trial.renew("all");
     mesh_two_of_every_role: mesh().doubled(), async |trial| {
-        start(trial).await?;
         tokio::time::sleep(length()).await;
         undisturbed(trial)
     };
     mesh_rolling_restart: mesh().doubled(), async |trial| {
-        start(trial).await?;
         let until = Instant::now() + length();
         loop {
             for role in ["worker", "dispatch", "ingest", "admin", "gateway"] {
@@ -41,19 +37,10 @@ cases! {
     };
     // Workers go on to use the tunnels that they have until these are cut.
     mesh_rolling_restart_of_egress: mesh().doubled(), async |trial| {
-        start(trial).await?;
         trial.may_double();
         one_after_the_other(trial, "egress")?;
         undisturbed(trial)
     };
-}
-
-/// Callers come to both gateways.
-async fn start(trial: &mut Trial<'_>) -> Result<()> {
-    let url = trial.world.fronts.as_ref().context("nothing stands before the roles")?.url();
-    let token = trial.scenario.token.clone();
-    let doors = [Door::Rest(Rest::new(&url, Some(&token))), Door::Grpc(Grpc::connect(&url, &token).await?)];
-    trial.start_traffic(&doors).await
 }
 
 /// Each of the two leaves, ends by SIGTERM, comes back and is reached again.

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use outrider_tests::{
     Answer, Outrider, Shape,
+    client::{Grpc, Rest},
     cluster::Options,
     process::Signal,
     servers::{Postgres, Redis},
@@ -71,14 +72,16 @@ pub struct Setting {
     /// Laid over the configuration.
     pub more: Value,
     pub pace: Pace,
-    /// Two of every role, behind proxies; the case starts the callers.
+    /// Two of every role, behind proxies.
     pub doubled: bool,
+    /// The product's own leases, periods and waits, instead of short ones.
+    pub defaults: bool,
 }
 
 impl Setting {
     pub fn new(shape: Shape) -> Self {
         let pace = Pace { callers: 4, pause: Duration::from_millis(50), filler: 4_000 };
-        Self { shape, own: Own::Redis, more: json!({}), pace, doubled: false }
+        Self { shape, own: Own::Redis, more: json!({}), pace, doubled: false, defaults: false }
     }
 
     pub fn own(self, own: Own) -> Self {
@@ -91,6 +94,26 @@ impl Setting {
 
     pub fn doubled(self) -> Self {
         Self { doubled: true, ..self }
+    }
+
+    pub fn with_defaults(self) -> Self {
+        Self { defaults: true, ..self }
+    }
+
+    /// With `fronts` before the roles, if they are doubled.
+    fn options(&self, fronts: Option<&Fronts>) -> Options {
+        let fronts = fronts.map_or(Value::Null, Fronts::configuration);
+        if self.defaults {
+            let options = Options::of_the_product();
+            return Options { more: merged([&options.more, &self.more, &fronts]), ..options };
+        }
+        // More attempts than any outage here can use up.
+        Options {
+            lease: format!("{}ms", LEASE.as_millis()),
+            retry_schedule: vec!["500ms".to_owned(); 100],
+            more: merged([&json!({"dispatch": {"check_after": "2s"}}), &self.more, &fronts]),
+            ..Options::default()
+        }
     }
 }
 
@@ -130,13 +153,7 @@ impl World {
             Own::SmallPostgres => Some(Postgres::start_with_connections(FEW_CONNECTIONS)?),
             _ => None,
         };
-        // More attempts than any outage here can use up.
-        let options = Options {
-            lease: format!("{}ms", LEASE.as_millis()),
-            retry_schedule: vec!["500ms".to_owned(); 100],
-            more: configuration(&[&setting.more, &fronts.as_ref().map_or(Value::Null, Fronts::configuration)]),
-            ..Options::default()
-        };
+        let options = setting.options(fronts.as_ref());
         let mut outrider = match &postgres {
             Some(postgres) => Outrider::start(setting.shape, &options, Some(postgres), redis.as_ref())?,
             None => scenario::start(setting.shape, &options, redis.as_ref())?,
@@ -148,10 +165,10 @@ impl World {
     }
 }
 
-/// Short periods, and what is laid over them.
-fn configuration(more: &[&Value]) -> Value {
-    let mut settings = json!({"dispatch": {"check_after": "2s"}});
-    for (section, keys) in more.iter().flat_map(|more| more.as_object().into_iter().flatten()) {
+/// Sections of configuration, the later ones laid over the earlier.
+fn merged<const N: usize>(layers: [&Value; N]) -> Value {
+    let mut settings = json!({});
+    for (section, keys) in layers.iter().flat_map(|layer| layer.as_object().into_iter().flatten()) {
         for (key, value) in keys.as_object().into_iter().flatten() {
             settings[section.as_str()][key.as_str()] = value.clone();
         }
@@ -245,9 +262,12 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Starts callers at these doors, and waits until the first of their events have arrived.
-    pub async fn start_traffic(&mut self, doors: &[Door]) -> Result<()> {
-        self.traffic = Some(Traffic::start(self.book, &self.scenario.project, doors, self.pace, self.seed));
+    /// Starts callers, by REST and by gRPC, and waits until the first of their events have arrived.
+    async fn start_traffic(&mut self) -> Result<()> {
+        let url = self.world.fronts.as_ref().map_or_else(|| self.world.outrider.url(), Fronts::url);
+        let token = &self.scenario.token;
+        let doors = [Door::Rest(Rest::new(&url, Some(token))), Door::Grpc(Grpc::connect(&url, token).await?)];
+        self.traffic = Some(Traffic::start(self.book, &self.scenario.project, &doors, self.pace, self.seed));
         let warm = async || (self.scenario.receiver.distinct("/steady") >= WARM).then_some(());
         wait_until("the first events have arrived", BOUND, warm).await
     }
@@ -258,7 +278,7 @@ pub async fn run(name: &str, setting: Setting, fault: impl AsyncFnOnce(&mut Tria
     let mut hasher = DefaultHasher::new();
     (name, seed()).hash(&mut hasher);
     let own_seed = hasher.finish();
-    run_with_shares(2, async || {
+    run_with_shares(1, async || {
         let book = Arc::new(Book::new());
         let fronts = if setting.doubled { Some(Fronts::start().await?) } else { None };
         let mut world = block_in_place(|| World::start(&setting, fronts))?;
@@ -296,10 +316,7 @@ async fn carry_out(
         seed: own_seed,
         pace: setting.pace,
     };
-    if !setting.doubled {
-        let doors = [Door::Rest(scenario.rest.clone()), Door::Grpc(scenario.grpc().await?)];
-        trial.start_traffic(&doors).await?;
-    }
+    trial.start_traffic().await?;
     fault(&mut trial).await?;
     trial.note("the fault has ended");
     let fault_ended = Instant::now();

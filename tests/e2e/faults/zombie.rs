@@ -13,6 +13,7 @@ use super::{
 
 cases! {
     mesh_frozen_worker: mesh(), async |trial| frozen(trial).await;
+    mesh_frozen_dispatch: mesh(), async |trial| frozen_dispatch(trial).await;
 }
 
 async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
@@ -29,6 +30,13 @@ async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
     let taken = block_in_place(|| reclaimed(trial)).context("the second worker")?;
     ensure!(taken, "nothing was taken over from the frozen worker");
     Ok(())
+}
+
+/// Dispatch stands still for longer than leases last. Workers keep them, and what they have to report.
+async fn frozen_dispatch(trial: &mut Trial<'_>) -> Result<()> {
+    trial.signal("dispatch", Signal::Stop)?;
+    tokio::time::sleep(2 * LEASE + Duration::from_secs(1)).await;
+    trial.signal("dispatch", Signal::Continue)
 }
 
 /// Whether some event arrived twice, or some attempt was made by a second job: the freeze hit something.
