@@ -21,8 +21,8 @@ use crate::scenario::text;
 
 /// How long a caller goes on asking about one event.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Between two questions about one event.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between the first two questions about one event, and between later ones at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
 /// What became of an event, as far as its publisher knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,8 +241,10 @@ impl Traffic {
 async fn publish_until_answered(book: &Book, door: &Door, project: &str, number: usize, body: String) {
     book.open(number, body.clone());
     let (begin, key) = (Instant::now(), format!("ledger-{number}"));
+    let mut pause = PAUSES.0;
     while !book.record(number, door.publish(project, &key, &body).await) && begin.elapsed() < PATIENCE {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(PAUSES.1);
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 
 /// What the process may grow by under overload, in bytes: far less than what the callers hold out.
 const GROWTH: u64 = 200 << 20;
-const CALLERS: usize = 200;
+const CALLERS: usize = 100;
 
 cases! {
     postgres_overloaded: overloaded(), async |trial| overload(trial).await;

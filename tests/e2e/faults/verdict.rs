@@ -57,12 +57,14 @@ pub async fn judge(scenario: &Scenario, goals: &[Goal], book: &Book, terms: Term
     }
     let history = History::read(scenario).await?;
     history.check(goals, &accepted)?;
-    let repeated: usize = excess.iter().sum();
-    ensure!(repeated <= terms.excess, "{excess:?} requests too many; at most {} were in flight", terms.excess);
+    let (repeated, unanswered): (usize, usize) = (excess.iter().sum(), history.unanswered());
+    // A request whose answer did not come may have arrived, and is recorded as an attempt.
+    let most = terms.excess + unanswered;
+    ensure!(repeated <= most, "{excess:?} requests too many; at most {} were in flight, {unanswered} unanswered", terms.excess);
     // What was recorded twice under one number was sent twice.
     ensure!(history.repeated_numbers() <= terms.excess, "{} attempts have a number twice", history.repeated_numbers());
     Ok(format!(
-        "{} events, {repeated} duplicates of at most {}, slowest {:.1}s; {:?}",
+        "{} events, {repeated} duplicates of at most {} + {unanswered}, slowest {:.1}s; {:?}",
         accepted.len(),
         terms.excess,
         worst.as_secs_f64(),
@@ -184,6 +186,11 @@ impl History {
         let first = attempts.iter().filter(succeeded).map(|attempt| number(attempt, "number")).min().unwrap_or(0);
         ensure!(highest <= first + 1, "attempt {highest} follows the success of {first}");
         Ok(())
+    }
+
+    /// Attempts that got no answer.
+    fn unanswered(&self) -> usize {
+        self.attempts.values().flatten().filter(|attempt| number(attempt, "status_code") == 0).count()
     }
 
     /// Attempts that have the number of another one of their delivery: of a job that was done twice.
