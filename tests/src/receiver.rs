@@ -89,7 +89,7 @@ impl State {
 pub struct Receiver {
     address: SocketAddr,
     state: Arc<State>,
-    server: JoinHandle<()>,
+    server: Mutex<JoinHandle<()>>,
 }
 
 impl Receiver {
@@ -107,8 +107,24 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State { keep, paths: Mutex::default() });
-        let server = tokio::spawn(serve(listener, Arc::clone(&state)));
+        let server = Mutex::new(tokio::spawn(serve(listener, Arc::clone(&state))));
         Ok(Self { address, state, server })
+    }
+
+    /// Closes every connection and refuses new ones.
+    pub fn leave(&self) {
+        self.server().abort();
+    }
+
+    /// Listens again, on the same address, and remembers what came before.
+    pub async fn come_back(&self) -> Result<()> {
+        let listener = TcpListener::bind(self.address).await?;
+        *self.server() = tokio::spawn(serve(listener, Arc::clone(&self.state)));
+        Ok(())
+    }
+
+    fn server(&self) -> MutexGuard<'_, JoinHandle<()>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The URL of a path, which begins with a slash.
@@ -167,7 +183,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.server.abort();
+        self.leave();
     }
 }
 

@@ -14,11 +14,7 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use outrider_rpc::{Acceptor, Socket, listen, tls::Protocol};
-use outrider_telemetry::{
-    Kind, TraceContext,
-    catalogue::egress::{BYTES, TUNNELS},
-    metrics::Ongoing,
-};
+use outrider_telemetry::{Kind, TraceContext, catalogue::egress::TUNNELS, metrics::Ongoing};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
@@ -187,8 +183,6 @@ impl Connection {
         let ongoing = Ongoing::begin(&TUNNELS);
         let summary = tunnel::run(client, opened.outside, patience, closing.cancelled()).await;
         drop(ongoing);
-        BYTES.with_label_values(&["out"]).inc_by(summary.bytes_out);
-        BYTES.with_label_values(&["in"]).inc_by(summary.bytes_in);
         tracing::debug!(
             peer = %self.peer,
             host = opened.target.0,

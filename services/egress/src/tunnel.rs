@@ -4,17 +4,21 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
+use outrider_telemetry::{catalogue::egress::BYTES, metrics::ByIndex};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
     time::{Instant, sleep_until},
 };
+
+/// Counted while they move: a tunnel that is kept alive may last for days.
+static BYTES_BY_DIRECTION: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&BYTES, &["out", "in"]));
 
 /// Why a tunnel ended, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +86,7 @@ impl Meter {
         if bytes > 0 {
             self.answered.store(answered, Ordering::Relaxed);
             counter.fetch_add(bytes as u64, Ordering::Relaxed);
+            BYTES_BY_DIRECTION.add(usize::from(answered), bytes as u64);
             self.last.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }

@@ -12,12 +12,15 @@ pub struct RetryPolicy {
 pub const JITTER: f64 = 0.2;
 
 impl Default for RetryPolicy {
-    /// The example schedule of Standard Webhooks 1.0.0: ten attempts over 75 hours.
+    /// Fifteen attempts over 75 hours: the example schedule of Standard Webhooks 1.0.0, and five attempts in its first gap for what
+    /// fails while an endpoint is restarted.
     fn default() -> Self {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 60 * MINUTE;
-        let seconds = [5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
-        Self::new(seconds.map(Duration::from_secs).to_vec())
+        let restart = [5, 5, 5, 15, 30, 2 * MINUTE];
+        let outage = [5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
+        let seconds = restart.into_iter().chain(outage);
+        Self::new(seconds.map(Duration::from_secs).collect())
     }
 }
 
@@ -48,14 +51,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_attempts_by_default_with_jitter_on_both_sides() {
+    fn fifteen_attempts_by_default_with_jitter_on_both_sides() {
         let policy = RetryPolicy::default();
         assert_eq!(policy.wait_after(1, 0.5), Some(Duration::from_secs(5)));
         assert_eq!(policy.wait_after(1, 0.0), Some(Duration::from_secs(4)));
-        assert_eq!(policy.wait_after(9, 1.0), Some(Duration::from_secs(24 * 3600).mul_f64(1.2)));
-        assert_eq!(policy.wait_after(10, 0.5), None);
+        assert_eq!(policy.wait_after(14, 1.0), Some(Duration::from_secs(24 * 3600).mul_f64(1.2)));
+        assert_eq!(policy.wait_after(15, 0.5), None);
         assert_eq!(policy.wait_after(0, 0.5), None);
         let total: Duration = policy.waits().iter().sum();
-        assert_eq!(total, Duration::from_secs(75 * 3600 + 35 * 60 + 5));
+        assert_eq!(total, Duration::from_secs(75 * 3600 + 38 * 60));
     }
 }

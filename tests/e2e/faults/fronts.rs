@@ -47,12 +47,12 @@ impl Fronts {
     /// Starts the second of every role, and lets connections through to both.
     pub fn double(&mut self, outrider: &mut Outrider) -> Result<()> {
         for role in SERVERS {
-            let second = outrider.start_second(role)?;
+            let second = outrider.start_another(role)?;
             let addresses = [(role.to_owned(), outrider.role_address(role)), (format!("{role}-2"), second)];
             self.addresses.insert(role, addresses.into());
             self.join(role)?;
         }
-        outrider.start_second("worker").map(drop)
+        outrider.start_another("worker").map(drop)
     }
 
     /// No new connection goes to this process, as before an orderly end.

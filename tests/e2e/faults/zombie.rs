@@ -17,7 +17,7 @@ cases! {
 }
 
 async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
-    trial.harm("start worker-2", |world| world.outrider.start_second("worker").map(drop))?;
+    trial.harm("start worker-2", |world| world.outrider.start_another("worker").map(drop))?;
     for _ in 0..2 {
         trial.may_double();
         let wait = trial.between(500, 1_500);

@@ -41,7 +41,7 @@ pub enum Shape {
 /// One process of Outrider.
 #[derive(Debug)]
 struct Member {
-    /// The role, or `all`; of a further process with it, the role and `-2`.
+    /// The role, or `all`; of a further process with it, the role and `-2` and so on.
     name: String,
     operations: u16,
     launch: Launch,
@@ -162,10 +162,10 @@ impl Outrider {
         Ok(())
     }
 
-    /// Starts one more process with a role, or with `all` of them, beside the one there is, on ports of its own; it is called by the
-    /// role and `-2`. Ready when this gives the address of its listener, of the public one with `all`; a worker has none.
-    pub fn start_second(&mut self, role: &'static str) -> Result<String> {
-        ensure!((self.shape == Shape::Mesh) == (role != "all") && self.shape != Shape::Sqlite, "no second {role} of {:?}", self.shape);
+    /// Starts one more process with a role, or with `all` of them, beside those there are, on ports of its own; it is called by the role
+    /// and `-2`, `-3` and so on. Ready when this gives the address of its listener, of the public one with `all`; a worker has none.
+    pub fn start_another(&mut self, role: &'static str) -> Result<String> {
+        ensure!((self.shape == Shape::Mesh) == (role != "all") && self.shape != Shape::Sqlite, "no other {role} of {:?}", self.shape);
         let (address, operations) = (format!("127.0.0.1:{}", ports::free()), ports::free());
         let mut settings = vec![format!("operations.listen=127.0.0.1:{operations}")];
         match role {
@@ -173,7 +173,8 @@ impl Outrider {
             "all" => settings.push(format!("gateway.listen={address}")),
             role => settings.push(format!("{role}.listen={address}")),
         }
-        self.add(format!("{role}-2"), operations, Launch { role, settings, environment: Vec::new() })?;
+        let number = self.members.iter().filter(|member| member.launch.role == role).count() + 1;
+        self.add(format!("{role}-{number}"), operations, Launch { role, settings, environment: Vec::new() })?;
         self.ready()?;
         Ok(address)
     }
@@ -255,6 +256,12 @@ impl Outrider {
     #[must_use]
     pub fn process_ids(&self) -> Vec<u32> {
         self.members.iter().map(|member| member.process.id()).collect()
+    }
+
+    /// The process ids, each with its name: the role, and `-2` and so on where it is not the first.
+    #[must_use]
+    pub fn processes(&self) -> Vec<(&str, u32)> {
+        self.members.iter().map(|member| (member.name.as_str(), member.process.id())).collect()
     }
 
     /// The last lines of every process's log.

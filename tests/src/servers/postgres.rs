@@ -49,9 +49,9 @@ impl Postgres {
         Self::launch(Vec::new(), None)
     }
 
-    /// Starts a server that syncs every commit, as operators run it.
-    pub fn start_durable() -> Result<Self> {
-        Self::launch(DURABLE.map(str::to_owned).to_vec(), None)
+    /// Starts a server that syncs every commit, as operators run it, with further settings (`name=value`).
+    pub fn start_durable(settings: &[&str]) -> Result<Self> {
+        Self::launch(DURABLE.iter().chain(settings).map(|setting| (*setting).to_owned()).collect(), None)
     }
 
     /// Starts a server as `start` does that takes so many connections, superusers' included.

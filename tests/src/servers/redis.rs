@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
     process::Command,
@@ -120,14 +120,18 @@ impl Redis {
         Ok(())
     }
 
-    /// The begin of the answer to an inline command.
+    /// The answer to an inline command whose answer is a line or a text.
     pub fn ask(&self, command: &str) -> Result<String> {
-        let mut connection = TcpStream::connect(("127.0.0.1", self.port))?;
+        let connection = TcpStream::connect(("127.0.0.1", self.port))?;
         connection.set_read_timeout(Some(Duration::from_secs(5)))?;
-        connection.write_all(format!("{command}\r\n").as_bytes())?;
-        let mut answer = [0; 512];
-        let length = connection.read(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+        (&connection).write_all(format!("{command}\r\n").as_bytes())?;
+        let mut reader = BufReader::new(connection);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some(length) = line.trim_end().strip_prefix('$') else { return Ok(line) };
+        let mut text = vec![0; length.parse()?];
+        reader.read_exact(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     fn ready(&mut self) -> Result<()> {

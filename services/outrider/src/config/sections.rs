@@ -252,7 +252,7 @@ section! {
         /// Address and port for ingest, workers and the gateway, when they are in other processes.
         listen: String = "127.0.0.1:8082".into(),
         /// Waits between the attempts of a delivery; when they are used up it has failed. Each is varied by up to a fifth. The default
-        /// is the example schedule of Standard Webhooks.
+        /// is the example schedule of Standard Webhooks with more attempts in the first three minutes.
         retry_schedule: Vec<Span> = outrider_model::RetryPolicy::default().waits().iter().copied().map(Span).collect(),
         /// How long idempotency keys are kept.
         idempotency_lifetime: Span = Span::seconds(24 * 3600),

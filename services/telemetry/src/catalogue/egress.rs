@@ -14,7 +14,7 @@ section! {
         DNS_SECONDS: Histogram("outrider_egress_dns_seconds", seconds);
         /// Time of a dial as a whole: judging, looking up, connecting.
         DIAL_SECONDS: Histogram("outrider_egress_dial_seconds", seconds);
-        /// Bytes that ended tunnels carried, to the outside (out) and back (in).
+        /// Bytes that tunnels carried, to the outside (out) and back (in).
         BYTES: IntCounterVec("outrider_egress_tunnel_bytes_total", ["direction"]);
     }
 }

@@ -1,37 +1,14 @@
-//! The table.
+//! Tables.
 
 use std::time::Duration;
 
 use outrider_tests::usage::Usage;
 
-use crate::{Arguments, Mode, Published};
-
-/// What everything has cost since it was started.
-#[derive(Debug, Clone, Copy)]
-pub struct Cost {
-    pub outrider: Usage,
-    pub postgres: Usage,
-    pub redis: Usage,
-    pub callers: Usage,
-    /// PostgreSQL's transactions.
-    pub commits: u64,
-    /// Redis's commands, those in scripts too.
-    pub commands: u64,
-}
-
-/// What was measured.
-pub struct Outcome<'a> {
-    pub arguments: &'a Arguments,
-    /// Requests per second of the bare machine.
-    pub machine: f64,
-    pub published: Published,
-    /// From the first publish to the last arrival.
-    pub took: Duration,
-    pub before: Cost,
-    pub after: Cost,
-    pub lost: usize,
-    pub duplicates: usize,
-}
+use crate::{
+    arguments::{Load, Mode},
+    load::Outcome,
+    servers::Cost,
+};
 
 /// So many per second.
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
@@ -39,54 +16,99 @@ pub fn rate(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
-/// Prints the table.
-pub fn print(outcome: &Outcome) {
-    let Outcome { arguments, published, before, after, .. } = outcome;
-    let delivered = published.accepted - outcome.lost;
+/// In milliseconds, of sorted microseconds; `part` in thousandths.
+pub fn percentile(sorted: &[u32], part: usize) -> f64 {
+    let index = (sorted.len() * part / 1_000).min(sorted.len().saturating_sub(1));
+    f64::from(sorted.get(index).copied().unwrap_or(0)) / 1_000.0
+}
+
+impl Outcome {
+    /// Deliveries per second, from the first publish to the last arrival.
+    pub fn rate(&self) -> f64 {
+        rate(self.delivered, self.took)
+    }
+
+    fn thousands(&self) -> f64 {
+        rate(self.delivered.max(1), Duration::from_secs(1_000))
+    }
+
+    fn cpu(&self, of: impl Fn(&Cost) -> Usage) -> f64 {
+        of(&self.after).cpu.saturating_sub(of(&self.before).cpu).as_secs_f64() / self.thousands()
+    }
+
+    /// CPU seconds of all processes of Outrider per 1,000 deliveries.
+    pub fn own_cpu(&self) -> f64 {
+        self.cpu(Cost::outrider)
+    }
+
+    /// CPU seconds of PostgreSQL per 1,000 deliveries.
+    pub fn postgres_cpu(&self) -> f64 {
+        self.cpu(|cost| cost.postgres)
+    }
+
+    /// CPU seconds of Redis per 1,000 deliveries.
+    pub fn redis_cpu(&self) -> f64 {
+        self.cpu(|cost| cost.redis)
+    }
+
+    /// A count of the servers, per delivery.
+    #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    pub fn each(&self, of: impl Fn(&Cost) -> u64) -> f64 {
+        of(&self.after).saturating_sub(of(&self.before)) as f64 / self.thousands() / 1_000.0
+    }
+}
+
+impl Cost {
+    /// Of all processes of Outrider.
+    pub fn outrider(&self) -> Usage {
+        self.roles
+            .iter()
+            .fold(Usage::default(), |sum, (_, usage)| Usage { cpu: sum.cpu + usage.cpu, memory: sum.memory + usage.memory })
+    }
+}
+
+/// Prints everything about one load.
+pub fn print(load: &Load, outcome: &Outcome) {
+    let Outcome { published, before, after, .. } = outcome;
     println!();
-    row("measure", format!("{:?}", arguments.layout).to_lowercase());
+    row("measure", format!("{:?}", load.layout).to_lowercase());
     println!("|{:-<50}|{:->16}|", "", ":");
-    row("bare machine, POST to receiver, 1/s", format!("{:.0}", outcome.machine));
-    match arguments.mode {
-        Mode::Rest => row("callers / payload, bytes", format!("{} / {}", arguments.callers, arguments.payload)),
-        Mode::Stream => row("streams / payload, bytes", format!("{} / {}", arguments.connections, arguments.payload)),
+    match load.mode {
+        Mode::Rest | Mode::Grpc => row("callers / payload, bytes", format!("{} / {}", load.callers, load.payload)),
+        Mode::Stream => row("streams / payload, bytes", format!("{} / {}", load.streams, load.payload)),
     }
     row("published, 1/s", format!("{:.0}", rate(published.accepted, published.took)));
-    row("delivered, 1/s (first publish to last arrival)", format!("{:.0}", rate(delivered, outcome.took)));
+    row("delivered, 1/s (first publish to last arrival)", format!("{:.0}", outcome.rate()));
     for (name, part) in [("p50", 500), ("p99", 990), ("p99.9", 999)] {
         row(&format!("publish {name}, ms"), format!("{:.2}", percentile(&published.latencies, part)));
     }
-    row("delivered", delivered.to_string());
+    row("delivered", outcome.delivered.to_string());
     row("lost", outcome.lost.to_string());
     row("duplicates", outcome.duplicates.to_string());
-    let each = |total: f64| format!("{:.4}", total / rate(delivered.max(1), Duration::from_secs(1)) * 1_000.0);
-    for (name, before, after) in [
-        ("outrider", before.outrider, after.outrider),
-        ("PostgreSQL", before.postgres, after.postgres),
-        ("Redis", before.redis, after.redis),
-        ("callers and receiver", before.callers, after.callers),
-    ] {
+    let usage = |name: &str, before: Usage, after: Usage| {
         if after.memory > 0 {
-            row(&format!("{name}: CPU s per 1,000 deliveries"), each(after.cpu.saturating_sub(before.cpu).as_secs_f64()));
+            let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64() / outcome.thousands();
+            row(&format!("{name}: CPU s per 1,000 deliveries"), format!("{cpu:.4}"));
             row(&format!("{name}: memory, MiB"), (after.memory / 1_048_576).to_string());
         }
-    }
-    for (name, before, after) in
-        [("PostgreSQL: transactions", before.commits, after.commits), ("Redis: commands", before.commands, after.commands)]
-    {
-        if after > 0 {
-            let total = f64::from(u32::try_from(after.saturating_sub(before)).unwrap_or(u32::MAX));
-            row(&format!("{name} per 1,000 deliveries"), each(total));
+    };
+    usage("outrider", before.outrider(), after.outrider());
+    if after.roles.len() > 1 {
+        for ((role, before), (_, after)) in before.roles.iter().zip(&after.roles) {
+            usage(&format!("  {role}"), *before, *after);
         }
+    }
+    usage("PostgreSQL", before.postgres, after.postgres);
+    usage("Redis", before.redis, after.redis);
+    usage("callers and receiver", before.callers, after.callers);
+    if after.statements > 0 {
+        row("PostgreSQL: statements per delivery", format!("{:.4}", outcome.each(|cost| cost.statements)));
+        row("PostgreSQL: transactions per delivery", format!("{:.4}", outcome.each(|cost| cost.transactions)));
+        row("Redis: round trips per delivery", format!("{:.4}", outcome.each(|cost| cost.round_trips)));
+        row("Redis: commands per delivery", format!("{:.4}", outcome.each(|cost| cost.commands)));
     }
 }
 
 fn row(name: &str, value: String) {
     println!("| {name:<48} | {value:>14} |");
-}
-
-/// In milliseconds, of sorted microseconds; `part` in thousandths.
-fn percentile(sorted: &[u32], part: usize) -> f64 {
-    let index = (sorted.len() * part / 1_000).min(sorted.len().saturating_sub(1));
-    f64::from(sorted.get(index).copied().unwrap_or(0)) / 1_000.0
 }

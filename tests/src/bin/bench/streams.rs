@@ -8,29 +8,28 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 use outrider_proto::ingest::{NewEvent, stream_events_response::Kind as Told};
-use outrider_tests::{
-    Outrider,
-    client::{Connection, Grpc, streamed},
+use outrider_tests::client::{Connection, Grpc, streamed};
+
+use crate::{
+    arguments::Load,
+    load::{Published, message, micros},
+    world::World,
 };
 
-use crate::{Arguments, Published};
-
 /// All connections, for a time.
-pub async fn publish_for(arguments: &Arguments, outrider: &Outrider, time: Duration) -> Result<Published> {
-    let event = NewEvent {
-        event_type: "bench".to_owned(),
-        payload: format!("\"{}\"", "x".repeat(arguments.payload.saturating_sub(2))).into(),
-        ..NewEvent::default()
-    };
+pub async fn publish_for(load: &Load, world: &World, time: Duration) -> Result<Published> {
+    let event = message(load.payload);
     let begin = Instant::now();
-    let streams = (0..arguments.connections).map(|number| one(number, outrider, &event, begin + time));
+    let streams = (0..load.streams).map(|number| one(number, world, &event, begin + time));
     let mut latencies: Vec<u32> = try_join_all(streams).await?.into_iter().flatten().collect();
     latencies.sort_unstable();
     Ok(Published { accepted: latencies.len(), latencies, took: begin.elapsed() })
 }
 
 /// One stream: the microseconds from each event to its acknowledgement.
-async fn one(number: usize, outrider: &Outrider, event: &NewEvent, end: Instant) -> Result<Vec<u32>> {
+async fn one(number: usize, world: &World, event: &NewEvent, end: Instant) -> Result<Vec<u32>> {
+    let outrider = &world.servers.outrider;
+    let fan_out = world.paths.len() as u64;
     let grpc = Grpc::connect(&outrider.url(), &outrider.token).await?;
     let name = format!("bench-{}-{number}", std::process::id());
     let Connection { out, mut inbound, window } = Connection::open(&grpc, &outrider.project_id, &name).await?;
@@ -40,10 +39,10 @@ async fn one(number: usize, outrider: &Outrider, event: &NewEvent, end: Instant)
         tokio::select! {
             message = inbound.message() => match message?.context("the server ended the stream")?.kind {
                 Some(Told::Ack(ack)) => {
-                    ensure!(ack.delivery_count == u64::from(ack.accepted_count) && ack.duplicate_count == 0, "{ack:?}");
+                    ensure!(ack.delivery_count == u64::from(ack.accepted_count) * fan_out && ack.duplicate_count == 0, "{ack:?}");
                     for _ in 0..ack.accepted_count {
                         let since: Instant = sent.pop_front().context("more is acknowledged than was sent")?;
-                        latencies.push(u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX));
+                        latencies.push(micros(since.elapsed()));
                     }
                 }
                 other => bail!("{other:?}"),

@@ -1,0 +1,131 @@
+//! What can be asked of the benchmark.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Measures Outrider on PostgreSQL (synced commits) and Redis (append-only file), or on SQLite, with real servers on this machine.
+#[derive(Debug, Parser)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Every row that is promised, each measured alone on fresh servers; the default.
+    Table(Table),
+    /// One load, as described by the options.
+    Run(Load),
+    /// How cost grows with one size, other things equal.
+    Growth(Growth),
+}
+
+#[derive(Debug, Default, Args)]
+pub struct Table {
+    /// Only the rows whose name contains one of these words.
+    pub rows: Vec<String>,
+    /// Seconds of each load.
+    #[arg(long, default_value_t = 15)]
+    pub seconds: u64,
+}
+
+/// A load in a closed loop: everyone publishes again when the last one is answered.
+#[derive(Debug, Clone, Args)]
+pub struct Load {
+    /// How long callers publish, in seconds.
+    #[arg(long, default_value_t = 15)]
+    pub seconds: u64,
+    /// Callers at once; each waits for its answer before it publishes again.
+    #[arg(long, default_value_t = 64)]
+    pub callers: usize,
+    /// The payload in bytes.
+    #[arg(long, default_value_t = 1_024)]
+    pub payload: usize,
+    /// Endpoints that each get every event.
+    #[arg(long, default_value_t = 1)]
+    pub fan_out: usize,
+    /// Further endpoints, with a subscription to a type that is never published.
+    #[arg(long, default_value_t = 0)]
+    pub idle_endpoints: usize,
+    /// Further subscriptions to types that are never published, at the first endpoint.
+    #[arg(long, default_value_t = 0)]
+    pub idle_subscriptions: usize,
+    /// Deliveries of earlier today that are in the store already, ten of each event; PostgreSQL only.
+    #[arg(long, default_value_t = 0)]
+    pub old_deliveries: u64,
+    /// An endpoint's limit of requests at once.
+    #[arg(long, default_value_t = 1_024)]
+    pub max_in_flight: u32,
+    /// What is measured.
+    #[arg(long, value_enum, default_value_t = Layout::One)]
+    pub layout: Layout,
+    /// How events are published.
+    #[arg(long, value_enum, default_value_t = Mode::Rest)]
+    pub mode: Mode,
+    /// Streams at once, each on a connection of its own; only for `--mode stream`.
+    #[arg(long, default_value_t = 1)]
+    pub streams: usize,
+    /// Workers; more than one only for `--layout six`.
+    #[arg(long, default_value_t = 1)]
+    pub workers: usize,
+    /// How long to wait for the last delivery after the last publish, in seconds.
+    #[arg(long, default_value_t = 300)]
+    pub patience: u64,
+}
+
+impl Load {
+    /// The defaults, for some seconds.
+    pub fn seconds(seconds: u64) -> Self {
+        let Arguments { what: Some(What::Run(load)) } = Arguments::parse_from(["bench", "run"]) else {
+            unreachable!("it was asked")
+        };
+        Self { seconds, ..load }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Growth {
+    /// What grows.
+    #[arg(value_enum)]
+    pub axis: Axis,
+    /// The sizes; each axis has its own default.
+    pub sizes: Vec<u64>,
+    /// Seconds of each load.
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Axis {
+    /// Deliveries in the store.
+    Stored,
+    /// Endpoints of the project.
+    Endpoints,
+    /// Subscriptions of the project.
+    Subscriptions,
+    /// Bytes of an event.
+    Payload,
+    /// Endpoints that get each event.
+    FanOut,
+    /// Processes of the worker.
+    Workers,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    /// PostgreSQL and Redis, all roles in one process.
+    One,
+    /// PostgreSQL and Redis, six processes.
+    Six,
+    /// SQLite and the embedded queue.
+    Sqlite,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// By REST: each caller waits for its answer before it publishes again.
+    Rest,
+    /// By PublishEvent over gRPC, all callers on one connection.
+    Grpc,
+    /// By StreamEvents: each connection sends as fast as the server reads; a latency is from an event to its acknowledgement.
+    Stream,
+}

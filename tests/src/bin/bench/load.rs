@@ -1,0 +1,130 @@
+//! Publishing in a closed loop, as fast as answers come.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use futures::future::try_join_all;
+use outrider_proto::ingest::{NewEvent, PublishEventRequest};
+use outrider_tests::{Receiver, client::Grpc, wait_until};
+
+use crate::{
+    arguments::{Load, Mode},
+    history,
+    servers::Cost,
+    streams,
+    world::{EVENT_TYPE, World, event},
+};
+
+/// What callers saw.
+pub struct Published {
+    pub accepted: usize,
+    /// Microseconds, sorted.
+    pub latencies: Vec<u32>,
+    pub took: Duration,
+}
+
+/// What was measured.
+pub struct Outcome {
+    pub published: Published,
+    /// From the first publish to the last arrival.
+    pub took: Duration,
+    pub before: Cost,
+    pub after: Cost,
+    pub delivered: usize,
+    pub lost: usize,
+    pub duplicates: usize,
+}
+
+/// Measures a load on servers of its own.
+pub async fn run(load: &Load) -> Result<Outcome> {
+    let receiver = Receiver::start_counting().await?;
+    let world = World::start(load.layout, load.workers, load.fan_out, load.max_in_flight, receiver).await?;
+    if load.idle_endpoints > 0 {
+        world.idle_endpoints(load.idle_endpoints).await?;
+    }
+    if load.idle_subscriptions > 0 {
+        world.idle_subscriptions(load.idle_subscriptions).await?;
+    }
+    if load.old_deliveries > 0 {
+        history::write(&world, load.old_deliveries)?;
+    }
+    let outcome = measure(load, &world).await;
+    outcome.map_err(|error| error.context(world.servers.outrider.logs(20)))
+}
+
+/// Measures a load on running servers.
+pub async fn measure(load: &Load, world: &World) -> Result<Outcome> {
+    let event = event(load.payload);
+    world.warm_up(&event).await?;
+    let (arrived, repeated) = (world.arrived(), world.duplicates());
+    let before = world.servers.cost().await?;
+    let begin = Instant::now();
+    let published = publish(load, world, &event).await?;
+    let expected = published.accepted * world.paths.len();
+    let patience = Duration::from_secs(load.patience);
+    let all =
+        wait_until("everything is delivered", patience, async || (world.arrived() - arrived >= expected).then_some(())).await;
+    let took = begin.elapsed();
+    // Settling follows the last delivery by a moment; its cost belongs here.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let after = world.servers.cost().await?;
+    let delivered = world.arrived() - arrived;
+    let lost = expected.saturating_sub(delivered);
+    ensure!(all.is_ok(), "{lost} deliveries did not arrive within {patience:?}");
+    Ok(Outcome { published, took, before, after, delivered, lost, duplicates: world.duplicates() - repeated })
+}
+
+async fn publish(load: &Load, world: &World, event: &Bytes) -> Result<Published> {
+    let time = Duration::from_secs(load.seconds);
+    match load.mode {
+        Mode::Rest => call_for(load.callers, time, async || world.publish(event).await.map(|_| 1)).await,
+        Mode::Stream => streams::publish_for(load, world, time).await,
+        Mode::Grpc => {
+            let outrider = &world.servers.outrider;
+            let ingest = Grpc::connect(&outrider.url(), &outrider.token).await?.ingest();
+            let event = message(load.payload);
+            call_for(load.callers, time, async || {
+                let request = PublishEventRequest { project_id: outrider.project_id.clone(), event: Some(event.clone()) };
+                let reply = ingest.clone().publish_event(request).await?.into_inner();
+                ensure!(reply.delivery_count as usize == world.paths.len(), "{reply:?}");
+                Ok(1)
+            })
+            .await
+        }
+    }
+}
+
+/// The event of a load, for gRPC.
+pub fn message(payload: usize) -> NewEvent {
+    NewEvent {
+        event_type: EVENT_TYPE.to_owned(),
+        payload: format!("\"{}\"", "x".repeat(payload.saturating_sub(2))).into(),
+        ..NewEvent::default()
+    }
+}
+
+/// Callers that repeat `call`, which tells how much it did, for a time.
+pub async fn call_for(callers: usize, time: Duration, call: impl AsyncFn() -> Result<usize>) -> Result<Published> {
+    let begin = Instant::now();
+    let one = async || {
+        let (mut accepted, mut latencies) = (0, Vec::new());
+        while begin.elapsed() < time {
+            let start = Instant::now();
+            accepted += call().await?;
+            latencies.push(micros(start.elapsed()));
+        }
+        anyhow::Ok((accepted, latencies))
+    };
+    let all = try_join_all((0..callers).map(|_| one())).await?;
+    let took = begin.elapsed();
+    let accepted = all.iter().map(|(accepted, _)| accepted).sum();
+    let mut latencies: Vec<u32> = all.into_iter().flat_map(|(_, latencies)| latencies).collect();
+    latencies.sort_unstable();
+    Ok(Published { accepted, latencies, took })
+}
+
+/// In whole microseconds.
+pub fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,114 @@
+//! Publishing at a fixed rate, whatever the answers: what a lone event waits for.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use outrider_tests::{Answer, Receiver, wait_until};
+use tokio::{task::JoinSet, time::sleep_until};
+
+use crate::{
+    arguments::Layout,
+    load::micros,
+    world::{World, event},
+};
+
+/// What was seen; microseconds, sorted.
+pub struct Paced {
+    /// From a publish to its answer.
+    pub publish: Vec<u32>,
+    /// From a publish to each arrival.
+    pub receipt: Vec<u32>,
+    /// Deliveries that arrived again.
+    pub duplicates: usize,
+}
+
+/// A rate for a time, on servers of its own, by REST, 1 KiB each.
+pub struct Pace {
+    pub rate: u32,
+    pub time: Duration,
+    /// Endpoints that each get every event, with the default limits.
+    pub fan_out: usize,
+    /// Whether the first endpoint never answers.
+    pub hanging: bool,
+}
+
+impl Pace {
+    pub async fn measure(&self) -> Result<Paced> {
+        let world = Arc::new(World::start(Layout::One, 1, self.fan_out, 64, Receiver::start().await?).await?);
+        world.warm_up(&event(1_024)).await?;
+        if self.hanging {
+            world.receiver.answer(&world.paths[0], [Answer::Hang]);
+        }
+        let duplicates = world.duplicates();
+        let sent = publish(&world, self.rate, self.time).await?;
+        let observed = &world.paths[usize::from(self.hanging)..];
+        let mut receipt = Vec::new();
+        let bound = Duration::from_secs(120);
+        let arrived = wait_until("all arrive", bound, async || {
+            receipt = receipts(&world, observed, &sent);
+            (receipt.len() >= sent.len() * observed.len()).then_some(())
+        });
+        arrived.await.map_err(|error| error.context(world.servers.outrider.logs(20)))?;
+        receipt.sort_unstable();
+        let mut publish: Vec<u32> = sent.values().map(|(_, latency)| *latency).collect();
+        publish.sort_unstable();
+        Ok(Paced { publish, receipt, duplicates: world.duplicates() - duplicates })
+    }
+}
+
+/// The time from each publish to its arrivals.
+fn receipts(world: &World, paths: &[String], sent: &HashMap<String, (Instant, u32)>) -> Vec<u32> {
+    let received = paths.iter().flat_map(|path| world.receiver.received(path));
+    received.filter_map(|received| Some(micros(received.at.duration_since(sent.get(received.id())?.0)))).collect()
+}
+
+/// When each event was published, by its id, and how long the answer took.
+async fn publish(world: &Arc<World>, rate: u32, time: Duration) -> Result<HashMap<String, (Instant, u32)>> {
+    let event = event(1_024);
+    let begin = tokio::time::Instant::now();
+    let sent = Arc::new(Mutex::new(HashMap::new()));
+    let mut publishes = JoinSet::new();
+    for number in 0.. {
+        let due = Duration::from_secs(1) * number / rate;
+        if due >= time {
+            break;
+        }
+        sleep_until(begin + due).await;
+        let (world, sent, event) = (Arc::clone(world), Arc::clone(&sent), event.clone());
+        publishes.spawn(async move {
+            let start = Instant::now();
+            let id = world.publish(&event).await?;
+            sent.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (start, micros(start.elapsed())));
+            anyhow::Ok(())
+        });
+    }
+    while let Some(published) = publishes.join_next().await {
+        published??;
+    }
+    Ok(std::mem::take(&mut *sent.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// The receiver is away for a time amid 200 events a second: how long after its return the last of what was published until then
+/// arrived, and the deliveries that arrived again.
+pub async fn away(gone: Duration) -> Result<(Duration, usize)> {
+    const RATE: u32 = 200;
+    let world = Arc::new(World::start(Layout::One, 1, 1, 64, Receiver::start().await?).await?);
+    world.warm_up(&event(1_024)).await?;
+    let before = world.arrived();
+    world.receiver.leave();
+    let missed = publish(&world, RATE, gone).await?;
+    ensure!(world.arrived() == before, "the receiver was not away");
+    world.receiver.come_back().await?;
+    let back = Instant::now();
+    // Life goes on.
+    let later = publish(&world, RATE, Duration::from_secs(5)).await?;
+    let expected = before + missed.len() + later.len();
+    wait_until("all arrive", Duration::from_secs(600), async || (world.arrived() >= expected).then_some(())).await?;
+    let received = world.receiver.received(&world.paths[0]);
+    let last = received.iter().filter(|received| missed.contains_key(received.id())).map(|received| received.at).max();
+    Ok((last.map_or(Duration::ZERO, |last| last.duration_since(back)), world.duplicates()))
+}

@@ -1,0 +1,103 @@
+//! The servers that are measured, and what they cost.
+
+use anyhow::{Context, Result};
+use outrider_tests::{
+    Outrider, Shape,
+    client::Rest,
+    cluster::Options,
+    servers::{Postgres, Redis},
+    usage::{self, Usage},
+};
+
+use crate::arguments::Layout;
+
+/// What is measured.
+pub struct Servers {
+    pub outrider: Outrider,
+    pub postgres: Option<Postgres>,
+    pub redis: Option<Redis>,
+}
+
+/// What everything has cost since it was started.
+#[derive(Debug, Clone)]
+pub struct Cost {
+    /// Each process of Outrider by its role.
+    pub roles: Vec<(String, Usage)>,
+    pub postgres: Usage,
+    pub redis: Usage,
+    pub callers: Usage,
+    /// Statements that clients of PostgreSQL had carried out, BEGIN and COMMIT too.
+    pub statements: u64,
+    /// PostgreSQL's transactions.
+    pub transactions: u64,
+    /// Requests of Outrider to Redis: a script, a pipeline or a command, each waited for once.
+    pub round_trips: u64,
+    /// Redis's commands, those in scripts too.
+    pub commands: u64,
+}
+
+/// The first database that the harness makes.
+pub const DATABASE: &str = "outrider_0";
+
+impl Servers {
+    pub fn start(layout: Layout, workers: usize) -> Result<Self> {
+        let (shape, needs_servers) = match layout {
+            Layout::One => (Shape::Postgres, true),
+            Layout::Six => (Shape::Mesh, true),
+            Layout::Sqlite => (Shape::Sqlite, false),
+        };
+        let counted = ["shared_preload_libraries=pg_stat_statements", "pg_stat_statements.track_planning=off"];
+        let postgres = needs_servers.then(|| Postgres::start_durable(&counted)).transpose()?;
+        let redis = needs_servers.then(Redis::start_persistent).transpose()?;
+        let mut outrider = Outrider::start(shape, &Options::of_the_product(), postgres.as_ref(), redis.as_ref())?;
+        for _ in 1..workers {
+            outrider.start_another("worker")?;
+        }
+        if let Some(postgres) = &postgres {
+            postgres.query(DATABASE, "CREATE EXTENSION pg_stat_statements")?;
+        }
+        Ok(Self { outrider, postgres, redis })
+    }
+
+    /// What everything has cost up to now.
+    pub async fn cost(&self) -> Result<Cost> {
+        let of = |pid: Option<u32>| pid.map(|pid| usage::of(&[pid])).unwrap_or_default();
+        let number = |sql: &str| match &self.postgres {
+            Some(server) => anyhow::Ok(server.query(DATABASE, sql)?.trim().parse()?),
+            None => Ok(0),
+        };
+        let roles = self.outrider.processes().into_iter().map(|(role, pid)| (role.to_owned(), usage::of(&[pid]))).collect();
+        Ok(Cost {
+            roles,
+            postgres: of(self.postgres.as_ref().map(Postgres::process_id)),
+            redis: of(self.redis.as_ref().map(Redis::process_id)),
+            callers: usage::of_one(std::process::id()),
+            statements: number("SELECT coalesce(sum(calls), 0)::BIGINT FROM pg_stat_statements")?,
+            transactions: number("SELECT sum(xact_commit + xact_rollback)::BIGINT FROM pg_stat_database")?,
+            round_trips: self.round_trips().await?,
+            commands: self.ask_redis("stats", "total_commands_processed:", &[])?,
+        })
+    }
+
+    /// Requests as Outrider's own histogram counts them, and the reads of jobs, which it leaves out as they wait.
+    async fn round_trips(&self) -> Result<u64> {
+        if self.redis.is_none() {
+            return Ok(0);
+        }
+        let mut sum = self.ask_redis("commandstats", "cmdstat_xreadgroup:calls=", &[','])?;
+        for operations in self.outrider.operations() {
+            let text = Rest::new(&format!("http://{operations}"), None).send(http::Method::GET, "/metrics", "").await?;
+            let text = String::from_utf8(text.body.to_vec())?;
+            let counts = text.lines().filter(|line| line.starts_with("outrider_queue_command_seconds_count"));
+            sum += counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>();
+        }
+        Ok(sum)
+    }
+
+    fn ask_redis(&self, section: &str, key: &str, end: &[char]) -> Result<u64> {
+        let Some(redis) = &self.redis else { return Ok(0) };
+        let told = redis.ask(&format!("INFO {section}"))?;
+        let value = told.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("Redis tells no {key}"))?;
+        Ok(value.split(end).next().unwrap_or_default().trim().parse()?)
+    }
+}
