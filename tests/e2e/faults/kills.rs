@@ -9,9 +9,8 @@ use super::{
     trial::{Trial, length, mesh, single, sqlite},
 };
 
-const EVERY_TWO: [&str; 10] = [
-    "gateway", "gateway-2", "ingest", "ingest-2", "dispatch", "dispatch-2", "worker", "worker-2", "egress", "egress-2",
-];
+const EVERY_TWO: [&str; 10] =
+    ["gateway", "gateway-2", "ingest", "ingest-2", "dispatch", "dispatch-2", "worker", "worker-2", "egress", "egress-2"];
 
 cases! {
     mesh_killed_worker: mesh(), async |trial| again_and_again(trial, &["worker"]).await;

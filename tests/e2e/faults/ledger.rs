@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Between the first two questions about one event, and between later ones at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
+/// Answers of one kind that are written into the timeline.
+const NOTED: usize = 5;
+
 /// What became of an event, as far as its publisher knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
@@ -100,8 +103,17 @@ impl Book {
 
     /// Writes an answer down; whether it is the last one.
     fn record(&self, number: usize, answer: Answer) -> bool {
-        *locked(&self.answers).entry(answer.kind).or_default() += 1;
         let known = !matches!(answer.fate, Fate::Unknown(_));
+        let mut answers = locked(&self.answers);
+        let count = answers.entry(answer.kind.clone()).or_default();
+        *count += 1;
+        // The first of each kind tell enough.
+        if let Fate::Unknown(why) | Fate::Refused(why) = &answer.fate
+            && *count <= NOTED
+        {
+            self.note(format!("event {number}: {}: {}", answer.kind, why.chars().take(200).collect::<String>()));
+        }
+        drop(answers);
         if let Some(entry) = locked(&self.entries).get_mut(&number) {
             entry.fate = answer.fate;
             entry.answered_at = known.then(Instant::now);
@@ -168,7 +180,13 @@ async fn by_grpc(grpc: &Grpc, project: &str, key: &str, body: &str) -> Answer {
         ..NewEvent::default()
     };
     let request = PublishEventRequest { project_id: project.to_owned(), event: Some(event) };
-    match grpc.ingest().publish_event(request).await {
+    let mut answer = grpc.ingest().publish_event(request.clone()).await;
+    for _ in 0..2 {
+        if answer.as_ref().is_err_and(never_processed) {
+            answer = grpc.ingest().publish_event(request.clone()).await;
+        }
+    }
+    match answer {
         Ok(answer) => Answer { kind: "gRPC Ok".to_owned(), fate: Fate::Accepted(answer.into_inner().event_id) },
         Err(status) => {
             let said = format!("{:?}: {}", status.code(), status.message());
@@ -186,6 +204,21 @@ async fn by_grpc(grpc: &Grpc, project: &str, key: &str, body: &str) -> Answer {
             Answer { kind: format!("gRPC {:?}", status.code()), fate }
         }
     }
+}
+
+/// Whether the call was never written, or refused by number when the server announced its end: libraries of gRPC make such a call again
+/// by themselves, as its specification has it (transparent retries); tonic does not.
+fn never_processed(status: &tonic::Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let unsent = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+        let refused = error.downcast_ref::<h2::Error>();
+        if unsent || refused.is_some_and(|error| error.is_go_away() && error.is_remote()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// How much is published.

@@ -71,7 +71,8 @@ fn deaths(shape: Shape) -> Vec<Death> {
             Point::BeforeAccept | Point::AfterAccept => (EVENTS as u64, Provocation::Publish),
             Point::BeforeSend | Point::AfterSend => (2 * EVENTS as u64, Provocation::Publish),
             Point::BeforeDial | Point::AfterDial => (2, Provocation::Publish),
-            Point::BeforeCommit | Point::AfterCommit => (1, Provocation::Publish),
+            // All may come in one commit, and be refused at once.
+            Point::BeforeCommit | Point::AfterCommit | Point::BeforeUnmark | Point::AfterUnmark => (1, Provocation::Publish),
             _ => (2, Provocation::Publish),
         };
         // The writer of SQLite commits once at the start.
@@ -117,9 +118,12 @@ async fn die(world: &mut World, book: &Arc<Book>, death: Death) -> Result<String
     };
     if let Provocation::PublishSlowly = provocation {
         for target in &goals {
-            scenario.receiver.answer(&target.target.path, (1..=target.requests).map(|request| {
-                Answer::After(Duration::from_millis(1_800), if request == target.requests { 200 } else { 500 })
-            }));
+            scenario.receiver.answer(
+                &target.target.path,
+                (1..=target.requests).map(|request| {
+                    Answer::After(Duration::from_millis(1_800), if request == target.requests { 200 } else { 500 })
+                }),
+            );
         }
     }
     let name = point.role();
@@ -155,7 +159,8 @@ async fn die(world: &mut World, book: &Arc<Book>, death: Death) -> Result<String
     arm(world, book, name, None)?;
     let fault_ended = Instant::now();
     publishing.await?;
-    verdict::judge(&scenario, &goals, book, Terms { fault_ended, excess: excess(world.outrider.shape(), point, provocation) }).await
+    verdict::judge(&scenario, &goals, book, Terms { fault_ended, excess: excess(world.outrider.shape(), point, provocation) })
+        .await
 }
 
 /// Who sends or carries requests leaves some in flight; whoever else dies, nothing is sent twice. A Redis that is emptied leaves some

@@ -87,4 +87,3 @@ async fn stale(trial: &mut Trial<'_>) -> Result<()> {
         copy.iter().try_for_each(|copy| redis.restart_with(copy))
     })
 }
-

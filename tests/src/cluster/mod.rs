@@ -165,7 +165,11 @@ impl Outrider {
     /// Starts one more process with a role, or with `all` of them, beside those there are, on ports of its own; it is called by the role
     /// and `-2`, `-3` and so on. Ready when this gives the address of its listener, of the public one with `all`; a worker has none.
     pub fn start_another(&mut self, role: &'static str) -> Result<String> {
-        ensure!((self.shape == Shape::Mesh) == (role != "all") && self.shape != Shape::Sqlite, "no other {role} of {:?}", self.shape);
+        ensure!(
+            (self.shape == Shape::Mesh) == (role != "all") && self.shape != Shape::Sqlite,
+            "no other {role} of {:?}",
+            self.shape
+        );
         let (address, operations) = (format!("127.0.0.1:{}", ports::free()), ports::free());
         let mut settings = vec![format!("operations.listen=127.0.0.1:{operations}")];
         match role {
