@@ -14,7 +14,7 @@ use outrider_telemetry::{
     Hop,
     catalogue::dispatch::{ACCEPT_SECONDS, COMMIT_EVENTS, COMMIT_SECONDS},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     Shared,
@@ -32,12 +32,19 @@ struct Routed {
     hop: Hop,
 }
 
+/// Deliveries that weigh as much in a commit as an event with few.
+const DELIVERIES_OF_A_WEIGHT: usize = 32;
+
+fn weigh(routed: &Routed) -> usize {
+    1 + routed.event.deliveries.len() / DELIVERIES_OF_A_WEIGHT
+}
+
 /// Takes events from ingest.
 pub struct Accepter {
     shared: Shared,
     handoff: Handoff,
     batcher: Batcher<Routed, Result<AcceptedEvent>>,
-    /// KiB of payload that may wait.
+    /// KiB that may wait.
     memory: Semaphore,
 }
 
@@ -50,7 +57,7 @@ impl Accepter {
             Arc::new(move |batch| Box::pin(commit(shared.clone(), handoff.clone(), batch)))
         };
         let memory = Semaphore::new((shared.options.accept_queue_bytes / 1024).min(Semaphore::MAX_PERMITS));
-        Self { batcher: Batcher::start(shape, commit), memory, shared, handoff }
+        Self { batcher: Batcher::start(shape, weigh, commit), memory, shared, handoff }
     }
 
     /// Finds where an event goes and makes its rows and jobs.
@@ -101,6 +108,12 @@ impl Accepter {
         Ok(Routed { event: NewEvent { event, payload, fingerprint, deliveries }, jobs, hop })
     }
 
+    /// Memory for so many KiB of payload, or for so many deliveries: each has a row and a job.
+    fn room(&self, kib: usize) -> Result<SemaphorePermit<'_>> {
+        let room = self.memory.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX));
+        room.map_err(|_| Error::overloaded("too many payload bytes and deliveries wait for a commit"))
+    }
+
     /// A pending row, born with the mark of the job that will follow it, when one will.
     fn pending(&self, birth: &Birth<'_>, route: Route) -> PendingDelivery {
         let due = birth.due_at <= birth.now && !birth.paused;
@@ -136,14 +149,14 @@ struct Birth<'a> {
 impl Intake for Accepter {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
         let _timed = ACCEPT_SECONDS.start_timer();
-        let kib = events.iter().map(|event| event.payload.len() / 1024 + 1).sum::<usize>();
-        let room = self.memory.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX));
-        let _room = room.map_err(|_| Error::overloaded("too many payload bytes wait for a commit"))?;
+        let mut room = self.room(events.iter().map(|event| event.payload.len() / 1024 + 1).sum())?;
         let mut routed = Vec::with_capacity(events.len());
         // Ids of one call rise with the order of its events.
         let (now, first) = (self.shared.store.clock().now(), rand::random::<u64>() >> 4);
         for (event, random) in events.into_iter().zip(first..) {
-            routed.push(self.route(event, EventId::new(now, random), now).await?);
+            let event = self.route(event, EventId::new(now, random), now).await?;
+            room.merge(self.room(event.event.deliveries.len())?);
+            routed.push(event);
         }
         let results = self.batcher.try_commit(routed).await?;
         Ok(results.into_iter().map(result).collect())

@@ -28,18 +28,18 @@ pub struct Batcher<T, R> {
 pub struct Shape {
     /// Commits under way at once.
     pub lanes: usize,
-    /// Items in one commit; a single larger group still goes as one.
+    /// What the items of one commit may weigh; a single heavier group still goes as one.
     pub batch: usize,
     /// Groups that wait.
     pub queue: usize,
 }
 
 impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
-    /// Starts to gather.
-    pub fn start(shape: Shape, commit: Commit<T, R>) -> Self {
+    /// Starts to gather. An item weighs 1 or more.
+    pub fn start(shape: Shape, weigh: fn(&T) -> usize, commit: Commit<T, R>) -> Self {
         let (groups, receiver) = mpsc::channel(shape.queue);
         let (forming, under_way) = (Forming::default(), JoinSet::new());
-        tokio::spawn(Gatherer { shape, commit, groups: receiver, open: true, forming, under_way }.run());
+        tokio::spawn(Gatherer { shape, weigh, commit, groups: receiver, open: true, forming, under_way }.run());
         Self { groups }
     }
 
@@ -64,18 +64,20 @@ type Callers<R> = Vec<(usize, oneshot::Sender<Result<Vec<R>>>)>;
 /// What waits for the next commit.
 struct Forming<T, R> {
     items: Vec<T>,
+    weight: usize,
     callers: Callers<R>,
 }
 
 impl<T, R> Default for Forming<T, R> {
     fn default() -> Self {
-        Self { items: Vec::new(), callers: Vec::new() }
+        Self { items: Vec::new(), weight: 0, callers: Vec::new() }
     }
 }
 
 /// Gathers groups and starts commits.
 struct Gatherer<T, R> {
     shape: Shape,
+    weigh: fn(&T) -> usize,
     commit: Commit<T, R>,
     groups: mpsc::Receiver<Group<T, R>>,
     /// Whether more groups may come.
@@ -93,7 +95,7 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
                 self.add(group);
             }
             if self.is_worth_a_commit() {
-                let Forming { items, callers } = std::mem::take(&mut self.forming);
+                let Forming { items, callers, .. } = std::mem::take(&mut self.forming);
                 self.under_way.spawn(carry_out(Arc::clone(&self.commit), items, callers));
             } else {
                 self.wait().await;
@@ -103,11 +105,12 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
     }
 
     fn has_room(&self) -> bool {
-        self.forming.items.len() < self.shape.batch
+        self.forming.weight < self.shape.batch
     }
 
     fn add(&mut self, Group { items, answer }: Group<T, R>) {
         self.forming.callers.push((items.len(), answer));
+        self.forming.weight += items.iter().map(self.weigh).sum::<usize>();
         self.forming.items.extend(items);
     }
 
@@ -116,7 +119,7 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
     fn is_worth_a_commit(&self) -> bool {
         match self.under_way.len() {
             0 => !self.forming.callers.is_empty(),
-            lanes => lanes < self.shape.lanes && self.forming.items.len() >= self.shape.batch.div_ceil(4),
+            lanes => lanes < self.shape.lanes && self.forming.weight >= self.shape.batch.div_ceil(4),
         }
     }
 
@@ -171,7 +174,7 @@ mod tests {
                 })
             })
         };
-        let batcher = Batcher::start(Shape { lanes: 1, batch: 1000, queue: 1000 }, commit);
+        let batcher = Batcher::start(Shape { lanes: 1, batch: 1000, queue: 1000 }, |_| 1, commit);
         let first = batcher.commit(vec![0, 1]);
         let others = async {
             // The others come while the first is on its way.
@@ -205,7 +208,7 @@ mod tests {
                 })
             })
         };
-        let batcher = Batcher::start(Shape { lanes: 2, batch: 8, queue: 10 }, commit);
+        let batcher = Batcher::start(Shape { lanes: 2, batch: 8, queue: 10 }, |_| 1, commit);
         let first = batcher.commit(vec![1]);
         let others = async {
             tokio::task::yield_now().await;
@@ -220,9 +223,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_heavy_goes_with_few() {
+        let largest = Arc::new(AtomicUsize::new(0));
+        let commit: Commit<usize, usize> = {
+            let largest = Arc::clone(&largest);
+            Arc::new(move |batch| {
+                largest.fetch_max(batch.iter().sum(), Ordering::SeqCst);
+                Box::pin(async { Ok(batch) })
+            })
+        };
+        let batcher = Batcher::start(Shape { lanes: 1, batch: 100, queue: 1000 }, |weight| *weight, commit);
+        let answers = join_all((0..200).map(|n| batcher.commit(vec![n % 40 + 1]))).await;
+        assert!(answers.into_iter().zip(0..).all(|(answer, n)| answer.unwrap() == [n % 40 + 1]));
+        let largest = largest.load(Ordering::SeqCst);
+        assert!((100..140).contains(&largest), "{largest}");
+    }
+
+    #[tokio::test]
     async fn refuses_when_full_and_reports_a_failed_commit_to_all() {
         let commit: Commit<u32, u32> = Arc::new(|_| Box::pin(async { Err(Error::unavailable("down")) }));
-        let batcher = Batcher::start(Shape { lanes: 1, batch: 10, queue: 1 }, commit);
+        let batcher = Batcher::start(Shape { lanes: 1, batch: 10, queue: 1 }, |_| 1, commit);
         let answers = join_all((0..5).map(|n| batcher.try_commit(vec![n]))).await;
         assert!(answers.iter().all(Result::is_err));
         assert!(answers.iter().any(|answer| answer.as_ref().unwrap_err().reason == outrider_model::Reason::Overloaded));

@@ -2,18 +2,25 @@
 //!
 //! It goes by endpoint, a few due rows of each, never by one global order that a dead endpoint could fill.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use outrider_failpoints::{Point, pass};
 use outrider_model::{DeliveryReason, DeliveryStatus, EndpointId, EndpointState, ProjectId, Result};
 use outrider_queue::NewJob;
 use outrider_store::{Backlog, CancelScope, Claim, LedgerError};
 use outrider_telemetry::catalogue::dispatch::{FEED_CLAIMED, FEED_ROUNDS};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{Shared, handoff::Handoff, jobs, measure};
 
 /// Endpoints looked at in one go.
 const PAGE: u32 = 1_000;
+/// The feeder rests so many times as long as it looked: a hundred thousand endpoints whose retries are hours ahead take a tenth of a
+/// connection, not all of it.
+const REST: u32 = 9;
 
 /// The part of dispatch that feeds the queue.
 pub struct Feeder {
@@ -37,12 +44,19 @@ impl Feeder {
 
     /// Feeds for ever: all endpoints at each period, some whenever they got room.
     pub async fn run(&self) {
-        let mut period = tokio::time::interval(self.shared.options.feed_period);
-        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next = Instant::now();
         loop {
             let outcome = tokio::select! {
-                _ = period.tick() => self.feed_all().await,
-                wish = self.handoff.feeder_woken() => if wish.all { self.feed_all().await } else { self.feed_some(wish.endpoints).await },
+                () = sleep_until(next) => {
+                    let looked = self.feed_all().await;
+                    let rest = looked.as_ref().map_or(Duration::ZERO, |looked| *looked * REST);
+                    next = Instant::now() + self.shared.options.feed_period.max(rest);
+                    looked.map(drop)
+                }
+                wish = self.handoff.feeder_woken() => match wish.all {
+                    true => self.feed_all().await.map(drop),
+                    false => self.feed_some(wish.endpoints).await,
+                },
             };
             if let Err(why) = outcome {
                 tracing::warn!(%why, "feeding the queue failed; it goes on at the next period");
@@ -50,17 +64,18 @@ impl Feeder {
         }
     }
 
-    /// One pass over all endpoints that have unqueued deliveries.
-    async fn feed_all(&self) -> Result<(), LedgerError> {
-        let mut after = None;
+    /// One pass over all endpoints that have unqueued deliveries; how long it took to find them.
+    async fn feed_all(&self) -> Result<Duration, LedgerError> {
+        let (mut after, mut looked) = (None, Duration::ZERO);
         loop {
-            let now = self.shared.store.clock().now();
+            let (now, begin) = (self.shared.store.clock().now(), Instant::now());
             let page = self.shared.ledger.backlog(after, PAGE).await?;
+            looked += begin.elapsed();
             let due: Vec<Backlog> = page.iter().filter(|backlog| backlog.earliest_due <= now).copied().collect();
             self.feed(&due).await?;
             match page.last() {
                 Some(last) if page.len() == PAGE as usize => after = Some(last.endpoint),
-                _ => return Ok(()),
+                _ => return Ok(looked),
             }
         }
     }

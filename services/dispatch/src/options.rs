@@ -7,15 +7,16 @@ use outrider_model::RetryPolicy;
 /// How dispatch behaves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// When failed attempts are repeated, unless an endpoint says otherwise. Default: the example schedule of Standard Webhooks.
+    /// When failed attempts are repeated, unless an endpoint says otherwise. Default: the example schedule of Standard Webhooks with
+    /// more attempts in the first three minutes.
     pub retry_policy: RetryPolicy,
     /// Commits of events under way at once; a further one starts only when a quarter of `accept_batch` waits. Default 4.
     pub accept_lanes: usize,
-    /// Events in one commit. Default 256.
+    /// Events in one commit; one with many deliveries counts once more for every 32 of them. Default 256.
     pub accept_batch: usize,
     /// Publish calls that wait for a commit; more are refused as overloaded. Default 8192.
     pub accept_queue: usize,
-    /// Payload bytes that wait for a commit; more are refused as overloaded. Default 256 MiB.
+    /// Bytes that wait for a commit, payloads and 1 KiB for each delivery; more are refused as overloaded. Default 256 MiB.
     pub accept_queue_bytes: usize,
     /// Commits of attempts under way at once; a further one starts only when a quarter of `settle_batch` waits. Default 2.
     pub settle_lanes: usize,
@@ -29,7 +30,8 @@ pub struct Options {
     pub finish_queue: usize,
     /// Payloads up to so many bytes travel in the job; larger ones are read by the worker. Default 32 KiB.
     pub inline_bytes: usize,
-    /// How often the feeder looks for due deliveries when nothing wakes it. Default 500 ms.
+    /// How often the feeder looks for due deliveries when nothing wakes it; less often when looking takes more than a tenth of the time.
+    /// Default 500 ms.
     pub feed_period: Duration,
     /// Deliveries that the feeder puts on the queue at once. Default 1,000.
     pub feed_batch: u32,

@@ -39,7 +39,7 @@ impl Settler {
             let shared = shared.clone();
             Arc::new(move |batch| Box::pin(commit(shared.clone(), batch)))
         };
-        Self { batcher: Batcher::start(shape, commit), shared, finisher }
+        Self { batcher: Batcher::start(shape, |_| 1, commit), shared, finisher }
     }
 
     fn judge(&self, report: AttemptReport) -> Option<(Option<(Settled, Hop)>, Done)> {

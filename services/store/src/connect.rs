@@ -258,7 +258,7 @@ async fn connect_postgres(options: &StoreOptions, max_connections: u32, sessions
             let millis = millis.clone();
             Box::pin(async move {
                 set_up_session(connection, &millis).await?;
-                if sessions == Sessions::OfTheLedger { plan_once(connection).await } else { Ok(()) }
+                if sessions == Sessions::OfTheLedger { set_up_ledger(connection).await } else { Ok(()) }
             })
         })
         .connect_with(connect)
@@ -279,11 +279,13 @@ async fn set_up_session(connection: &mut sqlx::PgConnection, statement_timeout_m
 
 /// The ledger's statements are few and constant, and each row they touch is one descent into an index, however large the batch: they are
 /// planned once per session, which was a third of their cost. Such a plan knows no sizes: the planner must not take a table that is
-/// empty now for one that can be scanned, nor what it then thinks of the cost for a reason to compile.
-async fn plan_once(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
-    const PLAN: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
-         set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)";
-    sqlx::query(PLAN).execute(connection).await?;
+/// empty now for one that can be scanned, nor what it then thinks of the cost for a reason to compile. Large payloads are compressed by
+/// lz4 where the server has it, which takes half the time of its default.
+async fn set_up_ledger(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+    const LEDGER: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
+         set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false), \
+         (SELECT set_config(name, 'lz4', false) FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals))";
+    sqlx::query(LEDGER).execute(connection).await?;
     Ok(())
 }
 

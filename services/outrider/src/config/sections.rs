@@ -258,11 +258,12 @@ section! {
         idempotency_lifetime: Span = Span::seconds(24 * 3600),
         /// Commits of events under way at once. A further one starts only when a quarter of `accept_batch` waits.
         accept_lanes: usize = 4,
-        /// Events in one commit.
+        /// Events in one commit. One with many deliveries counts once more for every 32 of them.
         accept_batch: usize = 256,
         /// Publish requests that wait for a commit; more are refused as overloaded.
         accept_queue: usize = 8192,
-        /// Payload bytes that wait for a commit; more are refused as overloaded.
+        /// Bytes that wait for a commit, payloads and 1 KiB for each delivery; more are refused as overloaded, and a request that needs more
+        /// by itself can never be accepted.
         accept_queue_bytes: usize = 256 * MIB,
         /// Commits of attempts under way at once. A further one starts only when a quarter of `settle_batch` waits.
         settle_lanes: usize = 2,
@@ -270,7 +271,7 @@ section! {
         settle_batch: usize = 512,
         /// Payloads up to so many bytes travel through the queue; larger ones are read from the database when they are sent.
         inline_bytes: usize = 32 * KIB,
-        /// How often due deliveries are looked for when nothing else prompts it.
+        /// How often due deliveries are looked for when nothing else prompts it; less often when looking takes more than a tenth of the time.
         feed_period: Span = Span::millis(500),
         /// Deliveries put on the queue at once.
         feed_batch: u32 = 1_000,

@@ -83,12 +83,13 @@ impl World {
 
     /// Publishes until the subscriptions are in force and what was published has arrived.
     pub async fn warm_up(&self, event: &Bytes) -> Result<()> {
+        let enough = (1_000 / self.paths.len()).clamp(1, 100);
         let routed = wait_until("the subscriptions are in force", Duration::from_secs(60), async || {
             let mut routed = 0;
-            for _ in 0..100 {
+            for _ in 0..enough {
                 routed += usize::from(self.publish(event).await.is_ok());
             }
-            (routed == 100).then_some(routed)
+            (routed == enough).then_some(routed)
         })
         .await?;
         wait_until("the first events arrive", Duration::from_secs(60), async || {
