@@ -1,23 +1,17 @@
 //! The ledger's audit from outside: `outrider verify-ledger` beside running processes, and its metrics.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
-
 use anyhow::{Context, Result, ensure};
-use outrider_tests::{Answer, Outrider, Shape, cluster::Options, wait_until};
+use outrider_tests::{Outrider, Shape, cluster::Options, wait_until};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
 use crate::{
-    load::{publish_steadily, reckon},
+    faults::trial::{self, Trial},
     scenario::{self, BOUND, Scenario, run_with_shares},
 };
 
-/// Events of a load, one every ten milliseconds.
-const EVENTS: usize = 300;
-const PAUSE: Duration = Duration::from_millis(10);
+/// Audits while events come.
+const AUDITS: usize = 10;
 
 /// Everything accepted is accounted for, at this moment: for the end of any scenario, and for its midst. What was found.
 pub fn adds_up(outrider: &Outrider) -> Result<Value> {
@@ -30,51 +24,24 @@ fn number(told: &Value, pointer: &str) -> u64 {
     told.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// While load runs, with failures that are retried, and afterwards.
-async fn adds_up_at_every_moment(shape: Shape) -> Result<()> {
-    let outrider = block_in_place(|| scenario::start(shape, &Options::default(), None))?;
-    let outcome = async {
-        let scenario = Scenario::new(&outrider).await?;
-        scenario.receiver.answer("/steady", vec![Answer::Status(500), Answer::Status(204)]);
-        scenario.target("/steady", &["load"], json!({})).await?;
-        let over = AtomicBool::new(false);
-        let load = async {
-            let accepted = publish_steadily(&scenario, EVENTS, PAUSE).await;
-            over.store(true, Ordering::SeqCst);
-            accepted
-        };
-        let watch = async {
-            let mut seen = Vec::new();
-            while !over.load(Ordering::SeqCst) {
-                let told = adds_up(&outrider)?;
-                seen.push(number(&told, "/total/owed"));
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            anyhow::Ok(seen)
-        };
-        let (accepted, seen) = tokio::join!(load, watch);
-        let seen = seen?;
-        ensure!(seen.iter().any(|owed| (10..EVENTS as u64).contains(owed)), "no audit was in the midst of it: {seen:?}");
-        reckon(&scenario, "/steady", &accepted?, EVENTS, EVENTS).await?;
-        let told = adds_up(&outrider)?;
-        let project =
-            told["projects"].as_array().and_then(|all| all.iter().find(|one| one["project_id"] == scenario.project.as_str()));
-        let project = project.context("the project is not told")?;
-        ensure!(number(project, "/owed") == EVENTS as u64 && number(project, "/delivered") == EVENTS as u64, "{project}");
-        ensure!(number(&told, "/idempotency_keys") >= EVENTS as u64, "{told}");
-        Ok(())
-    };
-    outcome.await.map_err(|error: anyhow::Error| scenario::with_logs(&error, &outrider))
+/// While events come, fail and are retried. Every case of the fault suite ends with the same question.
+async fn adds_up_at_every_moment(trial: &mut Trial<'_>) -> Result<()> {
+    for _ in 0..AUDITS {
+        trial.accepts(10).await?;
+        let told = adds_up(&trial.world.outrider)?;
+        ensure!(number(&told, "/total/owed") > 0 && number(&told, "/idempotency_keys") > 0, "{told}");
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_adds_up_at_every_moment() {
-    run_with_shares(2, async || adds_up_at_every_moment(Shape::Sqlite).await).await;
+    trial::run("sqlite_adds_up_at_every_moment", trial::sqlite(), adds_up_at_every_moment).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mesh_adds_up_at_every_moment() {
-    run_with_shares(2, async || adds_up_at_every_moment(Shape::Mesh).await).await;
+    trial::run("mesh_adds_up_at_every_moment", trial::mesh(), adds_up_at_every_moment).await;
 }
 
 /// A row that goes is found by the command, with the event's id, and by the metrics; when it is back, they say so.
@@ -144,7 +111,7 @@ async fn one_of_two_processes_audits_and_the_other_takes_over() {
         let more = json!({"dispatch": {"audit_period": "200ms", "audit_grace": "1s", "audit_repeat": "1s"}});
         let mut outrider = block_in_place(|| scenario::start(Shape::Postgres, &Options { more, ..Options::default() }, None))?;
         Scenario::new(&outrider).await?.settle().await?;
-        block_in_place(|| outrider.start_replica())?;
+        block_in_place(|| outrider.start_another("all"))?;
         let addresses = outrider.operations();
         let age = async |address: &str| {
             let reply = outrider_tests::client::Rest::new(&format!("http://{address}"), None)

@@ -177,7 +177,7 @@ async fn postgres_a_replica_takes_over_at_shutdown() {
         let mut outrider = block_in_place(|| scenario::start(Shape::Postgres, &Options::default(), None))?;
         let scenario = Scenario::new(&outrider).await?;
         let proxy = Proxy::start(&outrider.address()).await?;
-        let replica = block_in_place(|| outrider.start_replica())?;
+        let replica = block_in_place(|| outrider.start_another("all"))?;
         // The scenario speaks to the one that stays.
         let rest = outrider_tests::client::Rest::new(&format!("http://{replica}"), Some(&scenario.token));
         let scenario = Scenario { rest, ..scenario };

@@ -37,6 +37,13 @@ impl Signal {
     }
 }
 
+/// Sends a signal to a process that the harness started, or to a child of one.
+pub fn signal_to(id: u32, signal: Signal) -> Result<()> {
+    let status = Command::new("kill").args(["-s", signal.name(), &id.to_string()]).status()?;
+    ensure!(status.success(), "cannot signal {id}");
+    Ok(())
+}
+
 /// A running process; killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -72,9 +79,7 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         ensure!(!self.ended, "{} has ended", self.name);
-        let status = Command::new("kill").args(["-s", signal.name(), &self.id().to_string()]).status()?;
-        ensure!(status.success(), "cannot signal {}", self.name);
-        Ok(())
+        signal_to(self.id(), signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
     /// Its exit status if it has ended.

@@ -1,6 +1,7 @@
-//! A TCP proxy whose connections can be cut at any moment.
+//! A TCP proxy whose connections can be cut at any moment, and which spreads new ones over several servers.
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -11,11 +12,11 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
-/// Passes bytes on to one address; it ends when dropped, with its connections.
+/// Passes bytes on; it ends when dropped, with its connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    target: Arc<Mutex<String>>,
+    targets: Arc<Mutex<VecDeque<String>>>,
     connections: Arc<Mutex<Vec<AbortHandle>>>,
     server: JoinHandle<()>,
 }
@@ -26,9 +27,9 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let connections = Arc::<Mutex<Vec<AbortHandle>>>::default();
-        let target = Arc::new(Mutex::new(target.to_owned()));
-        let server = tokio::spawn(serve(listener, Arc::clone(&target), Arc::clone(&connections)));
-        Ok(Self { address, target, connections, server })
+        let targets = Arc::new(Mutex::new(VecDeque::from([target.to_owned()])));
+        let server = tokio::spawn(serve(listener, Arc::clone(&targets), Arc::clone(&connections)));
+        Ok(Self { address, targets, connections, server })
     }
 
     /// The base URL.
@@ -37,9 +38,20 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
+    /// Its host and port.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
     /// Passes new connections on to another address.
     pub fn turn_to(&self, target: &str) {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target.to_owned();
+        self.spread([target]);
+    }
+
+    /// Passes new connections on to these in turn; to the next one when one does not accept.
+    pub fn spread<'a>(&self, targets: impl IntoIterator<Item = &'a str>) {
+        *self.targets.lock().unwrap_or_else(PoisonError::into_inner) = targets.into_iter().map(str::to_owned).collect();
     }
 
     /// Cuts all connections, whatever is under way on them; how many there were.
@@ -57,13 +69,21 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, target: Arc<Mutex<String>>, connections: Arc<Mutex<Vec<AbortHandle>>>) {
+async fn serve(listener: TcpListener, targets: Arc<Mutex<VecDeque<String>>>, connections: Arc<Mutex<Vec<AbortHandle>>>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
-        let target = target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let targets = {
+            let mut targets = targets.lock().unwrap_or_else(PoisonError::into_inner);
+            let most = targets.len().min(1);
+            targets.rotate_left(most);
+            targets.clone()
+        };
         let connection = tokio::spawn(async move {
-            let Ok(server) = TcpStream::connect(target).await else { return };
-            pass(client, server).await;
+            for target in targets {
+                if let Ok(server) = TcpStream::connect(target).await {
+                    return pass(client, server).await;
+                }
+            }
         });
         connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection.abort_handle());
     }
@@ -80,6 +100,21 @@ async fn pass(mut client: TcpStream, mut server: TcpStream) {
 mod tests {
     use super::*;
     use crate::{Receiver, client::Rest};
+
+    #[tokio::test]
+    async fn spreads_over_those_who_accept() {
+        let (one, other) = (Receiver::start().await.unwrap(), Receiver::start().await.unwrap());
+        let nobody = format!("127.0.0.1:{}", crate::ports::free());
+        let address = |receiver: &Receiver| receiver.url("").replace("http://", "");
+        let proxy = Proxy::start(&nobody).await.unwrap();
+        proxy.spread([nobody.as_str(), &address(&one), &address(&other)]);
+        for _ in 0..6 {
+            // A client each: connections are spread, not requests.
+            let client = Rest::new(&proxy.url(), None);
+            assert_eq!(client.send(http::Method::POST, "/a", "x").await.unwrap().status, 200);
+        }
+        assert!(one.total("/a") > 0 && other.total("/a") > 0);
+    }
 
     #[tokio::test]
     async fn passes_on_and_cuts() {

@@ -35,6 +35,12 @@ pub fn of(roots: &[u32]) -> Usage {
     sum(rows.iter().filter(|(pid, _)| belongs(**pid)))
 }
 
+/// The processes whose parent is this one.
+#[must_use]
+pub fn children(parent: u32) -> Vec<u32> {
+    table().into_iter().filter(|(_, row)| row.parent == parent).map(|(pid, _)| pid).collect()
+}
+
 /// The usage of one process alone.
 #[must_use]
 pub fn of_one(pid: u32) -> Usage {

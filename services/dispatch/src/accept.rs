@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use outrider_failpoints::{Point, pass};
 use outrider_model::{DeliveryId, Error, Event, EventId, Origin, PendingDelivery, ProjectId, Reason, Result, Route, Timestamp};
 use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result};
 use outrider_queue::NewJob;
@@ -197,7 +198,9 @@ async fn commit(shared: Shared, handoff: Handoff, batch: Vec<Routed>) -> Result<
     let keys_since = shared.store.clock().now().minus(shared.options.idempotency_lifetime);
     COMMIT_EVENTS.observe(events.len() as f64);
     let timed = COMMIT_SECONDS.start_timer();
+    pass(Point::BeforeCommit);
     let outcomes = write(&shared, &events, keys_since).await;
+    pass(Point::AfterCommit);
     let seconds = timed.stop_and_record();
     shared.tails.committed(LogKind::Events, events.iter().map(|new| new.event.project));
     let mut queued = Vec::new();

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use outrider_failpoints::{Point, pass};
 use outrider_model::{DeliveryReason, DeliveryStatus, EndpointId, EndpointState, ProjectId, Result};
 use outrider_queue::NewJob;
 use outrider_store::{Backlog, CancelScope, Claim, LedgerError};
@@ -151,7 +152,9 @@ impl Feeder {
         let now = self.shared.store.clock().now();
         let limit = self.shared.options.feed_batch;
         loop {
+            pass(Point::BeforeCancel);
             let cancelled = self.shared.ledger.cancel(scope, reason, now, limit).await?;
+            pass(Point::AfterCancel);
             measure::ended(DeliveryStatus::Cancelled, cancelled);
             if cancelled < u64::from(limit) {
                 return Ok(());
@@ -168,6 +171,7 @@ impl Feeder {
             .map(|(candidate, limit)| Claim { endpoint: candidate.endpoint, limit: *limit, epoch: candidate.epoch })
             .collect();
         let inline = u32::try_from(options.inline_bytes).unwrap_or(u32::MAX);
+        pass(Point::BeforeClaim);
         let claimed = ledger.claim(&claims, now, now.plus(options.check_after), inline).await?;
         FEED_CLAIMED.inc_by(claimed.len() as u64);
         let mut counts: BTreeMap<EndpointId, u32> = BTreeMap::new();
@@ -187,7 +191,9 @@ impl Feeder {
             }
         }
         if !queue.is_empty() {
+            pass(Point::AfterClaim);
             self.handoff.enqueue(&queue).await;
+            pass(Point::AfterFeed);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use outrider_failpoints::{Point, pass};
 use outrider_queue::Done;
 use tokio::sync::mpsc;
 
@@ -41,7 +42,9 @@ impl Finisher {
 async fn run(shared: Shared, handoff: Handoff, mut receiver: mpsc::Receiver<Done>) {
     let mut batch = Vec::with_capacity(BATCH);
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
+        pass(Point::BeforeFinish);
         finish(&shared, &batch).await;
+        pass(Point::AfterFinish);
         let freed: Vec<_> = batch.iter().map(|done| done.endpoint).filter(|endpoint| handoff.is_congested(*endpoint)).collect();
         if !freed.is_empty() {
             handoff.feed(freed);

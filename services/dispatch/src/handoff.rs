@@ -11,6 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use outrider_failpoints::{Point, pass};
 use outrider_model::{DeliveryId, EndpointId};
 use outrider_queue::{Enqueued, NewJob};
 use tokio::sync::{Notify, mpsc};
@@ -170,7 +171,10 @@ impl Handoff {
 
     /// Puts marked jobs on the queue and deals with each answer.
     pub async fn enqueue(&self, jobs: &[NewJob]) {
-        let answers = match self.inner.shared.queue.enqueue(jobs).await {
+        pass(Point::BeforeEnqueue);
+        let offered = self.inner.shared.queue.enqueue(jobs).await;
+        pass(Point::AfterEnqueue);
+        let answers = match offered {
             Ok(answers) => {
                 measure::offered(&answers);
                 answers
@@ -219,9 +223,11 @@ impl Handoff {
         if refused.is_empty() {
             return;
         }
+        pass(Point::BeforeUnmark);
         // If this fails too, the rows are found when they are asked after.
         if let Err(error) = self.inner.shared.ledger.unqueue(refused).await {
             tracing::warn!(%error, deliveries = refused.len(), "deliveries stay marked as queued until they are asked after");
         }
+        pass(Point::AfterUnmark);
     }
 }

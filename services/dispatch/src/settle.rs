@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use outrider_failpoints::{Point, pass};
 use outrider_model::{
     Attempt, AttemptId, AttemptOutcome, DeliveryId, EndpointId, Error, EventId, HoldReason, ProjectId, Result, Timestamp,
     Verdict, delivery,
@@ -90,7 +91,9 @@ impl Settlement for Settler {
 
 async fn commit(shared: Shared, batch: Vec<(Settled, Hop)>) -> Result<Vec<()>> {
     let (batch, hops): (Vec<Settled>, Vec<Hop>) = batch.into_iter().unzip();
+    pass(Point::BeforeSettle);
     let outcome = write(&shared, batch).await;
+    pass(Point::AfterSettle);
     for hop in hops {
         hop.set("outrider.commit.reports", outcome.as_ref().map_or(0, |all| i64::try_from(all.len()).unwrap_or(i64::MAX)));
         if let Err(error) = &outcome {

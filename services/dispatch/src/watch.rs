@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use outrider_failpoints::{Point, pass};
 use outrider_model::DeliveryId;
 use outrider_store::{LedgerError, QueuedRef};
 
@@ -46,12 +47,14 @@ impl Watch {
                 Ok(epochs) if epochs == known => self.handoff.set_epochs(epochs),
                 Ok(epochs) => {
                     self.handoff.set_epochs(epochs.clone());
+                    pass(Point::BeforeEpochRepair);
                     match self.shared.ledger.unqueue_other_epochs(&epochs).await {
                         Ok(count) => {
                             measure::of_former_queue(count);
                             if !known.is_empty() || count > 0 {
                                 tracing::info!(deliveries = count, "the queue has a new identity; what it lost is queued again");
                             }
+                            pass(Point::AfterEpochRepair);
                             known = epochs;
                             self.handoff.feed_all();
                         }
@@ -96,11 +99,14 @@ impl Watch {
         };
         let (waiting, lost) = (refs(waiting), refs(lost));
         if !waiting.is_empty() {
+            pass(Point::BeforeExtend);
             ledger.extend(&waiting, now.plus(options.check_after)).await?;
         }
         if !lost.is_empty() {
             tracing::warn!(deliveries = lost.len(), "the queue lacks jobs that were queued; they are queued again");
+            pass(Point::BeforeLostRepair);
             ledger.unqueue(&lost).await?;
+            pass(Point::AfterLostRepair);
             measure::lost(lost.len());
             self.handoff.feed_all();
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use outrider_failpoints::{Point, pass};
 use outrider_model::address::{Host, Policy, Refused, is_localhost};
 use outrider_rpc::{DialError, Dialer, Socket};
 use outrider_telemetry::{
@@ -147,10 +148,12 @@ impl Egress {
         hop.set_with("server.address", || host.to_owned());
         hop.set("server.port", i64::from(port));
         let timed = DIAL_SECONDS.start_timer();
+        pass(Point::BeforeDial);
         let dialed = match self.vet(host, port).await {
             Ok(vetted) => connect(vetted, &self.inner.options).await,
             Err(error) => Err(error),
         };
+        pass(Point::AfterDial);
         timed.observe_duration();
         DIALS_BY_RESULT.add(result_index(&dialed), 1);
         if let Err(error) = &dialed {

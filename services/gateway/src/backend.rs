@@ -8,7 +8,7 @@ use std::{
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use outrider_model::Error;
-use outrider_rpc::{methods, server::Backend, to_status};
+use outrider_rpc::{Again, again::Calls, methods, server::Backend, to_status};
 use tonic::{body::Body, transport::Channel};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
@@ -39,12 +39,12 @@ impl Backends {
 /// reading. An error of the channel becomes the answer UNAVAILABLE.
 #[must_use]
 pub fn remote_backend(calls: Channel, streams: Channel) -> Backend {
-    BoxCloneSyncService::new(Remote { calls, streams })
+    BoxCloneSyncService::new(Remote { calls: Again::new(calls), streams })
 }
 
 #[derive(Clone)]
 struct Remote {
-    calls: Channel,
+    calls: Calls,
     streams: Channel,
 }
 
@@ -60,10 +60,11 @@ impl Service<Request<Body>> for Remote {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let streams = methods::streams(request.uri().path());
-        let channel = if streams { self.streams.clone() } else { self.calls.clone() };
+        let Self { calls, streams: streaming } = self.clone();
         Box::pin(async move {
             let path = request.uri().path().to_owned();
-            match channel.oneshot(request).await {
+            let answer = if streams { streaming.oneshot(request).await } else { calls.oneshot(request).await };
+            match answer {
                 Ok(answer) => Ok(answer),
                 Err(error) => {
                     tracing::warn!(%path, error = %chain(&error), "a role cannot be reached");

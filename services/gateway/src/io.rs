@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,6 +17,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
     time::{Instant, Sleep},
 };
 
@@ -36,18 +37,20 @@ pub(crate) struct Progress {
     open: AtomicU64,
     /// When the last answer was sent, as above.
     last_sent_ms: AtomicU64,
+    arrived: Notify,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
         let [begun, ended, abandoned, last_end_ms, open, last_sent_ms] = [const { AtomicU64::new(0) }; 6];
-        Self { opened: Instant::now(), begun, ended, abandoned, last_end_ms, open, last_sent_ms }
+        Self { opened: Instant::now(), begun, ended, abandoned, last_end_ms, open, last_sent_ms, arrived: Notify::new() }
     }
 
     /// A request's head is complete: what ends with its answer, and what ends when the answer is sent.
     pub(crate) fn begin(self: &Arc<Self>) -> (Ending, Sending) {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
+        self.arrived.notify_waiters();
         (Ending { progress: Arc::clone(self), answered: false }, Sending(Arc::clone(self)))
     }
 
@@ -77,6 +80,17 @@ impl Progress {
         let abandoned = self.abandoned.load(Ordering::Relaxed);
         let answered = self.ended.load(Ordering::Relaxed).saturating_sub(abandoned);
         abandoned > answered.saturating_add(limit)
+    }
+
+    /// Resolves when a request is under way, or after so long.
+    pub(crate) async fn next_request(&self, longest: Duration) {
+        let mut arrived = pin!(self.arrived.notified());
+        // From here on none is missed.
+        arrived.as_mut().enable();
+        if self.open.load(Ordering::Acquire) == 0 {
+            // Which of them it was makes no difference.
+            let _ = tokio::time::timeout(longest, arrived).await;
+        }
     }
 
     /// Resolves when the connection had no request for so long, pings and the like aside.

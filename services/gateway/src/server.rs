@@ -1,6 +1,6 @@
 //! The listener and its connections.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc};
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{
     Request, Response,
@@ -34,6 +34,10 @@ use crate::{
 /// arrived and are not read (256 bytes each, less their own): so much that a stream of events may wait with its whole window, 4,096
 /// events by default, each in a frame of its own.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// How long a connection without a request lives on at shutdown. A client of HTTP/1.1 may be writing one in that very moment: answered
+/// with `Connection: close` it goes elsewhere, cut off it would not know what came of it.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Accepts until `shutdown`, then drains.
 pub(crate) async fn serve(
@@ -133,7 +137,10 @@ impl Each {
             ended = &mut connection => ended,
             () = async {
                 tokio::select! {
-                    () = self.closing.cancelled() => {}
+                    () = async {
+                        self.closing.cancelled().await;
+                        progress.next_request(LINGER.min(options.drain / 2)).await;
+                    } => {}
                     () = progress.rested(options.idle_timeout) => {}
                 }
             } => {

@@ -1,6 +1,7 @@
 //! From checked events to answers: the catalogue judges them, what is good goes to dispatch together, and every answer finds its
 //! place.
 
+use outrider_failpoints::{Point, pass};
 use outrider_model::{Error, Project, Result};
 use outrider_proto::{
     ingest::{PublishEventResponse, PublishWarning},
@@ -52,7 +53,9 @@ pub async fn admit(
     }
     // What is found first has changed nothing when accepting fails.
     let found = if repeated.is_empty() { Vec::new() } else { intake.find(repeated).await? };
+    pass(Point::BeforeAccept);
     let accepted = if offered.is_empty() { Vec::new() } else { intake.accept(offered).await? };
+    pass(Point::AfterAccept);
     let (mut found, mut accepted) = (found.into_iter(), accepted.into_iter());
     let answer = |fate| match fate {
         Fate::Refused(error) => Err(error),

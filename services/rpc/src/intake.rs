@@ -11,6 +11,7 @@ use outrider_proto::internal::{
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
 use crate::{
+    again::{Again, Calls},
     internal::{InternalToken, Present},
     status::{from_status, to_status},
 };
@@ -28,14 +29,14 @@ pub trait Intake: Send + Sync + 'static {
 /// Dispatch in another process.
 #[derive(Clone)]
 pub struct RemoteIntake {
-    client: IntakeServiceClient<InterceptedService<Channel, Present>>,
+    client: IntakeServiceClient<InterceptedService<Calls, Present>>,
 }
 
 impl RemoteIntake {
     /// Over a channel, presenting the token; messages up to `max_bytes`.
     #[must_use]
     pub fn new(channel: Channel, token: Option<InternalToken>, max_bytes: usize) -> Self {
-        let client = IntakeServiceClient::with_interceptor(channel, Present(token))
+        let client = IntakeServiceClient::with_interceptor(Again::new(channel), Present(token))
             .max_encoding_message_size(max_bytes)
             .max_decoding_message_size(max_bytes);
         Self { client }

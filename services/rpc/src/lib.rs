@@ -3,6 +3,7 @@
 //!
 //! It must never hold a role's logic, and knows neither SQL nor Redis.
 
+pub mod again;
 pub mod auth;
 pub mod channel;
 pub mod convert;
@@ -21,6 +22,7 @@ pub mod status;
 pub mod tls;
 pub mod validate;
 
+pub use again::Again;
 pub use auth::{Authenticate, Guard, principal};
 pub use dial::{DialError, Dialer};
 pub use intake::Intake;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use outrider_failpoints::{Point, pass};
 use outrider_queue::{Queue, Receipt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -115,7 +116,9 @@ impl Leases {
         let began = Instant::now();
         let receipts: Vec<Receipt> = self.state().held.values().map(|held| held.receipt.clone()).collect();
         for batch in receipts.chunks(self.batch) {
+            pass(Point::BeforeRenew);
             self.queue.renew(&self.consumer, batch).await?;
+            pass(Point::AfterRenew);
         }
         self.state().renewed_at = Some(began);
         Ok(())

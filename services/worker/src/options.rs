@@ -20,7 +20,7 @@ pub struct Options {
     /// timeout of an endpoint (30 s), so that a worker that stalls between renewals keeps its jobs. Renewed each third of it.
     /// Default 45 s. Jobs queued longer ago than this are checked in the database before they are sent, like redelivered ones.
     pub lease: Duration,
-    /// How often jobs whose lease ran out are looked for. Default 15 s.
+    /// How often jobs whose lease ran out are looked for. Default 5 s.
     pub reclaim_period: Duration,
     /// Leases renewed in one call. Default 1024.
     pub renew_batch: usize,
@@ -88,7 +88,7 @@ impl Default for Options {
             read_batch: 256,
             read_wait: Duration::from_secs(1),
             lease: Duration::from_secs(45),
-            reclaim_period: Duration::from_secs(15),
+            reclaim_period: Duration::from_secs(5),
             renew_batch: 1_024,
             report_batch: 256,
             report_batch_bytes: 2 << 20,

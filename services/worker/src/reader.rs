@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use outrider_failpoints::{Point, pass};
 use outrider_model::Result;
 use outrider_queue::LeasedJob;
 use tokio::{
@@ -97,9 +98,14 @@ impl Reader {
                 self.reclaim_at = now;
             }
             if !jobs.is_empty() {
+                pass(Point::AfterReclaim);
                 return Ok(jobs);
             }
         }
-        queue.read(&options.consumer, most, options.read_wait).await
+        let jobs = queue.read(&options.consumer, most, options.read_wait).await?;
+        if !jobs.is_empty() {
+            pass(Point::AfterRead);
+        }
+        Ok(jobs)
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use outrider_failpoints::{Point, pass};
 use outrider_model::Error;
 use outrider_proto::internal::AttemptReport;
 use outrider_rpc::Settlement;
@@ -77,10 +78,12 @@ impl Settler {
     async fn settle(&self, batch: Vec<Report>) {
         let (jobs, reports): (Vec<_>, Vec<_>) = batch.into_iter().map(|r| ((r.key, r.place), r.report)).unzip();
         let mut backoff = Backoff::new();
+        pass(Point::BeforeReport);
         while let Err(error) = self.try_settle(reports.clone()).await {
             tracing::warn!(%error, reports = reports.len(), "reports were not settled; they will be sent again");
             backoff.wait().await;
         }
+        pass(Point::AfterReport);
         self.shared.leases.forget(jobs.iter().filter_map(|(key, _)| *key));
         drop(jobs);
     }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use outrider_failpoints::{Point, pass};
 use outrider_model::endpoint::EndpointState;
 use outrider_proto::{
     dispatch::AttemptOutcome,
@@ -35,7 +36,9 @@ async fn perform(shared: &Shared, job: HeldJob) {
     let Some((job, _share)) = admitted(shared, job).await else { return };
     let Some(job) = with_payload(shared, job).await else { return };
     let Some(job) = surely_ours(shared, job).await else { return };
+    pass(Point::BeforeSend);
     let outcome = send(shared, &job).await;
+    pass(Point::AfterSend);
     shared.report(job, outcome);
 }
 

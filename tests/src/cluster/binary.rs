@@ -29,6 +29,8 @@ fn locate() -> Result<PathBuf> {
     cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--package", "outrider", "--bin", "outrider"]);
     if release {
         cargo.arg("--release");
+    } else {
+        cargo.args(["--features", "failpoints"]);
     }
     ensure!(cargo.status().context("cannot run cargo")?.success(), "the binary does not build");
     // This program is TARGET/PROFILE/deps/NAME, or TARGET/PROFILE/NAME.

@@ -38,13 +38,24 @@ pub enum Shape {
     Mesh,
 }
 
-/// One running process of Outrider.
+/// One process of Outrider.
 #[derive(Debug)]
 struct Member {
+    /// The role, or `all`; of a further process with it, the role and `-2` and so on.
+    name: String,
+    operations: u16,
+    launch: Launch,
+    process: Process,
+}
+
+/// How a process is started, and started again.
+#[derive(Debug, Clone)]
+struct Launch {
     /// The role, or `all`.
     role: &'static str,
-    operations: u16,
-    process: Process,
+    /// Settings over those of the file.
+    settings: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 /// What `outrider bootstrap` makes.
@@ -139,50 +150,47 @@ impl Outrider {
     fn start_all(&mut self) -> Result<()> {
         let roles: &[&'static str] = if self.shape == Shape::Mesh { &ROLES } else { &["all"] };
         for role in roles {
-            let process = self.launch(role)?;
-            self.members.push(Member { role, operations: self.plan.operations(role), process });
+            let launch = Launch { role, settings: Vec::new(), environment: Vec::new() };
+            self.add((*role).to_owned(), self.plan.operations(role), launch)?;
         }
         self.ready()
     }
 
-    /// Starts one more process with all roles beside the one there is, on ports of its own; ready when this gives the address of its
-    /// public port. Only where all roles are in one process, on servers.
-    pub fn start_replica(&mut self) -> Result<String> {
-        ensure!(self.shape == Shape::Postgres, "no replicas of {:?}", self.shape);
-        let (public, operations) = (format!("127.0.0.1:{}", ports::free()), ports::free());
-        let mut command = Command::new(&self.binary);
-        command.args(["serve", "--config"]).arg(self.plan.file(&self.directory, "all"));
-        command.args([
-            "--set",
-            &format!("gateway.listen={public}"),
-            "--set",
-            &format!("operations.listen=127.0.0.1:{operations}"),
-        ]);
-        command.current_dir(self.directory.path()).env("RUST_BACKTRACE", "1");
-        let process = Process::start("replica", command, &self.directory)?;
-        self.members.push(Member { role: "replica", operations, process });
+    fn add(&mut self, name: String, operations: u16, launch: Launch) -> Result<()> {
+        let process = self.launch(&name, &launch)?;
+        self.members.push(Member { name, operations, launch, process });
+        Ok(())
+    }
+
+    /// Starts one more process with a role, or with `all` of them, beside those there are, on ports of its own; it is called by the role
+    /// and `-2`, `-3` and so on. Ready when this gives the address of its listener, of the public one with `all`; a worker has none.
+    pub fn start_another(&mut self, role: &'static str) -> Result<String> {
+        ensure!(
+            (self.shape == Shape::Mesh) == (role != "all") && self.shape != Shape::Sqlite,
+            "no other {role} of {:?}",
+            self.shape
+        );
+        let (address, operations) = (format!("127.0.0.1:{}", ports::free()), ports::free());
+        let mut settings = vec![format!("operations.listen=127.0.0.1:{operations}")];
+        match role {
+            "worker" => {}
+            "all" => settings.push(format!("gateway.listen={address}")),
+            role => settings.push(format!("{role}.listen={address}")),
+        }
+        let number = self.members.iter().filter(|member| member.launch.role == role).count() + 1;
+        self.add(format!("{role}-{number}"), operations, Launch { role, settings, environment: Vec::new() })?;
         self.ready()?;
-        Ok(public)
+        Ok(address)
     }
 
-    /// Starts one more worker beside the one there is; ready when this returns. Only where roles are apart.
-    pub fn start_another_worker(&mut self) -> Result<()> {
-        ensure!(self.shape == Shape::Mesh, "no worker of its own in {:?}", self.shape);
-        let operations = ports::free();
+    fn launch(&self, name: &str, launch: &Launch) -> Result<Process> {
         let mut command = Command::new(&self.binary);
-        command.args(["serve", "--role", "worker", "--config"]).arg(self.plan.file(&self.directory, "worker"));
-        command.args(["--set", &format!("operations.listen=127.0.0.1:{operations}")]);
-        command.current_dir(self.directory.path()).env("RUST_BACKTRACE", "1");
-        let process = Process::start("another-worker", command, &self.directory)?;
-        self.members.push(Member { role: "another-worker", operations, process });
-        self.ready()
-    }
-
-    fn launch(&self, role: &str) -> Result<Process> {
-        let mut command = Command::new(&self.binary);
-        command.args(["serve", "--role", role, "--config"]).arg(self.plan.file(&self.directory, role));
-        command.current_dir(self.directory.path()).env("RUST_BACKTRACE", "1");
-        Process::start(role, command, &self.directory)
+        command.args(["serve", "--role", launch.role, "--config"]).arg(self.plan.file(&self.directory, launch.role));
+        for setting in &launch.settings {
+            command.args(["--set", setting]);
+        }
+        command.current_dir(self.directory.path()).env("RUST_BACKTRACE", "1").envs(launch.environment.iter().cloned());
+        Process::start(name, command, &self.directory)
     }
 
     /// Makes another organisation, while the processes run.
@@ -212,7 +220,7 @@ impl Outrider {
     /// Waits until every process says that it is ready.
     pub fn ready(&mut self) -> Result<()> {
         for member in &mut self.members {
-            let what = format!("{} is ready", member.role);
+            let what = format!("{} is ready", member.name);
             let alive = wait_blocking(&what, Duration::from_secs(60), || {
                 if member.process.ended().is_some() {
                     return Some(false);
@@ -221,7 +229,7 @@ impl Outrider {
             });
             if !matches!(alive, Ok(true)) {
                 let log = logs::tail(member.process.log(), 40);
-                bail!("{} does not become ready:\n{log}", member.role);
+                bail!("{} does not become ready:\n{log}", member.name);
             }
         }
         Ok(())
@@ -270,10 +278,10 @@ impl Outrider {
         self.members.iter().map(|member| member.process.id()).collect()
     }
 
-    /// The process ids, each with its role.
+    /// The process ids, each with its name: the role, and `-2` and so on where it is not the first.
     #[must_use]
-    pub fn processes(&self) -> Vec<(&'static str, u32)> {
-        self.members.iter().map(|member| (member.role, member.process.id())).collect()
+    pub fn processes(&self) -> Vec<(&str, u32)> {
+        self.members.iter().map(|member| (member.name.as_str(), member.process.id())).collect()
     }
 
     /// The last lines of every process's log.
@@ -282,10 +290,33 @@ impl Outrider {
         logs::tails(self.members.iter().map(|member| member.process.log()), lines)
     }
 
-    /// The process with a role: in one process, that one.
-    fn member(&mut self, role: &str) -> Result<&mut Member> {
+    /// The process of this name; of a role, where all are in one process, that one.
+    fn member(&mut self, name: &str) -> Result<&mut Member> {
         let mut members = self.members.iter_mut();
-        members.find(|member| member.role == role || member.role == "all").with_context(|| format!("no process is {role}"))
+        members.find(|member| member.name == name || member.name == "all").with_context(|| format!("no process is {name}"))
+    }
+
+    /// What the process with a role finds in its environment when it is started the next time.
+    pub fn set_environment(&mut self, name: &str, variables: &[(&str, String)]) -> Result<()> {
+        let variables = variables.iter().map(|(variable, value)| ((*variable).to_owned(), value.clone()));
+        self.member(name)?.launch.environment = variables.collect();
+        Ok(())
+    }
+
+    /// Waits for the end of the process with a role.
+    pub fn wait_for_end(&mut self, name: &str, bound: Duration) -> Result<ExitStatus> {
+        self.member(name)?.process.wait(bound)
+    }
+
+    /// The process id of the process with a role.
+    pub fn process_id(&mut self, name: &str) -> Result<u32> {
+        Ok(self.member(name)?.process.id())
+    }
+
+    /// Where the processes keep their files.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Ends the process with a role by SIGKILL.
@@ -306,12 +337,11 @@ impl Outrider {
     }
 
     /// Starts the process with a role again, without waiting until it is ready.
-    pub fn restart(&mut self, role: &str) -> Result<()> {
-        let role = self.member(role)?.role;
-        let process = self.launch(role)?;
-        let member = self.member(role)?;
-        ensure!(member.process.ended().is_some(), "{role} still runs");
-        member.process = process;
+    pub fn restart(&mut self, name: &str) -> Result<()> {
+        let member = self.member(name)?;
+        ensure!(member.process.ended().is_some(), "{name} still runs");
+        let (name, launch) = (member.name.clone(), member.launch.clone());
+        self.member(&name)?.process = self.launch(&name, &launch)?;
         Ok(())
     }
 }

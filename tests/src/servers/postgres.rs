@@ -17,7 +17,8 @@ use crate::{
     logs,
     pki::Identity,
     ports,
-    process::{Process, Signal},
+    process::{self, Process, Signal},
+    usage,
     wait::wait_blocking,
 };
 
@@ -51,6 +52,11 @@ impl Postgres {
     /// Starts a server that syncs every commit, as operators run it, with further settings (`name=value`).
     pub fn start_durable(settings: &[&str]) -> Result<Self> {
         Self::launch(DURABLE.iter().chain(settings).map(|setting| (*setting).to_owned()).collect(), None)
+    }
+
+    /// Starts a server as `start` does that takes so many connections, superusers' included.
+    pub fn start_with_connections(most: u32) -> Result<Self> {
+        Self::launch(vec![format!("max_connections={most}")], None)
     }
 
     /// Starts a server as `start` does, whose URLs are for verified TLS.
@@ -119,6 +125,22 @@ impl Postgres {
     /// Sends a signal to the parent process.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal)
+    }
+
+    /// Sends a signal to all its processes: a stopped one does not fork, so that none is missed after the first.
+    pub fn signal_all(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)?;
+        for child in usage::children(self.process.id()) {
+            // One that has ended in the meantime needs none.
+            let _ = process::signal_to(child, signal);
+        }
+        Ok(())
+    }
+
+    /// Host and port.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     fn ready(&mut self) -> Result<()> {

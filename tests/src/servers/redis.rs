@@ -1,6 +1,7 @@
 //! A Redis server.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
@@ -92,6 +93,21 @@ impl Redis {
         self.ready()
     }
 
+    /// Copies what a server with an append-only file has written, for [`Redis::restart_with`].
+    pub fn copy_data(&self) -> Result<Directory> {
+        let copy = Directory::create()?;
+        copy_files(&self.directory.path().join(APPENDED), &copy.path().join(APPENDED))?;
+        Ok(copy)
+    }
+
+    /// Starts it again on the same port with the data of such a copy, as a replica that had fallen behind and was promoted.
+    pub fn restart_with(&mut self, copy: &Directory) -> Result<()> {
+        self.process.kill()?;
+        fs::remove_dir_all(self.directory.path().join(APPENDED))?;
+        copy_files(&copy.path().join(APPENDED), &self.directory.path().join(APPENDED))?;
+        self.restart()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal)
@@ -128,6 +144,18 @@ impl Redis {
         ensure!(answers, "Redis ended: {}", logs::tail(self.process.log(), 20));
         Ok(())
     }
+}
+
+/// Where a server keeps its append-only file.
+const APPENDED: &str = "appendonlydir";
+
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 fn command(port: u16, arguments: &[String], directory: &Directory) -> Command {

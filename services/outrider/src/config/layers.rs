@@ -74,7 +74,8 @@ fn is_ours(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     let service = rest.split('_').any(|part| part == "SERVICE") || rest.split('_').any(|part| part == "PORT");
     let test = rest == "BIN" || rest == "COMMIT" || rest.starts_with("TEST");
-    !service && !test && !OTHER_VARIABLES.contains(&name)
+    let fail_point = cfg!(feature = "failpoints") && name == "OUTRIDER_FAIL_POINT";
+    !service && !test && !fail_point && !OTHER_VARIABLES.contains(&name)
 }
 
 /// The variable of a key: `dispatch.feed_period` is OUTRIDER_DISPATCH_FEED_PERIOD.

@@ -61,7 +61,8 @@ fn options(base: &Base) -> Result<Options> {
     Ok(Options {
         max_in_flight: config.max_in_flight,
         report_buffer: 2 * config.max_in_flight + defaults.slow_waiting,
-        reclaim_period: base.config.queue.lease.0 / 3,
+        // Lease and look together stay well below the minute in which everything is to be delivered after a fault.
+        reclaim_period: base.config.queue.lease.0 / 9,
         read_batch: config.read_batch,
         lease: base.config.queue.lease.0,
         response_kept_bytes: config.response_kept_bytes,

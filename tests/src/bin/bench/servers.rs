@@ -51,7 +51,7 @@ impl Servers {
         let redis = needs_servers.then(Redis::start_persistent).transpose()?;
         let mut outrider = Outrider::start(shape, &Options::of_the_product(), postgres.as_ref(), redis.as_ref())?;
         for _ in 1..workers {
-            outrider.start_another_worker()?;
+            outrider.start_another("worker")?;
         }
         if let Some(postgres) = &postgres {
             postgres.query(DATABASE, "CREATE EXTENSION pg_stat_statements")?;

@@ -1,6 +1,7 @@
 //! The writer: takes whatever calls wait, carries them out in one transaction, commits once, then answers them all.
 
 use futures::future::BoxFuture;
+use outrider_failpoints::{Point, pass};
 use outrider_telemetry::catalogue::store::ACQUIRE_SECONDS;
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
@@ -103,5 +104,8 @@ async fn commit_together(pool: &SqlitePool, calls: &mut [Box<dyn Call>]) -> Resu
             savepoint.rollback().await.map_err(failed)?;
         }
     }
-    transaction.commit().await.map_err(failed)
+    pass(Point::BeforeSqliteCommit);
+    let committed = transaction.commit().await.map_err(failed);
+    pass(Point::AfterSqliteCommit);
+    committed
 }

@@ -1,0 +1,53 @@
+//! kill -9 at random moments, of each role.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::{
+    cases,
+    trial::{Trial, length, mesh, single, sqlite},
+};
+
+const EVERY_TWO: [&str; 10] =
+    ["gateway", "gateway-2", "ingest", "ingest-2", "dispatch", "dispatch-2", "worker", "worker-2", "egress", "egress-2"];
+
+cases! {
+    mesh_killed_worker: mesh(), async |trial| again_and_again(trial, &["worker"]).await;
+    mesh_killed_dispatch: mesh(), async |trial| again_and_again(trial, &["dispatch"]).await;
+    mesh_killed_egress: mesh(), async |trial| again_and_again(trial, &["egress"]).await;
+    mesh_killed_outer_roles: mesh(), async |trial| again_and_again(trial, &["gateway", "ingest", "admin"]).await;
+    mesh_killed_any_role: mesh(), async |trial| {
+        again_and_again(trial, &["gateway", "ingest", "admin", "dispatch", "worker", "egress"]).await
+    };
+    mesh_killed_any_of_two: mesh().doubled(), async |trial| again_and_again(trial, &EVERY_TWO).await;
+    // A lease and a look for those that ran out: about a minute.
+    mesh_killed_worker_with_the_settings_of_the_product: mesh().with_defaults(), async |trial| {
+        trial.may_double();
+        trial.kill("worker")?;
+        trial.restart("worker")
+    };
+    postgres_killed_process: single(), async |trial| again_and_again(trial, &["all"]).await;
+    sqlite_killed_process: sqlite(), async |trial| again_and_again(trial, &["all"]).await;
+}
+
+/// Kills some of these, waits, starts them again, until the time is up. Only who sends or carries requests leaves some of them in
+/// flight: dispatch, ingest, gateway and admin may be killed at any moment and nothing is sent twice.
+async fn again_and_again(trial: &mut Trial<'_>, names: &[&str]) -> Result<()> {
+    let until = Instant::now() + length();
+    loop {
+        let wait = trial.between(200, 1_500);
+        tokio::time::sleep(wait).await;
+        let name = names[usize::try_from(trial.between(0, names.len() as u64 - 1).as_millis())?];
+        if ["all", "worker", "egress"].contains(&name.trim_end_matches("-2")) {
+            trial.may_double();
+        }
+        trial.kill(name)?;
+        let wait = trial.between(0, 600);
+        tokio::time::sleep(wait).await;
+        trial.restart(name)?;
+        if Instant::now() > until {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The ledger client: publishes steadily by REST and gRPC, asks again with the same key until it is answered, and records every answer.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use http::Method;
+use outrider_proto::ingest::{NewEvent, PublishEventRequest};
+use outrider_tests::client::{Grpc, Rest};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use crate::scenario::text;
+
+/// How long a caller goes on asking about one event.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Between the first two questions about one event, and between later ones at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
+
+/// Answers of one kind that are written into the timeline.
+const NOTED: usize = 5;
+
+/// What became of an event, as far as its publisher knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Asked, and not answered yet; the last thing that was said.
+    Unknown(String),
+    /// Accepted, under this id.
+    Accepted(String),
+    /// Refused for good.
+    Refused(String),
+}
+
+/// An event, and what its publisher knows of it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What endpoints must get, to the byte.
+    pub body: String,
+    pub fate: Fate,
+    pub answered_at: Option<Instant>,
+}
+
+/// All that was published and answered, and what happened meanwhile.
+#[derive(Debug)]
+pub struct Book {
+    begin: Instant,
+    entries: Mutex<BTreeMap<usize, Entry>>,
+    /// How often what was answered.
+    answers: Mutex<BTreeMap<String, usize>>,
+    timeline: Mutex<Vec<(Duration, String)>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Book {
+    pub fn new() -> Self {
+        Self { begin: Instant::now(), entries: Mutex::default(), answers: Mutex::default(), timeline: Mutex::default() }
+    }
+
+    /// Writes into the timeline.
+    pub fn note(&self, what: impl Into<String>) {
+        locked(&self.timeline).push((self.begin.elapsed(), what.into()));
+    }
+
+    /// What happened, a line each.
+    pub fn timeline(&self) -> String {
+        locked(&self.timeline).iter().map(|(at, what)| format!("{:9.3}s {what}\n", at.as_secs_f64())).collect()
+    }
+
+    /// A copy of all entries.
+    pub fn entries(&self) -> BTreeMap<usize, Entry> {
+        locked(&self.entries).clone()
+    }
+
+    /// How often what was answered, such as `REST 503`.
+    pub fn answers(&self) -> BTreeMap<String, usize> {
+        locked(&self.answers).clone()
+    }
+
+    /// How many answers began so.
+    pub fn answered(&self, begin: &str) -> usize {
+        locked(&self.answers).iter().filter(|(answer, _)| answer.starts_with(begin)).map(|(_, count)| count).sum()
+    }
+
+    /// How many are accepted.
+    pub fn accepted(&self) -> usize {
+        locked(&self.entries).values().filter(|entry| matches!(entry.fate, Fate::Accepted(_))).count()
+    }
+
+    fn open(&self, number: usize, body: String) {
+        let fate = Fate::Unknown("not asked".to_owned());
+        locked(&self.entries).insert(number, Entry { body, fate, answered_at: None });
+    }
+
+    /// Writes an answer down; whether it is the last one.
+    fn record(&self, number: usize, answer: Answer) -> bool {
+        let known = !matches!(answer.fate, Fate::Unknown(_));
+        let mut answers = locked(&self.answers);
+        let count = answers.entry(answer.kind.clone()).or_default();
+        *count += 1;
+        // The first of each kind tell enough.
+        if let Fate::Unknown(why) | Fate::Refused(why) = &answer.fate
+            && *count <= NOTED
+        {
+            self.note(format!("event {number}: {}: {}", answer.kind, why.chars().take(200).collect::<String>()));
+        }
+        drop(answers);
+        if let Some(entry) = locked(&self.entries).get_mut(&number) {
+            entry.fate = answer.fate;
+            entry.answered_at = known.then(Instant::now);
+        }
+        known
+    }
+}
+
+/// One answer, or the lack of one.
+struct Answer {
+    /// For counting: `REST 503`, `gRPC Unavailable`, `REST no answer`.
+    kind: String,
+    fate: Fate,
+}
+
+/// A way in.
+#[derive(Clone)]
+pub enum Door {
+    Rest(Rest),
+    Grpc(Grpc),
+}
+
+impl Door {
+    async fn publish(&self, project: &str, key: &str, body: &str) -> Answer {
+        match self {
+            Self::Rest(rest) => by_rest(rest, project, key, body).await,
+            Self::Grpc(grpc) => by_grpc(grpc, project, key, body).await,
+        }
+    }
+}
+
+async fn by_rest(rest: &Rest, project: &str, key: &str, body: &str) -> Answer {
+    // Written by hand, so that the payload is this very text.
+    let event = format!(r#"{{"event_type": "load", "idempotency_key": "{key}", "data": {body}}}"#);
+    let reply = match rest.send(Method::POST, &format!("/v1/projects/{project}/events"), event).await {
+        Ok(reply) => reply,
+        Err(error) => return Answer { kind: "REST no answer".to_owned(), fate: Fate::Unknown(format!("{error:#}")) },
+    };
+    let status = reply.status.as_u16();
+    let mut kind = format!("REST {status}");
+    let said = || format!("{status}: {}", String::from_utf8_lossy(&reply.body));
+    let fate = match status {
+        200 => match reply.json().and_then(|reply| text(&reply, "event_id")) {
+            Ok(id) => Fate::Accepted(id),
+            Err(error) => Fate::Refused(format!("200 without an id: {error:#}")),
+        },
+        429 | 500.. => {
+            // Whoever may come again is told when.
+            if [429, 503].contains(&status) && !reply.headers.contains_key("retry-after") {
+                kind.push_str(" without Retry-After");
+            }
+            Fate::Unknown(said())
+        }
+        _ => Fate::Refused(said()),
+    };
+    Answer { kind, fate }
+}
+
+async fn by_grpc(grpc: &Grpc, project: &str, key: &str, body: &str) -> Answer {
+    let event = NewEvent {
+        event_type: "load".to_owned(),
+        payload: body.to_owned().into(),
+        idempotency_key: key.to_owned(),
+        ..NewEvent::default()
+    };
+    let request = PublishEventRequest { project_id: project.to_owned(), event: Some(event) };
+    let mut answer = grpc.ingest().publish_event(request.clone()).await;
+    for _ in 0..2 {
+        if answer.as_ref().is_err_and(never_processed) {
+            answer = grpc.ingest().publish_event(request.clone()).await;
+        }
+    }
+    match answer {
+        Ok(answer) => Answer { kind: "gRPC Ok".to_owned(), fate: Fate::Accepted(answer.into_inner().event_id) },
+        Err(status) => {
+            let said = format!("{:?}: {}", status.code(), status.message());
+            // What breaks off without a word, tonic reports under these as well.
+            let unknown = [
+                Code::Unavailable,
+                Code::ResourceExhausted,
+                Code::DeadlineExceeded,
+                Code::Unknown,
+                Code::Cancelled,
+                Code::Internal,
+                Code::Aborted,
+            ];
+            let fate = if unknown.contains(&status.code()) { Fate::Unknown(said) } else { Fate::Refused(said) };
+            Answer { kind: format!("gRPC {:?}", status.code()), fate }
+        }
+    }
+}
+
+/// Whether the call was never written, or refused by number when the server announced its end: libraries of gRPC make such a call again
+/// by themselves, as its specification has it (transparent retries); tonic does not.
+fn never_processed(status: &tonic::Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let unsent = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+        let refused = error.downcast_ref::<h2::Error>();
+        if unsent || refused.is_some_and(|error| error.is_go_away() && error.is_remote()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// How much is published.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub callers: usize,
+    /// Between the events of one caller; it waits for the answer too.
+    pub pause: Duration,
+    /// The longest filler of a body. One body in twenty has twenty times as much.
+    pub filler: usize,
+}
+
+/// Callers at work.
+pub struct Traffic {
+    callers: JoinSet<()>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Traffic {
+    /// Starts callers, each by its own door, in turn.
+    pub fn start(book: &Arc<Book>, project: &str, doors: &[Door], pace: Pace, seed: u64) -> Self {
+        let (stop, numbers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut callers = JoinSet::new();
+        for (caller, door) in (0..pace.callers).zip(doors.iter().cycle()) {
+            let (book, door, project) = (Arc::clone(book), door.clone(), project.to_owned());
+            let (stop, numbers) = (Arc::clone(&stop), Arc::clone(&numbers));
+            let mut random = StdRng::seed_from_u64(seed.wrapping_add(caller as u64));
+            callers.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let number = numbers.fetch_add(1, Ordering::Relaxed);
+                    let long = if random.random_ratio(1, 20) { 20 } else { 1 };
+                    let length = random.random_range(0..=pace.filler * long);
+                    let body = format!(r#"{{"number": {number}, "filler": "{}"}}"#, "x".repeat(length));
+                    publish_until_answered(&book, &door, &project, number, body).await;
+                    tokio::time::sleep(pace.pause.mul_f64(random.random_range(0.5..1.5))).await;
+                }
+            });
+        }
+        Self { callers, stop }
+    }
+
+    /// Begins no further event, and waits for the answers to those under way.
+    pub async fn stop(mut self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.callers.join_next().await {
+            ended.context("a caller of the ledger failed")?;
+        }
+        Ok(())
+    }
+}
+
+/// Publishes one event, again and again with one key until there is an answer.
+async fn publish_until_answered(book: &Book, door: &Door, project: &str, number: usize, body: String) {
+    book.open(number, body.clone());
+    let (begin, key) = (Instant::now(), format!("ledger-{number}"));
+    let mut pause = PAUSES.0;
+    while !book.record(number, door.publish(project, &key, &body).await) && begin.elapsed() < PATIENCE {
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(PAUSES.1);
+    }
+}
+
+/// Publishes so many events at once, each until it is answered.
+pub async fn publish_some(book: &Arc<Book>, door: &Door, project: &str, numbers: std::ops::Range<usize>) {
+    let events = numbers.map(|number| async move {
+        publish_until_answered(book, door, project, number, format!(r#"{{"number": {number}}}"#)).await;
+    });
+    futures::future::join_all(events).await;
+}

@@ -1,0 +1,108 @@
+//! PostgreSQL dies, takes no writes, takes no connections, freezes: 503 and UNAVAILABLE, never a false OK, and on it goes by itself.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use outrider_tests::process::Signal;
+
+use super::{
+    cases,
+    trial::{Own, Trial, mesh, single},
+};
+
+cases! {
+    mesh_postgres_killed: mesh().own(Own::Postgres), async |trial| killed(trial).await;
+    postgres_postgres_killed: single().own(Own::Postgres), async |trial| killed(trial).await;
+    mesh_postgres_read_only: mesh().own(Own::Postgres), async |trial| read_only(trial).await;
+    postgres_postgres_without_connections: single().own(Own::SmallPostgres), async |trial| without_connections(trial).await;
+    mesh_postgres_frozen: mesh().own(Own::Postgres), async |trial| frozen(trial).await;
+}
+
+/// Ends at once, as by an immediate shutdown, and comes back, twice. What is in flight is reported when it is back: nothing is sent
+/// twice.
+async fn killed(trial: &mut Trial<'_>) -> Result<()> {
+    for _ in 0..2 {
+        trial.postgres("SIGKILL", |postgres| postgres.kill())?;
+        trial.answers("REST 503").await?;
+        trial.postgres("start", |postgres| postgres.restart())?;
+        trial.accepts(20).await?;
+    }
+    Ok(())
+}
+
+/// As after a failover to a server that is still a standby.
+async fn read_only(trial: &mut Trial<'_>) -> Result<()> {
+    let set = "ALTER SYSTEM SET default_transaction_read_only = on";
+    trial.postgres(set, |postgres| reloaded(postgres, set))?;
+    trial.answers("REST 503").await?;
+    trial.answers("gRPC Unavailable").await?;
+    let reset = "ALTER SYSTEM RESET default_transaction_read_only";
+    trial.postgres(reset, |postgres| reloaded(postgres, reset))
+}
+
+fn reloaded(postgres: &outrider_tests::servers::Postgres, sql: &str) -> Result<()> {
+    postgres.query("postgres", sql)?;
+    postgres.query("postgres", "SELECT pg_reload_conf()").map(drop)
+}
+
+/// Another client takes every connection that there is, while Outrider's are broken again and again.
+async fn without_connections(trial: &mut Trial<'_>) -> Result<()> {
+    const BREAK: &str = "DO $$ BEGIN FOR i IN 1..30 LOOP \
+        PERFORM pg_stat_clear_snapshot(); \
+        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'outrider%'; \
+        PERFORM pg_sleep(0.1); END LOOP; END $$";
+    let stop = Arc::new(AtomicBool::new(false));
+    let hog = trial.postgres("another client takes all connections", |postgres| {
+        let (address, stop) = (postgres.address(), Arc::clone(&stop));
+        Ok(std::thread::spawn(move || hold_connections(&address, &stop)))
+    })?;
+    trial.postgres("and Outrider's are broken for 3 s", |postgres| postgres.query("postgres", BREAK).map(drop))?;
+    trial.answers("REST 503").await?;
+    stop.store(true, Ordering::Relaxed);
+    let most = hog.join().map_err(|_| anyhow::anyhow!("the other client failed"))?;
+    trial.note(format!("the other client, which held {most} connections, gives them back"));
+    ensure!(most > 20, "the other client got only {most} connections");
+    Ok(())
+}
+
+/// Takes connections until none is left, and again as some become free; how many they were at most.
+fn hold_connections(address: &str, stop: &AtomicBool) -> usize {
+    let (mut held, mut most) = (Vec::new(), 0);
+    while !stop.load(Ordering::Relaxed) {
+        match connect(address) {
+            Ok(connection) => held.push(connection),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+        most = most.max(held.len());
+    }
+    most
+}
+
+/// Opens a session by hand: the message of the begin, and an answer that it is authenticated.
+fn connect(address: &str) -> Result<TcpStream> {
+    const VERSION: u32 = 3 << 16;
+    let parameters = b"user\0postgres\0database\0postgres\0\0";
+    let length = u32::try_from(parameters.len() + 8)?;
+    let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(Duration::from_secs(2)))?;
+    connection.write_all(&[&length.to_be_bytes(), &VERSION.to_be_bytes(), parameters.as_slice()].concat())?;
+    let mut kind = [0];
+    connection.read_exact(&mut kind)?;
+    ensure!(kind == *b"R", "no session");
+    Ok(connection)
+}
+
+/// All of it stands still for a while; nobody's connection breaks.
+async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
+    trial.postgres("SIGSTOP", |postgres| postgres.signal_all(Signal::Stop))?;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    trial.postgres("SIGCONT", |postgres| postgres.signal_all(Signal::Continue))
+}

@@ -1,0 +1,89 @@
+//! Redis dies, forgets, is full, freezes, comes back empty or with the past: publishing goes on, and deliveries by themselves.
+
+use std::{thread::sleep, time::Duration};
+
+use anyhow::{Result, ensure};
+use outrider_tests::process::Signal;
+
+use super::{
+    cases,
+    trial::{Own, Trial, mesh, single},
+};
+
+/// How long Redis is away: what was under way fails and is tried again.
+const AWAY: Duration = Duration::from_millis(1_500);
+
+cases! {
+    mesh_redis_killed: mesh(), async |trial| killed(trial).await;
+    postgres_redis_killed: single(), async |trial| killed(trial).await;
+    mesh_redis_restarted: mesh().own(Own::PersistentRedis), async |trial| killed(trial).await;
+    mesh_redis_flushed: mesh(), async |trial| flushed(trial).await;
+    mesh_redis_flushed_before_two_workers: mesh().doubled(), async |trial| flushed(trial).await;
+    postgres_redis_flushed: single(), async |trial| flushed(trial).await;
+    mesh_redis_full: mesh(), async |trial| full(trial).await;
+    mesh_redis_frozen: mesh(), async |trial| frozen(trial).await;
+    mesh_redis_replaced_by_a_stale_copy: mesh().own(Own::PersistentRedis), async |trial| stale(trial).await;
+}
+
+/// Killed, and started again: empty, or with what its append-only file holds.
+async fn killed(trial: &mut Trial<'_>) -> Result<()> {
+    trial.may_double();
+    trial.redis("SIGKILL", |redis| redis.kill())?;
+    trial.accepts(10).await?;
+    tokio::time::sleep(AWAY).await;
+    trial.redis("start", |redis| redis.restart())
+}
+
+async fn flushed(trial: &mut Trial<'_>) -> Result<()> {
+    for _ in 0..3 {
+        trial.may_double();
+        trial.redis("FLUSHALL", |redis| redis.flush_all())?;
+        let wait = trial.between(200, 1_500);
+        tokio::time::sleep(wait).await;
+    }
+    Ok(())
+}
+
+/// Writes are refused, while what acknowledges and removes succeeds: nothing may be acknowledged before it is durable elsewhere.
+async fn full(trial: &mut Trial<'_>) -> Result<()> {
+    set(trial, "maxmemory 1")?;
+    trial.accepts(100).await?;
+    set(trial, "maxmemory 0")
+}
+
+fn set(trial: &mut Trial<'_>, what: &str) -> Result<()> {
+    let command = format!("CONFIG SET {what}");
+    trial.redis(&command, |redis| {
+        let answer = redis.ask(&command)?;
+        ensure!(answer.starts_with("+OK"), "{answer}");
+        Ok(())
+    })
+}
+
+/// It answers nobody, and keeps all connections, for longer than leases last.
+async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
+    trial.may_double();
+    trial.redis("SIGSTOP", |redis| redis.signal(Signal::Stop))?;
+    trial.accepts(100).await?;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    trial.accepts(20).await?;
+    trial.redis("SIGCONT", |redis| redis.signal(Signal::Continue))
+}
+
+/// Replaced by a copy that lacks the last seconds, and holds again what was finished in them.
+async fn stale(trial: &mut Trial<'_>) -> Result<()> {
+    let mut copy = None;
+    trial.redis("copied", |redis| {
+        copy = Some(redis.copy_data()?);
+        Ok(())
+    })?;
+    trial.accepts(60).await?;
+    // Those that were held when it was copied, and those that were held when it was replaced.
+    trial.may_double();
+    trial.may_double();
+    trial.redis("replaced by the copy", |redis| {
+        redis.kill()?;
+        sleep(Duration::from_millis(300));
+        copy.iter().try_for_each(|copy| redis.restart_with(copy))
+    })
+}

@@ -1,0 +1,347 @@
+//! A case of the suite: a world to harm, traffic all the while, and the verdict.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use outrider_tests::{
+    Answer, Outrider, Shape,
+    client::{Grpc, Rest},
+    cluster::Options,
+    process::Signal,
+    servers::{Postgres, Redis},
+    wait_until,
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+use tokio::task::block_in_place;
+
+use super::{
+    fronts::Fronts,
+    ledger::{Book, Door, Pace, Traffic},
+    verdict::{self, Goal, Terms},
+};
+use crate::scenario::{self, BOUND, Scenario, run_with_shares};
+
+/// The limit of each endpoint: so many of its requests may be in flight, so many duplicates may follow a fault.
+const WINDOW: usize = 32;
+/// How long a job is held, and how long a delivery stays unsettled before it is asked after.
+pub const LEASE: Duration = Duration::from_secs(2);
+/// Arrived before the fault begins.
+const WARM: usize = 20;
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// The seed of this run.
+pub fn seed() -> u64 {
+    setting("OUTRIDER_TEST_SEED", 1)
+}
+
+/// How long cases go on that can go on.
+pub fn length() -> Duration {
+    Duration::from_secs(setting("OUTRIDER_TEST_FAULT_SECONDS", 4))
+}
+
+/// Which servers a case has for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    /// Redis, which keeps nothing on disk, where there is one.
+    Redis,
+    /// Redis with an append-only file.
+    PersistentRedis,
+    /// PostgreSQL, and Redis.
+    Postgres,
+    /// PostgreSQL that takes few connections, and Redis.
+    SmallPostgres,
+}
+
+/// Connections that PostgreSQL takes where it takes few.
+pub const FEW_CONNECTIONS: u32 = 40;
+
+/// The world of a case.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub shape: Shape,
+    pub own: Own,
+    /// Laid over the configuration.
+    pub more: Value,
+    pub pace: Pace,
+    /// Two of every role, behind proxies.
+    pub doubled: bool,
+    /// The product's own leases, periods and waits, instead of short ones.
+    pub defaults: bool,
+}
+
+impl Setting {
+    pub fn new(shape: Shape) -> Self {
+        let pace = Pace { callers: 4, pause: Duration::from_millis(50), filler: 4_000 };
+        Self { shape, own: Own::Redis, more: json!({}), pace, doubled: false, defaults: false }
+    }
+
+    pub fn own(self, own: Own) -> Self {
+        Self { own, ..self }
+    }
+
+    pub fn with(self, more: Value) -> Self {
+        Self { more, ..self }
+    }
+
+    pub fn doubled(self) -> Self {
+        Self { doubled: true, ..self }
+    }
+
+    pub fn with_defaults(self) -> Self {
+        Self { defaults: true, ..self }
+    }
+
+    /// With `fronts` before the roles, if they are doubled.
+    fn options(&self, fronts: Option<&Fronts>) -> Options {
+        let fronts = fronts.map_or(Value::Null, Fronts::configuration);
+        if self.defaults {
+            let options = Options::of_the_product();
+            return Options { more: merged([&options.more, &self.more, &fronts]), ..options };
+        }
+        // More attempts than any outage here can use up.
+        Options {
+            lease: format!("{}ms", LEASE.as_millis()),
+            retry_schedule: vec!["500ms".to_owned(); 100],
+            more: merged([&json!({"dispatch": {"check_after": "2s"}}), &self.more, &fronts]),
+            ..Options::default()
+        }
+    }
+}
+
+/// Roles apart, on servers.
+pub fn mesh() -> Setting {
+    Setting::new(Shape::Mesh)
+}
+
+/// One process, on servers.
+pub fn single() -> Setting {
+    Setting::new(Shape::Postgres)
+}
+
+/// One process without servers.
+pub fn sqlite() -> Setting {
+    Setting::new(Shape::Sqlite)
+}
+
+/// What a case may harm.
+pub struct World {
+    pub outrider: Outrider,
+    pub redis: Option<Redis>,
+    pub postgres: Option<Postgres>,
+    pub fronts: Option<Fronts>,
+}
+
+impl World {
+    /// Starts it; `fronts` stand before two of every role.
+    pub fn start(setting: &Setting, mut fronts: Option<Fronts>) -> Result<Self> {
+        let redis = match (setting.shape, setting.own) {
+            (Shape::Sqlite, _) => None,
+            (_, Own::PersistentRedis) => Some(Redis::start_persistent()?),
+            _ => Some(Redis::start()?),
+        };
+        let postgres = match setting.own {
+            Own::Postgres => Some(Postgres::start()?),
+            Own::SmallPostgres => Some(Postgres::start_with_connections(FEW_CONNECTIONS)?),
+            _ => None,
+        };
+        let options = setting.options(fronts.as_ref());
+        let mut outrider = match &postgres {
+            Some(postgres) => Outrider::start(setting.shape, &options, Some(postgres), redis.as_ref())?,
+            None => scenario::start(setting.shape, &options, redis.as_ref())?,
+        };
+        if let Some(fronts) = &mut fronts {
+            fronts.double(&mut outrider)?;
+        }
+        Ok(Self { outrider, redis, postgres, fronts })
+    }
+}
+
+/// Sections of configuration, the later ones laid over the earlier.
+fn merged<const N: usize>(layers: [&Value; N]) -> Value {
+    let mut settings = json!({});
+    for (section, keys) in layers.iter().flat_map(|layer| layer.as_object().into_iter().flatten()) {
+        for (key, value) in keys.as_object().into_iter().flatten() {
+            settings[section.as_str()][key.as_str()] = value.clone();
+        }
+    }
+    settings
+}
+
+/// A case under way.
+pub struct Trial<'a> {
+    pub world: &'a mut World,
+    pub scenario: &'a Scenario,
+    pub book: &'a Arc<Book>,
+    pub random: StdRng,
+    /// Requests that the faults so far may have doubled.
+    pub excess: usize,
+    traffic: Option<Traffic>,
+    seed: u64,
+    pace: Pace,
+}
+
+impl Trial<'_> {
+    pub fn note(&self, what: impl Into<String>) {
+        self.book.note(what);
+    }
+
+    /// What was in flight may be sent twice.
+    pub fn may_double(&mut self) {
+        self.excess += 2 * WINDOW;
+    }
+
+    /// A random time.
+    pub fn between(&mut self, least: u64, most: u64) -> Duration {
+        Duration::from_millis(self.random.random_range(least..=most))
+    }
+
+    /// Does something that blocks, while the traffic goes on.
+    pub fn harm<T>(&mut self, what: &str, act: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        self.note(what);
+        block_in_place(|| act(self.world)).with_context(|| what.to_owned())
+    }
+
+    pub fn kill(&mut self, name: &str) -> Result<()> {
+        self.harm(&format!("SIGKILL {name}"), |world| world.outrider.kill(name))
+    }
+
+    /// Starts a process again; ready when this returns.
+    pub fn restart(&mut self, name: &str) -> Result<()> {
+        self.harm(&format!("start {name}"), |world| {
+            world.outrider.restart(name)?;
+            world.outrider.ready()
+        })
+    }
+
+    pub fn signal(&mut self, name: &str, signal: Signal) -> Result<()> {
+        self.harm(&format!("{signal:?} {name}"), |world| world.outrider.signal(name, signal))
+    }
+
+    /// Asks a process to end, which it does by itself, and starts it again.
+    pub fn renew(&mut self, name: &str) -> Result<()> {
+        self.harm(&format!("SIGTERM {name}"), |world| {
+            let status = world.outrider.terminate(name, Duration::from_secs(40))?;
+            ensure!(status.success(), "{name} ended with {status} after SIGTERM");
+            Ok(())
+        })?;
+        self.restart(name)
+    }
+
+    pub fn redis(&mut self, what: &str, act: impl FnOnce(&mut Redis) -> Result<()>) -> Result<()> {
+        self.harm(&format!("Redis: {what}"), |world| act(world.redis.as_mut().context("no Redis here")?))
+    }
+
+    pub fn postgres<T>(&mut self, what: &str, act: impl FnOnce(&mut Postgres) -> Result<T>) -> Result<T> {
+        self.harm(&format!("PostgreSQL: {what}"), |world| act(world.postgres.as_mut().context("no PostgreSQL of its own")?))
+    }
+
+    /// Waits until so many more events are accepted: whatever stopped, goes on.
+    pub async fn accepts(&self, more: usize) -> Result<()> {
+        let wanted = self.book.accepted() + more;
+        let what = format!("{more} more events are accepted");
+        wait_until(&what, BOUND, async || (self.book.accepted() >= wanted).then_some(())).await?;
+        self.note(what);
+        Ok(())
+    }
+
+    /// Waits until something was answered so, once more than before.
+    pub async fn answers(&self, begin: &str) -> Result<()> {
+        let before = self.book.answered(begin);
+        let what = format!("{begin} is answered");
+        wait_until(&what, BOUND, async || (self.book.answered(begin) > before).then_some(())).await?;
+        self.note(what);
+        Ok(())
+    }
+
+    /// Starts callers, by REST and by gRPC, and waits until the first of their events have arrived.
+    async fn start_traffic(&mut self) -> Result<()> {
+        let url = self.world.fronts.as_ref().map_or_else(|| self.world.outrider.url(), Fronts::url);
+        let token = &self.scenario.token;
+        let doors = [Door::Rest(Rest::new(&url, Some(token))), Door::Grpc(Grpc::connect(&url, token).await?)];
+        self.traffic = Some(Traffic::start(self.book, &self.scenario.project, &doors, self.pace, self.seed));
+        let warm = async || (self.scenario.receiver.distinct("/steady") >= WARM).then_some(());
+        wait_until("the first events have arrived", BOUND, warm).await
+    }
+}
+
+/// Runs a case under its name and the seed of the run. When it fails it tells both, and what happened when.
+pub async fn run(name: &str, setting: Setting, fault: impl AsyncFnOnce(&mut Trial<'_>) -> Result<()>) {
+    let mut hasher = DefaultHasher::new();
+    (name, seed()).hash(&mut hasher);
+    let own_seed = hasher.finish();
+    run_with_shares(1, async || {
+        let book = Arc::new(Book::new());
+        let fronts = if setting.doubled { Some(Fronts::start().await?) } else { None };
+        let mut world = block_in_place(|| World::start(&setting, fronts))?;
+        let outcome = carry_out(&setting, &mut world, &book, own_seed, fault).await;
+        match outcome {
+            Ok(summary) => {
+                eprintln!("{name}: {summary}");
+                Ok(())
+            }
+            Err(error) => {
+                let told = format!("{name}, OUTRIDER_TEST_SEED={}: {error:#}\n{}", seed(), book.timeline());
+                Err(scenario::with_logs(&anyhow::anyhow!(told), &world.outrider))
+            }
+        }
+    })
+    .await;
+}
+
+async fn carry_out(
+    setting: &Setting,
+    world: &mut World,
+    book: &Arc<Book>,
+    own_seed: u64,
+    fault: impl AsyncFnOnce(&mut Trial<'_>) -> Result<()>,
+) -> Result<String> {
+    let scenario = Scenario::new(&world.outrider).await?;
+    let goals = goals(&scenario, WINDOW).await?;
+    let mut trial = Trial {
+        world,
+        scenario: &scenario,
+        book,
+        random: StdRng::seed_from_u64(own_seed),
+        excess: 0,
+        traffic: None,
+        seed: own_seed,
+        pace: setting.pace,
+    };
+    trial.start_traffic().await?;
+    fault(&mut trial).await?;
+    trial.note("the fault has ended");
+    let fault_ended = Instant::now();
+    trial.accepts(WARM).await?;
+    let (excess, traffic) = (trial.excess, trial.traffic.take());
+    if let Some(traffic) = traffic {
+        traffic.stop().await?;
+    }
+    book.note("the last event is answered");
+    let summary = verdict::judge(&scenario, &goals, book, Terms { fault_ended, excess }).await?;
+    crate::ledger::adds_up(&world.outrider)?;
+    Ok(summary)
+}
+
+/// Two endpoints that get every event: one that takes its time, and one that fails first.
+pub async fn goals(scenario: &Scenario, window: usize) -> Result<Vec<Goal>> {
+    let slow = |status| Answer::After(Duration::from_millis(100), status);
+    scenario.receiver.answer("/steady", [slow(200)]);
+    scenario.receiver.answer("/flaky", [slow(500), slow(200)]);
+    let more = json!({"max_in_flight": window, "timeout": "5s"});
+    let steady = scenario.endpoint("/steady", more.clone()).await?;
+    let flaky = scenario.endpoint("/flaky", more).await?;
+    for target in [&steady, &flaky] {
+        scenario.subscribe(target, &["load"]).await?;
+    }
+    scenario.settle().await?;
+    Ok(vec![Goal { target: steady, requests: 1 }, Goal { target: flaky, requests: 2 }])
+}

@@ -1,0 +1,221 @@
+//! The verdict, from what was answered, what arrived, and what the API says: nothing lost, nothing invented, nothing changed, no more
+//! sent twice than was in flight, and every delivery's history as it must be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use outrider_tests::wait_until;
+use serde_json::Value;
+
+use super::ledger::{Book, Entry, Fate};
+use crate::{
+    load::all_settled,
+    scenario::{Scenario, Target, number, text},
+    verify,
+};
+
+/// Within so long of the end of a fault, and of its acceptance, every event has arrived.
+pub const RECOVERY: Duration = Duration::from_secs(60);
+
+/// An endpoint, and how many requests a delivery to it takes when nothing goes wrong.
+#[derive(Debug, Clone)]
+pub struct Goal {
+    pub target: Target,
+    pub requests: usize,
+}
+
+/// How the verdict is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// When the last fault had ended.
+    pub fault_ended: Instant,
+    /// Requests beyond those of an undisturbed run, at most.
+    pub excess: usize,
+}
+
+/// Judges; a line that tells what was seen. The error names what is wrong.
+pub async fn judge(scenario: &Scenario, goals: &[Goal], book: &Book, terms: Terms) -> Result<String> {
+    let accepted = answered(book)?;
+    let mut worst = Duration::ZERO;
+    let mut excess = Vec::new();
+    for goal in goals {
+        let path = &goal.target.path;
+        wait_until(&format!("all that was accepted arrived on {path}"), RECOVERY, async || {
+            (scenario.receiver.distinct(path) >= accepted.len()).then_some(())
+        })
+        .await
+        .with_context(|| format!("LOST: {:?}", missing(scenario, path, &accepted)))?;
+    }
+    all_settled(scenario, RECOVERY).await?;
+    for goal in goals {
+        worst = worst.max(arrivals(scenario, goal, &accepted, terms)?);
+        let path = &goal.target.path;
+        excess.push(scenario.receiver.counts(path).values().map(|count| count.saturating_sub(goal.requests)).sum::<usize>());
+    }
+    let history = History::read(scenario).await?;
+    history.check(goals, &accepted)?;
+    let (repeated, unanswered): (usize, usize) = (excess.iter().sum(), history.unanswered());
+    // A request whose answer did not come may have arrived, and is recorded as an attempt.
+    let most = terms.excess + unanswered;
+    ensure!(repeated <= most, "{excess:?} requests too many; at most {} were in flight, {unanswered} unanswered", terms.excess);
+    // What was recorded twice under one number was sent twice.
+    ensure!(history.repeated_numbers() <= terms.excess, "{} attempts have a number twice", history.repeated_numbers());
+    Ok(format!(
+        "{} events, {repeated} duplicates of at most {} + {unanswered}, slowest {:.1}s; {:?}",
+        accepted.len(),
+        terms.excess,
+        worst.as_secs_f64(),
+        book.answers()
+    ))
+}
+
+type Accepted = HashMap<String, Entry>;
+
+/// The accepted events by id: each event was answered, none was refused, no two have one id.
+fn answered(book: &Book) -> Result<Accepted> {
+    let entries = book.entries();
+    let count = entries.len();
+    ensure!(count > 0, "nothing was published");
+    let mut accepted = HashMap::with_capacity(count);
+    for (number, entry) in entries {
+        match &entry.fate {
+            Fate::Accepted(id) => {
+                let former = accepted.insert(id.clone(), entry.clone());
+                ensure!(former.is_none(), "{id} was given to {number} and to another event");
+            }
+            Fate::Unknown(last) => anyhow::bail!("event {number} was never answered: {last}"),
+            Fate::Refused(why) => anyhow::bail!("event {number} was refused: {why}"),
+        }
+    }
+    // Whatever goes wrong inside, the caller is told that it is to come again, and when.
+    for wrong in ["REST 500", "REST 502", "REST 429 without", "REST 503 without"] {
+        ensure!(book.answered(wrong) == 0, "answers of a kind that must not be: {:?}", book.answers());
+    }
+    Ok(accepted)
+}
+
+fn missing(scenario: &Scenario, path: &str, accepted: &Accepted) -> Vec<String> {
+    let counts = scenario.receiver.counts(path);
+    accepted.keys().filter(|id| !counts.contains_key(*id)).take(5).cloned().collect()
+}
+
+/// What arrived is what was accepted, to the byte, properly signed, and in time; how long the slowest took.
+fn arrivals(scenario: &Scenario, goal: &Goal, accepted: &Accepted, terms: Terms) -> Result<Duration> {
+    let mut first: HashMap<String, Instant> = HashMap::new();
+    for received in scenario.receiver.received(&goal.target.path) {
+        let id = received.id().to_owned();
+        let entry = accepted.get(&id).with_context(|| format!("{id} was delivered and never accepted"))?;
+        ensure!(received.body == entry.body.as_bytes(), "{id} has another body than was published");
+        verify::genuine(&received, &goal.target.secret)?;
+        first.entry(id).or_insert(received.at);
+    }
+    let mut worst = Duration::ZERO;
+    for (id, entry) in accepted {
+        let arrived = first.get(id).with_context(|| format!("LOST: {id}"))?;
+        let due = entry.answered_at.unwrap_or(terms.fault_ended).max(terms.fault_ended);
+        worst = worst.max(arrived.saturating_duration_since(due));
+    }
+    ensure!(worst <= RECOVERY, "a delivery came {worst:?} after the fault; at most {RECOVERY:?} are allowed");
+    Ok(worst)
+}
+
+/// The deliveries and attempts of a project, by the API.
+struct History {
+    events: HashSet<String>,
+    deliveries: Vec<Value>,
+    /// By delivery.
+    attempts: HashMap<String, Vec<Value>>,
+}
+
+impl History {
+    async fn read(scenario: &Scenario) -> Result<Self> {
+        let mut attempts: HashMap<String, Vec<Value>> = HashMap::new();
+        for attempt in all(scenario, "attempts").await? {
+            attempts.entry(text(&attempt, "delivery_id")?).or_default().push(attempt);
+        }
+        let events = all(scenario, "events").await?;
+        Ok(Self {
+            events: events.iter().map(|event| text(event, "event_id")).collect::<Result<_>>()?,
+            deliveries: all(scenario, "deliveries").await?,
+            attempts,
+        })
+    }
+
+    /// One delivery per event and endpoint, delivered, whose attempts tell how.
+    fn check(&self, goals: &[Goal], accepted: &Accepted) -> Result<()> {
+        ensure!(
+            self.events.len() == accepted.len() && accepted.keys().all(|id| self.events.contains(id)),
+            "{} events are stored, {} were accepted",
+            self.events.len(),
+            accepted.len()
+        );
+        let mut places = HashSet::new();
+        for delivery in &self.deliveries {
+            let place = (text(delivery, "event_id")?, text(delivery, "endpoint_id")?);
+            ensure!(accepted.contains_key(&place.0), "a delivery of what was never accepted: {delivery}");
+            if goals.iter().any(|goal| goal.target.id == place.1) {
+                ensure!(places.insert(place), "the second delivery of an event to an endpoint: {delivery}");
+                self.check_delivery(delivery).with_context(|| format!("{delivery}"))?;
+            } else {
+                // Its endpoint was deleted meanwhile.
+                let ended = ["DELIVERY_STATUS_CANCELLED", "DELIVERY_STATUS_DELIVERED"].map(Value::from);
+                ensure!(ended.contains(&delivery["status"]), "it has not ended: {delivery}");
+            }
+        }
+        let wanted = accepted.len() * goals.len();
+        ensure!(places.len() == wanted, "{} deliveries, there must be {wanted}", places.len());
+        Ok(())
+    }
+
+    fn check_delivery(&self, delivery: &Value) -> Result<()> {
+        ensure!(delivery["status"] == "DELIVERY_STATUS_DELIVERED", "it is not delivered");
+        let attempts = self.attempts.get(&text(delivery, "delivery_id")?).context("it has no attempts")?;
+        let ids: BTreeSet<String> = attempts.iter().map(|attempt| text(attempt, "attempt_id")).collect::<Result<_>>()?;
+        ensure!(ids.len() == attempts.len(), "an attempt is there twice");
+        let numbers: BTreeSet<u64> = attempts.iter().map(|attempt| number(attempt, "number")).collect();
+        let highest = numbers.last().copied().unwrap_or(0);
+        ensure!(numbers.iter().copied().eq(1..=highest), "its attempts are {numbers:?}");
+        let count = number(delivery, "attempt_count");
+        ensure!((1..=highest).contains(&count), "it counts {count} attempts of {highest}");
+        let succeeded = |attempt: &&Value| attempt["outcome"] == "ATTEMPT_OUTCOME_SUCCEEDED";
+        ensure!(attempts.iter().any(|attempt| succeeded(&attempt)), "no attempt succeeded");
+        // A retry follows a failure, never a success.
+        let first = attempts.iter().filter(succeeded).map(|attempt| number(attempt, "number")).min().unwrap_or(0);
+        ensure!(highest <= first + 1, "attempt {highest} follows the success of {first}");
+        Ok(())
+    }
+
+    /// Attempts that got no answer.
+    fn unanswered(&self) -> usize {
+        self.attempts.values().flatten().filter(|attempt| number(attempt, "status_code") == 0).count()
+    }
+
+    /// Attempts that have the number of another one of their delivery: of a job that was done twice.
+    fn repeated_numbers(&self) -> usize {
+        let repeated = self.attempts.values().map(|attempts| {
+            let mut counts = BTreeMap::<u64, usize>::new();
+            for attempt in attempts {
+                *counts.entry(number(attempt, "number")).or_default() += 1;
+            }
+            counts.values().map(|count| count - 1).sum::<usize>()
+        });
+        repeated.sum()
+    }
+}
+
+/// All resources of a project of one kind, page by page.
+async fn all(scenario: &Scenario, kind: &str) -> Result<Vec<Value>> {
+    let mut found = Vec::new();
+    let mut token = String::new();
+    loop {
+        let page = scenario.rest.get(&scenario.path(&format!("{kind}?page_size=200&page_token={token}"))).await?;
+        found.extend(page[kind].as_array().cloned().unwrap_or_default());
+        match page["next_page_token"].as_str() {
+            Some(next) if !next.is_empty() => token = next.to_owned(),
+            _ => return Ok(found),
+        }
+    }
+}
