@@ -181,6 +181,7 @@ async fn old_days_go_and_pending_ones_stay(world: &World) -> Result<()> {
     ensure!(world.status(&format!("events/{recent}")).await? == 200, "what is recent went");
     let retried = scenario.rest.send(Method::POST, &scenario.path(&format!("deliveries/{delivery}:retry")), "{}").await?;
     ensure!(retried.status == 404, "{retried:?}");
+    crate::ledger::adds_up(&world.outrider)?;
     Ok(())
 }
 
