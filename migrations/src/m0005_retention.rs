@@ -31,6 +31,11 @@ impl MigrationTrait for Migration {
                 ){table}"
             ),
         ];
+        // History before this id may have been dropped: what points there points at nothing, and nothing is lost.
+        statements
+            .push(format!("CREATE TABLE retention_state (id {big} NOT NULL PRIMARY KEY, dropped_until {id} NOT NULL){table}"));
+        let none = if backend == DbBackend::Sqlite { "zeroblob(16)" } else { "'00000000-0000-0000-0000-000000000000'" };
+        statements.push(format!("INSERT INTO retention_state (id, dropped_until) VALUES (1, {none})"));
         if backend == DbBackend::Sqlite {
             // On PostgreSQL a day is a partition.
             statements.push("CREATE INDEX idempotency_keys_by_day ON idempotency_keys (day)".to_owned());
@@ -43,6 +48,7 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let mut statements = vec![
+            "DROP TABLE retention_state",
             "DROP TABLE payload_holds",
             "DROP TABLE payload_erasures",
             "DROP INDEX projects_with_payload_retention",

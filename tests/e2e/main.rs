@@ -32,6 +32,7 @@ mod findings;
 mod fuzz;
 mod idempotency;
 mod isolation;
+mod ledger;
 mod load;
 mod publish;
 mod retention;

@@ -40,9 +40,9 @@ impl World {
         const PYTHON: &str = "import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)
 connection.executescript('BEGIN IMMEDIATE;' + sys.argv[2] + ';COMMIT')";
-        let url = self.outrider.database_url();
+        let url = self.outrider.database();
         let Some(file) = url.strip_prefix("sqlite://") else {
-            return postgres()?.query(&url, statements).map(drop);
+            return postgres()?.query(url, statements).map(drop);
         };
         let output = Command::new("python3").args(["-c", PYTHON, file, statements]).output().context("python3")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -181,6 +181,9 @@ async fn old_days_go_and_pending_ones_stay(world: &World) -> Result<()> {
     ensure!(world.status(&format!("events/{recent}")).await? == 200, "what is recent went");
     let retried = scenario.rest.send(Method::POST, &scenario.path(&format!("deliveries/{delivery}:retry")), "{}").await?;
     ensure!(retried.status == 404, "{retried:?}");
+    // What was dropped is gone, not lost.
+    let (code, told) = block_in_place(|| world.outrider.verify_ledger(&[]))?;
+    ensure!(code == Some(0), "{told}");
     Ok(())
 }
 

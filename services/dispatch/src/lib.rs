@@ -5,6 +5,7 @@
 //! answer OK before the database has committed.
 
 mod accept;
+mod audit;
 mod batcher;
 mod convert;
 mod feeder;
@@ -34,8 +35,8 @@ use tonic::service::Routes;
 pub use options::Options;
 
 use crate::{
-    accept::Accepter, feeder::Feeder, finisher::Finisher, handoff::Handoff, measure::Measure, settle::Settler, sweep::Sweeper,
-    tail::Tails, watch::Watch,
+    accept::Accepter, audit::Auditor, feeder::Feeder, finisher::Finisher, handoff::Handoff, measure::Measure, settle::Settler,
+    sweep::Sweeper, tail::Tails, watch::Watch,
 };
 
 /// What every part of the role works with.
@@ -59,6 +60,7 @@ pub struct Dispatch {
     watch: Watch,
     sweeper: Sweeper,
     measure: Measure,
+    auditor: Auditor,
 }
 
 impl Dispatch {
@@ -77,6 +79,7 @@ impl Dispatch {
             watch: Watch::new(shared.clone(), handoff.clone()),
             sweeper: Sweeper::new(shared.clone()),
             measure: Measure::new(shared.clone(), handoff.clone()),
+            auditor: Auditor::new(shared.clone()),
             handoff,
             shared,
         }
@@ -107,8 +110,8 @@ impl Dispatch {
         service::internal_routes(self.intake(), settlement, self.shared.options.max_message_bytes)
     }
 
-    /// Feeds the queue, asks it about what is overdue, notices when it was emptied, lets go of what is kept no longer, and wakes tails,
-    /// until `shutdown`.
+    /// Feeds the queue, asks it about what is overdue, notices when it was emptied, lets go of what is kept no longer, audits the
+    /// ledger, and wakes tails, until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -117,7 +120,7 @@ impl Dispatch {
     }
 
     async fn work(&self) {
-        let Self { feeder, watch, sweeper, measure, shared, .. } = self;
-        tokio::join!(feeder.run(), watch.run(), sweeper.run(), measure.run(), shared.tails.run());
+        let Self { feeder, watch, sweeper, measure, auditor, shared, .. } = self;
+        tokio::join!(feeder.run(), watch.run(), sweeper.run(), measure.run(), auditor.run(), shared.tails.run());
     }
 }

@@ -41,6 +41,14 @@ pub struct Options {
     pub epoch_period: Duration,
     /// How often what is pending is measured, for the metrics. Default 10 s.
     pub measure_period: Duration,
+    /// How often the ledger is audited: a step over what is new, and one over all history. Default 10 s.
+    pub audit_period: Duration,
+    /// How old an event is when it is audited first; longer than a commit takes from an event's arrival on. Default 60 s.
+    pub audit_grace: Duration,
+    /// Rows of one table in one step of the audit. Default 2,000.
+    pub audit_batch: u32,
+    /// All history is audited anew after so long, at the earliest. Default 24 h.
+    pub audit_repeat: Duration,
     /// How long idempotency keys are kept. Default 24 h.
     pub idempotency_lifetime: Duration,
     /// One internal gRPC message, in bytes. Default 16 MiB.
@@ -83,6 +91,10 @@ impl Default for Options {
             check_after: Duration::from_secs(15),
             epoch_period: Duration::from_secs(1),
             measure_period: Duration::from_secs(10),
+            audit_period: Duration::from_secs(10),
+            audit_grace: Duration::from_secs(60),
+            audit_batch: 2_000,
+            audit_repeat: Duration::from_secs(24 * 3600),
             idempotency_lifetime: Duration::from_secs(24 * 3600),
             max_message_bytes: 16 * KIB * KIB,
             max_tails: 1_000,

@@ -32,6 +32,8 @@ mod header_field;
 mod health;
 mod io;
 mod mask;
+#[cfg(feature = "bench")]
+pub mod measured;
 mod meter;
 mod ndjson;
 mod observe;

@@ -91,7 +91,7 @@ pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
     metadata
 }
 
-fn message(found: &Found<'_, '_>, parts: &Parts, body: &bytes::Bytes) -> Result<DynamicMessage, Error> {
+pub(crate) fn message(found: &Found<'_, '_>, parts: &Parts, body: &bytes::Bytes) -> Result<DynamicMessage, Error> {
     let route = found.route;
     let (mut message, present) = read_body(route, &parts.headers, body)?;
     apply_path(found, &mut message)?;

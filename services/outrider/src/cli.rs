@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     client::{deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail},
-    commands::{completions, config, dev, listen},
+    commands::{completions, config, dev, listen, verify_ledger},
     roles::Role,
 };
 
@@ -48,6 +48,8 @@ pub enum Command {
     Serve(Serve),
     /// Brings the database's schema up to date, back, or tells where it stands.
     Migrate(Migrate),
+    /// Proves from the database's tables that every accepted event is accounted for. Reads only, beside running servers or without.
+    VerifyLedger(verify_ledger::VerifyLedger),
     /// Makes the first organisation, project and admin key, and prints the key.
     Bootstrap(Bootstrap),
     /// Prints the configuration in force and where each value comes from.

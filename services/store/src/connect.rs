@@ -242,6 +242,7 @@ async fn connect_postgres(options: &StoreOptions, max_connections: u32, sessions
         .application_name("outrider")
         .disable_statement_logging();
     let millis = i64::try_from(options.statement_timeout.as_millis()).unwrap_or(i64::MAX).to_string();
+    let read_only = options.read_only;
     PgPoolOptions::new()
         .max_connections(max_connections.max(1))
         .acquire_timeout(options.acquire_timeout)
@@ -258,6 +259,11 @@ async fn connect_postgres(options: &StoreOptions, max_connections: u32, sessions
             let millis = millis.clone();
             Box::pin(async move {
                 set_up_session(connection, &millis).await?;
+                if read_only {
+                    sqlx::query("SELECT set_config('default_transaction_read_only', 'on', false)")
+                        .execute(&mut *connection)
+                        .await?;
+                }
                 if sessions == Sessions::OfTheLedger { set_up_ledger(connection).await } else { Ok(()) }
             })
         })
@@ -292,12 +298,15 @@ async fn set_up_ledger(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::
 async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePool)> {
     let connect = SqliteConnectOptions::from_str(&options.url)
         .map_err(|_| Error::field("database.url", "is not a URL of SQLite"))?
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(false)
         .disable_statement_logging();
+    let connect = if options.read_only {
+        connect.create_if_missing(false).read_only(true)
+    } else {
+        connect.create_if_missing(true).journal_mode(SqliteJournalMode::Wal)
+    };
     let pool = |size: u32| {
         SqlitePoolOptions::new()
             .min_connections(1)
@@ -309,8 +318,8 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
             .connect_with(connect.clone())
     };
     let write = pool(1).await.map_err(|error| cannot_connect(&error))?;
-    // What is in memory lives in its one connection.
-    let read = if is_in_memory(&options.url) {
+    // What is in memory lives in its one connection, and who only reads needs no other.
+    let read = if is_in_memory(&options.url) || options.read_only {
         write.clone()
     } else {
         pool(options.max_connections.max(1)).await.map_err(|error| cannot_connect(&error))?

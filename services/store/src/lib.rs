@@ -5,6 +5,7 @@
 //! It must never let a row of one project be seen by a principal of another.
 
 mod api_keys;
+mod audit;
 mod changes;
 mod cipher;
 mod clock;
@@ -34,6 +35,7 @@ pub mod testing;
 mod tests;
 
 pub use api_keys::{ApiKeyChange, NewApiKey};
+pub use audit::{AuditScope, AuditTurn, Audited, AuditedKeys, Discrepancy, Finding, KeyPlace, ProjectAudit};
 pub use changes::{Change, ChangeAction, ChangeKind};
 pub use cipher::{InvalidMasterKeys, MasterKeys};
 pub use clock::Clock;

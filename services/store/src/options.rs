@@ -18,6 +18,9 @@ pub struct StoreOptions {
     pub acquire_timeout: Duration,
     /// How long PostgreSQL works on one statement before it gives up. Default 10 s; migrations are exempt.
     pub statement_timeout: Duration,
+    /// Whether nothing may be written: for commands that look at the database of running servers. SQLite's file must be there then, and
+    /// its log is left to its server. Default false.
+    pub read_only: bool,
     /// With which the secrets of endpoints are encrypted.
     pub master_keys: MasterKeys,
 }
@@ -32,6 +35,7 @@ impl StoreOptions {
             ledger_connections: 8,
             acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(10),
+            read_only: false,
             master_keys,
         }
     }
@@ -45,6 +49,7 @@ impl fmt::Debug for StoreOptions {
             .field("ledger_connections", &self.ledger_connections)
             .field("acquire_timeout", &self.acquire_timeout)
             .field("statement_timeout", &self.statement_timeout)
+            .field("read_only", &self.read_only)
             .field("master_keys", &self.master_keys)
             .finish_non_exhaustive()
     }

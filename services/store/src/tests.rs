@@ -3,6 +3,7 @@
 mod api_keys;
 mod changes;
 mod directory;
+mod durability;
 mod endpoints;
 mod event_types;
 mod lists;
@@ -34,6 +35,7 @@ macro_rules! on_both {
 }
 
 on_both! {
+    durability::a_commit_is_on_disk;
     schema::goes_up_and_down_and_tells_where_it_is;
     schema::is_migrated_once_by_many_at_once;
     schema::the_clock_goes_with_the_database;

@@ -15,7 +15,7 @@ use super::{scrapes, start, sum};
 use crate::scenario::{BOUND, Scenario, run_with_shares, text};
 
 /// Metrics that stay 0 when all goes well, or that are over before they are looked at.
-const CALM: [&str; 16] = [
+const CALM: [&str; 18] = [
     "outrider_gateway_requests_open",
     "outrider_worker_jobs_held_total",
     "outrider_gateway_streams_open",
@@ -32,6 +32,8 @@ const CALM: [&str; 16] = [
     "outrider_worker_requests_open",
     "outrider_store_errors_total",
     "outrider_egress_tunnels",
+    "outrider_dispatch_unaccounted_deliveries",
+    "outrider_dispatch_ledger_discrepancies",
 ];
 
 /// The names and types in docs/metrics.md.
@@ -91,7 +93,7 @@ async fn drive(outrider: &Outrider, scenario: &Scenario) -> Result<()> {
 async fn every_metric_is_shown_and_moves(shape: Shape) -> Result<()> {
     let collector = Collector::start().await?;
     let more = json!({
-        "dispatch": {"measure_period": "200ms", "sweep_period": "200ms"},
+        "dispatch": {"measure_period": "200ms", "sweep_period": "200ms", "audit_period": "200ms", "audit_grace": "1s"},
         "egress": {"dns_timeout": "1s"},
         "telemetry": {"otlp_endpoint": collector.url(), "export_period": "100ms"},
     });

@@ -193,6 +193,22 @@ impl Outrider {
         First::of(command)
     }
 
+    /// Runs `outrider verify-ledger --json` beside the processes: its exit code and what it tells, if anything.
+    pub fn verify_ledger(&self, more: &[&str]) -> Result<(Option<i32>, Value)> {
+        let mut command = Command::new(&self.binary);
+        command.args(["verify-ledger", "--json", "--config"]).arg(self.plan.file(&self.directory, configured(self.shape)));
+        let output = command.args(more).current_dir(self.directory.path()).output().context("verify-ledger")?;
+        let told = serde_json::from_slice(&output.stdout);
+        let told = told.with_context(|| format!("verify-ledger: {}", String::from_utf8_lossy(&output.stderr)))?;
+        Ok((output.status.code(), told))
+    }
+
+    /// The URL of its database.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        self.plan.database()
+    }
+
     /// Waits until every process says that it is ready.
     pub fn ready(&mut self) -> Result<()> {
         for member in &mut self.members {
@@ -209,12 +225,6 @@ impl Outrider {
             }
         }
         Ok(())
-    }
-
-    /// Where its database is.
-    #[must_use]
-    pub fn database_url(&self) -> String {
-        self.plan.database().to_owned()
     }
 
     /// The shape.

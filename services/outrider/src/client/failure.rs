@@ -19,6 +19,8 @@ pub enum Failure {
     Usage(String),
     /// The server does not answer. Exit code 3.
     Unreachable(String),
+    /// What was looked at is not as it must be. Exit code 4.
+    Broken(String),
 }
 
 impl Failure {
@@ -28,6 +30,7 @@ impl Failure {
             Self::Refused(_) | Self::Other(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
+            Self::Broken(_) => 4,
         }
     }
 }
@@ -50,7 +53,7 @@ impl fmt::Display for Failure {
                 }
             }
             Self::Other(error) => write!(f, "{error:#}"),
-            Self::Usage(message) => write!(f, "{message}"),
+            Self::Usage(message) | Self::Broken(message) => write!(f, "{message}"),
             Self::Unreachable(message) => write!(f, "the server is not reachable: {message}"),
         }
     }

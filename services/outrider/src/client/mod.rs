@@ -7,7 +7,7 @@ pub mod event_types;
 pub mod events;
 mod failure;
 mod follow;
-mod input;
+pub mod input;
 mod json;
 pub mod keys;
 mod lines;

@@ -8,6 +8,7 @@ pub mod dev;
 pub mod listen;
 mod migrate;
 mod serve;
+pub mod verify_ledger;
 
 use anyhow::Result;
 
@@ -25,6 +26,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Listen(options) => listen::run(options).await?,
         Command::Serve(options) => serve::run(options).await?,
         Command::Migrate(options) => migrate::run(options.direction).await?,
+        Command::VerifyLedger(options) => verify_ledger::run(options).await?,
         Command::Bootstrap(options) => bootstrap::run(options).await?,
         Command::Config(options) => config::run(options)?,
         Command::Completions(options) => completions::run(&options)?,

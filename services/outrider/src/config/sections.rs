@@ -296,6 +296,14 @@ section! {
         sweep_period: Span = Span::seconds(600),
         /// How often pending deliveries and the queue are measured, for the metrics.
         measure_period: Span = Span::seconds(10),
+        /// How often the ledger is audited: one step over what is new, and one over all history. See docs/guarantees.md.
+        audit_period: Span = Span::seconds(10),
+        /// How old an event is when it is audited first; at least 1s, and longer than a commit can take.
+        audit_grace: Span = Span::seconds(60),
+        /// Rows of one table in one step of the audit.
+        audit_batch: u32 = 2_000,
+        /// All history is audited anew after so long, at the earliest.
+        audit_repeat: Span = Span::seconds(24 * 3600),
     }
 }
 

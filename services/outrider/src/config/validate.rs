@@ -33,6 +33,9 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("log.format", ["text", "json"].contains(&config.log.format.as_str()), "must be \"text\" or \"json\"")?;
     telemetry(&config.telemetry)?;
     check("dispatch.measure_period", config.dispatch.measure_period.0 >= Duration::from_millis(100), "must be at least 100ms")?;
+    check("dispatch.audit_period", config.dispatch.audit_period.0 >= Duration::from_millis(100), "must be at least 100ms")?;
+    check("dispatch.audit_grace", config.dispatch.audit_grace.0 >= Duration::from_secs(1), "must be at least 1s")?;
+    check("dispatch.audit_batch", config.dispatch.audit_batch > 0, "must be at least 1")?;
     check("dispatch.feed_period", config.dispatch.feed_period.0 >= Duration::from_millis(10), "must be at least 10ms")?;
     check("dispatch.check_after", config.dispatch.check_after.0 >= Duration::from_millis(100), "must be at least 100ms")?;
     check("dispatch.feed_batch", config.dispatch.feed_batch > 0, "must be at least 1")?;

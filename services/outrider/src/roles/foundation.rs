@@ -21,6 +21,7 @@ pub fn store_options(config: &Config) -> Result<StoreOptions> {
         ledger_connections: config.database.ledger_connections,
         acquire_timeout: config.database.acquire_timeout.0,
         statement_timeout: config.database.statement_timeout.0,
+        read_only: false,
         master_keys: master_keys(&config.secrets)?,
     })
 }

@@ -192,6 +192,21 @@ pub(crate) fn is_blocked(error: &DbErr) -> bool {
     error.code().is_some_and(|code| code == "55P03" || code == "40P01")
 }
 
+/// From now on whoever misses something of a day, or of one before, knows that it may have been dropped.
+async fn note_dropped(transaction: &DatabaseTransaction, day: i32) -> Result<()> {
+    const NOTE: &str = "UPDATE retention_state SET dropped_until = $1 WHERE dropped_until < $1";
+    let note = Statement::from_sql_and_values(transaction.get_database_backend(), NOTE, [id_range(day).1.into()]);
+    transaction.execute_raw(note).await.map_err(unavailable)?;
+    Ok(())
+}
+
+/// The id before which history may have been dropped: older days that are there were held.
+pub(crate) async fn dropped_until(database: &impl ConnectionTrait) -> Result<Uuid> {
+    const DROPPED: &str = "SELECT dropped_until FROM retention_state";
+    let row = database.query_one_raw(Statement::from_string(database.get_database_backend(), DROPPED)).await;
+    row.map_err(unavailable)?.map_or(Ok(Uuid::nil()), |row| row.try_get_by_index(0).map_err(unavailable))
+}
+
 async fn is_held(database: &impl ConnectionTrait, day: i32) -> Result<bool> {
     let (from, until) = id_range(day);
     let statement = Statement::from_sql_and_values(database.get_database_backend(), HELD, [from.into(), until.into()]);

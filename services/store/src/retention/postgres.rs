@@ -6,7 +6,7 @@ use outrider_model::Result;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
 use sqlx::PgPool;
 
-use super::{Gone, Progress, Step, begin_sweep, give_up, is_blocked, is_held};
+use super::{Gone, Progress, Step, begin_sweep, give_up, is_blocked, is_held, note_dropped};
 use crate::{
     Backend, Store,
     error::unavailable,
@@ -32,58 +32,57 @@ async fn days_of(database: &impl ConnectionTrait, tables: &[Table], until: i32) 
     rows.iter().map(|row| row.try_get_by_index(0).map_err(unavailable)).collect()
 }
 
-/// The events first: once they are gone nothing pending can come to refer to the day.
+/// The day's partitions go together: nobody sees deliveries without their events.
 pub(super) async fn drop_day(store: &Store, day: i32) -> Result<Step> {
-    let mut step = Step::nothing(Progress::Done);
-    for table in &HISTORY {
-        match drop_partition(store, table, day, true).await? {
-            Progress::More => step.gone.push(Gone { table: table.name, partitions: 1, rows: 0 }),
-            Progress::Done => {}
-            Progress::Blocked => step.progress = Progress::Blocked,
-            Progress::Held => return Ok(Step { progress: Progress::Held, ..step }),
-        }
-    }
-    Ok(step)
+    drop_partitions(store, &HISTORY, day).await
 }
 
 /// The oldest day of keys below one.
 pub(super) async fn drop_keys(store: &Store, until: i32) -> Result<Step> {
     let days = days_of(store.read(), &[IDEMPOTENCY_KEYS], until).await?;
     let Some(day) = days.first() else { return Ok(Step::nothing(Progress::Done)) };
-    let progress = drop_partition(store, &IDEMPOTENCY_KEYS, *day, false).await?;
-    let gone = (progress == Progress::More).then_some(Gone { table: IDEMPOTENCY_KEYS.name, partitions: 1, rows: 0 });
-    let progress = if progress == Progress::More && days.len() == 1 { Progress::Done } else { progress };
-    Ok(Step { gone: gone.into_iter().collect(), progress })
+    let step = drop_partitions(store, &[IDEMPOTENCY_KEYS], *day).await?;
+    let more = step.progress == Progress::Done && days.len() > 1;
+    Ok(Step { progress: if more { Progress::More } else { step.progress }, ..step })
 }
 
-/// More when there was such a partition and it is dropped.
-async fn drop_partition(store: &Store, table: &Table, day: i32, is_history: bool) -> Result<Progress> {
-    let partition = of_day(std::slice::from_ref(table), day.into()).remove(0).name;
-    let Some(transaction) = begin_sweep(store).await? else { return Ok(Progress::Blocked) };
-    // The whole table first, as everybody who uses the partition does; who retries a delivery holds it until the pending row is there.
-    let lock = format!("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE", table.name);
+async fn drop_partitions(store: &Store, tables: &[Table], day: i32) -> Result<Step> {
+    let Some(transaction) = begin_sweep(store).await? else { return Ok(Step::nothing(Progress::Blocked)) };
+    // The whole tables first, as everybody who uses the partitions does; who retries a delivery holds its event's until the pending row
+    // is there.
+    let names: Vec<String> = tables.iter().map(|table| format!("ONLY {}", table.name)).collect();
+    let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.join(", "));
     if let Err(error) = transaction.execute_unprepared(&lock).await {
         return blocked(transaction, error).await;
     }
-    if is_history && is_held(&transaction, day).await? {
-        return give_up(transaction, Progress::Held).await;
+    if tables == HISTORY {
+        if is_held(&transaction, day).await? {
+            return give_up(transaction, Step::nothing(Progress::Held)).await;
+        }
+        note_dropped(&transaction, day).await?;
     }
-    let exists = format!("SELECT 1 WHERE to_regclass('{partition}') IS NOT NULL");
-    if transaction.query_one_raw(Statement::from_string(Backend::Postgres.into(), exists)).await.map_err(unavailable)?.is_none() {
-        return give_up(transaction, Progress::Done).await;
-    }
-    // Only who uses the partition past its table is there now, as a backup or a vacuum does: nobody waits for that one.
-    let drop = format!("LOCK TABLE {partition} IN ACCESS EXCLUSIVE MODE NOWAIT; DROP TABLE {partition}");
-    if let Err(error) = transaction.execute_unprepared(&drop).await {
-        return blocked(transaction, error).await;
+    let mut gone = Vec::new();
+    for (table, partition) in tables.iter().zip(of_day(tables, day.into())) {
+        let name = partition.name;
+        let exists = format!("SELECT 1 WHERE to_regclass('{name}') IS NOT NULL");
+        let exists = Statement::from_string(Backend::Postgres.into(), exists);
+        if transaction.query_one_raw(exists).await.map_err(unavailable)?.is_none() {
+            continue;
+        }
+        // Only who uses the partition past its table is there now, as a backup or a vacuum does: nobody waits for that one.
+        let drop = format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE NOWAIT; DROP TABLE {name}");
+        if let Err(error) = transaction.execute_unprepared(&drop).await {
+            return blocked(transaction, error).await;
+        }
+        gone.push(Gone { table: table.name, partitions: 1, rows: 0 });
     }
     transaction.commit().await.map_err(unavailable)?;
-    tracing::info!(partition, "dropped a partition: all in it was older than it is kept");
-    Ok(Progress::More)
+    tracing::info!(day, tables = gone.len(), "dropped the partitions of a day: all in them was older than it is kept");
+    Ok(Step { gone, progress: Progress::Done })
 }
 
-async fn blocked(transaction: DatabaseTransaction, error: DbErr) -> Result<Progress> {
-    let outcome = give_up(transaction, Progress::Blocked).await;
+async fn blocked(transaction: DatabaseTransaction, error: DbErr) -> Result<Step> {
+    let outcome = give_up(transaction, Step::nothing(Progress::Blocked)).await;
     if is_blocked(&error) { outcome } else { Err(unavailable(error)) }
 }
 

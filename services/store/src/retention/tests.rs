@@ -26,6 +26,7 @@ on_both_backends! {
     changes_go_but_the_last
     nothing_pending_is_ever_deleted
     a_late_report_of_a_gone_day_holds_up_no_other
+    the_audit_takes_a_dropped_day_for_gone_below_which_one_is_held
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -333,8 +334,8 @@ async fn one_sweeps_at_a_time() {
 async fn a_large_day_goes_in_chunks() {
     let world = World::sqlite().await;
     let at = days_ago(&world, 40);
-    for _ in 0..12 {
-        let mut new = world.event_at(at);
+    for millisecond in 0..12 {
+        let mut new = world.event_at(Timestamp(at.0 + millisecond * 1_000));
         new.payload = vec![b'x'; 1024 * 1024].into();
         new.event.payload_size = 1024 * 1024;
         world.ledger.accept(&[new], world.keys_since()).await.unwrap();
@@ -343,4 +344,21 @@ async fn a_large_day_goes_in_chunks() {
     assert_eq!((first.gone[0].rows, first.progress), (4, Progress::More), "4 MiB at once");
     sweep(&world.store, world.now).await;
     assert_eq!(counts(&world).await, [0, 0, 0]);
+}
+
+async fn the_audit_takes_a_dropped_day_for_gone_below_which_one_is_held(world: World) {
+    let scene = Scene::of(world).await;
+    let (world, store) = (&scene.world, &scene.world.store);
+    pending(world, days_ago(world, 50)).await;
+    let new = delivered(world, days_ago(world, 45)).await;
+    let replay = store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
+    let again = outrider_model::PendingDelivery { id: replay.id, replay_number: 1, ..new.deliveries[0].clone() };
+    assert_eq!(world.ledger.settle(&[attempted(&again, 1, SUCCESS, 200)]).await.unwrap(), [true]);
+    assert_eq!(sweep(store, world.now.minus(DAY * 30)).await.0, [day_of(days_ago(world, 50))]);
+    let mut scope = crate::AuditScope::ALL;
+    while scope.from < scope.until {
+        let audited = store.audit(scope).await.unwrap();
+        assert!(audited.findings.is_empty(), "{:?}", audited.findings);
+        scope.from = audited.until;
+    }
 }

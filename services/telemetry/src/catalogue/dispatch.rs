@@ -50,5 +50,17 @@ section! {
         OLDEST_DAY: IntGauge("outrider_dispatch_oldest_day_timestamp_seconds");
         /// Days of history that are older than dispatch.retention and stay, since a delivery of them is pending.
         HELD_DAYS: IntGauge("outrider_dispatch_history_held");
+        /// Deliveries that were owed and are nowhere, as far as the audit of the ledger has got; of all processes together, 0 in those
+        /// that leave the audit to another. It must be 0.
+        UNACCOUNTED: IntGauge("outrider_dispatch_unaccounted_deliveries");
+        /// Rows of the ledger that do not add up, by what is wrong (see docs/guarantees.md), up to 10,000; as above. All must be 0.
+        DISCREPANCIES: IntGaugeVec("outrider_dispatch_ledger_discrepancies", ["kind"]);
+        /// How far the audit of what is new is behind the present; 0 in a process that leaves it to another. dispatch.audit_grace and a
+        /// period are usual.
+        AUDIT_AGE: Gauge("outrider_dispatch_audit_age_seconds");
+        /// Events audited, those audited again included.
+        AUDITED_EVENTS: IntCounter("outrider_dispatch_audited_events_total");
+        /// Time of one step of the audit in the database.
+        AUDIT_SECONDS: Histogram("outrider_dispatch_audit_seconds", seconds);
     }
 }

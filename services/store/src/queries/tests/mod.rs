@@ -44,7 +44,7 @@ impl Scene {
         scene
     }
 
-    async fn new_endpoint(&self, owner: Option<&str>, state: EndpointState) -> EndpointId {
+    pub async fn new_endpoint(&self, owner: Option<&str>, state: EndpointState) -> EndpointId {
         let new = NewEndpoint {
             id: None,
             target: Target::Http { url: "https://example.com/".to_owned() },

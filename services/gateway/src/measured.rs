@@ -1,0 +1,58 @@
+//! The inner steps that `cargo bench` measures; only with the feature `bench`.
+
+use bytes::Bytes;
+use http::{Request, request::Parts};
+use outrider_proto::DESCRIPTORS;
+use outrider_rpc::methods;
+use prost::Message as _;
+use prost_reflect::DynamicMessage;
+
+use crate::{rest, route::Routes, write};
+
+/// A publish by REST, from the text of its body to the bytes of the message, and its answer, the other way.
+pub struct Publish {
+    routes: Routes,
+    parts: Parts,
+}
+
+impl Publish {
+    /// To a project that is nobody's.
+    ///
+    /// # Panics
+    /// When the protos give no such route.
+    #[must_use]
+    pub fn new() -> Self {
+        let methods = methods::public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect::<Vec<_>>();
+        let routes = Routes::of(&DESCRIPTORS, &methods).expect("the protos give routes");
+        let request =
+            Request::post("/v1/projects/prj_01h455vb4pex5vsknk084sn02q/events").header("content-type", "application/json");
+        Self { routes, parts: request.body(()).expect("a request").into_parts().0 }
+    }
+
+    /// The route found, the body read, the message encoded.
+    ///
+    /// # Panics
+    /// When the body is not one of a publish.
+    #[must_use]
+    pub fn request(&self, body: &Bytes) -> Vec<u8> {
+        let Ok(found) = self.routes.find("POST", self.parts.uri.path()) else { panic!("publishing has no route") };
+        rest::message(&found, &self.parts, body).expect("a body of a publish").encode_to_vec()
+    }
+
+    /// The answer decoded and written as JSON.
+    ///
+    /// # Panics
+    /// When the bytes are not an answer to a publish.
+    #[must_use]
+    pub fn answer(&self, answer: &[u8]) -> Vec<u8> {
+        let Ok(found) = self.routes.find("POST", self.parts.uri.path()) else { panic!("publishing has no route") };
+        let answer = DynamicMessage::decode(found.route.output.clone(), answer).expect("an answer to a publish");
+        write::message(&answer).expect("it has a JSON form")
+    }
+}
+
+impl Default for Publish {
+    fn default() -> Self {
+        Self::new()
+    }
+}

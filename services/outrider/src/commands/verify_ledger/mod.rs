@@ -1,0 +1,139 @@
+//! `outrider verify-ledger`: whether everything that was accepted is accounted for, proved from the tables.
+
+mod report;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use outrider_model::{ProjectId, Reason, Timestamp, id::time_of};
+use outrider_store::{AuditScope, Store, StoreOptions};
+
+use super::load;
+use crate::{
+    cli::Configuration,
+    client::{Failure, input},
+    roles, stdout,
+};
+use report::Report;
+
+/// Something is said so often while it goes on.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// A step of fewer rows is not divided further.
+const FEWEST_ROWS: u32 = 100;
+
+#[derive(Debug, Args)]
+pub struct VerifyLedger {
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// Only what was accepted (or replayed) from this time on: RFC 3339, or an age such as 2h.
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
+    pub since: Option<prost_types::Timestamp>,
+    /// Only what was accepted (or replayed) before this time.
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
+    pub until: Option<prost_types::Timestamp>,
+    /// Only this project: prj_….
+    #[arg(long = "project", value_name = "PROJECT")]
+    pub project: Option<String>,
+    /// Lists so many of what does not add up; the numbers are always complete.
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    pub list: usize,
+    /// Rows of one table read in one step: less is gentler, more is quicker.
+    #[arg(long, value_name = "ROWS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch: u32,
+    /// Prints JSON for scripts.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Audits, prints, and fails with exit code 4 when something does not add up.
+pub async fn run(options: VerifyLedger) -> Result<(), Failure> {
+    let scope = scope(&options)?;
+    let config = load(options.configuration)?;
+    // Few connections, and none that could write.
+    let store = StoreOptions { max_connections: 2, ledger_connections: 1, read_only: true, ..roles::store_options(&config)? };
+    let store = Store::connect(&store).await.context("database.url")?;
+    store.ready().await.context("the schema is not current: run `outrider migrate up`")?;
+    let mut report = Report::new(options.list);
+    let audited = audit(&store, scope, &mut report).await;
+    store.close().await;
+    audited?;
+    stdout::write(&if options.json { report.json() } else { report.text() })?;
+    match report.verdict() {
+        None => Ok(()),
+        Some(broken) => Err(Failure::Broken(broken)),
+    }
+}
+
+fn scope(options: &VerifyLedger) -> Result<AuditScope, Failure> {
+    let project = options.project.as_deref().map(str::parse::<ProjectId>).transpose();
+    let project = project.map_err(|error| Failure::Usage(format!("--project {error}")))?;
+    let time = |time: &prost_types::Timestamp| Timestamp::from_parts(time.seconds, time.nanos);
+    let scope = AuditScope { project, rows: options.batch, ..AuditScope::ALL };
+    Ok(scope.during(options.since.as_ref().map(time), options.until.as_ref().map(time)))
+}
+
+/// History, and then the keys. What was done is in the report even when it breaks off.
+async fn audit(store: &Store, scope: AuditScope, report: &mut Report) -> Result<()> {
+    let mut progress = Progress(Instant::now());
+    let mut rest = scope;
+    while rest.from < rest.until {
+        match store.audit(rest).await {
+            Ok(audited) => {
+                rest.from = audited.until;
+                report.add(audited);
+                progress.say(|| format!("{} events, up to {}", report.events(), told(time_of(rest.from))));
+            }
+            // It may be the statement timeout: less at a time takes less.
+            Err(error) if error.reason == Reason::Unavailable && rest.rows > FEWEST_ROWS => {
+                rest.rows = (rest.rows / 4).max(FEWEST_ROWS);
+                eprintln!("a step failed ({}): going on with {} rows at a time", error.message, rest.rows);
+            }
+            Err(error) => {
+                let at = told(time_of(rest.from));
+                return Err(error).with_context(|| format!("all before {at} was audited; go on with --since {at}"));
+            }
+        }
+    }
+    let mut place = None;
+    loop {
+        let audited = store.audit_keys(scope, place).await.context("history was audited, idempotency keys were not")?;
+        place = audited.next.clone();
+        report.add_keys(audited);
+        progress.say(|| format!("{} idempotency keys", report.keys()));
+        if place.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// A time as people and `--since` read it, rounded down to the millisecond; up to the last that can be written.
+fn told(at: Timestamp) -> String {
+    const LAST: i64 = 253_402_300_799_999_999;
+    let micros = Duration::from_micros(at.0.clamp(0, LAST).unsigned_abs());
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + micros).to_string()
+}
+
+/// When something was said last.
+struct Progress(Instant);
+
+impl Progress {
+    fn say(&mut self, what: impl FnOnce() -> String) {
+        if self.0.elapsed() >= PROGRESS {
+            eprintln!("audited: {}", what());
+            self.0 = Instant::now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_as_they_are_read_and_none_is_too_late() {
+        assert_eq!(told(Timestamp(1_700_000_000_123_456)), "2023-11-14T22:13:20.123Z");
+        assert_eq!(told(time_of(AuditScope::ALL.until)), "9999-12-31T23:59:59.999Z");
+        assert_eq!(told(Timestamp(-1)), "1970-01-01T00:00:00.000Z");
+    }
+}

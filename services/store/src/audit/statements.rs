@@ -1,0 +1,188 @@
+//! The audit's statements, of one text for both backends.
+
+use outrider_model::{EndpointState, ProjectId, Result};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
+use uuid::Uuid;
+
+use super::{AuditScope, Discrepancy, Finding, number};
+use crate::error::{malformed_row, unavailable};
+
+/// In the place of a reason, for what is pending.
+pub const QUEUED: i64 = 1;
+const WAITING: i64 = 2;
+pub const HELD: i64 = 3;
+
+/// What a row of the tallies counts. The numbers are those in the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    Events = 1,
+    Unrouted = 2,
+    Owed = 3,
+    Replays = 4,
+    Deliveries = 5,
+    Findings = 6,
+}
+
+impl Sort {
+    pub fn from_number(number: i64) -> Option<Self> {
+        [Self::Events, Self::Unrouted, Self::Owed, Self::Replays, Self::Deliveries, Self::Findings]
+            .into_iter()
+            .find(|sort| *sort as i64 == number)
+    }
+}
+
+/// The rows of a range [$1, $2), and what does not add up among them; $3 is the id before which history was dropped. `{of}` is empty or
+/// a condition on the project.
+///
+/// - Deliveries of an event are counted by endpoint, of which each has one.
+/// - Attempts: each number up to the last that counts has a row at least, for it is written by the commit that counts it. Further ones may
+///   follow, of attempts that were under way when a late success of an earlier one ended the delivery.
+/// - A look-up outside of the range is a subquery for each row, which only replays need: a join would read all history.
+const FINDINGS: &str = "
+WITH d AS (
+    SELECT id, project_id, event_id, endpoint_id, replay_number, 1 AS status,
+        CASE WHEN queued_epoch IS NULL THEN 2 ELSE 1 END AS reason, attempt - 1 AS made
+    FROM pending_deliveries WHERE id >= $1 AND id < $2{of}
+    UNION ALL
+    SELECT id, project_id, event_id, endpoint_id, replay_number, status, reason, attempt_count
+    FROM deliveries WHERE id >= $1 AND id < $2{of}
+), e AS (
+    SELECT id, project_id, delivery_count FROM events WHERE id >= $1 AND id < $2{of}
+), found AS (
+    SELECT event_id, count(*) AS found, count(DISTINCT endpoint_id) AS endpoints FROM d WHERE replay_number = 0 GROUP BY event_id
+), owed AS (
+    SELECT e.id, e.project_id, e.delivery_count, COALESCE(f.found, 0) AS found,
+        CASE WHEN COALESCE(f.endpoints, 0) < e.delivery_count THEN COALESCE(f.endpoints, 0) ELSE e.delivery_count END AS settled
+    FROM e LEFT JOIN found f ON f.event_id = e.id
+), a AS (
+    SELECT delivery_id, project_id, number, max(CASE WHEN outcome = 1 THEN 1 ELSE 0 END) AS succeeded
+    FROM attempts WHERE id >= $1 AND id < $2{of} GROUP BY delivery_id, project_id, number
+), made AS (
+    SELECT d.id, d.project_id, d.status, d.made, count(CASE WHEN a.number <= d.made THEN 1 END) AS known,
+        COALESCE(max(a.succeeded), 0) AS succeeded
+    FROM d LEFT JOIN a ON a.delivery_id = d.id GROUP BY d.id, d.project_id, d.status, d.made
+), replayed AS (
+    SELECT id, project_id, event_id, status,
+        (SELECT count(*) FROM events v WHERE v.id = d.event_id AND v.project_id = d.project_id) AS events,
+        (SELECT count(*) FROM replays r WHERE r.event_id = d.event_id AND r.endpoint_id = d.endpoint_id
+            AND r.replay_number = d.replay_number AND r.delivery_id = d.id) AS orders
+    FROM d WHERE replay_number > 0
+), ordered AS (
+    SELECT r.event_id, r.project_id, (SELECT count(*) FROM pending_deliveries p WHERE p.id = r.delivery_id)
+        + (SELECT count(*) FROM deliveries h WHERE h.id = r.delivery_id) AS found
+    FROM replays r WHERE r.event_id >= $1 AND r.event_id < $2 AND r.event_id >= $3{of}
+), findings AS (
+    SELECT project_id, 1 AS kind, id, delivery_count - settled AS n FROM owed WHERE settled < delivery_count
+    UNION ALL
+    SELECT project_id, 2, id, found - settled FROM owed WHERE found > settled
+    UNION ALL
+    SELECT project_id, 3, id, count(*) - 1 FROM replayed GROUP BY project_id, id HAVING count(*) > 1
+    UNION ALL
+    SELECT d.project_id, 4, d.id, 1 FROM d LEFT JOIN e ON e.id = d.event_id AND e.project_id = d.project_id
+    WHERE d.replay_number = 0 AND e.id IS NULL
+    UNION ALL
+    SELECT project_id, 4, id, 1 FROM replayed WHERE events = 0 AND (status = 1 OR event_id >= $3)
+    UNION ALL
+    SELECT project_id, 5, id, CASE WHEN known < made THEN made - known ELSE 1 END FROM made
+    WHERE known < made OR (status = 2 AND succeeded = 0)
+    UNION ALL
+    SELECT a.project_id, 6, a.delivery_id, count(*) FROM a LEFT JOIN d ON d.id = a.delivery_id
+    WHERE d.id IS NULL GROUP BY a.project_id, a.delivery_id
+    UNION ALL
+    SELECT project_id, 7, event_id, count(*) FROM ordered WHERE found = 0 GROUP BY project_id, event_id
+    UNION ALL
+    SELECT project_id, 8, id, 1 FROM replayed WHERE orders = 0 AND event_id >= $3
+)";
+
+const TALLIES: &str = "
+, placed AS (
+    SELECT project_id, status, CASE WHEN status = 1 AND reason = {waiting} AND (SELECT count(*) FROM endpoints p
+        WHERE p.id = d.endpoint_id AND p.state = {paused} AND p.deleted_at IS NULL) > 0 THEN {held} ELSE reason END AS reason
+    FROM d
+), tallies AS (
+    SELECT project_id, 1 AS sort, 0 AS a, 0 AS b, count(*) AS n FROM e GROUP BY project_id
+    UNION ALL
+    SELECT project_id, 2, 0, 0, count(*) FROM e WHERE delivery_count = 0 GROUP BY project_id
+    UNION ALL
+    SELECT project_id, 3, 0, 0, sum(delivery_count) FROM e GROUP BY project_id
+    UNION ALL
+    SELECT project_id, 4, 0, 0, count(*) FROM replayed GROUP BY project_id
+    UNION ALL
+    SELECT project_id, 5, status, reason, count(*) FROM placed GROUP BY project_id, status, reason
+    UNION ALL
+    SELECT project_id, 6, kind, 0, CAST(sum(n) AS BIGINT) FROM findings GROUP BY project_id, kind
+)
+SELECT project_id, CAST(sort AS BIGINT) AS sort, CAST(a AS BIGINT) AS a, CAST(b AS BIGINT) AS b, CAST(n AS BIGINT) AS n
+FROM tallies ORDER BY sort";
+
+const LIST: &str = "
+SELECT project_id, CAST(kind AS BIGINT) AS kind, id, CAST(n AS BIGINT) AS n FROM findings ORDER BY id, kind LIMIT {limit}";
+
+/// The nth row of each table, if it has so many.
+const NTH: &str = "
+SELECT id FROM (SELECT id FROM events WHERE id >= $1 AND id < $2{of} ORDER BY id LIMIT 1 OFFSET {n}) AS e
+UNION ALL
+SELECT id FROM (SELECT id FROM pending_deliveries WHERE id >= $1 AND id < $2{of} ORDER BY id LIMIT 1 OFFSET {n}) AS p
+UNION ALL
+SELECT id FROM (SELECT id FROM deliveries WHERE id >= $1 AND id < $2{of} ORDER BY id LIMIT 1 OFFSET {n}) AS d
+UNION ALL
+SELECT id FROM (SELECT id FROM attempts WHERE id >= $1 AND id < $2{of} ORDER BY id LIMIT 1 OFFSET {n}) AS a";
+
+/// The lowest of the ids that stand at a place (from 0) of a scope in one of the tables; none when no table has so many.
+pub async fn nth(transaction: &DatabaseTransaction, scope: AuditScope, place: u32) -> Result<Option<Uuid>> {
+    let text = NTH.replace("{n}", &place.to_string()).replace("{of}", of(scope.project, "$3"));
+    let values = [scope.from.into(), scope.until.into()].into_iter().chain(project(scope));
+    let rows = ask(transaction, text, values).await?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.try_get_by_index(0).map_err(unavailable)).collect::<Result<_>>()?;
+    Ok(ids.into_iter().min())
+}
+
+/// The tallies of a range.
+pub async fn tallies(transaction: &DatabaseTransaction, range: AuditScope, floor: Uuid) -> Result<Vec<QueryResult>> {
+    let tallies = TALLIES
+        .replace("{waiting}", &WAITING.to_string())
+        .replace("{held}", &HELD.to_string())
+        .replace("{paused}", &(EndpointState::Paused as i16).to_string());
+    judged(transaction, tallies, range, floor).await
+}
+
+/// What does not add up in a range, the first of it.
+pub async fn findings(transaction: &DatabaseTransaction, range: AuditScope, floor: Uuid, limit: u32) -> Result<Vec<Finding>> {
+    let rows = judged(transaction, LIST.replace("{limit}", &limit.to_string()), range, floor).await?;
+    rows.iter()
+        .map(|row| {
+            let kind = Discrepancy::from_number(number(row, "kind")?).ok_or_else(|| malformed_row("findings", "kind"))?;
+            let project = ProjectId(row.try_get("", "project_id").map_err(unavailable)?);
+            let id = row.try_get("", "id").map_err(unavailable)?;
+            Ok(Finding { kind, project, id, count: number(row, "n")?.unsigned_abs() })
+        })
+        .collect()
+}
+
+async fn judged(transaction: &DatabaseTransaction, asked: String, range: AuditScope, floor: Uuid) -> Result<Vec<QueryResult>> {
+    let text = format!("{FINDINGS}{asked}").replace("{of}", of(range.project, "$4"));
+    let values = [range.from.into(), range.until.into(), floor.into()].into_iter().chain(project(range));
+    ask(transaction, text, values).await
+}
+
+fn project(scope: AuditScope) -> Option<Value> {
+    scope.project.map(|project| project.0.into())
+}
+
+/// The condition on the project, whose value has this place.
+fn of(project: Option<ProjectId>, place: &'static str) -> &'static str {
+    match (project, place) {
+        (None, _) => "",
+        (Some(_), "$3") => " AND project_id = $3",
+        (Some(_), _) => " AND project_id = $4",
+    }
+}
+
+pub async fn ask(
+    transaction: &DatabaseTransaction,
+    text: String,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Vec<QueryResult>> {
+    let statement = Statement::from_sql_and_values(transaction.get_database_backend(), text, values);
+    transaction.query_all_raw(statement).await.map_err(unavailable)
+}

@@ -1,0 +1,25 @@
+//! What is committed is on disk, whatever the server was told.
+
+use crate::{connect::Hot, testing::TestDatabase};
+
+pub async fn a_commit_is_on_disk(database: &TestDatabase) {
+    let store = database.store().await;
+    let Hot::Sqlite { write, .. } = store.hot() else {
+        for (set, expected) in [("off", "on"), ("remote_apply", "remote_apply")] {
+            let name: String =
+                sqlx::query_scalar("SELECT current_database()::text").fetch_one(store.postgres_pool()).await.unwrap();
+            let alter = format!("ALTER DATABASE {name} SET synchronous_commit = {set}");
+            sqlx::query(sqlx::AssertSqlSafe(alter)).execute(store.postgres_pool()).await.unwrap();
+            let store = database.connect().await;
+            let Hot::Postgres(hot) = store.hot() else { panic!("another database") };
+            for pool in [hot, store.postgres_pool()] {
+                let told: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(pool).await.unwrap();
+                assert_eq!(told, expected, "the server says {set}");
+            }
+        }
+        return;
+    };
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(write).await.unwrap();
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(write).await.unwrap();
+    assert_eq!((synchronous, journal.as_str()), (2, "wal"), "FULL: every commit is synced");
+}
