@@ -31,6 +31,8 @@ impl MigrationTrait for Migration {
                 ){table}"
             ),
         ];
+        // A day goes with the numbers of the replays that are its deliveries.
+        statements.push("CREATE INDEX replays_by_delivery ON replays (delivery_id)".to_owned());
         if backend == DbBackend::Sqlite {
             // On PostgreSQL a day is a partition.
             statements.push("CREATE INDEX idempotency_keys_by_day ON idempotency_keys (day)".to_owned());
@@ -43,6 +45,7 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let mut statements = vec![
+            "DROP INDEX replays_by_delivery",
             "DROP TABLE payload_holds",
             "DROP TABLE payload_erasures",
             "DROP INDEX projects_with_payload_retention",

@@ -27,8 +27,8 @@ pub const LEDGER: [Table; 4] = [
     Table { name: "attempts", key: Key::Id },
     Table { name: "idempotency_keys", key: Key::Day },
 ];
-/// The history: events, and what became of them.
-pub const HISTORY: [Table; 3] = [LEDGER[0], LEDGER[1], LEDGER[2]];
+/// The history: events, and what became of them; in the order in which settling locks them.
+pub const HISTORY: [Table; 3] = [LEDGER[0], LEDGER[2], LEDGER[1]];
 /// The idempotency keys.
 pub const IDEMPOTENCY_KEYS: Table = LEDGER[3];
 /// The log of commits.

@@ -14,7 +14,7 @@ use outrider_telemetry::{
     Hop,
     catalogue::dispatch::{ACCEPT_SECONDS, COMMIT_EVENTS, COMMIT_SECONDS},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     Shared,
@@ -30,6 +30,8 @@ struct Routed {
     jobs: Vec<NewJob>,
     /// From the event's arrival until its commit is known.
     hop: Hop,
+    /// The memory of its whole call: free once all of it is committed, whether or not somebody still waits for the answer.
+    room: Arc<OwnedSemaphorePermit>,
 }
 
 /// Deliveries that weigh as much in a commit as an event with few.
@@ -44,8 +46,9 @@ pub struct Accepter {
     shared: Shared,
     handoff: Handoff,
     batcher: Batcher<Routed, Result<AcceptedEvent>>,
-    /// KiB that may wait.
-    memory: Semaphore,
+    /// KiB that may wait, and how many a single call is counted with at most: what is larger waits for an idle moment, not for ever.
+    memory: Arc<Semaphore>,
+    most_of_a_call: usize,
 }
 
 impl Accepter {
@@ -56,12 +59,13 @@ impl Accepter {
             let (shared, handoff) = (shared.clone(), handoff.clone());
             Arc::new(move |batch| Box::pin(commit(shared.clone(), handoff.clone(), batch)))
         };
-        let memory = Semaphore::new((shared.options.accept_queue_bytes / 1024).min(Semaphore::MAX_PERMITS));
-        Self { batcher: Batcher::start(shape, weigh, commit), memory, shared, handoff }
+        let kib = (shared.options.accept_queue_bytes / 1024).min(u32::MAX as usize >> 3);
+        let (memory, most_of_a_call) = (Arc::new(Semaphore::new(kib)), kib / 2);
+        Self { batcher: Batcher::start(shape, weigh, commit), memory, most_of_a_call, shared, handoff }
     }
 
     /// Finds where an event goes and makes its rows and jobs.
-    async fn route(&self, event: AcceptEvent, id: EventId, now: Timestamp) -> Result<Routed> {
+    async fn route(&self, event: AcceptEvent, id: EventId, now: Timestamp) -> Result<(NewEvent, Vec<NewJob>, Hop)> {
         let project: ProjectId = convert::parse_id("project_id", &event.project_id)?;
         let deliver_at = event.deliver_at.as_ref().map(|at| convert::parse_timestamp("deliver_at", at)).transpose()?;
         let (hop, trace) = trace::accepting(&event, id);
@@ -106,13 +110,15 @@ impl Accepter {
             created_at: now,
             payload_erased_at: None,
         };
-        Ok(Routed { event: NewEvent { event, payload, fingerprint, deliveries }, jobs, hop })
+        Ok((NewEvent { event, payload, fingerprint, deliveries }, jobs, hop))
     }
 
-    /// Memory for so many KiB of payload, or for so many deliveries: each has a row and a job.
-    fn room(&self, kib: usize) -> Result<SemaphorePermit<'_>> {
-        let room = self.memory.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX));
-        room.map_err(|_| Error::overloaded("too many payload bytes and deliveries wait for a commit"))
+    /// More memory for a call: so many KiB of payloads, or of deliveries, each of which has a row and a job.
+    fn take(&self, room: &mut OwnedSemaphorePermit, kib: usize) -> Result<()> {
+        let kib = kib.min(self.most_of_a_call.saturating_sub(room.num_permits()));
+        let more = Arc::clone(&self.memory).try_acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX));
+        room.merge(more.map_err(|_| Error::overloaded("too many payload bytes and deliveries wait for a commit"))?);
+        Ok(())
     }
 
     /// A pending row, born with the mark of the job that will follow it, when one will.
@@ -150,15 +156,21 @@ struct Birth<'a> {
 impl Intake for Accepter {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
         let _timed = ACCEPT_SECONDS.start_timer();
-        let mut room = self.room(events.iter().map(|event| event.payload.len() / 1024 + 1).sum())?;
+        let none = Arc::clone(&self.memory).try_acquire_many_owned(0);
+        let mut room = none.map_err(|_| Error::overloaded("no memory is left for a commit"))?;
+        self.take(&mut room, events.iter().map(|event| event.payload.len() / 1024 + 1).sum())?;
         let mut routed = Vec::with_capacity(events.len());
         // Ids of one call rise with the order of its events.
         let (now, first) = (self.shared.store.clock().now(), rand::random::<u64>() >> 4);
         for (event, random) in events.into_iter().zip(first..) {
             let event = self.route(event, EventId::new(now, random), now).await?;
-            room.merge(self.room(event.event.deliveries.len())?);
+            self.take(&mut room, event.0.deliveries.len())?;
             routed.push(event);
         }
+        let room = Arc::new(room);
+        let routed = routed.into_iter().map(|(event, jobs, hop)| Routed { event, jobs, hop, room: Arc::clone(&room) }).collect();
+        // From here on only the commit holds it.
+        drop(room);
         let results = self.batcher.try_commit(routed).await?;
         Ok(results.into_iter().map(result).collect())
     }
@@ -193,8 +205,8 @@ fn result(outcome: Result<AcceptedEvent>) -> AcceptEventResult {
 
 /// One commit, and then the jobs of what was new. The answers do not wait for the queue: jobs go on by a channel.
 async fn commit(shared: Shared, handoff: Handoff, batch: Vec<Routed>) -> Result<Vec<Result<AcceptedEvent>>> {
-    let (events, rest): (Vec<NewEvent>, Vec<(Vec<NewJob>, Hop)>) =
-        batch.into_iter().map(|Routed { event, jobs, hop }| (event, (jobs, hop))).unzip();
+    let (events, rest): (Vec<NewEvent>, Vec<_>) =
+        batch.into_iter().map(|Routed { event, jobs, hop, room }| (event, (jobs, hop, room))).unzip();
     let keys_since = shared.store.clock().now().minus(shared.options.idempotency_lifetime);
     COMMIT_EVENTS.observe(events.len() as f64);
     let timed = COMMIT_SECONDS.start_timer();
@@ -205,7 +217,7 @@ async fn commit(shared: Shared, handoff: Handoff, batch: Vec<Routed>) -> Result<
     shared.tails.committed(LogKind::Events, events.iter().map(|new| new.event.project));
     let mut queued = Vec::new();
     let mut results = Vec::with_capacity(events.len());
-    for ((event, (jobs, hop)), outcome) in events.iter().zip(rest).zip(outcomes) {
+    for ((event, (jobs, hop, _room)), outcome) in events.iter().zip(rest).zip(outcomes) {
         trace::committed(&hop, events.len(), seconds, &outcome);
         if matches!(outcome, Ok(Accepted::New)) {
             queued.extend(jobs);

@@ -19,8 +19,9 @@ use crate::{Shared, handoff::Handoff, jobs, measure};
 /// Endpoints looked at in one go.
 const PAGE: u32 = 1_000;
 /// The feeder rests so many times as long as it looked: a hundred thousand endpoints whose retries are hours ahead take a tenth of a
-/// connection, not all of it.
+/// connection, not all of it. But never for longer than the second: that it took long may have been a database that stood still.
 const REST: u32 = 9;
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// The part of dispatch that feeds the queue.
 pub struct Feeder {
@@ -49,7 +50,7 @@ impl Feeder {
             let outcome = tokio::select! {
                 () = sleep_until(next) => {
                     let looked = self.feed_all().await;
-                    let rest = looked.as_ref().map_or(Duration::ZERO, |looked| *looked * REST);
+                    let rest = looked.as_ref().map_or(Duration::ZERO, |looked| (*looked * REST).min(LONGEST_REST));
                     next = Instant::now() + self.shared.options.feed_period.max(rest);
                     looked.map(drop)
                 }

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use outrider_model::{EventId, ProjectId, Result, Timestamp};
+use outrider_model::{Error, EventId, ProjectId, Result, Timestamp};
 use outrider_store::{Erased, OldDay, Progress, Step};
 use tokio::sync::Mutex;
 
@@ -71,7 +71,12 @@ impl Sweeper {
         for OldDay { day, held: is_held } in store.old_days(before).await? {
             let progress = if is_held { Progress::Held } else { self.repeat(|| store.drop_day(day)).await? };
             held += i64::from(progress == Progress::Held);
-            blocked |= progress == Progress::Blocked;
+            if progress == Progress::Blocked {
+                // Whoever is in the way would be in that of every day, and publishing waits behind each try.
+                blocked = true;
+                break;
+            }
+            tokio::time::sleep(REST).await;
         }
         measure::held_days(held);
         Ok(blocked)
@@ -95,8 +100,17 @@ impl Sweeper {
         loop {
             let projects = self.shared.store.payload_retentions(after, PROJECTS).await?;
             for (project, kept) in &projects {
-                more |= self.erase_of_project(*project, now.minus(*kept)).await?;
-                self.erase_held(*project).await?;
+                let before = now.minus(*kept);
+                let erased = async {
+                    let more = self.erase_of_project(*project, before).await?;
+                    self.erase_held(*project, before).await?;
+                    Ok::<bool, Error>(more)
+                };
+                match erased.await {
+                    Ok(of_project) => more |= of_project,
+                    // The others have their turn all the same.
+                    Err(error) => tracing::warn!(%error, project_id = %project, "payloads of a project were not erased"),
+                }
             }
             after = projects.last().map(|(project, _)| *project);
             if (projects.len() as u64) < PROJECTS {
@@ -117,11 +131,11 @@ impl Sweeper {
         Ok(true)
     }
 
-    async fn erase_held(&self, project: ProjectId) -> Result<()> {
+    async fn erase_held(&self, project: ProjectId, before: Timestamp) -> Result<()> {
         let mut places = self.places.lock().await;
         for _ in 0..HELD_STEPS {
             let place = places.get(&project).copied();
-            let (Erased { payloads, progress }, next) = self.shared.store.erase_held_payloads(project, place).await?;
+            let (Erased { payloads, progress }, next) = self.shared.store.erase_held_payloads(project, before, place).await?;
             measure::erased("retention", payloads);
             match next {
                 Some(next) => places.insert(project, next),

@@ -202,8 +202,10 @@ impl Store {
     async fn begin_migration(&self) -> Result<DatabaseTransaction> {
         let transaction = transaction::begin(self).await?;
         if self.backend() == Backend::Postgres {
-            // A step may take long, and its locks may have to wait for those who use the tables.
-            transaction.execute_unprepared("SET LOCAL statement_timeout = 0").await.map_err(unavailable)?;
+            // A step may take long. Its locks wait for those who use the tables only briefly, for all others wait behind it meanwhile: it
+            // fails then, and may be tried again.
+            let bounds = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'";
+            transaction.execute_unprepared(bounds).await.map_err(unavailable)?;
         }
         Ok(transaction)
     }

@@ -262,8 +262,8 @@ section! {
         accept_batch: usize = 256,
         /// Publish requests that wait for a commit; more are refused as overloaded.
         accept_queue: usize = 8192,
-        /// Bytes that wait for a commit, payloads and 1 KiB for each delivery; more are refused as overloaded, and a request that needs more
-        /// by itself can never be accepted.
+        /// Bytes that wait for a commit, payloads and 1 KiB for each delivery; more are refused as overloaded. A single request is
+        /// counted with half of it at most.
         accept_queue_bytes: usize = 256 * MIB,
         /// Commits of attempts under way at once. A further one starts only when a quarter of `settle_batch` waits.
         settle_lanes: usize = 2,

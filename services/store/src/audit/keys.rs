@@ -1,12 +1,13 @@
 //! Whether idempotency keys point at their events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use outrider_model::{ProjectId, Result, Timestamp};
+use sea_orm::{DatabaseTransaction, QueryResult};
 use uuid::Uuid;
 
 use super::{AuditScope, Discrepancy, Finding, floor, statements::ask};
-use crate::{Store, error::unavailable, ledger::codec::day_of};
+use crate::{Store, error::unavailable, ledger::codec::day_of, retention::id_range};
 
 /// A place among the keys: after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,6 @@ impl Store {
         let first =
             || KeyPlace { project: scope.project.map_or(Uuid::nil(), |project| project.0), key: String::new(), day: i32::MIN };
         let place = after.unwrap_or_else(first);
-        let day = |id: Uuid| day_of(Timestamp(i64::try_from(id.as_u128() >> 80).unwrap_or(0).saturating_mul(1_000)));
         let transaction = self.snapshot().await?;
         let floor = floor(&transaction).await?;
         let of = if scope.project.is_some() { " AND k.project_id = $6" } else { "" };
@@ -51,6 +51,7 @@ impl Store {
         let days = [day(scope.from).saturating_sub(1), day(scope.until).saturating_add(1)];
         let values = [place.project.into(), place.key.into(), place.day.into(), days[0].into(), days[1].into()];
         let rows = ask(&transaction, text, values.into_iter().chain(scope.project.map(|project| project.0.into()))).await?;
+        let there = days_with_events(&transaction, &rows).await?;
         transaction.rollback().await.map_err(unavailable)?;
         let mut audited = AuditedKeys { next: None, keys: BTreeMap::new(), findings: Vec::new() };
         for row in &rows {
@@ -60,7 +61,7 @@ impl Store {
                 continue;
             }
             *audited.keys.entry(project).or_default() += 1;
-            if row.try_get::<i64>("", "events").map_err(unavailable)? == 0 && id >= floor {
+            if row.try_get::<i64>("", "events").map_err(unavailable)? == 0 && id >= floor && there.contains(&day(id)) {
                 audited.findings.push(Finding { kind: Discrepancy::KeyWithoutEvent, project, id, count: 1 });
             }
         }
@@ -73,4 +74,27 @@ impl Store {
         }
         Ok(audited)
     }
+}
+
+fn day(id: Uuid) -> i32 {
+    day_of(Timestamp(i64::try_from(id.as_u128() >> 80).unwrap_or(0).saturating_mul(1_000)))
+}
+
+/// Of the days of the events that are missing, those that were not dropped as a whole: a key may be kept for longer than its event.
+async fn days_with_events(transaction: &DatabaseTransaction, rows: &[QueryResult]) -> Result<HashSet<i32>> {
+    const ANY: &str = "SELECT id FROM events WHERE id >= $1 AND id < $2 ORDER BY id LIMIT 1";
+    let mut days = HashSet::new();
+    for row in rows {
+        if row.try_get::<i64>("", "events").map_err(unavailable)? == 0 {
+            days.insert(day(row.try_get("", "event_id").map_err(unavailable)?));
+        }
+    }
+    let mut there = HashSet::new();
+    for day in days {
+        let (from, until) = id_range(day);
+        if !ask(transaction, ANY.to_owned(), [from.into(), until.into()]).await?.is_empty() {
+            there.insert(day);
+        }
+    }
+    Ok(there)
 }

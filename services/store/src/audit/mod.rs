@@ -34,10 +34,11 @@ pub use turn::AuditTurn;
 const ROWS: u32 = 5_000;
 /// How PostgreSQL plans the audit: once per session, whatever statistics say. Every table is read by a range of its index, in order; what
 /// is joined are two such ranges, whole, which a nested loop would multiply; what lies outside is a descent of a subquery. No other
-/// processors are taken for it, and nothing is compiled.
+/// processors are taken for it, and nothing is compiled. The lock, which nobody but the sweep waits for, comes before the snapshot is taken:
+/// no day is dropped between that and the look.
 const PLANNER: &str = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_nestloop = off; \
     SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0; \
-    SET LOCAL jit = off";
+    SET LOCAL jit = off; LOCK TABLE ONLY events, ONLY attempts, ONLY deliveries IN ACCESS SHARE MODE";
 /// Findings listed of one range, at most. Their numbers are complete.
 const LISTED: u32 = 1_000;
 

@@ -27,8 +27,9 @@ use crate::{
 
 /// Events looked at in one step.
 const CHUNK: u64 = 500;
-/// Bytes of payloads erased in one step, unless one alone has more.
+/// Bytes of payloads erased in one step, and deliveries whose answers are, unless one event alone has more.
 const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
+const CHUNK_DELIVERIES: u64 = 5_000;
 
 /// What a step erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +86,12 @@ impl Store {
 
     /// One step over the events of a project after `after` that had a pending delivery when their payload was to be erased: those that
     /// have none any more are erased. Where to go on, if there is more.
-    pub async fn erase_held_payloads(&self, project: ProjectId, after: Option<EventId>) -> Result<(Erased, Option<EventId>)> {
+    pub async fn erase_held_payloads(
+        &self,
+        project: ProjectId,
+        before: Timestamp,
+        after: Option<EventId>,
+    ) -> Result<(Erased, Option<EventId>)> {
         use payload_hold::{Column, Entity};
         let Some(transaction) = begin_sweep(self).await? else { return Ok((Erased::BLOCKED, after)) };
         let noted = Entity::find()
@@ -93,6 +99,7 @@ impl Store {
             .column(Column::EventId)
             .filter(Column::ProjectId.eq(project.0))
             .filter(Column::EventId.gt(after.map_or(Uuid::nil(), |id| id.0)))
+            .filter(Column::EventId.lt(uuid_bound(before)))
             .order_by_asc(Column::EventId)
             .limit(CHUNK);
         let noted: Vec<Uuid> = noted.into_tuple().all(&transaction).await.map_err(unavailable)?;
@@ -103,7 +110,7 @@ impl Store {
             Err(error) if is_blocked(&error) => return give_up(transaction, (Erased::BLOCKED, after)).await,
             rows => rows.map_err(unavailable)?,
         };
-        let (ids, whole) = within_bytes(rows);
+        let (ids, whole) = within_bounds(rows);
         let mut is_last = (noted.len() as u64) < CHUNK;
         if let Some(cut) = ids.last().filter(|_| !whole) {
             (last, is_last) = (*cut, false);
@@ -173,7 +180,8 @@ impl Store {
     }
 }
 
-type Sized = (Uuid, i32);
+/// An event's id, the size of its payload, its deliveries.
+type Sized = (Uuid, i32, i32);
 
 /// Some of a project's events with a payload, oldest first, locked.
 async fn locked_payloads(
@@ -183,7 +191,7 @@ async fn locked_payloads(
     among: Option<Vec<Uuid>>,
 ) -> std::result::Result<Vec<Sized>, sea_orm::DbErr> {
     use event::Column;
-    let select = event::Entity::find().select_only().columns([Column::Id, Column::PayloadSize]);
+    let select = event::Entity::find().select_only().columns([Column::Id, Column::PayloadSize, Column::DeliveryCount]);
     let select = within(select, &[(Column::ProjectId, project.0.into())], Column::Id, range)
         .filter(Column::PayloadErasedAt.is_null())
         .apply_if(among, |select, ids| select.filter(Column::Id.is_in(padded(ids))))
@@ -197,16 +205,17 @@ async fn locked_payloads(
 /// The ids of a step, and whether there are no more.
 fn chunk(rows: Vec<Sized>) -> (Vec<Uuid>, bool) {
     let is_last = (rows.len() as u64) < CHUNK;
-    let (ids, whole) = within_bytes(rows);
+    let (ids, whole) = within_bounds(rows);
     (ids, is_last && whole)
 }
 
-/// The first ones, up to the bytes of a step; whether these are all.
-fn within_bytes(rows: Vec<Sized>) -> (Vec<Uuid>, bool) {
-    let (mut ids, mut bytes, count) = (Vec::with_capacity(rows.len()), 0_u64, rows.len());
-    for (id, size) in rows {
+/// The first ones, up to the bytes and deliveries of a step; whether these are all.
+fn within_bounds(rows: Vec<Sized>) -> (Vec<Uuid>, bool) {
+    let (mut ids, mut bytes, mut deliveries, count) = (Vec::with_capacity(rows.len()), 0_u64, 0_u64, rows.len());
+    for (id, size, delivery_count) in rows {
         bytes += u64::from(size.unsigned_abs());
-        if bytes > CHUNK_BYTES && !ids.is_empty() {
+        deliveries += u64::from(delivery_count.unsigned_abs());
+        if (bytes > CHUNK_BYTES || deliveries > CHUNK_DELIVERIES) && !ids.is_empty() {
             break;
         }
         ids.push(id);

@@ -31,7 +31,7 @@ const HELD: &str = "SELECT 1 WHERE EXISTS (SELECT 1 FROM pending_deliveries WHER
 )";
 
 /// The numbers of replays of a day's events, and of those that are the day's deliveries, which are of older events.
-const REPLAYS: &str = "DELETE FROM replays WHERE event_id < $2 AND (event_id >= $1 OR (delivery_id >= $1 AND delivery_id < $2))";
+const REPLAYS: &str = "DELETE FROM replays WHERE (event_id >= $1 AND event_id < $2) OR (delivery_id >= $1 AND delivery_id < $2)";
 
 /// The last change stays: it is where directories that saw everything stand, and what the next number is counted from.
 const CHANGES: &str = "DELETE FROM changes WHERE seq < (SELECT max(seq) FROM changes) AND seq IN (
@@ -90,7 +90,7 @@ impl Step {
 }
 
 /// The first id of a day, and the first of the next.
-fn id_range(day: i32) -> (Uuid, Uuid) {
+pub(crate) fn id_range(day: i32) -> (Uuid, Uuid) {
     let midnight = |day: i64| uuid_bound(Timestamp(day.saturating_mul(DAY_MICROS)));
     (midnight(day.into()), midnight(i64::from(day) + 1))
 }

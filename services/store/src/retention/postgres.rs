@@ -1,6 +1,8 @@
 //! Days as partitions. Dropping one takes a lock on its whole table, for the moment that changing the catalogue takes: statements that
 //! come meanwhile wait behind it, so it waits for those before it only briefly, and gives up for this time.
 
+use std::collections::HashSet;
+
 use outrider_migrations::partitions::{HISTORY, IDEMPOTENCY_KEYS, Table, of_day};
 use outrider_model::Result;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
@@ -75,10 +77,14 @@ pub(super) async fn drop_keys(store: &Store, until: i32) -> Result<Step> {
     }
 }
 
+/// From here on everybody else waits.
+const BRIEFLY: &str = "SET LOCAL statement_timeout = '2s'; SET LOCAL idle_in_transaction_session_timeout = '2s'";
+
 /// The whole tables first, as everybody who uses a partition does.
 async fn lock(transaction: &DatabaseTransaction, tables: &[Table]) -> Result<(), DbErr> {
     let names: Vec<String> = tables.iter().map(|table| format!("ONLY {}", table.name)).collect();
-    transaction.execute_unprepared(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.join(", "))).await.map(drop)
+    let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.join(", "));
+    transaction.execute_unprepared(&format!("{lock}; {BRIEFLY}")).await.map(drop)
 }
 
 /// Whether there was such a partition.
@@ -103,16 +109,15 @@ async fn blocked(transaction: DatabaseTransaction, error: DbErr) -> Result<Step>
 /// The same reports without the attempts of days that are gone: a report may come late, when its delivery ended by another and its day was
 /// dropped since. None when there is no such attempt.
 pub(crate) async fn without_forgotten(pool: &PgPool, batch: &[Settled]) -> Result<Option<Vec<Settled>>, sqlx::Error> {
-    const OLDEST: &str = "SELECT min(to_date(right(c.relname::text, 8), 'YYYYMMDD') - DATE '1970-01-01')
+    const DAYS: &str = "SELECT to_date(right(c.relname::text, 8), 'YYYYMMDD') - DATE '1970-01-01'
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'attempts'::regclass AND c.relname ~ '_p[0-9]{8}$'";
     let is_old = |settled: &Settled| settled.record.is_some() && day_of(settled.delivery.time()) < day_of(settled.at);
     if !batch.iter().any(is_old) {
         return Ok(None);
     }
-    let oldest: Option<i32> = sqlx::query_scalar(OLDEST).fetch_one(pool).await?;
-    let Some(oldest) = oldest else { return Ok(None) };
-    let is_forgotten = |settled: &Settled| settled.record.is_some() && day_of(settled.delivery.time()) < oldest;
+    let kept: HashSet<i32> = sqlx::query_scalar(DAYS).fetch_all(pool).await?.into_iter().collect();
+    let is_forgotten = |settled: &Settled| is_old(settled) && !kept.contains(&day_of(settled.delivery.time()));
     if !batch.iter().any(is_forgotten) {
         return Ok(None);
     }

@@ -122,9 +122,12 @@ async fn what_was_held_is_erased_when_it_ended(world: World) {
     let before = scene.world.now.minus(HOUR);
     assert_eq!(store.erase_old_payloads(project, before).await.unwrap().payloads, 1);
     assert!(!is_erased(&scene, &held).await && is_erased(&scene, &free).await);
-    assert_eq!(store.erase_held_payloads(project, None).await.unwrap().0.payloads, 0);
+    assert_eq!(store.erase_held_payloads(project, before, None).await.unwrap().0.payloads, 0);
     scene.deliver(&held.deliveries[0]).await;
-    let (step, next) = store.erase_held_payloads(project, None).await.unwrap();
+    // The project keeps payloads for longer by now.
+    let longer = scene.world.now.minus(HOUR * 3);
+    assert_eq!(store.erase_held_payloads(project, longer, None).await.unwrap().0.payloads, 0);
+    let (step, next) = store.erase_held_payloads(project, before, None).await.unwrap();
     assert_eq!((step.payloads, next), (1, None));
     assert!(is_erased(&scene, &held).await);
     assert_eq!(scene.world.rows("payload_holds").await, 0);
@@ -140,7 +143,7 @@ async fn replays_and_their_answers_count(world: World) {
     assert_eq!(store.erase_old_payloads(project, before).await.unwrap().payloads, 0);
     let pending = outrider_model::PendingDelivery { id: replay.id, replay_number: 1, ..new.deliveries[0].clone() };
     assert_eq!(scene.world.ledger.settle(&[attempted(&pending, 1, SUCCESS, 200)]).await.unwrap(), [true]);
-    assert_eq!(store.erase_held_payloads(project, None).await.unwrap().0.payloads, 1);
+    assert_eq!(store.erase_held_payloads(project, before, None).await.unwrap().0.payloads, 1);
     assert_eq!(scene.world.number("SELECT count(*) FROM attempts WHERE length(response_body) > 0").await, 0);
     assert_eq!(scene.world.rows("attempts").await, 2);
 }
