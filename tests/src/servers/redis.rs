@@ -128,8 +128,9 @@ impl Redis {
         let mut reader = BufReader::new(connection);
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        let Some(length) = line.trim_end().strip_prefix('$') else { return Ok(line) };
-        let mut text = vec![0; length.parse()?];
+        // A line, or the length of a text; -1 when there is none.
+        let Some(length) = line.trim_end().strip_prefix('$').and_then(|length| length.parse().ok()) else { return Ok(line) };
+        let mut text = vec![0; length];
         reader.read_exact(&mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
