@@ -1,7 +1,7 @@
 //! Publishing at a fixed rate, whatever the answers: what a lone event waits for.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -43,9 +43,11 @@ impl Pace {
         if self.hanging {
             world.receiver.answer(&world.paths[0], [Answer::Hang]);
         }
-        let duplicates = world.duplicates();
-        let sent = publish(&world, self.rate, self.time).await?;
+        // What hangs is sent again in time, and is no duplicate.
         let observed = &world.paths[usize::from(self.hanging)..];
+        let repeated = || observed.iter().map(|path| world.receiver.duplicates(path)).sum::<usize>();
+        let duplicates = repeated();
+        let sent = publish(&world, self.rate, self.time).await?;
         let mut receipt = Vec::new();
         let bound = Duration::from_secs(120);
         let arrived = wait_until("all arrive", bound, async || {
@@ -56,14 +58,20 @@ impl Pace {
         receipt.sort_unstable();
         let mut publish: Vec<u32> = sent.values().map(|(_, latency)| *latency).collect();
         publish.sort_unstable();
-        Ok(Paced { publish, receipt, duplicates: world.duplicates() - duplicates })
+        Ok(Paced { publish, receipt, duplicates: repeated() - duplicates })
     }
 }
 
-/// The time from each publish to its arrivals.
+/// The time from each publish to its first arrival on each path.
 fn receipts(world: &World, paths: &[String], sent: &HashMap<String, (Instant, u32)>) -> Vec<u32> {
-    let received = paths.iter().flat_map(|path| world.receiver.received(path));
-    received.filter_map(|received| Some(micros(received.at.duration_since(sent.get(received.id())?.0)))).collect()
+    let mut latencies = Vec::new();
+    for path in paths {
+        let received = world.receiver.received(path);
+        let mut seen = HashSet::new();
+        let firsts = received.iter().filter(|received| seen.insert(received.id()));
+        latencies.extend(firsts.filter_map(|first| Some(micros(first.at.duration_since(sent.get(first.id())?.0)))));
+    }
+    latencies
 }
 
 /// When each event was published, by its id, and how long the answer took.
