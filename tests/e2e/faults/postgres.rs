@@ -26,6 +26,7 @@ cases! {
     postgres_postgres_without_connections: single().own(Own::SmallPostgres), async |trial| without_connections(trial).await;
     mesh_postgres_frozen: mesh().own(Own::Postgres).with(impatient()), async |trial| frozen(trial).await;
     mesh_postgres_vanishes: mesh().own(Own::Distant).with(impatient()), async |trial| vanishes(trial).await;
+    mesh_postgres_fails_over: mesh().own(Own::Distant).with(impatient()), async |trial| fails_over(trial).await;
     postgres_postgres_vanishes: single().own(Own::Distant).with(impatient()), async |trial| vanishes(trial).await;
 }
 
@@ -126,4 +127,19 @@ async fn vanishes(trial: &mut Trial<'_>) -> Result<()> {
         trial.accepts(50).await?;
     }
     Ok(())
+}
+
+/// It dies for good; its synchronous standby is promoted, and connections lead there.
+async fn fails_over(trial: &mut Trial<'_>) -> Result<()> {
+    let standby = trial.postgres("has a synchronous standby", |postgres| postgres.start_standby())?;
+    trial.accepts(50).await?;
+    trial.postgres("SIGKILL", |postgres| postgres.kill())?;
+    trial.answers("REST 503").await?;
+    trial.answers("gRPC Unavailable").await?;
+    trial.harm("PostgreSQL: the standby takes its place", |world| {
+        standby.promote()?;
+        world.links.as_ref().context("no links here")?.postgres.turn_to(&standby.address());
+        world.postgres = Some(standby);
+        Ok(())
+    })
 }

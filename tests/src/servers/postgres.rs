@@ -1,5 +1,7 @@
 //! A PostgreSQL server.
 
+mod standby;
+
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
