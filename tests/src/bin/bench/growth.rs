@@ -12,10 +12,10 @@ use crate::{
 pub async fn run(growth: &Growth) -> Result<()> {
     let sizes = if growth.sizes.is_empty() { growth.axis.sizes() } else { &growth.sizes };
     println!(
-        "\n| {:>12} | deliveries/s | publish p50, ms | Outrider | PostgreSQL |  Redis | memory, MiB |",
+        "\n| {:>13} | deliveries/s | publish p50, ms | Outrider | PostgreSQL |  Redis | memory, MiB |",
         format!("{:?}", growth.axis).to_lowercase()
     );
-    println!("|-------------:|-------------:|----------------:|---------:|-----------:|-------:|------------:|");
+    println!("|--------------:|-------------:|----------------:|---------:|-----------:|-------:|------------:|");
     let mut bad = 0;
     for size in sizes {
         let measured = load::run(&Load { verify: growth.verify, ..growth.axis.load(*size, growth.seconds) }).await;
@@ -23,13 +23,13 @@ pub async fn run(growth: &Growth) -> Result<()> {
             Ok(outcome) => outcome,
             Err(error) => {
                 bad += 1;
-                println!("| {size:>12} | failed: {}", error.root_cause());
+                println!("| {size:>13} | failed: {}", error.root_cause());
                 tell(&size.to_string(), &error);
                 continue;
             }
         };
         println!(
-            "| {size:>12} | {:>12.0} | {:>15.2} | {:>8.4} | {:>10.4} | {:>6.4} | {:>11} |",
+            "| {size:>13} | {:>12.0} | {:>15.2} | {:>8.4} | {:>10.4} | {:>6.4} | {:>11} |",
             outcome.rate(),
             percentile(&outcome.published.latencies, 500),
             outcome.own_cpu(),
@@ -39,7 +39,7 @@ pub async fn run(growth: &Growth) -> Result<()> {
         );
         if !outcome.harm.none() {
             bad += 1;
-            println!("| {size:>12} | {}", outcome.harm);
+            println!("| {size:>13} | {}", outcome.harm);
         }
     }
     println!(
