@@ -1,4 +1,4 @@
-//! A TCP proxy whose connections can be cut at any moment, and which spreads new ones over several servers.
+//! A TCP proxy whose connections can be cut or fall silent at any moment, and which spreads new ones over several servers.
 
 use std::{
     collections::VecDeque,
@@ -9,6 +9,7 @@ use std::{
 use anyhow::Result;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::{AbortHandle, JoinHandle},
 };
 
@@ -18,6 +19,7 @@ pub struct Proxy {
     address: SocketAddr,
     targets: Arc<Mutex<VecDeque<String>>>,
     connections: Arc<Mutex<Vec<AbortHandle>>>,
+    silence: Arc<Notify>,
     server: JoinHandle<()>,
 }
 
@@ -28,8 +30,9 @@ impl Proxy {
         let address = listener.local_addr()?;
         let connections = Arc::<Mutex<Vec<AbortHandle>>>::default();
         let targets = Arc::new(Mutex::new(VecDeque::from([target.to_owned()])));
-        let server = tokio::spawn(serve(listener, Arc::clone(&targets), Arc::clone(&connections)));
-        Ok(Self { address, targets, connections, server })
+        let silence = Arc::<Notify>::default();
+        let server = tokio::spawn(serve(listener, Arc::clone(&targets), Arc::clone(&connections), Arc::clone(&silence)));
+        Ok(Self { address, targets, connections, silence, server })
     }
 
     /// The base URL.
@@ -54,6 +57,11 @@ impl Proxy {
         *self.targets.lock().unwrap_or_else(PoisonError::into_inner) = targets.into_iter().map(str::to_owned).collect();
     }
 
+    /// From now on nothing passes on the connections there are, and nobody is told: as when a host is gone. New ones are as before.
+    pub fn fall_silent(&self) {
+        self.silence.notify_waiters();
+    }
+
     /// Cuts all connections, whatever is under way on them; how many there were.
     pub fn cut(&self) -> usize {
         let connections = std::mem::take(&mut *self.connections.lock().unwrap_or_else(PoisonError::into_inner));
@@ -69,7 +77,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, targets: Arc<Mutex<VecDeque<String>>>, connections: Arc<Mutex<Vec<AbortHandle>>>) {
+async fn serve(
+    listener: TcpListener,
+    targets: Arc<Mutex<VecDeque<String>>>,
+    connections: Arc<Mutex<Vec<AbortHandle>>>,
+    silence: Arc<Notify>,
+) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         let targets = {
@@ -78,10 +91,11 @@ async fn serve(listener: TcpListener, targets: Arc<Mutex<VecDeque<String>>>, con
             targets.rotate_left(most);
             targets.clone()
         };
+        let silenced = Arc::clone(&silence).notified_owned();
         let connection = tokio::spawn(async move {
             for target in targets {
                 if let Ok(server) = TcpStream::connect(target).await {
-                    return pass(client, server).await;
+                    return pass(client, server, silenced).await;
                 }
             }
         });
@@ -89,11 +103,15 @@ async fn serve(listener: TcpListener, targets: Arc<Mutex<VecDeque<String>>>, con
     }
 }
 
-async fn pass(mut client: TcpStream, mut server: TcpStream) {
+async fn pass(mut client: TcpStream, mut server: TcpStream, silenced: impl Future<Output = ()>) {
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();
-    // An error is a side that is gone, and with it goes the other.
-    tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
+    tokio::select! {
+        // An error is a side that is gone, and with it goes the other.
+        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+        // Both stay open.
+        () = silenced => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]
@@ -114,6 +132,20 @@ mod tests {
             assert_eq!(client.send(http::Method::POST, "/a", "x").await.unwrap().status, 200);
         }
         assert!(one.total("/a") > 0 && other.total("/a") > 0);
+    }
+
+    #[tokio::test]
+    async fn falls_silent_for_those_who_are_there() {
+        let receiver = Receiver::start().await.unwrap();
+        let proxy = Proxy::start(&receiver.url("").replace("http://", "")).await.unwrap();
+        let post = async |client: &Rest| {
+            tokio::time::timeout(std::time::Duration::from_secs(1), client.send(http::Method::POST, "/a", "x")).await
+        };
+        let client = Rest::new(&proxy.url(), None);
+        assert_eq!(post(&client).await.unwrap().unwrap().status, 200);
+        proxy.fall_silent();
+        assert!(post(&client).await.is_err(), "no answer, and no error");
+        assert_eq!(post(&Rest::new(&proxy.url(), None)).await.unwrap().unwrap().status, 200);
     }
 
     #[tokio::test]

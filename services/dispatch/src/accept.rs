@@ -41,6 +41,11 @@ fn weigh(routed: &Routed) -> usize {
     1 + routed.event.deliveries.len() / DELIVERIES_OF_A_WEIGHT
 }
 
+/// Bytes of headers, of which each job has a copy.
+fn headers_of(new: &NewEvent) -> usize {
+    new.event.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
 /// Takes events from ingest.
 pub struct Accepter {
     shared: Shared,
@@ -113,7 +118,8 @@ impl Accepter {
         Ok((NewEvent { event, payload, fingerprint, deliveries }, jobs, hop))
     }
 
-    /// More memory for a call: so many KiB of payloads, or of deliveries, each of which has a row and a job.
+    /// More memory for a call: so many KiB of payloads, or of deliveries, each of which has a row and a job with a copy
+    /// of the headers.
     fn take(&self, room: &mut OwnedSemaphorePermit, kib: usize) -> Result<()> {
         let kib = kib.min(self.most_of_a_call.saturating_sub(room.num_permits()));
         let more = Arc::clone(&self.memory).try_acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX));
@@ -164,7 +170,7 @@ impl Intake for Accepter {
         let (now, first) = (self.shared.store.clock().now(), rand::random::<u64>() >> 4);
         for (event, random) in events.into_iter().zip(first..) {
             let event = self.route(event, EventId::new(now, random), now).await?;
-            self.take(&mut room, event.0.deliveries.len())?;
+            self.take(&mut room, event.0.deliveries.len() * (1 + headers_of(&event.0) / 1024))?;
             routed.push(event);
         }
         let room = Arc::new(room);

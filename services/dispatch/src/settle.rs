@@ -173,8 +173,9 @@ impl Report {
 
     fn record(&self, result: AttemptResult) -> Option<Attempt> {
         let start = result.start_time?;
+        let started_at = Timestamp::from_parts(start.seconds, start.nanos);
         Some(Attempt {
-            id: AttemptId::derive(self.delivery, self.attempt, self.generation),
+            id: AttemptId::derive(self.delivery, self.attempt, self.generation, started_at),
             delivery: self.delivery,
             event: self.event,
             endpoint: self.endpoint,
@@ -182,7 +183,7 @@ impl Report {
             number: self.attempt,
             outcome: AttemptOutcome::from_number(result.outcome)?,
             status_code: u16::try_from(result.status_code).ok().filter(|code| *code != 0),
-            started_at: Timestamp::from_parts(start.seconds, start.nanos),
+            started_at,
             duration: Duration::from_micros(result.duration_micros),
             response_headers: result.response_headers.into_iter().map(|header| (header.name, header.value)).collect(),
             response_body: result.response_body.to_vec(),

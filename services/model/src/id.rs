@@ -114,13 +114,15 @@ impl DeliveryId {
 }
 
 impl AttemptId {
-    /// The one id of a try: the delivery's time, then a hash of delivery, attempt and generation.
+    /// The one id of an exchange: the delivery's time, then a hash of delivery, attempt, generation and start. One that is reported again
+    /// has the same; two of one attempt, as when another worker took a lease over, differ by when they began.
     #[must_use]
-    pub fn derive(delivery: DeliveryId, number: u32, generation: u32) -> Self {
-        let mut input = [0; 24];
+    pub fn derive(delivery: DeliveryId, number: u32, generation: u32, start: Timestamp) -> Self {
+        let mut input = [0; 32];
         input[..16].copy_from_slice(delivery.as_bytes());
         input[16..20].copy_from_slice(&number.to_be_bytes());
-        input[20..].copy_from_slice(&generation.to_be_bytes());
+        input[20..24].copy_from_slice(&generation.to_be_bytes());
+        input[24..].copy_from_slice(&start.0.to_be_bytes());
         Self(timed_hash(delivery.time(), &input))
     }
 }
@@ -231,7 +233,10 @@ mod tests {
         assert_eq!(delivery, DeliveryId::derive(at, event, endpoint, 0));
         assert_ne!(delivery, DeliveryId::derive(at, event, endpoint, 1));
         assert_eq!(delivery.time(), at);
-        assert_ne!(AttemptId::derive(delivery, 1, 1), AttemptId::derive(delivery, 2, 1));
-        assert_ne!(AttemptId::derive(delivery, 1, 1), AttemptId::derive(delivery, 1, 2));
+        let attempt = AttemptId::derive(delivery, 1, 1, at);
+        assert_eq!((attempt, attempt.time()), (AttemptId::derive(delivery, 1, 1, at), at));
+        for other in [(2, 1, at), (1, 2, at), (1, 1, Timestamp(at.0 + 1))] {
+            assert_ne!(attempt, AttemptId::derive(delivery, other.0, other.1, other.2));
+        }
     }
 }

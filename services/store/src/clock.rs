@@ -11,7 +11,7 @@ use std::{
 use outrider_model::{Result, Timestamp};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
-use crate::error::unavailable;
+use crate::{error::unavailable, patience};
 
 /// Round trips of one measurement.
 const SAMPLES: usize = 5;
@@ -54,7 +54,7 @@ impl Clock {
     pub async fn run(&self) {
         loop {
             tokio::time::sleep(MEASURED_EVERY).await;
-            if let Err(error) = self.measure().await {
+            if let Err(error) = patience::within(MEASURED_EVERY, self.measure()).await {
                 tracing::warn!(%error, "the database's clock was not measured");
             }
         }

@@ -14,12 +14,12 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::{
-    ConnectOptions, Connection, PgPool, SqlitePool,
+    ConnectOptions, PgPool, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, transaction};
+use crate::{Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, patience, transaction};
 
 /// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
 const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -57,6 +57,7 @@ struct Inner {
     hot: Hot,
     clock: Clock,
     master_keys: MasterKeys,
+    patience: Duration,
     ledger: OnceLock<Arc<dyn Ledger>>,
 }
 
@@ -101,7 +102,8 @@ impl Store {
         let clock = Clock::measured(read.clone()).await?;
         let (master_keys, ledger) = (options.master_keys.clone(), OnceLock::new());
         let most = options.max_connections + if backend == Backend::Postgres { options.ledger_connections } else { 1 };
-        let inner = Arc::new(Inner { backend, read, write, hot, clock, master_keys, ledger });
+        let patience = patience::of(backend, options);
+        let inner = Arc::new(Inner { backend, read, write, hot, clock, master_keys, patience, ledger });
         measure::expose_pools(&inner, most);
         Ok(Self { inner })
     }
@@ -151,7 +153,7 @@ impl Store {
     /// OK when the database answers and its schema has all steps that this version knows; one of a newer version is fine. Errors:
     /// `UNAVAILABLE`, `FAILED_PRECONDITION` when steps are missing.
     pub async fn ready(&self) -> Result<()> {
-        let missing = self.migration_status().await?.into_iter().filter(|step| !step.applied).count();
+        let missing = self.within(self.migration_status()).await?.into_iter().filter(|step| !step.applied).count();
         if missing == 0 {
             return Ok(());
         }
@@ -189,6 +191,11 @@ impl Store {
     /// For reads in statements of SQLite's own.
     pub(crate) fn sqlite_pool(&self) -> &sqlx::SqlitePool {
         self.read().get_sqlite_connection_pool()
+    }
+
+    /// How long work may take that no request waits for.
+    pub(crate) fn patience(&self) -> Duration {
+        self.inner.patience
     }
 
     pub(crate) fn hot(&self) -> &Hot {
@@ -252,11 +259,13 @@ async fn connect_postgres(options: &StoreOptions, max_connections: u32, sessions
         .before_acquire(|connection, meta| {
             Box::pin(async move {
                 if meta.idle_for > TESTED_AFTER_IDLE {
-                    connection.ping().await?;
+                    patience::test(connection).await?;
                 }
                 Ok(true)
             })
         })
+        // Work that was given up leaves a connection with an answer to come, or with none for ever.
+        .after_release(|connection, _| Box::pin(async move { patience::test(connection).await.map(|()| true) }))
         .after_connect(move |connection, _| {
             let millis = millis.clone();
             Box::pin(async move {

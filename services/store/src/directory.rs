@@ -68,17 +68,17 @@ impl Directory {
     /// An empty cache of a store.
     #[must_use]
     pub fn new(store: Store, options: DirectoryOptions) -> Self {
-        let capacity = options.capacity;
+        let (capacity, patience) = (options.capacity, store.patience());
         let inner = Inner {
             store,
             options,
             feed: Feed::default(),
             versions: Versions::default(),
-            keys: Cached::new("key", capacity),
-            projects: Cached::new("project", capacity),
-            routers: Cached::new("router", capacity),
-            catalogues: Cached::new("catalogue", capacity),
-            endpoints: Cached::new("endpoint", capacity),
+            keys: Cached::new("key", capacity, patience),
+            projects: Cached::new("project", capacity, patience),
+            routers: Cached::new("router", capacity, patience),
+            catalogues: Cached::new("catalogue", capacity, patience),
+            endpoints: Cached::new("endpoint", capacity, patience),
         };
         let inner = Arc::new(inner);
         measure::expose_directory(&inner);
@@ -146,7 +146,7 @@ impl Directory {
 
     /// The text of an event type's schema as it is now, from the database: for who keeps what it makes of it.
     pub async fn event_type_schema(&self, id: EventTypeId) -> Result<Option<String>> {
-        event_types::load_schema(self.inner.store.read(), id).await
+        self.inner.store.within(event_types::load_schema(self.inner.store.read(), id)).await
     }
 
     /// An endpoint; none when it does not exist or was deleted, itself or its project.

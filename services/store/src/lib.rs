@@ -22,6 +22,7 @@ mod lists;
 mod measure;
 mod options;
 mod organizations;
+mod patience;
 mod projects;
 mod queries;
 mod requests;

@@ -28,6 +28,9 @@ async fn steps(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     ];
     trial.harm("under libfaketime", |world| world.outrider.set_environment(role, &variables))?;
     trial.renew(role)?;
+    let process = trial.world.outrider.process_id(role)?;
+    let maps = fs::read_to_string(format!("/proc/{process}/maps"))?;
+    ensure!(maps.contains("libfaketime"), "{role} runs without libfaketime");
     for step in ["+3600\n", "-3600\n", "+0\n"] {
         // Another file takes its place: none is read half written.
         let next = file.with_extension("next");

@@ -39,8 +39,10 @@ async fn again_and_again(trial: &mut Trial<'_>, names: &[&str]) -> Result<()> {
         let wait = trial.between(200, 1_500);
         tokio::time::sleep(wait).await;
         let name = names[usize::try_from(trial.between(0, names.len() as u64 - 1).as_millis())?];
-        if ["all", "worker", "egress"].contains(&name.trim_end_matches("-2")) {
-            trial.may_double();
+        match name.trim_end_matches("-2") {
+            "all" | "worker" => trial.may_double(),
+            "egress" => trial.may_cut(),
+            _ => {}
         }
         trial.kill(name)?;
         let wait = trial.between(0, 600);

@@ -1,4 +1,5 @@
 //! The ledger client: publishes steadily by REST and gRPC, asks again with the same key until it is answered, and records every answer.
+//! Without keys it asks once.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,9 @@ use crate::scenario::text;
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Between the first two questions about one event, and between later ones at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
+
+/// The longest filler: less than a payload may have, in bytes.
+const LONGEST: usize = 1_000_000;
 
 /// Answers of one kind that are written into the timeline.
 const NOTED: usize = 5;
@@ -213,7 +217,8 @@ fn never_processed(status: &tonic::Status) -> bool {
     while let Some(error) = cause {
         let unsent = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
         let refused = error.downcast_ref::<h2::Error>();
-        if unsent || refused.is_some_and(|error| error.is_go_away() && error.is_remote()) {
+        let orderly = |error: &h2::Error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+        if unsent || refused.is_some_and(orderly) {
             return true;
         }
         cause = error.source();
@@ -227,8 +232,10 @@ pub struct Pace {
     pub callers: usize,
     /// Between the events of one caller; it waits for the answer too.
     pub pause: Duration,
-    /// The longest filler of a body. One body in twenty has twenty times as much.
+    /// The longest filler of a body. One body in twenty has twenty times as much, up to what is taken.
     pub filler: usize,
+    /// Whether events have idempotency keys. Without one an event is asked for once: nothing hides that it was done twice.
+    pub keyed: bool,
 }
 
 /// Callers at work.
@@ -250,9 +257,9 @@ impl Traffic {
                 while !stop.load(Ordering::Relaxed) {
                     let number = numbers.fetch_add(1, Ordering::Relaxed);
                     let long = if random.random_ratio(1, 20) { 20 } else { 1 };
-                    let length = random.random_range(0..=pace.filler * long);
+                    let length = random.random_range(0..=(pace.filler * long).min(LONGEST));
                     let body = format!(r#"{{"number": {number}, "filler": "{}"}}"#, "x".repeat(length));
-                    publish_until_answered(&book, &door, &project, number, body).await;
+                    publish_until_answered(&book, &door, &project, number, body, pace.keyed).await;
                     tokio::time::sleep(pace.pause.mul_f64(random.random_range(0.5..1.5))).await;
                 }
             });
@@ -270,12 +277,12 @@ impl Traffic {
     }
 }
 
-/// Publishes one event, again and again with one key until there is an answer.
-async fn publish_until_answered(book: &Book, door: &Door, project: &str, number: usize, body: String) {
+/// Publishes one event, again and again with one key until there is an answer; once without a key.
+async fn publish_until_answered(book: &Book, door: &Door, project: &str, number: usize, body: String, keyed: bool) {
     book.open(number, body.clone());
-    let (begin, key) = (Instant::now(), format!("ledger-{number}"));
+    let (begin, key) = (Instant::now(), if keyed { format!("ledger-{number}") } else { String::new() });
     let mut pause = PAUSES.0;
-    while !book.record(number, door.publish(project, &key, &body).await) && begin.elapsed() < PATIENCE {
+    while !book.record(number, door.publish(project, &key, &body).await) && keyed && begin.elapsed() < PATIENCE {
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(PAUSES.1);
     }
@@ -284,7 +291,7 @@ async fn publish_until_answered(book: &Book, door: &Door, project: &str, number:
 /// Publishes so many events at once, each until it is answered.
 pub async fn publish_some(book: &Arc<Book>, door: &Door, project: &str, numbers: std::ops::Range<usize>) {
     let events = numbers.map(|number| async move {
-        publish_until_answered(book, door, project, number, format!(r#"{{"number": {number}}}"#)).await;
+        publish_until_answered(book, door, project, number, format!(r#"{{"number": {number}}}"#), true).await;
     });
     futures::future::join_all(events).await;
 }

@@ -1,43 +1,60 @@
-//! Callers far beyond what is taken: refused with the time to come again, while memory stays bounded and what was accepted is delivered.
+//! Callers far beyond what is taken, with large bodies, while PostgreSQL stands still for a time: refused with the time to come again,
+//! while memory stays bounded and what was accepted is delivered.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use outrider_tests::usage;
+use outrider_tests::{process::Signal, usage};
 use serde_json::json;
 
 use super::{
     cases,
     ledger::Pace,
-    trial::{Setting, Trial, length, single},
+    trial::{Own, Setting, Trial, length, single},
 };
 
-/// What the process may grow by under overload, in bytes: far less than what the callers hold out.
-const GROWTH: u64 = 200 << 20;
+/// What the process may grow by under overload, in bytes: less than what the callers hold out at any time, of which a process without
+/// bounds would have several copies.
+const GROWTH: u64 = 48 << 20;
 const CALLERS: usize = 100;
+/// The longest body; the mean is half of it.
+const BODY: usize = 1_000_000;
 
 cases! {
     postgres_overloaded: overloaded(), async |trial| overload(trial).await;
 }
 
-/// Few requests wait for one small commit at a time.
+/// Few requests wait for one small commit at a time, and few bytes.
 fn overloaded() -> Setting {
-    let few = json!({"dispatch": {"accept_lanes": 1, "accept_batch": 2, "accept_queue": 8, "accept_queue_bytes": 4 << 20}});
-    Setting { pace: Pace { callers: CALLERS, pause: Duration::from_millis(1), filler: 16_000 }, ..single().with(few) }
+    let few = json!({
+        "gateway": {"max_buffered_bytes": 8 << 20},
+        "dispatch": {"accept_lanes": 1, "accept_batch": 2, "accept_queue": 8, "accept_queue_bytes": 4 << 20},
+    });
+    let pace = Pace { callers: CALLERS, pause: Duration::from_millis(1), filler: BODY, keyed: true };
+    Setting { pace, ..single().own(Own::Postgres).with(few) }
 }
 
 async fn overload(trial: &mut Trial<'_>) -> Result<()> {
-    let process = trial.world.outrider.process_id("all")?;
-    let before = usage::of_one(process).memory;
-    let mut peak = before;
-    for _ in 0..length().as_millis() / 100 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        peak = peak.max(usage::of_one(process).memory);
-    }
-    trial.note(format!("memory from {} to {} MiB", before >> 20, peak >> 20));
-    eprintln!("memory under overload: from {} to {} MiB", before >> 20, peak >> 20);
+    let before = trial.memory_before;
+    trial.postgres("SIGSTOP", |postgres| postgres.signal_all(Signal::Stop))?;
+    let mut peak = highest(trial, length() / 2).await?;
+    trial.postgres("SIGCONT", |postgres| postgres.signal_all(Signal::Continue))?;
+    peak = peak.max(highest(trial, length() / 2).await?);
+    let told = format!("memory from {} to {} MiB", before >> 20, peak >> 20);
+    eprintln!("under overload: {told}");
     ensure!(trial.book.answered("REST 429") > 0, "nothing was refused by REST: {:?}", trial.book.answers());
     ensure!(trial.book.answered("gRPC ResourceExhausted") > 0, "nothing was refused by gRPC: {:?}", trial.book.answers());
-    ensure!(peak < before + GROWTH, "memory grew from {} to {} MiB", before >> 20, peak >> 20);
+    ensure!(before > 0 && peak < before + GROWTH, "{told}");
     Ok(())
+}
+
+/// The highest memory of the process in this time.
+async fn highest(trial: &mut Trial<'_>, time: Duration) -> Result<u64> {
+    let process = trial.world.outrider.process_id("all")?;
+    let (until, mut peak) = (Instant::now() + time, 0);
+    while Instant::now() < until {
+        peak = peak.max(usage::of_one(process).memory);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(peak)
 }

@@ -25,6 +25,8 @@ const EVENTS: usize = 12;
 const WINDOW: usize = 4;
 /// Within so long a point is passed.
 const BOUND: Duration = Duration::from_secs(30);
+/// Lines of logs that tell it.
+const LINES: usize = 100;
 /// SIGABRT.
 const ABORT: i32 = 6;
 
@@ -90,10 +92,10 @@ fn deaths(shape: Shape) -> Vec<Death> {
 async fn die_everywhere(setting: Setting, part: usize, parts: usize) {
     let setting = setting.with(json!({"dispatch": {"check_after": "1s"}}));
     run_with_shares(1, async || {
-        let mut world = block_in_place(|| World::start(&setting, None))?;
+        let mut world = block_in_place(|| World::start(&setting, None, None))?;
         for death in deaths(setting.shape).into_iter().skip(part).step_by(parts) {
             let book = Arc::new(Book::new());
-            let outcome = die(&mut world, &book, death).await;
+            let outcome = die(&mut world, &book, death, setting.recovery()).await;
             let told = outcome.map_err(|error| {
                 let told = format!("{:?} {death:?}, OUTRIDER_TEST_SEED={}: {error:#}", setting.shape, seed());
                 scenario::with_logs(&anyhow::anyhow!("{told}\n{}", book.timeline()), &world.outrider)
@@ -106,10 +108,10 @@ async fn die_everywhere(setting: Setting, part: usize, parts: usize) {
     .await;
 }
 
-async fn die(world: &mut World, book: &Arc<Book>, death: Death) -> Result<String> {
+async fn die(world: &mut World, book: &Arc<Book>, death: Death, recovery: Duration) -> Result<String> {
     let Death { point, passing, provocation } = death;
     let scenario = Scenario::new(&world.outrider).await?;
-    let goals = goals(&scenario, WINDOW).await?;
+    let goals = goals(&scenario, [WINDOW; 2]).await?;
     let doomed = match provocation {
         Provocation::Delete => {
             scenario.receiver.answer("/doomed", [Answer::After(Duration::from_millis(700), 200)]);
@@ -140,7 +142,7 @@ async fn die(world: &mut World, book: &Arc<Book>, death: Death) -> Result<String
     };
     match provocation {
         Provocation::After(first) => {
-            await_death(world, book, name, first)?;
+            await_death(world, book, name, first, 1)?;
             arm(world, book, name, Some((point, passing)))?;
         }
         Provocation::Flush => {
@@ -156,22 +158,24 @@ async fn die(world: &mut World, book: &Arc<Book>, death: Death) -> Result<String
         book.note("an endpoint is deleted");
         scenario.rest.delete(&scenario.path(&format!("endpoints/{}", doomed.id))).await?;
     }
-    await_death(world, book, name, point)?;
+    await_death(world, book, name, point, passing)?;
     arm(world, book, name, None)?;
     let fault_ended = Instant::now();
     publishing.await?;
-    verdict::judge(&scenario, &goals, book, Terms { fault_ended, excess: excess(world.outrider.shape(), point, provocation) })
-        .await
+    let (excess, cut) = in_flight(world.outrider.shape(), point, provocation);
+    let callers_harmed = world.outrider.shape() != Shape::Mesh;
+    verdict::judge(&scenario, &goals, book, Terms { fault_ended, recovery, excess, cut, callers_harmed }).await
 }
 
-/// Who sends or carries requests leaves some in flight; whoever else dies, nothing is sent twice. A Redis that is emptied leaves some
-/// too.
-fn excess(shape: Shape, point: Point, provocation: Provocation) -> usize {
-    let in_flight = 2 * WINDOW;
-    let carries = shape != Shape::Mesh || ["worker", "egress"].contains(&point.role());
+/// What may be sent twice, without a record of the first time and with one. Who sends requests leaves some in flight, and so does a Redis
+/// that is emptied; who carries them leaves some unanswered; whoever else dies, nothing is sent twice.
+fn in_flight(shape: Shape, point: Point, provocation: Provocation) -> (usize, usize) {
+    let window = 2 * WINDOW;
     let deaths = if matches!(provocation, Provocation::After(_)) { 2 } else { 1 };
-    let of_deaths = if carries { deaths * in_flight } else { 0 };
-    of_deaths + if matches!(provocation, Provocation::Flush) { in_flight } else { 0 }
+    let sends = shape != Shape::Mesh || point.role() == "worker";
+    let of_deaths = if sends { deaths * window } else { 0 };
+    let excess = of_deaths + if matches!(provocation, Provocation::Flush) { window } else { 0 };
+    (excess, if point.role() == "egress" { deaths * window } else { 0 })
 }
 
 /// Starts a process anew, to die at a point or at none. Returns when it is ready, or dead already.
@@ -188,10 +192,12 @@ fn arm(world: &mut World, book: &Book, name: &str, death: Option<(Point, u64)>) 
     })
 }
 
-fn await_death(world: &mut World, book: &Book, name: &str, point: Point) -> Result<()> {
+fn await_death(world: &mut World, book: &Book, name: &str, point: Point, passing: u64) -> Result<()> {
     let ended = block_in_place(|| world.outrider.wait_for_end(name, BOUND));
     let status = ended.with_context(|| format!("{} was not passed", point.name()))?;
     ensure!(status.signal() == Some(ABORT), "{name} ended with {status}, not at {}", point.name());
+    let words = format!("fail point {} was passed {passing} times", point.name());
+    ensure!(world.outrider.logs(LINES).contains(&words), "{name} died, and does not say of {}", point.name());
     book.note(format!("{name} died at {}", point.name()));
     Ok(())
 }

@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use outrider_tests::process::Signal;
+use serde_json::{Value, json};
 
 use super::{
     cases,
@@ -23,7 +24,9 @@ cases! {
     postgres_postgres_killed: single().own(Own::Postgres), async |trial| killed(trial).await;
     mesh_postgres_read_only: mesh().own(Own::Postgres), async |trial| read_only(trial).await;
     postgres_postgres_without_connections: single().own(Own::SmallPostgres), async |trial| without_connections(trial).await;
-    mesh_postgres_frozen: mesh().own(Own::Postgres), async |trial| frozen(trial).await;
+    mesh_postgres_frozen: mesh().own(Own::Postgres).with(impatient()), async |trial| frozen(trial).await;
+    mesh_postgres_vanishes: mesh().own(Own::Distant).with(impatient()), async |trial| vanishes(trial).await;
+    postgres_postgres_vanishes: single().own(Own::Distant).with(impatient()), async |trial| vanishes(trial).await;
 }
 
 /// Ends at once, as by an immediate shutdown, and comes back, twice. What is in flight is reported when it is back: nothing is sent
@@ -100,9 +103,27 @@ fn connect(address: &str) -> Result<TcpStream> {
     Ok(connection)
 }
 
-/// All of it stands still for a while; nobody's connection breaks.
+/// 3 s and not 14 s for what the database does not answer.
+fn impatient() -> Value {
+    json!({"database": {"acquire_timeout": "1s", "statement_timeout": "1s"}})
+}
+
+/// All of it stands still for longer than anybody waits for it; nobody's connection breaks.
 async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
     trial.postgres("SIGSTOP", |postgres| postgres.signal_all(Signal::Stop))?;
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    trial.answers("REST 503").await?;
+    trial.answers("gRPC Unavailable").await?;
     trial.postgres("SIGCONT", |postgres| postgres.signal_all(Signal::Continue))
+}
+
+/// Its host is gone and says nothing; another has taken its place, to which new connections lead. TCP would wait a quarter of an hour.
+async fn vanishes(trial: &mut Trial<'_>) -> Result<()> {
+    for _ in 0..2 {
+        trial.harm("PostgreSQL: all connections fall silent", |world| {
+            world.links.as_ref().context("no links here")?.postgres.fall_silent();
+            Ok(())
+        })?;
+        trial.accepts(50).await?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::{thread::sleep, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use outrider_tests::process::Signal;
 
 use super::{
@@ -22,6 +22,8 @@ cases! {
     postgres_redis_flushed: single(), async |trial| flushed(trial).await;
     mesh_redis_full: mesh(), async |trial| full(trial).await;
     mesh_redis_frozen: mesh(), async |trial| frozen(trial).await;
+    mesh_redis_vanishes: mesh().own(Own::Distant), async |trial| vanishes(trial).await;
+    postgres_redis_vanishes: single().own(Own::Distant), async |trial| vanishes(trial).await;
     mesh_redis_replaced_by_a_stale_copy: mesh().own(Own::PersistentRedis), async |trial| stale(trial).await;
 }
 
@@ -86,4 +88,14 @@ async fn stale(trial: &mut Trial<'_>) -> Result<()> {
         sleep(Duration::from_millis(300));
         copy.iter().try_for_each(|copy| redis.restart_with(copy))
     })
+}
+
+/// Its host is gone and says nothing; another has taken its place, with the same data, to which new connections lead.
+async fn vanishes(trial: &mut Trial<'_>) -> Result<()> {
+    trial.may_double();
+    trial.harm("Redis: all connections fall silent", |world| {
+        world.links.as_ref().context("no links here")?.redis.fall_silent();
+        Ok(())
+    })?;
+    trial.accepts(50).await
 }

@@ -16,14 +16,14 @@ cases! {
         ["admin", "ingest", "gateway"].iter().try_for_each(|role| trial.renew(role))
     };
     // Workers go on to use the tunnels that they have until these are cut.
-    mesh_terminated_egress: mesh(), async |trial| { trial.may_double(); trial.renew("egress") };
+    mesh_terminated_egress: mesh(), async |trial| { trial.may_cut(); trial.renew("egress") };
     postgres_terminated_process: single(), async |trial| trial.renew("all");
     sqlite_terminated_process: sqlite(), async |trial| trial.renew("all");
-    mesh_two_of_every_role: mesh().doubled(), async |trial| {
+    mesh_two_of_every_role: mesh().doubled().keyless(), async |trial| {
         tokio::time::sleep(length()).await;
         undisturbed(trial)
     };
-    mesh_rolling_restart: mesh().doubled(), async |trial| {
+    mesh_rolling_restart: mesh().doubled().keyless(), async |trial| {
         let until = Instant::now() + length();
         loop {
             for role in ["worker", "dispatch", "ingest", "admin", "gateway"] {
@@ -37,7 +37,7 @@ cases! {
     };
     // Workers go on to use the tunnels that they have until these are cut.
     mesh_rolling_restart_of_egress: mesh().doubled(), async |trial| {
-        trial.may_double();
+        trial.may_cut();
         one_after_the_other(trial, "egress")?;
         undisturbed(trial)
     };

@@ -8,12 +8,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use outrider_tests::{
-    Answer, Outrider, Shape,
+    Answer, Outrider, Proxy, Shape,
     client::{Grpc, Rest},
     cluster::Options,
     process::Signal,
     servers::{Postgres, Redis},
-    wait_until,
+    usage, wait_until,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -26,8 +26,14 @@ use super::{
 };
 use crate::scenario::{self, BOUND, Scenario, run_with_shares};
 
-/// The limit of each endpoint: so many of its requests may be in flight, so many duplicates may follow a fault.
-const WINDOW: usize = 32;
+/// The limits of the endpoints: so many of their requests may be in flight, so many duplicates may follow a fault. Little more than are
+/// in flight all the time.
+const WINDOWS: [usize; 2] = [8, 16];
+/// How long the endpoints take for an answer.
+const ANSWERED_AFTER: Duration = Duration::from_millis(60);
+/// Within so long of the end of a fault, and of its acceptance, every event has arrived: with the product's own settings, and with the
+/// short ones of the suite.
+const RECOVERY: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(20)];
 /// How long a job is held, and how long a delivery stays unsettled before it is asked after.
 pub const LEASE: Duration = Duration::from_secs(2);
 /// Arrived before the fault begins.
@@ -59,6 +65,21 @@ pub enum Own {
     Postgres,
     /// PostgreSQL that takes few connections, and Redis.
     SmallPostgres,
+    /// PostgreSQL and Redis, each behind a link that can fall silent.
+    Distant,
+}
+
+/// What stands between Outrider and distant servers.
+pub struct Links {
+    pub postgres: Proxy,
+    pub redis: Proxy,
+}
+
+impl Links {
+    async fn start() -> Result<Self> {
+        let nobody = "127.0.0.1:1";
+        Ok(Self { postgres: Proxy::start(nobody).await?, redis: Proxy::start(nobody).await? })
+    }
 }
 
 /// Connections that PostgreSQL takes where it takes few.
@@ -80,7 +101,7 @@ pub struct Setting {
 
 impl Setting {
     pub fn new(shape: Shape) -> Self {
-        let pace = Pace { callers: 4, pause: Duration::from_millis(50), filler: 4_000 };
+        let pace = Pace { callers: 4, pause: Duration::from_millis(50), filler: 4_000, keyed: true };
         Self { shape, own: Own::Redis, more: json!({}), pace, doubled: false, defaults: false }
     }
 
@@ -94,6 +115,16 @@ impl Setting {
 
     pub fn doubled(self) -> Self {
         Self { doubled: true, ..self }
+    }
+
+    /// Events without idempotency keys: whatever is done twice shows.
+    pub fn keyless(self) -> Self {
+        Self { pace: Pace { keyed: false, ..self.pace }, ..self }
+    }
+
+    /// How soon everything has arrived after a fault.
+    pub fn recovery(&self) -> Duration {
+        RECOVERY[usize::from(!self.defaults)]
     }
 
     pub fn with_defaults(self) -> Self {
@@ -138,21 +169,28 @@ pub struct World {
     pub redis: Option<Redis>,
     pub postgres: Option<Postgres>,
     pub fronts: Option<Fronts>,
+    pub links: Option<Links>,
 }
 
 impl World {
-    /// Starts it; `fronts` stand before two of every role.
-    pub fn start(setting: &Setting, mut fronts: Option<Fronts>) -> Result<Self> {
-        let redis = match (setting.shape, setting.own) {
+    /// Starts it; `fronts` stand before two of every role, `links` before distant servers.
+    pub fn start(setting: &Setting, mut fronts: Option<Fronts>, links: Option<Links>) -> Result<Self> {
+        let mut redis = match (setting.shape, setting.own) {
             (Shape::Sqlite, _) => None,
             (_, Own::PersistentRedis) => Some(Redis::start_persistent()?),
             _ => Some(Redis::start()?),
         };
-        let postgres = match setting.own {
-            Own::Postgres => Some(Postgres::start()?),
+        let mut postgres = match setting.own {
+            Own::Postgres | Own::Distant => Some(Postgres::start()?),
             Own::SmallPostgres => Some(Postgres::start_with_connections(FEW_CONNECTIONS)?),
             _ => None,
         };
+        if let (Some(links), Some(postgres), Some(redis)) = (&links, &mut postgres, &mut redis) {
+            links.postgres.turn_to(&postgres.address());
+            postgres.stands_behind(links.postgres.address());
+            links.redis.turn_to(&redis.address());
+            redis.stands_behind(links.redis.address());
+        }
         let options = setting.options(fronts.as_ref());
         let mut outrider = match &postgres {
             Some(postgres) => Outrider::start(setting.shape, &options, Some(postgres), redis.as_ref())?,
@@ -161,7 +199,7 @@ impl World {
         if let Some(fronts) = &mut fronts {
             fronts.double(&mut outrider)?;
         }
-        Ok(Self { outrider, redis, postgres, fronts })
+        Ok(Self { outrider, redis, postgres, fronts, links })
     }
 }
 
@@ -182,8 +220,14 @@ pub struct Trial<'a> {
     pub scenario: &'a Scenario,
     pub book: &'a Arc<Book>,
     pub random: StdRng,
-    /// Requests that the faults so far may have doubled.
-    pub excess: usize,
+    /// Requests that the faults so far may have doubled without a record.
+    excess: usize,
+    /// Requests whose answers the faults so far may have kept from coming, of which there are records.
+    cut: usize,
+    /// Whether callers' own connections were harmed: they may hear nothing at all.
+    callers_harmed: bool,
+    /// The memory of the one process before there was anything to do, in bytes.
+    pub memory_before: u64,
     traffic: Option<Traffic>,
     seed: u64,
     pace: Pace,
@@ -196,7 +240,13 @@ impl Trial<'_> {
 
     /// What was in flight may be sent twice.
     pub fn may_double(&mut self) {
-        self.excess += 2 * WINDOW;
+        self.excess += WINDOWS.iter().sum::<usize>();
+        self.may_cut();
+    }
+
+    /// What was in flight may get no answer, which is recorded: it may be sent again.
+    pub fn may_cut(&mut self) {
+        self.cut += WINDOWS.iter().sum::<usize>();
     }
 
     /// A random time.
@@ -210,7 +260,13 @@ impl Trial<'_> {
         block_in_place(|| act(self.world)).with_context(|| what.to_owned())
     }
 
+    /// Whoever speaks to callers ends, so that they may hear nothing.
+    fn note_end_of(&mut self, name: &str) {
+        self.callers_harmed |= ["gateway", "all"].contains(&name.trim_end_matches("-2"));
+    }
+
     pub fn kill(&mut self, name: &str) -> Result<()> {
+        self.note_end_of(name);
         self.harm(&format!("SIGKILL {name}"), |world| world.outrider.kill(name))
     }
 
@@ -228,6 +284,7 @@ impl Trial<'_> {
 
     /// Asks a process to end, which it does by itself, and starts it again.
     pub fn renew(&mut self, name: &str) -> Result<()> {
+        self.note_end_of(name);
         self.harm(&format!("SIGTERM {name}"), |world| {
             let status = world.outrider.terminate(name, Duration::from_secs(40))?;
             ensure!(status.success(), "{name} ended with {status} after SIGTERM");
@@ -281,7 +338,8 @@ pub async fn run(name: &str, setting: Setting, fault: impl AsyncFnOnce(&mut Tria
     run_with_shares(1, async || {
         let book = Arc::new(Book::new());
         let fronts = if setting.doubled { Some(Fronts::start().await?) } else { None };
-        let mut world = block_in_place(|| World::start(&setting, fronts))?;
+        let links = if setting.own == Own::Distant { Some(Links::start().await?) } else { None };
+        let mut world = block_in_place(|| World::start(&setting, fronts, links))?;
         let outcome = carry_out(&setting, &mut world, &book, own_seed, fault).await;
         match outcome {
             Ok(summary) => {
@@ -305,13 +363,17 @@ async fn carry_out(
     fault: impl AsyncFnOnce(&mut Trial<'_>) -> Result<()>,
 ) -> Result<String> {
     let scenario = Scenario::new(&world.outrider).await?;
-    let goals = goals(&scenario, WINDOW).await?;
+    let goals = goals(&scenario, WINDOWS).await?;
+    let memory_before = world.outrider.process_id("all").map_or(0, |process| usage::of_one(process).memory);
     let mut trial = Trial {
         world,
         scenario: &scenario,
         book,
         random: StdRng::seed_from_u64(own_seed),
         excess: 0,
+        cut: 0,
+        callers_harmed: false,
+        memory_before,
         traffic: None,
         seed: own_seed,
         pace: setting.pace,
@@ -321,24 +383,25 @@ async fn carry_out(
     trial.note("the fault has ended");
     let fault_ended = Instant::now();
     trial.accepts(WARM).await?;
-    let (excess, traffic) = (trial.excess, trial.traffic.take());
-    if let Some(traffic) = traffic {
+    let Trial { excess, cut, callers_harmed, .. } = trial;
+    if let Some(traffic) = trial.traffic.take() {
         traffic.stop().await?;
     }
     book.note("the last event is answered");
-    let summary = verdict::judge(&scenario, &goals, book, Terms { fault_ended, excess }).await?;
+    let terms = Terms { fault_ended, recovery: setting.recovery(), excess, cut, callers_harmed };
+    let summary = verdict::judge(&scenario, &goals, book, terms).await?;
     crate::ledger::adds_up(&world.outrider)?;
     Ok(summary)
 }
 
 /// Two endpoints that get every event: one that takes its time, and one that fails first.
-pub async fn goals(scenario: &Scenario, window: usize) -> Result<Vec<Goal>> {
-    let slow = |status| Answer::After(Duration::from_millis(100), status);
+pub async fn goals(scenario: &Scenario, windows: [usize; 2]) -> Result<Vec<Goal>> {
+    let slow = |status| Answer::After(ANSWERED_AFTER, status);
     scenario.receiver.answer("/steady", [slow(200)]);
     scenario.receiver.answer("/flaky", [slow(500), slow(200)]);
-    let more = json!({"max_in_flight": window, "timeout": "5s"});
-    let steady = scenario.endpoint("/steady", more.clone()).await?;
-    let flaky = scenario.endpoint("/flaky", more).await?;
+    let [steady, flaky] = windows.map(|window| json!({"max_in_flight": window, "timeout": "5s"}));
+    let steady = scenario.endpoint("/steady", steady).await?;
+    let flaky = scenario.endpoint("/flaky", flaky).await?;
     for target in [&steady, &flaky] {
         scenario.subscribe(target, &["load"]).await?;
     }

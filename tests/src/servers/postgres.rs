@@ -33,6 +33,8 @@ pub struct Postgres {
     binaries: PathBuf,
     user: Option<User>,
     databases: AtomicU32,
+    /// Where clients find it, when not at its own address.
+    front: Option<String>,
     directory: Directory,
 }
 
@@ -78,7 +80,8 @@ impl Postgres {
         }
         let authority = identity.map(|identity| identity.authority.clone());
         let process = Process::start("postgres", server(&binaries, user, &directory, port, &settings), &directory)?;
-        let mut server = Self { process, port, settings, authority, binaries, user, databases: AtomicU32::new(0), directory };
+        let mut server =
+            Self { process, port, settings, authority, binaries, user, databases: AtomicU32::new(0), front: None, directory };
         server.ready()?;
         Ok(server)
     }
@@ -88,7 +91,13 @@ impl Postgres {
         let name = format!("outrider_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.query("postgres", &format!("CREATE DATABASE {name}"))?;
         let tls = self.authority.as_ref().map(|path| format!("?sslmode=verify-full&sslrootcert={}", path.display()));
-        Ok(format!("postgres://postgres@127.0.0.1:{}/{name}{}", self.port, tls.unwrap_or_default()))
+        let address = self.front.clone().unwrap_or_else(|| self.address());
+        Ok(format!("postgres://postgres@{address}/{name}{}", tls.unwrap_or_default()))
+    }
+
+    /// The URLs of databases made from now on lead here: a proxy, say.
+    pub fn stands_behind(&mut self, front: String) {
+        self.front = Some(front);
     }
 
     /// Runs a statement by psql and gives its bare output.

@@ -28,6 +28,8 @@ pub struct Redis {
     /// Where it speaks TLS.
     tls: Option<u16>,
     arguments: Vec<String>,
+    /// Where clients find it, when not at its own address.
+    front: Option<String>,
     directory: Directory,
 }
 
@@ -61,7 +63,7 @@ impl Redis {
         let port = ports::free();
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let process = Process::start("redis", command(port, &arguments, &directory), &directory)?;
-        let mut server = Self { process, port, tls, arguments, directory };
+        let mut server = Self { process, port, tls, arguments, front: None, directory };
         server.ready()?;
         Ok(server)
     }
@@ -71,8 +73,19 @@ impl Redis {
     pub fn url(&self) -> String {
         match self.tls {
             Some(port) => format!("rediss://127.0.0.1:{port}/0"),
-            None => format!("redis://127.0.0.1:{}/0", self.port),
+            None => format!("redis://{}/0", self.front.clone().unwrap_or_else(|| self.address())),
         }
+    }
+
+    /// Host and port.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its URL leads here from now on: a proxy, say.
+    pub fn stands_behind(&mut self, front: String) {
+        self.front = Some(front);
     }
 
     /// Its process id.

@@ -172,6 +172,8 @@ section! {
         admin_url: String = "http://127.0.0.1:8083".into(),
         /// One request, decoded, in bytes.
         max_request_bytes: usize = 6 * MIB,
+        /// Bodies of all requests under way together, in bytes; more are refused as overloaded. A single body larger than this always is.
+        max_buffered_bytes: usize = 256 * MIB,
         /// From the first byte of a request to the last of its answer; a client may ask for less by `Request-Timeout` or `grpc-timeout`.
         request_timeout: Span = Span::seconds(30),
         /// Connections at once, those in their TLS handshake included; those beyond are closed as they come.
@@ -262,7 +264,7 @@ section! {
         accept_batch: usize = 256,
         /// Publish requests that wait for a commit; more are refused as overloaded.
         accept_queue: usize = 8192,
-        /// Bytes that wait for a commit, payloads and 1 KiB for each delivery; more are refused as overloaded. A single request is
+        /// Bytes that wait for a commit, payloads, and for each delivery 1 KiB and the headers; more are refused as overloaded. A single request is
         /// counted with half of it at most.
         accept_queue_bytes: usize = 256 * MIB,
         /// Commits of attempts under way at once. A further one starts only when a quarter of `settle_batch` waits.

@@ -31,6 +31,7 @@ pub async fn start(
     };
     let options = Options {
         max_request_bytes: config.max_request_bytes,
+        max_buffered_bytes: config.max_buffered_bytes,
         request_timeout: config.request_timeout.0,
         max_connections: config.max_connections,
         max_header_bytes: config.max_header_bytes,

@@ -37,8 +37,8 @@ impl Sort {
 ///   its event, but not its number.
 /// - Deliveries of an event are counted by endpoint, of which each has one.
 /// - Attempts: each number up to the last that counts has a row at least, for it is written by the commit that counts it. Further ones may
-///   follow, of attempts that were under way when a late success of an earlier one ended the delivery. Not that one of them succeeded: when
-///   two workers send one attempt, the report of the slower may be the one that is kept.
+///   follow, of attempts that were under way when a late success of an earlier one ended the delivery. Of those of a
+///   delivered one some succeeded: the commit that delivered it wrote it.
 /// - A look-up outside of the range is a subquery for each row, which only replays need: a join would read all history.
 const FINDINGS: &str = "
 WITH d AS (
@@ -57,10 +57,12 @@ WITH d AS (
         CASE WHEN COALESCE(f.endpoints, 0) < e.delivery_count THEN COALESCE(f.endpoints, 0) ELSE e.delivery_count END AS settled
     FROM e LEFT JOIN found f ON f.event_id = e.id
 ), a AS (
-    SELECT DISTINCT delivery_id, project_id, number FROM attempts WHERE id >= $1 AND id < $2{of}
+    SELECT delivery_id, project_id, number, max(CASE WHEN outcome = 1 THEN 1 ELSE 0 END) AS succeeded
+    FROM attempts WHERE id >= $1 AND id < $2{of} GROUP BY delivery_id, project_id, number
 ), made AS (
-    SELECT d.id, d.project_id, d.made, count(CASE WHEN a.number <= d.made THEN 1 END) AS known
-    FROM d LEFT JOIN a ON a.delivery_id = d.id GROUP BY d.id, d.project_id, d.made
+    SELECT d.id, d.project_id, d.status, d.made, count(CASE WHEN a.number <= d.made THEN 1 END) AS known,
+        COALESCE(max(a.succeeded), 0) AS succeeded
+    FROM d LEFT JOIN a ON a.delivery_id = d.id GROUP BY d.id, d.project_id, d.status, d.made
 ), replayed AS (
     SELECT id, project_id, event_id, status,
         (SELECT count(*) FROM events v WHERE v.id = d.event_id AND v.project_id = d.project_id) AS events,
@@ -83,8 +85,8 @@ WITH d AS (
     UNION ALL
     SELECT project_id, 4, id, 1 FROM replayed WHERE events = 0 AND (status = 1 OR orders > 0)
     UNION ALL
-    SELECT project_id, 5, id, made - known FROM made
-    WHERE known < made
+    SELECT project_id, 5, id, CASE WHEN known < made THEN made - known ELSE 1 END FROM made
+    WHERE known < made OR (status = 2 AND succeeded = 0)
     UNION ALL
     SELECT a.project_id, 6, a.delivery_id, count(*) FROM a LEFT JOIN d ON d.id = a.delivery_id
     WHERE d.id IS NULL GROUP BY a.project_id, a.delivery_id

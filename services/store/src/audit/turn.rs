@@ -29,12 +29,13 @@ impl Store {
     /// The turn, unless another process has it. On SQLite, which one process uses, always.
     pub async fn audit_turn(&self) -> Result<Option<AuditTurn>> {
         let Hot::Postgres(_) = self.hot() else { return Ok(Some(AuditTurn { connection: None })) };
-        let mut connection = self.postgres_pool().acquire().await.map_err(unavailable_sql)?;
+        // Out of its pool before the lock is taken: whoever stops waiting here closes it, and the lock stays with no connection of others.
+        let mut connection = self.postgres_pool().acquire().await.map_err(unavailable_sql)?.detach();
         let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
             .bind(LOCK)
-            .fetch_one(&mut *connection)
+            .fetch_one(&mut connection)
             .await
             .map_err(unavailable_sql)?;
-        Ok(taken.then(|| AuditTurn { connection: Some(connection.detach()) }))
+        Ok(taken.then_some(AuditTurn { connection: Some(connection) }))
     }
 }

@@ -122,32 +122,41 @@ struct Row {
 impl Store {
     /// A number that is this database's own: places of another one mean nothing here.
     pub async fn log_identity(&self) -> Result<i64> {
-        match self.backend() {
-            Backend::Postgres => postgres::identity(self.postgres_pool()).await,
-            Backend::Sqlite => sqlite::identity(self.sqlite_pool()).await,
-        }
-        .map_err(unavailable_sql)
+        self.within(async {
+            match self.backend() {
+                Backend::Postgres => postgres::identity(self.postgres_pool()).await,
+                Backend::Sqlite => sqlite::identity(self.sqlite_pool()).await,
+            }
+            .map_err(unavailable_sql)
+        })
+        .await
     }
 
     /// The place of what is committed from now on.
     pub async fn log_end(&self) -> Result<LogPlace> {
-        let position = match self.backend() {
-            Backend::Postgres => postgres::end(self.postgres_pool()).await,
-            Backend::Sqlite => sqlite::end(self.sqlite_pool()).await,
-        };
-        Ok(LogPlace { at: self.clock().now(), position: position.map_err(unavailable_sql)?, index: 0 })
+        self.within(async {
+            let position = match self.backend() {
+                Backend::Postgres => postgres::end(self.postgres_pool()).await,
+                Backend::Sqlite => sqlite::end(self.sqlite_pool()).await,
+            };
+            Ok(LogPlace { at: self.clock().now(), position: position.map_err(unavailable_sql)?, index: 0 })
+        })
+        .await
     }
 
     /// Up to `limit` entries of a project from a place on. Not on behalf of a caller: who may see what the ids stand for is checked
     /// when that is read. Errors: `CURSOR_EXPIRED` when what lies there may have been pruned or the place is not of this
     /// database's past.
     pub async fn read_log(&self, kind: LogKind, project: ProjectId, from: LogPlace, limit: usize) -> Result<LogPage> {
-        let now = self.clock().now();
-        let read = match self.backend() {
-            Backend::Postgres => postgres::read(self.postgres_pool(), kind, project, from, now).await,
-            Backend::Sqlite => sqlite::read(self.sqlite_pool(), kind, project, from).await,
-        };
-        read.map_err(unavailable_sql)?.page(kind, from, now, limit)
+        self.within(async {
+            let now = self.clock().now();
+            let read = match self.backend() {
+                Backend::Postgres => postgres::read(self.postgres_pool(), kind, project, from, now).await,
+                Backend::Sqlite => sqlite::read(self.sqlite_pool(), kind, project, from).await,
+            };
+            read.map_err(unavailable_sql)?.page(kind, from, now, limit)
+        })
+        .await
     }
 
     /// Which of these logs have something from a position on, or all of them when none is given, and the position from which to ask
@@ -157,12 +166,15 @@ impl Store {
         from: Option<i64>,
         logs: Vec<(LogKind, ProjectId)>,
     ) -> Result<(Vec<(LogKind, ProjectId)>, i64)> {
-        let Some(from) = from else { return Ok((logs, self.log_end().await?.position)) };
-        match self.backend() {
-            Backend::Postgres => postgres::since(self.postgres_pool(), from, &logs, self.clock().now()).await,
-            Backend::Sqlite => sqlite::since(self.sqlite_pool(), from, &logs).await,
-        }
-        .map_err(unavailable_sql)
+        self.within(async {
+            let Some(from) = from else { return Ok((logs, self.log_end().await?.position)) };
+            match self.backend() {
+                Backend::Postgres => postgres::since(self.postgres_pool(), from, &logs, self.clock().now()).await,
+                Backend::Sqlite => sqlite::since(self.sqlite_pool(), from, &logs).await,
+            }
+            .map_err(unavailable_sql)
+        })
+        .await
     }
 }
 

@@ -99,13 +99,14 @@ async fn what_moves_a_delivery_is_told_once(world: World) {
     world.ledger.settle(&[stale]).await.unwrap();
     world.ledger.settle(&[hold]).await.unwrap();
     expected.push((second.id.0, None));
-    // Two reports of one attempt, success first whatever the order; then a late failure of it, which is recorded already.
+    // Two exchanges of one attempt, success first whatever the order; then again a late failure of it, which is recorded already.
     let mut other = first.clone();
     other.generation += 1;
     let success = attempted(&other, 2, SUCCESS, 200);
-    expected.push((first.id.0, success.record.as_ref().map(|record| record.id)));
-    world.ledger.settle(&[attempted(&other, 2, FAILURE, 500), success.clone()]).await.unwrap();
-    world.ledger.settle(&[attempted(&other, 2, FAILURE, 500), success]).await.unwrap();
+    let failure = attempted(&other, 2, FAILURE, 500);
+    expected.extend([&success, &failure].map(|report| (first.id.0, report.record.as_ref().map(|record| record.id))));
+    world.ledger.settle(&[failure.clone(), success.clone()]).await.unwrap();
+    world.ledger.settle(&[failure, success]).await.unwrap();
     // A late failure of another generation's attempt is recorded, though nothing comes of it.
     let mut third = first.clone();
     third.generation += 2;

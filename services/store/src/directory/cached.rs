@@ -11,11 +11,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use moka::future::Cache;
 use outrider_model::{Error, Result, Timestamp};
 use outrider_telemetry::{catalogue::store::DIRECTORY_LOOKUPS, metrics::IntCounter};
+
+use crate::patience;
 
 /// Marks of one cache. Keys that share a mark are only loaded more often than need be.
 const MARKS: usize = 1 << 14;
@@ -57,6 +60,8 @@ pub(super) struct Cached<K, V> {
     entries: Cache<K, Loaded<V>>,
     marks: Box<[AtomicU64]>,
     hasher: RandomState,
+    /// How long a load may take.
+    patience: Duration,
 }
 
 impl<K, V> Cached<K, V>
@@ -64,7 +69,7 @@ where
     K: Copy + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub fn new(kind: &'static str, capacity: u64) -> Self {
+    pub fn new(kind: &'static str, capacity: u64, patience: Duration) -> Self {
         let looked_up = |result| DIRECTORY_LOOKUPS.with_label_values(&[kind, result]);
         Self {
             kind,
@@ -73,6 +78,7 @@ where
             entries: Cache::new(capacity),
             marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
+            patience,
         }
     }
 
@@ -99,7 +105,7 @@ where
         loop {
             let init = async {
                 let began = versions.current.load(SeqCst);
-                let (value, until) = load().await?;
+                let (value, until) = patience::within(self.patience, load()).await?;
                 Ok(Loaded { value, began, until })
             };
             let loaded = self.entries.try_get_with(key, init).await.map_err(|error: Arc<Error>| (*error).clone())?;
@@ -140,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_that_read_before_a_change_does_not_outlive_it() {
-        let (cached, versions) = (Cached::<u8, &str>::new("test", 10), Versions::default());
+        let (cached, versions) = (Cached::<u8, &str>::new("test", 10, Duration::from_secs(9)), Versions::default());
         let (has_read, may_end) = (Notify::new(), Notify::new());
         let slow = cached.get(1, &versions, NOW, || async {
             has_read.notify_one();
@@ -164,7 +170,8 @@ mod tests {
 
     #[tokio::test]
     async fn many_who_ask_at_once_load_once_and_errors_are_not_kept() {
-        let (cached, versions, loads) = (Cached::<u8, u8>::new("test", 10), Versions::default(), AtomicUsize::new(0));
+        let (cached, versions, loads) =
+            (Cached::<u8, u8>::new("test", 10, Duration::from_secs(9)), Versions::default(), AtomicUsize::new(0));
         let failing = cached.get(1, &versions, NOW, || async { Err(Error::internal("no")) }).await;
         assert!(failing.is_err());
         let ask = || {
@@ -181,7 +188,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_old_by_itself_or_was_dropped_is_loaded_again() {
-        let (cached, versions, loads) = (Cached::<u8, usize>::new("test", 10), Versions::default(), AtomicUsize::new(0));
+        let (cached, versions, loads) =
+            (Cached::<u8, usize>::new("test", 10, Duration::from_secs(9)), Versions::default(), AtomicUsize::new(0));
         let ask = |now| cached.get(1, &versions, now, || async { Ok((loads.fetch_add(1, SeqCst), Some(Timestamp(10)))) });
         assert_eq!((ask(NOW).await.unwrap(), ask(Timestamp(9)).await.unwrap()), (0, 0));
         assert_eq!(ask(Timestamp(10)).await.unwrap(), 1);

@@ -87,6 +87,10 @@ impl Inner {
     }
 
     async fn read_feed(&self, position: &mut Option<Position>) -> Result<()> {
+        self.store.within(self.follow_feed(position)).await
+    }
+
+    async fn follow_feed(&self, position: &mut Option<Position>) -> Result<()> {
         if self.feed.confirmed().is_some_and(|at| at.elapsed() > self.options.max_stale) {
             *position = None;
         }

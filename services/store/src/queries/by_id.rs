@@ -17,45 +17,54 @@ use crate::{Store, error::unavailable};
 impl Store {
     /// Events of a project, those that are there, without payloads. Who may read them is to be checked by [`Store::reads_all_events`].
     pub async fn events_by_id(&self, project: ProjectId, ids: &[EventId]) -> Result<Vec<Event>> {
-        use event::Column;
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let Some(range) = IdRange::spanning(&ids) else { return Ok(Vec::new()) };
-        let select = event::Entity::find()
-            .filter(Column::Id.is_in(padded(ids.clone())))
-            .filter(range.condition(Column::Id))
-            .filter(Column::ProjectId.eq(project.0));
-        let rows = select.all(self.read()).await.map_err(unavailable)?;
-        let found: Vec<Event> = rows.into_iter().map(events::from_row).collect::<Result<_>>()?;
-        Ok(in_order(&ids, found, |event| event.id.0))
+        self.within(async {
+            use event::Column;
+            let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+            let Some(range) = IdRange::spanning(&ids) else { return Ok(Vec::new()) };
+            let select = event::Entity::find()
+                .filter(Column::Id.is_in(padded(ids.clone())))
+                .filter(range.condition(Column::Id))
+                .filter(Column::ProjectId.eq(project.0));
+            let rows = select.all(self.read()).await.map_err(unavailable)?;
+            let found: Vec<Event> = rows.into_iter().map(events::from_row).collect::<Result<_>>()?;
+            Ok(in_order(&ids, found, |event| event.id.0))
+        })
+        .await
     }
 
     /// Deliveries of a project as they are now, those that are there. A principal that is bound to an owner sees those to that owner's
     /// endpoints.
     pub async fn deliveries_by_id(&self, principal: &Principal, project: ProjectId, ids: &[DeliveryId]) -> Result<Vec<Delivery>> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let (filter, size) = (DeliveryFilter::default(), u32::try_from(ids.len()).unwrap_or(u32::MAX));
-        let wanted = Wanted { principal, project, filter: &filter, page: PageRequest { size, from: None } };
-        let found = self.merged(wanted, &[Among::Ids(ids.clone())]).await?;
-        Ok(in_order(&ids, found, |delivery| delivery.id.0))
+        self.within(async {
+            if ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+            let (filter, size) = (DeliveryFilter::default(), u32::try_from(ids.len()).unwrap_or(u32::MAX));
+            let wanted = Wanted { principal, project, filter: &filter, page: PageRequest { size, from: None } };
+            let found = self.merged(wanted, &[Among::Ids(ids.clone())]).await?;
+            Ok(in_order(&ids, found, |delivery| delivery.id.0))
+        })
+        .await
     }
 
     /// Attempts of a project, those that are there, without the answers' headers and bodies. A principal that is bound to an owner sees
     /// those to that owner's endpoints.
     pub async fn attempts_by_id(&self, principal: &Principal, project: ProjectId, ids: &[AttemptId]) -> Result<Vec<Attempt>> {
-        use attempt::Column;
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let Some(range) = IdRange::spanning(&ids) else { return Ok(Vec::new()) };
-        let reach = Condition::all()
-            .add(Column::Id.is_in(padded(ids.clone())))
-            .add(range.condition(Column::Id))
-            .add(Column::ProjectId.eq(project.0))
-            .add_option(own_endpoints(Column::EndpointId, principal, project));
-        let rows = attempt::Entity::find().filter(reach).all(self.read()).await.map_err(unavailable)?;
-        let found: Vec<Attempt> = rows.into_iter().map(attempts::from_row).collect::<Result<_>>()?;
-        Ok(in_order(&ids, found, |attempt| attempt.id.0))
+        self.within(async {
+            use attempt::Column;
+            let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+            let Some(range) = IdRange::spanning(&ids) else { return Ok(Vec::new()) };
+            let reach = Condition::all()
+                .add(Column::Id.is_in(padded(ids.clone())))
+                .add(range.condition(Column::Id))
+                .add(Column::ProjectId.eq(project.0))
+                .add_option(own_endpoints(Column::EndpointId, principal, project));
+            let rows = attempt::Entity::find().filter(reach).all(self.read()).await.map_err(unavailable)?;
+            let found: Vec<Attempt> = rows.into_iter().map(attempts::from_row).collect::<Result<_>>()?;
+            Ok(in_order(&ids, found, |attempt| attempt.id.0))
+        })
+        .await
     }
 }
 

@@ -46,42 +46,49 @@ impl Erased {
 impl Store {
     /// Up to `limit` projects that keep payloads for a time of their own, deleted ones included, in the order of their ids after `after`.
     pub async fn payload_retentions(&self, after: Option<ProjectId>, limit: u64) -> Result<Vec<(ProjectId, Duration)>> {
-        use project::Column;
-        let kept = project::Entity::find()
-            .select_only()
-            .columns([Column::Id, Column::PayloadRetentionMicros])
-            .filter(Column::PayloadRetentionMicros.is_not_null())
-            .filter(Column::Id.gt(after.map_or(Uuid::nil(), |id| id.0)))
-            .order_by_asc(Column::Id)
-            .limit(limit);
-        let rows: Vec<(Uuid, i64)> = kept.into_tuple().all(self.read()).await.map_err(unavailable)?;
-        Ok(rows.into_iter().map(|(id, micros)| (ProjectId(id), Duration::from_micros(micros.unsigned_abs()))).collect())
+        self.within(async {
+            use project::Column;
+            let kept = project::Entity::find()
+                .select_only()
+                .columns([Column::Id, Column::PayloadRetentionMicros])
+                .filter(Column::PayloadRetentionMicros.is_not_null())
+                .filter(Column::Id.gt(after.map_or(Uuid::nil(), |id| id.0)))
+                .order_by_asc(Column::Id)
+                .limit(limit);
+            let rows: Vec<(Uuid, i64)> = kept.into_tuple().all(self.read()).await.map_err(unavailable)?;
+            Ok(rows.into_iter().map(|(id, micros)| (ProjectId(id), Duration::from_micros(micros.unsigned_abs()))).collect())
+        })
+        .await
     }
 
     /// One step of erasing the payloads of a project's events from before `before`. Those with a pending delivery are noted for
     /// [`Store::erase_held_payloads`]; how far this came is remembered, so that no event is looked at twice.
     pub async fn erase_old_payloads(&self, project: ProjectId, before: Timestamp) -> Result<Erased> {
-        use payload_erasure::{ActiveModel, Column, Entity};
-        let Some(transaction) = begin_sweep(self).await? else { return Ok(Erased::BLOCKED) };
-        let marker = Entity::find_by_id(project.0).one(&transaction).await.map_err(unavailable)?;
-        let range = IdRange { from: marker.map_or(Uuid::nil(), |row| row.erased_until), until: uuid_bound(before) };
-        if range.from >= range.until {
-            return give_up(transaction, Erased { payloads: 0, progress: Progress::Done }).await;
-        }
-        let rows = match locked_payloads(&transaction, project, range, None).await {
-            Err(error) if is_blocked(&error) => return give_up(transaction, Erased::BLOCKED).await,
-            rows => rows.map_err(unavailable)?,
-        };
-        let (ids, is_last) = chunk(rows);
-        let (payloads, held) = self.erase_among(&transaction, project, &ids).await?;
-        note_held(&transaction, project, &held).await?;
-        let next = ids.last().filter(|_| !is_last).map_or(range.until, |last| Uuid::from_u128(last.as_u128().saturating_add(1)));
-        let row = ActiveModel { project_id: Set(project.0), erased_until: Set(next) };
-        let further = OnConflict::column(Column::ProjectId).update_column(Column::ErasedUntil).to_owned();
-        let upsert = Entity::insert(row).on_conflict(further);
-        upsert.exec_without_returning(&transaction).await.map_err(unavailable)?;
-        transaction.commit().await.map_err(unavailable)?;
-        Ok(Erased { payloads, progress: if is_last { Progress::Done } else { Progress::More } })
+        self.within(async {
+            use payload_erasure::{ActiveModel, Column, Entity};
+            let Some(transaction) = begin_sweep(self).await? else { return Ok(Erased::BLOCKED) };
+            let marker = Entity::find_by_id(project.0).one(&transaction).await.map_err(unavailable)?;
+            let range = IdRange { from: marker.map_or(Uuid::nil(), |row| row.erased_until), until: uuid_bound(before) };
+            if range.from >= range.until {
+                return give_up(transaction, Erased { payloads: 0, progress: Progress::Done }).await;
+            }
+            let rows = match locked_payloads(&transaction, project, range, None).await {
+                Err(error) if is_blocked(&error) => return give_up(transaction, Erased::BLOCKED).await,
+                rows => rows.map_err(unavailable)?,
+            };
+            let (ids, is_last) = chunk(rows);
+            let (payloads, held) = self.erase_among(&transaction, project, &ids).await?;
+            note_held(&transaction, project, &held).await?;
+            let next =
+                ids.last().filter(|_| !is_last).map_or(range.until, |last| Uuid::from_u128(last.as_u128().saturating_add(1)));
+            let row = ActiveModel { project_id: Set(project.0), erased_until: Set(next) };
+            let further = OnConflict::column(Column::ProjectId).update_column(Column::ErasedUntil).to_owned();
+            let upsert = Entity::insert(row).on_conflict(further);
+            upsert.exec_without_returning(&transaction).await.map_err(unavailable)?;
+            transaction.commit().await.map_err(unavailable)?;
+            Ok(Erased { payloads, progress: if is_last { Progress::Done } else { Progress::More } })
+        })
+        .await
     }
 
     /// One step over the events of a project after `after` that had a pending delivery when their payload was to be erased: those that
@@ -92,36 +99,39 @@ impl Store {
         before: Timestamp,
         after: Option<EventId>,
     ) -> Result<(Erased, Option<EventId>)> {
-        use payload_hold::{Column, Entity};
-        let Some(transaction) = begin_sweep(self).await? else { return Ok((Erased::BLOCKED, after)) };
-        let noted = Entity::find()
-            .select_only()
-            .column(Column::EventId)
-            .filter(Column::ProjectId.eq(project.0))
-            .filter(Column::EventId.gt(after.map_or(Uuid::nil(), |id| id.0)))
-            .filter(Column::EventId.lt(uuid_bound(before)))
-            .order_by_asc(Column::EventId)
-            .limit(CHUNK);
-        let noted: Vec<Uuid> = noted.into_tuple().all(&transaction).await.map_err(unavailable)?;
-        let (Some(span), Some(mut last)) = (IdRange::spanning(&noted), noted.last().copied()) else {
-            return give_up(transaction, (Erased { payloads: 0, progress: Progress::Done }, None)).await;
-        };
-        let rows = match locked_payloads(&transaction, project, span, Some(noted.clone())).await {
-            Err(error) if is_blocked(&error) => return give_up(transaction, (Erased::BLOCKED, after)).await,
-            rows => rows.map_err(unavailable)?,
-        };
-        let (ids, whole) = within_bounds(rows);
-        let mut is_last = (noted.len() as u64) < CHUNK;
-        if let Some(cut) = ids.last().filter(|_| !whole) {
-            (last, is_last) = (*cut, false);
-        }
-        let (payloads, held) = self.erase_among(&transaction, project, &ids).await?;
-        // Those that are erased, and those that are not there any more.
-        let over: Vec<Uuid> = noted.into_iter().filter(|id| *id <= last && !held.contains(id)).collect();
-        forget_held(&transaction, project, over).await?;
-        transaction.commit().await.map_err(unavailable)?;
-        let progress = if is_last { Progress::Done } else { Progress::More };
-        Ok((Erased { payloads, progress }, (!is_last).then_some(EventId(last))))
+        self.within(async {
+            use payload_hold::{Column, Entity};
+            let Some(transaction) = begin_sweep(self).await? else { return Ok((Erased::BLOCKED, after)) };
+            let noted = Entity::find()
+                .select_only()
+                .column(Column::EventId)
+                .filter(Column::ProjectId.eq(project.0))
+                .filter(Column::EventId.gt(after.map_or(Uuid::nil(), |id| id.0)))
+                .filter(Column::EventId.lt(uuid_bound(before)))
+                .order_by_asc(Column::EventId)
+                .limit(CHUNK);
+            let noted: Vec<Uuid> = noted.into_tuple().all(&transaction).await.map_err(unavailable)?;
+            let (Some(span), Some(mut last)) = (IdRange::spanning(&noted), noted.last().copied()) else {
+                return give_up(transaction, (Erased { payloads: 0, progress: Progress::Done }, None)).await;
+            };
+            let rows = match locked_payloads(&transaction, project, span, Some(noted.clone())).await {
+                Err(error) if is_blocked(&error) => return give_up(transaction, (Erased::BLOCKED, after)).await,
+                rows => rows.map_err(unavailable)?,
+            };
+            let (ids, whole) = within_bounds(rows);
+            let mut is_last = (noted.len() as u64) < CHUNK;
+            if let Some(cut) = ids.last().filter(|_| !whole) {
+                (last, is_last) = (*cut, false);
+            }
+            let (payloads, held) = self.erase_among(&transaction, project, &ids).await?;
+            // Those that are erased, and those that are not there any more.
+            let over: Vec<Uuid> = noted.into_iter().filter(|id| *id <= last && !held.contains(id)).collect();
+            forget_held(&transaction, project, over).await?;
+            transaction.commit().await.map_err(unavailable)?;
+            let progress = if is_last { Progress::Done } else { Progress::More };
+            Ok((Erased { payloads, progress }, (!is_last).then_some(EventId(last))))
+        })
+        .await
     }
 
     /// Erases the payload of an event and what endpoints answered to its deliveries; the event, and whether that was not done before.

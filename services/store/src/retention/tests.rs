@@ -144,7 +144,7 @@ async fn a_pending_replay_holds_the_day_of_its_event(world: World) {
     // The replay ends today; its number stays as long as the delivery.
     let ended = crate::ledger::Settled { delivery: replay.id, ..attempted(&new.deliveries[0], 1, SUCCESS, 200) };
     let record = ended.record.clone().map(|record| outrider_model::Attempt {
-        id: outrider_model::AttemptId::derive(replay.id, 1, 0),
+        id: outrider_model::AttemptId::derive(replay.id, 1, 0, record.started_at),
         delivery: replay.id,
         ..record
     });
@@ -172,7 +172,7 @@ async fn a_replay_goes_before_its_event(world: World) {
     }
     let ended = crate::ledger::Settled { delivery: later, ..attempted(&new.deliveries[0], 1, SUCCESS, 200) };
     let record = ended.record.clone().map(|record| outrider_model::Attempt {
-        id: outrider_model::AttemptId::derive(later, 1, 0),
+        id: outrider_model::AttemptId::derive(later, 1, 0, record.started_at),
         delivery: later,
         ..record
     });

@@ -8,6 +8,8 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
+use std::{future::Future, time::Duration};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
@@ -23,11 +25,29 @@ use crate::{commit_log, retention::without_forgotten};
 /// On the store's pool.
 pub(super) struct PostgresLedger {
     pool: PgPool,
+    patience: Duration,
 }
 
 impl PostgresLedger {
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+    /// Whatever takes longer than `patience` is given up.
+    pub fn new(pool: PgPool, patience: Duration) -> Self {
+        Self { pool, patience }
+    }
+
+    async fn within<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, LedgerError>
+    where
+        LedgerError: From<E>,
+    {
+        match tokio::time::timeout(self.patience, work).await {
+            Ok(done) => done.map_err(LedgerError::from),
+            Err(_) => Err(counted(LedgerError::Unavailable(format!("it does not answer at all, for {:?}", self.patience)))),
+        }
+    }
+}
+
+impl From<sqlx::Error> for LedgerError {
+    fn from(error: sqlx::Error) -> Self {
+        failed(error)
     }
 }
 
@@ -61,21 +81,21 @@ async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, LedgerError>
 #[async_trait]
 impl Ledger for PostgresLedger {
     async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError> {
-        if batch.is_empty() { Ok(Vec::new()) } else { accept::accept(&self.pool, batch, keys_since).await }
+        if batch.is_empty() { Ok(Vec::new()) } else { self.within(accept::accept(&self.pool, batch, keys_since)).await }
     }
 
     async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
-        if keys.is_empty() { Ok(Vec::new()) } else { accept::find(&self.pool, keys, keys_since).await }
+        if keys.is_empty() { Ok(Vec::new()) } else { self.within(accept::find(&self.pool, keys, keys_since)).await }
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        match settle::settle(&self.pool, batch).await {
+        match self.within(settle::settle(&self.pool, batch)).await {
             // One attempt whose day was dropped must not keep the others from being recorded.
-            Err(LedgerError::Unavailable(why)) => match without_forgotten(&self.pool, batch).await.map_err(failed)? {
-                Some(rest) => settle::settle(&self.pool, &rest).await,
+            Err(LedgerError::Unavailable(why)) => match self.within(without_forgotten(&self.pool, batch)).await? {
+                Some(rest) => self.within(settle::settle(&self.pool, &rest)).await,
                 None => Err(LedgerError::Unavailable(why)),
             },
             settled => settled,
@@ -83,7 +103,7 @@ impl Ledger for PostgresLedger {
     }
 
     async fn backlog(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, LedgerError> {
-        feed::backlog(&self.pool, after, limit).await.map_err(failed)
+        self.within(feed::backlog(&self.pool, after, limit)).await
     }
 
     async fn claim(
@@ -93,46 +113,50 @@ impl Ledger for PostgresLedger {
         check_at: Timestamp,
         inline_bytes: u32,
     ) -> Result<Vec<ClaimedJob>, LedgerError> {
-        if claims.is_empty() { Ok(Vec::new()) } else { feed::claim(&self.pool, claims, now, check_at, inline_bytes).await }
+        if claims.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.within(feed::claim(&self.pool, claims, now, check_at, inline_bytes)).await
+        }
     }
 
     async fn unqueue(&self, jobs: &[(DeliveryId, u32)]) -> Result<(), LedgerError> {
-        if jobs.is_empty() { Ok(()) } else { feed::unqueue(&self.pool, jobs).await.map_err(failed) }
+        if jobs.is_empty() { Ok(()) } else { self.within(feed::unqueue(&self.pool, jobs)).await }
     }
 
     async fn unqueue_other_epochs(&self, current: &[i64]) -> Result<u64, LedgerError> {
-        feed::unqueue_other_epochs(&self.pool, current).await.map_err(failed)
+        self.within(feed::unqueue_other_epochs(&self.pool, current)).await
     }
 
     async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError> {
-        feed::overdue(&self.pool, now, limit).await.map_err(failed)
+        self.within(feed::overdue(&self.pool, now, limit)).await
     }
 
     async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError> {
-        if jobs.is_empty() { Ok(()) } else { feed::extend(&self.pool, jobs, check_at).await.map_err(failed) }
+        if jobs.is_empty() { Ok(()) } else { self.within(feed::extend(&self.pool, jobs, check_at)).await }
     }
 
     async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, LedgerError> {
-        if jobs.is_empty() { Ok(Vec::new()) } else { feed::current(&self.pool, jobs).await.map_err(failed) }
+        if jobs.is_empty() { Ok(Vec::new()) } else { self.within(feed::current(&self.pool, jobs)).await }
     }
 
     async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>, LedgerError> {
-        if events.is_empty() { Ok(Vec::new()) } else { feed::payloads(&self.pool, events).await.map_err(failed) }
+        if events.is_empty() { Ok(Vec::new()) } else { self.within(feed::payloads(&self.pool, events)).await }
     }
 
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError> {
-        cancel::cancel(&self.pool, scope, reason, now, limit).await.map_err(failed)
+        self.within(cancel::cancel(&self.pool, scope, reason, now, limit)).await
     }
 
     async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError> {
-        feed::standing(&self.pool, now, count_limit).await.map_err(failed)
+        self.within(feed::standing(&self.pool, now, count_limit)).await
     }
 
     async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError> {
-        partitions::prepare(&self.pool, now).await.map_err(failed)
+        self.within(partitions::prepare(&self.pool, now)).await
     }
 
     async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError> {
-        commit_log::prune_postgres(&self.pool, kept_from).await.map_err(failed)
+        self.within(commit_log::prune_postgres(&self.pool, kept_from)).await
     }
 }

@@ -180,11 +180,21 @@ pub(crate) fn route(new: &mut NewEvent, endpoint: EndpointId, queued_epoch: Opti
     new.event.delivery_count += 1;
 }
 
+/// When the exchange of an attempt begins whose answer has this status: another answer is that of another exchange.
+fn started(delivery: &PendingDelivery, status: u16) -> Timestamp {
+    delivery.due_at.plus(Duration::from_micros(status.into()))
+}
+
+/// The id of an exchange that [`attempted`] reports.
+pub(crate) fn exchange(delivery: &PendingDelivery, attempt: u32, status: u16) -> AttemptId {
+    AttemptId::derive(delivery.id, attempt, delivery.generation, started(delivery, status))
+}
+
 /// The report of an attempt with an answer.
 pub(crate) fn attempted(delivery: &PendingDelivery, attempt: u32, verdict: Verdict, status: u16) -> Settled {
     let outcome = if verdict == SUCCESS { AttemptOutcome::Succeeded } else { AttemptOutcome::Rejected };
     let record = Attempt {
-        id: AttemptId::derive(delivery.id, attempt, delivery.generation),
+        id: exchange(delivery, attempt, status),
         delivery: delivery.id,
         event: delivery.event,
         endpoint: delivery.endpoint,
@@ -192,7 +202,7 @@ pub(crate) fn attempted(delivery: &PendingDelivery, attempt: u32, verdict: Verdi
         number: attempt,
         outcome,
         status_code: Some(status),
-        started_at: delivery.due_at,
+        started_at: started(delivery, status),
         duration: Duration::from_millis(12),
         response_headers: vec![("x-b".to_owned(), "2".to_owned()), ("x-b".to_owned(), "3".to_owned())],
         response_body: b"\0answer".to_vec(),

@@ -1,9 +1,9 @@
 //! Many by their ids.
 
-use outrider_model::{AttemptId, DeliveryId, EventId, ProjectId, Reason, Timestamp};
+use outrider_model::{DeliveryId, EventId, ProjectId, Reason, Timestamp};
 
 use super::Scene;
-use crate::ledger::tests::{World, on_both_backends};
+use crate::ledger::tests::{World, exchange, on_both_backends};
 
 on_both_backends! {
     what_is_asked_for_comes_in_order_and_once
@@ -25,7 +25,7 @@ async fn what_is_asked_for_comes_in_order_and_once(world: World) {
     let asked: Vec<DeliveryId> = [&deliveries[..], &[DeliveryId(uuid::Uuid::max())]].concat();
     let found = store.deliveries_by_id(&scene.principal, project, &asked).await.unwrap();
     assert_eq!(found.iter().map(|delivery| delivery.id).collect::<Vec<_>>(), deliveries);
-    let attempt = AttemptId::derive(deliveries[0], 1, ended.deliveries[0].generation);
+    let attempt = exchange(&ended.deliveries[0], 1, 200);
     let found = store.attempts_by_id(&scene.principal, project, &[attempt, attempt]).await.unwrap();
     assert_eq!(found.iter().map(|attempt| attempt.id).collect::<Vec<_>>(), [attempt]);
     assert!(store.events_by_id(project, &[]).await.unwrap().is_empty());
@@ -40,7 +40,7 @@ async fn nobody_gets_what_is_not_theirs(world: World) {
     let mut attempts = Vec::new();
     for delivery in &event.deliveries {
         scene.deliver(delivery).await;
-        attempts.push(AttemptId::derive(delivery.id, 1, delivery.generation));
+        attempts.push(exchange(delivery, 1, 200));
     }
     let other = ProjectId::new(Timestamp(0), 99);
     assert!(store.events_by_id(other, &[event.event.id]).await.unwrap().is_empty());

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use outrider_model::{AttemptId, PageRequest, Reason};
+use outrider_model::{PageRequest, Reason};
 
 use super::Scene;
 use crate::{
     AttemptFilter, EventFilter, NewEvent, Progress, ProjectChange,
-    ledger::tests::{SUCCESS, World, attempted, on_both_backends},
+    ledger::tests::{SUCCESS, World, attempted, exchange, on_both_backends},
 };
 
 on_both_backends! {
@@ -23,7 +23,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn body(scene: &Scene, new: &NewEvent, delivery: usize) -> Vec<u8> {
     let delivery = &new.deliveries[delivery];
-    let id = AttemptId::derive(delivery.id, 1, delivery.generation);
+    let id = exchange(delivery, 1, 200);
     scene.world.store.get_attempt(&scene.principal, scene.world.project, id).await.unwrap().response_body
 }
 
