@@ -24,51 +24,34 @@ pub async fn write(world: &mut World, deliveries: u64) -> Result<()> {
 fn fill(postgres: &Postgres, events: u64) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let midnight = now / DAY_MILLIS * DAY_MILLIS;
-    // The delivery `i` is of this event, and goes to this of the endpoints.
-    let (number, place) = (format!("(i / {FAN_OUT})"), format!("[(i % {FAN_OUT})::INT + 1]"));
-    let millis = format!("({midnight} + {number} * {} / {events})::BIGINT", now - midnight);
-    // The first 48 bits are the milliseconds, as in every UUIDv7: a delivery and its attempt share those of their event.
-    let id = |kind: &str, number: &str| {
-        let hash = format!("md5('{kind}' || {number})");
-        format!("(lpad(to_hex({millis}), 12, '0') || '7' || left({hash}, 3) || '8' || right({hash}, 15))::UUID")
-    };
-    let (event, delivery, attempt) = (id("event", &number), id("delivery", "i"), id("attempt", "i"));
-    let time = format!("{millis} * 1000");
-    let (each_event, each_delivery) = (numbers(events, FAN_OUT), numbers(events, 1));
+    // The first 48 bits are the milliseconds, as in every UUIDv7; a delivery and its attempt share those of their event.
     let of_events = format!(
         "(id, project_id, event_type, content_type, payload, payload_size, headers, metadata, delivery_count, origin, created_at)
-         SELECT {event}, project, 'bench', 'application/json', repeat('x', 1024)::BYTEA, 1024, '{{}}', '{{}}', {FAN_OUT}, '{{}}', {time}
-         FROM {each_event}"
+         SELECT (lpad(to_hex(at), 12, '0') || '7' || left(hash, 3) || '8' || right(hash, 15))::UUID, project, 'bench', 'application/json',
+            repeat('x', 1024)::BYTEA, 1024, '{{}}', '{{}}', {FAN_OUT}, '{{}}', at * 1000
+         FROM (SELECT i, {midnight} + i * {} / {events} AS at, md5(i::TEXT) AS hash
+            FROM generate_series(0::BIGINT, {events} - 1) AS i) AS each, (SELECT id AS project FROM projects LIMIT 1) AS one",
+        now - midnight
     );
-    // Delivered (2), for it succeeded (5).
+    // The last digit is the place of the endpoint among the first ten. Delivered (2), for it succeeded (5).
     let of_deliveries = format!(
         "(id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, status, reason, attempt_count,
           last_status_code, created_at, finished_at)
-         SELECT {delivery}, project, {event}, 'bench', endpoints{place}, uuid_send(subscriptions{place}), 0, 2, 5, 1, 200, {time},
-            {time} + 2000
-         FROM {each_delivery}"
+         SELECT (left(event::TEXT, 35) || place)::UUID, project, event, 'bench', endpoints[place + 1],
+            uuid_send(subscriptions[place + 1]), 0, 2, 5, 1, 200, at, at + 2000
+         FROM (SELECT id AS event, project_id AS project, created_at AS at, generate_series(0, {FAN_OUT} - 1) AS place FROM events) AS each,
+            (SELECT array_agg(endpoint_id) AS endpoints, array_agg(id) AS subscriptions FROM (SELECT DISTINCT ON (endpoint_id)
+                endpoint_id, id FROM subscriptions ORDER BY endpoint_id, id LIMIT {FAN_OUT}) AS firsts) AS one"
     );
-    let of_attempts = format!(
-        "(id, delivery_id, event_id, endpoint_id, project_id, number, outcome, status_code, started_at, duration_micros,
+    let of_attempts = "(id, delivery_id, event_id, endpoint_id, project_id, number, outcome, status_code, started_at, duration_micros,
           response_headers, response_body, response_truncated)
-         SELECT {attempt}, {delivery}, {event}, endpoints{place}, project, 1, 1, 200, {time} + 1000, 900, '{{}}', 'answer 200', FALSE
-         FROM {each_delivery}"
-    );
-    for (table, rows) in [("events", of_events), ("deliveries", of_deliveries), ("attempts", of_attempts)] {
-        fill_partition(postgres, table, &rows)?;
+         SELECT overlay(id::TEXT PLACING '9' FROM 20)::UUID, id, event_id, endpoint_id, project_id, 1, 1, 200, created_at + 1000, 900,
+            '{}', 'answer 200', FALSE
+         FROM deliveries";
+    for (table, rows) in [("events", of_events.as_str()), ("deliveries", &of_deliveries), ("attempts", of_attempts)] {
+        fill_partition(postgres, table, rows)?;
     }
     postgres.query(DATABASE, "CHECKPOINT").map(drop)
-}
-
-/// The numbers `i` of deliveries, each or one in `step`, with the project, and its first ten endpoints with a subscription of each.
-fn numbers(events: u64, step: usize) -> String {
-    let last = events * FAN_OUT as u64 - 1;
-    format!(
-        "(SELECT generate_series(0::BIGINT, {last}, {step}) AS i) AS numbers,
-         (SELECT (SELECT id FROM projects LIMIT 1) AS project, array_agg(endpoint_id) AS endpoints, array_agg(id) AS subscriptions
-          FROM (SELECT DISTINCT ON (endpoint_id) endpoint_id, id FROM subscriptions ORDER BY endpoint_id, id LIMIT {FAN_OUT}) AS firsts)
-         AS one"
-    )
 }
 
 /// Puts a filled table in the place of today's empty partition: its indexes are built in one go.
