@@ -14,9 +14,9 @@ use super::{
 };
 
 /// What the process may grow by under overload, in bytes: less than what the callers hold out at any time, of which a process without
-/// bounds would have several copies.
-const GROWTH: u64 = 48 << 20;
-const CALLERS: usize = 100;
+/// bounds would have several copies. It is the same for 25 callers and for 250.
+const GROWTH: u64 = 96 << 20;
+const CALLERS: usize = 250;
 /// The longest body; the mean is half of it.
 const BODY: usize = 1_000_000;
 

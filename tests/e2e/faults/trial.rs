@@ -33,7 +33,7 @@ const WINDOWS: [usize; 2] = [8, 16];
 const ANSWERED_AFTER: Duration = Duration::from_millis(60);
 /// Within so long of the end of a fault, and of its acceptance, every event has arrived: with the product's own settings, and with the
 /// short ones of the suite.
-const RECOVERY: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(20)];
+const RECOVERY: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(30)];
 /// How long a job is held, and how long a delivery stays unsettled before it is asked after.
 pub const LEASE: Duration = Duration::from_secs(2);
 /// Arrived before the fault begins.
