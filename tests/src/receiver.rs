@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -76,6 +79,9 @@ struct PathState {
 struct State {
     keep: bool,
     paths: Mutex<HashMap<String, PathState>>,
+    /// On all paths together, so that a benchmark may ask at any moment, however many paths there are.
+    distinct: AtomicUsize,
+    duplicates: AtomicUsize,
 }
 
 impl State {
@@ -106,7 +112,8 @@ impl Receiver {
     async fn launch(keep: bool) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State { keep, paths: Mutex::default() });
+        let state =
+            Arc::new(State { keep, paths: Mutex::default(), distinct: AtomicUsize::new(0), duplicates: AtomicUsize::new(0) });
         let server = Mutex::new(tokio::spawn(serve(listener, Arc::clone(&state))));
         Ok(Self { address, state, server })
     }
@@ -172,6 +179,18 @@ impl Receiver {
     #[must_use]
     pub fn duplicates(&self, path: &str) -> usize {
         self.state.paths().get(path).map_or(0, |state| state.counts.values().map(|count| count - 1).sum())
+    }
+
+    /// How many different webhook-ids came on each path, over all paths; cheap.
+    #[must_use]
+    pub fn distinct_on_all(&self) -> usize {
+        self.state.distinct.load(Ordering::Relaxed)
+    }
+
+    /// How many requests came beyond the first of each webhook-id on each path, over all paths; cheap.
+    #[must_use]
+    pub fn duplicates_on_all(&self) -> usize {
+        self.state.duplicates.load(Ordering::Relaxed)
     }
 
     /// The most requests that were open at once on a path.
@@ -260,6 +279,7 @@ fn record(state: &State, path: &str, parts: http::request::Parts, body: Bytes) -
     let id = parts.headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
     let count = entry.counts.entry(id).or_default();
     *count += 1;
+    if *count == 1 { &state.distinct } else { &state.duplicates }.fetch_add(1, Ordering::Relaxed);
     let answer = entry.answers.get((*count - 1).min(entry.answers.len().saturating_sub(1))).cloned();
     if state.keep {
         let (method, headers) = (parts.method.to_string(), parts.headers);
@@ -302,6 +322,8 @@ mod tests {
         assert_eq!(post().await.unwrap().status, 201);
         assert_eq!(post().await.unwrap().status, 201);
         assert_eq!((receiver.distinct("/a"), receiver.duplicates("/a"), receiver.total("/a"), receiver.peak("/a")), (1, 3, 4, 1));
+        assert!(client.send(http::Method::POST, "/b", "body").await.is_ok());
+        assert_eq!((receiver.distinct_on_all(), receiver.duplicates_on_all()), (2, 3));
         assert_eq!(receiver.received("/a")[3].body, "body");
     }
 }

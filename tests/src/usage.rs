@@ -7,7 +7,7 @@ use std::{collections::HashMap, fs, time::Duration};
 pub struct Usage {
     /// CPU time in user and kernel mode, of children that ended too.
     pub cpu: Duration,
-    /// Memory in bytes; of pages that processes share, each counts its part.
+    /// Memory in bytes, as [`memory`] has it.
     pub memory: u64,
 }
 
@@ -49,16 +49,20 @@ pub fn of_one(pid: u32) -> Usage {
 }
 
 fn sum<'a>(rows: impl Iterator<Item = (&'a u32, &'a Row)>) -> Usage {
-    let (ticks, memory) = rows.fold((0, 0), |(ticks, memory), (pid, row)| (ticks + row.ticks, memory + memory_of(*pid)));
+    let (ticks, memory) = rows.fold((0, 0), |(ticks, memory), (pid, row)| (ticks + row.ticks, memory + self::memory(*pid)));
     Usage { cpu: Duration::from_millis(ticks * 1_000 / u64::from(TICKS)), memory }
 }
 
-/// The proportional set size; 0 when it may not be read.
-fn memory_of(pid: u32) -> u64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let kibibytes =
-        rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-    kibibytes.unwrap_or(0) * 1_024
+/// The memory of one process alone in bytes: of pages that processes share, each counts its part (PSS). Where that may not be read, all of
+/// its resident pages (RSS); 0 when there is no such process.
+#[must_use]
+pub fn memory(pid: u32) -> u64 {
+    let told = |file: &str, key: &str| kibibytes(&fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?, key);
+    told("smaps_rollup", "Pss:").or_else(|| told("status", "VmRSS:")).unwrap_or(0) * 1_024
+}
+
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.trim().parse().ok())
 }
 
 fn table() -> HashMap<u32, Row> {
@@ -93,5 +97,13 @@ mod tests {
             sum = (0..100_000u64).fold(sum, u64::wrapping_add);
         }
         assert!(begin.memory > 100_000);
+    }
+
+    #[test]
+    fn memory_is_read_from_either_file_and_of_no_process_is_nothing() {
+        assert_eq!(kibibytes("Rss:  9 kB\nPss:                1234 kB\nPss_Anon: 7 kB\n", "Pss:"), Some(1_234));
+        assert_eq!(kibibytes("VmHWM:\t  9 kB\nVmRSS:\t    5678 kB\n", "VmRSS:"), Some(5_678));
+        assert_eq!(kibibytes("Name:\tkthreadd\n", "VmRSS:"), None);
+        assert_eq!(memory(u32::MAX), 0);
     }
 }

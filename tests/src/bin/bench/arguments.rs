@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::arrivals::PATIENCE;
+
 /// Measures Outrider on PostgreSQL (synced commits) and Redis (append-only file), or on SQLite, with real servers on this machine.
 #[derive(Debug, Parser)]
 pub struct Arguments {
@@ -19,13 +21,26 @@ pub enum What {
     Growth(Growth),
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub struct Table {
     /// Only the rows whose name contains one of these words.
     pub rows: Vec<String>,
     /// Seconds of each load.
     #[arg(long, default_value_t = 15)]
     pub seconds: u64,
+    /// Runs `outrider verify-ledger` after each load: whether anything was lost is then proved from the tables too.
+    #[arg(long)]
+    pub verify: bool,
+}
+
+impl Table {
+    /// What is asked by nobody who asks for nothing.
+    pub fn whole() -> Self {
+        let Arguments { what: Some(What::Table(table)) } = Arguments::parse_from(["bench", "table"]) else {
+            unreachable!("it was asked")
+        };
+        table
+    }
 }
 
 /// A load in a closed loop: everyone publishes again when the last one is answered.
@@ -46,10 +61,10 @@ pub struct Load {
     /// Further endpoints, with a subscription to a type that is never published.
     #[arg(long, default_value_t = 0)]
     pub idle_endpoints: usize,
-    /// Further subscriptions to types that are never published, at the first endpoint.
+    /// Further subscriptions to types that are never published, at an endpoint of their own.
     #[arg(long, default_value_t = 0)]
     pub idle_subscriptions: usize,
-    /// Deliveries of earlier today that are in the store already, ten of each event; PostgreSQL only.
+    /// Deliveries of earlier today that are in the store already, ten of each event, to ten endpoints; PostgreSQL only.
     #[arg(long, default_value_t = 0)]
     pub old_deliveries: u64,
     /// An endpoint's limit of requests at once.
@@ -67,9 +82,12 @@ pub struct Load {
     /// Workers; more than one only for `--layout six`.
     #[arg(long, default_value_t = 1)]
     pub workers: usize,
-    /// How long to wait for the last delivery after the last publish, in seconds.
-    #[arg(long, default_value_t = 300)]
+    /// For how long nothing may arrive, in seconds, until what is missing counts as lost.
+    #[arg(long, default_value_t = PATIENCE.as_secs())]
     pub patience: u64,
+    /// Runs `outrider verify-ledger` after the load.
+    #[arg(long)]
+    pub verify: bool,
 }
 
 impl Load {
@@ -92,6 +110,9 @@ pub struct Growth {
     /// Seconds of each load.
     #[arg(long, default_value_t = 10)]
     pub seconds: u64,
+    /// Runs `outrider verify-ledger` after each load.
+    #[arg(long)]
+    pub verify: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,33 +1,51 @@
 //! How cost grows with one size.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::{
     arguments::{Axis, Growth, Layout, Load},
     load,
-    report::percentile,
+    report::{percentile, tell},
 };
 
-/// Measures each size and prints a row of it.
+/// Measures each size and prints a row of it. Errors: at the end, when a size failed, or lost something or got it twice.
 pub async fn run(growth: &Growth) -> Result<()> {
     let sizes = if growth.sizes.is_empty() { growth.axis.sizes() } else { &growth.sizes };
     println!(
-        "\n| {:>12} | deliveries/s | publish p50, ms | Outrider | PostgreSQL |  Redis |",
+        "\n| {:>13} | deliveries/s | publish p50, ms | Outrider | PostgreSQL |  Redis | memory, MiB |",
         format!("{:?}", growth.axis).to_lowercase()
     );
-    println!("|-------------:|-------------:|----------------:|---------:|-----------:|-------:|");
+    println!("|--------------:|-------------:|----------------:|---------:|-----------:|-------:|------------:|");
+    let mut bad = 0;
     for size in sizes {
-        let outcome = load::run(&growth.axis.load(*size, growth.seconds)).await?;
+        let measured = load::run(&Load { verify: growth.verify, ..growth.axis.load(*size, growth.seconds) }).await;
+        let outcome = match measured {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                bad += 1;
+                println!("| {size:>13} | failed: {}", error.root_cause());
+                tell(&size.to_string(), &error);
+                continue;
+            }
+        };
         println!(
-            "| {size:>12} | {:>12.0} | {:>15.2} | {:>8.4} | {:>10.4} | {:>6.4} |",
+            "| {size:>13} | {:>12.0} | {:>15.2} | {:>8.4} | {:>10.4} | {:>6.4} | {:>11} |",
             outcome.rate(),
             percentile(&outcome.published.latencies, 500),
             outcome.own_cpu(),
             outcome.postgres_cpu(),
-            outcome.redis_cpu()
+            outcome.redis_cpu(),
+            outcome.memory >> 20
         );
+        if !outcome.harm.none() {
+            bad += 1;
+            println!("| {size:>13} | {}", outcome.harm);
+        }
     }
-    println!("\nThe last three: CPU seconds per 1,000 deliveries.");
+    println!(
+        "\nOutrider, PostgreSQL and Redis: CPU seconds per 1,000 deliveries. Memory: the highest of Outrider's processes together."
+    );
+    ensure!(bad == 0, "{bad} of {} sizes failed, lost something or got it twice", sizes.len());
     Ok(())
 }
 
@@ -52,7 +70,7 @@ impl Axis {
             Self::Subscriptions => Load { idle_subscriptions: count.saturating_sub(1), ..load },
             Self::Payload => Load { payload: count, ..load },
             // As many callers as keep the deliveries under way about equal.
-            Self::FanOut => Load { fan_out: count, callers: (64 / count).max(1), ..load },
+            Self::FanOut => Load { fan_out: count, callers: (64 / count.max(1)).max(1), ..load },
             Self::Workers => Load { workers: count, layout: Layout::Six, ..load },
         }
     }

@@ -6,11 +6,14 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use outrider_proto::ingest::{NewEvent, PublishEventRequest};
-use outrider_tests::{Receiver, client::Grpc, wait_until};
+use outrider_tests::{Receiver, client::Grpc};
 
 use crate::{
     arguments::{Load, Mode},
+    arrivals,
+    harm::Harm,
     history,
+    memory::Watch,
     servers::Cost,
     streams,
     world::{EVENT_TYPE, World, event},
@@ -31,48 +34,57 @@ pub struct Outcome {
     pub took: Duration,
     pub before: Cost,
     pub after: Cost,
+    /// The most memory that all processes of Outrider had at once, in bytes.
+    pub memory: u64,
     pub delivered: usize,
-    pub lost: usize,
-    pub duplicates: usize,
+    pub harm: Harm,
 }
 
-/// Measures a load on servers of its own.
+/// Measures a load on servers of its own. What is lost is counted, and is no error.
 pub async fn run(load: &Load) -> Result<Outcome> {
-    let receiver = Receiver::start_counting().await?;
-    let world = World::start(load.layout, load.workers, load.fan_out, load.max_in_flight, receiver).await?;
-    if load.idle_endpoints > 0 {
-        world.idle_endpoints(load.idle_endpoints).await?;
-    }
+    let mut world = World::start(load.layout, load.workers, Receiver::start_counting().await?)?;
+    let outcome = async {
+        fill(load, &mut world).await?;
+        measure(load, &world).await
+    };
+    let outcome = outcome.await;
+    world.logged(outcome)
+}
+
+/// Makes what is to be there before the load.
+async fn fill(load: &Load, world: &mut World) -> Result<()> {
+    world.endpoints(load.fan_out, load.max_in_flight).await?;
+    world.idle_endpoints(load.idle_endpoints).await?;
     if load.idle_subscriptions > 0 {
         world.idle_subscriptions(load.idle_subscriptions).await?;
     }
     if load.old_deliveries > 0 {
-        history::write(&world, load.old_deliveries)?;
+        history::write(world, load.old_deliveries).await?;
     }
-    let outcome = measure(load, &world).await;
-    outcome.map_err(|error| error.context(world.servers.outrider.logs(20)))
+    Ok(())
 }
 
-/// Measures a load on running servers.
-pub async fn measure(load: &Load, world: &World) -> Result<Outcome> {
+async fn measure(load: &Load, world: &World) -> Result<Outcome> {
     let event = event(load.payload);
     world.warm_up(&event).await?;
     let (arrived, repeated) = (world.arrived(), world.duplicates());
     let before = world.servers.cost().await?;
+    let watch = Watch::start(world.servers.outrider.process_ids());
     let begin = Instant::now();
     let published = publish(load, world, &event).await?;
     let expected = published.accepted * world.paths.len();
-    let patience = Duration::from_secs(load.patience);
-    let all =
-        wait_until("everything is delivered", patience, async || (world.arrived() - arrived >= expected).then_some(())).await;
-    let took = begin.elapsed();
+    let arrivals = arrivals::wait(arrived + expected, Duration::from_secs(load.patience), || world.arrived()).await;
+    let took = arrivals.last - begin;
     // Settling follows the last delivery by a moment; its cost belongs here.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let after = world.servers.cost().await?;
-    let delivered = world.arrived() - arrived;
-    let lost = expected.saturating_sub(delivered);
-    ensure!(all.is_ok(), "{lost} deliveries did not arrive within {patience:?}");
-    Ok(Outcome { published, took, before, after, delivered, lost, duplicates: world.duplicates() - repeated })
+    let (memory, after) = (watch.highest(), world.servers.cost().await?);
+    let delivered = arrivals.count - arrived;
+    let harm = Harm {
+        lost: expected.saturating_sub(delivered),
+        duplicates: world.duplicates() - repeated,
+        findings: if load.verify { world.findings()? } else { 0 },
+    };
+    Ok(Outcome { published, took, before, after, memory, delivered, harm })
 }
 
 async fn publish(load: &Load, world: &World, event: &Bytes) -> Result<Published> {

@@ -3,18 +3,23 @@
 //! Callers publish, endpoints receive, and each figure comes with what was lost, what arrived twice, and what it cost each process.
 
 mod arguments;
+mod arrivals;
 mod growth;
+mod harm;
 mod history;
+mod lines;
 mod load;
 mod machine;
+mod memory;
 mod pace;
+mod progress;
 mod report;
 mod servers;
 mod streams;
 mod table;
 mod world;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use arguments::{Arguments, Table, What};
 use clap::Parser;
 
@@ -25,12 +30,13 @@ async fn main() -> Result<()> {
         eprintln!("this is a debug build: its numbers mean nothing; use cargo run --release");
     }
     machine::Machine::measure().await?.print();
-    match arguments.what.unwrap_or(What::Table(Table { rows: Vec::new(), seconds: 15 })) {
+    match arguments.what.unwrap_or_else(|| What::Table(Table::whole())) {
         What::Table(table) => table::run(&table).await,
         What::Growth(growth) => growth::run(&growth).await,
         What::Run(load) => {
             let outcome = load::run(&load).await?;
             report::print(&load, &outcome);
+            ensure!(outcome.harm.none(), "{}", outcome.harm);
             Ok(())
         }
     }

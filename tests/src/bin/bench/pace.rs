@@ -7,11 +7,13 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use outrider_tests::{Answer, Receiver, wait_until};
+use outrider_tests::{Answer, Receiver};
 use tokio::{task::JoinSet, time::sleep_until};
 
 use crate::{
     arguments::Layout,
+    arrivals::{self, PATIENCE},
+    harm::Harm,
     load::micros,
     world::{World, event},
 };
@@ -22,8 +24,7 @@ pub struct Paced {
     pub publish: Vec<u32>,
     /// From a publish to each arrival.
     pub receipt: Vec<u32>,
-    /// Deliveries that arrived again.
-    pub duplicates: usize,
+    pub harm: Harm,
 }
 
 /// A rate for a time, on servers of its own, by REST, 1 KiB each.
@@ -34,32 +35,56 @@ pub struct Pace {
     pub fan_out: usize,
     /// Whether the first endpoint never answers.
     pub hanging: bool,
+    /// Whether the ledger is verified.
+    pub verify: bool,
 }
+
+/// How long the receiver of [`away`] may get nothing until the rest counts as lost: beyond the longest of the first waits of a retry.
+const AWAY_PATIENCE: Duration = Duration::from_secs(600);
 
 impl Pace {
     pub async fn measure(&self) -> Result<Paced> {
-        let world = Arc::new(World::start(Layout::One, 1, self.fan_out, 64, Receiver::start().await?).await?);
-        world.warm_up(&event(1_024)).await?;
+        let world = Arc::new(warm(self.fan_out).await?);
+        let paced = self.observe(&world).await;
+        world.logged(paced)
+    }
+
+    async fn observe(&self, world: &Arc<World>) -> Result<Paced> {
         if self.hanging {
             world.receiver.answer(&world.paths[0], [Answer::Hang]);
         }
         // What hangs is sent again in time, and is no duplicate.
         let observed = &world.paths[usize::from(self.hanging)..];
-        let repeated = || observed.iter().map(|path| world.receiver.duplicates(path)).sum::<usize>();
-        let duplicates = repeated();
-        let sent = publish(&world, self.rate, self.time).await?;
-        let mut receipt = Vec::new();
-        let bound = Duration::from_secs(120);
-        let arrived = wait_until("all arrive", bound, async || {
-            receipt = receipts(&world, observed, &sent);
-            (receipt.len() >= sent.len() * observed.len()).then_some(())
-        });
-        arrived.await.map_err(|error| error.context(world.servers.outrider.logs(20)))?;
+        let sum = |of: &dyn Fn(&str) -> usize| observed.iter().map(|path| of(path)).sum::<usize>();
+        let (arrived, repeated) =
+            (|| sum(&|path| world.receiver.distinct(path)), || sum(&|path| world.receiver.duplicates(path)));
+        let (before, duplicates) = (arrived(), repeated());
+        let sent = publish(world, self.rate, self.time).await?;
+        let expected = sent.len() * observed.len();
+        arrivals::wait(before + expected, PATIENCE, arrived).await;
+        let mut receipt = receipts(world, observed, &sent);
         receipt.sort_unstable();
         let mut publish: Vec<u32> = sent.values().map(|(_, latency)| *latency).collect();
         publish.sort_unstable();
-        Ok(Paced { publish, receipt, duplicates: repeated() - duplicates })
+        let harm = Harm {
+            lost: expected.saturating_sub(receipt.len()),
+            duplicates: repeated() - duplicates,
+            findings: if self.verify { world.findings()? } else { 0 },
+        };
+        Ok(Paced { publish, receipt, harm })
     }
+}
+
+/// Servers in one process, and endpoints with the default limits, to which a first few events went.
+async fn warm(fan_out: usize) -> Result<World> {
+    let mut world = World::start(Layout::One, 1, Receiver::start().await?)?;
+    let warmed = async {
+        world.endpoints(fan_out, 64).await?;
+        world.warm_up(&event(1_024)).await
+    };
+    let warmed = warmed.await;
+    world.logged(warmed)?;
+    Ok(world)
 }
 
 /// The time from each publish to its first arrival on each path.
@@ -101,22 +126,31 @@ async fn publish(world: &Arc<World>, rate: u32, time: Duration) -> Result<HashMa
 }
 
 /// The receiver is away for a time amid 200 events a second: how long after its return the last of what was published until then
-/// arrived, and the deliveries that arrived again.
-pub async fn away(gone: Duration) -> Result<(Duration, usize)> {
+/// arrived, and what was lost or arrived again.
+pub async fn away(gone: Duration, verify: bool) -> Result<(Duration, Harm)> {
+    let world = Arc::new(warm(1).await?);
+    let told = leave_and_come_back(&world, gone, verify).await;
+    world.logged(told)
+}
+
+async fn leave_and_come_back(world: &Arc<World>, gone: Duration, verify: bool) -> Result<(Duration, Harm)> {
     const RATE: u32 = 200;
-    let world = Arc::new(World::start(Layout::One, 1, 1, 64, Receiver::start().await?).await?);
-    world.warm_up(&event(1_024)).await?;
-    let before = world.arrived();
+    let (before, repeated) = (world.arrived(), world.duplicates());
     world.receiver.leave();
-    let missed = publish(&world, RATE, gone).await?;
+    let missed = publish(world, RATE, gone).await?;
     ensure!(world.arrived() == before, "the receiver was not away");
     world.receiver.come_back().await?;
     let back = Instant::now();
     // Life goes on.
-    let later = publish(&world, RATE, Duration::from_secs(5)).await?;
+    let later = publish(world, RATE, Duration::from_secs(5)).await?;
     let expected = before + missed.len() + later.len();
-    wait_until("all arrive", Duration::from_secs(600), async || (world.arrived() >= expected).then_some(())).await?;
+    let arrivals = arrivals::wait(expected, AWAY_PATIENCE, || world.arrived()).await;
     let received = world.receiver.received(&world.paths[0]);
     let last = received.iter().filter(|received| missed.contains_key(received.id())).map(|received| received.at).max();
-    Ok((last.map_or(Duration::ZERO, |last| last.duration_since(back)), world.duplicates()))
+    let harm = Harm {
+        lost: expected.saturating_sub(arrivals.count),
+        duplicates: world.duplicates() - repeated,
+        findings: if verify { world.findings()? } else { 0 },
+    };
+    Ok((last.map_or(Duration::ZERO, |last| last.duration_since(back)), harm))
 }

@@ -83,16 +83,20 @@ pub fn print(load: &Load, outcome: &Outcome) {
         row(&format!("publish {name}, ms"), format!("{:.2}", percentile(&published.latencies, part)));
     }
     row("delivered", outcome.delivered.to_string());
-    row("lost", outcome.lost.to_string());
-    row("duplicates", outcome.duplicates.to_string());
+    row("lost", outcome.harm.lost.to_string());
+    row("duplicates", outcome.harm.duplicates.to_string());
+    if load.verify {
+        row("findings of verify-ledger", outcome.harm.findings.to_string());
+    }
     let usage = |name: &str, before: Usage, after: Usage| {
         if after.memory > 0 {
             let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64() / outcome.thousands();
             row(&format!("{name}: CPU s per 1,000 deliveries"), format!("{cpu:.4}"));
-            row(&format!("{name}: memory, MiB"), (after.memory / 1_048_576).to_string());
+            row(&format!("{name}: memory at the end, MiB"), (after.memory / 1_048_576).to_string());
         }
     };
     usage("outrider", before.outrider(), after.outrider());
+    row("outrider: memory, highest, MiB", (outcome.memory >> 20).to_string());
     if after.roles.len() > 1 {
         for ((role, before), (_, after)) in before.roles.iter().zip(&after.roles) {
             usage(&format!("  {role}"), *before, *after);
@@ -109,6 +113,26 @@ pub fn print(load: &Load, outcome: &Outcome) {
     }
 }
 
+/// Tells on stderr all of what failed.
+pub fn tell(what: &str, error: &anyhow::Error) {
+    eprintln!("{what} failed:");
+    error.chain().for_each(|cause| eprintln!("{cause}"));
+}
+
 fn row(name: &str, value: String) {
     println!("| {name:<48} | {value:>14} |");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_taken_from_what_is_there() {
+        let hundred: Vec<u32> = (1..=100).map(|millis| millis * 1_000).collect();
+        let close = |part: usize, millis: f64| (percentile(&hundred, part) - millis).abs() < 1e-9;
+        assert!(close(0, 1.0) && close(500, 51.0) && close(990, 100.0) && close(999, 100.0) && close(1_000, 100.0));
+        assert!(percentile(&[7_500], 500) > 7.4 && percentile(&[], 990).abs() < 1e-9);
+        assert!((rate(30, Duration::from_millis(1_500)) - 20.0).abs() < 1e-9);
+    }
 }

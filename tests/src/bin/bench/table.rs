@@ -2,29 +2,22 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::{
     arguments::{Layout, Load, Mode, Table},
+    harm::Harm,
+    lines::{self, Line, less, more, told, wrong},
     load::{self, Outcome},
-    pace::{self, Pace, Paced},
-    report::percentile,
+    pace::{self, Pace},
+    report::{percentile, tell},
 };
-
-/// One figure.
-struct Line {
-    name: &'static str,
-    must: f64,
-    aim: f64,
-    measured: f64,
-    /// Whether more is better.
-    up: bool,
-}
 
 /// A load whose figures are lines of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Row {
     Rest,
+    Grpc,
     Stream,
     FanOut,
     Latency,
@@ -34,8 +27,9 @@ enum Row {
     Sqlite,
 }
 
-const ROWS: [(&str, Row); 8] = [
+const ROWS: [(&str, Row); 9] = [
     ("rest", Row::Rest),
+    ("grpc", Row::Grpc),
     ("stream", Row::Stream),
     ("fan-out", Row::FanOut),
     ("latency", Row::Latency),
@@ -51,30 +45,46 @@ const PAIRS: usize = 5;
 /// How long a request may take by default.
 const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Measures the rows that were asked for and prints them as they come.
+/// Measures the rows that were asked for and prints them as they come. A row that fails says so, and the others go on. Errors: at the end,
+/// when a row failed or a line misses what must hold.
 pub async fn run(table: &Table) -> Result<()> {
     for row in &table.rows {
         if !ROWS.iter().any(|(name, _)| name.contains(row.as_str())) {
             bail!("no row is called {row}; there are {}", ROWS.map(|(name, _)| name).join(", "));
         }
     }
-    println!("\n| {:<74} | {:>8} | {:>8} | {:>9} |      |", "", "must", "aim", "measured");
-    println!("|{:-<76}|{:->10}|{:->10}|{:->11}|------|", "", ":", ":", ":");
+    lines::head();
+    let (mut missed, mut failed) = (0, 0);
     for (name, row) in ROWS {
-        if table.rows.is_empty() || table.rows.iter().any(|wanted| name.contains(wanted.as_str())) {
-            for line in row.measure(table.seconds).await? {
-                line.print();
+        if !table.rows.is_empty() && !table.rows.iter().any(|wanted| name.contains(wanted.as_str())) {
+            continue;
+        }
+        match row.measure(table).await {
+            Ok(lines) => {
+                missed += lines.iter().filter(|line| line.misses()).count();
+                lines.iter().for_each(Line::print);
+            }
+            Err(error) => {
+                failed += 1;
+                lines::failed(name, &error);
+                tell(name, &error);
             }
         }
     }
+    ensure!(missed + failed == 0, "{missed} lines miss what must hold, {failed} rows failed");
     Ok(())
 }
 
 impl Row {
-    async fn measure(self, seconds: u64) -> Result<Vec<Line>> {
-        let load = Load::seconds(seconds);
+    async fn measure(self, table: &Table) -> Result<Vec<Line>> {
+        let load = Load { verify: table.verify, ..Load::seconds(table.seconds) };
         match self {
             Self::Rest => load::run(&load).await.map(|outcome| first(&outcome)),
+            Self::Grpc => {
+                let outcome = load::run(&Load { mode: Mode::Grpc, ..load }).await?;
+                let line = told("end to end, gRPC unary publish, 64 callers, 1/s", outcome.rate());
+                Ok(with(outcome.harm, [line]))
+            }
             Self::Stream => {
                 let outcome = load::run(&Load { mode: Mode::Stream, ..load }).await?;
                 Ok(throughput("end to end, gRPC stream publish, 1/s", 5_000.0, 8_000.0, &outcome))
@@ -87,9 +97,9 @@ impl Row {
                 let outcome = load::run(&Load { layout: Layout::Sqlite, ..load }).await?;
                 Ok(throughput("embedded (SQLite), REST publish, 64 callers, 1/s", 1_500.0, 4_000.0, &outcome))
             }
-            Self::Latency => latency(seconds).await,
-            Self::Hanging => hanging(seconds).await,
-            Self::Away => away().await,
+            Self::Latency => latency(table).await,
+            Self::Hanging => hanging(table).await,
+            Self::Away => away(table.verify).await,
             Self::Old => old(load).await,
         }
     }
@@ -97,66 +107,62 @@ impl Row {
 
 fn first(outcome: &Outcome) -> Vec<Line> {
     let mut lines = throughput("end to end, REST publish, 64 callers, 1/s", 4_000.0, 6_500.0, outcome);
-    let memory = f64::from(u32::try_from(outcome.after.outrider().memory / 1_048_576).unwrap_or(u32::MAX));
+    let memory = f64::from(u32::try_from(outcome.memory >> 20).unwrap_or(u32::MAX));
     lines.extend([
         less("own CPU per 1,000 deliveries, s", 0.25, 0.14, outcome.own_cpu()),
         less("PostgreSQL CPU per 1,000 deliveries, s", 0.12, 0.06, outcome.postgres_cpu()),
         less("Redis CPU per 1,000 deliveries, s", 0.03, 0.015, outcome.redis_cpu()),
         less("PostgreSQL statements per delivery", 0.15, 0.08, outcome.each(|cost| cost.statements)),
         less("Redis round trips per delivery", 0.2, 0.1, outcome.each(|cost| cost.round_trips)),
-        less("resident memory of the process, MiB", 150.0, 60.0, memory),
+        less("resident memory of the process, the highest during the load, MiB", 150.0, 60.0, memory),
     ]);
     lines
 }
 
 fn throughput(name: &'static str, must: f64, aim: f64, outcome: &Outcome) -> Vec<Line> {
-    let mut lines = vec![Line { name, must, aim, measured: outcome.rate(), up: true }];
-    lines.extend(nothing("  lost", outcome.lost));
-    lines.extend(nothing("  duplicates", outcome.duplicates));
-    lines
+    with(outcome.harm, [more(name, must, aim, outcome.rate())])
 }
 
-async fn latency(seconds: u64) -> Result<Vec<Line>> {
-    let pace = Pace { rate: 200, time: Duration::from_secs(seconds), fan_out: 1, hanging: false };
-    let paced = pace.measure().await?;
-    let mut lines = vec![
+/// Lines, and under them what went wrong.
+fn with(harm: Harm, lines: impl IntoIterator<Item = Line>) -> Vec<Line> {
+    lines.into_iter().chain(wrong(harm)).collect()
+}
+
+async fn latency(table: &Table) -> Result<Vec<Line>> {
+    let time = Duration::from_secs(table.seconds);
+    let paced = Pace { rate: 200, time, fan_out: 1, hanging: false, verify: table.verify }.measure().await?;
+    let lines = [
         less("publish p50 at 200/s, ms", 2.5, 1.2, percentile(&paced.publish, 500)),
         less("publish p99 at 200/s, ms", 15.0, 6.0, percentile(&paced.publish, 990)),
         less("publish to receipt p50 at 200/s, ms", 3.0, 1.8, percentile(&paced.receipt, 500)),
         less("publish to receipt p99 at 200/s, ms", 17.0, 8.0, percentile(&paced.receipt, 990)),
     ];
-    lines.extend(nothing("  duplicates", paced.duplicates));
-    Ok(lines)
+    Ok(with(paced.harm, lines))
 }
 
 /// Every event goes to all ten endpoints, for three times as long as one of them may take, so that its retries are in it. The figure is a median of ratios: what else the machine does hits both runs of a pair.
-async fn hanging(seconds: u64) -> Result<Vec<Line>> {
-    let time = Duration::from_secs(seconds).max(ENDPOINT_TIMEOUT * 3);
+async fn hanging(table: &Table) -> Result<Vec<Line>> {
+    let time = Duration::from_secs(table.seconds).max(ENDPOINT_TIMEOUT * 3);
     let mut ratios = Vec::new();
-    let mut duplicates = 0;
+    let mut harm = Harm::default();
     for _ in 0..PAIRS {
         let mut p99 = async |hanging| {
-            let pace = Pace { rate: 100, time, fan_out: 10, hanging };
-            let Paced { receipt, duplicates: again, .. } = pace.measure().await?;
-            duplicates += again;
-            anyhow::Ok(percentile(&receipt, 990))
+            let paced = Pace { rate: 100, time, fan_out: 10, hanging, verify: table.verify }.measure().await?;
+            harm += paced.harm;
+            anyhow::Ok(percentile(&paced.receipt, 990))
         };
         let (without, with) = (p99(false).await?, p99(true).await?);
         eprintln!("  p99 of the healthy: {without:.2} ms without, {with:.2} ms with one that hangs");
         ratios.push(with / without);
     }
     ratios.sort_by(f64::total_cmp);
-    let mut lines = vec![less("one of ten endpoints hangs: p99 of the others, times", 1.5, 1.1, ratios[PAIRS / 2])];
-    lines.extend(nothing("  duplicates", duplicates));
-    Ok(lines)
+    Ok(with(harm, [less("one of ten endpoints hangs: p99 of the others, times", 1.5, 1.1, ratios[PAIRS / 2])]))
 }
 
-async fn away() -> Result<Vec<Line>> {
-    let (last, duplicates) = pace::away(Duration::from_secs(10)).await?;
-    let mut lines =
-        vec![less("receiver away for 10 s at 200/s: all delivered after its return, s", 30.0, 10.0, last.as_secs_f64())];
-    lines.extend(nothing("  duplicates", duplicates));
-    Ok(lines)
+async fn away(verify: bool) -> Result<Vec<Line>> {
+    let (last, harm) = pace::away(Duration::from_secs(10), verify).await?;
+    let name = "receiver away for 10 s at 200/s: all delivered after its return, s";
+    Ok(with(harm, [less(name, 30.0, 10.0, last.as_secs_f64())]))
 }
 
 /// The CPU time of Outrider and its servers per delivery, against the same load on an empty store.
@@ -165,33 +171,7 @@ async fn old(load: Load) -> Result<Vec<Line>> {
     let empty = load::run(&load).await?;
     let full = load::run(&Load { old_deliveries: OLD_DELIVERIES, ..load }).await?;
     eprintln!("  PostgreSQL CPU: {:.4} s empty, {:.4} s full", empty.postgres_cpu(), full.postgres_cpu());
-    Ok(vec![less("CPU per delivery with 10 million old deliveries, times", 1.2, 1.05, cost(&full) / cost(&empty))])
-}
-
-fn less(name: &'static str, must: f64, aim: f64, measured: f64) -> Line {
-    Line { name, must, aim, measured, up: false }
-}
-
-/// A line only where something is wrong.
-fn nothing(name: &'static str, count: usize) -> Option<Line> {
-    let measured = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-    (count > 0).then_some(Line { name, must: 0.0, aim: 0.0, measured, up: false })
-}
-
-impl Line {
-    fn print(&self) {
-        let reaches = |mark: f64| if self.up { self.measured >= mark } else { self.measured <= mark };
-        let verdict = match (reaches(self.aim), reaches(self.must)) {
-            (true, _) => "aim",
-            (_, true) => "must",
-            _ => "MISS",
-        };
-        let number = |value: f64| match value {
-            value if value >= 1_000.0 => format!("{value:.0}"),
-            value if value >= 10.0 => format!("{value:.1}"),
-            value => format!("{value:.3}"),
-        };
-        let [must, aim, measured] = [self.must, self.aim, self.measured].map(number);
-        println!("| {:<74} | {must:>8} | {aim:>8} | {measured:>9} | {verdict} |", self.name);
-    }
+    let mut harm = empty.harm;
+    harm += full.harm;
+    Ok(with(harm, [less("CPU per delivery with 10 million old deliveries, times", 1.2, 1.05, cost(&full) / cost(&empty))]))
 }

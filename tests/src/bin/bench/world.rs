@@ -1,19 +1,25 @@
 //! What a load runs on: servers, a receiver, endpoints and their subscriptions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use http::Method;
-use outrider_tests::{Receiver, client::Rest, wait_until};
+use outrider_tests::{Receiver, client::Rest};
 use serde_json::{Value, json};
+use tokio::{task::block_in_place, time::sleep};
 
-use crate::{arguments::Layout, servers::Servers};
+use crate::{
+    arguments::Layout,
+    arrivals::{self, PATIENCE},
+    progress::Progress,
+    servers::Servers,
+};
 
 /// The type of what is published.
 pub const EVENT_TYPE: &str = "bench";
-/// Requests at once while endpoints and subscriptions are made.
+/// Requests at once while endpoints and subscriptions are made. The server makes them one after the other: these only keep it busy.
 const SETUP_CALLERS: usize = 32;
 
 /// Running servers and what was made in them.
@@ -25,37 +31,55 @@ pub struct World {
     project: String,
     /// The paths at the receiver that get every event.
     pub paths: Vec<String>,
+    /// Endpoints that were made.
+    pub endpoints: usize,
+    subscriptions: usize,
 }
 
 impl World {
-    /// On fresh servers; with so many endpoints that each get every event.
-    pub async fn start(layout: Layout, workers: usize, fan_out: usize, max_in_flight: u32, receiver: Receiver) -> Result<Self> {
+    /// On fresh servers; nobody gets anything yet.
+    pub fn start(layout: Layout, workers: usize, receiver: Receiver) -> Result<Self> {
         let servers = Servers::start(layout, workers)?;
         let rest = Rest::new(&servers.outrider.url(), Some(&servers.outrider.token));
         let project = format!("/v1/projects/{}", servers.outrider.project_id);
-        let paths = (0..fan_out).map(|number| format!("/bench/{number}")).collect();
-        let world = Self { servers, receiver, rest, project, paths };
-        all(world.paths.iter(), async |path| {
-            let endpoint = world.endpoint(path, max_in_flight).await?;
-            world.subscribe(&endpoint, EVENT_TYPE).await
+        Ok(Self { servers, receiver, rest, project, paths: Vec::new(), endpoints: 0, subscriptions: 0 })
+    }
+
+    /// Endpoints that each get every event.
+    pub async fn endpoints(&mut self, count: usize, max_in_flight: u32) -> Result<()> {
+        self.paths = (0..count).map(|number| format!("/bench/{number}")).collect();
+        all("endpoints are made", count, async |number| {
+            let endpoint = self.endpoint(&self.paths[number], max_in_flight).await?;
+            self.subscribe(&endpoint, EVENT_TYPE).await
         })
         .await?;
-        Ok(world)
+        self.made(count, count);
+        Ok(())
     }
 
     /// Further endpoints that never get anything.
-    pub async fn idle_endpoints(&self, count: usize) -> Result<()> {
-        all(0..count, async |number| {
+    pub async fn idle_endpoints(&mut self, count: usize) -> Result<()> {
+        all("idle endpoints are made", count, async |number| {
             let endpoint = self.endpoint("/idle", 64).await?;
             self.subscribe(&endpoint, &format!("idle.{number}")).await
         })
-        .await
+        .await?;
+        self.made(count, count);
+        Ok(())
     }
 
-    /// Further subscriptions that never match.
-    pub async fn idle_subscriptions(&self, count: usize) -> Result<()> {
+    /// Further subscriptions that never match, at an endpoint of their own.
+    pub async fn idle_subscriptions(&mut self, count: usize) -> Result<()> {
         let endpoint = self.endpoint("/idle", 64).await?;
-        all(0..count, async |number| self.subscribe(&endpoint, &format!("idle.{number}")).await).await
+        let subscribe = async |number| self.subscribe(&endpoint, &format!("idle.{number}")).await;
+        all("idle subscriptions are made", count, subscribe).await?;
+        self.made(1, count);
+        Ok(())
+    }
+
+    fn made(&mut self, endpoints: usize, subscriptions: usize) {
+        self.endpoints += endpoints;
+        self.subscriptions += subscriptions;
     }
 
     async fn endpoint(&self, path: &str, max_in_flight: u32) -> Result<String> {
@@ -69,11 +93,18 @@ impl World {
         self.rest.post(&format!("{}/subscriptions", self.project), &subscription).await.map(drop)
     }
 
-    /// Publishes and gives the event's id.
+    /// Publishes and gives the event's id. Errors: when it does not go to all endpoints.
     pub async fn publish(&self, event: &Bytes) -> Result<String> {
+        let (id, owed) = self.offer(event).await?;
+        ensure!(owed == self.paths.len(), "{id} goes to {owed} endpoints of {}", self.paths.len());
+        Ok(id)
+    }
+
+    /// Publishes and gives the event's id and to how many endpoints it goes.
+    async fn offer(&self, event: &Bytes) -> Result<(String, usize)> {
         let reply = self.rest.send(Method::POST, &self.events(), event.clone()).await?.success()?;
-        ensure!(reply["delivery_count"] == self.paths.len(), "{reply}");
-        Ok(reply["event_id"].as_str().context("no event_id")?.to_owned())
+        let owed = reply["delivery_count"].as_u64().with_context(|| format!("no delivery_count: {reply}"))?;
+        Ok((reply["event_id"].as_str().context("no event_id")?.to_owned(), usize::try_from(owed)?))
     }
 
     /// The path of the project's events.
@@ -81,39 +112,60 @@ impl World {
         format!("{}/events", self.project)
     }
 
-    /// Publishes until the subscriptions are in force and what was published has arrived.
+    /// Publishes until all subscriptions are in force, and until all that was published has arrived: workers know every endpoint then.
     pub async fn warm_up(&self, event: &Bytes) -> Result<()> {
-        let enough = (1_000 / self.paths.len()).clamp(1, 100);
-        let routed = wait_until("the subscriptions are in force", Duration::from_secs(60), async || {
-            let mut routed = 0;
-            for _ in 0..enough {
-                routed += usize::from(self.publish(event).await.is_ok());
+        let all = self.paths.len();
+        let enough = (1_000 / all.max(1)).clamp(1, 100);
+        let bound = Duration::from_secs(60) + Duration::from_millis(10) * u32::try_from(self.endpoints + self.subscriptions)?;
+        let (begin, before) = (Instant::now(), self.arrived());
+        let (mut full, mut owed) = (0, 0);
+        while full < enough {
+            let (_, to) = self.offer(event).await.context("while it warms up")?;
+            owed += to;
+            full = if to == all { full + 1 } else { 0 };
+            ensure!(to == all || begin.elapsed() < bound, "events go to {to} endpoints of {all} after {bound:?}");
+            if to < all {
+                sleep(Duration::from_millis(100)).await;
             }
-            (routed == enough).then_some(routed)
-        })
-        .await?;
-        wait_until("the first events arrive", Duration::from_secs(60), async || {
-            (self.arrived() >= routed * self.paths.len()).then_some(())
-        })
-        .await?;
-        // What was published before the subscriptions were in force arrives in part.
-        let mut last = 0;
-        wait_until("nothing arrives any more", Duration::from_secs(60), async || {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let before = std::mem::replace(&mut last, self.arrived());
-            (before == last).then_some(())
-        })
-        .await
+        }
+        let arrived = arrivals::wait(before + owed, PATIENCE, || self.arrived()).await.count - before;
+        ensure!(arrived == owed, "{arrived} deliveries of {owed} arrived while it warmed up");
+        Ok(())
     }
 
     /// Deliveries that have arrived, each once.
     pub fn arrived(&self) -> usize {
-        self.paths.iter().map(|path| self.receiver.distinct(path)).sum()
+        self.receiver.distinct_on_all()
     }
 
     /// Deliveries that arrived again.
     pub fn duplicates(&self) -> usize {
-        self.paths.iter().map(|path| self.receiver.duplicates(path)).sum()
+        self.receiver.duplicates_on_all()
+    }
+
+    /// How many things `outrider verify-ledger` finds in the tables that do not add up; it tells on stderr what it saw.
+    pub fn findings(&self) -> Result<usize> {
+        let (code, told) = block_in_place(|| self.servers.outrider.verify_ledger(&[]))?;
+        let kinds = told["total"]["discrepancies"].as_object().with_context(|| format!("verify-ledger tells {told}"))?;
+        let count: u64 = kinds.values().filter_map(Value::as_u64).sum();
+        let total = |pointer: &str| told["total"].pointer(pointer).cloned().unwrap_or_default();
+        let pending = ["queued", "waiting", "held"].map(|kind| total(&format!("/pending/{kind}")).as_u64().unwrap_or(0));
+        eprintln!(
+            "  verify-ledger: {} owed, {} delivered, {} pending, {count} findings",
+            total("/owed"),
+            total("/delivered"),
+            pending.iter().sum::<u64>()
+        );
+        ensure!((code == Some(0)) == (count == 0), "verify-ledger ends with {code:?} and tells {told}");
+        if count > 0 {
+            eprintln!("  {}", told["findings"]);
+        }
+        Ok(usize::try_from(count)?)
+    }
+
+    /// With the last lines of the servers' logs where something failed.
+    pub fn logged<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| error.context(self.servers.outrider.logs(20)))
     }
 }
 
@@ -123,8 +175,13 @@ pub fn event(payload: usize) -> Bytes {
     json!({"event_type": EVENT_TYPE, "data": data}).to_string().into()
 }
 
-/// Does something for each of many, some at once.
-async fn all<T>(items: impl Iterator<Item = T>, make: impl AsyncFn(T) -> Result<()>) -> Result<()> {
-    let make = &make;
-    stream::iter(items.map(|item| async move { make(item).await })).buffer_unordered(SETUP_CALLERS).try_collect().await
+/// Does something for each number, some at once.
+async fn all(what: &'static str, count: usize, make: impl AsyncFn(usize) -> Result<()>) -> Result<()> {
+    let (make, mut progress) = (&make, Progress::new(what));
+    let mut made = stream::iter((0..count).map(|number| make(number))).buffer_unordered(SETUP_CALLERS).enumerate();
+    while let Some((number, result)) = made.next().await {
+        result?;
+        progress.tell(number + 1, count);
+    }
+    Ok(())
 }
