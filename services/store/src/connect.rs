@@ -14,15 +14,17 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::{
-    ConnectOptions, PgPool, SqlitePool,
+    ConnectOptions, PgConnection, PgPool, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, patience, transaction};
+use crate::{
+    Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, patience, sessions::Sessions, transaction,
+};
 
 /// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
-const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
+pub(crate) const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// How long SQLite waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -64,7 +66,7 @@ struct Inner {
 /// The connections of the ledger. On PostgreSQL they are its own, so that no question waits for events nor events for questions, and
 /// they plan otherwise.
 pub(crate) enum Hot {
-    Postgres(PgPool),
+    Postgres(Sessions),
     Sqlite { read: SqlitePool, write: SqlitePool },
 }
 
@@ -73,7 +75,7 @@ impl measure::Pools for Inner {
         match &self.hot {
             Hot::Postgres(hot) => {
                 let questions = self.read.get_postgres_connection_pool();
-                [questions, hot].map(|pool| (pool.size(), pool.num_idle())).into()
+                vec![(questions.size(), questions.num_idle()), hot.count()]
             }
             Hot::Sqlite { read, write } => [read, write].map(|pool| (pool.size(), pool.num_idle())).into(),
         }
@@ -86,8 +88,9 @@ impl Store {
     pub async fn connect(options: &StoreOptions) -> Result<Self> {
         let (backend, read, write, hot) = match options.url.split_once(':').map(|(scheme, _)| scheme) {
             Some("postgres" | "postgresql") => {
-                let pool = connect_postgres(options, options.max_connections, Sessions::OfQuestions).await?;
-                let hot = connect_postgres(options, options.ledger_connections, Sessions::OfTheLedger).await?;
+                let connect = postgres_options(options)?;
+                let pool = connect_postgres(options, connect.clone()).await?;
+                let hot = Sessions::new(connect, options, patience::of(Backend::Postgres, options));
                 let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
                 (Backend::Postgres, pool.clone(), pool, Hot::Postgres(hot))
             }
@@ -99,10 +102,10 @@ impl Store {
             }
             _ => return Err(Error::field("database.url", "must begin with postgres:// or sqlite:")),
         };
-        let clock = Clock::measured(read.clone()).await?;
+        let patience = patience::of(backend, options);
+        let clock = patience::within(patience, Clock::measured(read.clone())).await?;
         let (master_keys, ledger) = (options.master_keys.clone(), OnceLock::new());
         let most = options.max_connections + if backend == Backend::Postgres { options.ledger_connections } else { 1 };
-        let patience = patience::of(backend, options);
         let inner = Arc::new(Inner { backend, read, write, hot, clock, master_keys, patience, ledger });
         measure::expose_pools(&inner, most);
         Ok(Self { inner })
@@ -160,15 +163,13 @@ impl Store {
         Err(Error::new(Reason::FailedPrecondition, format!("the database lacks {missing} migrations: run the migrate command")))
     }
 
-    /// Closes all connections; calls under way end first.
+    /// Closes all connections but those of the ledger, which end with its last handle; calls under way end first, in bounds.
     pub async fn close(&self) {
         for connection in [&self.inner.read, &self.inner.write] {
-            if let Err(error) = connection.clone().close().await {
+            let closed = async { connection.clone().close().await.map_err(unavailable) };
+            if let Err(error) = self.within(closed).await {
                 tracing::debug!(%error, "the database was not closed well");
             }
-        }
-        if let Hot::Postgres(pool) = &self.inner.hot {
-            pool.close().await;
         }
     }
 
@@ -238,22 +239,18 @@ fn migration_failed(error: sea_orm::DbErr) -> Error {
     Error::unavailable("the schema was not changed: the log says why")
 }
 
-/// What a session is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sessions {
-    OfQuestions,
-    OfTheLedger,
-}
-
-async fn connect_postgres(options: &StoreOptions, max_connections: u32, sessions: Sessions) -> Result<PgPool> {
+fn postgres_options(options: &StoreOptions) -> Result<PgConnectOptions> {
     let connect = PgConnectOptions::from_str(&options.url)
         .map_err(|_| Error::field("database.url", "is not a URL of PostgreSQL"))?
-        .application_name("outrider")
-        .disable_statement_logging();
-    let millis = i64::try_from(options.statement_timeout.as_millis()).unwrap_or(i64::MAX).to_string();
-    let read_only = options.read_only;
+        .application_name("outrider");
+    Ok(connect.disable_statement_logging())
+}
+
+/// The connections for configuration and questions.
+async fn connect_postgres(options: &StoreOptions, connect: PgConnectOptions) -> Result<PgPool> {
+    let (statement_timeout, read_only) = (options.statement_timeout, options.read_only);
     PgPoolOptions::new()
-        .max_connections(max_connections.max(1))
+        .max_connections(options.max_connections.max(1))
         .acquire_timeout(options.acquire_timeout)
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
@@ -264,18 +261,17 @@ async fn connect_postgres(options: &StoreOptions, max_connections: u32, sessions
                 Ok(true)
             })
         })
-        // Work that was given up leaves a connection with an answer to come, or with none for ever.
-        .after_release(|connection, _| Box::pin(async move { patience::test(connection).await.map(|()| true) }))
+        .after_release(|connection, _| Box::pin(patience::test_returned(connection)))
         .after_connect(move |connection, _| {
-            let millis = millis.clone();
             Box::pin(async move {
-                set_up_session(connection, &millis).await?;
+                set_up_session(connection, statement_timeout).await?;
+                sqlx::query(NOTICE_WHO_LEFT).execute(&mut *connection).await?;
                 if read_only {
                     sqlx::query("SELECT set_config('default_transaction_read_only', 'on', false)")
                         .execute(&mut *connection)
                         .await?;
                 }
-                if sessions == Sessions::OfTheLedger { set_up_ledger(connection).await } else { Ok(()) }
+                Ok(())
             })
         })
         .connect_with(connect)
@@ -283,14 +279,19 @@ async fn connect_postgres(options: &StoreOptions, max_connections: u32, sessions
         .map_err(|error| cannot_connect(&error))
 }
 
+/// A question whose asker is gone ends at the server too, within a second, where the server's system can tell.
+const NOTICE_WHO_LEFT: &str =
+    "SELECT set_config('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '1s' ELSE '0' END, false)";
+
 /// By statement and not by start-up parameters, which poolers refuse. A commit must be on disk: `synchronous_commit = off` is
 /// overruled, stronger settings are kept.
-async fn set_up_session(connection: &mut sqlx::PgConnection, statement_timeout_millis: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn set_up_session(connection: &mut PgConnection, statement_timeout: Duration) -> Result<(), sqlx::Error> {
     const SET_UP: &str = "SELECT set_config('statement_timeout', $1, false), \
          set_config('idle_in_transaction_session_timeout', '30000', false), \
          set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
              ELSE current_setting('synchronous_commit') END, false)";
-    sqlx::query(SET_UP).bind(statement_timeout_millis.to_owned()).execute(connection).await?;
+    let millis = i64::try_from(statement_timeout.as_millis()).unwrap_or(i64::MAX).to_string();
+    sqlx::query(SET_UP).bind(millis).execute(connection).await?;
     Ok(())
 }
 
@@ -298,7 +299,7 @@ async fn set_up_session(connection: &mut sqlx::PgConnection, statement_timeout_m
 /// planned once per session, which was a third of their cost. Such a plan knows no sizes: the planner must not take a table that is
 /// empty now for one that can be scanned, nor what it then thinks of the cost for a reason to compile. Large payloads are compressed by
 /// lz4 where the server has it, which takes half the time of its default.
-async fn set_up_ledger(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+pub(crate) async fn set_up_ledger(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     const LEDGER: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
          set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false), \
          (SELECT set_config(name, 'lz4', false) FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals))";

@@ -27,6 +27,7 @@ mod projects;
 mod queries;
 mod requests;
 mod retention;
+mod sessions;
 mod subscriptions;
 mod transaction;
 

@@ -5,14 +5,16 @@ use std::{future::Future, time::Duration};
 
 use outrider_model::{Error, Result};
 use outrider_telemetry::catalogue::store::ERRORS;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 
 use crate::{Backend, Store, StoreOptions};
 
 /// What a statement that ran into its timeout may take to be told of.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a connection may take to show that it is alive.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// How much longer the steps of a sweep or an audit may take, each of which is several statements.
+const STEP: u32 = 4;
 
 /// How long work may take: a connection and a statement, each at its longest. SQLite, which is no other host, takes the time it takes.
 pub(crate) fn of(backend: Backend, options: &StoreOptions) -> Duration {
@@ -31,17 +33,38 @@ pub(crate) async fn within<T>(patience: Duration, work: impl Future<Output = Res
     })
 }
 
-/// Whether a connection is alive. An error closes it, whatever its work was.
+/// What is told of work that was given up.
+pub(crate) fn late() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer at all"))
+}
+
+/// Whether a connection is alive.
 pub(crate) async fn test(connection: &mut PgConnection) -> sqlx::Result<()> {
     use sqlx::Connection as _;
-    let late = |_| sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer"));
-    tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await.map_err(late)?
+    tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await.map_err(|_| late())?
+}
+
+/// Whether a connection that is given back to the driver's pool is alive and in no transaction: work that was given up may leave it with an
+/// answer to come, or half begun. The pool would close one that is not, and wait without end for its host to hear of it; so its task ends here,
+/// which closes the connection and frees its place (sqlx 0.9, `PoolConnection::return_to_pool`).
+pub(crate) async fn test_returned(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    // Of a statement in one message; one in several, as those with parameters are, begins later than its transaction.
+    const OUTSIDE: &str = "SELECT now() = statement_timestamp()";
+    match tokio::time::timeout(SIGN_OF_LIFE, sqlx::raw_sql(OUTSIDE).fetch_one(connection)).await {
+        Ok(row) => row?.try_get(0),
+        Err(_) => std::panic::resume_unwind(Box::new("a connection to a database that does not answer is dropped")),
+    }
 }
 
 impl Store {
-    /// A step of work that no request waits for, in bounds.
+    /// A look that no request waits for, in bounds.
     pub(crate) async fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         within(self.patience(), work).await
+    }
+
+    /// A step of several statements that no request waits for, in bounds.
+    pub(crate) async fn step_within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        within(self.patience().saturating_mul(STEP), work).await
     }
 }
 

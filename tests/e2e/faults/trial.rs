@@ -11,6 +11,7 @@ use outrider_tests::{
     Answer, Outrider, Proxy, Shape,
     client::{Grpc, Rest},
     cluster::Options,
+    pki::Pki,
     process::Signal,
     servers::{Postgres, Redis},
     usage, wait_until,
@@ -31,9 +32,9 @@ use crate::scenario::{self, BOUND, Scenario, run_with_shares};
 const WINDOWS: [usize; 2] = [8, 16];
 /// How long the endpoints take for an answer.
 const ANSWERED_AFTER: Duration = Duration::from_millis(60);
-/// Within so long of the end of a fault, and of its acceptance, every event has arrived: with the product's own settings, and with the
-/// short ones of the suite.
-const RECOVERY: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(30)];
+/// Within so long of the end of a fault, and of its acceptance, every event has arrived, and again where it was refused first: with the
+/// product's own settings 60 s and the wait before a first retry, and with the short ones of the suite.
+const RECOVERY: [Duration; 2] = [Duration::from_secs(66), Duration::from_secs(30)];
 /// How long a job is held, and how long a delivery stays unsettled before it is asked after.
 pub const LEASE: Duration = Duration::from_secs(2);
 /// Arrived before the fault begins.
@@ -67,6 +68,8 @@ pub enum Own {
     SmallPostgres,
     /// PostgreSQL and Redis, each behind a link that can fall silent.
     Distant,
+    /// The same, PostgreSQL by TLS.
+    DistantByTls,
 }
 
 /// What stands between Outrider and distant servers.
@@ -170,6 +173,8 @@ pub struct World {
     pub postgres: Option<Postgres>,
     pub fronts: Option<Fronts>,
     pub links: Option<Links>,
+    /// The certificates of its servers.
+    _pki: Option<Pki>,
 }
 
 impl World {
@@ -180,10 +185,11 @@ impl World {
             (_, Own::PersistentRedis) => Some(Redis::start_persistent()?),
             _ => Some(Redis::start()?),
         };
+        let pki = if setting.own == Own::DistantByTls { Some(Pki::create()?) } else { None };
         let mut postgres = match setting.own {
             Own::Postgres | Own::Distant => Some(Postgres::start()?),
             Own::SmallPostgres => Some(Postgres::start_with_connections(FEW_CONNECTIONS)?),
-            _ => None,
+            _ => pki.as_ref().map(|pki| Postgres::start_tls(&pki.issue("postgres")?)).transpose()?,
         };
         if let (Some(links), Some(postgres), Some(redis)) = (&links, &mut postgres, &mut redis) {
             links.postgres.turn_to(&postgres.address());
@@ -199,7 +205,7 @@ impl World {
         if let Some(fronts) = &mut fronts {
             fronts.double(&mut outrider)?;
         }
-        Ok(Self { outrider, redis, postgres, fronts, links })
+        Ok(Self { outrider, redis, postgres, fronts, links, _pki: pki })
     }
 }
 
@@ -312,9 +318,14 @@ impl Trial<'_> {
 
     /// Waits until something was answered so, once more than before.
     pub async fn answers(&self, begin: &str) -> Result<()> {
-        let before = self.book.answered(begin);
-        let what = format!("{begin} is answered");
-        wait_until(&what, BOUND, async || (self.book.answered(begin) > before).then_some(())).await?;
+        self.answers_any(&[begin]).await
+    }
+
+    /// Waits until something was answered so, or so, once more than before.
+    pub async fn answers_any(&self, begins: &[&str]) -> Result<()> {
+        let answered = || begins.iter().map(|begin| self.book.answered(begin)).sum::<usize>();
+        let (before, what) = (answered(), format!("{} is answered", begins.join(" or ")));
+        wait_until(&what, BOUND, async || (answered() > before).then_some(())).await?;
         self.note(what);
         Ok(())
     }
@@ -338,7 +349,7 @@ pub async fn run(name: &str, setting: Setting, fault: impl AsyncFnOnce(&mut Tria
     run_with_shares(1, async || {
         let book = Arc::new(Book::new());
         let fronts = if setting.doubled { Some(Fronts::start().await?) } else { None };
-        let links = if setting.own == Own::Distant { Some(Links::start().await?) } else { None };
+        let links = if [Own::Distant, Own::DistantByTls].contains(&setting.own) { Some(Links::start().await?) } else { None };
         let mut world = block_in_place(|| World::start(&setting, fronts, links))?;
         let outcome = carry_out(&setting, &mut world, &book, own_seed, fault).await;
         match outcome {
@@ -399,7 +410,7 @@ pub async fn goals(scenario: &Scenario, windows: [usize; 2]) -> Result<Vec<Goal>
     let slow = |status| Answer::After(ANSWERED_AFTER, status);
     scenario.receiver.answer("/steady", [slow(200)]);
     scenario.receiver.answer("/flaky", [slow(500), slow(200)]);
-    let [steady, flaky] = windows.map(|window| json!({"max_in_flight": window, "timeout": "5s"}));
+    let [steady, flaky] = windows.map(|window| json!({"max_in_flight": window, "timeout": "10s"}));
     let steady = scenario.endpoint("/steady", steady).await?;
     let flaky = scenario.endpoint("/flaky", flaky).await?;
     for target in [&steady, &flaky] {

@@ -40,39 +40,45 @@ impl Store {
     /// Audits the idempotency keys of a scope after a place: those of its days and, of these, whose event lies in it. Reads only, in one
     /// snapshot.
     pub async fn audit_keys(&self, scope: AuditScope, after: Option<KeyPlace>) -> Result<AuditedKeys> {
-        let first =
-            || KeyPlace { project: scope.project.map_or(Uuid::nil(), |project| project.0), key: String::new(), day: i32::MIN };
-        let place = after.unwrap_or_else(first);
-        let transaction = self.snapshot().await?;
-        let floor = floor(&transaction).await?;
-        let of = if scope.project.is_some() { " AND k.project_id = $6" } else { "" };
-        let text = KEYS.replace("{rows}", &scope.rows.to_string()).replace("{of}", of);
-        // A key stands in the partitions of both days when it was used near midnight.
-        let days = [day(scope.from).saturating_sub(1), day(scope.until).saturating_add(1)];
-        let values = [place.project.into(), place.key.into(), place.day.into(), days[0].into(), days[1].into()];
-        let rows = ask(&transaction, text, values.into_iter().chain(scope.project.map(|project| project.0.into()))).await?;
-        let there = days_with_events(&transaction, &rows).await?;
-        transaction.rollback().await.map_err(unavailable)?;
-        let mut audited = AuditedKeys { next: None, keys: BTreeMap::new(), findings: Vec::new() };
-        for row in &rows {
-            let get = |column: &str| row.try_get::<Uuid>("", column).map_err(unavailable);
-            let (project, id) = (ProjectId(get("project_id")?), get("event_id")?);
-            if !(scope.from..scope.until).contains(&id) {
-                continue;
+        self.step_within(async {
+            let first = || KeyPlace {
+                project: scope.project.map_or(Uuid::nil(), |project| project.0),
+                key: String::new(),
+                day: i32::MIN,
+            };
+            let place = after.unwrap_or_else(first);
+            let transaction = self.snapshot().await?;
+            let floor = floor(&transaction).await?;
+            let of = if scope.project.is_some() { " AND k.project_id = $6" } else { "" };
+            let text = KEYS.replace("{rows}", &scope.rows.to_string()).replace("{of}", of);
+            // A key stands in the partitions of both days when it was used near midnight.
+            let days = [day(scope.from).saturating_sub(1), day(scope.until).saturating_add(1)];
+            let values = [place.project.into(), place.key.into(), place.day.into(), days[0].into(), days[1].into()];
+            let rows = ask(&transaction, text, values.into_iter().chain(scope.project.map(|project| project.0.into()))).await?;
+            let there = days_with_events(&transaction, &rows).await?;
+            transaction.rollback().await.map_err(unavailable)?;
+            let mut audited = AuditedKeys { next: None, keys: BTreeMap::new(), findings: Vec::new() };
+            for row in &rows {
+                let get = |column: &str| row.try_get::<Uuid>("", column).map_err(unavailable);
+                let (project, id) = (ProjectId(get("project_id")?), get("event_id")?);
+                if !(scope.from..scope.until).contains(&id) {
+                    continue;
+                }
+                *audited.keys.entry(project).or_default() += 1;
+                if row.try_get::<i64>("", "events").map_err(unavailable)? == 0 && id >= floor && there.contains(&day(id)) {
+                    audited.findings.push(Finding { kind: Discrepancy::KeyWithoutEvent, project, id, count: 1 });
+                }
             }
-            *audited.keys.entry(project).or_default() += 1;
-            if row.try_get::<i64>("", "events").map_err(unavailable)? == 0 && id >= floor && there.contains(&day(id)) {
-                audited.findings.push(Finding { kind: Discrepancy::KeyWithoutEvent, project, id, count: 1 });
+            if let Some(last) = rows.last().filter(|_| rows.len() == scope.rows as usize) {
+                audited.next = Some(KeyPlace {
+                    project: last.try_get("", "project_id").map_err(unavailable)?,
+                    key: last.try_get("", "key").map_err(unavailable)?,
+                    day: last.try_get("", "day").map_err(unavailable)?,
+                });
             }
-        }
-        if let Some(last) = rows.last().filter(|_| rows.len() == scope.rows as usize) {
-            audited.next = Some(KeyPlace {
-                project: last.try_get("", "project_id").map_err(unavailable)?,
-                key: last.try_get("", "key").map_err(unavailable)?,
-                day: last.try_get("", "day").map_err(unavailable)?,
-            });
-        }
-        Ok(audited)
+            Ok(audited)
+        })
+        .await
     }
 }
 

@@ -153,18 +153,21 @@ impl Store {
     /// Audits the first range of a scope, in one snapshot. Reads only. A caller goes on with `from` at [`Audited::until`] until that is
     /// the scope's end. Errors: `UNAVAILABLE` when the database does not answer or the step exceeds the statement timeout.
     pub async fn audit(&self, scope: AuditScope) -> Result<Audited> {
-        let transaction = self.snapshot().await?;
-        let until = range_end(&transaction, scope).await?;
-        let range = AuditScope { until, ..scope };
-        let tallies = statements::tallies(&transaction, range).await?;
-        let mut projects = BTreeMap::new();
-        for row in &tallies {
-            count(&mut projects, row)?;
-        }
-        let bad = projects.values().any(|project: &ProjectAudit| !project.discrepancies.is_empty());
-        let findings = if bad { statements::findings(&transaction, range, LISTED).await? } else { Vec::new() };
-        transaction.rollback().await.map_err(unavailable)?;
-        Ok(Audited { until, projects, findings })
+        self.step_within(async {
+            let transaction = self.snapshot().await?;
+            let until = range_end(&transaction, scope).await?;
+            let range = AuditScope { until, ..scope };
+            let tallies = statements::tallies(&transaction, range).await?;
+            let mut projects = BTreeMap::new();
+            for row in &tallies {
+                count(&mut projects, row)?;
+            }
+            let bad = projects.values().any(|project: &ProjectAudit| !project.discrepancies.is_empty());
+            let findings = if bad { statements::findings(&transaction, range, LISTED).await? } else { Vec::new() };
+            transaction.rollback().await.map_err(unavailable)?;
+            Ok(Audited { until, projects, findings })
+        })
+        .await
     }
 
     /// A transaction that reads one state of the database.

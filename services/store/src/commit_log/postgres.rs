@@ -2,7 +2,7 @@
 
 use outrider_migrations::partitions;
 use outrider_model::{ProjectId, Timestamp};
-use sqlx::{AssertSqlSafe, PgPool, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 
 use super::{KEPT_BEYOND, LogKind, LogPlace, ROWS, Read, Row};
 use crate::ledger::codec::day_of;
@@ -123,13 +123,13 @@ pub(super) async fn since(
 }
 
 /// Drops the oldest partition, if all in it is older than is kept.
-pub(crate) async fn prune(pool: &PgPool, kept_from: Timestamp) -> Result<bool, sqlx::Error> {
+pub(crate) async fn prune(connection: &mut PgConnection, kept_from: Timestamp) -> Result<bool, sqlx::Error> {
     let first_kept = day_of(kept_from.minus(KEPT_BEYOND));
     let bound = partitions::of_day(&[partitions::COMMIT_LOG], first_kept.into()).remove(0).name;
-    let oldest: Option<String> = sqlx::query_scalar(PARTITIONS).bind(&bound).fetch_optional(pool).await?;
+    let oldest: Option<String> = sqlx::query_scalar(PARTITIONS).bind(&bound).fetch_optional(&mut *connection).await?;
     let Some(oldest) = oldest else { return Ok(false) };
-    sqlx::query(KEEP_FROM).bind(kept_from.0).execute(pool).await?;
-    let mut transaction = pool.begin().await?;
+    sqlx::query(KEEP_FROM).bind(kept_from.0).execute(&mut *connection).await?;
+    let mut transaction = connection.begin().await?;
     sqlx::query(PATIENCE).execute(&mut *transaction).await?;
     // The name is of our own making, and another process may have been faster.
     let drop = AssertSqlSafe(format!("DROP TABLE IF EXISTS {oldest}"));

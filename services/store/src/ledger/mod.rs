@@ -48,7 +48,7 @@ pub(crate) fn open(store: &Store) -> Arc<dyn Ledger> {
 #[must_use]
 pub fn open_with(store: &Store, options: LedgerOptions) -> Arc<dyn Ledger> {
     match store.hot() {
-        Hot::Postgres(pool) => Arc::new(postgres::PostgresLedger::new(pool.clone(), store.patience())),
+        Hot::Postgres(sessions) => Arc::new(postgres::PostgresLedger::new(sessions.clone())),
         Hot::Sqlite { read, write } => Arc::new(sqlite::SqliteLedger::new(read.clone(), write.clone(), options)),
     }
 }

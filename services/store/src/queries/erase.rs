@@ -46,7 +46,7 @@ impl Erased {
 impl Store {
     /// Up to `limit` projects that keep payloads for a time of their own, deleted ones included, in the order of their ids after `after`.
     pub async fn payload_retentions(&self, after: Option<ProjectId>, limit: u64) -> Result<Vec<(ProjectId, Duration)>> {
-        self.within(async {
+        self.step_within(async {
             use project::Column;
             let kept = project::Entity::find()
                 .select_only()
@@ -64,7 +64,7 @@ impl Store {
     /// One step of erasing the payloads of a project's events from before `before`. Those with a pending delivery are noted for
     /// [`Store::erase_held_payloads`]; how far this came is remembered, so that no event is looked at twice.
     pub async fn erase_old_payloads(&self, project: ProjectId, before: Timestamp) -> Result<Erased> {
-        self.within(async {
+        self.step_within(async {
             use payload_erasure::{ActiveModel, Column, Entity};
             let Some(transaction) = begin_sweep(self).await? else { return Ok(Erased::BLOCKED) };
             let marker = Entity::find_by_id(project.0).one(&transaction).await.map_err(unavailable)?;
@@ -99,7 +99,7 @@ impl Store {
         before: Timestamp,
         after: Option<EventId>,
     ) -> Result<(Erased, Option<EventId>)> {
-        self.within(async {
+        self.step_within(async {
             use payload_hold::{Column, Entity};
             let Some(transaction) = begin_sweep(self).await? else { return Ok((Erased::BLOCKED, after)) };
             let noted = Entity::find()

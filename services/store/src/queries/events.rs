@@ -50,7 +50,7 @@ impl Store {
     /// OK when the principal may read all events of a project, as a list or as they come. Errors: `NOT_FOUND` for the project; also for a
     /// principal that is bound to an owner, whom events of others do not concern.
     pub async fn reads_all_events(&self, principal: &Principal, project: ProjectId) -> Result<()> {
-        projects::find(self.read(), principal, project).await?;
+        self.within(projects::find(self.read(), principal, project)).await?;
         if principal.owner.is_some() { Err(Error::not_found("list of events")) } else { Ok(()) }
     }
 

@@ -112,7 +112,7 @@ impl Store {
 
     /// The oldest day of which history is kept, in days from 1970-01-01 in UTC.
     pub async fn oldest_day(&self) -> Result<Option<i32>> {
-        self.within(async {
+        self.step_within(async {
             match self.backend() {
                 Backend::Postgres => Ok(postgres::days(self.read(), i32::MAX).await?.first().copied()),
                 Backend::Sqlite => sqlite::next_day(self.read(), i32::MIN).await,
@@ -124,7 +124,7 @@ impl Store {
     /// Drops a day of history, or on SQLite some of its events, unless something pending refers to it: then nothing. Events go with their
     /// deliveries, attempts and numbers of replays at once, so that the ledger adds up at every moment.
     pub async fn drop_day(&self, day: i32) -> Result<Step> {
-        self.within(async {
+        self.step_within(async {
             match self.backend() {
                 Backend::Postgres => postgres::drop_day(self, day).await,
                 Backend::Sqlite => sqlite::drop_day(self, day).await,
@@ -135,7 +135,7 @@ impl Store {
 
     /// Drops idempotency keys of days in which none is good at `keys_since` any more.
     pub async fn prune_keys(&self, keys_since: Timestamp) -> Result<Step> {
-        self.within(async {
+        self.step_within(async {
             // Near midnight a key also stands in the day before its own.
             let until = day_of(keys_since) - 1;
             match self.backend() {
@@ -149,7 +149,7 @@ impl Store {
     /// Forgets changes of configuration from before `before`, but never the last one. A directory that has not read one that is gone
     /// notices, and begins anew.
     pub async fn prune_changes(&self, before: Timestamp) -> Result<Step> {
-        self.within(self.delete("changes", CHANGES, before.0)).await
+        self.step_within(self.delete("changes", CHANGES, before.0)).await
     }
 
     async fn delete(&self, table: &'static str, statement: &str, until: i64) -> Result<Step> {

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use outrider_migrations::partitions::{HISTORY, IDEMPOTENCY_KEYS, Table, of_day};
 use outrider_model::Result;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 use super::{Gone, Progress, REPLAYS, Step, begin_sweep, give_up, id_range, is_blocked, is_held};
 use crate::{
@@ -108,7 +108,10 @@ async fn blocked(transaction: DatabaseTransaction, error: DbErr) -> Result<Step>
 
 /// The same reports without the attempts of days that are gone: a report may come late, when its delivery ended by another and its day was
 /// dropped since. None when there is no such attempt.
-pub(crate) async fn without_forgotten(pool: &PgPool, batch: &[Settled]) -> Result<Option<Vec<Settled>>, sqlx::Error> {
+pub(crate) async fn without_forgotten(
+    connection: &mut PgConnection,
+    batch: &[Settled],
+) -> Result<Option<Vec<Settled>>, sqlx::Error> {
     const DAYS: &str = "SELECT to_date(right(c.relname::text, 8), 'YYYYMMDD') - DATE '1970-01-01'
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'attempts'::regclass AND c.relname ~ '_p[0-9]{8}$'";
@@ -116,7 +119,7 @@ pub(crate) async fn without_forgotten(pool: &PgPool, batch: &[Settled]) -> Resul
     if !batch.iter().any(is_old) {
         return Ok(None);
     }
-    let kept: HashSet<i32> = sqlx::query_scalar(DAYS).fetch_all(pool).await?.into_iter().collect();
+    let kept: HashSet<i32> = sqlx::query_scalar(DAYS).fetch_all(connection).await?.into_iter().collect();
     let is_forgotten = |settled: &Settled| is_old(settled) && !kept.contains(&day_of(settled.delivery.time()));
     if !batch.iter().any(is_forgotten) {
         return Ok(None);

@@ -2,6 +2,10 @@
 
 use crate::{connect::Hot, testing::TestDatabase};
 
+async fn show(session: &mut sqlx::PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar("SHOW synchronous_commit").fetch_one(session).await
+}
+
 pub async fn a_commit_is_on_disk(database: &TestDatabase) {
     let store = database.store().await;
     let Hot::Sqlite { write, .. } = store.hot() else {
@@ -12,10 +16,11 @@ pub async fn a_commit_is_on_disk(database: &TestDatabase) {
             sqlx::query(sqlx::AssertSqlSafe(alter)).execute(store.postgres_pool()).await.unwrap();
             let store = database.connect().await;
             let Hot::Postgres(hot) = store.hot() else { panic!("another database") };
-            for pool in [hot, store.postgres_pool()] {
-                let told: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(pool).await.unwrap();
-                assert_eq!(told, expected, "the server says {set}");
-            }
+            let told: [String; 2] = [
+                hot.take().await.unwrap().carry_out(show, |_| true).await.unwrap(),
+                show(&mut store.postgres_pool().acquire().await.unwrap()).await.unwrap(),
+            ];
+            assert_eq!(told, [expected; 2], "the server says {set}");
         }
         return;
     };

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use outrider_model::{EventId, Timestamp};
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{Connection as _, PgConnection, Row};
 use uuid::Uuid;
 
 use super::failed;
@@ -73,14 +73,17 @@ CROSS JOIN LATERAL (
 /// How often a batch is tried again whose keys were won for one side of midnight only.
 const MIDNIGHT_TRIES: u32 = 3;
 
-pub(super) async fn accept(pool: &PgPool, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError> {
+pub(super) async fn accept(
+    connection: &mut PgConnection,
+    batch: &[NewEvent],
+    keys_since: Timestamp,
+) -> Result<Vec<Accepted>, LedgerError> {
     let claims = keys::claims(batch)?;
     let near_midnight = claims.iter().any(|claim| claim.holder.days().count() > 1);
     let won = if near_midnight {
-        write_near_midnight(pool, batch, &claims, keys_since).await?
+        write_near_midnight(connection, batch, &claims, keys_since).await?
     } else {
-        let mut connection = super::acquire(pool).await?;
-        write(&mut connection, batch, &claims, keys_since).await.map_err(failed)?.into_keys().collect()
+        write(connection, batch, &claims, keys_since).await.map_err(failed)?.into_keys().collect()
     };
     let (winners, losers): (Vec<&KeyClaim<'_>>, Vec<&KeyClaim<'_>>) =
         claims.iter().partition(|claim| won.contains(&claim.holder.event));
@@ -88,7 +91,7 @@ pub(super) async fn accept(pool: &PgPool, batch: &[NewEvent], keys_since: Timest
     if !losers.is_empty() {
         let days = keys::lookup_days(&claims, keys_since);
         let keys: Vec<Key<'_>> = losers.iter().map(|claim| claim.key).collect();
-        holders.extend(read_holders(pool, &keys, days, keys_since).await.map_err(failed)?);
+        holders.extend(read_holders(connection, &keys, days, keys_since).await.map_err(failed)?);
     }
     keys::answers(batch, &holders)
 }
@@ -96,13 +99,13 @@ pub(super) async fn accept(pool: &PgPool, batch: &[NewEvent], keys_since: Timest
 /// Near midnight a key has a row in two partitions. Whoever wins only one of them must leave nothing, so this takes a
 /// transaction; the next try sees who holds the other.
 async fn write_near_midnight(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     batch: &[NewEvent],
     claims: &[KeyClaim<'_>],
     keys_since: Timestamp,
 ) -> Result<HashSet<EventId>, LedgerError> {
     for _ in 0..MIDNIGHT_TRIES {
-        let mut transaction = pool.begin().await.map_err(failed)?;
+        let mut transaction = connection.begin().await.map_err(failed)?;
         let won = write(&mut transaction, batch, claims, keys_since).await.map_err(failed)?;
         let halves = claims.iter().any(|claim| {
             won.get(&claim.holder.event).is_some_and(|days| usize::try_from(*days).ok() != Some(claim.holder.days().count()))
@@ -186,17 +189,17 @@ fn bind_deliveries<'q>(query: Query<'q>, batch: &[NewEvent]) -> Query<'q> {
 }
 
 pub(super) async fn find(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     wanted: &[UsedKey],
     keys_since: Timestamp,
 ) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
     let keys: Vec<Key<'_>> = wanted.iter().map(|wanted| (wanted.project, wanted.key.as_str())).collect();
-    let holders = read_holders(pool, &keys, keys::days_since(keys_since), keys_since).await.map_err(failed)?;
+    let holders = read_holders(connection, &keys, keys::days_since(keys_since), keys_since).await.map_err(failed)?;
     Ok(wanted.iter().zip(&keys).map(|(wanted, key)| keys::found(wanted, holders.get(key).copied())).collect())
 }
 
 async fn read_holders<'a>(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     keys: &[Key<'a>],
     (first_day, last_day): (i32, i32),
     keys_since: Timestamp,
@@ -207,7 +210,7 @@ async fn read_holders<'a>(
         .bind(first_day)
         .bind(last_day)
         .bind(keys_since.0)
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await?;
     let mut holders = HashMap::with_capacity(rows.len());
     for row in rows {

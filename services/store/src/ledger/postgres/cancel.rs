@@ -2,7 +2,7 @@
 //! from a cache, and what is cancelled does not come back.
 
 use outrider_model::{DeliveryReason, DeliveryStatus, Timestamp};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 use crate::{commit_log::logged, ledger::CancelScope};
 
@@ -34,7 +34,7 @@ macro_rules! cancel_statement {
 }
 
 pub(super) async fn cancel(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     scope: CancelScope,
     reason: DeliveryReason,
     now: Timestamp,
@@ -50,7 +50,7 @@ pub(super) async fn cancel(
         .bind(DeliveryStatus::Cancelled as i16)
         .bind(reason as i16)
         .bind(now.0)
-        .fetch_one(pool)
+        .fetch_one(connection)
         .await?;
     Ok(ended.unsigned_abs())
 }

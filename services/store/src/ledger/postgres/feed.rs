@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use outrider_model::{DeliveryId, EndpointId, EndpointState, EventId, ProjectId, Timestamp};
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::failed;
@@ -97,9 +97,13 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM pending_deliveries LIMIT $2) counted
 /// The bounds let PostgreSQL leave out the partitions of other days.
 const PAYLOADS: &str = "SELECT id, payload FROM events WHERE id = ANY($1) AND id BETWEEN $2 AND $3 AND payload_erased_at IS NULL";
 
-pub(super) async fn backlog(pool: &PgPool, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, sqlx::Error> {
+pub(super) async fn backlog(
+    connection: &mut PgConnection,
+    after: Option<EndpointId>,
+    limit: u32,
+) -> Result<Vec<Backlog>, sqlx::Error> {
     let after = after.map_or(Uuid::nil(), |id| id.0);
-    let rows = sqlx::query(BACKLOG).bind(after).bind(i64::from(limit)).fetch_all(pool).await?;
+    let rows = sqlx::query(BACKLOG).bind(after).bind(i64::from(limit)).fetch_all(connection).await?;
     let backlog = |row: &PgRow| {
         Ok(Backlog {
             endpoint: EndpointId(row.try_get("endpoint_id")?),
@@ -111,7 +115,7 @@ pub(super) async fn backlog(pool: &PgPool, after: Option<EndpointId>, limit: u32
 }
 
 pub(super) async fn claim(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     claims: &[Claim],
     now: Timestamp,
     check_at: Timestamp,
@@ -124,7 +128,7 @@ pub(super) async fn claim(
         .bind(now.0)
         .bind(check_at.0)
         .bind(number(inline_bytes))
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await
         .map_err(failed)?;
     let mut jobs = Vec::with_capacity(rows.len());
@@ -162,18 +166,18 @@ fn ids_and_generations(jobs: &[(DeliveryId, u32)]) -> (Vec<Uuid>, Vec<i32>) {
     jobs.iter().map(|(id, generation)| (id.0, number(*generation))).unzip()
 }
 
-pub(super) async fn unqueue(pool: &PgPool, jobs: &[(DeliveryId, u32)]) -> Result<(), sqlx::Error> {
+pub(super) async fn unqueue(connection: &mut PgConnection, jobs: &[(DeliveryId, u32)]) -> Result<(), sqlx::Error> {
     let (ids, generations) = ids_and_generations(jobs);
-    sqlx::query(UNQUEUE).bind(ids).bind(generations).execute(pool).await?;
+    sqlx::query(UNQUEUE).bind(ids).bind(generations).execute(connection).await?;
     Ok(())
 }
 
-pub(super) async fn unqueue_other_epochs(pool: &PgPool, current: &[i64]) -> Result<u64, sqlx::Error> {
-    Ok(sqlx::query(UNQUEUE_OTHER_EPOCHS).bind(current).execute(pool).await?.rows_affected())
+pub(super) async fn unqueue_other_epochs(connection: &mut PgConnection, current: &[i64]) -> Result<u64, sqlx::Error> {
+    Ok(sqlx::query(UNQUEUE_OTHER_EPOCHS).bind(current).execute(connection).await?.rows_affected())
 }
 
-pub(super) async fn overdue(pool: &PgPool, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, sqlx::Error> {
-    let rows = sqlx::query(OVERDUE).bind(now.0).bind(i64::from(limit)).fetch_all(pool).await?;
+pub(super) async fn overdue(connection: &mut PgConnection, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, sqlx::Error> {
+    let rows = sqlx::query(OVERDUE).bind(now.0).bind(i64::from(limit)).fetch_all(connection).await?;
     let queued = |row: &PgRow| {
         Ok(QueuedRef {
             delivery: DeliveryId(row.try_get("id")?),
@@ -185,22 +189,26 @@ pub(super) async fn overdue(pool: &PgPool, now: Timestamp, limit: u32) -> Result
     rows.iter().map(queued).collect()
 }
 
-pub(super) async fn standing(pool: &PgPool, now: Timestamp, count_limit: u32) -> Result<Standing, sqlx::Error> {
+pub(super) async fn standing(connection: &mut PgConnection, now: Timestamp, count_limit: u32) -> Result<Standing, sqlx::Error> {
     let active = EndpointState::Active as i16;
-    let row = sqlx::query(STANDING).bind(now.0).bind(i64::from(count_limit)).bind(active).fetch_one(pool).await?;
+    let row = sqlx::query(STANDING).bind(now.0).bind(i64::from(count_limit)).bind(active).fetch_one(connection).await?;
     let pending: i64 = row.try_get("pending")?;
     Ok(Standing { pending: pending.unsigned_abs(), oldest_due: row.try_get::<Option<i64>, _>("oldest_due")?.map(Timestamp) })
 }
 
-pub(super) async fn extend(pool: &PgPool, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), sqlx::Error> {
+pub(super) async fn extend(
+    connection: &mut PgConnection,
+    jobs: &[(DeliveryId, u32)],
+    check_at: Timestamp,
+) -> Result<(), sqlx::Error> {
     let (ids, generations) = ids_and_generations(jobs);
-    sqlx::query(EXTEND).bind(ids).bind(generations).bind(check_at.0).execute(pool).await?;
+    sqlx::query(EXTEND).bind(ids).bind(generations).bind(check_at.0).execute(connection).await?;
     Ok(())
 }
 
-pub(super) async fn current(pool: &PgPool, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, sqlx::Error> {
+pub(super) async fn current(connection: &mut PgConnection, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, sqlx::Error> {
     let ids: Vec<Uuid> = jobs.iter().map(|(id, ..)| id.0).collect();
-    let rows = sqlx::query(CURRENT).bind(ids).fetch_all(pool).await?;
+    let rows = sqlx::query(CURRENT).bind(ids).fetch_all(connection).await?;
     let mut named = HashMap::with_capacity(rows.len());
     for row in &rows {
         named.insert(DeliveryId(row.try_get("id")?), (count(row.try_get("attempt")?), count(row.try_get("generation")?)));
@@ -208,10 +216,10 @@ pub(super) async fn current(pool: &PgPool, jobs: &[(DeliveryId, u32, u32)]) -> R
     Ok(jobs.iter().map(|(id, attempt, generation)| named.get(id) == Some(&(*attempt, *generation))).collect())
 }
 
-pub(super) async fn payloads(pool: &PgPool, events: &[EventId]) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
+pub(super) async fn payloads(connection: &mut PgConnection, events: &[EventId]) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
     let ids: Vec<Uuid> = events.iter().map(|id| id.0).collect();
     let (first, last) = (ids.iter().min().copied(), ids.iter().max().copied());
-    let rows = sqlx::query(PAYLOADS).bind(&ids).bind(first).bind(last).fetch_all(pool).await?;
+    let rows = sqlx::query(PAYLOADS).bind(&ids).bind(first).bind(last).fetch_all(connection).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
         found.insert(row.try_get::<Uuid, _>("id")?, Bytes::from(row.try_get::<Vec<u8>, _>("payload")?));

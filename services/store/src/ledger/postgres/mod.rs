@@ -8,40 +8,34 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, time::Duration};
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
 use outrider_telemetry::catalogue::store::ACQUIRE_SECONDS;
-use sqlx::{PgPool, Postgres, pool::PoolConnection};
+use sqlx::PgConnection;
 
 use super::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent, QueuedRef, Settled, Standing,
     UsedKey, counted,
 };
-use crate::{commit_log, retention::without_forgotten};
+use crate::{commit_log, retention::without_forgotten, sessions::Sessions};
 
-/// On the store's pool.
+/// On sessions of its own.
 pub(super) struct PostgresLedger {
-    pool: PgPool,
-    patience: Duration,
+    sessions: Sessions,
 }
 
 impl PostgresLedger {
-    /// Whatever takes longer than `patience` is given up.
-    pub fn new(pool: PgPool, patience: Duration) -> Self {
-        Self { pool, patience }
+    pub fn new(sessions: Sessions) -> Self {
+        Self { sessions }
     }
 
-    async fn within<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, LedgerError>
-    where
-        LedgerError: From<E>,
-    {
-        match tokio::time::timeout(self.patience, work).await {
-            Ok(done) => done.map_err(LedgerError::from),
-            Err(_) => Err(counted(LedgerError::Unavailable(format!("it does not answer at all, for {:?}", self.patience)))),
-        }
+    /// Does some work in a session; what the server does not answer is given up.
+    async fn run<T>(&self, work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        let waited = ACQUIRE_SECONDS.start_timer();
+        let session = self.sessions.take().await.map_err(failed);
+        waited.observe_duration();
+        session?.carry_out(work, |error| matches!(error, LedgerError::Data(_))).await
     }
 }
 
@@ -70,40 +64,42 @@ fn judged(error: sqlx::Error) -> LedgerError {
     }
 }
 
-/// A connection for a commit of the hot path.
-async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, LedgerError> {
-    let waited = ACQUIRE_SECONDS.start_timer();
-    let connection = pool.acquire().await.map_err(failed);
-    waited.observe_duration();
-    connection
-}
-
 #[async_trait]
 impl Ledger for PostgresLedger {
     async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError> {
-        if batch.is_empty() { Ok(Vec::new()) } else { self.within(accept::accept(&self.pool, batch, keys_since)).await }
+        if batch.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.run(async |connection| accept::accept(connection, batch, keys_since).await).await
+        }
     }
 
     async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
-        if keys.is_empty() { Ok(Vec::new()) } else { self.within(accept::find(&self.pool, keys, keys_since)).await }
+        if keys.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.run(async |connection| accept::find(connection, keys, keys_since).await).await
+        }
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        match self.within(settle::settle(&self.pool, batch)).await {
+        match self.run(async |connection| settle::settle(connection, batch).await).await {
             // One attempt whose day was dropped must not keep the others from being recorded.
-            Err(LedgerError::Unavailable(why)) => match self.within(without_forgotten(&self.pool, batch)).await? {
-                Some(rest) => self.within(settle::settle(&self.pool, &rest)).await,
-                None => Err(LedgerError::Unavailable(why)),
-            },
+            Err(LedgerError::Unavailable(why)) => {
+                match self.run(async |connection| without_forgotten(connection, batch).await.map_err(failed)).await? {
+                    Some(rest) => self.run(async |connection| settle::settle(connection, &rest).await).await,
+                    None => Err(LedgerError::Unavailable(why)),
+                }
+            }
             settled => settled,
         }
     }
 
     async fn backlog(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, LedgerError> {
-        self.within(feed::backlog(&self.pool, after, limit)).await
+        self.run(async |connection| feed::backlog(connection, after, limit).await.map_err(failed)).await
     }
 
     async fn claim(
@@ -116,47 +112,63 @@ impl Ledger for PostgresLedger {
         if claims.is_empty() {
             Ok(Vec::new())
         } else {
-            self.within(feed::claim(&self.pool, claims, now, check_at, inline_bytes)).await
+            self.run(async |connection| feed::claim(connection, claims, now, check_at, inline_bytes).await).await
         }
     }
 
     async fn unqueue(&self, jobs: &[(DeliveryId, u32)]) -> Result<(), LedgerError> {
-        if jobs.is_empty() { Ok(()) } else { self.within(feed::unqueue(&self.pool, jobs)).await }
+        if jobs.is_empty() {
+            Ok(())
+        } else {
+            self.run(async |connection| feed::unqueue(connection, jobs).await.map_err(failed)).await
+        }
     }
 
     async fn unqueue_other_epochs(&self, current: &[i64]) -> Result<u64, LedgerError> {
-        self.within(feed::unqueue_other_epochs(&self.pool, current)).await
+        self.run(async |connection| feed::unqueue_other_epochs(connection, current).await.map_err(failed)).await
     }
 
     async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError> {
-        self.within(feed::overdue(&self.pool, now, limit)).await
+        self.run(async |connection| feed::overdue(connection, now, limit).await.map_err(failed)).await
     }
 
     async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError> {
-        if jobs.is_empty() { Ok(()) } else { self.within(feed::extend(&self.pool, jobs, check_at)).await }
+        if jobs.is_empty() {
+            Ok(())
+        } else {
+            self.run(async |connection| feed::extend(connection, jobs, check_at).await.map_err(failed)).await
+        }
     }
 
     async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, LedgerError> {
-        if jobs.is_empty() { Ok(Vec::new()) } else { self.within(feed::current(&self.pool, jobs)).await }
+        if jobs.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.run(async |connection| feed::current(connection, jobs).await.map_err(failed)).await
+        }
     }
 
     async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>, LedgerError> {
-        if events.is_empty() { Ok(Vec::new()) } else { self.within(feed::payloads(&self.pool, events)).await }
+        if events.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.run(async |connection| feed::payloads(connection, events).await.map_err(failed)).await
+        }
     }
 
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError> {
-        self.within(cancel::cancel(&self.pool, scope, reason, now, limit)).await
+        self.run(async |connection| cancel::cancel(connection, scope, reason, now, limit).await.map_err(failed)).await
     }
 
     async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError> {
-        self.within(feed::standing(&self.pool, now, count_limit)).await
+        self.run(async |connection| feed::standing(connection, now, count_limit).await.map_err(failed)).await
     }
 
     async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError> {
-        self.within(partitions::prepare(&self.pool, now)).await
+        self.run(async |connection| partitions::prepare(connection, now).await.map_err(failed)).await
     }
 
     async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError> {
-        self.within(commit_log::prune_postgres(&self.pool, kept_from)).await
+        self.run(async |connection| commit_log::prune_postgres(connection, kept_from).await.map_err(failed)).await
     }
 }

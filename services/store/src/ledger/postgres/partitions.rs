@@ -2,7 +2,7 @@
 
 use outrider_migrations::partitions::{Partition, Table, tables, wanted_of};
 use outrider_model::Timestamp;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::ledger::codec::day_of;
 
@@ -13,14 +13,12 @@ const EXISTING: &str = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class 
     WHERE i.inhparent = ANY($1::text[]::regclass[]) AND c.relname = ANY($2)";
 
 /// Creates what is missing. Usually nothing is, and that costs one look-up. Several processes may do this at once.
-pub(super) async fn prepare(pool: &PgPool, now: Timestamp) -> Result<(), sqlx::Error> {
+pub(super) async fn prepare(connection: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
     let wanted = wanted_of(&tables().collect::<Vec<Table>>(), day_of(now).into());
-    let mut connection = pool.acquire().await?;
-    if missing(&mut connection, &wanted).await?.is_empty() {
+    if missing(connection, &wanted).await?.is_empty() {
         return Ok(());
     }
-    drop(connection);
-    let mut transaction = pool.begin().await?;
+    let mut transaction = connection.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
     for partition in missing(&mut transaction, &wanted).await? {
         for statement in &partition.statements {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use outrider_model::{Attempt, Verdict};
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{Connection as _, PgConnection, Row};
 use uuid::Uuid;
 
 use super::failed;
@@ -68,14 +68,13 @@ SELECT id FROM ended UNION ALL SELECT id FROM kept"
 );
 
 /// A batch with several reports of one delivery takes a statement for each round of them, in one transaction.
-pub(super) async fn settle(pool: &PgPool, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
+pub(super) async fn settle(connection: &mut PgConnection, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
     let rounds = rounds(batch);
     let mut applied = vec![false; batch.len()];
     if let [round] = rounds.as_slice() {
-        let mut connection = super::acquire(pool).await?;
-        settle_round(&mut connection, batch, round, &mut applied).await.map_err(failed)?;
+        settle_round(connection, batch, round, &mut applied).await.map_err(failed)?;
     } else {
-        let mut transaction = pool.begin().await.map_err(failed)?;
+        let mut transaction = connection.begin().await.map_err(failed)?;
         for round in &rounds {
             settle_round(&mut transaction, batch, round, &mut applied).await.map_err(failed)?;
         }

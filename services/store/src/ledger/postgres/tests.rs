@@ -42,3 +42,49 @@ async fn large_payloads_are_compressed_by_the_faster_method() {
     world.ledger.accept(&[event], world.keys_since()).await.unwrap();
     assert_eq!(world.number("SELECT count(*) FROM events WHERE pg_column_compression(payload) = 'lz4'").await, has);
 }
+
+/// A session that was given up in the midst of a transaction would take what comes next for a part of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_work_was_not_seen_to_its_end_is_not_used_again() {
+    let Some(world) = World::postgres().await else { return };
+    let crate::connect::Hot::Postgres(sessions) = world.store.hot() else { panic!("another database") };
+    let ask = async |sql: &'static str| {
+        let asked = async |session: &mut sqlx::PgConnection| sqlx::query_scalar(sql).fetch_one(session).await;
+        sessions.take().await.unwrap().carry_out(asked, |error| matches!(error, sqlx::Error::Database(_))).await
+    };
+    const ID: &str = "SELECT pg_backend_pid()";
+    let first: i32 = ask(ID).await.unwrap();
+    assert!(ask("SELECT 1 / 0").await.is_err());
+    assert_eq!(ask(ID).await.unwrap(), first, "it is sound after a refusal");
+    let begun = async |session: &mut sqlx::PgConnection| {
+        sqlx::query("BEGIN").execute(session).await?;
+        std::future::pending::<Result<(), sqlx::Error>>().await
+    };
+    let work = sessions.take().await.unwrap().carry_out(begun, |_| true);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), work).await.is_err());
+    assert_ne!(ask(ID).await.unwrap(), first);
+}
+
+/// The same of the connections for questions, which the driver's pool keeps. Others are used again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_returned_in_a_transaction_is_not_used_again() {
+    const ID: &str = "SELECT pg_backend_pid()";
+    let Some(world) = World::postgres().await else { return };
+    let pool = world.store.postgres_pool();
+    let lives = async |id: i32| world.number(&format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {id}")).await == 1;
+    let mut sound = pool.acquire().await.unwrap();
+    let id: i32 = sqlx::query_scalar(ID).fetch_one(&mut *sound).await.unwrap();
+    sound.return_to_pool().await;
+    assert!(lives(id).await);
+    let mut begun = pool.acquire().await.unwrap();
+    let id: i32 = sqlx::query_scalar(ID).fetch_one(&mut *begun).await.unwrap();
+    // Its driver does not know of it, as when asking for it was given up.
+    sqlx::raw_sql("BEGIN").execute(&mut *begun).await.unwrap();
+    begun.return_to_pool().await;
+    let closed = async || {
+        while lives(id).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), closed()).await.expect("it is closed");
+}
