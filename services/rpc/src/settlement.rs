@@ -33,7 +33,8 @@ pub trait Settlement: Send + Sync + 'static {
 /// Batches under way on one stream, in each direction.
 const WINDOW: usize = 16;
 
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<()>>>>>;
+/// Who waits for the answer to which batch; none once the stream has ended, when nobody would be answered.
+type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Result<()>>>>>>;
 
 /// Dispatch in another process. One stream carries all batches; it is opened when it is needed and again when it broke.
 pub struct RemoteSettlement {
@@ -48,6 +49,26 @@ struct Outbound {
     waiting: Waiting,
 }
 
+impl Outbound {
+    /// Whether answers may still come. Of a stream that dispatch ended, batches may be taken for a while longer.
+    fn is_open(&self) -> bool {
+        !self.requests.is_closed() && locked(&self.waiting).is_some()
+    }
+
+    /// Sends a batch and waits for its answer.
+    async fn settle(&self, sequence: u64, reports: Vec<AttemptReport>) -> Result<()> {
+        let broke = || Error::unavailable("the stream to dispatch broke");
+        let (answer, answered) = oneshot::channel();
+        locked(&self.waiting).as_mut().ok_or_else(broke)?.insert(sequence, answer);
+        let sent = self.requests.send(ReportAttemptsRequest { sequence, reports }).await;
+        let outcome = if sent.is_ok() { answered.await.unwrap_or_else(|_| Err(broke())) } else { Err(broke()) };
+        if let Some(waiting) = locked(&self.waiting).as_mut() {
+            waiting.remove(&sequence);
+        }
+        outcome
+    }
+}
+
 impl RemoteSettlement {
     /// Over a channel, presenting the token; messages up to `max_bytes`.
     #[must_use]
@@ -60,7 +81,7 @@ impl RemoteSettlement {
 
     async fn outbound(&self) -> Result<Outbound> {
         let mut stream = self.stream.lock().await;
-        if let Some(open) = stream.as_ref().filter(|open| !open.requests.is_closed()) {
+        if let Some(open) = stream.as_ref().filter(|open| open.is_open()) {
             return Ok(open.clone());
         }
         let (requests, receiver) = mpsc::channel(WINDOW);
@@ -71,7 +92,7 @@ impl RemoteSettlement {
             .await
             .map_err(|status| crate::from_status(&status))?
             .into_inner();
-        let open = Outbound { requests, waiting: Waiting::default() };
+        let open = Outbound { requests, waiting: Arc::new(Mutex::new(Some(HashMap::new()))) };
         tokio::spawn(read_answers(answers, Arc::clone(&open.waiting)));
         *stream = Some(open.clone());
         Ok(open)
@@ -89,36 +110,28 @@ impl RemoteSettlement {
 impl Settlement for RemoteSettlement {
     async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()> {
         let open = self.outbound().await?;
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let (answer, answered) = oneshot::channel();
-        locked(&open.waiting).insert(sequence, answer);
-        let sent = open.requests.send(ReportAttemptsRequest { sequence, reports }).await;
-        let outcome = match sent {
-            Ok(()) => answered.await.unwrap_or_else(|_| Err(Error::unavailable("the stream to dispatch broke"))),
-            Err(_) => Err(Error::unavailable("the stream to dispatch broke")),
-        };
+        let outcome = open.settle(self.sequence.fetch_add(1, Ordering::Relaxed), reports).await;
         if outcome.is_err() {
-            locked(&open.waiting).remove(&sequence);
             self.forget(&open).await;
         }
         outcome
     }
 }
 
-fn locked(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<()>>>> {
+fn locked(waiting: &Waiting) -> std::sync::MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Result<()>>>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Hands answers to those who wait; when the stream ends, drops all waiters, who then see that it broke.
 async fn read_answers(mut answers: Streaming<ReportAttemptsResponse>, waiting: Waiting) {
     while let Ok(Some(ReportAttemptsResponse { sequence, error })) = answers.message().await {
-        if let Some(waiter) = locked(&waiting).remove(&sequence) {
+        if let Some(waiter) = locked(&waiting).as_mut().and_then(|waiting| waiting.remove(&sequence)) {
             let outcome = if error.is_empty() { Ok(()) } else { Err(Error::unavailable(error)) };
             // A waiter that gave up needs no answer.
             let _ = waiter.send(outcome);
         }
     }
-    locked(&waiting).clear();
+    *locked(&waiting) = None;
 }
 
 /// The gRPC face of a settlement. Its streams end at shutdown, when what they brought is settled: workers open others elsewhere.
@@ -184,4 +197,58 @@ async fn serve_stream(
 fn answer(sequence: u64, outcome: Result<()>) -> ReportAttemptsResponse {
     let error = outcome.err().map(|error| error.to_string()).unwrap_or_default();
     ReportAttemptsResponse { sequence, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use outrider_proto::internal::settlement_service_server::SettlementServiceServer;
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+
+    use super::*;
+
+    /// Answers the first batch of each stream and ends its side, but goes on to take what comes, as a server does that ends.
+    struct Ending;
+
+    #[async_trait]
+    impl SettlementService for Ending {
+        type ReportAttemptsStream = Pin<Box<dyn Stream<Item = Result<ReportAttemptsResponse, Status>> + Send>>;
+
+        async fn report_attempts(
+            &self,
+            request: Request<Streaming<ReportAttemptsRequest>>,
+        ) -> Result<Response<Self::ReportAttemptsStream>, Status> {
+            let mut requests = request.into_inner();
+            let (answers, receiver) = mpsc::channel(1);
+            tokio::spawn(async move {
+                if let Ok(Some(request)) = requests.message().await {
+                    let _ = answers.send(Ok(answer(request.sequence, Ok(())))).await;
+                }
+                drop(answers);
+                while let Ok(Some(_)) = requests.message().await {}
+            });
+            Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_an_answer_on_a_stream_that_has_ended() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = tonic::transport::Server::builder().add_service(SettlementServiceServer::new(Ending));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let remote = RemoteSettlement::new(crate::channel::channel(&url, None).unwrap(), None, 1 << 20);
+        let mut broken = 0;
+        for _ in 0..200 {
+            let settled = tokio::time::timeout(Duration::from_secs(10), remote.settle(Vec::new()));
+            match settled.await.expect("an answer, or word that there is none") {
+                Ok(()) => {}
+                // The stream ended while the batch was on its way.
+                Err(error) => broken += usize::from(error.to_string().contains("broke")),
+            }
+        }
+        assert!(broken < 200, "the first batch of a stream is answered");
+    }
 }

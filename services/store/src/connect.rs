@@ -90,7 +90,7 @@ impl Store {
             Some("postgres" | "postgresql") => {
                 let connect = postgres_options(options)?;
                 let pool = connect_postgres(options, connect.clone()).await?;
-                let hot = Sessions::new(connect, options, patience::of(Backend::Postgres, options));
+                let hot = Sessions::new(connect, options);
                 let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
                 (Backend::Postgres, pool.clone(), pool, Hot::Postgres(hot))
             }
@@ -248,31 +248,29 @@ fn postgres_options(options: &StoreOptions) -> Result<PgConnectOptions> {
 
 /// The connections for configuration and questions.
 async fn connect_postgres(options: &StoreOptions, connect: PgConnectOptions) -> Result<PgPool> {
-    let (statement_timeout, read_only) = (options.statement_timeout, options.read_only);
+    let (again, options_again, options_new) = (connect.clone(), options.clone(), options.clone());
     PgPoolOptions::new()
         .max_connections(options.max_connections.max(1))
         .acquire_timeout(options.acquire_timeout)
+        // Old ones go when they are given back.
+        .max_lifetime(None)
+        .idle_timeout(None)
         .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
+        .before_acquire(move |connection, meta| {
+            let (connect, options) = (again.clone(), options_again.clone());
             Box::pin(async move {
-                if meta.idle_for > TESTED_AFTER_IDLE {
-                    patience::test(connection).await?;
+                if meta.idle_for > TESTED_AFTER_IDLE && patience::test(connection, options.acquire_timeout).await.is_err() {
+                    // In its place: the pool would wait for a lost host to hear that it is closed.
+                    *connection = connect.connect().await?;
+                    set_up_question(connection, &options).await?;
                 }
                 Ok(true)
             })
         })
-        .after_release(|connection, _| Box::pin(patience::test_returned(connection)))
+        .after_release(|connection, meta| Box::pin(patience::test_returned(connection, meta.age)))
         .after_connect(move |connection, _| {
-            Box::pin(async move {
-                set_up_session(connection, statement_timeout).await?;
-                sqlx::query(NOTICE_WHO_LEFT).execute(&mut *connection).await?;
-                if read_only {
-                    sqlx::query("SELECT set_config('default_transaction_read_only', 'on', false)")
-                        .execute(&mut *connection)
-                        .await?;
-                }
-                Ok(())
-            })
+            let options = options_new.clone();
+            Box::pin(async move { set_up_question(connection, &options).await })
         })
         .connect_with(connect)
         .await
@@ -283,15 +281,23 @@ async fn connect_postgres(options: &StoreOptions, connect: PgConnectOptions) -> 
 const NOTICE_WHO_LEFT: &str =
     "SELECT set_config('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '1s' ELSE '0' END, false)";
 
+async fn set_up_question(connection: &mut PgConnection, options: &StoreOptions) -> Result<(), sqlx::Error> {
+    set_up_session(connection, options).await?;
+    sqlx::query(NOTICE_WHO_LEFT).execute(connection).await.map(drop)
+}
+
 /// By statement and not by start-up parameters, which poolers refuse. A commit must be on disk: `synchronous_commit = off` is
 /// overruled, stronger settings are kept.
-pub(crate) async fn set_up_session(connection: &mut PgConnection, statement_timeout: Duration) -> Result<(), sqlx::Error> {
+pub(crate) async fn set_up_session(connection: &mut PgConnection, options: &StoreOptions) -> Result<(), sqlx::Error> {
     const SET_UP: &str = "SELECT set_config('statement_timeout', $1, false), \
          set_config('idle_in_transaction_session_timeout', '30000', false), \
          set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
              ELSE current_setting('synchronous_commit') END, false)";
-    let millis = i64::try_from(statement_timeout.as_millis()).unwrap_or(i64::MAX).to_string();
-    sqlx::query(SET_UP).bind(millis).execute(connection).await?;
+    let millis = i64::try_from(options.statement_timeout.as_millis()).unwrap_or(i64::MAX).to_string();
+    sqlx::query(SET_UP).bind(millis).execute(&mut *connection).await?;
+    if options.read_only {
+        sqlx::query("SELECT set_config('default_transaction_read_only', 'on', false)").execute(connection).await?;
+    }
     Ok(())
 }
 

@@ -7,11 +7,11 @@ use outrider_model::{Error, Result};
 use outrider_telemetry::catalogue::store::ERRORS;
 use sqlx::{PgConnection, Row as _};
 
-use crate::{Backend, Store, StoreOptions};
+use crate::{Backend, Store, StoreOptions, sessions::LIFETIME};
 
 /// What a statement that ran into its timeout may take to be told of.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long a connection may take to show that it is alive.
+/// How long a connection may take to show that it is alive, at most.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// How much longer the steps of a sweep or an audit may take, each of which is several statements.
 const STEP: u32 = 4;
@@ -21,7 +21,12 @@ pub(crate) fn of(backend: Backend, options: &StoreOptions) -> Duration {
     if backend == Backend::Sqlite {
         return Duration::MAX;
     }
-    options.acquire_timeout.saturating_add(options.statement_timeout).saturating_add(GRACE)
+    options.acquire_timeout.saturating_add(of_a_statement(options))
+}
+
+/// How long a statement may take to be answered, if only by its timeout.
+pub(crate) fn of_a_statement(options: &StoreOptions) -> Duration {
+    options.statement_timeout.saturating_add(GRACE)
 }
 
 /// The work, if it ends in time. Otherwise `UNAVAILABLE`: whether it was done is unknown.
@@ -38,22 +43,25 @@ pub(crate) fn late() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer at all"))
 }
 
-/// Whether a connection is alive.
-pub(crate) async fn test(connection: &mut PgConnection) -> sqlx::Result<()> {
+/// Whether a connection is alive: it says so soon enough for others to be asked or made within `acquire_timeout`.
+pub(crate) async fn test(connection: &mut PgConnection, acquire_timeout: Duration) -> sqlx::Result<()> {
     use sqlx::Connection as _;
-    tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await.map_err(|_| late())?
+    let bound = SIGN_OF_LIFE.min(acquire_timeout / 3);
+    tokio::time::timeout(bound, connection.ping()).await.map_err(|_| late())?
 }
 
 /// Whether a connection that is given back to the driver's pool is alive and in no transaction: work that was given up may leave it with an
-/// answer to come, or half begun. The pool would close one that is not, and wait without end for its host to hear of it; so its task ends here,
-/// which closes the connection and frees its place (sqlx 0.9, `PoolConnection::return_to_pool`).
-pub(crate) async fn test_returned(connection: &mut PgConnection) -> sqlx::Result<bool> {
+/// answer to come, or half begun. The pool would close one that is not, and one that is too old, and wait without end for a lost host to hear
+/// of it; so its task ends here, which closes the connection and frees its place (sqlx 0.9, `PoolConnection::return_to_pool`).
+pub(crate) async fn test_returned(connection: &mut PgConnection, age: Duration) -> sqlx::Result<bool> {
     // Of a statement in one message; one in several, as those with parameters are, begins later than its transaction.
     const OUTSIDE: &str = "SELECT now() = statement_timestamp()";
-    match tokio::time::timeout(SIGN_OF_LIFE, sqlx::raw_sql(OUTSIDE).fetch_one(connection)).await {
-        Ok(row) => row?.try_get(0),
-        Err(_) => std::panic::resume_unwind(Box::new("a connection to a database that does not answer is dropped")),
+    if age <= LIFETIME
+        && let Ok(Ok(row)) = tokio::time::timeout(SIGN_OF_LIFE, sqlx::raw_sql(OUTSIDE).fetch_one(connection)).await
+    {
+        return row.try_get(0);
     }
+    std::panic::resume_unwind(Box::new("a connection that is not to be used again is dropped"))
 }
 
 impl Store {

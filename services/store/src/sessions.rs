@@ -1,73 +1,119 @@
 //! The ledger's sessions on PostgreSQL. A session whose work was not seen to its end is closed and never used again: it may be in the middle of
-//! a transaction, or on a host that is gone without a word. That needs no question to the server when it is given back.
+//! a transaction, or on a host that is gone without a word. That needs no question to the server when it is given back, and none waits for
+//! another's: whoever needs a session opens it, in its own time.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use bb8::{ManageConnection, Pool, PooledConnection, RunError};
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{
-    StoreOptions,
-    connect::{TESTED_AFTER_IDLE, set_up_ledger, set_up_session},
-    patience,
-};
+use crate::{StoreOptions, connect, patience};
 
 /// As long as a session lives at most, for what a server keeps of it.
-const LIFETIME: Duration = Duration::from_secs(30 * 60);
+pub(crate) const LIFETIME: Duration = Duration::from_secs(30 * 60);
+/// Between tries to open one.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A cheap handle to the sessions.
 #[derive(Clone)]
-pub(crate) struct Sessions {
-    pool: Pool<Manager>,
-    last_error: Arc<Mutex<Option<String>>>,
-    patience: Duration,
+pub(crate) struct Sessions(Arc<Inner>);
+
+struct Inner {
+    connect: PgConnectOptions,
+    options: StoreOptions,
+    /// One for each session that there may be and that nobody uses.
+    places: Semaphore,
+    idle: Mutex<Vec<Session>>,
+}
+
+struct Session {
+    connection: PgConnection,
+    opened_at: Instant,
+    used_at: Instant,
 }
 
 impl Sessions {
     /// Opens none yet.
-    pub fn new(connect: PgConnectOptions, options: &StoreOptions, patience: Duration) -> Self {
-        let last_error = Arc::<Mutex<Option<String>>>::default();
-        let manager = Manager {
-            connect,
-            statement_timeout: options.statement_timeout,
-            bound: options.acquire_timeout,
-            last_error: Arc::clone(&last_error),
-        };
-        let pool = Pool::builder()
-            .max_size(options.ledger_connections.max(1))
-            .connection_timeout(options.acquire_timeout)
-            .max_lifetime(Some(LIFETIME))
-            .build_unchecked(manager);
-        Self { pool, last_error, patience }
+    pub fn new(connect: PgConnectOptions, options: &StoreOptions) -> Self {
+        let places = Semaphore::new(options.ledger_connections.max(1) as usize);
+        Self(Arc::new(Inner { connect, options: options.clone(), places, idle: Mutex::default() }))
     }
 
-    /// How many there are, and how many of them nobody uses.
+    /// How many there are, about, and how many of them nobody uses.
     pub fn count(&self) -> (u32, usize) {
-        let state = self.pool.state();
-        (state.connections, state.idle_connections as usize)
+        let idle = self.0.idle().len();
+        let used = (self.0.options.ledger_connections.max(1) as usize).saturating_sub(self.0.places.available_permits());
+        (u32::try_from(used + idle).unwrap_or(u32::MAX), idle)
     }
 
-    /// One for some work.
+    /// One for some work; those who ask have their turns. The error says why none could be opened.
     pub async fn take(&self) -> Result<Taken<'_>, sqlx::Error> {
-        let session = self.pool.get().await.map_err(|error| match error {
-            RunError::User(error) => error,
-            RunError::TimedOut => {
-                let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-                let why = last.as_deref().unwrap_or("all are in use").to_owned();
-                sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no session came free in time: {why}")))
-            }
-        })?;
-        Ok(Taken { session, patience: self.patience })
+        let mut last = None;
+        let taken = async {
+            let place = self.0.places.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
+            let session = match self.0.tested().await {
+                Some(session) => session,
+                None => self.0.opened(&mut last).await,
+            };
+            Ok(Taken { session, inner: &self.0, _place: place })
+        };
+        let taken = tokio::time::timeout(self.0.options.acquire_timeout, taken).await;
+        taken.unwrap_or_else(|_| Err(last.unwrap_or_else(|| timed_out("no session came free in time"))))
     }
 }
 
-/// A session at work.
+impl Inner {
+    fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that nobody uses and that is alive. Where one is not, the others are not trusted either.
+    async fn tested(&self) -> Option<Session> {
+        loop {
+            let mut session = self.idle().pop()?;
+            if session.opened_at.elapsed() > LIFETIME {
+                continue;
+            }
+            let is_fresh = session.used_at.elapsed() <= connect::TESTED_AFTER_IDLE;
+            if is_fresh || patience::test(&mut session.connection, self.options.acquire_timeout).await.is_ok() {
+                return Some(session);
+            }
+            self.idle().clear();
+        }
+    }
+
+    /// A new one, as soon as there can be one.
+    async fn opened(&self, last: &mut Option<sqlx::Error>) -> Session {
+        loop {
+            match self.open().await {
+                Ok(session) => return session,
+                Err(error) => *last = Some(error),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn open(&self) -> Result<Session, sqlx::Error> {
+        let mut connection = self.connect.connect().await?;
+        connect::set_up_session(&mut connection, &self.options).await?;
+        connect::set_up_ledger(&mut connection).await?;
+        Ok(Session { connection, opened_at: Instant::now(), used_at: Instant::now() })
+    }
+}
+
+fn timed_out(why: &'static str) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
+}
+
+/// A session at work; closed when dropped.
 pub(crate) struct Taken<'s> {
-    session: PooledConnection<'s, Manager>,
-    patience: Duration,
+    session: Session,
+    inner: &'s Inner,
+    _place: SemaphorePermit<'s>,
 }
 
 impl Taken<'_> {
@@ -77,55 +123,13 @@ impl Taken<'_> {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
         is_refusal: impl Fn(&E) -> bool,
     ) -> Result<T, E> {
-        self.session.at_work = true;
-        let late = |_| Err(E::from(patience::late()));
-        let done = tokio::time::timeout(self.patience, work(&mut self.session.connection)).await.unwrap_or_else(late);
-        self.session.at_work = done.as_ref().is_err_and(|error| !is_refusal(error));
-        self.session.used_at = Instant::now();
+        let bound = patience::of_a_statement(&self.inner.options);
+        let done = tokio::time::timeout(bound, work(&mut self.session.connection)).await;
+        let done = done.unwrap_or_else(|_| Err(patience::late().into()));
+        if done.as_ref().err().is_none_or(is_refusal) {
+            self.session.used_at = Instant::now();
+            self.inner.idle().push(self.session);
+        }
         done
-    }
-}
-
-pub(crate) struct Session {
-    connection: PgConnection,
-    /// Something was begun and not seen to its end.
-    at_work: bool,
-    used_at: Instant,
-}
-
-pub(crate) struct Manager {
-    connect: PgConnectOptions,
-    statement_timeout: Duration,
-    /// How long opening one may take.
-    bound: Duration,
-    last_error: Arc<Mutex<Option<String>>>,
-}
-
-impl Manager {
-    async fn open(&self) -> Result<Session, sqlx::Error> {
-        let mut connection = self.connect.connect().await?;
-        set_up_session(&mut connection, self.statement_timeout).await?;
-        set_up_ledger(&mut connection).await?;
-        Ok(Session { connection, at_work: false, used_at: Instant::now() })
-    }
-}
-
-impl ManageConnection for Manager {
-    type Connection = Session;
-    type Error = sqlx::Error;
-
-    async fn connect(&self) -> Result<Session, sqlx::Error> {
-        let opened = tokio::time::timeout(self.bound, self.open()).await.unwrap_or_else(|_| Err(patience::late()));
-        let error = opened.as_ref().err().map(ToString::to_string);
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
-        opened
-    }
-
-    async fn is_valid(&self, session: &mut Session) -> Result<(), sqlx::Error> {
-        if session.used_at.elapsed() > TESTED_AFTER_IDLE { patience::test(&mut session.connection).await } else { Ok(()) }
-    }
-
-    fn has_broken(&self, session: &mut Session) -> bool {
-        session.at_work
     }
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{Backend, Store, error::unavailable, ledger::codec::day_of, transaction::begin_beside};
 
-pub(crate) use postgres::without_forgotten;
+pub(crate) use postgres::{is_old, without_forgotten};
 
 /// The advisory lock of whoever sweeps: "outrswep" in ASCII.
 const LOCK: i64 = 0x6f75_7472_7377_6570;

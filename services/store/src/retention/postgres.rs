@@ -106,6 +106,11 @@ async fn blocked(transaction: DatabaseTransaction, error: DbErr) -> Result<Step>
     if is_blocked(&error) { outcome } else { Err(unavailable(error)) }
 }
 
+/// Whether an attempt is of a day before it is reported, which may be gone since.
+pub(crate) fn is_old(settled: &Settled) -> bool {
+    settled.record.is_some() && day_of(settled.delivery.time()) < day_of(settled.at)
+}
+
 /// The same reports without the attempts of days that are gone: a report may come late, when its delivery ended by another and its day was
 /// dropped since. None when there is no such attempt.
 pub(crate) async fn without_forgotten(
@@ -115,10 +120,6 @@ pub(crate) async fn without_forgotten(
     const DAYS: &str = "SELECT to_date(right(c.relname::text, 8), 'YYYYMMDD') - DATE '1970-01-01'
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'attempts'::regclass AND c.relname ~ '_p[0-9]{8}$'";
-    let is_old = |settled: &Settled| settled.record.is_some() && day_of(settled.delivery.time()) < day_of(settled.at);
-    if !batch.iter().any(is_old) {
-        return Ok(None);
-    }
     let kept: HashSet<i32> = sqlx::query_scalar(DAYS).fetch_all(connection).await?.into_iter().collect();
     let is_forgotten = |settled: &Settled| is_old(settled) && !kept.contains(&day_of(settled.delivery.time()));
     if !batch.iter().any(is_forgotten) {

@@ -106,7 +106,13 @@ async fn write_near_midnight(
 ) -> Result<HashSet<EventId>, LedgerError> {
     for _ in 0..MIDNIGHT_TRIES {
         let mut transaction = connection.begin().await.map_err(failed)?;
-        let won = write(&mut transaction, batch, claims, keys_since).await.map_err(failed)?;
+        let won = match write(&mut transaction, batch, claims, keys_since).await {
+            Ok(won) => won,
+            Err(error) => {
+                transaction.rollback().await.map_err(failed)?;
+                return Err(failed(error));
+            }
+        };
         let halves = claims.iter().any(|claim| {
             won.get(&claim.holder.event).is_some_and(|days| usize::try_from(*days).ok() != Some(claim.holder.days().count()))
         });

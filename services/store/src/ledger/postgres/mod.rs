@@ -18,7 +18,11 @@ use super::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent, QueuedRef, Settled, Standing,
     UsedKey, counted,
 };
-use crate::{commit_log, retention::without_forgotten, sessions::Sessions};
+use crate::{
+    commit_log,
+    retention::{is_old, without_forgotten},
+    sessions::Sessions,
+};
 
 /// On sessions of its own.
 pub(super) struct PostgresLedger {
@@ -88,7 +92,7 @@ impl Ledger for PostgresLedger {
         }
         match self.run(async |connection| settle::settle(connection, batch).await).await {
             // One attempt whose day was dropped must not keep the others from being recorded.
-            Err(LedgerError::Unavailable(why)) => {
+            Err(LedgerError::Unavailable(why)) if batch.iter().any(is_old) => {
                 match self.run(async |connection| without_forgotten(connection, batch).await.map_err(failed)).await? {
                     Some(rest) => self.run(async |connection| settle::settle(connection, &rest).await).await,
                     None => Err(LedgerError::Unavailable(why)),

@@ -76,7 +76,10 @@ pub(super) async fn settle(connection: &mut PgConnection, batch: &[Settled]) -> 
     } else {
         let mut transaction = connection.begin().await.map_err(failed)?;
         for round in &rounds {
-            settle_round(&mut transaction, batch, round, &mut applied).await.map_err(failed)?;
+            if let Err(error) = settle_round(&mut transaction, batch, round, &mut applied).await {
+                transaction.rollback().await.map_err(failed)?;
+                return Err(failed(error));
+            }
         }
         transaction.commit().await.map_err(failed)?;
     }
