@@ -318,14 +318,19 @@ impl Trial<'_> {
 
     /// Waits until something was answered so, once more than before.
     pub async fn answers(&self, begin: &str) -> Result<()> {
-        self.answers_any(&[begin]).await
+        let before = self.book.answered(begin);
+        let what = format!("{begin} is answered");
+        wait_until(&what, BOUND, async || (self.book.answered(begin) > before).then_some(())).await?;
+        self.note(what);
+        Ok(())
     }
 
-    /// Waits until something was answered so, or so, once more than before.
-    pub async fn answers_any(&self, begins: &[&str]) -> Result<()> {
-        let answered = || begins.iter().map(|begin| self.book.answered(begin)).sum::<usize>();
-        let (before, what) = (answered(), format!("{} is answered", begins.join(" or ")));
-        wait_until(&what, BOUND, async || (answered() > before).then_some(())).await?;
+    /// Waits until some process has logged these words, once more than before.
+    pub async fn tells(&self, words: &str) -> Result<()> {
+        const LINES: usize = 10_000;
+        let told = || block_in_place(|| self.world.outrider.logs(LINES).matches(words).count());
+        let (before, what) = (told(), format!("somebody logs \"{words}\""));
+        wait_until(&what, BOUND, async || (told() > before).then_some(())).await?;
         self.note(what);
         Ok(())
     }
