@@ -248,7 +248,8 @@ fn postgres_options(options: &StoreOptions) -> Result<PgConnectOptions> {
 
 /// The connections for configuration and questions.
 async fn connect_postgres(options: &StoreOptions, connect: PgConnectOptions) -> Result<PgPool> {
-    let (again, options_again, options_new) = (connect.clone(), options.clone(), options.clone());
+    let set_up = Arc::new(options.clone());
+    let (again, anew) = (Arc::new((connect.clone(), Arc::clone(&set_up))), set_up);
     PgPoolOptions::new()
         .max_connections(options.max_connections.max(1))
         .acquire_timeout(options.acquire_timeout)
@@ -257,19 +258,20 @@ async fn connect_postgres(options: &StoreOptions, connect: PgConnectOptions) -> 
         .idle_timeout(None)
         .test_before_acquire(false)
         .before_acquire(move |connection, meta| {
-            let (connect, options) = (again.clone(), options_again.clone());
+            let again = Arc::clone(&again);
             Box::pin(async move {
+                let (connect, options) = &*again;
                 if meta.idle_for > TESTED_AFTER_IDLE && patience::test(connection, options.acquire_timeout).await.is_err() {
                     // In its place: the pool would wait for a lost host to hear that it is closed.
                     *connection = connect.connect().await?;
-                    set_up_question(connection, &options).await?;
+                    set_up_question(connection, options).await?;
                 }
                 Ok(true)
             })
         })
         .after_release(|connection, meta| Box::pin(patience::test_returned(connection, meta.age)))
         .after_connect(move |connection, _| {
-            let options = options_new.clone();
+            let options = Arc::clone(&anew);
             Box::pin(async move { set_up_question(connection, &options).await })
         })
         .connect_with(connect)
