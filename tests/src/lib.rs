@@ -6,6 +6,7 @@
 pub mod client;
 pub mod cluster;
 pub mod collector;
+pub mod disk;
 pub mod leash;
 pub mod logs;
 pub mod pki;
@@ -19,6 +20,7 @@ pub mod wait;
 
 pub use cluster::{Outrider, Shape};
 pub use collector::Collector;
+pub use disk::FullDisk;
 pub use proxy::Proxy;
 pub use receiver::{Answer, Received, Receiver};
 pub use wait::wait_until;

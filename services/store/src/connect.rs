@@ -14,7 +14,7 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::{
-    ConnectOptions, PgConnection, PgPool, SqlitePool,
+    ConnectOptions, Connection as _, PgConnection, PgPool, SqliteConnection, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -333,6 +333,7 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
             .max_connections(size)
             .acquire_timeout(options.acquire_timeout)
             .test_before_acquire(false)
+            .after_release(|connection, _| Box::pin(is_outside(connection)))
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_with(connect.clone())
@@ -345,6 +346,14 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
         pool(options.max_connections.max(1)).await.map_err(|error| cannot_connect(&error))?
     };
     Ok((read, write))
+}
+
+/// Whether a connection that is given back is in no transaction; one that is not makes room for a new one. When its disk is full or fails,
+/// SQLite may end a transaction itself; the driver would then take the connection for one inside for ever, and begin none on it (sqlx 0.9).
+async fn is_outside(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    // What was dropped is being rolled back: it is, once this is answered.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 fn is_in_memory(url: &str) -> bool {

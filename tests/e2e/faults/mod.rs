@@ -4,6 +4,7 @@
 //! `OUTRIDER_TEST_SEED` makes other data and moments, `OUTRIDER_TEST_FAULT_SECONDS` is how long a case goes on that can go on.
 
 mod clocks;
+mod disks;
 mod fronts;
 mod kills;
 mod ledger;

@@ -30,6 +30,7 @@ pub struct Postgres {
     process: Process,
     port: u16,
     settings: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     /// With what clients know it, where it speaks TLS.
     authority: Option<PathBuf>,
     binaries: PathBuf,
@@ -82,8 +83,18 @@ impl Postgres {
         }
         let authority = identity.map(|identity| identity.authority.clone());
         let process = Process::start("postgres", server(&binaries, user, &directory, port, &settings), &directory)?;
-        let mut server =
-            Self { process, port, settings, authority, binaries, user, databases: AtomicU32::new(0), front: None, directory };
+        let mut server = Self {
+            process,
+            port,
+            settings,
+            environment: Vec::new(),
+            authority,
+            binaries,
+            user,
+            databases: AtomicU32::new(0),
+            front: None,
+            directory,
+        };
         server.ready()?;
         Ok(server)
     }
@@ -127,10 +138,16 @@ impl Postgres {
         // The other processes of the killed server hold the shared memory until they notice; a new server refuses to start before.
         let limit = Duration::from_secs(30);
         wait_blocking("PostgreSQL starts again", limit, || {
-            let command = server(&self.binaries, self.user, &self.directory, self.port, &self.settings);
+            let mut command = server(&self.binaries, self.user, &self.directory, self.port, &self.settings);
+            command.envs(self.environment.iter().cloned());
             self.process = Process::start("postgres", command, &self.directory).ok()?;
             self.ready().ok()
         })
+    }
+
+    /// What it finds in its environment when it is started the next time.
+    pub fn set_environment(&mut self, variables: &[(&'static str, String)]) {
+        self.environment = variables.to_vec();
     }
 
     /// Sends a signal to the parent process.

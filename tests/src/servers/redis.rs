@@ -28,6 +28,7 @@ pub struct Redis {
     /// Where it speaks TLS.
     tls: Option<u16>,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     /// Where clients find it, when not at its own address.
     front: Option<String>,
     directory: Directory,
@@ -63,7 +64,7 @@ impl Redis {
         let port = ports::free();
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let process = Process::start("redis", command(port, &arguments, &directory), &directory)?;
-        let mut server = Self { process, port, tls, arguments, front: None, directory };
+        let mut server = Self { process, port, tls, arguments, environment: Vec::new(), front: None, directory };
         server.ready()?;
         Ok(server)
     }
@@ -102,8 +103,15 @@ impl Redis {
     /// Starts it again on the same port.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        self.process = Process::start("redis", command(self.port, &self.arguments, &self.directory), &self.directory)?;
+        let mut command = command(self.port, &self.arguments, &self.directory);
+        command.envs(self.environment.iter().cloned());
+        self.process = Process::start("redis", command, &self.directory)?;
         self.ready()
+    }
+
+    /// What it finds in its environment when it is started the next time.
+    pub fn set_environment(&mut self, variables: &[(&'static str, String)]) {
+        self.environment = variables.to_vec();
     }
 
     /// Copies what a server with an append-only file has written, for [`Redis::restart_with`].

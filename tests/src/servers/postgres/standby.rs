@@ -26,6 +26,7 @@ impl Postgres {
             process,
             port,
             settings,
+            environment: Vec::new(),
             authority: None,
             binaries,
             user: self.user,

@@ -100,7 +100,8 @@ async fn commit_together(pool: &SqlitePool, calls: &mut [Box<dyn Call>]) -> Resu
         if call.run(&mut savepoint).await {
             savepoint.commit().await.map_err(failed)?;
         } else {
-            // When SQLite has given up the whole transaction (disk full, for one), this fails and with it all calls.
+            // When SQLite has given up the whole transaction (disk full, for one), this fails and with it all calls; the pool then closes
+            // the connection.
             savepoint.rollback().await.map_err(failed)?;
         }
     }
@@ -108,4 +109,40 @@ async fn commit_together(pool: &SqlitePool, calls: &mut [Box<dyn Call>]) -> Resu
     let committed = transaction.commit().await.map_err(failed);
     pass(Point::AfterSqliteCommit);
     committed
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use outrider_model::principal::Actor;
+
+    use crate::{
+        connect::Hot,
+        ledger::{LedgerError, tests::World},
+    };
+
+    /// The connection for writing gets no more room in the file; another one would.
+    async fn fill(world: &World) {
+        let Hot::Sqlite { write, .. } = world.store.hot() else { panic!("another database") };
+        let mut connection = write.acquire().await.unwrap();
+        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *connection).await.unwrap();
+        let limit = format!("PRAGMA max_page_count = {pages}");
+        sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&mut *connection).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_disk_that_was_full_takes_commits_again() {
+        let world = World::sqlite().await;
+        let mut large = world.event_at(world.now);
+        large.payload = Bytes::from(vec![0; 1 << 20]);
+        for _ in 0..3 {
+            fill(&world).await;
+            let refused = world.ledger.accept(std::slice::from_ref(&large), world.keys_since()).await;
+            assert!(matches!(refused, Err(LedgerError::Unavailable(_))), "{refused:?}");
+            world.ledger.accept(&[world.event_at(world.now)], world.keys_since()).await.unwrap();
+            // Configuration is written on the same connection.
+            world.store.create_organization(Actor::System, "after").await.unwrap();
+        }
+        assert_eq!(world.rows("events").await, 3);
+    }
 }

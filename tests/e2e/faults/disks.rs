@@ -1,0 +1,78 @@
+//! The disk of whoever keeps things is full for a while: what needs room is refused or waits, never answered OK, and on it goes by itself
+//! once there is room.
+
+use anyhow::{Result, ensure};
+use outrider_tests::FullDisk;
+use serde_json::json;
+
+use super::{
+    cases,
+    trial::{Own, Trial, mesh, single, sqlite},
+};
+
+cases! {
+    sqlite_disk_full: sqlite(), async |trial| of_sqlite(trial).await;
+    postgres_disk_of_postgres_full: single().own(Own::Postgres), async |trial| of_postgres(trial).await;
+    mesh_disk_of_redis_full: mesh().own(Own::PersistentRedis), async |trial| of_redis(trial).await;
+}
+
+/// Of the one process with its file.
+async fn of_sqlite(trial: &mut Trial<'_>) -> Result<()> {
+    let disk = FullDisk::create()?;
+    trial.harm("on a disk that can be filled", |world| world.outrider.set_environment("all", &disk.environment()))?;
+    trial.renew("all")?;
+    full_for_publishers(trial, &disk).await
+}
+
+async fn of_postgres(trial: &mut Trial<'_>) -> Result<()> {
+    let disk = FullDisk::create()?;
+    trial.postgres("on a disk that can be filled", |postgres| {
+        postgres.set_environment(&disk.environment());
+        postgres.restart()?;
+        // Another file of its log would be needed otherwise, without which it ends at once: a case of its own, `killed`.
+        postgres.query("postgres", "SELECT pg_switch_wal()").map(drop)
+    })?;
+    full_for_publishers(trial, &disk).await
+}
+
+/// Publishers hear that they are to come again, and so does who changes configuration.
+async fn full_for_publishers(trial: &mut Trial<'_>, disk: &FullDisk) -> Result<()> {
+    for round in 0..3 {
+        trial.accepts(20).await?;
+        trial.harm("the disk is full", |_| disk.fill())?;
+        trial.answers("REST 503").await?;
+        trial.answers("gRPC Unavailable").await?;
+        let large = json!({"description": "x".repeat(1_000)});
+        let refused = async || {
+            for number in 0..200 {
+                if trial.scenario.endpoint(&format!("/{round}-{number}"), large.clone()).await.is_err() {
+                    return true;
+                }
+            }
+            false
+        };
+        ensure!(refused().await, "two hundred endpoints find room on a full disk");
+        trial.harm("there is room again", |_| disk.free())?;
+        trial.accepts(20).await?;
+        trial.scenario.endpoint("/later", json!({})).await?;
+    }
+    Ok(())
+}
+
+/// It takes no writes while it cannot append them to its file; publishing goes on.
+async fn of_redis(trial: &mut Trial<'_>) -> Result<()> {
+    let disk = FullDisk::create()?;
+    trial.may_double();
+    trial.redis("on a disk that can be filled", |redis| {
+        redis.set_environment(&disk.environment());
+        redis.restart()
+    })?;
+    for _ in 0..3 {
+        trial.accepts(20).await?;
+        trial.redis("its disk is full", |_| disk.fill())?;
+        trial.tells("MISCONF").await?;
+        trial.accepts(50).await?;
+        trial.redis("there is room again", |_| disk.free())?;
+    }
+    Ok(())
+}
