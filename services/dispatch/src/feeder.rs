@@ -14,7 +14,12 @@ use outrider_store::{Backlog, CancelScope, Claim, LedgerError};
 use outrider_telemetry::catalogue::dispatch::{FEED_CLAIMED, FEED_ROUNDS};
 use tokio::time::{Instant, sleep_until};
 
-use crate::{Shared, handoff::Handoff, jobs, measure};
+use crate::{
+    Shared,
+    handoff::Handoff,
+    jobs, measure,
+    turns::{Candidate, Turns},
+};
 
 /// Endpoints looked at in one go.
 const PAGE: u32 = 1_000;
@@ -27,15 +32,6 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 pub struct Feeder {
     shared: Shared,
     handoff: Handoff,
-}
-
-/// An endpoint with due deliveries and room in its window.
-struct Candidate {
-    endpoint: EndpointId,
-    project: ProjectId,
-    window: u32,
-    room: u32,
-    epoch: i64,
 }
 
 impl Feeder {
@@ -102,9 +98,11 @@ impl Feeder {
             return Ok(());
         }
         FEED_ROUNDS.inc();
-        let candidates = self.candidates(due).await?;
-        for batch in fair_batches(candidates, self.shared.options.feed_batch) {
-            self.feed_batch(batch).await?;
+        let mut turns = Turns::of(self.candidates(due).await?);
+        while let Some(batch) = turns.next(self.shared.options.feed_batch) {
+            for (candidate, wanted) in self.feed_batch(batch).await? {
+                turns.again(candidate, wanted);
+            }
         }
         Ok(())
     }
@@ -163,8 +161,8 @@ impl Feeder {
         }
     }
 
-    /// Claims due deliveries of these endpoints and puts their jobs on the queue.
-    async fn feed_batch(&self, batch: Vec<(Candidate, u32)>) -> Result<(), LedgerError> {
+    /// Claims due deliveries of these endpoints and puts their jobs on the queue; those endpoints which may have more.
+    async fn feed_batch(&self, batch: Vec<(Candidate, u32)>) -> Result<Vec<(Candidate, u32)>, LedgerError> {
         let Shared { ledger, store, options, .. } = &self.shared;
         let now = store.clock().now();
         let claims: Vec<Claim> = batch
@@ -183,20 +181,24 @@ impl Feeder {
             *counts.entry(endpoint).or_default() += 1;
             queue.extend(jobs::claimed(job, windows.get(&endpoint).copied().unwrap_or(1), now));
         }
-        for (candidate, limit) in &batch {
+        let mut more = Vec::new();
+        for (candidate, limit) in batch {
             // Fewer than asked for: nothing more is due there, new deliveries may go the short way again.
-            if counts.get(&candidate.endpoint).copied().unwrap_or(0) < *limit {
+            if counts.get(&candidate.endpoint).copied().unwrap_or(0) < limit {
                 self.handoff.relieve(candidate.endpoint);
             } else {
                 self.handoff.congest(candidate.endpoint);
+                more.push((candidate, limit));
             }
         }
         if !queue.is_empty() {
             pass(Point::AfterClaim);
-            self.handoff.enqueue(&queue).await;
+            let refused = self.handoff.enqueue(&queue).await;
             pass(Point::AfterFeed);
+            // More of theirs would be refused, too.
+            more.retain(|(candidate, _)| !refused.contains(&candidate.endpoint));
         }
-        Ok(())
+        Ok(more)
     }
 }
 
@@ -207,70 +209,4 @@ enum Gate {
     Closed,
     /// Never again.
     Gone(CancelScope, DeliveryReason),
-}
-
-/// Spreads `limit` rows a batch over projects by turns, and within a project over its endpoints, until every room is used.
-fn fair_batches(candidates: Vec<Candidate>, limit: u32) -> Vec<Vec<(Candidate, u32)>> {
-    let mut projects: BTreeMap<ProjectId, Vec<Candidate>> = BTreeMap::new();
-    for candidate in candidates {
-        projects.entry(candidate.project).or_default().push(candidate);
-    }
-    let mut batches = vec![Vec::new()];
-    let mut left = limit;
-    while !projects.is_empty() {
-        projects.retain(|_, waiting| {
-            if let Some(candidate) = waiting.pop() {
-                let want = candidate.room.min(limit);
-                if want > left {
-                    batches.push(Vec::new());
-                    left = limit;
-                }
-                left -= want;
-                if let Some(batch) = batches.last_mut() {
-                    batch.push((candidate, want));
-                }
-            }
-            !waiting.is_empty()
-        });
-    }
-    batches.retain(|batch| !batch.is_empty());
-    batches
-}
-
-#[cfg(test)]
-mod tests {
-    use outrider_model::Timestamp;
-
-    use super::*;
-
-    fn candidate(project: u64, endpoint: u64, room: u32) -> Candidate {
-        Candidate {
-            endpoint: EndpointId::new(Timestamp(0), endpoint),
-            project: ProjectId::new(Timestamp(0), project),
-            window: 64,
-            room,
-            epoch: 1,
-        }
-    }
-
-    #[test]
-    fn projects_take_turns_and_batches_stay_within_the_limit() {
-        let mut candidates: Vec<Candidate> = (0..100).map(|n| candidate(1, n, 64)).collect();
-        candidates.push(candidate(2, 1_000, 64));
-        let batches = fair_batches(candidates, 128);
-        let second = ProjectId::new(Timestamp(0), 2);
-        assert!(batches[0].iter().any(|(candidate, _)| candidate.project == second), "the small project is in the first batch");
-        assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), 101);
-        for batch in &batches {
-            assert!(batch.iter().map(|(_, want)| want).sum::<u32>() <= 128);
-        }
-    }
-
-    #[test]
-    fn a_room_above_the_limit_is_cut_to_it() {
-        let batches = fair_batches(vec![candidate(1, 1, 1_000), candidate(1, 2, 1)], 10);
-        let wants: Vec<Vec<u32>> = batches.iter().map(|batch| batch.iter().map(|(_, want)| *want).collect()).collect();
-        assert_eq!(wants.concat().iter().sum::<u32>(), 11);
-        assert!(fair_batches(Vec::new(), 10).is_empty());
-    }
 }

@@ -169,8 +169,8 @@ impl Handoff {
         }
     }
 
-    /// Puts marked jobs on the queue and deals with each answer.
-    pub async fn enqueue(&self, jobs: &[NewJob]) {
+    /// Puts marked jobs on the queue and deals with each answer; the endpoints of those that were refused.
+    pub async fn enqueue(&self, jobs: &[NewJob]) -> HashSet<EndpointId> {
         pass(Point::BeforeEnqueue);
         let offered = self.inner.shared.queue.enqueue(jobs).await;
         pass(Point::AfterEnqueue);
@@ -187,24 +187,24 @@ impl Handoff {
                 vec![Enqueued::WrongEpoch; jobs.len()]
             }
         };
-        let mut refused = Vec::new();
+        let (mut refused, mut endpoints) = (Vec::new(), HashSet::new());
         let mut present = Vec::new();
         for (job, answer) in jobs.iter().zip(answers) {
             match answer {
-                Enqueued::Queued => {}
-                Enqueued::Present => present.push((job.delivery, job.job.generation)),
-                Enqueued::Full => {
-                    self.congest(job.endpoint);
-                    refused.push((job.delivery, job.job.generation));
+                Enqueued::Queued => continue,
+                Enqueued::Present => {
+                    present.push((job.delivery, job.job.generation));
+                    continue;
                 }
-                Enqueued::WrongEpoch => {
-                    self.inner.epochs_doubted.notify_one();
-                    refused.push((job.delivery, job.job.generation));
-                }
+                Enqueued::Full => self.congest(job.endpoint),
+                Enqueued::WrongEpoch => self.inner.epochs_doubted.notify_one(),
             }
+            refused.push((job.delivery, job.job.generation));
+            endpoints.insert(job.endpoint);
         }
         self.take_back(&refused).await;
         self.check_soon(&present).await;
+        endpoints
     }
 
     /// An older job of these deliveries still has its place. It may be sent, or be on its way out: look again in a moment.

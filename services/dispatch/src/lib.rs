@@ -19,6 +19,7 @@ mod settle;
 mod sweep;
 mod tail;
 mod trace;
+mod turns;
 mod watch;
 
 #[cfg(test)]

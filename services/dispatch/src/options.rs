@@ -33,7 +33,7 @@ pub struct Options {
     /// How often the feeder looks for due deliveries when nothing wakes it; less often when looking takes more than a tenth of the time.
     /// Default 500 ms.
     pub feed_period: Duration,
-    /// Deliveries that the feeder puts on the queue at once. Default 1,000.
+    /// Deliveries that the feeder puts on the queue at once, up to 128 of one endpoint. Default 1,000.
     pub feed_batch: u32,
     /// After so long unsettled in the queue a delivery is asked after. Default 15 s.
     pub check_after: Duration,

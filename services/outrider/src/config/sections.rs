@@ -275,7 +275,7 @@ section! {
         inline_bytes: usize = 32 * KIB,
         /// How often due deliveries are looked for when nothing else prompts it; less often when looking takes more than a tenth of the time.
         feed_period: Span = Span::millis(500),
-        /// Deliveries put on the queue at once.
+        /// Deliveries put on the queue at once, up to 128 of one endpoint.
         feed_batch: u32 = 1_000,
         /// After so long unsettled a delivery is asked after in the queue.
         check_after: Span = Span::seconds(15),
