@@ -18,6 +18,8 @@ use crate::options::Options;
 
 /// How long an address is tried alone before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
+/// ENFILE and EMFILE, the same on every Unix.
+const TOO_MANY_FILES: [i32; 2] = [23, 24];
 
 /// The first connection that succeeds; addresses are tried in order, each with a head start, all within the connect timeout.
 pub(crate) async fn connect(addresses: Vec<SocketAddr>, options: &Options) -> Result<TcpStream, DialError> {
@@ -63,7 +65,8 @@ async fn race(mut addresses: VecDeque<SocketAddr>, source: Option<IpAddr>) -> Re
 async fn open(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, DialError> {
     let socket = socket(address, source).map_err(|error| {
         // A host without IPv6 is no reason to keep an endpoint waiting that has nothing else.
-        if address.is_ipv6() && source.is_none() {
+        let too_many = error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code));
+        if address.is_ipv6() && source.is_none() && !too_many {
             return DialError::ConnectFailed;
         }
         tracing::error!(%error, ?source, "no socket for an outgoing connection");

@@ -5,6 +5,7 @@
 
 mod clocks;
 mod disks;
+mod files;
 mod fronts;
 mod kills;
 mod ledger;

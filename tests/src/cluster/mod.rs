@@ -303,6 +303,14 @@ impl Outrider {
         Ok(())
     }
 
+    /// How many files the process with a role may have open from now on; what is open stays so.
+    pub fn limit_files(&mut self, name: &str, most: u32) -> Result<()> {
+        let id = self.member(name)?.process.id().to_string();
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &id, &format!("--nofile={most}:")]);
+        run(prlimit).map(drop)
+    }
+
     /// Waits for the end of the process with a role.
     pub fn wait_for_end(&mut self, name: &str, bound: Duration) -> Result<ExitStatus> {
         self.member(name)?.process.wait(bound)

@@ -87,6 +87,7 @@ pub struct Process {
 /// Starts a process with these roles. When it returns, every listener is open.
 pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     check_shape(&config, &roles)?;
+    check_limit_of_files();
     let token = foundation::internal_token(&config.internal)?;
     let stages = Stages::default();
     let tls = tls::between_roles(&config.internal, &stages.foundation)?;
@@ -106,6 +107,22 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     let public = start_roles(&mut base, stored, queue).await?;
     serving.store(true, Ordering::Relaxed);
     Ok(Process { stages: base.stages, tasks: base.tasks, serving, public })
+}
+
+/// Not an error: fewer do for little traffic.
+fn check_limit_of_files() {
+    const ENOUGH: u64 = 8_192;
+    match rlimit::Resource::NOFILE.get_soft() {
+        Ok(limit) if limit < ENOUGH => {
+            tracing::warn!(
+                limit,
+                enough = ENOUGH,
+                "few files may be open at once, and each connection is one: without one deliveries wait"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "how many files may be open at once is not known"),
+    }
 }
 
 /// SQLite and the embedded queue live in one process: roles cannot be apart.

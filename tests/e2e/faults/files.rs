@@ -1,0 +1,54 @@
+//! A process may open no further file, and so no connection, for a while: what it has goes on, what needs one waits, and no endpoint is
+//! blamed.
+
+use anyhow::{Result, ensure};
+use outrider_tests::{Receiver, wait_until};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{
+    cases,
+    trial::{Trial, length, mesh, single, sqlite},
+};
+use crate::scenario::{BOUND, Target, text};
+
+/// Less than any process has open, and what it has again afterwards.
+const LIMITS: [u32; 2] = [8, 1_024];
+
+cases! {
+    sqlite_no_files: sqlite(), async |trial| none(trial, "all").await;
+    postgres_no_files: single(), async |trial| none(trial, "all").await;
+    mesh_no_files_for_egress: mesh(), async |trial| none(trial, "egress").await;
+    mesh_no_files_for_worker: mesh(), async |trial| none(trial, "worker").await;
+}
+
+/// An endpoint of another host gets the events, to which there is no connection yet.
+async fn none(trial: &mut Trial<'_>, role: &str) -> Result<()> {
+    let other = Receiver::start().await?;
+    trial.harm("no files are left", |world| world.outrider.limit_files(role, LIMITS[0]))?;
+    let endpoint = json!({"http": {"url": other.url("/other")}});
+    let made = trial.scenario.rest.post(&trial.scenario.path("endpoints"), &endpoint).await?;
+    let target =
+        Target { id: text(&made["endpoint"], "endpoint_id")?, secret: text(&made, "secret")?, path: "/other".to_owned() };
+    trial.scenario.subscribe(&target, &["load"]).await?;
+    trial.tells("Too many open files").await?;
+    sleep(length() / 2).await;
+    ensure!(other.distinct("/other") == 0, "it was reached without a file");
+    trial.harm("there are more again", |world| world.outrider.limit_files(role, LIMITS[1]))?;
+    wait_until("it is reached", BOUND, async || (other.distinct("/other") > 0).then_some(())).await?;
+    // Nothing more is sent there once nobody is.
+    trial.scenario.rest.delete(&trial.scenario.path(&format!("endpoints/{}", target.id))).await?;
+    let pending =
+        trial.scenario.path(&format!("deliveries?endpoint_id={}&status=DELIVERY_STATUS_PENDING&page_size=1", target.id));
+    wait_until("nothing is pending there", BOUND, async || {
+        let page = trial.scenario.rest.get(&pending).await.ok()?;
+        page["deliveries"].as_array().is_none_or(Vec::is_empty).then_some(())
+    })
+    .await?;
+    let attempts =
+        trial.scenario.rest.get(&trial.scenario.path(&format!("attempts?endpoint_id={}&page_size=200", target.id))).await?;
+    let attempts = attempts["attempts"].as_array().cloned().unwrap_or_default();
+    let blamed: Vec<&Value> = attempts.iter().filter(|attempt| attempt["outcome"] != "ATTEMPT_OUTCOME_SUCCEEDED").collect();
+    ensure!(!attempts.is_empty() && blamed.is_empty(), "attempts without a file: {blamed:?}");
+    Ok(())
+}
