@@ -6,10 +6,12 @@ use anyhow::{Result, ensure};
 
 use super::{
     cases,
-    trial::{Trial, mesh},
+    trial::{Trial, mesh, single, sqlite},
 };
 
 cases! {
+    sqlite_clock_steps: sqlite(), async |trial| steps(trial, "all").await;
+    postgres_clock_steps: single(), async |trial| steps(trial, "all").await;
     mesh_clock_of_worker_steps: mesh(), async |trial| steps(trial, "worker").await;
     mesh_clock_of_dispatch_steps: mesh(), async |trial| steps(trial, "dispatch").await;
 }
