@@ -221,15 +221,19 @@ async fn commit(shared: Shared, handoff: Handoff, batch: Vec<Routed>) -> Result<
     pass(Point::AfterCommit);
     let seconds = timed.stop_and_record();
     shared.tails.committed(LogKind::Events, events.iter().map(|new| new.event.project));
-    let mut queued = Vec::new();
+    let (mut queued, mut unmarked) = (Vec::new(), Vec::new());
     let mut results = Vec::with_capacity(events.len());
     for ((event, (jobs, hop, _room)), outcome) in events.iter().zip(rest).zip(outcomes) {
         trace::committed(&hop, events.len(), seconds, &outcome);
         if matches!(outcome, Ok(Accepted::New)) {
             queued.extend(jobs);
+            let due = event.deliveries.iter().filter(|row| row.queued_epoch.is_none() && row.due_at <= row.created_at);
+            unmarked.extend(due.map(|row| row.endpoint));
         }
         results.push(outcome.and_then(|accepted| answer(&event.event, accepted)));
     }
+    // Born while their endpoint was congested, which it may not be any more.
+    handoff.feed_uncongested(unmarked);
     if !queued.is_empty() {
         tokio::spawn(async move { handoff.submit(queued).await });
     }

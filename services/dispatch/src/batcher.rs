@@ -4,6 +4,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use outrider_model::{Error, Result};
+use outrider_telemetry::essential;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -39,7 +40,8 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
     pub fn start(shape: Shape, weigh: fn(&T) -> usize, commit: Commit<T, R>) -> Self {
         let (groups, receiver) = mpsc::channel(shape.queue);
         let (forming, under_way) = (Forming::default(), JoinSet::new());
-        tokio::spawn(Gatherer { shape, weigh, commit, groups: receiver, open: true, forming, under_way }.run());
+        let gatherer = Gatherer { shape, weigh, commit, groups: receiver, open: true, forming, under_way };
+        tokio::spawn(essential("batcher", gatherer.run()));
         Self { groups }
     }
 

@@ -98,31 +98,39 @@ impl Feeder {
             return Ok(());
         }
         FEED_ROUNDS.inc();
-        let mut turns = Turns::of(self.candidates(due).await?);
+        let (candidates, gone) = self.candidates(due).await;
+        let mut turns = Turns::of(candidates);
         while let Some(batch) = turns.next(self.shared.options.feed_batch) {
             for (candidate, wanted) in self.feed_batch(batch).await? {
                 turns.again(candidate, wanted);
             }
         }
+        // Last, and a batch at a time: nobody waits for what is not sent.
+        for (scope, reason) in gone {
+            self.cancel(scope, reason).await;
+        }
         Ok(())
     }
 
-    /// Drops endpoints behind a gate, cancels what can never be sent, and asks the queue for the room of the others.
-    async fn candidates(&self, due: &[Backlog]) -> Result<Vec<Candidate>, LedgerError> {
-        let mut open = Vec::new();
+    /// Drops endpoints behind a gate, tells what can never be sent, and asks the queue for the room of the others.
+    async fn candidates(&self, due: &[Backlog]) -> (Vec<Candidate>, Vec<Gone>) {
+        let (mut open, mut gone) = (Vec::new(), Vec::new());
         for backlog in due {
             let Backlog { endpoint, project, .. } = *backlog;
             match self.gate(endpoint, project).await {
                 Gate::Open(window) => open.push((endpoint, project, window)),
                 Gate::Closed => {}
-                Gate::Gone(scope, reason) => self.cancel(scope, reason).await?,
+                Gate::Gone(scope, reason) => gone.push((scope, reason)),
             }
+        }
+        if open.is_empty() {
+            return (Vec::new(), gone);
         }
         let wanted: Vec<(EndpointId, u32)> = open.iter().map(|(endpoint, _, window)| (*endpoint, *window)).collect();
         let Ok(rooms) = self.shared.queue.room(&wanted).await else {
             // Without the queue there is nothing to feed; the watch says so.
             self.handoff.set_unavailable();
-            return Ok(Vec::new());
+            return (Vec::new(), gone);
         };
         let mut candidates = Vec::new();
         for ((endpoint, project, window), room) in open.into_iter().zip(rooms) {
@@ -132,7 +140,7 @@ impl Feeder {
                 None => {}
             }
         }
-        Ok(candidates)
+        (candidates, gone)
     }
 
     async fn gate(&self, endpoint: EndpointId, project: ProjectId) -> Gate {
@@ -147,17 +155,21 @@ impl Feeder {
         }
     }
 
-    async fn cancel(&self, scope: CancelScope, reason: DeliveryReason) -> Result<(), LedgerError> {
+    /// Ends a batch of what can never be sent; when there may be more, the feeder comes back to it at once.
+    async fn cancel(&self, scope: CancelScope, reason: DeliveryReason) {
         let now = self.shared.store.clock().now();
         let limit = self.shared.options.feed_batch;
-        loop {
-            pass(Point::BeforeCancel);
-            let cancelled = self.shared.ledger.cancel(scope, reason, now, limit).await?;
-            pass(Point::AfterCancel);
-            measure::ended(DeliveryStatus::Cancelled, cancelled);
-            if cancelled < u64::from(limit) {
-                return Ok(());
+        pass(Point::BeforeCancel);
+        let outcome = self.shared.ledger.cancel(scope, reason, now, limit).await;
+        pass(Point::AfterCancel);
+        match outcome {
+            Ok(cancelled) => {
+                measure::ended(DeliveryStatus::Cancelled, cancelled);
+                if cancelled >= u64::from(limit) {
+                    self.handoff.feed_all();
+                }
             }
+            Err(why) => tracing::warn!(%why, "deliveries without an endpoint are not cancelled yet"),
         }
     }
 
@@ -201,6 +213,9 @@ impl Feeder {
         Ok(more)
     }
 }
+
+/// What is not there any more, and so why its deliveries end.
+type Gone = (CancelScope, DeliveryReason);
 
 enum Gate {
     /// Sent to, with this window.

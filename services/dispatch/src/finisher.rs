@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use outrider_failpoints::{Point, pass};
 use outrider_queue::Done;
+use outrider_telemetry::essential;
 use tokio::sync::mpsc;
 
 use crate::{Shared, handoff::Handoff};
@@ -24,7 +25,7 @@ impl Finisher {
     /// Starts the task.
     pub fn start(shared: Shared, handoff: Handoff) -> Self {
         let (done, receiver) = mpsc::channel(shared.options.finish_queue);
-        tokio::spawn(run(shared, handoff, receiver));
+        tokio::spawn(essential("finisher", run(shared, handoff, receiver)));
         Self { done }
     }
 

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use outrider_failpoints::{Point, pass};
 use outrider_model::{DeliveryId, EndpointId};
 use outrider_queue::{Enqueued, NewJob};
+use outrider_telemetry::essential;
 use tokio::sync::{Notify, mpsc};
 
 use crate::{Shared, measure};
@@ -65,7 +66,7 @@ impl Handoff {
                 epochs_doubted: Notify::new(),
             }),
         };
-        tokio::spawn(handoff.clone().run(receiver));
+        tokio::spawn(essential("handoff", handoff.clone().run(receiver)));
         handoff
     }
 
@@ -139,9 +140,26 @@ impl Handoff {
         self.congested().contains(&endpoint)
     }
 
-    /// Nothing of the endpoint waits in the database any more.
+    /// Nothing of the endpoint was found to wait in the database any more. What was born meanwhile may: if it was congested, the feeder looks
+    /// once more.
     pub fn relieve(&self, endpoint: EndpointId) {
-        self.congested().remove(&endpoint);
+        if self.congested().remove(&endpoint) {
+            self.feed([endpoint]);
+        }
+    }
+
+    /// Wakes the feeder for endpoints of which something waits and which nothing else leads to: those that are not congested.
+    pub fn feed_uncongested(&self, endpoints: impl IntoIterator<Item = EndpointId>) {
+        if !self.inner.available.load(Ordering::Relaxed) {
+            return;
+        }
+        let missed: Vec<EndpointId> = {
+            let congested = self.congested();
+            endpoints.into_iter().filter(|endpoint| !congested.contains(endpoint)).collect()
+        };
+        if !missed.is_empty() {
+            self.feed(missed);
+        }
     }
 
     /// Something of the endpoint waits in the database.
@@ -187,7 +205,7 @@ impl Handoff {
                 vec![Enqueued::WrongEpoch; jobs.len()]
             }
         };
-        let (mut refused, mut endpoints) = (Vec::new(), HashSet::new());
+        let (mut refused, mut endpoints, mut full) = (Vec::new(), HashSet::new(), Vec::new());
         let mut present = Vec::new();
         for (job, answer) in jobs.iter().zip(answers) {
             match answer {
@@ -196,13 +214,18 @@ impl Handoff {
                     present.push((job.delivery, job.job.generation));
                     continue;
                 }
-                Enqueued::Full => self.congest(job.endpoint),
+                Enqueued::Full => {
+                    self.congest(job.endpoint);
+                    full.push(job.endpoint);
+                }
                 Enqueued::WrongEpoch => self.inner.epochs_doubted.notify_one(),
             }
             refused.push((job.delivery, job.job.generation));
             endpoints.insert(job.endpoint);
         }
         self.take_back(&refused).await;
+        // Room may have come before they could be found.
+        self.feed_uncongested(full);
         self.check_soon(&present).await;
         endpoints
     }

@@ -14,7 +14,7 @@ use ::redis::{Cmd, FromRedisValue};
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use outrider_model::{DeliveryId, EndpointId, Error, Reason, Result};
-use outrider_telemetry::{catalogue::queue::SECTION, metrics};
+use outrider_telemetry::{catalogue::queue::SECTION, essential, metrics};
 use tokio::{task::AbortHandle, time::Instant};
 
 use crate::{
@@ -94,7 +94,7 @@ impl RedisQueue {
         let channel = changes_channel(&options.prefix);
         let changes = Arc::new(Changes::default());
         let listen = subscriber::listen(servers, channel.clone(), options.command_timeout, Arc::clone(&changes));
-        let listener = tokio::spawn(listen).abort_handle();
+        let listener = tokio::spawn(essential("subscriber", listen)).abort_handle();
         let queue = Self { options, commands, shards, channel, changes, listener };
         match queue.all_epochs().await {
             Err(error) if error.reason == Reason::FailedPrecondition => Err(error),

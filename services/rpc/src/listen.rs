@@ -1,10 +1,18 @@
 //! Accepting connections, for all listeners.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
+use outrider_telemetry::essential;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
+    time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -14,9 +22,25 @@ use crate::{socket::Socket, tls::Acceptor};
 /// How long accepting rests after an error that is not a single connection's, such as too many open files.
 const REST: Duration = Duration::from_millis(50);
 
-/// The next connection. Errors are logged and waited out.
+/// Errors of accepting are told that often at most.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// A file of no use, and when an error was told last; one for the process.
+static SPARE: Mutex<(Option<File>, Option<Instant>)> = Mutex::new((None, None));
+
+/// Whether a process, or its system, may open no further file, and so no connection: no fault of the other side.
+#[must_use]
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
+/// The next connection. Errors are logged and waited out. Without files to open, connections are taken in the place of a spare one and
+/// closed: who made them hears it at once, instead of waiting for an answer that cannot come.
 pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    keep_spare();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -26,11 +50,45 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             }
             Err(error) if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) => {}
             Err(error) => {
-                tracing::warn!(%error, "accepting failed");
-                tokio::time::sleep(REST).await;
+                tell(&error);
+                if is_out_of_files(&error) {
+                    turn_one_away(listener).await;
+                } else {
+                    sleep(REST).await;
+                }
             }
         }
     }
+}
+
+/// Closes the spare file, takes a connection in its place and closes that.
+async fn turn_one_away(listener: &TcpListener) {
+    if spare().0.take().is_none() {
+        sleep(REST).await;
+    } else {
+        // Somebody else may have been quicker, or the peer has gone.
+        drop(timeout(REST, listener.accept()).await);
+    }
+    keep_spare();
+}
+
+fn keep_spare() {
+    let mut spare = spare();
+    if spare.0.is_none() {
+        spare.0 = File::open("/dev/null").ok();
+    }
+}
+
+fn tell(error: &io::Error) {
+    let mut spare = spare();
+    if spare.1.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+        spare.1 = Some(Instant::now());
+        tracing::warn!(%error, "connections are not accepted");
+    }
+}
+
+fn spare() -> MutexGuard<'static, (Option<File>, Option<Instant>)> {
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The connections of a listener, each once its handshake is done. Handshakes run side by side; at most `places` connections are open
@@ -43,7 +101,7 @@ pub fn sockets(
 ) -> ReceiverStream<io::Result<Socket>> {
     let (ready, sockets) = mpsc::channel(1);
     let free = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
-    tokio::spawn(async move {
+    tokio::spawn(essential("accepting", async move {
         loop {
             let (stream, peer) = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -63,6 +121,6 @@ pub fn sockets(
                 }
             });
         }
-    });
+    }));
     ReceiverStream::new(sockets)
 }

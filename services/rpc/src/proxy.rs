@@ -1,10 +1,13 @@
 //! The egress in another process, from the worker's side: HTTP CONNECT, and the headers by which the proxy says why it refused.
 
-use std::{borrow::Cow, io, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, io, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 use crate::{
     dial::{DialError, Dialer},
@@ -28,6 +31,8 @@ pub const UNAVAILABLE: &str = "unavailable";
 
 /// An answer's head, in bytes, at most.
 const HEAD_BYTES: usize = 8 * 1024;
+/// The proxy is near: who does not take a connection within this is gone, which no endpoint is to be blamed for.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Dials through an egress proxy. Uses nothing of the environment, and no other way when the proxy is unreachable.
 #[derive(Debug, Clone)]
@@ -63,7 +68,8 @@ impl RemoteDialer {
     }
 
     async fn tunnel(&self, target: &str) -> io::Result<Result<Socket, DialError>> {
-        let mut socket = connect(self.tls.as_deref(), Protocol::Proxy, &self.host, self.port).await?;
+        let connected = timeout(CONNECT_TIMEOUT, connect(self.tls.as_deref(), Protocol::Proxy, &self.host, self.port)).await;
+        let mut socket = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         socket.write_all(self.head(target).as_bytes()).await?;
         socket.flush().await?;
         let (head, ahead) = read_head(&mut socket).await?;

@@ -249,6 +249,7 @@ fn postgres_options(options: &StoreOptions) -> Result<PgConnectOptions> {
 /// The connections for configuration and questions.
 async fn connect_postgres(options: &StoreOptions, connect: PgConnectOptions) -> Result<PgPool> {
     let set_up = Arc::new(options.clone());
+    let writes = !options.read_only;
     let (again, anew) = (Arc::new((connect.clone(), Arc::clone(&set_up))), set_up);
     PgPoolOptions::new()
         .max_connections(options.max_connections.max(1))
@@ -269,7 +270,7 @@ async fn connect_postgres(options: &StoreOptions, connect: PgConnectOptions) -> 
                 Ok(true)
             })
         })
-        .after_release(|connection, meta| Box::pin(patience::test_returned(connection, meta.age)))
+        .after_release(move |connection, meta| Box::pin(patience::test_returned(connection, meta.age, writes)))
         .after_connect(move |connection, _| {
             let options = Arc::clone(&anew);
             Box::pin(async move { set_up_question(connection, &options).await })

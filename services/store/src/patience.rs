@@ -53,13 +53,14 @@ pub(crate) async fn test(connection: &mut PgConnection, acquire_timeout: Duratio
 /// Whether a connection that is given back to the driver's pool is alive and in no transaction: work that was given up may leave it with an
 /// answer to come, or half begun. The pool would close one that is not, and one that is too old, and wait without end for a lost host to hear
 /// of it; so its task ends here, which closes the connection and frees its place (sqlx 0.9, `PoolConnection::return_to_pool`).
-pub(crate) async fn test_returned(connection: &mut PgConnection, age: Duration) -> sqlx::Result<bool> {
-    // Of a statement in one message; one in several, as those with parameters are, begins later than its transaction.
-    const OUTSIDE: &str = "SELECT now() = statement_timestamp()";
+pub(crate) async fn test_returned(connection: &mut PgConnection, age: Duration, writes: bool) -> sqlx::Result<bool> {
+    // Of a statement in one message; one in several, as those with parameters are, begins later than its transaction. A session that
+    // began while the server, database or role took no writes may take none for ever.
+    const SOUND: &str = "SELECT now() = statement_timestamp(), current_setting('transaction_read_only') = 'off'";
     if age <= LIFETIME
-        && let Ok(Ok(row)) = tokio::time::timeout(SIGN_OF_LIFE, sqlx::raw_sql(OUTSIDE).fetch_one(connection)).await
+        && let Ok(Ok(row)) = tokio::time::timeout(SIGN_OF_LIFE, sqlx::raw_sql(SOUND).fetch_one(connection)).await
     {
-        return row.try_get(0);
+        return Ok(row.try_get(0)? && (row.try_get(1)? || !writes));
     }
     std::panic::resume_unwind(Box::new("a connection that is not to be used again is dropped"))
 }

@@ -8,12 +8,14 @@ pub mod catalogue;
 pub mod metrics;
 
 mod context;
+mod essential;
 mod export;
 mod hop;
 mod process;
 mod start;
 
 pub use context::TraceContext;
+pub use essential::{caught, essential};
 pub use hop::{Hop, Kind, current, is_exporting};
 pub use process::expose_process;
 pub use start::{ExportOptions, LogOptions, Options, StartError, Telemetry, check_filter};

@@ -49,7 +49,8 @@ pub(crate) fn accept(shared: &Arc<Shared>, jobs: Vec<LeasedJob>, mut room: Room,
     if !unready.is_empty() {
         let shared = Arc::clone(shared);
         shared.tasks.clone().spawn(async move {
-            shared.cut.run_until_cancelled(make_ready(&shared, unready)).await;
+            let keys = unready.iter().map(|unready| unready.job.key()).collect();
+            shared.with_jobs(keys, make_ready(&shared, unready)).await;
         });
     }
 }

@@ -102,7 +102,9 @@ impl Reader {
                 return Ok(jobs);
             }
         }
-        let jobs = queue.read(&options.consumer, most, options.read_wait).await?;
+        // No longer than until the next look for abandoned jobs, which begins on time.
+        let wait = options.read_wait.min(self.reclaim_at.saturating_duration_since(now));
+        let jobs = queue.read(&options.consumer, most, wait).await?;
         if !jobs.is_empty() {
             pass(Point::AfterRead);
         }

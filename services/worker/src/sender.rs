@@ -28,7 +28,7 @@ use crate::{
 pub(crate) fn spawn(shared: &Arc<Shared>, job: HeldJob) {
     let shared = Arc::clone(shared);
     shared.tasks.clone().spawn(async move {
-        shared.cut.run_until_cancelled(perform(&shared, job)).await;
+        shared.with_jobs(vec![job.key()], perform(&shared, job)).await;
     });
 }
 
@@ -53,8 +53,10 @@ async fn admitted(shared: &Shared, mut job: HeldJob) -> Option<(HeldJob, Option<
             None
         }
         Admission::Wait(turn) => {
-            // Others send in the meantime.
+            // Others send in the meantime, and a payload that was fetched gives its room to them: it is fetched again. Whoever has a part of
+            // the share may wait for that room.
             job.slot = None;
+            job.payload = job::inline_payload(&job.job);
             let come = async {
                 let share = turn.come().await?;
                 let slot = Arc::clone(&shared.slots).acquire_owned().await.ok()?;

@@ -6,6 +6,7 @@ use http::HeaderValue;
 use outrider_model::{Error, Result};
 use outrider_queue::Queue;
 use outrider_rpc::{Dialer, Settlement};
+use outrider_telemetry::{caught, essential};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
@@ -82,6 +83,14 @@ impl Shared {
     pub(crate) fn leave(&self, key: Key) {
         self.leases.forget([key]);
     }
+
+    /// Does some work on jobs in hand. Should it panic, they are left to their leases: renewed for ever they would never be sent.
+    pub(crate) async fn with_jobs(&self, keys: Vec<Key>, work: impl Future<Output = ()>) {
+        if self.cut.run_until_cancelled(caught(work)).await == Some(None) {
+            tracing::error!(jobs = keys.len(), "a task panicked; its jobs are left to their leases");
+            self.leases.forget(keys);
+        }
+    }
 }
 
 fn brief(outcome: &Outcome) -> String {
@@ -141,7 +150,7 @@ impl Worker {
         // Should this be dropped before it returns, all that it started ends too.
         let _ends = (ended.clone().drop_guard(), shared.cut.clone().drop_guard());
         spawn_housekeeping(&shared, &ended);
-        let reporting = tokio::spawn(ended.clone().run_until_cancelled_owned(reporter.run()));
+        let reporting = tokio::spawn(ended.clone().run_until_cancelled_owned(essential("reporter", reporter.run())));
         let stop = shared.shutdown.clone();
         let watch = tokio::spawn(ended.clone().run_until_cancelled_owned(async move {
             shutdown.cancelled().await;
@@ -182,10 +191,10 @@ impl Shared {
 fn spawn_housekeeping(shared: &Arc<Shared>, ended: &CancellationToken) {
     let keeper = Arc::clone(shared);
     let stop = ended.clone();
-    tokio::spawn(async move { keeper.leases.keep(keeper.options.renew_period(), stop).await });
+    tokio::spawn(essential("leases", async move { keeper.leases.keep(keeper.options.renew_period(), stop).await }));
     let sweeper = Arc::clone(shared);
-    tokio::spawn(ended.clone().run_until_cancelled_owned(async move {
+    tokio::spawn(ended.clone().run_until_cancelled_owned(essential("sweeper", async move {
         let period = sweeper.options.pool_idle_timeout / 4;
         sweeper.client.sweep(period.max(std::time::Duration::from_secs(1))).await;
-    }));
+    })));
 }

@@ -1,6 +1,8 @@
 //! A process may open no further file, and so no connection, for a while: what it has goes on, what needs one waits, and no endpoint is
 //! blamed.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use outrider_tests::{Receiver, wait_until};
 use serde_json::{Value, json};
@@ -8,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{
     cases,
-    trial::{Trial, length, mesh, single, sqlite},
+    trial::{Trial, mesh, single, sqlite},
 };
 use crate::scenario::{BOUND, Target, text};
 
@@ -26,13 +28,14 @@ cases! {
 async fn none(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     let other = Receiver::start().await?;
     trial.harm("no files are left", |world| world.outrider.limit_files(role, LIMITS[0]))?;
-    let endpoint = json!({"http": {"url": other.url("/other")}});
+    let endpoint = json!({"http": {"url": other.url("/other")}, "timeout": "1s"});
     let made = trial.scenario.rest.post(&trial.scenario.path("endpoints"), &endpoint).await?;
     let target =
         Target { id: text(&made["endpoint"], "endpoint_id")?, secret: text(&made, "secret")?, path: "/other".to_owned() };
     trial.scenario.subscribe(&target, &["load"]).await?;
     trial.tells("Too many open files").await?;
-    sleep(length() / 2).await;
+    // Longer than a request to it may take.
+    sleep(Duration::from_secs(3)).await;
     ensure!(other.distinct("/other") == 0, "it was reached without a file");
     trial.harm("there are more again", |world| world.outrider.limit_files(role, LIMITS[1]))?;
     wait_until("it is reached", BOUND, async || (other.distinct("/other") > 0).then_some(())).await?;

@@ -164,7 +164,7 @@ async fn die(world: &mut World, book: &Arc<Book>, death: Death, recovery: Durati
     publishing.await?;
     let (excess, cut) = in_flight(world.outrider.shape(), point, provocation);
     let callers_harmed = world.outrider.shape() != Shape::Mesh;
-    verdict::judge(&scenario, &goals, book, Terms { fault_ended, recovery, excess, cut, callers_harmed }).await
+    verdict::judge(&scenario, &goals, book, Terms { fault_ended, recovery, excess, cut, first_wait: None, callers_harmed }).await
 }
 
 /// What may be sent twice, without a record of the first time and with one. Who sends requests leaves some in flight, and so does a Redis

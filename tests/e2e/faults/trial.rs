@@ -130,6 +130,11 @@ impl Setting {
         RECOVERY[usize::from(!self.defaults)]
     }
 
+    /// The shortest that a first retry may wait: the schedule's first step, less a fifth.
+    fn first_wait(&self) -> Duration {
+        Duration::from_millis(if self.defaults { 5_000 } else { 500 }) * 4 / 5
+    }
+
     pub fn with_defaults(self) -> Self {
         Self { defaults: true, ..self }
     }
@@ -404,7 +409,8 @@ async fn carry_out(
         traffic.stop().await?;
     }
     book.note("the last event is answered");
-    let terms = Terms { fault_ended, recovery: setting.recovery(), excess, cut, callers_harmed };
+    let first_wait = (excess + cut == 0).then(|| setting.first_wait());
+    let terms = Terms { fault_ended, recovery: setting.recovery(), excess, cut, first_wait, callers_harmed };
     let summary = verdict::judge(&scenario, &goals, book, terms).await?;
     crate::ledger::adds_up(&world.outrider)?;
     Ok(summary)

@@ -38,6 +38,8 @@ pub struct Terms {
     pub excess: usize,
     /// Requests that may be recorded as unanswered, and were then sent again.
     pub cut: usize,
+    /// No retry comes sooner after the request that it repeats; none where something may have been sent twice.
+    pub first_wait: Option<Duration>,
     /// Whether callers may hear nothing, or what their library makes of a broken connection.
     pub callers_harmed: bool,
 }
@@ -55,7 +57,10 @@ pub async fn judge(scenario: &Scenario, goals: &[Goal], book: &Book, terms: Term
         .await
         .with_context(|| format!("LOST: {:?}", missing(scenario, path, &accepted)))?;
     }
-    all_settled(scenario, WAIT).await?;
+    if let Err(error) = all_settled(scenario, WAIT.max(terms.recovery)).await {
+        let pending = all(scenario, "deliveries").await?.into_iter().filter(|row| row["status"] == "DELIVERY_STATUS_PENDING");
+        return Err(error.context(format!("{:?}", pending.collect::<Vec<_>>())));
+    }
     for goal in goals {
         worst = worst.max(arrivals(scenario, goal, &accepted, terms)?);
         let path = &goal.target.path;
@@ -125,6 +130,10 @@ fn arrivals(scenario: &Scenario, goal: &Goal, accepted: &Accepted, terms: Terms)
     let mut worst = Duration::ZERO;
     for (id, entry) in accepted {
         let times = times.get(id).with_context(|| format!("LOST: {id}"))?;
+        if let (Some(wait), [first, second]) = (terms.first_wait, times.as_slice()) {
+            let waited = second.saturating_duration_since(*first);
+            ensure!(waited >= wait, "{id} was repeated after {waited:?}, before it was due");
+        }
         let arrived = times.get(goal.requests - 1).with_context(|| format!("{id} came {} times only", times.len()))?;
         let due = entry.answered_at.unwrap_or(terms.fault_ended).max(terms.fault_ended);
         worst = worst.max(arrived.saturating_duration_since(due));

@@ -11,6 +11,7 @@ use outrider_rpc::{
     internal::InternalGate,
     server::{Backend, guarded},
 };
+use outrider_telemetry::essential;
 use tower::util::BoxCloneSyncService;
 
 use super::{
@@ -42,7 +43,7 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
     let service = both(faces.public.clone(), internal);
     serve_internal(base, "dispatch.listen", &address, service, Stage::Foundation).await?;
     let shutdown = base.stages.foundation.clone();
-    base.tasks.foundation.push(tokio::spawn(async move { dispatch.run(shutdown).await }));
+    base.tasks.foundation.push(tokio::spawn(essential("dispatch", async move { dispatch.run(shutdown).await })));
     Ok(Some(faces))
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use outrider_egress::{Egress, Options};
+use outrider_telemetry::essential;
 
 use super::{Role, process::Base};
 
@@ -15,11 +16,11 @@ pub async fn start(base: &mut Base) -> Result<()> {
     if !base.roles.is_all() {
         let listener = base.listen("egress.listen", &base.config.egress.listen).await?;
         let shutdown = base.stages.foundation.clone();
-        base.tasks.foundation.push(tokio::spawn(async move {
+        base.tasks.foundation.push(tokio::spawn(essential("egress", async move {
             if let Err(error) = egress.serve(listener, shutdown.cancelled_owned()).await {
                 tracing::error!(%error, "the egress proxy ended");
             }
-        }));
+        })));
     }
     Ok(())
 }

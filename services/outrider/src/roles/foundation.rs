@@ -7,6 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls, WindowLimits};
 use outrider_rpc::{InternalToken, Tls};
 use outrider_store::{Backend, Directory, DirectoryOptions, MasterKeys, Store, StoreOptions};
+use outrider_telemetry::essential;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -102,12 +103,12 @@ pub fn directory(store: &Store, queue: Option<&Arc<dyn Queue>>, shutdown: &Cance
 
 fn spawn_until(shutdown: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
     let shutdown = shutdown.clone();
-    tokio::spawn(async move {
+    tokio::spawn(essential("directory", async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = task => {}
         }
-    });
+    }));
 }
 
 /// The queue as configured.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use outrider_gateway::{Backends, Gateway, Options, remote_backend};
 use outrider_rpc::server::Backend;
+use outrider_telemetry::essential;
 
 use super::{
     Role,
@@ -60,7 +61,9 @@ pub async fn start(
     let listener = base.listen("gateway.listen", &config.listen).await?;
     let address = listener.local_addr()?;
     let shutdown = base.stages.intake.clone();
-    base.tasks.intake.push(tokio::spawn(async move { gateway.serve(listener, shutdown.cancelled_owned()).await }));
+    base.tasks
+        .intake
+        .push(tokio::spawn(essential("gateway", async move { gateway.serve(listener, shutdown.cancelled_owned()).await })));
     Ok(Some(address))
 }
 

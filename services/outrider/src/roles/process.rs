@@ -13,6 +13,7 @@ use outrider_egress::Egress;
 use outrider_queue::Queue;
 use outrider_rpc::{Acceptor, Authenticate, InternalToken, Tls, server::Backend, tls::Protocol};
 use outrider_store::{Directory, Store};
+use outrider_telemetry::essential;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{Role, Roles, admin, dispatch, egress, foundation, gateway, ingest, tls, worker};
@@ -87,7 +88,7 @@ pub struct Process {
 /// Starts a process with these roles. When it returns, every listener is open.
 pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     check_shape(&config, &roles)?;
-    check_limit_of_files();
+    check_limit_of_files(&config, &roles);
     let token = foundation::internal_token(&config.internal)?;
     let stages = Stages::default();
     let tls = tls::between_roles(&config.internal, &stages.foundation)?;
@@ -109,20 +110,30 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     Ok(Process { stages: base.stages, tasks: base.tasks, serving, public })
 }
 
-/// Not an error: fewer do for little traffic.
-fn check_limit_of_files() {
-    const ENOUGH: u64 = 8_192;
+/// Too few are no error: they do for little traffic.
+fn check_limit_of_files(config: &Config, roles: &Roles) {
+    let wanted = files_wanted(config, roles);
     match rlimit::Resource::NOFILE.get_soft() {
-        Ok(limit) if limit < ENOUGH => {
+        Ok(limit) if limit < wanted => {
             tracing::warn!(
                 limit,
-                enough = ENOUGH,
+                wanted,
                 "few files may be open at once, and each connection is one: without one deliveries wait"
             );
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "how many files may be open at once is not known"),
     }
+}
+
+/// Files that a process with these roles may come to have open: for callers and servers about a thousand, one for each request of a worker
+/// and each connection that it keeps, two for each tunnel of an egress of its own.
+fn files_wanted(config: &Config, roles: &Roles) -> u64 {
+    const OTHERS: usize = 1_024;
+    let kept = outrider_worker::Options::default().pool_idle_total;
+    let worker = if roles.has(Role::Worker) { config.worker.max_in_flight.saturating_add(kept) } else { 0 };
+    let egress = if roles.has(Role::Egress) && !roles.is_all() { config.egress.max_tunnels.saturating_mul(2) } else { 0 };
+    u64::try_from(OTHERS.saturating_add(worker).saturating_add(egress)).unwrap_or(u64::MAX)
 }
 
 /// SQLite and the embedded queue live in one process: roles cannot be apart.
@@ -213,11 +224,11 @@ pub async fn serve_internal(base: &mut Base, key: &'static str, address: &str, s
         Stage::Intake => (base.stages.intake.clone(), &mut base.tasks.intake),
         Stage::Foundation => (base.stages.foundation.clone(), &mut base.tasks.foundation),
     };
-    tasks.push(tokio::spawn(async move {
+    tasks.push(tokio::spawn(essential("listener", async move {
         if let Err(error) = outrider_rpc::server::serve(listener, service, acceptor, token).await {
             tracing::error!(%error, key, "a listener ended");
         }
-    }));
+    })));
     Ok(())
 }
 

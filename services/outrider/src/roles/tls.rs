@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use outrider_rpc::{Acceptor, Tls, TlsFiles, tls::Protocol};
+use outrider_telemetry::essential;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::MissedTickBehavior,
@@ -46,7 +47,7 @@ pub fn public(config: &Gateway, shutdown: &CancellationToken) -> Result<Acceptor
 fn keep_fresh(tls: Arc<Tls>, period: Duration, shutdown: &CancellationToken) -> Result<()> {
     let mut prompted = signal(SignalKind::hangup()).context("SIGHUP cannot be awaited")?;
     let shutdown = shutdown.clone();
-    tokio::spawn(async move {
+    tokio::spawn(essential("certificates", async move {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -60,6 +61,6 @@ fn keep_fresh(tls: Arc<Tls>, period: Duration, shutdown: &CancellationToken) -> 
                 tracing::error!(%error, "certificates are not read again");
             }
         }
-    });
+    }));
     Ok(())
 }

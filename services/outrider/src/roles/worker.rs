@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use outrider_queue::Queue;
 use outrider_rpc::{Dialer, RemoteDialer, Settlement, settlement::RemoteSettlement};
+use outrider_telemetry::essential;
 use outrider_worker::{Options, StoreLookup, Worker};
 use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -43,7 +44,7 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dis
     let worker = Worker::new(options(base)?, Arc::clone(queue), Arc::new(lookup), dialer, settlement)
         .context("the worker does not start")?;
     let shutdown = base.stages.work.clone();
-    base.tasks.work.push(tokio::spawn(async move { worker.run(shutdown).await }));
+    base.tasks.work.push(tokio::spawn(essential("worker", worker.run(shutdown))));
     Ok(())
 }
 

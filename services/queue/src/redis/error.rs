@@ -50,9 +50,10 @@ pub(super) fn says(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code) || in_script()
 }
 
-/// Whether the connection can be used for the next command.
+/// Whether the connection can be used for the next command. A server that takes no writes any more is a replica now: the master may be
+/// reached at the same address.
 pub(super) fn leaves_usable(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) && !says(error, "READONLY")
 }
 
 /// The code, or the kind of failure.
@@ -84,6 +85,17 @@ mod tests {
         assert!(says(&error("NOGROUP No such key 's'"), "NOGROUP"));
         // A name in a text is no code.
         assert!(!says(&error("ERR unknown command 'NOGROUP'"), "NOGROUP"));
+    }
+
+    #[test]
+    fn a_replica_is_left() {
+        assert!(
+            leaves_usable(&error("OOM command not allowed")) && leaves_usable(&error("MISCONF Errors writing to the AOF file"))
+        );
+        assert!(!leaves_usable(&error("READONLY You can't write against a read only replica.")));
+        let in_script =
+            "ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write against a read only replica.";
+        assert!(!leaves_usable(&error(in_script)));
     }
 
     #[test]

@@ -2,10 +2,15 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use outrider_proto::{dispatch::AttemptOutcome, internal::HoldReason};
+use bytes::Bytes;
+use outrider_model::EventId;
+use outrider_proto::{
+    dispatch::AttemptOutcome,
+    internal::{HoldReason, Job, job::Body},
+};
 
 use super::{
-    bench::{Bench, attempted, held, quick, until},
+    bench::{Bench, attempted, held, job, leased, quick, until},
     receiver::{Receiver, Reply},
 };
 use crate::Options;
@@ -79,4 +84,31 @@ async fn a_turn_comes_when_a_request_ends() {
     assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::TimedOut));
     assert_eq!(hanging.count(), 10);
     assert!(bench.dialer.dials.load(Ordering::SeqCst) >= 10);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_turn_keeps_no_room_for_payloads() {
+    let hanging = Receiver::start(Reply::Hang).await;
+    // Four jobs of slow endpoints at once, and room for one payload.
+    let options = Options { max_in_flight: 8, payload_bytes: 100 << 10, payload_batch_bytes: 1 << 20, ..quick() };
+    let bench = Bench::start(options);
+    let [busy, slow] = [2_000, 100]
+        .map(|millis| bench.endpoint_with(&url(&hanging), |endpoint| endpoint.timeout = Duration::from_millis(millis)));
+    let payload = Bytes::from(vec![b'p'; 80 << 10]);
+    let push_large = |endpoint| {
+        let job = Job { body: Some(Body::PayloadReference(80 << 10)), ..job(endpoint) };
+        bench.lookup.payloads.lock().unwrap().insert(EventId::from_bytes(&job.event_id).unwrap(), payload.clone());
+        bench.queue.push(leased(job));
+    };
+    push_large(busy);
+    until("the room to be taken", || hanging.count() == 1).await;
+    push_large(slow);
+    // Only now the endpoint is known to be slow: the job before waits for room, those after take the share and wait behind it.
+    bench.push(slow);
+    assert_eq!(bench.attempt().await.outcome(), AttemptOutcome::TimedOut);
+    for _ in 0..4 {
+        push_large(slow);
+    }
+    let reports = bench.reports(7).await;
+    assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::TimedOut));
 }

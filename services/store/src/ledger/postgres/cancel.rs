@@ -16,7 +16,7 @@ macro_rules! cancel_statement {
                     AND NOT EXISTS (SELECT 1 FROM ",
             $owners,
             " o WHERE o.id = $1 AND o.deleted_at IS NULL)
-                ORDER BY id LIMIT $2 FOR UPDATE
+                ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
             ), ended AS (
                 DELETE FROM pending_deliveries p USING picked WHERE p.id = picked.id AND p.queued_epoch IS NULL RETURNING p.*
             ), history AS (

@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 use outrider_failpoints::{Point, pass};
-use outrider_telemetry::catalogue::store::ACQUIRE_SECONDS;
+use outrider_telemetry::{catalogue::store::ACQUIRE_SECONDS, essential};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,7 +17,7 @@ pub(super) struct Writer {
 impl Writer {
     pub fn start(pool: SqlitePool, options: LedgerOptions) -> Self {
         let (calls, waiting) = mpsc::channel(options.waiting_calls.max(1));
-        tokio::spawn(run(pool, waiting, options.calls_per_commit.max(1)));
+        tokio::spawn(essential("writer", run(pool, waiting, options.calls_per_commit.max(1))));
         Self { calls }
     }
 
@@ -94,6 +94,15 @@ async fn commit_together(pool: &SqlitePool, calls: &mut [Box<dyn Call>]) -> Resu
     let waited = ACQUIRE_SECONDS.start_timer();
     let mut connection = pool.acquire().await.map_err(failed)?;
     waited.observe_duration();
+    let committed = commit_on(&mut connection, calls).await;
+    if committed.is_err() {
+        // It may have been opened while the disk took no writes, and would take none for ever.
+        connection.close_on_drop();
+    }
+    committed
+}
+
+async fn commit_on(connection: &mut SqliteConnection, calls: &mut [Box<dyn Call>]) -> Result<(), LedgerError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     for call in calls {
         let mut savepoint = transaction.begin().await.map_err(failed)?;
