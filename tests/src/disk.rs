@@ -1,6 +1,11 @@
-//! A disk that is full, for the processes that are told so.
+//! A disk that is full, or takes no writes, for the processes that are told so.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Result;
 
@@ -10,7 +15,8 @@ use crate::{leash::Directory, servers::run};
 #[derive(Debug)]
 pub struct FullDisk {
     library: PathBuf,
-    flag: PathBuf,
+    full: PathBuf,
+    read_only: PathBuf,
     _directory: Directory,
 }
 
@@ -20,28 +26,39 @@ impl FullDisk {
         let directory = Directory::create()?;
         // Servers run as others.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
-        let (library, flag) = (directory.path().join("full.so"), directory.path().join("full"));
+        let [library, full, read_only] = ["full.so", "full", "read-only"].map(|name| directory.path().join(name));
         let mut compile = Command::new("cc");
         compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library);
         compile.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/disk/full.c")).arg("-ldl");
         run(compile)?;
-        Ok(Self { library, flag, _directory: directory })
+        Ok(Self { library, full, read_only, _directory: directory })
     }
 
     /// What a process must find in its environment to be on this disk.
     #[must_use]
-    pub fn environment(&self) -> [(&'static str, String); 2] {
-        [("LD_PRELOAD", self.library.display().to_string()), ("FULL_DISK", self.flag.display().to_string())]
+    pub fn environment(&self) -> [(&'static str, String); 3] {
+        let path = |path: &Path| path.display().to_string();
+        [("LD_PRELOAD", path(&self.library)), ("FULL_DISK", path(&self.full)), ("READ_ONLY_DISK", path(&self.read_only))]
     }
 
     /// No room is left.
     pub fn fill(&self) -> Result<()> {
-        Ok(fs::write(&self.flag, "")?)
+        Ok(fs::write(&self.full, "")?)
     }
 
     /// There is room again.
     pub fn free(&self) -> Result<()> {
-        Ok(fs::remove_file(&self.flag)?)
+        Ok(fs::remove_file(&self.full)?)
+    }
+
+    /// Nothing can be written, as after an error of the disk or of the network that it is behind.
+    pub fn refuse_writes(&self) -> Result<()> {
+        Ok(fs::write(&self.read_only, "")?)
+    }
+
+    /// It takes writes again.
+    pub fn take_writes(&self) -> Result<()> {
+        Ok(fs::remove_file(&self.read_only)?)
     }
 }
 
@@ -68,6 +85,10 @@ mod tests {
         write(overwrite, "ONE").unwrap();
         assert!(write(overwrite, "long").is_err());
         disk.free().unwrap();
+        disk.refuse_writes().unwrap();
+        let refused = write(overwrite, "One").unwrap_err();
+        assert!(refused.to_string().contains("Read-only file system"), "{refused}");
+        disk.take_writes().unwrap();
         write(append, "two").unwrap();
         assert_eq!(fs::read(files.path().join("file")).unwrap(), b"ONEtwo");
     }

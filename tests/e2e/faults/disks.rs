@@ -14,16 +14,38 @@ use crate::scenario::Scenario;
 
 cases! {
     sqlite_disk_full: sqlite(), async |trial| of_sqlite(trial).await;
+    sqlite_disk_read_only: sqlite(), async |trial| read_only(trial).await;
     postgres_disk_of_postgres_full: single().own(Own::Postgres), async |trial| of_postgres(trial).await;
     mesh_disk_of_redis_full: mesh().own(Own::PersistentRedis), async |trial| of_redis(trial).await;
 }
 
 /// Of the one process with its file.
 async fn of_sqlite(trial: &mut Trial<'_>) -> Result<()> {
+    let disk = under_sqlite(trial)?;
+    full_for_publishers(trial, &disk).await
+}
+
+fn under_sqlite(trial: &mut Trial<'_>) -> Result<FullDisk> {
     let disk = FullDisk::create()?;
     trial.harm("on a disk that can be filled", |world| world.outrider.set_environment("all", &disk.environment()))?;
     trial.renew("all")?;
-    full_for_publishers(trial, &disk).await
+    Ok(disk)
+}
+
+/// A file that is opened meanwhile can be read and not written, without an error.
+async fn read_only(trial: &mut Trial<'_>) -> Result<()> {
+    let disk = under_sqlite(trial)?;
+    for _ in 0..3 {
+        trial.accepts(20).await?;
+        trial.harm("the disk takes no writes", |_| disk.refuse_writes())?;
+        trial.answers("REST 503").await?;
+        trial.answers("gRPC Unavailable").await?;
+        configuration_is_refused(trial.scenario).await?;
+        trial.harm("it takes writes again", |_| disk.take_writes())?;
+        trial.accepts(20).await?;
+        trial.scenario.endpoint("/later", json!({})).await?;
+    }
+    Ok(())
 }
 
 async fn of_postgres(trial: &mut Trial<'_>) -> Result<()> {

@@ -14,9 +14,6 @@ use super::{
 };
 use crate::scenario::{BOUND, Target, text};
 
-/// Less than any process has open, and what it has again afterwards.
-const LIMITS: [u32; 2] = [8, 1_024];
-
 cases! {
     sqlite_no_files: sqlite(), async |trial| none(trial, "all").await;
     postgres_no_files: single(), async |trial| none(trial, "all").await;
@@ -27,7 +24,7 @@ cases! {
 /// An endpoint of another host gets the events, to which there is no connection yet.
 async fn none(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     let other = Receiver::start().await?;
-    trial.harm("no files are left", |world| world.outrider.limit_files(role, LIMITS[0]))?;
+    trial.harm("no files are left", |world| world.outrider.take_files(role))?;
     let endpoint = json!({"http": {"url": other.url("/other")}, "timeout": "1s"});
     let made = trial.scenario.rest.post(&trial.scenario.path("endpoints"), &endpoint).await?;
     let target =
@@ -37,7 +34,7 @@ async fn none(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     // Longer than a request to it may take.
     sleep(Duration::from_secs(3)).await;
     ensure!(other.distinct("/other") == 0, "it was reached without a file");
-    trial.harm("there are more again", |world| world.outrider.limit_files(role, LIMITS[1]))?;
+    trial.harm("there are more again", |world| world.outrider.give_files(role))?;
     wait_until("it is reached", BOUND, async || (other.distinct("/other") > 0).then_some(())).await?;
     // Nothing more is sent there once nobody is.
     trial.scenario.rest.delete(&trial.scenario.path(&format!("endpoints/{}", target.id))).await?;

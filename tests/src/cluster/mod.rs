@@ -7,6 +7,7 @@ pub use binary::binary;
 pub use config::Options;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -83,6 +84,13 @@ impl First {
             token: text("token")?,
         })
     }
+}
+
+/// From now on, no file may have this number or a higher one, which the system gives from 0 on.
+fn limit_files(process: u32, most: u32) -> Result<()> {
+    let mut prlimit = Command::new("prlimit");
+    prlimit.args(["--pid", &process.to_string(), &format!("--nofile={most}:")]);
+    run(prlimit).map(drop)
 }
 
 /// The process whose configuration commands take.
@@ -303,12 +311,24 @@ impl Outrider {
         Ok(())
     }
 
-    /// How many files the process with a role may have open from now on; what is open stays so.
-    pub fn limit_files(&mut self, name: &str, most: u32) -> Result<()> {
-        let id = self.member(name)?.process.id().to_string();
-        let mut prlimit = Command::new("prlimit");
-        prlimit.args(["--pid", &id, &format!("--nofile={most}:")]);
-        run(prlimit).map(drop)
+    /// The process with a role may open no further file; what is open stays so. Only in the place of its spare one it may, where it keeps
+    /// one: the last that is /dev/null.
+    pub fn take_files(&mut self, name: &str) -> Result<()> {
+        const LEAST: u32 = 8;
+        let id = self.member(name)?.process.id();
+        let mut most = LEAST;
+        for file in fs::read_dir(format!("/proc/{id}/fd"))? {
+            let file = file?;
+            if fs::read_link(file.path()).is_ok_and(|to| to == Path::new("/dev/null")) {
+                most = most.max(file.file_name().to_string_lossy().parse::<u32>()? + 1);
+            }
+        }
+        limit_files(id, most)
+    }
+
+    /// It may open some again.
+    pub fn give_files(&mut self, name: &str) -> Result<()> {
+        limit_files(self.member(name)?.process.id(), 1_024)
     }
 
     /// Waits for the end of the process with a role.

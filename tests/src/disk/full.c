@@ -1,25 +1,51 @@
 /* A disk that is full while the file that FULL_DISK names exists: loaded before the C library, this refuses what would make a regular
-   file longer. Standard output and error, where logs go, have a disk of their own. */
+   file longer. While the file that READ_ONLY_DISK names exists, it refuses to write to any, and to open one for that. Standard output and
+   error, where logs go, have a disk of their own. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+static int is_set(const char *variable)
+{
+    const char *flag = getenv(variable);
+    return flag && access(flag, F_OK) == 0;
+}
+
 static int refused(int file, off_t end)
 {
-    int before = errno;
-    const char *flag = getenv("FULL_DISK");
+    int before = errno, why = 0;
     struct stat about;
-    int full = file > STDERR_FILENO && flag && access(flag, F_OK) == 0 && fstat(file, &about) == 0 && S_ISREG(about.st_mode)
-        && end > about.st_size;
-    errno = full ? ENOSPC : before;
-    return full;
+    if (file > STDERR_FILENO && fstat(file, &about) == 0 && S_ISREG(about.st_mode)) {
+        if (is_set("READ_ONLY_DISK"))
+            why = EROFS;
+        else if (end > about.st_size && is_set("FULL_DISK"))
+            why = ENOSPC;
+    }
+    errno = why ? why : before;
+    return why != 0;
+}
+
+/* Devices are on no disk. */
+static int may_open(const char *path, int flags)
+{
+    struct stat about;
+    int before = errno, writes = (flags & O_ACCMODE) != O_RDONLY;
+    int refused = writes && (stat(path, &about) != 0 || S_ISREG(about.st_mode)) && is_set("READ_ONLY_DISK");
+    errno = refused ? EROFS : before;
+    return !refused;
+}
+
+static mode_t mode_of(int flags, va_list more)
+{
+    return flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
 }
 
 /* Where a write without a place of its own begins; of what has no places, nowhere. */
@@ -41,6 +67,24 @@ static off_t length(const struct iovec *parts, int count)
 }
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+int open(const char *path, int flags, ...)
+{
+    va_list more;
+    va_start(more, flags);
+    mode_t mode = mode_of(flags, more);
+    va_end(more);
+    return may_open(path, flags) ? NEXT(open)(path, flags, mode) : -1;
+}
+
+int open64(const char *path, int flags, ...)
+{
+    va_list more;
+    va_start(more, flags);
+    mode_t mode = mode_of(flags, more);
+    va_end(more);
+    return may_open(path, flags) ? NEXT(open64)(path, flags, mode) : -1;
+}
 
 ssize_t write(int file, const void *data, size_t count)
 {
@@ -74,10 +118,10 @@ ssize_t pwritev64(int file, const struct iovec *parts, int count, off64_t at)
 
 int posix_fallocate(int file, off_t at, off_t count)
 {
-    return refused(file, at + count) ? ENOSPC : NEXT(posix_fallocate)(file, at, count);
+    return refused(file, at + count) ? errno : NEXT(posix_fallocate)(file, at, count);
 }
 
 int posix_fallocate64(int file, off64_t at, off64_t count)
 {
-    return refused(file, at + count) ? ENOSPC : NEXT(posix_fallocate64)(file, at, count);
+    return refused(file, at + count) ? errno : NEXT(posix_fallocate64)(file, at, count);
 }
