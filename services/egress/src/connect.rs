@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use outrider_rpc::DialError;
+use outrider_rpc::{DialError, listen::is_out_of_files};
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::{sleep, timeout},
@@ -18,8 +18,6 @@ use crate::options::Options;
 
 /// How long an address is tried alone before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
-/// ENFILE and EMFILE, the same on every Unix.
-const TOO_MANY_FILES: [i32; 2] = [23, 24];
 
 /// The first connection that succeeds; addresses are tried in order, each with a head start, all within the connect timeout.
 pub(crate) async fn connect(addresses: Vec<SocketAddr>, options: &Options) -> Result<TcpStream, DialError> {
@@ -65,8 +63,7 @@ async fn race(mut addresses: VecDeque<SocketAddr>, source: Option<IpAddr>) -> Re
 async fn open(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, DialError> {
     let socket = socket(address, source).map_err(|error| {
         // A host without IPv6 is no reason to keep an endpoint waiting that has nothing else.
-        let too_many = error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code));
-        if address.is_ipv6() && source.is_none() && !too_many {
+        if address.is_ipv6() && source.is_none() && !is_out_of_files(&error) {
             return DialError::ConnectFailed;
         }
         tracing::error!(%error, ?source, "no socket for an outgoing connection");

@@ -21,7 +21,7 @@ use crate::{
     connect::connect,
     options::{Options, StartError},
     own::OwnListeners,
-    resolve::{Resolve, SystemResolver},
+    resolve::{NoAddress, Resolve, SystemResolver},
 };
 
 const OWN_LISTENER: Refused = Refused::new("own-listener", "an address of this service");
@@ -106,7 +106,7 @@ impl Egress {
         for address in found.into_iter().map(|address| address.to_canonical()) {
             self.inner.policy.check_address(address).map_err(|refusal| refused(refusal, Some(address)))?;
             let target = SocketAddr::new(address, port);
-            if self.inner.own.contains(target) {
+            if self.inner.own.contains(target).map_err(|error| unavailable(&error))? {
                 return Err(refused(OWN_LISTENER, Some(address)));
             }
             if !vetted.contains(&target) {
@@ -128,6 +128,7 @@ impl Egress {
         match resolved {
             Ok(Ok(addresses)) if !addresses.is_empty() => return Ok(addresses),
             Ok(Ok(_)) => tracing::debug!(name, "the resolver knows no address"),
+            Ok(Err(error @ NoAddress::Unable(_))) => return Err(unavailable(&error)),
             Ok(Err(error)) => tracing::debug!(name, %error, "the resolver found no address"),
             Err(_) => tracing::warn!(name, "the resolver did not answer in time"),
         }
@@ -161,6 +162,11 @@ impl Egress {
         }
         dialed
     }
+}
+
+fn unavailable(error: &dyn fmt::Display) -> DialError {
+    tracing::error!(%error, "an outgoing connection cannot be tried: no fault of its destination's");
+    DialError::EgressUnavailable
 }
 
 const RESULTS: [&str; 5] = ["connected", "refused", "not-resolved", "connect-failed", "unavailable"];

@@ -6,6 +6,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use outrider_rpc::listen::is_out_of_files;
+
 #[derive(Default)]
 pub(crate) struct OwnListeners(Mutex<Vec<SocketAddr>>);
 
@@ -17,18 +19,25 @@ impl OwnListeners {
         }
     }
 
-    /// Whether a connection to `target` would arrive at one of them.
-    pub(crate) fn contains(&self, target: SocketAddr) -> bool {
+    /// Whether a connection to `target` would arrive at one of them. An error when that cannot be found out.
+    pub(crate) fn contains(&self, target: SocketAddr) -> io::Result<bool> {
         let listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.iter().filter(|listener| listener.port() == target.port()).any(|listener| {
-            listener.ip().to_canonical() == target.ip() || (listener.ip().is_unspecified() && is_here(target.ip()))
-        })
+        for listener in listeners.iter().filter(|listener| listener.port() == target.port()) {
+            if listener.ip().to_canonical() == target.ip() || (listener.ip().is_unspecified() && is_here(target.ip())?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
 /// Whether an address belongs to an interface of this host, which is so when it can be bound. When in doubt, yes.
-fn is_here(address: IpAddr) -> bool {
-    !matches!(UdpSocket::bind((address, 0)), Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable)
+fn is_here(address: IpAddr) -> io::Result<bool> {
+    match UdpSocket::bind((address, 0)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(false),
+        Err(error) if is_out_of_files(&error) => Err(error),
+        _ => Ok(true),
+    }
 }
 
 #[cfg(test)]
@@ -47,7 +56,7 @@ mod tests {
             ("203.0.113.9:82", false),
             ("127.0.0.1:83", false),
         ] {
-            assert_eq!(own.contains(target.parse().unwrap()), expected, "{target}");
+            assert_eq!(own.contains(target.parse().unwrap()).unwrap(), expected, "{target}");
         }
     }
 }

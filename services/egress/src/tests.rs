@@ -57,9 +57,19 @@ impl Resolve for Answers {
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoAddress> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let mut names = self.names.lock().unwrap();
-        let answers = names.get_mut(name).ok_or_else(|| NoAddress("no such name".into()))?;
+        let answers = names.get_mut(name).ok_or_else(|| NoAddress::Unknown("no such name".into()))?;
         let next = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
         Ok(next.unwrap_or_default())
+    }
+}
+
+/// May ask nobody.
+struct Unable;
+
+#[async_trait]
+impl Resolve for Unable {
+    async fn resolve(&self, _name: &str) -> Result<Vec<IpAddr>, NoAddress> {
+        Err(NoAddress::Unable("too many open files".into()))
     }
 }
 

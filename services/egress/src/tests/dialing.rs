@@ -105,6 +105,8 @@ async fn the_other_failures_are_told_apart() {
     let open = egress(development(), resolver);
     assert_eq!(verdict(&open, "missing.example.com", 443).await, Err(DialError::NotResolved));
     assert_eq!(verdict(&open, "empty.example.com", 443).await, Err(DialError::NotResolved));
+    let poor = egress(development(), Arc::new(Unable));
+    assert_eq!(verdict(&poor, "example.com", 443).await, Err(DialError::EgressUnavailable), "no fault of the name's");
     assert_eq!(verdict(&open, "closed.example.com", closed_port().await).await, Err(DialError::ConnectFailed));
     let slow = egress(Options { dns_timeout: Duration::from_millis(50), ..development() }, Arc::new(Held::default()));
     assert_eq!(verdict(&slow, "slow.example.com", 443).await, Err(DialError::NotResolved));
