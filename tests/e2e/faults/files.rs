@@ -24,12 +24,17 @@ cases! {
 /// An endpoint of another host gets the events, to which there is no connection yet.
 async fn none(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     let other = Receiver::start().await?;
+    trial.may_cut_callers_off(role);
     trial.harm("no files are left", |world| world.outrider.take_files(role))?;
     let endpoint = json!({"http": {"url": other.url("/other")}, "timeout": "1s"});
-    let made = trial.scenario.rest.post(&trial.scenario.path("endpoints"), &endpoint).await?;
+    // A connection that our client makes may be turned away; one that it has is served.
+    let made = wait_until("an endpoint is made", BOUND, async || {
+        trial.scenario.rest.post(&trial.scenario.path("endpoints"), &endpoint).await.ok()
+    })
+    .await?;
     let target =
         Target { id: text(&made["endpoint"], "endpoint_id")?, secret: text(&made, "secret")?, path: "/other".to_owned() };
-    trial.scenario.subscribe(&target, &["load"]).await?;
+    wait_until("it is subscribed", BOUND, async || trial.scenario.subscribe(&target, &["load"]).await.ok()).await?;
     trial.tells("Too many open files").await?;
     // Longer than a request to it may take.
     sleep(Duration::from_secs(3)).await;

@@ -276,6 +276,11 @@ impl Trial<'_> {
         self.callers_harmed |= ["gateway", "all"].contains(&name.trim_end_matches("-2"));
     }
 
+    /// From now on this process may cut callers off, if it speaks to them.
+    pub fn may_cut_callers_off(&mut self, name: &str) {
+        self.note_end_of(name);
+    }
+
     pub fn kill(&mut self, name: &str) -> Result<()> {
         self.note_end_of(name);
         self.harm(&format!("SIGKILL {name}"), |world| world.outrider.kill(name))
