@@ -14,7 +14,7 @@ use crate::{leash::Directory, servers::run};
 /// A disk that can be filled: processes with its environment can make no file longer while it is.
 #[derive(Debug)]
 pub struct FullDisk {
-    library: PathBuf,
+    shim: PathBuf,
     full: PathBuf,
     read_only: PathBuf,
     _directory: Directory,
@@ -26,19 +26,19 @@ impl FullDisk {
         let directory = Directory::create()?;
         // Servers run as others.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
-        let [library, full, read_only] = ["full.so", "full", "read-only"].map(|name| directory.path().join(name));
+        let [shim, full, read_only] = ["full.so", "full", "read-only"].map(|name| directory.path().join(name));
         let mut compile = Command::new("cc");
-        compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library);
+        compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&shim);
         compile.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/disk/full.c")).arg("-ldl");
         run(compile)?;
-        Ok(Self { library, full, read_only, _directory: directory })
+        Ok(Self { shim, full, read_only, _directory: directory })
     }
 
     /// What a process must find in its environment to be on this disk.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, String); 3] {
         let path = |path: &Path| path.display().to_string();
-        [("LD_PRELOAD", path(&self.library)), ("FULL_DISK", path(&self.full)), ("READ_ONLY_DISK", path(&self.read_only))]
+        [("LD_PRELOAD", path(&self.shim)), ("FULL_DISK", path(&self.full)), ("READ_ONLY_DISK", path(&self.read_only))]
     }
 
     /// No room is left.
