@@ -22,7 +22,7 @@ cases! {
 /// Of the one process with its file.
 async fn of_sqlite(trial: &mut Trial<'_>) -> Result<()> {
     let disk = under_sqlite(trial)?;
-    full_for_publishers(trial, &disk).await
+    nothing_is_taken(trial, || disk.fill(), || disk.free()).await
 }
 
 fn under_sqlite(trial: &mut Trial<'_>) -> Result<FullDisk> {
@@ -35,17 +35,7 @@ fn under_sqlite(trial: &mut Trial<'_>) -> Result<FullDisk> {
 /// A file that is opened meanwhile can be read and not written, without an error.
 async fn read_only(trial: &mut Trial<'_>) -> Result<()> {
     let disk = under_sqlite(trial)?;
-    for _ in 0..3 {
-        trial.accepts(20).await?;
-        trial.harm("the disk takes no writes", |_| disk.refuse_writes())?;
-        trial.answers("REST 503").await?;
-        trial.answers("gRPC Unavailable").await?;
-        configuration_is_refused(trial.scenario).await?;
-        trial.harm("it takes writes again", |_| disk.take_writes())?;
-        trial.accepts(20).await?;
-        trial.scenario.endpoint("/later", json!({})).await?;
-    }
-    Ok(())
+    nothing_is_taken(trial, || disk.refuse_writes(), || disk.take_writes()).await
 }
 
 async fn of_postgres(trial: &mut Trial<'_>) -> Result<()> {
@@ -56,18 +46,18 @@ async fn of_postgres(trial: &mut Trial<'_>) -> Result<()> {
         // Another file of its log would be needed otherwise, without which it ends at once: a case of its own, `killed`.
         postgres.query("postgres", "SELECT pg_switch_wal()").map(drop)
     })?;
-    full_for_publishers(trial, &disk).await
+    nothing_is_taken(trial, || disk.fill(), || disk.free()).await
 }
 
 /// Publishers hear that they are to come again, and so does who changes configuration.
-async fn full_for_publishers(trial: &mut Trial<'_>, disk: &FullDisk) -> Result<()> {
+async fn nothing_is_taken(trial: &mut Trial<'_>, harm: impl Fn() -> Result<()>, mend: impl Fn() -> Result<()>) -> Result<()> {
     for _ in 0..3 {
         trial.accepts(20).await?;
-        trial.harm("the disk is full", |_| disk.fill())?;
+        trial.harm("the disk is harmed", |_| harm())?;
         trial.answers("REST 503").await?;
         trial.answers("gRPC Unavailable").await?;
         configuration_is_refused(trial.scenario).await?;
-        trial.harm("there is room again", |_| disk.free())?;
+        trial.harm("it is as before", |_| mend())?;
         trial.accepts(20).await?;
         trial.scenario.endpoint("/later", json!({})).await?;
     }
