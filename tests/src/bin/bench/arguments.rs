@@ -79,9 +79,10 @@ pub struct Load {
     /// Streams at once, each on a connection of its own; only for `--mode stream`.
     #[arg(long, default_value_t = 1)]
     pub streams: usize,
-    /// Workers; more than one only for `--layout six`.
+    /// How often there is what may be there more than once: the one process of `--layout one`, whose callers take turns with all of
+    /// them, or the worker of `--layout six`.
     #[arg(long, default_value_t = 1)]
-    pub workers: usize,
+    pub processes: usize,
     /// For how long nothing may arrive, in seconds, until what is missing counts as lost.
     #[arg(long, default_value_t = PATIENCE.as_secs())]
     pub patience: u64,
@@ -127,7 +128,9 @@ pub enum Axis {
     Payload,
     /// Endpoints that get each event.
     FanOut,
-    /// Processes of the worker.
+    /// Whole processes: as many of every role.
+    Processes,
+    /// Processes of the worker, beside one of every other role.
     Workers,
 }
 
@@ -145,7 +148,7 @@ pub enum Layout {
 pub enum Mode {
     /// By REST: each caller waits for its answer before it publishes again.
     Rest,
-    /// By PublishEvent over gRPC, all callers on one connection.
+    /// By PublishEvent over gRPC, all callers on one connection to each process.
     Grpc,
     /// By StreamEvents: each connection sends as fast as the server reads; a latency is from an event to its acknowledgement.
     Stream,

@@ -57,7 +57,7 @@ impl Axis {
             Self::Subscriptions => &[10, 100, 1_000, 10_000, 100_000],
             Self::Payload => &[100, 1_024, 10_240, 102_400],
             Self::FanOut => &[1, 10, 100, 1_000, 10_000],
-            Self::Workers => &[1, 2, 4],
+            Self::Processes | Self::Workers => &[1, 2, 4],
         }
     }
 
@@ -71,7 +71,8 @@ impl Axis {
             Self::Payload => Load { payload: count, ..load },
             // As many callers as keep the deliveries under way about equal.
             Self::FanOut => Load { fan_out: count, callers: (64 / count.max(1)).max(1), ..load },
-            Self::Workers => Load { workers: count, layout: Layout::Six, ..load },
+            Self::Processes => Load { processes: count, ..load },
+            Self::Workers => Load { processes: count, layout: Layout::Six, ..load },
         }
     }
 }

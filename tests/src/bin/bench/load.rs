@@ -16,6 +16,7 @@ use crate::{
     memory::Watch,
     servers::Cost,
     streams,
+    turns::Turns,
     world::{EVENT_TYPE, World, event},
 };
 
@@ -42,7 +43,7 @@ pub struct Outcome {
 
 /// Measures a load on servers of its own. What is lost is counted, and is no error.
 pub async fn run(load: &Load) -> Result<Outcome> {
-    let mut world = World::start(load.layout, load.workers, Receiver::start_counting().await?)?;
+    let mut world = World::start(load.layout, load.processes, Receiver::start_counting().await?)?;
     let outcome = async {
         fill(load, &mut world).await?;
         measure(load, &world).await
@@ -94,11 +95,12 @@ async fn publish(load: &Load, world: &World, event: &Bytes) -> Result<Published>
         Mode::Stream => streams::publish_for(load, world, time).await,
         Mode::Grpc => {
             let outrider = &world.servers.outrider;
-            let ingest = Grpc::connect(&outrider.url(), &outrider.token).await?.ingest();
+            let connect = async |url| anyhow::Ok(Grpc::connect(url, &outrider.token).await?.ingest());
+            let each = Turns::of(try_join_all(world.servers.urls.iter().map(|url| connect(url))).await?);
             let event = message(load.payload);
             call_for(load.callers, time, async || {
                 let request = PublishEventRequest { project_id: outrider.project_id.clone(), event: Some(event.clone()) };
-                let reply = ingest.clone().publish_event(request).await?.into_inner();
+                let reply = each.next().clone().publish_event(request).await?.into_inner();
                 ensure!(reply.delivery_count as usize == world.paths.len(), "{reply:?}");
                 Ok(1)
             })

@@ -17,6 +17,7 @@ mod report;
 mod servers;
 mod streams;
 mod table;
+mod turns;
 mod world;
 
 use anyhow::{Result, ensure};

@@ -14,6 +14,8 @@ use crate::arguments::Layout;
 /// What is measured.
 pub struct Servers {
     pub outrider: Outrider,
+    /// The URLs of the public ports.
+    pub urls: Vec<String>,
     pub postgres: Option<Postgres>,
     pub redis: Option<Redis>,
 }
@@ -40,7 +42,8 @@ pub struct Cost {
 pub const DATABASE: &str = "outrider_0";
 
 impl Servers {
-    pub fn start(layout: Layout, workers: usize) -> Result<Self> {
+    /// `processes` of what there may be more of.
+    pub fn start(layout: Layout, processes: usize) -> Result<Self> {
         let (shape, needs_servers) = match layout {
             Layout::One => (Shape::Postgres, true),
             Layout::Six => (Shape::Mesh, true),
@@ -50,13 +53,17 @@ impl Servers {
         let postgres = needs_servers.then(|| Postgres::start_durable(&counted)).transpose()?;
         let redis = needs_servers.then(Redis::start_persistent).transpose()?;
         let mut outrider = Outrider::start(shape, &Options::of_the_product(), postgres.as_ref(), redis.as_ref())?;
-        for _ in 1..workers {
-            outrider.start_another("worker")?;
+        let mut urls = vec![outrider.url()];
+        for _ in 1..processes {
+            match layout {
+                Layout::Six => drop(outrider.start_another("worker")?),
+                Layout::One | Layout::Sqlite => urls.push(format!("http://{}", outrider.start_another("all")?)),
+            }
         }
         if let Some(postgres) = &postgres {
             postgres.query(DATABASE, "CREATE EXTENSION pg_stat_statements")?;
         }
-        Ok(Self { outrider, postgres, redis })
+        Ok(Self { outrider, urls, postgres, redis })
     }
 
     /// What everything has cost up to now.

@@ -30,7 +30,8 @@ pub async fn publish_for(load: &Load, world: &World, time: Duration) -> Result<P
 async fn one(number: usize, world: &World, event: &NewEvent, end: Instant) -> Result<Vec<u32>> {
     let outrider = &world.servers.outrider;
     let fan_out = world.paths.len() as u64;
-    let grpc = Grpc::connect(&outrider.url(), &outrider.token).await?;
+    let urls = &world.servers.urls;
+    let grpc = Grpc::connect(&urls[number % urls.len()], &outrider.token).await?;
     let name = format!("bench-{}-{number}", std::process::id());
     let Connection { out, mut inbound, window } = Connection::open(&grpc, &outrider.project_id, &name).await?;
     let (mut sent, mut latencies) = (VecDeque::new(), Vec::new());

@@ -15,6 +15,7 @@ use crate::{
     arrivals::{self, PATIENCE},
     progress::Progress,
     servers::Servers,
+    turns::Turns,
 };
 
 /// The type of what is published.
@@ -26,7 +27,8 @@ const SETUP_CALLERS: usize = 32;
 pub struct World {
     pub servers: Servers,
     pub receiver: Receiver,
-    pub rest: Rest,
+    /// Clients of every public port.
+    rests: Turns<Rest>,
     /// The path of the project.
     project: String,
     /// The paths at the receiver that get every event.
@@ -38,11 +40,12 @@ pub struct World {
 
 impl World {
     /// On fresh servers; nobody gets anything yet.
-    pub fn start(layout: Layout, workers: usize, receiver: Receiver) -> Result<Self> {
-        let servers = Servers::start(layout, workers)?;
-        let rest = Rest::new(&servers.outrider.url(), Some(&servers.outrider.token));
+    pub fn start(layout: Layout, processes: usize, receiver: Receiver) -> Result<Self> {
+        let servers = Servers::start(layout, processes)?;
+        let rests = servers.urls.iter().map(|url| Rest::new(url, Some(&servers.outrider.token)));
+        let rests = Turns::of(rests.collect());
         let project = format!("/v1/projects/{}", servers.outrider.project_id);
-        Ok(Self { servers, receiver, rest, project, paths: Vec::new(), endpoints: 0, subscriptions: 0 })
+        Ok(Self { servers, receiver, rests, project, paths: Vec::new(), endpoints: 0, subscriptions: 0 })
     }
 
     /// Endpoints that each get every event.
@@ -84,13 +87,13 @@ impl World {
 
     async fn endpoint(&self, path: &str, max_in_flight: u32) -> Result<String> {
         let endpoint = json!({"http": {"url": self.receiver.url(path)}, "max_in_flight": max_in_flight});
-        let made = self.rest.post(&format!("{}/endpoints", self.project), &endpoint).await?;
+        let made = self.rests.next().post(&format!("{}/endpoints", self.project), &endpoint).await?;
         Ok(made["endpoint"]["endpoint_id"].as_str().context("no endpoint_id")?.to_owned())
     }
 
     async fn subscribe(&self, endpoint: &str, event_type: &str) -> Result<()> {
         let subscription = json!({"endpoint_id": endpoint, "name": event_type, "event_types": [event_type]});
-        self.rest.post(&format!("{}/subscriptions", self.project), &subscription).await.map(drop)
+        self.rests.next().post(&format!("{}/subscriptions", self.project), &subscription).await.map(drop)
     }
 
     /// Publishes and gives the event's id. Errors: when it does not go to all endpoints.
@@ -102,7 +105,7 @@ impl World {
 
     /// Publishes and gives the event's id and to how many endpoints it goes.
     async fn offer(&self, event: &Bytes) -> Result<(String, usize)> {
-        let reply = self.rest.send(Method::POST, &self.events(), event.clone()).await?.success()?;
+        let reply = self.rests.next().send(Method::POST, &self.events(), event.clone()).await?.success()?;
         let owed = reply["delivery_count"].as_u64().with_context(|| format!("no delivery_count: {reply}"))?;
         Ok((reply["event_id"].as_str().context("no event_id")?.to_owned(), usize::try_from(owed)?))
     }
@@ -115,7 +118,7 @@ impl World {
     /// Publishes until all subscriptions are in force, and until all that was published has arrived: workers know every endpoint then.
     pub async fn warm_up(&self, event: &Bytes) -> Result<()> {
         let all = self.paths.len();
-        let enough = (1_000 / all.max(1)).clamp(1, 100);
+        let enough = (1_000 / all.max(1)).clamp(1, 100).max(self.servers.urls.len());
         let bound = Duration::from_secs(60) + Duration::from_millis(10) * u32::try_from(self.endpoints + self.subscriptions)?;
         let (begin, before) = (Instant::now(), self.arrived());
         let (mut full, mut owed) = (0, 0);
