@@ -32,6 +32,8 @@ pub struct Decisions {
     /// The slot whose outcome comes next.
     undecided: usize,
     bytes: u64,
+    /// Those of errors that are not told.
+    error_bytes: u64,
     /// Covers what was taken out and not told yet.
     ack: StreamAck,
     told: u64,
@@ -48,14 +50,20 @@ impl Decisions {
         self.bytes
     }
 
+    /// The bytes of the errors among them.
+    pub fn error_bytes(&self) -> u64 {
+        self.error_bytes
+    }
+
     /// An event was read, with the next sequence number, and is on its way; the first one begins the count.
     pub fn wait(&mut self, sequence: u64, bytes: u64, room: usize) {
         self.push(sequence, Slot { bytes, room, outcome: Outcome::Waiting });
     }
 
     /// An event was read and is refused at once.
-    pub fn refuse(&mut self, sequence: u64, error: Error, room: usize) {
-        self.push(sequence, Slot { bytes: size_of(&error), room, outcome: Outcome::Refused(error) });
+    pub fn refuse(&mut self, sequence: u64, error: Error) {
+        self.error_bytes += size_of(&error);
+        self.push(sequence, Slot { bytes: size_of(&error), room: 0, outcome: Outcome::Refused(error) });
         self.skip_decided();
     }
 
@@ -72,9 +80,10 @@ impl Decisions {
         self.first + self.undecided as u64
     }
 
-    /// The outcome of the first event on its way.
-    pub fn decide(&mut self, outcome: Result<PublishEventResponse, Error>) {
-        let Some(slot) = self.slots.get_mut(self.undecided) else { return };
+    /// The outcome of the first event on its way; gives the room that it held: its payload is gone, whether the client hears of it or not.
+    pub fn decide(&mut self, outcome: Result<PublishEventResponse, Error>) -> usize {
+        let Some(slot) = self.slots.get_mut(self.undecided) else { return 0 };
+        let freed = std::mem::take(&mut slot.room);
         slot.outcome = match outcome {
             Ok(accepted) => Outcome::Accepted {
                 duplicate: accepted.duplicate,
@@ -83,11 +92,13 @@ impl Decisions {
             },
             Err(error) => {
                 self.bytes += size_of(&error);
+                self.error_bytes += size_of(&error);
                 slot.bytes += size_of(&error);
                 Outcome::Refused(error)
             }
         };
         self.skip_decided();
+        freed
     }
 
     fn skip_decided(&mut self) {
@@ -101,14 +112,12 @@ impl Decisions {
         self.undecided > 0 || self.ack.sequence > self.told
     }
 
-    /// The next message, and the room that it frees: a rejection, or one acknowledgement for all that is decided in a row.
-    pub fn message(&mut self) -> Option<(StreamEventsResponse, usize)> {
-        let mut freed = 0;
+    /// The next message: a rejection, or one acknowledgement for all that is decided in a row.
+    pub fn message(&mut self) -> Option<StreamEventsResponse> {
         while self.undecided > 0 {
             let Some(slot) = self.slots.pop_front() else { break };
             self.undecided -= 1;
             self.bytes -= slot.bytes;
-            freed += slot.room;
             let sequence = self.first;
             self.first += 1;
             self.ack.sequence = sequence;
@@ -120,8 +129,9 @@ impl Decisions {
                     self.ack.delivery_count += u64::from(deliveries);
                 }
                 Outcome::Refused(error) => {
+                    self.error_bytes -= size_of(&error);
                     let rejection = StreamRejection { sequence, error: Some(status::to_message(error)) };
-                    return Some((StreamEventsResponse { kind: Some(Kind::Rejection(rejection)) }, freed));
+                    return Some(StreamEventsResponse { kind: Some(Kind::Rejection(rejection)) });
                 }
                 Outcome::Waiting => {}
             }
@@ -131,7 +141,7 @@ impl Decisions {
         }
         self.told = self.ack.sequence;
         let ack = std::mem::take(&mut self.ack);
-        Some((StreamEventsResponse { kind: Some(Kind::Ack(ack)) }, freed))
+        Some(StreamEventsResponse { kind: Some(Kind::Ack(ack)) })
     }
 }
 
@@ -151,7 +161,7 @@ mod tests {
     fn told(decisions: &mut Decisions) -> Vec<String> {
         let mut told = Vec::new();
         while decisions.has_message() {
-            let Some((message, _)) = decisions.message() else { panic!("it said that there is a message") };
+            let Some(message) = decisions.message() else { panic!("it said that there is a message") };
             told.push(match message.kind.unwrap() {
                 Kind::Ack(ack) => {
                     format!("ack {} {}+{} {}", ack.sequence, ack.accepted_count, ack.duplicate_count, ack.delivery_count)
@@ -170,7 +180,7 @@ mod tests {
         for sequence in 7..10 {
             decisions.wait(sequence, 100, 1);
         }
-        decisions.refuse(10, Error::field("a", "b"), 1);
+        decisions.refuse(10, Error::field("a", "b"));
         decisions.wait(11, 100, 1);
         assert!(told(&mut decisions).is_empty());
         assert_eq!((decisions.len(), decisions.next_undecided()), (5, 7));
@@ -186,17 +196,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_given_back_with_the_message_that_frees_it() {
+    fn room_is_free_when_it_is_decided_and_the_window_when_it_is_told() {
         let mut decisions = Decisions::default();
         decisions.wait(1, 10, 10);
         decisions.wait(2, 20, 20);
-        decisions.decide(accepted(0, false));
-        assert_eq!(decisions.message().unwrap().1, 10);
+        assert_eq!(decisions.decide(accepted(0, false)), 10);
+        assert_eq!(decisions.bytes(), 30);
+        decisions.message().unwrap();
         assert_eq!(decisions.bytes(), 20);
-        decisions.decide(Err(Error::internal("no")));
-        assert_eq!(decisions.message().unwrap().1, 20);
+        assert_eq!(decisions.decide(Err(Error::internal("no"))), 20);
+        assert_eq!((decisions.bytes(), decisions.error_bytes()), (22, 2));
+        decisions.message().unwrap();
         assert!(decisions.has_message(), "the acknowledgement follows the rejection");
-        assert_eq!(decisions.message().unwrap().1, 0);
-        assert_eq!(decisions.bytes(), 0);
+        decisions.message().unwrap();
+        assert_eq!((decisions.bytes(), decisions.error_bytes()), (0, 0));
     }
 }

@@ -33,10 +33,15 @@ impl Room {
         self.held -= taken;
         self.shared.add_permits(taken);
     }
+
+    /// Gives back all.
+    pub fn give_back_all(&mut self) {
+        self.give_back(self.held);
+    }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.shared.add_permits(self.held);
+        self.give_back_all();
     }
 }

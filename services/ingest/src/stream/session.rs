@@ -42,7 +42,12 @@ pub struct Session<'a> {
     /// When it ends all the same.
     cut: Option<Instant>,
     last_read: Instant,
+    /// Since when there is something to tell and the client takes nothing.
+    untaken_since: Option<Instant>,
 }
+
+/// Bytes of errors that wait to be told. A client that does not hear what is wrong with its events need not send more of them.
+const MAX_ERROR_BYTES: u64 = 64 * 1024;
 
 impl<'a> Session<'a> {
     pub fn new(ingest: &'a Ingest, principal: &'a Principal, open: StreamOpen) -> Self {
@@ -63,6 +68,7 @@ impl<'a> Session<'a> {
             ending: None,
             cut: None,
             last_read: Instant::now(),
+            untaken_since: None,
         }
     }
 
@@ -81,6 +87,7 @@ impl<'a> Session<'a> {
             if let Some(end) = self.ended() {
                 return end;
             }
+            self.untaken_since = self.decisions.has_message().then(|| self.untaken_since.unwrap_or_else(Instant::now));
             let reads = self.reads();
             tokio::select! {
                 biased;
@@ -94,7 +101,8 @@ impl<'a> Session<'a> {
                 read = readable(&streams.room, &mut inbound), if reads => self.take_all(read, &mut inbound).await,
                 () = alarm.as_mut() => {
                     self.check_idle();
-                    alarm.as_mut().reset(self.cut.unwrap_or(self.last_read + self.options.idle_timeout));
+                    let since = self.untaken_since.unwrap_or(self.last_read).min(self.last_read);
+                    alarm.as_mut().reset(self.cut.unwrap_or(since + self.options.idle_timeout));
                 }
             }
             if let Some(cut) = self.cut.filter(|cut| *cut < alarm.deadline()) {
@@ -120,6 +128,7 @@ impl<'a> Session<'a> {
         self.ending.is_none()
             && self.decisions.len() < self.options.window_events as usize
             && self.decisions.bytes() < self.options.window_bytes
+            && self.decisions.error_bytes() < MAX_ERROR_BYTES
             && self.batch.len() < self.options.batch_events
             && self.batch_bytes < self.ingest.max_batch_bytes()
     }
@@ -201,7 +210,7 @@ impl<'a> Session<'a> {
 
     fn refuse(&mut self, sequence: u64, error: Error) {
         measure::refused(&error, 1);
-        self.decisions.refuse(sequence, error, 0);
+        self.decisions.refuse(sequence, error);
     }
 
     fn submit(&mut self) {
@@ -224,6 +233,7 @@ impl<'a> Session<'a> {
             // What comes after it cannot be acknowledged: the client resends from here, and what is committed counts once.
             self.calls = FuturesOrdered::new();
             self.batch.clear();
+            self.room.give_back_all();
             if !matches!(self.ending, Some(Err(_))) {
                 self.end(error);
             }
@@ -239,9 +249,10 @@ impl<'a> Session<'a> {
                 let message = format!(
                     "the idempotency key, or else sequence number {sequence} of this stream, was used with another event"
                 );
-                self.decisions.decide(Err(Error::new(Reason::IdempotencyConflict, message)));
+                let freed = self.decisions.decide(Err(Error::new(Reason::IdempotencyConflict, message)));
+                self.room.give_back(freed);
             }
-            decided => self.decisions.decide(decided),
+            decided => self.room.give_back(self.decisions.decide(decided)),
         }
         Ok(())
     }
@@ -250,18 +261,24 @@ impl<'a> Session<'a> {
     fn tell(&mut self, place: mpsc::Permit<'_, StreamEventsResponse>, out: &mpsc::Sender<StreamEventsResponse>) {
         let mut place = Some(place);
         while let Some(free) = place.take().or_else(|| out.try_reserve().ok()) {
-            let Some((message, freed)) = self.decisions.message() else { return };
-            self.room.give_back(freed);
+            let Some(message) = self.decisions.message() else { return };
             free.send(message);
+            self.untaken_since = None;
         }
     }
 
-    /// Only a client that could send something is idle: not one whose events are on their way, nor one that takes no answer.
+    /// A client is idle that could send something, not one whose events are on their way; so is one that takes no answer, which would
+    /// not hear of its end either: it is cut.
     fn check_idle(&mut self) {
-        let waited = self.last_read.elapsed() >= self.options.idle_timeout;
-        if waited && self.ending.is_none() && self.decisions.len() == 0 {
-            self.end(Error::new(Reason::StreamIdle, format!("no message came for {:?}", self.options.idle_timeout)));
-        } else if waited {
+        let timeout = self.options.idle_timeout;
+        let idle = |message| Error::new(Reason::StreamIdle, message);
+        if self.untaken_since.is_some_and(|since| since.elapsed() >= timeout) {
+            self.ending.get_or_insert(Err(idle(format!("no answer was taken for {timeout:?}"))));
+            self.cut = Some(Instant::now());
+        } else if self.last_read.elapsed() >= timeout {
+            if self.ending.is_none() && self.decisions.len() == 0 {
+                self.end(idle(format!("no message came for {timeout:?}")));
+            }
             self.last_read = Instant::now();
         }
     }

@@ -157,9 +157,18 @@ impl Client {
     }
 
     pub async fn events(&self, sequences: impl IntoIterator<Item = u64>) {
-        for sequence in sequences {
-            self.send(event(sequence, "1")).await;
+        self.send_all(sequences.into_iter().map(|sequence| event(sequence, "1"))).await;
+    }
+
+    pub async fn send_all(&self, kinds: impl IntoIterator<Item = Kind>) {
+        for kind in kinds {
+            self.send(kind).await;
         }
+    }
+
+    /// Resolves when the server reads no more.
+    pub async fn closed(&self) {
+        self.sender.as_ref().expect("not ended by the test").closed().await;
     }
 
     /// No more comes from the client.

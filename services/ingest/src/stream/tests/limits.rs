@@ -73,6 +73,22 @@ async fn a_client_that_takes_no_answers_is_read_no_further() {
 }
 
 #[tokio::test]
+async fn a_client_that_takes_no_answers_holds_no_room_and_is_cut() {
+    let options = StreamOptions { buffer_bytes: 10_000, idle_timeout: Duration::from_secs(1), ..StreamOptions::default() };
+    let bench = Bench::with(options).await;
+    let mut silent = bench.open("a").await;
+    // More rejections than wait for a connection: what follows is committed and cannot be told.
+    silent.send_all((1..=100).map(|sequence| event(sequence, "{"))).await;
+    let payload = format!("\"{}\"", "x".repeat(1_000));
+    silent.send_all((101..=150).map(|sequence| event(sequence, &payload))).await;
+    let mut other = bench.open("b").await;
+    other.send_all((1..=20).map(|sequence| event(sequence, &payload))).await;
+    assert_eq!(other.acked(20).await.0, 20);
+    tokio::time::timeout(LONG, silent.closed()).await.expect("it is read until the end");
+    assert_eq!(silent.failure().await.0.reason, Reason::StreamIdle);
+}
+
+#[tokio::test]
 async fn streams_are_counted() {
     let bench = Bench::with(StreamOptions { max_streams: 1, ..StreamOptions::default() }).await;
     let mut client = bench.open("s").await;
