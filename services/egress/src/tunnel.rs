@@ -14,6 +14,7 @@ use std::{
 use outrider_telemetry::{catalogue::egress::BYTES, metrics::ByIndex};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    sync::Notify,
     time::{Instant, sleep_until},
 };
 
@@ -32,7 +33,7 @@ pub(crate) enum End {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
     pub(crate) idle: Duration,
-    /// Once the proxy is closing and the outside spoke last: nobody waits for an answer then.
+    /// When nobody waits for an answer: the proxy is closing and the outside spoke last, or the client has ended its side.
     pub(crate) kept: Duration,
 }
 
@@ -45,7 +46,8 @@ pub(crate) struct Summary {
 }
 
 /// Copies until both directions are closed, one breaks, or nothing moved for longer than `patience`. An end of one direction is
-/// passed on and leaves the other open.
+/// passed on and leaves the other open; a client that has ended its side is most often gone, so that an outside that says nothing more
+/// is not waited for.
 pub(crate) async fn run<C, O>(mut client: C, outside: O, patience: Patience, closing: impl Future<Output = ()>) -> Summary
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -57,6 +59,7 @@ where
         answered: AtomicBool::new(false),
         out: AtomicU64::new(0),
         into: AtomicU64::new(0),
+        client_ended: Notify::new(),
     });
     // Every byte passes the outer side, so that it is enough to watch that one.
     let mut outside = Metered { inner: outside, meter: Arc::clone(&meter) };
@@ -66,6 +69,10 @@ where
         () = async {
             closing.await;
             meter.idle(patience.kept, || meter.answered.load(Ordering::Relaxed)).await;
+        } => End::Idle,
+        () = async {
+            meter.client_ended.notified().await;
+            meter.idle(patience.kept, || true).await;
         } => End::Idle,
     };
     Summary { end, bytes_out: meter.out.load(Ordering::Relaxed), bytes_in: meter.into.load(Ordering::Relaxed) }
@@ -79,6 +86,8 @@ struct Meter {
     answered: AtomicBool,
     out: AtomicU64,
     into: AtomicU64,
+    /// Told when the end of the client's side is passed on.
+    client_ended: Notify,
 }
 
 impl Meter {
@@ -133,6 +142,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.meter.client_ended.notify_one();
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
@@ -163,6 +173,19 @@ mod tests {
         client.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "an answer");
         assert_eq!(tunnel.await.unwrap(), Summary { end: End::Closed, bytes_out: 8, bytes_in: 9 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outside_that_hangs_is_left_soon_after_the_client() {
+        let ((mut client, near), (far, mut server)) = (duplex(64), duplex(64));
+        let started = Instant::now();
+        let tunnel = tokio::spawn(run(near, far, PATIENCE, pending()));
+        client.write_u8(1).await.unwrap();
+        server.read_u8().await.unwrap();
+        tokio::time::sleep(IDLE / 2).await;
+        drop(client);
+        assert_eq!(tunnel.await.unwrap(), Summary { end: End::Idle, bytes_out: 1, bytes_in: 0 });
+        assert!(started.elapsed() < IDLE / 2 + PATIENCE.kept * 3, "{:?}", started.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

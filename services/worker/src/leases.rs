@@ -33,6 +33,23 @@ struct State {
     held: HashMap<Key, Held>,
     /// The begin of the last renewal that succeeded for all.
     renewed_at: Option<Instant>,
+    /// Jobs read until then may have been given to another worker before a renewal came, which says nothing of those it is too late for.
+    doubted_until: Option<Instant>,
+}
+
+impl State {
+    /// A renewal succeeded for all that are still ours.
+    fn renewed(&mut self, began: Instant, ended: Instant, lease: Duration) {
+        if self.renewed_at.is_none_or(|before| ended - before >= lease) {
+            self.doubted_until = ended.checked_sub(lease);
+        }
+        self.renewed_at = Some(began);
+    }
+
+    fn sure(&self, read_at: Instant, lease: Duration) -> bool {
+        let last = self.renewed_at.map_or(read_at, |renewed| renewed.max(read_at));
+        self.doubted_until.is_none_or(|doubted| read_at > doubted) && last.elapsed() < lease
+    }
 }
 
 /// The jobs in hand. Bounded by the places that the reader takes for them.
@@ -46,7 +63,7 @@ pub(crate) struct Leases {
 
 impl Leases {
     pub(crate) fn new(queue: Arc<dyn Queue>, consumer: String, lease: Duration, batch: usize) -> Self {
-        let state = Mutex::new(State { held: HashMap::new(), renewed_at: None });
+        let state = Mutex::new(State { held: HashMap::new(), renewed_at: None, doubted_until: None });
         Self { queue, consumer, lease, batch, state }
     }
 
@@ -90,8 +107,7 @@ impl Leases {
 
     /// Whether a job read at that time is surely still this worker's: nobody else can have got it in the meantime.
     pub(crate) fn sure(&self, read_at: Instant) -> bool {
-        let renewed_at = self.state().renewed_at;
-        renewed_at.map_or(read_at, |renewed| renewed.max(read_at)).elapsed() < self.lease
+        self.state().sure(read_at, self.lease)
     }
 
     /// Renews all leases each `period` until `stop`; after a failure, soon.
@@ -120,7 +136,7 @@ impl Leases {
             self.queue.renew(&self.consumer, batch).await?;
             pass(Point::AfterRenew);
         }
-        self.state().renewed_at = Some(began);
+        self.state().renewed(began, Instant::now(), self.lease);
         Ok(())
     }
 }
@@ -155,6 +171,22 @@ mod tests {
         assert_eq!((leases.receipt(key(1)), leases.len()), (None, 1));
     }
 
+    #[test]
+    fn a_renewal_says_nothing_of_jobs_for_which_it_came_too_late() {
+        let lease = Duration::from_secs(45);
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let mut state = State { held: HashMap::new(), renewed_at: None, doubted_until: None };
+        let sure = |state: &State, read: u64| state.sure(ago(read), lease);
+        state.renewed(ago(100), ago(100), lease);
+        state.renewed(ago(60), ago(60), lease);
+        assert!(!sure(&state, 90) && sure(&state, 30), "the last renewal is too long ago for those before it");
+        // It began in time, and ended when those that were not renewed since had been given away.
+        state.renewed(ago(20), ago(10), lease);
+        assert!(!sure(&state, 90) && !sure(&state, 56) && sure(&state, 50) && sure(&state, 0));
+        state.renewed(ago(5), ago(5), lease);
+        assert!(!sure(&state, 90) && sure(&state, 50), "what was in doubt stays so");
+    }
+
     #[tokio::test]
     async fn all_are_renewed_in_batches_and_a_failure_soon_again() {
         let queue = Arc::new(FakeQueue::default());
@@ -172,8 +204,8 @@ mod tests {
         });
         until("the lease to run out", || !leases.sure(read_at)).await;
         queue.down.store(false, Ordering::SeqCst);
-        until("a renewal", || leases.sure(read_at)).await;
-        assert!(queue.renewed.load(Ordering::SeqCst) >= 5);
+        until("a renewal", || queue.renewed.load(Ordering::SeqCst) >= 5).await;
+        assert!(!leases.sure(read_at), "another worker may have had it in between");
         stop.cancel();
         keeping.await.unwrap();
     }
