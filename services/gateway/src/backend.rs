@@ -8,7 +8,7 @@ use std::{
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use outrider_model::Error;
-use outrider_rpc::{Again, again::Calls, methods, server::Backend, to_status};
+use outrider_rpc::{Again, Streams, again::Calls, methods, server::Backend, to_status};
 use tonic::{body::Body, transport::Channel};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
@@ -35,17 +35,17 @@ impl Backends {
     }
 }
 
-/// A role in another process: a channel for calls and one for streams ([`outrider_rpc::channel::long_streams`]), whose clients may stop
-/// reading. An error of the channel becomes the answer UNAVAILABLE.
+/// A role in another process: a channel for calls, and streams apart from it, whose clients may stop reading. An error of either becomes
+/// the answer UNAVAILABLE.
 #[must_use]
-pub fn remote_backend(calls: Channel, streams: Channel) -> Backend {
+pub fn remote_backend(calls: Channel, streams: Streams) -> Backend {
     BoxCloneSyncService::new(Remote { calls: Again::new(calls), streams })
 }
 
 #[derive(Clone)]
 struct Remote {
     calls: Calls,
-    streams: Channel,
+    streams: Streams,
 }
 
 impl Service<Request<Body>> for Remote {

@@ -27,7 +27,7 @@ use crate::{Options, Shared, answer::Refusal};
 pub(crate) const ROOM_UNIT: usize = 1024;
 
 /// Counts one request's bytes against its own limit and against the room that all share.
-struct Meter {
+pub(crate) struct Meter {
     left: usize,
     limit: usize,
     room: Arc<Semaphore>,
@@ -37,12 +37,12 @@ struct Meter {
 }
 
 impl Meter {
-    fn new(shared: &Shared) -> Self {
+    pub(crate) fn new(shared: &Shared) -> Self {
         let limit = shared.options.max_request_bytes;
         Self { left: limit, limit, room: Arc::clone(&shared.room), held: None, paid: 0 }
     }
 
-    fn count(&mut self, bytes: usize) -> Result<(), Error> {
+    pub(crate) fn count(&mut self, bytes: usize) -> Result<(), Error> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| too_large(self.limit))?;
         if bytes > self.paid {
             let units = (bytes - self.paid).div_ceil(ROOM_UNIT);
@@ -56,6 +56,11 @@ impl Meter {
         }
         self.paid -= bytes;
         Ok(())
+    }
+
+    /// What was counted is gone.
+    pub(crate) fn give_back(&mut self) {
+        (self.left, self.paid, self.held) = (self.limit, 0, None);
     }
 }
 

@@ -65,19 +65,28 @@ fn request(path: &str, headers: HeaderMap, message: &DynamicMessage) -> Result<R
     Ok(request)
 }
 
-async fn read(mut body: Body, limit: usize) -> Result<(Bytes, Option<HeaderMap>), Error> {
-    let (mut data, mut trailers) = (BytesMut::new(), None);
+/// The answer to its end: its data and its trailers, if there are any.
+pub(crate) async fn read(mut body: Body, limit: usize) -> Result<(Bytes, Option<HeaderMap>), Error> {
+    let (mut frames, mut length, mut trailers) = (Vec::new(), 0, None);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|status| from_status(&status))?;
         match frame.into_data() {
-            Ok(more) if data.len() + more.len() > limit + PREFIX_BYTES => {
+            Ok(data) if length + data.len() > limit + PREFIX_BYTES => {
                 return Err(Error::internal(format!("the answer is over {limit} bytes")));
             }
-            Ok(more) => data.extend_from_slice(&more),
+            Ok(data) => {
+                length += data.len();
+                frames.push(data);
+            }
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    Ok((data.freeze(), trailers))
+    Ok((joined(frames), trailers))
+}
+
+/// Mostly it is one frame: nothing is copied then.
+fn joined(mut frames: Vec<Bytes>) -> Bytes {
+    if frames.len() > 1 { frames.concat().into() } else { frames.pop().unwrap_or_default() }
 }
 
 fn unframe(mut data: Bytes) -> Result<Bytes, Error> {

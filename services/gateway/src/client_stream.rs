@@ -1,56 +1,125 @@
-//! A client's stream at the shutdown of the gateway: its side is ended, so that the role tells what became of all that came, and
-//! then the client is told to connect again. Cut in the middle, the client would have to send more of it twice.
+//! The client's side of a stream on its way to a role: in whole messages as far as its end is ours, and each message in good time.
+//!
+//! At the shutdown of the gateway the client's side is ended, after the message under way, so that the role tells what became of all
+//! that came, and then the client is told to connect again. Cut in the middle, the client would have to send more of it twice.
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Response};
 use http_body::Frame;
-use outrider_model::Error;
-use outrider_rpc::to_status;
+use outrider_model::{Error, Reason};
+use outrider_rpc::{Place, to_status};
+use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status, body::Body};
 
-use crate::Shared;
+use crate::{Shared, body::Meter};
+
+/// A message under way that is longer takes its part of the room for bodies: less is in every connection's buffers anyway.
+const FREE_BYTES: usize = 16 * 1024;
 
 /// The client's side of a stream.
 pub(crate) struct ClientSide<B> {
     /// None once it is ended.
     inner: Option<B>,
-    draining: BoxFuture<'static, ()>,
+    /// None once the gateway drains.
+    draining: Option<BoxFuture<'static, ()>>,
+    place: Place,
+    /// What is held for the message under way.
+    meter: Meter,
+    held: usize,
+    delay: Delay,
     ended: Ended,
 }
 
-/// Tells the server's side that the client's was ended by us.
+/// Tells the server's side that the client's was ended by us, and why.
 #[derive(Clone, Default)]
-pub(crate) struct Ended(Arc<AtomicBool>);
+pub(crate) struct Ended(Arc<OnceLock<Error>>);
 
-/// The client's side, which ends when the gateway drains.
+/// The client's side, which ends when the gateway drains, or when a message is too large or too slow.
 pub(crate) fn watched<B>(shared: &Shared, inner: B) -> (ClientSide<B>, Ended) {
     let ended = Ended::default();
-    (ClientSide { inner: Some(inner), draining: Box::pin(shared.draining()), ended: ended.clone() }, ended)
+    let side = ClientSide {
+        inner: Some(inner),
+        draining: Some(Box::pin(shared.draining())),
+        place: Place::default(),
+        meter: Meter::new(shared),
+        held: 0,
+        delay: Delay::new(shared.options.request_timeout),
+        ended: ended.clone(),
+    };
+    (side, ended)
+}
+
+impl<B> ClientSide<B> {
+    fn drains(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.draining.as_mut().is_some_and(|draining| draining.as_mut().poll(cx).is_ready()) {
+            self.draining = None;
+        }
+        self.draining.is_none()
+    }
+
+    /// Nothing more comes from the client.
+    fn end(&mut self, why: Error) -> Error {
+        self.inner = None;
+        self.ended.0.get_or_init(|| why).clone()
+    }
+
+    /// Bytes pass: those of a message that is not whole are held.
+    fn pass(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.place.pass(data);
+        let under_way = self.place.passed();
+        // A message that began with these bytes, or none.
+        if under_way <= data.len() {
+            self.meter.give_back();
+            self.held = 0;
+            self.delay.begin();
+        }
+        if under_way > FREE_BYTES {
+            self.meter.count(under_way - self.held)?;
+            self.held = under_way;
+        }
+        Ok(())
+    }
 }
 
 impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for ClientSide<B> {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
-        if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
-            return Poll::Ready(frame);
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        loop {
+            let drains = this.drains(cx);
+            let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
+            if drains && this.place.is_between_messages() {
+                this.end(Error::shutting_down());
+                return Poll::Ready(None);
+            }
+            let frame = match Pin::new(inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(Status::cancelled("the request broke off")))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending if !this.place.is_between_messages() && this.delay.is_over(cx) => {
+                    let error = this.end(this.delay.error());
+                    return Poll::Ready(Some(Err(to_status(error))));
+                }
+                Poll::Pending => return Poll::Pending,
+            };
+            this.delay.end();
+            let Ok(mut data) = frame.into_data() else { continue };
+            if drains && let Some(end) = this.place.end_in(&data) {
+                data.truncate(end);
+            }
+            let passed = this.pass(&data);
+            return Poll::Ready(Some(passed.map(|()| Frame::data(data)).map_err(|error| to_status(this.end(error)))));
         }
-        ready!(self.draining.as_mut().poll(cx));
-        self.ended.0.store(true, Ordering::Release);
-        self.inner = None;
-        Poll::Ready(None)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -58,14 +127,58 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for ClientSide<B>
     }
 }
 
-/// The server's side: a good end that came of ours is told as what it is.
+/// How long the client lets us wait for the rest of a message. While the role takes nothing, nobody waits.
+struct Delay {
+    limit: Duration,
+    /// Of earlier frames of the message.
+    waited: Duration,
+    since: Option<Instant>,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Delay {
+    fn new(limit: Duration) -> Self {
+        Self { limit, waited: Duration::ZERO, since: None, alarm: None }
+    }
+
+    /// A message begins.
+    fn begin(&mut self) {
+        self.waited = Duration::ZERO;
+    }
+
+    /// Something came.
+    fn end(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
+    /// Nothing is there: whether that is so for too long.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let due = since + self.limit.saturating_sub(self.waited);
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if alarm.deadline() != due {
+            alarm.as_mut().reset(due);
+        }
+        alarm.as_mut().poll(cx).is_ready()
+    }
+
+    fn error(&self) -> Error {
+        Error::new(Reason::TooSlow, format!("a message came slower than within {:?}", self.limit))
+    }
+}
+
+/// The server's side: an end that came of ours is told as what it is.
 pub(crate) fn told(answer: Response<Body>, ended: Ended) -> Response<Body> {
-    answer.map(|inner| Body::new(ServerSide { inner, ended }))
+    answer.map(|inner| Body::new(ServerSide { inner, ended, done: false }))
 }
 
 struct ServerSide {
     inner: Body,
     ended: Ended,
+    /// The trailers are out.
+    done: bool,
 }
 
 impl http_body::Body for ServerSide {
@@ -73,19 +186,26 @@ impl http_body::Body for ServerSide {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         let good = |frame: &Frame<Bytes>| {
             frame.trailers_ref().and_then(Status::from_header_map).is_some_and(|status| status.code() == Code::Ok)
         };
-        if self.ended.0.load(Ordering::Acquire) && matches!(&frame, Some(Ok(frame)) if good(frame)) {
-            let mut trailers = HeaderMap::new();
-            let told = to_status(Error::shutting_down()).add_header(&mut trailers);
-            return Poll::Ready(Some(told.map(|()| Frame::trailers(trailers))));
-        }
-        Poll::Ready(frame)
+        let ours = match &frame {
+            Some(Ok(frame)) => good(frame),
+            // A channel breaks the call off when the client's side ends in the middle of a message.
+            Some(Err(_)) | None => true,
+        };
+        let Some(why) = self.ended.0.get().filter(|_| ours).cloned() else { return Poll::Ready(frame) };
+        self.done = true;
+        let mut trailers = HeaderMap::new();
+        let told = to_status(why).add_header(&mut trailers);
+        Poll::Ready(Some(told.map(|()| Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.done || self.inner.is_end_stream()
     }
 }

@@ -10,7 +10,7 @@ use prost_reflect::MethodDescriptor;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use crate::{Shared, body, client_stream, deadline, meter::Meter};
+use crate::{Shared, body, call, client_stream, deadline, meter::Meter, unsent};
 
 /// The public methods, and those of the gateway itself, by their paths.
 pub(crate) struct Methods(HashMap<String, Method>);
@@ -71,7 +71,8 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Forwards a request to the role of its method.
 ///
-/// A request of one message is bounded as a whole; the messages of a client's stream are bounded by the role's own decoder.
+/// A request of one message is bounded as a whole, and each message of a client's stream. An answer that is no stream is read here,
+/// however slowly the client takes it: answers to others are on the same connection from the role.
 pub(crate) async fn answer<B>(shared: &Shared, method: &Method, parts: Parts, incoming: B) -> Result<Response<Body>, Error>
 where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
@@ -89,7 +90,23 @@ where
     let (body, cut) = body::metered(shared, &parts.headers, incoming)?;
     let Ok(ready) = backend.ready().await;
     let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
-    cut.why().map_or(Ok(answer), Err)
+    match cut.why() {
+        Some(error) => Err(error),
+        None if method.server_streams => Ok(answer),
+        None => whole(shared, answer).await,
+    }
+}
+
+/// The answer, once all of it is there.
+async fn whole(shared: &Shared, answer: Response<Body>) -> Result<Response<Body>, Error> {
+    // An error in the headers has no body.
+    if answer.headers().contains_key("grpc-status") {
+        return Ok(answer);
+    }
+    let (parts, body) = answer.into_parts();
+    let (data, trailers) = call::read(body, shared.options.max_answer_bytes).await?;
+    let trailers = trailers.ok_or_else(|| Error::unavailable("a server that is needed broke off its answer"))?;
+    Ok(Response::from_parts(parts, unsent::message(shared, data, trailers)?))
 }
 
 /// The request with no more of its address than the path: the rest is the client's view of this server.

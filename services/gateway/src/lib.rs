@@ -53,6 +53,7 @@ mod server;
 mod stream;
 mod template;
 mod trie;
+mod unsent;
 mod web;
 mod write;
 
@@ -61,7 +62,7 @@ use std::{future::Future, sync::Arc};
 use outrider_proto::DESCRIPTORS;
 use outrider_rpc::{Acceptor, methods, server::Backend};
 use outrider_telemetry::{
-    catalogue::gateway::{BUFFERED_BYTES, SECTION},
+    catalogue::gateway::{BUFFERED_BYTES, SECTION, UNSENT_BYTES},
     metrics,
 };
 use tokio::{
@@ -108,6 +109,8 @@ struct Shared {
     pages: page::Pages,
     /// Room for bytes of requests that are read but not answered, in KiB.
     room: Arc<Semaphore>,
+    /// Room for bytes of answers that are not sent, in KiB.
+    unsent: Arc<Semaphore>,
     /// Places for uploads of lines.
     uploads: Arc<Semaphore>,
 }
@@ -128,16 +131,23 @@ impl Shared {
     }
 }
 
-/// Shows how many bytes are read and not answered, for as long as the gateway lives.
+/// Shows how many bytes are read and not answered, and answered and not sent, for as long as the gateway lives.
 fn show_buffered(shared: &Arc<Shared>) {
-    let all = shared.room.available_permits();
+    let all = [shared.room.available_permits(), shared.unsent.available_permits()];
     let shared = Arc::downgrade(shared);
     metrics::before_scrape(move || {
         let Some(shared) = shared.upgrade() else { return false };
-        let held = all.saturating_sub(shared.room.available_permits());
-        BUFFERED_BYTES.set(i64::try_from(held * body::ROOM_UNIT).unwrap_or(i64::MAX));
+        for ((gauge, room), all) in [(&BUFFERED_BYTES, &shared.room), (&UNSENT_BYTES, &shared.unsent)].into_iter().zip(all) {
+            let held = all.saturating_sub(room.available_permits());
+            gauge.set(i64::try_from(held * body::ROOM_UNIT).unwrap_or(i64::MAX));
+        }
         true
     });
+}
+
+/// For so many bytes.
+fn room(bytes: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(bytes.div_ceil(body::ROOM_UNIT).min(Semaphore::MAX_PERMITS)))
 }
 
 impl Gateway {
@@ -156,7 +166,8 @@ impl Gateway {
             methods: grpc::Methods::of(methods.iter().chain(&own.methods)),
             own,
             serving,
-            room: Arc::new(Semaphore::new(options.max_buffered_bytes.div_ceil(body::ROOM_UNIT).min(Semaphore::MAX_PERMITS))),
+            room: room(options.max_buffered_bytes),
+            unsent: room(options.max_unsent_bytes),
             uploads: Arc::new(Semaphore::new(options.max_uploads.min(Semaphore::MAX_PERMITS))),
             backends,
             options,

@@ -12,6 +12,9 @@ pub struct Options {
     /// Bytes of bodies that are read but not answered, of all requests together; beyond that requests are refused as overload.
     /// Default 256 MiB.
     pub max_buffered_bytes: usize,
+    /// Bytes of answers that their clients have not taken yet, of all answers over 16 KiB together; beyond that requests are answered as
+    /// unavailable. Default 256 MiB.
+    pub max_unsent_bytes: usize,
     /// The head of a request, in bytes. Default 16 KiB; less than 8 KiB counts as 8 KiB.
     pub max_header_bytes: usize,
     /// Header fields of an HTTP/1.1 request. Default 100.
@@ -27,8 +30,8 @@ pub struct Options {
     pub min_body_rate: usize,
     /// How long a body may be slower. Default 5 s.
     pub body_grace: Duration,
-    /// A connection without a request for so long is closed, in HTTP/2 also when it answers pings; so is one whose client does not
-    /// take a byte of its answer. Default 75 s.
+    /// A connection without a request for so long is closed, in HTTP/2 also when it answers pings; an answer of which its client takes
+    /// nothing for so long is given up. Default 75 s.
     pub idle_timeout: Duration,
     /// The time between HTTP/2 pings. Default 30 s.
     pub keep_alive_interval: Duration,
@@ -83,6 +86,7 @@ impl Default for Options {
             max_request_bytes: 6 * MIB,
             max_answer_bytes: 32 * MIB,
             max_buffered_bytes: 256 * MIB,
+            max_unsent_bytes: 256 * MIB,
             max_header_bytes: 16 * KIB,
             max_headers: 100,
             max_uri_bytes: 8 * KIB,

@@ -18,7 +18,7 @@ use crate::{
     answer::Refusal,
     body, call, compress, ending, mask, ndjson, payload, query, read, request_id,
     route::{BodyRule, Found, Route},
-    scalar, stream, write,
+    scalar, stream, unsent, write,
 };
 
 /// Answers a request whose route is found.
@@ -57,7 +57,7 @@ pub(crate) async fn answer(
         Some(field) => write::field(&answer, field)?,
         None => write::message(&answer)?,
     };
-    Ok(compress::json(text, &parts.headers).await)
+    Ok(unsent::whole(shared, compress::json(text, &parts.headers).await)?)
 }
 
 /// A role names fields as the proto does; where REST has another name, the client is told that one.

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Running, backends};
-use outrider_gateway::{Backends, Gateway, Options, remote_backend};
+use common::{Running, backends, framed, remote};
+use outrider_gateway::{Backends, Gateway, Options};
 use outrider_model::Reason;
 use outrider_proto::{
     DESCRIPTORS,
@@ -12,7 +12,7 @@ use outrider_proto::{
     internal::{self, intake_service_client::IntakeServiceClient},
 };
 use outrider_rpc::{from_status, methods};
-use tonic::{Code, Request, transport::Endpoint};
+use tonic::{Code, Request};
 
 fn publish(project: &str) -> ingest::PublishEventRequest {
     let event = ingest::NewEvent { event_type: "a".into(), payload: "{ }".into(), ..Default::default() };
@@ -57,8 +57,7 @@ async fn services_between_roles_are_not_reachable() {
 async fn a_role_in_another_process_is_the_same() {
     // A gateway is a gRPC server too: it stands for the other process.
     let far = Running::start().await;
-    let channel = Endpoint::from_shared(format!("http://{}", far.address)).unwrap().connect_lazy();
-    let backend = remote_backend(channel.clone(), channel);
+    let backend = remote(far.address);
     let backends = Backends { ingest: backend.clone(), dispatch: backend.clone(), admin: backend };
     let near = Running::before(Options::default(), backends, far.got.clone()).await;
     assert_eq!(near.post("/v1/projects/p/events", r#"{"data":1}"#).await.status, 200);
@@ -69,8 +68,7 @@ async fn a_role_in_another_process_is_the_same() {
 #[tokio::test]
 async fn a_role_that_is_away_is_unavailable() {
     let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let channel = Endpoint::from_shared(format!("http://{unused}")).unwrap().connect_lazy();
-    let backend = remote_backend(channel.clone(), channel);
+    let backend = remote(unused);
     let backends = Backends { ingest: backend.clone(), dispatch: backend.clone(), admin: backend };
     let running = Running::before(Options::default(), backends, Default::default()).await;
     let answer = running.post("/v1/projects/p/events", "{}").await;
@@ -100,17 +98,8 @@ async fn every_public_unary_method_has_a_route_of_its_own() {
 #[tokio::test]
 async fn a_stream_of_the_client_ends_at_the_drain_with_all_that_came_answered() {
     for from_another_process in [false, true] {
-        let far = Running::start().await;
-        let channel = Endpoint::from_shared(format!("http://{}", far.address)).unwrap().connect_lazy();
         let mut near = match from_another_process {
-            true => {
-                Running::before(
-                    Options::default(),
-                    Backends { ingest: remote_backend(channel.clone(), channel), ..backends(&far.got) },
-                    far.got.clone(),
-                )
-                .await
-            }
+            true => Running::apart(Options::default()).await,
             false => Running::start().await,
         };
         let (sender, messages) = tokio::sync::mpsc::channel(8);
@@ -135,14 +124,6 @@ async fn a_stream_of_the_client_ends_at_the_drain_with_all_that_came_answered() 
         // The client's side was open all the while.
         drop(sender);
     }
-}
-
-/// One message of gRPC.
-fn framed(message: &impl prost::Message) -> bytes::Bytes {
-    let mut frame = vec![0];
-    frame.extend_from_slice(&u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
-    frame.extend_from_slice(&message.encode_to_vec());
-    frame.into()
 }
 
 #[tokio::test]

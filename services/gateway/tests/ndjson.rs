@@ -260,12 +260,14 @@ async fn a_line_over_the_limit_and_an_upload_that_stands_still() {
 
 #[tokio::test]
 async fn uploads_are_counted_and_end_at_the_shutdown() {
-    let gate = Arc::new(Semaphore::new(1));
+    // The first call of an upload has no lines.
+    let gate = Arc::new(Semaphore::new(2));
     let ingest = Ingest { gate: Some(Arc::clone(&gate)), ..Ingest::default() };
     let mut running = running(&ingest, Options { max_uploads: 1, ..Options::default() }).await;
     let (mut writer, mut reader) = raw(&running, "Transfer-Encoding: chunked").await;
     chunk(&mut writer, "{\"event_type\":\"a\",\"data\":1}\n").await;
     assert_eq!(result(&mut reader).await["line"], 1);
+    gate.add_permits(1);
     let refused = running.send(upload(PATH, "{}\n")).await;
     refused.is_refused(429, "OVERLOADED", "");
     // What was read is answered, and then the client is sent elsewhere.

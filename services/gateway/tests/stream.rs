@@ -11,15 +11,11 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use outrider_gateway::{Backends, Options, remote_backend};
+use outrider_gateway::Options;
 use outrider_model::Reason;
 use outrider_proto::dispatch::{TailEventsRequest, event_service_client::EventServiceClient};
-use outrider_rpc::{channel, from_status};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::timeout,
-};
-use tokio_util::sync::CancellationToken;
+use outrider_rpc::from_status;
+use tokio::{net::TcpStream, time::timeout};
 
 /// An open stream of events.
 struct Open {
@@ -204,18 +200,7 @@ async fn a_drain_is_told_to_all_who_listen() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_do_not_read_hold_nobody_up() {
-    let got = common::Recorder::default();
-    let roles = common::backends(&got);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(outrider_rpc::server::serve(
-        listener,
-        roles.dispatch.clone(),
-        outrider_rpc::tls::Acceptor::plain(),
-        CancellationToken::new(),
-    ));
-    let dispatch = remote_backend(channel::channel(&url, None).unwrap(), channel::long_streams(&url, None).unwrap());
-    let running = Running::before(Options::default(), Backends { dispatch, ..roles }, got).await;
+    let running = Running::apart(Options::default()).await;
     let client = EventServiceClient::connect(format!("http://{}", running.address)).await.unwrap();
     let mut unread = Vec::new();
     for _ in 0..40 {

@@ -30,36 +30,21 @@ pub enum ChannelError {
     NoTls,
 }
 
-/// Bytes of a long stream that may wait to be read. Its reader may be as slow as it likes.
+/// Bytes of a stream's answer that may wait to be read, where its reader is not ours and may be as slow as it likes.
 pub const LONG_STREAM_WINDOW: u32 = 64 * 1024;
-
-/// Bytes of all long streams of a connection: room for the window of each of the 1,024 that a server takes, so that those whose readers
-/// are slow do not hold up the others.
-pub const LONG_CONNECTION_WINDOW: u32 = 1024 * LONG_STREAM_WINDOW;
-
-/// Bytes that may wait to be read, of a stream and of all of a connection.
-#[derive(Debug, Clone, Copy)]
-struct Windows {
-    stream: u32,
-    connection: u32,
-}
 
 /// A channel to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`, whose server must have a certificate for HOST. It connects when
 /// it is used, and again when it broke; a peer that is gone without a word is noticed within 15 seconds.
 pub fn channel(url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel, ChannelError> {
-    lazily(url, tls, Windows { stream: STREAM_WINDOW, connection: CONNECTION_WINDOW })
+    with_window(url, tls, STREAM_WINDOW)
 }
 
-/// The same for streams whose reader is not ours: apart from calls, which they would otherwise hold up.
-pub fn long_streams(url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel, ChannelError> {
-    lazily(url, tls, Windows { stream: LONG_STREAM_WINDOW, connection: LONG_CONNECTION_WINDOW })
-}
-
-fn lazily(url: &str, tls: Option<&Arc<Tls>>, windows: Windows) -> Result<Channel, ChannelError> {
+/// The same, whose answers have this window each.
+pub(crate) fn with_window(url: &str, tls: Option<&Arc<Tls>>, window: u32) -> Result<Channel, ChannelError> {
     let uri: Uri = url.parse().map_err(|_| ChannelError::NotAUrl)?;
     let host = uri.host().filter(|host| !host.is_empty()).ok_or(ChannelError::NotAUrl)?;
     let endpoint = match (uri.scheme_str(), tls) {
-        (Some("http"), None) => return Ok(tuned(Endpoint::from(uri), windows).connect_lazy()),
+        (Some("http"), None) => return Ok(tuned(Endpoint::from(uri), window).connect_lazy()),
         (Some("https"), Some(_)) => Endpoint::from_shared(format!("http://{host}")).map_err(|_| ChannelError::NotAUrl)?,
         (Some("http"), Some(_)) => return Err(ChannelError::Plain),
         (Some("https"), None) => return Err(ChannelError::NoTls),
@@ -72,17 +57,17 @@ fn lazily(url: &str, tls: Option<&Arc<Tls>>, windows: Windows) -> Result<Channel
         let (host, tls) = (Arc::clone(&host), tls.clone());
         async move { connect(tls.as_deref(), Protocol::Grpc, &host, port).await.map(TokioIo::new) }
     });
-    Ok(tuned(endpoint.origin(uri), windows).connect_with_connector_lazy(connector))
+    Ok(tuned(endpoint.origin(uri), window).connect_with_connector_lazy(connector))
 }
 
-fn tuned(endpoint: Endpoint, windows: Windows) -> Endpoint {
+fn tuned(endpoint: Endpoint, window: u32) -> Endpoint {
     endpoint
         .connect_timeout(Duration::from_secs(5))
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(windows.stream)
-        .initial_connection_window_size(windows.connection)
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .tcp_nodelay(true)
 }
 

@@ -7,16 +7,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::Frame;
 use outrider_model::Error;
 use tonic::{Status, body::Body};
 
-use crate::to_status;
-
-/// A flag for compression, and the length in four bytes.
-const PREFIX_BYTES: usize = 5;
+use crate::{Place, to_status};
 
 /// The answer of a stream, which ends with this error as soon as `end` resolves and the message under way is through. One that breaks
 /// off between two messages ends with `UNAVAILABLE`.
@@ -83,41 +80,6 @@ impl Until {
     }
 }
 
-/// Where a stream of messages is cut into frames.
-#[derive(Debug, Default)]
-struct Place {
-    prefix: [u8; PREFIX_BYTES],
-    /// Bytes of the prefix that passed.
-    begun: usize,
-    /// Bytes of the message that are to come.
-    left: usize,
-}
-
-impl Place {
-    fn is_between_messages(&self) -> bool {
-        self.begun == 0 && self.left == 0
-    }
-
-    fn pass(&mut self, mut data: &[u8]) {
-        while !data.is_empty() {
-            if self.left > 0 {
-                let passed = self.left.min(data.len());
-                self.left -= passed;
-                data.advance(passed);
-                continue;
-            }
-            let passed = (PREFIX_BYTES - self.begun).min(data.len());
-            self.prefix[self.begun..self.begun + passed].copy_from_slice(&data[..passed]);
-            self.begun += passed;
-            data.advance(passed);
-            if self.begun == PREFIX_BYTES {
-                let [_, a, b, c, d] = self.prefix;
-                (self.begun, self.left) = (0, usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::{FutureExt, StreamExt, channel::oneshot, stream};
@@ -139,21 +101,6 @@ mod tests {
         let trailers = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
         assert!(body.frame().now_or_never().flatten().is_none() && body.is_end_stream());
         crate::from_status(&Status::from_header_map(&trailers).unwrap()).reason
-    }
-
-    #[test]
-    fn places_between_messages_are_known_however_they_are_cut() {
-        let bytes = b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\x01\x02xy";
-        for cut in 1..bytes.len() {
-            let mut place = Place::default();
-            let mut passed = 0;
-            for chunk in bytes.chunks(cut) {
-                place.pass(chunk);
-                passed += chunk.len();
-                assert_eq!(place.is_between_messages(), [8, 13].contains(&passed), "{passed} by {cut}");
-            }
-            assert_eq!(place.left, 256);
-        }
     }
 
     #[tokio::test]

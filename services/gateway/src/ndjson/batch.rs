@@ -57,16 +57,14 @@ impl Batch {
     }
 
     /// Sends the entries, and writes a line for each line. The first batch of an upload fails as a whole when its call does: the
-    /// answer is not begun and can say so. It calls even without entries, since it is the role that knows who may call.
+    /// answer is not begun and can say so.
     pub(super) async fn run(self, caller: &Caller, first: bool) -> Result<Vec<u8>, Error> {
         let Self { lines, entries, .. } = self;
         let count = entries.len();
-        let called = if count > 0 || first { caller.call(entries).await } else { Ok(Vec::new()) };
+        let called = if count > 0 { caller.call(entries).await } else { Ok(Vec::new()) };
         let mut results = match called {
             Ok(results) if results.len() == count => Ok(results.into_iter()),
             Ok(_) => Err(Error::internal("the answer has another number of results")),
-            // The role knows the caller, and misses the entries.
-            Err(error) if count == 0 && !lines.is_empty() && error.reason == Reason::InvalidField => Ok(Vec::new().into_iter()),
             Err(error) if first => return Err(error),
             Err(error) => Err(error),
         };
@@ -88,6 +86,16 @@ impl Batch {
 }
 
 impl Caller {
+    /// Asks the role, who knows the caller, before anything is read: what it says of an upload without any line. Fails when it says
+    /// more than that the entries are missing.
+    pub(super) async fn introduce(&self) -> Result<Error, Error> {
+        match self.call(Vec::new()).await {
+            Err(error) if error.reason == Reason::InvalidField => Ok(error),
+            Err(error) => Err(error),
+            Ok(_) => Err(Error::internal("a call without entries was answered")),
+        }
+    }
+
     async fn call(&self, entries: Vec<Value>) -> Result<Vec<Value>, Error> {
         let mut message = self.base.clone();
         message.set_field(&self.rule.request, Value::List(entries));

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 
 use self::{batch::Caller, upload::Upload};
-use crate::{Shared, answer::Refusal, deadline, field_path::Unresolved, request_id, rest, route::Route};
+use crate::{Shared, answer::Refusal, body, deadline, field_path::Unresolved, request_id, rest, route::Route};
 
 /// The media type of requests and answers.
 pub(crate) const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -79,10 +79,8 @@ pub(crate) async fn answer(
     rule: &Rule,
     base: DynamicMessage,
     parts: &Parts,
-    body: Incoming,
+    mut body: Incoming,
 ) -> Result<Response<Body>, Refusal> {
-    let place = std::sync::Arc::clone(&shared.uploads).try_acquire_owned();
-    let place = place.map_err(|_| Refusal::closing(Error::overloaded("too many uploads are under way")))?;
     let end = deadline::of_rest(&parts.headers)?.map(|asked| Instant::now() + asked);
     let caller = Caller {
         backend: shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?,
@@ -95,7 +93,20 @@ pub(crate) async fn answer(
         timeout: shared.options.request_timeout,
     };
     let request_id = parts.headers.get(request_id::HEADER).and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let upload = Upload::new(shared, caller, request_id, end, place);
+    let admitted = async {
+        let without_lines = caller.introduce().await?;
+        // Only then: places are few, and not for those who may not call.
+        let place = std::sync::Arc::clone(&shared.uploads).try_acquire_owned();
+        Ok((without_lines, place.map_err(|_| Error::overloaded("too many uploads are under way"))?))
+    };
+    let (without_lines, place) = match admitted.await {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            body::linger(&shared.options, &mut body).await;
+            return Err(Refusal::closing(error));
+        }
+    };
+    let upload = Upload::new(shared, caller, request_id, end, without_lines, place);
     let results = upload.start(body).await.map_err(Refusal::closing)?;
     let mut answer = Response::new(Body::new(StreamBody::new(futures::StreamExt::map(results, |text| text.map(Frame::data)))));
     let headers = answer.headers_mut();

@@ -44,6 +44,8 @@ pub(super) struct Upload {
     begun: bool,
     /// Bytes of results that may wait.
     room: Arc<Semaphore>,
+    /// What an upload without any line is answered.
+    without_lines: Error,
     _place: OwnedSemaphorePermit,
 }
 
@@ -53,6 +55,7 @@ impl Upload {
         caller: Caller,
         request_id: Option<String>,
         end: Option<Instant>,
+        without_lines: Error,
         place: OwnedSemaphorePermit,
     ) -> Self {
         let options = shared.options.clone();
@@ -68,6 +71,7 @@ impl Upload {
             begun: false,
             room: Arc::new(Semaphore::new(options.upload_results_bytes.clamp(1, Semaphore::MAX_PERMITS))),
             options,
+            without_lines,
             _place: place,
         }
     }
@@ -128,7 +132,7 @@ impl Upload {
             if self.calls.is_empty()
                 && let Some(outcome) = ended.take()
             {
-                return if self.begun { outcome } else { self.nothing_came(outcome).await };
+                return if self.begun { outcome } else { outcome.and(Err(self.without_lines.clone())) };
             }
             let reads = ended.is_none() && !self.is_full();
             tokio::select! {
@@ -206,12 +210,6 @@ impl Upload {
     fn submit(&mut self) {
         let (batch, caller, first) = (std::mem::take(&mut self.batch), Arc::clone(&self.caller), !self.begun);
         self.calls.push_back(Box::pin(async move { batch.run(&caller, first).await }));
-    }
-
-    /// An upload without any line is what the role says it is.
-    async fn nothing_came(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
-        outcome?;
-        Batch::default().run(&self.caller, true).await.map(drop)
     }
 
     /// Waits for room; the upload is read no further meanwhile.

@@ -14,16 +14,17 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use outrider_gateway::{Backends, Gateway, Options};
+use outrider_gateway::{Backends, Gateway, Options, remote_backend};
 use outrider_proto::{
     admin::endpoint_service_server::EndpointServiceServer, dispatch, ingest::ingest_service_server::IngestServiceServer,
 };
-use outrider_rpc::server::Backend;
+use outrider_rpc::{Acceptor, Streams, channel, server::Backend};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::util::BoxCloneSyncService;
 
@@ -96,7 +97,37 @@ pub fn backends(got: &Recorder) -> Backends {
     }
 }
 
+/// What is at this address, from a gateway's side.
+pub fn remote(address: SocketAddr) -> Backend {
+    let url = format!("http://{address}");
+    remote_backend(channel::channel(&url, None).unwrap(), Streams::new(&url, None).unwrap())
+}
+
+/// The role in another process, as far as a gateway can tell.
+pub async fn apart(role: Backend) -> Backend {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(outrider_rpc::server::serve(listener, role, Acceptor::plain(), CancellationToken::new()));
+    remote(address)
+}
+
+/// One message of gRPC.
+pub fn framed(message: &impl prost::Message) -> Bytes {
+    let mut frame = vec![0];
+    frame.extend_from_slice(&u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(&message.encode_to_vec());
+    frame.into()
+}
+
 impl Running {
+    /// Before roles in other processes.
+    pub async fn apart(options: Options) -> Self {
+        let got = Recorder::default();
+        let Backends { ingest, dispatch, admin } = backends(&got);
+        let backends = Backends { ingest: apart(ingest).await, dispatch: apart(dispatch).await, admin: apart(admin).await };
+        Self::before(options, backends, got).await
+    }
+
     pub async fn start() -> Self {
         Self::with(Options::default()).await
     }

@@ -82,9 +82,13 @@ impl IngestService for Ingest {
 impl EventService for Dispatch {
     async fn get_event(&self, request: Request<GetEventRequest>) -> Answer<GetEventResponse> {
         self.0.add(&request);
+        let payload = match request.get_ref().project_id.as_str() {
+            "large" => format!("\"{}\"", "x".repeat(1 << 20)),
+            _ => r#"{"a":1.0,  "b":1e400}"#.to_owned(),
+        };
         let event = Event {
             event_id: request.into_inner().event_id,
-            payload: r#"{"a":1.0,  "b":1e400}"#.into(),
+            payload: payload.into(),
             content_type: "application/json".into(),
             ..Default::default()
         };

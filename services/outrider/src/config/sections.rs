@@ -174,6 +174,9 @@ section! {
         max_request_bytes: usize = 6 * MIB,
         /// Bodies of all requests under way together, in bytes; more are refused as overloaded. A single body larger than this always is.
         max_buffered_bytes: usize = 256 * MIB,
+        /// Answers over 16 KiB that their clients have not taken, together, in bytes; more requests with such answers are answered as
+        /// unavailable. An answer of which nothing is taken for idle_timeout is given up.
+        max_unsent_bytes: usize = 256 * MIB,
         /// From the first byte of a request to the last of its answer; a client may ask for less by `Request-Timeout` or `grpc-timeout`.
         request_timeout: Span = Span::seconds(30),
         /// Connections at once, those in their TLS handshake included; those beyond are closed as they come.

@@ -5,7 +5,7 @@ use std::{io::Write as _, path::Path, sync::Arc};
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls, WindowLimits};
-use outrider_rpc::{InternalToken, Tls};
+use outrider_rpc::{InternalToken, Streams, Tls};
 use outrider_store::{Backend, Directory, DirectoryOptions, MasterKeys, Store, StoreOptions};
 use outrider_telemetry::essential;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -155,6 +155,6 @@ pub fn channel(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<C
 }
 
 /// The same for streams of clients.
-pub fn long_streams(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel> {
-    outrider_rpc::channel::long_streams(url, tls).with_context(|| format!("{key} = {url}"))
+pub fn streams(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<Streams> {
+    Streams::new(url, tls).with_context(|| format!("{key} = {url}"))
 }

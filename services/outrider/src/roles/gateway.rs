@@ -9,7 +9,7 @@ use outrider_telemetry::essential;
 
 use super::{
     Role,
-    foundation::{channel, long_streams},
+    foundation::{channel, streams},
     process::Base,
     tls,
 };
@@ -33,6 +33,7 @@ pub async fn start(
     let options = Options {
         max_request_bytes: config.max_request_bytes,
         max_buffered_bytes: config.max_buffered_bytes,
+        max_unsent_bytes: config.max_unsent_bytes,
         request_timeout: config.request_timeout.0,
         max_connections: config.max_connections,
         max_header_bytes: config.max_header_bytes,
@@ -72,7 +73,7 @@ fn here_or(local: Option<Backend>, key: &'static str, url: &str, base: &Base) ->
         Some(backend) => Ok(backend),
         None => {
             let tls = base.tls.as_ref();
-            Ok(remote_backend(channel(key, url, tls)?, long_streams(key, url, tls)?))
+            Ok(remote_backend(channel(key, url, tls)?, streams(key, url, tls)?))
         }
     }
 }

@@ -19,5 +19,7 @@ section! {
         CONNECTIONS_REFUSED: IntCounter("outrider_gateway_connections_refused_total");
         /// Bytes of request bodies that were read and not yet answered, in steps of 1 KiB.
         BUFFERED_BYTES: IntGauge("outrider_gateway_buffered_bytes");
+        /// Bytes of answers over 16 KiB that their clients have not taken whole, in steps of 1 KiB.
+        UNSENT_BYTES: IntGauge("outrider_gateway_unsent_bytes");
     }
 }

@@ -1,0 +1,137 @@
+//! Streams to a role in another process, each on a connection of its own: the client at their end may read as slowly, and send in as
+//! small pieces, as it likes, and what a connection bounds (its windows, its frames that nobody read) is then bound for it alone.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use outrider_model::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{
+    Status,
+    body::Body,
+    transport::{self, Channel},
+};
+use tower::{Service, ServiceExt};
+
+use crate::{
+    channel::{self, ChannelError, LONG_STREAM_WINDOW},
+    tls::Tls,
+    to_status,
+};
+
+/// Streams at once to one role, and so connections; those beyond are refused as overload.
+const MAX_STREAMS: usize = 1024;
+/// Connections without a stream that are kept for the next ones.
+const MAX_IDLE: usize = 16;
+
+/// Makes streams to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`.
+#[derive(Clone)]
+pub struct Streams(Arc<Pool>);
+
+struct Pool {
+    url: String,
+    tls: Option<Arc<Tls>>,
+    places: Arc<Semaphore>,
+    /// Without a stream; the last one used is the first to be used again.
+    idle: Mutex<Vec<Channel>>,
+}
+
+impl Pool {
+    fn idle(&self) -> MutexGuard<'_, Vec<Channel>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Streams {
+    /// It connects when it is used. Fails when the URL is not one of a role.
+    pub fn new(url: &str, tls: Option<&Arc<Tls>>) -> Result<Self, ChannelError> {
+        let first = connect(url, tls)?;
+        let (url, tls, places) = (url.to_owned(), tls.cloned(), Arc::new(Semaphore::new(MAX_STREAMS)));
+        Ok(Self(Arc::new(Pool { url, tls, places, idle: Mutex::new(vec![first]) })))
+    }
+
+    fn lease(&self) -> Result<Lease, Error> {
+        let full = |_| Error::overloaded("too many streams are open");
+        let place = Arc::clone(&self.0.places).try_acquire_owned().map_err(full)?;
+        let kept = self.0.idle().pop();
+        let channel = match kept {
+            Some(channel) => channel,
+            None => connect(&self.0.url, self.0.tls.as_ref()).map_err(|_| Error::internal("no URL of a role"))?,
+        };
+        Ok(Lease { channel, pool: Arc::clone(&self.0), _place: place })
+    }
+}
+
+fn connect(url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel, ChannelError> {
+    channel::with_window(url, tls, LONG_STREAM_WINDOW)
+}
+
+impl Service<Request<Body>> for Streams {
+    type Response = Response<Body>;
+    type Error = transport::Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, transport::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), transport::Error>> {
+        // Each channel's own readiness is awaited when it is known which one it is.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let lease = self.lease();
+        Box::pin(async move {
+            let lease = match lease {
+                Ok(lease) => lease,
+                Err(error) => return Ok(to_status(error).into_http()),
+            };
+            let answer = lease.channel.clone().oneshot(request).await?;
+            Ok(answer.map(|inner| Body::new(Leased { inner, _lease: lease })))
+        })
+    }
+}
+
+/// A channel and its stream's place, until it is dropped.
+struct Lease {
+    channel: Channel,
+    pool: Arc<Pool>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut idle = self.pool.idle();
+        if idle.len() < MAX_IDLE {
+            idle.push(self.channel.clone());
+        }
+    }
+}
+
+/// The answer of a stream, whose channel is free when it is dropped.
+struct Leased {
+    /// Before the lease: the stream is reset before its channel has another.
+    inner: Body,
+    _lease: Lease,
+}
+
+impl http_body::Body for Leased {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
