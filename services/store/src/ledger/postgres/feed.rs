@@ -26,20 +26,20 @@ WITH RECURSIVE walk AS (
 )
 SELECT endpoint_id, project_id, due_at FROM walk LIMIT $2";
 
-/// A few due rows of each endpoint. The array keeps the update a descent for each row: of a limit that is a parameter the planner
+/// A few due rows of each endpoint. The arrays keep the update a descent for each row: of a limit that is a parameter the planner
 /// expects a tenth of the table, and would scan it. OFFSET 0 keeps the look-up of events a descent into one partition.
 const CLAIM: &str = "
 WITH picked AS (
-    SELECT d.id FROM UNNEST($1::uuid[], $2::int8[]) AS c (endpoint_id, wanted)
+    SELECT d.id, c.epoch FROM UNNEST($1::uuid[], $2::int8[], $3::int8[]) AS c (endpoint_id, wanted, epoch)
     CROSS JOIN LATERAL (
         SELECT p.id FROM pending_deliveries p
         WHERE p.endpoint_id = c.endpoint_id AND p.queued_epoch IS NULL AND p.due_at <= $4
         ORDER BY p.due_at, p.id LIMIT c.wanted FOR UPDATE SKIP LOCKED
     ) d
 ), marked AS (
-    UPDATE pending_deliveries p SET queued_epoch = c.epoch, generation = p.generation + 1, check_at = $5
-    FROM UNNEST($1::uuid[], $3::int8[]) AS c (endpoint_id, epoch)
-    WHERE p.id = ANY (ARRAY(SELECT id FROM picked)) AND p.endpoint_id = c.endpoint_id
+    UPDATE pending_deliveries p SET queued_epoch = t.epoch, generation = p.generation + 1, check_at = $5
+    FROM UNNEST(ARRAY(SELECT id FROM picked), ARRAY(SELECT epoch FROM picked)) AS t (id, epoch)
+    WHERE p.id = t.id
     RETURNING p.*
 )
 SELECT m.*, e.content_type, e.headers, e.payload_size, e.payload, e.origin FROM marked m
@@ -49,13 +49,14 @@ LEFT JOIN LATERAL (
 ) e ON TRUE
 ORDER BY m.endpoint_id, m.due_at, m.id";
 
+/// Locks as `SETTLE` does.
 const UNQUEUE: &str = "
 WITH locked AS (
     SELECT id FROM pending_deliveries WHERE id = ANY($1) AND queued_epoch IS NOT NULL ORDER BY id FOR UPDATE
 )
 UPDATE pending_deliveries p SET queued_epoch = NULL
-FROM locked l, UNNEST($1::uuid[], $2::int4[]) AS j (id, generation)
-WHERE p.id = l.id AND j.id = l.id AND j.generation = p.generation";
+FROM UNNEST($1::uuid[], $2::int4[]) AS j (id, generation)
+WHERE (SELECT count(*) FROM locked) > 0 AND p.id = j.id AND j.generation = p.generation AND p.queued_epoch IS NOT NULL";
 
 const UNQUEUE_OTHER_EPOCHS: &str = "
 WITH locked AS (
@@ -71,8 +72,8 @@ WITH locked AS (
     SELECT id FROM pending_deliveries WHERE id = ANY($1) AND queued_epoch IS NOT NULL ORDER BY id FOR UPDATE
 )
 UPDATE pending_deliveries p SET check_at = $3
-FROM locked l, UNNEST($1::uuid[], $2::int4[]) AS j (id, generation)
-WHERE p.id = l.id AND j.id = l.id AND j.generation = p.generation";
+FROM UNNEST($1::uuid[], $2::int4[]) AS j (id, generation)
+WHERE (SELECT count(*) FROM locked) > 0 AND p.id = j.id AND j.generation = p.generation AND p.queued_epoch IS NOT NULL";
 
 const CURRENT: &str = "SELECT id, attempt, generation FROM pending_deliveries WHERE id = ANY($1) AND queued_epoch IS NOT NULL";
 

@@ -16,8 +16,9 @@ use crate::{
     },
 };
 
-/// Rows are locked in the order of their ids before anything is written. The conditions are those of `delivery::step`: action
-/// 1 ends (success of an earlier attempt does, too), 2 retries, 3 holds.
+/// Rows are locked in the order of their ids before anything is written: those who write wait for the number of them. A join with the
+/// locked rows would compare each with each, since of an array the planner expects ten. The conditions are those of `delivery::step`:
+/// action 1 ends (success of an earlier attempt does, too), 2 retries, 3 holds.
 const SETTLE: &str = concat!(
     "
 WITH report AS (
@@ -35,8 +36,8 @@ WITH report AS (
 ), locked AS (
     SELECT p.id FROM pending_deliveries p WHERE p.id = ANY($1) ORDER BY p.id FOR UPDATE
 ), ended AS (
-    DELETE FROM pending_deliveries p USING locked l, report r
-    WHERE p.id = l.id AND r.id = l.id AND r.action = 1
+    DELETE FROM pending_deliveries p USING report r
+    WHERE (SELECT count(*) FROM locked) > 0 AND p.id = r.id AND r.action = 1
         AND (r.attempt = p.attempt OR (r.status = 2 AND r.attempt < p.attempt))
     RETURNING p.*, r.status, r.reason, r.at, r.status_code,
         GREATEST(CASE WHEN r.attempted THEN r.attempt ELSE r.attempt - 1 END, p.attempt - 1) AS attempt_count
@@ -52,8 +53,8 @@ WITH report AS (
         due_at = CASE r.action WHEN 2 THEN r.due_at ELSE p.due_at END,
         queued_epoch = NULL,
         last_status_code = COALESCE(r.status_code, p.last_status_code)
-    FROM locked l, report r
-    WHERE p.id = l.id AND r.id = l.id AND r.attempt = p.attempt
+    FROM report r
+    WHERE (SELECT count(*) FROM locked) > 0 AND p.id = r.id AND r.attempt = p.attempt
         AND (r.action = 2 OR (r.action = 3 AND r.generation = p.generation))
     RETURNING p.id, p.project_id
 ), moved AS (
