@@ -19,6 +19,8 @@ const PROJECTS: u64 = 100;
 const STEPS: usize = 100;
 /// Of those, over events that had a pending delivery the last time: the next sweep goes on where this one stops.
 const HELD_STEPS: usize = 20;
+/// So long after its time an event may be committed and its payload is erased by age all the same; and a clock may go back by any time.
+const LATE: Duration = Duration::from_secs(900);
 
 /// The part of dispatch that lets go.
 pub struct Sweeper {
@@ -57,7 +59,8 @@ impl Sweeper {
         if !options.change_retention.is_zero() {
             self.repeat(|| store.prune_changes(now.minus(options.change_retention))).await?;
         }
-        while self.erase_payloads(now).await? {
+        let mut again = Some(LATE.saturating_add(options.sweep_period));
+        while self.erase_payloads(now, again.take()).await? {
             tokio::time::sleep(REST).await;
         }
         measure::swept(if blocked { "blocked" } else { "done" });
@@ -94,15 +97,16 @@ impl Sweeper {
         }
     }
 
-    /// A turn for each project that keeps payloads for a time of its own; whether there is more to erase.
-    async fn erase_payloads(&self, now: Timestamp) -> Result<bool> {
+    /// A turn for each project that keeps payloads for a time of its own; whether there is more to erase. What became too old in the time
+    /// `again` is looked at again.
+    async fn erase_payloads(&self, now: Timestamp, again: Option<Duration>) -> Result<bool> {
         let (mut after, mut more) = (None, false);
         loop {
             let projects = self.shared.store.payload_retentions(after, PROJECTS).await?;
             for (project, kept) in &projects {
                 let before = now.minus(*kept);
                 let erased = async {
-                    let more = self.erase_of_project(*project, before).await?;
+                    let more = self.erase_of_project(*project, before, again.map(|again| before.minus(again))).await?;
                     self.erase_held(*project, before).await?;
                     Ok::<bool, Error>(more)
                 };
@@ -119,9 +123,9 @@ impl Sweeper {
         }
     }
 
-    async fn erase_of_project(&self, project: ProjectId, before: Timestamp) -> Result<bool> {
+    async fn erase_of_project(&self, project: ProjectId, before: Timestamp, mut again: Option<Timestamp>) -> Result<bool> {
         for _ in 0..STEPS {
-            let Erased { payloads, progress } = self.shared.store.erase_old_payloads(project, before).await?;
+            let Erased { payloads, progress } = self.shared.store.erase_old_payloads(project, before, again.take()).await?;
             measure::erased("retention", payloads);
             if progress != Progress::More {
                 return Ok(false);

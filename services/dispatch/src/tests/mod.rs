@@ -3,5 +3,6 @@
 
 mod bench;
 mod flow;
+mod sweep;
 
 pub use bench::Bench;

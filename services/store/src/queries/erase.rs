@@ -1,7 +1,7 @@
 //! Payloads erased: of one event at once, or of all of a project that are older than it keeps them. The row of an event is locked before it
 //! is asked whether a delivery of it is pending: who retries one holds that row too, so that nothing pending ever lacks its payload.
 
-use std::{collections::HashSet, time::Duration};
+use std::{cmp::min, collections::HashSet, time::Duration};
 
 use outrider_model::{Error, Event, EventId, Principal, ProjectId, Reason, Result, Timestamp, id::uuid_bound};
 use sea_orm::{
@@ -25,8 +25,9 @@ use crate::{
     transaction::begin_beside,
 };
 
-/// Events looked at in one step.
+/// Events locked in one step, and looked at: most of those that are looked at again are erased.
 const CHUNK: u64 = 500;
+const LOOKED_AT: u64 = 5_000;
 /// Bytes of payloads erased in one step, and deliveries whose answers are, unless one event alone has more.
 const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
 const CHUNK_DELIVERIES: u64 = 5_000;
@@ -62,16 +63,18 @@ impl Store {
     }
 
     /// One step of erasing the payloads of a project's events from before `before`. Those with a pending delivery are noted for
-    /// [`Store::erase_held_payloads`]; how far this came is remembered, so that no event is looked at twice.
-    pub async fn erase_old_payloads(&self, project: ProjectId, before: Timestamp) -> Result<Erased> {
+    /// [`Store::erase_held_payloads`]. How far this came is remembered, and the next step goes on there, or at `again` if that is earlier:
+    /// an event that waited for its commit, or a clock that went back, writes ids below what was looked at.
+    pub async fn erase_old_payloads(&self, project: ProjectId, before: Timestamp, again: Option<Timestamp>) -> Result<Erased> {
         self.step_within(async {
-            use payload_erasure::{ActiveModel, Column, Entity};
             let Some(transaction) = begin_sweep(self).await? else { return Ok(Erased::BLOCKED) };
-            let marker = Entity::find_by_id(project.0).one(&transaction).await.map_err(unavailable)?;
-            let range = IdRange { from: marker.map_or(Uuid::nil(), |row| row.erased_until), until: uuid_bound(before) };
-            if range.from >= range.until {
+            let marker = payload_erasure::Entity::find_by_id(project.0).one(&transaction).await.map_err(unavailable)?;
+            let marker = marker.map_or(Uuid::nil(), |row| row.erased_until);
+            let old = IdRange { from: again.map_or(marker, |again| min(marker, uuid_bound(again))), until: uuid_bound(before) };
+            if old.from >= old.until {
                 return give_up(transaction, Erased { payloads: 0, progress: Progress::Done }).await;
             }
+            let range = looked_at(&transaction, project, old).await?;
             let rows = match locked_payloads(&transaction, project, range, None).await {
                 Err(error) if is_blocked(&error) => return give_up(transaction, Erased::BLOCKED).await,
                 rows => rows.map_err(unavailable)?,
@@ -81,12 +84,10 @@ impl Store {
             note_held(&transaction, project, &held).await?;
             let next =
                 ids.last().filter(|_| !is_last).map_or(range.until, |last| Uuid::from_u128(last.as_u128().saturating_add(1)));
-            let row = ActiveModel { project_id: Set(project.0), erased_until: Set(next) };
-            let further = OnConflict::column(Column::ProjectId).update_column(Column::ErasedUntil).to_owned();
-            let upsert = Entity::insert(row).on_conflict(further);
-            upsert.exec_without_returning(&transaction).await.map_err(unavailable)?;
+            mark(&transaction, project, next).await?;
             transaction.commit().await.map_err(unavailable)?;
-            Ok(Erased { payloads, progress: if is_last { Progress::Done } else { Progress::More } })
+            let progress = if is_last && range == old { Progress::Done } else { Progress::More };
+            Ok(Erased { payloads, progress })
         })
         .await
     }
@@ -193,7 +194,20 @@ impl Store {
 /// An event's id, the size of its payload, its deliveries.
 type Sized = (Uuid, i32, i32);
 
-/// Some of a project's events with a payload, oldest first, locked.
+/// Of a range, as much as one step looks at.
+async fn looked_at(transaction: &DatabaseTransaction, project: ProjectId, range: IdRange) -> Result<IdRange> {
+    use event::Column;
+    let beyond = event::Entity::find().select_only().column(Column::Id);
+    let beyond = within(beyond, &[(Column::ProjectId, project.0.into())], Column::Id, range)
+        .order_by_asc(Column::ProjectId)
+        .order_by_asc(Column::Id)
+        .offset(LOOKED_AT)
+        .limit(1);
+    let beyond: Option<Uuid> = beyond.into_tuple().one(transaction).await.map_err(unavailable)?;
+    Ok(IdRange { until: beyond.unwrap_or(range.until), ..range })
+}
+
+/// Some of a project's events with a payload, oldest first, locked: among these, or those that are not noted as held.
 async fn locked_payloads(
     transaction: &DatabaseTransaction,
     project: ProjectId,
@@ -204,12 +218,23 @@ async fn locked_payloads(
     let select = event::Entity::find().select_only().columns([Column::Id, Column::PayloadSize, Column::DeliveryCount]);
     let select = within(select, &[(Column::ProjectId, project.0.into())], Column::Id, range)
         .filter(Column::PayloadErasedAt.is_null())
-        .apply_if(among, |select, ids| select.filter(Column::Id.is_in(padded(ids))))
+        .filter(among.map_or_else(|| is_not_noted(project, range), |ids| Column::Id.is_in(padded(ids))))
         .order_by_asc(Column::ProjectId)
         .order_by_asc(Column::Id)
         .limit(CHUNK)
         .lock(LockType::NoKeyUpdate);
     select.into_tuple().all(transaction).await
+}
+
+fn is_not_noted(project: ProjectId, range: IdRange) -> SimpleExpr {
+    use payload_hold::{Column, Entity};
+    let noted = Entity::find()
+        .select_only()
+        .column(Column::EventId)
+        .filter(Column::ProjectId.eq(project.0))
+        .filter(range.condition(Column::EventId))
+        .filter(Expr::col((Entity, Column::EventId)).equals((event::Entity, event::Column::Id)));
+    Expr::exists(noted.into_query()).not()
 }
 
 /// The ids of a step, and whether there are no more.
@@ -272,6 +297,15 @@ async fn forget_answers(transaction: &DatabaseTransaction, project: ProjectId, r
         .and_where(body().ne(Vec::<u8>::new()))
         .to_owned();
     transaction.execute(&erase).await.map_err(unavailable)?;
+    Ok(())
+}
+
+/// Remembers how far erasing by age came.
+async fn mark(transaction: &DatabaseTransaction, project: ProjectId, erased_until: Uuid) -> Result<()> {
+    use payload_erasure::{ActiveModel, Column, Entity};
+    let row = ActiveModel { project_id: Set(project.0), erased_until: Set(erased_until) };
+    let further = OnConflict::column(Column::ProjectId).update_column(Column::ErasedUntil).to_owned();
+    Entity::insert(row).on_conflict(further).exec_without_returning(transaction).await.map_err(unavailable)?;
     Ok(())
 }
 

@@ -292,7 +292,7 @@ async fn nothing_pending_is_ever_deleted(world: World) {
             for event in picks {
                 let _ = store.erase_payload(&scene.principal, project, event).await;
                 sweep(store, scene.world.now.minus(DAY * 30)).await;
-                store.erase_old_payloads(project, scene.world.now.minus(DAY * 38)).await.unwrap();
+                store.erase_old_payloads(project, scene.world.now.minus(DAY * 38), None).await.unwrap();
             }
         }
     });

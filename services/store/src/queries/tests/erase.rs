@@ -15,6 +15,9 @@ on_both_backends! {
     what_is_pending_is_not_erased
     who_is_bound_to_an_owner_erases_nothing
     those_of_a_project_are_erased_by_age
+    what_comes_below_the_mark_is_erased_by_the_next_sweep
+    a_clock_that_goes_back_leaves_no_payloads
+    looking_again_takes_bounded_steps
     what_was_held_is_erased_when_it_ended
     replays_and_their_answers_count
 }
@@ -102,15 +105,60 @@ async fn those_of_a_project_are_erased_by_age(world: World) {
     scene.deliver(&old.deliveries[0]).await;
     scene.deliver(&new.deliveries[0]).await;
     let before = scene.world.now.minus(HOUR);
-    let step = store.erase_old_payloads(project, before).await.unwrap();
+    let step = store.erase_old_payloads(project, before, None).await.unwrap();
     assert_eq!((step.payloads, step.progress), (2, Progress::Done));
     assert!(is_erased(&scene, &old).await && is_erased(&scene, &unrouted).await && !is_erased(&scene, &new).await);
     assert!(body(&scene, &old, 0).await.is_empty() && !body(&scene, &new, 0).await.is_empty());
-    assert_eq!(store.erase_old_payloads(project, before).await.unwrap().payloads, 0);
+    assert_eq!(store.erase_old_payloads(project, before, None).await.unwrap().payloads, 0);
     let later = scene.world.now.plus(HOUR);
-    assert_eq!(store.erase_old_payloads(project, later).await.unwrap().payloads, 1);
+    assert_eq!(store.erase_old_payloads(project, later, None).await.unwrap().payloads, 1);
     let change = ProjectChange { payload_retention: Some(None), ..ProjectChange::default() };
     assert_eq!(store.update_project(&scene.principal, project, change).await.unwrap().payload_retention, None);
+}
+
+/// As when it waited long for its commit.
+async fn what_comes_below_the_mark_is_erased_by_the_next_sweep(world: World) {
+    let scene = Scene::of(world).await;
+    let (project, store) = (scene.world.project, &scene.world.store);
+    let before = scene.world.now.minus(HOUR);
+    scene.accept(3_700, &[]).await;
+    assert_eq!(store.erase_old_payloads(project, before, None).await.unwrap().payloads, 1);
+    let late = scene.accept(3_800, &[]).await;
+    assert_eq!(store.erase_old_payloads(project, before, None).await.unwrap().payloads, 0);
+    let step = store.erase_old_payloads(project, before, Some(before.minus(HOUR))).await.unwrap();
+    assert_eq!((step.payloads, step.progress), (1, Progress::Done));
+    assert!(is_erased(&scene, &late).await);
+}
+
+async fn a_clock_that_goes_back_leaves_no_payloads(world: World) {
+    let scene = Scene::of(world).await;
+    let (project, store, now) = (scene.world.project, &scene.world.store, scene.world.now);
+    assert_eq!(store.erase_old_payloads(project, now.plus(HOUR), Some(now)).await.unwrap().progress, Progress::Done);
+    // The hour is taken back.
+    let new = scene.accept(0, &[]).await;
+    let sweep = async |before| store.erase_old_payloads(project, before, Some(before.minus(HOUR / 4))).await.unwrap().payloads;
+    assert_eq!(sweep(now.minus(HOUR / 6)).await, 0);
+    assert_eq!(sweep(now.plus(HOUR / 2)).await, 1);
+    assert!(is_erased(&scene, &new).await);
+}
+
+async fn looking_again_takes_bounded_steps(world: World) {
+    let scene = Scene::of(world).await;
+    let (project, store) = (scene.world.project, &scene.world.store);
+    let before = scene.world.now.minus(HOUR);
+    let batch: Vec<_> = (0..5_100).map(|_| scene.world.event_at(before.minus(HOUR))).collect();
+    for batch in batch.chunks(1_000) {
+        scene.world.ledger.accept(batch, scene.world.keys_since()).await.unwrap();
+    }
+    scene.world.execute("UPDATE events SET payload_erased_at = 1").await;
+    let late = scene.accept(3_700, &[]).await;
+    for again in [None, Some(before.minus(HOUR * 2))] {
+        let first = store.erase_old_payloads(project, before, again).await.unwrap();
+        assert_eq!((first.payloads, first.progress), (0, Progress::More));
+        let second = store.erase_old_payloads(project, before, None).await.unwrap();
+        assert_eq!((second.payloads, second.progress), (u64::from(again.is_none()), Progress::Done));
+    }
+    assert!(is_erased(&scene, &late).await);
 }
 
 async fn what_was_held_is_erased_when_it_ended(world: World) {
@@ -120,10 +168,12 @@ async fn what_was_held_is_erased_when_it_ended(world: World) {
     let free = scene.accept(6_000, &[scene.endpoint]).await;
     scene.deliver(&free.deliveries[0]).await;
     let before = scene.world.now.minus(HOUR);
-    assert_eq!(store.erase_old_payloads(project, before).await.unwrap().payloads, 1);
+    assert_eq!(store.erase_old_payloads(project, before, None).await.unwrap().payloads, 1);
     assert!(!is_erased(&scene, &held).await && is_erased(&scene, &free).await);
     assert_eq!(store.erase_held_payloads(project, before, None).await.unwrap().0.payloads, 0);
     scene.deliver(&held.deliveries[0]).await;
+    // What is noted is not looked at again.
+    assert_eq!(store.erase_old_payloads(project, before, Some(before.minus(HOUR))).await.unwrap().payloads, 0);
     // The project keeps payloads for longer by now.
     let longer = scene.world.now.minus(HOUR * 3);
     assert_eq!(store.erase_held_payloads(project, longer, None).await.unwrap().0.payloads, 0);
@@ -140,7 +190,7 @@ async fn replays_and_their_answers_count(world: World) {
     scene.fail(&new.deliveries[0]).await;
     let replay = store.retry_delivery(&scene.principal, project, new.deliveries[0].id).await.unwrap();
     let before = scene.world.now.minus(HOUR);
-    assert_eq!(store.erase_old_payloads(project, before).await.unwrap().payloads, 0);
+    assert_eq!(store.erase_old_payloads(project, before, None).await.unwrap().payloads, 0);
     let pending = outrider_model::PendingDelivery { id: replay.id, replay_number: 1, ..new.deliveries[0].clone() };
     assert_eq!(scene.world.ledger.settle(&[attempted(&pending, 1, SUCCESS, 200)]).await.unwrap(), [true]);
     assert_eq!(store.erase_held_payloads(project, before, None).await.unwrap().0.payloads, 1);
