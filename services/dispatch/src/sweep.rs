@@ -6,7 +6,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use outrider_model::{Error, EventId, ProjectId, Result, Timestamp};
-use outrider_store::{Erased, OldDay, Progress, Step};
+use outrider_store::{Erased, Progress, Step};
 use tokio::sync::Mutex;
 
 use crate::{Shared, measure};
@@ -21,6 +21,37 @@ const STEPS: usize = 100;
 const HELD_STEPS: usize = 20;
 /// So long after its time an event may be committed and its payload is erased by age all the same; and a clock may go back by any time.
 const LATE: Duration = Duration::from_secs(900);
+
+/// How a sweep or a part of it ended; of several, the worst counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Ended {
+    Done,
+    /// Somebody used what was to go.
+    Blocked,
+    Failed,
+}
+
+impl Ended {
+    /// The end of a part, which is told when it failed.
+    fn of(part: &'static str, progress: Result<Progress>) -> Self {
+        match progress {
+            Ok(Progress::Blocked) => Self::Blocked,
+            Ok(_) => Self::Done,
+            Err(error) => {
+                tracing::warn!(%error, part, "a part of a sweep was not finished; the next sweep tries again");
+                Self::Failed
+            }
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Blocked => "blocked",
+            Self::Failed => "failed",
+        }
+    }
+}
 
 /// The part of dispatch that lets go.
 pub struct Sweeper {
@@ -41,48 +72,58 @@ impl Sweeper {
         loop {
             period.tick().await;
             self.prune_log().await;
-            if let Err(error) = self.sweep().await {
-                tracing::warn!(%error, "a sweep was not finished; the next one goes on");
-                measure::swept("failed");
-            }
+            measure::swept(self.sweep().await.name());
         }
     }
 
-    async fn sweep(&self) -> Result<()> {
+    /// Each part has its turn, whatever becomes of the others.
+    async fn sweep(&self) -> Ended {
         let Shared { store, options, .. } = &self.shared;
         let now = store.clock().now();
-        let mut blocked = self.repeat(|| store.prune_keys(now.minus(options.idempotency_lifetime))).await? == Progress::Blocked;
+        let keys = self.repeat(|| store.prune_keys(now.minus(options.idempotency_lifetime))).await;
+        let mut ended = Ended::of("idempotency keys", keys);
         if !options.retention.is_zero() {
-            blocked |= self.drop_days(now.minus(options.retention)).await?;
+            ended = ended.max(self.drop_days(now.minus(options.retention)).await);
         }
-        measure::oldest_day(store.oldest_day().await?);
+        let oldest = store.oldest_day().await.map(|day| {
+            measure::oldest_day(day);
+            Progress::Done
+        });
+        ended = ended.max(Ended::of("the oldest day", oldest));
         if !options.change_retention.is_zero() {
-            self.repeat(|| store.prune_changes(now.minus(options.change_retention))).await?;
+            let changes = self.repeat(|| store.prune_changes(now.minus(options.change_retention))).await;
+            ended = ended.max(Ended::of("changes", changes));
         }
-        let mut again = Some(LATE.saturating_add(options.sweep_period));
-        while self.erase_payloads(now, again.take()).await? {
-            tokio::time::sleep(REST).await;
-        }
-        measure::swept(if blocked { "blocked" } else { "done" });
-        Ok(())
+        ended.max(self.erase_payloads(now).await)
     }
 
-    /// Whether a day was not dropped because somebody used it.
-    async fn drop_days(&self, before: Timestamp) -> Result<bool> {
-        let store = &self.shared.store;
-        let (mut held, mut blocked) = (0, false);
-        for OldDay { day, held: is_held } in store.old_days(before).await? {
-            let progress = if is_held { Progress::Held } else { self.repeat(|| store.drop_day(day)).await? };
-            held += i64::from(progress == Progress::Held);
-            if progress == Progress::Blocked {
+    async fn drop_days(&self, before: Timestamp) -> Ended {
+        let days = match self.shared.store.old_days(before).await {
+            Ok(days) => days,
+            Err(error) => return Ended::of("days", Err(error)),
+        };
+        let (mut held, mut ended) = (0, Ended::Done);
+        for day in days {
+            let progress = self.drop_day(day).await;
+            held += i64::from(matches!(progress, Ok(Progress::Held)));
+            let of_day = Ended::of("a day", progress);
+            ended = ended.max(of_day);
+            if of_day == Ended::Blocked {
                 // Whoever is in the way would be in that of every day, and publishing waits behind each try.
-                blocked = true;
                 break;
             }
             tokio::time::sleep(REST).await;
         }
         measure::held_days(held);
-        Ok(blocked)
+        ended
+    }
+
+    async fn drop_day(&self, day: i32) -> Result<Progress> {
+        let store = &self.shared.store;
+        if store.is_day_held(day).await? {
+            return Ok(Progress::Held);
+        }
+        self.repeat(|| store.drop_day(day)).await
     }
 
     /// Step after step, with rests, until there is no more, or none for now.
@@ -97,9 +138,21 @@ impl Sweeper {
         }
     }
 
+    /// Turn after turn, until there is no more to erase.
+    async fn erase_payloads(&self, now: Timestamp) -> Ended {
+        let (mut again, mut ended) = (Some(LATE.saturating_add(self.shared.options.sweep_period)), Ended::Done);
+        loop {
+            match self.erase_in_turn(now, again.take(), &mut ended).await {
+                Ok(true) => tokio::time::sleep(REST).await,
+                Ok(false) => return ended,
+                Err(error) => return Ended::of("payloads", Err(error)),
+            }
+        }
+    }
+
     /// A turn for each project that keeps payloads for a time of its own; whether there is more to erase. What became too old in the time
     /// `again` is looked at again.
-    async fn erase_payloads(&self, now: Timestamp, again: Option<Duration>) -> Result<bool> {
+    async fn erase_in_turn(&self, now: Timestamp, again: Option<Duration>, ended: &mut Ended) -> Result<bool> {
         let (mut after, mut more) = (None, false);
         loop {
             let projects = self.shared.store.payload_retentions(after, PROJECTS).await?;
@@ -113,7 +166,10 @@ impl Sweeper {
                 match erased.await {
                     Ok(of_project) => more |= of_project,
                     // The others have their turn all the same.
-                    Err(error) => tracing::warn!(%error, project_id = %project, "payloads of a project were not erased"),
+                    Err(error) => {
+                        tracing::warn!(%error, project_id = %project, "payloads of a project were not erased");
+                        *ended = Ended::Failed;
+                    }
                 }
             }
             after = projects.last().map(|(project, _)| *project);

@@ -53,5 +53,5 @@ pub use ledger::{
 pub use options::StoreOptions;
 pub use projects::{NewProject, ProjectChange};
 pub use queries::{AttemptFilter, DeliveryFilter, Erased, EventFilter};
-pub use retention::{Gone, OldDay, Progress, Step};
+pub use retention::{Gone, Progress, Step};
 pub use subscriptions::{NewSubscription, SubscriptionChange};

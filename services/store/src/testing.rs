@@ -17,6 +17,7 @@ use std::{
     thread,
 };
 
+use sea_orm::ConnectionTrait;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tempfile::TempDir;
 
@@ -126,6 +127,14 @@ impl TestDatabase {
     /// When it cannot be reached.
     pub async fn connect(&self) -> Store {
         Store::connect(&self.options).await.expect("the test's database answers")
+    }
+
+    /// Carries out a statement in it, as only who damages it does.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn execute(&self, statement: &str) {
+        self.connect().await.write().execute_unprepared(statement).await.expect("the test's statement is carried out");
     }
 
     /// A connection to it, with its schema up to date.

@@ -35,7 +35,7 @@ pub struct Bench {
     pub principal: Principal,
     pub project: Project,
     shutdown: CancellationToken,
-    _database: TestDatabase,
+    pub database: TestDatabase,
 }
 
 impl Drop for Bench {
@@ -73,7 +73,7 @@ impl Bench {
         let (running, stop) = (Arc::clone(&dispatch), shutdown.clone());
         tokio::spawn(async move { running.run(stop).await });
         tokio::spawn(async move { directory.run().await });
-        Self { dispatch, queue, store, principal, project, shutdown, _database: database }
+        Self { dispatch, queue, store, principal, project, shutdown, database }
     }
 
     /// An endpoint with a subscription to everything.

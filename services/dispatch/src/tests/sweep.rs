@@ -60,3 +60,11 @@ async fn payloads_of_events_that_were_committed_late_are_erased() {
         is_erased(&bench, event).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn days_that_cannot_be_dropped_keep_no_payload() {
+    let bench = sweeping().await;
+    bench.database.execute("ALTER TABLE deliveries RENAME TO lost").await;
+    let event = commit(&bench, bench.store.clock().now().minus(MINUTE * 2)).await;
+    is_erased(&bench, event).await;
+}

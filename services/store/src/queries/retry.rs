@@ -71,7 +71,7 @@ impl Store {
         let now = self.clock().now();
         let id = DeliveryId::derive(now, delivery.event, delivery.endpoint, replay_number);
         let transaction = transaction::begin_beside(self).await?;
-        hold_event(&transaction, delivery).await?;
+        // First of all: who drops the event's day keeps others from writing here before it locks the event.
         let key = [replay::Column::EventId, replay::Column::EndpointId, replay::Column::ReplayNumber];
         let taken = replay::Entity::insert(replay::ActiveModel {
             event_id: Set(delivery.event.0),
@@ -88,6 +88,7 @@ impl Store {
         if !matches!(taken, TryInsertResult::Inserted(1..)) {
             return Ok(None);
         }
+        hold_event(&transaction, delivery).await?;
         let row = replayed(delivery, id, replay_number, now);
         pending_delivery::Entity::insert(row).exec_without_returning(&transaction).await.map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
@@ -95,7 +96,7 @@ impl Store {
     }
 }
 
-/// Keeps the event and its payload where they are until the transaction ends, when the pending delivery does: who drops days or erases
+/// Keeps the event and its payload where they are until the transaction ends, when the pending delivery is there: who drops days or erases
 /// payloads waits for whoever holds the row, and then sees the delivery.
 async fn hold_event(transaction: &DatabaseTransaction, delivery: &Delivery) -> Result<()> {
     let held = event::Entity::find_by_id(delivery.event.0)

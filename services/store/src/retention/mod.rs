@@ -3,13 +3,16 @@
 //!
 //! Every call is one bounded step, safe to repeat, and may be made by several processes: on PostgreSQL whoever takes a step holds an
 //! advisory lock, others find it taken and leave it at that. A day of history is a partition of each table on PostgreSQL, and goes by
-//! chunks of rows on SQLite. Whether a pending delivery holds a day costs two descents into indexes, not a pass over what is pending: the
-//! ids of an event's deliveries bear the event's time, and those of replays, which do not, stand in `replays`.
+//! chunks of rows on SQLite. Whether a pending delivery holds a day costs a descent into an index and one for each replay of the day's
+//! events, not a pass over what is pending: the ids of an event's deliveries bear the event's time, and those of replays, which do not,
+//! stand in `replays`.
 
 mod postgres;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+
+use std::borrow::Cow;
 
 use outrider_model::{Result, Timestamp, id::uuid_bound};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, RuntimeErr, Statement, sqlx};
@@ -25,8 +28,10 @@ const LOCK: i64 = 0x6f75_7472_7377_6570;
 const ROWS: u64 = 1_000;
 const DAY_MICROS: i64 = 86_400_000_000;
 
-/// A row when a delivery of a day is pending, or one that is a replay of an event of the day.
-const HELD: &str = "SELECT 1 WHERE EXISTS (SELECT 1 FROM pending_deliveries WHERE id >= $1 AND id < $2) OR EXISTS (
+/// A row when a delivery of a day is pending.
+const PENDING: &str = "SELECT 1 WHERE EXISTS (SELECT 1 FROM pending_deliveries WHERE id >= $1 AND id < $2)";
+/// A row when there is one that is a replay of an event of the day.
+const REPLAYED: &str = "SELECT 1 WHERE EXISTS (
     SELECT 1 FROM replays r JOIN pending_deliveries p ON p.id = r.delivery_id WHERE r.event_id >= $1 AND r.event_id < $2
 )";
 
@@ -37,15 +42,6 @@ const REPLAYS: &str = "DELETE FROM replays WHERE (event_id >= $1 AND event_id < 
 const CHANGES: &str = "DELETE FROM changes WHERE seq < (SELECT max(seq) FROM changes) AND seq IN (
     SELECT seq FROM (SELECT seq, at FROM changes ORDER BY seq LIMIT $2) oldest WHERE at < $1
 )";
-
-/// A day of which history is kept, though it is older than it is to be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OldDay {
-    /// Counted from 1970-01-01 in UTC.
-    pub day: i32,
-    /// Whether something pending refers to it.
-    pub held: bool,
-}
 
 /// What went, of one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,18 +92,18 @@ pub(crate) fn id_range(day: i32) -> (Uuid, Uuid) {
 }
 
 impl Store {
-    /// The days of history whose last moment is older than `before`, oldest first.
-    pub async fn old_days(&self, before: Timestamp) -> Result<Vec<OldDay>> {
+    /// The days of history whose last moment is older than `before`, oldest first; in days from 1970-01-01 in UTC.
+    pub async fn old_days(&self, before: Timestamp) -> Result<Vec<i32>> {
         let until = day_of(before);
-        let days = match self.backend() {
-            Backend::Postgres => self.within(postgres::days(self.read(), until)).await?,
-            Backend::Sqlite => sqlite::days(self.read(), until).await?,
-        };
-        let mut old = Vec::with_capacity(days.len());
-        for day in days {
-            old.push(OldDay { day, held: self.within(is_held(self.read(), day)).await? });
+        match self.backend() {
+            Backend::Postgres => self.within(postgres::days(self.read(), until)).await,
+            Backend::Sqlite => sqlite::days(self.read(), until).await,
         }
-        Ok(old)
+    }
+
+    /// Whether something pending refers to a day. Who means to drop it asks this first, which keeps nobody waiting.
+    pub async fn is_day_held(&self, day: i32) -> Result<bool> {
+        self.within(is_held(self.read(), day)).await
     }
 
     /// The oldest day of which history is kept, in days from 1970-01-01 in UTC.
@@ -188,13 +184,28 @@ pub(crate) async fn give_up<T>(transaction: DatabaseTransaction, outcome: T) -> 
 
 /// Whether somebody else has what a statement wanted: lock_not_available, deadlock_detected.
 pub(crate) fn is_blocked(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else { return false };
-    let sqlx::Error::Database(error) = error.as_ref() else { return false };
-    error.code().is_some_and(|code| code == "55P03" || code == "40P01")
+    code(error).is_some_and(|code| code == "55P03" || code == "40P01")
+}
+
+/// Whether a statement took longer than it may: query_canceled.
+fn is_late(error: &DbErr) -> bool {
+    code(error).is_some_and(|code| code == "57014")
+}
+
+fn code(error: &DbErr) -> Option<Cow<'_, str>> {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else { return None };
+    let sqlx::Error::Database(error) = error.as_ref() else { return None };
+    error.code()
 }
 
 async fn is_held(database: &impl ConnectionTrait, day: i32) -> Result<bool> {
+    let is_held = async { Ok(finds(database, PENDING, day).await? || finds(database, REPLAYED, day).await?) };
+    is_held.await.map_err(unavailable)
+}
+
+/// Whether a statement over a day's ids answers a row.
+async fn finds(database: &impl ConnectionTrait, statement: &str, day: i32) -> std::result::Result<bool, DbErr> {
     let (from, until) = id_range(day);
-    let statement = Statement::from_sql_and_values(database.get_database_backend(), HELD, [from.into(), until.into()]);
-    Ok(database.query_one_raw(statement).await.map_err(unavailable)?.is_some())
+    let statement = Statement::from_sql_and_values(database.get_database_backend(), statement, [from.into(), until.into()]);
+    Ok(database.query_one_raw(statement).await?.is_some())
 }

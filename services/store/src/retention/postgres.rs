@@ -1,5 +1,6 @@
 //! Days as partitions. Dropping one takes a lock on its whole table, for the moment that changing the catalogue takes: statements that
-//! come meanwhile wait behind it, so it waits for those before it only briefly, and gives up for this time.
+//! come meanwhile wait behind it, so it waits for those before it only briefly, and gives up for this time. The numbers of replays, which
+//! are not partitioned, are deleted before, in the same transaction: however many they are, only who makes further ones waits for that.
 
 use std::collections::HashSet;
 
@@ -8,7 +9,7 @@ use outrider_model::Result;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
 use sqlx::PgConnection;
 
-use super::{Gone, Progress, REPLAYS, Step, begin_sweep, give_up, id_range, is_blocked, is_held};
+use super::{Gone, PENDING, Progress, REPLAYS, Step, begin_sweep, finds, give_up, id_range, is_blocked, is_held, is_late};
 use crate::{
     Backend, Store,
     error::unavailable,
@@ -34,28 +35,42 @@ async fn days_of(database: &impl ConnectionTrait, tables: &[Table], until: i32) 
     rows.iter().map(|row| row.try_get_by_index(0).map_err(unavailable)).collect()
 }
 
-/// All tables at once. Nothing pending can come to refer to the day meanwhile: who retries a delivery holds the events' table.
+/// All tables at once. Nothing pending can come to refer to the day meanwhile: who retries a delivery writes the number of the replay
+/// before anything else, and waits for the first of these locks with nothing in hand.
 pub(super) async fn drop_day(store: &Store, day: i32) -> Result<Step> {
+    const NO_REPLAYS: &str = "LOCK TABLE replays IN SHARE ROW EXCLUSIVE MODE";
     let Some(transaction) = begin_sweep(store).await? else { return Ok(Step::nothing(Progress::Blocked)) };
-    if let Err(error) = lock(&transaction, &HISTORY).await {
+    if let Err(error) = transaction.execute_unprepared(NO_REPLAYS).await {
         return blocked(transaction, error).await;
     }
     if is_held(&transaction, day).await? {
         return give_up(transaction, Step::nothing(Progress::Held)).await;
     }
-    let mut gone = Vec::new();
-    for table in &HISTORY {
-        match drop_partition(&transaction, table, day).await {
-            Ok(there) => gone.extend(there.then_some(Gone { table: table.name, partitions: 1, rows: 0 })),
-            Err(error) => return blocked(transaction, error).await,
-        }
-    }
     let (from, until) = id_range(day);
     let replays = Statement::from_sql_and_values(Backend::Postgres.into(), REPLAYS, [from.into(), until.into()]);
     let rows = transaction.execute_raw(replays).await.map_err(unavailable)?.rows_affected();
+    let mut gone = match drop_history(&transaction, day).await {
+        Ok(Some(gone)) => gone,
+        Ok(None) => return give_up(transaction, Step::nothing(Progress::Held)).await,
+        Err(error) => return blocked(transaction, error).await,
+    };
     gone.extend((rows > 0).then_some(Gone { table: "replays", partitions: 0, rows }));
     transaction.commit().await.map_err(unavailable)?;
     Ok(Step { gone, progress: Progress::Done })
+}
+
+/// What everybody waits for, whose cost does not grow with what is there. None when an event of the day came meanwhile, and is pending.
+async fn drop_history(transaction: &DatabaseTransaction, day: i32) -> Result<Option<Vec<Gone>>, DbErr> {
+    lock(transaction, &HISTORY).await?;
+    if finds(transaction, PENDING, day).await? {
+        return Ok(None);
+    }
+    let mut gone = Vec::new();
+    for table in &HISTORY {
+        let there = drop_partition(transaction, table, day).await?;
+        gone.extend(there.then_some(Gone { table: table.name, partitions: 1, rows: 0 }));
+    }
+    Ok(Some(gone))
 }
 
 /// The oldest day of keys below one.
@@ -103,7 +118,7 @@ async fn drop_partition(transaction: &DatabaseTransaction, table: &Table, day: i
 
 async fn blocked(transaction: DatabaseTransaction, error: DbErr) -> Result<Step> {
     let outcome = give_up(transaction, Step::nothing(Progress::Blocked)).await;
-    if is_blocked(&error) { outcome } else { Err(unavailable(error)) }
+    if is_blocked(&error) || is_late(&error) { outcome } else { Err(unavailable(error)) }
 }
 
 /// Whether an attempt is of a day before it is reported, which may be gone since.

@@ -1,13 +1,19 @@
 //! Days that go and days that are held, on both backends.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use outrider_migrations::partitions::{LEDGER, of_day};
 use outrider_model::{DeliveryId, EventId, Reason, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sea_orm::{ConnectionTrait, TransactionTrait};
 
-use super::{Gone, OldDay, Progress};
+use super::{Gone, Progress};
 use crate::{
     Backend, Directory, DirectoryOptions, NewEvent, ProjectChange, Store,
     ledger::{
@@ -72,7 +78,8 @@ async fn settle(world: &World, new: &NewEvent) {
 /// A whole sweep of the days before a time: which are held, and what went.
 async fn sweep(store: &Store, before: Timestamp) -> (Vec<i32>, Vec<Gone>) {
     let (mut held, mut went) = (Vec::new(), Vec::new());
-    for OldDay { day, held: is_held } in store.old_days(before).await.unwrap() {
+    for day in store.old_days(before).await.unwrap() {
+        let is_held = store.is_day_held(day).await.unwrap();
         loop {
             let step = store.drop_day(day).await.unwrap();
             went.extend(step.gone);
@@ -101,8 +108,8 @@ async fn a_day_goes_when_all_of_it_is_older(world: World) {
     // As if it were the last moment of the day: the day 30 days ago is not over by 30 days, the one before is.
     let before = Timestamp(i64::from(first_kept + 1) * super::DAY_MICROS - 1);
     let old = world.store.old_days(before).await.unwrap();
-    let expected = [40, 31].map(|days| OldDay { day: day_of(days_ago(&world, days)), held: false });
-    assert_eq!(old, expected);
+    assert_eq!(old, [40, 31].map(|days| day_of(days_ago(&world, days))));
+    assert!(!world.store.is_day_held(old[0]).await.unwrap());
     let (held, went) = sweep(&world.store, before).await;
     assert!(held.is_empty() && went.len() == 6, "{went:?}");
     assert!(went.iter().all(|gone| gone.partitions + gone.rows == 1));
@@ -124,7 +131,8 @@ async fn a_pending_delivery_holds_its_day_and_no_other(world: World) {
     let before = world.now.minus(DAY * 30);
     let (held, _) = sweep(&world.store, before).await;
     assert_eq!((held, counts(&world).await), (vec![day_of(held_at)], [2, 1, 1]));
-    assert_eq!(world.store.old_days(before).await.unwrap(), [OldDay { day: day_of(held_at), held: true }]);
+    assert_eq!(world.store.old_days(before).await.unwrap(), [day_of(held_at)]);
+    assert!(world.store.is_day_held(day_of(held_at)).await.unwrap());
     assert_eq!(world.ledger.payloads(&[waiting.event.id]).await.unwrap(), [Some(waiting.payload.clone())]);
     // It ends in its day's partition, and then the day goes.
     settle(&world, &waiting).await;
@@ -351,6 +359,48 @@ async fn a_partition_in_use_is_left_for_later() {
     let step = world.store.drop_day(day_of(at)).await.unwrap();
     assert_eq!((step.gone.iter().any(|gone| gone.table == "events"), step.progress), (true, Progress::Done));
     assert_eq!(counts(&world).await, [20, 0, 0]);
+}
+
+/// However long the numbers of replays take to be deleted: nobody but who makes one waits, and no lock is waited for in a circle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replays_go_before_anybody_waits() {
+    const SLOWLY: [&str; 2] = [
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(3); RETURN NULL; END'",
+        "CREATE TRIGGER slowly BEFORE DELETE ON replays FOR EACH STATEMENT EXECUTE FUNCTION slowly()",
+    ];
+    const DELETING: &str = "SELECT count(*) FROM pg_locks WHERE relation = 'replays'::regclass AND mode = 'RowExclusiveLock' \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let Some(world) = World::postgres().await else { return };
+    let scene = Scene::of(world).await;
+    let (world, store) = (&scene.world, &scene.world.store);
+    let at = days_ago(world, 40);
+    let new = delivered(world, at).await;
+    let first = new.deliveries[0].id;
+    let replay = store.retry_delivery(&scene.principal, world.project, first).await.unwrap();
+    let ended = crate::ledger::Settled { delivery: replay.id, record: None, ..attempted(&new.deliveries[0], 1, SUCCESS, 200) };
+    assert_eq!(world.ledger.settle(&[ended]).await.unwrap(), [true]);
+    for statement in SLOWLY {
+        world.execute(statement).await;
+    }
+    let dropped = AtomicBool::new(false);
+    let dropping = async {
+        let step = store.drop_day(day_of(at)).await.unwrap();
+        dropped.store(true, Ordering::SeqCst);
+        step
+    };
+    let meanwhile = async {
+        while world.number(DELETING).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        pending(world, world.now).await;
+        assert_eq!(world.rows("events").await, 2);
+        assert!(!dropped.load(Ordering::SeqCst), "publishing and reading waited");
+        store.retry_delivery(&scene.principal, world.project, first).await
+    };
+    let (step, retried) = tokio::join!(dropping, meanwhile);
+    assert_eq!((step.progress, step.gone.len()), (Progress::Done, 4), "{step:?}");
+    assert_eq!(retried.unwrap_err().reason, Reason::FailedPrecondition);
+    assert_eq!((counts(world).await, world.rows("replays").await), ([1, 1, 0], 0));
 }
 
 /// Another process is at it.
