@@ -1,6 +1,6 @@
 //! Idempotency keys: which rows claim a key, and what the holder of a key means for an event.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use outrider_model::{EventId, ProjectId, Timestamp};
 
@@ -8,8 +8,10 @@ use super::{Accepted, FoundEvent, LedgerError, NewEvent, UsedKey, codec::day_of}
 
 /// Around midnight a key is claimed for both days, so that processes whose clocks or statements are this far apart cannot both
 /// win.
-const OVERLAP_MICROS: i64 = 10_000_000;
-const DAY_MICROS: i64 = 86_400_000_000;
+const OVERLAP: Duration = Duration::from_secs(10);
+/// So long an event may wait for its commit and be claimed for the day of that, too; longer only if the clock leapt. So a key has two rows
+/// at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 /// A key of a project.
 pub(super) type Key<'a> = (ProjectId, &'a str);
@@ -19,6 +21,8 @@ pub(super) type Key<'a> = (ProjectId, &'a str);
 pub(super) struct KeyClaim<'a> {
     pub key: Key<'a>,
     pub holder: Holder,
+    first_day: i32,
+    last_day: i32,
 }
 
 /// The event that has a key.
@@ -30,19 +34,22 @@ pub(super) struct Holder {
     pub created_at: Timestamp,
 }
 
-impl Holder {
-    /// The days for which a row is written: the event's own, and the neighbour when midnight is near.
+impl<'a> KeyClaim<'a> {
+    /// A claim that is committed from `now` on.
+    fn new(key: Key<'a>, holder: Holder, now: Timestamp) -> Self {
+        let arrived = holder.created_at;
+        let committed = now.clamp(arrived, arrived.plus(LONGEST_WAIT));
+        Self { key, holder, first_day: day_of(arrived.minus(OVERLAP)), last_day: day_of(committed.plus(OVERLAP)) }
+    }
+
+    /// The days for which a row is written: the event's own, and the neighbour when midnight is near or passed while it waited.
     pub fn days(&self) -> impl Iterator<Item = i32> + use<> {
-        let day = day_of(self.created_at);
-        let since_midnight = self.created_at.0.rem_euclid(DAY_MICROS);
-        let first = if since_midnight < OVERLAP_MICROS { day - 1 } else { day };
-        let last = if since_midnight >= DAY_MICROS - OVERLAP_MICROS { day + 1 } else { day };
-        first..=last
+        self.first_day..=self.last_day
     }
 }
 
-/// The keys of a batch, sorted, each claimed by the first event that bears it.
-pub(super) fn claims(batch: &[NewEvent]) -> Result<Vec<KeyClaim<'_>>, LedgerError> {
+/// The keys of a batch that is committed from `now` on, sorted, each claimed by the first event that bears it.
+pub(super) fn claims(batch: &[NewEvent], now: Timestamp) -> Result<Vec<KeyClaim<'_>>, LedgerError> {
     let mut claims = Vec::new();
     for new in batch {
         let event = &new.event;
@@ -50,7 +57,7 @@ pub(super) fn claims(batch: &[NewEvent]) -> Result<Vec<KeyClaim<'_>>, LedgerErro
         let fingerprint =
             new.fingerprint.ok_or_else(|| LedgerError::Data("an event with an idempotency key has no fingerprint".to_owned()))?;
         let holder = Holder { event: event.id, fingerprint, delivery_count: event.delivery_count, created_at: event.created_at };
-        claims.push(KeyClaim { key: (event.project, key), holder });
+        claims.push(KeyClaim::new((event.project, key), holder, now));
     }
     // Stable: of equal keys the first stays.
     claims.sort_by_key(|claim| claim.key);
@@ -60,8 +67,9 @@ pub(super) fn claims(batch: &[NewEvent]) -> Result<Vec<KeyClaim<'_>>, LedgerErro
 
 /// The days in which an earlier use of a key may stand.
 pub(super) fn lookup_days(claims: &[KeyClaim<'_>], keys_since: Timestamp) -> (i32, i32) {
-    let last = claims.iter().map(|claim| day_of(claim.holder.created_at)).max().unwrap_or(0);
-    (day_of(keys_since).min(last - 1), last + 1)
+    let first = claims.iter().map(|claim| claim.first_day).min().unwrap_or(0);
+    let last = claims.iter().map(|claim| claim.last_day).max().unwrap_or(0);
+    (day_of(keys_since).min(first - 1), last + 1)
 }
 
 /// The days in which a key that is still good may stand, as seen at `keys_since`: whoever asks does not say what day it is.
@@ -100,15 +108,23 @@ mod tests {
 
     #[test]
     fn both_days_are_claimed_only_near_midnight() {
-        let days = |at: i64| {
-            let created_at = Timestamp(at);
+        let days = |arrived: i64, waited: i64| {
+            let created_at = Timestamp(arrived);
             let holder = Holder { event: EventId::new(created_at, 1), fingerprint: [0; 32], delivery_count: 0, created_at };
-            holder.days().collect::<Vec<_>>()
+            let claim = KeyClaim::new((ProjectId::new(created_at, 1), "key"), holder, Timestamp(arrived + waited));
+            claim.days().collect::<Vec<_>>()
         };
-        let midnight = 20_000 * DAY_MICROS;
-        assert_eq!(days(midnight), [19_999, 20_000]);
-        assert_eq!(days(midnight + OVERLAP_MICROS), [20_000]);
-        assert_eq!(days(midnight - OVERLAP_MICROS), [19_999, 20_000]);
-        assert_eq!(days(midnight - OVERLAP_MICROS - 1), [19_999]);
+        const DAY: i64 = 86_400_000_000;
+        let (midnight, overlap, hour) = (20_000 * DAY, 10_000_000, 3_600_000_000);
+        assert_eq!(days(midnight, 0), [19_999, 20_000]);
+        assert_eq!(days(midnight + overlap - 1, 0), [19_999, 20_000]);
+        assert_eq!(days(midnight + overlap, hour), [20_000]);
+        assert_eq!(days(midnight - overlap, 0), [19_999, 20_000]);
+        assert_eq!(days(midnight - overlap - 1, 0), [19_999]);
+        // It waited, or the clock went back or leapt meanwhile.
+        assert_eq!(days(midnight - overlap - 1, 1), [19_999, 20_000]);
+        assert_eq!(days(midnight - overlap - 1, -DAY), [19_999]);
+        assert_eq!(days(midnight - hour, 10 * DAY), [19_999, 20_000]);
+        assert_eq!(days(midnight - 2 * hour, 10 * DAY), [19_999]);
     }
 }

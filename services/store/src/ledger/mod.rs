@@ -48,8 +48,10 @@ pub(crate) fn open(store: &Store) -> Arc<dyn Ledger> {
 #[must_use]
 pub fn open_with(store: &Store, options: LedgerOptions) -> Arc<dyn Ledger> {
     match store.hot() {
-        Hot::Postgres(sessions) => Arc::new(postgres::PostgresLedger::new(sessions.clone())),
-        Hot::Sqlite { read, write } => Arc::new(sqlite::SqliteLedger::new(read.clone(), write.clone(), options)),
+        Hot::Postgres(sessions) => Arc::new(postgres::PostgresLedger::new(sessions.clone(), store.clock().clone())),
+        Hot::Sqlite { read, write } => {
+            Arc::new(sqlite::SqliteLedger::new(read.clone(), write.clone(), store.clock().clone(), options))
+        }
     }
 }
 

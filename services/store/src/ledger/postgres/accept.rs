@@ -76,10 +76,11 @@ const MIDNIGHT_TRIES: u32 = 3;
 pub(super) async fn accept(
     connection: &mut PgConnection,
     batch: &[NewEvent],
+    now: Timestamp,
     keys_since: Timestamp,
 ) -> Result<Vec<Accepted>, LedgerError> {
-    let claims = keys::claims(batch)?;
-    let near_midnight = claims.iter().any(|claim| claim.holder.days().count() > 1);
+    let claims = keys::claims(batch, now)?;
+    let near_midnight = claims.iter().any(|claim| claim.days().count() > 1);
     let won = if near_midnight {
         write_near_midnight(connection, batch, &claims, keys_since).await?
     } else {
@@ -114,7 +115,7 @@ async fn write_near_midnight(
             }
         };
         let halves = claims.iter().any(|claim| {
-            won.get(&claim.holder.event).is_some_and(|days| usize::try_from(*days).ok() != Some(claim.holder.days().count()))
+            won.get(&claim.holder.event).is_some_and(|days| usize::try_from(*days).ok() != Some(claim.days().count()))
         });
         if !halves {
             transaction.commit().await.map_err(failed)?;
@@ -132,8 +133,7 @@ pub(super) async fn write(
     claims: &[KeyClaim<'_>],
     keys_since: Timestamp,
 ) -> Result<HashMap<EventId, i64>, sqlx::Error> {
-    let rows: Vec<(i32, &KeyClaim<'_>)> =
-        claims.iter().flat_map(|claim| claim.holder.days().map(move |day| (day, claim))).collect();
+    let rows: Vec<(i32, &KeyClaim<'_>)> = claims.iter().flat_map(|claim| claim.days().map(move |day| (day, claim))).collect();
     let (first_day, last_day) = keys::lookup_days(claims, keys_since);
     let query = sqlx::query(ACCEPT)
         .bind(column(&rows, |(day, _)| *day))

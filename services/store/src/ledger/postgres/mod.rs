@@ -19,7 +19,7 @@ use super::{
     UsedKey, counted,
 };
 use crate::{
-    commit_log,
+    Clock, commit_log,
     retention::{is_old, without_forgotten},
     sessions::Sessions,
 };
@@ -27,11 +27,12 @@ use crate::{
 /// On sessions of its own.
 pub(super) struct PostgresLedger {
     sessions: Sessions,
+    clock: Clock,
 }
 
 impl PostgresLedger {
-    pub fn new(sessions: Sessions) -> Self {
-        Self { sessions }
+    pub fn new(sessions: Sessions, clock: Clock) -> Self {
+        Self { sessions, clock }
     }
 
     /// Does some work in a session; what the server does not answer is given up.
@@ -74,7 +75,7 @@ impl Ledger for PostgresLedger {
         if batch.is_empty() {
             Ok(Vec::new())
         } else {
-            self.run(async |connection| accept::accept(connection, batch, keys_since).await).await
+            self.run(async |connection| accept::accept(connection, batch, self.clock.now(), keys_since).await).await
         }
     }
 

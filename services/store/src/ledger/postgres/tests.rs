@@ -1,7 +1,14 @@
 //! What only PostgreSQL can do: transactions under way at once, compression.
 
+use std::time::Duration;
+
+use outrider_model::Timestamp;
+
 use super::accept;
-use crate::{LogKind, ledger::tests::World};
+use crate::{
+    LogKind,
+    ledger::{Accepted, keys, tests::World},
+};
 
 /// The first to begin is the last to commit. A reader that went by position alone would pass it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,6 +36,34 @@ async fn commits_in_reverse_order_are_read_in_order_and_once() {
     assert_eq!(read().await, 2);
     assert_eq!(seen, events.map(|new| new.event.id.0));
     assert_eq!(world.rows("commit_log").await, 2);
+}
+
+/// It arrived before midnight and waited for its commit until after it; its repetition arrived after midnight.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_waited_past_midnight_is_held_on_both_sides() {
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let Some(world) = World::postgres().await else { return };
+    let day = Duration::from_secs(86_400);
+    let midnight = Timestamp(world.now.plus(day * 2).0 / 86_400_000_000 * 86_400_000_000);
+    let [before, after] = [midnight.minus(Duration::from_secs(11)), midnight.plus(Duration::from_secs(11))];
+    let first = [world.keyed(before, "order-1", 1)];
+    let second = [world.keyed(after, "order-1", 1)];
+    let mut transaction = world.store.postgres_pool().begin().await.unwrap();
+    let claims = keys::claims(&first, after).unwrap();
+    let won = accept::write(&mut transaction, &first, &claims, before.minus(day)).await.unwrap();
+    assert_eq!(won[&first[0].event.id], 2);
+    let repeated = world.ledger.accept(&second, before.minus(day));
+    let committed = async {
+        while world.number(WAITING).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        transaction.commit().await.unwrap();
+    };
+    let committed = tokio::time::timeout(Duration::from_secs(20), committed);
+    let (repeated, committed) = tokio::join!(repeated, committed);
+    committed.expect("it waits for who has its key");
+    let duplicate = Accepted::Duplicate { event: first[0].event.id, delivery_count: 1, created_at: before };
+    assert_eq!(repeated.unwrap(), [duplicate]);
 }
 
 /// Debian's servers have lz4; one without it compresses by its default.

@@ -58,9 +58,10 @@ static INSERT_PENDING: LazyLock<Chunked> = LazyLock::new(|| {
 pub(super) async fn accept(
     connection: &mut SqliteConnection,
     batch: Vec<NewEvent>,
+    now: Timestamp,
     keys_since: Timestamp,
 ) -> Result<Vec<Accepted>, LedgerError> {
-    let claims = keys::claims(&batch)?;
+    let claims = keys::claims(&batch, now)?;
     let days = keys::lookup_days(&claims, keys_since);
     let mut holders: HashMap<Key<'_>, Holder> = HashMap::with_capacity(claims.len());
     let mut won: Vec<&KeyClaim<'_>> = Vec::with_capacity(claims.len());
@@ -109,8 +110,7 @@ async fn holder(
 }
 
 async fn write(connection: &mut SqliteConnection, batch: &[NewEvent], won: &[&KeyClaim<'_>]) -> Result<(), sqlx::Error> {
-    let keys: Vec<(i32, &KeyClaim<'_>)> =
-        won.iter().flat_map(|claim| claim.holder.days().map(move |day| (day, *claim))).collect();
+    let keys: Vec<(i32, &KeyClaim<'_>)> = won.iter().flat_map(|claim| claim.days().map(move |day| (day, *claim))).collect();
     INSERT_KEYS.execute(connection, &keys, |query, (day, claim)| bind_key(query, *day, claim)).await?;
     let winners: HashSet<EventId> = won.iter().map(|claim| claim.holder.event).collect();
     let mut fresh: Vec<&NewEvent> =

@@ -16,7 +16,7 @@ use super::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef,
     Settled, Standing, UsedKey, counted,
 };
-use crate::commit_log;
+use crate::{Clock, commit_log};
 pub(crate) use chunk::{Bound, Chunked};
 use writer::Writer;
 
@@ -24,11 +24,12 @@ use writer::Writer;
 pub(super) struct SqliteLedger {
     pool: SqlitePool,
     writer: Writer,
+    clock: Clock,
 }
 
 impl SqliteLedger {
-    pub fn new(read: SqlitePool, write: SqlitePool, options: LedgerOptions) -> Self {
-        Self { pool: read, writer: Writer::start(write, options) }
+    pub fn new(read: SqlitePool, write: SqlitePool, clock: Clock, options: LedgerOptions) -> Self {
+        Self { pool: read, writer: Writer::start(write, options), clock }
     }
 }
 
@@ -58,8 +59,8 @@ impl Ledger for SqliteLedger {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let batch = batch.to_vec();
-        self.writer.write(move |connection| Box::pin(accept::accept(connection, batch, keys_since))).await
+        let (batch, clock) = (batch.to_vec(), self.clock.clone());
+        self.writer.write(move |connection| Box::pin(accept::accept(connection, batch, clock.now(), keys_since))).await
     }
 
     async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
