@@ -1,9 +1,9 @@
 //! Whether idempotency keys point at their events.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use outrider_model::{ProjectId, Result, Timestamp};
-use sea_orm::{DatabaseTransaction, QueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult};
 use uuid::Uuid;
 
 use super::{AuditScope, Discrepancy, Finding, floor, statements::ask};
@@ -55,7 +55,7 @@ impl Store {
             let days = [day(scope.from).saturating_sub(1), day(scope.until).saturating_add(1)];
             let values = [place.project.into(), place.key.into(), place.day.into(), days[0].into(), days[1].into()];
             let rows = ask(&transaction, text, values.into_iter().chain(scope.project.map(|project| project.0.into()))).await?;
-            let there = days_with_events(&transaction, &rows).await?;
+            let kept = kept_from(&transaction, &rows).await?;
             transaction.rollback().await.map_err(unavailable)?;
             let mut audited = AuditedKeys { next: None, keys: BTreeMap::new(), findings: Vec::new() };
             for row in &rows {
@@ -65,7 +65,8 @@ impl Store {
                     continue;
                 }
                 *audited.keys.entry(project).or_default() += 1;
-                if row.try_get::<i64>("", "events").map_err(unavailable)? == 0 && id >= floor && there.contains(&day(id)) {
+                let is_kept = || id >= floor && kept.get(&day(id)).is_some_and(|first| id >= *first);
+                if row.try_get::<i64>("", "events").map_err(unavailable)? == 0 && is_kept() {
                     audited.findings.push(Finding { kind: Discrepancy::KeyWithoutEvent, project, id, count: 1 });
                 }
             }
@@ -86,21 +87,23 @@ fn day(id: Uuid) -> i32 {
     day_of(Timestamp(i64::try_from(id.as_u128() >> 80).unwrap_or(0).saturating_mul(1_000)))
 }
 
-/// Of the days of the events that are missing, those that were not dropped as a whole: a key may be kept for longer than its event.
-async fn days_with_events(transaction: &DatabaseTransaction, rows: &[QueryResult]) -> Result<HashSet<i32>> {
-    const ANY: &str = "SELECT id FROM events WHERE id >= $1 AND id < $2 ORDER BY id LIMIT 1";
+/// Of the days of the events that are missing, those of which there are events, and from which id on all should be there: a key may be kept
+/// for longer than its event, and on SQLite a day goes bit by bit, in the order of ids.
+async fn kept_from(transaction: &DatabaseTransaction, rows: &[QueryResult]) -> Result<HashMap<i32, Uuid>> {
+    const FIRST: &str = "SELECT id FROM events WHERE id >= $1 AND id < $2 ORDER BY id LIMIT 1";
     let mut days = HashSet::new();
     for row in rows {
         if row.try_get::<i64>("", "events").map_err(unavailable)? == 0 {
             days.insert(day(row.try_get("", "event_id").map_err(unavailable)?));
         }
     }
-    let mut there = HashSet::new();
+    let mut kept = HashMap::new();
     for day in days {
         let (from, until) = id_range(day);
-        if !ask(transaction, ANY.to_owned(), [from.into(), until.into()]).await?.is_empty() {
-            there.insert(day);
+        if let Some(first) = ask(transaction, FIRST.to_owned(), [from.into(), until.into()]).await?.first() {
+            let first = first.try_get_by_index(0).map_err(unavailable)?;
+            kept.insert(day, if transaction.get_database_backend() == DbBackend::Sqlite { first } else { from });
         }
     }
-    Ok(there)
+    Ok(kept)
 }

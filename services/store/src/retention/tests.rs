@@ -435,3 +435,29 @@ async fn a_large_day_goes_in_chunks() {
     sweep(&world.store, world.now).await;
     assert_eq!(counts(&world).await, [0, 0, 0]);
 }
+
+/// A key outlives its event, of whose day a part is deleted while an older day is held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_of_a_day_that_is_being_deleted_are_in_order() {
+    let world = World::sqlite().await;
+    let at = days_ago(&world, 40);
+    pending(&world, days_ago(&world, 41)).await;
+    let mut events = Vec::new();
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        let mut new = world.keyed(at, key, 1);
+        new.deliveries.clear();
+        new.event.delivery_count = 0;
+        new.payload = vec![b'x'; 1024 * 1024].into();
+        world.ledger.accept(std::slice::from_ref(&new), at.minus(DAY)).await.unwrap();
+        events.push(new.event.id);
+    }
+    let missing = async || {
+        let audited = world.store.audit_keys(crate::AuditScope::ALL, None).await.unwrap();
+        audited.findings.into_iter().map(|finding| EventId(finding.id)).collect::<Vec<_>>()
+    };
+    assert_eq!(world.store.drop_day(day_of(at)).await.unwrap().progress, Progress::More);
+    assert_eq!((world.rows("events").await, missing().await), (3, vec![]));
+    // What vanishes after what is there is missed.
+    world.execute(&format!("DELETE FROM events WHERE id = {}", literal(&world, events[5].0))).await;
+    assert_eq!(missing().await, [events[5]]);
+}
