@@ -205,7 +205,7 @@ impl Feeder {
         }
         if !queue.is_empty() {
             pass(Point::AfterClaim);
-            let refused = self.handoff.enqueue(&queue).await;
+            let refused = self.handoff.enqueue(queue).await;
             pass(Point::AfterFeed);
             // More of theirs would be refused, too.
             more.retain(|(candidate, _)| !refused.contains(&candidate.endpoint));

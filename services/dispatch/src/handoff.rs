@@ -182,31 +182,16 @@ impl Handoff {
     async fn run(self, mut receiver: mpsc::Receiver<NewJob>) {
         let mut batch = Vec::with_capacity(BATCH);
         while receiver.recv_many(&mut batch, BATCH).await > 0 {
-            self.enqueue(&batch).await;
-            batch.clear();
+            self.enqueue(batch.split_off(0)).await;
         }
     }
 
     /// Puts marked jobs on the queue and deals with each answer; the endpoints of those that were refused.
-    pub async fn enqueue(&self, jobs: &[NewJob]) -> HashSet<EndpointId> {
-        pass(Point::BeforeEnqueue);
-        let offered = self.inner.shared.queue.enqueue(jobs).await;
-        pass(Point::AfterEnqueue);
-        let answers = match offered {
-            Ok(answers) => {
-                measure::offered(&answers);
-                answers
-            }
-            Err(error) => {
-                measure::not_offered(jobs.len());
-                // Whether they are queued is unknown. Taking the marks back is safe: what is queued answers Present later.
-                tracing::warn!(%error, jobs = jobs.len(), "jobs were not queued; they go by the feeder");
-                self.set_unavailable();
-                vec![Enqueued::WrongEpoch; jobs.len()]
-            }
-        };
-        let (mut refused, mut endpoints, mut full) = (Vec::new(), HashSet::new(), Vec::new());
-        let mut present = Vec::new();
+    pub async fn enqueue(&self, mut jobs: Vec<NewJob>) -> HashSet<EndpointId> {
+        let late = self.too_late(&mut jobs);
+        let answers = self.offer(&jobs).await;
+        let mut refused: Vec<&NewJob> = late.iter().collect();
+        let (mut full, mut present) = (Vec::new(), Vec::new());
         for (job, answer) in jobs.iter().zip(answers) {
             match answer {
                 Enqueued::Queued => continue,
@@ -220,14 +205,47 @@ impl Handoff {
                 }
                 Enqueued::WrongEpoch => self.inner.epochs_doubted.notify_one(),
             }
-            refused.push((job.delivery, job.job.generation));
-            endpoints.insert(job.endpoint);
+            refused.push(job);
         }
-        self.take_back(&refused).await;
+        self.take_back(&refused.iter().map(|job| (job.delivery, job.job.generation)).collect::<Vec<_>>()).await;
         // Room may have come before they could be found.
         self.feed_uncongested(full);
         self.check_soon(&present).await;
-        endpoints
+        refused.into_iter().map(|job| job.endpoint).collect()
+    }
+
+    /// Takes out what waited here for too long: it goes by the feeder. From its time of check on, a delivery that the queue does not have
+    /// yet counts as lost and gets another job; this one would be sent besides, if it came after the other was done. Half of the time until
+    /// then is left for the queue's answer.
+    fn too_late(&self, jobs: &mut Vec<NewJob>) -> Vec<NewJob> {
+        let Shared { options, store, .. } = &self.inner.shared;
+        // The clock by which deliveries are asked after.
+        let oldest = store.clock().now().minus(options.check_after / 2);
+        let late: Vec<NewJob> = jobs.extract_if(.., |job| job.job.queued_at < oldest.0).collect();
+        if !late.is_empty() {
+            measure::too_late(late.len());
+            tracing::warn!(jobs = late.len(), "jobs waited too long for the queue or the database; they go by the feeder");
+        }
+        late
+    }
+
+    async fn offer(&self, jobs: &[NewJob]) -> Vec<Enqueued> {
+        pass(Point::BeforeEnqueue);
+        let offered = self.inner.shared.queue.enqueue(jobs).await;
+        pass(Point::AfterEnqueue);
+        match offered {
+            Ok(answers) => {
+                measure::offered(&answers);
+                answers
+            }
+            Err(error) => {
+                measure::not_offered(jobs.len());
+                // Whether they are queued is unknown. Taking the marks back is safe: what is queued answers Present later.
+                tracing::warn!(%error, jobs = jobs.len(), "jobs were not queued; they go by the feeder");
+                self.set_unavailable();
+                vec![Enqueued::WrongEpoch; jobs.len()]
+            }
+        }
     }
 
     /// An older job of these deliveries still has its place. It may be sent, or be on its way out: look again in a moment.

@@ -23,7 +23,7 @@ use crate::{Shared, handoff::Handoff};
 const COUNT_LIMIT: u32 = 100_000;
 
 const STATUSES: [&str; 3] = ["delivered", "failed", "cancelled"];
-const RESULTS: [&str; 5] = ["queued", "present", "full", "wrong-epoch", "failed"];
+const RESULTS: [&str; 6] = ["queued", "present", "full", "wrong-epoch", "failed", "late"];
 const TABLES: [&str; 6] = ["events", "deliveries", "attempts", "idempotency_keys", "replays", "changes"];
 const CAUSES: [&str; 2] = ["lost", "epoch"];
 
@@ -75,6 +75,11 @@ pub fn offered(answers: &[Enqueued]) {
 /// Jobs were offered to a queue that did not answer.
 pub fn not_offered(jobs: usize) {
     BY_RESULT.add(4, jobs as u64);
+}
+
+/// Jobs were too old to be offered.
+pub fn too_late(jobs: usize) {
+    BY_RESULT.add(5, jobs as u64);
 }
 
 /// Deliveries are queued again: the queue lacked them.

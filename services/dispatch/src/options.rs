@@ -35,7 +35,7 @@ pub struct Options {
     pub feed_period: Duration,
     /// Deliveries that the feeder puts on the queue at once, up to 128 of one endpoint. Default 1,000.
     pub feed_batch: u32,
-    /// After so long unsettled in the queue a delivery is asked after. Default 15 s.
+    /// After so long unsettled in the queue a delivery is asked after; a job that has waited for half of it is not queued. Default 15 s.
     pub check_after: Duration,
     /// How often the queue's identity is checked. Default 1 s.
     pub epoch_period: Duration,

@@ -21,6 +21,7 @@ use outrider_queue::{Done, EmbeddedOptions, EmbeddedQueue, Enqueued, LeasedJob, 
 use outrider_store::{
     DeliveryFilter, Directory, DirectoryOptions, NewEndpoint, NewProject, NewSubscription, Store, testing::TestDatabase,
 };
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Dispatch, Options};
@@ -52,6 +53,14 @@ impl Bench {
 
     /// The same, with what is not about the feeder and retries as in these options.
     pub async fn with(options: Options) -> Self {
+        let bench = Self::still(options).await;
+        let (running, stop) = (Arc::clone(&bench.dispatch), bench.shutdown.clone());
+        tokio::spawn(async move { running.run(stop).await });
+        bench
+    }
+
+    /// The same, and it only takes events and settles: nothing is fed or repaired.
+    pub async fn still(options: Options) -> Self {
         let database = TestDatabase::sqlite();
         let store = database.store().await;
         let organization = store.create_organization(Actor::System, "test").await.unwrap();
@@ -69,11 +78,8 @@ impl Bench {
             ..options
         };
         let dispatch = Arc::new(Dispatch::new(options, store.clone(), directory.clone(), Arc::clone(&queue) as Arc<dyn Queue>));
-        let shutdown = CancellationToken::new();
-        let (running, stop) = (Arc::clone(&dispatch), shutdown.clone());
-        tokio::spawn(async move { running.run(stop).await });
         tokio::spawn(async move { directory.run().await });
-        Self { dispatch, queue, store, principal, project, shutdown, database }
+        Self { dispatch, queue, store, principal, project, shutdown: CancellationToken::new(), database }
     }
 
     /// An endpoint with a subscription to everything.
@@ -195,11 +201,15 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
 pub struct Switched {
     pub inner: EmbeddedQueue,
     pub down: AtomicBool,
+    /// The next jobs are queued, but whoever queues them is answered only when `go_on` says so.
+    pub stalled: AtomicBool,
+    pub go_on: Notify,
 }
 
 impl Switched {
     fn new() -> Self {
-        Self { inner: EmbeddedQueue::new(EmbeddedOptions::default()), down: AtomicBool::new(false) }
+        let inner = EmbeddedQueue::new(EmbeddedOptions::default());
+        Self { inner, down: AtomicBool::new(false), stalled: AtomicBool::new(false), go_on: Notify::new() }
     }
 
     fn up(&self) -> Result<&EmbeddedQueue> {
@@ -216,7 +226,11 @@ impl Queue for Switched {
         self.up()?.epochs().await
     }
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
-        self.up()?.enqueue(jobs).await
+        let answers = self.up()?.enqueue(jobs).await;
+        if self.stalled.swap(false, Ordering::SeqCst) {
+            self.go_on.notified().await;
+        }
+        answers
     }
     async fn read(&self, consumer: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>> {
         self.up()?.read(consumer, max, wait).await

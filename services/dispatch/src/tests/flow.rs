@@ -106,6 +106,30 @@ async fn a_job_that_the_queue_lost_is_queued_again_with_the_next_generation() {
     assert_eq!(bench.deliveries().await[0].attempt_count, 1);
 }
 
+/// While the answer of a slow queue is waited for, what waits behind counts as lost, gets another job, and is delivered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_waited_too_long_for_the_queue_does_not_come_after_the_next_generation() {
+    let bench = Bench::start().await;
+    let endpoint = bench.endpoint(64).await;
+    bench.publish_when_routed(1).await;
+    bench.report(&bench.jobs().await[0], 200).await;
+    until("jobs go the short way", async || bench.dispatch.handoff.birth_epoch(endpoint.id)).await;
+    bench.queue.stalled.store(true, Ordering::SeqCst);
+    bench.publish().await;
+    let first = bench.jobs().await.remove(0);
+    assert!(!bench.queue.stalled.load(Ordering::SeqCst));
+    bench.publish().await;
+    let again = bench.jobs().await.remove(0);
+    assert_eq!((first.job.generation, again.job.generation), (1, 2));
+    bench.report(&first, 200).await;
+    bench.report(&again, 200).await;
+    let queue = &bench.queue.inner;
+    until("their places are free", async || (outrider_queue::Queue::depth(queue).await.unwrap() == 0).then_some(())).await;
+    bench.queue.go_on.notify_one();
+    assert!(bench.stays_idle().await, "nothing is sent twice");
+    assert_eq!(bench.deliveries().await.len(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_endpoint_holds_its_deliveries_and_a_deleted_one_cancels_them() {
     let bench = Bench::start().await;

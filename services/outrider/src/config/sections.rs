@@ -280,7 +280,8 @@ section! {
         feed_period: Span = Span::millis(500),
         /// Deliveries put on the queue at once, up to 128 of one endpoint.
         feed_batch: u32 = 1_000,
-        /// After so long unsettled a delivery is asked after in the queue.
+        /// After so long unsettled a delivery is asked after in the queue; at least 1s. Half of it is how long a job may wait for the queue
+        /// before it goes back to the database.
         check_after: Span = Span::seconds(15),
         /// Tails open at once; more are refused as overloaded.
         max_tails: usize = 1_000,

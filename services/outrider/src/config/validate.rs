@@ -37,7 +37,7 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("dispatch.audit_grace", config.dispatch.audit_grace.0 >= Duration::from_secs(1), "must be at least 1s")?;
     check("dispatch.audit_batch", config.dispatch.audit_batch > 0, "must be at least 1")?;
     check("dispatch.feed_period", config.dispatch.feed_period.0 >= Duration::from_millis(10), "must be at least 10ms")?;
-    check("dispatch.check_after", config.dispatch.check_after.0 >= Duration::from_millis(100), "must be at least 100ms")?;
+    check("dispatch.check_after", config.dispatch.check_after.0 >= Duration::from_secs(1), "must be at least 1s")?;
     check("dispatch.feed_batch", config.dispatch.feed_batch > 0, "must be at least 1")?;
     let heartbeat = (Duration::from_secs(1)..=Duration::from_secs(60)).contains(&config.dispatch.tail_heartbeat.0);
     check("dispatch.tail_heartbeat", heartbeat, "must be 1s to 60s")?;

@@ -19,7 +19,8 @@ section! {
         /// Deliveries that ended by an attempt or a report, by status (delivered, failed, cancelled).
         ENDED: IntCounterVec("outrider_dispatch_deliveries_ended_total", ["status"]);
         /// Jobs offered to the queue, by what became of them: queued, present (its delivery has a place already), full (a window is
-        /// full), wrong-epoch (the queue is another than was known), failed (the queue did not answer).
+        /// full), wrong-epoch (the queue is another than was known), failed (the queue did not answer), late (it waited for the queue or
+        /// the database for more than half of dispatch.check_after, and was not offered).
         JOBS: IntCounterVec("outrider_dispatch_jobs_total", ["result"]);
         /// Rounds of the feeder over endpoints with due deliveries.
         FEED_ROUNDS: IntCounter("outrider_dispatch_feed_rounds_total");
