@@ -10,8 +10,9 @@ use crate::{Shared, handoff::Handoff, measure};
 
 /// Deliveries asked after in one round trip.
 const PAGE: u32 = 1_000;
-/// How often partitions of the days to come are looked after.
-const PREPARE_PERIOD: Duration = Duration::from_secs(3600);
+/// How often partitions of the days to come are looked after: one cheap look-up. A clock that jumps by more days than there are partitions
+/// keeps everything from being committed until then.
+const PREPARE_PERIOD: Duration = Duration::from_secs(10);
 
 /// The part of dispatch that repairs.
 pub struct Watch {
@@ -115,11 +116,11 @@ impl Watch {
 
     async fn prepare(&self) {
         let mut period = tokio::time::interval(PREPARE_PERIOD);
+        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             period.tick().await;
-            while let Err(why) = self.shared.ledger.prepare(self.shared.store.clock().now()).await {
+            if let Err(why) = self.shared.ledger.prepare(self.shared.store.clock().now()).await {
                 tracing::warn!(%why, "the partitions of the days to come were not made");
-                tokio::time::sleep(Duration::from_secs(5)).await;
             }
         }
     }

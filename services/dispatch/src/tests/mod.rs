@@ -4,5 +4,7 @@
 mod bench;
 mod flow;
 mod sweep;
+mod ledger;
+mod watch;
 
 pub use bench::Bench;
