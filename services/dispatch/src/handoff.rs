@@ -13,9 +13,10 @@ use std::{
 use arc_swap::ArcSwap;
 use outrider_failpoints::{Point, pass};
 use outrider_model::{DeliveryId, EndpointId};
+use outrider_proto::internal::job::Body;
 use outrider_queue::{Enqueued, NewJob};
 use outrider_telemetry::essential;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::{Shared, measure};
 
@@ -23,6 +24,16 @@ use crate::{Shared, measure};
 const BATCH: usize = 256;
 /// Endpoints remembered as congested. Beyond, new deliveries are tried and refused by the queue, which costs an update more.
 const MAX_CONGESTED: usize = 100_000;
+
+/// What a job takes while it waits, in KiB: its payload, its headers, and 1 KiB for the rest.
+fn kib_of(new: &NewJob) -> u32 {
+    let headers: usize = new.job.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let payload = match &new.job.body {
+        Some(Body::Payload(bytes)) => bytes.len(),
+        _ => 0,
+    };
+    u32::try_from((headers + payload) / 1024 + 1).unwrap_or(u32::MAX)
+}
 
 /// A cheap handle.
 #[derive(Clone)]
@@ -42,6 +53,8 @@ pub struct Wish {
 struct Inner {
     shared: Shared,
     jobs: mpsc::Sender<NewJob>,
+    /// KiB that may wait. Each job takes at least one, so that there is always a place for what finds room.
+    room: Semaphore,
     epochs: ArcSwap<Vec<i64>>,
     available: AtomicBool,
     congested: Mutex<HashSet<EndpointId>>,
@@ -53,11 +66,13 @@ struct Inner {
 impl Handoff {
     /// Starts the task that puts jobs on the queue.
     pub fn start(shared: Shared) -> Self {
-        let (jobs, receiver) = mpsc::channel(shared.options.handoff_queue);
+        let room = (shared.options.handoff_queue_bytes / 1024).clamp(1, u32::MAX as usize >> 3);
+        let (jobs, receiver) = mpsc::channel(room);
         let handoff = Self {
             inner: Arc::new(Inner {
                 shared,
                 jobs,
+                room: Semaphore::new(room),
                 epochs: ArcSwap::default(),
                 available: AtomicBool::new(false),
                 congested: Mutex::default(),
@@ -89,9 +104,10 @@ impl Handoff {
     pub async fn submit(&self, jobs: Vec<NewJob>) {
         let mut refused = Vec::new();
         for job in jobs {
-            if let Err(error) = self.inner.jobs.try_send(job) {
-                let job = error.into_inner();
-                refused.push((job.delivery, job.job.generation));
+            let named = (job.delivery, job.job.generation);
+            match self.inner.room.try_acquire_many(kib_of(&job)) {
+                Ok(room) if self.inner.jobs.try_send(job).is_ok() => room.forget(),
+                _ => refused.push(named),
             }
         }
         self.take_back(&refused).await;
@@ -182,7 +198,9 @@ impl Handoff {
     async fn run(self, mut receiver: mpsc::Receiver<NewJob>) {
         let mut batch = Vec::with_capacity(BATCH);
         while receiver.recv_many(&mut batch, BATCH).await > 0 {
+            let room: u32 = batch.iter().map(kib_of).sum();
             self.enqueue(batch.split_off(0)).await;
+            self.inner.room.add_permits(room as usize);
         }
     }
 

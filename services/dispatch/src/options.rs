@@ -24,8 +24,9 @@ pub struct Options {
     pub settle_batch: usize,
     /// Batches of reports that wait for a commit. Default 256.
     pub settle_queue: usize,
-    /// Committed deliveries that wait to be put on the queue; those beyond go by the feeder. Default 65,536.
-    pub handoff_queue: usize,
+    /// Bytes of jobs that wait to be put on the queue after their commit, payloads, headers and 1 KiB for each; those beyond go by the
+    /// feeder. Default 128 MiB.
+    pub handoff_queue_bytes: usize,
     /// Finished jobs that wait to be removed from the queue; those beyond wait for their lease. Default 65,536.
     pub finish_queue: usize,
     /// Payloads up to so many bytes travel in the job; larger ones are read by the worker. Default 32 KiB.
@@ -83,7 +84,7 @@ impl Default for Options {
             settle_lanes: 2,
             settle_batch: 512,
             settle_queue: 256,
-            handoff_queue: 65_536,
+            handoff_queue_bytes: 128 * KIB * KIB,
             finish_queue: 65_536,
             inline_bytes: 32 * KIB,
             feed_period: Duration::from_millis(500),

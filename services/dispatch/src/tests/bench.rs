@@ -53,13 +53,20 @@ impl Bench {
 
     /// The same, with what is not about the feeder and retries as in these options.
     pub async fn with(options: Options) -> Self {
+        let options = Options {
+            retry_policy: RetryPolicy::new(vec![Duration::from_millis(50); 2]),
+            feed_period: Duration::from_millis(50),
+            epoch_period: Duration::from_millis(50),
+            check_after: Duration::from_millis(300),
+            ..options
+        };
         let bench = Self::still(options).await;
         let (running, stop) = (Arc::clone(&bench.dispatch), bench.shutdown.clone());
         tokio::spawn(async move { running.run(stop).await });
         bench
     }
 
-    /// The same, and it only takes events and settles: nothing is fed or repaired.
+    /// The same with just these options, and it only takes events and settles: nothing is fed or repaired.
     pub async fn still(options: Options) -> Self {
         let database = TestDatabase::sqlite();
         let store = database.store().await;
@@ -70,13 +77,6 @@ impl Bench {
         let directory =
             Directory::new(store.clone(), DirectoryOptions { poll: Duration::from_millis(20), ..DirectoryOptions::default() });
         let queue = Arc::new(Switched::new());
-        let options = Options {
-            retry_policy: RetryPolicy::new(vec![Duration::from_millis(50); 2]),
-            feed_period: Duration::from_millis(50),
-            epoch_period: Duration::from_millis(50),
-            check_after: Duration::from_millis(300),
-            ..options
-        };
         let dispatch = Arc::new(Dispatch::new(options, store.clone(), directory.clone(), Arc::clone(&queue) as Arc<dyn Queue>));
         tokio::spawn(async move { directory.run().await });
         Self { dispatch, queue, store, principal, project, shutdown: CancellationToken::new(), database }
@@ -226,8 +226,9 @@ impl Queue for Switched {
         self.up()?.epochs().await
     }
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        let stalled = self.stalled.swap(false, Ordering::SeqCst);
         let answers = self.up()?.enqueue(jobs).await;
-        if self.stalled.swap(false, Ordering::SeqCst) {
+        if stalled {
             self.go_on.notified().await;
         }
         answers

@@ -1,12 +1,14 @@
 //! From accept to settle, through every way that a delivery can take.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use outrider_model::{DeliveryReason, DeliveryStatus, EndpointState};
 use outrider_proto::internal::HoldReason;
-use outrider_store::EndpointChange;
+use outrider_queue::Queue;
+use outrider_store::{Claim, EndpointChange};
 
 use super::{Bench, bench::until};
+use crate::Options;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_is_queued_once_and_a_success_ends_its_delivery() {
@@ -99,7 +101,7 @@ async fn a_job_that_the_queue_lost_is_queued_again_with_the_next_generation() {
         project: bench.project.id,
         generation: lost.job.generation,
     };
-    outrider_queue::Queue::finish(&bench.queue.inner, &[done]).await.unwrap();
+    Queue::finish(&bench.queue.inner, &[done]).await.unwrap();
     let again = bench.jobs().await.remove(0);
     assert_eq!((again.job.attempt, again.job.generation), (lost.job.attempt, lost.job.generation + 1));
     bench.report(&again, 200).await;
@@ -124,10 +126,43 @@ async fn a_job_that_waited_too_long_for_the_queue_does_not_come_after_the_next_g
     bench.report(&first, 200).await;
     bench.report(&again, 200).await;
     let queue = &bench.queue.inner;
-    until("their places are free", async || (outrider_queue::Queue::depth(queue).await.unwrap() == 0).then_some(())).await;
+    until("their places are free", async || (Queue::depth(queue).await.unwrap() == 0).then_some(())).await;
     bench.queue.go_on.notify_one();
     assert!(bench.stays_idle().await, "nothing is sent twice");
     assert_eq!(bench.deliveries().await.len(), 3);
+}
+
+/// The queue takes jobs and does not answer: what waits behind them is bounded by its bytes, the rest waits in the database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_the_queue_is_bounded_in_bytes() {
+    let hour = Duration::from_secs(3600);
+    let bench = Bench::still(Options { handoff_queue_bytes: 64 * 1024, check_after: hour, ..Options::default() }).await;
+    let endpoint = bench.endpoint(64).await.id;
+    let epochs = bench.queue.epochs().await.unwrap();
+    bench.publish_when_routed(1).await;
+    bench.dispatch.handoff.set_epochs(epochs.clone());
+    let taken = async |count: usize| {
+        let (mut jobs, ledger, now) = (Vec::new(), bench.store.ledger(), bench.store.clock().now());
+        until("all are there", async || {
+            let claim = Claim { endpoint, limit: 100, epoch: epochs[0] };
+            jobs.extend(ledger.claim(&[claim], now.plus(hour), now.plus(hour), 0).await.unwrap());
+            (jobs.len() == count).then_some(())
+        })
+        .await;
+    };
+    taken(1).await;
+    for _ in 0..2 {
+        // One whose answer is waited for, five of 11 KiB behind it; the other five find no room.
+        bench.queue.stalled.store(true, Ordering::SeqCst);
+        bench.publish().await;
+        assert_eq!(bench.jobs().await.len(), 1);
+        for _ in 0..10 {
+            bench.publish_bytes(vec![b'x'; 10 * 1024].into()).await;
+        }
+        taken(5).await;
+        bench.queue.go_on.notify_one();
+        assert_eq!(bench.jobs().await.len(), 5);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,7 +201,7 @@ async fn a_paused_endpoint_holds_its_deliveries_and_a_deleted_one_cancels_them()
 
     bench.store.delete_endpoint(&bench.principal, bench.project.id, endpoint.id).await.unwrap();
     until("all are cancelled or held", async || {
-        while let Ok(jobs) = outrider_queue::Queue::read(&bench.queue.inner, "worker", 100, std::time::Duration::ZERO).await {
+        while let Ok(jobs) = Queue::read(&bench.queue.inner, "worker", 100, Duration::ZERO).await {
             if jobs.is_empty() {
                 break;
             }

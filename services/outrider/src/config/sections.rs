@@ -270,6 +270,9 @@ section! {
         /// Bytes that wait for a commit, payloads, and for each delivery 1 KiB and the headers; more are refused as overloaded. A single request is
         /// counted with half of it at most.
         accept_queue_bytes: usize = 256 * MIB,
+        /// Bytes of jobs that wait to be put on the queue after their commit, payloads, headers and 1 KiB for each. Those beyond are not
+        /// refused: they wait in the database.
+        handoff_queue_bytes: usize = 128 * MIB,
         /// Commits of attempts under way at once. A further one starts only when a quarter of `settle_batch` waits.
         settle_lanes: usize = 2,
         /// Attempts in one commit.

@@ -65,6 +65,7 @@ fn options(base: &Base) -> Options {
         accept_batch: config.accept_batch,
         accept_queue: config.accept_queue,
         accept_queue_bytes: config.accept_queue_bytes,
+        handoff_queue_bytes: config.handoff_queue_bytes,
         settle_lanes: config.settle_lanes,
         settle_batch: config.settle_batch,
         inline_bytes: config.inline_bytes,
