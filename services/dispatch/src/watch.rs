@@ -3,13 +3,20 @@
 use std::time::Duration;
 
 use outrider_failpoints::{Point, pass};
-use outrider_model::DeliveryId;
+use outrider_model::{DeliveryId, Timestamp};
 use outrider_store::{LedgerError, QueuedRef};
+use tokio::time::{Instant, sleep};
 
 use crate::{Shared, handoff::Handoff, measure};
 
 /// Deliveries asked after in one round trip.
 const PAGE: u32 = 1_000;
+/// How far the frequent look goes back behind the end of the last one: longer than rows are under way to their commit, and than the clocks
+/// of processes differ until they are measured again.
+const REACH: Duration = Duration::from_secs(300);
+/// The look at all that is older rests so many times as long as it took: while a long transaction makes it dear, it takes a tenth of a
+/// connection.
+const REST: u32 = 9;
 /// How often partitions of the days to come are looked after: one cheap look-up. A clock that jumps by more days than there are partitions
 /// keeps everything from being committed until then.
 const PREPARE_PERIOD: Duration = Duration::from_secs(10);
@@ -27,7 +34,7 @@ impl Watch {
 
     /// Watches for ever.
     pub async fn run(&self) {
-        tokio::join!(self.watch_epochs(), self.watch_overdue(), self.prepare());
+        tokio::join!(self.watch_epochs(), self.watch_overdue(), self.watch_older(), self.prepare());
     }
 
     /// Keeps the known epochs those of the queue. Rows that bear another one are queued nowhere.
@@ -66,29 +73,47 @@ impl Watch {
         }
     }
 
-    /// Asks the queue about deliveries that are marked as queued and stay unsettled.
+    /// Asks the queue about deliveries that are marked as queued and stay unsettled. What the last look went through is left out but for
+    /// a part: PostgreSQL would go through all that ended since the oldest transaction began.
     async fn watch_overdue(&self) {
-        let mut period = tokio::time::interval((self.shared.options.check_after / 3).max(Duration::from_millis(100)));
+        let mut period = tokio::time::interval(self.look_period());
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked = self.shared.store.clock().now();
         loop {
             period.tick().await;
-            loop {
-                match self.check_page().await {
-                    Ok(count) if count == PAGE as usize => {}
-                    Ok(_) => break,
-                    Err(why) => {
-                        tracing::warn!(%why, "overdue deliveries were not checked");
-                        break;
-                    }
-                }
+            let now = self.shared.store.clock().now();
+            match self.check(looks_after(looked, now), now).await {
+                Ok(()) => looked = now,
+                Err(why) => tracing::warn!(%why, "overdue deliveries were not checked"),
             }
         }
     }
 
-    async fn check_page(&self) -> Result<usize, LedgerError> {
+    /// The same of what is older than that look goes: what nobody asked after while all processes were away, or what took long to commit.
+    async fn watch_older(&self) {
+        loop {
+            let begin = Instant::now();
+            let until = self.shared.store.clock().now().minus(REACH);
+            if let Err(why) = self.check(Timestamp(0), until).await {
+                tracing::warn!(%why, "deliveries that have long been overdue were not checked");
+            }
+            sleep(self.look_period().max(begin.elapsed() * REST)).await;
+        }
+    }
+
+    fn look_period(&self) -> Duration {
+        (self.shared.options.check_after / 3).max(Duration::from_millis(100))
+    }
+
+    /// Checks what is to be asked after from one time on until another, page by page.
+    async fn check(&self, after: Timestamp, until: Timestamp) -> Result<(), LedgerError> {
+        while self.check_page(after, until).await? == PAGE as usize {}
+        Ok(())
+    }
+
+    async fn check_page(&self, after: Timestamp, until: Timestamp) -> Result<usize, LedgerError> {
         let Shared { ledger, store, queue, options, .. } = &self.shared;
-        let now = store.clock().now();
-        let overdue = ledger.overdue(now, PAGE).await?;
+        let overdue = ledger.overdue(after, until, PAGE).await?;
         if overdue.is_empty() {
             return Ok(0);
         }
@@ -101,7 +126,7 @@ impl Watch {
         let (waiting, lost) = (refs(waiting), refs(lost));
         if !waiting.is_empty() {
             pass(Point::BeforeExtend);
-            ledger.extend(&waiting, now.plus(options.check_after)).await?;
+            ledger.extend(&waiting, store.clock().now().plus(options.check_after)).await?;
         }
         if !lost.is_empty() {
             tracing::warn!(deliveries = lost.len(), "the queue lacks jobs that were queued; they are queued again");
@@ -123,5 +148,22 @@ impl Watch {
                 tracing::warn!(%why, "the partitions of the days to come were not made");
             }
         }
+    }
+}
+
+/// Where a look begins that is to go on where another ended. Where the clock stepped back meanwhile, rows of now on bear earlier times.
+fn looks_after(looked: Timestamp, now: Timestamp) -> Timestamp {
+    looked.min(now).minus(REACH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_goes_on_where_the_last_one_ended_and_back_with_the_clock() {
+        let (noon, hour) = (Timestamp(1_700_000_000_000_000), Duration::from_secs(3600));
+        assert_eq!(looks_after(noon, noon.plus(hour)), noon.minus(REACH));
+        assert_eq!(looks_after(noon, noon.minus(hour)), noon.minus(hour).minus(REACH));
     }
 }

@@ -48,8 +48,8 @@ impl Ledger for Booked {
     async fn unqueue_other_epochs(&self, _: &[i64]) -> Outcome<u64> {
         Ok(0)
     }
-    async fn overdue(&self, now: Timestamp, _: u32) -> Outcome<Vec<QueuedRef>> {
-        self.looks.lock().unwrap().push((Timestamp(0), now));
+    async fn overdue(&self, after: Timestamp, until: Timestamp, _: u32) -> Outcome<Vec<QueuedRef>> {
+        self.looks.lock().unwrap().push((after, until));
         let failing = self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if failing.is_ok() { Err(LedgerError::Unavailable("away".into())) } else { Ok(Vec::new()) }
     }

@@ -218,8 +218,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// Takes back the mark of all deliveries whose epoch is none of these; how many there were.
     async fn unqueue_other_epochs(&self, current: &[i64]) -> Result<u64, LedgerError>;
 
-    /// Up to `limit` queued deliveries whose `check_at` is not after `now`.
-    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError>;
+    /// Up to `limit` queued deliveries whose `check_at` is after `after` and not after `until`, the earliest first. On PostgreSQL it costs
+    /// a look at every row that was queued with such a time and that a long transaction keeps from being cleared away, ended or not.
+    async fn overdue(&self, after: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError>;
 
     /// Sets `check_at` of deliveries whose job is still in the queue, if their generation is still this one.
     async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError>;

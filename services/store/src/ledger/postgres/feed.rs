@@ -64,8 +64,8 @@ WITH locked AS (
 )
 UPDATE pending_deliveries p SET queued_epoch = NULL FROM locked l WHERE p.id = l.id AND p.queued_epoch <> ALL($1)";
 
-const OVERDUE: &str = "SELECT id, endpoint_id, attempt, generation FROM pending_deliveries
-WHERE queued_epoch IS NOT NULL AND check_at <= $1 ORDER BY check_at LIMIT $2";
+pub(super) const OVERDUE: &str = "SELECT id, endpoint_id, attempt, generation FROM pending_deliveries
+WHERE queued_epoch IS NOT NULL AND check_at > $1 AND check_at <= $2 ORDER BY check_at LIMIT $3";
 
 const EXTEND: &str = "
 WITH locked AS (
@@ -177,8 +177,13 @@ pub(super) async fn unqueue_other_epochs(connection: &mut PgConnection, current:
     Ok(sqlx::query(UNQUEUE_OTHER_EPOCHS).bind(current).execute(connection).await?.rows_affected())
 }
 
-pub(super) async fn overdue(connection: &mut PgConnection, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, sqlx::Error> {
-    let rows = sqlx::query(OVERDUE).bind(now.0).bind(i64::from(limit)).fetch_all(connection).await?;
+pub(super) async fn overdue(
+    connection: &mut PgConnection,
+    after: Timestamp,
+    until: Timestamp,
+    limit: u32,
+) -> Result<Vec<QueuedRef>, sqlx::Error> {
+    let rows = sqlx::query(OVERDUE).bind(after.0).bind(until.0).bind(i64::from(limit)).fetch_all(connection).await?;
     let queued = |row: &PgRow| {
         Ok(QueuedRef {
             delivery: DeliveryId(row.try_get("id")?),

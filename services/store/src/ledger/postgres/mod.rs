@@ -133,8 +133,8 @@ impl Ledger for PostgresLedger {
         self.run(async |connection| feed::unqueue_other_epochs(connection, current).await.map_err(failed)).await
     }
 
-    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError> {
-        self.run(async |connection| feed::overdue(connection, now, limit).await.map_err(failed)).await
+    async fn overdue(&self, after: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError> {
+        self.run(async |connection| feed::overdue(connection, after, until, limit).await.map_err(failed)).await
     }
 
     async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError> {

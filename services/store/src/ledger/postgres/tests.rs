@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outrider_model::Timestamp;
 
-use super::accept;
+use super::{accept, feed::OVERDUE};
 use crate::{
     LogKind,
     ledger::{Accepted, keys, tests::World},
@@ -98,6 +98,39 @@ async fn a_session_whose_work_was_not_seen_to_its_end_is_not_used_again() {
     let work = sessions.take().await.unwrap().carry_out(begun, |_| true);
     assert!(tokio::time::timeout(std::time::Duration::from_millis(300), work).await.is_err());
     assert_ne!(ask(ID).await.unwrap(), first);
+}
+
+/// What ended stays in the index while anybody might still see it. A look that begins where the last one ended does not go through it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_transaction_of_another_does_not_make_looking_for_overdue_deliveries_dear() {
+    const ROWS: i64 = 20_000;
+    let Some(world) = World::postgres().await else { return };
+    let pool = world.store.postgres_pool();
+    let mut long = pool.begin().await.unwrap();
+    sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM events")
+        .execute(&mut *long)
+        .await
+        .unwrap();
+    let id = uuid::Uuid::nil();
+    let fill = format!(
+        "INSERT INTO pending_deliveries SELECT gen_random_uuid(), '{id}', '{id}', 'a', '{id}', '', 0, 1, n, 7, 1, n, NULL, 0
+         FROM generate_series(1, {ROWS}) n"
+    );
+    world.execute(&fill).await;
+    world.execute(&format!("DELETE FROM pending_deliveries WHERE check_at < {ROWS}")).await;
+    let crate::connect::Hot::Postgres(sessions) = world.store.hot() else { panic!("another database") };
+    let pages = async |after: i64| {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {OVERDUE}"));
+        let look = sqlx::query_scalar(explain).bind(after).bind(ROWS).bind(1_000_i64);
+        let looked = async |session: &mut sqlx::PgConnection| look.fetch_one(session).await;
+        let plan: Result<serde_json::Value, sqlx::Error> = sessions.take().await.unwrap().carry_out(looked, |_| false).await;
+        let plan = &plan.unwrap()[0]["Plan"];
+        assert_eq!(plan["Actual Rows"].as_f64(), Some(1.0), "{plan}");
+        plan["Shared Hit Blocks"].as_u64().unwrap() + plan["Shared Read Blocks"].as_u64().unwrap()
+    };
+    let (all, last) = (pages(0).await, pages(ROWS - 100).await);
+    assert!(last * 10 < all, "{last} pages of {all}");
+    long.rollback().await.unwrap();
 }
 
 /// The same of the connections for questions, which the driver's pool keeps. Others are used again.

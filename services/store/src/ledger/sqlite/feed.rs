@@ -60,7 +60,7 @@ const UNQUEUE_OTHER_EPOCHS: &str = "UPDATE pending_deliveries SET queued_epoch =
 WHERE queued_epoch IS NOT NULL AND queued_epoch NOT IN (SELECT value FROM json_each(?))";
 
 const OVERDUE: &str = "SELECT id, endpoint_id, attempt, generation FROM pending_deliveries
-WHERE queued_epoch IS NOT NULL AND check_at <= ? ORDER BY check_at LIMIT ?";
+WHERE queued_epoch IS NOT NULL AND check_at > ? AND check_at <= ? ORDER BY check_at LIMIT ?";
 
 /// As on PostgreSQL.
 const STANDING: &str = "
@@ -167,8 +167,13 @@ pub(super) async fn unqueue_other_epochs(connection: &mut SqliteConnection, curr
     Ok(done.rows_affected())
 }
 
-pub(super) async fn overdue(pool: &SqlitePool, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, sqlx::Error> {
-    let rows = sqlx::query(OVERDUE).bind(now.0).bind(i64::from(limit)).fetch_all(pool).await?;
+pub(super) async fn overdue(
+    pool: &SqlitePool,
+    after: Timestamp,
+    until: Timestamp,
+    limit: u32,
+) -> Result<Vec<QueuedRef>, sqlx::Error> {
+    let rows = sqlx::query(OVERDUE).bind(after.0).bind(until.0).bind(i64::from(limit)).fetch_all(pool).await?;
     let queued = |row: &SqliteRow| {
         Ok(QueuedRef {
             delivery: DeliveryId(row.try_get("id")?),

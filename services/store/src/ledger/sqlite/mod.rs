@@ -106,8 +106,8 @@ impl Ledger for SqliteLedger {
         self.writer.write(move |connection| Box::pin(feed::unqueue_other_epochs(connection, current))).await
     }
 
-    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError> {
-        feed::overdue(&self.pool, now, limit).await.map_err(failed)
+    async fn overdue(&self, after: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError> {
+        feed::overdue(&self.pool, after, until, limit).await.map_err(failed)
     }
 
     async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError> {

@@ -135,15 +135,18 @@ async fn rows_of_other_epochs_are_taken_back(world: World) {
 async fn overdue_rows_are_found_and_put_off(world: World) {
     let queued = world.delivery(world.endpoint, Some(EPOCH)).await;
     world.delivery(world.endpoint, None).await;
-    assert!(world.ledger.overdue(Timestamp(queued.check_at.0 - 1), 9).await.unwrap().is_empty());
+    let before = Timestamp(queued.check_at.0 - 1);
+    let found = async |after, until| world.ledger.overdue(after, until, 9).await.unwrap();
+    assert!(found(Timestamp(0), before).await.is_empty());
     let expected = QueuedRef { delivery: queued.id, endpoint: queued.endpoint, attempt: 1, generation: 1 };
-    assert_eq!(world.ledger.overdue(queued.check_at, 9).await.unwrap(), [expected]);
+    assert_eq!(found(before, queued.check_at).await, [expected]);
+    assert!(found(queued.check_at, Timestamp(i64::MAX)).await.is_empty(), "what an earlier look found is left out");
     let later = queued.check_at.plus(Duration::from_secs(60));
     world.ledger.extend(&[(queued.id, 0)], later).await.unwrap();
-    assert_eq!(world.ledger.overdue(queued.check_at, 9).await.unwrap().len(), 1, "of another generation");
+    assert_eq!(found(before, queued.check_at).await.len(), 1, "of another generation");
     world.ledger.extend(&[(queued.id, 1)], later).await.unwrap();
-    assert!(world.ledger.overdue(queued.check_at, 9).await.unwrap().is_empty());
-    assert_eq!(world.ledger.overdue(later, 9).await.unwrap().len(), 1);
+    assert!(found(Timestamp(0), queued.check_at).await.is_empty());
+    assert_eq!(found(queued.check_at, later).await.len(), 1);
 }
 
 async fn the_row_says_which_job_is_current(world: World) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outrider_model::{DeliveryId, DeliveryReason, EndpointId, Verdict};
+use outrider_model::{DeliveryId, DeliveryReason, EndpointId, Timestamp, Verdict};
 use sea_orm::{ConnectionTrait, Statement};
 
 use super::{EPOCH, SUCCESS, World, attempted, route};
@@ -71,7 +71,7 @@ async fn work(world: &World, store: &Store, round: usize) {
     let verdict = |index: usize| if index.is_multiple_of(2) { SUCCESS } else { Verdict::Retry(later) };
     let reports: Vec<_> = jobs.iter().enumerate().map(|(index, job)| attempted(&job.delivery, 1, verdict(index), 200)).collect();
     assert!(ledger.settle(&reports).await.unwrap().into_iter().all(|applied| applied));
-    assert_eq!(ledger.overdue(world.now, 50).await.unwrap().len(), 50);
+    assert_eq!(ledger.overdue(Timestamp(0), world.now, 50).await.unwrap().len(), 50);
     assert!(ledger.backlog(None, 50).await.unwrap().len() >= 11);
     let cancelled = ledger.cancel(CancelScope::Endpoint(old(0x11)), DeliveryReason::EndpointDeleted, world.now, 100).await;
     assert_eq!(cancelled.unwrap(), 100);
