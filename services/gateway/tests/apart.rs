@@ -123,7 +123,7 @@ async fn answers_that_nobody_takes_hold_up_nobody_and_are_given_up() {
     let options = Options { max_unsent_bytes: 4 << 20, idle_timeout: Duration::from_secs(2), ..Options::default() };
     let running = Running::apart(options).await;
     let get = |project: &str| {
-        let request = GetEventRequest { project_id: project.into(), event_id: "evt_1".into(), ..Default::default() };
+        let request = GetEventRequest { project_id: project.into(), event_id: "evt_1".into() };
         stream::iter([framed(&request)])
     };
     // Each answer is as large as the window of a call between roles, and its client takes a byte of it.

@@ -3,8 +3,8 @@
 
 mod bench;
 mod flow;
-mod sweep;
 mod ledger;
+mod sweep;
 mod watch;
 
 pub use bench::Bench;
