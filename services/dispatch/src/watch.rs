@@ -82,7 +82,7 @@ impl Watch {
         loop {
             period.tick().await;
             let now = self.shared.store.clock().now();
-            match self.check(looks_after(looked, now), now).await {
+            match self.check(looks_after(looked, now), Duration::ZERO).await {
                 Ok(()) => looked = now,
                 Err(why) => tracing::warn!(%why, "overdue deliveries were not checked"),
             }
@@ -93,8 +93,7 @@ impl Watch {
     async fn watch_older(&self) {
         loop {
             let begin = Instant::now();
-            let until = self.shared.store.clock().now().minus(REACH);
-            if let Err(why) = self.check(Timestamp(0), until).await {
+            if let Err(why) = self.check(Timestamp(0), REACH).await {
                 tracing::warn!(%why, "deliveries that have long been overdue were not checked");
             }
             sleep(self.look_period().max(begin.elapsed() * REST)).await;
@@ -105,14 +104,16 @@ impl Watch {
         (self.shared.options.check_after / 3).max(Duration::from_millis(100))
     }
 
-    /// Checks what is to be asked after from one time on until another, page by page.
-    async fn check(&self, after: Timestamp, until: Timestamp) -> Result<(), LedgerError> {
-        while self.check_page(after, until).await? == PAGE as usize {}
+    /// Checks what is to be asked after from one time on until so long ago, page by page.
+    async fn check(&self, after: Timestamp, ago: Duration) -> Result<(), LedgerError> {
+        while self.check_page(after, ago).await? == PAGE as usize {}
         Ok(())
     }
 
-    async fn check_page(&self, after: Timestamp, until: Timestamp) -> Result<usize, LedgerError> {
+    async fn check_page(&self, after: Timestamp, ago: Duration) -> Result<usize, LedgerError> {
         let Shared { ledger, store, queue, options, .. } = &self.shared;
+        // Of each page anew: where the clock stepped back, what was put off must not come again.
+        let until = store.clock().now().minus(ago);
         let overdue = ledger.overdue(after, until, PAGE).await?;
         if overdue.is_empty() {
             return Ok(0);

@@ -1,7 +1,8 @@
 //! The client's side of a stream on its way to a role: in whole messages as far as its end is ours, and each message in good time.
 //!
 //! At the shutdown of the gateway the client's side is ended, after the message under way, so that the role tells what became of all
-//! that came, and then the client is told to connect again. Cut in the middle, the client would have to send more of it twice.
+//! that it got, and then the client is told to connect again. Cut in the middle, the client would have to send more of it twice.
+//! When the answer is over, however it ended, so is the client's side.
 
 use std::{
     pin::Pin,
@@ -17,6 +18,7 @@ use http_body::Frame;
 use outrider_model::{Error, Reason};
 use outrider_rpc::{Place, to_status};
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Status, body::Body};
 
 use crate::{Shared, body::Meter};
@@ -28,8 +30,9 @@ const FREE_BYTES: usize = 16 * 1024;
 pub(crate) struct ClientSide<B> {
     /// None once it is ended.
     inner: Option<B>,
-    /// None once the gateway drains.
-    draining: Option<BoxFuture<'static, ()>>,
+    /// None once the gateway drains, or the answer is over.
+    until: Option<BoxFuture<'static, ()>>,
+    over: CancellationToken,
     place: Place,
     /// What is held for the message under way.
     meter: Meter,
@@ -38,16 +41,21 @@ pub(crate) struct ClientSide<B> {
     ended: Ended,
 }
 
-/// Tells the server's side that the client's was ended by us, and why.
+/// What the sides tell each other: that the client's was ended by us, and why; that the server's is over.
 #[derive(Clone, Default)]
-pub(crate) struct Ended(Arc<OnceLock<Error>>);
+pub(crate) struct Ended {
+    why: Arc<OnceLock<Error>>,
+    over: CancellationToken,
+}
 
 /// The client's side, which ends when the gateway drains, or when a message is too large or too slow.
 pub(crate) fn watched<B>(shared: &Shared, inner: B) -> (ClientSide<B>, Ended) {
     let ended = Ended::default();
+    let (draining, over) = (shared.draining(), ended.over.clone());
     let side = ClientSide {
         inner: Some(inner),
-        draining: Some(Box::pin(shared.draining())),
+        until: Some(Box::pin(async move { over.run_until_cancelled_owned(draining).await.unwrap_or_default() })),
+        over: ended.over.clone(),
         place: Place::default(),
         meter: Meter::new(shared),
         held: 0,
@@ -58,17 +66,18 @@ pub(crate) fn watched<B>(shared: &Shared, inner: B) -> (ClientSide<B>, Ended) {
 }
 
 impl<B> ClientSide<B> {
+    /// Whether nothing but the message under way is to pass.
     fn drains(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.draining.as_mut().is_some_and(|draining| draining.as_mut().poll(cx).is_ready()) {
-            self.draining = None;
+        if self.until.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
+            self.until = None;
         }
-        self.draining.is_none()
+        self.until.is_none()
     }
 
     /// Nothing more comes from the client.
     fn end(&mut self, why: Error) -> Error {
         self.inner = None;
-        self.ended.0.get_or_init(|| why).clone()
+        self.ended.why.get_or_init(|| why).clone()
     }
 
     /// Bytes pass: those of a message that is not whole are held.
@@ -97,6 +106,10 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for ClientSide<B>
         let this = &mut *self;
         loop {
             let drains = this.drains(cx);
+            if this.over.is_cancelled() {
+                this.inner = None;
+                return Poll::Ready(Some(Err(Status::cancelled("the answer is over"))));
+            }
             let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
             if drains && this.place.is_between_messages() {
                 this.end(Error::shutting_down());
@@ -114,10 +127,12 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for ClientSide<B>
             };
             this.delay.end();
             let Ok(mut data) = frame.into_data() else { continue };
-            if drains && let Some(end) = this.place.end_in(&data) {
-                data.truncate(end);
-            }
+            let end = this.place.end_in(&data).filter(|end| drains && *end < data.len());
+            data.truncate(end.unwrap_or(data.len()));
             let passed = this.pass(&data);
+            if end.is_some() {
+                this.end(Error::shutting_down());
+            }
             return Poll::Ready(Some(passed.map(|()| Frame::data(data)).map_err(|error| to_status(this.end(error)))));
         }
     }
@@ -146,10 +161,11 @@ impl Delay {
         self.waited = Duration::ZERO;
     }
 
-    /// Something came.
+    /// Something came. Where the alarm rang unheard, the role did not look, and it may have been there all the time.
     fn end(&mut self) {
-        if let Some(since) = self.since.take() {
-            self.waited += since.elapsed();
+        let waited = self.waited + self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        if waited < self.limit {
+            self.waited = waited;
         }
     }
 
@@ -171,7 +187,8 @@ impl Delay {
 
 /// The server's side: an end that came of ours is told as what it is.
 pub(crate) fn told(answer: Response<Body>, ended: Ended) -> Response<Body> {
-    answer.map(|inner| Body::new(ServerSide { inner, ended, done: false }))
+    let over = ended.over.clone().drop_guard();
+    answer.map(|inner| Body::new(ServerSide { inner, ended, done: false, _over: over }))
 }
 
 struct ServerSide {
@@ -179,6 +196,7 @@ struct ServerSide {
     ended: Ended,
     /// The trailers are out.
     done: bool,
+    _over: DropGuard,
 }
 
 impl http_body::Body for ServerSide {
@@ -198,7 +216,7 @@ impl http_body::Body for ServerSide {
             // A channel breaks the call off when the client's side ends in the middle of a message.
             Some(Err(_)) | None => true,
         };
-        let Some(why) = self.ended.0.get().filter(|_| ours).cloned() else { return Poll::Ready(frame) };
+        let Some(why) = self.ended.why.get().filter(|_| ours).cloned() else { return Poll::Ready(frame) };
         self.done = true;
         let mut trailers = HeaderMap::new();
         let told = to_status(why).add_header(&mut trailers);
@@ -207,5 +225,32 @@ impl http_body::Body for ServerSide {
 
     fn is_end_stream(&self) -> bool {
         self.done || self.inner.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::task::noop_waker;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_waited_for_counts() {
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let second = Duration::from_secs(1);
+        let mut delay = Delay::new(10 * second);
+        for _ in 0..3 {
+            assert!(!delay.is_over(&mut cx));
+            tokio::time::advance(3 * second).await;
+            delay.end();
+        }
+        assert!(!delay.is_over(&mut cx));
+        // The role takes nothing for a while, and does not look either.
+        tokio::time::advance(60 * second).await;
+        delay.end();
+        assert!(!delay.is_over(&mut cx));
+        tokio::time::advance(second).await;
+        assert!(delay.is_over(&mut cx), "in all it took ten seconds");
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     deadline, ending, grpc,
     meter::Meter,
     observe::{Observed, Seen},
-    request_id, rest, web,
+    request_id, rest, unsent, web,
 };
 
 /// Answers a request; whatever happens, there is an answer with a request id.
@@ -99,9 +99,9 @@ where
     let answer = match answer {
         // A client's stream is ended on the client's side, and then its role has its say.
         Ok(answer) if method.streams() && !method.client_streams && shared.backends.of(&method.package).is_some() => {
-            ending::bounded(shared, answer, end)
+            unsent::stream(shared, ending::bounded(shared, answer, end))
         }
-        Ok(answer) if method.streams() => ending::bounded_by_deadline(answer, end),
+        Ok(answer) if method.streams() => unsent::stream(shared, ending::bounded_by_deadline(answer, end)),
         Ok(answer) => answer,
         Err(refusal) => refusal.into_grpc(),
     };

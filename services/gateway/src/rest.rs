@@ -47,7 +47,8 @@ pub(crate) async fn answer(
         let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
         let body = ending::bounded(shared, answer, end).into_body();
         let id = parts.headers.get(request_id::HEADER).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
-        return Ok(stream::answer(rule, body, limit, id).await.map_err(|error| in_words_of_rest(route, error))?);
+        let answer = stream::answer(rule, body, limit, id).await.map_err(|error| in_words_of_rest(route, error))?;
+        return Ok(unsent::stream(shared, answer));
     }
     let answer = call::unary(backend, &route.grpc_path, metadata(&parts.headers), &request, limit).await;
     let answer = answer.map_err(|error| in_words_of_rest(route, error))?;

@@ -1,5 +1,5 @@
 //! Answers that wait to be taken: long ones take their part of a room that all share, and one of which its client takes nothing for
-//! long is given up, so that clients that do not read hold neither memory nor a connection between roles.
+//! long is given up, a stream too, so that clients that do not read hold neither memory nor a connection between roles.
 
 use std::{
     pin::Pin,
@@ -92,6 +92,10 @@ async fn watch(left: Arc<Mutex<Left>>, patience: Duration) {
     }
 }
 
+fn not_taken() -> Status {
+    Status::cancelled("the answer was not taken in time")
+}
+
 impl http_body::Body for Unsent {
     type Data = Bytes;
     type Error = Status;
@@ -100,7 +104,7 @@ impl http_body::Body for Unsent {
         let mut left = locked(&self.left);
         left.taken_at = Instant::now();
         if left.given_up {
-            return Poll::Ready(Some(Err(Status::cancelled("the answer was not taken in time"))));
+            return Poll::Ready(Some(Err(not_taken())));
         }
         let next = left.data.len().min(CHUNK_BYTES);
         if next > 0 {
@@ -117,5 +121,66 @@ impl http_body::Body for Unsent {
     fn size_hint(&self) -> SizeHint {
         let left = locked(&self.left);
         if self.plain && !left.given_up { SizeHint::with_exact(left.data.len() as u64) } else { SizeHint::default() }
+    }
+}
+
+/// The answer of a stream, which is given up when its client takes nothing for long of what there is. One of which there is nothing may
+/// last.
+pub(crate) fn stream(shared: &Shared, answer: Response<Body>) -> Response<Body> {
+    let patience = shared.options.idle_timeout;
+    if answer.body().is_end_stream() {
+        return answer;
+    }
+    answer.map(|inner| {
+        let flow = Arc::new(Mutex::new(Flow { inner: Some(inner), untaken_since: None }));
+        let watch = AbortOnDropHandle::new(tokio::spawn(watch_stream(Arc::clone(&flow), patience)));
+        Body::new(Flowing { flow, _watch: watch })
+    })
+}
+
+/// A stream's answer under way.
+struct Flow {
+    /// None once it is given up.
+    inner: Option<Body>,
+    /// Since when there is more than the client took; none while it waits for us.
+    untaken_since: Option<Instant>,
+}
+
+struct Flowing {
+    flow: Arc<Mutex<Flow>>,
+    _watch: AbortOnDropHandle<()>,
+}
+
+fn flow(flow: &Mutex<Flow>) -> MutexGuard<'_, Flow> {
+    flow.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn watch_stream(stream: Arc<Mutex<Flow>>, patience: Duration) {
+    loop {
+        let since = flow(&stream).untaken_since.unwrap_or_else(Instant::now);
+        tokio::time::sleep_until(since + patience).await;
+        let mut stream = flow(&stream);
+        if stream.untaken_since.is_some_and(|since| since + patience <= Instant::now()) {
+            tracing::debug!("a stream was not taken and is given up");
+            stream.inner = None;
+            return;
+        }
+    }
+}
+
+impl http_body::Body for Flowing {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut flow = flow(&self.flow);
+        let Some(inner) = flow.inner.as_mut() else { return Poll::Ready(Some(Err(not_taken()))) };
+        let polled = Pin::new(inner).poll_frame(cx);
+        flow.untaken_since = polled.is_ready().then(Instant::now);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        flow(&self.flow).inner.as_ref().is_some_and(http_body::Body::is_end_stream)
     }
 }

@@ -4,7 +4,12 @@
 
 mod common;
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use common::{LONG, Running, framed};
@@ -19,7 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use outrider_gateway::Options;
 use outrider_model::Reason;
 use outrider_proto::{
-    dispatch::GetEventRequest,
+    dispatch::{GetEventRequest, TailEventsRequest},
     ingest::{self, StreamEventsResponse, stream_events_request, stream_events_response},
 };
 use outrider_rpc::from_status;
@@ -30,6 +35,7 @@ use tonic::{Status, body::Body};
 
 const PUBLISH: &str = "/outrider.ingest.v1.IngestService/PublishEvent";
 const STREAM: &str = "/outrider.ingest.v1.IngestService/StreamEvents";
+const TAIL: &str = "/outrider.dispatch.v1.EventService/TailEvents";
 const GET: &str = "/outrider.dispatch.v1.EventService/GetEvent";
 
 /// A connection of HTTP/2 that makes calls of gRPC frame by frame.
@@ -50,7 +56,12 @@ impl Raw {
 
     async fn call(&mut self, path: &str, frames: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response<Incoming> {
         let body = Body::new(StreamBody::new(frames.map(|data| Ok::<_, Infallible>(Frame::data(data)))));
-        let request = Request::post(format!("{}{path}", self.base));
+        self.request(path, body, "1H").await
+    }
+
+    /// To be answered in time.
+    async fn request(&mut self, path: &str, body: Body, time: &str) -> Response<Incoming> {
+        let request = Request::post(format!("{}{path}", self.base)).header("grpc-timeout", time);
         let request = request.header("content-type", "application/grpc").header("te", "trailers").body(body).unwrap();
         timeout(LONG, self.sender.send_request(request)).await.expect("an answer").unwrap()
     }
@@ -189,6 +200,75 @@ async fn at_the_drain_the_message_under_way_is_taken_whole_and_no_other() {
         let error = stream.end().await;
         assert_eq!((error.reason, error.retry_after.is_some()), (Reason::ShuttingDown, true), "{error:?}");
         timeout(LONG / 4, running.served).await.expect("well before its drain time").unwrap();
+    }
+}
+
+/// Frames, of which the last one says so.
+struct Ending(mpsc::Receiver<(Bytes, bool)>, bool);
+
+impl http_body::Body for Ending {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = ready!(self.0.poll_recv(cx));
+        self.1 = next.as_ref().is_none_or(|(_, last)| *last);
+        Poll::Ready(next.map(|(data, _)| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.1
+    }
+}
+
+#[tokio::test]
+async fn what_comes_with_the_clients_end_at_the_drain_is_not_called_done() {
+    for apart in [false, true] {
+        let mut running = if apart { Running::apart(Options::default()).await } else { Running::start().await };
+        let (out, frames) = mpsc::channel(1);
+        let mut raw = Raw::connect(&running, 65_535).await;
+        let mut stream = Stream { answer: raw.request(STREAM, Body::new(Ending(frames, false)), "1H").await };
+        let second = event(2, 1_000);
+        out.send(([event(1, 10), second.slice(..500)].concat().into(), false)).await.unwrap();
+        assert_eq!(stream.acked().await, 1);
+        running.shut_down();
+        // Only what is under way passes, once the gateway knows.
+        until(|| running.served_no_more()).await;
+        out.send(([second.slice(500..), event(3, 10)].concat().into(), true)).await.unwrap();
+        assert_eq!(stream.acked().await, 2);
+        assert_eq!(stream.end().await.reason, Reason::ShuttingDown);
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, wait).await.expect("it comes to pass");
+}
+
+#[tokio::test]
+async fn a_stream_is_over_on_both_sides_whatever_its_client_does() {
+    for apart in [false, true] {
+        let options = Options { idle_timeout: Duration::from_secs(1), ..Options::default() };
+        let running = if apart { Running::apart(options).await } else { Running::with(options).await };
+        // Its time is up, and it goes on sending.
+        let mut raw = Raw::connect(&running, 65_535).await;
+        let (out, frames) = mpsc::channel(1);
+        let mut stream = Stream { answer: raw.request(STREAM, Body::new(Ending(frames, false)), "500m").await };
+        out.send((event(1, 10), false)).await.unwrap();
+        assert_eq!((stream.acked().await, running.got.open_streams()), (1, 1));
+        assert_eq!(stream.end().await.reason, Reason::DeadlineExceeded);
+        until(|| running.got.open_streams() == 0).await;
+        // It takes nothing of its answer.
+        let mut raw = Raw::connect(&running, 1).await;
+        let request = TailEventsRequest { project_id: "large".into(), ..Default::default() };
+        let untaken = raw.call(TAIL, stream::iter([framed(&request)])).await;
+        assert_eq!(running.got.open_streams(), 1);
+        until(|| running.got.open_streams() == 0).await;
+        drop((out, untaken));
     }
 }
 

@@ -158,6 +158,12 @@ async fn what_no_call_can_do_is_an_ordinary_error() {
     to("no_key", "{\"event_type\":\"a\"}\n").await.is_refused(401, "INVALID_CREDENTIALS", "");
     // Not even for lines that are none is the work done for a stranger.
     to("no_key", "x\n").await.is_refused(401, "INVALID_CREDENTIALS", "");
+    let asking = format!("POST /v1/projects/no_key/events:batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n");
+    let mut stranger = TcpStream::connect(running.address).await.unwrap();
+    stranger.write_all(format!("{asking}Content-Length: 9\r\nExpect: 100-continue\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(LONG, stranger.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "nobody asked for the body: {answer}");
     to("p", "").await.is_refused(400, "INVALID_FIELD", "events");
     to("p", " \n\n").await.is_refused(400, "INVALID_FIELD", "events");
     let only_bad = to("p", "x\n").await;

@@ -90,8 +90,10 @@ impl Service<Request<Body>> for Streams {
                 Ok(lease) => lease,
                 Err(error) => return Ok(to_status(error).into_http()),
             };
-            let answer = lease.channel.clone().oneshot(request).await?;
-            Ok(answer.map(|inner| Body::new(Leased { inner, _lease: lease })))
+            let (channel, lease) = (lease.channel.clone(), Arc::new(lease));
+            let leased = |inner| Body::new(Leased { inner, _lease: Arc::clone(&lease) });
+            let answer = channel.oneshot(request.map(leased)).await?;
+            Ok(answer.map(leased))
         })
     }
 }
@@ -112,11 +114,10 @@ impl Drop for Lease {
     }
 }
 
-/// The answer of a stream, whose channel is free when it is dropped.
+/// A side of a stream, whose channel is free when both are dropped.
 struct Leased {
-    /// Before the lease: the stream is reset before its channel has another.
     inner: Body,
-    _lease: Lease,
+    _lease: Arc<Lease>,
 }
 
 impl http_body::Body for Leased {

@@ -10,7 +10,7 @@ mod upload;
 
 use http::{
     HeaderMap, HeaderValue, Response,
-    header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
 use http_body_util::StreamBody;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 
 use self::{batch::Caller, upload::Upload};
-use crate::{Shared, answer::Refusal, body, deadline, field_path::Unresolved, request_id, rest, route::Route};
+use crate::{Shared, answer::Refusal, body, deadline, field_path::Unresolved, request_id, rest, route::Route, unsent};
 
 /// The media type of requests and answers.
 pub(crate) const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -102,13 +102,17 @@ pub(crate) async fn answer(
     let (without_lines, place) = match admitted.await {
         Ok(admitted) => admitted,
         Err(error) => {
-            body::linger(&shared.options, &mut body).await;
+            // Who asks first has sent nothing yet.
+            if !parts.headers.contains_key(EXPECT) {
+                body::linger(&shared.options, &mut body).await;
+            }
             return Err(Refusal::closing(error));
         }
     };
     let upload = Upload::new(shared, caller, request_id, end, without_lines, place);
     let results = upload.start(body).await.map_err(Refusal::closing)?;
-    let mut answer = Response::new(Body::new(StreamBody::new(futures::StreamExt::map(results, |text| text.map(Frame::data)))));
+    let results = Body::new(StreamBody::new(futures::StreamExt::map(results, |text| text.map(Frame::data))));
+    let mut answer = unsent::stream(shared, Response::new(results));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -153,6 +153,11 @@ impl Running {
         self.shutdown.take().unwrap().send(()).unwrap();
     }
 
+    /// Whether it takes no connection any more.
+    pub fn served_no_more(&self) -> bool {
+        std::net::TcpStream::connect(self.address).is_err()
+    }
+
     /// Sends by HTTP/1.1, on a connection of its own.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         Answer::of(self.exchange(request).await).await

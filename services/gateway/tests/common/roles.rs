@@ -60,7 +60,13 @@ impl IngestService for Ingest {
 
     /// Acknowledges each event, and ends well when the client does.
     async fn stream_events(&self, request: Request<Streaming<StreamEventsRequest>>) -> Answer<Self::StreamEventsStream> {
-        let acks = request.into_inner().filter_map(|message| async {
+        let open = Open::new(&self.0);
+        let counted = move |message| {
+            // Taken along for as long as the stream lives.
+            let _ = &open;
+            message
+        };
+        let acks = request.into_inner().map(counted).filter_map(|message| async {
             match message {
                 Ok(StreamEventsRequest { kind: Some(stream_events_request::Kind::Event(StreamedEvent { sequence, .. })) }) => {
                     let ack = StreamAck { sequence, ..StreamAck::default() };

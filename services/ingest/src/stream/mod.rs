@@ -33,7 +33,7 @@ pub type Answer = Pin<Box<dyn Stream<Item = Result<StreamEventsResponse, Status>
 /// What the streams of a process share.
 pub struct Streams {
     places: Arc<Semaphore>,
-    /// Bytes that are read and not acknowledged.
+    /// Bytes that are read and not decided.
     room: Arc<Semaphore>,
     shutdown: CancellationToken,
 }

@@ -39,8 +39,8 @@ pub struct Session<'a> {
     room: Room,
     /// Set when nothing more is read: what the stream ends with, once all that was read is told.
     ending: Option<Result<()>>,
-    /// When it ends all the same.
-    cut: Option<Instant>,
+    /// When it ends all the same, and with what unless there is an error already: what is not told is not acknowledged.
+    cut: Option<(Instant, Error)>,
     last_read: Instant,
     /// Since when there is something to tell and the client takes nothing.
     untaken_since: Option<Instant>,
@@ -102,24 +102,30 @@ impl<'a> Session<'a> {
                 () = alarm.as_mut() => {
                     self.check_idle();
                     let since = self.untaken_since.unwrap_or(self.last_read).min(self.last_read);
-                    alarm.as_mut().reset(self.cut.unwrap_or(since + self.options.idle_timeout));
+                    alarm.as_mut().reset(self.cut_at().unwrap_or(since + self.options.idle_timeout));
                 }
             }
-            if let Some(cut) = self.cut.filter(|cut| *cut < alarm.deadline()) {
+            if let Some(cut) = self.cut_at().filter(|cut| *cut < alarm.deadline()) {
                 alarm.as_mut().reset(cut);
             }
         }
     }
 
+    fn cut_at(&self) -> Option<Instant> {
+        self.cut.as_ref().map(|(at, _)| *at)
+    }
+
     /// What to end with, when everything is told or the time is up.
     fn ended(&mut self) -> Option<Result<()>> {
-        let done = self.batch.is_empty() && self.calls.is_empty() && !self.decisions.has_message();
-        let late = self.cut.is_some_and(|cut| cut <= Instant::now());
-        if done || late { self.ending.take() } else { None }
+        if self.batch.is_empty() && self.calls.is_empty() && !self.decisions.has_message() {
+            return self.ending.take();
+        }
+        let (_, why) = self.cut.take_if(|(at, _)| *at <= Instant::now())?;
+        Some(self.ending.take().unwrap_or(Ok(())).and(Err(why)))
     }
 
     fn shut_down(&mut self) {
-        self.cut = Some(Instant::now() + self.options.drain);
+        self.cut = Some((Instant::now() + self.options.drain, Error::shutting_down()));
         self.ending.get_or_insert(Err(Error::shutting_down()));
     }
 
@@ -273,8 +279,9 @@ impl<'a> Session<'a> {
         let timeout = self.options.idle_timeout;
         let idle = |message| Error::new(Reason::StreamIdle, message);
         if self.untaken_since.is_some_and(|since| since.elapsed() >= timeout) {
-            self.ending.get_or_insert(Err(idle(format!("no answer was taken for {timeout:?}"))));
-            self.cut = Some(Instant::now());
+            let why = idle(format!("no answer was taken for {timeout:?}"));
+            self.ending.get_or_insert_with(|| Err(why.clone()));
+            self.cut = Some((Instant::now(), why));
         } else if self.last_read.elapsed() >= timeout {
             if self.ending.is_none() && self.decisions.len() == 0 {
                 self.end(idle(format!("no message came for {timeout:?}")));

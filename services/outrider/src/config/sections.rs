@@ -238,7 +238,8 @@ section! {
         long_validations: usize = 4,
         /// Memory for compiled schemas, in bytes; each counts as 16 times its text.
         schema_cache_bytes: u64 = 64 * MIB as u64,
-        /// StreamEvents: streams open at once in one process; more are refused as overloaded.
+        /// StreamEvents: streams open at once in one process; more are refused as overloaded. Of one that stands still up to 1 MiB waits unread
+        /// in its connection.
         max_streams: usize = 1_000,
         /// StreamEvents: events of one stream that may be unacknowledged; the server reads no further.
         stream_window_events: u32 = 4_096,

@@ -89,6 +89,22 @@ async fn a_client_that_takes_no_answers_holds_no_room_and_is_cut() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_cut_is_not_done() {
+    let options = StreamOptions { idle_timeout: Duration::from_millis(200), max_streams: 1, ..StreamOptions::default() };
+    let bench = Bench::with(options).await;
+    let mut client = bench.open("a").await;
+    client.send_all((1..=100).map(|sequence| event(sequence, "{"))).await;
+    client.half_close();
+    let gone = async {
+        while bench.connect().is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, gone).await.expect("its place is free");
+    assert_eq!(client.failure().await.0.reason, Reason::StreamIdle, "answers are left that it did not take");
+}
+
+#[tokio::test]
 async fn streams_are_counted() {
     let bench = Bench::with(StreamOptions { max_streams: 1, ..StreamOptions::default() }).await;
     let mut client = bench.open("s").await;
