@@ -158,7 +158,7 @@ async fn what_no_call_can_do_is_an_ordinary_error() {
     to("no_key", "{\"event_type\":\"a\"}\n").await.is_refused(401, "INVALID_CREDENTIALS", "");
     // Not even for lines that are none is the work done for a stranger.
     to("no_key", "x\n").await.is_refused(401, "INVALID_CREDENTIALS", "");
-    let asking = format!("POST /v1/projects/no_key/events:batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n");
+    let asking = "POST /v1/projects/no_key/events:batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n";
     let mut stranger = TcpStream::connect(running.address).await.unwrap();
     stranger.write_all(format!("{asking}Content-Length: 9\r\nExpect: 100-continue\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
