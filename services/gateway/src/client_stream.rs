@@ -32,7 +32,6 @@ pub(crate) struct ClientSide<B> {
     inner: Option<B>,
     /// None once the gateway drains, or the answer is over.
     until: Option<BoxFuture<'static, ()>>,
-    over: CancellationToken,
     place: Place,
     /// What is held for the message under way.
     meter: Meter,
@@ -55,7 +54,6 @@ pub(crate) fn watched<B>(shared: &Shared, inner: B) -> (ClientSide<B>, Ended) {
     let side = ClientSide {
         inner: Some(inner),
         until: Some(Box::pin(async move { over.run_until_cancelled_owned(draining).await.unwrap_or_default() })),
-        over: ended.over.clone(),
         place: Place::default(),
         meter: Meter::new(shared),
         held: 0,
@@ -106,7 +104,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for ClientSide<B>
         let this = &mut *self;
         loop {
             let drains = this.drains(cx);
-            if this.over.is_cancelled() {
+            if this.ended.over.is_cancelled() {
                 this.inner = None;
                 return Poll::Ready(Some(Err(Status::cancelled("the answer is over"))));
             }

@@ -144,32 +144,6 @@ impl Drop for Sending {
     }
 }
 
-/// The body of an answer, under way until it is dropped.
-pub(crate) struct Sent<B> {
-    pub(crate) body: B,
-    pub(crate) _sending: Sending,
-}
-
-impl<B: http_body::Body + Unpin> http_body::Body for Sent<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// The bytes by which an HTTP/2 client begins.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

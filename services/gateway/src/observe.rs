@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
+use outrider_rpc::Kept;
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
     catalogue::gateway::{REQUESTS_OPEN, STREAMS_OPEN},
@@ -145,7 +146,7 @@ impl Observed {
     /// Its answer begins; it is observed to its end.
     pub(crate) fn answered(mut self, answer: Response<Body>) -> Response<Body> {
         self.status = Some(answer.status().as_u16());
-        answer.map(|inner| Body::new(Ending { inner, _observed: self }))
+        answer.map(|body| Body::new(Kept::new(body, self)))
     }
 
     fn ended_with(&self, meter: &Meter) -> Status {
@@ -195,29 +196,6 @@ impl Drop for Observed {
             _ => {}
         }
         self.log(&meter, ended);
-    }
-}
-
-/// The body of an answer, whose end is the request's.
-struct Ending {
-    inner: Body,
-    _observed: Observed,
-}
-
-impl http_body::Body for Ending {
-    type Data = Bytes;
-    type Error = tonic::Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }
 

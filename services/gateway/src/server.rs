@@ -11,7 +11,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use outrider_rpc::{Acceptor, listen};
+use outrider_rpc::{Acceptor, Kept, listen};
 use outrider_telemetry::{
     catalogue::gateway::{CONNECTIONS, CONNECTIONS_REFUSED},
     metrics::Ongoing,
@@ -27,7 +27,7 @@ use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
     Options, Shared, handler,
-    io::{Bounds, Progress, Sent, Watched},
+    io::{Bounds, Progress, Sending, Watched},
 };
 
 /// Bytes that a client may send on an HTTP/2 connection before they are read. Half of it is what h2 tolerates in small frames that
@@ -160,7 +160,7 @@ impl Each {
     fn service(
         &self,
         progress: Arc<Progress>,
-    ) -> impl Service<Request<Incoming>, Response = Response<Sent<Body>>, Error = Infallible, Future: Send + 'static> + use<>
+    ) -> impl Service<Request<Incoming>, Response = Response<Kept<Body, Sending>>, Error = Infallible, Future: Send + 'static> + use<>
     {
         let shared = Arc::clone(&self.shared);
         let answering = ServiceBuilder::new().option_layer(shared.cors.clone()).service(tower::service_fn(move |request| {
@@ -172,7 +172,7 @@ impl Each {
             async move {
                 let answer = answer.await;
                 ending.answered();
-                answer.map(|answer| answer.map(|body| Sent { body, _sending: sending }))
+                answer.map(|answer| answer.map(|body| Kept::new(body, sending)))
             }
         })
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{LONG, Running, framed};
+use common::{LONG, Running, framed, until};
 use futures::{StreamExt, stream};
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
@@ -238,15 +238,6 @@ async fn what_comes_with_the_clients_end_at_the_drain_is_not_called_done() {
         assert_eq!(stream.acked().await, 2);
         assert_eq!(stream.end().await.reason, Reason::ShuttingDown);
     }
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(LONG, wait).await.expect("it comes to pass");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use common::{Answer, LONG, Running, backends, request};
+use common::{Answer, LONG, Running, backends, request, until};
 use http::Request;
 use http_body_util::Full;
 use outrider_gateway::{Backends, Options};
@@ -288,15 +288,6 @@ async fn uploads_are_counted_and_end_at_the_shutdown() {
     }
     assert_eq!(last["error"]["reason"], "SHUTTING_DOWN");
     tokio::time::timeout(LONG, running.served).await.unwrap().unwrap();
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(LONG, wait).await.unwrap();
 }
 
 #[tokio::test]

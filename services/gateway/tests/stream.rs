@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{LONG, Running, request};
+use common::{LONG, Running, request, until};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -67,15 +67,6 @@ fn get(path: &str, headers: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
         request.headers_mut().append(*name, value.parse().unwrap());
     }
     request
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(LONG, wait).await.expect("it comes to pass");
 }
 
 #[tokio::test]

@@ -2,25 +2,22 @@
 //! small pieces, as it likes, and what a connection bounds (its windows, its frames that nobody read) is then bound for it alone.
 
 use std::{
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
 use outrider_model::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{
-    Status,
     body::Body,
     transport::{self, Channel},
 };
 use tower::{Service, ServiceExt};
 
 use crate::{
+    Kept,
     channel::{self, ChannelError, LONG_STREAM_WINDOW},
     tls::Tls,
     to_status,
@@ -90,8 +87,9 @@ impl Service<Request<Body>> for Streams {
                 Ok(lease) => lease,
                 Err(error) => return Ok(to_status(error).into_http()),
             };
+            // The channel is free when both sides are dropped.
             let (channel, lease) = (lease.channel.clone(), Arc::new(lease));
-            let leased = |inner| Body::new(Leased { inner, _lease: Arc::clone(&lease) });
+            let leased = |side| Body::new(Kept::new(side, Arc::clone(&lease)));
             let answer = channel.oneshot(request.map(leased)).await?;
             Ok(answer.map(leased))
         })
@@ -111,28 +109,5 @@ impl Drop for Lease {
         if idle.len() < MAX_IDLE {
             idle.push(self.channel.clone());
         }
-    }
-}
-
-/// A side of a stream, whose channel is free when both are dropped.
-struct Leased {
-    inner: Body,
-    _lease: Arc<Lease>,
-}
-
-impl http_body::Body for Leased {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

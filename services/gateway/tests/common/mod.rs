@@ -97,6 +97,16 @@ pub fn backends(got: &Recorder) -> Backends {
     }
 }
 
+/// Waits until it is so.
+pub async fn until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, wait).await.expect("it comes to pass");
+}
+
 /// What is at this address, from a gateway's side.
 pub fn remote(address: SocketAddr) -> Backend {
     let url = format!("http://{address}");
