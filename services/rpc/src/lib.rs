@@ -26,7 +26,7 @@ pub mod tls;
 pub mod validate;
 
 pub use again::Again;
-pub use auth::{Authenticate, Guard, principal};
+pub use auth::{Admitted, Authenticate, Guard, admit, principal};
 pub use dial::{DialError, Dialer};
 pub use intake::Intake;
 pub use internal::InternalToken;

@@ -6,8 +6,8 @@ mod feed;
 use std::{sync::Arc, time::Duration};
 
 use outrider_model::{
-    ApiKeyId, Endpoint, EndpointId, Error, EventTypeId, Principal, Project, ProjectId, Reason, Result, Router, SigningSecret,
-    Timestamp, Token, principal::Actor,
+    ApiKeyId, Endpoint, EndpointId, Error, EventTypeId, HashedToken, Principal, Project, ProjectId, Reason, Result, Router,
+    SigningSecret, Timestamp, principal::Actor,
 };
 
 use crate::{Catalogue, Store, api_keys, endpoint_secrets, endpoints, event_types, measure, projects, subscriptions};
@@ -87,7 +87,7 @@ impl Directory {
 
     /// The principal of a token. Errors: `INVALID_CREDENTIALS` when it is unknown, wrong, revoked, expired or its project is
     /// gone; `UNAVAILABLE` when nobody can tell.
-    pub async fn principal(&self, token: &Token) -> Result<Principal> {
+    pub async fn principal(&self, token: &HashedToken) -> Result<Principal> {
         let invalid = || Error::new(Reason::InvalidCredentials, "the API key is not valid");
         let inner = &self.inner;
         inner.trust().await?;
