@@ -62,6 +62,28 @@ pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase
     assert_reason(directory.principal(&token.hashed()).await, Reason::InvalidCredentials);
 }
 
+pub async fn remembers_keys_that_do_not_exist_within_a_bound(database: &TestDatabase) {
+    let store = database.store().await;
+    let tenant = tenant(&store, "a").await;
+    let directory = Directory::new(store.clone(), DirectoryOptions { capacity: 200, ..DirectoryOptions::default() });
+    let (_, token) = store.create_api_key(&tenant.principal, new_api_key(&[Scope::EventsRead]), None).await.unwrap();
+    let good = token.unwrap().hashed();
+    directory.principal(&good).await.unwrap();
+    let invented = |number| Token::new(outrider_model::ApiKeyId::new(store.clock().now(), number), [1; 32]).hashed();
+    let first = invented(0);
+    for number in 1..500 {
+        assert_reason(directory.principal(&invented(number)).await, Reason::InvalidCredentials);
+        // One wrong key that comes again and again.
+        assert_reason(directory.principal(&first).await, Reason::InvalidCredentials);
+    }
+    // Without the database, only what is remembered is answered.
+    let last = invented(1_000);
+    store.close().await;
+    directory.principal(&good).await.expect("no invented key displaced it");
+    assert_reason(directory.principal(&first).await, Reason::InvalidCredentials);
+    assert_reason(directory.principal(&last).await, Reason::Unavailable);
+}
+
 pub async fn follows_every_change(database: &TestDatabase) {
     let store = database.store().await;
     let (tenant, stranger) = (tenant(&store, "a").await, tenant(&store, "b").await);
