@@ -20,6 +20,7 @@ macro_rules! scenarios {
     };
 }
 
+mod admission;
 mod bad_input;
 mod batch;
 mod boundaries;
