@@ -5,6 +5,7 @@
 
 pub mod again;
 pub mod auth;
+pub mod bounds;
 pub mod channel;
 pub mod convert;
 pub mod dial;
@@ -28,6 +29,7 @@ pub mod validate;
 
 pub use again::Again;
 pub use auth::{Admitted, Authenticate, Guard, admit, principal};
+pub use bounds::Bounded;
 pub use dial::{DialError, Dialer};
 pub use intake::Intake;
 pub use internal::InternalToken;
