@@ -26,6 +26,7 @@ mod call;
 mod client_stream;
 mod compress;
 mod cors;
+mod cost;
 mod deadline;
 mod ending;
 mod field_path;
@@ -118,6 +119,8 @@ struct Shared {
     room: Arc<Semaphore>,
     /// Room for bytes of answers that are not sent, in KiB.
     unsent: Arc<Semaphore>,
+    /// Places for large bodies that are decoded.
+    decoders: Arc<Semaphore>,
     /// Places for uploads of lines.
     uploads: Arc<Semaphore>,
 }
@@ -178,6 +181,7 @@ impl Gateway {
             serving,
             room: room(options.max_buffered_bytes),
             unsent: room(options.max_unsent_bytes),
+            decoders: Arc::new(Semaphore::new(options.max_decodings.clamp(1, Semaphore::MAX_PERMITS))),
             uploads: Arc::new(Semaphore::new(options.max_uploads.min(Semaphore::MAX_PERMITS))),
             backends,
             keys,

@@ -172,8 +172,16 @@ section! {
         admin_url: String = "http://127.0.0.1:8083".into(),
         /// One request, decoded, in bytes.
         max_request_bytes: usize = 6 * MIB,
-        /// Bodies of all requests under way together, in bytes; more are refused as overloaded. A single body larger than this always is.
+        /// Bodies of all requests under way and what is decoded of them together, in bytes; more are refused as overloaded. A single body
+        /// larger than this always is.
         max_buffered_bytes: usize = 256 * MIB,
+        /// What decoding one body may take in memory, in bytes. Besides, no body may take more than 8 times its size, or 16 MiB if that is
+        /// more.
+        max_decoded_bytes: usize = 64 * MIB,
+        /// Larger bodies are decoded off the threads that serve connections, in bytes.
+        decode_apart_bytes: usize = 64 * KIB,
+        /// Such bodies that are decoded at once; further ones wait.
+        max_decodings: usize = 4,
         /// Answers over 16 KiB that their clients have not taken, together, in bytes; more requests with such answers are answered as
         /// unavailable. An answer of which nothing is taken for idle_timeout is given up.
         max_unsent_bytes: usize = 256 * MIB,
