@@ -53,8 +53,11 @@ pub struct Options {
     /// Requests of one connection that its client gave up before they were answered, beyond those that were answered; with more it is
     /// closed. Default 100.
     pub max_abandoned_requests: usize,
-    /// Connections at once; those beyond are closed as they come. Default 10,000.
+    /// Connections at once. A further one takes the place of the oldest on which no request had a good API key; when all had one, it is
+    /// closed as it comes. Default 10,000.
     pub max_connections: usize,
+    /// How many of them only connections may have on which a request had a good API key. Default 2,500.
+    pub reserved_connections: usize,
     /// How much of a body that is too large is read and dropped before the connection closes, so that a client that writes before
     /// it reads sees the answer, in bytes. Default 8 MiB.
     pub linger_bytes: usize,
@@ -111,6 +114,7 @@ impl Default for Options {
             max_error_resets: 1_024,
             max_abandoned_requests: 100,
             max_connections: 10_000,
+            reserved_connections: 2_500,
             linger_bytes: 8 * MIB,
             linger: Duration::from_secs(1),
             drain: Duration::from_secs(10),

@@ -187,8 +187,11 @@ section! {
         max_unsent_bytes: usize = 256 * MIB,
         /// From the first byte of a request to the last of its answer; a client may ask for less by `Request-Timeout` or `grpc-timeout`.
         request_timeout: Span = Span::seconds(30),
-        /// Connections at once, those in their TLS handshake included; those beyond are closed as they come.
+        /// Connections at once, those in their TLS handshake included. A further one takes the place of the oldest on which no request had
+        /// a good API key; when all had one, it is closed as it comes.
         max_connections: usize = 10_000,
+        /// How many of them only connections may have on which a request had a good API key; less than max_connections.
+        reserved_connections: usize = 2_500,
         /// The head of a request, in bytes; at least 8192.
         max_header_bytes: usize = 16 * KIB,
         /// Header fields of an HTTP/1.1 request.

@@ -43,6 +43,7 @@ pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
         max_unsent_bytes: config.max_unsent_bytes,
         request_timeout: config.request_timeout.0,
         max_connections: config.max_connections,
+        reserved_connections: config.reserved_connections.min(config.max_connections.saturating_sub(1)),
         max_header_bytes: config.max_header_bytes,
         max_headers: config.max_headers,
         max_uri_bytes: config.max_uri_bytes,
