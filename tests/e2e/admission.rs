@@ -2,10 +2,16 @@
 
 use anyhow::{Context, Result, ensure};
 use http::Method;
-use outrider_tests::{client::exchange, wait_until};
+use outrider_tests::{
+    Shape,
+    client::{Rest, exchange},
+    cluster::Options,
+    wait_until,
+};
 use serde_json::json;
+use tokio::{net::TcpStream, task::block_in_place};
 
-use crate::scenario::{BOUND, Scenario, text};
+use crate::scenario::{self, BOUND, Scenario, run_with_shares, text};
 
 scenarios!(keys_come_before_bodies, a_revoked_key_is_refused_soon);
 
@@ -69,4 +75,54 @@ async fn a_revoked_key_is_refused_soon(scenario: &Scenario) -> Result<()> {
     refused.await.context("a revoked key")?;
     ensure!(status().await? == 401, "it is let in again");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_silent_connections_keep_nobody_out() {
+    run_with_shares(1, async || silent_connections_keep_nobody_out(Shape::Sqlite).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mesh_silent_connections_keep_nobody_out() {
+    run_with_shares(2, async || silent_connections_keep_nobody_out(Shape::Mesh).await).await;
+}
+
+async fn connections(address: &str, count: usize) -> Result<Vec<TcpStream>> {
+    let mut open = Vec::new();
+    for _ in 0..count {
+        open.push(TcpStream::connect(address).await?);
+    }
+    Ok(open)
+}
+
+/// More connections that say nothing than each listener takes.
+async fn silent_connections_keep_nobody_out(shape: Shape) -> Result<()> {
+    let more = json!({"gateway": {"max_connections": 40, "reserved_connections": 10}});
+    let outrider = block_in_place(|| scenario::start(shape, &Options { more, ..Options::default() }, None))?;
+    let outcome = async {
+        let scenario = Scenario::new(&outrider).await?;
+        let mut silent = connections(&scenario.address, 100).await?;
+        for operations in outrider.operations() {
+            silent.extend(connections(&operations, 300).await?);
+        }
+        // By connections that stand, and by new ones.
+        for _ in 0..3 {
+            scenario.rest.get(&scenario.path("endpoints")).await?;
+            let another = Rest::new(&scenario.url, Some(&scenario.token));
+            another.get(&scenario.path("endpoints")).await.context("a new connection of a known caller")?;
+        }
+        let mut displaced = 0.0;
+        for operations in outrider.operations() {
+            let operator = Rest::new(&format!("http://{operations}"), None);
+            ensure!(operator.send(Method::GET, "/healthz", "").await?.status == 200, "{operations} is not healthy");
+            let metrics = operator.send(Method::GET, "/metrics", "").await?;
+            let text = String::from_utf8(metrics.body.to_vec())?;
+            let counted = text.lines().find_map(|line| line.strip_prefix("outrider_gateway_connections_displaced_total "));
+            displaced += counted.and_then(|count| count.parse::<f64>().ok()).unwrap_or(0.0);
+        }
+        ensure!(displaced >= 60.0, "{displaced} connections were displaced");
+        drop(silent);
+        Ok(())
+    };
+    outcome.await.map_err(|error: anyhow::Error| scenario::with_logs(&error, &outrider))
 }

@@ -35,6 +35,7 @@ mod idempotency;
 mod isolation;
 mod ledger;
 mod load;
+mod memory;
 mod publish;
 mod retention;
 mod retry;
