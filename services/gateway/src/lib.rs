@@ -119,8 +119,7 @@ struct Shared {
     room: Arc<Semaphore>,
     /// Room for bytes of answers that are not sent, in KiB.
     unsent: Arc<Semaphore>,
-    /// Places for large bodies that are decoded.
-    decoders: Arc<Semaphore>,
+    decoding: cost::Decoding,
     /// Places for uploads of lines.
     uploads: Arc<Semaphore>,
 }
@@ -169,6 +168,7 @@ impl Gateway {
         let serving = watch::Sender::new(true);
         let own = own::Own::new(options.reflection, serving.subscribe()).map_err(StartError::Reflection)?;
         metrics::expose(&SECTION);
+        let room = room(options.max_buffered_bytes);
         for reason in [Reason::MissingCredentials, Reason::InvalidCredentials, Reason::MissingScope] {
             REFUSED_UNREAD.with_label_values(&[reason.as_str()]);
         }
@@ -179,9 +179,9 @@ impl Gateway {
             methods: grpc::Methods::of(methods.iter().chain(&own.methods)),
             own,
             serving,
-            room: room(options.max_buffered_bytes),
-            unsent: room(options.max_unsent_bytes),
-            decoders: Arc::new(Semaphore::new(options.max_decodings.clamp(1, Semaphore::MAX_PERMITS))),
+            unsent: self::room(options.max_unsent_bytes),
+            decoding: cost::Decoding::new(&options, &room),
+            room,
             uploads: Arc::new(Semaphore::new(options.max_uploads.min(Semaphore::MAX_PERMITS))),
             backends,
             keys,

@@ -19,7 +19,7 @@ use crate::{
     answer::Refusal,
     body::{self, Whole},
     call, compress,
-    cost::{self, Cost},
+    cost::Cost,
     ending, mask, ndjson, payload, query, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, stream, unsent, write,
@@ -142,9 +142,8 @@ async fn read_body(
         return Err(Error::new(Reason::MalformedRequest, "the request must have no body"));
     }
     check_media_type(headers)?;
-    let (cost, length) = (Cost::of(shared, body.len()), body.len());
     let (rule, input) = (route.body.clone(), route.input.clone());
-    cost::decode(shared, length, move || Ok((given(&rule, &input, &body, &cost)?, cost.into_held()))).await
+    shared.decoding.run(body.len(), move |cost| given(&rule, &input, &body, cost)).await
 }
 
 /// Reads a body as its rule says.

@@ -90,6 +90,7 @@ pub(crate) async fn answer(
         output: route.output.clone(),
         rule: rule.clone(),
         max_answer_bytes: shared.options.max_answer_bytes,
+        decoding: shared.decoding.clone(),
         timeout: shared.options.request_timeout,
     };
     let request_id = parts.headers.get(request_id::HEADER).and_then(|id| id.to_str().ok()).map(str::to_owned);
