@@ -3,7 +3,7 @@
 use std::{
     future::Future as _,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::to_status;
+use outrider_rpc::{bounds::Weight, to_status};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, timeout_at},
@@ -34,12 +34,14 @@ pub(crate) struct Meter {
     held: Option<OwnedSemaphorePermit>,
     /// Bytes for which permits are held but that did not come yet.
     paid: usize,
+    /// What is made of them, in bytes.
+    weighed: usize,
 }
 
 impl Meter {
     pub(crate) fn new(shared: &Shared) -> Self {
         let limit = shared.options.max_request_bytes;
-        Self { left: limit, limit, room: Arc::clone(&shared.room), held: None, paid: 0 }
+        Self { left: limit, limit, room: Arc::clone(&shared.room), held: None, paid: 0, weighed: 0 }
     }
 
     pub(crate) fn count(&mut self, bytes: usize) -> Result<(), Error> {
@@ -58,9 +60,18 @@ impl Meter {
         Ok(())
     }
 
+    /// Holds room for what is made of the bytes: so much in all.
+    fn weigh(&mut self, memory: usize) -> Result<(), Error> {
+        // It counts against the room alone.
+        let more = memory.saturating_sub(self.weighed);
+        self.weighed += more;
+        self.left += more;
+        self.count(more)
+    }
+
     /// What was counted is gone.
     pub(crate) fn give_back(&mut self) {
-        (self.left, self.paid, self.held) = (self.limit, 0, None);
+        (self.left, self.paid, self.weighed, self.held) = (self.limit, 0, 0, None);
     }
 }
 
@@ -156,37 +167,53 @@ pub(crate) async fn linger(options: &Options, body: &mut Incoming) {
 /// A body on its way to a role, that ends with an error when it is too large or too slow.
 pub(crate) struct Metered<B> {
     inner: B,
-    meter: Meter,
+    weight: Option<Weight>,
     pace: Pace,
     /// Rings when the next byte is due; set when it is first waited for.
     alarm: Option<Pin<Box<Sleep>>>,
     cut: Cut,
 }
 
-/// Tells the forwarder why the body was cut, since a channel would only report that the request broke.
-#[derive(Clone, Default)]
-pub(crate) struct Cut(Arc<OnceLock<Error>>);
+/// Tells the forwarder why the body was cut, since a channel would only report that the request broke. Holds the request's part of the
+/// room until it is dropped: the role reads a body before it answers.
+#[derive(Clone)]
+pub(crate) struct Cut(Arc<(OnceLock<Error>, Mutex<Meter>)>);
 
 impl Cut {
     pub(crate) fn why(&self) -> Option<Error> {
-        self.0.get().cloned()
+        self.0.0.get().cloned()
     }
 
     fn because(&self, error: Error) -> Status {
-        to_status(self.0.get_or_init(|| error).clone())
+        to_status(self.0.0.get_or_init(|| error).clone())
+    }
+
+    fn meter(&self) -> MutexGuard<'_, Meter> {
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Refuses what is announced as too large; else counts the rest as it passes.
-pub(crate) fn metered<B>(shared: &Shared, headers: &HeaderMap, inner: B) -> Result<(Metered<B>, Cut), Error> {
+/// Refuses what is announced as too large; else counts the rest, and what the role makes of it, as it passes.
+pub(crate) fn metered<B>(shared: &Shared, path: &str, headers: &HeaderMap, inner: B) -> Result<(Metered<B>, Cut), Error> {
     if announced(headers) > shared.options.max_request_bytes {
         return Err(too_large(shared.options.max_request_bytes));
     }
-    let cut = Cut::default();
-    Ok((Metered { inner, meter: Meter::new(shared), pace: Pace::new(shared), alarm: None, cut: cut.clone() }, cut))
+    let cut = Cut(Arc::new((OnceLock::new(), Mutex::new(Meter::new(shared)))));
+    Ok((Metered { inner, weight: Weight::of(path), pace: Pace::new(shared), alarm: None, cut: cut.clone() }, cut))
 }
 
 impl<B> Metered<B> {
+    fn counted(&mut self, frame: &Frame<Bytes>) -> Result<(), Error> {
+        let Some(data) = frame.data_ref() else { return Ok(()) };
+        self.pace.bytes += data.len();
+        let mut meter = self.cut.meter();
+        meter.count(data.len())?;
+        match &mut self.weight {
+            Some(weight) => meter.weigh(weight.push(data)?),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the body fell behind.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         let due = self.pace.due();
@@ -210,9 +237,10 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Metered<B> {
             Poll::Pending if self.is_late(cx) => return Poll::Ready(Some(Err(self.cut.because(self.pace.too_slow())))),
             Poll::Pending => return Poll::Pending,
         };
-        let bytes = frame.data_ref().map_or(0, Bytes::len);
-        self.pace.bytes += bytes;
-        Poll::Ready(Some(self.meter.count(bytes).map(|()| frame).map_err(|error| self.cut.because(error))))
+        Poll::Ready(Some(match self.counted(&frame) {
+            Ok(()) => Ok(frame),
+            Err(error) => Err(self.cut.because(error)),
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -231,7 +259,7 @@ mod tests {
     #[test]
     fn the_meter_holds_room_for_what_came_and_gives_it_back() {
         let room = Arc::new(Semaphore::new(4));
-        let mut meter = Meter { left: 10_000, limit: 10_000, room: Arc::clone(&room), held: None, paid: 0 };
+        let mut meter = Meter { left: 10_000, limit: 10_000, room: Arc::clone(&room), held: None, paid: 0, weighed: 0 };
         for _ in 0..2048 {
             meter.count(1).unwrap();
         }
