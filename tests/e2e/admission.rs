@@ -1,4 +1,5 @@
-//! The key comes first: a caller without a good one is refused by the head of its request, on every surface.
+//! The key comes first: a caller without a good one is refused by the head of its request, on every
+//! surface.
 
 use anyhow::{Context, Result, ensure};
 use http::Method;

@@ -1,4 +1,5 @@
-//! What a request costs in memory: nothing without a key, and a few times its size with one, whatever it holds.
+//! What a request costs in memory: nothing without a key, and a few times its size with one,
+//! whatever it holds.
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -11,7 +12,8 @@ use tokio::net::TcpStream;
 use crate::scenario::{self, BOUND, Scenario, run_with_shares};
 
 const MIB: u64 = 1024 * 1024;
-/// What a process may take for a while beside what a request needs: buffers of connections, caches that fill.
+/// What a process may take for a while beside what a request needs: buffers of connections, caches
+/// that fill.
 const BESIDE: u64 = 16 * MIB;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

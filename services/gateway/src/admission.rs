@@ -1,7 +1,8 @@
-//! The key comes first: before anything of a request's body is read, and before the client is told to send it, its API key is checked.
+//! The key comes first: before anything of a request's body is read, and before the client is told
+//! to send it, its API key is checked.
 //!
-//! The role that serves the method checks the key too. Here the check keeps what it costs to read a request from those who may not
-//! make one.
+//! The role that serves the method checks the key too. Here the check keeps what it costs to read a
+//! request from those who may not make one.
 
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use outrider_telemetry::catalogue::gateway::REFUSED_UNREAD;
 
 use crate::{Options, Shared, body};
 
-/// Whom a request comes from. Methods without a scope are those of the gateway itself, and open to everybody.
+/// Whom a request comes from. Methods without a scope are those of the gateway itself, and open to
+/// everybody.
 pub(crate) async fn admit(
     shared: &Shared,
     seat: &Seat,
@@ -47,8 +49,9 @@ pub(crate) async fn admit_request<B>(
     Ok(())
 }
 
-/// Lets go of a body that is not read, while its refusal is on its way. Of HTTP/1.1 its rest is dropped for a moment: a client that
-/// writes all before it reads anything would else see a broken connection in the place of the answer. Whether there is any.
+/// Lets go of a body that is not read, while its refusal is on its way. Of HTTP/1.1 its rest is
+/// dropped for a moment: a client that writes all before it reads anything would else see a broken
+/// connection in the place of the answer. Whether there is any.
 pub(crate) fn let_go(options: &Options, version: Version, headers: &HeaderMap, mut body: Incoming) -> bool {
     if body.is_end_stream() {
         return false;

@@ -1,4 +1,5 @@
-//! What it takes to decode a request: memory, which is counted while it is read, and time, which is not taken from the runtime.
+//! What it takes to decode a request: memory, which is counted while it is read, and time, which is
+//! not taken from the runtime.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,12 +15,14 @@ use crate::{Options, body::ROOM_UNIT};
 const TIMES: usize = 8;
 /// Or this, in bytes, whatever its size: many small entries take more than their text.
 const LEAST: usize = 16 * 1024 * 1024;
-/// What every request may take beside the room for bodies: so much is in every connection's buffers anyway.
+/// What every request may take beside the room for bodies: so much is in every connection's buffers
+/// anyway.
 const FREE: usize = 16 * 1024;
 /// The room is taken in steps of so many bytes.
 const STEP: usize = 64 * 1024;
 
-/// A message without its fields. All of these are about what is allocated, from the text to what the role makes of it.
+/// A message without its fields. All of these are about what is allocated, from the text to what
+/// the role makes of it.
 pub(crate) const MESSAGE: usize = 1024;
 /// An entry of a map, without its texts.
 pub(crate) const ENTRY: usize = 192;
@@ -96,8 +99,8 @@ impl Decoding {
         }
     }
 
-    /// Decodes a text of so many bytes: a large one off the runtime's threads, and few at once. Gives what it becomes and its place in
-    /// the room, to be kept as long.
+    /// Decodes a text of so many bytes: a large one off the runtime's threads, and few at once.
+    /// Gives what it becomes and its place in the room, to be kept as long.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         bytes: usize,

@@ -1,4 +1,5 @@
-//! The key comes first: nothing of a body is read, and nothing else is looked at, for a caller without a good one.
+//! The key comes first: nothing of a body is read, and nothing else is looked at, for a caller
+//! without a good one.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;

@@ -1,4 +1,5 @@
-//! API keys for a gateway in a process of its own: it asks the roles that read them, and remembers the answers for a moment.
+//! API keys for a gateway in a process of its own: it asks the roles that read them, and remembers
+//! the answers for a moment.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,6 @@
-//! Places for the connections of a listener. Those that have shown whose they are keep theirs; when all others are taken, a new connection
-//! gets that of the oldest of these, so that nobody keeps others out by connections alone.
+//! Places for the connections of a listener. Those that have shown whose they are keep theirs; when
+//! all others are taken, a new connection gets that of the oldest of these, so that nobody keeps
+//! others out by connections alone.
 
 use std::{
     collections::BTreeMap,
@@ -54,7 +55,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Places {
-    /// So many places, of which so many are reserved for connections that keep theirs; at least one is not.
+    /// So many places, of which so many are reserved for connections that keep theirs; at least one
+    /// is not.
     #[must_use]
     pub fn new(most: usize, reserved: usize) -> Self {
         let most = most.max(1);
@@ -68,7 +70,8 @@ impl Places {
         self.0.most.saturating_sub(taken.loose.len() + taken.kept)
     }
 
-    /// A place for a new connection, if need be that of the oldest connection that may be displaced; none when all are kept.
+    /// A place for a new connection, if need be that of the oldest connection that may be
+    /// displaced; none when all are kept.
     #[must_use]
     pub fn take(&self) -> Option<Seat> {
         let places = &self.0;

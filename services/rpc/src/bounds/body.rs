@@ -16,7 +16,8 @@ use crate::to_status;
 /// A flag for compression, and the length in four bytes.
 const PREFIX_BYTES: usize = 5;
 
-/// The messages of a public method on their way to be decoded. Ends with an error as soon as one has too many entries.
+/// The messages of a public method on their way to be decoded. Ends with an error as soon as one
+/// has too many entries.
 pub struct Bounded {
     inner: Body,
     messages: Messages,
@@ -66,7 +67,8 @@ impl Weight {
         SHAPES.by_path.get(path).map(|shape| Self(Messages { least: Self::LEAST, ..Messages::of(*shape) }))
     }
 
-    /// These bytes pass: what the message takes beyond them so far, in bytes. Fails when it has too many entries or is none.
+    /// These bytes pass: what the message takes beyond them so far, in bytes. Fails when it has too
+    /// many entries or is none.
     pub fn push(&mut self, data: &[u8]) -> Result<usize> {
         self.0.push(data)?;
         Ok(self.0.memory.max(self.0.scan.as_ref().map_or(0, Scan::memory)))

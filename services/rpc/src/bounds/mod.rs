@@ -1,7 +1,9 @@
-//! How many entries the lists and maps of a public request may have: the option `max_items` of their fields.
+//! How many entries the lists and maps of a public request may have: the option `max_items` of
+//! their fields.
 //!
-//! The transcoder of REST enforces it while it reads JSON, and [`Bounded`] on the bytes of protobuf before anything of them is decoded:
-//! an empty message in a list takes two bytes on the wire and hundreds in memory.
+//! The transcoder of REST enforces it while it reads JSON, and [`Bounded`] on the bytes of protobuf
+//! before anything of them is decoded: an empty message in a list takes two bytes on the wire and
+//! hundreds in memory.
 
 mod body;
 mod scan;

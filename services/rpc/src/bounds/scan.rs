@@ -1,4 +1,5 @@
-//! Reads along the bytes of one protobuf message, however they are cut, and counts the entries of its lists and maps. Keeps none of them.
+//! Reads along the bytes of one protobuf message, however they are cut, and counts the entries of
+//! its lists and maps. Keeps none of them.
 
 use outrider_model::{Error, Reason, Result};
 
@@ -79,7 +80,8 @@ impl Scan {
         scan
     }
 
-    /// The next bytes of the message. Fails when a list or map has too many entries, or when it is no message.
+    /// The next bytes of the message. Fails when a list or map has too many entries, or when it is
+    /// no message.
     pub(super) fn push(&mut self, mut data: &[u8]) -> Result<()> {
         while let Some((byte, rest)) = data.split_first() {
             match self.step {

@@ -1,7 +1,8 @@
 //! Answers about API keys, remembered for a moment.
 //!
-//! Valid and invalid keys have a share of the memory each, and new and known ones a share of the questions under way: a flood of invented
-//! keys neither displaces a valid one nor keeps its next question waiting.
+//! Valid and invalid keys have a share of the memory each, and new and known ones a share of the
+//! questions under way: a flood of invented keys neither displaces a valid one nor keeps its next
+//! question waiting.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +32,8 @@ pub struct KeyCacheOptions {
     pub valid: u64,
     /// Invalid keys that are remembered. Default 10,000.
     pub invalid: u64,
-    /// Questions under way at once about keys that were valid, and as many about others. Default 64.
+    /// Questions under way at once about keys that were valid, and as many about others. Default
+    /// 64.
     pub questions: usize,
 }
 

@@ -94,7 +94,8 @@ async fn a_role_tells_whom_a_key_stands_for_by_its_hash() {
     assert_eq!(reason(keys.authenticate(&key(2)).await), Reason::InvalidCredentials);
     let wrong = HashedToken { id: key(1).id, hash: [9; 32] };
     assert_eq!(reason(keys.authenticate(&wrong).await), Reason::InvalidCredentials);
-    // Neither a role that is away nor one that does not know this process says anything about a key.
+    // Neither a role that is away nor one that does not know this process says anything about a
+    // key.
     assert_eq!(reason(RemoteKeys::new([nobody().await], token).authenticate(&key(1)).await), Reason::Unavailable);
     let stranger = RemoteKeys::new([role(&book).await], None);
     assert_eq!(reason(stranger.authenticate(&key(1)).await), Reason::Unavailable);
