@@ -20,7 +20,7 @@ use crate::{
     Shared,
     batcher::{Batcher, Commit, Shape},
     handoff::Handoff,
-    jobs::{self, JobEndpoint, JobEvent},
+    jobs::{self, JobEvent},
     trace,
 };
 
@@ -94,7 +94,7 @@ impl Accepter {
                 payload: jobs::body(&payload, self.shared.options.inline_bytes),
                 trace: trace.as_ref(),
             };
-            let endpoint = JobEndpoint { organization: entry.organization, limit: entry.endpoint.max_in_flight };
+            let endpoint = self.shared.windows.endpoint(&entry);
             jobs.extend(jobs::job(&delivery, job_event, endpoint, now));
             deliveries.push(delivery);
         }

@@ -151,7 +151,7 @@ impl Feeder {
             (Ok(false), _) => Gate::Gone(CancelScope::Project(project), DeliveryReason::ProjectDeleted),
             (Ok(true), Ok(None)) => Gate::Gone(CancelScope::Endpoint(endpoint), DeliveryReason::EndpointDeleted),
             (Ok(true), Ok(Some(entry))) if entry.endpoint.state == EndpointState::Active => {
-                Gate::Open(JobEndpoint { organization: entry.organization, limit: entry.endpoint.max_in_flight })
+                Gate::Open(self.shared.windows.endpoint(&entry))
             }
             _ => Gate::Closed,
         }

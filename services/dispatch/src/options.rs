@@ -31,6 +31,13 @@ pub struct Options {
     pub finish_queue: usize,
     /// Payloads up to so many bytes travel in the job; larger ones are read by the worker. Default 32 KiB.
     pub inline_bytes: usize,
+    /// An endpoint that does not answer in time gets half as many jobs in the queue with each timeout, down to this. At least 1.
+    /// Default 8.
+    pub least_window: u32,
+    /// How long that is remembered of an endpoint of which nothing is heard; up to twice as long. Default 10 min.
+    pub window_memory: Duration,
+    /// Endpoints of which it is remembered. Default 20,000.
+    pub windows_kept: usize,
     /// How often the feeder looks for due deliveries when nothing wakes it; less often when looking takes more than a tenth of the time.
     /// Default 500 ms.
     pub feed_period: Duration,
@@ -87,6 +94,9 @@ impl Default for Options {
             handoff_queue_bytes: 128 * KIB * KIB,
             finish_queue: 65_536,
             inline_bytes: 32 * KIB,
+            least_window: 8,
+            window_memory: Duration::from_secs(600),
+            windows_kept: 20_000,
             feed_period: Duration::from_millis(500),
             feed_batch: 1_000,
             check_after: Duration::from_secs(15),

@@ -23,6 +23,7 @@ pub mod signature;
 pub mod subscription;
 pub mod time;
 pub mod url;
+pub mod window;
 
 pub use delivery::{Attempt, AttemptOutcome, Delivery, DeliveryReason, DeliveryStatus, HoldReason, PendingDelivery, Verdict};
 pub use endpoint::{Endpoint, EndpointState, Target};
@@ -42,3 +43,4 @@ pub use secret::{SigningSecret, Token};
 pub use shares::{Holder, Shares};
 pub use subscription::Subscription;
 pub use time::Timestamp;
+pub use window::{Heard, WindowRules, Windows};

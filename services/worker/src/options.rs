@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outrider_model::{Error, Result, shares::SMALLEST_TOTAL};
+use outrider_model::{Error, Result, WindowRules, shares::SMALLEST_TOTAL};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 /// How a worker behaves. [`Options::default`] is what each field names as its default.
@@ -126,6 +126,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// How the windows of endpoints begin and end.
+    pub(crate) fn windows(&self) -> WindowRules {
+        WindowRules { initial: self.initial_window, least: 1, capacity: self.windows_kept, memory: self.window_memory }
+    }
+
     /// The room for payloads that come by reference, in KiB.
     pub(crate) fn payload_units(&self) -> u32 {
         u32::try_from(self.payload_bytes / 1024).unwrap_or(u32::MAX)

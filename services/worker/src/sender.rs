@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use outrider_failpoints::{Point, pass};
-use outrider_model::endpoint::EndpointState;
+use outrider_model::{Heard, endpoint::EndpointState};
 use outrider_proto::{
     dispatch::AttemptOutcome,
     internal::{AttemptResult, HoldReason},
@@ -20,7 +20,7 @@ use crate::{
     job::{self, HeldJob, Outcome, Started},
     measure, request,
     response::{Answer, End},
-    scheduler::Heard,
+    scheduler::News,
     shared::Shared,
 };
 
@@ -36,10 +36,10 @@ async fn perform(shared: &Shared, started: Started) {
     let Started { job, mut slot } = started;
     let Some(job) = surely_ours(shared, job).await else { return };
     pass(Point::BeforeSend);
-    let Sent { outcome, heard } = send(shared, &job).await;
+    let Sent { outcome, news } = send(shared, &job).await;
     pass(Point::AfterSend);
-    if let Some(heard) = heard {
-        slot.heard(heard);
+    if let Some(news) = news {
+        slot.heard(news);
     }
     drop(slot);
     shared.report(job, outcome);
@@ -49,7 +49,7 @@ async fn perform(shared: &Shared, started: Started) {
 struct Sent {
     outcome: Outcome,
     /// What it told of its endpoint.
-    heard: Option<Heard>,
+    news: Option<News>,
 }
 
 /// When the lease may have run out in the meantime, somebody else may have sent the job: the database knows.
@@ -83,7 +83,7 @@ async fn send(shared: &Shared, job: &HeldJob) -> Sent {
                 }
             },
         };
-        return Sent { outcome: Outcome::Held(held), heard: None };
+        return Sent { outcome: Outcome::Held(held), news: None };
     }
 }
 
@@ -105,7 +105,7 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
     };
     let (mut result, heard) = match exchanged {
         Ok(answer) => {
-            let heard = heard(&answer, entry);
+            let heard = heard(&answer);
             (answered(answer), heard)
         }
         Err(Failure::EgressUnavailable) => {
@@ -122,15 +122,16 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
     result.duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     measure::attempted(&job.job, start_time, &result, duration);
     conclude(&hop, &result);
-    Some(Sent { outcome: Outcome::Attempted(result, hop.context().cloned()), heard })
+    let news = heard.map(|heard| News { heard, most: entry.endpoint.max_in_flight, at: start_time });
+    Some(Sent { outcome: Outcome::Attempted(result, hop.context().cloned()), news })
 }
 
 /// What an answer tells of the endpoint's window. One that drips until the time is up holds its slot
 /// like none at all.
-fn heard(answer: &Answer, entry: &EndpointEntry) -> Option<Heard> {
+fn heard(answer: &Answer) -> Option<Heard> {
     match answer.end {
         End::TimedOut => Some(Heard::Nothing),
-        _ if is_success(answer.status) => Some(Heard::Answered { most: entry.endpoint.max_in_flight }),
+        _ if is_success(answer.status) => Some(Heard::Answered),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use outrider_model::{Error, Result};
+use outrider_model::{Error, Result, Windows};
 use outrider_queue::Queue;
 use outrider_rpc::{Dialer, Settlement};
 use outrider_telemetry::essential;
@@ -14,18 +14,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    backoff::Complaints,
-    client::Client,
-    destination::Destinations,
-    leases::Leases,
-    lookup::Lookup,
-    measure,
-    options::Options,
-    reader::Reader,
-    reporter::Reporter,
-    scheduler::{Scheduler, Windows},
-    shared::Shared,
-    turns,
+    backoff::Complaints, client::Client, destination::Destinations, leases::Leases, lookup::Lookup, measure, options::Options,
+    reader::Reader, reporter::Reporter, scheduler::Scheduler, shared::Shared, turns,
 };
 
 /// Reads jobs, signs, sends and reports.
@@ -47,7 +37,7 @@ impl Worker {
         let user_agent = HeaderValue::from_str(&options.user_agent);
         let user_agent = user_agent.map_err(|_| Error::field("user_agent", "must be visible ASCII"))?;
         let (reports, received) = mpsc::unbounded_channel();
-        let windows = Windows::new(options.initial_window, options.windows_kept, options.window_memory);
+        let windows = Windows::new(options.windows());
         let shared = Shared {
             client: Client::new(&options, dialer)?,
             destinations: Destinations::new(options.destinations_kept, user_agent),

@@ -148,7 +148,12 @@ impl Bench {
     }
 
     pub async fn report(&self, job: &LeasedJob, status: u32) {
-        let outcome = if (200..300).contains(&status) { 1 } else { 2 };
+        // A status of 0 is no answer in time.
+        let outcome = match status {
+            0 => 3,
+            200..300 => 1,
+            _ => 2,
+        };
         let result = AttemptResult {
             outcome,
             status_code: status,

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use outrider_model::{EndpointId, Holder, OrganizationId, ProjectId, Shares, shares};
+use outrider_model::{EndpointId, Holder, OrganizationId, ProjectId, Shares, Windows, shares};
 
-use super::windows::{Heard, Windows};
+use super::News;
 
 /// How many organisations, projects of one and endpoints of one are looked at for one grant. Those
 /// who hold least come first, so more than the first is looked at only where the shares of their
@@ -98,11 +98,11 @@ impl<J> Line<J> {
     }
 
     /// Gives a part back, and changes the endpoint's window by what was heard of it.
-    pub(super) fn give_back(&mut self, who: &Holder<EndpointId>, amount: u32, heard: Option<Heard>) {
+    pub(super) fn give_back(&mut self, who: &Holder<EndpointId>, amount: u32, news: Option<News>) {
         let before = self.shares.held(who);
         self.shares.give_back(who, amount);
-        if let (Some(windows), Some(heard)) = (&mut self.windows, heard) {
-            windows.hear(who.holder, heard);
+        if let (Some(windows), Some(News { heard, most, at })) = (&mut self.windows, news) {
+            windows.hear(who.holder, heard, most, at);
         }
         self.reorder(who, before, self.shares.held(who));
     }

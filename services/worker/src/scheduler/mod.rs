@@ -7,15 +7,13 @@
 //! which takes the jobs whose turn has come.
 
 mod line;
-mod windows;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use outrider_model::{EndpointId, Holder};
+use outrider_model::{EndpointId, Heard, Holder, Timestamp, Windows};
 use tokio::sync::Notify;
 
 use line::Line;
-pub(crate) use windows::{Heard, Windows};
 
 /// A bounded resource and the jobs that wait for a part of it.
 pub(crate) struct Scheduler<J> {
@@ -23,12 +21,21 @@ pub(crate) struct Scheduler<J> {
     freed: Notify,
 }
 
+/// What was heard of an endpoint, and what its window has to do with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct News {
+    pub(crate) heard: Heard,
+    /// The endpoint's limit of requests under way.
+    pub(crate) most: u32,
+    pub(crate) at: Timestamp,
+}
+
 /// The right to a part of the resource, given back when it is dropped.
 pub(crate) struct Grant<J> {
     scheduler: Arc<Scheduler<J>>,
     who: Holder<EndpointId>,
     amount: u32,
-    heard: Option<Heard>,
+    news: Option<News>,
 }
 
 /// What became of a job that asked for its share.
@@ -83,7 +90,7 @@ impl<J> Scheduler<J> {
     }
 
     fn grant(self: &Arc<Self>, who: Holder<EndpointId>, amount: u32) -> Grant<J> {
-        Grant { scheduler: Arc::clone(self), who, amount, heard: None }
+        Grant { scheduler: Arc::clone(self), who, amount, news: None }
     }
 
     /// What is in use of the resource.
@@ -105,15 +112,15 @@ impl<J> Scheduler<J> {
 
 impl<J> Grant<J> {
     /// Notes what was heard of the endpoint, for its window.
-    pub(crate) fn heard(&mut self, heard: Heard) {
-        self.heard = Some(heard);
+    pub(crate) fn heard(&mut self, news: News) {
+        self.news = Some(news);
     }
 }
 
 impl<J> Drop for Grant<J> {
     fn drop(&mut self) {
         let mut line = self.scheduler.line();
-        line.give_back(&self.who, self.amount, self.heard);
+        line.give_back(&self.who, self.amount, self.news);
         if line.waiting() > 0 {
             self.scheduler.freed.notify_one();
         }
@@ -122,7 +129,7 @@ impl<J> Drop for Grant<J> {
 
 #[cfg(test)]
 mod tests {
-    use outrider_model::{OrganizationId, ProjectId, Timestamp};
+    use outrider_model::{OrganizationId, ProjectId, WindowRules};
 
     use super::*;
 
@@ -135,7 +142,12 @@ mod tests {
     }
 
     fn windows(initial: u32) -> Option<Windows> {
-        Some(Windows::new(initial, 100, std::time::Duration::from_secs(60)))
+        let memory = std::time::Duration::from_secs(60);
+        Some(Windows::new(WindowRules { initial, least: 1, capacity: 100, memory }))
+    }
+
+    fn news(heard: Heard) -> News {
+        News { heard, most: 64, at: Timestamp(1) }
     }
 
     /// Asks for one job after the other until one waits; the grants.
@@ -157,12 +169,12 @@ mod tests {
             scheduler.line().push(endpoint, 1, 0);
         }
         for expected in [16, 32, 64, 20] {
-            grants.iter_mut().for_each(|grant| grant.heard(Heard::Answered { most: 64 }));
+            grants.iter_mut().for_each(|grant| grant.heard(news(Heard::Answered)));
             grants.clear();
             grants = scheduler.next(1_000).into_iter().map(|(_, grant)| grant).collect();
             assert_eq!(grants.len(), expected);
         }
-        grants.iter_mut().for_each(|grant| grant.heard(Heard::Nothing));
+        grants.iter_mut().for_each(|grant| grant.heard(news(Heard::Nothing)));
         drop(grants);
         assert_eq!((scheduler.used(), scheduler.windows()), (0, (1, 1)));
     }
