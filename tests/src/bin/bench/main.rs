@@ -6,6 +6,7 @@ mod arguments;
 mod arrivals;
 mod attacker;
 mod attacks;
+mod fresh;
 mod growth;
 mod harm;
 mod history;
