@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Span;
+use super::{Port, Span};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -352,8 +352,13 @@ section! {
         listen: String = "127.0.0.1:8084".into(),
         /// For development only: permits loopback addresses, which lets customers reach this machine's own services.
         allow_loopback: bool = false,
+        /// Ports of other services (SSH, mail, databases, control planes …; the list is in docs/egress.md)
+        /// that endpoints may have all the same. Give it to the processes with admin and to those with egress.
+        allowed_ports: Vec<Port> = Vec::new(),
         /// Connections at once.
         max_tunnels: usize = 10_000,
+        /// Addresses of one name; a name with more is not resolved.
+        max_name_addresses: usize = 64,
         /// How long a name may take to resolve.
         dns_timeout: Span = Span::seconds(5),
         /// How long a connection may take.
