@@ -5,13 +5,15 @@
 //! attempt is repeated, and never write to the database.
 //!
 //! A job's way: `reader` takes it from the queue when there is room and remembers it in `leases`; `intake` checks those that may
-//! be of the past; `sender` looks its endpoint up, and has `client` make the one exchange that `request` describes;
+//! be of the past; `sender` looks its endpoint up, and has `client` make the one exchange that `request` describes, over a connection that `wire` bounds;
 //! `reporter` settles, and only then is the job forgotten.
 
 mod backoff;
+mod bounds;
 mod client;
 mod destination;
 mod intake;
+mod interim;
 mod job;
 mod leases;
 mod lookup;
@@ -25,11 +27,13 @@ mod response;
 mod sender;
 mod slow;
 mod tls;
+mod wire;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
+pub use bounds::WireBounds;
 pub use lookup::{Lookup, StoreLookup};
 pub use options::Options;
 pub use worker::Worker;
