@@ -181,6 +181,9 @@ impl Client {
     /// Back to the pool, once the connection's task has seen the end of the exchange too. An endpoint may answer before it has
     /// read the whole request, and never read the rest: such a connection is dropped.
     fn keep(&self, destination: &Destination, mut connection: Connection) {
+        if !connection.watch.is_intact() {
+            return;
+        }
         if connection.sender.is_ready() {
             connection.end();
             self.pool.put(&destination.origin, connection);

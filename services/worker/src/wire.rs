@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -70,12 +70,19 @@ struct Shared {
     exchange: AtomicU32,
     /// The number of the first fault; 0 for none.
     fault: AtomicU8,
+    /// A write failed.
+    deaf: AtomicBool,
 }
 
 impl Watch {
     /// The next exchange begins.
     pub(crate) fn begin(&self) {
         self.0.exchange.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether all that was written was taken: only then the connection is of further use.
+    pub(crate) fn is_intact(&self) -> bool {
+        !self.0.deaf.load(Ordering::Relaxed)
     }
 
     /// Why reading was given up, if it was.
@@ -118,6 +125,19 @@ impl<S> Metered<S> {
         self.bytes = self.bytes.saturating_add(read);
         self.reads += 1;
         if self.bytes > self.bounds.bytes { Some(Fault::Bytes) } else { (self.reads > self.bounds.reads).then_some(Fault::Reads) }
+    }
+}
+
+impl<S> Metered<S> {
+    /// What a write that may have failed is taken for.
+    fn taken<T>(&self, written: Poll<io::Result<T>>, whole: T) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(_)) => {
+                self.watch.0.deaf.store(true, Ordering::Relaxed);
+                Poll::Ready(Ok(whole))
+            }
+            other => other,
+        }
     }
 }
 
@@ -165,6 +185,40 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
     }
 }
 
+/// Writes that fail are dropped, and it is reading that tells how the exchange ends: an endpoint may
+/// answer and close before it has read the whole request, and its answer may come with the reset.
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.watch.is_intact() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.taken(written, bytes.len())
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if !self.watch.is_intact() {
+            return Poll::Ready(Ok(length));
+        }
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        self.taken(written, length)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.taken(flushed, ())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
 /// Passes writes on as they are.
 macro_rules! write_through {
     ($stream:ident, $($bound:tt)+) => {
@@ -196,7 +250,6 @@ macro_rules! write_through {
     };
 }
 
-write_through!(Metered, AsyncWrite + Unpin);
 write_through!(Heads, AsyncWrite + Unpin);
 pub(crate) use write_through;
 
@@ -207,6 +260,22 @@ mod tests {
     use super::*;
 
     const BOUNDS: WireBounds = WireBounds { interim_answers: 1, bytes: 100, reads: 10 };
+
+    #[tokio::test]
+    async fn a_write_that_fails_leaves_what_can_be_read() {
+        let (near, mut far) = duplex(4096);
+        far.write_all(b"answer").await.unwrap();
+        drop(far);
+        let watch = Watch::default();
+        let mut near = Metered::new(near, watch.clone(), BOUNDS);
+        assert!(watch.is_intact());
+        near.write_all(b"request").await.unwrap();
+        near.flush().await.unwrap();
+        assert!(!watch.is_intact());
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "answer");
+    }
 
     fn pair() -> (Watch, Heads<Metered<DuplexStream>>, DuplexStream) {
         let (near, far) = duplex(4096);

@@ -338,6 +338,18 @@ section! {
         read_batch: usize = 256,
         /// The part of an answer's body that is kept, in bytes.
         response_kept_bytes: usize = 16 * KIB,
+        /// The part of an answer's body that is read, in bytes; of a longer one the connection is closed. At least response_kept_bytes.
+        response_read_bytes: usize = 64 * KIB,
+        /// The head of an answer with the interim answers before it, in bytes; more is a bad response. At least 8192.
+        response_head_bytes: usize = 64 * KIB,
+        /// Interim answers (1xx) before an answer; more are a bad response.
+        response_interim_answers: usize = 8,
+        /// Bytes read from an endpoint's connection in one exchange, TLS, heads, chunk sizes and trailers included; the TLS handshake
+        /// may take as many again. More end the exchange. At least response_head_bytes + response_read_bytes.
+        response_wire_bytes: usize = 256 * KIB,
+        /// Reads from an endpoint's connection in one exchange, which an endpoint that sends single bytes uses up; the TLS handshake may
+        /// take as many again. More end the exchange. At least 64.
+        response_wire_reads: usize = 1_024,
         /// At shutdown: how long requests that began may take to end.
         drain: Span = Span::seconds(30),
         /// A PEM file of certificates to trust besides the public ones; empty for none.

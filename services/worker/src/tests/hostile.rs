@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use outrider_proto::{dispatch::AttemptOutcome, internal::AttemptResult};
+use outrider_proto::{
+    dispatch::AttemptOutcome,
+    internal::{AttemptResult, Job, job::Body},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -16,7 +19,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    bench::{Bench, attempted, quick},
+    bench::{Bench, attempted, job, leased, quick},
     tls::{Authority, authority},
 };
 use crate::{Options, WireBounds};
@@ -273,6 +276,29 @@ async fn a_body_that_breaks_after_2xx_is_a_success_and_is_not_sent_again() {
         // A reset may overtake what came before it.
         assert!(result.response_body == body || result.response_body.is_empty(), "{result:?}");
         assert!(is_soon(&result), "{} µs", result.duration_micros);
+    }
+}
+
+/// An endpoint may answer without reading the whole request, and close: the rest of the request meets
+/// a reset.
+#[tokio::test]
+async fn an_early_2xx_answer_counts_although_the_rest_of_the_request_meets_a_reset() {
+    for answer in [OK, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"] {
+        for _ in 0..20 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let bench = Bench::start(quick());
+            let endpoint = bench.endpoint(&format!("http://hooks.example:{port}/"));
+            let payload = bytes::Bytes::from(vec![b'p'; 4 << 20]);
+            let large = Job { body: Some(Body::Payload(payload)), ..job(endpoint) };
+            bench.queue.push(leased(large));
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_u8().await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            drop(stream);
+            let result = bench.attempt().await;
+            assert_eq!(result.outcome(), AttemptOutcome::Succeeded, "{answer:?}: {result:?}");
+        }
     }
 }
 
