@@ -32,25 +32,25 @@ async fn target(scenario: &Scenario, receiver: &RawReceiver, event_type: &str) -
 
 /// Publishes an event to each of these receivers, which answer 2xx and break off: each is delivered by
 /// one attempt, and comes once.
-async fn each_is_delivered_once(scenario: &Scenario, receivers: &[RawReceiver], bytes: usize) -> Result<()> {
+async fn each_is_delivered_once(scenario: &Scenario, name: &str, receivers: &[RawReceiver], bytes: usize) -> Result<()> {
     for (index, receiver) in receivers.iter().enumerate() {
-        target(scenario, receiver, &format!("case.{index}")).await?;
+        target(scenario, receiver, &format!("{name}.{index}")).await?;
     }
     scenario.settle().await?;
     let mut ids = Vec::new();
     for index in 0..receivers.len() {
-        ids.push(scenario.publish_id(&format!("case.{index}"), json!("x".repeat(bytes))).await?);
+        ids.push(scenario.publish_id(&format!("{name}.{index}"), json!("x".repeat(bytes))).await?);
     }
     let mut deliveries = Vec::new();
     for id in &ids {
         deliveries.push(scenario.delivery_in(id, "DELIVERED").await?);
     }
     for (index, delivery) in deliveries.iter().enumerate() {
-        ensure!(number(delivery, "attempt_count") == 1, "case {index}: {delivery}");
+        ensure!(number(delivery, "attempt_count") == 1, "{name}.{index}: {delivery}");
         let attempts = scenario.attempts(&text(delivery, "delivery_id")?).await?;
-        ensure!(attempts.len() == 1 && attempts[0]["outcome"] == "ATTEMPT_OUTCOME_SUCCEEDED", "case {index}: {attempts:?}");
+        ensure!(attempts.len() == 1 && attempts[0]["outcome"] == "ATTEMPT_OUTCOME_SUCCEEDED", "{name}.{index}: {attempts:?}");
         let count = receivers[index].count(&ids[index]);
-        ensure!(count == 1, "case {index}: the event came {count} times");
+        ensure!(count == 1, "{name}.{index}: the event came {count} times");
     }
     Ok(())
 }
@@ -74,20 +74,20 @@ async fn a_2xx_answer_whose_body_breaks_is_delivered_once(scenario: &Scenario) -
     for acts in cases {
         receivers.push(RawReceiver::start(acts).await?);
     }
-    each_is_delivered_once(scenario, &receivers, 2).await?;
+    each_is_delivered_once(scenario, "broken", &receivers, 2).await?;
     // Answers that do not wait for the whole request, the rest of which meets a reset.
     let mut early = Vec::new();
     for _ in 0..10 {
         early.push(RawReceiver::start_early(&[Act::Send(OK), Act::Close]).await?);
     }
-    each_is_delivered_once(scenario, &early, 900_000).await
+    each_is_delivered_once(scenario, "early", &early, 900_000).await
 }
 
 async fn interim_answers_are_bounded(scenario: &Scenario) -> Result<()> {
     const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
     const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n";
     let few = RawReceiver::start(&[Act::Send(CONTINUE), Act::Send(CONTINUE), Act::Send(OK)]).await?;
-    each_is_delivered_once(scenario, &[few], 2).await?;
+    each_is_delivered_once(scenario, "few", &[few], 2).await?;
     for (event_type, acts, message) in [
         ("endless", [Act::Send(CONTINUE), Act::Repeat(CONTINUE)], "more than 8 interim answers"),
         ("switch", [Act::Send(SWITCH), Act::Hang], "the endpoint switched protocols, which was not asked for"),
@@ -229,7 +229,7 @@ async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape: Shape) -> R
     for acts in cases {
         receivers.push(RawReceiver::start_tls(acts, &identity).await?);
     }
-    let outcome = each_is_delivered_once(&scenario, &receivers, 2).await;
+    let outcome = each_is_delivered_once(&scenario, "tls", &receivers, 2).await;
     outcome.map_err(|error| scenario::with_logs(&error, &outrider))
 }
 

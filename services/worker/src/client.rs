@@ -27,7 +27,7 @@ use crate::{
     request::Body,
     response::{self, Answer, Bounds, End},
     tls::{self, Secure},
-    wire::{Heads, Metered, Watch},
+    wire::{Fault, Heads, Metered, Watch},
 };
 
 /// How long a connection may take to be ready again after its answer was read.
@@ -174,7 +174,12 @@ impl Client {
     fn broken(&self, error: &hyper::Error, connection: &Connection) -> Failure {
         match connection.watch.fault() {
             Some(fault) => Failure::attempt(AttemptOutcome::BadResponse, fault.explain(&self.wire)),
-            None => broken(error),
+            None => {
+                if error.is_parse_too_large() {
+                    measure::exceeded(Fault::Head);
+                }
+                broken(error)
+            }
         }
     }
 

@@ -96,7 +96,8 @@ impl Pool {
     }
 
     fn good(&self, idle: &Idle) -> bool {
-        idle.connection.sender.is_ready() && idle.since.elapsed() < self.timeout
+        let connection = &idle.connection;
+        connection.sender.is_ready() && connection.watch.is_intact() && idle.since.elapsed() < self.timeout
     }
 
     /// Keeps a connection on which nothing is under way, if there is room.

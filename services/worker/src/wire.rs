@@ -19,7 +19,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{bounds::WireBounds, interim::Interim};
+use crate::{bounds::WireBounds, interim::Interim, measure};
 
 /// What an endpoint did beyond the bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,9 @@ impl Watch {
     }
 
     fn fail<T>(&self, fault: Fault) -> Poll<io::Result<T>> {
-        let _ = self.0.fault.compare_exchange(0, fault as u8, Ordering::Relaxed, Ordering::Relaxed);
+        if self.0.fault.compare_exchange(0, fault as u8, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            measure::exceeded(fault);
+        }
         Poll::Ready(Err(io::Error::other(fault)))
     }
 }
