@@ -20,7 +20,7 @@ use crate::{
     Shared,
     batcher::{Batcher, Commit, Shape},
     handoff::Handoff,
-    jobs::{self, JobEvent},
+    jobs::{self, JobEndpoint, JobEvent},
     trace,
 };
 
@@ -94,7 +94,8 @@ impl Accepter {
                 payload: jobs::body(&payload, self.shared.options.inline_bytes),
                 trace: trace.as_ref(),
             };
-            jobs.extend(jobs::job(&delivery, job_event, entry.endpoint.max_in_flight, now));
+            let endpoint = JobEndpoint { organization: entry.organization, limit: entry.endpoint.max_in_flight };
+            jobs.extend(jobs::job(&delivery, job_event, endpoint, now));
             deliveries.push(delivery);
         }
         let fingerprint = <[u8; 32]>::try_from(event.fingerprint.as_ref()).ok();

@@ -167,7 +167,7 @@ impl Report {
             project,
             attempt: report.attempt,
             generation: report.generation,
-            done: Done { receipt, delivery, endpoint, project, generation: report.generation },
+            done: Done { receipt, delivery, endpoint, generation: report.generation },
         })
     }
 

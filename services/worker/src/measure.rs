@@ -9,13 +9,13 @@ use outrider_model::{AttemptOutcome, Timestamp};
 use outrider_proto::internal::{AttemptResult, HoldReason, Job};
 use outrider_telemetry::{
     catalogue::worker::{
-        ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS, HELD, IDLE_CONNECTIONS, JOBS, QUEUE_SECONDS,
-        SECTION,
+        ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS, HELD, IDLE_CONNECTIONS, JOBS, NARROW_WINDOWS,
+        PAYLOAD_BYTES, QUEUE_SECONDS, SECTION, SLOTS_USED, WAITING, WINDOWS,
     },
     metrics::{self, ByIndex},
 };
 
-use crate::{wire::Fault, worker::Shared};
+use crate::{shared::Shared, wire::Fault};
 
 /// In the order of `HoldReason`.
 const REASONS: [&str; 5] = ["unknown", "endpoint-paused", "endpoint-deleted", "stale", "released"];
@@ -37,8 +37,16 @@ pub(crate) fn expose(shared: &Arc<Shared>) {
     let shared = Arc::downgrade(shared);
     metrics::before_scrape(move || {
         let Some(shared) = shared.upgrade() else { return false };
-        JOBS.set(i64::try_from(shared.leases.len()).unwrap_or(i64::MAX));
-        IDLE_CONNECTIONS.set(i64::try_from(shared.client.idle()).unwrap_or(i64::MAX));
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        JOBS.set(count(shared.leases.len()));
+        IDLE_CONNECTIONS.set(count(shared.client.idle()));
+        SLOTS_USED.set(i64::from(shared.slots.used()));
+        PAYLOAD_BYTES.set(i64::from(shared.payloads.used()) * 1024);
+        WAITING.with_label_values(&["slots"]).set(count(shared.slots.waiting()));
+        WAITING.with_label_values(&["payload-bytes"]).set(count(shared.payloads.waiting()));
+        let (known, narrow) = shared.slots.windows();
+        WINDOWS.set(count(known));
+        NARROW_WINDOWS.set(count(narrow));
         true
     });
 }

@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
-    Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, PageRequest, Principal, Project, Result, RetryPolicy,
-    SigningSecret, Target, principal::Actor,
+    Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, Holder, PageRequest, Principal, Project, Result,
+    RetryPolicy, SigningSecret, Target, principal::Actor,
 };
 use outrider_proto::internal::{
     AcceptEvent, AcceptedEvent, AttemptReport, AttemptResult, HoldReason, JobReceipt, accept_event_result, attempt_report,
@@ -248,7 +248,7 @@ impl Queue for Switched {
     async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
         self.up()?.held(deliveries).await
     }
-    async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
+    async fn room(&self, endpoints: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>> {
         self.up()?.room(endpoints).await
     }
     async fn depths(&self) -> Result<Vec<u64>> {

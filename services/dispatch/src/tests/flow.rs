@@ -98,7 +98,6 @@ async fn a_job_that_the_queue_lost_is_queued_again_with_the_next_generation() {
         receipt: lost.receipt.clone(),
         delivery: outrider_model::DeliveryId::from_bytes(&lost.job.delivery_id).unwrap(),
         endpoint: outrider_model::EndpointId::from_bytes(&lost.job.endpoint_id).unwrap(),
-        project: bench.project.id,
         generation: lost.job.generation,
     };
     Queue::finish(&bench.queue.inner, &[done]).await.unwrap();

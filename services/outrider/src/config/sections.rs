@@ -72,10 +72,10 @@ section! {
         /// How long a worker holds a job without a sign of life before another takes it over; more than 30 s, the longest timeout of
         /// an endpoint.
         lease: Span = Span::seconds(45),
-        /// Jobs of one project in the window.
-        window_per_project: u32 = 10_000,
-        /// Jobs in the window.
-        window_total: u32 = 50_000,
+        /// The size of the window of jobs, waiting or held by workers, in units: one for each job, and one more for each 4 KiB of its
+        /// payload and headers. It is divided into fair shares: alone, an organisation has half of it, each of its projects a quarter,
+        /// each endpoint an eighth. At least 8; all processes must agree.
+        window: u32 = 32_768,
     }
 }
 
@@ -332,8 +332,19 @@ section! {
         dispatch_url: String = "http://127.0.0.1:8082".into(),
         /// Where the egress proxy is when it is not in this process, as `HOST:PORT`.
         egress_address: String = "127.0.0.1:8084".into(),
-        /// Requests under way at once.
-        max_in_flight: usize = 2_048,
+        /// Slots: requests under way at once, at least 8. They are divided into fair shares: alone, an organisation has half of them,
+        /// each of its projects a quarter, each endpoint an eighth.
+        max_in_flight: u32 = 8_192,
+        /// Jobs in hand, from reading until they are settled; at least `max_in_flight`, and better above `queue.window`: jobs that
+        /// wait for their turn then never keep others in the queue.
+        max_jobs: usize = 40_000,
+        /// The window of an endpoint that has not answered lately: requests to it under way at once. It grows by one with each 2xx answer,
+        /// up to the endpoint's own `max_in_flight`, and is halved by each timeout.
+        initial_window: u32 = 8,
+        /// How long the window of an endpoint is remembered that nothing is heard of.
+        window_memory: Span = Span::seconds(600),
+        /// Bytes of payloads in hand that were too large to travel with their jobs, divided into fair shares as the slots are. At least 8 KiB.
+        payload_bytes: usize = 256 * MIB,
         /// Jobs taken from the queue at once.
         read_batch: usize = 256,
         /// The part of an answer's body that is kept, in bytes.

@@ -26,8 +26,7 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     if config.queue.lease.0 <= longest_timeout {
         tracing::warn!(lease = %config.queue.lease, "queue.lease is not above 30s, the longest timeout of an endpoint: it holds by renewal only");
     }
-    check("queue.window_total", config.queue.window_total > 0, "must be at least 1")?;
-    check("queue.window_per_project", config.queue.window_per_project > 0, "must be at least 1")?;
+    check("queue.window", config.queue.window >= 8, "must be at least 8")?;
     check("database.max_connections", config.database.max_connections >= 4, "must be at least 4")?;
     check("database.ledger_connections", config.database.ledger_connections >= 4, "must be at least 4")?;
     check("log.format", ["text", "json"].contains(&config.log.format.as_str()), "must be \"text\" or \"json\"")?;
@@ -54,7 +53,12 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("dispatch.accept_batch", config.dispatch.accept_batch > 0, "must be at least 1")?;
     check("dispatch.accept_queue", config.dispatch.accept_queue > 0, "must be at least 1")?;
     check("dispatch.settle_batch", config.dispatch.settle_batch > 0, "must be at least 1")?;
-    check("worker.max_in_flight", config.worker.max_in_flight > 0, "must be at least 1")?;
+    check("worker.max_in_flight", config.worker.max_in_flight >= 8, "must be at least 8")?;
+    let holds_all = config.worker.max_jobs >= config.worker.max_in_flight as usize;
+    check("worker.max_jobs", holds_all, "must not be below worker.max_in_flight")?;
+    check("worker.initial_window", config.worker.initial_window > 0, "must be at least 1")?;
+    check("worker.window_memory", !config.worker.window_memory.0.is_zero(), "must be more than 0s")?;
+    check("worker.payload_bytes", config.worker.payload_bytes >= 8 * 1024, "must be at least 8192")?;
     check("worker.read_batch", config.worker.read_batch > 0, "must be at least 1")?;
     let payload_fits = config.ingest.max_payload_bytes <= config.ingest.max_batch_bytes;
     check("ingest.max_payload_bytes", payload_fits, "must not be above ingest.max_batch_bytes")?;

@@ -61,7 +61,10 @@ fn options(base: &Base) -> Result<Options> {
     let defaults = Options::default();
     Ok(Options {
         max_in_flight: config.max_in_flight,
-        report_buffer: 2 * config.max_in_flight + defaults.slow_waiting,
+        max_jobs: config.max_jobs,
+        initial_window: config.initial_window,
+        window_memory: config.window_memory.0,
+        payload_bytes: config.payload_bytes,
         // Lease and look together stay well below the minute in which everything is to be delivered after a fault.
         reclaim_period: base.config.queue.lease.0 / 9,
         read_batch: config.read_batch,
