@@ -35,6 +35,7 @@ mod isolation;
 mod ledger;
 mod load;
 mod publish;
+mod receivers;
 mod retention;
 mod retry;
 mod scenario;

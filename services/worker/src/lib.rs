@@ -7,13 +7,15 @@
 //! A job's way: `reader` takes it from the queue when there is a place for it and remembers it in
 //! `leases`; `intake` checks those that may be of the past; in `turns` it waits for its fair share of
 //! slots and payload bytes, which `scheduler` gives out; `sender` looks its endpoint up, and has
-//! `client` make the one exchange that `request` describes; `reporter` settles, and only then is the
-//! job forgotten.
+//! `client` make the one exchange that `request` describes, over a connection that `wire` bounds;
+//! `reporter` settles, and only then is the job forgotten.
 
 mod backoff;
+mod bounds;
 mod client;
 mod destination;
 mod intake;
+mod interim;
 mod job;
 mod leases;
 mod lookup;
@@ -29,11 +31,13 @@ mod sender;
 mod shared;
 mod tls;
 mod turns;
+mod wire;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
+pub use bounds::WireBounds;
 pub use lookup::{Lookup, StoreLookup};
 pub use options::Options;
 pub use worker::Worker;

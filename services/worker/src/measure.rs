@@ -9,26 +9,29 @@ use outrider_model::{AttemptOutcome, Timestamp};
 use outrider_proto::internal::{AttemptResult, HoldReason, Job};
 use outrider_telemetry::{
     catalogue::worker::{
-        ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, FIRST_ATTEMPT_SECONDS, HELD, IDLE_CONNECTIONS, JOBS, NARROW_WINDOWS,
+        ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS, HELD, IDLE_CONNECTIONS, JOBS, NARROW_WINDOWS,
         PAYLOAD_BYTES, QUEUE_SECONDS, SECTION, SLOTS_USED, WAITING, WINDOWS,
     },
     metrics::{self, ByIndex},
 };
 
-use crate::shared::Shared;
+use crate::{shared::Shared, wire::Fault};
 
 /// In the order of `HoldReason`.
 const REASONS: [&str; 5] = ["unknown", "endpoint-paused", "endpoint-deleted", "stale", "released"];
 const USES: [&str; 2] = ["new", "reused"];
+/// In the order of `Fault`, from 1.
+const BOUNDS: [&str; 6] = ["unknown", "interim-answers", "head", "upgrade", "bytes", "reads"];
 
 static BY_OUTCOME: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&ATTEMPTS, &AttemptOutcome::NAMES));
 static BY_REASON: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&HELD, &REASONS));
+static BY_BOUND: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&EXCEEDED, &BOUNDS));
 static BY_USE: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&CONNECTIONS, &USES));
 
 /// Shows the worker's metrics for as long as it lives.
 pub(crate) fn expose(shared: &Arc<Shared>) {
     metrics::expose(&SECTION);
-    for counters in [&BY_OUTCOME, &BY_REASON, &BY_USE] {
+    for counters in [&BY_OUTCOME, &BY_REASON, &BY_USE, &BY_BOUND] {
         LazyLock::force(counters);
     }
     let shared = Arc::downgrade(shared);
@@ -71,6 +74,11 @@ pub(crate) fn attempted(job: &Job, began: Timestamp, result: &AttemptResult, dur
 /// A job was not sent.
 pub(crate) fn held(reason: HoldReason) {
     BY_REASON.add(usize::try_from(i32::from(reason)).unwrap_or(0), 1);
+}
+
+/// An endpoint exceeded a bound of an exchange.
+pub(crate) fn exceeded(fault: Fault) {
+    BY_BOUND.add(fault as usize, 1);
 }
 
 /// Whether a connection was used before.

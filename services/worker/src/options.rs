@@ -5,6 +5,8 @@ use std::time::Duration;
 use outrider_model::{Error, Result, WindowRules, shares::SMALLEST_TOTAL};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
+use crate::bounds::WireBounds;
+
 /// How a worker behaves. [`Options::default`] is what each field names as its default.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -54,6 +56,8 @@ pub struct Options {
     pub response_read_bytes: usize,
     /// Bytes of an answer's head that are read; more is a bad response. At least 8 KiB. Default 64 KiB.
     pub response_head_bytes: usize,
+    /// What one exchange may take from the wire, whatever the endpoint sends.
+    pub wire: WireBounds,
     /// Headers of an answer that are reported. Default 64.
     pub response_headers_kept: usize,
     /// Bytes of headers (names and values) of an answer that are reported. Default 8 KiB.
@@ -107,6 +111,7 @@ impl Default for Options {
             response_kept_bytes: 16 << 10,
             response_read_bytes: 64 << 10,
             response_head_bytes: 64 << 10,
+            wire: WireBounds::default(),
             response_headers_kept: 64,
             response_headers_kept_bytes: 8 << 10,
             pool_idle_per_host: 64,
@@ -143,6 +148,7 @@ impl Options {
 
     /// Refuses what cannot work, with the field's name.
     pub(crate) fn check(&self) -> Result<()> {
+        self.wire.check(self.response_head_bytes, self.response_read_bytes)?;
         let faults = [
             (self.consumer.is_empty(), "consumer", "must not be empty"),
             (self.max_in_flight < SMALLEST_TOTAL, "max_in_flight", "must be at least 8"),

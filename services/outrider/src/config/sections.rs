@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Span;
+use super::{Port, Span};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -349,6 +349,18 @@ section! {
         read_batch: usize = 256,
         /// The part of an answer's body that is kept, in bytes.
         response_kept_bytes: usize = 16 * KIB,
+        /// The part of an answer's body that is read, in bytes; of a longer one the connection is closed. At least response_kept_bytes.
+        response_read_bytes: usize = 64 * KIB,
+        /// The head of an answer with the interim answers before it, in bytes; more is a bad response. At least 8192.
+        response_head_bytes: usize = 64 * KIB,
+        /// Interim answers (1xx) before an answer; more are a bad response.
+        response_interim_answers: usize = 8,
+        /// Bytes read from an endpoint's connection in one exchange, TLS, heads, chunk sizes and trailers included; the TLS handshake
+        /// may take as many again. More end the exchange. At least response_head_bytes + response_read_bytes.
+        response_wire_bytes: usize = 256 * KIB,
+        /// Reads from an endpoint's connection in one exchange, which an endpoint that sends single bytes uses up; the TLS handshake may
+        /// take as many again. More end the exchange. At least 64.
+        response_wire_reads: usize = 1_024,
         /// At shutdown: how long requests that began may take to end.
         drain: Span = Span::seconds(30),
         /// A PEM file of certificates to trust besides the public ones; empty for none.
@@ -363,8 +375,13 @@ section! {
         listen: String = "127.0.0.1:8084".into(),
         /// For development only: permits loopback addresses, which lets customers reach this machine's own services.
         allow_loopback: bool = false,
+        /// Ports of other services (SSH, mail, databases, control planes …; the list is in docs/egress.md)
+        /// that endpoints may have all the same. Give it to the processes with admin and to those with egress.
+        allowed_ports: Vec<Port> = Vec::new(),
         /// Connections at once.
         max_tunnels: usize = 10_000,
+        /// Addresses of one name; a name with more is not resolved.
+        max_name_addresses: usize = 64,
         /// How long a name may take to resolve.
         dns_timeout: Span = Span::seconds(5),
         /// How long a connection may take.

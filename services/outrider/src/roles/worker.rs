@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use outrider_queue::Queue;
 use outrider_rpc::{Dialer, RemoteDialer, Settlement, settlement::RemoteSettlement};
 use outrider_telemetry::essential;
-use outrider_worker::{Options, StoreLookup, Worker};
+use outrider_worker::{Options, StoreLookup, WireBounds, Worker};
 use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
@@ -70,6 +70,13 @@ fn options(base: &Base) -> Result<Options> {
         read_batch: config.read_batch,
         lease: base.config.queue.lease.0,
         response_kept_bytes: config.response_kept_bytes,
+        response_read_bytes: config.response_read_bytes,
+        response_head_bytes: config.response_head_bytes,
+        wire: WireBounds {
+            interim_answers: config.response_interim_answers,
+            bytes: config.response_wire_bytes,
+            reads: config.response_wire_reads,
+        },
         drain: config.drain.0,
         propagate_trace: base.config.telemetry.propagate,
         extra_roots,

@@ -21,6 +21,8 @@ section! {
         REQUESTS_OPEN: IntGauge("outrider_worker_requests_open");
         /// Attempts, by outcome.
         ATTEMPTS: IntCounterVec("outrider_worker_attempts_total", ["outcome"]);
+        /// Exchanges that exceeded a bound on what is read of an endpoint, by bound: interim-answers, head, upgrade, bytes, reads.
+        EXCEEDED: IntCounterVec("outrider_worker_exchanges_exceeded_total", ["bound"]);
         /// Jobs that were not sent, by reason.
         HELD: IntCounterVec("outrider_worker_jobs_held_total", ["reason"]);
         /// Time that a job waited in the queue.

@@ -5,7 +5,7 @@ use prost_types::{Duration as WireDuration, FieldMask};
 
 use super::*;
 
-const STRICT: Policy = Policy { allow_loopback: false };
+static STRICT: Policy = Policy { allow_loopback: false, allowed_ports: Vec::new() };
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn http(url: &str) -> Option<wire::endpoint::Target> {
@@ -126,7 +126,11 @@ fn urls_are_judged_by_the_policy() {
     }
     assert_eq!(fields(created(wire::Endpoint::default())), ["endpoint.http.url"]);
     let local = request(wire::Endpoint { target: http("http://127.0.0.1:8080/"), ..minimal() });
-    assert!(create(&local, &Policy { allow_loopback: true }, random).is_ok());
+    assert!(create(&local, &Policy { allow_loopback: true, allowed_ports: Vec::new() }, random).is_ok());
+    let redis = request(wire::Endpoint { target: http("https://example.com:6379/"), ..minimal() });
+    let refused = create(&redis, &STRICT, random).unwrap_err();
+    assert!(refused.violations[0].description.starts_with("port 6379 is refused"), "{refused:?}");
+    assert!(create(&redis, &Policy { allow_loopback: false, allowed_ports: vec![6379] }, random).is_ok());
 }
 
 #[test]
