@@ -103,7 +103,7 @@ impl Pace {
 #[derive(Debug)]
 pub(crate) struct Whole {
     pub(crate) bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads a body to its end. One that is too large is refused, after its rest was read and dropped for a moment: a client that
@@ -117,7 +117,8 @@ pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incomi
         return Err(Refusal::closing(too_large(shared.options.max_request_bytes)));
     }
     let (mut meter, mut pace) = (Meter::new(shared), Pace::new(shared));
-    let mut read = BytesMut::new();
+    // Grown step by step, it would take up to twice as much.
+    let mut read = BytesMut::with_capacity(announced(headers));
     while let Some(frame) = timeout_at(pace.due(), body.frame()).await.map_err(|_| Refusal::closing(pace.too_slow()))? {
         let frame = frame.map_err(|_| Refusal::closing(Error::new(Reason::MalformedRequest, "the body broke off")))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -129,7 +130,7 @@ pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incomi
         }
         read.extend_from_slice(&data);
     }
-    Ok(Whole { bytes: read.freeze(), _room: meter.held })
+    Ok(Whole { bytes: read.freeze(), room: meter.held })
 }
 
 /// The length that a request announces; 0 when it announces none.

@@ -7,22 +7,27 @@ use futures::FutureExt;
 use http::{
     HeaderValue, Method as HttpMethod, Request, Response, Version,
     header::{CONNECTION, HOST},
+    request::Parts,
 };
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
+use outrider_rpc::Seat;
 use tonic::body::Body;
 
 use crate::{
-    Shared,
+    Shared, admission,
     answer::Refusal,
     deadline, ending, grpc,
     meter::Meter,
     observe::{Observed, Seen},
-    request_id, rest, unsent, web,
+    request_id, rest,
+    route::Found,
+    unsent, web,
 };
 
 /// Answers a request; whatever happens, there is an answer with a request id.
-pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+/// A caller with a good key keeps the place of its connection.
+pub(crate) async fn handle(shared: &Shared, seat: &Seat, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let id = request_id::settle(request.headers_mut());
     let mut observed = Observed::begin(&mut request, id.clone());
     let version = request.version();
@@ -30,8 +35,8 @@ pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> R
     let mut answer = match vet(shared, &request) {
         Err(refusal) if is_grpc => refusal.into_grpc(),
         Err(refusal) => refusal.into_json(&id),
-        Ok(()) if is_grpc => answer_grpc(shared, request, &mut observed).await,
-        Ok(()) => answer_rest(shared, request, &id, &mut observed).await,
+        Ok(()) if is_grpc => answer_grpc(shared, seat, request, &mut observed).await,
+        Ok(()) => answer_rest(shared, seat, request, &id, &mut observed).await,
     };
     // Connections of HTTP/2 carry other requests, and know no such header.
     if version == Version::HTTP_2 {
@@ -57,13 +62,25 @@ fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
 
 const NO_ROUTE: &str = "-";
 
-async fn answer_grpc(shared: &Shared, request: Request<Incoming>, observed: &mut Observed) -> Response<Body> {
+async fn answer_grpc(shared: &Shared, seat: &Seat, mut request: Request<Incoming>, observed: &mut Observed) -> Response<Body> {
     let is_web = web::is_web(request.headers());
-    match shared.methods.find(request.uri().path()) {
-        Ok(method) => observed.on(method.meter(is_web)),
-        Err(_) => observed.on(&unrouted(if is_web { "grpc-web" } else { "grpc" }, request.method())),
-    }
+    let scope = match shared.methods.find(request.uri().path()) {
+        Ok(method) => {
+            observed.on(method.meter(is_web));
+            method.scope
+        }
+        Err(_) => {
+            observed.on(&unrouted(if is_web { "grpc-web" } else { "grpc" }, request.method()));
+            None
+        }
+    };
     let seen = observed.seen.clone();
+    if let Err(error) = admission::admit_request(shared, seat, scope, &mut request).await {
+        let (parts, body) = request.into_parts();
+        let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
+        let refusal = Refusal { close, ..error.into() };
+        return if is_web { web::refused(refusal, &seen) } else { seen.watch(refusal.into_grpc()) };
+    }
     if is_web { web::answer(shared, request, &seen).await } else { call(shared, request, false, &seen).await }
 }
 
@@ -118,8 +135,14 @@ fn limit(shared: &Shared, asked: Option<Duration>) -> Duration {
     asked.map_or(shared.options.request_timeout, |asked| asked.min(shared.options.request_timeout))
 }
 
-async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderValue, observed: &mut Observed) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+async fn answer_rest(
+    shared: &Shared,
+    seat: &Seat,
+    request: Request<Incoming>,
+    id: &HeaderValue,
+    observed: &mut Observed,
+) -> Response<Body> {
+    let (mut parts, body) = request.into_parts();
     if let Some(page) = shared.pages.find(parts.uri.path()) {
         let answer = page.answer(&parts).unwrap_or_else(|refusal| refusal.into_json(id));
         observed.on(&page.meter);
@@ -128,14 +151,17 @@ async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderVal
     let answer = match shared.routes.find(parts.method.as_str(), parts.uri.path()) {
         Ok(found) => {
             observed.on(&found.route.meter);
-            let template = &found.route.template;
-            match deadline::of_rest(&parts.headers) {
-                Ok(asked) => {
-                    let answer = rest::answer(shared, &found, &parts, body, end(asked));
-                    in_time(limit(shared, asked), answer, template).await
+            match admission::admit(shared, seat, found.route.scope, &parts.headers).await {
+                Ok(principal) => {
+                    if let Some(principal) = principal {
+                        parts.extensions.insert(principal);
+                    }
+                    routed(shared, &found, &parts, body).await
                 }
-                // The body was not read.
-                Err(error) => Err(Refusal::closing(error)),
+                Err(error) => {
+                    let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
+                    Err(Refusal { close, ..error.into() })
+                }
             }
         }
         Err(refusal) => {
@@ -145,6 +171,13 @@ async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderVal
     };
     let answer = answer.unwrap_or_else(|refusal| refusal.into_json(id));
     if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer }
+}
+
+async fn routed(shared: &Shared, found: &Found<'_, '_>, parts: &Parts, body: Incoming) -> Result<Response<Body>, Refusal> {
+    // Without a deadline the body is not read.
+    let asked = deadline::of_rest(&parts.headers).map_err(Refusal::closing)?;
+    let answer = rest::answer(shared, found, parts, body, end(asked));
+    in_time(limit(shared, asked), answer, &found.route.template).await
 }
 
 /// The answer, or an error when it takes too long. The request is dropped then, and what it began with it; whether it took effect

@@ -5,6 +5,7 @@
 
 pub mod again;
 pub mod auth;
+pub mod bounds;
 pub mod channel;
 pub mod convert;
 pub mod dial;
@@ -12,10 +13,12 @@ pub mod ending;
 pub mod intake;
 pub mod internal;
 pub mod kept;
+pub mod keys;
 pub mod listen;
 pub mod methods;
 pub mod page;
 pub mod place;
+pub mod places;
 pub mod proxy;
 pub mod server;
 pub mod settlement;
@@ -26,12 +29,15 @@ pub mod tls;
 pub mod validate;
 
 pub use again::Again;
-pub use auth::{Authenticate, Guard, principal};
+pub use auth::{Admitted, Authenticate, Guard, admit, principal};
+pub use bounds::Bounded;
 pub use dial::{DialError, Dialer};
 pub use intake::Intake;
 pub use internal::InternalToken;
 pub use kept::Kept;
+pub use keys::{KeyCacheOptions, KeyServer, RememberedKeys, RemoteKeys};
 pub use place::Place;
+pub use places::{Places, Seat};
 pub use proxy::RemoteDialer;
 pub use settlement::Settlement;
 pub use socket::Socket;

@@ -172,15 +172,26 @@ section! {
         admin_url: String = "http://127.0.0.1:8083".into(),
         /// One request, decoded, in bytes.
         max_request_bytes: usize = 6 * MIB,
-        /// Bodies of all requests under way together, in bytes; more are refused as overloaded. A single body larger than this always is.
+        /// Bodies of all requests under way and what is decoded of them together, in bytes; more are refused as overloaded. A single body
+        /// larger than this always is.
         max_buffered_bytes: usize = 256 * MIB,
+        /// What decoding one body may take in memory, in bytes. Besides, no body may take more than 8 times its size, or 16 MiB if that is
+        /// more.
+        max_decoded_bytes: usize = 64 * MIB,
+        /// Larger bodies are decoded off the threads that serve connections, in bytes.
+        decode_apart_bytes: usize = 64 * KIB,
+        /// Such bodies that are decoded at once; further ones wait.
+        max_decodings: usize = 4,
         /// Answers over 16 KiB that their clients have not taken, together, in bytes; more requests with such answers are answered as
         /// unavailable. An answer of which nothing is taken for idle_timeout is given up.
         max_unsent_bytes: usize = 256 * MIB,
         /// From the first byte of a request to the last of its answer; a client may ask for less by `Request-Timeout` or `grpc-timeout`.
         request_timeout: Span = Span::seconds(30),
-        /// Connections at once, those in their TLS handshake included; those beyond are closed as they come.
+        /// Connections at once, those in their TLS handshake included. A further one takes the place of the oldest on which no request had
+        /// a good API key; when all had one, it is closed as it comes.
         max_connections: usize = 10_000,
+        /// How many of them only connections may have on which a request had a good API key; less than max_connections.
+        reserved_connections: usize = 2_500,
         /// The head of a request, in bytes; at least 8192.
         max_header_bytes: usize = 16 * KIB,
         /// Header fields of an HTTP/1.1 request.
@@ -207,6 +218,15 @@ section! {
         /// Requests of one connection that its client gave up before they were answered, beyond those that were answered; with more
         /// it is closed (rapid reset).
         max_abandoned_requests: usize = 100,
+        /// In a process of its own: how long an answer of another role about an API key is used. A key that is revoked is refused after
+        /// this time and one more second.
+        key_lifetime: Span = Span::seconds(4),
+        /// In a process of its own: valid API keys whose answers are remembered.
+        max_valid_keys: u64 = 100_000,
+        /// In a process of its own: invalid API keys whose answers are remembered.
+        max_invalid_keys: u64 = 10_000,
+        /// In a process of its own: questions to other roles under way at once about API keys that were valid, and as many about others.
+        key_questions: usize = 64,
         /// At shutdown: how long requests that began may take to end.
         drain: Span = Span::seconds(10),
         /// Origins whose pages may call the API from a browser, such as `https://app.example.com`; `*` for any. Cookies are never let in.
