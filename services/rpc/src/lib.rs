@@ -24,6 +24,7 @@ pub mod status;
 pub mod streams;
 pub mod tls;
 pub mod validate;
+pub mod wire;
 
 pub use again::Again;
 pub use auth::{Authenticate, Guard, principal};
@@ -38,3 +39,4 @@ pub use socket::Socket;
 pub use status::{from_status, http_status, to_status};
 pub use streams::Streams;
 pub use tls::{Acceptor, Tls, TlsFiles};
+pub use wire::Wire;
