@@ -29,8 +29,14 @@ pub(crate) fn exists(what: &'static str) -> impl FnOnce(DbErr) -> Error {
     }
 }
 
-/// The given id is taken, by whom is not told.
-pub(crate) fn already_exists(what: &'static str) -> Error {
+/// The given id is taken by an object that the caller `reaches`. By any other it is refused as if it led to nothing, as everything
+/// else is that the caller tries with that id.
+pub(crate) fn taken(what: &'static str, reaches: bool) -> Error {
+    if reaches { already_exists(what) } else { Error::not_found(what) }
+}
+
+/// The given id is taken.
+fn already_exists(what: &'static str) -> Error {
     Error::new(Reason::AlreadyExists, format!("{what} with this id exists"))
 }
 
