@@ -15,7 +15,9 @@ use tonic::body::Body;
 use crate::{
     Shared,
     answer::Refusal,
-    deadline, ending, grpc,
+    deadline, ending,
+    grpc::{self, Dialect},
+    head::{self, Fault, Limits},
     meter::Meter,
     observe::{Observed, Seen},
     request_id, rest, unsent, web,
@@ -26,12 +28,14 @@ pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> R
     let id = request_id::settle(request.headers_mut());
     let mut observed = Observed::begin(&mut request, id.clone());
     let version = request.version();
-    let is_grpc = grpc::is_grpc(request.headers());
-    let mut answer = match vet(shared, &request) {
-        Err(refusal) if is_grpc => refusal.into_grpc(),
-        Err(refusal) => refusal.into_json(&id),
-        Ok(()) if is_grpc => answer_grpc(shared, request, &mut observed).await,
-        Ok(()) => answer_rest(shared, request, &id, &mut observed).await,
+    let dialect = Dialect::of(request.headers());
+    let mut answer = match (vet(shared, &request), dialect) {
+        (Err(refusal), dialect) => {
+            observed.on(&unrouted(dialect.map_or("rest", Dialect::protocol), request.method()));
+            if dialect.is_some() { observed.seen.watch(refusal.into_grpc()) } else { refusal.into_json(&id) }
+        }
+        (Ok(()), Some(dialect)) => answer_grpc(shared, request, dialect, &mut observed).await,
+        (Ok(()), None) => answer_rest(shared, request, &id, &mut observed).await,
     };
     // Connections of HTTP/2 carry other requests, and know no such header.
     if version == Version::HTTP_2 {
@@ -44,6 +48,12 @@ pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> R
 /// Refuses a request by its head alone: an address that is too long, and in HTTP/1.1 a host that is missing or given twice, by which
 /// another server on the way could have sent it elsewhere (RFC 9112, section 3.2).
 fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
+    if let Some(fault) = request.extensions().get::<Fault>() {
+        return Err(Refusal::closing(fault.error(&shared.options)));
+    }
+    if request.version() == Version::HTTP_2 && head::list_size(request.headers()) > Limits::of(&shared.options).bytes {
+        return Err(Fault::HeadersTooLarge.error(&shared.options).into());
+    }
     let limit = shared.options.max_uri_bytes;
     if request.uri().path_and_query().map_or(0, |path| path.as_str().len()) > limit {
         let error = Error::new(Reason::UriTooLong, format!("path and query are over {limit} bytes"));
@@ -57,14 +67,22 @@ fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
 
 const NO_ROUTE: &str = "-";
 
-async fn answer_grpc(shared: &Shared, request: Request<Incoming>, observed: &mut Observed) -> Response<Body> {
-    let is_web = web::is_web(request.headers());
+async fn answer_grpc(shared: &Shared, request: Request<Incoming>, dialect: Dialect, observed: &mut Observed) -> Response<Body> {
+    let seen = observed.seen.clone();
+    let is_web = dialect.is_web();
+    if let Err(refusal) = grpc::check_head(dialect, request.method()) {
+        observed.on(&unrouted(dialect.protocol(), request.method()));
+        let answer = seen.watch(refusal.into_grpc_with_status());
+        return if is_web { web::refused(answer) } else { answer };
+    }
     match shared.methods.find(request.uri().path()) {
         Ok(method) => observed.on(method.meter(is_web)),
-        Err(_) => observed.on(&unrouted(if is_web { "grpc-web" } else { "grpc" }, request.method())),
+        Err(_) => observed.on(&unrouted(dialect.protocol(), request.method())),
     }
-    let seen = observed.seen.clone();
-    if is_web { web::answer(shared, request, &seen).await } else { call(shared, request, false, &seen).await }
+    match dialect {
+        Dialect::Web { text } => web::answer(shared, request, text, &seen).await,
+        _ => call(shared, request, false, &seen).await,
+    }
 }
 
 /// Of requests that lead nowhere: they are few, or cheap to count among what an attacker costs.
@@ -131,6 +149,7 @@ async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderVal
             let template = &found.route.template;
             match deadline::of_rest(&parts.headers) {
                 Ok(asked) => {
+                    observed.client_deadline = asked.is_some_and(|asked| asked < shared.options.request_timeout);
                     let answer = rest::answer(shared, &found, &parts, body, end(asked));
                     in_time(limit(shared, asked), answer, template).await
                 }

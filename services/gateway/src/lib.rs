@@ -10,6 +10,7 @@
 //! - What a client sends is taken strictly: unknown fields, keys given twice, enum values and query parameters that do not exist
 //!   are refused with the name of the field.
 //! - A payload (`json_payload` option) is `data`, a JSON value whose text is kept to the byte, or `data_base64`.
+//! - A secret (`secret` option) comes in bodies only, never in a path or a query.
 //! - An error inside of an answer (`google.rpc.Status`) has the shape of the error of a request.
 //!
 //! It must never authenticate (roles do), keep anything between requests, log a body or a credential, or depend on a role.
@@ -28,6 +29,7 @@ mod field_path;
 mod framing;
 mod grpc;
 mod handler;
+mod head;
 mod header_field;
 mod health;
 mod io;
@@ -44,11 +46,13 @@ mod page;
 mod payload;
 mod percent;
 mod query;
+mod range;
 mod read;
 mod request_id;
 mod rest;
 mod route;
 mod scalar;
+mod secret;
 mod server;
 mod stream;
 mod template;

@@ -16,7 +16,7 @@ use tonic::body::Body;
 use crate::{
     Shared,
     answer::Refusal,
-    body, call, compress, ending, mask, ndjson, payload, query, read, request_id,
+    body, call, compress, ending, mask, ndjson, payload, query, range, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, stream, unsent, write,
 };
@@ -93,6 +93,10 @@ pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
 }
 
 pub(crate) fn message(found: &Found<'_, '_>, parts: &Parts, body: &bytes::Bytes) -> Result<DynamicMessage, Error> {
+    transcoded(found, parts, body).map_err(|error| range::named(&found.route.input, error))
+}
+
+fn transcoded(found: &Found<'_, '_>, parts: &Parts, body: &bytes::Bytes) -> Result<DynamicMessage, Error> {
     let route = found.route;
     let (mut message, present) = read_body(route, &parts.headers, body)?;
     apply_path(found, &mut message)?;
