@@ -34,6 +34,7 @@ mod idempotency;
 mod isolation;
 mod ledger;
 mod load;
+mod malformed;
 mod publish;
 mod retention;
 mod retry;
