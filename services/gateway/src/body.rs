@@ -283,8 +283,9 @@ where
         self.inner.is_end_stream()
     }
 
+    /// None: of gRPC-web as base64 the inner body tells the length of the text, and an HTTP client would announce that.
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        SizeHint::default()
     }
 }
 

@@ -116,7 +116,11 @@ impl Framing {
     /// Judges a head that has just ended, as hyper will.
     fn whole_head(&mut self, began: bool, bytes: &[u8]) -> Result<(), Fault> {
         if began && self.head.lines == 0 {
-            head::check(bytes, &self.limits)?;
+            if let Err(fault) = head::check(bytes, &self.limits) {
+                // Its body is not begun.
+                self.place = Place::Head;
+                return Err(fault);
+            }
             self.heads += 1;
         }
         Ok(())
@@ -271,6 +275,9 @@ mod tests {
             assert!(matches!(fault, Some(Fault::Malformed(_))), "{bad:?}: {fault:?}");
             // Whole heads that come before, and chunks without what is wrong with them.
             assert!(passed == 0 || bad[..passed].contains("\r\n\r\n"), "{bad:?}: {passed}");
+            let mut framing = Framing::new(LIMITS);
+            framing.advance(bad.as_bytes());
+            assert_eq!(framing.is_in_head(), !bad[..passed].contains("chunked"), "{bad:?}");
         }
     }
 

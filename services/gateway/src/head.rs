@@ -82,6 +82,11 @@ pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<(), Fault> {
         Err(error) => return Err(fault(error)),
     }
     check_address(request.path.unwrap_or_default())?;
+    // httparse takes what the `http` crate does not.
+    let is_value = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
+    if !request.headers.iter().all(|field| field.value.iter().all(is_value)) {
+        return Err(fault(httparse::Error::HeaderValue));
+    }
     let is_old = request.version == Some(0);
     if is_old && request.headers.iter().any(|field| field.name.eq_ignore_ascii_case("transfer-encoding")) {
         return Err(Fault::Malformed("HTTP/1.0 has no Transfer-Encoding"));
@@ -135,6 +140,7 @@ mod tests {
         assert_eq!(checked("GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n"), Err(Fault::TooManyHeaders));
         assert_eq!(checked(&format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(8 * 1024))), Err(Fault::HeadersTooLarge));
         for bad in [
+            "GET / HTTP/1.1\r\nA: \u{7f}",
             "GET  / HTTP/1.1",
             "GET a/b HTTP/1.1",
             "GET /<> HTTP/1.1 x",

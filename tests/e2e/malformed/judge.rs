@@ -24,12 +24,13 @@ pub fn grpc_status(code: u32, has_details: bool) -> Result<()> {
     Ok(())
 }
 
-/// Judges everything that came on a connection of HTTP/1.1; nothing is an answer too, for a request that does not end.
-pub fn answer(bytes: &[u8], shape: Shape) -> Result<()> {
+/// Judges everything that came on a connection of HTTP/1.1; nothing is an answer too, for a request that does not end. A `hasty` client,
+/// which gives the server no time, may be told so.
+pub fn answer(bytes: &[u8], shape: Shape, hasty: bool) -> Result<()> {
     let text = String::from_utf8_lossy(bytes);
     let context = || format!("answered {text:.1500}");
     for line in text.lines().filter(|line| line.starts_with("HTTP/1.1 ")) {
-        ensure!(!line.starts_with("HTTP/1.1 5"), context());
+        ensure!(!line.starts_with("HTTP/1.1 5") || (hasty && line.starts_with("HTTP/1.1 504 ")), context());
     }
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return Ok(()) };
     let status: u16 = head.split(' ').nth(1).and_then(|status| status.parse().ok()).with_context(context)?;

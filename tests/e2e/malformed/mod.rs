@@ -64,7 +64,7 @@ async fn all(target: &Target, findings: &mut Findings) -> Result<()> {
         let address = if name == "operations" { &target.operations } else { &target.public };
         let answers = stream::iter(requests).map(async |sent| {
             let answer = text::exchange(address, &sent).await;
-            let judged = answer.and_then(|answer| judge::answer(&answer, shape));
+            let judged = answer.and_then(|answer| judge::answer(&answer, shape, sent.is_hasty()));
             judged.with_context(|| format!("{name}, key {known}: {sent:?}"))
         });
         answers.buffer_unordered(AT_ONCE).for_each(|judged| std::future::ready(findings.add(judged))).await;

@@ -17,6 +17,7 @@ use super::{Target, bodies, dice::Dice};
 const DEADLINE: Duration = Duration::from_secs(20);
 /// After so long without an answer the client ends its side.
 const PATIENCE: Duration = Duration::from_millis(300);
+const HASTY: &str = "Request-Timeout: 0.001\r\n";
 const CLOSE: &str = "Connection: close\r\n";
 
 /// One request.
@@ -24,6 +25,13 @@ pub struct Sent {
     bytes: Vec<u8>,
     /// The client goes away at once.
     gone: bool,
+}
+
+impl Sent {
+    /// Whether the client gives the server no time.
+    pub fn is_hasty(&self) -> bool {
+        String::from_utf8_lossy(&self.bytes).contains(HASTY)
+    }
 }
 
 impl fmt::Debug for Sent {
@@ -120,7 +128,7 @@ fn odd_headers(dice: &mut Dice) -> &'static str {
         6 => "Authorization: Basic eDp5\r\n",
         7 => "a-bin: *\r\n",
         8 => "Request-Timeout: never\r\n",
-        11 => "Request-Timeout: 0.001\r\n",
+        11 => HASTY,
         9 => "Content-Encoding: gzip\r\n",
         10 => "Accept: nothing\r\n",
         _ => "",
