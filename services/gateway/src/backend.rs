@@ -72,7 +72,7 @@ impl Service<Request<Body>> for Remote {
             let answer = if streams { streaming.oneshot(request).await } else { calls.oneshot(request).await };
             match answer {
                 Ok(answer) => Ok(answer),
-                // The answer is of no account: the gateway knows why the body broke.
+                // Nobody reads this answer: the gateway knows why the body ended.
                 Err(error) if broke.load(Ordering::Relaxed) => {
                     tracing::debug!(%path, error = %chain(&error), "a request broke off");
                     Ok(to_status(Error::unavailable("the request broke off")).into_http())
@@ -86,7 +86,8 @@ impl Service<Request<Body>> for Remote {
     }
 }
 
-/// The request, and whether its body ended with an error: then a call that fails says nothing of the role.
+/// Returns the request and a flag that is set once its body ends with an error. A call that fails
+/// after that says nothing about the role.
 fn watched(request: Request<Body>) -> (Request<Body>, Arc<AtomicBool>) {
     let broke = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&broke);

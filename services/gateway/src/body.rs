@@ -141,13 +141,13 @@ pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incomi
 pub(crate) enum Broken {
     /// The client went away, or took the request back.
     Gone,
-    /// It is not taken to its end: it is too large, too slow, or malformed.
+    /// The gateway refuses the rest: the body is too large, too slow or malformed.
     Refused(Error),
 }
 
-/// What stands for an error by which [`is_gone`] was told, where errors become text.
+/// The text of an error that means [`is_gone`], where errors become text.
 pub(crate) const GONE: &str = "the client went away";
-/// What stands for any other.
+/// The text of any other error.
 pub(crate) const BROKE_OFF: &str = "the body broke off";
 
 impl Broken {
@@ -163,8 +163,8 @@ impl Broken {
     }
 }
 
-/// Whether a body ended since the client reset the request or the connection of HTTP/2 is gone: nobody is there to read an answer. In
-/// HTTP/1.1 a client may end its side early and still read.
+/// Returns whether a body ended because the client reset the request or lost its HTTP/2 connection,
+/// so that nobody reads the answer. In HTTP/1.1 a client may end its side early and still read.
 pub(crate) fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -176,7 +176,7 @@ pub(crate) fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Never ends by itself: hyper drops the request of a client that is gone, which is then counted as cancelled.
+/// Waits until hyper drops the request of a client that is gone, which then counts as cancelled.
 pub(crate) async fn gone<T>() -> T {
     std::future::pending().await
 }
@@ -283,7 +283,8 @@ where
         self.inner.is_end_stream()
     }
 
-    /// None: of gRPC-web as base64 the inner body tells the length of the text, and an HTTP client would announce that.
+    /// No hint: for gRPC-web as base64 the inner body knows the length of the text, and an HTTP
+    /// client would announce that as the length of the message.
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
     }

@@ -1,8 +1,9 @@
-//! Where HTTP/1.1 requests begin and end, in the bytes as they came.
+//! Finds where HTTP/1.1 requests begin and end, in the bytes as they came.
 //!
-//! hyper forgives what others may read differently: lines that end with a line feed alone, a length beside chunks, a length
-//! given twice. Behind a proxy each of them can smuggle a request past it (RFC 9112, sections 2.2, 6.1 and 11.2), so here they
-//! are faults. What hyper does not forgive is found here too, before hyper sees it: hyper would answer without a word.
+//! hyper forgives what others may read differently: lines that end with a line feed alone, a length
+//! beside chunks, a length given twice. Behind a proxy each of them can smuggle a request past it
+//! (RFC 9112, sections 2.2, 6.1 and 11.2), so here they are faults. Faults that hyper refuses are
+//! found here too, before hyper sees them, since its own answers have no reason.
 
 use crate::head::{self, Fault, Limits};
 
@@ -68,7 +69,8 @@ impl Framing {
         self.place == Place::Head
     }
 
-    /// Judges bytes that begin with those that did not pass at the last call. A head passes as a whole.
+    /// Judges bytes that begin with those that did not pass at the last call. A head passes as a
+    /// whole.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Judged {
         let (mut at, mut passed) = (std::mem::take(&mut self.line_at), 0);
         let mut searched = std::mem::take(&mut self.searched);

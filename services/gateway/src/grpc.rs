@@ -90,7 +90,8 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a request; none when it speaks no gRPC. Media types are compared without case, and parameters are ignored.
+    /// The dialect of a request; none when it speaks no gRPC. Media types are compared without
+    /// case, and parameters are ignored.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let given = headers.get(CONTENT_TYPE)?.as_bytes();
         let essence = given.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -118,9 +119,10 @@ impl Dialect {
     }
 }
 
-/// Refuses what the protocol of gRPC forbids in a head: methods other than POST and encodings that are not known. The answer has an HTTP
-/// status of its own, by which whoever speaks no gRPC does not take it for a success.
-pub(crate) fn check_head(dialect: Dialect, http_method: &HttpMethod) -> Result<(), Refusal> {
+/// Refuses heads that the gRPC protocol forbids: methods other than POST, unknown encodings, and
+/// HTTP/1.1. The answer's HTTP status is an error too, so that clients that do not speak gRPC do
+/// not take it for a success.
+pub(crate) fn check_head(dialect: Dialect, http_method: &HttpMethod, version: Version) -> Result<(), Refusal> {
     if http_method != HttpMethod::POST {
         let error = Error::new(Reason::MethodNotAllowed, "gRPC is sent by POST");
         return Err(Refusal { allow: Some(HttpMethod::POST.to_string()), ..error.into() });
@@ -129,6 +131,9 @@ pub(crate) fn check_head(dialect: Dialect, http_method: &HttpMethod) -> Result<(
         let message = "gRPC is taken as application/grpc, application/grpc-web and application/grpc-web-text, \
                        each with or without +proto";
         return Err(Error::new(Reason::UnsupportedMediaType, message).into());
+    }
+    if dialect == Dialect::Grpc && version != Version::HTTP_2 {
+        return Err(Error::new(Reason::MalformedRequest, "gRPC needs HTTP/2").into());
     }
     Ok(())
 }
@@ -141,9 +146,6 @@ pub(crate) async fn answer<B>(shared: &Shared, method: &Method, parts: Parts, in
 where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
 {
-    if parts.version != Version::HTTP_2 {
-        return Err(Error::new(Reason::MalformedRequest, "gRPC needs HTTP/2"));
-    }
     let mut backend = shared.backend(&method.package).ok_or_else(|| Error::internal("the method has no role"))?;
     if method.client_streams {
         let (body, ended) = client_stream::watched(shared, incoming);
@@ -215,7 +217,11 @@ mod tests {
 
     #[test]
     fn only_posts_of_a_known_encoding_are_grpc() {
-        let reason = |dialect, method: HttpMethod| check_head(dialect, &method).map_err(|refusal| refusal.error.reason);
+        let over =
+            |dialect, method: HttpMethod, version| check_head(dialect, &method, version).map_err(|refusal| refusal.error.reason);
+        let reason = |dialect, method| over(dialect, method, Version::HTTP_2);
+        assert_eq!(over(Dialect::Grpc, HttpMethod::POST, Version::HTTP_11), Err(Reason::MalformedRequest));
+        assert_eq!(over(Dialect::Web { text: false }, HttpMethod::POST, Version::HTTP_11), Ok(()));
         assert_eq!(reason(Dialect::Grpc, HttpMethod::POST), Ok(()));
         assert_eq!(reason(Dialect::Web { text: true }, HttpMethod::POST), Ok(()));
         for method in [HttpMethod::GET, HttpMethod::PUT, HttpMethod::CONNECT, HttpMethod::from_bytes(b"X").unwrap()] {

@@ -70,7 +70,7 @@ const NO_ROUTE: &str = "-";
 async fn answer_grpc(shared: &Shared, request: Request<Incoming>, dialect: Dialect, observed: &mut Observed) -> Response<Body> {
     let seen = observed.seen.clone();
     let is_web = dialect.is_web();
-    if let Err(refusal) = grpc::check_head(dialect, request.method()) {
+    if let Err(refusal) = grpc::check_head(dialect, request.method(), request.version()) {
         observed.on(&unrouted(dialect.protocol(), request.method()));
         let answer = seen.watch(refusal.into_grpc_with_status());
         return if is_web { web::refused(answer) } else { answer };

@@ -1,4 +1,5 @@
-//! Heads of HTTP/1.1 requests, judged before hyper sees them, and what the client is told of one that is refused.
+//! Heads of HTTP/1.1 requests, judged before hyper sees them, and what the client is told of one
+//! that is refused.
 
 use std::mem::MaybeUninit;
 

@@ -43,7 +43,7 @@ pub(crate) struct Progress {
     /// When the last answer was sent, as above.
     last_sent_ms: AtomicU64,
     arrived: Notify,
-    /// The request that stands for one that is refused before hyper sees it, by its number, and why.
+    /// The number of the request that stands in for a refused one, and the reason.
     refused: OnceLock<(u64, Fault)>,
 }
 
@@ -54,7 +54,8 @@ impl Progress {
         Self { opened, begun, ended, abandoned, last_end_ms, open, last_sent_ms, arrived, refused }
     }
 
-    /// A request's head is complete: what ends with its answer, and what ends when the answer is sent; and why it is to be refused.
+    /// Begins a request whose head is complete. Returns a guard that ends with its answer, one that
+    /// ends when the answer is sent, and the reason if the request must be refused.
     pub(crate) fn begin(self: &Arc<Self>) -> (Ending, Sending, Option<Fault>) {
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -157,11 +158,11 @@ impl Drop for Sending {
 /// The bytes by which an HTTP/2 client begins.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// In the place of a head at fault comes this request, which the handler refuses with the reason.
+/// hyper gets this request instead of a head at fault; the handler refuses it with the reason.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n";
-/// In the place of a line between chunks that is at fault comes what no such line may hold: hyper ends the body with an error.
+/// hyper gets this instead of a faulty line between chunks, and ends the body with an error.
 const NO_LINE: &[u8] = b"\0\r\n\r\n";
-/// Reads into less than this are made into a buffer of our own: hyper tells the version of HTTP by the first 24 bytes.
+/// Smaller reads go to a buffer of our own. hyper reads 24 bytes first, to tell the HTTP version.
 const LEAST_READ: usize = 1024;
 const OWN_READ: usize = 8 * 1024;
 /// Bytes that are read and dropped after a fault.
@@ -210,14 +211,15 @@ impl<T> Watched<T> {
         Self { inner, progress, bounds, framing, held, ahead, refused, dropped, head, preface, last_bytes: now, alarm }
     }
 
-    /// Gives what is ahead of what is read next. Whether there was any of it.
+    /// Gives bytes that come before those that are read next. Returns whether there were any.
     fn give(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         let now = self.ahead.split_to(self.ahead.len().min(buffer.remaining()));
         buffer.put_slice(&now);
         !now.is_empty()
     }
 
-    /// Bytes came, in the buffer from `before` on, where nothing is held; all that may not pass is held back.
+    /// Judges new bytes, in the buffer from `before` on, while none are held. Holds back those that
+    /// must not pass yet.
     fn judge_in_place(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
         let bytes = &buffer.filled()[before..];
         if self.begins_like_http2() {
@@ -230,7 +232,7 @@ impl<T> Watched<T> {
         self.refuse(judged.fault);
     }
 
-    /// The same of bytes that come after those that are held.
+    /// Judges new bytes that follow those that are held.
     fn judge_apart(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
         if self.is_http2() {
@@ -248,7 +250,7 @@ impl<T> Watched<T> {
         self.refuse(judged.fault);
     }
 
-    /// After a fault comes what makes hyper, or the handler, refuse.
+    /// Passes on what makes hyper or the handler refuse the request.
     fn refuse(&mut self, fault: Option<Fault>) {
         let Some(fault) = fault else { return };
         let instead = if self.framing.is_in_head() {
@@ -331,7 +333,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
                 return Poll::Ready(Ok(()));
             }
             if this.refused {
-                // hyper closes the connection when the answer is written, and not sooner, as it would at an end.
+                // hyper closes the connection once the answer is written. At an end of file it
+                // would close at once.
                 this.drop_rest(cx);
                 return this.watched(cx, Poll::Pending);
             }
@@ -350,7 +353,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 }
 
 impl<T: AsyncRead + Unpin> Watched<T> {
-    /// Reads to where hyper wants it, and gives how many bytes came.
+    /// Reads into hyper's buffer. Returns the number of new bytes.
     fn read_in_place(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
@@ -362,8 +365,8 @@ impl<T: AsyncRead + Unpin> Watched<T> {
         Poll::Ready(Ok(came))
     }
 
-    /// Reads what comes after a fault and drops it, for a client that writes on before it reads the answer. A socket that is closed
-    /// with bytes that nobody read may take the answer with it.
+    /// Reads and drops bytes that come after a fault, since closing a socket with unread bytes may
+    /// destroy the answer on its way.
     fn drop_rest(&mut self, cx: &mut Context<'_>) {
         let mut own = [MaybeUninit::uninit(); OWN_READ];
         while self.dropped < MAX_DROPPED {
@@ -375,7 +378,7 @@ impl<T: AsyncRead + Unpin> Watched<T> {
         }
     }
 
-    /// Reads what hyper gets when its head is whole.
+    /// Reads bytes that hyper gets later, once their head is whole.
     fn read_apart(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut own = [MaybeUninit::uninit(); OWN_READ];
         let mut own = ReadBuf::uninit(&mut own);

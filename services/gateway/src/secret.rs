@@ -1,5 +1,5 @@
-//! Fields that hold secrets (`secret` option): they travel in bodies only. Addresses are kept in histories and in the logs of
-//! proxies.
+//! Fields that hold secrets (`secret` option): they travel in bodies only. Addresses are kept in
+//! histories and in the logs of proxies.
 
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{FieldDescriptor, Value};

@@ -200,7 +200,8 @@ fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_pending_accept_reset_streams(options.max_pending_resets)
         .max_local_error_reset_streams(options.max_error_resets)
-        // What is over the limit and within this is answered with the reason; the library's own answer has none.
+        // Heads between the limit and this are answered with a reason. The library's own answer has
+        // none.
         .max_header_list_size(u32::try_from(limits.bytes.saturating_mul(2)).unwrap_or(u32::MAX))
         .keep_alive_interval(options.keep_alive_interval)
         .keep_alive_timeout(options.keep_alive_timeout);

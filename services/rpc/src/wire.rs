@@ -1,8 +1,8 @@
-//! What a gRPC library says of a request that it cannot read, in our words.
+//! Errors of malformed gRPC requests.
 //!
-//! The library answers INTERNAL for a frame or a message that is not well-formed, as if the server were at fault. Every
-//! service is served behind [`Wire`], which tells the caller what is wrong with the request instead. Errors of ours are
-//! known by their details and pass as they are.
+//! The gRPC library answers INTERNAL for a frame or a message that it cannot read, as if the server
+//! were at fault. Every service is served behind [`Wire`], which answers INVALID_ARGUMENT with a
+//! reason instead. Our own errors pass unchanged; they are recognised by their details.
 
 use std::{
     convert::Infallible,
@@ -23,7 +23,7 @@ use crate::{
     status::{from_status, to_status},
 };
 
-/// The error of a status with which the reading of a request ended.
+/// Returns the error that tells the caller why its request could not be read.
 #[must_use]
 pub fn request_error(status: &Status) -> Error {
     if !status.details().is_empty() {
@@ -56,8 +56,8 @@ fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(Reason::MalformedRequest, message)
 }
 
-/// In front of generated services: answers requests that are not well-formed with INVALID_ARGUMENT and details, and those
-/// that hold more than the one message of a method without a client's stream.
+/// A layer in front of generated services. Answers malformed requests with INVALID_ARGUMENT and
+/// details, and refuses a second message where the method takes one.
 #[derive(Clone)]
 pub struct Wire<S> {
     inner: S,
@@ -94,7 +94,7 @@ where
     }
 }
 
-/// Statuses of the library have no details.
+/// Replaces a status of the library, which has no details.
 fn in_our_words(answer: Response<Body>) -> Response<Body> {
     if !answer.headers().contains_key("grpc-status") {
         return answer;

@@ -60,8 +60,8 @@ pub struct EndpointChange {
 
 impl Store {
     /// Creates an endpoint and its secret. A principal that is bound to an owner creates endpoints of that owner. Errors:
-    /// `NOT_FOUND` for the project and when the given id is taken by what the principal does not reach, `ALREADY_EXISTS`,
-    /// `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for another owner.
+    /// `NOT_FOUND` for the project and when the given id is taken by what the principal does not
+    /// reach, `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for another owner.
     pub async fn create_endpoint(
         &self,
         principal: &Principal,
@@ -174,8 +174,9 @@ pub(crate) async fn load(database: &impl ConnectionTrait, id: EndpointId) -> Res
     existing.one(database).await.map_err(unavailable)?.map(rows::from_row).transpose()
 }
 
-/// Refuses an id that an endpoint has or had: one that the caller reaches, or reached, exists, and of others nothing is told. Changes
-/// come one after the other, so that it is free until the transaction ends.
+/// Refuses an id that an endpoint has or had. Callers who reach that endpoint are told that it
+/// exists; others are told nothing about it. Changes of configuration are serialised, so a free id
+/// stays free until the transaction ends.
 async fn require_free(database: &impl ConnectionTrait, principal: &Principal, id: EndpointId) -> Result<()> {
     let Some(row) = endpoint::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)? else { return Ok(()) };
     let is_own = principal.owner.is_none() || principal.owner == row.owner;

@@ -29,8 +29,8 @@ pub(crate) fn exists(what: &'static str) -> impl FnOnce(DbErr) -> Error {
     }
 }
 
-/// The given id is taken by an object that the caller `reaches`. By any other it is refused as if it led to nothing, as everything
-/// else is that the caller tries with that id.
+/// The error for a given id that is taken. A caller who does not reach the object gets the same
+/// error as by any other call with that id.
 pub(crate) fn taken(what: &'static str, reaches: bool) -> Error {
     if reaches { already_exists(what) } else { Error::not_found(what) }
 }

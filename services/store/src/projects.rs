@@ -44,8 +44,8 @@ pub struct ProjectChange {
 }
 
 impl Store {
-    /// Creates a project. Errors: `ALREADY_EXISTS`, `NOT_FOUND` when another organisation has the given id,
-    /// `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for a key that is bound to a project.
+    /// Creates a project. Errors: `ALREADY_EXISTS`, `NOT_FOUND` when another organisation has the
+    /// given id, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for a key that is bound to a project.
     pub async fn create_project(&self, principal: &Principal, new: NewProject, request_id: Option<&str>) -> Result<Project> {
         require_whole_organization(principal)?;
         let mut content = json!({
@@ -134,7 +134,7 @@ impl Store {
     }
 }
 
-/// Refuses an id that a project has or had: one of the caller's organisation exists, and of others nothing is told.
+/// Refuses an id that a project has or had. Other organisations are told nothing about it.
 async fn require_free(database: &impl ConnectionTrait, principal: &Principal, id: ProjectId) -> Result<()> {
     match project::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)? {
         Some(row) => Err(taken(WHAT, row.organization_id == principal.organization.0)),

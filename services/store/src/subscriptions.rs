@@ -43,8 +43,9 @@ pub struct SubscriptionChange {
 }
 
 impl Store {
-    /// Creates a subscription. Errors: `NOT_FOUND` for the project, for the endpoint and when the given id is taken by what the
-    /// principal does not reach, `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`.
+    /// Creates a subscription. Errors: `NOT_FOUND` for the project, for the endpoint and when the
+    /// given id is taken by what the principal does not reach, `ALREADY_EXISTS`,
+    /// `IDEMPOTENCY_CONFLICT`.
     pub async fn create_subscription(
         &self,
         principal: &Principal,
@@ -178,7 +179,7 @@ async fn delete(transaction: &Transaction, subscription: &Subscription) -> Resul
     transaction.record(ChangeKind::Subscription, project, id, Some(describe(subscription)), None).await
 }
 
-/// Refuses an id that a subscription has: one that the caller reaches exists, and of others nothing is told.
+/// Refuses an id that a subscription has. Callers who do not reach it are told nothing about it.
 async fn require_free(database: &impl ConnectionTrait, principal: &Principal, id: SubscriptionId) -> Result<()> {
     let Some(row) = subscription::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)? else { return Ok(()) };
     let project = ProjectId(row.project_id);

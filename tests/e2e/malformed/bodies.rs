@@ -11,7 +11,8 @@ pub fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
 /// A body of a gRPC request with a broken frame, or a message that does not decode.
 pub fn grpc(dice: &mut Dice) -> Vec<u8> {
     const UNDECODABLE: [&[u8]; 6] = [
-        // Longer than what is there; no UTF-8; wire types that are none; a group without its end; an endless number; the field 0.
+        // Longer than what is there; no UTF-8; wire types that are none; a group without its end;
+        // an endless number; the field 0.
         b"\x0a\xff\xff\xff\x7f",
         b"\x0a\x02\xff\xfe",
         b"\x0f\x0e",

@@ -9,7 +9,7 @@ use h2::{Reason, client::SendRequest};
 use http::{HeaderMap, Request};
 use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream, time::timeout};
 
-use super::{AT_ONCE, Target, bodies, dice::Dice, judge, text};
+use super::{AT_ONCE, bodies, dice::Dice, judge, text};
 use crate::findings::Findings;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -19,7 +19,7 @@ const PER_CONNECTION: usize = 50;
 /// A request, its body, and whether it is taken back when the body was sent.
 type Call = (Request<()>, Vec<u8>, bool);
 
-fn call(dice: &mut Dice, target: &Target) -> Result<Call> {
+fn call(dice: &mut Dice, address: &str, token: Option<&str>) -> Result<Call> {
     let method = if dice.below(12) == 0 { dice.pick(&["GET", "PUT", "DELETE", "BREW", "OPTIONS"]) } else { "POST" };
     let media_type = match dice.below(12) {
         0 => dice.pick(&["application/grpc+json", "application/grpc-foo", "application/grpc+", "application/grpc+thrift;a=b"]),
@@ -27,9 +27,9 @@ fn call(dice: &mut Dice, target: &Target) -> Result<Call> {
         _ => "application/grpc",
     };
     let path = text::grpc_path(dice);
-    let mut request = Request::builder().method(method).uri(format!("http://{}{path}", target.public));
+    let mut request = Request::builder().method(method).uri(format!("http://{address}{path}"));
     request = request.header("content-type", media_type).header("te", "trailers");
-    if let Some(token) = &target.token {
+    if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
     request = match dice.below(12) {
@@ -73,13 +73,13 @@ fn status(headers: &HeaderMap) -> Result<()> {
     judge::grpc_status(code, headers.contains_key("grpc-status-details-bin"))
 }
 
-/// gRPC.
-pub async fn grpc(target: &Target, mut dice: Dice, count: usize, findings: &mut Findings) -> Result<()> {
+/// gRPC, to the gateway or to a role.
+pub async fn grpc(address: &str, token: Option<&str>, mut dice: Dice, count: usize, findings: &mut Findings) -> Result<()> {
     let mut left = count;
     while left > 0 {
-        let (send, connection) = h2::client::handshake(TcpStream::connect(&target.public).await?).await?;
+        let (send, connection) = h2::client::handshake(TcpStream::connect(address).await?).await?;
         let connection = tokio::spawn(connection);
-        let calls: Vec<Call> = (0..left.min(PER_CONNECTION)).map(|_| call(&mut dice, target)).collect::<Result<_>>()?;
+        let calls: Vec<Call> = (0..left.min(PER_CONNECTION)).map(|_| call(&mut dice, address, token)).collect::<Result<_>>()?;
         left -= calls.len();
         let judged = stream::iter(calls).map(|call| {
             let send = send.clone();
@@ -90,7 +90,7 @@ pub async fn grpc(target: &Target, mut dice: Dice, count: usize, findings: &mut 
                     judged(&mut send, call).await
                 };
                 let judged = timeout(DEADLINE, judged).await.context("no answer").and_then(|judged| judged);
-                judged.with_context(|| format!("gRPC: {shown:.900}"))
+                judged.with_context(|| format!("gRPC at {address}: {shown:.900}"))
             }
         });
         judged.buffer_unordered(AT_ONCE).for_each(|judged| std::future::ready(findings.add(judged))).await;
@@ -119,7 +119,8 @@ fn garbled(dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-/// Frames that are none, or break the rules: nothing is to be said of the answers but that the connection ends.
+/// Frames that are none, or break the rules: nothing is to be said of the answers but that the
+/// connection ends.
 pub async fn garbage(address: &str, mut dice: Dice, count: usize, findings: &mut Findings) {
     let all: Vec<Vec<u8>> = (0..count).map(|_| garbled(&mut dice)).collect();
     let ended = stream::iter(all).map(async |bytes| {

@@ -24,8 +24,8 @@ pub fn grpc_status(code: u32, has_details: bool) -> Result<()> {
     Ok(())
 }
 
-/// Judges everything that came on a connection of HTTP/1.1; nothing is an answer too, for a request that does not end. A `hasty` client,
-/// which gives the server no time, may be told so.
+/// Judges everything that a connection of HTTP/1.1 received. Receiving nothing is fine for a
+/// request that does not end. A `hasty` client, which gives the server no time, may get 504.
 pub fn answer(bytes: &[u8], shape: Shape, hasty: bool) -> Result<()> {
     let text = String::from_utf8_lossy(bytes);
     let context = || format!("answered {text:.1500}");

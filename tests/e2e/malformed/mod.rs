@@ -1,5 +1,6 @@
-//! Callers who send what is not well-formed, by every way there is, with and without a key: they are told so, and nothing of it
-//! looks like a fault of ours, neither to them (INTERNAL, UNKNOWN, 5xx) nor to who runs it (warnings, alerts).
+//! Malformed requests, over every surface, with and without a key. Callers are told what is wrong,
+//! and nothing looks like a fault of ours: no INTERNAL, UNKNOWN or 5xx for callers, no warning and
+//! no alert for operators.
 
 mod bodies;
 mod dice;
@@ -30,6 +31,8 @@ const AT_ONCE: usize = 16;
 pub struct Target {
     /// Host and port of the public listener.
     public: String,
+    /// Hosts and ports of the roles' own listeners for public methods, where roles are apart.
+    roles: Vec<String>,
     /// Host and port of an operations listener.
     operations: String,
     project: String,
@@ -69,7 +72,10 @@ async fn all(target: &Target, findings: &mut Findings) -> Result<()> {
         });
         answers.buffer_unordered(AT_ONCE).for_each(|judged| std::future::ready(findings.add(judged))).await;
     }
-    frames::grpc(target, Dice::new(100 + u64::from(known)), REQUESTS, findings).await?;
+    for (number, address) in std::iter::once(&target.public).chain(&target.roles).enumerate() {
+        let dice = Dice::new(100 + number as u64 * 2 + u64::from(known));
+        frames::grpc(address, target.token.as_deref(), dice, REQUESTS, findings).await?;
+    }
     frames::garbage(&target.public, Dice::new(200 + u64::from(known)), REQUESTS, findings).await;
     Ok(())
 }
@@ -125,7 +131,10 @@ async fn malformed_requests_are_nobodys_fault_but_their_senders(shape: Shape) ->
     scenario.publish_id("a", json!({})).await?;
     let before = complaints(&outrider).len();
     let operations = outrider.operations().last().context("no operations listener")?.clone();
-    let target = Target { public: scenario.address.clone(), operations, project: scenario.project.clone(), token: None };
+    let apart = if shape == Shape::Mesh { ["ingest", "dispatch", "admin"].as_slice() } else { &[] };
+    let roles = apart.iter().map(|role| outrider.role_address(role)).collect();
+    let (public, project) = (scenario.address.clone(), scenario.project.clone());
+    let target = Target { public, roles, operations, project, token: None };
     let mut findings = Findings::default();
     all(&target, &mut findings).await?;
     all(&Target { token: Some(scenario.token.clone()), ..target }, &mut findings).await?;
@@ -160,7 +169,7 @@ async fn malformed_requests_are_told_so_over_six_processes() {
 
 #[test]
 fn requests_are_the_same_in_every_run() {
-    let target = Target { public: "a".into(), operations: "b".into(), project: "prj_1".into(), token: None };
+    let target = Target { public: "a".into(), roles: Vec::new(), operations: "b".into(), project: "prj_1".into(), token: None };
     let made = |make: fn(&mut Dice, &Target) -> Sent| {
         let mut dice = Dice::new(1);
         (0..REQUESTS).map(|_| format!("{:?}", make(&mut dice, &target))).collect::<Vec<_>>()

@@ -1,4 +1,5 @@
-//! Given ids that are taken: who does not reach the object learns by creating no more than by any other call with that id.
+//! Given ids that are taken: creating tells a caller who does not reach the object no more than any
+//! other call with that id.
 
 use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
@@ -14,7 +15,8 @@ use tokio::task::block_in_place;
 use super::{rows::Ids, world::missing};
 use crate::scenario::{self, run_with_shares, text};
 
-/// Methods that take an id: their collection in a project, or at the top, and a body without the id.
+/// Methods that take an id: their collection in a project, or at the top, and a body without the
+/// id.
 const NOUNS: [(&str, &str, &str); 3] = [
     ("CreateProject", "", "project_id"),
     ("CreateEndpoint", "endpoints", "endpoint_id"),
