@@ -192,3 +192,12 @@ async fn shutdown_waits_for_nobody_forever() {
     timeout(LONG, &mut running.served).await.expect("the drain ends").unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_the_callers_to_ask_for_in_parts() {
+    let running = Running::with(Options { max_answer_bytes: 100_000, ..Options::default() }).await;
+    let answer = running.get("/v1/projects/large/events/evt_1").await;
+    assert!(answer.text.contains("the answer is over 100000 bytes: ask for a smaller page"), "{answer:.300?}");
+    answer.is_refused(413, "TOO_LARGE", "");
+    assert_eq!(running.get("/v1/projects/p/events/evt_1").await.status, 200);
+}

@@ -37,7 +37,7 @@ reasons! {
     PayloadSchemaViolation = "PAYLOAD_SCHEMA_VIOLATION";
     /// The request is not well-formed: not HTTP, not JSON, not UTF-8, too deep, a key twice, an unknown field; in gRPC a broken frame or a message that does not decode. Correct the request.
     MalformedRequest = "MALFORMED_REQUEST";
-    /// The request is larger than allowed. Send less at once.
+    /// The request, or the answer that it asks for, is larger than allowed. Send less at once, or ask for a smaller page.
     TooLarge = "TOO_LARGE";
     /// Path and query are longer than allowed. Shorten the query.
     UriTooLong = "URI_TOO_LONG";

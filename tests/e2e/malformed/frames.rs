@@ -93,8 +93,10 @@ pub async fn grpc(address: &str, token: Option<&str>, mut dice: Dice, count: usi
                 judged.with_context(|| format!("gRPC at {address}: {shown:.900}"))
             }
         });
-        judged.buffer_unordered(AT_ONCE).for_each(|judged| std::future::ready(findings.add(judged))).await;
-        drop(send);
+        let mut judged = std::pin::pin!(judged.buffer_unordered(AT_ONCE));
+        while let Some(judged) = judged.next().await {
+            findings.add(judged);
+        }
         connection.abort();
     }
     Ok(())
@@ -135,5 +137,8 @@ pub async fn garbage(address: &str, mut dice: Dice, count: usize, findings: &mut
         };
         timeout(DEADLINE, work).await.context("the connection does not end")?.with_context(|| format!("frames: {bytes:?}"))
     });
-    ended.buffer_unordered(AT_ONCE).for_each(|ended| std::future::ready(findings.add(ended))).await;
+    let mut ended = std::pin::pin!(ended.buffer_unordered(AT_ONCE));
+    while let Some(ended) = ended.next().await {
+        findings.add(ended);
+    }
 }

@@ -7,6 +7,7 @@ mod dice;
 mod frames;
 mod judge;
 mod text;
+mod told;
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, stream};
@@ -70,7 +71,10 @@ async fn all(target: &Target, findings: &mut Findings) -> Result<()> {
             let judged = answer.and_then(|answer| judge::answer(&answer, shape, sent.is_hasty()));
             judged.with_context(|| format!("{name}, key {known}: {sent:?}"))
         });
-        answers.buffer_unordered(AT_ONCE).for_each(|judged| std::future::ready(findings.add(judged))).await;
+        let mut answers = std::pin::pin!(answers.buffer_unordered(AT_ONCE));
+        while let Some(judged) = answers.next().await {
+            findings.add(judged);
+        }
     }
     for (number, address) in std::iter::once(&target.public).chain(&target.roles).enumerate() {
         let dice = Dice::new(100 + number as u64 * 2 + u64::from(known));

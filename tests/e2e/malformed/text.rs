@@ -28,6 +28,11 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// These bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, gone: false }
+    }
+
     /// Whether the client gives the server no time.
     pub fn is_hasty(&self) -> bool {
         String::from_utf8_lossy(&self.bytes).contains(HASTY)
@@ -284,25 +289,16 @@ pub fn raw(dice: &mut Dice, target: &Target) -> Sent {
             let length = 1 + dice.below(200);
             dice.noise(length)
         }
-        1 => field(&dice.pick(&[
-            "a b: c",
-            "a",
-            ": c",
-            "a : c",
-            "a: \0",
-            "a:\u{1}",
-            "\u{e9}: a",
-            "a: b\r c",
-            " folded",
-            "\tfolded",
-        ])),
+        1 => {
+            field(dice.pick(&["a b: c", "a", ": c", "a : c", "a: \0", "a:\u{1}", "\u{e9}: a", "a: b\r c", " folded", "\tfolded"]))
+        }
         2 => field(&format!("Content-Length: {}", dice.pick(&["-1", "+1", "x", "1, 1", "", "99999999999999999999"]))),
         3 => field(&format!("Transfer-Encoding: {}", dice.pick(&["gzip", "chunked, chunked", "x", ""]))),
         4 => field("Content-Length: 1\r\nTransfer-Encoding: chunked"),
         5 => field(&"a: b\r\n".repeat(90 + dice.below(60))),
         6 => field(&format!("a: {}", "b".repeat(15_000 + dice.below(40_000)))),
         7 => line(&format!("GET /{} HTTP/1.1", "a".repeat(8_000 + dice.below(60_000)))),
-        8 => line(&dice.pick(&[
+        8 => line(dice.pick(&[
             "GET / HTTP/9.9",
             "GET / HTTP/1.1 x",
             "GET /",
