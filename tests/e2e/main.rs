@@ -35,6 +35,7 @@ mod idempotency;
 mod isolation;
 mod ledger;
 mod load;
+mod malformed;
 mod memory;
 mod publish;
 mod receivers;

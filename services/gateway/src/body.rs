@@ -120,7 +120,11 @@ pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incomi
     // Grown step by step, it would take up to twice as much.
     let mut read = BytesMut::with_capacity(announced(headers));
     while let Some(frame) = timeout_at(pace.due(), body.frame()).await.map_err(|_| Refusal::closing(pace.too_slow()))? {
-        let frame = frame.map_err(|_| Refusal::closing(Error::new(Reason::MalformedRequest, "the body broke off")))?;
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) if is_gone(&error) => gone().await,
+            Err(_) => return Err(Refusal::closing(broke_off())),
+        };
         let Ok(data) = frame.into_data() else { continue };
         pace.bytes += data.len();
         if let Err(error) = meter.count(data.len()) {
@@ -131,6 +135,55 @@ pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incomi
         read.extend_from_slice(&data);
     }
     Ok(Whole { bytes: read.freeze(), room: meter.held })
+}
+
+/// Why a body ended before its end.
+#[derive(Debug, Clone)]
+pub(crate) enum Broken {
+    /// The client went away, or took the request back.
+    Gone,
+    /// The gateway refuses the rest: the body is too large, too slow or malformed.
+    Refused(Error),
+}
+
+/// The text of an error that means [`is_gone`], where errors become text.
+pub(crate) const GONE: &str = "the client went away";
+/// The text of any other error.
+pub(crate) const BROKE_OFF: &str = "the body broke off";
+
+impl Broken {
+    /// By the error of a body: of hyper, or of tonic-web in front of it.
+    pub(crate) fn by(error: &(dyn std::error::Error + 'static)) -> Self {
+        match error.downcast_ref::<Status>() {
+            Some(status) if status.message().ends_with(GONE) => Self::Gone,
+            Some(status) if status.message().ends_with(BROKE_OFF) => Self::Refused(broke_off()),
+            Some(_) => Self::Refused(Error::new(Reason::MalformedRequest, "the body is not base64")),
+            None if is_gone(error) => Self::Gone,
+            None => Self::Refused(broke_off()),
+        }
+    }
+}
+
+/// Returns whether a body ended because the client reset the request or lost its HTTP/2 connection,
+/// so that nobody reads the answer. In HTTP/1.1 a client may end its side early and still read.
+pub(crate) fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<h2::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Waits until hyper drops the request of a client that is gone, which then counts as cancelled.
+pub(crate) async fn gone<T>() -> T {
+    std::future::pending().await
+}
+
+pub(crate) fn broke_off() -> Error {
+    Error::new(Reason::MalformedRequest, BROKE_OFF)
 }
 
 /// The length that a request announces; 0 when it announces none.
@@ -165,15 +218,18 @@ pub(crate) struct Metered<B> {
 
 /// Tells the forwarder why the body was cut, since a channel would only report that the request broke.
 #[derive(Clone, Default)]
-pub(crate) struct Cut(Arc<OnceLock<Error>>);
+pub(crate) struct Cut(Arc<OnceLock<Broken>>);
 
 impl Cut {
-    pub(crate) fn why(&self) -> Option<Error> {
+    pub(crate) fn why(&self) -> Option<Broken> {
         self.0.get().cloned()
     }
 
-    fn because(&self, error: Error) -> Status {
-        to_status(self.0.get_or_init(|| error).clone())
+    fn because(&self, why: Broken) -> Status {
+        match self.0.get_or_init(|| why).clone() {
+            Broken::Gone => Status::cancelled(GONE),
+            Broken::Refused(error) => to_status(error),
+        }
     }
 }
 
@@ -198,29 +254,40 @@ impl<B> Metered<B> {
     }
 }
 
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Metered<B> {
+impl<B> http_body::Body for Metered<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => frame,
-            Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(Status::cancelled("the request broke off")))),
+            Poll::Ready(Some(Err(error))) => {
+                return Poll::Ready(Some(Err(self.cut.because(Broken::by(&*error.into())))));
+            }
             Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending if self.is_late(cx) => return Poll::Ready(Some(Err(self.cut.because(self.pace.too_slow())))),
+            Poll::Pending if self.is_late(cx) => {
+                let late = Broken::Refused(self.pace.too_slow());
+                return Poll::Ready(Some(Err(self.cut.because(late))));
+            }
             Poll::Pending => return Poll::Pending,
         };
         let bytes = frame.data_ref().map_or(0, Bytes::len);
         self.pace.bytes += bytes;
-        Poll::Ready(Some(self.meter.count(bytes).map(|()| frame).map_err(|error| self.cut.because(error))))
+        let counted = self.meter.count(bytes).map(|()| frame);
+        Poll::Ready(Some(counted.map_err(|error| self.cut.because(Broken::Refused(error)))))
     }
 
     fn is_end_stream(&self) -> bool {
         self.inner.is_end_stream()
     }
 
+    /// No hint: for gRPC-web as base64 the inner body knows the length of the text, and an HTTP
+    /// client would announce that as the length of the message.
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        SizeHint::default()
     }
 }
 

@@ -21,7 +21,10 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Status, body::Body};
 
-use crate::{Shared, body::Meter};
+use crate::{
+    Shared,
+    body::{Broken, GONE, Meter},
+};
 
 /// A message under way that is longer takes its part of the room for bodies: less is in every connection's buffers anyway.
 const FREE_BYTES: usize = 16 * 1024;
@@ -96,7 +99,10 @@ impl<B> ClientSide<B> {
     }
 }
 
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for ClientSide<B> {
+impl<B> http_body::Body for ClientSide<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 
@@ -115,7 +121,13 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for ClientSide<B>
             }
             let frame = match Pin::new(inner).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => frame,
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(Status::cancelled("the request broke off")))),
+                Poll::Ready(Some(Err(error))) => {
+                    let status = match Broken::by(&*error.into()) {
+                        Broken::Gone => Status::cancelled(GONE),
+                        Broken::Refused(error) => to_status(this.end(error)),
+                    };
+                    return Poll::Ready(Some(Err(status)));
+                }
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending if !this.place.is_between_messages() && this.delay.is_over(cx) => {
                     let error = this.end(this.delay.error());

@@ -10,6 +10,7 @@
 //! - What a client sends is taken strictly: unknown fields, keys given twice, enum values and query parameters that do not exist
 //!   are refused with the name of the field.
 //! - A payload (`json_payload` option) is `data`, a JSON value whose text is kept to the byte, or `data_base64`.
+//! - A secret (`secret` option) comes in bodies only, never in a path or a query.
 //! - An error inside of an answer (`google.rpc.Status`) has the shape of the error of a request.
 //!
 //! The API key of a request is checked before anything of its body is read; the role that serves the method checks it again, and is
@@ -33,6 +34,7 @@ mod field_path;
 mod framing;
 mod grpc;
 mod handler;
+mod head;
 mod header_field;
 mod health;
 mod io;
@@ -49,11 +51,13 @@ mod page;
 mod payload;
 mod percent;
 mod query;
+mod range;
 mod read;
 mod request_id;
 mod rest;
 mod route;
 mod scalar;
+mod secret;
 mod server;
 mod stream;
 mod template;

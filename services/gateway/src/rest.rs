@@ -20,7 +20,7 @@ use crate::{
     body::{self, Whole},
     call, compress,
     cost::{self, Cost},
-    ending, mask, ndjson, payload, query, read, request_id,
+    ending, mask, ndjson, payload, query, range, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, stream, unsent, write,
 };
@@ -107,6 +107,10 @@ pub(crate) struct Given {
 }
 
 pub(crate) fn message(found: &Found<'_, '_>, parts: &Parts, given: Given) -> Result<DynamicMessage, Error> {
+    transcoded(found, parts, given).map_err(|error| range::named(&found.route.input, error))
+}
+
+fn transcoded(found: &Found<'_, '_>, parts: &Parts, given: Given) -> Result<DynamicMessage, Error> {
     let route = found.route;
     let mut message = DynamicMessage::new(route.input.clone());
     match (&route.body, given.value) {

@@ -27,6 +27,7 @@ pub mod status;
 pub mod streams;
 pub mod tls;
 pub mod validate;
+pub mod wire;
 
 pub use again::Again;
 pub use auth::{Admitted, Authenticate, Guard, admit, principal};
@@ -44,3 +45,4 @@ pub use socket::Socket;
 pub use status::{from_status, http_status, to_status};
 pub use streams::Streams;
 pub use tls::{Acceptor, Tls, TlsFiles};
+pub use wire::Wire;

@@ -27,6 +27,8 @@ pub fn codes(reason: Reason) -> (Code, u16) {
         Reason::AlreadyExists | Reason::IdempotencyConflict => (Code::AlreadyExists, 409),
         Reason::FailedPrecondition | Reason::DeliveriesPending | Reason::PayloadErased => (Code::FailedPrecondition, 412),
         Reason::CursorExpired => (Code::OutOfRange, 410),
+        Reason::HeadersTooLarge => (Code::InvalidArgument, 431),
+        Reason::UnsupportedMediaType => (Code::Unimplemented, 415),
         Reason::NotAcceptable => (Code::InvalidArgument, 406),
         Reason::Overloaded => (Code::ResourceExhausted, 429),
         Reason::Unavailable | Reason::ShuttingDown => (Code::Unavailable, 503),

@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use outrider_admin::{Admin, Options};
 use outrider_model::{
-    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, Reason, Result, Scope, ScopeSet, Timestamp,
-    Token, principal::Actor,
+    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Holder, Principal, ProjectId, Reason, Result, Scope, ScopeSet,
+    Timestamp, Token, principal::Actor,
 };
 use outrider_proto::admin as wire;
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};

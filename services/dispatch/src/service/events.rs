@@ -71,7 +71,7 @@ impl Events {
 fn patterns(texts: &[String]) -> Result<Vec<EventTypePattern>> {
     let most = limits::SUBSCRIPTION_EVENT_TYPES;
     if texts.len() > most {
-        return Err(Error::field("event_types", format!("must be at most {most}")));
+        return Err(Error::field("event_types", format!("must have at most {most} entries")));
     }
     let mut violations = Violations::new();
     let parsed = texts.iter().enumerate();

@@ -167,7 +167,7 @@ impl Upload {
         loop {
             match next {
                 None => return Some(Ok(())),
-                Some(Err(_)) => return Some(Err(Error::new(Reason::MalformedRequest, "the body broke off"))),
+                Some(Err(_)) => return Some(Err(body::broke_off())),
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
                         self.lines.push(data);

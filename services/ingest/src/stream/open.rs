@@ -5,7 +5,7 @@ use outrider_model::{Error, Principal, Reason, Result, error::Violations, limits
 use outrider_proto::ingest::{
     StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened, stream_events_request::Kind, stream_events_response,
 };
-use outrider_rpc::{from_status, validate};
+use outrider_rpc::{validate, wire::request_error};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -44,6 +44,6 @@ fn opening(first: Option<Result<StreamEventsRequest, Status>>) -> Result<StreamO
     match first {
         Some(Ok(StreamEventsRequest { kind: Some(Kind::Open(open)) })) => Ok(open),
         Some(Ok(_)) | None => Err(Error::field("open", "must be the first message")),
-        Some(Err(status)) => Err(from_status(&status)),
+        Some(Err(status)) => Err(request_error(&status)),
     }
 }

@@ -11,7 +11,7 @@ use outrider_proto::{
     },
     internal::AcceptEvent,
 };
-use outrider_rpc::{from_status, http_status};
+use outrider_rpc::{http_status, wire::request_error};
 use outrider_telemetry::TraceContext;
 use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
@@ -154,7 +154,7 @@ impl<'a> Session<'a> {
         loop {
             match message {
                 Some(Ok(StreamEventsRequest { kind })) => self.take(kind),
-                Some(Err(status)) => self.end(from_status(&status)),
+                Some(Err(status)) => self.end(request_error(&status)),
                 None => self.ending = Some(Ok(())),
             }
             if !self.reads() || self.ingest.streams().room.available_permits() == 0 {

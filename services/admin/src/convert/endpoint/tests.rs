@@ -81,6 +81,23 @@ fn what_is_given_is_kept() {
 }
 
 #[test]
+fn a_secret_is_given_in_either_place() {
+    let within = wire::Endpoint { secret: Some(SECRET.to_owned()), ..minimal() };
+    let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for (beside, faults) in [("", vec![]), (SECRET, vec![]), (other, vec!["secret"]), ("whsec_c2hvcnQ=", vec!["secret"])] {
+        let given = wire::CreateEndpointRequest { secret: beside.to_owned(), ..request(within.clone()) };
+        match create(&given, &STRICT, || panic!("a secret is given")) {
+            Ok((_, new, _)) => assert!(faults.is_empty() && new.secret.reveal() == SECRET, "{beside}"),
+            Err(error) => assert_eq!(error.violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), faults, "{beside}"),
+        }
+    }
+    let short = wire::Endpoint { secret: Some("whsec_c2hvcnQ=".to_owned()), ..minimal() };
+    let error = create(&request(short), &STRICT, || panic!("a secret is given")).unwrap_err();
+    assert_eq!(error.violations[0].field, "endpoint.secret");
+    assert!(!error.message.contains("c2hvcnQ"), "{error}");
+}
+
+#[test]
 fn every_wrong_field_is_named() {
     let endpoint = wire::Endpoint {
         endpoint_id: "ep_1".to_owned(),
