@@ -60,15 +60,12 @@ mod write;
 use std::{future::Future, sync::Arc};
 
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{Acceptor, methods, server::Backend};
+use outrider_rpc::{Acceptor, Shares, methods, server::Backend, shares::Resource};
 use outrider_telemetry::{
     catalogue::gateway::{BUFFERED_BYTES, SECTION, UNSENT_BYTES},
     metrics,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 use tower_http::cors::CorsLayer;
 
 pub use backend::{Backends, remote_backend};
@@ -107,13 +104,19 @@ struct Shared {
     routes: route::Routes,
     methods: grpc::Methods,
     pages: page::Pages,
-    /// Room for bytes of requests that are read but not answered, in KiB.
-    room: Arc<Semaphore>,
-    /// Room for bytes of answers that are not sent, in KiB.
-    unsent: Arc<Semaphore>,
+    /// Room for bytes of requests that are read but not answered.
+    room: Shares,
+    /// Room for bytes of answers that are not sent.
+    unsent: Shares,
     /// Places for uploads of lines.
-    uploads: Arc<Semaphore>,
+    uploads: Shares,
 }
+
+/// What every share of a room for bytes is at least: a request or an answer of usual size.
+const LEAST_BYTES: usize = 64 * 1024;
+const REQUEST_BYTES: Resource = Resource { name: "request-bytes", noun: "bytes of requests under way", least: LEAST_BYTES };
+const ANSWER_BYTES: Resource = Resource { name: "answer-bytes", noun: "bytes of answers that are not sent", least: LEAST_BYTES };
+const UPLOADS: Resource = Resource { name: "uploads", noun: "uploads", least: 1 };
 
 impl Shared {
     /// Who serves a proto package.
@@ -133,21 +136,14 @@ impl Shared {
 
 /// Shows how many bytes are read and not answered, and answered and not sent, for as long as the gateway lives.
 fn show_buffered(shared: &Arc<Shared>) {
-    let all = [shared.room.available_permits(), shared.unsent.available_permits()];
     let shared = Arc::downgrade(shared);
     metrics::before_scrape(move || {
         let Some(shared) = shared.upgrade() else { return false };
-        for ((gauge, room), all) in [(&BUFFERED_BYTES, &shared.room), (&UNSENT_BYTES, &shared.unsent)].into_iter().zip(all) {
-            let held = all.saturating_sub(room.available_permits());
-            gauge.set(i64::try_from(held * body::ROOM_UNIT).unwrap_or(i64::MAX));
+        for (gauge, room) in [(&BUFFERED_BYTES, &shared.room), (&UNSENT_BYTES, &shared.unsent)] {
+            gauge.set(i64::try_from(room.held()).unwrap_or(i64::MAX));
         }
         true
     });
-}
-
-/// For so many bytes.
-fn room(bytes: usize) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(bytes.div_ceil(body::ROOM_UNIT).min(Semaphore::MAX_PERMITS)))
 }
 
 impl Gateway {
@@ -166,9 +162,9 @@ impl Gateway {
             methods: grpc::Methods::of(methods.iter().chain(&own.methods)),
             own,
             serving,
-            room: room(options.max_buffered_bytes),
-            unsent: room(options.max_unsent_bytes),
-            uploads: Arc::new(Semaphore::new(options.max_uploads.min(Semaphore::MAX_PERMITS))),
+            room: Shares::new(REQUEST_BYTES, options.max_buffered_bytes),
+            unsent: Shares::new(ANSWER_BYTES, options.max_unsent_bytes),
+            uploads: Shares::new(UPLOADS, options.max_uploads),
             backends,
             options,
         };

@@ -8,6 +8,7 @@ use http::{
 use http_body::Body as _;
 use hyper::body::Incoming;
 use outrider_model::{Error, FieldViolation, Reason};
+use outrider_rpc::Holder;
 use outrider_telemetry::TraceContext;
 use prost_reflect::{DynamicMessage, Value};
 use tokio::time::Instant;
@@ -38,17 +39,18 @@ pub(crate) async fn answer(
     if route.stream.is_some() {
         stream::check_accept(&parts.headers)?;
     }
-    let body = body::whole(shared, &parts.headers, body).await?;
+    let body = body::whole(shared, parts, body).await?;
     let request = message(found, parts, &body.bytes)?;
     let backend = shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?;
-    let limit = shared.options.max_answer_bytes;
+    let (limit, holder) = (shared.options.max_answer_bytes, Holder::of_request(&parts.extensions));
     if let Some(rule) = &route.stream {
         let answer = call::open(backend, &route.grpc_path, metadata(&parts.headers), &request).await;
         let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
         let body = ending::bounded(shared, answer, end).into_body();
         let id = parts.headers.get(request_id::HEADER).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
-        let answer = stream::answer(rule, body, limit, id).await.map_err(|error| in_words_of_rest(route, error))?;
-        return Ok(unsent::stream(shared, answer));
+        let events = stream::Events::new(rule, body, limit, shared.unsent.clone(), holder);
+        let answer = stream::answer(events, id).await.map_err(|error| in_words_of_rest(route, error))?;
+        return Ok(unsent::stream(shared, holder, answer));
     }
     let answer = call::unary(backend, &route.grpc_path, metadata(&parts.headers), &request, limit).await;
     let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
@@ -58,7 +60,7 @@ pub(crate) async fn answer(
         Some(field) => write::field(&answer, field)?,
         None => write::message(&answer)?,
     };
-    Ok(unsent::whole(shared, compress::json(text, &parts.headers).await)?)
+    Ok(unsent::whole(shared, holder, compress::json(text, &parts.headers).await)?)
 }
 
 /// A role names fields as the proto does; where REST has another name, the client is told that one.

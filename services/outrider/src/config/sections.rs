@@ -172,10 +172,12 @@ section! {
         admin_url: String = "http://127.0.0.1:8083".into(),
         /// One request, decoded, in bytes.
         max_request_bytes: usize = 6 * MIB,
-        /// Bodies of all requests under way together, in bytes; more are refused as overloaded. A single body larger than this always is.
+        /// Bodies of all requests under way together, in bytes, divided into shares; more are refused. A lone API key has a quarter, which
+        /// must be more than one body.
         max_buffered_bytes: usize = 256 * MIB,
-        /// Answers over 16 KiB that their clients have not taken, together, in bytes; more requests with such answers are answered as
-        /// unavailable. An answer of which nothing is taken for idle_timeout is given up.
+        /// Answers over 16 KiB and streams, as far as their clients have not taken them, together, in bytes, divided into shares. More
+        /// requests with such answers are answered as unavailable; streams and uploads wait. An answer of which nothing is taken for
+        /// idle_timeout is given up.
         max_unsent_bytes: usize = 256 * MIB,
         /// From the first byte of a request to the last of its answer; a client may ask for less by `Request-Timeout` or `grpc-timeout`.
         request_timeout: Span = Span::seconds(30),
@@ -213,7 +215,7 @@ section! {
         cors_origins: Vec<String> = Vec::new(),
         /// Whether gRPC reflection tells the public services to anyone, without a key.
         reflection: bool = false,
-        /// Uploads of newline-delimited JSON under way at once; more are refused as overloaded.
+        /// Uploads of newline-delimited JSON under way at once, divided into shares; more are refused.
         max_uploads: usize = 64,
         /// How long such an upload may stand still while the server waits for its lines; at most 60 s.
         upload_idle_timeout: Span = Span::seconds(60),

@@ -1,6 +1,8 @@
 //! Who holds shares.
 
+use http::Extensions;
 use outrider_model::{OrganizationId, Principal, ProjectId, principal::Actor};
+use uuid::Uuid;
 
 /// A caller, as shares count it: an API key, in a project, in an organisation.
 ///
@@ -22,6 +24,13 @@ impl Holder {
     pub fn of(principal: &Principal) -> Self {
         let Principal { organization, project, actor, .. } = principal;
         Self { organization: *organization, project: *project, actor: *actor }
+    }
+
+    /// The caller of a request that bears its principal, if it has one. All others are one caller, in an organisation of their own.
+    #[must_use]
+    pub fn of_request(extensions: &Extensions) -> Self {
+        let nobody = Self { organization: OrganizationId(Uuid::nil()), project: None, actor: Actor::System };
+        extensions.get::<Principal>().map_or(nobody, Self::of)
     }
 
     /// The caller of a request to this project, which the caller has been found to reach.
