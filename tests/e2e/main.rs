@@ -38,6 +38,7 @@ mod publish;
 mod retention;
 mod retry;
 mod scenario;
+mod shares;
 mod stream;
 mod stream_faults;
 mod tail;
