@@ -49,7 +49,12 @@ impl Refusal {
 
     /// As an answer of gRPC.
     pub(crate) fn into_grpc(self) -> Response<Body> {
-        to_status(self.error).into_http()
+        let close = self.close;
+        let mut answer = to_status(self.error).into_http::<Body>();
+        if close {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
     }
 
     fn write_headers(&self, headers: &mut HeaderMap) {

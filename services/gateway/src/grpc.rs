@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version, header::CONTENT_TYPE, request::Parts};
-use outrider_model::{Error, Reason};
+use outrider_model::{Error, Reason, Scope};
 use outrider_rpc::{Holder, methods};
 use prost_reflect::MethodDescriptor;
 use tonic::body::Body;
@@ -20,6 +20,8 @@ pub(crate) struct Methods(HashMap<String, Method>);
 pub(crate) struct Method {
     pub(crate) path: String,
     pub(crate) package: String,
+    /// What the caller's key must carry; none for methods of the gateway itself.
+    pub(crate) scope: Option<Scope>,
     pub(crate) client_streams: bool,
     server_streams: bool,
     meters: [Arc<Meter>; 2],
@@ -33,6 +35,7 @@ impl Methods {
             let method = Method {
                 path: path.clone(),
                 package,
+                scope: methods::required_scope(&path),
                 client_streams: method.is_client_streaming(),
                 server_streams: method.is_server_streaming(),
                 meters: ["grpc", "grpc-web"].map(|protocol| {

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use http::{
     HeaderValue, Method as HttpMethod, Request, Response, Version,
     header::{CONNECTION, HOST},
+    request::Parts,
 };
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
@@ -14,12 +15,14 @@ use outrider_rpc::Holder;
 use tonic::body::Body;
 
 use crate::{
-    Shared,
+    Shared, admission,
     answer::Refusal,
     deadline, ending, grpc,
     meter::Meter,
     observe::{Observed, Seen},
-    request_id, rest, unsent, web,
+    request_id, rest,
+    route::Found,
+    unsent, web,
 };
 
 /// Answers a request; whatever happens, there is an answer with a request id.
@@ -58,13 +61,25 @@ fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
 
 const NO_ROUTE: &str = "-";
 
-async fn answer_grpc(shared: &Shared, request: Request<Incoming>, observed: &mut Observed) -> Response<Body> {
+async fn answer_grpc(shared: &Shared, mut request: Request<Incoming>, observed: &mut Observed) -> Response<Body> {
     let is_web = web::is_web(request.headers());
-    match shared.methods.find(request.uri().path()) {
-        Ok(method) => observed.on(method.meter(is_web)),
-        Err(_) => observed.on(&unrouted(if is_web { "grpc-web" } else { "grpc" }, request.method())),
-    }
+    let scope = match shared.methods.find(request.uri().path()) {
+        Ok(method) => {
+            observed.on(method.meter(is_web));
+            method.scope
+        }
+        Err(_) => {
+            observed.on(&unrouted(if is_web { "grpc-web" } else { "grpc" }, request.method()));
+            None
+        }
+    };
     let seen = observed.seen.clone();
+    if let Err(error) = admission::admit_request(shared, scope, &mut request).await {
+        let (parts, body) = request.into_parts();
+        let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
+        let refusal = Refusal { close, ..error.into() };
+        return if is_web { web::refused(refusal, &seen) } else { seen.watch(refusal.into_grpc()) };
+    }
     if is_web { web::answer(shared, request, &seen).await } else { call(shared, request, false, &seen).await }
 }
 
@@ -121,7 +136,7 @@ fn limit(shared: &Shared, asked: Option<Duration>) -> Duration {
 }
 
 async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderValue, observed: &mut Observed) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     if let Some(page) = shared.pages.find(parts.uri.path()) {
         let answer = page.answer(&parts).unwrap_or_else(|refusal| refusal.into_json(id));
         observed.on(&page.meter);
@@ -130,14 +145,17 @@ async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderVal
     let answer = match shared.routes.find(parts.method.as_str(), parts.uri.path()) {
         Ok(found) => {
             observed.on(&found.route.meter);
-            let template = &found.route.template;
-            match deadline::of_rest(&parts.headers) {
-                Ok(asked) => {
-                    let answer = rest::answer(shared, &found, &parts, body, end(asked));
-                    in_time(limit(shared, asked), answer, template).await
+            match admission::admit(shared, found.route.scope, &parts.headers).await {
+                Ok(principal) => {
+                    if let Some(principal) = principal {
+                        parts.extensions.insert(principal);
+                    }
+                    routed(shared, &found, &parts, body).await
                 }
-                // The body was not read.
-                Err(error) => Err(Refusal::closing(error)),
+                Err(error) => {
+                    let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
+                    Err(Refusal { close, ..error.into() })
+                }
             }
         }
         Err(refusal) => {
@@ -147,6 +165,13 @@ async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderVal
     };
     let answer = answer.unwrap_or_else(|refusal| refusal.into_json(id));
     if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer }
+}
+
+async fn routed(shared: &Shared, found: &Found<'_, '_>, parts: &Parts, body: Incoming) -> Result<Response<Body>, Refusal> {
+    // Without a deadline the body is not read.
+    let asked = deadline::of_rest(&parts.headers).map_err(Refusal::closing)?;
+    let answer = rest::answer(shared, found, parts, body, end(asked));
+    in_time(limit(shared, asked), answer, &found.route.template).await
 }
 
 /// The answer, or an error when it takes too long. The request is dropped then, and what it began with it; whether it took effect

@@ -12,8 +12,12 @@
 //! - A payload (`json_payload` option) is `data`, a JSON value whose text is kept to the byte, or `data_base64`.
 //! - An error inside of an answer (`google.rpc.Status`) has the shape of the error of a request.
 //!
-//! It must never authenticate (roles do), keep anything between requests, log a body or a credential, or depend on a role.
+//! The API key of a request is checked before anything of its body is read; the role that serves the method checks it again, and is
+//! the one that decides what the caller reaches.
+//!
+//! It must never keep anything between requests but answers about keys, log a body or a credential, or depend on a role.
 
+mod admission;
 mod answer;
 mod backend;
 mod behavior;
@@ -59,10 +63,11 @@ mod write;
 
 use std::{future::Future, sync::Arc};
 
+use outrider_model::Reason;
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{Acceptor, Shares, methods, server::Backend, shares::Resource};
+use outrider_rpc::{Acceptor, Authenticate, Shares, methods, server::Backend, shares::Resource};
 use outrider_telemetry::{
-    catalogue::gateway::{BUFFERED_BYTES, SECTION, UNSENT_BYTES},
+    catalogue::gateway::{BUFFERED_BYTES, REFUSED_UNREAD, SECTION, UNSENT_BYTES},
     metrics,
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -97,6 +102,8 @@ pub struct Gateway {
 struct Shared {
     options: Options,
     backends: Backends,
+    /// Tells whom an API key stands for.
+    keys: Arc<dyn Authenticate>,
     own: own::Own,
     /// Until the shutdown begins.
     serving: watch::Sender<bool>,
@@ -149,12 +156,15 @@ fn show_buffered(shared: &Arc<Shared>) {
 impl Gateway {
     /// Builds the routes of all public methods. Fails when an annotation is malformed, names an unknown field, or two claim the
     /// same path: faults of the protos, found at the first start; and when an origin is none.
-    pub fn new(options: Options, backends: Backends) -> Result<Self, StartError> {
+    pub fn new(options: Options, backends: Backends, keys: Arc<dyn Authenticate>) -> Result<Self, StartError> {
         let methods = methods::public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect::<Vec<_>>();
         let routes = route::Routes::of(&DESCRIPTORS, &methods)?;
         let serving = watch::Sender::new(true);
         let own = own::Own::new(options.reflection, serving.subscribe()).map_err(StartError::Reflection)?;
         metrics::expose(&SECTION);
+        for reason in [Reason::MissingCredentials, Reason::InvalidCredentials, Reason::MissingScope] {
+            REFUSED_UNREAD.with_label_values(&[reason.as_str()]);
+        }
         let shared = Shared {
             cors: cors::layer(&options.cors_origins).map_err(StartError::Origin)?,
             pages: page::Pages::new(&openapi::document(&routes, &methods, options.version), &options),
@@ -166,6 +176,7 @@ impl Gateway {
             unsent: Shares::new(ANSWER_BYTES, options.max_unsent_bytes),
             uploads: Shares::new(UPLOADS, options.max_uploads),
             backends,
+            keys,
             options,
         };
         let shared = Arc::new(shared);

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use outrider_model::{Error, Reason};
+use outrider_model::{Error, Reason, Scope};
 use outrider_proto::google::api::{HttpRule, http_rule::Pattern};
 use outrider_rpc::methods;
 use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
@@ -78,6 +78,8 @@ pub(crate) struct Route {
     pub(crate) meter: Arc<Meter>,
     pub(crate) grpc_path: String,
     pub(crate) package: String,
+    /// What the caller's key must carry.
+    pub(crate) scope: Option<Scope>,
     pub(crate) input: MessageDescriptor,
     pub(crate) output: MessageDescriptor,
     pub(crate) variables: Vec<Variable>,
@@ -268,6 +270,7 @@ impl Route {
             meter: Arc::new(Meter::new("rest", &http_method, text, false)),
             template: text.to_owned(),
             package: method.parent_service().package_name().to_owned(),
+            scope: methods::required_scope(&grpc_path),
             variables: variables(&input, &template).map_err(|(name, why)| at(&name, why))?,
             body,
             response_body: response_body.map(|name| named(&output, name)).transpose()?,

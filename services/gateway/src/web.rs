@@ -26,13 +26,18 @@ pub(crate) fn is_web(headers: &HeaderMap) -> bool {
 /// Answers a request of gRPC-web, over any version of HTTP.
 pub(crate) async fn answer(shared: &Shared, request: Request<Incoming>, seen: &Seen) -> Response<Body> {
     if let Err(error) = check(&request) {
-        let mut answer = seen.watch(Refusal::from(error).into_grpc());
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPES[1]));
-        return answer;
+        return refused(error.into(), seen);
     }
     let inner =
         tower::service_fn(|request| async { Ok::<_, Infallible>(handler::call(shared, as_grpc(request), true, seen).await) });
     let Ok(answer) = GrpcWebLayer::new().layer(inner).oneshot(request).await;
+    answer
+}
+
+/// A refusal, by headers alone.
+pub(crate) fn refused(refusal: Refusal, seen: &Seen) -> Response<Body> {
+    let mut answer = seen.watch(refusal.into_grpc());
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPES[1]));
     answer
 }
 

@@ -62,6 +62,7 @@ impl Raw {
     /// To be answered in time.
     async fn request(&mut self, path: &str, body: Body, time: &str) -> Response<Incoming> {
         let request = Request::post(format!("{}{path}", self.base)).header("grpc-timeout", time);
+        let request = request.header("authorization", common::BEARER);
         let request = request.header("content-type", "application/grpc").header("te", "trailers").body(body).unwrap();
         timeout(LONG, self.sender.send_request(request)).await.expect("an answer").unwrap()
     }

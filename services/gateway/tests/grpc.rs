@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Running, backends, framed, remote};
+use common::{BEARER, Keyed, Running, backends, framed, keyed, remote};
 use outrider_gateway::{Backends, Gateway, Options};
 use outrider_model::Reason;
 use outrider_proto::{
@@ -19,8 +19,8 @@ fn publish(project: &str) -> ingest::PublishEventRequest {
     ingest::PublishEventRequest { project_id: project.into(), event: Some(event) }
 }
 
-async fn client(running: &Running) -> IngestServiceClient<tonic::transport::Channel> {
-    IngestServiceClient::connect(format!("http://{}", running.address)).await.unwrap()
+async fn client(running: &Running) -> IngestServiceClient<Keyed> {
+    IngestServiceClient::new(keyed(running.address).await)
 }
 
 #[tokio::test]
@@ -28,14 +28,13 @@ async fn unary_calls_pass_with_their_metadata_and_errors() {
     let running = Running::start().await;
     let mut client = client(&running).await;
     let mut request = Request::new(publish("p"));
-    request.metadata_mut().insert("authorization", "Bearer ork_test".parse().unwrap());
     request.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
     let answer = client.publish_event(request).await.unwrap();
     assert_eq!(answer.metadata().get("x-request-id").unwrap(), "mine");
     assert_eq!(answer.into_inner().event_id, "evt_1");
     assert_eq!(running.got.last::<ingest::PublishEventRequest>(), publish("p"));
     let call = running.got.calls().pop().unwrap();
-    assert_eq!((call.authorization.as_deref(), call.request_id.as_deref()), (Some("Bearer ork_test"), Some("mine")));
+    assert_eq!((call.authorization.as_deref(), call.request_id.as_deref()), (Some(BEARER), Some("mine")));
 
     let error = from_status(&client.publish_event(publish("bad")).await.unwrap_err());
     assert_eq!((error.reason, error.violations[0].field.as_str()), (Reason::InvalidField, "event.event_type"));
@@ -81,7 +80,7 @@ async fn a_role_that_is_away_is_unavailable() {
 
 #[tokio::test]
 async fn every_public_unary_method_has_a_route_of_its_own() {
-    let gateway = Gateway::new(Options::default(), backends(&Default::default())).unwrap();
+    let gateway = Gateway::new(Options::default(), backends(&Default::default()), std::sync::Arc::new(common::Keys)).unwrap();
     let routes = gateway.routes().collect::<Vec<_>>();
     assert!(routes.contains(&("POST", "/v1/projects/{project_id}/events:batch")), "{routes:?}");
     let http = DESCRIPTORS.get_extension_by_name("google.api.http").unwrap();
@@ -138,6 +137,7 @@ async fn a_window_of_small_events_in_frames_of_their_own_may_wait_unread() {
     });
     let uri = |path: &str| format!("http://{}{path}", running.address);
     let request = http::Request::post(uri("/outrider.ingest.v1.IngestService/StreamEvents"))
+        .header("authorization", BEARER)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(tonic::body::Body::new(http_body_util::StreamBody::new(frames)))

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{LONG, Running};
+use common::{BEARER, LONG, Running};
 use outrider_gateway::Options;
 use outrider_model::Reason;
 use outrider_proto::ingest::{PublishEventRequest, PublishEventResponse};
@@ -37,7 +37,7 @@ async fn others_are_served(running: &Running) {
 #[tokio::test]
 async fn requests_that_can_be_read_in_two_ways_are_refused() {
     let running = Running::start().await;
-    let post = "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\n";
+    let post = &format!("POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\n");
     let smuggled = "0\r\n\r\nPOST /v1/projects/smuggled/events HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n";
     for bad in [
         format!("{post}content-length: {}\r\ntransfer-encoding: chunked\r\n\r\n{smuggled}", smuggled.len()),
@@ -88,7 +88,10 @@ async fn long_addresses_are_refused() {
 }
 
 fn post(framing: &str) -> String {
-    format!("POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n{framing}\r\n\r\n")
+    let authorization = format!("authorization: {BEARER}\r\n");
+    format!(
+        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\n{authorization}content-type: application/json\r\n{framing}\r\n\r\n"
+    )
 }
 
 #[tokio::test]
@@ -119,8 +122,7 @@ async fn slow_bodies_are_cut_and_steady_ones_are_not() {
 #[tokio::test]
 async fn slow_bodies_of_grpc_are_cut() {
     let running = Running::with(Options { body_grace: Duration::from_millis(100), ..Options::default() }).await;
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", running.address)).unwrap().connect_lazy();
-    let mut grpc = tonic::client::Grpc::new(channel);
+    let mut grpc = tonic::client::Grpc::new(common::keyed(running.address).await);
     grpc.ready().await.unwrap();
     let codec = tonic_prost::ProstCodec::<PublishEventRequest, PublishEventResponse>::default();
     let path = "/outrider.ingest.v1.IngestService/PublishEvent".parse().unwrap();
@@ -148,8 +150,9 @@ fn frame((kind, flags): (u8, u8), stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// The headers of `POST path`, in HPACK without Huffman and without the table.
 fn headers(path: &str) -> Vec<u8> {
-    let literal = |index: u8, text: &str| [&[index, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    [vec![0x83, 0x86], literal(4, path), literal(1, "t")].concat()
+    let literal = |index: &[u8], text: &str| [index, &[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    // The number of "authorization", 23, takes two bytes.
+    [vec![0x83, 0x86], literal(&[4], path), literal(&[1], "t"), literal(&[0x0f, 8], BEARER)].concat()
 }
 
 /// A client of HTTP/2 by hand.

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{LONG, Running, request};
+use common::{BEARER, LONG, Running, request};
 use outrider_gateway::Options;
 use outrider_proto::ingest::{self, ingest_service_client::IngestServiceClient};
 use tokio::{
@@ -30,7 +30,10 @@ async fn exchange(running: &Running, bytes: &[u8]) -> String {
 }
 
 fn head(framing: &str) -> String {
-    format!("POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n{framing}\r\n\r\n")
+    let authorization = format!("authorization: {BEARER}\r\n");
+    format!(
+        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\n{authorization}content-type: application/json\r\n{framing}\r\n\r\n"
+    )
 }
 
 #[track_caller]
@@ -71,7 +74,7 @@ async fn the_largest_body_is_taken() {
 #[tokio::test]
 async fn grpc_bodies_have_the_same_bound() {
     let running = small().await;
-    let mut client = IngestServiceClient::connect(format!("http://{}", running.address)).await.unwrap();
+    let mut client = IngestServiceClient::new(common::keyed(running.address).await);
     let event = ingest::NewEvent { payload: vec![0; SMALL].into(), ..Default::default() };
     let status =
         client.publish_event(ingest::PublishEventRequest { project_id: "p".into(), event: Some(event) }).await.unwrap_err();
@@ -115,7 +118,8 @@ async fn slow_heads_and_silent_connections_are_cut() {
     }
     // A connection that waits for its next request lives longer than a head may take.
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    let get = b"GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n\r\n";
+    let get = format!("GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\n\r\n");
+    let get = get.as_bytes();
     stream.write_all(get).await.unwrap();
     let mut first = vec![0; 4096];
     assert!(stream.read(&mut first).await.unwrap() > 0);
@@ -179,7 +183,8 @@ async fn shutdown_waits_for_nobody_forever() {
     let mut running = Running::with(Options { drain: Duration::from_millis(200), ..Options::default() }).await;
     let address = running.address;
     let mut hanging = TcpStream::connect(address).await.unwrap();
-    hanging.write_all(b"POST /v1/projects/hangs/events HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    let head = head("content-length: 0").replace("/p/", "/hangs/");
+    hanging.write_all(head.as_bytes()).await.unwrap();
     timeout(LONG, async {
         while running.got.calls().is_empty() {
             tokio::task::yield_now().await;

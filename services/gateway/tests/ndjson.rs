@@ -6,7 +6,7 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use common::{Answer, LONG, Running, backends, request, until};
+use common::{Answer, BEARER, LONG, Running, backends, request, until};
 use http::Request;
 use http_body_util::Full;
 use outrider_gateway::{Backends, Options};
@@ -158,7 +158,9 @@ async fn what_no_call_can_do_is_an_ordinary_error() {
     to("no_key", "{\"event_type\":\"a\"}\n").await.is_refused(401, "INVALID_CREDENTIALS", "");
     // Not even for lines that are none is the work done for a stranger.
     to("no_key", "x\n").await.is_refused(401, "INVALID_CREDENTIALS", "");
-    let asking = "POST /v1/projects/no_key/events:batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n";
+    let asking = format!(
+        "POST /v1/projects/no_key/events:batch HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\nContent-Type: application/x-ndjson\r\n"
+    );
     let mut stranger = TcpStream::connect(running.address).await.unwrap();
     stranger.write_all(format!("{asking}Content-Length: 9\r\nExpect: 100-continue\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -203,7 +205,7 @@ type Reader = BufReader<tokio::net::tcp::OwnedReadHalf>;
 async fn raw(running: &Running, header: &str) -> (tokio::net::tcp::OwnedWriteHalf, Reader) {
     let (reader, mut writer) = TcpStream::connect(running.address).await.unwrap().into_split();
     let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ork_test\r\nContent-Type: application/x-ndjson\r\n{header}\r\n\r\n"
+        "POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\nContent-Type: application/x-ndjson\r\n{header}\r\n\r\n"
     );
     writer.write_all(head.as_bytes()).await.unwrap();
     (writer, BufReader::new(reader))

@@ -106,7 +106,7 @@ async fn rest_clients_choose_how_long_they_wait() {
 async fn grpc_streams_end_when_their_client_wanted_it() {
     let running = Running::start().await;
     let channel = channel(&running).await;
-    let mut client = IngestServiceClient::new(channel.clone());
+    let mut client = IngestServiceClient::new(common::keyed(running.address).await);
     // That a unary call is cut is seen over gRPC-web: tonic's client cuts it itself.
     let mut request = hanging();
     request.metadata_mut().insert("grpc-timeout", "soon".parse().unwrap());

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Running, request};
+use common::{BEARER, Running, request};
 use outrider_proto::{admin, dispatch, ingest};
 
 const EVENTS: &str = "/v1/projects/prj_1/events";
@@ -29,7 +29,7 @@ async fn publishes_with_the_text_of_data_as_it_stood() {
     assert_eq!((event.event_type.as_str(), event.headers["x-a"].as_str()), ("a.b", "1"));
     assert_eq!(event.deliver_at, Some(prost_types::Timestamp { seconds: 1_893_456_000, nanos: 250_000_000 }));
     let call = running.got.calls().pop().unwrap();
-    assert_eq!(call.authorization.as_deref(), Some("Bearer ork_test"));
+    assert_eq!(call.authorization.as_deref(), Some(BEARER));
     assert_eq!(call.request_id.as_deref(), Some("mine-1"));
 }
 

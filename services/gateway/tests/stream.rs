@@ -169,7 +169,7 @@ async fn a_drain_is_told_to_all_who_listen() {
     events.two().await;
     let mut busy = Open::get(&running, "/v1/projects/large/events:tail", &[]).await;
     busy.next().await.unwrap();
-    let mut client = EventServiceClient::connect(format!("http://{}", running.address)).await.unwrap();
+    let mut client = EventServiceClient::new(common::keyed(running.address).await);
     let request = TailEventsRequest { project_id: "p".into(), ..Default::default() };
     let mut grpc = client.tail_events(request).await.unwrap().into_inner();
     for _ in 0..2 {
@@ -192,7 +192,7 @@ async fn a_drain_is_told_to_all_who_listen() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_do_not_read_hold_nobody_up() {
     let running = Running::apart(Options::default()).await;
-    let client = EventServiceClient::connect(format!("http://{}", running.address)).await.unwrap();
+    let client = EventServiceClient::new(common::keyed(running.address).await);
     let mut unread = Vec::new();
     for _ in 0..40 {
         let request = TailEventsRequest { project_id: "large".into(), ..Default::default() };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
-use common::{Answer, LONG, Running, request};
+use common::{Answer, BEARER, LONG, Running, request};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -32,7 +32,7 @@ fn framed(message: &impl Message) -> Bytes {
 
 fn post(path: &str, media_type: &str, body: Bytes) -> Request<Full<Bytes>> {
     let body = if media_type.contains("text") { STANDARD.encode(body).into() } else { body };
-    let builder = Request::builder().method("POST").uri(path).header("host", "test").header("authorization", "Bearer ork_test");
+    let builder = Request::builder().method("POST").uri(path).header("host", "test").header("authorization", BEARER);
     let builder = builder.header("content-type", media_type).header("accept", media_type).header("x-grpc-web", "1");
     builder.header("origin", "https://app.example").body(Full::new(body)).unwrap()
 }
@@ -76,7 +76,7 @@ async fn unary_calls_pass_in_both_encodings_over_both_versions_of_http() {
     assert_eq!(answer.headers["content-type"], BINARY);
     assert!(answer.headers.contains_key("x-request-id"));
     assert_eq!(running.got.last::<ingest::PublishEventRequest>(), publish("p"));
-    assert_eq!(running.got.calls().pop().unwrap().authorization.as_deref(), Some("Bearer ork_test"));
+    assert_eq!(running.got.calls().pop().unwrap().authorization.as_deref(), Some(BEARER));
     let answer = running.send_http2(post(PUBLISH, BINARY, framed(&publish("p")))).await;
     published(&answer, &answer.bytes);
     let answer = running.send(post(PUBLISH, TEXT, framed(&publish("p")))).await;
@@ -180,7 +180,7 @@ async fn any_origin_and_none() {
     let asked = running.send(preflight("https://app.example")).await;
     assert!(!asked.headers.contains_key("access-control-allow-origin"), "{asked:?}");
     let wrong = Options { cors_origins: vec!["app.example".to_owned()], ..Options::default() };
-    let error = Gateway::new(wrong, common::backends(&Default::default())).err().unwrap();
+    let error = Gateway::new(wrong, common::backends(&Default::default()), std::sync::Arc::new(common::Keys)).err().unwrap();
     assert!(error.to_string().contains("cors_origins: \"app.example\""), "{error}");
 }
 

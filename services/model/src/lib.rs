@@ -37,6 +37,6 @@ pub use project::{ApiKey, Organization, Project, SchemaValidation};
 pub use retry::RetryPolicy;
 pub use router::{Route, Router};
 pub use scope::{Scope, ScopeSet};
-pub use secret::{SigningSecret, Token};
+pub use secret::{HashedToken, SigningSecret, Token};
 pub use subscription::Subscription;
 pub use time::Timestamp;

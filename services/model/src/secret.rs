@@ -94,16 +94,39 @@ impl Token {
         hash
     }
 
-    /// Whether this is what was stored; in constant time.
+    /// The token without its secret.
     #[must_use]
-    pub fn matches(&self, stored: &[u8]) -> bool {
-        self.hash().as_slice().ct_eq(stored).into()
+    pub fn hashed(&self) -> HashedToken {
+        HashedToken { id: self.id, hash: self.hash() }
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Token({})", self.id)
+    }
+}
+
+/// An API key by its id and the hash of its secret: enough to check that a caller has the key, and not enough to act as that caller.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HashedToken {
+    /// Which key.
+    pub id: ApiKeyId,
+    /// SHA-256 of its secret.
+    pub hash: [u8; 32],
+}
+
+impl HashedToken {
+    /// Whether the stored hash is this one; in constant time.
+    #[must_use]
+    pub fn matches(&self, stored: &[u8]) -> bool {
+        self.hash.as_slice().ct_eq(stored).into()
+    }
+}
+
+impl fmt::Debug for HashedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HashedToken({})", self.id)
     }
 }
 
@@ -115,11 +138,12 @@ mod tests {
     #[test]
     fn tokens_round_trip_and_match_only_their_own_hash() {
         let token = Token::new(ApiKeyId::new(Timestamp(1_700_000_000_000_000), 7), [0xff; 32]);
-        let parsed = Token::parse(&token.reveal()).unwrap();
-        assert_eq!(parsed.id, token.id);
+        let parsed = Token::parse(&token.reveal()).unwrap().hashed();
+        assert_eq!(parsed, token.hashed());
         assert!(parsed.matches(&token.hash()));
         assert!(!parsed.matches(&Token::new(token.id, [0; 32]).hash()) && !parsed.matches(b""));
         assert!(!format!("{token:?}").contains("____"));
+        assert_eq!(format!("{parsed:?}"), format!("HashedToken({})", token.id));
     }
 
     #[test]

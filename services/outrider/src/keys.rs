@@ -1,7 +1,7 @@
 //! The directory as the authentication layer sees it.
 
 use async_trait::async_trait;
-use outrider_model::{Principal, Result, Token};
+use outrider_model::{HashedToken, Principal, Result};
 use outrider_rpc::Authenticate;
 use outrider_store::Directory;
 
@@ -10,7 +10,7 @@ pub struct Keys(pub Directory);
 
 #[async_trait]
 impl Authenticate for Keys {
-    async fn authenticate(&self, token: &Token) -> Result<Principal> {
+    async fn authenticate(&self, token: &HashedToken) -> Result<Principal> {
         self.0.principal(token).await
     }
 }

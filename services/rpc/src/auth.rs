@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
-use outrider_model::{Error, Principal, Reason, Result, Scope, Token};
+use outrider_model::{Error, HashedToken, Principal, Reason, Result, Scope, Token};
 use outrider_telemetry::{Hop, Kind, TraceContext};
 use tonic::body::Body;
 use tower::Service;
@@ -24,7 +24,7 @@ pub const LOOKED_AT_EVERY: Duration = Duration::from_secs(15);
 #[async_trait]
 pub trait Authenticate: Send + Sync + 'static {
     /// The principal, or `InvalidCredentials`, or `Unavailable` when nobody can tell.
-    async fn authenticate(&self, token: &Token) -> Result<Principal>;
+    async fn authenticate(&self, token: &HashedToken) -> Result<Principal>;
 }
 
 /// In front of gRPC services: refuses requests whose API key does not carry the method's scope, and puts the principal of all others
@@ -67,11 +67,9 @@ where
         Box::pin(async move {
             let path = request.uri().path();
             let streams = methods::streams(path);
-            let admitted = match (scope(path), token(request.headers())) {
-                (Ok(scope), Ok(token)) => {
-                    admit(keys.as_ref(), &token, scope).await.map(|principal| Admitted { keys, token, scope, principal })
-                }
-                (Err(error), _) | (_, Err(error)) => Err(error),
+            let admitted = match scope(path) {
+                Ok(scope) => admit(keys, request.headers(), scope).await,
+                Err(error) => Err(error),
             };
             match admitted {
                 Ok(admitted) => {
@@ -91,12 +89,20 @@ where
     }
 }
 
-/// Who was let in, and by which key.
-struct Admitted {
+/// A caller whose API key carries the scope that it needs.
+pub struct Admitted {
     keys: Arc<dyn Authenticate>,
-    token: Token,
+    token: HashedToken,
     scope: Scope,
-    principal: Principal,
+    /// Whom the key stands for.
+    pub principal: Principal,
+}
+
+/// Checks the API key in a request's headers: that it is there, well-formed, known, and carries the scope; in this order.
+pub async fn admit(keys: Arc<dyn Authenticate>, headers: &HeaderMap, scope: Scope) -> Result<Admitted> {
+    let token = token(headers)?.hashed();
+    let principal = permitted(keys.as_ref(), &token, scope).await?;
+    Ok(Admitted { keys, token, scope, principal })
 }
 
 impl Admitted {
@@ -104,7 +110,7 @@ impl Admitted {
     async fn refused(self) -> Error {
         loop {
             tokio::time::sleep(LOOKED_AT_EVERY).await;
-            match admit(self.keys.as_ref(), &self.token, self.scope).await {
+            match permitted(self.keys.as_ref(), &self.token, self.scope).await {
                 // Scopes may change as long as the one that is needed stays; whom the key stands for may not.
                 Ok(now) if (Principal { scopes: self.principal.scopes, ..now.clone() }) != self.principal => {
                     return Error::new(Reason::InvalidCredentials, "the API key has changed");
@@ -120,7 +126,7 @@ fn scope(path: &str) -> Result<Scope> {
     methods::required_scope(path).ok_or_else(|| Error::new(Reason::UnknownMethod, "no method of that name"))
 }
 
-async fn admit(keys: &dyn Authenticate, token: &Token, scope: Scope) -> Result<Principal> {
+async fn permitted(keys: &dyn Authenticate, token: &HashedToken, scope: Scope) -> Result<Principal> {
     let principal = keys.authenticate(token).await?;
     if !principal.scopes.permits(scope) {
         return Err(Error::new(Reason::MissingScope, format!("the API key lacks {scope}")));
@@ -170,7 +176,7 @@ mod tests {
 
     #[async_trait]
     impl Authenticate for Told {
-        async fn authenticate(&self, _: &Token) -> Result<Principal> {
+        async fn authenticate(&self, _: &HashedToken) -> Result<Principal> {
             self.0.lock().unwrap().clone()
         }
     }

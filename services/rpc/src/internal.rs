@@ -1,5 +1,5 @@
 //! The token by which roles in different processes know each other. It guards what only roles may call: the internal services of
-//! dispatch, and the egress proxy. Public methods are guarded by API keys, on every listener.
+//! dispatch, ingest and admin, and the egress proxy. Public methods are guarded by API keys, on every listener.
 
 use std::{
     convert::Infallible,

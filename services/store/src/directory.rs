@@ -6,9 +6,11 @@ mod feed;
 use std::{sync::Arc, time::Duration};
 
 use outrider_model::{
-    ApiKeyId, Endpoint, EndpointId, Error, EventTypeId, Principal, Project, ProjectId, Reason, Result, Router, SigningSecret,
-    Timestamp, Token, principal::Actor,
+    ApiKeyId, Endpoint, EndpointId, Error, EventTypeId, HashedToken, Principal, Project, ProjectId, Reason, Result, Router,
+    SigningSecret, Timestamp, principal::Actor,
 };
+
+use tokio::sync::Semaphore;
 
 use crate::{Catalogue, Store, api_keys, endpoint_secrets, endpoints, event_types, measure, projects, subscriptions};
 use cached::{Cached, Versions};
@@ -46,6 +48,11 @@ struct KeyEntry {
     principal: Principal,
 }
 
+/// API keys that do not exist and are remembered as such. They have a share of their own: invented keys displace no others.
+const UNKNOWN_KEYS: u64 = 10_000;
+/// API keys that are looked for in the database at once; further ones wait, and leave its connections to others.
+const KEY_LOADS: usize = 4;
+
 /// A cheap handle to the cache. It is fresh while [`Directory::run`] runs.
 #[derive(Clone)]
 pub struct Directory {
@@ -58,6 +65,8 @@ struct Inner {
     feed: Feed,
     versions: Versions,
     keys: Cached<ApiKeyId, Option<Arc<KeyEntry>>>,
+    unknown_keys: Cached<ApiKeyId, ()>,
+    key_loads: Semaphore,
     projects: Cached<ProjectId, Option<Arc<Project>>>,
     routers: Cached<ProjectId, Arc<Router>>,
     catalogues: Cached<ProjectId, Arc<Catalogue>>,
@@ -75,6 +84,8 @@ impl Directory {
             feed: Feed::default(),
             versions: Versions::default(),
             keys: Cached::new("key", capacity, patience),
+            unknown_keys: Cached::new("unknown_key", UNKNOWN_KEYS.min(capacity), patience),
+            key_loads: Semaphore::new(KEY_LOADS),
             projects: Cached::new("project", capacity, patience),
             routers: Cached::new("router", capacity, patience),
             catalogues: Cached::new("catalogue", capacity, patience),
@@ -87,12 +98,10 @@ impl Directory {
 
     /// The principal of a token. Errors: `INVALID_CREDENTIALS` when it is unknown, wrong, revoked, expired or its project is
     /// gone; `UNAVAILABLE` when nobody can tell.
-    pub async fn principal(&self, token: &Token) -> Result<Principal> {
-        let invalid = || Error::new(Reason::InvalidCredentials, "the API key is not valid");
+    pub async fn principal(&self, token: &HashedToken) -> Result<Principal> {
         let inner = &self.inner;
         inner.trust().await?;
-        let load = || async move { Ok((load_key(&inner.store, token.id).await?, None)) };
-        let entry = inner.keys.get(token.id, &inner.versions, inner.now(), load).await?.ok_or_else(invalid)?;
+        let entry = inner.key(token.id).await?;
         let expired = entry.expires_at.is_some_and(|at| at <= inner.now());
         if !token.matches(&entry.hash) || expired {
             return Err(invalid());
@@ -182,8 +191,9 @@ impl Directory {
 }
 
 impl measure::Entries for Inner {
-    fn entries(&self) -> [(&'static str, u64); 4] {
-        [self.keys.entries(), self.projects.entries(), self.routers.entries(), self.endpoints.entries()]
+    fn entries(&self) -> Vec<(&'static str, u64)> {
+        let keys = [self.keys.entries(), self.unknown_keys.entries()];
+        keys.into_iter().chain([self.projects.entries(), self.routers.entries(), self.endpoints.entries()]).collect()
     }
 }
 
@@ -192,10 +202,33 @@ impl Inner {
         self.store.clock().now()
     }
 
+    /// The key, or `INVALID_CREDENTIALS` when there is none.
+    async fn key(&self, id: ApiKeyId) -> Result<Arc<KeyEntry>> {
+        if self.unknown_keys.has(id, &self.versions).await {
+            return Err(invalid());
+        }
+        let load = || async move {
+            let _turn = self.key_loads.acquire().await.map_err(|_| Error::internal("the directory is closed"))?;
+            Ok((load_key(&self.store, id).await?, None))
+        };
+        if let Some(entry) = self.keys.get(id, &self.versions, self.now(), load).await? {
+            return Ok(entry);
+        }
+        // What others found meanwhile is read again when it is asked for.
+        if let Some((None, began)) = self.keys.take(id).await {
+            self.unknown_keys.put(id, (), began).await;
+        }
+        Err(invalid())
+    }
+
     async fn project(&self, id: ProjectId) -> Result<Option<Arc<Project>>> {
         let load = || async move { Ok((projects::load(self.store.read(), id).await?.map(Arc::new), None)) };
         self.projects.get(id, &self.versions, self.now(), load).await
     }
+}
+
+fn invalid() -> Error {
+    Error::new(Reason::InvalidCredentials, "the API key is not valid")
 }
 
 async fn load_key(store: &Store, id: ApiKeyId) -> Result<Option<Arc<KeyEntry>>> {

@@ -15,7 +15,7 @@ pub(crate) trait Pools: Send + Sync + 'static {
 
 /// How many entries each kind of the directory's caches has.
 pub(crate) trait Entries: Send + Sync + 'static {
-    fn entries(&self) -> [(&'static str, u64); 4];
+    fn entries(&self) -> Vec<(&'static str, u64)>;
 }
 
 /// Shows the use of the pools for as long as the store lives.

@@ -62,6 +62,7 @@ on_both! {
     changes::tell_who_did_what_in_order_without_secrets;
     changes::of_many_writers_leave_no_gap;
     directory::knows_keys_until_they_are_revoked_or_expire;
+    directory::remembers_keys_that_do_not_exist_within_a_bound;
     directory::follows_every_change;
     directory::is_fresh_within_a_second_of_another_process;
     directory::is_never_stale_after_a_refresh;

@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use outrider_admin::{Admin, Options};
 use outrider_model::{
-    ApiKeyId, DeliveryId, EndpointId, Error, Principal, ProjectId, Reason, Result, Scope, ScopeSet, Timestamp, Token,
-    principal::Actor,
+    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, Reason, Result, Scope, ScopeSet, Timestamp,
+    Token, principal::Actor,
 };
 use outrider_proto::admin as wire;
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};
@@ -146,7 +146,7 @@ impl Keys {
 
 #[async_trait]
 impl Authenticate for Keys {
-    async fn authenticate(&self, token: &Token) -> Result<Principal> {
+    async fn authenticate(&self, token: &HashedToken) -> Result<Principal> {
         self.0.lock().unwrap().get(&token.id).cloned().ok_or_else(|| Error::new(Reason::InvalidCredentials, "unknown"))
     }
 }

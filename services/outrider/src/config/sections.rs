@@ -209,6 +209,15 @@ section! {
         /// Requests of one connection that its client gave up before they were answered, beyond those that were answered; with more
         /// it is closed (rapid reset).
         max_abandoned_requests: usize = 100,
+        /// In a process of its own: how long an answer of another role about an API key is used. A key that is revoked is refused after
+        /// this time and one more second.
+        key_lifetime: Span = Span::seconds(4),
+        /// In a process of its own: valid API keys whose answers are remembered.
+        max_valid_keys: u64 = 100_000,
+        /// In a process of its own: invalid API keys whose answers are remembered.
+        max_invalid_keys: u64 = 10_000,
+        /// In a process of its own: questions to other roles under way at once about API keys that were valid, and as many about others.
+        key_questions: usize = 64,
         /// At shutdown: how long requests that began may take to end.
         drain: Span = Span::seconds(10),
         /// Origins whose pages may call the API from a browser, such as `https://app.example.com`; `*` for any. Cookies are never let in.

@@ -130,6 +130,12 @@ fn public_limits(gateway: &Gateway) -> Result<(), Error> {
     check("gateway.max_pending_resets", gateway.max_pending_resets > 0, "must be at least 1")?;
     check("gateway.max_error_resets", gateway.max_error_resets > 0, "must be at least 1")?;
     check("gateway.max_abandoned_requests", gateway.max_abandoned_requests > 0, "must be at least 1")?;
+    let lifetime = gateway.key_lifetime.0;
+    let in_bounds = (Duration::from_millis(100)..=Duration::from_secs(60)).contains(&lifetime);
+    check("gateway.key_lifetime", in_bounds, "must be 100ms to 60s")?;
+    check("gateway.max_valid_keys", gateway.max_valid_keys > 0, "must be at least 1")?;
+    check("gateway.max_invalid_keys", gateway.max_invalid_keys > 0, "must be at least 1")?;
+    check("gateway.key_questions", gateway.key_questions > 0, "must be at least 1")?;
     for (key, span) in [
         ("gateway.request_timeout", gateway.request_timeout),
         ("gateway.header_read_timeout", gateway.header_read_timeout),

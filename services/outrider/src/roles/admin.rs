@@ -7,10 +7,11 @@ use outrider_admin::{Admin, Options};
 use outrider_model::address::Policy;
 use outrider_queue::Queue;
 use outrider_rpc::server::{Backend, guarded};
+use tonic::service::Routes;
 
 use super::{
     Role,
-    process::{Base, Stage, Stored, serve_internal},
+    process::{Base, Stage, Stored, serve_internal, with_internal},
 };
 
 /// Admin in this process, if it has the role.
@@ -22,6 +23,7 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
     let admin = Admin::new(options, stored.store.clone(), Arc::clone(queue));
     let service = guarded(admin.routes(), stored.keys());
     let address = base.config.admin.listen.clone();
-    serve_internal(base, "admin.listen", &address, service.clone(), Stage::Intake).await?;
+    let listening = with_internal(base, stored, service.clone(), Routes::default());
+    serve_internal(base, "admin.listen", &address, listening, Stage::Intake).await?;
     Ok(Some(service))
 }

@@ -8,15 +8,13 @@ use outrider_model::RetryPolicy;
 use outrider_queue::Queue;
 use outrider_rpc::{
     Intake, Settlement,
-    internal::InternalGate,
     server::{Backend, guarded},
 };
 use outrider_telemetry::essential;
-use tower::util::BoxCloneSyncService;
 
 use super::{
     Role,
-    process::{Base, Stage, Stored, serve_internal},
+    process::{Base, Stage, Stored, serve_internal, with_internal},
 };
 
 /// The faces of dispatch in this process.
@@ -38,23 +36,12 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
         settlement: dispatch.settlement(),
     };
     let address = base.config.dispatch.listen.clone();
-    let internal = dispatch.internal_routes(base.stages.foundation.clone()).prepare();
-    let internal = BoxCloneSyncService::new(InternalGate::new(internal, base.token.clone()));
-    let service = both(faces.public.clone(), internal);
+    let internal = dispatch.internal_routes(base.stages.foundation.clone());
+    let service = with_internal(base, stored, faces.public.clone(), internal);
     serve_internal(base, "dispatch.listen", &address, service, Stage::Foundation).await?;
     let shutdown = base.stages.foundation.clone();
     base.tasks.foundation.push(tokio::spawn(essential("dispatch", async move { dispatch.run(shutdown).await })));
     Ok(Some(faces))
-}
-
-/// Public and internal services on one listener, told apart by the package in the path.
-fn both(public: Backend, internal: Backend) -> Backend {
-    let service = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
-        let internal_path = request.uri().path().starts_with("/outrider.internal.");
-        let service = if internal_path { internal.clone() } else { public.clone() };
-        tower::ServiceExt::oneshot(service, request)
-    });
-    BoxCloneSyncService::new(service)
 }
 
 fn options(base: &Base) -> Options {

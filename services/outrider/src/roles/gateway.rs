@@ -1,10 +1,10 @@
 //! Wiring of `gateway`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use outrider_gateway::{Backends, Gateway, Options, remote_backend};
-use outrider_rpc::server::Backend;
+use outrider_rpc::{Authenticate, KeyCacheOptions, RememberedKeys, RemoteKeys, server::Backend};
 use outrider_telemetry::essential;
 
 use super::{
@@ -14,21 +14,25 @@ use super::{
     tls,
 };
 
+/// What a gateway finds in its own process.
+pub struct Here {
+    /// API keys, where some role reads them.
+    pub keys: Option<Arc<dyn Authenticate>>,
+    pub ingest: Option<Backend>,
+    pub dispatch: Option<Backend>,
+    pub admin: Option<Backend>,
+}
+
 /// The gateway of this process, if it has the role; where it listens.
-pub async fn start(
-    base: &mut Base,
-    ingest: Option<Backend>,
-    dispatch: Option<Backend>,
-    admin: Option<Backend>,
-) -> Result<Option<SocketAddr>> {
+pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
     if !base.roles.has(Role::Gateway) {
         return Ok(None);
     }
     let config = &base.config.gateway;
     let backends = Backends {
-        ingest: here_or(ingest, "gateway.ingest_url", &config.ingest_url, base)?,
-        dispatch: here_or(dispatch, "gateway.dispatch_url", &config.dispatch_url, base)?,
-        admin: here_or(admin, "gateway.admin_url", &config.admin_url, base)?,
+        ingest: here_or(here.ingest, "gateway.ingest_url", &config.ingest_url, base)?,
+        dispatch: here_or(here.dispatch, "gateway.dispatch_url", &config.dispatch_url, base)?,
+        admin: here_or(here.admin, "gateway.admin_url", &config.admin_url, base)?,
     };
     let options = Options {
         max_request_bytes: config.max_request_bytes,
@@ -58,7 +62,11 @@ pub async fn start(
         ..Options::default()
     };
     let acceptor = tls::public(config, &base.stages.foundation)?;
-    let gateway = Gateway::new(options, backends).context("gateway")?.with_acceptor(acceptor);
+    let keys = match here.keys {
+        Some(keys) => keys,
+        None => remote_keys(base)?,
+    };
+    let gateway = Gateway::new(options, backends, keys).context("gateway")?.with_acceptor(acceptor);
     let listener = base.listen("gateway.listen", &config.listen).await?;
     let address = listener.local_addr()?;
     let shutdown = base.stages.intake.clone();
@@ -66,6 +74,23 @@ pub async fn start(
         .intake
         .push(tokio::spawn(essential("gateway", async move { gateway.serve(listener, shutdown.cancelled_owned()).await })));
     Ok(Some(address))
+}
+
+/// API keys by the roles that read them, in this order, with the answers remembered.
+fn remote_keys(base: &Base) -> Result<Arc<dyn Authenticate>> {
+    let (config, tls) = (&base.config.gateway, base.tls.as_ref());
+    let roles = [
+        channel("gateway.ingest_url", &config.ingest_url, tls)?,
+        channel("gateway.admin_url", &config.admin_url, tls)?,
+        channel("gateway.dispatch_url", &config.dispatch_url, tls)?,
+    ];
+    let options = KeyCacheOptions {
+        lifetime: config.key_lifetime.0,
+        valid: config.max_valid_keys,
+        invalid: config.max_invalid_keys,
+        questions: config.key_questions,
+    };
+    Ok(RememberedKeys::new(Arc::new(RemoteKeys::new(roles, base.token.clone())), &options))
 }
 
 fn here_or(local: Option<Backend>, key: &'static str, url: &str, base: &Base) -> Result<Backend> {

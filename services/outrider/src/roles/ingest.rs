@@ -9,12 +9,13 @@ use outrider_rpc::{
     intake::RemoteIntake,
     server::{Backend, guarded},
 };
+use tonic::service::Routes;
 
 use super::{
     Role,
     dispatch::Faces,
     foundation::channel,
-    process::{Base, Stage, Stored, serve_internal},
+    process::{Base, Stage, Stored, serve_internal, with_internal},
 };
 
 /// Messages between ingest and dispatch, in bytes.
@@ -54,6 +55,7 @@ pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -
     let ingest = Ingest::new(options, stored.directory.clone(), stored.store.clock().clone(), intake, shutdown);
     let service = guarded(ingest.routes(), stored.keys());
     let address = config.listen.clone();
-    serve_internal(base, "ingest.listen", &address, service.clone(), Stage::Intake).await?;
+    let listening = with_internal(base, stored, service.clone(), Routes::default());
+    serve_internal(base, "ingest.listen", &address, listening, Stage::Intake).await?;
     Ok(Some(service))
 }

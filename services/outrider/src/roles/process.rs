@@ -10,11 +10,16 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use outrider_egress::Egress;
+use outrider_proto::internal::key_service_server::KeyServiceServer;
 use outrider_queue::Queue;
-use outrider_rpc::{Acceptor, Authenticate, InternalToken, Tls, server::Backend, tls::Protocol};
+use outrider_rpc::{
+    Acceptor, Authenticate, InternalToken, KeyServer, Tls, internal::InternalGate, server::Backend, tls::Protocol,
+};
 use outrider_store::{Directory, Store};
 use outrider_telemetry::essential;
 use tokio::{net::TcpListener, task::JoinHandle};
+use tonic::service::Routes;
+use tower::util::BoxCloneSyncService;
 
 use super::{Role, Roles, admin, dispatch, egress, foundation, gateway, ingest, tls, worker};
 use crate::{
@@ -150,15 +155,18 @@ fn check_shape(config: &Config, roles: &Roles) -> Result<()> {
     Ok(())
 }
 
-/// Whoever reaches a listener between roles could settle deliveries or use the egress: beyond loopback it takes the token,
-/// or mutual TLS.
+/// Whoever reaches a listener between roles could settle deliveries, use the egress or ask whom API keys stand for: beyond loopback it
+/// takes the token, or mutual TLS.
 fn check_listeners(config: &Config, roles: &Roles, guarded: bool) -> Result<()> {
     if guarded || roles.is_all() {
         return Ok(());
     }
-    for (role, key, listen) in
-        [(Role::Dispatch, "dispatch.listen", &config.dispatch.listen), (Role::Egress, "egress.listen", &config.egress.listen)]
-    {
+    for (role, key, listen) in [
+        (Role::Dispatch, "dispatch.listen", &config.dispatch.listen),
+        (Role::Egress, "egress.listen", &config.egress.listen),
+        (Role::Ingest, "ingest.listen", &config.ingest.listen),
+        (Role::Admin, "admin.listen", &config.admin.listen),
+    ] {
         let loopback = listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
         if roles.has(role) && !loopback {
             bail!("internal.token or internal.tls_certificate_file: one is required, since {key} = {listen} is not on loopback");
@@ -194,7 +202,9 @@ async fn start_roles(base: &mut Base, stored: Option<Stored>, queue: Option<Arc<
         }
         ingest = ingest::start(base, stored, dispatch.as_ref()).await?;
     }
-    gateway::start(base, ingest, dispatch.map(|dispatch| dispatch.public), admin).await
+    let here =
+        gateway::Here { keys: stored.map(|stored| stored.keys()), ingest, dispatch: dispatch.map(|faces| faces.public), admin };
+    gateway::start(base, here).await
 }
 
 impl Process {
@@ -211,6 +221,24 @@ impl Process {
             }
         }
     }
+}
+
+/// The services of a role as other processes see them: the public ones, its internal ones and that of API keys on one listener, told
+/// apart by the package in the path.
+pub fn with_internal(base: &Base, stored: &Stored, public: Backend, internal: Routes) -> Backend {
+    let internal = internal.add_service(KeyServiceServer::new(KeyServer(stored.keys())));
+    let internal = InternalGate::new(internal.prepare(), base.token.clone());
+    BoxCloneSyncService::new(tower::service_fn(move |request: http::Request<tonic::body::Body>| {
+        let is_internal = request.uri().path().starts_with("/outrider.internal.");
+        let (internal, public) = (internal.clone(), public.clone());
+        async move {
+            if is_internal {
+                tower::ServiceExt::oneshot(internal, request).await
+            } else {
+                tower::ServiceExt::oneshot(public, request).await
+            }
+        }
+    }))
 }
 
 /// Serves the gRPC services of a role for other processes, unless all roles are in this one.
@@ -249,8 +277,11 @@ mod tests {
         let apart = Roles::new(&[Role::Dispatch, Role::Egress]);
         assert!(check_listeners(&config, &apart, false).is_ok());
         config.egress.listen = "0.0.0.0:8084".into();
+        config.ingest.listen = "0.0.0.0:8081".into();
         let refused = check_listeners(&config, &apart, false).unwrap_err().to_string();
         assert!(refused.contains("internal.token") && refused.contains("egress.listen"));
+        let refused = check_listeners(&config, &Roles::new(&[Role::Ingest]), false).unwrap_err().to_string();
+        assert!(refused.contains("internal.token") && refused.contains("ingest.listen"));
         assert!(check_listeners(&config, &apart, true).is_ok());
         assert!(check_listeners(&config, &Roles::new(&[Role::All]), false).is_ok());
     }

@@ -92,7 +92,7 @@ where
     where
         F: Future<Output = Result<(V, Option<Timestamp>)>>,
     {
-        let needed = self.mark(&key).load(SeqCst).max(versions.floor.load(SeqCst));
+        let needed = self.needed(&key, versions);
         let counts = |loaded: &Loaded<V>| loaded.began >= needed && loaded.until.is_none_or(|until| until > now);
         if let Some(loaded) = self.entries.get(&key).await {
             if counts(&loaded) {
@@ -117,6 +117,22 @@ where
         }
     }
 
+    /// Whether there is an entry that counts. Loads nothing, and counts as no look-up.
+    pub async fn has(&self, key: K, versions: &Versions) -> bool {
+        let needed = self.needed(&key, versions);
+        self.entries.get(&key).await.is_some_and(|loaded| loaded.began >= needed)
+    }
+
+    /// Removes an entry: its value, and the version at which its load began.
+    pub async fn take(&self, key: K) -> Option<(V, u64)> {
+        self.entries.remove(&key).await.map(|loaded| (loaded.value, loaded.began))
+    }
+
+    /// Keeps what another cache loaded, beginning at this version.
+    pub async fn put(&self, key: K, value: V, began: u64) {
+        self.entries.insert(key, Loaded { value, began, until: None }).await;
+    }
+
     /// What was loaded of `key` before `version` no longer counts.
     pub async fn invalidate(&self, key: K, version: u64) {
         self.mark(&key).fetch_max(version, SeqCst);
@@ -126,6 +142,11 @@ where
     /// Frees the memory of what no longer counts.
     pub fn clear(&self) {
         self.entries.invalidate_all();
+    }
+
+    /// The version at which a load must have begun.
+    fn needed(&self, key: &K, versions: &Versions) -> u64 {
+        self.mark(key).load(SeqCst).max(versions.floor.load(SeqCst))
     }
 
     fn mark(&self, key: &K) -> &AtomicU64 {

@@ -127,6 +127,7 @@ impl Inner {
         // After the place was read: what is loaded from now on contains all before it.
         self.versions.drop_everything();
         self.keys.clear();
+        self.unknown_keys.clear();
         self.projects.clear();
         self.routers.clear();
         self.catalogues.clear();
@@ -143,7 +144,10 @@ impl Inner {
                 self.routers.invalidate(ProjectId(change.object), version).await;
                 self.catalogues.invalidate(ProjectId(change.object), version).await;
             }
-            Some(ChangeKind::ApiKey) => self.keys.invalidate(ApiKeyId(change.object), version).await,
+            Some(ChangeKind::ApiKey) => {
+                self.keys.invalidate(ApiKeyId(change.object), version).await;
+                self.unknown_keys.invalidate(ApiKeyId(change.object), version).await;
+            }
             Some(ChangeKind::Endpoint) => {
                 self.endpoints.invalidate(EndpointId(change.object), version).await;
                 // A router tells which endpoints there are, and nothing of how they are: an update leaves it as it is.

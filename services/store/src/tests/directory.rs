@@ -26,20 +26,20 @@ pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase
     let directory = directory(&store);
     let (key, token) = store.create_api_key(who, new_api_key(&[Scope::EventsRead]), None).await.unwrap();
     let token = token.unwrap();
-    let principal = directory.principal(&token).await.unwrap();
+    let principal = directory.principal(&token.hashed()).await.unwrap();
     assert_eq!((principal.organization, principal.scopes, principal.project), (who.organization, key.scopes, None));
     assert_eq!(principal.actor, outrider_model::principal::Actor::ApiKey(key.id));
     let unknown = Token::new(outrider_model::ApiKeyId::new(store.clock().now(), 1), [1; 32]);
-    assert_reason(directory.principal(&Token::new(key.id, [1; 32])).await, Reason::InvalidCredentials);
-    assert_reason(directory.principal(&unknown).await, Reason::InvalidCredentials);
+    assert_reason(directory.principal(&Token::new(key.id, [1; 32]).hashed()).await, Reason::InvalidCredentials);
+    assert_reason(directory.principal(&unknown.hashed()).await, Reason::InvalidCredentials);
 
     let change = ApiKeyChange { scopes: Some(scope_set(&[Scope::Admin])), ..ApiKeyChange::default() };
     store.update_api_key(who, key.id, change).await.unwrap();
     directory.refresh().await.unwrap();
-    assert!(directory.principal(&token).await.unwrap().scopes.permits(Scope::EventsPublish));
+    assert!(directory.principal(&token.hashed()).await.unwrap().scopes.permits(Scope::EventsPublish));
     store.delete_api_key(who, key.id).await.unwrap();
     directory.refresh().await.unwrap();
-    assert_reason(directory.principal(&token).await, Reason::InvalidCredentials);
+    assert_reason(directory.principal(&token.hashed()).await, Reason::InvalidCredentials);
 
     // It expires without a change.
     let expires_at = store.clock().now().plus(Duration::from_millis(400));
@@ -47,7 +47,7 @@ pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase
     let (_, token) = store.create_api_key(who, new, None).await.unwrap();
     let token = token.unwrap();
     let until_refused = async {
-        while directory.principal(&token).await.is_ok() {
+        while directory.principal(&token.hashed()).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -56,10 +56,32 @@ pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase
     // One that is bound goes with its project.
     let bound = NewApiKey { project: Some(tenant.project.id), ..new_api_key(&[Scope::EventsRead]) };
     let token = store.create_api_key(who, bound, None).await.unwrap().1.unwrap();
-    assert_eq!(directory.principal(&token).await.unwrap().project, Some(tenant.project.id));
+    assert_eq!(directory.principal(&token.hashed()).await.unwrap().project, Some(tenant.project.id));
     store.delete_project(who, tenant.project.id).await.unwrap();
     directory.refresh().await.unwrap();
-    assert_reason(directory.principal(&token).await, Reason::InvalidCredentials);
+    assert_reason(directory.principal(&token.hashed()).await, Reason::InvalidCredentials);
+}
+
+pub async fn remembers_keys_that_do_not_exist_within_a_bound(database: &TestDatabase) {
+    let store = database.store().await;
+    let tenant = tenant(&store, "a").await;
+    let directory = Directory::new(store.clone(), DirectoryOptions { capacity: 200, ..DirectoryOptions::default() });
+    let (_, token) = store.create_api_key(&tenant.principal, new_api_key(&[Scope::EventsRead]), None).await.unwrap();
+    let good = token.unwrap().hashed();
+    directory.principal(&good).await.unwrap();
+    let invented = |number| Token::new(outrider_model::ApiKeyId::new(store.clock().now(), number), [1; 32]).hashed();
+    let first = invented(0);
+    for number in 1..500 {
+        assert_reason(directory.principal(&invented(number)).await, Reason::InvalidCredentials);
+        // One wrong key that comes again and again.
+        assert_reason(directory.principal(&first).await, Reason::InvalidCredentials);
+    }
+    // Without the database, only what is remembered is answered.
+    let last = invented(1_000);
+    store.close().await;
+    directory.principal(&good).await.expect("no invented key displaced it");
+    assert_reason(directory.principal(&first).await, Reason::InvalidCredentials);
+    assert_reason(directory.principal(&last).await, Reason::Unavailable);
 }
 
 pub async fn follows_every_change(database: &TestDatabase) {

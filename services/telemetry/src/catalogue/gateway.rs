@@ -17,6 +17,12 @@ section! {
         CONNECTIONS: IntGauge("outrider_gateway_connections");
         /// Connections that were closed at once because there were too many.
         CONNECTIONS_REFUSED: IntCounter("outrider_gateway_connections_refused_total");
+        /// Requests that were refused by their API key before anything of their body was read, by reason (docs/errors.md).
+        REFUSED_UNREAD: IntCounterVec("outrider_gateway_refused_unread_total", ["reason"]);
+        /// Checks of API keys by a gateway in a process of its own that were answered from its memory (hit), or by a role (miss).
+        KEY_LOOKUPS: IntCounterVec("outrider_gateway_key_lookups_total", ["result"]);
+        /// API keys in that memory, by what they are (valid, invalid).
+        KEYS: IntGaugeVec("outrider_gateway_keys", ["kind"]);
         /// Bytes of request bodies that were read and not yet answered, in steps of 1 KiB.
         BUFFERED_BYTES: IntGauge("outrider_gateway_buffered_bytes");
         /// Bytes of answers over 16 KiB that their clients have not taken whole, in steps of 1 KiB.

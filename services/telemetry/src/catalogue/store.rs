@@ -12,9 +12,9 @@ section! {
         ACQUIRE_SECONDS: Histogram("outrider_store_acquire_seconds", seconds);
         /// Statements that failed: data (the database refuses a row) or unavailable (anything else).
         ERRORS: IntCounterVec("outrider_store_errors_total", ["kind"]);
-        /// Look-ups in the directory, by kind (key, project, router, endpoint) and result (hit, miss).
+        /// Look-ups in the directory, by kind (key, project, router, catalogue, endpoint) and result (hit, miss).
         DIRECTORY_LOOKUPS: IntCounterVec("outrider_directory_lookups_total", ["kind", "result"]);
-        /// Entries of the directory, by kind.
+        /// Entries of the directory, by kind (key, unknown_key, project, router, endpoint).
         DIRECTORY_ENTRIES: IntGaugeVec("outrider_directory_entries", ["kind"]);
     }
 }

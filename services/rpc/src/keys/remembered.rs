@@ -1,0 +1,118 @@
+//! Answers about API keys, remembered for a moment.
+//!
+//! Valid and invalid keys have a share of the memory each, and new and known ones a share of the questions under way: a flood of invented
+//! keys neither displaces a valid one nor keeps its next question waiting.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use moka::future::Cache;
+use outrider_model::{Error, HashedToken, Principal, Reason, Result};
+use outrider_telemetry::{
+    catalogue::gateway::{KEY_LOOKUPS, KEYS},
+    metrics::{self, IntCounter},
+};
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::invalid;
+use crate::Authenticate;
+
+/// How long a key is known to have been valid, after its answer is no longer used.
+const KNOWN_FOR: Duration = Duration::from_secs(3600);
+/// How long a question may wait for its turn.
+const TURN: Duration = Duration::from_secs(2);
+
+/// Bounds of the memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyCacheOptions {
+    /// How long an answer is used. Default 4 s.
+    pub lifetime: Duration,
+    /// Valid keys that are remembered. Default 100,000.
+    pub valid: u64,
+    /// Invalid keys that are remembered. Default 10,000.
+    pub invalid: u64,
+    /// Questions under way at once about keys that were valid, and as many about others. Default 64.
+    pub questions: usize,
+}
+
+impl Default for KeyCacheOptions {
+    fn default() -> Self {
+        Self { lifetime: Duration::from_secs(4), valid: 100_000, invalid: 10_000, questions: 64 }
+    }
+}
+
+/// Authenticates by the answers of others, each of which is used for a bounded time.
+pub struct RememberedKeys {
+    inner: Arc<dyn Authenticate>,
+    valid: Cache<HashedToken, Principal>,
+    pub(super) invalid: Cache<HashedToken, ()>,
+    /// Keys that were valid when they were asked about last.
+    known: Cache<HashedToken, ()>,
+    of_known: Semaphore,
+    of_others: Semaphore,
+    hits: IntCounter,
+    misses: IntCounter,
+}
+
+impl RememberedKeys {
+    /// Remembers what `inner` says.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Authenticate>, options: &KeyCacheOptions) -> Arc<Self> {
+        let questions = || Semaphore::new(options.questions.clamp(1, Semaphore::MAX_PERMITS));
+        let lasting = |capacity, lifetime| Cache::builder().max_capacity(capacity).time_to_live(lifetime).build();
+        let keys = Arc::new(Self {
+            inner,
+            valid: Cache::builder().max_capacity(options.valid).time_to_live(options.lifetime).build(),
+            invalid: lasting(options.invalid, options.lifetime),
+            known: lasting(options.valid, KNOWN_FOR),
+            of_known: questions(),
+            of_others: questions(),
+            hits: KEY_LOOKUPS.with_label_values(&["hit"]),
+            misses: KEY_LOOKUPS.with_label_values(&["miss"]),
+        });
+        let shown = Arc::downgrade(&keys);
+        metrics::before_scrape(move || {
+            let Some(keys) = shown.upgrade() else { return false };
+            for (share, count) in [("valid", keys.valid.entry_count()), ("invalid", keys.invalid.entry_count())] {
+                KEYS.with_label_values(&[share]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+            true
+        });
+        keys
+    }
+
+    async fn ask(&self, token: &HashedToken) -> Result<Principal> {
+        let turns = if self.known.contains_key(token) { &self.of_known } else { &self.of_others };
+        let full = || Error::overloaded("too many API keys are being checked");
+        let _turn = timeout(TURN, turns.acquire()).await.map_err(|_| full())?.map_err(|_| full())?;
+        match self.inner.authenticate(token).await {
+            Ok(principal) => {
+                self.known.insert(*token, ()).await;
+                Ok(principal)
+            }
+            Err(error) if error.reason == Reason::InvalidCredentials => {
+                self.known.invalidate(token).await;
+                self.invalid.insert(*token, ()).await;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Authenticate for RememberedKeys {
+    async fn authenticate(&self, token: &HashedToken) -> Result<Principal> {
+        if let Some(principal) = self.valid.get(token).await {
+            self.hits.inc();
+            return Ok(principal);
+        }
+        if self.invalid.get(token).await.is_some() {
+            self.hits.inc();
+            return Err(invalid());
+        }
+        self.misses.inc();
+        // However many ask about one key, one question is under way.
+        self.valid.try_get_with(*token, self.ask(token)).await.map_err(|error: Arc<Error>| (*error).clone())
+    }
+}
