@@ -15,7 +15,10 @@ use http::{HeaderMap, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use outrider_model::Error;
-use outrider_rpc::{Holder, Kept, Share};
+use outrider_rpc::{
+    Holder, Kept, Share,
+    pieces::{PIECE_BYTES, piece},
+};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, body::Body};
@@ -23,7 +26,7 @@ use tonic::{Status, body::Body};
 use crate::Shared;
 
 /// Bytes that a connection is given at once. Shorter answers are not counted: the requests that they answer took as much.
-pub(crate) const CHUNK_BYTES: usize = 16 * 1024;
+pub(crate) const CHUNK_BYTES: usize = PIECE_BYTES;
 
 /// The answer of a request of REST, of which all is there.
 pub(crate) fn whole(shared: &Shared, holder: Holder, answer: Response<Body>) -> Result<Response<Body>, Error> {
@@ -106,7 +109,7 @@ struct Flow {
 impl Flow {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if !self.rest.is_empty() {
-            return Poll::Ready(Some(Ok(self.piece())));
+            return Poll::Ready(Some(Ok(piece(&mut self.rest))));
         }
         self.room.shrink(self.room.amount());
         let Some(inner) = self.inner.as_mut() else {
@@ -117,14 +120,10 @@ impl Flow {
                 self.rest = frame.into_data().unwrap_or_default();
                 // It is here already. Whoever makes long messages of a stream has looked for room before.
                 self.room.exceed(self.rest.len());
-                Poll::Ready(Some(Ok(self.piece())))
+                Poll::Ready(Some(Ok(piece(&mut self.rest))))
             }
             other => Poll::Ready(other),
         }
-    }
-
-    fn piece(&mut self) -> Frame<Bytes> {
-        Frame::data(self.rest.split_to(self.rest.len().min(CHUNK_BYTES)))
     }
 
     fn give_up(&mut self) {

@@ -15,7 +15,7 @@ use outrider_telemetry::{Hop, Kind, TraceContext};
 use tonic::body::Body;
 use tower::Service;
 
-use crate::{ending, methods, status::to_status};
+use crate::{ending, methods, pieces, status::to_status};
 
 /// How often the key of an open stream is looked at again: within this time a revoked or expired one ends it.
 pub const LOOKED_AT_EVERY: Duration = Duration::from_secs(15);
@@ -78,7 +78,7 @@ where
                         request.extensions_mut().insert(context.clone());
                     }
                     let answer = hop.around(inner.call(request)).await?;
-                    Ok(if streams { ending::until(answer, admitted.refused()) } else { answer })
+                    Ok(if streams { ending::until(pieces::in_pieces(answer), admitted.refused()) } else { answer })
                 }
                 Err(error) => {
                     hop.fail(error.reason.as_str());

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod listen;
 pub mod methods;
 pub mod page;
+pub mod pieces;
 pub mod place;
 pub mod proxy;
 pub mod server;

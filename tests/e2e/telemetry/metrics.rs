@@ -15,13 +15,16 @@ use super::{scrapes, start, sum};
 use crate::scenario::{BOUND, Scenario, run_with_shares, text};
 
 /// Metrics that stay 0 when all goes well, or that are over before they are looked at.
-const CALM: [&str; 19] = [
+const CALM: [&str; 22] = [
     "outrider_gateway_requests_open",
     "outrider_worker_jobs_held_total",
     "outrider_gateway_streams_open",
     "outrider_gateway_connections_refused_total",
     "outrider_gateway_buffered_bytes",
     "outrider_gateway_unsent_bytes",
+    "outrider_shares_held",
+    "outrider_shares_refused_total",
+    "outrider_shares_waited_total",
     "outrider_dispatch_requeued_total",
     "outrider_dispatch_congested_endpoints",
     "outrider_dispatch_partitions_dropped_total",

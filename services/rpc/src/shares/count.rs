@@ -20,6 +20,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Key, Self::Project, Self::Organization, Self::Server];
+
     /// As metrics name it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -78,6 +78,10 @@ impl Shares {
         let counts = Counts::new(total, resource.least);
         let inner = Arc::new(Inner { resource, counts: Mutex::new(counts), given_back: Notify::new() });
         metrics::expose(&SECTION);
+        for level in Level::ALL {
+            REFUSED.with_label_values(&[resource.name, level.as_str()]);
+        }
+        WAITED.with_label_values(&[resource.name]);
         let shown = Arc::downgrade(&inner);
         TOTAL.with_label_values(&[resource.name]).set(i64::try_from(total).unwrap_or(i64::MAX));
         metrics::before_scrape(move || {
