@@ -42,6 +42,7 @@ mod receivers;
 mod retention;
 mod retry;
 mod scenario;
+mod shares;
 mod stream;
 mod stream_faults;
 mod tail;

@@ -9,50 +9,48 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header::CONTENT_LENGTH, header::EXPECT};
+use http::{
+    HeaderMap,
+    header::{CONTENT_LENGTH, EXPECT},
+    request::Parts,
+};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::to_status;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, timeout_at},
-};
+use outrider_rpc::{Holder, Share, to_status};
+use tokio::time::{Instant, Sleep, timeout_at};
 use tonic::Status;
 
 use crate::{Options, Shared, answer::Refusal};
 
-/// Bytes of one permit of the room for bodies.
-pub(crate) const ROOM_UNIT: usize = 1024;
+/// A share of the room for bodies grows by so many bytes at once: it is not asked for each small piece.
+const STEP: usize = 1024;
 
-/// Counts one request's bytes against its own limit and against the room that all share.
+/// Counts one request's bytes against its own limit and against its caller's share of the room.
 pub(crate) struct Meter {
     left: usize,
     limit: usize,
-    room: Arc<Semaphore>,
-    held: Option<OwnedSemaphorePermit>,
-    /// Bytes for which permits are held but that did not come yet.
+    held: Share,
+    /// Bytes that are held and did not come yet.
     paid: usize,
 }
 
 impl Meter {
-    pub(crate) fn new(shared: &Shared) -> Self {
-        let limit = shared.options.max_request_bytes;
-        Self { left: limit, limit, room: Arc::clone(&shared.room), held: None, paid: 0 }
+    pub(crate) fn new(shared: &Shared, holder: Holder) -> Self {
+        Self::within(shared.options.max_request_bytes, shared.room.share(holder))
+    }
+
+    fn within(limit: usize, held: Share) -> Self {
+        Self { left: limit, limit, held, paid: 0 }
     }
 
     pub(crate) fn count(&mut self, bytes: usize) -> Result<(), Error> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| too_large(self.limit))?;
         if bytes > self.paid {
-            let units = (bytes - self.paid).div_ceil(ROOM_UNIT);
-            let permits = u32::try_from(units).ok().and_then(|units| Arc::clone(&self.room).try_acquire_many_owned(units).ok());
-            let permits = permits.ok_or_else(|| Error::overloaded("too many requests are under way"))?;
-            match &mut self.held {
-                Some(held) => held.merge(permits),
-                None => self.held = Some(permits),
-            }
-            self.paid += units * ROOM_UNIT;
+            let more = (bytes - self.paid).next_multiple_of(STEP);
+            self.held.grow(more)?;
+            self.paid += more;
         }
         self.paid -= bytes;
         Ok(())
@@ -60,7 +58,8 @@ impl Meter {
 
     /// What was counted is gone.
     pub(crate) fn give_back(&mut self) {
-        (self.left, self.paid, self.held) = (self.limit, 0, None);
+        (self.left, self.paid) = (self.limit, 0);
+        self.held.shrink(self.held.amount());
     }
 }
 
@@ -103,12 +102,14 @@ impl Pace {
 #[derive(Debug)]
 pub(crate) struct Whole {
     pub(crate) bytes: Bytes,
-    pub(crate) room: Option<OwnedSemaphorePermit>,
+    /// What the body takes of the room, of its caller's share.
+    pub(crate) room: Share,
 }
 
 /// Reads a body to its end. One that is too large is refused, after its rest was read and dropped for a moment: a client that
 /// writes all before it reads anything would else see a broken connection in the place of the answer.
-pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incoming) -> Result<Whole, Refusal> {
+pub(crate) async fn whole(shared: &Shared, parts: &Parts, mut body: Incoming) -> Result<Whole, Refusal> {
+    let headers = &parts.headers;
     if announced(headers) > shared.options.max_request_bytes {
         // Who asks first has sent nothing yet.
         if !headers.contains_key(EXPECT) {
@@ -116,7 +117,8 @@ pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incomi
         }
         return Err(Refusal::closing(too_large(shared.options.max_request_bytes)));
     }
-    let (mut meter, mut pace) = (Meter::new(shared), Pace::new(shared));
+    let holder = Holder::of_request(&parts.extensions);
+    let (mut meter, mut pace) = (Meter::new(shared, holder), Pace::new(shared));
     // Grown step by step, it would take up to twice as much.
     let mut read = BytesMut::with_capacity(announced(headers));
     while let Some(frame) = timeout_at(pace.due(), body.frame()).await.map_err(|_| Refusal::closing(pace.too_slow()))? {
@@ -234,12 +236,13 @@ impl Cut {
 }
 
 /// Refuses what is announced as too large; else counts the rest as it passes.
-pub(crate) fn metered<B>(shared: &Shared, headers: &HeaderMap, inner: B) -> Result<(Metered<B>, Cut), Error> {
-    if announced(headers) > shared.options.max_request_bytes {
+pub(crate) fn metered<B>(shared: &Shared, parts: &Parts, inner: B) -> Result<(Metered<B>, Cut), Error> {
+    if announced(&parts.headers) > shared.options.max_request_bytes {
         return Err(too_large(shared.options.max_request_bytes));
     }
     let cut = Cut::default();
-    Ok((Metered { inner, meter: Meter::new(shared), pace: Pace::new(shared), alarm: None, cut: cut.clone() }, cut))
+    let meter = Meter::new(shared, Holder::of_request(&parts.extensions));
+    Ok((Metered { inner, meter, pace: Pace::new(shared), alarm: None, cut: cut.clone() }, cut))
 }
 
 impl<B> Metered<B> {
@@ -293,19 +296,21 @@ where
 
 #[cfg(test)]
 mod tests {
+    use outrider_rpc::Shares;
+
     use super::*;
 
     #[test]
     fn the_meter_holds_room_for_what_came_and_gives_it_back() {
-        let room = Arc::new(Semaphore::new(4));
-        let mut meter = Meter { left: 10_000, limit: 10_000, room: Arc::clone(&room), held: None, paid: 0 };
+        let room = Shares::new(crate::REQUEST_BYTES, 1024 * 1024);
+        let mut meter = Meter::within(1024 * 1024, room.share(Holder::of_request(&http::Extensions::new())));
         for _ in 0..2048 {
             meter.count(1).unwrap();
         }
-        assert_eq!(room.available_permits(), 2);
-        assert_eq!(meter.count(2049).unwrap_err().reason, Reason::Overloaded);
-        assert_eq!(meter.count(10_001).unwrap_err().reason, Reason::TooLarge);
+        assert_eq!(room.held(), 2048);
+        assert_eq!(meter.count(300 * 1024).unwrap_err().reason, Reason::ShareExhausted);
+        assert_eq!(meter.count(1024 * 1024).unwrap_err().reason, Reason::TooLarge);
         drop(meter);
-        assert_eq!(room.available_permits(), 4);
+        assert_eq!(room.held(), 0);
     }
 }

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Response};
 use http_body::Frame;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Place, to_status};
+use outrider_rpc::{Holder, Place, to_status};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Status, body::Body};
@@ -51,14 +51,14 @@ pub(crate) struct Ended {
 }
 
 /// The client's side, which ends when the gateway drains, or when a message is too large or too slow.
-pub(crate) fn watched<B>(shared: &Shared, inner: B) -> (ClientSide<B>, Ended) {
+pub(crate) fn watched<B>(shared: &Shared, holder: Holder, inner: B) -> (ClientSide<B>, Ended) {
     let ended = Ended::default();
     let (draining, over) = (shared.draining(), ended.over.clone());
     let side = ClientSide {
         inner: Some(inner),
         until: Some(Box::pin(async move { over.run_until_cancelled_owned(draining).await.unwrap_or_default() })),
         place: Place::default(),
-        meter: Meter::new(shared),
+        meter: Meter::new(shared, holder),
         held: 0,
         delay: Delay::new(shared.options.request_timeout),
         ended: ended.clone(),

@@ -6,9 +6,9 @@ use std::{
 };
 
 use outrider_model::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use outrider_rpc::{Exhausted, Holder, Share};
 
-use crate::{Shared, body::ROOM_UNIT};
+use crate::Shared;
 
 /// A request may take so many times its size.
 const TIMES: usize = 8;
@@ -30,8 +30,8 @@ pub(crate) const VALUE: usize = 64;
 pub(crate) struct Cost {
     spent: Cell<usize>,
     most: usize,
-    room: Option<Arc<Semaphore>>,
-    held: RefCell<Option<OwnedSemaphorePermit>>,
+    /// Of the room for bodies, of the caller's share.
+    held: RefCell<Option<Share>>,
     paid: Cell<usize>,
 }
 
@@ -40,19 +40,20 @@ pub(crate) enum Refused {
     /// The request takes more than any may: this many bytes.
     TooMuch(usize),
     /// There is no room for it now.
-    NoRoom,
+    NoRoom(Exhausted),
 }
 
 impl Cost {
     /// For a text of so many bytes; a place in the room is held for what it takes.
-    pub(crate) fn of(shared: &Shared, bytes: usize) -> Self {
-        Self { room: Some(Arc::clone(&shared.room)), ..Self::alone(bytes, shared.options.max_decoded_bytes) }
+    pub(crate) fn of(shared: &Shared, holder: Holder, bytes: usize) -> Self {
+        let held = RefCell::new(Some(shared.room.share(holder)));
+        Self { held, ..Self::alone(bytes, shared.options.max_decoded_bytes) }
     }
 
     /// The same, of which no room is held.
     pub(crate) fn alone(bytes: usize, most: usize) -> Self {
         let most = bytes.saturating_mul(TIMES).max(LEAST).min(most);
-        Self { spent: Cell::new(0), most, room: None, held: RefCell::new(None), paid: Cell::new(FREE) }
+        Self { spent: Cell::new(0), most, held: RefCell::new(None), paid: Cell::new(FREE) }
     }
 
     /// Memory is taken.
@@ -66,21 +67,16 @@ impl Cost {
     }
 
     fn pay(&self, spent: usize) -> Result<(), Refused> {
-        let Some(room) = &self.room else { return Ok(()) };
-        let bytes = (spent - self.paid.get()).next_multiple_of(STEP);
-        let units = u32::try_from(bytes / ROOM_UNIT).map_err(|_| Refused::NoRoom)?;
-        let permits = Arc::clone(room).try_acquire_many_owned(units).map_err(|_| Refused::NoRoom)?;
-        self.paid.set(self.paid.get() + bytes);
         let mut held = self.held.borrow_mut();
-        match held.as_mut() {
-            Some(held) => held.merge(permits),
-            None => *held = Some(permits),
-        }
+        let Some(held) = held.as_mut() else { return Ok(()) };
+        let bytes = (spent - self.paid.get()).next_multiple_of(STEP);
+        held.grow(bytes).map_err(Refused::NoRoom)?;
+        self.paid.set(self.paid.get() + bytes);
         Ok(())
     }
 
     /// The place in the room, to be kept for as long as what was decoded.
-    pub(crate) fn into_held(self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn into_held(self) -> Option<Share> {
         self.held.into_inner()
     }
 }
@@ -106,27 +102,31 @@ pub(crate) async fn decode<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use outrider_rpc::Shares;
+
     use super::*;
 
-    fn within(room: &Arc<Semaphore>) -> Cost {
-        Cost { room: Some(Arc::clone(room)), ..Cost::alone(1, 64 * 1024 * 1024) }
+    fn within(room: &Shares) -> Cost {
+        let share = room.share(Holder::of_request(&http::Extensions::new()));
+        Cost { held: RefCell::new(Some(share)), ..Cost::alone(1, 64 * 1024 * 1024) }
     }
 
     #[test]
     fn room_is_held_for_what_is_spent_and_given_back() {
-        let room = Arc::new(Semaphore::new(200));
+        // A lone key has a quarter of it.
+        let room = Shares::new(crate::REQUEST_BYTES, 4 * (3 * STEP));
         let small = within(&room);
-        assert!(small.spend(FREE).is_ok() && room.available_permits() == 200);
+        assert!(small.spend(FREE).is_ok() && room.held() == 0);
         let large = within(&room);
         assert!(large.spend(FREE + 1).is_ok());
-        assert_eq!(room.available_permits(), 200 - STEP / ROOM_UNIT);
+        assert_eq!(room.held(), STEP);
         for _ in 0..STEP - 1 {
             assert!(large.spend(1).is_ok());
         }
-        assert_eq!(room.available_permits(), 200 - STEP / ROOM_UNIT);
-        assert!(matches!(large.spend(3 * STEP), Err(Refused::NoRoom)));
+        assert_eq!(room.held(), STEP);
+        assert!(matches!(large.spend(3 * STEP), Err(Refused::NoRoom(_))));
         drop(large.into_held());
-        assert_eq!(room.available_permits(), 200);
+        assert_eq!(room.held(), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, Method as HttpMethod, Request, Response, Version, header::CONTENT_TYPE, request::Parts};
 use outrider_model::{Error, Reason, Scope};
-use outrider_rpc::methods;
+use outrider_rpc::{Holder, methods};
 use prost_reflect::MethodDescriptor;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
@@ -150,25 +150,26 @@ where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
 {
     let mut backend = shared.backend(&method.package).ok_or_else(|| Error::internal("the method has no role"))?;
+    let holder = Holder::of_request(&parts.extensions);
     if method.client_streams {
-        let (body, ended) = client_stream::watched(shared, incoming);
+        let (body, ended) = client_stream::watched(shared, holder, incoming);
         let Ok(ready) = backend.ready().await;
         let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
         return Ok(client_stream::told(answer, ended));
     }
-    let (body, cut) = body::metered(shared, &parts.headers, incoming)?;
+    let (body, cut) = body::metered(shared, &parts, incoming)?;
     let Ok(ready) = backend.ready().await;
     let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
     match cut.why() {
         Some(Broken::Gone) => body::gone().await,
         Some(Broken::Refused(error)) => Err(error),
         None if method.server_streams => Ok(answer),
-        None => whole(shared, answer).await,
+        None => whole(shared, holder, answer).await,
     }
 }
 
 /// The answer, once all of it is there.
-async fn whole(shared: &Shared, answer: Response<Body>) -> Result<Response<Body>, Error> {
+async fn whole(shared: &Shared, holder: Holder, answer: Response<Body>) -> Result<Response<Body>, Error> {
     // An error in the headers has no body.
     if answer.headers().contains_key("grpc-status") {
         return Ok(answer);
@@ -176,7 +177,7 @@ async fn whole(shared: &Shared, answer: Response<Body>) -> Result<Response<Body>
     let (parts, body) = answer.into_parts();
     let (data, trailers) = call::read(body, shared.options.max_answer_bytes).await?;
     let trailers = trailers.ok_or_else(|| Error::unavailable("a server that is needed broke off its answer"))?;
-    Ok(Response::from_parts(parts, unsent::message(shared, data, trailers)?))
+    Ok(Response::from_parts(parts, unsent::message(shared, holder, data, trailers)?))
 }
 
 /// The request with no more of its address than the path: the rest is the client's view of this server.

@@ -11,7 +11,7 @@ use http::{
 };
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::Seat;
+use outrider_rpc::{Holder, Seat};
 use tonic::body::Body;
 
 use crate::{
@@ -129,6 +129,7 @@ where
         Err(error) => return seen.watch(Refusal::from(error).into_grpc()),
     };
     let (parts, body) = request.into_parts();
+    let holder = Holder::of_request(&parts.extensions);
     let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
     let end = end(asked);
     let answer = match asked {
@@ -140,9 +141,9 @@ where
     let answer = match answer {
         // A client's stream is ended on the client's side, and then its role has its say.
         Ok(answer) if method.streams() && !method.client_streams && shared.backends.of(&method.package).is_some() => {
-            unsent::stream(shared, ending::bounded(shared, answer, end))
+            unsent::stream(shared, holder, ending::bounded(shared, answer, end))
         }
-        Ok(answer) if method.streams() => unsent::stream(shared, ending::bounded_by_deadline(answer, end)),
+        Ok(answer) if method.streams() => unsent::stream(shared, holder, ending::bounded_by_deadline(answer, end)),
         Ok(answer) => answer,
         Err(refusal) => refusal.into_grpc(),
     };

@@ -70,7 +70,7 @@ use std::{future::Future, sync::Arc};
 
 use outrider_model::Reason;
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{Acceptor, Authenticate, methods, server::Backend};
+use outrider_rpc::{Acceptor, Authenticate, Shares, methods, server::Backend, shares::Resource};
 use outrider_telemetry::{
     catalogue::gateway::{BUFFERED_BYTES, REFUSED_UNREAD, SECTION, UNSENT_BYTES},
     metrics,
@@ -119,15 +119,21 @@ struct Shared {
     routes: route::Routes,
     methods: grpc::Methods,
     pages: page::Pages,
-    /// Room for bytes of requests that are read but not answered, in KiB.
-    room: Arc<Semaphore>,
-    /// Room for bytes of answers that are not sent, in KiB.
-    unsent: Arc<Semaphore>,
+    /// Room for bytes of requests that are read but not answered.
+    room: Shares,
+    /// Room for bytes of answers that are not sent.
+    unsent: Shares,
     /// Places for large bodies that are decoded.
     decoders: Arc<Semaphore>,
     /// Places for uploads of lines.
-    uploads: Arc<Semaphore>,
+    uploads: Shares,
 }
+
+/// What every share of a room for bytes is at least: a request or an answer of usual size.
+const LEAST_BYTES: usize = 64 * 1024;
+const REQUEST_BYTES: Resource = Resource { name: "request-bytes", noun: "bytes of requests under way", least: LEAST_BYTES };
+const ANSWER_BYTES: Resource = Resource { name: "answer-bytes", noun: "bytes of answers that are not sent", least: LEAST_BYTES };
+const UPLOADS: Resource = Resource { name: "uploads", noun: "uploads", least: 1 };
 
 impl Shared {
     /// Who serves a proto package.
@@ -147,21 +153,14 @@ impl Shared {
 
 /// Shows how many bytes are read and not answered, and answered and not sent, for as long as the gateway lives.
 fn show_buffered(shared: &Arc<Shared>) {
-    let all = [shared.room.available_permits(), shared.unsent.available_permits()];
     let shared = Arc::downgrade(shared);
     metrics::before_scrape(move || {
         let Some(shared) = shared.upgrade() else { return false };
-        for ((gauge, room), all) in [(&BUFFERED_BYTES, &shared.room), (&UNSENT_BYTES, &shared.unsent)].into_iter().zip(all) {
-            let held = all.saturating_sub(room.available_permits());
-            gauge.set(i64::try_from(held * body::ROOM_UNIT).unwrap_or(i64::MAX));
+        for (gauge, room) in [(&BUFFERED_BYTES, &shared.room), (&UNSENT_BYTES, &shared.unsent)] {
+            gauge.set(i64::try_from(room.held()).unwrap_or(i64::MAX));
         }
         true
     });
-}
-
-/// For so many bytes.
-fn room(bytes: usize) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(bytes.div_ceil(body::ROOM_UNIT).min(Semaphore::MAX_PERMITS)))
 }
 
 impl Gateway {
@@ -183,10 +182,10 @@ impl Gateway {
             methods: grpc::Methods::of(methods.iter().chain(&own.methods)),
             own,
             serving,
-            room: room(options.max_buffered_bytes),
-            unsent: room(options.max_unsent_bytes),
+            room: Shares::new(REQUEST_BYTES, options.max_buffered_bytes),
+            unsent: Shares::new(ANSWER_BYTES, options.max_unsent_bytes),
             decoders: Arc::new(Semaphore::new(options.max_decodings.clamp(1, Semaphore::MAX_PERMITS))),
-            uploads: Arc::new(Semaphore::new(options.max_uploads.min(Semaphore::MAX_PERMITS))),
+            uploads: Shares::new(UPLOADS, options.max_uploads),
             backends,
             keys,
             options,

@@ -35,6 +35,9 @@ use crate::{
 /// events by default, each in a frame of its own.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
+/// Bytes of one answer that wait in an HTTP/2 connection for its client to take them. The rest stays where it is counted.
+const SEND_BUFFER: usize = 64 * 1024;
+
 /// How long a connection without a request lives on at shutdown. A client of HTTP/1.1 may be writing one in that very moment: answered
 /// with `Connection: close` it goes elsewhere, cut off it would not know what came of it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -206,6 +209,7 @@ fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_pending_accept_reset_streams(options.max_pending_resets)
         .max_local_error_reset_streams(options.max_error_resets)

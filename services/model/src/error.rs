@@ -79,6 +79,8 @@ reasons! {
     NotAcceptable = "NOT_ACCEPTABLE";
     /// A bounded queue is full. Retry after the time given.
     Overloaded = "OVERLOADED";
+    /// The API key, its project or its organization has used up its share of something that all callers share; the message says whose share and of what. Nothing took effect. End something of the same kind, or retry after the time given.
+    ShareExhausted = "SHARE_EXHAUSTED";
     /// A server that is needed does not answer. Whether the request took effect is unknown; retry with the same idempotency key.
     Unavailable = "UNAVAILABLE";
     /// The deadline of the request passed. Whether it took effect is unknown; retry with the same idempotency key.
@@ -167,6 +169,18 @@ impl Error {
     #[must_use]
     pub fn overloaded(message: impl Into<Cow<'static, str>>) -> Self {
         Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Reason::Overloaded, message) }
+    }
+
+    /// A caller has used up its share of a bounded resource.
+    #[must_use]
+    pub fn share_exhausted(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Reason::ShareExhausted, message) }
+    }
+
+    /// Whether it was refused because too much is under way, and had no effect: the same request may succeed later.
+    #[must_use]
+    pub fn is_overload(&self) -> bool {
+        matches!(self.reason, Reason::Overloaded | Reason::ShareExhausted)
     }
 
     /// A fault of ours.

@@ -15,7 +15,7 @@ use super::{scrapes, start, sum};
 use crate::scenario::{BOUND, Scenario, run_with_shares, text};
 
 /// Metrics that stay 0 when all goes well, or that are over before they are looked at.
-const CALM: [&str; 20] = [
+const CALM: [&str; 28] = [
     "outrider_gateway_requests_open",
     "outrider_worker_jobs_held_total",
     "outrider_gateway_streams_open",
@@ -23,6 +23,9 @@ const CALM: [&str; 20] = [
     "outrider_gateway_connections_displaced_total",
     "outrider_gateway_buffered_bytes",
     "outrider_gateway_unsent_bytes",
+    "outrider_shares_held",
+    "outrider_shares_refused_total",
+    "outrider_shares_waited_total",
     "outrider_dispatch_requeued_total",
     "outrider_dispatch_congested_endpoints",
     "outrider_dispatch_partitions_dropped_total",
@@ -32,6 +35,11 @@ const CALM: [&str; 20] = [
     "outrider_queue_jobs",
     "outrider_worker_jobs",
     "outrider_worker_requests_open",
+    "outrider_worker_slots_used",
+    "outrider_worker_payload_bytes",
+    "outrider_worker_jobs_waiting",
+    "outrider_worker_narrow_windows",
+    "outrider_dispatch_narrow_windows",
     "outrider_store_errors_total",
     "outrider_egress_tunnels",
     "outrider_dispatch_unaccounted_deliveries",

@@ -116,7 +116,7 @@ impl Caller {
                     };
                 }
                 // Nothing was taken: the upload waits, which holds its client.
-                Err(error) if error.reason == Reason::Overloaded && Instant::now() + OVERLOAD_WAIT < give_up => {
+                Err(error) if error.is_overload() && Instant::now() + OVERLOAD_WAIT < give_up => {
                     tokio::time::sleep(OVERLOAD_WAIT).await;
                 }
                 Err(error) => return Err(error),

@@ -17,6 +17,7 @@ use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
 use outrider_model::Error;
 use outrider_proto::DESCRIPTORS;
+use outrider_rpc::Holder;
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -93,11 +94,11 @@ pub(crate) async fn answer(
         timeout: shared.options.request_timeout,
     };
     let request_id = parts.headers.get(request_id::HEADER).and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let holder = Holder::of_request(&parts.extensions);
     let admitted = async {
         let without_lines = caller.introduce().await?;
         // Only then: places are few, and not for those who may not call.
-        let place = std::sync::Arc::clone(&shared.uploads).try_acquire_owned();
-        Ok((without_lines, place.map_err(|_| Error::overloaded("too many uploads are under way"))?))
+        Ok((without_lines, shared.uploads.take(holder, 1)?))
     };
     let (without_lines, place) = match admitted.await {
         Ok(admitted) => admitted,
@@ -109,10 +110,10 @@ pub(crate) async fn answer(
             return Err(Refusal::closing(error));
         }
     };
-    let upload = Upload::new(shared, caller, request_id, end, without_lines, place);
+    let upload = Upload::new(shared, caller, holder, request_id, end, (without_lines, place));
     let results = upload.start(body).await.map_err(Refusal::closing)?;
     let results = Body::new(StreamBody::new(futures::StreamExt::map(results, |text| text.map(Frame::data))));
-    let mut answer = unsent::stream(shared, Response::new(results));
+    let mut answer = unsent::stream(shared, holder, Response::new(results));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

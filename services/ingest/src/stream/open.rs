@@ -33,11 +33,11 @@ where
     let mut violations = Violations::new();
     violations.check("open.stream_id", validate::key(&open.stream_id, limits::STREAM_ID_BYTES));
     violations.finish()?;
-    ingest.project(principal, &open.project_id).await.map_err(|error| error.within("open"))?;
+    let project = ingest.project(principal, &open.project_id).await.map_err(|error| error.within("open"))?;
     let opened = StreamOpened { window_events: options.window_events, window_bytes: options.window_bytes };
     // Who does not take even this is gone.
     let _ = out.send(StreamEventsResponse { kind: Some(stream_events_response::Kind::Opened(opened)) }).await;
-    Session::new(ingest, principal, open).run(inbound, out).await
+    Session::new(ingest, principal, project.id, open).run(inbound, out).await
 }
 
 fn opening(first: Option<Result<StreamEventsRequest, Status>>) -> Result<StreamOpen> {

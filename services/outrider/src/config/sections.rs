@@ -172,8 +172,8 @@ section! {
         admin_url: String = "http://127.0.0.1:8083".into(),
         /// One request, decoded, in bytes.
         max_request_bytes: usize = 6 * MIB,
-        /// Bodies of all requests under way and what is decoded of them together, in bytes; more are refused as overloaded. A single body
-        /// larger than this always is.
+        /// Bodies of all requests under way and what is decoded of them together, in bytes, divided into shares; more are refused. A lone
+        /// API key has a quarter, which must be more than one body.
         max_buffered_bytes: usize = 256 * MIB,
         /// What decoding one body may take in memory, in bytes. Besides, no body may take more than 8 times its size, or 16 MiB if that is
         /// more.
@@ -182,8 +182,9 @@ section! {
         decode_apart_bytes: usize = 64 * KIB,
         /// Such bodies that are decoded at once; further ones wait.
         max_decodings: usize = 4,
-        /// Answers over 16 KiB that their clients have not taken, together, in bytes; more requests with such answers are answered as
-        /// unavailable. An answer of which nothing is taken for idle_timeout is given up.
+        /// Answers over 16 KiB and streams, as far as their clients have not taken them, together, in bytes, divided into shares. More
+        /// requests with such answers are answered as unavailable; streams and uploads wait. An answer of which nothing is taken for
+        /// idle_timeout is given up.
         max_unsent_bytes: usize = 256 * MIB,
         /// From the first byte of a request to the last of its answer; a client may ask for less by `Request-Timeout` or `grpc-timeout`.
         request_timeout: Span = Span::seconds(30),
@@ -233,7 +234,7 @@ section! {
         cors_origins: Vec<String> = Vec::new(),
         /// Whether gRPC reflection tells the public services to anyone, without a key.
         reflection: bool = false,
-        /// Uploads of newline-delimited JSON under way at once; more are refused as overloaded.
+        /// Uploads of newline-delimited JSON under way at once, divided into shares; more are refused.
         max_uploads: usize = 64,
         /// How long such an upload may stand still while the server waits for its lines; at most 60 s.
         upload_idle_timeout: Span = Span::seconds(60),
@@ -258,14 +259,14 @@ section! {
         long_validations: usize = 4,
         /// Memory for compiled schemas, in bytes; each counts as 16 times its text.
         schema_cache_bytes: u64 = 64 * MIB as u64,
-        /// StreamEvents: streams open at once in one process; more are refused as overloaded. Of one that stands still up to 1 MiB waits unread
-        /// in its connection.
+        /// StreamEvents: streams open at once in one process, divided into shares; more are refused. Of one that stands still up to 1 MiB
+        /// waits unread in its connection.
         max_streams: usize = 1_000,
         /// StreamEvents: events of one stream that may be unacknowledged; the server reads no further.
         stream_window_events: u32 = 4_096,
         /// StreamEvents: the same for what the events hold, in bytes.
         stream_window_bytes: u64 = 16 * MIB as u64,
-        /// StreamEvents: the same of all streams of one process together, in bytes.
+        /// StreamEvents: the same of all streams of one process together, in bytes, divided into shares.
         stream_buffer_bytes: usize = 256 * MIB,
         /// StreamEvents: how long a stream may be open without a message.
         stream_idle_timeout: Span = Span::seconds(300),
@@ -286,10 +287,10 @@ section! {
         accept_lanes: usize = 4,
         /// Events in one commit. One with many deliveries counts once more for every 32 of them.
         accept_batch: usize = 256,
-        /// Publish requests that wait for a commit; more are refused as overloaded.
-        accept_queue: usize = 8192,
-        /// Bytes that wait for a commit, payloads, and for each delivery 1 KiB and the headers; more are refused as overloaded. A single request is
-        /// counted with half of it at most.
+        /// Publish requests that wait for a commit or are in one, divided into shares; more are refused.
+        accept_queue: usize = 32_768,
+        /// Bytes that wait for a commit, divided into shares: payloads, 1 KiB for each event, and for each delivery 1 KiB and the headers;
+        /// more are refused. A single request is counted with an eighth of it at most.
         accept_queue_bytes: usize = 256 * MIB,
         /// Bytes of jobs that wait to be put on the queue after their commit, payloads, headers and 1 KiB for each. Those beyond are not
         /// refused: they wait in the database.
@@ -307,8 +308,11 @@ section! {
         /// After so long unsettled a delivery is asked after in the queue; at least 1s. Half of it is how long a job may wait for the queue
         /// before it goes back to the database.
         check_after: Span = Span::seconds(15),
-        /// Tails open at once; more are refused as overloaded.
+        /// Tails open at once, divided into shares; more are refused.
         max_tails: usize = 1_000,
+        /// Bytes that tails have read from the database and not sent to their clients, divided into shares. A tail that finds no room
+        /// reads no further until there is some.
+        tail_buffer_bytes: usize = 64 * MIB,
         /// Queries of tails at once.
         tail_readers: usize = 4,
         /// After so long without a message a tail sends a heartbeat; 1s to 60s.

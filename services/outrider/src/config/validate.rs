@@ -41,6 +41,7 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     let heartbeat = (Duration::from_secs(1)..=Duration::from_secs(60)).contains(&config.dispatch.tail_heartbeat.0);
     check("dispatch.tail_heartbeat", heartbeat, "must be 1s to 60s")?;
     check("dispatch.tail_readers", config.dispatch.tail_readers > 0, "must be at least 1")?;
+    check("dispatch.tail_buffer_bytes", config.dispatch.tail_buffer_bytes >= 1024 * 1024, "must be at least 1048576")?;
     check("dispatch.tail_poll", config.dispatch.tail_poll.0 >= Duration::from_millis(10), "must be at least 10ms")?;
     let day = Duration::from_secs(24 * 3600);
     check("dispatch.tail_retention", config.dispatch.tail_retention.0 >= day, "must be at least 24h")?;
