@@ -20,6 +20,7 @@ macro_rules! scenarios {
     };
 }
 
+mod admission;
 mod bad_input;
 mod batch;
 mod boundaries;
@@ -34,6 +35,7 @@ mod idempotency;
 mod isolation;
 mod ledger;
 mod load;
+mod memory;
 mod publish;
 mod retention;
 mod retry;

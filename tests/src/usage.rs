@@ -61,6 +61,18 @@ pub fn memory(pid: u32) -> u64 {
     told("smaps_rollup", "Pss:").or_else(|| told("status", "VmRSS:")).unwrap_or(0) * 1_024
 }
 
+/// The most resident pages (RSS) that a process had since [`forget_peak`], in bytes; 0 when there is no such process.
+#[must_use]
+pub fn peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    kibibytes(&status, "VmHWM:").unwrap_or(0) * 1_024
+}
+
+/// From now on [`peak`] begins with what a process has.
+pub fn forget_peak(pid: u32) -> std::io::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")
+}
+
 fn kibibytes(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.trim().parse().ok())
 }

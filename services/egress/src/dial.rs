@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
 use outrider_model::address::{Host, Policy, Refused, is_localhost};
-use outrider_rpc::{DialError, Dialer, Socket};
+use outrider_rpc::{DialError, Dialer, Places, Socket};
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
     catalogue::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
@@ -36,7 +36,7 @@ pub struct Egress {
 pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) tunnels: Arc<Semaphore>,
-    pub(crate) waiting: Arc<Semaphore>,
+    pub(crate) waiting: Places,
     policy: Policy,
     resolver: Arc<dyn Resolve>,
     own: OwnListeners,
@@ -70,7 +70,7 @@ impl Egress {
         }
         let inner = Inner {
             tunnels: Arc::new(Semaphore::new(options.max_tunnels)),
-            waiting: Arc::new(Semaphore::new(options.max_waiting)),
+            waiting: Places::new(options.max_waiting, 0),
             policy: Policy { allow_loopback: options.allow_loopback },
             resolver,
             own: OwnListeners::default(),

@@ -12,7 +12,8 @@ pub struct Options {
     pub allow_loopback: bool,
     /// Tunnels at once, and connections being opened for one; each holds two sockets and some 20 KiB. Default: 10 000.
     pub max_tunnels: usize,
-    /// Connections to the proxy that have no tunnel yet; beyond them new ones are closed at once. Default: 1 000.
+    /// Connections to the proxy that have no tunnel yet. A further one takes the place of the oldest that has not presented the token.
+    /// Default: 1 000.
     pub max_waiting: usize,
     /// A name's addresses that are tried, at most; all are judged. Default: 8.
     pub max_addresses: usize,

@@ -13,7 +13,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outrider_rpc::{Acceptor, Socket, listen, tls::Protocol};
+use outrider_rpc::{Acceptor, Seat, Socket, listen, tls::Protocol};
 use outrider_telemetry::{Kind, TraceContext, catalogue::egress::TUNNELS, metrics::Ongoing};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -65,15 +65,20 @@ impl Egress {
         closing: &CancellationToken,
         cut: &CancellationToken,
     ) {
-        let Ok(waiting) = Arc::clone(&self.inner.waiting).try_acquire_owned() else {
+        let Some(waiting) = self.inner.waiting.take() else {
             tracing::debug!(%peer, "too many connections wait: one is closed");
             return;
         };
+        if waiting.took_anothers {
+            tracing::debug!(%peer, "too many connections wait: the oldest is closed");
+        }
+        let displaced = waiting.displaced();
         let connection = Connection { egress: self.clone(), peer, waiting: Mutex::new(Some(waiting)), opened: Mutex::new(None) };
         let (closing, cut) = (closing.clone(), cut.clone());
         tasks.spawn(async move {
             tokio::select! {
                 () = cut.cancelled() => {}
+                () = displaced => {}
                 () = connection.run(stream, closing) => {}
             }
         });
@@ -92,8 +97,8 @@ struct Opened {
 struct Connection {
     egress: Egress,
     peer: SocketAddr,
-    /// Held until a tunnel is granted.
-    waiting: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Held until a tunnel is granted. Until the token is presented, a newer connection may displace it.
+    waiting: Mutex<Option<Seat>>,
     opened: Mutex<Option<Opened>>,
 }
 
@@ -159,6 +164,9 @@ impl Connection {
 
     async fn open(&self, request: &mut Request<Incoming>) -> Result<Opened, Refusal> {
         answer::authorize(request, self.egress.inner.options.token.as_ref())?;
+        if let Some(seat) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            seat.keep();
+        }
         let target = answer::target(request)?;
         let tunnel = Arc::clone(&self.egress.inner.tunnels).try_acquire_owned().map_err(|_| {
             tracing::warn!(peer = %self.peer, "the egress is full");

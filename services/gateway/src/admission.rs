@@ -9,15 +9,24 @@ use http::{HeaderMap, Request, Version, header::EXPECT};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use outrider_model::{Error, Principal, Scope};
+use outrider_rpc::Seat;
 use outrider_telemetry::catalogue::gateway::REFUSED_UNREAD;
 
 use crate::{Options, Shared, body};
 
 /// Whom a request comes from. Methods without a scope are those of the gateway itself, and open to everybody.
-pub(crate) async fn admit(shared: &Shared, scope: Option<Scope>, headers: &HeaderMap) -> Result<Option<Principal>, Error> {
+pub(crate) async fn admit(
+    shared: &Shared,
+    seat: &Seat,
+    scope: Option<Scope>,
+    headers: &HeaderMap,
+) -> Result<Option<Principal>, Error> {
     let Some(scope) = scope else { return Ok(None) };
     match outrider_rpc::admit(Arc::clone(&shared.keys), headers, scope).await {
-        Ok(admitted) => Ok(Some(admitted.principal)),
+        Ok(admitted) => {
+            seat.keep();
+            Ok(Some(admitted.principal))
+        }
         Err(error) => {
             REFUSED_UNREAD.with_label_values(&[error.reason.as_str()]).inc();
             Err(error)
@@ -26,8 +35,13 @@ pub(crate) async fn admit(shared: &Shared, scope: Option<Scope>, headers: &Heade
 }
 
 /// Admits a request of gRPC, which bears its principal from then on.
-pub(crate) async fn admit_request<B>(shared: &Shared, scope: Option<Scope>, request: &mut Request<B>) -> Result<(), Error> {
-    if let Some(principal) = admit(shared, scope, request.headers()).await? {
+pub(crate) async fn admit_request<B>(
+    shared: &Shared,
+    seat: &Seat,
+    scope: Option<Scope>,
+    request: &mut Request<B>,
+) -> Result<(), Error> {
+    if let Some(principal) = admit(shared, seat, scope, request.headers()).await? {
         request.extensions_mut().insert(principal);
     }
     Ok(())

@@ -102,7 +102,7 @@ impl Pace {
 #[derive(Debug)]
 pub(crate) struct Whole {
     pub(crate) bytes: Bytes,
-    _room: Share,
+    pub(crate) room: Share,
 }
 
 /// Reads a body to its end. One that is too large is refused, after its rest was read and dropped for a moment: a client that
@@ -118,7 +118,8 @@ pub(crate) async fn whole(shared: &Shared, parts: &Parts, mut body: Incoming) ->
     }
     let holder = Holder::of_request(&parts.extensions);
     let (mut meter, mut pace) = (Meter::new(shared, holder), Pace::new(shared));
-    let mut read = BytesMut::new();
+    // Grown step by step, it would take up to twice as much.
+    let mut read = BytesMut::with_capacity(announced(headers));
     while let Some(frame) = timeout_at(pace.due(), body.frame()).await.map_err(|_| Refusal::closing(pace.too_slow()))? {
         let frame = frame.map_err(|_| Refusal::closing(Error::new(Reason::MalformedRequest, "the body broke off")))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -130,7 +131,7 @@ pub(crate) async fn whole(shared: &Shared, parts: &Parts, mut body: Incoming) ->
         }
         read.extend_from_slice(&data);
     }
-    Ok(Whole { bytes: read.freeze(), _room: meter.held })
+    Ok(Whole { bytes: read.freeze(), room: meter.held })
 }
 
 /// The length that a request announces; 0 when it announces none.

@@ -13,12 +13,12 @@ use tower::{Service, ServiceExt};
 /// A flag for compression, and the length in four bytes.
 pub(crate) const PREFIX_BYTES: usize = 5;
 
-/// Sends a message and gives the bytes of the answer's message, of at most `limit`.
+/// Sends a message, as a frame, and gives the bytes of the answer's message, of at most `limit`.
 pub(crate) async fn unary(
     backend: Backend,
     path: &str,
     headers: HeaderMap,
-    message: &DynamicMessage,
+    message: Bytes,
     limit: usize,
 ) -> Result<Bytes, Error> {
     let (parts, body) = open(backend, path, headers, message).await?.into_parts();
@@ -31,12 +31,7 @@ pub(crate) async fn unary(
 }
 
 /// Sends a message and gives the answer as it begins, unless it is an error.
-pub(crate) async fn open(
-    mut backend: Backend,
-    path: &str,
-    headers: HeaderMap,
-    message: &DynamicMessage,
-) -> Result<Response<Body>, Error> {
+pub(crate) async fn open(mut backend: Backend, path: &str, headers: HeaderMap, message: Bytes) -> Result<Response<Body>, Error> {
     let request = request(path, headers, message)?;
     let Ok(ready) = backend.ready().await;
     let Ok(answer) = ready.call(request).await;
@@ -49,13 +44,18 @@ pub(crate) async fn open(
     Ok(answer)
 }
 
-fn request(path: &str, headers: HeaderMap, message: &DynamicMessage) -> Result<Request<Body>, Error> {
+/// A message as gRPC frames it.
+pub(crate) fn frame(message: &DynamicMessage) -> Result<Bytes, Error> {
     let length = message.encoded_len();
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
     frame.put_u8(0);
     frame.put_u32(u32::try_from(length).map_err(|_| Error::internal("the message is too large for gRPC"))?);
     message.encode(&mut frame).map_err(|_| Error::internal("the message does not encode"))?;
-    let mut request = Request::new(Body::new(Full::new(frame.freeze())));
+    Ok(frame.freeze())
+}
+
+fn request(path: &str, headers: HeaderMap, frame: Bytes) -> Result<Request<Body>, Error> {
+    let mut request = Request::new(Body::new(Full::new(frame)));
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = path.parse().map_err(|_| Error::internal("the method has no path"))?;
     *request.version_mut() = Version::HTTP_2;

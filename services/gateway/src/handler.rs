@@ -11,7 +11,7 @@ use http::{
 };
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::Holder;
+use outrider_rpc::{Holder, Seat};
 use tonic::body::Body;
 
 use crate::{
@@ -26,7 +26,8 @@ use crate::{
 };
 
 /// Answers a request; whatever happens, there is an answer with a request id.
-pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+/// A caller with a good key keeps the place of its connection.
+pub(crate) async fn handle(shared: &Shared, seat: &Seat, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let id = request_id::settle(request.headers_mut());
     let mut observed = Observed::begin(&mut request, id.clone());
     let version = request.version();
@@ -34,8 +35,8 @@ pub(crate) async fn handle(shared: &Shared, mut request: Request<Incoming>) -> R
     let mut answer = match vet(shared, &request) {
         Err(refusal) if is_grpc => refusal.into_grpc(),
         Err(refusal) => refusal.into_json(&id),
-        Ok(()) if is_grpc => answer_grpc(shared, request, &mut observed).await,
-        Ok(()) => answer_rest(shared, request, &id, &mut observed).await,
+        Ok(()) if is_grpc => answer_grpc(shared, seat, request, &mut observed).await,
+        Ok(()) => answer_rest(shared, seat, request, &id, &mut observed).await,
     };
     // Connections of HTTP/2 carry other requests, and know no such header.
     if version == Version::HTTP_2 {
@@ -61,7 +62,7 @@ fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
 
 const NO_ROUTE: &str = "-";
 
-async fn answer_grpc(shared: &Shared, mut request: Request<Incoming>, observed: &mut Observed) -> Response<Body> {
+async fn answer_grpc(shared: &Shared, seat: &Seat, mut request: Request<Incoming>, observed: &mut Observed) -> Response<Body> {
     let is_web = web::is_web(request.headers());
     let scope = match shared.methods.find(request.uri().path()) {
         Ok(method) => {
@@ -74,7 +75,7 @@ async fn answer_grpc(shared: &Shared, mut request: Request<Incoming>, observed: 
         }
     };
     let seen = observed.seen.clone();
-    if let Err(error) = admission::admit_request(shared, scope, &mut request).await {
+    if let Err(error) = admission::admit_request(shared, seat, scope, &mut request).await {
         let (parts, body) = request.into_parts();
         let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
         let refusal = Refusal { close, ..error.into() };
@@ -135,7 +136,13 @@ fn limit(shared: &Shared, asked: Option<Duration>) -> Duration {
     asked.map_or(shared.options.request_timeout, |asked| asked.min(shared.options.request_timeout))
 }
 
-async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderValue, observed: &mut Observed) -> Response<Body> {
+async fn answer_rest(
+    shared: &Shared,
+    seat: &Seat,
+    request: Request<Incoming>,
+    id: &HeaderValue,
+    observed: &mut Observed,
+) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
     if let Some(page) = shared.pages.find(parts.uri.path()) {
         let answer = page.answer(&parts).unwrap_or_else(|refusal| refusal.into_json(id));
@@ -145,7 +152,7 @@ async fn answer_rest(shared: &Shared, request: Request<Incoming>, id: &HeaderVal
     let answer = match shared.routes.find(parts.method.as_str(), parts.uri.path()) {
         Ok(found) => {
             observed.on(&found.route.meter);
-            match admission::admit(shared, found.route.scope, &parts.headers).await {
+            match admission::admit(shared, seat, found.route.scope, &parts.headers).await {
                 Ok(principal) => {
                     if let Some(principal) = principal {
                         parts.extensions.insert(principal);

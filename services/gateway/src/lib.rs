@@ -26,6 +26,7 @@ mod call;
 mod client_stream;
 mod compress;
 mod cors;
+mod cost;
 mod deadline;
 mod ending;
 mod field_path;
@@ -70,7 +71,10 @@ use outrider_telemetry::{
     catalogue::gateway::{BUFFERED_BYTES, REFUSED_UNREAD, SECTION, UNSENT_BYTES},
     metrics,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 use tower_http::cors::CorsLayer;
 
 pub use backend::{Backends, remote_backend};
@@ -115,6 +119,8 @@ struct Shared {
     room: Shares,
     /// Room for bytes of answers that are not sent.
     unsent: Shares,
+    /// Places for large bodies that are decoded.
+    decoders: Arc<Semaphore>,
     /// Places for uploads of lines.
     uploads: Shares,
 }
@@ -175,6 +181,7 @@ impl Gateway {
             room: Shares::new(REQUEST_BYTES, options.max_buffered_bytes),
             unsent: Shares::new(ANSWER_BYTES, options.max_unsent_bytes),
             uploads: Shares::new(UPLOADS, options.max_uploads),
+            decoders: Arc::new(Semaphore::new(options.max_decodings.clamp(1, Semaphore::MAX_PERMITS))),
             backends,
             keys,
             options,

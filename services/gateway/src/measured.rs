@@ -7,7 +7,7 @@ use outrider_rpc::methods;
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
 
-use crate::{rest, route::Routes, write};
+use crate::{cost::Cost, rest, route::Routes, write};
 
 /// A publish by REST, from the text of its body to the bytes of the message, and its answer, the other way.
 pub struct Publish {
@@ -36,7 +36,9 @@ impl Publish {
     #[must_use]
     pub fn request(&self, body: &Bytes) -> Vec<u8> {
         let Ok(found) = self.routes.find("POST", self.parts.uri.path()) else { panic!("publishing has no route") };
-        rest::message(&found, &self.parts, body).expect("a body of a publish").encode_to_vec()
+        let cost = Cost::alone(body.len(), usize::MAX);
+        let given = rest::given(&found.route.body, &found.route.input, body, &cost).expect("a body of a publish");
+        rest::message(&found, &self.parts, given).expect("a publish").encode_to_vec()
     }
 
     /// The answer decoded and written as JSON.

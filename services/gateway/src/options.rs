@@ -9,9 +9,15 @@ pub struct Options {
     pub max_request_bytes: usize,
     /// The largest answer of a role that is turned into JSON, in bytes. Default 32 MiB.
     pub max_answer_bytes: usize,
-    /// Bytes of bodies that are read but not answered, of all requests together, divided into shares; beyond that requests are refused.
-    /// Default 256 MiB.
+    /// Bytes of bodies that are read but not answered, and of what is decoded of them, of all requests together, divided into shares;
+    /// beyond that requests are refused. Default 256 MiB.
     pub max_buffered_bytes: usize,
+    /// What decoding one body may take in memory, in bytes, however large the body is. Default 64 MiB.
+    pub max_decoded_bytes: usize,
+    /// A larger body is decoded off the runtime's threads, in bytes. Default 64 KiB.
+    pub decode_apart_bytes: usize,
+    /// Such bodies that are decoded at once; further ones wait. Default 4.
+    pub max_decodings: usize,
     /// Bytes of answers that their clients have not taken yet, of all answers over 16 KiB and all streams together, divided into shares;
     /// beyond that requests are answered as unavailable, and streams and uploads wait. Default 256 MiB.
     pub max_unsent_bytes: usize,
@@ -47,8 +53,11 @@ pub struct Options {
     /// Requests of one connection that its client gave up before they were answered, beyond those that were answered; with more it is
     /// closed. Default 100.
     pub max_abandoned_requests: usize,
-    /// Connections at once; those beyond are closed as they come. Default 10,000.
+    /// Connections at once. A further one takes the place of the oldest on which no request had a good API key; when all had one, it is
+    /// closed as it comes. Default 10,000.
     pub max_connections: usize,
+    /// How many of them only connections may have on which a request had a good API key. Default 2,500.
+    pub reserved_connections: usize,
     /// How much of a body that is too large is read and dropped before the connection closes, so that a client that writes before
     /// it reads sees the answer, in bytes. Default 8 MiB.
     pub linger_bytes: usize,
@@ -86,6 +95,9 @@ impl Default for Options {
             max_request_bytes: 6 * MIB,
             max_answer_bytes: 32 * MIB,
             max_buffered_bytes: 256 * MIB,
+            max_decoded_bytes: 64 * MIB,
+            decode_apart_bytes: 64 * KIB,
+            max_decodings: 4,
             max_unsent_bytes: 256 * MIB,
             max_header_bytes: 16 * KIB,
             max_headers: 100,
@@ -102,6 +114,7 @@ impl Default for Options {
             max_error_resets: 1_024,
             max_abandoned_requests: 100,
             max_connections: 10_000,
+            reserved_connections: 2_500,
             linger_bytes: 8 * MIB,
             linger: Duration::from_secs(1),
             drain: Duration::from_secs(10),

@@ -11,10 +11,14 @@ use std::{
 
 use bytes::Bytes;
 use outrider_model::{Error, FieldViolation, Reason, limits};
+use outrider_rpc::bounds;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::scalar::{self, Scalar};
+use crate::{
+    cost::{self, Cost, Refused},
+    scalar::{self, Scalar},
+};
 
 /// What a body gave.
 #[derive(Debug)]
@@ -26,21 +30,21 @@ pub(crate) struct Read {
 }
 
 /// Reads a whole message.
-pub(crate) fn message(text: &Bytes, desc: &MessageDescriptor) -> Result<Read, Error> {
-    read(text, &Path::Root(""), Shape::Single(&Kind::Message(desc.clone())))
+pub(crate) fn message(text: &Bytes, desc: &MessageDescriptor, cost: &Cost) -> Result<Read, Error> {
+    read(text, &Path::Root(""), Shape::Single(&Kind::Message(desc.clone())), cost)
 }
 
 /// Reads the value of one field; errors name it first.
-pub(crate) fn field(text: &Bytes, field: &FieldDescriptor) -> Result<Read, Error> {
+pub(crate) fn field(text: &Bytes, field: &FieldDescriptor, cost: &Cost) -> Result<Read, Error> {
     let kind = field.kind();
-    read(text, &Path::Root(field.name()), Shape::of(field, &kind))
+    read(text, &Path::Root(field.name()), Shape::of(field, &kind), cost)
 }
 
-fn read(body: &Bytes, path: &Path<'_>, shape: Shape<'_>) -> Result<Read, Error> {
+fn read(body: &Bytes, path: &Path<'_>, shape: Shape<'_>, cost: &Cost) -> Result<Read, Error> {
     let text = std::str::from_utf8(body).map_err(|error| {
         Error::new(Reason::MalformedRequest, format!("the body is not UTF-8 at byte {}", error.valid_up_to()))
     })?;
-    let context = Context { body, fault: RefCell::default(), present: RefCell::default(), outermost: Cell::new(true) };
+    let context = Context { body, cost, fault: RefCell::default(), present: RefCell::default(), outermost: Cell::new(true) };
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Seed { context: &context, path, shape }.deserialize(&mut deserializer);
     match value.and_then(|value| deserializer.end().map(|()| value)) {
@@ -52,6 +56,7 @@ fn read(body: &Bytes, path: &Path<'_>, shape: Shape<'_>) -> Result<Read, Error> 
 /// What one reading shares.
 struct Context<'a> {
     body: &'a Bytes,
+    cost: &'a Cost,
     fault: RefCell<Option<Fault>>,
     present: RefCell<Vec<String>>,
     outermost: Cell<bool>,
@@ -71,6 +76,19 @@ impl Context<'_> {
         E::custom("refused")
     }
 
+    /// Notes that memory is taken, or that there is no more.
+    fn spend<E: serde::de::Error>(&self, bytes: usize, path: &Path<'_>) -> Result<(), E> {
+        self.cost.spend(bytes).map_err(|refused| match refused {
+            Refused::TooMuch(most) => {
+                self.fail(Reason::TooLarge, path, format!("takes more than the {most} bytes of memory that the request may take"))
+            }
+            Refused::NoRoom(exhausted) => {
+                let Error { reason, message, .. } = exhausted.into();
+                self.fail(reason, &Path::Root(""), message)
+            }
+        })
+    }
+
     /// Notes where the text stopped being JSON: the innermost place is noted first and stays.
     fn locate(&self, path: &Path<'_>) {
         self.fault.borrow_mut().get_or_insert_with(|| Fault {
@@ -85,6 +103,9 @@ impl Context<'_> {
         let deep = error.to_string().starts_with("recursion limit exceeded");
         let syntax = || if deep { format!("is nested deeper than {}", limits::JSON_DEPTH) } else { syntax() };
         match self.fault.into_inner() {
+            Some(Fault { reason: reason @ (Reason::Overloaded | Reason::ShareExhausted), description, .. }) => {
+                Error { reason, ..Error::overloaded(description.unwrap_or_default()) }
+            }
             Some(Fault { reason, field, description }) if !field.is_empty() => {
                 let description = description.unwrap_or_else(syntax);
                 Error { reason, ..Error::fields(vec![FieldViolation { field, description }]) }
@@ -123,24 +144,24 @@ impl fmt::Display for Path<'_> {
 #[derive(Clone, Copy)]
 enum Shape<'a> {
     Single(&'a Kind),
-    List(&'a Kind),
-    /// By the type of its entries.
-    Map(&'a MessageDescriptor),
+    /// By the type of its entries, and how many there may be.
+    List(&'a Kind, u32),
+    Map(&'a MessageDescriptor, u32),
 }
 
 impl<'a> Shape<'a> {
     fn of(field: &FieldDescriptor, kind: &'a Kind) -> Self {
         match kind {
-            Kind::Message(entry) if field.is_map() => Self::Map(entry),
-            _ if field.is_list() => Self::List(kind),
+            Kind::Message(entry) if field.is_map() => Self::Map(entry, bounds::max_items(field)),
+            _ if field.is_list() => Self::List(kind, bounds::max_items(field)),
             _ => Self::Single(kind),
         }
     }
 
     fn expected(self) -> &'static str {
         match self {
-            Self::List(_) => "must be a list",
-            Self::Single(_) | Self::Map(_) => "must be an object",
+            Self::List(..) => "must be a list",
+            Self::Single(_) | Self::Map(..) => "must be an object",
         }
     }
 }
@@ -179,7 +200,11 @@ impl Seed<'_> {
 
     fn single<E: serde::de::Error>(&self, scalar: Scalar<'_>) -> Result<Option<Value>, E> {
         match self.shape {
-            Shape::Single(kind) => scalar::from_json(kind, scalar).map(Some).map_err(|expected| self.wrong(expected)),
+            Shape::Single(kind) => {
+                let text = if let Scalar::Text(text) = &scalar { 2 * text.len() } else { 0 };
+                self.context.spend(cost::VALUE + text, self.path)?;
+                scalar::from_json(kind, scalar).map(Some).map_err(|expected| self.wrong(expected))
+            }
             _ => Err(self.wrong(self.shape.expected())),
         }
     }
@@ -217,7 +242,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Option<Value>, A::Error> {
-        let Shape::List(kind) = self.shape else {
+        let Shape::List(kind, most) = self.shape else {
             return Err(self.wrong(match self.shape {
                 Shape::Single(kind) if scalar::is_scalar(kind) => "must not be a list",
                 _ => self.shape.expected(),
@@ -227,6 +252,13 @@ impl<'de> Visitor<'de> for Seed<'_> {
         loop {
             let path = Path::Item(self.path, values.len());
             let seed = Seed { path: &path, shape: Shape::Single(kind), ..self };
+            if values.len() >= most as usize {
+                // Whether there is one more is seen without decoding it.
+                return match items.next_element::<IgnoredAny>()? {
+                    Some(_) => Err(self.wrong(bounds::too_many(most))),
+                    None => Ok(Some(Value::List(values))),
+                };
+            }
             match items.next_element_seed(seed)? {
                 Some(Some(value)) => values.push(value),
                 Some(None) => return Err(seed.wrong("must not be null")),
@@ -237,12 +269,12 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<Value>, A::Error> {
         match self.shape {
-            Shape::Map(entry) => object::entries(self, entry, map),
+            Shape::Map(entry, most) => object::entries(self, entry, most, map),
             Shape::Single(Kind::Message(desc)) if !scalar::is_scalar(&Kind::Message(desc.clone())) => {
                 object::message(self, desc, map)
             }
             Shape::Single(_) => Err(self.wrong("must not be an object")),
-            Shape::List(_) => Err(self.wrong(self.shape.expected())),
+            Shape::List(..) => Err(self.wrong(self.shape.expected())),
         }
     }
 }

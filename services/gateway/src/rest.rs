@@ -1,5 +1,6 @@
 //! One REST request: to a message, to the role, and back.
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response,
     header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
@@ -8,16 +9,19 @@ use http::{
 use http_body::Body as _;
 use hyper::body::Incoming;
 use outrider_model::{Error, FieldViolation, Reason};
-use outrider_rpc::Holder;
+use outrider_rpc::{Holder, Share};
 use outrider_telemetry::TraceContext;
-use prost_reflect::{DynamicMessage, Value};
+use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::{
     Shared,
     answer::Refusal,
-    body, call, compress, ending, mask, ndjson, payload, query, read, request_id,
+    body::{self, Whole},
+    call, compress,
+    cost::{self, Cost},
+    ending, mask, ndjson, payload, query, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, stream, unsent, write,
 };
@@ -33,18 +37,20 @@ pub(crate) async fn answer(
     let route = found.route;
     check_encoding(&parts.headers)?;
     if let Some(rule) = ndjson::asked(route, &parts.headers) {
-        let base = message(found, parts, &bytes::Bytes::new()).map_err(Refusal::closing)?;
+        let base = message(found, parts, Given::default()).map_err(Refusal::closing)?;
         return ndjson::answer(shared, route, rule, base, parts, body).await;
     }
     if route.stream.is_some() {
         stream::check_accept(&parts.headers)?;
     }
-    let body = body::whole(shared, parts, body).await?;
-    let request = message(found, parts, &body.bytes)?;
+    // Room is held until there is an answer; the body and what is decoded of it go as soon as the message is encoded.
+    let Whole { bytes, room: _room } = body::whole(shared, parts, body).await?;
+    let (given, _decoded) = read_body(shared, route, parts, bytes).await?;
+    let request = call::frame(&message(found, parts, given)?)?;
     let backend = shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?;
     let (limit, holder) = (shared.options.max_answer_bytes, Holder::of_request(&parts.extensions));
     if let Some(rule) = &route.stream {
-        let answer = call::open(backend, &route.grpc_path, metadata(&parts.headers), &request).await;
+        let answer = call::open(backend, &route.grpc_path, metadata(&parts.headers), request).await;
         let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
         let body = ending::bounded(shared, answer, end).into_body();
         let id = parts.headers.get(request_id::HEADER).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
@@ -52,7 +58,7 @@ pub(crate) async fn answer(
         let answer = stream::answer(events, id).await.map_err(|error| in_words_of_rest(route, error))?;
         return Ok(unsent::stream(shared, holder, answer));
     }
-    let answer = call::unary(backend, &route.grpc_path, metadata(&parts.headers), &request, limit).await;
+    let answer = call::unary(backend, &route.grpc_path, metadata(&parts.headers), request, limit).await;
     let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
     let answer =
         DynamicMessage::decode(route.output.clone(), answer).map_err(|_| Error::internal("the answer does not decode"))?;
@@ -94,9 +100,22 @@ pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
     metadata
 }
 
-pub(crate) fn message(found: &Found<'_, '_>, parts: &Parts, body: &bytes::Bytes) -> Result<DynamicMessage, Error> {
+/// What a body gives: its value, and the names of the fields in it. A missing body is an empty one: whether a field is required is the
+/// role's to say.
+#[derive(Default)]
+pub(crate) struct Given {
+    value: Option<Value>,
+    present: Vec<String>,
+}
+
+pub(crate) fn message(found: &Found<'_, '_>, parts: &Parts, given: Given) -> Result<DynamicMessage, Error> {
     let route = found.route;
-    let (mut message, present) = read_body(route, &parts.headers, body)?;
+    let mut message = DynamicMessage::new(route.input.clone());
+    match (&route.body, given.value) {
+        (BodyRule::Field(field), Some(value)) => message.set_field(field, value),
+        (_, Some(Value::Message(given))) => message = given,
+        _ => {}
+    }
     apply_path(found, &mut message)?;
     query::apply(route, parts.uri.query().unwrap_or_default(), &mut message)?;
     for header in &route.headers {
@@ -106,40 +125,36 @@ pub(crate) fn message(found: &Found<'_, '_>, parts: &Parts, body: &bytes::Bytes)
         rule.resume(&parts.headers, &mut message)?;
     }
     if let Some(mask) = &route.mask {
-        mask::derive(mask, present, &mut message);
+        mask::derive(mask, given.present, &mut message);
     }
     Ok(message)
 }
 
-/// The message as far as the body gives it, and the names of the fields in the body. A missing body is an empty one: whether a
-/// field is required is the role's to say.
-fn read_body(route: &Route, headers: &HeaderMap, body: &bytes::Bytes) -> Result<(DynamicMessage, Vec<String>), Error> {
-    let mut message = DynamicMessage::new(route.input.clone());
+/// Reads a body, and holds room for what it becomes.
+async fn read_body(shared: &Shared, route: &Route, parts: &Parts, body: Bytes) -> Result<(Given, Option<Share>), Error> {
     if body.is_empty() {
-        return Ok((message, Vec::new()));
+        return Ok((Given::default(), None));
     }
     if matches!(route.body, BodyRule::None) {
         return Err(Error::new(Reason::MalformedRequest, "the request must have no body"));
     }
-    check_media_type(headers)?;
-    let read = match &route.body {
+    check_media_type(&parts.headers)?;
+    let (cost, length) = (Cost::of(shared, Holder::of_request(&parts.extensions), body.len()), body.len());
+    let (rule, input) = (route.body.clone(), route.input.clone());
+    cost::decode(shared, length, move || Ok((given(&rule, &input, &body, &cost)?, cost.into_held()))).await
+}
+
+/// Reads a body as its rule says.
+pub(crate) fn given(rule: &BodyRule, input: &MessageDescriptor, body: &Bytes, cost: &Cost) -> Result<Given, Error> {
+    let read = match rule {
         BodyRule::Field(field) => {
-            let mut read = read::field(body, field)?;
-            if let Some(value) = read.value.take() {
-                message.set_field(field, value);
-            }
+            let mut read = read::field(body, field, cost)?;
             mask::keep_settable(field, &mut read.present);
             read
         }
-        BodyRule::None | BodyRule::Whole => {
-            let mut read = read::message(body, &route.input)?;
-            if let Some(Value::Message(given)) = read.value.take() {
-                message = given;
-            }
-            read
-        }
+        BodyRule::None | BodyRule::Whole => read::message(body, input, cost)?,
     };
-    Ok((message, read.present))
+    Ok(Given { value: read.value, present: read.present })
 }
 
 /// A compressed body would have to be unpacked to be bounded: it is refused before it is read.

@@ -105,7 +105,7 @@ pub(crate) struct Variable {
 }
 
 /// What the body of a request is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum BodyRule {
     /// There is none.
     None,

@@ -11,14 +11,13 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use outrider_rpc::{Acceptor, Kept, listen};
+use outrider_rpc::{Acceptor, Kept, Places, Seat, listen};
 use outrider_telemetry::{
-    catalogue::gateway::{CONNECTIONS, CONNECTIONS_REFUSED},
+    catalogue::gateway::{CONNECTIONS, CONNECTIONS_DISPLACED, CONNECTIONS_REFUSED},
     metrics::Ongoing,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -65,8 +64,8 @@ pub(crate) async fn serve(
 struct Server {
     each: Arc<Each>,
     connections: JoinSet<()>,
-    places: Arc<Semaphore>,
-    /// Whether the last connection was turned away: said once, not for each.
+    places: Places,
+    /// Whether the last connection was turned away, or took the place of another: said once, not for each.
     full: bool,
 }
 
@@ -80,23 +79,32 @@ struct Each {
 
 impl Server {
     fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
-        let places = Arc::new(Semaphore::new(shared.options.max_connections.min(Semaphore::MAX_PERMITS)));
+        let places = Places::new(shared.options.max_connections, shared.options.reserved_connections);
         let builder = builder(&shared.options);
         let each = Arc::new(Each { shared, acceptor, builder, closing: CancellationToken::new() });
         Self { each, connections: JoinSet::new(), places, full: false }
     }
 
     fn take(&mut self, stream: TcpStream) {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
-        if place.is_none() != self.full {
-            self.full = place.is_none();
+        let seat = self.places.take();
+        let full = seat.as_ref().is_none_or(|seat| seat.took_anothers);
+        if full != self.full {
+            self.full = full;
             let limit = self.each.shared.options.max_connections;
             tracing::warn!(limit, full = self.full, "the number of connections crossed its limit");
         }
-        match place {
-            Some(place) => {
+        match seat {
+            Some(seat) => {
+                if seat.took_anothers {
+                    CONNECTIONS_DISPLACED.inc();
+                }
                 let each = Arc::clone(&self.each);
-                self.connections.spawn(async move { each.connection(stream, place).await });
+                self.connections.spawn(async move {
+                    tokio::select! {
+                        () = seat.displaced() => {}
+                        () = each.connection(stream, Arc::new(seat)) => {}
+                    }
+                });
             }
             None => CONNECTIONS_REFUSED.inc(),
         }
@@ -117,7 +125,7 @@ impl Server {
 impl Each {
     /// From the handshake to the end. Clients break off, time out and speak no HTTP: that is their affair, and each request has its
     /// own line in the log.
-    async fn connection(&self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+    async fn connection(&self, stream: TcpStream, seat: Arc<Seat>) {
         let socket = tokio::select! {
             () = self.closing.cancelled() => return,
             socket = self.acceptor.accept(stream) => socket,
@@ -135,7 +143,7 @@ impl Each {
             max_abandoned: options.max_abandoned_requests as u64,
         };
         let io = TokioIo::new(Watched::new(socket, Arc::clone(&progress), bounds));
-        let mut connection = pin!(self.builder.serve_connection(io, self.service(Arc::clone(&progress))));
+        let mut connection = pin!(self.builder.serve_connection(io, self.service(Arc::clone(&progress), seat)));
         let ended = tokio::select! {
             ended = &mut connection => ended,
             () = async {
@@ -163,12 +171,13 @@ impl Each {
     fn service(
         &self,
         progress: Arc<Progress>,
+        seat: Arc<Seat>,
     ) -> impl Service<Request<Incoming>, Response = Response<Kept<Body, Sending>>, Error = Infallible, Future: Send + 'static> + use<>
     {
         let shared = Arc::clone(&self.shared);
         let answering = ServiceBuilder::new().option_layer(shared.cors.clone()).service(tower::service_fn(move |request| {
-            let shared = Arc::clone(&shared);
-            async move { handler::handle(&shared, request).await }
+            let (shared, seat) = (Arc::clone(&shared), Arc::clone(&seat));
+            async move { handler::handle(&shared, &seat, request).await }
         }));
         service_fn(move |request: Request<Incoming>| {
             let (answer, (ending, sending)) = (answering.clone().oneshot(request), progress.begin());

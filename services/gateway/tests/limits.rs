@@ -139,25 +139,65 @@ async fn heads_are_bounded() {
     assert!(many.starts_with("HTTP/1.1 431 "), "{many}");
 }
 
+/// A request whose key is good or missing, and the status of its answer; none when the connection is closed.
+async fn get(running: &Running, key: &str) -> Option<(TcpStream, String)> {
+    let mut stream = TcpStream::connect(running.address).await.ok()?;
+    let text = format!("GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n{key}\r\n");
+    stream.write_all(text.as_bytes()).await.ok()?;
+    let mut answer = [0; 512];
+    let length =
+        timeout(LONG, stream.read(&mut answer)).await.expect("an answer or the end").ok().filter(|length| *length > 0)?;
+    Some((stream, String::from_utf8_lossy(&answer[..length]).get(9..12)?.to_owned()))
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    timeout(LONG, async { while !matches!(stream.read(&mut [0; 512]).await, Ok(0) | Err(_)) {} }).await.is_ok()
+}
+
 #[tokio::test]
-async fn connections_beyond_the_limit_are_closed() {
-    let running = Running::with(Options { max_connections: 1, ..Options::default() }).await;
-    let mut first = TcpStream::connect(running.address).await.unwrap();
-    first.write_all(b"GET /x HTTP/1.1\r\nhost: t\r\n\r\n").await.unwrap();
-    assert!(first.read(&mut [0; 512]).await.unwrap() > 0);
-    let mut second = TcpStream::connect(running.address).await.unwrap();
-    assert_eq!(timeout(LONG, second.read(&mut [0; 1])).await.unwrap().unwrap_or(0), 0);
+async fn connections_of_known_callers_keep_their_places_and_others_are_closed() {
+    let known = format!("authorization: {BEARER}\r\n");
+    let running = Running::with(Options { max_connections: 2, reserved_connections: 0, ..Options::default() }).await;
+    let (first, status) = get(&running, &known).await.unwrap();
+    assert_eq!(status, "200");
+    // One that says nothing has its place until another comes.
+    let mut silent = TcpStream::connect(running.address).await.unwrap();
+    let (mut stranger, status) = get(&running, "").await.unwrap();
+    assert_eq!(status, "401");
+    assert!(is_closed(&mut silent).await);
+    let (second, status) = get(&running, &known).await.unwrap();
+    assert_eq!(status, "200");
+    assert!(is_closed(&mut stranger).await);
+    // All of them are known: nobody else gets in.
+    assert!(get(&running, "").await.is_none() && get(&running, &known).await.is_none());
     drop(first);
-    let again = async {
-        loop {
-            let mut stream = TcpStream::connect(running.address).await.unwrap();
-            let wrote = stream.write_all(b"GET /x HTTP/1.1\r\nhost: t\r\n\r\n").await;
-            if wrote.is_ok() && stream.read(&mut [0; 512]).await.is_ok_and(|bytes| bytes > 0) {
-                break;
-            }
-        }
-    };
+    let again = async { while get(&running, &known).await.is_none() {} };
     timeout(LONG, again).await.expect("its place is free again");
+    drop(second);
+}
+
+#[tokio::test]
+async fn a_flood_of_silent_connections_leaves_the_reserve_to_known_callers() {
+    let running = Running::with(Options { max_connections: 8, reserved_connections: 4, ..Options::default() }).await;
+    let mut flood = Vec::new();
+    for _ in 0..20 {
+        flood.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    let known = format!("authorization: {BEARER}\r\n");
+    let mut callers = Vec::new();
+    for _ in 0..4 {
+        let (stream, status) = get(&running, &known).await.unwrap();
+        assert_eq!(status, "200");
+        callers.push(stream);
+        flood.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    for caller in &mut callers {
+        caller.write_all(format!("GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n{known}\r\n").as_bytes()).await.unwrap();
+        assert!(timeout(LONG, caller.read(&mut [0; 512])).await.unwrap().unwrap() > 0, "it is still there");
+    }
+    for stream in &mut flood[..12] {
+        assert!(is_closed(stream).await);
+    }
 }
 
 #[tokio::test]

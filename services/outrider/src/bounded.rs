@@ -8,14 +8,12 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use outrider_rpc::listen;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use outrider_rpc::{Places, Seat, listen};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
 
-/// Connections at once; those beyond are closed as they come.
+/// Connections at once. A further one takes the place of that which has been without a request for the longest time.
 const MAX_CONNECTIONS: usize = 256;
 /// The head of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -28,15 +26,15 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
 
 /// Serves until `shutdown`; then lets answers that began end, and closes the rest.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let (connections, places) = (TaskTracker::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+    let (connections, places) = (TaskTracker::new(), Places::new(MAX_CONNECTIONS, 0));
     loop {
         let (stream, peer) = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listen::accept(&listener) => accepted,
         };
-        match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => drop(connections.spawn(connection(stream, router.clone(), shutdown.clone(), place))),
-            Err(_) => tracing::warn!(%peer, limit = MAX_CONNECTIONS, "too many connections of operators: one is closed"),
+        match places.take() {
+            Some(seat) => drop(connections.spawn(connection(stream, router.clone(), shutdown.clone(), seat))),
+            None => tracing::warn!(%peer, limit = MAX_CONNECTIONS, "too many requests of operators: a connection is closed"),
         }
     }
     drop(listener);
@@ -44,15 +42,27 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken, _place: OwnedSemaphorePermit) {
+async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken, seat: Seat) {
+    let seat = Arc::new(seat);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
     builder.max_buf_size(MAX_HEADER_BYTES).max_headers(MAX_HEADERS);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let answering = Arc::clone(&seat);
+    let service = tower::service_fn(move |request| {
+        let (router, seat) = (router.clone(), Arc::clone(&answering));
+        async move {
+            seat.keep();
+            let answer = router.oneshot(request).await;
+            seat.loosen();
+            answer
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = pin!(connection);
     let life = tokio::time::timeout(CONNECTION_LIFETIME, async {
         tokio::select! {
             ended = &mut connection => return ended,
+            () = seat.displaced() => return Ok(()),
             () = shutdown.cancelled() => {}
         }
         connection.as_mut().graceful_shutdown();
@@ -92,6 +102,31 @@ mod tests {
         assert!(many.starts_with("HTTP/1.1 431 "), "{many}");
         let (long, _) = say(format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(MAX_HEADER_BYTES))).await;
         assert!(long.starts_with("HTTP/1.1 431 "), "{long}");
+        shutdown.cancel();
+        tokio::time::timeout(LONG, serving).await.expect("it ends").unwrap();
+    }
+
+    #[tokio::test]
+    async fn idle_connections_keep_nobody_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let router = Router::new().route("/", get(|| async { "ok" }));
+        let serving = tokio::spawn(serve(listener, router, shutdown.clone()));
+        let mut idle = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        for _ in 0..3 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n").await.unwrap();
+            let mut answer = [0; 12];
+            tokio::time::timeout(LONG, stream.read_exact(&mut answer)).await.expect("it is answered").unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200");
+            idle.push(stream);
+        }
+        let oldest = tokio::time::timeout(HEADER_READ_TIMEOUT / 2, idle[0].read(&mut [0; 1])).await;
+        assert!(matches!(oldest, Ok(Ok(0) | Err(_))), "the oldest had to go: {oldest:?}");
         shutdown.cancel();
         tokio::time::timeout(LONG, serving).await.expect("it ends").unwrap();
     }

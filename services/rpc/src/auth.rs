@@ -15,7 +15,7 @@ use outrider_telemetry::{Hop, Kind, TraceContext};
 use tonic::body::Body;
 use tower::Service;
 
-use crate::{ending, methods, pieces, status::to_status};
+use crate::{bounds::Bounded, ending, methods, pieces, status::to_status};
 
 /// How often the key of an open stream is looked at again: within this time a revoked or expired one ends it.
 pub const LOOKED_AT_EVERY: Duration = Duration::from_secs(15);
@@ -27,7 +27,7 @@ pub trait Authenticate: Send + Sync + 'static {
     async fn authenticate(&self, token: &HashedToken) -> Result<Principal>;
 }
 
-/// In front of gRPC services: refuses requests whose API key does not carry the method's scope, and puts the principal of all others
+/// In front of gRPC services: bounds what a request may hold ([`Bounded`]), refuses requests whose API key does not carry the method's scope, and puts the principal of all others
 /// into the request's extensions. The span of the role begins here, and ends with the head of the answer; what follows from it finds its
 /// [`TraceContext`] in the extensions. A stream is admitted again every 15 s ([`LOOKED_AT_EVERY`]): when its key is revoked, expired or
 /// lost the scope, its answer ends with that error, and the service's side of it is dropped.
@@ -77,7 +77,9 @@ where
                     if let Some(context) = hop.or(incoming.as_ref()) {
                         request.extensions_mut().insert(context.clone());
                     }
-                    let answer = hop.around(inner.call(request)).await?;
+                    let (parts, body) = request.into_parts();
+                    let body = Bounded::of(parts.uri.path(), body);
+                    let answer = hop.around(inner.call(Request::from_parts(parts, body))).await?;
                     Ok(if streams { ending::until(pieces::in_pieces(answer), admitted.refused()) } else { answer })
                 }
                 Err(error) => {

@@ -5,6 +5,7 @@
 
 pub mod again;
 pub mod auth;
+pub mod bounds;
 pub mod channel;
 pub mod convert;
 pub mod dial;
@@ -18,6 +19,7 @@ pub mod methods;
 pub mod page;
 pub mod pieces;
 pub mod place;
+pub mod places;
 pub mod proxy;
 pub mod server;
 pub mod settlement;
@@ -30,12 +32,14 @@ pub mod validate;
 
 pub use again::Again;
 pub use auth::{Admitted, Authenticate, Guard, admit, principal};
+pub use bounds::Bounded;
 pub use dial::{DialError, Dialer};
 pub use intake::Intake;
 pub use internal::InternalToken;
 pub use kept::Kept;
 pub use keys::{KeyCacheOptions, KeyServer, RememberedKeys, RemoteKeys};
 pub use place::Place;
+pub use places::{Places, Seat};
 pub use proxy::RemoteDialer;
 pub use settlement::Settlement;
 pub use shares::{Holder, Share, Shares};

@@ -76,7 +76,7 @@ async fn a_failed_dial_leaves_no_tunnel_taken() {
         assert!(matches!(soon(served.dialer().dial("10.0.0.1", 80)).await, Err(DialError::Refused { .. })));
     }
     soon(async {
-        while open.inner.tunnels.available_permits() != 1 || open.inner.waiting.available_permits() != 8 {
+        while open.inner.tunnels.available_permits() != 1 || open.inner.waiting.free() != 8 {
             tokio::task::yield_now().await;
         }
     })
@@ -98,6 +98,24 @@ async fn connections_that_say_nothing_are_bounded_and_told_to_go() {
     texts.sort();
     assert_eq!(texts[0], "");
     assert!(texts[1].starts_with("HTTP/1.1 408 "), "{texts:?}");
+}
+
+#[tokio::test]
+async fn silent_connections_keep_no_worker_out() {
+    let token = outrider_rpc::InternalToken::new("0123456789abcdef0123456789abcdef").ok();
+    let options = Options { max_waiting: 8, token: token.clone(), ..development() };
+    let served = Served::new(&egress(options, Answers::with(&[]))).await;
+    let target = echo("127.0.0.1:0").await;
+    let mut silent = Vec::new();
+    for _ in 0..12 {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(b"CONNECT ").await.unwrap();
+        silent.push(stream);
+    }
+    let worker = served.dialer().with_token(token);
+    check_echo(soon(worker.dial("127.0.0.1", target.port())).await.expect("it gets the place of the oldest")).await;
+    // Long before it would have been told that its head is late.
+    assert_eq!(soon(silent[0].read(&mut [0; 1])).await.unwrap_or(0), 0);
 }
 
 #[tokio::test]

@@ -99,9 +99,12 @@ impl Caller {
     async fn call(&self, entries: Vec<Value>) -> Result<Vec<Value>, Error> {
         let mut message = self.base.clone();
         message.set_field(&self.rule.request, Value::List(entries));
+        let frame = call::frame(&message)?;
+        drop(message);
         let give_up = Instant::now() + self.timeout;
         loop {
-            let call = call::unary(self.backend.clone(), &self.grpc_path, self.headers.clone(), &message, self.max_answer_bytes);
+            let call =
+                call::unary(self.backend.clone(), &self.grpc_path, self.headers.clone(), frame.clone(), self.max_answer_bytes);
             match tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| Err(deadline::passed())) {
                 Ok(answer) => {
                     let answer = DynamicMessage::decode(self.output.clone(), answer)

@@ -21,7 +21,7 @@ use super::{
     batch::{Batch, Caller, write_error},
     lines::{Line, Lines},
 };
-use crate::{Options, Shared, body, deadline, read};
+use crate::{Options, Shared, body, cost::Cost, deadline, read};
 
 /// Chunks of results that wait, whatever their size.
 const CHUNKS: usize = 1_024;
@@ -211,7 +211,8 @@ impl Upload {
     }
 
     fn entry(&self, text: &Bytes) -> Result<Value, Error> {
-        let value = read::message(text, &self.caller.rule.entry).map_err(of_the_line)?.value;
+        let cost = Cost::alone(text.len(), self.options.max_decoded_bytes);
+        let value = read::message(text, &self.caller.rule.entry, &cost).map_err(of_the_line)?.value;
         value.ok_or_else(|| Error::new(Reason::MalformedRequest, "the line must be an object"))
     }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
+use outrider_rpc::bounds;
+
 use super::comments::Commented;
 use crate::{
     behavior::{self, IDENTIFIER, IMMUTABLE, OUTPUT_ONLY},
@@ -37,6 +39,9 @@ impl Schemas {
         };
         let behaviors = behavior::of(field);
         if let Some(object) = schema.as_object_mut() {
+            if let Some(most) = bounds::option(field) {
+                object.insert(if field.is_map() { "maxProperties" } else { "maxItems" }.into(), most.into());
+            }
             if !field.comment().is_empty() {
                 object.insert("description".into(), field.comment().into());
             }

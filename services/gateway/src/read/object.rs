@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use outrider_model::{Reason, limits};
+use outrider_rpc::bounds;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use super::{Path, Seed, Shape};
 use crate::{
-    field_path,
+    cost, field_path,
     payload::{self, DATA, DATA_BASE64, DATA_BASE64_CAMEL},
     scalar::{self, Scalar},
 };
@@ -22,6 +23,7 @@ pub(super) fn message<'de, A: MapAccess<'de>>(
     desc: &MessageDescriptor,
     mut map: A,
 ) -> Result<Option<Value>, A::Error> {
+    seed.context.spend(cost::MESSAGE, seed.path)?;
     let mut object = Object {
         seed,
         payload: payload::field_of(desc),
@@ -88,6 +90,7 @@ impl Object<'_> {
     fn text<'de, A: MapAccess<'de>>(&mut self, field: &FieldDescriptor, map: &mut A) -> Result<(), A::Error> {
         let raw = self.raw(field.name(), map)?;
         if raw.get() != "null" {
+            self.spend(field.name(), 3 * raw.get().len())?;
             self.message.set_field(field, Value::String(raw.get().to_owned()));
         }
         Ok(())
@@ -108,6 +111,7 @@ impl Object<'_> {
     fn data<'de, A: MapAccess<'de>>(&mut self, payload: &FieldDescriptor, map: &mut A) -> Result<(), A::Error> {
         self.begin_payload(DATA)?;
         let raw = self.raw(DATA, map)?;
+        self.spend(DATA, 2 * raw.get().len())?;
         self.message.set_field(payload, Value::Bytes(self.seed.context.body.slice_ref(raw.get().as_bytes())));
         Ok(())
     }
@@ -131,6 +135,10 @@ impl Object<'_> {
         }
     }
 
+    fn spend<E: serde::de::Error>(&self, name: &str, bytes: usize) -> Result<(), E> {
+        self.seed.context.spend(bytes, &Path::Field(self.seed.path, name))
+    }
+
     fn note(&self, name: &str) {
         if self.outermost {
             self.seed.context.present.borrow_mut().push(name.to_owned());
@@ -146,12 +154,17 @@ impl Object<'_> {
 pub(super) fn entries<'de, A: MapAccess<'de>>(
     seed: Seed<'_>,
     entry: &MessageDescriptor,
+    most: u32,
     mut map: A,
 ) -> Result<Option<Value>, A::Error> {
     let (key_kind, value_kind) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
     seed.context.outermost.set(false);
     let mut values = HashMap::new();
     while let Some(text) = map.next_key::<String>()? {
+        if values.len() >= most as usize {
+            return Err(seed.wrong(bounds::too_many(most)));
+        }
+        seed.context.spend(cost::ENTRY + text.len(), seed.path)?;
         let path = Path::Key(seed.path, &text);
         let seed = Seed { path: &path, shape: Shape::Single(&value_kind), ..seed };
         let key = map_key(&key_kind, &text).map_err(|expected| seed.wrong(format!("has a key that {expected}")))?;

@@ -6,13 +6,17 @@ fn desc(name: &str) -> MessageDescriptor {
     DESCRIPTORS.get_message_by_name(name).unwrap()
 }
 
+fn free() -> Cost {
+    Cost::alone(0, usize::MAX)
+}
+
 fn read_as(name: &str, text: &str) -> Result<Read, Error> {
-    message(&Bytes::copy_from_slice(text.as_bytes()), &desc(name))
+    message(&Bytes::copy_from_slice(text.as_bytes()), &desc(name), &free())
 }
 
 fn event(text: &str) -> Result<DynamicMessage, Error> {
     let field_of = desc("outrider.ingest.v1.PublishEventRequest").get_field_by_name("event").unwrap();
-    let read = field(&Bytes::copy_from_slice(text.as_bytes()), &field_of)?;
+    let read = field(&Bytes::copy_from_slice(text.as_bytes()), &field_of, &free())?;
     let Some(Value::Message(message)) = read.value else { panic!("no message") };
     Ok(message)
 }
@@ -116,7 +120,7 @@ fn both_kinds_of_depth_are_bounded() {
 
 #[test]
 fn bytes_that_are_not_utf8_are_refused() {
-    let error = message(&Bytes::from_static(b"{\"a\":\"\xff\"}"), &desc("outrider.ingest.v1.NewEvent")).unwrap_err();
+    let error = message(&Bytes::from_static(b"{\"a\":\"\xff\"}"), &desc("outrider.ingest.v1.NewEvent"), &free()).unwrap_err();
     assert_eq!(error.message, "the body is not UTF-8 at byte 6");
 }
 
@@ -145,4 +149,31 @@ fn the_text_of_json_fields_is_kept() {
         let (reason, message) = schema(text).unwrap_err();
         assert!(reason == Reason::MalformedRequest && message.contains("schema") && message.contains(why), "{message}");
     }
+}
+
+#[test]
+fn lists_and_maps_are_bounded_while_they_are_read() {
+    let batch = |events: usize, rest: &str| {
+        let text = format!("{{\"events\":[{}{rest}]}}", vec!["{}"; events].join(","));
+        read_as("outrider.ingest.v1.BatchPublishEventsRequest", &text)
+    };
+    assert!(batch(1_000, "").is_ok());
+    let error = batch(1_000, ",{").unwrap_err();
+    assert_eq!(error.reason, Reason::MalformedRequest, "it is cut off before there is one too many");
+    let error = batch(1_001, ",nonsense").unwrap_err();
+    assert_eq!((error.reason, error.violations[0].field.as_str()), (Reason::InvalidField, "events"));
+    assert!(error.message.contains("at most 1000 entries"), "{error}");
+    let headers = |count: usize| (0..count).map(|number| format!("\"h{number}\":\"\"")).collect::<Vec<_>>().join(",");
+    assert!(event(&format!("{{\"headers\":{{{}}}}}", headers(32))).is_ok());
+    let error = event(&format!("{{\"headers\":{{{},nonsense", headers(33))).unwrap_err();
+    assert_eq!((error.reason, error.violations[0].field.as_str()), (Reason::InvalidField, "event.headers"));
+}
+
+#[test]
+fn memory_is_counted_while_it_is_taken() {
+    let text = Bytes::from(format!("{{\"events\":[{}]}}", vec!["{}"; 1_000].join(",")));
+    let desc = desc("outrider.ingest.v1.BatchPublishEventsRequest");
+    assert!(message(&text, &desc, &Cost::alone(text.len(), 2 << 20)).is_ok());
+    let error = message(&text, &desc, &Cost::alone(text.len(), 1 << 19)).unwrap_err();
+    assert_eq!((error.reason, error.violations[0].field.as_str()), (Reason::TooLarge, "events[511]"));
 }

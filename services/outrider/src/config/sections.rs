@@ -172,17 +172,27 @@ section! {
         admin_url: String = "http://127.0.0.1:8083".into(),
         /// One request, decoded, in bytes.
         max_request_bytes: usize = 6 * MIB,
-        /// Bodies of all requests under way together, in bytes, divided into shares; more are refused. A lone API key has a quarter, which
-        /// must be more than one body.
+        /// Bodies of all requests under way and what is decoded of them together, in bytes, divided into shares; more are refused. A lone
+        /// API key has a quarter, which must be more than one body takes.
         max_buffered_bytes: usize = 256 * MIB,
+        /// What decoding one body may take in memory, in bytes. Besides, no body may take more than 8 times its size, or 16 MiB if that is
+        /// more.
+        max_decoded_bytes: usize = 64 * MIB,
+        /// Larger bodies are decoded off the threads that serve connections, in bytes.
+        decode_apart_bytes: usize = 64 * KIB,
+        /// Such bodies that are decoded at once; further ones wait.
+        max_decodings: usize = 4,
         /// Answers over 16 KiB and streams, as far as their clients have not taken them, together, in bytes, divided into shares. More
         /// requests with such answers are answered as unavailable; streams and uploads wait. An answer of which nothing is taken for
         /// idle_timeout is given up.
         max_unsent_bytes: usize = 256 * MIB,
         /// From the first byte of a request to the last of its answer; a client may ask for less by `Request-Timeout` or `grpc-timeout`.
         request_timeout: Span = Span::seconds(30),
-        /// Connections at once, those in their TLS handshake included; those beyond are closed as they come.
+        /// Connections at once, those in their TLS handshake included. A further one takes the place of the oldest on which no request had
+        /// a good API key; when all had one, it is closed as it comes.
         max_connections: usize = 10_000,
+        /// How many of them only connections may have on which a request had a good API key; less than max_connections.
+        reserved_connections: usize = 2_500,
         /// The head of a request, in bytes; at least 8192.
         max_header_bytes: usize = 16 * KIB,
         /// Header fields of an HTTP/1.1 request.

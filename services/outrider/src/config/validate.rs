@@ -130,6 +130,9 @@ fn public_limits(gateway: &Gateway) -> Result<(), Error> {
     check("gateway.max_pending_resets", gateway.max_pending_resets > 0, "must be at least 1")?;
     check("gateway.max_error_resets", gateway.max_error_resets > 0, "must be at least 1")?;
     check("gateway.max_abandoned_requests", gateway.max_abandoned_requests > 0, "must be at least 1")?;
+    let fits = gateway.max_decoded_bytes >= gateway.max_request_bytes;
+    check("gateway.max_decoded_bytes", fits, "must not be below gateway.max_request_bytes")?;
+    check("gateway.max_decodings", gateway.max_decodings > 0, "must be at least 1")?;
     let lifetime = gateway.key_lifetime.0;
     let in_bounds = (Duration::from_millis(100)..=Duration::from_secs(60)).contains(&lifetime);
     check("gateway.key_lifetime", in_bounds, "must be 100ms to 60s")?;

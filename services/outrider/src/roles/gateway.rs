@@ -37,9 +37,13 @@ pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
     let options = Options {
         max_request_bytes: config.max_request_bytes,
         max_buffered_bytes: config.max_buffered_bytes,
+        max_decoded_bytes: config.max_decoded_bytes,
+        decode_apart_bytes: config.decode_apart_bytes,
+        max_decodings: config.max_decodings,
         max_unsent_bytes: config.max_unsent_bytes,
         request_timeout: config.request_timeout.0,
         max_connections: config.max_connections,
+        reserved_connections: config.reserved_connections.min(config.max_connections.saturating_sub(1)),
         max_header_bytes: config.max_header_bytes,
         max_headers: config.max_headers,
         max_uri_bytes: config.max_uri_bytes,

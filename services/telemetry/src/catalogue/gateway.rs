@@ -15,6 +15,8 @@ section! {
         STREAMS_OPEN: IntGauge("outrider_gateway_streams_open");
         /// Open connections of clients.
         CONNECTIONS: IntGauge("outrider_gateway_connections");
+        /// Connections on which no request had a good API key, and which were closed to make place for new ones.
+        CONNECTIONS_DISPLACED: IntCounter("outrider_gateway_connections_displaced_total");
         /// Connections that were closed at once because there were too many.
         CONNECTIONS_REFUSED: IntCounter("outrider_gateway_connections_refused_total");
         /// Requests that were refused by their API key before anything of their body was read, by reason (docs/errors.md).

@@ -1,0 +1,139 @@
+//! What it takes to decode a request: memory, which is counted while it is read, and time, which is not taken from the runtime.
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
+
+use outrider_model::Error;
+use outrider_rpc::{Holder, Share, shares::Exhausted};
+
+use crate::Shared;
+
+/// A request may take so many times its size.
+const TIMES: usize = 8;
+/// Or this, in bytes, whatever its size: many small entries take more than their text.
+const LEAST: usize = 16 * 1024 * 1024;
+/// What every request may take beside the room for bodies: so much is in every connection's buffers anyway.
+const FREE: usize = 16 * 1024;
+/// The room is taken in steps of so many bytes.
+const STEP: usize = 64 * 1024;
+
+/// A message without its fields. All of these are about what is allocated, from the text to what the role makes of it.
+pub(crate) const MESSAGE: usize = 1024;
+/// An entry of a map, without its texts.
+pub(crate) const ENTRY: usize = 192;
+/// A value in a list or field.
+pub(crate) const VALUE: usize = 64;
+
+/// The memory of one decoding.
+pub(crate) struct Cost {
+    spent: Cell<usize>,
+    most: usize,
+    /// The caller's share of the room for bodies, if room is held.
+    held: RefCell<Option<Share>>,
+    paid: Cell<usize>,
+}
+
+/// Why a decoding may not go on.
+pub(crate) enum Refused {
+    /// The request takes more than any may: this many bytes.
+    TooMuch(usize),
+    /// There is no room for it now.
+    NoRoom(Exhausted),
+}
+
+impl Cost {
+    /// For a text of so many bytes; room is held for what it takes.
+    pub(crate) fn of(shared: &Shared, holder: Holder, bytes: usize) -> Self {
+        Self::within(shared.room.share(holder), bytes, shared.options.max_decoded_bytes)
+    }
+
+    fn within(share: Share, bytes: usize, most: usize) -> Self {
+        Self { held: RefCell::new(Some(share)), ..Self::alone(bytes, most) }
+    }
+
+    /// The same, of which no room is held.
+    pub(crate) fn alone(bytes: usize, most: usize) -> Self {
+        let most = bytes.saturating_mul(TIMES).max(LEAST).min(most);
+        Self { spent: Cell::new(0), most, held: RefCell::new(None), paid: Cell::new(FREE) }
+    }
+
+    /// Memory is taken.
+    pub(crate) fn spend(&self, bytes: usize) -> Result<(), Refused> {
+        let spent = self.spent.get().saturating_add(bytes);
+        self.spent.set(spent);
+        if spent > self.most {
+            return Err(Refused::TooMuch(self.most));
+        }
+        if spent > self.paid.get() { self.pay(spent) } else { Ok(()) }
+    }
+
+    fn pay(&self, spent: usize) -> Result<(), Refused> {
+        let mut held = self.held.borrow_mut();
+        let Some(held) = held.as_mut() else { return Ok(()) };
+        let bytes = (spent - self.paid.get()).next_multiple_of(STEP);
+        held.grow(bytes).map_err(Refused::NoRoom)?;
+        self.paid.set(self.paid.get() + bytes);
+        Ok(())
+    }
+
+    /// The room that is held, to be kept for as long as what was decoded.
+    pub(crate) fn into_held(self) -> Option<Share> {
+        self.held.into_inner()
+    }
+}
+
+/// Decodes what a text of so many bytes holds: a large one off the runtime's threads, and few at once.
+pub(crate) async fn decode<T: Send + 'static>(
+    shared: &Shared,
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    if bytes <= shared.options.decode_apart_bytes {
+        return work();
+    }
+    let gone = || Error::internal("a fault of the server");
+    let place = Arc::clone(&shared.decoders).acquire_owned().await.map_err(|_| gone())?;
+    let decoding = tokio::task::spawn_blocking(move || {
+        // However soon its caller goes, it takes its place until it is done.
+        let _place = place;
+        work()
+    });
+    decoding.await.map_err(|_| gone())?
+}
+
+#[cfg(test)]
+mod tests {
+    use outrider_rpc::Shares;
+
+    use super::*;
+
+    #[test]
+    fn room_is_held_for_what_is_spent_and_given_back() {
+        let room = Shares::new(crate::REQUEST_BYTES, 12 * STEP);
+        let within = || Cost::within(room.share(Holder::of_request(&http::Extensions::new())), 1, 64 * 1024 * 1024);
+        let small = within();
+        assert!(small.spend(FREE).is_ok() && room.held() == 0);
+        let large = within();
+        assert!(large.spend(FREE + 1).is_ok());
+        assert_eq!(room.held(), STEP);
+        for _ in 0..STEP - 1 {
+            assert!(large.spend(1).is_ok());
+        }
+        assert_eq!(room.held(), STEP);
+        assert!(matches!(large.spend(3 * STEP), Err(Refused::NoRoom(_))));
+        drop(large.into_held());
+        assert_eq!(room.held(), 0);
+    }
+
+    #[test]
+    fn a_request_takes_eight_times_its_size_at_most_and_a_batch_64_mib() {
+        let mib = 1024 * 1024;
+        for (bytes, most) in [(0, 16), (2, 16), (5, 40), (8, 64), (20, 64)] {
+            let cost = Cost::alone(bytes * mib, 64 * mib);
+            assert!(cost.spend(most * mib).is_ok());
+            assert!(matches!(cost.spend(1), Err(Refused::TooMuch(limit)) if limit == most * mib), "{bytes}");
+        }
+    }
+}

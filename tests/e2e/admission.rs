@@ -1,0 +1,128 @@
+//! The key comes first: a caller without a good one is refused by the head of its request, on every surface.
+
+use anyhow::{Context, Result, ensure};
+use http::Method;
+use outrider_tests::{
+    Shape,
+    client::{Rest, exchange},
+    cluster::Options,
+    wait_until,
+};
+use serde_json::json;
+use tokio::{net::TcpStream, task::block_in_place};
+
+use crate::scenario::{self, BOUND, Scenario, run_with_shares, text};
+
+scenarios!(keys_come_before_bodies, a_revoked_key_is_refused_soon);
+
+/// A key of the right form that nobody has.
+const INVENTED: &str = "ork_00000000000000000000000001_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// The token of a new key, and its id.
+async fn key(scenario: &Scenario, scope: &str) -> Result<(String, String)> {
+    let new = json!({"name": "A caller", "project_id": scenario.project, "scopes": [scope]});
+    let made = scenario.rest.post("/v1/api_keys", &new).await?;
+    Ok((text(&made, "token")?, text(&made["api_key"], "api_key_id")?))
+}
+
+async fn keys_come_before_bodies(scenario: &Scenario) -> Result<()> {
+    const GRPC: &str = "/outrider.ingest.v1.IngestService/PublishEvent";
+    let (reader, _) = key(scenario, "SCOPE_PROJECTS_READ").await?;
+    let callers = [
+        (String::new(), "401", "16", "MISSING_CREDENTIALS"),
+        ("Authorization: Bearer nonsense\r\n".to_owned(), "401", "16", "INVALID_CREDENTIALS"),
+        (format!("Authorization: Bearer {INVENTED}\r\n"), "401", "16", "INVALID_CREDENTIALS"),
+        (format!("Authorization: Bearer {reader}\r\n"), "403", "7", "MISSING_SCOPE"),
+    ];
+    let surfaces = [
+        ("POST", scenario.path("events"), "application/json"),
+        ("POST", scenario.path("events:batch"), "application/json"),
+        ("POST", scenario.path("events:batch"), "application/x-ndjson"),
+        ("GET", scenario.path("events:tail"), "application/json"),
+        ("POST", scenario.path("endpoints"), "application/json"),
+        ("POST", GRPC.to_owned(), "application/grpc-web+proto"),
+        ("POST", GRPC.to_owned(), "application/grpc-web-text"),
+    ];
+    for (authorization, http, grpc, reason) in &callers {
+        for (method, path, media_type) in &surfaces {
+            let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: {media_type}\r\n");
+            let asking = format!("{head}Content-Length: 5000000\r\nExpect: 100-continue\r\n\r\n");
+            let half = format!("{head}Content-Length: 5000000\r\n\r\n{{");
+            for request in [asking, half] {
+                let answer = exchange(&scenario.address, [request.into_bytes()]).await?.text;
+                let what = || format!("{path} as {media_type} with {reason}: {answer}");
+                ensure!(!answer.contains(" 100 "), "the body was asked for: {}", what());
+                if media_type.contains("grpc") {
+                    ensure!(answer.contains(&format!("grpc-status: {grpc}\r\n")), what());
+                } else {
+                    ensure!(answer.starts_with(&format!("HTTP/1.1 {http} ")) && answer.contains(reason), what());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn a_revoked_key_is_refused_soon(scenario: &Scenario) -> Result<()> {
+    let (token, id) = key(scenario, "SCOPE_ENDPOINTS_READ").await?;
+    let caller = scenario.rest.with_token(Some(&token));
+    let path = scenario.path("endpoints");
+    let status = async || Ok::<_, anyhow::Error>(caller.send(Method::GET, &path, "").await?.status);
+    let good = wait_until("the new key is let in", BOUND, async || (status().await.ok()? == 200).then_some(()));
+    good.await.context("a new key")?;
+    scenario.rest.send(Method::DELETE, &format!("/v1/api_keys/{id}"), "").await?;
+    let refused = wait_until("the revoked key is refused", BOUND, async || (status().await.ok()? == 401).then_some(()));
+    refused.await.context("a revoked key")?;
+    ensure!(status().await? == 401, "it is let in again");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_silent_connections_keep_nobody_out() {
+    run_with_shares(1, async || silent_connections_keep_nobody_out(Shape::Sqlite).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mesh_silent_connections_keep_nobody_out() {
+    run_with_shares(2, async || silent_connections_keep_nobody_out(Shape::Mesh).await).await;
+}
+
+async fn connections(address: &str, count: usize) -> Result<Vec<TcpStream>> {
+    let mut open = Vec::new();
+    for _ in 0..count {
+        open.push(TcpStream::connect(address).await?);
+    }
+    Ok(open)
+}
+
+/// More connections that say nothing than each listener takes.
+async fn silent_connections_keep_nobody_out(shape: Shape) -> Result<()> {
+    let more = json!({"gateway": {"max_connections": 40, "reserved_connections": 10}});
+    let outrider = block_in_place(|| scenario::start(shape, &Options { more, ..Options::default() }, None))?;
+    let outcome = async {
+        let scenario = Scenario::new(&outrider).await?;
+        let mut silent = connections(&scenario.address, 100).await?;
+        for operations in outrider.operations() {
+            silent.extend(connections(&operations, 300).await?);
+        }
+        // By connections that stand, and by new ones.
+        for _ in 0..3 {
+            scenario.rest.get(&scenario.path("endpoints")).await?;
+            let another = Rest::new(&scenario.url, Some(&scenario.token));
+            another.get(&scenario.path("endpoints")).await.context("a new connection of a known caller")?;
+        }
+        let mut displaced = 0.0;
+        for operations in outrider.operations() {
+            let operator = Rest::new(&format!("http://{operations}"), None);
+            ensure!(operator.send(Method::GET, "/healthz", "").await?.status == 200, "{operations} is not healthy");
+            let metrics = operator.send(Method::GET, "/metrics", "").await?;
+            let text = String::from_utf8(metrics.body.to_vec())?;
+            let counted = text.lines().find_map(|line| line.strip_prefix("outrider_gateway_connections_displaced_total "));
+            displaced += counted.and_then(|count| count.parse::<f64>().ok()).unwrap_or(0.0);
+        }
+        ensure!(displaced >= 60.0, "{displaced} connections were displaced");
+        drop(silent);
+        Ok(())
+    };
+    outcome.await.map_err(|error: anyhow::Error| scenario::with_logs(&error, &outrider))
+}

@@ -1,0 +1,121 @@
+//! What a request costs in memory: nothing without a key, and a few times its size with one, whatever it holds.
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use outrider_tests::{Outrider, Shape, client::exchange, cluster::Options, usage};
+use tokio::net::TcpStream;
+
+use crate::scenario::{self, BOUND, Scenario, run_with_shares};
+
+const MIB: u64 = 1024 * 1024;
+/// What a process may take for a while beside what a request needs: buffers of connections, caches that fill.
+const BESIDE: u64 = 16 * MIB;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_requests_cost_a_few_times_their_size() {
+    run_with_shares(scenario::SHARES, async || requests_cost_a_few_times_their_size(Shape::Sqlite).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mesh_requests_cost_a_few_times_their_size() {
+    run_with_shares(scenario::SHARES, async || requests_cost_a_few_times_their_size(Shape::Mesh).await).await;
+}
+
+/// By how much the process of any role grew at most while this went on.
+async fn growth(outrider: &Outrider, work: impl Future<Output = Result<()>>) -> Result<u64> {
+    let processes = outrider.process_ids();
+    let mut before = Vec::new();
+    for process in &processes {
+        usage::forget_peak(*process).context("the peak of a process is not forgotten")?;
+        before.push(usage::peak(*process));
+    }
+    ensure!(before.iter().all(|memory| *memory > MIB), "nothing is measured: {before:?}");
+    work.await?;
+    let grown = processes.iter().zip(before).map(|(process, before)| usage::peak(*process).saturating_sub(before));
+    Ok(grown.max().unwrap_or(0))
+}
+
+/// A batch by REST: the status and what came with it.
+async fn batch(scenario: &Scenario, key: Option<&str>, body: &str) -> Result<(u16, String)> {
+    let authorization = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        scenario.path("events:batch"),
+        body.len()
+    );
+    let answer = exchange(&scenario.address, [head.into_bytes(), body.as_bytes().to_vec()]).await?;
+    Ok((answer.status, answer.text))
+}
+
+/// A message by gRPC: the headers or trailers that bear the status.
+async fn call(scenario: &Scenario, method: &str, message: &[u8]) -> Result<HeaderMap> {
+    let io = TokioIo::new(TcpStream::connect(&scenario.address).await?);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
+    tokio::spawn(connection);
+    let frame = [&[0], u32::try_from(message.len())?.to_be_bytes().as_slice(), message].concat();
+    let request = Request::post(format!("{}{method}", scenario.url))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {}", scenario.token))
+        .body(Full::new(Bytes::from(frame)))?;
+    let answer = tokio::time::timeout(BOUND, sender.send_request(request)).await.context("the server hangs")??;
+    if answer.headers().contains_key("grpc-status") {
+        return Ok(answer.headers().clone());
+    }
+    let body = answer.into_body().collect().await?;
+    body.trailers().cloned().context("no trailers")
+}
+
+async fn requests_cost_a_few_times_their_size(shape: Shape) -> Result<()> {
+    let outrider = scenario::start(shape, &Options::default(), None)?;
+    let scenario = Scenario::new(&outrider).await?;
+    let outcome = async {
+        let events = |event: &str, count: usize| format!("{{\"events\":[{}]}}", vec![event; count].join(","));
+        let good = events(&format!("{{\"event_type\":\"a\",\"data\":\"{}\"}}", "x".repeat(4_000)), 1_000);
+        // What is used for the first time takes memory for good.
+        ensure!(batch(&scenario, Some(&scenario.token), &good).await?.0 == 200);
+
+        let empty = events("{}", 1_900_000);
+        let grown = growth(&outrider, async {
+            for _ in 0..3 {
+                let (status, answer) = batch(&scenario, None, &empty).await?;
+                ensure!(status == 401, "{answer}");
+            }
+            Ok(())
+        });
+        let grown = grown.await?;
+        ensure!(grown < BESIDE, "a batch of {} bytes without a key took {grown} bytes", empty.len());
+
+        let headers = (0..32).map(|number| format!("\"x-{number}\":\"{}\"", "v".repeat(60))).collect::<Vec<_>>().join(",");
+        let maps =
+            events(&format!("{{\"event_type\":\"a\",\"data\":1,\"headers\":{{{headers}}},\"metadata\":{{{headers}}}}}"), 1_000);
+        for (what, body, status) in [("empty events", &empty, 400), ("payloads", &good, 200), ("maps", &maps, 200)] {
+            let grown = growth(&outrider, async {
+                let (answered, answer) = batch(&scenario, Some(&scenario.token), body).await?;
+                ensure!(answered == status, "{what}: {answer:.2000}");
+                ensure!(status == 200 || answer.contains("events: must have at most 1000 entries"), "{answer:.2000}");
+                Ok(())
+            });
+            let (grown, size) = (grown.await?, body.len() as u64);
+            ensure!(grown < 8 * size + BESIDE, "{what} of {size} bytes took {grown} bytes");
+        }
+
+        let mut message = vec![0x0a, u8::try_from(scenario.project.len())?];
+        message.extend_from_slice(scenario.project.as_bytes());
+        message.extend_from_slice(&[0x12, 0].repeat(3_000_000));
+        let grown = growth(&outrider, async {
+            let status = call(&scenario, "/outrider.ingest.v1.IngestService/BatchPublishEvents", &message).await?;
+            ensure!(status["grpc-status"] == "3", "{status:?}");
+            let text = status["grpc-message"].to_str()?;
+            ensure!(text.contains("events") && text.contains("1000"), "{text}");
+            Ok(())
+        });
+        let grown = grown.await?;
+        ensure!(grown < 2 * message.len() as u64 + BESIDE, "3,000,000 empty events took {grown} bytes");
+        Ok(())
+    };
+    outcome.await.map_err(|error: anyhow::Error| scenario::with_logs(&error, &outrider))
+}
