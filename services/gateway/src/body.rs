@@ -3,7 +3,7 @@
 use std::{
     future::Future as _,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Holder, Share, to_status};
+use outrider_rpc::{Holder, Share, bounds::Weight, to_status};
 use tokio::time::{Instant, Sleep, timeout_at};
 use tonic::Status;
 
@@ -34,6 +34,8 @@ pub(crate) struct Meter {
     held: Share,
     /// Bytes that are held and did not come yet.
     paid: usize,
+    /// What is made of them, in bytes.
+    weighed: usize,
 }
 
 impl Meter {
@@ -42,7 +44,7 @@ impl Meter {
     }
 
     fn within(limit: usize, held: Share) -> Self {
-        Self { left: limit, limit, held, paid: 0 }
+        Self { left: limit, limit, held, paid: 0, weighed: 0 }
     }
 
     pub(crate) fn count(&mut self, bytes: usize) -> Result<(), Error> {
@@ -56,9 +58,18 @@ impl Meter {
         Ok(())
     }
 
+    /// Holds room for what is made of the bytes: so much in all.
+    fn weigh(&mut self, memory: usize) -> Result<(), Error> {
+        // It counts against the room alone.
+        let more = memory.saturating_sub(self.weighed);
+        self.weighed += more;
+        self.left += more;
+        self.count(more)
+    }
+
     /// What was counted is gone.
     pub(crate) fn give_back(&mut self) {
-        (self.left, self.paid) = (self.limit, 0);
+        (self.left, self.paid, self.weighed) = (self.limit, 0, 0);
         self.held.shrink(self.held.amount());
     }
 }
@@ -211,41 +222,57 @@ pub(crate) async fn linger(options: &Options, body: &mut Incoming) {
 /// A body on its way to a role, that ends with an error when it is too large or too slow.
 pub(crate) struct Metered<B> {
     inner: B,
-    meter: Meter,
+    weight: Option<Weight>,
     pace: Pace,
     /// Rings when the next byte is due; set when it is first waited for.
     alarm: Option<Pin<Box<Sleep>>>,
     cut: Cut,
 }
 
-/// Tells the forwarder why the body was cut, since a channel would only report that the request broke.
-#[derive(Clone, Default)]
-pub(crate) struct Cut(Arc<OnceLock<Broken>>);
+/// Tells the forwarder why the body was cut, since a channel would only report that the request broke. Holds the request's part of the
+/// room until it is dropped: the role reads a body before it answers.
+#[derive(Clone)]
+pub(crate) struct Cut(Arc<(OnceLock<Broken>, Mutex<Meter>)>);
 
 impl Cut {
     pub(crate) fn why(&self) -> Option<Broken> {
-        self.0.get().cloned()
+        self.0.0.get().cloned()
     }
 
     fn because(&self, why: Broken) -> Status {
-        match self.0.get_or_init(|| why).clone() {
+        match self.0.0.get_or_init(|| why).clone() {
             Broken::Gone => Status::cancelled(GONE),
             Broken::Refused(error) => to_status(error),
         }
     }
+
+    fn meter(&self) -> MutexGuard<'_, Meter> {
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Refuses what is announced as too large; else counts the rest as it passes.
-pub(crate) fn metered<B>(shared: &Shared, parts: &Parts, inner: B) -> Result<(Metered<B>, Cut), Error> {
+/// Refuses what is announced as too large; else counts the rest, and what the role makes of it, as it passes.
+pub(crate) fn metered<B>(shared: &Shared, path: &str, parts: &Parts, inner: B) -> Result<(Metered<B>, Cut), Error> {
     if announced(&parts.headers) > shared.options.max_request_bytes {
         return Err(too_large(shared.options.max_request_bytes));
     }
-    let cut = Cut::default();
     let meter = Meter::new(shared, Holder::of_request(&parts.extensions));
-    Ok((Metered { inner, meter, pace: Pace::new(shared), alarm: None, cut: cut.clone() }, cut))
+    let cut = Cut(Arc::new((OnceLock::new(), Mutex::new(meter))));
+    Ok((Metered { inner, weight: Weight::of(path), pace: Pace::new(shared), alarm: None, cut: cut.clone() }, cut))
 }
 
 impl<B> Metered<B> {
+    fn counted(&mut self, frame: &Frame<Bytes>) -> Result<(), Error> {
+        let Some(data) = frame.data_ref() else { return Ok(()) };
+        self.pace.bytes += data.len();
+        let mut meter = self.cut.meter();
+        meter.count(data.len())?;
+        match &mut self.weight {
+            Some(weight) => meter.weigh(weight.push(data)?),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the body fell behind.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         let due = self.pace.due();
@@ -277,10 +304,10 @@ where
             }
             Poll::Pending => return Poll::Pending,
         };
-        let bytes = frame.data_ref().map_or(0, Bytes::len);
-        self.pace.bytes += bytes;
-        let counted = self.meter.count(bytes).map(|()| frame);
-        Poll::Ready(Some(counted.map_err(|error| self.cut.because(Broken::Refused(error)))))
+        Poll::Ready(Some(match self.counted(&frame) {
+            Ok(()) => Ok(frame),
+            Err(error) => Err(self.cut.because(Broken::Refused(error))),
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -6,9 +6,10 @@ use std::{
 };
 
 use outrider_model::Error;
-use outrider_rpc::{Exhausted, Holder, Share};
+use outrider_rpc::{Exhausted, Holder, Share, Shares};
+use tokio::sync::Semaphore;
 
-use crate::Shared;
+use crate::Options;
 
 /// A request may take so many times its size.
 const TIMES: usize = 8;
@@ -44,13 +45,7 @@ pub(crate) enum Refused {
 }
 
 impl Cost {
-    /// For a text of so many bytes; a place in the room is held for what it takes.
-    pub(crate) fn of(shared: &Shared, holder: Holder, bytes: usize) -> Self {
-        let held = RefCell::new(Some(shared.room.share(holder)));
-        Self { held, ..Self::alone(bytes, shared.options.max_decoded_bytes) }
-    }
-
-    /// The same, of which no room is held.
+    /// For a text of so many bytes, of which no room is held.
     pub(crate) fn alone(bytes: usize, most: usize) -> Self {
         let most = bytes.saturating_mul(TIMES).max(LEAST).min(most);
         Self { spent: Cell::new(0), most, held: RefCell::new(None), paid: Cell::new(FREE) }
@@ -74,36 +69,55 @@ impl Cost {
         self.paid.set(self.paid.get() + bytes);
         Ok(())
     }
-
-    /// The place in the room, to be kept for as long as what was decoded.
-    pub(crate) fn into_held(self) -> Option<Share> {
-        self.held.into_inner()
-    }
 }
 
-/// Decodes what a text of so many bytes holds: a large one off the runtime's threads, and few at once.
-pub(crate) async fn decode<T: Send + 'static>(
-    shared: &Shared,
-    bytes: usize,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    if bytes <= shared.options.decode_apart_bytes {
-        return work();
+/// Where bodies are decoded, and within which bounds.
+#[derive(Clone)]
+pub(crate) struct Decoding {
+    room: Shares,
+    /// Places for large bodies.
+    places: Arc<Semaphore>,
+    apart_bytes: usize,
+    max_bytes: usize,
+}
+
+impl Decoding {
+    /// In this room.
+    pub(crate) fn new(options: &Options, room: &Shares) -> Self {
+        Self {
+            room: room.clone(),
+            places: Arc::new(Semaphore::new(options.max_decodings.clamp(1, Semaphore::MAX_PERMITS))),
+            apart_bytes: options.decode_apart_bytes,
+            max_bytes: options.max_decoded_bytes,
+        }
     }
-    let gone = || Error::internal("a fault of the server");
-    let place = Arc::clone(&shared.decoders).acquire_owned().await.map_err(|_| gone())?;
-    let decoding = tokio::task::spawn_blocking(move || {
-        // However soon its caller goes, it takes its place until it is done.
-        let _place = place;
-        work()
-    });
-    decoding.await.map_err(|_| gone())?
+
+    /// Decodes a text of so many bytes: a large one off the runtime's threads, and few at once. Gives what it becomes and its place in
+    /// the room, to be kept as long.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        holder: Holder,
+        bytes: usize,
+        work: impl FnOnce(&Cost) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(T, Option<Share>), Error> {
+        let cost = Cost { held: RefCell::new(Some(self.room.share(holder))), ..Cost::alone(bytes, self.max_bytes) };
+        let work = move || work(&cost).map(|decoded| (decoded, cost.held.into_inner()));
+        if bytes <= self.apart_bytes {
+            return work();
+        }
+        let gone = || Error::internal("a fault of the server");
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| gone())?;
+        let decoding = tokio::task::spawn_blocking(move || {
+            // However soon its caller goes, it takes its place until it is done.
+            let _place = place;
+            work()
+        });
+        decoding.await.map_err(|_| gone())?
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use outrider_rpc::Shares;
-
     use super::*;
 
     fn within(room: &Shares) -> Cost {
@@ -125,7 +139,7 @@ mod tests {
         }
         assert_eq!(room.held(), STEP);
         assert!(matches!(large.spend(3 * STEP), Err(Refused::NoRoom(_))));
-        drop(large.into_held());
+        drop(large);
         assert_eq!(room.held(), 0);
     }
 

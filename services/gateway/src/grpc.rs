@@ -157,7 +157,7 @@ where
         let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
         return Ok(client_stream::told(answer, ended));
     }
-    let (body, cut) = body::metered(shared, &parts, incoming)?;
+    let (body, cut) = body::metered(shared, &method.path, &parts, incoming)?;
     let Ok(ready) = backend.ready().await;
     let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
     match cut.why() {

@@ -75,10 +75,7 @@ use outrider_telemetry::{
     catalogue::gateway::{BUFFERED_BYTES, REFUSED_UNREAD, SECTION, UNSENT_BYTES},
     metrics,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 use tower_http::cors::CorsLayer;
 
 pub use backend::{Backends, remote_backend};
@@ -123,8 +120,7 @@ struct Shared {
     room: Shares,
     /// Room for bytes of answers that are not sent.
     unsent: Shares,
-    /// Places for large bodies that are decoded.
-    decoders: Arc<Semaphore>,
+    decoding: cost::Decoding,
     /// Places for uploads of lines.
     uploads: Shares,
 }
@@ -172,6 +168,7 @@ impl Gateway {
         let serving = watch::Sender::new(true);
         let own = own::Own::new(options.reflection, serving.subscribe()).map_err(StartError::Reflection)?;
         metrics::expose(&SECTION);
+        let room = Shares::new(REQUEST_BYTES, options.max_buffered_bytes);
         for reason in [Reason::MissingCredentials, Reason::InvalidCredentials, Reason::MissingScope] {
             REFUSED_UNREAD.with_label_values(&[reason.as_str()]);
         }
@@ -182,9 +179,9 @@ impl Gateway {
             methods: grpc::Methods::of(methods.iter().chain(&own.methods)),
             own,
             serving,
-            room: Shares::new(REQUEST_BYTES, options.max_buffered_bytes),
             unsent: Shares::new(ANSWER_BYTES, options.max_unsent_bytes),
-            decoders: Arc::new(Semaphore::new(options.max_decodings.clamp(1, Semaphore::MAX_PERMITS))),
+            decoding: cost::Decoding::new(&options, &room),
+            room,
             uploads: Shares::new(UPLOADS, options.max_uploads),
             backends,
             keys,

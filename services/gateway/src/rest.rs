@@ -20,7 +20,7 @@ use crate::{
     answer::Refusal,
     body::{self, Whole},
     call, compress,
-    cost::{self, Cost},
+    cost::Cost,
     ending, mask, ndjson, payload, query, range, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, stream, unsent, write,
@@ -143,9 +143,9 @@ async fn read_body(shared: &Shared, route: &Route, parts: &Parts, body: Bytes) -
         return Err(Error::new(Reason::MalformedRequest, "the request must have no body"));
     }
     check_media_type(&parts.headers)?;
-    let (cost, length) = (Cost::of(shared, Holder::of_request(&parts.extensions), body.len()), body.len());
+    let holder = Holder::of_request(&parts.extensions);
     let (rule, input) = (route.body.clone(), route.input.clone());
-    cost::decode(shared, length, move || Ok((given(&rule, &input, &body, &cost)?, cost.into_held()))).await
+    shared.decoding.run(holder, body.len(), move |cost| given(&rule, &input, &body, cost)).await
 }
 
 /// Reads a body as its rule says.

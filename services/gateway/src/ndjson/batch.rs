@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{server::Backend, status::from_message};
+use outrider_rpc::{Holder, Share, server::Backend, status::from_message};
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 use tokio::time::Instant;
 
 use super::Rule;
-use crate::{answer::ErrorObject, call, deadline, payload, write};
+use crate::{
+    answer::ErrorObject,
+    call,
+    cost::{Cost, Decoding},
+    deadline, payload, read, write,
+};
 
 /// The wait between repetitions of a call that is refused as overload.
 const OVERLOAD_WAIT: Duration = Duration::from_millis(200);
@@ -24,6 +30,9 @@ pub(super) struct Caller {
     pub(super) output: MessageDescriptor,
     pub(super) rule: Rule,
     pub(super) max_answer_bytes: usize,
+    pub(super) decoding: Decoding,
+    /// Who uploads.
+    pub(super) holder: Holder,
     /// How long a call may take, and how long it is repeated when it is refused as overload.
     pub(super) timeout: Duration,
 }
@@ -31,9 +40,8 @@ pub(super) struct Caller {
 /// Lines in their order.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// Their numbers, and why those are refused that are no entries.
-    lines: Vec<(u64, Option<Error>)>,
-    entries: Vec<Value>,
+    /// Their numbers and texts; why those are refused that are too long.
+    lines: Vec<(u64, Result<Bytes, Error>)>,
     bytes: usize,
 }
 
@@ -51,15 +59,15 @@ impl Batch {
         self.bytes
     }
 
-    pub(super) fn add(&mut self, number: u64, bytes: usize, entry: Result<Value, Error>) {
+    pub(super) fn add(&mut self, number: u64, bytes: usize, text: Result<Bytes, Error>) {
         self.bytes += bytes;
-        self.lines.push((number, entry.map(|entry| self.entries.push(entry)).err()));
+        self.lines.push((number, text));
     }
 
     /// Sends the entries, and writes a line for each line. The first batch of an upload fails as a whole when its call does: the
     /// answer is not begun and can say so.
     pub(super) async fn run(self, caller: &Caller, first: bool) -> Result<Vec<u8>, Error> {
-        let Self { lines, entries, .. } = self;
+        let (Decoded { lines, entries }, _room) = caller.decode(self).await?;
         let count = entries.len();
         let called = if count > 0 { caller.call(entries).await } else { Ok(Vec::new()) };
         let mut results = match called {
@@ -85,7 +93,63 @@ impl Batch {
     }
 }
 
+/// The entries of a batch, and of each line why it is none.
+struct Decoded {
+    lines: Vec<(u64, Option<Error>)>,
+    entries: Vec<Value>,
+}
+
+impl Decoded {
+    /// Fails when there is no room.
+    fn of(lines: Vec<(u64, Result<Bytes, Error>)>, desc: &MessageDescriptor, cost: &Cost) -> Result<Self, Error> {
+        let mut decoded = Self { lines: Vec::with_capacity(lines.len()), entries: Vec::with_capacity(lines.len()) };
+        for (number, text) in lines {
+            match text.and_then(|text| entry(&text, desc, cost)) {
+                Err(error) if is_overload(&error) => return Err(error),
+                Err(error) => decoded.lines.push((number, Some(error))),
+                Ok(entry) => {
+                    decoded.entries.push(entry);
+                    decoded.lines.push((number, None));
+                }
+            }
+        }
+        Ok(decoded)
+    }
+}
+
+fn entry(text: &Bytes, desc: &MessageDescriptor, cost: &Cost) -> Result<Value, Error> {
+    let value = read::message(text, desc, cost).map_err(of_the_line)?.value;
+    value.ok_or_else(|| Error::new(Reason::MalformedRequest, "the line must be an object"))
+}
+
+/// What is read is a line, not a body.
+fn of_the_line(mut error: Error) -> Error {
+    if let Some(rest) = error.message.strip_prefix("the body ") {
+        error.message = format!("the line {rest}").into();
+    }
+    error
+}
+
+/// Whether there may be room in a moment.
+fn is_overload(error: &Error) -> bool {
+    matches!(error.reason, Reason::Overloaded | Reason::ShareExhausted)
+}
+
 impl Caller {
+    /// The entries of a batch, once there is room for them: meanwhile the upload waits, which holds its client.
+    async fn decode(&self, batch: Batch) -> Result<(Decoded, Option<Share>), Error> {
+        let give_up = Instant::now() + self.timeout;
+        loop {
+            let (lines, desc) = (batch.lines.clone(), self.rule.entry.clone());
+            match self.decoding.run(self.holder, batch.bytes, move |cost| Decoded::of(lines, &desc, cost)).await {
+                Err(error) if is_overload(&error) && Instant::now() + OVERLOAD_WAIT < give_up => {
+                    tokio::time::sleep(OVERLOAD_WAIT).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Asks the role, who knows the caller, before anything is read: what it says of an upload without any line. Fails when it says
     /// more than that the entries are missing.
     pub(super) async fn introduce(&self) -> Result<Error, Error> {

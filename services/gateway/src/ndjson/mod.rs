@@ -83,6 +83,7 @@ pub(crate) async fn answer(
     mut body: Incoming,
 ) -> Result<Response<Body>, Refusal> {
     let end = deadline::of_rest(&parts.headers)?.map(|asked| Instant::now() + asked);
+    let holder = Holder::of_request(&parts.extensions);
     let caller = Caller {
         backend: shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?,
         grpc_path: route.grpc_path.clone(),
@@ -91,10 +92,11 @@ pub(crate) async fn answer(
         output: route.output.clone(),
         rule: rule.clone(),
         max_answer_bytes: shared.options.max_answer_bytes,
+        decoding: shared.decoding.clone(),
+        holder,
         timeout: shared.options.request_timeout,
     };
     let request_id = parts.headers.get(request_id::HEADER).and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let holder = Holder::of_request(&parts.extensions);
     let admitted = async {
         let without_lines = caller.introduce().await?;
         // Only then: places are few, and not for those who may not call.

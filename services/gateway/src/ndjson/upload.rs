@@ -9,7 +9,6 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
 use outrider_rpc::{Holder, Share, Shares};
-use prost_reflect::Value;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
@@ -21,7 +20,7 @@ use super::{
     batch::{Batch, Caller, write_error},
     lines::{Line, Lines},
 };
-use crate::{Options, Shared, body, cost::Cost, deadline, read};
+use crate::{Options, Shared, body, deadline};
 
 /// Chunks of results that wait, whatever their size.
 const CHUNKS: usize = 1_024;
@@ -205,15 +204,8 @@ impl Upload {
                 self.parked = Some(line);
                 return;
             }
-            let entry = line.text.and_then(|text| self.entry(&text));
-            self.batch.add(line.number, bytes, entry);
+            self.batch.add(line.number, bytes, line.text);
         }
-    }
-
-    fn entry(&self, text: &Bytes) -> Result<Value, Error> {
-        let cost = Cost::alone(text.len(), self.options.max_decoded_bytes);
-        let value = read::message(text, &self.caller.rule.entry, &cost).map_err(of_the_line)?.value;
-        value.ok_or_else(|| Error::new(Reason::MalformedRequest, "the line must be an object"))
     }
 
     fn submit(&mut self) {
@@ -231,12 +223,4 @@ impl Upload {
             let _ = out.send(Ok((text.into(), (permits, share)))).await;
         }
     }
-}
-
-/// What is read is a line, not a body.
-fn of_the_line(mut error: Error) -> Error {
-    if let Some(rest) = error.message.strip_prefix("the body ") {
-        error.message = format!("the line {rest}").into();
-    }
-    error
 }

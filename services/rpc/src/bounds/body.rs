@@ -53,6 +53,26 @@ impl http_body::Body for Bounded {
     }
 }
 
+/// What the one message of a call will take in memory, weighed while it passes.
+pub struct Weight(Messages);
+
+impl Weight {
+    /// A smaller message weighs nothing: what it takes is in every connection's buffers anyway.
+    const LEAST: usize = 16 * 1024;
+
+    /// For a call of the method at this path; none when it is no public one.
+    #[must_use]
+    pub fn of(path: &str) -> Option<Self> {
+        SHAPES.by_path.get(path).map(|shape| Self(Messages { least: Self::LEAST, ..Messages::of(*shape) }))
+    }
+
+    /// These bytes pass: what the message takes beyond them so far, in bytes. Fails when it has too many entries or is none.
+    pub fn push(&mut self, data: &[u8]) -> Result<usize> {
+        self.0.push(data)?;
+        Ok(self.0.memory.max(self.0.scan.as_ref().map_or(0, Scan::memory)))
+    }
+}
+
 /// Messages of one shape, one after the other.
 pub(super) struct Messages {
     shape: usize,
@@ -63,11 +83,15 @@ pub(super) struct Messages {
     left: usize,
     /// None of one that is compressed, which is not decoded either.
     scan: Option<Scan>,
+    /// Smaller ones are not looked at.
+    least: usize,
+    /// What the last one took.
+    memory: usize,
 }
 
 impl Messages {
     pub(super) fn of(shape: usize) -> Self {
-        Self { shape, prefix: [0; PREFIX_BYTES], begun: 0, left: 0, scan: None }
+        Self { shape, prefix: [0; PREFIX_BYTES], begun: 0, left: 0, scan: None, least: 0, memory: 0 }
     }
 
     pub(super) fn push(&mut self, mut data: &[u8]) -> Result<()> {
@@ -95,7 +119,7 @@ impl Messages {
         let [flag, length @ ..] = self.prefix;
         let length = u32::from_be_bytes(length);
         self.left = usize::try_from(length).unwrap_or(usize::MAX);
-        self.scan = (flag == 0).then(|| Scan::new(self.shape, length.into()));
+        self.scan = (flag == 0 && self.left >= self.least).then(|| Scan::new(self.shape, length.into()));
         self.end_if_over()
     }
 
@@ -104,6 +128,8 @@ impl Messages {
             return Ok(());
         }
         self.begun = 0;
-        self.scan.take().map_or(Ok(()), |scan| scan.end())
+        let Some(scan) = self.scan.take() else { return Ok(()) };
+        self.memory = scan.memory();
+        scan.end()
     }
 }

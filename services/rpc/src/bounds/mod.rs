@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::LazyLock};
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, Value};
 
-pub use body::Bounded;
+pub use body::{Bounded, Weight};
 
 use crate::methods;
 

@@ -4,6 +4,11 @@ use outrider_model::{Error, Reason, Result};
 
 use super::{Counted, Holds, LISTS, SHAPES, Shape, too_many};
 
+/// A message in memory, in bytes, without its texts.
+const MESSAGE: usize = 320;
+/// An entry of a map or list.
+const ENTRY: usize = 192;
+
 /// Messages within messages; prost takes no more.
 const MAX_DEPTH: usize = 100;
 
@@ -15,6 +20,8 @@ pub(super) struct Scan {
     varint: Varint,
     /// Bytes that passed.
     at: u64,
+    /// About what is allocated for what was seen, texts and payloads aside.
+    memory: usize,
 }
 
 struct Open {
@@ -66,7 +73,7 @@ impl Scan {
     /// Of a message of this shape and length.
     pub(super) fn new(shape: usize, length: u64) -> Self {
         let open = Open { shape, end: length, counts: [0; LISTS], place: (0, None) };
-        let mut scan = Self { open: Vec::with_capacity(4), step: Step::Tag, varint: Varint::default(), at: 0 };
+        let mut scan = Self { open: Vec::with_capacity(4), step: Step::Tag, varint: Varint::default(), at: 0, memory: MESSAGE };
         scan.open.push(open);
         scan.close();
         scan
@@ -104,6 +111,11 @@ impl Scan {
     /// The message has ended. Fails when it ends in the middle of a field.
     pub(super) fn end(&self) -> Result<()> {
         if self.open.is_empty() { Ok(()) } else { Err(malformed()) }
+    }
+
+    /// About what the message takes in memory so far, in bytes, texts and payloads aside.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
     }
 
     fn pass(&mut self, data: &[u8], left: u64) -> (usize, u64) {
@@ -183,6 +195,7 @@ impl Scan {
         if self.open.len() >= MAX_DEPTH {
             return Err(malformed());
         }
+        self.memory += MESSAGE;
         self.open.push(Open { shape: inner.0, end: self.at + length, counts: [0; LISTS], place: (index, inner.1) });
         Ok(Step::Tag)
     }
@@ -195,6 +208,7 @@ impl Scan {
         let count = &mut open.counts[counted.counter];
         *count = count.saturating_add(entries);
         if *count <= counted.most {
+            self.memory += if let Holds::Items(_) = field.holds { ENTRY } else { 0 };
             return Ok(());
         }
         Err(Error::field(self.path(&field.name), too_many(counted.most)))

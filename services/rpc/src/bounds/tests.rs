@@ -63,6 +63,22 @@ fn entries_are_counted_up_to_their_bounds() {
 }
 
 #[test]
+fn a_message_weighs_what_its_entries_take() {
+    let weight = |message: &BatchPublishEventsRequest| {
+        let (mut weight, mut last) = (Weight::of(BATCH).unwrap(), 0);
+        for piece in framed(message).chunks(1_000) {
+            last = weight.push(piece).unwrap();
+        }
+        last
+    };
+    assert_eq!(weight(&batch(vec![NewEvent::default(); 1_000])), 0, "it is small");
+    let payload = NewEvent { payload: vec![8; 70_000].into(), ..NewEvent::default() };
+    assert_eq!(weight(&batch(vec![payload])), 2 * 320);
+    let full = NewEvent { headers: map(32), metadata: map(32), ..NewEvent::default() };
+    assert_eq!(weight(&batch(vec![full; 1_000])), 320 + 1_000 * (320 + 64 * 192));
+}
+
+#[test]
 fn numbers_are_counted_packed_or_not() {
     let key = |count| CreateApiKeyRequest {
         api_key: Some(ApiKey { scopes: vec![1; count], ..Default::default() }),
