@@ -242,9 +242,11 @@ async fn bad_endpoints_are_refused(scenario: &Scenario) -> Result<()> {
         findings.add(check(&reply, &body.to_string(), 400, INVALID, field));
     }
     findings.finish()?;
-    let body = json!({"http": {"url": "http://example.com/"}}).to_string();
-    let reply = scenario.rest.send(Method::POST, &format!("{path}?secret=whsec_short"), body).await?;
+    let body = json!({"http": {"url": "http://example.com/"}, "secret": "whsec_short"}).to_string();
+    let reply = scenario.rest.send(Method::POST, &path, body.clone()).await?;
     check(&reply, "a short secret", 400, INVALID, "secret")?;
+    let reply = scenario.rest.send(Method::POST, &format!("{path}?secret=whsec_short"), body).await?;
+    check(&reply, "a secret in the query", 400, MALFORMED, "secret")?;
     nothing_was_stored(scenario).await?;
 
     let made = scenario.endpoint("/good", json!({})).await?;

@@ -172,8 +172,9 @@ fn rfc3339(time: SystemTime) -> Result<String> {
 
 async fn official_libraries_verify_what_arrives(scenario: &Scenario) -> Result<()> {
     let given = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    let kept = json!({"http": {"url": scenario.receiver.url("/kept")}});
-    let kept = scenario.rest.post(&scenario.path(&format!("endpoints?secret={given}")), &kept).await?;
+    let kept = json!({"http": {"url": scenario.receiver.url("/kept")}, "secret": given});
+    let kept = scenario.rest.post(&scenario.path("endpoints"), &kept).await?;
+    ensure!(kept["endpoint"].get("secret").is_none(), "the endpoint shows its secret: {kept}");
     ensure!(kept["secret"] == given, "a given secret is kept: {kept}");
     let kept =
         crate::scenario::Target { id: text(&kept["endpoint"], "endpoint_id")?, secret: given.to_owned(), path: "/kept".into() };

@@ -5,6 +5,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use outrider_model::address::Policy;
+
 /// Below the range from which the kernel takes ports for outgoing connections, so that a server that is killed finds its port free
 /// when it is started again.
 const FIRST: u32 = 18_000;
@@ -17,10 +19,12 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 pub fn free() -> u16 {
     // Each test process begins elsewhere, so that several at once seldom try the same ports.
     let offset = std::process::id().wrapping_mul(131) % COUNT;
+    let policy = Policy::default();
     for _ in 0..COUNT {
         let port = FIRST + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let port = u16::try_from(port).unwrap_or(u16::MAX);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        // An endpoint at a port of another service would be refused.
+        if policy.check_port(port).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }

@@ -25,8 +25,8 @@ use services::Services;
 /// How the role behaves.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Which hosts endpoints may have. Default: the public internet. The same policy belongs to the egress role, which judges the
-    /// addresses.
+    /// Which hosts and ports endpoints may have. Default: the public internet, without the ports of
+    /// other services. The same policy belongs to the egress role, which judges the addresses.
     pub policy: Policy,
 }
 

@@ -5,16 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use outrider_failpoints::{Point, pass};
-use outrider_model::{DeliveryId, Error, Event, EventId, Origin, PendingDelivery, ProjectId, Reason, Result, Route, Timestamp};
+use outrider_model::{
+    DeliveryId, Error, Event, EventId, Origin, PendingDelivery, ProjectId, Reason, Result, Route, Timestamp, principal::Actor,
+};
 use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result};
 use outrider_queue::NewJob;
-use outrider_rpc::{Intake, convert, status};
+use outrider_rpc::{Holder, Intake, Share, Shares, convert, shares::Resource, status};
 use outrider_store::{Accepted, FoundEvent, LedgerError, LogKind, NewEvent, UsedKey};
 use outrider_telemetry::{
     Hop,
     catalogue::dispatch::{ACCEPT_SECONDS, COMMIT_EVENTS, COMMIT_SECONDS},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     Shared,
@@ -30,15 +31,41 @@ struct Routed {
     jobs: Vec<NewJob>,
     /// From the event's arrival until its commit is known.
     hop: Hop,
-    /// The memory of its whole call: free once all of it is committed, whether or not somebody still waits for the answer.
-    room: Arc<OwnedSemaphorePermit>,
+    /// What its whole call holds: given back once all of it is committed, whether or not somebody still waits for the answer.
+    room: Arc<Room>,
 }
+
+/// What a call holds of what all callers share.
+struct Room {
+    bytes: Share,
+    _call: Share,
+}
+
+const CALLS: Resource = Resource { name: "accept-calls", noun: "publish requests that wait for a commit", least: 1 };
+const BYTES: Resource = Resource {
+    name: "accept-bytes",
+    noun: "bytes of events and deliveries that wait for a commit",
+    // An event of usual size with a few deliveries.
+    least: 64 * 1024,
+};
 
 /// Deliveries that weigh as much in a commit as an event with few.
 const DELIVERIES_OF_A_WEIGHT: usize = 32;
 
 fn weigh(routed: &Routed) -> usize {
     1 + routed.event.deliveries.len() / DELIVERIES_OF_A_WEIGHT
+}
+
+/// What an event, and what a delivery, is counted with beside its payload or headers.
+const FIXED_BYTES: usize = 1024;
+
+/// Who publishes: a call is of one caller, and in one project.
+fn holder(event: &AcceptEvent) -> Result<Holder> {
+    Ok(Holder {
+        organization: convert::parse_id("organization_id", &event.organization_id)?,
+        project: Some(convert::parse_id("project_id", &event.project_id)?),
+        actor: event.actor.parse().map_or(Actor::System, Actor::ApiKey),
+    })
 }
 
 /// Bytes of headers, of which each job has a copy.
@@ -51,8 +78,9 @@ pub struct Accepter {
     shared: Shared,
     handoff: Handoff,
     batcher: Batcher<Routed, Result<AcceptedEvent>>,
-    /// KiB that may wait, and how many a single call is counted with at most: what is larger waits for an idle moment, not for ever.
-    memory: Arc<Semaphore>,
+    calls: Shares,
+    bytes: Shares,
+    /// Bytes that a single call is counted with at most: a larger one must find room some time.
     most_of_a_call: usize,
 }
 
@@ -64,9 +92,10 @@ impl Accepter {
             let (shared, handoff) = (shared.clone(), handoff.clone());
             Arc::new(move |batch| Box::pin(commit(shared.clone(), handoff.clone(), batch)))
         };
-        let kib = (shared.options.accept_queue_bytes / 1024).min(u32::MAX as usize >> 3);
-        let (memory, most_of_a_call) = (Arc::new(Semaphore::new(kib)), kib / 2);
-        Self { batcher: Batcher::start(shape, weigh, commit), memory, most_of_a_call, shared, handoff }
+        let calls = Shares::new(CALLS, shared.options.accept_queue);
+        let bytes = Shares::new(BYTES, shared.options.accept_queue_bytes);
+        let most_of_a_call = bytes.most() / 2;
+        Self { batcher: Batcher::start(shape, weigh, commit), calls, bytes, most_of_a_call, shared, handoff }
     }
 
     /// Finds where an event goes and makes its rows and jobs.
@@ -94,7 +123,8 @@ impl Accepter {
                 payload: jobs::body(&payload, self.shared.options.inline_bytes),
                 trace: trace.as_ref(),
             };
-            jobs.extend(jobs::job(&delivery, job_event, entry.endpoint.max_in_flight, now));
+            let endpoint = self.shared.windows.endpoint(&entry);
+            jobs.extend(jobs::job(&delivery, job_event, endpoint, now));
             deliveries.push(delivery);
         }
         let fingerprint = <[u8; 32]>::try_from(event.fingerprint.as_ref()).ok();
@@ -118,13 +148,16 @@ impl Accepter {
         Ok((NewEvent { event, payload, fingerprint, deliveries }, jobs, hop))
     }
 
-    /// More memory for a call: so many KiB of payloads, or of deliveries, each of which has a row and a job with a copy
-    /// of the headers.
-    fn take(&self, room: &mut OwnedSemaphorePermit, kib: usize) -> Result<()> {
-        let kib = kib.min(self.most_of_a_call.saturating_sub(room.num_permits()));
-        let more = Arc::clone(&self.memory).try_acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX));
-        room.merge(more.map_err(|_| Error::overloaded("too many payload bytes and deliveries wait for a commit"))?);
-        Ok(())
+    /// The room of a call that its holder has nothing of yet but the place.
+    fn room(&self, holder: Holder) -> Result<Room> {
+        Ok(Room { _call: self.calls.take(holder, 1)?, bytes: self.bytes.share(holder) })
+    }
+
+    /// More memory for a call: so many bytes of payloads, or of deliveries, each of which has a row and a job with a copy of the
+    /// headers.
+    fn take(&self, room: &mut Room, bytes: usize) -> Result<()> {
+        let left = self.most_of_a_call.saturating_sub(room.bytes.amount());
+        Ok(room.bytes.grow(bytes.min(left))?)
     }
 
     /// A pending row, born with the mark of the job that will follow it, when one will.
@@ -162,15 +195,15 @@ struct Birth<'a> {
 impl Intake for Accepter {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
         let _timed = ACCEPT_SECONDS.start_timer();
-        let none = Arc::clone(&self.memory).try_acquire_many_owned(0);
-        let mut room = none.map_err(|_| Error::overloaded("no memory is left for a commit"))?;
-        self.take(&mut room, events.iter().map(|event| event.payload.len() / 1024 + 1).sum())?;
+        let Some(first) = events.first() else { return Ok(Vec::new()) };
+        let mut room = self.room(holder(first)?)?;
+        self.take(&mut room, events.iter().map(|event| event.payload.len() + FIXED_BYTES).sum())?;
         let mut routed = Vec::with_capacity(events.len());
         // Ids of one call rise with the order of its events.
         let (now, first) = (self.shared.store.clock().now(), rand::random::<u64>() >> 4);
         for (event, random) in events.into_iter().zip(first..) {
             let event = self.route(event, EventId::new(now, random), now).await?;
-            self.take(&mut room, event.0.deliveries.len() * (1 + headers_of(&event.0) / 1024))?;
+            self.take(&mut room, event.0.deliveries.len() * (FIXED_BYTES + headers_of(&event.0)))?;
             routed.push(event);
         }
         let room = Arc::new(room);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use outrider_failpoints::{Point, pass};
-use outrider_model::{DeliveryReason, DeliveryStatus, EndpointId, EndpointState, ProjectId, Result};
+use outrider_model::{DeliveryReason, DeliveryStatus, EndpointId, EndpointState, Holder, ProjectId, Result};
 use outrider_queue::NewJob;
 use outrider_store::{Backlog, CancelScope, Claim, LedgerError};
 use outrider_telemetry::catalogue::dispatch::{FEED_CLAIMED, FEED_ROUNDS};
@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     Shared,
     handoff::Handoff,
-    jobs, measure,
+    jobs::{self, JobEndpoint},
+    measure,
     turns::{Candidate, Turns},
 };
 
@@ -118,7 +119,9 @@ impl Feeder {
         for backlog in due {
             let Backlog { endpoint, project, .. } = *backlog;
             match self.gate(endpoint, project).await {
-                Gate::Open(window) => open.push((endpoint, project, window)),
+                Gate::Open(JobEndpoint { organization, limit }) => {
+                    open.push((Holder { organization, project, holder: endpoint }, limit));
+                }
                 Gate::Closed => {}
                 Gate::Gone(scope, reason) => gone.push((scope, reason)),
             }
@@ -126,17 +129,16 @@ impl Feeder {
         if open.is_empty() {
             return (Vec::new(), gone);
         }
-        let wanted: Vec<(EndpointId, u32)> = open.iter().map(|(endpoint, _, window)| (*endpoint, *window)).collect();
-        let Ok(rooms) = self.shared.queue.room(&wanted).await else {
+        let Ok(rooms) = self.shared.queue.room(&open).await else {
             // Without the queue there is nothing to feed; the watch says so.
             self.handoff.set_unavailable();
             return (Vec::new(), gone);
         };
         let mut candidates = Vec::new();
-        for ((endpoint, project, window), room) in open.into_iter().zip(rooms) {
-            match self.handoff.epoch(endpoint) {
-                Some(epoch) if room > 0 => candidates.push(Candidate { endpoint, project, window, room, epoch }),
-                Some(_) => self.handoff.congest(endpoint),
+        for ((who, limit), room) in open.into_iter().zip(rooms) {
+            match self.handoff.epoch(who.holder) {
+                Some(epoch) if room > 0 => candidates.push(Candidate { who, limit, room, epoch }),
+                Some(_) => self.handoff.congest(who.holder),
                 None => {}
             }
         }
@@ -149,7 +151,7 @@ impl Feeder {
             (Ok(false), _) => Gate::Gone(CancelScope::Project(project), DeliveryReason::ProjectDeleted),
             (Ok(true), Ok(None)) => Gate::Gone(CancelScope::Endpoint(endpoint), DeliveryReason::EndpointDeleted),
             (Ok(true), Ok(Some(entry))) if entry.endpoint.state == EndpointState::Active => {
-                Gate::Open(entry.endpoint.max_in_flight)
+                Gate::Open(self.shared.windows.endpoint(&entry))
             }
             _ => Gate::Closed,
         }
@@ -179,28 +181,30 @@ impl Feeder {
         let now = store.clock().now();
         let claims: Vec<Claim> = batch
             .iter()
-            .map(|(candidate, limit)| Claim { endpoint: candidate.endpoint, limit: *limit, epoch: candidate.epoch })
+            .map(|(candidate, wanted)| Claim { endpoint: candidate.who.holder, limit: *wanted, epoch: candidate.epoch })
             .collect();
         let inline = u32::try_from(options.inline_bytes).unwrap_or(u32::MAX);
         pass(Point::BeforeClaim);
         let claimed = ledger.claim(&claims, now, now.plus(options.check_after), inline).await?;
         FEED_CLAIMED.inc_by(claimed.len() as u64);
         let mut counts: BTreeMap<EndpointId, u32> = BTreeMap::new();
-        let windows: BTreeMap<EndpointId, u32> = batch.iter().map(|(c, _)| (c.endpoint, c.window)).collect();
+        let asked: BTreeMap<EndpointId, JobEndpoint> = batch.iter().map(|(c, _)| (c.who.holder, c.endpoint())).collect();
         let mut queue: Vec<NewJob> = Vec::with_capacity(claimed.len());
         for job in &claimed {
             let endpoint = job.delivery.endpoint;
             *counts.entry(endpoint).or_default() += 1;
-            queue.extend(jobs::claimed(job, windows.get(&endpoint).copied().unwrap_or(1), now));
+            // Nothing is claimed that was not asked for.
+            queue.extend(asked.get(&endpoint).and_then(|endpoint| jobs::claimed(job, *endpoint, now)));
         }
         let mut more = Vec::new();
-        for (candidate, limit) in batch {
+        for (candidate, wanted) in batch {
+            let endpoint = candidate.who.holder;
             // Fewer than asked for: nothing more is due there, new deliveries may go the short way again.
-            if counts.get(&candidate.endpoint).copied().unwrap_or(0) < limit {
-                self.handoff.relieve(candidate.endpoint);
+            if counts.get(&endpoint).copied().unwrap_or(0) < wanted {
+                self.handoff.relieve(endpoint);
             } else {
-                self.handoff.congest(candidate.endpoint);
-                more.push((candidate, limit));
+                self.handoff.congest(endpoint);
+                more.push((candidate, wanted));
             }
         }
         if !queue.is_empty() {
@@ -208,7 +212,7 @@ impl Feeder {
             let refused = self.handoff.enqueue(queue).await;
             pass(Point::AfterFeed);
             // More of theirs would be refused, too.
-            more.retain(|(candidate, _)| !refused.contains(&candidate.endpoint));
+            more.retain(|(candidate, _)| !refused.contains(&candidate.who.holder));
         }
         Ok(more)
     }
@@ -218,8 +222,8 @@ impl Feeder {
 type Gone = (CancelScope, DeliveryReason);
 
 enum Gate {
-    /// Sent to, with this window.
-    Open(u32),
+    /// Sent to.
+    Open(JobEndpoint),
     /// Not now.
     Closed,
     /// Never again.

@@ -218,8 +218,8 @@ impl Handoff {
                     continue;
                 }
                 Enqueued::Full => {
-                    self.congest(job.endpoint);
-                    full.push(job.endpoint);
+                    self.congest(job.endpoint());
+                    full.push(job.endpoint());
                 }
                 Enqueued::WrongEpoch => self.inner.epochs_doubted.notify_one(),
             }
@@ -229,7 +229,7 @@ impl Handoff {
         // Room may have come before they could be found.
         self.feed_uncongested(full);
         self.check_soon(&present).await;
-        refused.into_iter().map(|job| job.endpoint).collect()
+        refused.into_iter().map(NewJob::endpoint).collect()
     }
 
     /// Takes out what waited here for too long: it goes by the feeder. From its time of check on, a delivery that the queue does not have

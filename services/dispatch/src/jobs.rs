@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use outrider_model::{PendingDelivery, Timestamp, Trace};
+use outrider_model::{Holder, OrganizationId, PendingDelivery, Timestamp, Trace};
 use outrider_proto::internal::{Job, job::Body};
 use outrider_queue::NewJob;
 use outrider_store::ClaimedJob;
@@ -26,8 +26,17 @@ pub fn body(payload: &Bytes, inline_bytes: usize) -> Body {
     }
 }
 
+/// What a job needs of the endpoint that it goes to.
+#[derive(Debug, Clone, Copy)]
+pub struct JobEndpoint {
+    /// Of its project.
+    pub organization: OrganizationId,
+    /// Jobs of it that the queue takes.
+    pub limit: u32,
+}
+
 /// A job for a delivery that bears an epoch; none when it bears none.
-pub fn job(delivery: &PendingDelivery, event: JobEvent<'_>, endpoint_limit: u32, now: Timestamp) -> Option<NewJob> {
+pub fn job(delivery: &PendingDelivery, event: JobEvent<'_>, endpoint: JobEndpoint, now: Timestamp) -> Option<NewJob> {
     let epoch = delivery.queued_epoch?;
     let job = Job {
         version: 1,
@@ -46,18 +55,15 @@ pub fn job(delivery: &PendingDelivery, event: JobEvent<'_>, endpoint_limit: u32,
         traceparent: event.trace.map(|trace| trace.parent.clone()).unwrap_or_default(),
         tracestate: event.trace.map(|trace| trace.state.clone()).unwrap_or_default(),
         due_at: delivery.due_at.0,
+        organization_id: Bytes::copy_from_slice(endpoint.organization.as_bytes()),
     };
-    Some(NewJob {
-        job: Arc::new(job),
-        delivery: delivery.id,
-        endpoint: delivery.endpoint,
-        project: delivery.project,
-        endpoint_limit,
-    })
+    let JobEndpoint { organization, limit } = endpoint;
+    let holder = Holder { organization, project: delivery.project, holder: delivery.endpoint };
+    Some(NewJob { job: Arc::new(job), delivery: delivery.id, holder, endpoint_limit: limit })
 }
 
 /// A job for a delivery that the feeder claimed.
-pub fn claimed(claimed: &ClaimedJob, endpoint_limit: u32, now: Timestamp) -> Option<NewJob> {
+pub fn claimed(claimed: &ClaimedJob, endpoint: JobEndpoint, now: Timestamp) -> Option<NewJob> {
     let payload = match &claimed.payload {
         Some(payload) => Body::Payload(payload.clone()),
         None => Body::PayloadReference(claimed.payload_size),
@@ -69,5 +75,5 @@ pub fn claimed(claimed: &ClaimedJob, endpoint_limit: u32, now: Timestamp) -> Opt
         payload,
         trace: claimed.trace.as_ref(),
     };
-    job(&claimed.delivery, event, endpoint_limit, now)
+    job(&claimed.delivery, event, endpoint, now)
 }

@@ -21,6 +21,7 @@ mod tail;
 mod trace;
 mod turns;
 mod watch;
+mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ pub use options::Options;
 
 use crate::{
     accept::Accepter, audit::Auditor, feeder::Feeder, finisher::Finisher, handoff::Handoff, measure::Measure, settle::Settler,
-    sweep::Sweeper, tail::Tails, watch::Watch,
+    sweep::Sweeper, tail::Tails, watch::Watch, windows::QueueWindows,
 };
 
 /// What every part of the role works with.
@@ -49,6 +50,7 @@ struct Shared {
     directory: Directory,
     queue: Arc<dyn Queue>,
     tails: Tails,
+    windows: Arc<QueueWindows>,
 }
 
 /// The role.
@@ -70,7 +72,8 @@ impl Dispatch {
     pub fn new(options: Options, store: Store, directory: Directory, queue: Arc<dyn Queue>) -> Self {
         let ledger = store.ledger();
         let tails = Tails::new(&options, store.clone());
-        let shared = Shared { options: Arc::new(options), store, ledger, directory, queue, tails };
+        let windows = Arc::new(QueueWindows::new(&options));
+        let shared = Shared { options: Arc::new(options), store, ledger, directory, queue, tails, windows };
         let handoff = Handoff::start(shared.clone());
         let finisher = Finisher::start(shared.clone(), handoff.clone());
         Self {

@@ -9,8 +9,8 @@ use outrider_store::{Gone, Settled};
 use outrider_telemetry::{
     catalogue::{
         dispatch::{
-            ATTEMPTS, CONGESTED, ENDED, HELD_DAYS, JOBS, OLDEST_DAY, OLDEST_DUE, PARTITIONS_DROPPED, PAYLOADS_ERASED, PENDING,
-            QUEUE_AVAILABLE, REQUEUED, ROWS_DELETED, SECTION, SWEEPS,
+            ATTEMPTS, CONGESTED, ENDED, HELD_DAYS, JOBS, NARROW_WINDOWS, OLDEST_DAY, OLDEST_DUE, PARTITIONS_DROPPED,
+            PAYLOADS_ERASED, PENDING, QUEUE_AVAILABLE, REQUEUED, ROWS_DELETED, SECTION, SWEEPS,
         },
         queue,
     },
@@ -179,6 +179,7 @@ impl Measure {
     }
 
     async fn measure_queue(&self) {
+        NARROW_WINDOWS.set(i64::try_from(self.shared.windows.narrow()).unwrap_or(i64::MAX));
         CONGESTED.set(i64::try_from(self.handoff.congested_count()).unwrap_or(i64::MAX));
         let depths = self.shared.queue.depths().await;
         QUEUE_AVAILABLE.set(i64::from(depths.is_ok()));

@@ -14,9 +14,10 @@ pub struct Options {
     pub accept_lanes: usize,
     /// Events in one commit; one with many deliveries counts once more for every 32 of them. Default 256.
     pub accept_batch: usize,
-    /// Publish calls that wait for a commit; more are refused as overloaded. Default 8192.
+    /// Publish calls that wait for a commit or are in one, divided into shares; more are refused. Default 32,768.
     pub accept_queue: usize,
-    /// Bytes that wait for a commit, payloads and 1 KiB for each delivery; more are refused as overloaded. Default 256 MiB.
+    /// Bytes that wait for a commit, payloads and 1 KiB for each event and delivery, divided into shares; more are refused. Default
+    /// 256 MiB.
     pub accept_queue_bytes: usize,
     /// Commits of attempts under way at once; a further one starts only when a quarter of `settle_batch` waits. Default 2.
     pub settle_lanes: usize,
@@ -31,6 +32,13 @@ pub struct Options {
     pub finish_queue: usize,
     /// Payloads up to so many bytes travel in the job; larger ones are read by the worker. Default 32 KiB.
     pub inline_bytes: usize,
+    /// An endpoint that does not answer in time gets half as many jobs in the queue with each timeout, down to this. At least 1.
+    /// Default 8.
+    pub least_window: u32,
+    /// How long that is remembered of an endpoint of which nothing is heard; up to twice as long. Default 10 min.
+    pub window_memory: Duration,
+    /// Endpoints of which it is remembered. Default 20,000.
+    pub windows_kept: usize,
     /// How often the feeder looks for due deliveries when nothing wakes it; less often when looking takes more than a tenth of the time.
     /// Default 500 ms.
     pub feed_period: Duration,
@@ -54,8 +62,10 @@ pub struct Options {
     pub idempotency_lifetime: Duration,
     /// One internal gRPC message, in bytes. Default 16 MiB.
     pub max_message_bytes: usize,
-    /// Tails open at once; more are refused as overloaded. Default 1,000.
+    /// Tails open at once, divided into shares; more are refused. Default 1,000.
     pub max_tails: usize,
+    /// Bytes that tails have read and not sent, divided into shares; a tail that finds no room reads no further. Default 64 MiB.
+    pub tail_buffer_bytes: usize,
     /// Queries of tails at once. Default 4.
     pub tail_readers: usize,
     /// After so long without a message a tail sends a heartbeat. Default 15 s.
@@ -79,7 +89,7 @@ impl Default for Options {
             retry_policy: RetryPolicy::default(),
             accept_lanes: 4,
             accept_batch: 256,
-            accept_queue: 8192,
+            accept_queue: 32_768,
             accept_queue_bytes: 256 * KIB * KIB,
             settle_lanes: 2,
             settle_batch: 512,
@@ -87,6 +97,9 @@ impl Default for Options {
             handoff_queue_bytes: 128 * KIB * KIB,
             finish_queue: 65_536,
             inline_bytes: 32 * KIB,
+            least_window: 8,
+            window_memory: Duration::from_secs(600),
+            windows_kept: 20_000,
             feed_period: Duration::from_millis(500),
             feed_batch: 1_000,
             check_after: Duration::from_secs(15),
@@ -99,6 +112,7 @@ impl Default for Options {
             idempotency_lifetime: Duration::from_secs(24 * 3600),
             max_message_bytes: 16 * KIB * KIB,
             max_tails: 1_000,
+            tail_buffer_bytes: 64 * KIB * KIB,
             tail_readers: 4,
             tail_heartbeat: Duration::from_secs(15),
             tail_poll: Duration::from_millis(200),

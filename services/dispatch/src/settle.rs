@@ -113,6 +113,7 @@ async fn write(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
             measure::settled(&batch, &applied);
             // What was held has no project here: the next poll finds it.
             let attempts = batch.iter().filter_map(|settled| settled.record.as_ref());
+            learn(shared, attempts.clone()).await;
             shared.tails.committed(LogKind::Deliveries, attempts.map(|attempt| attempt.project));
             Ok(vec![(); batch.len()])
         }
@@ -121,6 +122,17 @@ async fn write(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
             Err(Error::unavailable("the database does not answer"))
         }
         Err(LedgerError::Data(_)) => settle_apart(shared, batch).await,
+    }
+}
+
+/// Endpoints that do not answer get a smaller window in the queue.
+async fn learn(shared: &Shared, attempts: impl Iterator<Item = &Attempt>) {
+    let now = shared.store.clock().now();
+    for attempt in attempts.filter(|attempt| shared.windows.cares(attempt)) {
+        // Of an endpoint that is gone, or that nobody can tell of now, there is nothing to learn.
+        if let Ok(Some(entry)) = shared.directory.endpoint(attempt.endpoint).await {
+            shared.windows.learn(attempt, entry.endpoint.max_in_flight, now);
+        }
     }
 }
 
@@ -167,7 +179,7 @@ impl Report {
             project,
             attempt: report.attempt,
             generation: report.generation,
-            done: Done { receipt, delivery, endpoint, project, generation: report.generation },
+            done: Done { receipt, delivery, endpoint, generation: report.generation },
         })
     }
 

@@ -1,50 +1,72 @@
-//! In which order endpoints are fed, and how much at a time: projects take turns, and within a project its endpoints.
+//! The order in which endpoints are fed, and how much at a time: organisations take turns, within an
+//! organisation its projects, and within a project its endpoints.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use outrider_model::{EndpointId, ProjectId};
+use outrider_model::{EndpointId, Holder, OrganizationId, ProjectId};
+
+use crate::jobs::JobEndpoint;
 
 /// Rows of one endpoint in one go: the first are on their way while the next are claimed, and others have their turn between.
 const TURN: u32 = 128;
 
-/// An endpoint with due deliveries and room in its window.
+/// An endpoint with due deliveries and room in the window.
+#[derive(Debug)]
 pub struct Candidate {
-    pub endpoint: EndpointId,
-    pub project: ProjectId,
-    pub window: u32,
+    pub who: Holder<EndpointId>,
+    /// Jobs of it that the queue takes.
+    pub limit: u32,
+    /// How many of these it has not got.
     pub room: u32,
     pub epoch: i64,
 }
 
-/// Who waits to be fed: projects by turns, and within a project its endpoints.
+impl Candidate {
+    pub fn endpoint(&self) -> JobEndpoint {
+        JobEndpoint { organization: self.who.organization, limit: self.limit }
+    }
+}
+
+/// Members that take turns, each with what waits of it.
+type Ring<K, V> = VecDeque<(K, V)>;
+
+/// The endpoints that wait to be fed.
 pub struct Turns {
-    projects: VecDeque<(ProjectId, VecDeque<Candidate>)>,
+    organizations: Ring<OrganizationId, Ring<ProjectId, VecDeque<Candidate>>>,
 }
 
 impl Turns {
     pub fn of(candidates: Vec<Candidate>) -> Self {
-        let mut projects: BTreeMap<ProjectId, VecDeque<Candidate>> = BTreeMap::new();
+        let mut organizations: BTreeMap<OrganizationId, BTreeMap<ProjectId, VecDeque<Candidate>>> = BTreeMap::new();
         for candidate in candidates {
-            projects.entry(candidate.project).or_default().push_back(candidate);
+            let projects = organizations.entry(candidate.who.organization).or_default();
+            projects.entry(candidate.who.project).or_default().push_back(candidate);
         }
-        Self { projects: projects.into_iter().collect() }
+        let ring = |(id, projects): (_, BTreeMap<_, _>)| (id, projects.into_iter().collect());
+        Self { organizations: organizations.into_iter().map(ring).collect() }
     }
 
     /// The next batch of at most so many rows: each endpoint at most once, and a turn of it.
     pub fn next(&mut self, limit: u32) -> Option<Vec<(Candidate, u32)>> {
         let mut batch = Vec::new();
         let mut left = limit;
-        while let Some((project, mut waiting)) = self.projects.pop_front() {
-            let Some(candidate) = waiting.pop_front() else { continue };
+        while let Some((organization, mut projects)) = self.organizations.pop_front() {
+            let Some((project, mut endpoints)) = projects.pop_front() else { continue };
+            let Some(candidate) = endpoints.pop_front() else {
+                self.organizations.push_front((organization, projects));
+                continue;
+            };
             let want = candidate.room.min(TURN).min(limit);
             if want > left {
-                waiting.push_front(candidate);
-                self.projects.push_front((project, waiting));
+                endpoints.push_front(candidate);
+                projects.push_front((project, endpoints));
+                self.organizations.push_front((organization, projects));
                 break;
             }
             left -= want;
             batch.push((candidate, want));
-            self.projects.push_back((project, waiting));
+            projects.push_back((project, endpoints));
+            self.organizations.push_back((organization, projects));
         }
         (!batch.is_empty()).then_some(batch)
     }
@@ -52,14 +74,20 @@ impl Turns {
     /// An endpoint that got what it wanted waits for its next turn, while it has room.
     pub fn again(&mut self, candidate: Candidate, got: u32) {
         let candidate = Candidate { room: candidate.room - got, ..candidate };
-        if candidate.room == 0 {
-            return;
-        }
-        match self.projects.iter_mut().find(|(project, _)| *project == candidate.project) {
-            Some((_, waiting)) => waiting.push_back(candidate),
-            None => self.projects.push_back((candidate.project, VecDeque::from([candidate]))),
+        if candidate.room > 0 {
+            let projects = member(&mut self.organizations, candidate.who.organization);
+            member(projects, candidate.who.project).push_back(candidate);
         }
     }
+}
+
+/// What waits of a member; if nothing did, its turn comes last.
+fn member<K: PartialEq, V: Default>(ring: &mut Ring<K, V>, key: K) -> &mut V {
+    let index = ring.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+        ring.push_back((key, V::default()));
+        ring.len() - 1
+    });
+    &mut ring[index].1
 }
 
 #[cfg(test)]
@@ -68,14 +96,13 @@ mod tests {
 
     use super::*;
 
-    fn candidate(project: u64, endpoint: u64, room: u32) -> Candidate {
-        Candidate {
-            endpoint: EndpointId::new(Timestamp(0), endpoint),
+    fn candidate(organization: u64, project: u64, endpoint: u64, room: u32) -> Candidate {
+        let who = Holder {
+            organization: OrganizationId::new(Timestamp(0), organization),
             project: ProjectId::new(Timestamp(0), project),
-            window: 64,
-            room,
-            epoch: 1,
-        }
+            holder: EndpointId::new(Timestamp(0), endpoint),
+        };
+        Candidate { who, limit: 64, room, epoch: 1 }
     }
 
     fn wants(turns: &mut Turns, limit: u32) -> Option<Vec<u32>> {
@@ -83,24 +110,25 @@ mod tests {
     }
 
     #[test]
-    fn projects_take_turns_and_batches_stay_within_the_limit() {
-        let mut candidates: Vec<Candidate> = (0..100).map(|n| candidate(1, n, 64)).collect();
-        candidates.push(candidate(2, 1_000, 64));
+    fn organizations_and_projects_take_turns_and_batches_stay_within_the_limit() {
+        let mut candidates: Vec<Candidate> = (0..100).map(|n| candidate(1, n % 50, n, 64)).collect();
+        candidates.push(candidate(1, 1_000, 1_000, 64));
+        candidates.push(candidate(2, 2_000, 2_000, 64));
         let mut turns = Turns::of(candidates);
         let first = turns.next(128).expect("a batch");
-        let second = ProjectId::new(Timestamp(0), 2);
-        assert!(first.iter().any(|(candidate, _)| candidate.project == second), "the small project is in the first batch");
+        let second = OrganizationId::new(Timestamp(0), 2);
+        assert!(first.iter().any(|(candidate, _)| candidate.who.organization == second), "the small one is in the first batch");
         let mut fed = first.len();
         while let Some(wants) = wants(&mut turns, 128) {
             assert!(wants.iter().sum::<u32>() <= 128);
             fed += wants.len();
         }
-        assert_eq!(fed, 101);
+        assert_eq!(fed, 102);
     }
 
     #[test]
     fn much_room_is_used_in_turns_and_a_room_above_the_limit_is_cut_to_it() {
-        let mut turns = Turns::of(vec![candidate(1, 1, 300), candidate(1, 2, 1)]);
+        let mut turns = Turns::of(vec![candidate(1, 1, 1, 300), candidate(1, 1, 2, 1)]);
         let mut batches = Vec::new();
         while let Some(batch) = turns.next(1_000) {
             batches.push(batch.iter().map(|(_, want)| *want).collect::<Vec<_>>());
@@ -109,7 +137,7 @@ mod tests {
             }
         }
         assert_eq!(batches, [vec![128, 1], vec![128], vec![44]]);
-        let mut turns = Turns::of(vec![candidate(1, 1, 1_000), candidate(1, 2, 1)]);
+        let mut turns = Turns::of(vec![candidate(1, 1, 1, 1_000), candidate(1, 1, 2, 1)]);
         assert_eq!([wants(&mut turns, 10), wants(&mut turns, 10), wants(&mut turns, 10)], [Some(vec![10]), Some(vec![1]), None]);
         assert_eq!(wants(&mut Turns::of(Vec::new()), 10), None);
     }

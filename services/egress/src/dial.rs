@@ -71,7 +71,7 @@ impl Egress {
         let inner = Inner {
             tunnels: Arc::new(Semaphore::new(options.max_tunnels)),
             waiting: Places::new(options.max_waiting, 0),
-            policy: Policy { allow_loopback: options.allow_loopback },
+            policy: Policy { allow_loopback: options.allow_loopback, allowed_ports: options.allowed_ports.clone() },
             resolver,
             own: OwnListeners::default(),
             options,
@@ -95,7 +95,9 @@ impl Egress {
         if port == 0 {
             return Err(refused(PORT_ZERO, None));
         }
-        let found = match self.inner.policy.check_host(host).map_err(|refusal| refused(refusal, None))? {
+        let host_of = self.inner.policy.check_host(host).map_err(|refusal| refused(refusal, None))?;
+        self.inner.policy.check_port(port).map_err(|refusal| refused(refusal, None))?;
+        let found = match host_of {
             Host::Address(address) => vec![address],
             Host::Name(name) => self.resolve(&name).await.inspect_err(|_| {
                 tracing::info!(decision = "not-resolved", host, port, "an outgoing connection has no address");

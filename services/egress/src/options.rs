@@ -10,6 +10,8 @@ use tokio::sync::Semaphore;
 pub struct Options {
     /// The development switch: permits loopback addresses and `localhost` besides the public internet. Default: off.
     pub allow_loopback: bool,
+    /// Ports of other services that may be dialled all the same. Default: none.
+    pub allowed_ports: Vec<u16>,
     /// Tunnels at once, and connections being opened for one; each holds two sockets and some 20 KiB. Default: 10 000.
     pub max_tunnels: usize,
     /// Connections to the proxy that have no tunnel yet. A further one takes the place of the oldest that has not presented the token.
@@ -17,7 +19,9 @@ pub struct Options {
     pub max_waiting: usize,
     /// A name's addresses that are tried, at most; all are judged. Default: 8.
     pub max_addresses: usize,
-    /// Answers of the DNS that are kept for as long as they are valid. Default: 4 096.
+    /// Addresses of one name; a name with more is not resolved. Default: 64.
+    pub max_name_addresses: usize,
+    /// Names whose addresses are kept for as long as they are valid. Default: 4 096.
     pub dns_cache_entries: u64,
     /// For finding a name's addresses. Default: 5 s.
     pub dns_timeout: Duration,
@@ -47,9 +51,11 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             allow_loopback: false,
+            allowed_ports: Vec::new(),
             max_tunnels: 10_000,
             max_waiting: 1_000,
             max_addresses: 8,
+            max_name_addresses: 64,
             dns_cache_entries: 4_096,
             dns_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
@@ -68,9 +74,12 @@ impl Default for Options {
 impl Options {
     pub(crate) fn check(&self) -> Result<(), StartError> {
         let bad = |option, problem| Err(StartError::Option { option, problem });
-        for (option, value) in
-            [("max_tunnels", self.max_tunnels), ("max_waiting", self.max_waiting), ("max_addresses", self.max_addresses)]
-        {
+        for (option, value) in [
+            ("max_tunnels", self.max_tunnels),
+            ("max_waiting", self.max_waiting),
+            ("max_addresses", self.max_addresses),
+            ("max_name_addresses", self.max_name_addresses),
+        ] {
             if !(1..=Semaphore::MAX_PERMITS).contains(&value) {
                 return bad(option, "must be at least 1");
             }

@@ -62,7 +62,7 @@ where
         client_ended: Notify::new(),
     });
     // Every byte passes the outer side, so that it is enough to watch that one.
-    let mut outside = Metered { inner: outside, meter: Arc::clone(&meter) };
+    let mut outside = Metered { inner: outside, meter: Arc::clone(&meter), deaf: false };
     let end = tokio::select! {
         copied = copy_bidirectional(&mut client, &mut outside) => if copied.is_ok() { End::Closed } else { End::Broken },
         () = meter.idle(patience.idle, || true) => End::Idle,
@@ -86,7 +86,7 @@ struct Meter {
     answered: AtomicBool,
     out: AtomicU64,
     into: AtomicU64,
-    /// Told when the end of the client's side is passed on.
+    /// Told when the end of the client's side is passed on, or the outside takes no more of it.
     client_ended: Notify,
 }
 
@@ -117,6 +117,8 @@ impl Meter {
 struct Metered<S> {
     inner: S,
     meter: Arc<Meter>,
+    /// A write failed.
+    deaf: bool,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
@@ -130,11 +132,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(written)) = polled {
-            self.meter.count(&self.meter.out, written, false);
+        if self.deaf {
+            return Poll::Ready(Ok(bytes.len()));
         }
-        polled
+        match Pin::new(&mut self.inner).poll_write(cx, bytes) {
+            Poll::Ready(Ok(written)) => {
+                self.meter.count(&self.meter.out, written, false);
+                Poll::Ready(Ok(written))
+            }
+            // An endpoint may answer and close before it has read everything. Its answer may have come with
+            // the reset, and must reach the client: reading tells how the tunnel ends.
+            Poll::Ready(Err(_)) => {
+                self.deaf = true;
+                self.meter.client_ended.notify_one();
+                Poll::Ready(Ok(bytes.len()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -173,6 +187,23 @@ mod tests {
         client.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "an answer");
         assert_eq!(tunnel.await.unwrap(), Summary { end: End::Closed, bytes_out: 8, bytes_in: 9 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_passes_although_the_outside_takes_no_more() {
+        for chunk in [1, 64] {
+            let ((mut client, near), (far, mut server)) = (duplex(chunk), duplex(64));
+            server.write_all(b"an early answer").await.unwrap();
+            drop(server);
+            let tunnel = tokio::spawn(run(near, far, PATIENCE, pending()));
+            let (mut reader, mut writer) = tokio::io::split(&mut client);
+            let mut text = String::new();
+            let (_, read) = tokio::join!(writer.write_all(&[b'q'; 1000]), reader.read_to_string(&mut text));
+            read.unwrap();
+            assert_eq!(text, "an early answer");
+            drop(client);
+            assert_eq!(tunnel.await.unwrap().bytes_in, 15);
+        }
     }
 
     #[tokio::test(start_paused = true)]

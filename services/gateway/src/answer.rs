@@ -57,6 +57,18 @@ impl Refusal {
         answer
     }
 
+    /// As an answer of gRPC that those who speak something else do not take for a success either.
+    pub(crate) fn into_grpc_with_status(self) -> Response<Body> {
+        let status = http_status(self.error.reason);
+        let allow = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok());
+        let mut answer = self.into_grpc();
+        *answer.status_mut() = status;
+        if let Some(allow) = allow {
+            answer.headers_mut().insert(ALLOW, allow);
+        }
+        answer
+    }
+
     fn write_headers(&self, headers: &mut HeaderMap) {
         if let Some(seconds) = retry_seconds(&self.error) {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

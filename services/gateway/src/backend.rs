@@ -2,11 +2,16 @@
 
 use std::{
     convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use outrider_model::Error;
 use outrider_rpc::{Again, Streams, again::Calls, methods, server::Backend, to_status};
 use tonic::{body::Body, transport::Channel};
@@ -61,11 +66,17 @@ impl Service<Request<Body>> for Remote {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let streams = methods::streams(request.uri().path());
         let Self { calls, streams: streaming } = self.clone();
+        let (request, broke) = watched(request);
         Box::pin(async move {
             let path = request.uri().path().to_owned();
             let answer = if streams { streaming.oneshot(request).await } else { calls.oneshot(request).await };
             match answer {
                 Ok(answer) => Ok(answer),
+                // Nobody reads this answer: the gateway knows why the body ended.
+                Err(error) if broke.load(Ordering::Relaxed) => {
+                    tracing::debug!(%path, error = %chain(&error), "a request broke off");
+                    Ok(to_status(Error::unavailable("the request broke off")).into_http())
+                }
                 Err(error) => {
                     tracing::warn!(%path, error = %chain(&error), "a role cannot be reached");
                     Ok(to_status(Error::unavailable("a server that is needed does not answer")).into_http())
@@ -73,6 +84,18 @@ impl Service<Request<Body>> for Remote {
             }
         })
     }
+}
+
+/// Returns the request and a flag that is set once its body ends with an error. A call that fails
+/// after that says nothing about the role.
+fn watched(request: Request<Body>) -> (Request<Body>, Arc<AtomicBool>) {
+    let broke = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&broke);
+    let tell = move |error| {
+        told.store(true, Ordering::Relaxed);
+        error
+    };
+    (request.map(|body| Body::new(body.map_err(tell))), broke)
 }
 
 /// An error with its causes: a transport's own text says only "transport error".

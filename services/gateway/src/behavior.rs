@@ -5,6 +5,8 @@ use prost_reflect::{FieldDescriptor, Value};
 
 /// Set by the server only.
 pub(crate) const OUTPUT_ONLY: i32 = 3;
+/// Given by the client only.
+pub(crate) const INPUT_ONLY: i32 = 4;
 /// Fixed at creation.
 pub(crate) const IMMUTABLE: i32 = 5;
 /// The name of the resource.

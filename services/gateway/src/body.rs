@@ -9,52 +9,50 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header::CONTENT_LENGTH, header::EXPECT};
+use http::{
+    HeaderMap,
+    header::{CONTENT_LENGTH, EXPECT},
+    request::Parts,
+};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{bounds::Weight, to_status};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, timeout_at},
-};
+use outrider_rpc::{Holder, Share, bounds::Weight, to_status};
+use tokio::time::{Instant, Sleep, timeout_at};
 use tonic::Status;
 
 use crate::{Options, Shared, answer::Refusal};
 
-/// Bytes of one permit of the room for bodies.
-pub(crate) const ROOM_UNIT: usize = 1024;
+/// A share of the room for bodies grows by so many bytes at once: it is not asked for each small piece.
+const STEP: usize = 1024;
 
-/// Counts one request's bytes against its own limit and against the room that all share.
+/// Counts one request's bytes against its own limit and against its caller's share of the room.
 pub(crate) struct Meter {
     left: usize,
     limit: usize,
-    room: Arc<Semaphore>,
-    held: Option<OwnedSemaphorePermit>,
-    /// Bytes for which permits are held but that did not come yet.
+    held: Share,
+    /// Bytes that are held and did not come yet.
     paid: usize,
     /// What is made of them, in bytes.
     weighed: usize,
 }
 
 impl Meter {
-    pub(crate) fn new(shared: &Shared) -> Self {
-        let limit = shared.options.max_request_bytes;
-        Self { left: limit, limit, room: Arc::clone(&shared.room), held: None, paid: 0, weighed: 0 }
+    pub(crate) fn new(shared: &Shared, holder: Holder) -> Self {
+        Self::within(shared.options.max_request_bytes, shared.room.share(holder))
+    }
+
+    fn within(limit: usize, held: Share) -> Self {
+        Self { left: limit, limit, held, paid: 0, weighed: 0 }
     }
 
     pub(crate) fn count(&mut self, bytes: usize) -> Result<(), Error> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| too_large(self.limit))?;
         if bytes > self.paid {
-            let units = (bytes - self.paid).div_ceil(ROOM_UNIT);
-            let permits = u32::try_from(units).ok().and_then(|units| Arc::clone(&self.room).try_acquire_many_owned(units).ok());
-            let permits = permits.ok_or_else(|| Error::overloaded("too many requests are under way"))?;
-            match &mut self.held {
-                Some(held) => held.merge(permits),
-                None => self.held = Some(permits),
-            }
-            self.paid += units * ROOM_UNIT;
+            let more = (bytes - self.paid).next_multiple_of(STEP);
+            self.held.grow(more)?;
+            self.paid += more;
         }
         self.paid -= bytes;
         Ok(())
@@ -71,7 +69,8 @@ impl Meter {
 
     /// What was counted is gone.
     pub(crate) fn give_back(&mut self) {
-        (self.left, self.paid, self.weighed, self.held) = (self.limit, 0, 0, None);
+        (self.left, self.paid, self.weighed) = (self.limit, 0, 0);
+        self.held.shrink(self.held.amount());
     }
 }
 
@@ -114,12 +113,14 @@ impl Pace {
 #[derive(Debug)]
 pub(crate) struct Whole {
     pub(crate) bytes: Bytes,
-    pub(crate) room: Option<OwnedSemaphorePermit>,
+    /// What the body takes of the room, of its caller's share.
+    pub(crate) room: Share,
 }
 
 /// Reads a body to its end. One that is too large is refused, after its rest was read and dropped for a moment: a client that
 /// writes all before it reads anything would else see a broken connection in the place of the answer.
-pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incoming) -> Result<Whole, Refusal> {
+pub(crate) async fn whole(shared: &Shared, parts: &Parts, mut body: Incoming) -> Result<Whole, Refusal> {
+    let headers = &parts.headers;
     if announced(headers) > shared.options.max_request_bytes {
         // Who asks first has sent nothing yet.
         if !headers.contains_key(EXPECT) {
@@ -127,11 +128,16 @@ pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incomi
         }
         return Err(Refusal::closing(too_large(shared.options.max_request_bytes)));
     }
-    let (mut meter, mut pace) = (Meter::new(shared), Pace::new(shared));
+    let holder = Holder::of_request(&parts.extensions);
+    let (mut meter, mut pace) = (Meter::new(shared, holder), Pace::new(shared));
     // Grown step by step, it would take up to twice as much.
     let mut read = BytesMut::with_capacity(announced(headers));
     while let Some(frame) = timeout_at(pace.due(), body.frame()).await.map_err(|_| Refusal::closing(pace.too_slow()))? {
-        let frame = frame.map_err(|_| Refusal::closing(Error::new(Reason::MalformedRequest, "the body broke off")))?;
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) if is_gone(&error) => gone().await,
+            Err(_) => return Err(Refusal::closing(broke_off())),
+        };
         let Ok(data) = frame.into_data() else { continue };
         pace.bytes += data.len();
         if let Err(error) = meter.count(data.len()) {
@@ -142,6 +148,55 @@ pub(crate) async fn whole(shared: &Shared, headers: &HeaderMap, mut body: Incomi
         read.extend_from_slice(&data);
     }
     Ok(Whole { bytes: read.freeze(), room: meter.held })
+}
+
+/// Why a body ended before its end.
+#[derive(Debug, Clone)]
+pub(crate) enum Broken {
+    /// The client went away, or took the request back.
+    Gone,
+    /// The gateway refuses the rest: the body is too large, too slow or malformed.
+    Refused(Error),
+}
+
+/// The text of an error that means [`is_gone`], where errors become text.
+pub(crate) const GONE: &str = "the client went away";
+/// The text of any other error.
+pub(crate) const BROKE_OFF: &str = "the body broke off";
+
+impl Broken {
+    /// By the error of a body: of hyper, or of tonic-web in front of it.
+    pub(crate) fn by(error: &(dyn std::error::Error + 'static)) -> Self {
+        match error.downcast_ref::<Status>() {
+            Some(status) if status.message().ends_with(GONE) => Self::Gone,
+            Some(status) if status.message().ends_with(BROKE_OFF) => Self::Refused(broke_off()),
+            Some(_) => Self::Refused(Error::new(Reason::MalformedRequest, "the body is not base64")),
+            None if is_gone(error) => Self::Gone,
+            None => Self::Refused(broke_off()),
+        }
+    }
+}
+
+/// Returns whether a body ended because the client reset the request or lost its HTTP/2 connection,
+/// so that nobody reads the answer. In HTTP/1.1 a client may end its side early and still read.
+pub(crate) fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<h2::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Waits until hyper drops the request of a client that is gone, which then counts as cancelled.
+pub(crate) async fn gone<T>() -> T {
+    std::future::pending().await
+}
+
+pub(crate) fn broke_off() -> Error {
+    Error::new(Reason::MalformedRequest, BROKE_OFF)
 }
 
 /// The length that a request announces; 0 when it announces none.
@@ -177,15 +232,18 @@ pub(crate) struct Metered<B> {
 /// Tells the forwarder why the body was cut, since a channel would only report that the request broke. Holds the request's part of the
 /// room until it is dropped: the role reads a body before it answers.
 #[derive(Clone)]
-pub(crate) struct Cut(Arc<(OnceLock<Error>, Mutex<Meter>)>);
+pub(crate) struct Cut(Arc<(OnceLock<Broken>, Mutex<Meter>)>);
 
 impl Cut {
-    pub(crate) fn why(&self) -> Option<Error> {
+    pub(crate) fn why(&self) -> Option<Broken> {
         self.0.0.get().cloned()
     }
 
-    fn because(&self, error: Error) -> Status {
-        to_status(self.0.0.get_or_init(|| error).clone())
+    fn because(&self, why: Broken) -> Status {
+        match self.0.0.get_or_init(|| why).clone() {
+            Broken::Gone => Status::cancelled(GONE),
+            Broken::Refused(error) => to_status(error),
+        }
     }
 
     fn meter(&self) -> MutexGuard<'_, Meter> {
@@ -194,11 +252,12 @@ impl Cut {
 }
 
 /// Refuses what is announced as too large; else counts the rest, and what the role makes of it, as it passes.
-pub(crate) fn metered<B>(shared: &Shared, path: &str, headers: &HeaderMap, inner: B) -> Result<(Metered<B>, Cut), Error> {
-    if announced(headers) > shared.options.max_request_bytes {
+pub(crate) fn metered<B>(shared: &Shared, path: &str, parts: &Parts, inner: B) -> Result<(Metered<B>, Cut), Error> {
+    if announced(&parts.headers) > shared.options.max_request_bytes {
         return Err(too_large(shared.options.max_request_bytes));
     }
-    let cut = Cut(Arc::new((OnceLock::new(), Mutex::new(Meter::new(shared)))));
+    let meter = Meter::new(shared, Holder::of_request(&parts.extensions));
+    let cut = Cut(Arc::new((OnceLock::new(), Mutex::new(meter))));
     Ok((Metered { inner, weight: Weight::of(path), pace: Pace::new(shared), alarm: None, cut: cut.clone() }, cut))
 }
 
@@ -225,21 +284,29 @@ impl<B> Metered<B> {
     }
 }
 
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Metered<B> {
+impl<B> http_body::Body for Metered<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => frame,
-            Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(Status::cancelled("the request broke off")))),
+            Poll::Ready(Some(Err(error))) => {
+                return Poll::Ready(Some(Err(self.cut.because(Broken::by(&*error.into())))));
+            }
             Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending if self.is_late(cx) => return Poll::Ready(Some(Err(self.cut.because(self.pace.too_slow())))),
+            Poll::Pending if self.is_late(cx) => {
+                let late = Broken::Refused(self.pace.too_slow());
+                return Poll::Ready(Some(Err(self.cut.because(late))));
+            }
             Poll::Pending => return Poll::Pending,
         };
         Poll::Ready(Some(match self.counted(&frame) {
             Ok(()) => Ok(frame),
-            Err(error) => Err(self.cut.because(error)),
+            Err(error) => Err(self.cut.because(Broken::Refused(error))),
         }))
     }
 
@@ -247,26 +314,30 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Metered<B> {
         self.inner.is_end_stream()
     }
 
+    /// No hint: for gRPC-web as base64 the inner body knows the length of the text, and an HTTP
+    /// client would announce that as the length of the message.
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        SizeHint::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use outrider_rpc::Shares;
+
     use super::*;
 
     #[test]
     fn the_meter_holds_room_for_what_came_and_gives_it_back() {
-        let room = Arc::new(Semaphore::new(4));
-        let mut meter = Meter { left: 10_000, limit: 10_000, room: Arc::clone(&room), held: None, paid: 0, weighed: 0 };
+        let room = Shares::new(crate::REQUEST_BYTES, 1024 * 1024);
+        let mut meter = Meter::within(1024 * 1024, room.share(Holder::of_request(&http::Extensions::new())));
         for _ in 0..2048 {
             meter.count(1).unwrap();
         }
-        assert_eq!(room.available_permits(), 2);
-        assert_eq!(meter.count(2049).unwrap_err().reason, Reason::Overloaded);
-        assert_eq!(meter.count(10_001).unwrap_err().reason, Reason::TooLarge);
+        assert_eq!(room.held(), 2048);
+        assert_eq!(meter.count(300 * 1024).unwrap_err().reason, Reason::ShareExhausted);
+        assert_eq!(meter.count(1024 * 1024).unwrap_err().reason, Reason::TooLarge);
         drop(meter);
-        assert_eq!(room.available_permits(), 4);
+        assert_eq!(room.held(), 0);
     }
 }

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header::CONTENT_TYPE, header::TE};
 use http_body_util::{BodyExt, Full};
-use outrider_model::Error;
+use outrider_model::{Error, Reason};
 use outrider_rpc::{from_status, server::Backend};
 use prost::Message;
 use prost_reflect::DynamicMessage;
@@ -72,7 +72,7 @@ pub(crate) async fn read(mut body: Body, limit: usize) -> Result<(Bytes, Option<
         let frame = frame.map_err(|status| from_status(&status))?;
         match frame.into_data() {
             Ok(data) if length + data.len() > limit + PREFIX_BYTES => {
-                return Err(Error::internal(format!("the answer is over {limit} bytes")));
+                return Err(Error::new(Reason::TooLarge, format!("the answer is over {limit} bytes: ask for a smaller page")));
             }
             Ok(data) => {
                 length += data.len();

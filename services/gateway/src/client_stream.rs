@@ -16,12 +16,15 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Response};
 use http_body::Frame;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Place, to_status};
+use outrider_rpc::{Holder, Place, to_status};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Status, body::Body};
 
-use crate::{Shared, body::Meter};
+use crate::{
+    Shared,
+    body::{Broken, GONE, Meter},
+};
 
 /// A message under way that is longer takes its part of the room for bodies: less is in every connection's buffers anyway.
 const FREE_BYTES: usize = 16 * 1024;
@@ -48,14 +51,14 @@ pub(crate) struct Ended {
 }
 
 /// The client's side, which ends when the gateway drains, or when a message is too large or too slow.
-pub(crate) fn watched<B>(shared: &Shared, inner: B) -> (ClientSide<B>, Ended) {
+pub(crate) fn watched<B>(shared: &Shared, holder: Holder, inner: B) -> (ClientSide<B>, Ended) {
     let ended = Ended::default();
     let (draining, over) = (shared.draining(), ended.over.clone());
     let side = ClientSide {
         inner: Some(inner),
         until: Some(Box::pin(async move { over.run_until_cancelled_owned(draining).await.unwrap_or_default() })),
         place: Place::default(),
-        meter: Meter::new(shared),
+        meter: Meter::new(shared, holder),
         held: 0,
         delay: Delay::new(shared.options.request_timeout),
         ended: ended.clone(),
@@ -96,7 +99,10 @@ impl<B> ClientSide<B> {
     }
 }
 
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for ClientSide<B> {
+impl<B> http_body::Body for ClientSide<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 
@@ -115,7 +121,13 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for ClientSide<B>
             }
             let frame = match Pin::new(inner).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => frame,
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(Status::cancelled("the request broke off")))),
+                Poll::Ready(Some(Err(error))) => {
+                    let status = match Broken::by(&*error.into()) {
+                        Broken::Gone => Status::cancelled(GONE),
+                        Broken::Refused(error) => to_status(this.end(error)),
+                    };
+                    return Poll::Ready(Some(Err(status)));
+                }
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending if !this.place.is_between_messages() && this.delay.is_over(cx) => {
                     let error = this.end(this.delay.error());

@@ -7,9 +7,10 @@ use std::{
 };
 
 use outrider_model::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use outrider_rpc::{Exhausted, Holder, Share, Shares};
+use tokio::sync::Semaphore;
 
-use crate::{Options, body::ROOM_UNIT};
+use crate::Options;
 
 /// A request may take so many times its size.
 const TIMES: usize = 8;
@@ -33,8 +34,8 @@ pub(crate) const VALUE: usize = 64;
 pub(crate) struct Cost {
     spent: Cell<usize>,
     most: usize,
-    room: Option<Arc<Semaphore>>,
-    held: RefCell<Option<OwnedSemaphorePermit>>,
+    /// Of the room for bodies, of the caller's share.
+    held: RefCell<Option<Share>>,
     paid: Cell<usize>,
 }
 
@@ -43,14 +44,14 @@ pub(crate) enum Refused {
     /// The request takes more than any may: this many bytes.
     TooMuch(usize),
     /// There is no room for it now.
-    NoRoom,
+    NoRoom(Exhausted),
 }
 
 impl Cost {
     /// For a text of so many bytes, of which no room is held.
     pub(crate) fn alone(bytes: usize, most: usize) -> Self {
         let most = bytes.saturating_mul(TIMES).max(LEAST).min(most);
-        Self { spent: Cell::new(0), most, room: None, held: RefCell::new(None), paid: Cell::new(FREE) }
+        Self { spent: Cell::new(0), most, held: RefCell::new(None), paid: Cell::new(FREE) }
     }
 
     /// Memory is taken.
@@ -64,16 +65,11 @@ impl Cost {
     }
 
     fn pay(&self, spent: usize) -> Result<(), Refused> {
-        let Some(room) = &self.room else { return Ok(()) };
-        let bytes = (spent - self.paid.get()).next_multiple_of(STEP);
-        let units = u32::try_from(bytes / ROOM_UNIT).map_err(|_| Refused::NoRoom)?;
-        let permits = Arc::clone(room).try_acquire_many_owned(units).map_err(|_| Refused::NoRoom)?;
-        self.paid.set(self.paid.get() + bytes);
         let mut held = self.held.borrow_mut();
-        match held.as_mut() {
-            Some(held) => held.merge(permits),
-            None => *held = Some(permits),
-        }
+        let Some(held) = held.as_mut() else { return Ok(()) };
+        let bytes = (spent - self.paid.get()).next_multiple_of(STEP);
+        held.grow(bytes).map_err(Refused::NoRoom)?;
+        self.paid.set(self.paid.get() + bytes);
         Ok(())
     }
 }
@@ -81,7 +77,7 @@ impl Cost {
 /// Where bodies are decoded, and within which bounds.
 #[derive(Clone)]
 pub(crate) struct Decoding {
-    room: Arc<Semaphore>,
+    room: Shares,
     /// Places for large bodies.
     places: Arc<Semaphore>,
     apart_bytes: usize,
@@ -90,9 +86,9 @@ pub(crate) struct Decoding {
 
 impl Decoding {
     /// In this room.
-    pub(crate) fn new(options: &Options, room: &Arc<Semaphore>) -> Self {
+    pub(crate) fn new(options: &Options, room: &Shares) -> Self {
         Self {
-            room: Arc::clone(room),
+            room: room.clone(),
             places: Arc::new(Semaphore::new(options.max_decodings.clamp(1, Semaphore::MAX_PERMITS))),
             apart_bytes: options.decode_apart_bytes,
             max_bytes: options.max_decoded_bytes,
@@ -103,10 +99,11 @@ impl Decoding {
     /// Gives what it becomes and its place in the room, to be kept as long.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
+        holder: Holder,
         bytes: usize,
         work: impl FnOnce(&Cost) -> Result<T, Error> + Send + 'static,
-    ) -> Result<(T, Option<OwnedSemaphorePermit>), Error> {
-        let cost = Cost { room: Some(Arc::clone(&self.room)), ..Cost::alone(bytes, self.max_bytes) };
+    ) -> Result<(T, Option<Share>), Error> {
+        let cost = Cost { held: RefCell::new(Some(self.room.share(holder))), ..Cost::alone(bytes, self.max_bytes) };
         let work = move || work(&cost).map(|decoded| (decoded, cost.held.into_inner()));
         if bytes <= self.apart_bytes {
             return work();
@@ -126,25 +123,27 @@ impl Decoding {
 mod tests {
     use super::*;
 
-    fn within(room: &Arc<Semaphore>) -> Cost {
-        Cost { room: Some(Arc::clone(room)), ..Cost::alone(1, 64 * 1024 * 1024) }
+    fn within(room: &Shares) -> Cost {
+        let share = room.share(Holder::of_request(&http::Extensions::new()));
+        Cost { held: RefCell::new(Some(share)), ..Cost::alone(1, 64 * 1024 * 1024) }
     }
 
     #[test]
     fn room_is_held_for_what_is_spent_and_given_back() {
-        let room = Arc::new(Semaphore::new(200));
+        // A lone key has a quarter of it.
+        let room = Shares::new(crate::REQUEST_BYTES, 4 * (3 * STEP));
         let small = within(&room);
-        assert!(small.spend(FREE).is_ok() && room.available_permits() == 200);
+        assert!(small.spend(FREE).is_ok() && room.held() == 0);
         let large = within(&room);
         assert!(large.spend(FREE + 1).is_ok());
-        assert_eq!(room.available_permits(), 200 - STEP / ROOM_UNIT);
+        assert_eq!(room.held(), STEP);
         for _ in 0..STEP - 1 {
             assert!(large.spend(1).is_ok());
         }
-        assert_eq!(room.available_permits(), 200 - STEP / ROOM_UNIT);
-        assert!(matches!(large.spend(3 * STEP), Err(Refused::NoRoom)));
+        assert_eq!(room.held(), STEP);
+        assert!(matches!(large.spend(3 * STEP), Err(Refused::NoRoom(_))));
         drop(large);
-        assert_eq!(room.available_permits(), 200);
+        assert_eq!(room.held(), 0);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) const LEAST_SECONDS: f64 = 0.001;
 
 /// What a REST client asks for, in seconds, as JSON writes numbers.
 pub(crate) fn of_rest(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    given(headers, REST, "must be one number of seconds from 0.001, such as 2.5", |text| {
+    given(headers, REST, "must be one number of seconds, 0.001 or more, such as 2.5", |text| {
         let seconds = serde_json::from_str::<f64>(text).ok().filter(|seconds| *seconds >= LEAST_SECONDS)?;
         Some(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).min(LONGEST))
     })

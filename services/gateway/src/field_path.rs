@@ -2,7 +2,7 @@
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
-use crate::{payload, scalar};
+use crate::{payload, scalar, secret};
 
 /// One field or more; all but the last are singular messages.
 #[derive(Debug, Clone)]
@@ -20,6 +20,9 @@ pub enum Unresolved {
     /// The last part is not of a kind that a text can give.
     #[error("is not a value that a text can give")]
     NotScalar,
+    /// It holds a secret.
+    #[error("is a secret, which no address may hold")]
+    Secret,
     /// It is no list of messages.
     #[error("is not a list of messages")]
     NotList,
@@ -48,6 +51,11 @@ impl FieldPath {
     /// The path in the spelling of the proto.
     pub(crate) fn name(&self) -> String {
         self.0.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".")
+    }
+
+    /// Whether it leads to a secret, or through one.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.0.iter().any(secret::is_secret)
     }
 
     pub(crate) fn first(&self) -> &FieldDescriptor {

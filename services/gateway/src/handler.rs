@@ -11,13 +11,15 @@ use http::{
 };
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::Seat;
+use outrider_rpc::{Holder, Seat};
 use tonic::body::Body;
 
 use crate::{
     Shared, admission,
     answer::Refusal,
-    deadline, ending, grpc,
+    deadline, ending,
+    grpc::{self, Dialect},
+    head::{self, Fault, Limits},
     meter::Meter,
     observe::{Observed, Seen},
     request_id, rest,
@@ -31,12 +33,14 @@ pub(crate) async fn handle(shared: &Shared, seat: &Seat, mut request: Request<In
     let id = request_id::settle(request.headers_mut());
     let mut observed = Observed::begin(&mut request, id.clone());
     let version = request.version();
-    let is_grpc = grpc::is_grpc(request.headers());
-    let mut answer = match vet(shared, &request) {
-        Err(refusal) if is_grpc => refusal.into_grpc(),
-        Err(refusal) => refusal.into_json(&id),
-        Ok(()) if is_grpc => answer_grpc(shared, seat, request, &mut observed).await,
-        Ok(()) => answer_rest(shared, seat, request, &id, &mut observed).await,
+    let dialect = Dialect::of(request.headers());
+    let mut answer = match (vet(shared, &request), dialect) {
+        (Err(refusal), dialect) => {
+            observed.on(&unrouted(dialect.map_or("rest", Dialect::protocol), request.method()));
+            if dialect.is_some() { observed.seen.watch(refusal.into_grpc()) } else { refusal.into_json(&id) }
+        }
+        (Ok(()), Some(dialect)) => answer_grpc(shared, seat, request, dialect, &mut observed).await,
+        (Ok(()), None) => answer_rest(shared, seat, request, &id, &mut observed).await,
     };
     // Connections of HTTP/2 carry other requests, and know no such header.
     if version == Version::HTTP_2 {
@@ -49,6 +53,12 @@ pub(crate) async fn handle(shared: &Shared, seat: &Seat, mut request: Request<In
 /// Refuses a request by its head alone: an address that is too long, and in HTTP/1.1 a host that is missing or given twice, by which
 /// another server on the way could have sent it elsewhere (RFC 9112, section 3.2).
 fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
+    if let Some(fault) = request.extensions().get::<Fault>() {
+        return Err(Refusal::closing(fault.error(&shared.options)));
+    }
+    if request.version() == Version::HTTP_2 && head::list_size(request.headers()) > Limits::of(&shared.options).bytes {
+        return Err(Fault::HeadersTooLarge.error(&shared.options).into());
+    }
     let limit = shared.options.max_uri_bytes;
     if request.uri().path_and_query().map_or(0, |path| path.as_str().len()) > limit {
         let error = Error::new(Reason::UriTooLong, format!("path and query are over {limit} bytes"));
@@ -62,26 +72,40 @@ fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
 
 const NO_ROUTE: &str = "-";
 
-async fn answer_grpc(shared: &Shared, seat: &Seat, mut request: Request<Incoming>, observed: &mut Observed) -> Response<Body> {
-    let is_web = web::is_web(request.headers());
+async fn answer_grpc(
+    shared: &Shared,
+    seat: &Seat,
+    mut request: Request<Incoming>,
+    dialect: Dialect,
+    observed: &mut Observed,
+) -> Response<Body> {
+    let seen = observed.seen.clone();
+    let is_web = dialect.is_web();
+    if let Err(refusal) = grpc::check_head(dialect, request.method(), request.version()) {
+        observed.on(&unrouted(dialect.protocol(), request.method()));
+        let answer = seen.watch(refusal.into_grpc_with_status());
+        return if is_web { web::refused(answer) } else { answer };
+    }
     let scope = match shared.methods.find(request.uri().path()) {
         Ok(method) => {
             observed.on(method.meter(is_web));
             method.scope
         }
         Err(_) => {
-            observed.on(&unrouted(if is_web { "grpc-web" } else { "grpc" }, request.method()));
+            observed.on(&unrouted(dialect.protocol(), request.method()));
             None
         }
     };
-    let seen = observed.seen.clone();
     if let Err(error) = admission::admit_request(shared, seat, scope, &mut request).await {
         let (parts, body) = request.into_parts();
         let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
-        let refusal = Refusal { close, ..error.into() };
-        return if is_web { web::refused(refusal, &seen) } else { seen.watch(refusal.into_grpc()) };
+        let answer = seen.watch(Refusal { close, ..error.into() }.into_grpc());
+        return if is_web { web::refused(answer) } else { answer };
     }
-    if is_web { web::answer(shared, request, &seen).await } else { call(shared, request, false, &seen).await }
+    match dialect {
+        Dialect::Web { text } => web::answer(shared, request, text, &seen).await,
+        _ => call(shared, request, false, &seen).await,
+    }
 }
 
 /// Of requests that lead nowhere: they are few, or cheap to count among what an attacker costs.
@@ -105,6 +129,7 @@ where
         Err(error) => return seen.watch(Refusal::from(error).into_grpc()),
     };
     let (parts, body) = request.into_parts();
+    let holder = Holder::of_request(&parts.extensions);
     let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
     let end = end(asked);
     let answer = match asked {
@@ -116,9 +141,9 @@ where
     let answer = match answer {
         // A client's stream is ended on the client's side, and then its role has its say.
         Ok(answer) if method.streams() && !method.client_streams && shared.backends.of(&method.package).is_some() => {
-            unsent::stream(shared, ending::bounded(shared, answer, end))
+            unsent::stream(shared, holder, ending::bounded(shared, answer, end))
         }
-        Ok(answer) if method.streams() => unsent::stream(shared, ending::bounded_by_deadline(answer, end)),
+        Ok(answer) if method.streams() => unsent::stream(shared, holder, ending::bounded_by_deadline(answer, end)),
         Ok(answer) => answer,
         Err(refusal) => refusal.into_grpc(),
     };
@@ -156,7 +181,7 @@ async fn answer_rest(
                     if let Some(principal) = principal {
                         parts.extensions.insert(principal);
                     }
-                    routed(shared, &found, &parts, body).await
+                    routed(shared, &found, &parts, body, observed).await
                 }
                 Err(error) => {
                     let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
@@ -173,9 +198,16 @@ async fn answer_rest(
     if parts.method == HttpMethod::HEAD { rest::without_body(answer) } else { answer }
 }
 
-async fn routed(shared: &Shared, found: &Found<'_, '_>, parts: &Parts, body: Incoming) -> Result<Response<Body>, Refusal> {
+async fn routed(
+    shared: &Shared,
+    found: &Found<'_, '_>,
+    parts: &Parts,
+    body: Incoming,
+    observed: &mut Observed,
+) -> Result<Response<Body>, Refusal> {
     // Without a deadline the body is not read.
     let asked = deadline::of_rest(&parts.headers).map_err(Refusal::closing)?;
+    observed.client_deadline = asked.is_some_and(|asked| asked < shared.options.request_timeout);
     let answer = rest::answer(shared, found, parts, body, end(asked));
     in_time(limit(shared, asked), answer, &found.route.template).await
 }

@@ -6,22 +6,27 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Notify,
     time::{Instant, Sleep},
 };
 
-use crate::framing::Framing;
+use crate::{
+    framing::Framing,
+    head::{Fault, Limits},
+};
 
 /// The requests of a connection, counted by its handler.
 #[derive(Debug)]
@@ -38,20 +43,26 @@ pub(crate) struct Progress {
     /// When the last answer was sent, as above.
     last_sent_ms: AtomicU64,
     arrived: Notify,
+    /// The number of the request that stands in for a refused one, and the reason.
+    refused: OnceLock<(u64, Fault)>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
         let [begun, ended, abandoned, last_end_ms, open, last_sent_ms] = [const { AtomicU64::new(0) }; 6];
-        Self { opened: Instant::now(), begun, ended, abandoned, last_end_ms, open, last_sent_ms, arrived: Notify::new() }
+        let (opened, arrived, refused) = (Instant::now(), Notify::new(), OnceLock::new());
+        Self { opened, begun, ended, abandoned, last_end_ms, open, last_sent_ms, arrived, refused }
     }
 
-    /// A request's head is complete: what ends with its answer, and what ends when the answer is sent.
-    pub(crate) fn begin(self: &Arc<Self>) -> (Ending, Sending) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+    /// Begins a request whose head is complete. Returns a guard that ends with its answer, one that
+    /// ends when the answer is sent, and the reason if the request must be refused.
+    pub(crate) fn begin(self: &Arc<Self>) -> (Ending, Sending, Option<Fault>) {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         self.open.fetch_add(1, Ordering::Relaxed);
         self.arrived.notify_waiters();
-        (Ending { progress: Arc::clone(self), answered: false }, Sending(Arc::clone(self)))
+        // In HTTP/1.1 requests come one after the other.
+        let fault = self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| *fault);
+        (Ending { progress: Arc::clone(self), answered: false }, Sending(Arc::clone(self)), fault)
     }
 
     fn begun(&self) -> u64 {
@@ -147,13 +158,21 @@ impl Drop for Sending {
 /// The bytes by which an HTTP/2 client begins.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// In the place of a line's end at fault comes what no part of a request may hold, and an end of the head, before which hyper may not
-/// look: it answers 400 and closes.
-const REFUSAL: &[u8] = b"\0\r\n\r\n";
+/// hyper gets this request instead of a head at fault; the handler refuses it with the reason.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n";
+/// hyper gets this instead of a faulty line between chunks, and ends the body with an error.
+const NO_LINE: &[u8] = b"\0\r\n\r\n";
+/// Smaller reads go to a buffer of our own. hyper reads 24 bytes first, to tell the HTTP version.
+const LEAST_READ: usize = 1024;
+const OWN_READ: usize = 8 * 1024;
+/// Bytes that are read and dropped after a fault.
+const MAX_DROPPED: usize = 256 * 1024;
 
 /// What a connection may do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
+    /// Of a head.
+    pub(crate) limits: Limits,
     /// For a head.
     pub(crate) head_timeout: Duration,
     /// Without a byte.
@@ -168,8 +187,13 @@ pub(crate) struct Watched<T> {
     progress: Arc<Progress>,
     bounds: Bounds,
     framing: Framing,
-    /// What is left of a refusal, once there is one.
-    refusal: Option<&'static [u8]>,
+    /// Bytes that wait for the end of their head or line.
+    held: Vec<u8>,
+    /// Bytes that hyper has still to take before what is read next.
+    ahead: Bytes,
+    /// A fault was found: nothing more is read, but to be dropped.
+    refused: bool,
+    dropped: usize,
     /// When the head under way began, and how many requests had begun by then.
     head: Option<(Instant, u64)>,
     /// Bytes that agree with the preface so far; none once one did not.
@@ -182,17 +206,67 @@ impl<T> Watched<T> {
     pub(crate) fn new(inner: T, progress: Arc<Progress>, bounds: Bounds) -> Self {
         let now = Instant::now();
         let alarm = Box::pin(tokio::time::sleep_until(now + bounds.head_timeout.min(bounds.idle_timeout)));
-        let (framing, head, preface) = (Framing::default(), Some((now, 0)), Some(0));
-        Self { inner, progress, bounds, framing, refusal: None, head, preface, last_bytes: now, alarm }
+        let (framing, head, preface) = (Framing::new(bounds.limits), Some((now, 0)), Some(0));
+        let (held, ahead, refused, dropped) = (Vec::new(), Bytes::new(), false, 0);
+        Self { inner, progress, bounds, framing, held, ahead, refused, dropped, head, preface, last_bytes: now, alarm }
     }
 
-    /// Gives what makes hyper refuse, if it shall, and then the end: nothing more is read of such a connection.
-    fn refuse(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
-        let Some(left) = self.refusal else { return false };
-        let (now, later) = left.split_at(left.len().min(buffer.remaining()));
-        buffer.put_slice(now);
-        self.refusal = Some(later);
-        true
+    /// Gives bytes that come before those that are read next. Returns whether there were any.
+    fn give(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        let now = self.ahead.split_to(self.ahead.len().min(buffer.remaining()));
+        buffer.put_slice(&now);
+        !now.is_empty()
+    }
+
+    /// Judges new bytes, in the buffer from `before` on, while none are held. Holds back those that
+    /// must not pass yet.
+    fn judge_in_place(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
+        let bytes = &buffer.filled()[before..];
+        if self.begins_like_http2() {
+            self.held.extend_from_slice(bytes);
+            return buffer.set_filled(before);
+        }
+        let judged = self.framing.advance(bytes);
+        self.held.extend_from_slice(&bytes[judged.passed..]);
+        buffer.set_filled(before + judged.passed);
+        self.refuse(judged.fault);
+    }
+
+    /// Judges new bytes that follow those that are held.
+    fn judge_apart(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+        if self.is_http2() {
+            self.ahead = std::mem::take(&mut self.held).into();
+            return;
+        }
+        if self.begins_like_http2() {
+            return;
+        }
+        let judged = self.framing.advance(&self.held);
+        if judged.passed > 0 {
+            let rest = self.held.split_off(judged.passed);
+            self.ahead = std::mem::replace(&mut self.held, rest).into();
+        }
+        self.refuse(judged.fault);
+    }
+
+    /// Passes on what makes hyper or the handler refuse the request.
+    fn refuse(&mut self, fault: Option<Fault>) {
+        let Some(fault) = fault else { return };
+        let instead = if self.framing.is_in_head() {
+            self.progress.refused.get_or_init(|| (self.framing.heads() + 1, fault));
+            STAND_IN
+        } else {
+            NO_LINE
+        };
+        self.held = Vec::new();
+        self.ahead = [&self.ahead, instead].concat().into();
+        self.refused = true;
+    }
+
+    /// Whether all bytes so far agree with the preface, and there are fewer of them.
+    fn begins_like_http2(&self) -> bool {
+        self.preface.is_some_and(|agreed| agreed < PREFACE.len())
     }
 
     fn is_http2(&self) -> bool {
@@ -253,27 +327,67 @@ impl<T> Watched<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.refuse(buffer) {
-            return Poll::Ready(Ok(()));
-        }
-        let before = buffer.filled().len();
-        match Pin::new(&mut self.inner).poll_read(cx, buffer) {
-            Poll::Ready(Ok(())) => {
-                if self.progress.is_flood(self.bounds.max_abandoned) {
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-                }
-                self.on_read(&buffer.filled()[before..]);
-                if !self.is_http2()
-                    && let Some(good) = self.framing.advance(&buffer.filled()[before..])
-                {
-                    buffer.set_filled(before + good);
-                    self.refusal = Some(REFUSAL);
-                    self.refuse(buffer);
-                }
-                Poll::Ready(Ok(()))
+        let this = &mut *self;
+        loop {
+            if this.give(buffer) || buffer.remaining() == 0 {
+                return Poll::Ready(Ok(()));
             }
-            other => self.watched(cx, other),
+            if this.refused {
+                // hyper closes the connection once the answer is written. At an end of file it
+                // would close at once.
+                this.drop_rest(cx);
+                return this.watched(cx, Poll::Pending);
+            }
+            let before = buffer.filled().len();
+            let apart = !this.is_http2() && (!this.held.is_empty() || buffer.remaining() < LEAST_READ);
+            let polled = if apart { this.read_apart(cx) } else { this.read_in_place(cx, buffer) };
+            let Poll::Ready(Ok(came)) = polled else { return this.watched(cx, polled.map_ok(drop)) };
+            if this.progress.is_flood(this.bounds.max_abandoned) {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            if came == 0 || buffer.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
         }
+    }
+}
+
+impl<T: AsyncRead + Unpin> Watched<T> {
+    /// Reads into hyper's buffer. Returns the number of new bytes.
+    fn read_in_place(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        let came = buffer.filled().len() - before;
+        self.on_read(&buffer.filled()[before..]);
+        if came > 0 && !self.is_http2() {
+            self.judge_in_place(buffer, before);
+        }
+        Poll::Ready(Ok(came))
+    }
+
+    /// Reads and drops bytes that come after a fault, since closing a socket with unread bytes may
+    /// destroy the answer on its way.
+    fn drop_rest(&mut self, cx: &mut Context<'_>) {
+        let mut own = [MaybeUninit::uninit(); OWN_READ];
+        while self.dropped < MAX_DROPPED {
+            let mut own = ReadBuf::uninit(&mut own);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut own) {
+                Poll::Ready(Ok(())) if !own.filled().is_empty() => self.dropped += own.filled().len(),
+                _ => return,
+            }
+        }
+    }
+
+    /// Reads bytes that hyper gets later, once their head is whole.
+    fn read_apart(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut own = [MaybeUninit::uninit(); OWN_READ];
+        let mut own = ReadBuf::uninit(&mut own);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut own))?;
+        self.on_read(own.filled());
+        if !own.filled().is_empty() {
+            self.judge_apart(own.filled());
+        }
+        Poll::Ready(Ok(own.filled().len()))
     }
 }
 

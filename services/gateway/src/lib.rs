@@ -10,6 +10,7 @@
 //! - What a client sends is taken strictly: unknown fields, keys given twice, enum values and query parameters that do not exist
 //!   are refused with the name of the field.
 //! - A payload (`json_payload` option) is `data`, a JSON value whose text is kept to the byte, or `data_base64`.
+//! - A secret (`secret` option) comes in bodies only, never in a path or a query.
 //! - An error inside of an answer (`google.rpc.Status`) has the shape of the error of a request.
 //!
 //! The API key of a request is checked before anything of its body is read; the role that serves the method checks it again, and is
@@ -33,6 +34,7 @@ mod field_path;
 mod framing;
 mod grpc;
 mod handler;
+mod head;
 mod header_field;
 mod health;
 mod io;
@@ -49,11 +51,13 @@ mod page;
 mod payload;
 mod percent;
 mod query;
+mod range;
 mod read;
 mod request_id;
 mod rest;
 mod route;
 mod scalar;
+mod secret;
 mod server;
 mod stream;
 mod template;
@@ -66,15 +70,12 @@ use std::{future::Future, sync::Arc};
 
 use outrider_model::Reason;
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{Acceptor, Authenticate, methods, server::Backend};
+use outrider_rpc::{Acceptor, Authenticate, Shares, methods, server::Backend, shares::Resource};
 use outrider_telemetry::{
     catalogue::gateway::{BUFFERED_BYTES, REFUSED_UNREAD, SECTION, UNSENT_BYTES},
     metrics,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 use tower_http::cors::CorsLayer;
 
 pub use backend::{Backends, remote_backend};
@@ -115,14 +116,20 @@ struct Shared {
     routes: route::Routes,
     methods: grpc::Methods,
     pages: page::Pages,
-    /// Room for bytes of requests that are read but not answered, in KiB.
-    room: Arc<Semaphore>,
-    /// Room for bytes of answers that are not sent, in KiB.
-    unsent: Arc<Semaphore>,
+    /// Room for bytes of requests that are read but not answered.
+    room: Shares,
+    /// Room for bytes of answers that are not sent.
+    unsent: Shares,
     decoding: cost::Decoding,
     /// Places for uploads of lines.
-    uploads: Arc<Semaphore>,
+    uploads: Shares,
 }
+
+/// What every share of a room for bytes is at least: a request or an answer of usual size.
+const LEAST_BYTES: usize = 64 * 1024;
+const REQUEST_BYTES: Resource = Resource { name: "request-bytes", noun: "bytes of requests under way", least: LEAST_BYTES };
+const ANSWER_BYTES: Resource = Resource { name: "answer-bytes", noun: "bytes of answers that are not sent", least: LEAST_BYTES };
+const UPLOADS: Resource = Resource { name: "uploads", noun: "uploads", least: 1 };
 
 impl Shared {
     /// Who serves a proto package.
@@ -142,21 +149,14 @@ impl Shared {
 
 /// Shows how many bytes are read and not answered, and answered and not sent, for as long as the gateway lives.
 fn show_buffered(shared: &Arc<Shared>) {
-    let all = [shared.room.available_permits(), shared.unsent.available_permits()];
     let shared = Arc::downgrade(shared);
     metrics::before_scrape(move || {
         let Some(shared) = shared.upgrade() else { return false };
-        for ((gauge, room), all) in [(&BUFFERED_BYTES, &shared.room), (&UNSENT_BYTES, &shared.unsent)].into_iter().zip(all) {
-            let held = all.saturating_sub(room.available_permits());
-            gauge.set(i64::try_from(held * body::ROOM_UNIT).unwrap_or(i64::MAX));
+        for (gauge, room) in [(&BUFFERED_BYTES, &shared.room), (&UNSENT_BYTES, &shared.unsent)] {
+            gauge.set(i64::try_from(room.held()).unwrap_or(i64::MAX));
         }
         true
     });
-}
-
-/// For so many bytes.
-fn room(bytes: usize) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(bytes.div_ceil(body::ROOM_UNIT).min(Semaphore::MAX_PERMITS)))
 }
 
 impl Gateway {
@@ -168,7 +168,7 @@ impl Gateway {
         let serving = watch::Sender::new(true);
         let own = own::Own::new(options.reflection, serving.subscribe()).map_err(StartError::Reflection)?;
         metrics::expose(&SECTION);
-        let room = room(options.max_buffered_bytes);
+        let room = Shares::new(REQUEST_BYTES, options.max_buffered_bytes);
         for reason in [Reason::MissingCredentials, Reason::InvalidCredentials, Reason::MissingScope] {
             REFUSED_UNREAD.with_label_values(&[reason.as_str()]);
         }
@@ -179,10 +179,10 @@ impl Gateway {
             methods: grpc::Methods::of(methods.iter().chain(&own.methods)),
             own,
             serving,
-            unsent: self::room(options.max_unsent_bytes),
+            unsent: Shares::new(ANSWER_BYTES, options.max_unsent_bytes),
             decoding: cost::Decoding::new(&options, &room),
             room,
-            uploads: Arc::new(Semaphore::new(options.max_uploads.min(Semaphore::MAX_PERMITS))),
+            uploads: Shares::new(UPLOADS, options.max_uploads),
             backends,
             keys,
             options,

@@ -11,7 +11,7 @@ use tonic::Code;
 use crate::answer::code_name;
 
 /// The statuses of HTTP that REST answers; others are counted together.
-const HTTP: [(u16, &str); 18] = [
+const HTTP: [(u16, &str); 23] = [
     (200, "200"),
     (204, "204"),
     (304, "304"),
@@ -20,19 +20,24 @@ const HTTP: [(u16, &str); 18] = [
     (403, "403"),
     (404, "404"),
     (405, "405"),
+    (406, "406"),
+    (408, "408"),
     (409, "409"),
+    (410, "410"),
     (412, "412"),
     (413, "413"),
+    (414, "414"),
     (415, "415"),
     (422, "422"),
     (429, "429"),
+    (431, "431"),
     (500, "500"),
     (501, "501"),
     (503, "503"),
     (504, "504"),
 ];
 const CODES: usize = 17;
-const SLOTS: usize = CODES + HTTP.len() + 2;
+const SLOTS: usize = CODES + HTTP.len() + 3;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,22 +48,27 @@ pub(crate) enum Status {
     Grpc(Code),
     /// The client went away first.
     Cancelled,
+    /// With 504, as the client's own deadline passed, which is shorter than ours.
+    ClientDeadline,
 }
 
 impl Status {
     fn slot(self) -> usize {
         match self {
+            // Nobody but the client cancels.
+            Self::Grpc(Code::Cancelled) | Self::Cancelled => SLOTS - 1,
+            Self::ClientDeadline => SLOTS - 2,
             Self::Grpc(code) => (code as usize).min(CODES - 1),
             Self::Http(status) => CODES + HTTP.iter().position(|(known, _)| *known == status).unwrap_or(HTTP.len()),
-            Self::Cancelled => SLOTS - 1,
         }
     }
 
     fn label(self) -> &'static str {
         match self {
+            Self::Grpc(Code::Cancelled) | Self::Cancelled => "cancelled",
+            Self::ClientDeadline => "client-deadline",
             Self::Grpc(code) => code_name(code),
             Self::Http(status) => HTTP.iter().find(|(known, _)| *known == status).map_or("other", |(_, name)| name),
-            Self::Cancelled => "cancelled",
         }
     }
 
@@ -67,7 +77,7 @@ impl Status {
         match self {
             Self::Http(status) => status >= 500,
             Self::Grpc(code) => matches!(code, Code::Internal | Code::Unknown | Code::Unavailable | Code::DataLoss),
-            Self::Cancelled => false,
+            Self::Cancelled | Self::ClientDeadline => false,
         }
     }
 }
@@ -124,13 +134,15 @@ mod tests {
 
     #[test]
     fn every_status_has_a_slot_of_its_own_and_few_labels() {
-        let statuses: Vec<Status> = (0..17)
-            .map(|code| Status::Grpc(Code::from_i32(code)))
+        let codes = (0..17).map(Code::from_i32).filter(|code| *code != Code::Cancelled);
+        let statuses: Vec<Status> = codes
+            .map(Status::Grpc)
             .chain(HTTP.map(|(status, _)| Status::Http(status)))
-            .chain([Status::Http(299), Status::Cancelled])
+            .chain([Status::Http(299), Status::Cancelled, Status::ClientDeadline])
             .collect();
-        assert_eq!(statuses.iter().map(|status| status.slot()).collect::<HashSet<_>>().len(), SLOTS);
-        assert_eq!(statuses.iter().map(|status| status.label()).collect::<HashSet<_>>().len(), SLOTS);
+        assert_eq!(statuses.iter().map(|status| status.slot()).collect::<HashSet<_>>().len(), SLOTS - 1);
+        assert_eq!(statuses.iter().map(|status| status.label()).collect::<HashSet<_>>().len(), SLOTS - 1);
+        assert_eq!(Status::Grpc(Code::Cancelled).slot(), Status::Cancelled.slot());
         assert_eq!((Status::Http(418).label(), known("BREW")), ("other", "other"));
     }
 

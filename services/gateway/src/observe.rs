@@ -110,6 +110,8 @@ pub(crate) struct Observed {
     meter: Option<Arc<Meter>>,
     /// The HTTP status of the answer's head.
     status: Option<u16>,
+    /// The client asks for an answer sooner than within our own limit.
+    pub(crate) client_deadline: bool,
     _open: Ongoing,
     stream: Option<Ongoing>,
 }
@@ -132,6 +134,7 @@ impl Observed {
             seen: Seen::new(),
             meter: None,
             status: None,
+            client_deadline: false,
             _open: Ongoing::begin(&REQUESTS_OPEN),
             stream: None,
         }
@@ -152,6 +155,7 @@ impl Observed {
     fn ended_with(&self, meter: &Meter) -> Status {
         match self.status {
             None => Status::Cancelled,
+            Some(504) if self.client_deadline => Status::ClientDeadline,
             Some(status) if meter.protocol == "rest" => Status::Http(status),
             // A role's answer without a status broke off, most often because the client did.
             Some(_) => self.seen.code().map_or(Status::Cancelled, Status::Grpc),
@@ -164,7 +168,7 @@ impl Observed {
         let Meter { protocol, route, .. } = meter;
         let grpc_status = match ended {
             Status::Grpc(code) => Some(code_name(code)),
-            Status::Http(_) => None,
+            Status::Http(_) | Status::ClientDeadline => None,
             Status::Cancelled => Some("CANCELLED"),
         };
         let request_id = self.id.to_str().unwrap_or_default();
@@ -192,6 +196,7 @@ impl Drop for Observed {
         match ended {
             Status::Grpc(code) if code != Code::Ok => self.hop.fail(code_name(code)),
             Status::Http(500..) => self.hop.fail("the server failed"),
+            Status::ClientDeadline => self.hop.fail("the client's deadline passed"),
             Status::Cancelled => self.hop.fail("the client went away"),
             _ => {}
         }

@@ -9,8 +9,8 @@ pub struct Options {
     pub max_request_bytes: usize,
     /// The largest answer of a role that is turned into JSON, in bytes. Default 32 MiB.
     pub max_answer_bytes: usize,
-    /// Bytes of bodies that are read but not answered, and of what is decoded of them, of all requests together; beyond that requests are refused as overload.
-    /// Default 256 MiB.
+    /// Bytes of bodies that are read but not answered, and of what is decoded of them, of all requests together, divided into shares;
+    /// beyond that requests are refused. Default 256 MiB.
     pub max_buffered_bytes: usize,
     /// What decoding one body may take in memory, in bytes, however large the body is. Default 64 MiB.
     pub max_decoded_bytes: usize,
@@ -18,8 +18,8 @@ pub struct Options {
     pub decode_apart_bytes: usize,
     /// Such bodies that are decoded at once; further ones wait. Default 4.
     pub max_decodings: usize,
-    /// Bytes of answers that their clients have not taken yet, of all answers over 16 KiB together; beyond that requests are answered as
-    /// unavailable. Default 256 MiB.
+    /// Bytes of answers that their clients have not taken yet, of all answers over 16 KiB and all streams together, divided into shares;
+    /// beyond that requests are answered as unavailable, and streams and uploads wait. Default 256 MiB.
     pub max_unsent_bytes: usize,
     /// The head of a request, in bytes. Default 16 KiB; less than 8 KiB counts as 8 KiB.
     pub max_header_bytes: usize,
@@ -69,7 +69,7 @@ pub struct Options {
     pub cors_origins: Vec<String>,
     /// Whether gRPC reflection tells the public services to anyone. Default false.
     pub reflection: bool,
-    /// Uploads of lines under way at once; more are refused as overloaded. Default 64.
+    /// Uploads of lines under way at once, divided into shares; more are refused. Default 64.
     pub max_uploads: usize,
     /// How long an upload may stand still while the gateway waits for its lines. Default 60 s; longer than `idle_timeout` has no
     /// effect on HTTP/1.1.

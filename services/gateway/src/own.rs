@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use outrider_rpc::{methods, server::Backend};
+use outrider_rpc::{Wire, methods, server::Backend};
 use prost::{bytes::BufMut, encoding};
 use prost_reflect::{DescriptorPool, FileDescriptor, MethodDescriptor};
 use tokio::sync::watch;
@@ -15,6 +15,9 @@ use crate::health::Health;
 
 /// Requests here name a service, a file or a symbol.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+
+/// The only method here whose clients send a stream.
+const REFLECTION: &str = ".ServerReflection/ServerReflectionInfo";
 
 /// The services, and their methods by descriptor.
 pub(crate) struct Own {
@@ -44,7 +47,8 @@ impl Own {
             let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
             methods.collect::<Vec<_>>()
         });
-        Ok(Self { methods: methods.collect(), backend: BoxCloneSyncService::new(routes.prepare()) })
+        let backend = BoxCloneSyncService::new(Wire::new(routes.prepare(), |path| path.ends_with(REFLECTION)));
+        Ok(Self { methods: methods.collect(), backend })
     }
 
     /// The services, when the package is one of theirs.

@@ -37,6 +37,9 @@ fn resolve(route: &Route, name: &str) -> Result<FieldPath, Error> {
         Unresolved::Unknown => malformed(name, "is not a query parameter that exists"),
         other => malformed(name, &other.to_string()),
     })?;
+    if path.is_secret() {
+        return Err(malformed(name, "is a secret, which is given in the body and never in a query"));
+    }
     if route.variables.iter().any(|variable| variable.field.same(&path)) {
         return Err(malformed(name, "is given by the path"));
     }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use outrider_model::{Error, FieldViolation, Reason, limits};
-use outrider_rpc::bounds;
+use outrider_rpc::{Exhausted, bounds};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -44,7 +44,14 @@ fn read(body: &Bytes, path: &Path<'_>, shape: Shape<'_>, cost: &Cost) -> Result<
     let text = std::str::from_utf8(body).map_err(|error| {
         Error::new(Reason::MalformedRequest, format!("the body is not UTF-8 at byte {}", error.valid_up_to()))
     })?;
-    let context = Context { body, cost, fault: RefCell::default(), present: RefCell::default(), outermost: Cell::new(true) };
+    let context = Context {
+        body,
+        cost,
+        fault: RefCell::default(),
+        present: RefCell::default(),
+        outermost: Cell::new(true),
+        no_room: Cell::new(None),
+    };
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Seed { context: &context, path, shape }.deserialize(&mut deserializer);
     match value.and_then(|value| deserializer.end().map(|()| value)) {
@@ -60,6 +67,8 @@ struct Context<'a> {
     fault: RefCell<Option<Fault>>,
     present: RefCell<Vec<String>>,
     outermost: Cell<bool>,
+    /// The reading ended for want of room.
+    no_room: Cell<Option<Exhausted>>,
 }
 
 struct Fault {
@@ -82,7 +91,10 @@ impl Context<'_> {
             Refused::TooMuch(most) => {
                 self.fail(Reason::TooLarge, path, format!("takes more than the {most} bytes of memory that the request may take"))
             }
-            Refused::NoRoom => self.fail(Reason::Overloaded, &Path::Root(""), ""),
+            Refused::NoRoom(exhausted) => {
+                self.no_room.set(Some(exhausted));
+                E::custom("refused")
+            }
         })
     }
 
@@ -99,8 +111,10 @@ impl Context<'_> {
         let syntax = || format!("is not JSON: {error}");
         let deep = error.to_string().starts_with("recursion limit exceeded");
         let syntax = || if deep { format!("is nested deeper than {}", limits::JSON_DEPTH) } else { syntax() };
+        if let Some(exhausted) = self.no_room.get() {
+            return exhausted.into();
+        }
         match self.fault.into_inner() {
-            Some(Fault { reason: Reason::Overloaded, .. }) => Error::overloaded("too many requests are under way"),
             Some(Fault { reason, field, description }) if !field.is_empty() => {
                 let description = description.unwrap_or_else(syntax);
                 Error { reason, ..Error::fields(vec![FieldViolation { field, description }]) }

@@ -9,9 +9,10 @@ use http::{
 use http_body::Body as _;
 use hyper::body::Incoming;
 use outrider_model::{Error, FieldViolation, Reason};
+use outrider_rpc::{Holder, Share};
 use outrider_telemetry::TraceContext;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     body::{self, Whole},
     call, compress,
     cost::Cost,
-    ending, mask, ndjson, payload, query, read, request_id,
+    ending, mask, ndjson, payload, query, range, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, stream, unsent, write,
 };
@@ -43,18 +44,19 @@ pub(crate) async fn answer(
         stream::check_accept(&parts.headers)?;
     }
     // Room is held until there is an answer; the body and what is decoded of it go as soon as the message is encoded.
-    let Whole { bytes, room: _room } = body::whole(shared, &parts.headers, body).await?;
-    let (given, _decoded) = read_body(shared, route, &parts.headers, bytes).await?;
+    let Whole { bytes, room: _room } = body::whole(shared, parts, body).await?;
+    let (given, _decoded) = read_body(shared, route, parts, bytes).await?;
     let request = call::frame(&message(found, parts, given)?)?;
     let backend = shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?;
-    let limit = shared.options.max_answer_bytes;
+    let (limit, holder) = (shared.options.max_answer_bytes, Holder::of_request(&parts.extensions));
     if let Some(rule) = &route.stream {
         let answer = call::open(backend, &route.grpc_path, metadata(&parts.headers), request).await;
         let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
         let body = ending::bounded(shared, answer, end).into_body();
         let id = parts.headers.get(request_id::HEADER).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
-        let answer = stream::answer(rule, body, limit, id).await.map_err(|error| in_words_of_rest(route, error))?;
-        return Ok(unsent::stream(shared, answer));
+        let events = stream::Events::new(rule, body, limit, shared.unsent.clone(), holder);
+        let answer = stream::answer(events, id).await.map_err(|error| in_words_of_rest(route, error))?;
+        return Ok(unsent::stream(shared, holder, answer));
     }
     let answer = call::unary(backend, &route.grpc_path, metadata(&parts.headers), request, limit).await;
     let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
@@ -64,7 +66,7 @@ pub(crate) async fn answer(
         Some(field) => write::field(&answer, field)?,
         None => write::message(&answer)?,
     };
-    Ok(unsent::whole(shared, compress::json(text, &parts.headers).await)?)
+    Ok(unsent::whole(shared, holder, compress::json(text, &parts.headers).await)?)
 }
 
 /// A role names fields as the proto does; where REST has another name, the client is told that one.
@@ -107,6 +109,10 @@ pub(crate) struct Given {
 }
 
 pub(crate) fn message(found: &Found<'_, '_>, parts: &Parts, given: Given) -> Result<DynamicMessage, Error> {
+    transcoded(found, parts, given).map_err(|error| range::named(&found.route.input, error))
+}
+
+fn transcoded(found: &Found<'_, '_>, parts: &Parts, given: Given) -> Result<DynamicMessage, Error> {
     let route = found.route;
     let mut message = DynamicMessage::new(route.input.clone());
     match (&route.body, given.value) {
@@ -129,21 +135,17 @@ pub(crate) fn message(found: &Found<'_, '_>, parts: &Parts, given: Given) -> Res
 }
 
 /// Reads a body, and holds room for what it becomes.
-async fn read_body(
-    shared: &Shared,
-    route: &Route,
-    headers: &HeaderMap,
-    body: Bytes,
-) -> Result<(Given, Option<OwnedSemaphorePermit>), Error> {
+async fn read_body(shared: &Shared, route: &Route, parts: &Parts, body: Bytes) -> Result<(Given, Option<Share>), Error> {
     if body.is_empty() {
         return Ok((Given::default(), None));
     }
     if matches!(route.body, BodyRule::None) {
         return Err(Error::new(Reason::MalformedRequest, "the request must have no body"));
     }
-    check_media_type(headers)?;
+    check_media_type(&parts.headers)?;
+    let holder = Holder::of_request(&parts.extensions);
     let (rule, input) = (route.body.clone(), route.input.clone());
-    shared.decoding.run(body.len(), move |cost| given(&rule, &input, &body, cost)).await
+    shared.decoding.run(holder, body.len(), move |cost| given(&rule, &input, &body, cost)).await
 }
 
 /// Reads a body as its rule says.

@@ -305,6 +305,9 @@ fn variables(input: &MessageDescriptor, template: &Template) -> Result<Vec<Varia
     for variable in &template.variables {
         let at = |why| (variable.field.clone(), why);
         let field = FieldPath::resolve(input, &variable.field).map_err(at)?;
+        if field.is_secret() {
+            return Err(at(Unresolved::Secret));
+        }
         // A list cannot come from a path, nor one field from two places.
         if field.last().is_list() || !seen.insert(field.name()) {
             return Err(at(Unresolved::NotScalar));

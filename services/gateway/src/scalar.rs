@@ -11,6 +11,9 @@ use serde::de::{
     value::{Error as ValueError, StrDeserializer},
 };
 
+/// How the error of a number begins that is none, or beyond its type.
+pub(crate) const WHOLE_NUMBER: &str = "must be a whole number";
+
 /// A single value of JSON.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scalar<'a> {
@@ -85,7 +88,7 @@ pub(crate) fn without_nul(text: &str) -> Result<&str, String> {
 }
 
 fn integer<T: TryFrom<i128> + Bounded>(scalar: Scalar<'_>) -> Result<T, String> {
-    let expected = || format!("must be a whole number from {} to {}", T::MIN, T::MAX);
+    let expected = || format!("{WHOLE_NUMBER} from {} to {}", T::MIN, T::MAX);
     let number = match scalar {
         Scalar::Signed(number) => Some(i128::from(number)),
         Scalar::Unsigned(number) => Some(i128::from(number)),

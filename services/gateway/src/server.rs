@@ -26,6 +26,7 @@ use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
     Options, Shared, handler,
+    head::Limits,
     io::{Bounds, Progress, Sending, Watched},
 };
 
@@ -33,6 +34,9 @@ use crate::{
 /// arrived and are not read (256 bytes each, less their own): so much that a stream of events may wait with its whole window, 4,096
 /// events by default, each in a frame of its own.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// Bytes of one answer that wait in an HTTP/2 connection for its client to take them. The rest stays where it is counted.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// How long a connection without a request lives on at shutdown. A client of HTTP/1.1 may be writing one in that very moment: answered
 /// with `Connection: close` it goes elsewhere, cut off it would not know what came of it.
@@ -135,6 +139,7 @@ impl Each {
         let options = &self.shared.options;
         let progress = Arc::new(Progress::new());
         let bounds = Bounds {
+            limits: Limits::of(options),
             head_timeout: options.header_read_timeout,
             idle_timeout: options.idle_timeout,
             max_abandoned: options.max_abandoned_requests as u64,
@@ -176,8 +181,12 @@ impl Each {
             let (shared, seat) = (Arc::clone(&shared), Arc::clone(&seat));
             async move { handler::handle(&shared, &seat, request).await }
         }));
-        service_fn(move |request: Request<Incoming>| {
-            let (answer, (ending, sending)) = (answering.clone().oneshot(request), progress.begin());
+        service_fn(move |mut request: Request<Incoming>| {
+            let (ending, sending, fault) = progress.begin();
+            if let Some(fault) = fault {
+                request.extensions_mut().insert(fault);
+            }
+            let answer = answering.clone().oneshot(request);
             async move {
                 let answer = answer.await;
                 ending.answered();
@@ -188,23 +197,25 @@ impl Each {
 }
 
 fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
-    // The least that hyper takes.
-    const MIN_BUFFER: usize = 8 * 1024;
+    let limits = Limits::of(options);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_buf_size(options.max_header_bytes.max(MIN_BUFFER))
+        .max_buf_size(limits.bytes)
         .max_headers(options.max_headers);
     builder
         .http2()
         .timer(TokioTimer::new())
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_pending_accept_reset_streams(options.max_pending_resets)
         .max_local_error_reset_streams(options.max_error_resets)
-        .max_header_list_size(u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX))
+        // Heads between the limit and this are answered with a reason. The library's own answer has
+        // none.
+        .max_header_list_size(u32::try_from(limits.bytes.saturating_mul(2)).unwrap_or(u32::MAX))
         .keep_alive_interval(options.keep_alive_interval)
         .keep_alive_timeout(options.keep_alive_timeout);
     builder

@@ -14,11 +14,11 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use outrider_model::{Error, Reason};
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::from_status;
+use outrider_rpc::{Holder, Shares, from_status};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use tonic::{Code, Status, body::Body};
 
-use crate::{answer::Refusal, call::PREFIX_BYTES, write};
+use crate::{answer::Refusal, call::PREFIX_BYTES, unsent::CHUNK_BYTES, write};
 
 /// The media type.
 pub(crate) const MEDIA_TYPE: &str = "text/event-stream";
@@ -97,13 +97,7 @@ pub(crate) fn check_accept(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// The answer of a role as server-sent events. Waits for the first message: until then an error is an answer of its own.
-pub(crate) async fn answer(
-    rule: &StreamRule,
-    body: Body,
-    limit: usize,
-    request_id: HeaderValue,
-) -> Result<Response<Body>, Error> {
-    let mut events = Events { rule: rule.clone(), body, read: BytesMut::new(), limit };
+pub(crate) async fn answer(mut events: Events, request_id: HeaderValue) -> Result<Response<Body>, Error> {
     let first = events.next().await?;
     let rest = stream::unfold(first.is_some().then_some(events), move |events| {
         let request_id = request_id.clone();
@@ -127,19 +121,31 @@ pub(crate) async fn answer(
 }
 
 /// The messages of a role, one after the other.
-struct Events {
+pub(crate) struct Events {
     rule: StreamRule,
     body: Body,
     read: BytesMut,
     /// Bytes of one message.
     limit: usize,
+    /// Room for a message that is gathered here, and whose it is.
+    unsent: Shares,
+    holder: Holder,
 }
 
 impl Events {
+    pub(crate) fn new(rule: &StreamRule, body: Body, limit: usize, unsent: Shares, holder: Holder) -> Self {
+        Self { rule: rule.clone(), body, read: BytesMut::new(), limit, unsent, holder }
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        // Until the event is made: then it has room as an answer that is not sent.
+        let mut room = None;
         loop {
             if let Some(message) = self.message()? {
                 return self.rule.event(message).map(Some);
+            }
+            if let Some(missing) = self.missing().filter(|missing| room.is_none() && *missing > CHUNK_BYTES) {
+                room = Some(self.unsent.wait(self.holder, missing).await);
             }
             let broken = || Error::unavailable("a server that is needed broke off its answer");
             let Some(frame) = self.body.frame().await else { return Err(broken()) };
@@ -155,6 +161,13 @@ impl Events {
                 }
             }
         }
+    }
+
+    /// How many bytes the message under way lacks, once its length is known.
+    fn missing(&self) -> Option<usize> {
+        let [_, length @ ..] = self.read.first_chunk::<PREFIX_BYTES>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        Some(length.saturating_sub(self.read.len() - PREFIX_BYTES))
     }
 
     /// A whole message of what was read.

@@ -1,10 +1,11 @@
-//! Answers that wait to be taken: long ones take their part of a room that all share, and one of which its client takes nothing for
-//! long is given up, a stream too, so that clients that do not read hold neither memory nor a connection between roles.
+//! Answers that wait to be taken. Connections are given small pieces of them; what is left of a long one counts as its caller's share
+//! of a room. One of which its client takes nothing for long is given up, a stream too: clients that do not read hold neither memory
+//! nor a connection between roles.
 
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -14,47 +15,49 @@ use http::{HeaderMap, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use outrider_model::Error;
-use outrider_rpc::Kept;
+use outrider_rpc::{
+    Holder, Kept, Share,
+    pieces::{PIECE_BYTES, piece},
+};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, body::Body};
 
-use crate::{Shared, body::ROOM_UNIT};
+use crate::Shared;
 
 /// Bytes that a connection is given at once. Shorter answers are not counted: the requests that they answer took as much.
-const CHUNK_BYTES: usize = 16 * 1024;
+pub(crate) const CHUNK_BYTES: usize = PIECE_BYTES;
 
 /// The answer of a request of REST, of which all is there.
-pub(crate) fn whole(shared: &Shared, answer: Response<Body>) -> Result<Response<Body>, Error> {
+pub(crate) fn whole(shared: &Shared, holder: Holder, answer: Response<Body>) -> Result<Response<Body>, Error> {
     let long = answer.body().size_hint().exact().is_some_and(|length| length > CHUNK_BYTES as u64);
     if !long {
         return Ok(answer);
     }
     let (parts, body) = answer.into_parts();
     let data = body.collect().now_or_never().and_then(Result::ok).ok_or_else(|| Error::internal("the answer is not whole"))?;
-    Ok(Response::from_parts(parts, kept(shared, data.to_bytes(), None)?))
+    Ok(Response::from_parts(parts, kept(shared, holder, data.to_bytes(), None)?))
 }
 
 /// The body of an answer of gRPC.
-pub(crate) fn message(shared: &Shared, data: Bytes, trailers: HeaderMap) -> Result<Body, Error> {
-    kept(shared, data, Some(trailers))
+pub(crate) fn message(shared: &Shared, holder: Holder, data: Bytes, trailers: HeaderMap) -> Result<Body, Error> {
+    kept(shared, holder, data, Some(trailers))
 }
 
 /// The answer of a stream, which is given up when its client takes nothing for long of what there is. One of which there is nothing may
 /// last.
-pub(crate) fn stream(shared: &Shared, answer: Response<Body>) -> Response<Body> {
-    if answer.body().is_end_stream() { answer } else { answer.map(|body| watched(shared, body)) }
+pub(crate) fn stream(shared: &Shared, holder: Holder, answer: Response<Body>) -> Response<Body> {
+    if answer.body().is_end_stream() { answer } else { answer.map(|body| watched(shared, holder, body)) }
 }
 
-/// Fails when the room is full. What the request did is done.
-fn kept(shared: &Shared, data: Bytes, trailers: Option<HeaderMap>) -> Result<Body, Error> {
+/// Fails when there is no room for the caller. What the request did is done.
+fn kept(shared: &Shared, holder: Holder, data: Bytes, trailers: Option<HeaderMap>) -> Result<Body, Error> {
     if data.len() <= CHUNK_BYTES {
         return Ok(Body::new(Chunks { data, trailers }));
     }
-    let units = u32::try_from(data.len().div_ceil(ROOM_UNIT)).ok();
-    let room = units.and_then(|units| Arc::clone(&shared.unsent).try_acquire_many_owned(units).ok());
-    let room = room.ok_or_else(|| Error::unavailable("too many answers wait to be taken; the outcome is unknown"))?;
-    Ok(watched(shared, Body::new(Kept::new(Chunks { data, trailers }, room))))
+    let room = shared.unsent.take(holder, data.len());
+    let room = room.map_err(|exhausted| Error::unavailable(format!("{exhausted}; the outcome of the request is unknown")))?;
+    Ok(watched(shared, holder, Body::new(Kept::new(Chunks { data, trailers }, room))))
 }
 
 /// An answer that is there, in pieces.
@@ -85,8 +88,9 @@ impl http_body::Body for Chunks {
     }
 }
 
-fn watched(shared: &Shared, inner: Body) -> Body {
-    let flow = Arc::new(Mutex::new(Flow { inner: Some(inner), untaken_since: Some(Instant::now()) }));
+fn watched(shared: &Shared, holder: Holder, inner: Body) -> Body {
+    let (rest, room) = (Bytes::new(), shared.unsent.share(holder));
+    let flow = Arc::new(Mutex::new(Flow { inner: Some(inner), rest, room, untaken_since: Some(Instant::now()) }));
     let watch = AbortOnDropHandle::new(tokio::spawn(watch(Arc::clone(&flow), shared.options.idle_timeout)));
     Body::new(Kept::new(Flowing(flow), watch))
 }
@@ -95,8 +99,37 @@ fn watched(shared: &Shared, inner: Body) -> Body {
 struct Flow {
     /// None once it is given up.
     inner: Option<Body>,
+    /// What is left of a long frame, and the room of all of it.
+    rest: Bytes,
+    room: Share,
     /// Since when there is more than the client took; none while it waits for us.
     untaken_since: Option<Instant>,
+}
+
+impl Flow {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(piece(&mut self.rest))));
+        }
+        self.room.shrink(self.room.amount());
+        let Some(inner) = self.inner.as_mut() else {
+            return Poll::Ready(Some(Err(Status::cancelled("the answer was not taken in time"))));
+        };
+        match ready!(Pin::new(inner).poll_frame(cx)) {
+            Some(Ok(frame)) if frame.data_ref().is_some_and(|data| data.len() > CHUNK_BYTES) => {
+                self.rest = frame.into_data().unwrap_or_default();
+                // It is here already. Whoever makes long messages of a stream has looked for room before.
+                self.room.exceed(self.rest.len());
+                Poll::Ready(Some(Ok(piece(&mut self.rest))))
+            }
+            other => Poll::Ready(other),
+        }
+    }
+
+    fn give_up(&mut self) {
+        (self.inner, self.rest) = (None, Bytes::new());
+        self.room.shrink(self.room.amount());
+    }
 }
 
 fn locked(flow: &Mutex<Flow>) -> MutexGuard<'_, Flow> {
@@ -111,7 +144,7 @@ async fn watch(flow: Arc<Mutex<Flow>>, patience: Duration) {
         let mut flow = locked(&flow);
         if flow.untaken_since.is_some_and(|since| since + patience <= Instant::now()) {
             tracing::debug!("an answer was not taken and is given up");
-            flow.inner = None;
+            flow.give_up();
             return;
         }
     }
@@ -125,19 +158,19 @@ impl http_body::Body for Flowing {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let mut flow = locked(&self.0);
-        let Some(inner) = flow.inner.as_mut() else {
-            return Poll::Ready(Some(Err(Status::cancelled("the answer was not taken in time"))));
-        };
-        let polled = Pin::new(inner).poll_frame(cx);
+        let polled = flow.poll(cx);
         flow.untaken_since = polled.is_ready().then(Instant::now);
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        locked(&self.0).inner.as_ref().is_some_and(http_body::Body::is_end_stream)
+        let flow = locked(&self.0);
+        flow.rest.is_empty() && flow.inner.as_ref().is_some_and(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        locked(&self.0).inner.as_ref().map_or_else(SizeHint::default, http_body::Body::size_hint)
+        let flow = locked(&self.0);
+        let inner = flow.inner.as_ref().filter(|_| flow.rest.is_empty());
+        inner.map_or_else(SizeHint::default, http_body::Body::size_hint)
     }
 }

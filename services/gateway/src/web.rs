@@ -3,53 +3,39 @@
 use std::convert::Infallible;
 
 use http::{
-    HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, Version,
+    HeaderValue, Request, Response, Version,
     header::{CONNECTION, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE},
 };
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use outrider_model::{Error, Reason};
 use tonic::body::Body;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, ServiceExt};
 
-use crate::{Shared, answer::Refusal, handler, observe::Seen};
+use crate::{Shared, body, handler, observe::Seen};
 
-/// What tonic-web takes.
-const MEDIA_TYPES: [&str; 4] =
-    ["application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text", "application/grpc-web-text+proto"];
+/// The media types of answers and requests, as tonic-web writes them.
+const MEDIA_TYPE: &str = "application/grpc-web+proto";
+const TEXT_MEDIA_TYPE: &str = "application/grpc-web-text+proto";
 
-/// Whether a request speaks gRPC-web, in any encoding.
-pub(crate) fn is_web(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(MEDIA_TYPES[0].as_bytes()))
+/// A refusal that is made before the request is unwrapped.
+pub(crate) fn refused(mut answer: Response<Body>) -> Response<Body> {
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    answer
 }
 
-/// Answers a request of gRPC-web, over any version of HTTP.
-pub(crate) async fn answer(shared: &Shared, request: Request<Incoming>, seen: &Seen) -> Response<Body> {
-    if let Err(error) = check(&request) {
-        return refused(error.into(), seen);
-    }
+/// Answers a request of gRPC-web, as bytes or base64 `text`, over any version of HTTP.
+pub(crate) async fn answer(shared: &Shared, mut request: Request<Incoming>, text: bool, seen: &Seen) -> Response<Body> {
+    // tonic-web knows the media types in this writing only.
+    let media_type = HeaderValue::from_static(if text { TEXT_MEDIA_TYPE } else { MEDIA_TYPE });
+    request.headers_mut().insert(CONTENT_TYPE, media_type);
+    // It passes errors on as text.
+    let request =
+        request.map(|incoming| incoming.map_err(|error| if body::is_gone(&error) { body::GONE } else { body::BROKE_OFF }));
     let inner =
         tower::service_fn(|request| async { Ok::<_, Infallible>(handler::call(shared, as_grpc(request), true, seen).await) });
     let Ok(answer) = GrpcWebLayer::new().layer(inner).oneshot(request).await;
     answer
-}
-
-/// A refusal, by headers alone.
-pub(crate) fn refused(refusal: Refusal, seen: &Seen) -> Response<Body> {
-    let mut answer = seen.watch(refusal.into_grpc());
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPES[1]));
-    answer
-}
-
-fn check(request: &Request<Incoming>) -> Result<(), Error> {
-    let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !MEDIA_TYPES.contains(&media_type) {
-        return Err(Error::new(Reason::MalformedRequest, format!("gRPC-web is taken as {}", MEDIA_TYPES.join(", "))));
-    }
-    if request.method() != HttpMethod::POST {
-        return Err(Error::new(Reason::MethodNotAllowed, "gRPC-web is sent by POST"));
-    }
-    Ok(())
 }
 
 /// What belongs to the connection of HTTP/1.1 does not travel on.

@@ -132,7 +132,7 @@ async fn frames_without_bytes_go_no_further() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_nobody_takes_hold_up_nobody_and_are_given_up() {
-    let options = Options { max_unsent_bytes: 4 << 20, idle_timeout: Duration::from_secs(2), ..Options::default() };
+    let options = Options { max_unsent_bytes: 16 << 20, idle_timeout: Duration::from_secs(2), ..Options::default() };
     let running = Running::apart(options).await;
     let get = |project: &str| {
         let request = GetEventRequest { project_id: project.into(), event_id: "evt_1".into() };
@@ -145,7 +145,7 @@ async fn answers_that_nobody_takes_hold_up_nobody_and_are_given_up() {
         answers.push(unread.call(GET, get("large")).await);
         assert!(answers.last().unwrap().headers().get("grpc-status").is_none());
     }
-    // There is room for three of them.
+    // A quarter of the room is for one caller: three of them.
     let mut other = Raw::connect(&running, 65_535).await;
     for _ in 0..20 {
         let refused = from_status(&status(other.call(GET, get("large")).await).await);

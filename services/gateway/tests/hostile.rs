@@ -58,7 +58,8 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
         format!("{post}host: u\r\ncontent-length: 0\r\n\r\n"),
     ] {
         let answer = exchange(&running, bad.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.matches("HTTP/1.1").count() == 1, "{bad:?}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.matches("HTTP/1.1 4").count() == 1, "{bad:?}: {answer}");
+        assert!(answer.contains("\"reason\":\"MALFORMED_REQUEST\"") && answer.contains("\"request_id\":\""), "{bad:?}: {answer}");
         assert!(running.got.calls().is_empty(), "{bad:?}");
     }
     // In the chunks of a body that began well.
@@ -244,10 +245,10 @@ async fn headers_that_are_too_large_are_refused_in_both_versions() {
         two.headers_mut().insert(name, "a".repeat(500).parse().unwrap());
     }
     let one = two.headers().clone();
-    assert_eq!(running.exchange_http2(two).await.status(), 431);
+    running.send_http2(two).await.is_refused(431, "HEADERS_TOO_LARGE", "");
     let mut request = large();
     *request.headers_mut() = one;
-    assert_eq!(running.exchange(request).await.status(), 431);
+    running.send(request).await.is_refused(431, "HEADERS_TOO_LARGE", "");
     others_are_served(&running).await;
 }
 

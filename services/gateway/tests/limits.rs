@@ -134,9 +134,10 @@ async fn slow_heads_and_silent_connections_are_cut() {
 async fn heads_are_bounded() {
     let running = Running::start().await;
     let long = exchange(&running, format!("GET /{} HTTP/1.1\r\nhost: t\r\n\r\n", "a".repeat(20_000)).as_bytes()).await;
-    assert!(long.starts_with("HTTP/1.1 414 ") || long.starts_with("HTTP/1.1 431 "), "{long}");
+    assert!(long.starts_with("HTTP/1.1 431 ") && long.contains("is over 16384 bytes"), "{long}");
     let many = exchange(&running, format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101)).as_bytes()).await;
-    assert!(many.starts_with("HTTP/1.1 431 "), "{many}");
+    assert!(many.starts_with("HTTP/1.1 431 ") && many.contains("more than 100 header fields"), "{many}");
+    assert!(many.contains("HEADERS_TOO_LARGE") && many.contains("x-request-id: "), "{many}");
 }
 
 /// A request whose key is good or missing, and the status of its answer; none when the connection is closed.
@@ -235,4 +236,13 @@ async fn shutdown_waits_for_nobody_forever() {
     running.shut_down();
     timeout(LONG, &mut running.served).await.expect("the drain ends").unwrap();
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_the_callers_to_ask_for_in_parts() {
+    let running = Running::with(Options { max_answer_bytes: 100_000, ..Options::default() }).await;
+    let answer = running.get("/v1/projects/large/events/evt_1").await;
+    assert!(answer.text.contains("the answer is over 100000 bytes: ask for a smaller page"), "{answer:.300?}");
+    answer.is_refused(413, "TOO_LARGE", "");
+    assert_eq!(running.get("/v1/projects/p/events/evt_1").await.status, 200);
 }

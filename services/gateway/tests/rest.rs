@@ -134,9 +134,15 @@ async fn the_mask_of_an_update_is_the_keys_of_the_body_unless_it_is_given() {
 #[tokio::test]
 async fn fields_beside_the_body_come_from_the_query() {
     let running = Running::start().await;
-    let answer = running.post("/v1/projects/p/endpoints?secret=s&request_id=r", r#"{"http":{"url":"u"}}"#).await;
+    let answer = running.post("/v1/projects/p/endpoints?request_id=r", r#"{"http":{"url":"u"},"secret":"s"}"#).await;
     assert_eq!(answer.json()["secret"], "whsec_x");
-    assert_eq!(running.got.last::<admin::CreateEndpointRequest>().request_id, "r");
+    let got = running.got.last::<admin::CreateEndpointRequest>();
+    assert_eq!((got.request_id.as_str(), got.endpoint.unwrap().secret.as_deref()), ("r", Some("s")));
+    for query in ["secret=s", "endpoint.secret=s"] {
+        let refused = running.post(&format!("/v1/projects/p/endpoints?{query}"), r#"{"http":{"url":"u"}}"#).await;
+        assert!(refused.text.contains("is a secret, which is given in the body"), "{refused:?}");
+        refused.is_refused(400, "MALFORMED_REQUEST", query.strip_suffix("=s").unwrap());
+    }
     let twice = running.post("/v1/projects/p/endpoints?endpoint.description=d", "{}").await;
     twice.is_refused(400, "MALFORMED_REQUEST", "endpoint.description");
 }

@@ -99,7 +99,7 @@ async fn errors_come_as_grpc_does_it() {
     assert_eq!(status(post(PUBLISH, BINARY, framed(&publish("bad")))).await, "3");
     assert_eq!(status(post(PUBLISH, BINARY, framed(&publish("panics")))).await, "13");
     assert_eq!(status(post("/outrider.internal.v1.IntakeService/AcceptEvents", BINARY, body())).await, "12");
-    assert_eq!(status(post(PUBLISH, "application/grpc-web+json", body())).await, "3");
+    assert_eq!(status(post(PUBLISH, "application/grpc-web+json", body())).await, "12");
     let mut get = post(PUBLISH, BINARY, Bytes::new());
     *get.method_mut() = http::Method::GET;
     assert_eq!(status(get).await, "12");

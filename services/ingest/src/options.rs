@@ -25,13 +25,14 @@ pub struct Options {
 /// Limits on streams of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamOptions {
-    /// Streams open at once in this process; more are refused as overloaded. Default 1,000.
+    /// Streams open at once in this process, divided into shares; more are refused. Default 1,000.
     pub max_streams: usize,
     /// Events of one stream that are read and not acknowledged. Default 4,096.
     pub window_events: u32,
     /// The same for what they hold (payload, headers, metadata), in bytes; one event may go beyond. Default 16 MiB.
     pub window_bytes: u64,
-    /// The same of all streams of this process together, in bytes: while it is used up no stream is read. Default 256 MiB.
+    /// The same of all streams of this process together, in bytes, divided into shares: streams of a caller whose share is used up are
+    /// not read. Default 256 MiB.
     pub buffer_bytes: usize,
     /// Events handed to dispatch in one call. Default 512.
     pub batch_events: usize,

@@ -1,5 +1,4 @@
-//! Which addresses and names of the outside may be reached: an allow-list, the same at the API, at the sending and at the
-//! dialing.
+//! Which addresses, names and ports of the outside may be reached: the same rules at the API, at the sending and at the dialing.
 //!
 //! IPv4 is everything but the special-purpose table, IPv6 is 2000::/3 but its table. What a table does not know of IPv6 is
 //! refused.
@@ -127,10 +126,12 @@ fn classify_v6(address: Ipv6Addr) -> Option<Refused> {
 }
 
 /// What an installation permits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     /// The development switch: permits 127.0.0.0/8, ::1, `localhost` and `*.localhost` besides, and nothing else. Default: off.
     pub allow_loopback: bool,
+    /// Ports of other services that endpoints may have all the same. Default: none.
+    pub allowed_ports: Vec<u16>,
 }
 
 /// A host that the policy lets be looked up or dialed.
@@ -158,6 +159,12 @@ impl Policy {
         names::check(host, self.allow_loopback)
     }
 
+    /// Judges a port: those of other services (SSH, mail, databases, control planes …) are refused
+    /// unless the installation opens them.
+    pub fn check_port(&self, port: u16) -> Result<(), Refused> {
+        ports::check(port, &self.allowed_ports)
+    }
+
     /// Judges a host: an address without brackets, or a name.
     pub fn check_host(&self, host: &str) -> Result<Host, Refused> {
         if let Ok(address) = host.parse::<IpAddr>() {
@@ -177,6 +184,7 @@ pub fn is_localhost(name: &str) -> bool {
 }
 
 mod names;
+mod ports;
 
 #[cfg(test)]
 mod iana;

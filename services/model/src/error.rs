@@ -35,12 +35,16 @@ reasons! {
     InvalidField = "INVALID_FIELD";
     /// The payload does not fit the schema of its event type, and the project rejects such events; the violations name each place. Correct the payload, or the schema.
     PayloadSchemaViolation = "PAYLOAD_SCHEMA_VIOLATION";
-    /// The request is not well-formed: not JSON, not UTF-8, too deep, a key twice, an unknown field. Correct the request.
+    /// The request is not well-formed: not HTTP, not JSON, not UTF-8, too deep, a key twice, an unknown field; in gRPC a broken frame or a message that does not decode. Correct the request.
     MalformedRequest = "MALFORMED_REQUEST";
-    /// The request is larger than allowed. Send less at once.
+    /// The request, or the answer that it asks for, is larger than allowed. Send less at once, or ask for a smaller page.
     TooLarge = "TOO_LARGE";
     /// Path and query are longer than allowed. Shorten the query.
     UriTooLong = "URI_TOO_LONG";
+    /// The header fields of the request are larger, or more, than allowed. Send fewer or shorter ones.
+    HeadersTooLarge = "HEADERS_TOO_LARGE";
+    /// The content type, or the encoding of the messages, is not one that the server takes; the message names those that it takes.
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE";
     /// The body came too slowly, and the connection is closed. Nothing took effect; send it again.
     TooSlow = "TOO_SLOW";
     /// No API key was sent, or it is not one. Send "Authorization: Bearer" and a key.
@@ -75,6 +79,8 @@ reasons! {
     NotAcceptable = "NOT_ACCEPTABLE";
     /// A bounded queue is full. Retry after the time given.
     Overloaded = "OVERLOADED";
+    /// The API key, its project or its organization has used up its share of something that all callers share; the message says whose share and of what. Nothing took effect. End something of the same kind, or retry after the time given.
+    ShareExhausted = "SHARE_EXHAUSTED";
     /// A server that is needed does not answer. Whether the request took effect is unknown; retry with the same idempotency key.
     Unavailable = "UNAVAILABLE";
     /// The deadline of the request passed. Whether it took effect is unknown; retry with the same idempotency key.
@@ -163,6 +169,18 @@ impl Error {
     #[must_use]
     pub fn overloaded(message: impl Into<Cow<'static, str>>) -> Self {
         Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Reason::Overloaded, message) }
+    }
+
+    /// A caller has used up its share of a bounded resource.
+    #[must_use]
+    pub fn share_exhausted(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Reason::ShareExhausted, message) }
+    }
+
+    /// Whether it was refused because too much is under way, and had no effect: the same request may succeed later.
+    #[must_use]
+    pub fn is_overload(&self) -> bool {
+        matches!(self.reason, Reason::Overloaded | Reason::ShareExhausted)
     }
 
     /// A fault of ours.

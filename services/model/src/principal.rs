@@ -18,7 +18,7 @@ pub struct Principal {
 }
 
 /// Who acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// An API key.
     ApiKey(ApiKeyId),

@@ -10,8 +10,8 @@ use crate::{
     limits,
 };
 
-/// An absolute http or https URL in its canonical form, whose host the policy permits. A name's addresses are judged when it is
-/// dialed.
+/// An absolute http or https URL in its canonical form, whose host and port the policy permits. The
+/// addresses of a name are judged when it is dialed.
 ///
 /// Canonical: scheme and host in lower case, names in punycode and without the root dot, no default port, a path. At most
 /// `limits::URL_BYTES`. Debug output ends with the host, since paths and queries of webhooks are often secret.
@@ -33,15 +33,23 @@ pub enum MalformedUrl {
     /// A URL whose host the policy refuses.
     #[error("the host is refused: {0}")]
     Refused(#[from] Refused),
+    /// A URL whose port the policy refuses.
+    #[error("port {port} is refused: {refused}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// Why.
+        refused: Refused,
+    },
 }
 
 impl MalformedUrl {
-    /// The rule by which the policy refuses the host; none when the URL is malformed.
+    /// The rule by which the policy refuses the host or the port; none when the URL is malformed.
     #[must_use]
     pub fn rule(&self) -> Option<&'static str> {
         match self {
             Self::Malformed(_) => None,
-            Self::Refused(refused) => Some(refused.rule),
+            Self::Refused(refused) | Self::Port { refused, .. } => Some(refused.rule),
         }
     }
 }
@@ -53,7 +61,7 @@ fn require(good: bool, message: &'static str) -> Result<()> {
 }
 
 impl WebhookUrl {
-    /// Parses a URL, and judges its host by the policy.
+    /// Parses a URL, and judges its host and port by the policy.
     pub fn parse(text: &str, policy: &Policy) -> Result<Self> {
         require(!text.is_empty(), "must not be empty")?;
         require(text.len() <= limits::URL_BYTES, TOO_LONG)?;
@@ -64,6 +72,7 @@ impl WebhookUrl {
         let url = Self::assemble(&parts, host, &shown);
         require(url.text.len() <= limits::URL_BYTES, TOO_LONG)?;
         url.compare(text)?;
+        policy.check_port(url.port).map_err(|refused| MalformedUrl::Port { port: url.port, refused })?;
         Ok(url)
     }
 

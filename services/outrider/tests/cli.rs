@@ -215,7 +215,7 @@ fn every_noun_is_managed_and_refusals_are_explained() {
     assert_eq!(dev.json(home, &["keys", "update", id, "--name", "r"])["name"], "r");
     dev.text(home, &["keys", "delete", id]);
 
-    let created = dev.json(home, &["endpoints", "create", "--url", "http://127.0.0.1:9/", "--description", "d", "--owner", "o"]);
+    let created = dev.json(home, &["endpoints", "create", "--url", "http://127.0.0.1:2/", "--description", "d", "--owner", "o"]);
     let endpoint = created["endpoint"]["endpoint_id"].as_str().unwrap();
     let update = ["endpoints", "update", endpoint, "--state", "paused", "--timeout", "5s", "--clear", "description,owner_id"];
     let updated = dev.json(home, &update);

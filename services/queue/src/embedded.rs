@@ -6,12 +6,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use outrider_model::{DeliveryId, EndpointId, Result};
+use outrider_model::{DeliveryId, EndpointId, Holder, Result};
 use outrider_telemetry::{catalogue::queue::SECTION, metrics};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    Done, Enqueued, LeasedJob, NewJob, Queue, Receipt, WindowLimits,
+    DEFAULT_WINDOW, Done, Enqueued, LeasedJob, NewJob, Queue, Receipt,
     changes::Changes,
     shard::{random_epoch, shard_of},
 };
@@ -23,8 +23,10 @@ use window::Window;
 /// Bounds of the embedded queue.
 #[derive(Debug, Clone, Copy)]
 pub struct EmbeddedOptions {
-    /// How many jobs it holds; each shard applies them to itself.
-    pub limits: WindowLimits,
+    /// The size of its window, in units: jobs that wait or are held by workers, a unit for each and one
+    /// more for each 4 KiB of its payload and headers. Divided into fair shares; at least 8. Default
+    /// 32,768.
+    pub window: u32,
     /// How long a job is held before another may take it over. Default 45 s.
     pub lease: Duration,
     /// How many shards. More than one is of use in tests only: there is one lock per shard, and no lock is held for long. Default
@@ -34,7 +36,7 @@ pub struct EmbeddedOptions {
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self { limits: WindowLimits::default(), lease: Duration::from_secs(45), shards: 1 }
+        Self { window: DEFAULT_WINDOW, lease: Duration::from_secs(45), shards: 1 }
     }
 }
 
@@ -53,7 +55,7 @@ impl EmbeddedQueue {
     #[must_use]
     pub fn new(options: EmbeddedOptions) -> Self {
         metrics::expose(&SECTION);
-        let shards = (0..options.shards.max(1)).map(|_| Mutex::new(Window::new(options.limits))).collect();
+        let shards = (0..options.shards.max(1)).map(|_| Mutex::new(Window::new(options.window))).collect();
         Self { epoch: random_epoch(), lease: options.lease, shards, arrived: Notify::new(), changes: Changes::default() }
     }
 
@@ -115,7 +117,7 @@ impl Queue for EmbeddedQueue {
                 if job.job.epoch != self.epoch {
                     return Enqueued::WrongEpoch;
                 }
-                self.window(self.shard(job.endpoint)).map_or(Enqueued::Full, |mut window| window.add(job))
+                self.window(self.shard(job.endpoint())).map_or(Enqueued::Full, |mut window| window.add(job))
             })
             .collect();
         if results.contains(&Enqueued::Queued) {
@@ -179,13 +181,11 @@ impl Queue for EmbeddedQueue {
             .collect())
     }
 
-    async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
-        Ok(endpoints
-            .iter()
-            .map(|(endpoint, limit)| {
-                self.window(self.shard(*endpoint)).map_or(0, |window| limit.saturating_sub(window.of_endpoint(*endpoint)))
-            })
-            .collect())
+    async fn room(&self, endpoints: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>> {
+        let room = |(who, limit): &(Holder<EndpointId>, u32)| {
+            self.window(self.shard(who.holder)).map_or(0, |window| window.room(who, *limit))
+        };
+        Ok(endpoints.iter().map(room).collect())
     }
 
     async fn depths(&self) -> Result<Vec<u64>> {

@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use outrider_model::{DeliveryId, EndpointId, ProjectId, Result};
-use outrider_proto::internal::Job;
+use outrider_model::{DeliveryId, EndpointId, Holder, Result, shares::SMALLEST_TOTAL};
+use outrider_proto::internal::{Job, job::Body};
 
 mod changes;
 mod embedded;
@@ -17,21 +17,11 @@ mod shard;
 pub use embedded::{EmbeddedOptions, EmbeddedQueue};
 pub use redis::{RedisOptions, RedisQueue, RedisTls};
 
-/// How many jobs the window holds beyond the limit of each endpoint. Each shard applies them to itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WindowLimits {
-    /// Jobs of one project, waiting and held together.
-    pub per_project: u32,
-    /// Jobs in all.
-    pub total: u32,
-}
-
-impl Default for WindowLimits {
-    /// 5,000 jobs of a project, 20,000 in all.
-    fn default() -> Self {
-        Self { per_project: 5_000, total: 20_000 }
-    }
-}
+/// The size of the window, in units, that both backends have by default. Each shard has a window of
+/// its own.
+pub const DEFAULT_WINDOW: u32 = 32_768;
+/// A job takes one unit of the window, and one more for each so many bytes of its payload and headers.
+const UNIT_BYTES: usize = 4_096;
 
 /// A job to be queued.
 #[derive(Debug, Clone)]
@@ -39,10 +29,29 @@ pub struct NewJob {
     /// What is to be sent; its `epoch` is that of the shard that the caller knows.
     pub job: Arc<Job>,
     pub delivery: DeliveryId,
-    pub endpoint: EndpointId,
-    pub project: ProjectId,
+    /// Between whom the window is shared.
+    pub holder: Holder<EndpointId>,
     /// Jobs of the endpoint that the window takes: the endpoint's limit of requests under way.
     pub endpoint_limit: u32,
+}
+
+impl NewJob {
+    /// The endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> EndpointId {
+        self.holder.holder
+    }
+
+    /// Units of a window of this size that the job takes; never more than a lone endpoint has.
+    fn units(&self, window: u32) -> u32 {
+        let headers: usize = self.job.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let payload = match &self.job.body {
+            Some(Body::Payload(bytes)) => bytes.len(),
+            _ => 0,
+        };
+        let units = u32::try_from(1 + (headers + payload) / UNIT_BYTES).unwrap_or(u32::MAX);
+        units.min(window.max(SMALLEST_TOTAL) / 8)
+    }
 }
 
 /// What became of a job that was to be queued.
@@ -52,7 +61,8 @@ pub enum Enqueued {
     Queued,
     /// A job of the same delivery waits or is held already; nothing was done.
     Present,
-    /// The window of the endpoint, of the project or of the shard is full.
+    /// The window has no room for it: the endpoint has as many jobs there as it may, or its share, that
+    /// of its project or of its organisation is used up.
     Full,
     /// The shard has another epoch than the job: it is not what the caller knew.
     WrongEpoch,
@@ -82,7 +92,6 @@ pub struct Done {
     pub receipt: Receipt,
     pub delivery: DeliveryId,
     pub endpoint: EndpointId,
-    pub project: ProjectId,
     /// Of the job; the place of a later generation is left alone.
     pub generation: u32,
 }
@@ -116,8 +125,9 @@ pub trait Queue: Send + Sync + 'static {
     /// For each delivery: the generation of the job that waits or is held, if there is one.
     async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>>;
 
-    /// For each endpoint and its limit: how many more jobs of it the window would take, its own limit alone considered.
-    async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>>;
+    /// For each endpoint and its limit: how many more small jobs the window would take of it, if it took
+    /// none of the others.
+    async fn room(&self, endpoints: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>>;
 
     /// How many jobs wait or are held, by shard.
     async fn depths(&self) -> Result<Vec<u64>>;

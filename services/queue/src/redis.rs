@@ -1,7 +1,8 @@
 //! The queue in Redis 6.0 or later, Valkey, or a cluster of either.
 //!
-//! A shard is five keys on one node: the stream of jobs, what is held of which delivery, counts per endpoint and project, the
-//! epoch, and the identity of the server that wrote them. Whatever reads and then writes is one script, so that no crash and no
+//! A shard is five keys on one node: the stream of jobs, the places of those that wait or are held,
+//! what of the window each endpoint, project and organisation has, the epoch, and the identity of the
+//! server that wrote them. Whatever reads and then writes is one script, so that no crash and no
 //! race leaves half of it.
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 use ::redis::{Cmd, FromRedisValue};
 use async_trait::async_trait;
 use futures::future::try_join_all;
-use outrider_model::{DeliveryId, EndpointId, Error, Reason, Result};
+use outrider_model::{DeliveryId, EndpointId, Error, Holder, Reason, Result};
 use outrider_telemetry::{catalogue::queue::SECTION, essential, metrics};
 use tokio::{task::AbortHandle, time::Instant};
 
@@ -23,6 +24,7 @@ use crate::{
     shard::{random_epoch, shard_of},
 };
 
+mod ask;
 mod entry;
 mod error;
 mod keys;
@@ -35,7 +37,7 @@ mod subscriber;
 mod tls;
 mod write;
 
-use keys::{GROUP, ShardKeys, changes_channel, endpoint_count};
+use keys::{GROUP, ShardKeys, changes_channel};
 pub use options::RedisOptions;
 use pool::Commands;
 use reader::Readers;
@@ -141,31 +143,6 @@ impl RedisQueue {
         }
         groups.into_iter().filter_map(|(number, indexes)| Some((self.shards.get(number as usize)?, indexes))).collect()
     }
-
-    /// A number of a hash for each, all of a shard in one round trip.
-    async fn numbers<T: Sync>(
-        &self,
-        step: &'static str,
-        all: &[T],
-        endpoint: impl Fn(&T) -> EndpointId,
-        ask: impl Fn(&ShardKeys, &mut Cmd, &mut dyn Iterator<Item = &T>),
-    ) -> Result<Vec<Option<u32>>> {
-        let mut numbers = vec![None; all.len()];
-        let groups = self.by_shard(all.iter().map(endpoint));
-        let commands = groups.iter().map(|(shard, indexes)| {
-            let mut command = ::redis::cmd("HMGET");
-            ask(&shard.keys, &mut command, &mut indexes.iter().map(|index| &all[*index]));
-            command
-        });
-        let commands: Vec<_> = commands.collect();
-        let answers = try_join_all(commands.iter().map(|command| self.commands.query::<Vec<Option<u32>>>(step, command))).await?;
-        for ((_, indexes), answer) in groups.iter().zip(answers) {
-            for (index, number) in indexes.iter().zip(answer) {
-                numbers[*index] = number;
-            }
-        }
-        Ok(numbers)
-    }
 }
 
 impl Drop for RedisQueue {
@@ -206,34 +183,11 @@ impl Queue for RedisQueue {
     }
 
     async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
-        self.numbers(
-            "held",
-            deliveries,
-            |(endpoint, _)| *endpoint,
-            |keys, command, deliveries| {
-                command.arg(keys.held());
-                for (_, delivery) in deliveries {
-                    command.arg(delivery.as_bytes().as_slice());
-                }
-            },
-        )
-        .await
+        self.held_in_shards(deliveries).await
     }
 
-    async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
-        let counts = self.numbers(
-            "room",
-            endpoints,
-            |(endpoint, _)| *endpoint,
-            |keys, command, endpoints| {
-                command.arg(keys.counts());
-                for (endpoint, _) in endpoints {
-                    command.arg(endpoint_count(*endpoint).as_slice());
-                }
-            },
-        );
-        let counts = counts.await?;
-        Ok(endpoints.iter().zip(counts).map(|((_, limit), count)| limit.saturating_sub(count.unwrap_or(0))).collect())
+    async fn room(&self, endpoints: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>> {
+        self.room_in_shards(endpoints).await
     }
 
     async fn depths(&self) -> Result<Vec<u64>> {

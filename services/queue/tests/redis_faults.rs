@@ -5,7 +5,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use outrider_model::Reason;
-use outrider_queue::{Enqueued, Queue, RedisOptions, RedisQueue, WindowLimits};
+use outrider_queue::{Enqueued, Queue, RedisOptions, RedisQueue};
 use redis::Value;
 use support::{
     BOUND,
@@ -308,7 +308,7 @@ async fn full_memory_refuses_jobs_whole_and_lets_them_go() {
     // What is there is read, renewed, taken over and finished all the same.
     fixture.queue.finish(&all_done(&taken[..5])).await.expect("finished");
     assert_no_drift(server);
-    assert_eq!(fixture.queue.room(&[(endpoint, 100)]).await.expect("room"), [85]);
+    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).holder, 100)]).await.expect("room"), [85]);
     let rest = fixture.take("one", 10).await;
     fixture.queue.renew("one", &[rest[0].receipt.clone()]).await.expect("renewed");
     fixture.queue.reclaim("two", 10).await.expect("reclaim");
@@ -432,7 +432,7 @@ async fn consumers_that_are_gone_are_forgotten() {
 async fn another_number_of_shards_is_another_set_of_keys() {
     let Some(fixture) = redis().await else { return };
     fixture.put(&[fixture.job(1, fixture.endpoint(0))]).await;
-    let two = RedisOptions { shards: 2, limits: WindowLimits::default(), ..options(fixture.server()) };
+    let two = RedisOptions { shards: 2, ..options(fixture.server()) };
     let two = RedisQueue::connect(two).await.expect("a queue");
     assert_eq!(two.epochs().await.expect("epochs").len(), 2);
     assert_eq!(depth(&two).await, 0);

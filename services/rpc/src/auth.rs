@@ -15,7 +15,7 @@ use outrider_telemetry::{Hop, Kind, TraceContext};
 use tonic::body::Body;
 use tower::Service;
 
-use crate::{bounds::Bounded, ending, methods, status::to_status};
+use crate::{bounds::Bounded, ending, methods, pieces, status::to_status};
 
 /// How often the key of an open stream is looked at again: within this time a revoked or expired one ends it.
 pub const LOOKED_AT_EVERY: Duration = Duration::from_secs(15);
@@ -80,7 +80,7 @@ where
                     let (parts, body) = request.into_parts();
                     let body = Bounded::of(parts.uri.path(), body);
                     let answer = hop.around(inner.call(Request::from_parts(parts, body))).await?;
-                    Ok(if streams { ending::until(answer, admitted.refused()) } else { answer })
+                    Ok(if streams { ending::until(pieces::in_pieces(answer), admitted.refused()) } else { answer })
                 }
                 Err(error) => {
                     hop.fail(error.reason.as_str());

@@ -15,7 +15,7 @@ pub trait Dialer: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
     /// The policy refuses the name or one of its addresses; the rule says which.
-    #[error("the address is not allowed ({rule})")]
+    #[error("the {} is not allowed ({rule})", if rule.starts_with("port-") { "port" } else { "address" })]
     Refused {
         /// A stable name of the rule.
         rule: String,

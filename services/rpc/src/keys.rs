@@ -70,7 +70,7 @@ impl super::Authenticate for RemoteKeys {
             match timeout(PATIENCE, role.clone().resolve_key(request)).await {
                 Ok(Ok(answer)) => return from_wire(token.id, answer.into_inner().principal),
                 Ok(Err(status)) => match from_status(&status) {
-                    error if error.reason == Reason::Overloaded => return Err(error),
+                    error if error.is_overload() => return Err(error),
                     error => why = error.to_string(),
                 },
                 Err(_) => why = format!("no answer within {PATIENCE:?}"),

@@ -23,6 +23,12 @@ static STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     methods.filter(|method| method.is_client_streaming() || method.is_server_streaming()).map(|method| path(&method)).collect()
 });
 
+/// The paths of the public methods whose clients send a stream.
+static CLIENT_STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    let methods = public_services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods.filter(MethodDescriptor::is_client_streaming).map(|method| path(&method)).collect()
+});
+
 /// The services that the gateway mounts.
 pub fn public_services() -> impl Iterator<Item = ServiceDescriptor> {
     DESCRIPTORS.services().filter(|service| PUBLIC_PACKAGES.contains(&service.package_name()))
@@ -44,6 +50,12 @@ pub fn required_scope(path: &str) -> Option<Scope> {
 #[must_use]
 pub fn streams(path: &str) -> bool {
     STREAMS.contains(path)
+}
+
+/// Whether the client of the public method at a gRPC path sends a stream.
+#[must_use]
+pub fn client_streams(path: &str) -> bool {
+    CLIENT_STREAMS.contains(path)
 }
 
 fn scope(method: &MethodDescriptor) -> Option<Scope> {
@@ -69,6 +81,8 @@ mod tests {
     #[test]
     fn streams_are_told_from_single_calls() {
         assert!(streams("/outrider.dispatch.v1.EventService/TailEvents"));
+        assert!(client_streams("/outrider.ingest.v1.IngestService/StreamEvents"));
+        assert!(!client_streams("/outrider.dispatch.v1.EventService/TailEvents"));
         assert!(!streams("/outrider.dispatch.v1.EventService/GetEvent") && !streams("/x"));
     }
 

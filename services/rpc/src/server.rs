@@ -11,8 +11,9 @@ use tower::util::BoxCloneSyncService;
 use crate::{
     auth::{Authenticate, Guard},
     channel::{CONNECTION_WINDOW, STREAM_WINDOW},
-    listen,
+    listen, methods,
     tls::Acceptor,
+    wire::Wire,
 };
 
 /// How long requests that began may take to end at shutdown. Callers between roles repeat what was cut.
@@ -37,7 +38,7 @@ pub type Backend = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible
 /// The public services of a role behind the guard.
 #[must_use]
 pub fn guarded(routes: Routes, keys: Arc<dyn Authenticate>) -> Backend {
-    BoxCloneSyncService::new(Guard::new(routes.prepare(), keys))
+    BoxCloneSyncService::new(Guard::new(Wire::new(routes.prepare(), methods::client_streams), keys))
 }
 
 /// Serves gRPC on a listener until `shutdown`, then lets requests that began end, for at most [`DRAIN`].

@@ -27,8 +27,10 @@ pub fn codes(reason: Reason) -> (Code, u16) {
         Reason::AlreadyExists | Reason::IdempotencyConflict => (Code::AlreadyExists, 409),
         Reason::FailedPrecondition | Reason::DeliveriesPending | Reason::PayloadErased => (Code::FailedPrecondition, 412),
         Reason::CursorExpired => (Code::OutOfRange, 410),
+        Reason::HeadersTooLarge => (Code::InvalidArgument, 431),
+        Reason::UnsupportedMediaType => (Code::Unimplemented, 415),
         Reason::NotAcceptable => (Code::InvalidArgument, 406),
-        Reason::Overloaded => (Code::ResourceExhausted, 429),
+        Reason::Overloaded | Reason::ShareExhausted => (Code::ResourceExhausted, 429),
         Reason::Unavailable | Reason::ShuttingDown => (Code::Unavailable, 503),
         Reason::DeadlineExceeded => (Code::DeadlineExceeded, 504),
         Reason::StreamIdle => (Code::DeadlineExceeded, 408),
@@ -91,7 +93,7 @@ pub fn from_status(status: &Status) -> Error {
             .collect(),
         retry_after: details.retry_info().and_then(|info| info.retry_delay).or(matches!(
             reason,
-            Reason::Unavailable | Reason::Overloaded
+            Reason::Unavailable | Reason::Overloaded | Reason::ShareExhausted
         )
         .then_some(Duration::from_secs(1))),
     }

@@ -9,7 +9,6 @@ use std::{
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use outrider_model::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{
     body::Body,
     transport::{self, Channel},
@@ -19,12 +18,14 @@ use tower::{Service, ServiceExt};
 use crate::{
     Kept,
     channel::{self, ChannelError, LONG_STREAM_WINDOW},
+    shares::{Holder, Resource, Share, Shares},
     tls::Tls,
     to_status,
 };
 
-/// Streams at once to one role, and so connections; those beyond are refused as overload.
+/// Streams at once to one role, and so connections, divided into shares; those beyond are refused.
 const MAX_STREAMS: usize = 1024;
+const STREAMS: Resource = Resource { name: "role-streams", noun: "streams to another role", least: 1 };
 /// Connections without a stream that are kept for the next ones.
 const MAX_IDLE: usize = 16;
 
@@ -35,7 +36,7 @@ pub struct Streams(Arc<Pool>);
 struct Pool {
     url: String,
     tls: Option<Arc<Tls>>,
-    places: Arc<Semaphore>,
+    places: Shares,
     /// Without a stream; the last one used is the first to be used again.
     idle: Mutex<Vec<Channel>>,
 }
@@ -50,13 +51,12 @@ impl Streams {
     /// It connects when it is used. Fails when the URL is not one of a role.
     pub fn new(url: &str, tls: Option<&Arc<Tls>>) -> Result<Self, ChannelError> {
         let first = connect(url, tls)?;
-        let (url, tls, places) = (url.to_owned(), tls.cloned(), Arc::new(Semaphore::new(MAX_STREAMS)));
+        let (url, tls, places) = (url.to_owned(), tls.cloned(), Shares::new(STREAMS, MAX_STREAMS));
         Ok(Self(Arc::new(Pool { url, tls, places, idle: Mutex::new(vec![first]) })))
     }
 
-    fn lease(&self) -> Result<Lease, Error> {
-        let full = |_| Error::overloaded("too many streams are open");
-        let place = Arc::clone(&self.0.places).try_acquire_owned().map_err(full)?;
+    fn lease(&self, holder: Holder) -> Result<Lease, Error> {
+        let place = self.0.places.take(holder, 1)?;
         let kept = self.0.idle().pop();
         let channel = match kept {
             Some(channel) => channel,
@@ -81,7 +81,7 @@ impl Service<Request<Body>> for Streams {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let lease = self.lease();
+        let lease = self.lease(Holder::of_request(request.extensions()));
         Box::pin(async move {
             let lease = match lease {
                 Ok(lease) => lease,
@@ -100,7 +100,7 @@ impl Service<Request<Body>> for Streams {
 struct Lease {
     channel: Channel,
     pool: Arc<Pool>,
-    _place: OwnedSemaphorePermit,
+    _place: Share,
 }
 
 impl Drop for Lease {

@@ -6,8 +6,8 @@ mod feed;
 use std::{sync::Arc, time::Duration};
 
 use outrider_model::{
-    ApiKeyId, Endpoint, EndpointId, Error, EventTypeId, HashedToken, Principal, Project, ProjectId, Reason, Result, Router,
-    SigningSecret, Timestamp, principal::Actor,
+    ApiKeyId, Endpoint, EndpointId, Error, EventTypeId, HashedToken, OrganizationId, Principal, Project, ProjectId, Reason,
+    Result, Router, SigningSecret, Timestamp, principal::Actor,
 };
 
 use tokio::sync::Semaphore;
@@ -36,6 +36,8 @@ impl Default for DirectoryOptions {
 /// What a worker needs of an endpoint.
 #[derive(Debug)]
 pub struct EndpointEntry {
+    /// Of the endpoint's project.
+    pub organization: OrganizationId,
     pub endpoint: Endpoint,
     /// All that sign: the newest first.
     pub secrets: Vec<SigningSecret>,
@@ -246,8 +248,10 @@ async fn load_key(store: &Store, id: ApiKeyId) -> Result<Option<Arc<KeyEntry>>> 
 /// The endpoint, and until when it may be used as it is: until one of its secrets expires.
 async fn load_endpoint(store: &Store, id: EndpointId) -> Result<(Option<Arc<EndpointEntry>>, Option<Timestamp>)> {
     let Some(endpoint) = endpoints::load(store.read(), id).await? else { return Ok((None, None)) };
+    // A project never changes its organisation.
+    let Some(project) = projects::load(store.read(), endpoint.project).await? else { return Ok((None, None)) };
     let stored = endpoint_secrets::load(store.read(), store.master_keys(), id, store.clock().now()).await?;
     let until = stored.iter().filter_map(|stored| stored.expires_at).min();
     let secrets = stored.into_iter().map(|stored| stored.secret).collect();
-    Ok((Some(Arc::new(EndpointEntry { endpoint, secrets })), until))
+    Ok((Some(Arc::new(EndpointEntry { organization: project.organization, endpoint, secrets })), until))
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     ChangeKind, Store, endpoint_secrets,
     entity::endpoint,
-    error::{already_exists, exists, unavailable},
+    error::{exists, taken, unavailable},
     lists, projects,
     requests::Request,
     subscriptions,
@@ -60,7 +60,8 @@ pub struct EndpointChange {
 
 impl Store {
     /// Creates an endpoint and its secret. A principal that is bound to an owner creates endpoints of that owner. Errors:
-    /// `NOT_FOUND` for the project, `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for another owner.
+    /// `NOT_FOUND` for the project and when the given id is taken by what the principal does not
+    /// reach, `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for another owner.
     pub async fn create_endpoint(
         &self,
         principal: &Principal,
@@ -77,10 +78,7 @@ impl Store {
             return find(&transaction.database, principal, project, EndpointId(first)).await;
         }
         let id = new.id.unwrap_or_else(|| EndpointId::new(transaction.now, random()));
-        let taken = endpoint::Entity::find_by_id(id.0).one(&transaction.database).await.map_err(unavailable)?;
-        if taken.is_some() {
-            return Err(already_exists(WHAT));
-        }
+        require_free(&transaction.database, principal, id).await?;
         let (endpoint, secret) = rows::build(new, id, project, transaction.now);
         let insert = endpoint::Entity::insert(rows::to_row(&endpoint)?);
         insert.exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
@@ -174,6 +172,19 @@ pub(crate) async fn find(
 pub(crate) async fn load(database: &impl ConnectionTrait, id: EndpointId) -> Result<Option<Endpoint>> {
     let existing = endpoint::Entity::find_by_id(id.0).filter(endpoint::Column::DeletedAt.is_null());
     existing.one(database).await.map_err(unavailable)?.map(rows::from_row).transpose()
+}
+
+/// Refuses an id that an endpoint has or had. Callers who reach that endpoint are told that it
+/// exists; others are told nothing about it. Changes of configuration are serialised, so a free id
+/// stays free until the transaction ends.
+async fn require_free(database: &impl ConnectionTrait, principal: &Principal, id: EndpointId) -> Result<()> {
+    let Some(row) = endpoint::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)? else { return Ok(()) };
+    let is_own = principal.owner.is_none() || principal.owner == row.owner;
+    match projects::find(database, principal, ProjectId(row.project_id)).await {
+        Ok(_) => Err(taken(WHAT, is_own)),
+        Err(error) if error.reason == Reason::NotFound => Err(taken(WHAT, false)),
+        Err(error) => Err(error),
+    }
 }
 
 pub(crate) fn within_reach(principal: &Principal, project: ProjectId) -> Select<endpoint::Entity> {

@@ -29,8 +29,14 @@ pub(crate) fn exists(what: &'static str) -> impl FnOnce(DbErr) -> Error {
     }
 }
 
-/// The given id is taken, by whom is not told.
-pub(crate) fn already_exists(what: &'static str) -> Error {
+/// The error for a given id that is taken. A caller who does not reach the object gets the same
+/// error as by any other call with that id.
+pub(crate) fn taken(what: &'static str, reaches: bool) -> Error {
+    if reaches { already_exists(what) } else { Error::not_found(what) }
+}
+
+/// The given id is taken.
+fn already_exists(what: &'static str) -> Error {
     Error::new(Reason::AlreadyExists, format!("{what} with this id exists"))
 }
 

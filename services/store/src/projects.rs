@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     ChangeKind, Store,
     entity::project,
-    error::{already_exists, exists, unavailable},
+    error::{exists, taken, unavailable},
     lists,
     organizations::require_whole_organization,
     requests::Request,
@@ -44,8 +44,8 @@ pub struct ProjectChange {
 }
 
 impl Store {
-    /// Creates a project. Errors: `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for a key that is bound to a
-    /// project.
+    /// Creates a project. Errors: `ALREADY_EXISTS`, `NOT_FOUND` when another organisation has the
+    /// given id, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for a key that is bound to a project.
     pub async fn create_project(&self, principal: &Principal, new: NewProject, request_id: Option<&str>) -> Result<Project> {
         require_whole_organization(principal)?;
         let mut content = json!({
@@ -62,10 +62,7 @@ impl Store {
         }
         let now = transaction.now;
         let id = new.id.unwrap_or_else(|| ProjectId::new(now, random()));
-        let taken = project::Entity::find_by_id(id.0).one(&transaction.database).await.map_err(unavailable)?;
-        if taken.is_some() {
-            return Err(already_exists(WHAT));
-        }
+        require_free(&transaction.database, principal, id).await?;
         let NewProject { name, schema_validation, payload_retention, .. } = new;
         let organization = principal.organization;
         let project = Project { id, organization, name, schema_validation, payload_retention, created_at: now, updated_at: now };
@@ -134,6 +131,14 @@ impl Store {
         project::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
         transaction.record(ChangeKind::Project, Some(id), id.0, Some(describe(&before)), None).await?;
         transaction.commit().await
+    }
+}
+
+/// Refuses an id that a project has or had. Other organisations are told nothing about it.
+async fn require_free(database: &impl ConnectionTrait, principal: &Principal, id: ProjectId) -> Result<()> {
+    match project::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)? {
+        Some(row) => Err(taken(WHAT, row.organization_id == principal.organization.0)),
+        None => Ok(()),
     }
 }
 

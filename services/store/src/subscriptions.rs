@@ -2,7 +2,8 @@
 //! Deleted ones are gone; the feed of changes keeps what they were.
 
 use outrider_model::{
-    EndpointId, Error, EventTypePattern, Page, PageRequest, Principal, ProjectId, Result, Subscription, SubscriptionId, Timestamp,
+    EndpointId, Error, EventTypePattern, Page, PageRequest, Principal, ProjectId, Reason, Result, Subscription, SubscriptionId,
+    Timestamp,
 };
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
@@ -15,7 +16,7 @@ use crate::{
     changes::{parse_json, to_json},
     endpoints,
     entity::{endpoint, subscription},
-    error::{already_exists, exists, malformed_row, unavailable},
+    error::{exists, malformed_row, taken, unavailable},
     lists, projects,
     requests::Request,
     transaction::{Transaction, random},
@@ -42,7 +43,8 @@ pub struct SubscriptionChange {
 }
 
 impl Store {
-    /// Creates a subscription. Errors: `NOT_FOUND` for the project and for the endpoint, `ALREADY_EXISTS`,
+    /// Creates a subscription. Errors: `NOT_FOUND` for the project, for the endpoint and when the
+    /// given id is taken by what the principal does not reach, `ALREADY_EXISTS`,
     /// `IDEMPOTENCY_CONFLICT`.
     pub async fn create_subscription(
         &self,
@@ -64,10 +66,7 @@ impl Store {
         endpoints::find(&transaction.database, principal, project, new.endpoint).await?;
         let now = transaction.now;
         let id = new.id.unwrap_or_else(|| SubscriptionId::new(now, random()));
-        let taken = subscription::Entity::find_by_id(id.0).one(&transaction.database).await.map_err(unavailable)?;
-        if taken.is_some() {
-            return Err(already_exists(WHAT));
-        }
+        require_free(&transaction.database, principal, id).await?;
         let NewSubscription { endpoint, name, event_types, .. } = new;
         let subscription = Subscription { id, project, endpoint, name, event_types, created_at: now, updated_at: now };
         let insert = subscription::Entity::insert(to_row(&subscription)?);
@@ -178,6 +177,21 @@ async fn delete(transaction: &Transaction, subscription: &Subscription) -> Resul
     delete.exec(&transaction.database).await.map_err(unavailable)?;
     let (project, id) = (Some(subscription.project), subscription.id.0);
     transaction.record(ChangeKind::Subscription, project, id, Some(describe(subscription)), None).await
+}
+
+/// Refuses an id that a subscription has. Callers who do not reach it are told nothing about it.
+async fn require_free(database: &impl ConnectionTrait, principal: &Principal, id: SubscriptionId) -> Result<()> {
+    let Some(row) = subscription::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)? else { return Ok(()) };
+    let project = ProjectId(row.project_id);
+    let reached = async {
+        projects::find(database, principal, project).await?;
+        find(database, principal, project, id).await
+    };
+    match reached.await {
+        Ok(_) => Err(taken(WHAT, true)),
+        Err(error) if error.reason == Reason::NotFound => Err(taken(WHAT, false)),
+        Err(error) => Err(error),
+    }
 }
 
 async fn find(

@@ -10,7 +10,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use outrider_model::Result;
 use outrider_proto::dispatch::AttemptOutcome;
-use outrider_rpc::{DialError, Dialer, Socket};
+use outrider_rpc::{DialError, Dialer};
 use outrider_telemetry::catalogue::worker::{CONNECT_SECONDS, RESPONSE_SECONDS};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -19,13 +19,15 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
+    bounds::WireBounds,
     destination::Destination,
     measure::{self, Used},
     options::Options,
     pool::{Connection, Pool},
     request::Body,
     response::{self, Answer, Bounds, End},
-    tls,
+    tls::{self, Secure},
+    wire::{Fault, Heads, Metered, Watch},
 };
 
 /// How long a connection may take to be ready again after its answer was read.
@@ -53,6 +55,8 @@ pub(crate) struct Client {
     http: Builder,
     pool: Arc<Pool>,
     bounds: Bounds,
+    wire: WireBounds,
+    head_bytes: usize,
 }
 
 impl Client {
@@ -66,6 +70,8 @@ impl Client {
             http,
             pool: Arc::new(Pool::new(options.pool_idle_per_host, options.pool_idle_total, options.pool_idle_timeout)),
             bounds: Bounds::new(options),
+            wire: options.wire,
+            head_bytes: options.response_head_bytes,
         })
     }
 
@@ -118,7 +124,7 @@ impl Client {
                 }
                 Err(mut error) => {
                     if error.take_message().is_none() {
-                        return Err(broken(&error.into_error()));
+                        return Err(self.broken(&error.into_error(), &connection));
                     }
                 }
             }
@@ -130,7 +136,7 @@ impl Client {
         connection.begin();
         match answered(&mut connection, request()).await {
             Ok(response) => Ok((connection, response)),
-            Err(error) => Err(broken(&error.into_error())),
+            Err(error) => Err(self.broken(&error.into_error(), &connection)),
         }
     }
 
@@ -138,31 +144,51 @@ impl Client {
         let stream = self.dialer.dial(&destination.host, destination.port).await.map_err(undialled)?;
         // Small requests must not wait for acknowledgements; where it cannot be set they do.
         let _ = stream.tcp().set_nodelay(true);
+        let watch = Watch::default();
+        let stream = Metered::new(stream, watch.clone(), self.wire);
         match &destination.server_name {
-            None => self.open(stream).await,
+            None => self.open(stream, watch).await,
             Some(name) => {
                 let stream = self.tls.connect(name.clone(), stream).await;
-                let stream = stream.map_err(|error| Failure::attempt(AttemptOutcome::TlsFailed, tls::explain(&error)))?;
-                self.open::<tokio_rustls::client::TlsStream<Socket>>(stream).await
+                let stream =
+                    stream.map_err(|error| Failure::attempt(AttemptOutcome::TlsFailed, tls::explain(&error, &self.wire)))?;
+                self.open(Secure::new(stream), watch).await
             }
         }
     }
 
-    async fn open<S>(&self, stream: S) -> Result<Connection, Failure>
+    async fn open<S>(&self, stream: S, watch: Watch) -> Result<Connection, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let stream = Heads::new(stream, watch.clone(), self.wire, self.head_bytes);
         let (sender, connection) = self.http.handshake::<_, Body>(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
         let task = tokio::spawn(async move {
             // The exchange that was under way sees the error; between exchanges nobody needs it.
             let _ = connection.await;
         });
-        Ok(Connection::new(sender, task.abort_handle()))
+        Ok(Connection::new(sender, watch, task.abort_handle()))
+    }
+
+    /// What an error of an open connection means: what was found on the wire goes before what the HTTP library says.
+    fn broken(&self, error: &hyper::Error, connection: &Connection) -> Failure {
+        match connection.watch.fault() {
+            Some(fault) => Failure::attempt(AttemptOutcome::BadResponse, fault.explain(&self.wire)),
+            None => {
+                if error.is_parse_too_large() {
+                    measure::exceeded(Fault::Head);
+                }
+                broken(error)
+            }
+        }
     }
 
     /// Back to the pool, once the connection's task has seen the end of the exchange too. An endpoint may answer before it has
     /// read the whole request, and never read the rest: such a connection is dropped.
     fn keep(&self, destination: &Destination, mut connection: Connection) {
+        if !connection.watch.is_intact() {
+            return;
+        }
         if connection.sender.is_ready() {
             connection.end();
             self.pool.put(&destination.origin, connection);
@@ -247,7 +273,7 @@ mod tests {
         let entry = Arc::new(entry(&format!("http://hooks.example:{}/", receiver.port), |_| {}));
         let destination = Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();
         let (near, far) = tokio::io::duplex(1024);
-        let mut idle = client.open(near).await.unwrap();
+        let mut idle = client.open(near, Watch::default()).await.unwrap();
         idle.sender.ready().await.unwrap();
         client.pool.put(&destination.origin, idle);
 
@@ -265,7 +291,7 @@ mod tests {
         let destinations = Destinations::new(1, http::HeaderValue::from_static("t"));
         let destination = destinations.get(&Arc::new(entry("http://hooks.example/", |_| {}))).unwrap();
         let (near, mut far) = tokio::io::duplex(1024);
-        let mut idle = client.open(near).await.unwrap();
+        let mut idle = client.open(near, Watch::default()).await.unwrap();
         idle.sender.ready().await.unwrap();
         client.pool.put(&destination.origin, idle);
 

@@ -119,3 +119,43 @@ impl Destinations {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use outrider_model::{address::Policy, url::WebhookUrl};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tests::bench::entry;
+
+    /// Mostly URLs that are accepted when an endpoint is saved.
+    const URLS: &str = "https?://([a-zA-Z0-9_-]{1,63}|_[a-z]{0,3}|xn--[a-z0-9-]{1,6}|[a-z\u{e0}-\u{f6}\u{3b1}-\u{3c9}]{1,9})\
+        ([.][a-z0-9_-]{1,5}){0,2}[.](com|example|xn--p1ai|a_b|[0-9]{1,2})[.]?(:[0-9]{2,5})?(/[a-zA-Z0-9.%~;=_-]{0,9})?(\\?[a-z&=]{0,5})?";
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn every_url_that_is_accepted_can_be_sent_to_as_it_was_judged(text in URLS) {
+            if let Ok(url) = WebhookUrl::parse(&text, &Policy::default()) {
+                let entry = Arc::new(entry(url.as_str(), |_| {}));
+                let made = Destination::prepare(entry, &HeaderValue::from_static("t"));
+                let made = made.map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?;
+                prop_assert_eq!((made.host.as_str(), made.port), (url.host(), url.port()));
+                prop_assert_eq!(made.headers[header::HOST].to_str().unwrap(), url.authority());
+                prop_assert_eq!(made.uri.to_string(), url.path_and_query());
+                prop_assert_eq!(made.server_name.is_some(), url.is_https());
+            }
+        }
+    }
+
+    #[test]
+    fn names_with_underscores_and_addresses_have_a_name_for_tls() {
+        for text in ["https://a_b.example.com/", "https://_a.b_.example.com/", "https://8.8.8.8/", "https://[2a00:1450::1]:8443/"]
+        {
+            let url = WebhookUrl::parse(text, &Policy::default()).unwrap();
+            let made = Destination::prepare(Arc::new(entry(url.as_str(), |_| {})), &HeaderValue::from_static("t")).unwrap();
+            assert!(made.server_name.is_some(), "{text}");
+        }
+    }
+}

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, EventId, ProjectId, Timestamp};
+use outrider_model::{DeliveryId, EndpointId, EventId, Holder, OrganizationId, ProjectId, Timestamp};
 use outrider_proto::internal::{AttemptReport, AttemptResult, HoldReason, Job, JobReceipt, attempt_report, job::Body};
 use outrider_queue::Receipt;
 use outrider_telemetry::TraceContext;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use crate::scheduler::Grant;
 
 /// The newest layout of jobs that this worker knows.
 const JOB_VERSION: u32 = 1;
@@ -26,24 +28,35 @@ pub(crate) struct Ids {
     pub(crate) event: EventId,
     pub(crate) endpoint: EndpointId,
     pub(crate) project: ProjectId,
+    pub(crate) organization: OrganizationId,
 }
 
 impl Ids {
     /// None when one of them does not have 16 bytes.
     pub(crate) fn of(job: &Job) -> Option<Self> {
+        let project = ProjectId::from_bytes(&job.project_id)?;
         Some(Self {
+            // A job of a version that did not name it: its project then counts as one of its own.
+            organization: OrganizationId::from_bytes(&job.organization_id).unwrap_or(OrganizationId(project.0)),
             delivery: DeliveryId::from_bytes(&job.delivery_id)?,
             event: EventId::from_bytes(&job.event_id)?,
             endpoint: EndpointId::from_bytes(&job.endpoint_id)?,
-            project: ProjectId::from_bytes(&job.project_id)?,
+            project,
         })
     }
 }
 
-/// The bytes of a payload, and the room that they take when they are not part of the job.
+/// The bytes of a payload, and the share of all payloads that they take when they are not part of
+/// the job.
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
-    pub(crate) _room: Option<OwnedSemaphorePermit>,
+    pub(crate) _share: Option<Grant<Started>>,
+}
+
+/// A job that has its slot: the right to send.
+pub(crate) struct Started {
+    pub(crate) job: HeldJob,
+    pub(crate) slot: Grant<HeldJob>,
 }
 
 /// A job in hand.
@@ -53,8 +66,6 @@ pub(crate) struct HeldJob {
     pub(crate) read_at: Instant,
     /// None until it is known: the job names it by reference.
     pub(crate) payload: Option<Payload>,
-    /// The right to send; given up while the job waits for a slow endpoint's share.
-    pub(crate) slot: Option<OwnedSemaphorePermit>,
     /// Its place in the bounded number of jobs in hand.
     pub(crate) place: OwnedSemaphorePermit,
 }
@@ -62,6 +73,12 @@ pub(crate) struct HeldJob {
 impl HeldJob {
     pub(crate) fn key(&self) -> Key {
         Key { delivery: self.ids.delivery, attempt: self.job.attempt }
+    }
+
+    /// Who the worker's resources are shared between.
+    pub(crate) fn holder(&self) -> Holder<EndpointId> {
+        let Ids { organization, project, endpoint, .. } = self.ids;
+        Holder { organization, project, holder: endpoint }
     }
 
     /// As `Lookup::current` asks for it.
@@ -92,7 +109,7 @@ pub(crate) fn unusable(job: &Job) -> Option<&'static str> {
 /// The payload, when the job carries it.
 pub(crate) fn inline_payload(job: &Job) -> Option<Payload> {
     match &job.body {
-        Some(Body::Payload(bytes)) => Some(Payload { bytes: bytes.clone(), _room: None }),
+        Some(Body::Payload(bytes)) => Some(Payload { bytes: bytes.clone(), _share: None }),
         _ => None,
     }
 }

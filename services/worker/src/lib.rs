@@ -4,14 +4,18 @@
 //! It must never open a connection to the outside by itself (only by [`outrider_rpc::Dialer`]), never decide whether or when an
 //! attempt is repeated, and never write to the database.
 //!
-//! A job's way: `reader` takes it from the queue when there is room and remembers it in `leases`; `intake` checks those that may
-//! be of the past; `sender` looks its endpoint up, and has `client` make the one exchange that `request` describes;
+//! A job's way: `reader` takes it from the queue when there is a place for it and remembers it in
+//! `leases`; `intake` checks those that may be of the past; in `turns` it waits for its fair share of
+//! slots and payload bytes, which `scheduler` gives out; `sender` looks its endpoint up, and has
+//! `client` make the one exchange that `request` describes, over a connection that `wire` bounds;
 //! `reporter` settles, and only then is the job forgotten.
 
 mod backoff;
+mod bounds;
 mod client;
 mod destination;
 mod intake;
+mod interim;
 mod job;
 mod leases;
 mod lookup;
@@ -22,14 +26,18 @@ mod reader;
 mod reporter;
 mod request;
 mod response;
+mod scheduler;
 mod sender;
-mod slow;
+mod shared;
 mod tls;
+mod turns;
+mod wire;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
+pub use bounds::WireBounds;
 pub use lookup::{Lookup, StoreLookup};
 pub use options::Options;
 pub use worker::Worker;

@@ -9,32 +9,44 @@ use outrider_model::{AttemptOutcome, Timestamp};
 use outrider_proto::internal::{AttemptResult, HoldReason, Job};
 use outrider_telemetry::{
     catalogue::worker::{
-        ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, FIRST_ATTEMPT_SECONDS, HELD, IDLE_CONNECTIONS, JOBS, QUEUE_SECONDS, SECTION,
+        ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS, HELD, IDLE_CONNECTIONS, JOBS, NARROW_WINDOWS,
+        PAYLOAD_BYTES, QUEUE_SECONDS, SECTION, SLOTS_USED, WAITING, WINDOWS,
     },
     metrics::{self, ByIndex},
 };
 
-use crate::worker::Shared;
+use crate::{shared::Shared, wire::Fault};
 
 /// In the order of `HoldReason`.
 const REASONS: [&str; 5] = ["unknown", "endpoint-paused", "endpoint-deleted", "stale", "released"];
 const USES: [&str; 2] = ["new", "reused"];
+/// In the order of `Fault`, from 1.
+const BOUNDS: [&str; 6] = ["unknown", "interim-answers", "head", "upgrade", "bytes", "reads"];
 
 static BY_OUTCOME: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&ATTEMPTS, &AttemptOutcome::NAMES));
 static BY_REASON: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&HELD, &REASONS));
+static BY_BOUND: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&EXCEEDED, &BOUNDS));
 static BY_USE: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&CONNECTIONS, &USES));
 
 /// Shows the worker's metrics for as long as it lives.
 pub(crate) fn expose(shared: &Arc<Shared>) {
     metrics::expose(&SECTION);
-    for counters in [&BY_OUTCOME, &BY_REASON, &BY_USE] {
+    for counters in [&BY_OUTCOME, &BY_REASON, &BY_USE, &BY_BOUND] {
         LazyLock::force(counters);
     }
     let shared = Arc::downgrade(shared);
     metrics::before_scrape(move || {
         let Some(shared) = shared.upgrade() else { return false };
-        JOBS.set(i64::try_from(shared.leases.len()).unwrap_or(i64::MAX));
-        IDLE_CONNECTIONS.set(i64::try_from(shared.client.idle()).unwrap_or(i64::MAX));
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        JOBS.set(count(shared.leases.len()));
+        IDLE_CONNECTIONS.set(count(shared.client.idle()));
+        SLOTS_USED.set(i64::from(shared.slots.used()));
+        PAYLOAD_BYTES.set(i64::from(shared.payloads.used()) * 1024);
+        WAITING.with_label_values(&["slots"]).set(count(shared.slots.waiting()));
+        WAITING.with_label_values(&["payload-bytes"]).set(count(shared.payloads.waiting()));
+        let (known, narrow) = shared.slots.windows();
+        WINDOWS.set(count(known));
+        NARROW_WINDOWS.set(count(narrow));
         true
     });
 }
@@ -62,6 +74,11 @@ pub(crate) fn attempted(job: &Job, began: Timestamp, result: &AttemptResult, dur
 /// A job was not sent.
 pub(crate) fn held(reason: HoldReason) {
     BY_REASON.add(usize::try_from(i32::from(reason)).unwrap_or(0), 1);
+}
+
+/// An endpoint exceeded a bound of an exchange.
+pub(crate) fn exceeded(fault: Fault) {
+    BY_BOUND.add(fault as usize, 1);
 }
 
 /// Whether a connection was used before.

@@ -2,16 +2,29 @@
 
 use std::time::Duration;
 
-use outrider_model::{Error, Result};
+use outrider_model::{Error, Result, WindowRules, shares::SMALLEST_TOTAL};
 use tokio_rustls::rustls::pki_types::CertificateDer;
+
+use crate::bounds::WireBounds;
 
 /// How a worker behaves. [`Options::default`] is what each field names as its default.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// This process's name in the queue. Default: `worker-` and 16 random hexadecimal digits. Two processes must not share one.
     pub consumer: String,
-    /// Requests under way at once. Default 2048.
-    pub max_in_flight: usize,
+    /// Slots: requests under way at once, divided into fair shares. At least 8. Alone, an organisation
+    /// has half of them, each of its projects a quarter, each endpoint an eighth. Default 8192.
+    pub max_in_flight: u32,
+    /// The window of an endpoint that has not answered lately: requests to it under way at once. It grows
+    /// by one with each 2xx answer, up to the endpoint's `max_in_flight`, and is halved by each timeout.
+    /// At least 1. Default 8.
+    pub initial_window: u32,
+    /// How long the window of an endpoint is remembered that nothing is heard of; up to twice as long.
+    /// Default 10 min.
+    pub window_memory: Duration,
+    /// Windows remembered; beyond it those are forgotten of which nothing was heard for longest. At
+    /// least 1. Default 20000.
+    pub windows_kept: usize,
     /// Jobs read at once, at most. Default 256.
     pub read_batch: usize,
     /// How long a read waits for the first job. Default 1 s; a shutdown waits as long.
@@ -31,9 +44,10 @@ pub struct Options {
     pub report_batch_bytes: usize,
     /// Batches of reports on their way at once. Default 4.
     pub report_streams: usize,
-    /// Jobs in hand from reading to settlement, at most; when so many are, reading stops. At least `max_in_flight +
-    /// slow_waiting`. Default 4096.
-    pub report_buffer: usize,
+    /// Jobs in hand from reading to settlement, at most; when so many are, reading stops. Should be above
+    /// the window of the queue, so that jobs which wait for their turn never keep others in the queue.
+    /// At least `max_in_flight`. Default 40000.
+    pub max_jobs: usize,
     /// How long an answer to a batch of reports is awaited before the batch is sent again. Default 60 s.
     pub settle_timeout: Duration,
     /// Bytes of an answer's body that are reported. Default 16 KiB.
@@ -42,6 +56,8 @@ pub struct Options {
     pub response_read_bytes: usize,
     /// Bytes of an answer's head that are read; more is a bad response. At least 8 KiB. Default 64 KiB.
     pub response_head_bytes: usize,
+    /// What one exchange may take from the wire, whatever the endpoint sends.
+    pub wire: WireBounds,
     /// Headers of an answer that are reported. Default 64.
     pub response_headers_kept: usize,
     /// Bytes of headers (names and values) of an answer that are reported. Default 8 KiB.
@@ -54,20 +70,14 @@ pub struct Options {
     pub pool_idle_timeout: Duration,
     /// Endpoints whose prepared headers are kept. Default 4096.
     pub destinations_kept: usize,
-    /// Bytes of payloads that are in hand because their jobs named them by reference. A larger payload counts as this much.
-    /// Default 256 MiB.
+    /// Bytes of payloads that are in hand because their jobs named them by reference, divided into fair
+    /// shares as the slots are. A payload counts as an eighth of this at most. At least 8 KiB. Default
+    /// 256 MiB.
     pub payload_bytes: usize,
-    /// Bytes of payloads that are read from the database at once; one payload may exceed it alone. Default 8 MiB.
+    /// Bytes of payloads that are read from the database at once; one payload may exceed it alone. Default 1 MiB.
     pub payload_batch_bytes: usize,
-    /// The share of `max_in_flight` that endpoints which timed out lately may take together; more than 0, at most 1. Default 0.5.
-    pub slow_share: f64,
-    /// How long an endpoint counts as slow after a timeout. Default 60 s.
-    pub slow_memory: Duration,
-    /// Slow endpoints remembered; beyond it the oldest is forgotten. Default 10000.
-    pub slow_endpoints: usize,
-    /// Jobs of slow endpoints that wait for their share. Further ones are left in the queue to the end of their lease: that
-    /// frees this worker at once, writes nothing and cannot spin. Default 1024.
-    pub slow_waiting: usize,
+    /// Such reads under way at once. At least 1. Default 4.
+    pub payload_reads: usize,
     /// How long a job waits for an egress that cannot be reached before it is given back. Default 10 s.
     pub egress_patience: Duration,
     /// How long a shutdown waits for requests under way and for their reports. Default 30 s.
@@ -84,7 +94,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             consumer: format!("worker-{:016x}", rand::random::<u64>()),
-            max_in_flight: 2_048,
+            max_in_flight: 8_192,
+            initial_window: 8,
+            window_memory: Duration::from_secs(600),
+            windows_kept: 20_000,
             read_batch: 256,
             read_wait: Duration::from_secs(1),
             lease: Duration::from_secs(45),
@@ -93,11 +106,12 @@ impl Default for Options {
             report_batch: 256,
             report_batch_bytes: 2 << 20,
             report_streams: 4,
-            report_buffer: 4_096,
+            max_jobs: 40_000,
             settle_timeout: Duration::from_secs(60),
             response_kept_bytes: 16 << 10,
             response_read_bytes: 64 << 10,
             response_head_bytes: 64 << 10,
+            wire: WireBounds::default(),
             response_headers_kept: 64,
             response_headers_kept_bytes: 8 << 10,
             pool_idle_per_host: 64,
@@ -105,11 +119,8 @@ impl Default for Options {
             pool_idle_timeout: Duration::from_secs(60),
             destinations_kept: 4_096,
             payload_bytes: 256 << 20,
-            payload_batch_bytes: 8 << 20,
-            slow_share: 0.5,
-            slow_memory: Duration::from_secs(60),
-            slow_endpoints: 10_000,
-            slow_waiting: 1_024,
+            payload_batch_bytes: 1 << 20,
+            payload_reads: 4,
             egress_patience: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             user_agent: concat!("Outrider/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -120,16 +131,14 @@ impl Default for Options {
 }
 
 impl Options {
-    /// How many requests to slow endpoints may be under way.
-    pub(crate) fn slow_slots(&self) -> usize {
-        // Both factors are checked: the product is between 0 and max_in_flight.
-        ((self.max_in_flight as f64 * self.slow_share) as usize).max(1)
+    /// How the windows of endpoints begin and end.
+    pub(crate) fn windows(&self) -> WindowRules {
+        WindowRules { initial: self.initial_window, least: 1, capacity: self.windows_kept, memory: self.window_memory }
     }
 
     /// The room for payloads that come by reference, in KiB.
-    pub(crate) fn payload_units(&self) -> usize {
-        // A semaphore is asked for u32 permits.
-        self.payload_bytes.div_ceil(1024).min(u32::MAX as usize)
+    pub(crate) fn payload_units(&self) -> u32 {
+        u32::try_from(self.payload_bytes / 1024).unwrap_or(u32::MAX)
     }
 
     /// How often leases are renewed.
@@ -139,25 +148,24 @@ impl Options {
 
     /// Refuses what cannot work, with the field's name.
     pub(crate) fn check(&self) -> Result<()> {
+        self.wire.check(self.response_head_bytes, self.response_read_bytes)?;
         let faults = [
             (self.consumer.is_empty(), "consumer", "must not be empty"),
-            (self.max_in_flight == 0, "max_in_flight", "must be at least 1"),
+            (self.max_in_flight < SMALLEST_TOTAL, "max_in_flight", "must be at least 8"),
+            (self.initial_window == 0, "initial_window", "must be at least 1"),
+            (self.windows_kept == 0, "windows_kept", "must be at least 1"),
             (self.read_batch == 0, "read_batch", "must be at least 1"),
             (self.lease < Duration::from_secs(1), "lease", "must be at least 1 s"),
             (self.reclaim_period.is_zero(), "reclaim_period", "must be more than 0"),
             (self.renew_batch == 0, "renew_batch", "must be at least 1"),
             (self.report_batch == 0, "report_batch", "must be at least 1"),
             (self.report_streams == 0, "report_streams", "must be at least 1"),
-            (
-                self.report_buffer < self.max_in_flight.saturating_add(self.slow_waiting),
-                "report_buffer",
-                "must be at least max_in_flight + slow_waiting",
-            ),
+            (self.max_jobs < self.max_in_flight as usize, "max_jobs", "must be at least max_in_flight"),
             (self.settle_timeout.is_zero(), "settle_timeout", "must be more than 0"),
             (self.response_read_bytes < self.response_kept_bytes, "response_read_bytes", "must be at least response_kept_bytes"),
             (self.response_head_bytes < 8 << 10, "response_head_bytes", "must be at least 8192"),
-            (self.payload_bytes == 0, "payload_bytes", "must be at least 1"),
-            (!(self.slow_share > 0.0 && self.slow_share <= 1.0), "slow_share", "must be more than 0 and at most 1"),
+            (self.payload_bytes < 8 << 10, "payload_bytes", "must be at least 8192"),
+            (self.payload_reads == 0, "payload_reads", "must be at least 1"),
         ];
         match faults.into_iter().find(|(wrong, ..)| *wrong) {
             Some((_, field, description)) => Err(Error::field(field, description)),
@@ -176,9 +184,9 @@ mod tests {
         assert_ne!(Options::default().consumer, Options::default().consumer);
         let lease = Options { lease: Duration::from_millis(999), ..Options::default() };
         assert_eq!(lease.check().unwrap_err().violations[0].field, "lease");
-        let share = Options { slow_share: f64::NAN, ..Options::default() };
-        assert_eq!(share.check().unwrap_err().violations[0].field, "slow_share");
-        let buffer = Options { report_buffer: 3_071, ..Options::default() };
-        assert_eq!(buffer.check().unwrap_err().violations[0].field, "report_buffer");
+        let slots = Options { max_in_flight: 7, ..Options::default() };
+        assert_eq!(slots.check().unwrap_err().violations[0].field, "max_in_flight");
+        let jobs = Options { max_jobs: 8_191, ..Options::default() };
+        assert_eq!(jobs.check().unwrap_err().violations[0].field, "max_jobs");
     }
 }

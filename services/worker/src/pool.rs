@@ -12,24 +12,27 @@ use std::{
 use hyper::client::conn::http1::SendRequest;
 use tokio::{task::AbortHandle, time::Instant};
 
-use crate::request::Body;
+use crate::{request::Body, wire::Watch};
 
 /// A connection to an origin, with the task that drives it.
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<Body>,
+    /// What its streams found.
+    pub(crate) watch: Watch,
     task: AbortHandle,
     /// A request is under way: if this is dropped now, nobody will read the answer.
     busy: bool,
 }
 
 impl Connection {
-    pub(crate) fn new(sender: SendRequest<Body>, task: AbortHandle) -> Self {
-        Self { sender, task, busy: false }
+    pub(crate) fn new(sender: SendRequest<Body>, watch: Watch, task: AbortHandle) -> Self {
+        Self { sender, watch, task, busy: false }
     }
 
     /// A request begins.
     pub(crate) fn begin(&mut self) {
         self.busy = true;
+        self.watch.begin();
     }
 
     /// The exchange is over on both sides.
@@ -93,7 +96,8 @@ impl Pool {
     }
 
     fn good(&self, idle: &Idle) -> bool {
-        idle.connection.sender.is_ready() && idle.since.elapsed() < self.timeout
+        let connection = &idle.connection;
+        connection.sender.is_ready() && connection.watch.is_intact() && idle.since.elapsed() < self.timeout
     }
 
     /// Keeps a connection on which nothing is under way, if there is room.
@@ -138,7 +142,7 @@ mod tests {
             let _ = connection.await;
         });
         sender.ready().await.unwrap();
-        (Connection::new(sender, task.abort_handle()), far)
+        (Connection::new(sender, Watch::default(), task.abort_handle()), far)
     }
 
     #[tokio::test]

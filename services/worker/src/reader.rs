@@ -10,35 +10,25 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{backoff::Backoff, intake, worker::Shared};
+use crate::{backoff::Backoff, intake, shared::Shared};
 
-/// Room for some jobs: to be sent at once, and to be in hand.
+/// Places for some jobs in hand.
 pub(crate) struct Room {
-    slots: OwnedSemaphorePermit,
     places: OwnedSemaphorePermit,
 }
 
 impl Room {
     async fn wait(shared: &Shared) -> Self {
-        // Not all slots: during a read, jobs whose turn has come need some.
-        let most = shared.options.read_batch.min(shared.options.max_in_flight.div_ceil(4));
-        // Places first: whoever holds a slot will give it back without needing a place.
-        let mut places = some(&shared.places, most).await;
-        let mut slots = some(&shared.slots, most).await;
-        let both = slots.num_permits().min(places.num_permits());
-        for permits in [&mut slots, &mut places] {
-            drop(permits.split(permits.num_permits() - both));
-        }
-        Self { slots, places }
+        Self { places: some(&shared.places, shared.options.read_batch).await }
     }
 
     fn jobs(&self) -> usize {
-        self.slots.num_permits()
+        self.places.num_permits()
     }
 
-    /// Room for one: a slot and a place.
-    pub(crate) fn next(&mut self) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
-        Some((self.slots.split(1)?, self.places.split(1)?))
+    /// A place for one.
+    pub(crate) fn next(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.places.split(1)
     }
 }
 

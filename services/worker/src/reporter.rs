@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{backoff::Backoff, job::Key, worker::Shared};
+use crate::{backoff::Backoff, job::Key, shared::Shared};
 
 /// A report, and the place in hand that its job keeps until it is settled.
 pub(crate) struct Report {

@@ -1,9 +1,9 @@
-//! One job: its turn, its endpoint as it is now, the exchange, and what the report says of it.
+//! One job whose turn has come: its endpoint as it is now, the exchange, and what the report says of it.
 
 use std::{sync::Arc, time::Duration};
 
 use outrider_failpoints::{Point, pass};
-use outrider_model::endpoint::EndpointState;
+use outrider_model::{Heard, endpoint::EndpointState};
 use outrider_proto::{
     dispatch::AttemptOutcome,
     internal::{AttemptResult, HoldReason},
@@ -11,73 +11,45 @@ use outrider_proto::{
 use outrider_rpc::convert;
 use outrider_store::EndpointEntry;
 use outrider_telemetry::{Hop, Kind, TraceContext, catalogue::worker::REQUESTS_OPEN, metrics::Ongoing};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     backoff::Backoff,
     client::Failure,
-    intake::{fetch_payloads, persist, still_current},
-    job::{self, HeldJob, Outcome},
+    intake::{persist, still_current},
+    job::{self, HeldJob, Outcome, Started},
     measure, request,
     response::{Answer, End},
-    slow::Admission,
-    worker::Shared,
+    scheduler::News,
+    shared::Shared,
 };
 
 /// Has a job sent and reported by a task of its own.
-pub(crate) fn spawn(shared: &Arc<Shared>, job: HeldJob) {
+pub(crate) fn spawn(shared: &Arc<Shared>, started: Started) {
     let shared = Arc::clone(shared);
     shared.tasks.clone().spawn(async move {
-        shared.with_jobs(vec![job.key()], perform(&shared, job)).await;
+        shared.with_jobs(vec![started.job.key()], perform(&shared, started)).await;
     });
 }
 
-async fn perform(shared: &Shared, job: HeldJob) {
-    let Some((job, _share)) = admitted(shared, job).await else { return };
-    let Some(job) = with_payload(shared, job).await else { return };
+async fn perform(shared: &Shared, started: Started) {
+    let Started { job, mut slot } = started;
     let Some(job) = surely_ours(shared, job).await else { return };
     pass(Point::BeforeSend);
-    let outcome = send(shared, &job).await;
+    let Sent { outcome, news } = send(shared, &job).await;
     pass(Point::AfterSend);
+    if let Some(news) = news {
+        slot.heard(news);
+    }
+    drop(slot);
     shared.report(job, outcome);
 }
 
-/// The job when its turn has come, with the part of the slow endpoints' share that it holds.
-async fn admitted(shared: &Shared, mut job: HeldJob) -> Option<(HeldJob, Option<OwnedSemaphorePermit>)> {
-    match shared.slow.admit(job.ids.endpoint) {
-        Admission::Free => Some((job, None)),
-        Admission::Share(share) => Some((job, Some(share))),
-        Admission::Full => {
-            tracing::debug!(delivery = %job.ids.delivery, endpoint = %job.ids.endpoint, "too many jobs of slow endpoints wait");
-            shared.leave(job.key());
-            None
-        }
-        Admission::Wait(turn) => {
-            // Others send in the meantime, and a payload that was fetched gives its room to them: it is fetched again. Whoever has a part of
-            // the share may wait for that room.
-            job.slot = None;
-            job.payload = job::inline_payload(&job.job);
-            let come = async {
-                let share = turn.come().await?;
-                let slot = Arc::clone(&shared.slots).acquire_owned().await.ok()?;
-                Some((share, slot))
-            };
-            match shared.shutdown.run_until_cancelled(come).await.flatten() {
-                Some((share, slot)) => {
-                    job.slot = Some(slot);
-                    Some((job, Some(share)))
-                }
-                None => {
-                    shared.report(job, Outcome::Held(HoldReason::Released));
-                    None
-                }
-            }
-        }
-    }
-}
-
-async fn with_payload(shared: &Shared, job: HeldJob) -> Option<HeldJob> {
-    if job.payload.is_some() { Some(job) } else { fetch_payloads(shared, vec![job]).await.pop() }
+/// What came of a job.
+struct Sent {
+    outcome: Outcome,
+    /// What it told of its endpoint.
+    news: Option<News>,
 }
 
 /// When the lease may have run out in the meantime, somebody else may have sent the job: the database knows.
@@ -86,7 +58,7 @@ async fn surely_ours(shared: &Shared, job: HeldJob) -> Option<HeldJob> {
 }
 
 /// Sends the job to its endpoint as it is now. An egress that cannot be reached is no attempt: it is waited for, in bounds.
-async fn send(shared: &Shared, job: &HeldJob) -> Outcome {
+async fn send(shared: &Shared, job: &HeldJob) -> Sent {
     let patience = Instant::now() + shared.options.egress_patience;
     let mut backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(1));
     loop {
@@ -97,7 +69,7 @@ async fn send(shared: &Shared, job: &HeldJob) -> Outcome {
             Some(Some(entry)) if entry.endpoint.state == EndpointState::Paused => HoldReason::EndpointPaused,
             Some(Some(_)) if shared.shutdown.is_cancelled() => HoldReason::Released,
             Some(Some(entry)) => match attempt(shared, job, &entry).await {
-                Some((result, span)) => return Outcome::Attempted(result, span),
+                Some(sent) => return sent,
                 None => {
                     let wait = backoff.step();
                     let sleep = tokio::time::sleep(wait);
@@ -111,12 +83,12 @@ async fn send(shared: &Shared, job: &HeldJob) -> Outcome {
                 }
             },
         };
-        return Outcome::Held(held);
+        return Sent { outcome: Outcome::Held(held), news: None };
     }
 }
 
 /// One attempt; none when the egress could not be reached and nothing was tried.
-async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> Option<(AttemptResult, Option<TraceContext>)> {
+async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> Option<Sent> {
     let start_time = shared.lookup.now();
     let began = Instant::now();
     let _ongoing = Ongoing::begin(&REQUESTS_OPEN);
@@ -131,22 +103,18 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
         (Err(error), _) => Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, error.to_string())),
         (_, None) => Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, "the payload was not read".to_owned())),
     };
-    let mut result = match exchanged {
+    let (mut result, heard) = match exchanged {
         Ok(answer) => {
-            if answer.end == End::TimedOut {
-                shared.slow.mark(job.ids.endpoint);
-            }
-            answered(answer)
+            let heard = heard(&answer);
+            (answered(answer), heard)
         }
         Err(Failure::EgressUnavailable) => {
             hop.fail("the egress is unavailable");
             return None;
         }
         Err(Failure::Attempt(outcome, error_message)) => {
-            if outcome == AttemptOutcome::TimedOut {
-                shared.slow.mark(job.ids.endpoint);
-            }
-            AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }
+            let heard = (outcome == AttemptOutcome::TimedOut).then_some(Heard::Nothing);
+            (AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }, heard)
         }
     };
     result.start_time = Some(convert::timestamp(start_time));
@@ -154,7 +122,22 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
     result.duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     measure::attempted(&job.job, start_time, &result, duration);
     conclude(&hop, &result);
-    Some((result, hop.context().cloned()))
+    let news = heard.map(|heard| News { heard, most: entry.endpoint.max_in_flight, at: start_time });
+    Some(Sent { outcome: Outcome::Attempted(result, hop.context().cloned()), news })
+}
+
+/// What an answer tells of the endpoint's window. One that drips until the time is up holds its slot
+/// like none at all.
+fn heard(answer: &Answer) -> Option<Heard> {
+    match answer.end {
+        End::TimedOut => Some(Heard::Nothing),
+        _ if is_success(answer.status) => Some(Heard::Answered),
+        _ => None,
+    }
+}
+
+fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
 }
 
 /// The span of an attempt; each attempt of a delivery has its own, under the span in which the event was accepted.
@@ -179,7 +162,7 @@ fn conclude(hop: &Hop, result: &AttemptResult) {
 
 /// The status line alone decides.
 fn answered(answer: Answer) -> AttemptResult {
-    let outcome = if (200..300).contains(&answer.status) { AttemptOutcome::Succeeded } else { AttemptOutcome::Rejected };
+    let outcome = if is_success(answer.status) { AttemptOutcome::Succeeded } else { AttemptOutcome::Rejected };
     AttemptResult {
         outcome: outcome.into(),
         status_code: answer.status.into(),

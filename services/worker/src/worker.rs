@@ -1,12 +1,12 @@
-//! The worker put together: what its parts share, and its life.
+//! The worker put together, and its life.
 
 use std::sync::Arc;
 
 use http::HeaderValue;
-use outrider_model::{Error, Result};
+use outrider_model::{Error, Result, Windows};
 use outrider_queue::Queue;
 use outrider_rpc::{Dialer, Settlement};
-use outrider_telemetry::{caught, essential};
+use outrider_telemetry::essential;
 use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
@@ -14,91 +14,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    backoff::Complaints,
-    client::Client,
-    destination::Destinations,
-    job::{HeldJob, Key, Outcome, report},
-    leases::Leases,
-    lookup::Lookup,
-    measure,
-    options::Options,
-    reader::Reader,
-    reporter::{Report, Reporter},
-    slow::SlowEndpoints,
+    backoff::Complaints, client::Client, destination::Destinations, leases::Leases, lookup::Lookup, measure, options::Options,
+    reader::Reader, reporter::Reporter, scheduler::Scheduler, shared::Shared, turns,
 };
-
-/// What the parts of a worker share.
-pub(crate) struct Shared {
-    pub(crate) options: Options,
-    pub(crate) queue: Arc<dyn Queue>,
-    pub(crate) lookup: Arc<dyn Lookup>,
-    pub(crate) client: Client,
-    pub(crate) destinations: Destinations,
-    pub(crate) leases: Leases,
-    pub(crate) slow: SlowEndpoints,
-    /// The right to send.
-    pub(crate) slots: Arc<Semaphore>,
-    /// The right to have a job in hand.
-    pub(crate) places: Arc<Semaphore>,
-    /// KiB of payloads in hand that did not come with their jobs.
-    pub(crate) payload_room: Arc<Semaphore>,
-    /// Not bounded by itself: each report holds a place.
-    pub(crate) reports: mpsc::UnboundedSender<Report>,
-    /// Every task that has a job in hand.
-    pub(crate) tasks: TaskTracker,
-    /// Of jobs that cannot go on.
-    pub(crate) complaints: Complaints,
-    /// Nothing new begins.
-    pub(crate) shutdown: CancellationToken,
-    /// What is still under way is dropped.
-    pub(crate) cut: CancellationToken,
-}
-
-impl Shared {
-    /// Reports what became of a job in hand.
-    pub(crate) fn report(&self, job: HeldJob, outcome: Outcome) {
-        let key = job.key();
-        // Every job in hand has a receipt until it is forgotten, which the reporter does.
-        let Some(receipt) = self.leases.receipt(key) else { return };
-        if let Outcome::Held(reason) = &outcome {
-            measure::held(*reason);
-        }
-        tracing::debug!(
-            event_id = %job.ids.event,
-            delivery_id = %job.ids.delivery,
-            attempt = job.job.attempt,
-            trace_id = job.job.traceparent.get(3..35),
-            outcome = %brief(&outcome),
-            "job done"
-        );
-        self.send(Report { key: Some(key), report: report(&job.job, receipt, outcome), place: job.place });
-    }
-
-    pub(crate) fn send(&self, report: Report) {
-        // The reporter lives as long as anybody can report; after it, the lease decides.
-        let _ = self.reports.send(report);
-    }
-
-    /// Leaves a job to the end of its lease: whoever takes it over then will check it first.
-    pub(crate) fn leave(&self, key: Key) {
-        self.leases.forget([key]);
-    }
-
-    /// Does some work on jobs in hand. Should it panic, they are left to their leases: renewed for ever they would never be sent.
-    pub(crate) async fn with_jobs(&self, keys: Vec<Key>, work: impl Future<Output = ()>) {
-        if self.cut.run_until_cancelled(caught(work)).await == Some(None) {
-            tracing::error!(jobs = keys.len(), "a task panicked; its jobs are left to their leases");
-            self.leases.forget(keys);
-        }
-    }
-}
-
-fn brief(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Attempted(result, _) => format!("{} {}", result.outcome().as_str_name(), result.status_code),
-        Outcome::Held(reason) => reason.as_str_name().to_owned(),
-    }
-}
 
 /// Reads jobs, signs, sends and reports.
 pub struct Worker {
@@ -119,14 +37,15 @@ impl Worker {
         let user_agent = HeaderValue::from_str(&options.user_agent);
         let user_agent = user_agent.map_err(|_| Error::field("user_agent", "must be visible ASCII"))?;
         let (reports, received) = mpsc::unbounded_channel();
+        let windows = Windows::new(options.windows());
         let shared = Shared {
             client: Client::new(&options, dialer)?,
             destinations: Destinations::new(options.destinations_kept, user_agent),
             leases: Leases::new(Arc::clone(&queue), options.consumer.clone(), options.lease, options.renew_batch),
-            slow: SlowEndpoints::new(options.slow_endpoints, options.slow_memory, options.slow_slots(), options.slow_waiting),
-            slots: Arc::new(Semaphore::new(options.max_in_flight)),
-            places: Arc::new(Semaphore::new(options.report_buffer)),
-            payload_room: Arc::new(Semaphore::new(options.payload_units())),
+            places: Arc::new(Semaphore::new(options.max_jobs)),
+            slots: Scheduler::new(options.max_in_flight, Some(windows)),
+            payloads: Scheduler::new(options.payload_units(), None),
+            payload_reads: Semaphore::new(options.payload_reads),
             reports,
             tasks: TaskTracker::new(),
             complaints: Complaints::default(),
@@ -162,6 +81,7 @@ impl Worker {
         let drain = shared.options.drain;
         let deadline = Instant::now() + drain;
         tracing::info!(jobs = shared.leases.len(), "worker draining");
+        turns::close(&shared);
         shared.tasks.close();
         // The last tenth is for the reports of what ended just in time.
         if tokio::time::timeout_at(deadline - drain / 10, shared.tasks.wait()).await.is_err() {
@@ -179,16 +99,9 @@ impl Worker {
     }
 }
 
-impl Shared {
-    /// Waits until no job is in hand.
-    async fn places_free(&self) {
-        let all = u32::try_from(self.options.report_buffer).unwrap_or(u32::MAX);
-        // Never closed.
-        let _ = self.places.acquire_many(all).await;
-    }
-}
-
 fn spawn_housekeeping(shared: &Arc<Shared>, ended: &CancellationToken) {
+    let turns = turns::run(Arc::clone(shared));
+    tokio::spawn(ended.clone().run_until_cancelled_owned(essential("turns", turns)));
     let keeper = Arc::clone(shared);
     let stop = ended.clone();
     tokio::spawn(essential("leases", async move { keeper.leases.keep(keeper.options.renew_period(), stop).await }));

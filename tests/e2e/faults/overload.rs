@@ -24,11 +24,11 @@ cases! {
     postgres_overloaded: overloaded(), async |trial| overload(trial).await;
 }
 
-/// Few requests wait for one small commit at a time, and few bytes.
+/// Few requests wait for one small commit at a time, and few bytes: all callers have one API key, whose share is a quarter of each.
 fn overloaded() -> Setting {
     let few = json!({
-        "gateway": {"max_buffered_bytes": 8 << 20},
-        "dispatch": {"accept_lanes": 1, "accept_batch": 2, "accept_queue": 8, "accept_queue_bytes": 4 << 20},
+        "gateway": {"max_buffered_bytes": 32 << 20},
+        "dispatch": {"accept_lanes": 1, "accept_batch": 2, "accept_queue": 32, "accept_queue_bytes": 16 << 20},
     });
     let pace = Pace { callers: CALLERS, pause: Duration::from_millis(1), filler: BODY, keyed: true };
     Setting { pace, ..single().own(Own::Postgres).with(few) }

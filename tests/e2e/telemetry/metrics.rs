@@ -8,14 +8,14 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use http::Method;
 use outrider_proto::ingest::{NewEvent, PublishEventRequest};
-use outrider_tests::{Answer, Collector, Outrider, Shape, wait_until};
+use outrider_tests::{Act, Answer, Collector, Outrider, RawReceiver, Shape, wait_until};
 use serde_json::json;
 
 use super::{scrapes, start, sum};
 use crate::scenario::{BOUND, Scenario, run_with_shares, text};
 
 /// Metrics that stay 0 when all goes well, or that are over before they are looked at.
-const CALM: [&str; 20] = [
+const CALM: [&str; 28] = [
     "outrider_gateway_requests_open",
     "outrider_worker_jobs_held_total",
     "outrider_gateway_streams_open",
@@ -23,6 +23,9 @@ const CALM: [&str; 20] = [
     "outrider_gateway_connections_displaced_total",
     "outrider_gateway_buffered_bytes",
     "outrider_gateway_unsent_bytes",
+    "outrider_shares_held",
+    "outrider_shares_refused_total",
+    "outrider_shares_waited_total",
     "outrider_dispatch_requeued_total",
     "outrider_dispatch_congested_endpoints",
     "outrider_dispatch_partitions_dropped_total",
@@ -32,6 +35,11 @@ const CALM: [&str; 20] = [
     "outrider_queue_jobs",
     "outrider_worker_jobs",
     "outrider_worker_requests_open",
+    "outrider_worker_slots_used",
+    "outrider_worker_payload_bytes",
+    "outrider_worker_jobs_waiting",
+    "outrider_worker_narrow_windows",
+    "outrider_dispatch_narrow_windows",
     "outrider_store_errors_total",
     "outrider_egress_tunnels",
     "outrider_dispatch_unaccounted_deliveries",
@@ -55,10 +63,13 @@ async fn drive(outrider: &Outrider, scenario: &Scenario) -> Result<()> {
     let failing = scenario.target("/ill", &["b.*"], json!({})).await?;
     scenario.receiver.answer("/ill", vec![Answer::Status(500)]);
     // Its own listener is what the egress never dials; the name is nobody's.
+    let endless = RawReceiver::start(&[Act::Repeat("HTTP/1.1 100 Continue\r\n\r\n")]).await?;
     let own = if outrider.shape() == Shape::Mesh { outrider.role_address("egress") } else { outrider.address() };
-    for (url, event_type) in
-        [(format!("http://{own}/"), "c.own"), ("http://nobody.outrider-tests.example.com/".to_owned(), "c.name")]
-    {
+    for (url, event_type) in [
+        (format!("http://{own}/"), "c.own"),
+        ("http://nobody.outrider-tests.example.com/".to_owned(), "c.name"),
+        (endless.url(), "c.endless"),
+    ] {
         let made = scenario.rest.post(&scenario.path("endpoints"), &json!({"http": {"url": url}})).await?;
         let id = text(&made["endpoint"], "endpoint_id")?;
         let subscription = json!({"endpoint_id": id, "name": "s", "event_types": [event_type]});
@@ -66,9 +77,14 @@ async fn drive(outrider: &Outrider, scenario: &Scenario) -> Result<()> {
     }
     scenario.settle().await?;
     let mut ends = Vec::new();
-    for (event_type, status) in
-        [("a.b", "DELIVERED"), ("a.c", "DELIVERED"), ("b.x", "FAILED"), ("c.own", "FAILED"), ("c.name", "FAILED")]
-    {
+    for (event_type, status) in [
+        ("a.b", "DELIVERED"),
+        ("a.c", "DELIVERED"),
+        ("b.x", "FAILED"),
+        ("c.own", "FAILED"),
+        ("c.name", "FAILED"),
+        ("c.endless", "FAILED"),
+    ] {
         ends.push((scenario.publish_id(event_type, json!({})).await?, status));
     }
     for (event, status) in &ends {
@@ -153,6 +169,7 @@ fn expected_counts(texts: &[String]) -> Result<()> {
         ("outrider_ingest_events_accepted_total{result=\"duplicate\"}", 1.0),
         ("outrider_gateway_refused_unread_total{reason=\"MISSING_CREDENTIALS\"}", 1.0),
         ("outrider_ingest_events_refused_total{reason=\"INVALID_FIELD\"}", 1.0),
+        ("outrider_worker_exchanges_exceeded_total{bound=\"interim-answers\"}", 3.0),
         ("outrider_egress_refusals_total{rule=\"own-listener\"}", 3.0),
         ("outrider_dispatch_pending_deliveries", 1.0),
     ] {

@@ -18,7 +18,7 @@ fn start(shape: Shape, more: Value) -> Result<Outrider> {
 }
 
 /// The metrics of every process, in the order in which they were started.
-async fn scrapes(outrider: &Outrider) -> Result<Vec<String>> {
+pub async fn scrapes(outrider: &Outrider) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     for address in outrider.operations() {
         let reply = Rest::new(&format!("http://{address}"), None).send(Method::GET, "/metrics", "").await?;
@@ -29,7 +29,7 @@ async fn scrapes(outrider: &Outrider) -> Result<Vec<String>> {
 }
 
 /// The sum of the samples of a metric whose line begins with this text.
-fn sum(texts: &[String], begin: &str) -> f64 {
+pub fn sum(texts: &[String], begin: &str) -> f64 {
     let lines = texts.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with(begin));
     lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }

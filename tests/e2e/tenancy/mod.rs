@@ -2,6 +2,7 @@
 //! as if it did not exist, says no more than what does not exist, and stays as it is.
 
 mod rows;
+mod taken;
 mod verdict;
 mod world;
 

@@ -59,9 +59,8 @@ pub fn change(request: wire::UpdateApiKeyRequest) -> Result<(ApiKeyId, ApiKeyCha
 
 fn scopes(violations: &mut Violations, numbers: &[i32]) -> ScopeSet {
     // A set: naming a scope twice is harmless, naming more than there are is not worth reading.
-    let (some, few) = (!numbers.is_empty(), numbers.len() <= Scope::ALL.len());
-    violations.require(some, "api_key.scopes", "must have at least one entry");
-    violations.require(few, "api_key.scopes", format!("must have at most {} entries", Scope::ALL.len()));
+    let most = Scope::ALL.len();
+    violations.require((1..=most).contains(&numbers.len()), "api_key.scopes", format!("must have 1 to {most} entries"));
     let mut known = Vec::new();
     for (index, number) in numbers.iter().take(Scope::ALL.len()).enumerate() {
         match Scope::from_number(*number) {

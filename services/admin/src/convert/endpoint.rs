@@ -18,7 +18,7 @@ use crate::{
     mask::{Changes, Mutable},
 };
 
-const FIXED: &[&str] = &["endpoint_id", "project_id", "create_time", "update_time"];
+const FIXED: &[&str] = &["endpoint_id", "project_id", "create_time", "update_time", "secret"];
 
 /// To an answer.
 pub fn to_wire(endpoint: Endpoint) -> wire::Endpoint {
@@ -40,6 +40,7 @@ pub fn to_wire(endpoint: Endpoint) -> wire::Endpoint {
         owner_id: endpoint.owner.unwrap_or_default(),
         create_time: Some(timestamp(endpoint.created_at)),
         update_time: Some(timestamp(endpoint.updated_at)),
+        secret: None,
     }
 }
 
@@ -61,16 +62,34 @@ pub fn create<'a>(
     let headers = validate::headers(&mut violations, "endpoint.headers", &endpoint.headers);
     let metadata = metadata(&mut violations, &endpoint);
     let owner = owner(&mut violations, "endpoint.owner_id", &endpoint.owner_id);
-    let given = (!request.secret.is_empty()).then(|| violations.check("secret", SigningSecret::parse(&request.secret)));
+    let given = given_secret(&mut violations, request);
     let request_id = fields::request_id(&mut violations, &request.request_id);
     violations.finish()?;
 
-    let secret = given.flatten().map_or_else(random, Ok)?;
+    let secret = given.map_or_else(random, Ok)?;
     let value = project.zip(id).zip(target).map(|((project, id), target)| {
         let new = NewEndpoint { id, target, description, state, timeout, max_in_flight, headers, metadata, owner, secret };
         (project, new, request_id)
     });
     fields::checked(Violations::new(), value)
+}
+
+/// The signing secret that a request gives, in either of its places.
+fn given_secret(violations: &mut Violations, request: &wire::CreateEndpointRequest) -> Option<SigningSecret> {
+    let within = request.endpoint.as_ref().and_then(|endpoint| endpoint.secret.as_deref());
+    let places = [("endpoint.secret", within.unwrap_or_default()), ("secret", request.secret.as_str())];
+    let given = places.into_iter().filter(|(_, text)| !text.is_empty());
+    let mut secrets: Vec<_> = given.filter_map(|(field, text)| violations.check(field, SigningSecret::parse(text))).collect();
+    if let [first, second] = secrets.as_slice() {
+        violations.require(first.expose() == second.expose(), "secret", "differs from endpoint.secret");
+    }
+    secrets.pop()
+}
+
+/// Whether a request gives a signing secret.
+pub fn gives_secret(request: &wire::CreateEndpointRequest) -> bool {
+    let within = request.endpoint.as_ref().and_then(|endpoint| endpoint.secret.as_deref());
+    !request.secret.is_empty() || within.is_some_and(|secret| !secret.is_empty())
 }
 
 /// What an update changes.
@@ -79,6 +98,7 @@ pub fn change(request: wire::UpdateEndpointRequest, policy: &Policy) -> Result<(
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::id(&mut violations, "endpoint_id", &request.endpoint_id);
     let endpoint = request.endpoint.unwrap_or_default();
+    violations.require(endpoint.secret.is_none(), "endpoint.secret", "can be given at creation only");
     let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable(&endpoint), FIXED);
     let v = &mut violations;
     let change = EndpointChange {

@@ -31,7 +31,7 @@ impl Services {
             // It may repeat an earlier request, whose endpoint has the secret of then.
             Some(_) => {
                 let stored = self.store.endpoint_secret(principal, project, endpoint.id).await?;
-                if !request.secret.is_empty() && stored.expose() != made.expose() {
+                if convert::gives_secret(&request) && stored.expose() != made.expose() {
                     return Err(Error::new(Reason::IdempotencyConflict, "the request id was used with another secret"));
                 }
                 stored

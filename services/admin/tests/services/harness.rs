@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use outrider_admin::{Admin, Options};
 use outrider_model::{
-    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, Reason, Result, Scope, ScopeSet, Timestamp,
-    Token, principal::Actor,
+    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Holder, Principal, ProjectId, Reason, Result, Scope, ScopeSet,
+    Timestamp, Token, principal::Actor,
 };
 use outrider_proto::admin as wire;
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};
@@ -199,7 +199,7 @@ impl Queue for Announcements {
     async fn held(&self, _: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
         nothing()
     }
-    async fn room(&self, _: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
+    async fn room(&self, _: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>> {
         nothing()
     }
     async fn depths(&self) -> Result<Vec<u64>> {

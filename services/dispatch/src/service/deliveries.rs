@@ -11,6 +11,7 @@ use outrider_proto::dispatch::{
     RetryDeliveryResponse, TailDeliveriesRequest, TailDeliveriesResponse, delivery_service_server::DeliveryService,
 };
 use outrider_rpc::{
+    Holder,
     convert::{parse_id, parse_optional_id},
     page::Pager,
     principal, to_status,
@@ -131,8 +132,9 @@ impl Deliveries {
             statuses,
         };
         self.around.directory.project(&principal, project).await?;
+        let holder = Holder::within(&principal, project);
         let source = DeliveryUpdates { store: self.store.clone(), principal, project, wish };
-        let opening = Opening { around: self.around.clone(), project, cursor: request.cursor, source };
+        let opening = Opening { around: self.around.clone(), holder, project, cursor: request.cursor, source };
         let messages = opening.open().await?;
         Ok(Box::pin(messages.map(|message| message.map(convert::tailed_delivery).map_err(to_status))))
     }

@@ -9,7 +9,7 @@ use outrider_proto::dispatch::{
     ErasePayloadRequest, ErasePayloadResponse, GetEventRequest, GetEventResponse, ListEventsRequest, ListEventsResponse,
     TailEventsRequest, TailEventsResponse, event_service_server::EventService,
 };
-use outrider_rpc::{convert::parse_id, page::Pager, principal, to_status};
+use outrider_rpc::{Holder, convert::parse_id, page::Pager, principal, to_status};
 use outrider_store::{EventFilter, Ledger, Store};
 use tonic::{Request, Response, Status};
 
@@ -61,7 +61,8 @@ impl Events {
         let wish = EventWish { event_types: patterns(&request.event_types)?, with_payload: request.include_payload };
         self.store.reads_all_events(principal, project).await?;
         let source = AcceptedEvents { store: self.store.clone(), ledger: Arc::clone(&self.ledger), project, wish };
-        let opening = Opening { around: self.around.clone(), project, cursor: request.cursor, source };
+        let holder = Holder::within(principal, project);
+        let opening = Opening { around: self.around.clone(), holder, project, cursor: request.cursor, source };
         let messages = opening.open().await?;
         Ok(Box::pin(messages.map(|message| message.map(convert::tailed_event).map_err(to_status))))
     }
@@ -71,7 +72,7 @@ impl Events {
 fn patterns(texts: &[String]) -> Result<Vec<EventTypePattern>> {
     let most = limits::SUBSCRIPTION_EVENT_TYPES;
     if texts.len() > most {
-        return Err(Error::field("event_types", format!("must be at most {most}")));
+        return Err(Error::field("event_types", format!("must have at most {most} entries")));
     }
     let mut violations = Violations::new();
     let parsed = texts.iter().enumerate();

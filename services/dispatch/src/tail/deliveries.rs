@@ -8,7 +8,7 @@ use outrider_model::{
 };
 use outrider_store::{LogEntry, LogKind, Store};
 
-use super::stream::{Loaded, Source};
+use super::stream::{Item, Loaded, Source};
 
 /// Which deliveries are wanted: those for which all that is given holds.
 pub struct DeliveryWish {
@@ -34,12 +34,23 @@ pub struct DeliveryUpdates {
     pub wish: DeliveryWish,
 }
 
+/// About what an update holds in memory.
+fn size_of(attempt: Option<&Attempt>) -> usize {
+    /// The fields of fixed size and short ones.
+    const FIXED: usize = 1024;
+    let size = |attempt: &Attempt| {
+        let headers = attempt.response_headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        headers + attempt.response_body.len() + attempt.error_message.as_ref().map_or(0, String::len)
+    };
+    FIXED + attempt.map_or(0, size)
+}
+
 #[async_trait]
 impl Source for DeliveryUpdates {
     type Item = (Delivery, Option<Attempt>);
     const KIND: LogKind = LogKind::Deliveries;
 
-    async fn load(&mut self, entries: &[LogEntry]) -> Result<Loaded<Self::Item>> {
+    async fn load(&mut self, entries: &[LogEntry], limit: usize) -> Result<Loaded<Self::Item>> {
         let ids: Vec<DeliveryId> = entries.iter().map(|entry| DeliveryId(entry.id)).collect();
         let deliveries = self.store.deliveries_by_id(&self.principal, self.project, &ids).await?;
         let deliveries: HashMap<_, _> = deliveries
@@ -47,14 +58,24 @@ impl Source for DeliveryUpdates {
             .filter(|delivery| self.wish.wants(delivery))
             .map(|delivery| (delivery.id.0, delivery))
             .collect();
-        let wanted: Vec<&LogEntry> = entries.iter().filter(|entry| deliveries.contains_key(&entry.id)).collect();
-        let ids: Vec<AttemptId> = wanted.iter().filter_map(|entry| entry.attempt).collect();
+        let wanted = entries.iter().filter(|entry| deliveries.contains_key(&entry.id));
+        let ids: Vec<AttemptId> = wanted.filter_map(|entry| entry.attempt).collect();
         let attempts = self.store.attempts_by_id(&self.principal, self.project, &ids).await?;
         let mut attempts: HashMap<AttemptId, Attempt> = attempts.into_iter().map(|attempt| (attempt.id, attempt)).collect();
-        let item = |entry: &&LogEntry| {
-            let delivery = deliveries.get(&entry.id)?.clone();
-            Some((entry.next, (delivery, entry.attempt.and_then(|id| attempts.remove(&id)))))
-        };
-        Ok(Loaded { items: wanted.iter().filter_map(item).collect(), taken: entries.len() })
+        let (mut items, mut sum, mut taken, mut wants) = (Vec::new(), 0, 0, None);
+        for entry in entries {
+            if let Some(delivery) = deliveries.get(&entry.id) {
+                let attempt = entry.attempt.and_then(|id| attempts.remove(&id));
+                let bytes = size_of(attempt.as_ref());
+                sum += bytes;
+                if sum > limit {
+                    wants = items.is_empty().then_some(bytes);
+                    break;
+                }
+                items.push(Item { after: entry.next, what: (delivery.clone(), attempt), bytes });
+            }
+            taken += 1;
+        }
+        Ok(Loaded { items, taken, wants })
     }
 }

@@ -7,10 +7,7 @@ use bytes::Bytes;
 use outrider_model::{Error, Event, EventId, EventTypePattern, ProjectId, Result};
 use outrider_store::{Ledger, LogEntry, LogKind, Store};
 
-use super::stream::{Loaded, Source};
-
-/// Payload bytes looked up at once; a single larger one comes alone.
-const PAYLOAD_BYTES: usize = 1024 * 1024;
+use super::stream::{Item, Loaded, Source};
 
 /// Which events are wanted.
 pub struct EventWish {
@@ -33,6 +30,15 @@ impl AcceptedEvents {
         patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(&event.event_type))
     }
 
+    /// About what an event holds in memory, its payload included if that is wanted.
+    fn size_of(&self, event: &Event) -> usize {
+        /// The fields of fixed size and short ones.
+        const FIXED: usize = 512;
+        let maps = [&event.headers, &event.metadata].into_iter().flatten();
+        let texts = maps.map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        FIXED + texts + if self.wish.with_payload { event.payload_size as usize } else { 0 }
+    }
+
     async fn payloads(&self, events: &[EventId]) -> Result<VecDeque<Option<Bytes>>> {
         if !self.wish.with_payload {
             return Ok(vec![None; events.len()].into());
@@ -49,25 +55,28 @@ impl Source for AcceptedEvents {
     type Item = (Event, Option<Bytes>);
     const KIND: LogKind = LogKind::Events;
 
-    async fn load(&mut self, entries: &[LogEntry]) -> Result<Loaded<Self::Item>> {
+    async fn load(&mut self, entries: &[LogEntry], limit: usize) -> Result<Loaded<Self::Item>> {
         let ids: Vec<EventId> = entries.iter().map(|entry| EventId(entry.id)).collect();
         let mut found: VecDeque<Event> = self.store.events_by_id(self.project, &ids).await?.into();
-        let (mut wanted, mut bytes, mut taken) = (Vec::new(), 0, 0);
+        let (mut wanted, mut sum, mut taken, mut wants) = (Vec::new(), 0, 0, None);
         for entry in entries {
             // They come in the order of the entries; one that is gone by now is left out.
             let event = found.front().is_some_and(|event| event.id.0 == entry.id).then(|| found.pop_front()).flatten();
             if let Some(event) = event.filter(|event| self.wants(event)) {
-                bytes += if self.wish.with_payload { event.payload_size as usize } else { 0 };
-                if bytes > PAYLOAD_BYTES && !wanted.is_empty() {
+                let bytes = self.size_of(&event);
+                sum += bytes;
+                if sum > limit {
+                    wants = wanted.is_empty().then_some(bytes);
                     break;
                 }
-                wanted.push((entry.next, event));
+                wanted.push((entry.next, event, bytes));
             }
             taken += 1;
         }
-        let ids: Vec<EventId> = wanted.iter().map(|(_, event)| event.id).collect();
+        let ids: Vec<EventId> = wanted.iter().map(|(_, event, _)| event.id).collect();
         let payloads = self.payloads(&ids).await?;
-        let items = wanted.into_iter().zip(payloads).map(|((next, event), payload)| (next, (event, payload))).collect();
-        Ok(Loaded { items, taken })
+        let items = wanted.into_iter().zip(payloads);
+        let items = items.map(|((after, event, bytes), payload)| Item { after, what: (event, payload), bytes }).collect();
+        Ok(Loaded { items, taken, wants })
     }
 }

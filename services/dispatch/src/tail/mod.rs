@@ -1,7 +1,7 @@
 //! Tails: streams of what was accepted and of what happened to deliveries, read from the log of commits.
 //!
-//! Every tail reads by its own place, in bounded batches, when its caller takes what it has: a slow one reads later, and nothing is kept
-//! for it. A commit of this process wakes the tails of its projects at once; one question for all tails, asked every
+//! Every tail reads by its own place, in bounded batches, when its caller takes what it has. A slow one reads later: what it holds
+//! meanwhile is its caller's share of a room ([`crate::Options::tail_buffer_bytes`]). A commit of this process wakes the tails of its projects at once; one question for all tails, asked every
 //! [`crate::Options::tail_poll`], finds the commits of others.
 
 mod cursor;
@@ -17,9 +17,10 @@ use std::{
     time::Duration,
 };
 
-use outrider_model::{Error, ProjectId, Result};
+use outrider_model::{ProjectId, Result};
+use outrider_rpc::{Holder, Share, Shares, shares::Resource};
 use outrider_store::{LogKind, Store};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -28,6 +29,9 @@ pub use self::{
     stream::{Message, Opening},
 };
 use crate::Options;
+
+const TAILS: Resource = Resource { name: "tails", noun: "tails", least: 1 };
+const BYTES: Resource = Resource { name: "tail-bytes", noun: "bytes of tails", least: stream::BATCH_BYTES };
 
 /// A log: of what, and whose.
 type Log = (LogKind, ProjectId);
@@ -45,8 +49,9 @@ struct Inner {
     store: Store,
     heartbeat: Duration,
     poll: Duration,
-    max: usize,
-    places: Arc<Semaphore>,
+    places: Shares,
+    /// Bytes that are read and not sent.
+    room: Shares,
     /// Queries of tails at once: they must not take the connections of those who commit.
     reads: Semaphore,
     readers: Readers,
@@ -55,13 +60,12 @@ struct Inner {
 
 impl Tails {
     pub fn new(options: &Options, store: Store) -> Self {
-        let max = options.max_tails.min(Semaphore::MAX_PERMITS);
         let inner = Inner {
             store,
             heartbeat: options.tail_heartbeat,
             poll: options.tail_poll,
-            max,
-            places: Arc::new(Semaphore::new(max)),
+            places: Shares::new(TAILS, options.max_tails),
+            room: Shares::new(BYTES, options.tail_buffer_bytes),
             reads: Semaphore::new(options.tail_readers.clamp(1, Semaphore::MAX_PERMITS)),
             readers: Mutex::default(),
             identity: OnceCell::new(),
@@ -109,12 +113,11 @@ impl Tails {
     }
 
     /// A place for one more tail, and word of news in its log.
-    fn enter(&self, log: Log) -> Result<Place> {
-        let full = |_| Error::overloaded(format!("this server has {} tails, which is its limit", self.inner.max));
-        let permit = Arc::clone(&self.inner.places).try_acquire_owned().map_err(full)?;
+    fn enter(&self, log: Log, holder: Holder) -> Result<Place> {
+        let share = self.inner.places.take(holder, 1)?;
         let mut news = self.readers().entry(log).or_insert_with(|| watch::Sender::new(())).subscribe();
         news.mark_unchanged();
-        Ok(Place { tails: self.clone(), log, news, _permit: permit })
+        Ok(Place { tails: self.clone(), log, news, _share: share })
     }
 
     /// Which database this is.
@@ -132,7 +135,7 @@ struct Place {
     tails: Tails,
     log: Log,
     news: watch::Receiver<()>,
-    _permit: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl Drop for Place {

@@ -1,10 +1,11 @@
 //! One tail: from a place in a log to a stream of messages.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{Stream, stream};
 use outrider_model::{Error, ProjectId, Result, Timestamp};
+use outrider_rpc::{Holder, Share};
 use outrider_store::{LogEntry, LogKind, LogPlace};
 use tokio::time::Instant;
 
@@ -14,6 +15,8 @@ use super::{Around, Place, cursor::Cursors};
 const ENTRIES: usize = 512;
 /// Entries looked up at once.
 const LOOKED_UP: usize = 64;
+/// Bytes looked up at once; a single larger item comes alone.
+pub const BATCH_BYTES: usize = 64 * 1024;
 /// Between two looks at the log by one tail: commits that follow each other closely are read together.
 const PACE: Duration = Duration::from_millis(20);
 /// After so long the log is read again for the sake of the cursor.
@@ -28,16 +31,27 @@ pub trait Source: Send + 'static {
     /// Which log.
     const KIND: LogKind;
 
-    /// Makes items of some entries, from the first on and at least one of them, and leaves out what is not wanted.
-    async fn load(&mut self, entries: &[LogEntry]) -> Result<Loaded<Self::Item>>;
+    /// Makes items of some entries, from the first on, and leaves out what is not wanted. It goes as far as the items have no more than
+    /// `limit` bytes together.
+    async fn load(&mut self, entries: &[LogEntry], limit: usize) -> Result<Loaded<Self::Item>>;
 }
 
 /// What became of entries.
 pub struct Loaded<T> {
-    /// What is told, each with the place after it.
-    pub items: Vec<(LogPlace, T)>,
+    pub items: Vec<Item<T>>,
     /// How many entries were looked at.
     pub taken: usize,
+    /// Where there are no items since the first has more bytes than the limit: how many it has.
+    pub wants: Option<usize>,
+}
+
+/// What is told.
+pub struct Item<T> {
+    /// The place after it.
+    pub after: LogPlace,
+    pub what: T,
+    /// About what it holds in memory.
+    pub bytes: usize,
 }
 
 /// One message.
@@ -52,6 +66,7 @@ pub struct Message<T> {
 /// A tail that is asked for. Who may read what is checked before.
 pub struct Opening<S> {
     pub around: Around,
+    pub holder: Holder,
     pub project: ProjectId,
     /// Empty to begin now.
     pub cursor: String,
@@ -61,8 +76,8 @@ pub struct Opening<S> {
 impl<S: Source> Opening<S> {
     /// Opens it: a heartbeat at once, then what comes. An error is the last that it says.
     pub async fn open(self) -> Result<impl Stream<Item = Result<Message<S::Item>>> + Send + 'static> {
-        let Self { around, project, cursor, source } = self;
-        let place = around.tails.enter((S::KIND, project))?;
+        let Self { around, holder, project, cursor, source } = self;
+        let place = around.tails.enter((S::KIND, project), holder)?;
         let store = &around.tails.inner.store;
         let cursors = Cursors { kind: S::KIND, project, identity: around.tails.identity().await? };
         let from = if cursor.is_empty() { store.log_end().await? } else { cursors.read(&cursor)? };
@@ -70,6 +85,10 @@ impl<S: Source> Opening<S> {
         store.read_log(S::KIND, project, from, 1).await?;
         let now = Instant::now();
         let tail = Tail {
+            room: around.tails.inner.room.share(holder),
+            holder,
+            wants: BATCH_BYTES,
+            telling: 0,
             around,
             place,
             cursors,
@@ -95,6 +114,13 @@ impl<S: Source> Opening<S> {
 
 struct Tail<S: Source> {
     around: Around,
+    holder: Holder,
+    /// Bytes of the items, and of the one that was told last.
+    room: Share,
+    /// Those of the latter: they are on their way until the next message is asked for.
+    telling: usize,
+    /// Bytes of room that the next look-up needs.
+    wants: usize,
     place: Place,
     cursors: Cursors,
     source: S,
@@ -108,7 +134,7 @@ struct Tail<S: Source> {
     /// Read from the log and not looked up.
     entries: VecDeque<LogEntry>,
     /// Looked up and not told.
-    items: VecDeque<(LogPlace, S::Item)>,
+    items: VecDeque<Item<S::Item>>,
     /// Whether the log had no more when it was last read: then something must happen before it is read again.
     complete: bool,
     heartbeat_at: Instant,
@@ -127,10 +153,11 @@ impl<S: Source> Tail<S> {
     }
 
     async fn next_while_up(&mut self) -> Result<Message<S::Item>> {
+        self.room.shrink(std::mem::take(&mut self.telling));
         loop {
-            if let Some((after, item)) = self.items.pop_front() {
-                self.told = after;
-                return Ok(self.message(Some(item)));
+            if let Some(Item { after, what, bytes }) = self.items.pop_front() {
+                (self.told, self.telling) = (after, bytes);
+                return Ok(self.message(Some(what)));
             }
             // All that was looked at is told, or was not wanted.
             self.told = self.looked_at;
@@ -176,16 +203,33 @@ impl<S: Source> Tail<S> {
         Ok(())
     }
 
+    /// Makes items of entries, once there is room for them or else a heartbeat is due.
     async fn look_up(&mut self) -> Result<()> {
-        let _turn = self.around.tails.inner.reads.acquire().await.map_err(|_| Error::shutting_down())?;
+        let inner = Arc::clone(&self.around.tails.inner);
+        let room = tokio::select! {
+            biased;
+            // One that is large beside the room must find some, too.
+            room = inner.room.wait(self.holder, self.wants.min(inner.room.most() / 2)) => room,
+            () = tokio::time::sleep_until(self.heartbeat_at) => return Ok(()),
+        };
+        let _turn = inner.reads.acquire().await.map_err(|_| Error::shutting_down())?;
         let entries = self.entries.make_contiguous();
-        let Loaded { items, taken } = self.source.load(&entries[..entries.len().min(LOOKED_UP)]).await?;
+        let Loaded { items, taken, wants } = self.source.load(&entries[..entries.len().min(LOOKED_UP)], self.wants).await?;
+        self.wants = wants.unwrap_or(BATCH_BYTES);
+        self.hold(room, items.iter().map(|item| item.bytes).sum());
         let last = self.entries.drain(..taken).next_back();
         if let Some(last) = last {
             self.looked_at = if self.entries.is_empty() { self.read_to } else { last.next };
         }
         self.items = items.into();
         Ok(())
+    }
+
+    /// Holds room for so many bytes, in the place of what was held.
+    fn hold(&mut self, mut room: Share, bytes: usize) {
+        room.shrink(room.amount().saturating_sub(bytes));
+        room.exceed(bytes.saturating_sub(room.amount()));
+        self.room = room;
     }
 
     /// Whether the last look at the log is long ago.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use outrider_model::{DeliveryStatus, Error, Event, EventId, PageRequest, Reason, Result};
+use outrider_model::{ApiKeyId, DeliveryStatus, Error, Event, EventId, PageRequest, Reason, Result, principal::Actor};
+use outrider_rpc::Holder;
 use outrider_store::EventFilter;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,10 @@ fn around(bench: &Bench) -> Around {
     Around { tails: shared.tails.clone(), directory: shared.directory.clone(), shutdown: CancellationToken::new() }
 }
 
+fn holder(bench: &Bench) -> Holder {
+    Holder::within(&bench.principal, bench.project.id)
+}
+
 fn events(bench: &Bench, cursor: &str, event_types: &[&str], with_payload: bool) -> Opening<AcceptedEvents> {
     let event_types = event_types.iter().map(|text| text.parse().unwrap()).collect();
     let source = AcceptedEvents {
@@ -30,13 +35,13 @@ fn events(bench: &Bench, cursor: &str, event_types: &[&str], with_payload: bool)
         project: bench.project.id,
         wish: EventWish { event_types, with_payload },
     };
-    Opening { around: around(bench), project: bench.project.id, cursor: cursor.to_owned(), source }
+    Opening { around: around(bench), holder: holder(bench), project: bench.project.id, cursor: cursor.to_owned(), source }
 }
 
 fn deliveries(bench: &Bench, wish: DeliveryWish) -> Opening<DeliveryUpdates> {
     let (store, principal) = (bench.store.clone(), bench.principal.clone());
     let source = DeliveryUpdates { store, principal, project: bench.project.id, wish };
-    Opening { around: around(bench), project: bench.project.id, cursor: String::new(), source }
+    Opening { around: around(bench), holder: holder(bench), project: bench.project.id, cursor: String::new(), source }
 }
 
 async fn next<T>(tail: &mut (impl Stream<Item = Result<Message<T>>> + Unpin)) -> Message<T> {
@@ -123,6 +128,43 @@ async fn large_payloads_come_few_at_a_time_and_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tails_that_are_not_read_hold_their_share_and_no_more() {
+    const MIB: usize = 1024 * 1024;
+    let bench = Bench::with(Options { tail_buffer_bytes: MIB, ..quick() }).await;
+    let begin = next(&mut Box::pin(events(&bench, "", &[], true).open().await.unwrap())).await.cursor;
+    for _ in 0..3 {
+        bench.publish_bytes(vec![b' '; 100_000].into()).await;
+    }
+    let room = &bench.dispatch.shared.tails.inner.room;
+    // Each is told an event, and is then not asked for another.
+    let mut stuck = Vec::new();
+    for _ in 0..2 {
+        let mut tail = Box::pin(events(&bench, &begin, &[], true).open().await.unwrap());
+        item(&mut tail).await;
+        stuck.push(tail);
+    }
+    assert!((200_000..=MIB / 4).contains(&room.held()), "{}", room.held());
+    let mut third = Box::pin(events(&bench, &begin, &[], true).open().await.unwrap());
+    for _ in 0..3 {
+        assert!(next(&mut third).await.item.is_none(), "it lives, and waits for room");
+    }
+    // Another key of the project is not concerned.
+    let other = Actor::ApiKey(ApiKeyId::new(bench.store.clock().now(), 1));
+    let mut opening = events(&bench, &begin, &[], true);
+    opening.holder = Holder { actor: other, ..holder(&bench) };
+    let mut apart = Box::pin(opening.open().await.unwrap());
+    for _ in 0..3 {
+        item(&mut apart).await;
+    }
+    drop((stuck, apart));
+    for _ in 0..3 {
+        item(&mut third).await;
+    }
+    drop(third);
+    assert_eq!(room.held(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deliveries_come_with_their_attempts() {
     let bench = Bench::start().await;
     let endpoint = bench.endpoint(64).await;
@@ -168,13 +210,13 @@ async fn commits_of_another_process_are_found_by_the_poll() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tails_are_bounded_and_end_with_the_process_the_project_or_the_cursor() {
-    let bench = Bench::with(Options { max_tails: 2, ..quick() }).await;
+    let bench = Bench::with(Options { max_tails: 8, ..quick() }).await;
     let shutdown = CancellationToken::new();
     let mut opening = events(&bench, "", &[], false);
     opening.around.shutdown = shutdown.clone();
     let mut ended = Box::pin(opening.open().await.unwrap());
     let mut tail = Box::pin(events(&bench, "", &[], false).open().await.unwrap());
-    assert_eq!(refused(events(&bench, "", &[], false)).await, Reason::Overloaded);
+    assert_eq!(refused(events(&bench, "", &[], false)).await, Reason::ShareExhausted, "a key has a quarter of eight");
     let cursor = next(&mut tail).await.cursor;
     next(&mut ended).await;
     shutdown.cancel();

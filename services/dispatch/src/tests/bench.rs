@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
-    Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, PageRequest, Principal, Project, Result, RetryPolicy,
-    SigningSecret, Target, principal::Actor,
+    Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, Holder, PageRequest, Principal, Project, Result,
+    RetryPolicy, SigningSecret, Target, principal::Actor,
 };
 use outrider_proto::internal::{
     AcceptEvent, AcceptedEvent, AttemptReport, AttemptResult, HoldReason, JobReceipt, accept_event_result, attempt_report,
@@ -148,7 +148,12 @@ impl Bench {
     }
 
     pub async fn report(&self, job: &LeasedJob, status: u32) {
-        let outcome = if (200..300).contains(&status) { 1 } else { 2 };
+        // A status of 0 is no answer in time.
+        let outcome = match status {
+            0 => 3,
+            200..300 => 1,
+            _ => 2,
+        };
         let result = AttemptResult {
             outcome,
             status_code: status,
@@ -248,7 +253,7 @@ impl Queue for Switched {
     async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
         self.up()?.held(deliveries).await
     }
-    async fn room(&self, endpoints: &[(EndpointId, u32)]) -> Result<Vec<u32>> {
+    async fn room(&self, endpoints: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>> {
         self.up()?.room(endpoints).await
     }
     async fn depths(&self) -> Result<Vec<u64>> {

@@ -66,6 +66,38 @@ async fn what_does_not_fit_the_window_waits_in_the_database_and_follows_as_room_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deliveries_to_an_endpoint_that_does_not_answer_wait_in_the_database() {
+    let bench = Bench::start().await;
+    bench.endpoint(64).await;
+    bench.publish_when_routed(1).await;
+    bench.report(&bench.jobs().await[0], 200).await;
+    let take = async |count: usize| {
+        let mut jobs = Vec::new();
+        until("the jobs", async || {
+            jobs.extend(bench.jobs().await);
+            (jobs.len() >= count).then_some(())
+        })
+        .await;
+        assert_eq!(jobs.len(), count);
+        jobs
+    };
+    for _ in 0..100 {
+        bench.publish().await;
+    }
+    let first = take(64).await;
+    for job in &first {
+        bench.report(job, 0).await;
+    }
+    // Those that follow, and what waits to be repeated, are few at a time, until there is an answer.
+    let few = take(8).await;
+    assert!(bench.stays_idle().await);
+    for job in &few {
+        bench.report(job, 200).await;
+    }
+    assert!(take(16).await.len() == 16, "the window has doubled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_that_is_down_delays_and_loses_nothing() {
     let bench = Bench::start().await;
     bench.endpoint(64).await;
@@ -98,7 +130,6 @@ async fn a_job_that_the_queue_lost_is_queued_again_with_the_next_generation() {
         receipt: lost.receipt.clone(),
         delivery: outrider_model::DeliveryId::from_bytes(&lost.job.delivery_id).unwrap(),
         endpoint: outrider_model::EndpointId::from_bytes(&lost.job.endpoint_id).unwrap(),
-        project: bench.project.id,
         generation: lost.job.generation,
     };
     Queue::finish(&bench.queue.inner, &[done]).await.unwrap();

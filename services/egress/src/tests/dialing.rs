@@ -40,6 +40,11 @@ async fn what_the_policy_refuses_is_refused_before_any_look_up() {
         assert_eq!(verdict(&strict, host, target.port()).await, Err(refused(rule)), "{host}");
     }
     assert_eq!(verdict(&strict, "example.com", 0).await, Err(refused("port-zero")));
+    for port in [22, 25, 6379, 10_250, 27_017] {
+        let error = verdict(&strict, "example.com", port).await.unwrap_err();
+        assert_eq!(error, refused("port-of-other-service"), "{port}");
+        assert_eq!(error.to_string(), "the port is not allowed (port-of-other-service)");
+    }
     assert_eq!(resolver.asked(), 0);
 }
 
@@ -60,6 +65,20 @@ async fn the_switch_permits_loopback_and_nothing_else() {
         assert_eq!(verdict(&open, host, target.port()).await, Err(refused(rule)), "{host}");
     }
     assert_eq!(resolver.asked(), 0, "localhost needs no DNS");
+}
+
+#[tokio::test]
+async fn ports_of_other_services_are_dialled_when_they_are_opened() {
+    let Ok(listener) = TcpListener::bind("127.0.0.1:27019").await else {
+        return eprintln!("SKIPPED: port 27019 is taken");
+    };
+    assert_eq!(
+        verdict(&egress(development(), Answers::with(&[])), "127.0.0.1", 27_019).await,
+        Err(refused("port-of-other-service"))
+    );
+    let open = egress(Options { allowed_ports: vec![27_019], ..development() }, Answers::with(&[]));
+    assert_eq!(verdict(&open, "127.0.0.1", 27_019).await, Ok(()));
+    drop(listener);
 }
 
 #[tokio::test]
@@ -160,7 +179,7 @@ proptest::proptest! {
     /// A third reading of URLs, that of the client which sends, must not differ from the model's.
     #[test]
     fn urls_that_the_model_takes_are_read_alike_by_the_sender(text in URLS) {
-        let policy = outrider_model::address::Policy { allow_loopback: true };
+        let policy = outrider_model::address::Policy { allow_loopback: true, allowed_ports: Vec::new() };
         if let Ok(url) = outrider_model::url::WebhookUrl::parse(&text, &policy) {
             let uri: http::Uri = url.as_str().parse().unwrap();
             let host = uri.host().unwrap();

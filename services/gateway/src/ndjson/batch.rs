@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{server::Backend, status::from_message};
+use outrider_rpc::{Holder, Share, server::Backend, status::from_message};
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
 use super::Rule;
 use crate::{
@@ -31,6 +31,8 @@ pub(super) struct Caller {
     pub(super) rule: Rule,
     pub(super) max_answer_bytes: usize,
     pub(super) decoding: Decoding,
+    /// Who uploads.
+    pub(super) holder: Holder,
     /// How long a call may take, and how long it is repeated when it is refused as overload.
     pub(super) timeout: Duration,
 }
@@ -103,7 +105,7 @@ impl Decoded {
         let mut decoded = Self { lines: Vec::with_capacity(lines.len()), entries: Vec::with_capacity(lines.len()) };
         for (number, text) in lines {
             match text.and_then(|text| entry(&text, desc, cost)) {
-                Err(error) if error.reason == Reason::Overloaded => return Err(error),
+                Err(error) if is_overload(&error) => return Err(error),
                 Err(error) => decoded.lines.push((number, Some(error))),
                 Ok(entry) => {
                     decoded.entries.push(entry);
@@ -128,14 +130,19 @@ fn of_the_line(mut error: Error) -> Error {
     error
 }
 
+/// Whether there may be room in a moment.
+fn is_overload(error: &Error) -> bool {
+    matches!(error.reason, Reason::Overloaded | Reason::ShareExhausted)
+}
+
 impl Caller {
     /// The entries of a batch, once there is room for them: meanwhile the upload waits, which holds its client.
-    async fn decode(&self, batch: Batch) -> Result<(Decoded, Option<OwnedSemaphorePermit>), Error> {
+    async fn decode(&self, batch: Batch) -> Result<(Decoded, Option<Share>), Error> {
         let give_up = Instant::now() + self.timeout;
         loop {
             let (lines, desc) = (batch.lines.clone(), self.rule.entry.clone());
-            match self.decoding.run(batch.bytes, move |cost| Decoded::of(lines, &desc, cost)).await {
-                Err(error) if error.reason == Reason::Overloaded && Instant::now() + OVERLOAD_WAIT < give_up => {
+            match self.decoding.run(self.holder, batch.bytes, move |cost| Decoded::of(lines, &desc, cost)).await {
+                Err(error) if is_overload(&error) && Instant::now() + OVERLOAD_WAIT < give_up => {
                     tokio::time::sleep(OVERLOAD_WAIT).await;
                 }
                 outcome => return outcome,
@@ -173,7 +180,7 @@ impl Caller {
                     };
                 }
                 // Nothing was taken: the upload waits, which holds its client.
-                Err(error) if error.reason == Reason::Overloaded && Instant::now() + OVERLOAD_WAIT < give_up => {
+                Err(error) if error.is_overload() && Instant::now() + OVERLOAD_WAIT < give_up => {
                     tokio::time::sleep(OVERLOAD_WAIT).await;
                 }
                 Err(error) => return Err(error),

@@ -17,6 +17,7 @@ use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
 use outrider_model::Error;
 use outrider_proto::DESCRIPTORS;
+use outrider_rpc::Holder;
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -82,6 +83,7 @@ pub(crate) async fn answer(
     mut body: Incoming,
 ) -> Result<Response<Body>, Refusal> {
     let end = deadline::of_rest(&parts.headers)?.map(|asked| Instant::now() + asked);
+    let holder = Holder::of_request(&parts.extensions);
     let caller = Caller {
         backend: shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?,
         grpc_path: route.grpc_path.clone(),
@@ -91,14 +93,14 @@ pub(crate) async fn answer(
         rule: rule.clone(),
         max_answer_bytes: shared.options.max_answer_bytes,
         decoding: shared.decoding.clone(),
+        holder,
         timeout: shared.options.request_timeout,
     };
     let request_id = parts.headers.get(request_id::HEADER).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let admitted = async {
         let without_lines = caller.introduce().await?;
         // Only then: places are few, and not for those who may not call.
-        let place = std::sync::Arc::clone(&shared.uploads).try_acquire_owned();
-        Ok((without_lines, place.map_err(|_| Error::overloaded("too many uploads are under way"))?))
+        Ok((without_lines, shared.uploads.take(holder, 1)?))
     };
     let (without_lines, place) = match admitted.await {
         Ok(admitted) => admitted,
@@ -110,10 +112,10 @@ pub(crate) async fn answer(
             return Err(Refusal::closing(error));
         }
     };
-    let upload = Upload::new(shared, caller, request_id, end, without_lines, place);
+    let upload = Upload::new(shared, caller, holder, request_id, end, (without_lines, place));
     let results = upload.start(body).await.map_err(Refusal::closing)?;
     let results = Body::new(StreamBody::new(futures::StreamExt::map(results, |text| text.map(Frame::data))));
-    let mut answer = unsent::stream(shared, Response::new(results));
+    let mut answer = unsent::stream(shared, holder, Response::new(results));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

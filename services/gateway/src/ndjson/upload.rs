@@ -8,6 +8,7 @@ use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream, stream::F
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
+use outrider_rpc::{Holder, Share, Shares};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
@@ -25,7 +26,9 @@ use crate::{Options, Shared, body, deadline};
 const CHUNKS: usize = 1_024;
 
 /// Results of a call with the room they take while they wait, or why there are none at all.
-type Chunk = Result<(Bytes, OwnedSemaphorePermit), Error>;
+type Chunk = Result<(Bytes, Room), Error>;
+/// Of the upload's own room, and of that for all answers.
+type Room = (OwnedSemaphorePermit, Share);
 
 pub(super) struct Upload {
     caller: Arc<Caller>,
@@ -43,19 +46,22 @@ pub(super) struct Upload {
     begun: bool,
     /// Bytes of results that may wait.
     room: Arc<Semaphore>,
+    /// Room for all answers that are not sent, and whose they are.
+    unsent: Shares,
+    holder: Holder,
     /// What an upload without any line is answered.
     without_lines: Error,
-    _place: OwnedSemaphorePermit,
+    _place: Share,
 }
 
 impl Upload {
     pub(super) fn new(
         shared: &Shared,
         caller: Caller,
+        holder: Holder,
         request_id: Option<String>,
         end: Option<Instant>,
-        without_lines: Error,
-        place: OwnedSemaphorePermit,
+        (without_lines, place): (Error, Share),
     ) -> Self {
         let options = shared.options.clone();
         Self {
@@ -69,6 +75,8 @@ impl Upload {
             calls: FuturesOrdered::new(),
             begun: false,
             room: Arc::new(Semaphore::new(options.upload_results_bytes.clamp(1, Semaphore::MAX_PERMITS))),
+            unsent: shared.unsent.clone(),
+            holder,
             options,
             without_lines,
             _place: place,
@@ -166,7 +174,7 @@ impl Upload {
         loop {
             match next {
                 None => return Some(Ok(())),
-                Some(Err(_)) => return Some(Err(Error::new(Reason::MalformedRequest, "the body broke off"))),
+                Some(Err(_)) => return Some(Err(body::broke_off())),
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
                         self.lines.push(data);
@@ -210,8 +218,9 @@ impl Upload {
         let wanted = text.len().min(self.options.upload_results_bytes);
         let permits = Arc::clone(&self.room).acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX)).await;
         if let Ok(permits) = permits {
+            let share = self.unsent.wait(self.holder, text.len()).await;
             // Whoever does not take it is gone, and so will this task be.
-            let _ = out.send(Ok((text.into(), permits))).await;
+            let _ = out.send(Ok((text.into(), (permits, share)))).await;
         }
     }
 }

@@ -107,7 +107,8 @@ fn answer(description: &str, status: u16) -> Value {
 pub(super) fn of_operation(http_method: &str, streams: bool) -> impl Iterator<Item = (String, Value)> {
     let reads = http_method == "GET";
     let impossible = move |status: &u16| match status {
-        405 => true,
+        // Only gRPC has other encodings of its own.
+        405 | 415 => true,
         409 | 412 => reads,
         406 | 410 => !streams,
         _ => false,

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     ndjson, payload,
     route::{BodyRule, Route},
-    scalar, stream,
+    scalar, secret, stream,
 };
 
 /// The operation of a route. `number` is 1 for a method's first route.
@@ -92,7 +92,10 @@ fn query(schemas: &mut Schemas, route: &Route, message: &MessageDescriptor, pref
     for field in message.fields().filter(|field| payload::field_of(message) != Some(field)) {
         let name = format!("{prefix}{}", field.name());
         let outermost = prefix.is_empty();
-        if (outermost && route.body.takes(&field)) || route.variables.iter().any(|variable| variable.field.name() == name) {
+        if secret::is_secret(&field)
+            || (outermost && route.body.takes(&field))
+            || route.variables.iter().any(|variable| variable.field.name() == name)
+        {
             continue;
         }
         match field.kind() {

@@ -9,8 +9,9 @@ use outrider_rpc::bounds;
 
 use super::comments::Commented;
 use crate::{
-    behavior::{self, IDENTIFIER, IMMUTABLE, OUTPUT_ONLY},
+    behavior::{self, IDENTIFIER, IMMUTABLE, INPUT_ONLY, OUTPUT_ONLY},
     payload::{self, DATA, DATA_BASE64},
+    range,
 };
 
 /// The named schemas that the document refers to, as they are found.
@@ -47,6 +48,13 @@ impl Schemas {
             }
             if behaviors.contains(&OUTPUT_ONLY) {
                 object.insert("readOnly".into(), true.into());
+            }
+            if let Some((_, most)) = range::of(field) {
+                object.insert("minimum".into(), 0.into());
+                object.insert("maximum".into(), most.into());
+            }
+            if behaviors.contains(&INPUT_ONLY) {
+                object.insert("writeOnly".into(), true.into());
             }
             let marks = [(IMMUTABLE, "IMMUTABLE"), (IDENTIFIER, "IDENTIFIER")];
             let marks = marks.iter().filter(|(mark, _)| behaviors.contains(mark)).map(|(_, name)| *name).collect::<Vec<_>>();

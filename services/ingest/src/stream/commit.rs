@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use outrider_model::{Error, Reason, Result};
+use outrider_model::{Error, Result};
 use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent};
 use outrider_rpc::Intake;
 use tokio::time::Instant;
@@ -35,7 +35,7 @@ impl Patient {
         loop {
             let outcome = tokio::time::timeout(self.call_timeout, ask()).await;
             match outcome.unwrap_or_else(|_| Err(Error::unavailable("the commit takes too long; the outcome is unknown"))) {
-                Err(error) if error.reason == Reason::Overloaded && Instant::now() < give_up => {
+                Err(error) if error.is_overload() && Instant::now() < give_up => {
                     // Streams that were refused together come back apart.
                     let varied = wait.mul_f64(rand::random_range(0.5..1.0));
                     tokio::select! {

@@ -6,18 +6,17 @@
 mod commit;
 mod decisions;
 mod open;
-mod room;
 mod session;
 #[cfg(test)]
 mod tests;
 
-use std::{pin::Pin, sync::Arc};
+use std::pin::Pin;
 
 use futures::{Stream, StreamExt, stream};
 use outrider_model::{Error, Principal, Result};
 use outrider_proto::ingest::{StreamEventsRequest, StreamEventsResponse};
-use outrider_rpc::to_status;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use outrider_rpc::{Holder, Share, Shares, shares::Resource, to_status};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::Status;
@@ -30,34 +29,37 @@ const OUTBOUND_MESSAGES: usize = 64;
 /// The messages of the server.
 pub type Answer = Pin<Box<dyn Stream<Item = Result<StreamEventsResponse, Status>> + Send>>;
 
+const STREAMS: Resource = Resource { name: "event-streams", noun: "streams of events", least: 1 };
+const BYTES: Resource = Resource { name: "event-stream-bytes", noun: "bytes of streams of events", least: 1 };
+
 /// What the streams of a process share.
 pub struct Streams {
-    places: Arc<Semaphore>,
-    /// Bytes that are read and not decided.
-    room: Arc<Semaphore>,
+    places: Shares,
+    /// Bytes that are read and not decided. What comes is read whole: each stream may go beyond its share by one message.
+    room: Shares,
     shutdown: CancellationToken,
 }
 
 impl Streams {
     pub fn new(options: &StreamOptions, shutdown: CancellationToken) -> Self {
-        let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
-        Self { places: semaphore(options.max_streams), room: semaphore(options.buffer_bytes), shutdown }
+        let (places, room) = (Shares::new(STREAMS, options.max_streams), Shares::new(BYTES, options.buffer_bytes));
+        Self { places, room, shutdown }
     }
 
-    fn enter(&self) -> Result<OwnedSemaphorePermit> {
+    fn enter(&self, holder: Holder) -> Result<Share> {
         if self.shutdown.is_cancelled() {
             return Err(Error::shutting_down());
         }
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::overloaded("too many streams of events are open"))
+        Ok(self.places.take(holder, 1)?)
     }
 }
 
-/// Serves a stream. Fails with `Overloaded` when too many are open.
+/// Serves a stream. Fails when too many are open: of the caller, or of all.
 pub fn answer<I>(ingest: Ingest, principal: Principal, inbound: I) -> Result<Answer>
 where
     I: Stream<Item = Result<StreamEventsRequest, Status>> + Send + Unpin + 'static,
 {
-    let place = ingest.streams().enter()?;
+    let place = ingest.streams().enter(Holder::of(&principal))?;
     let (out, messages) = mpsc::channel(OUTBOUND_MESSAGES);
     let task = AbortOnDropHandle::new(tokio::spawn(async move {
         let _place = place;

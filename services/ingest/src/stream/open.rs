@@ -5,7 +5,7 @@ use outrider_model::{Error, Principal, Reason, Result, error::Violations, limits
 use outrider_proto::ingest::{
     StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened, stream_events_request::Kind, stream_events_response,
 };
-use outrider_rpc::{from_status, validate};
+use outrider_rpc::{validate, wire::request_error};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -33,17 +33,17 @@ where
     let mut violations = Violations::new();
     violations.check("open.stream_id", validate::key(&open.stream_id, limits::STREAM_ID_BYTES));
     violations.finish()?;
-    ingest.project(principal, &open.project_id).await.map_err(|error| error.within("open"))?;
+    let project = ingest.project(principal, &open.project_id).await.map_err(|error| error.within("open"))?;
     let opened = StreamOpened { window_events: options.window_events, window_bytes: options.window_bytes };
     // Who does not take even this is gone.
     let _ = out.send(StreamEventsResponse { kind: Some(stream_events_response::Kind::Opened(opened)) }).await;
-    Session::new(ingest, principal, open).run(inbound, out).await
+    Session::new(ingest, principal, project.id, open).run(inbound, out).await
 }
 
 fn opening(first: Option<Result<StreamEventsRequest, Status>>) -> Result<StreamOpen> {
     match first {
         Some(Ok(StreamEventsRequest { kind: Some(Kind::Open(open)) })) => Ok(open),
         Some(Ok(_)) | None => Err(Error::field("open", "must be the first message")),
-        Some(Err(status)) => Err(from_status(&status)),
+        Some(Err(status)) => Err(request_error(&status)),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use outrider_model::{Error, Principal, Project, Reason, Result, event::stream_key};
+use outrider_model::{Error, Principal, Project, ProjectId, Reason, Result, event::stream_key};
 use outrider_proto::{
     ingest::{
         NewEvent, PublishEventResponse, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamedEvent,
@@ -11,12 +11,12 @@ use outrider_proto::{
     },
     internal::AcceptEvent,
 };
-use outrider_rpc::{from_status, http_status};
+use outrider_rpc::{Holder, Share, Shares, http_status, wire::request_error};
 use outrider_telemetry::TraceContext;
 use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
-use super::{commit::Patient, decisions::Decisions, room::Room};
+use super::{commit::Patient, decisions::Decisions};
 use crate::{Ingest, StreamOptions, admit, measure, validate};
 
 /// What became of the events of one call.
@@ -36,7 +36,9 @@ pub struct Session<'a> {
     calls: FuturesOrdered<Call>,
     intake: Arc<Patient>,
     decisions: Decisions,
-    room: Room,
+    holder: Holder,
+    /// Bytes of what is read and not decided.
+    room: Share,
     /// Set when nothing more is read: what the stream ends with, once all that was read is told.
     ending: Option<Result<()>>,
     /// When it ends all the same, and with what unless there is an error already: what is not told is not acknowledged.
@@ -50,8 +52,9 @@ pub struct Session<'a> {
 const MAX_ERROR_BYTES: u64 = 64 * 1024;
 
 impl<'a> Session<'a> {
-    pub fn new(ingest: &'a Ingest, principal: &'a Principal, open: StreamOpen) -> Self {
+    pub fn new(ingest: &'a Ingest, principal: &'a Principal, project: ProjectId, open: StreamOpen) -> Self {
         let (options, shutdown) = (ingest.stream_options(), ingest.streams().shutdown.clone());
+        let holder = Holder::within(principal, project);
         Self {
             ingest,
             principal,
@@ -64,7 +67,8 @@ impl<'a> Session<'a> {
             batch_bytes: 0,
             calls: FuturesOrdered::new(),
             decisions: Decisions::default(),
-            room: Room::new(Arc::clone(&ingest.streams().room)),
+            holder,
+            room: ingest.streams().room.share(holder),
             ending: None,
             cut: None,
             last_read: Instant::now(),
@@ -98,7 +102,7 @@ impl<'a> Session<'a> {
                     Err(_) => return Ok(()),
                 },
                 Some(outcome) = self.calls.next(), if !self.calls.is_empty() => self.record(outcome),
-                read = readable(&streams.room, &mut inbound), if reads => self.take_all(read, &mut inbound).await,
+                read = readable(&streams.room, self.holder, &mut inbound), if reads => self.take_all(read, &mut inbound).await,
                 () = alarm.as_mut() => {
                     self.check_idle();
                     let since = self.untaken_since.unwrap_or(self.last_read).min(self.last_read);
@@ -154,10 +158,10 @@ impl<'a> Session<'a> {
         loop {
             match message {
                 Some(Ok(StreamEventsRequest { kind })) => self.take(kind),
-                Some(Err(status)) => self.end(from_status(&status)),
+                Some(Err(status)) => self.end(request_error(&status)),
                 None => self.ending = Some(Ok(())),
             }
-            if !self.reads() || self.ingest.streams().room.available_permits() == 0 {
+            if !self.reads() || !self.ingest.streams().room.has_room(&self.holder) {
                 return;
             }
             match inbound.next().now_or_never() {
@@ -205,8 +209,8 @@ impl<'a> Session<'a> {
         };
         match checked {
             Ok(event) => {
-                let taken = self.room.take(bytes);
-                self.decisions.wait(sequence, bytes as u64, taken);
+                self.room.exceed(bytes);
+                self.decisions.wait(sequence, bytes as u64, bytes);
                 self.batch_bytes += bytes;
                 self.batch.push(event);
             }
@@ -239,7 +243,7 @@ impl<'a> Session<'a> {
             // What comes after it cannot be acknowledged: the client resends from here, and what is committed counts once.
             self.calls = FuturesOrdered::new();
             self.batch.clear();
-            self.room.give_back_all();
+            self.room.shrink(self.room.amount());
             if !matches!(self.ending, Some(Err(_))) {
                 self.end(error);
             }
@@ -256,9 +260,9 @@ impl<'a> Session<'a> {
                     "the idempotency key, or else sequence number {sequence} of this stream, was used with another event"
                 );
                 let freed = self.decisions.decide(Err(Error::new(Reason::IdempotencyConflict, message)));
-                self.room.give_back(freed);
+                self.room.shrink(freed);
             }
-            decided => self.room.give_back(self.decisions.decide(decided)),
+            decided => self.room.shrink(self.decisions.decide(decided)),
         }
         Ok(())
     }
@@ -291,18 +295,18 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The next message, once the streams of the process hold less than they may together.
-async fn readable<I>(room: &tokio::sync::Semaphore, inbound: &mut I) -> Option<Result<StreamEventsRequest, Status>>
+/// The next message, once the caller's streams hold less than they may together.
+async fn readable<I>(room: &Shares, holder: Holder, inbound: &mut I) -> Option<Result<StreamEventsRequest, Status>>
 where
     I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
 {
-    Room::available(room).await;
+    room.room(holder).await;
     inbound.next().await
 }
 
 /// Whether sending the same again would give the same.
 fn is_final(error: &Error) -> bool {
-    http_status(error.reason).is_client_error() && !matches!(error.reason, Reason::Overloaded | Reason::StreamIdle)
+    http_status(error.reason).is_client_error() && !error.is_overload() && error.reason != Reason::StreamIdle
 }
 
 /// About what an event holds in memory.

@@ -9,10 +9,12 @@ const SINGLE_LABEL: Refused = Refused::new("name-single-label", "a host name wit
 const INTERNAL: Refused = Refused::new("name-internal", "a name of an internal network");
 const METADATA: Refused = Refused::new("name-metadata", "a name of a cloud's metadata service");
 const ONION: Refused = Refused::new("name-onion", "a name outside the DNS");
+const INVALID: Refused = Refused::new("name-invalid", "a name that never resolves");
 const ARPA: Refused = Refused::new("name-arpa", "a name of the internet's infrastructure");
 
-/// Domains whose names, and those below them, belong to the inside or to no network of ours.
-const DOMAINS: [(&str, Refused); 14] = [
+/// Domains whose names, and those below them, belong to the inside, are outside the DNS, or are
+/// answered by no name server (RFC 6761, RFC 9476).
+const DOMAINS: [(&str, Refused); 16] = [
     ("local", INTERNAL),
     ("internal", INTERNAL),
     ("svc", INTERNAL),
@@ -22,6 +24,8 @@ const DOMAINS: [(&str, Refused); 14] = [
     ("corp", INTERNAL),
     ("intranet", INTERNAL),
     ("onion", ONION),
+    ("alt", ONION),
+    ("invalid", INVALID),
     ("arpa", ARPA),
     ("metadata.goog", METADATA),
     ("metadata.tencentyun.com", METADATA),

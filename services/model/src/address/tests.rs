@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const STRICT: Policy = Policy { allow_loopback: false };
-const DEVELOPMENT: Policy = Policy { allow_loopback: true };
+static STRICT: Policy = Policy { allow_loopback: false, allowed_ports: Vec::new() };
+static DEVELOPMENT: Policy = Policy { allow_loopback: true, allowed_ports: Vec::new() };
 
 fn rule(text: &str) -> Option<&'static str> {
     match classify(text.parse().unwrap()) {
@@ -226,6 +226,8 @@ fn names_of_the_inside_are_refused_by_whole_labels() {
         ("1.0.0.127.in-addr.arpa", "name-arpa"),
         ("metadata.goog", "name-metadata"),
         ("x.onion", "name-onion"),
+        ("x.alt", "name-onion"),
+        ("hooks.invalid", "name-invalid"),
         ("127.1", "name-numeric"),
         ("2130706433", "name-numeric"),
         ("0x7f000001", "name-numeric"),

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const STRICT: Policy = Policy { allow_loopback: false };
-const DEVELOPMENT: Policy = Policy { allow_loopback: true };
+static STRICT: Policy = Policy { allow_loopback: false, allowed_ports: Vec::new() };
+static DEVELOPMENT: Policy = Policy { allow_loopback: true, allowed_ports: Vec::new() };
 
 fn parse(text: &str) -> Result<WebhookUrl> {
     WebhookUrl::parse(text, &STRICT)
@@ -178,6 +178,30 @@ fn refuses_hosts_of_the_inside_with_the_rule() {
         let error = parse(text).expect_err(text);
         assert_eq!(error.rule(), Some(rule), "{text}: {error}");
         assert!(error.to_string().contains(rule));
+    }
+}
+
+#[test]
+fn refuses_ports_of_other_services_unless_they_are_opened() {
+    for (text, port) in [
+        ("https://example.com:22/", 22),
+        ("http://8.8.8.8:25/", 25),
+        ("http://[2a00:1450::1]:6379/", 6379),
+        ("https://example.com:10250/pods", 10250),
+    ] {
+        let error = parse(text).expect_err(text);
+        assert_eq!(error.rule(), Some("port-of-other-service"), "{text}");
+        assert_eq!(
+            error.to_string(),
+            format!("port {port} is refused: a port of another service is not allowed (port-of-other-service)")
+        );
+        let opened = Policy { allow_loopback: false, allowed_ports: vec![port] };
+        assert_eq!(WebhookUrl::parse(text, &opened).unwrap().port(), port);
+    }
+    // A host that is refused is named first.
+    assert_eq!(parse("http://10.0.0.5:22/").unwrap_err().rule(), Some("ipv4-private"));
+    for text in ["http://example.com/", "https://example.com:8443/", "http://example.com:3000/", "http://example.com:9000/"] {
+        assert!(parse(text).is_ok(), "{text}");
     }
 }
 

@@ -215,7 +215,12 @@ fn again(status: Status) -> Result<End, Failure> {
     let error = from_status(&status);
     let passing = matches!(
         error.reason,
-        Reason::Unavailable | Reason::ShuttingDown | Reason::Overloaded | Reason::StreamIdle | Reason::DeadlineExceeded
+        Reason::Unavailable
+            | Reason::ShuttingDown
+            | Reason::Overloaded
+            | Reason::ShareExhausted
+            | Reason::StreamIdle
+            | Reason::DeadlineExceeded
     );
     if of_network || passing { Ok(End::Again(error.message.into_owned(), error.retry_after)) } else { Err(status.into()) }
 }

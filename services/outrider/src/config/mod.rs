@@ -2,6 +2,7 @@
 
 mod explain;
 mod layers;
+mod port;
 mod secret_files;
 mod sections;
 mod span;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     explain::Explained,
+    port::Port,
     sections::{
         Admin, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Telemetry, Worker,
     },

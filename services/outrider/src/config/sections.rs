@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Span;
+use super::{Port, Span};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -72,10 +72,10 @@ section! {
         /// How long a worker holds a job without a sign of life before another takes it over; more than 30 s, the longest timeout of
         /// an endpoint.
         lease: Span = Span::seconds(45),
-        /// Jobs of one project in the window.
-        window_per_project: u32 = 10_000,
-        /// Jobs in the window.
-        window_total: u32 = 50_000,
+        /// The size of the window of jobs, waiting or held by workers, in units: one for each job, and one more for each 4 KiB of its
+        /// payload and headers. It is divided into fair shares: alone, an organisation has half of it, each of its projects a quarter,
+        /// each endpoint an eighth. At least 8; all processes must agree.
+        window: u32 = 32_768,
     }
 }
 
@@ -172,8 +172,8 @@ section! {
         admin_url: String = "http://127.0.0.1:8083".into(),
         /// One request, decoded, in bytes.
         max_request_bytes: usize = 6 * MIB,
-        /// Bodies of all requests under way and what is decoded of them together, in bytes; more are refused as overloaded. A single body
-        /// larger than this always is.
+        /// Bodies of all requests under way and what is decoded of them together, in bytes, divided into shares; more are refused. A lone
+        /// API key has a quarter, which must be more than one body.
         max_buffered_bytes: usize = 256 * MIB,
         /// What decoding one body may take in memory, in bytes. Besides, no body may take more than 8 times its size, or 16 MiB if that is
         /// more.
@@ -182,8 +182,9 @@ section! {
         decode_apart_bytes: usize = 64 * KIB,
         /// Such bodies that are decoded at once; further ones wait.
         max_decodings: usize = 4,
-        /// Answers over 16 KiB that their clients have not taken, together, in bytes; more requests with such answers are answered as
-        /// unavailable. An answer of which nothing is taken for idle_timeout is given up.
+        /// Answers over 16 KiB and streams, as far as their clients have not taken them, together, in bytes, divided into shares. More
+        /// requests with such answers are answered as unavailable; streams and uploads wait. An answer of which nothing is taken for
+        /// idle_timeout is given up.
         max_unsent_bytes: usize = 256 * MIB,
         /// From the first byte of a request to the last of its answer; a client may ask for less by `Request-Timeout` or `grpc-timeout`.
         request_timeout: Span = Span::seconds(30),
@@ -233,7 +234,7 @@ section! {
         cors_origins: Vec<String> = Vec::new(),
         /// Whether gRPC reflection tells the public services to anyone, without a key.
         reflection: bool = false,
-        /// Uploads of newline-delimited JSON under way at once; more are refused as overloaded.
+        /// Uploads of newline-delimited JSON under way at once, divided into shares; more are refused.
         max_uploads: usize = 64,
         /// How long such an upload may stand still while the server waits for its lines; at most 60 s.
         upload_idle_timeout: Span = Span::seconds(60),
@@ -258,14 +259,14 @@ section! {
         long_validations: usize = 4,
         /// Memory for compiled schemas, in bytes; each counts as 16 times its text.
         schema_cache_bytes: u64 = 64 * MIB as u64,
-        /// StreamEvents: streams open at once in one process; more are refused as overloaded. Of one that stands still up to 1 MiB waits unread
-        /// in its connection.
+        /// StreamEvents: streams open at once in one process, divided into shares; more are refused. Of one that stands still up to 1 MiB
+        /// waits unread in its connection.
         max_streams: usize = 1_000,
         /// StreamEvents: events of one stream that may be unacknowledged; the server reads no further.
         stream_window_events: u32 = 4_096,
         /// StreamEvents: the same for what the events hold, in bytes.
         stream_window_bytes: u64 = 16 * MIB as u64,
-        /// StreamEvents: the same of all streams of one process together, in bytes.
+        /// StreamEvents: the same of all streams of one process together, in bytes, divided into shares.
         stream_buffer_bytes: usize = 256 * MIB,
         /// StreamEvents: how long a stream may be open without a message.
         stream_idle_timeout: Span = Span::seconds(300),
@@ -286,10 +287,10 @@ section! {
         accept_lanes: usize = 4,
         /// Events in one commit. One with many deliveries counts once more for every 32 of them.
         accept_batch: usize = 256,
-        /// Publish requests that wait for a commit; more are refused as overloaded.
-        accept_queue: usize = 8192,
-        /// Bytes that wait for a commit, payloads, and for each delivery 1 KiB and the headers; more are refused as overloaded. A single request is
-        /// counted with half of it at most.
+        /// Publish requests that wait for a commit or are in one, divided into shares; more are refused.
+        accept_queue: usize = 32_768,
+        /// Bytes that wait for a commit, divided into shares: payloads, 1 KiB for each event, and for each delivery 1 KiB and the headers;
+        /// more are refused. A single request is counted with an eighth of it at most.
         accept_queue_bytes: usize = 256 * MIB,
         /// Bytes of jobs that wait to be put on the queue after their commit, payloads, headers and 1 KiB for each. Those beyond are not
         /// refused: they wait in the database.
@@ -307,8 +308,11 @@ section! {
         /// After so long unsettled a delivery is asked after in the queue; at least 1s. Half of it is how long a job may wait for the queue
         /// before it goes back to the database.
         check_after: Span = Span::seconds(15),
-        /// Tails open at once; more are refused as overloaded.
+        /// Tails open at once, divided into shares; more are refused.
         max_tails: usize = 1_000,
+        /// Bytes that tails have read from the database and not sent to their clients, divided into shares. A tail that finds no room
+        /// reads no further until there is some.
+        tail_buffer_bytes: usize = 64 * MIB,
         /// Queries of tails at once.
         tail_readers: usize = 4,
         /// After so long without a message a tail sends a heartbeat; 1s to 60s.
@@ -352,12 +356,35 @@ section! {
         dispatch_url: String = "http://127.0.0.1:8082".into(),
         /// Where the egress proxy is when it is not in this process, as `HOST:PORT`.
         egress_address: String = "127.0.0.1:8084".into(),
-        /// Requests under way at once.
-        max_in_flight: usize = 2_048,
+        /// Slots: requests under way at once, at least 8. They are divided into fair shares: alone, an organisation has half of them,
+        /// each of its projects a quarter, each endpoint an eighth.
+        max_in_flight: u32 = 8_192,
+        /// Jobs in hand, from reading until they are settled; at least `max_in_flight`, and better above `queue.window`: jobs that
+        /// wait for their turn then never keep others in the queue.
+        max_jobs: usize = 40_000,
+        /// The window of an endpoint that has not answered lately: requests to it under way at once. It grows by one with each 2xx answer,
+        /// up to the endpoint's own `max_in_flight`, and is halved by each timeout.
+        initial_window: u32 = 8,
+        /// How long the window of an endpoint is remembered that nothing is heard of.
+        window_memory: Span = Span::seconds(600),
+        /// Bytes of payloads in hand that were too large to travel with their jobs, divided into fair shares as the slots are. At least 8 KiB.
+        payload_bytes: usize = 256 * MIB,
         /// Jobs taken from the queue at once.
         read_batch: usize = 256,
         /// The part of an answer's body that is kept, in bytes.
         response_kept_bytes: usize = 16 * KIB,
+        /// The part of an answer's body that is read, in bytes; of a longer one the connection is closed. At least response_kept_bytes.
+        response_read_bytes: usize = 64 * KIB,
+        /// The head of an answer with the interim answers before it, in bytes; more is a bad response. At least 8192.
+        response_head_bytes: usize = 64 * KIB,
+        /// Interim answers (1xx) before an answer; more are a bad response.
+        response_interim_answers: usize = 8,
+        /// Bytes read from an endpoint's connection in one exchange, TLS, heads, chunk sizes and trailers included; the TLS handshake
+        /// may take as many again. More end the exchange. At least response_head_bytes + response_read_bytes.
+        response_wire_bytes: usize = 256 * KIB,
+        /// Reads from an endpoint's connection in one exchange, which an endpoint that sends single bytes uses up; the TLS handshake may
+        /// take as many again. More end the exchange. At least 64.
+        response_wire_reads: usize = 1_024,
         /// At shutdown: how long requests that began may take to end.
         drain: Span = Span::seconds(30),
         /// A PEM file of certificates to trust besides the public ones; empty for none.
@@ -372,8 +399,13 @@ section! {
         listen: String = "127.0.0.1:8084".into(),
         /// For development only: permits loopback addresses, which lets customers reach this machine's own services.
         allow_loopback: bool = false,
+        /// Ports of other services (SSH, mail, databases, control planes …; the list is in docs/egress.md)
+        /// that endpoints may have all the same. Give it to the processes with admin and to those with egress.
+        allowed_ports: Vec<Port> = Vec::new(),
         /// Connections at once.
         max_tunnels: usize = 10_000,
+        /// Addresses of one name; a name with more is not resolved.
+        max_name_addresses: usize = 64,
         /// How long a name may take to resolve.
         dns_timeout: Span = Span::seconds(5),
         /// How long a connection may take.

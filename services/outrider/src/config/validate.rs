@@ -26,8 +26,7 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     if config.queue.lease.0 <= longest_timeout {
         tracing::warn!(lease = %config.queue.lease, "queue.lease is not above 30s, the longest timeout of an endpoint: it holds by renewal only");
     }
-    check("queue.window_total", config.queue.window_total > 0, "must be at least 1")?;
-    check("queue.window_per_project", config.queue.window_per_project > 0, "must be at least 1")?;
+    check("queue.window", config.queue.window >= 8, "must be at least 8")?;
     check("database.max_connections", config.database.max_connections >= 4, "must be at least 4")?;
     check("database.ledger_connections", config.database.ledger_connections >= 4, "must be at least 4")?;
     check("log.format", ["text", "json"].contains(&config.log.format.as_str()), "must be \"text\" or \"json\"")?;
@@ -42,6 +41,7 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     let heartbeat = (Duration::from_secs(1)..=Duration::from_secs(60)).contains(&config.dispatch.tail_heartbeat.0);
     check("dispatch.tail_heartbeat", heartbeat, "must be 1s to 60s")?;
     check("dispatch.tail_readers", config.dispatch.tail_readers > 0, "must be at least 1")?;
+    check("dispatch.tail_buffer_bytes", config.dispatch.tail_buffer_bytes >= 1024 * 1024, "must be at least 1048576")?;
     check("dispatch.tail_poll", config.dispatch.tail_poll.0 >= Duration::from_millis(10), "must be at least 10ms")?;
     let day = Duration::from_secs(24 * 3600);
     check("dispatch.tail_retention", config.dispatch.tail_retention.0 >= day, "must be at least 24h")?;
@@ -54,7 +54,12 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("dispatch.accept_batch", config.dispatch.accept_batch > 0, "must be at least 1")?;
     check("dispatch.accept_queue", config.dispatch.accept_queue > 0, "must be at least 1")?;
     check("dispatch.settle_batch", config.dispatch.settle_batch > 0, "must be at least 1")?;
-    check("worker.max_in_flight", config.worker.max_in_flight > 0, "must be at least 1")?;
+    check("worker.max_in_flight", config.worker.max_in_flight >= 8, "must be at least 8")?;
+    let holds_all = config.worker.max_jobs >= config.worker.max_in_flight as usize;
+    check("worker.max_jobs", holds_all, "must not be below worker.max_in_flight")?;
+    check("worker.initial_window", config.worker.initial_window > 0, "must be at least 1")?;
+    check("worker.window_memory", !config.worker.window_memory.0.is_zero(), "must be more than 0s")?;
+    check("worker.payload_bytes", config.worker.payload_bytes >= 8 * 1024, "must be at least 8192")?;
     check("worker.read_batch", config.worker.read_batch > 0, "must be at least 1")?;
     let payload_fits = config.ingest.max_payload_bytes <= config.ingest.max_batch_bytes;
     check("ingest.max_payload_bytes", payload_fits, "must not be above ingest.max_batch_bytes")?;

@@ -19,7 +19,10 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
     if !base.roles.has(Role::Admin) {
         return Ok(None);
     }
-    let options = Options { policy: Policy { allow_loopback: base.config.egress.allow_loopback } };
+    let egress = &base.config.egress;
+    let policy =
+        Policy { allow_loopback: egress.allow_loopback, allowed_ports: egress.allowed_ports.iter().map(|port| port.0).collect() };
+    let options = Options { policy };
     let admin = Admin::new(options, stored.store.clone(), Arc::clone(queue));
     let service = guarded(admin.routes(), stored.keys());
     let address = base.config.admin.listen.clone();

@@ -66,6 +66,7 @@ fn options(base: &Base) -> Options {
         audit_repeat: config.audit_repeat.0,
         idempotency_lifetime: config.idempotency_lifetime.0,
         max_tails: config.max_tails,
+        tail_buffer_bytes: config.tail_buffer_bytes,
         tail_readers: config.tail_readers,
         tail_heartbeat: config.tail_heartbeat.0,
         tail_poll: config.tail_poll.0,

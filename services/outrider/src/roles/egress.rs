@@ -33,7 +33,9 @@ fn options(base: &Base) -> Result<Options> {
     };
     Ok(Options {
         allow_loopback: config.allow_loopback,
+        allowed_ports: config.allowed_ports.iter().map(|port| port.0).collect(),
         max_tunnels: config.max_tunnels,
+        max_name_addresses: config.max_name_addresses,
         dns_timeout: config.dns_timeout.0,
         connect_timeout: config.connect_timeout.0,
         source_address,

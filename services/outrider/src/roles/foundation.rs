@@ -4,7 +4,7 @@ use std::{io::Write as _, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls, WindowLimits};
+use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls};
 use outrider_rpc::{InternalToken, Streams, Tls};
 use outrider_store::{Backend, Directory, DirectoryOptions, MasterKeys, Store, StoreOptions};
 use outrider_telemetry::essential;
@@ -114,10 +114,9 @@ fn spawn_until(shutdown: &CancellationToken, task: impl Future<Output = ()> + Se
 /// The queue as configured.
 pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
     let options = &config.queue;
-    let limits = WindowLimits { per_project: options.window_per_project, total: options.window_total };
     if options.url == "embedded" {
         return Ok(Arc::new(EmbeddedQueue::new(EmbeddedOptions {
-            limits,
+            window: options.window,
             lease: options.lease.0,
             ..EmbeddedOptions::default()
         })));
@@ -130,7 +129,7 @@ pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
         shards: options.shards,
         pool_size: options.pool_size,
         command_timeout: options.command_timeout.0,
-        limits,
+        window: options.window,
         lease: options.lease.0,
         ..RedisOptions::default()
     };

@@ -136,7 +136,7 @@ fn check_limit_of_files(config: &Config, roles: &Roles) {
 fn files_wanted(config: &Config, roles: &Roles) -> u64 {
     const OTHERS: usize = 1_024;
     let kept = outrider_worker::Options::default().pool_idle_total;
-    let worker = if roles.has(Role::Worker) { config.worker.max_in_flight.saturating_add(kept) } else { 0 };
+    let worker = if roles.has(Role::Worker) { (config.worker.max_in_flight as usize).saturating_add(kept) } else { 0 };
     let egress = if roles.has(Role::Egress) && !roles.is_all() { config.egress.max_tunnels.saturating_mul(2) } else { 0 };
     u64::try_from(OTHERS.saturating_add(worker).saturating_add(egress)).unwrap_or(u64::MAX)
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use outrider_queue::Queue;
 use outrider_rpc::{Dialer, RemoteDialer, Settlement, settlement::RemoteSettlement};
 use outrider_telemetry::essential;
-use outrider_worker::{Options, StoreLookup, Worker};
+use outrider_worker::{Options, StoreLookup, WireBounds, Worker};
 use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
@@ -61,12 +61,22 @@ fn options(base: &Base) -> Result<Options> {
     let defaults = Options::default();
     Ok(Options {
         max_in_flight: config.max_in_flight,
-        report_buffer: 2 * config.max_in_flight + defaults.slow_waiting,
+        max_jobs: config.max_jobs,
+        initial_window: config.initial_window,
+        window_memory: config.window_memory.0,
+        payload_bytes: config.payload_bytes,
         // Lease and look together stay well below the minute in which everything is to be delivered after a fault.
         reclaim_period: base.config.queue.lease.0 / 9,
         read_batch: config.read_batch,
         lease: base.config.queue.lease.0,
         response_kept_bytes: config.response_kept_bytes,
+        response_read_bytes: config.response_read_bytes,
+        response_head_bytes: config.response_head_bytes,
+        wire: WireBounds {
+            interim_answers: config.response_interim_answers,
+            bytes: config.response_wire_bytes,
+            reads: config.response_wire_reads,
+        },
         drain: config.drain.0,
         propagate_trace: base.config.telemetry.propagate,
         extra_roots,

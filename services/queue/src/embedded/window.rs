@@ -6,28 +6,30 @@ use std::{
     sync::Arc,
 };
 
-use outrider_model::{DeliveryId, EndpointId, ProjectId};
+use outrider_model::{DeliveryId, EndpointId, Holder, Shares};
 use outrider_proto::internal::Job;
 use tokio::time::Instant;
 
-use crate::{Enqueued, NewJob, WindowLimits};
+use crate::{Enqueued, NewJob};
 
 pub(super) struct Window {
-    limits: WindowLimits,
+    size: u32,
     next_entry: u64,
     waiting: VecDeque<(u64, Slot)>,
     /// By entry, so that what is taken over keeps its order.
     taken: BTreeMap<u64, Lease>,
     held: HashMap<DeliveryId, u32>,
+    /// How many jobs each endpoint has.
     by_endpoint: HashMap<EndpointId, u32>,
-    by_project: HashMap<ProjectId, u32>,
+    /// How many units each has.
+    shares: Shares<EndpointId>,
 }
 
 struct Slot {
     job: Arc<Job>,
     delivery: DeliveryId,
-    endpoint: EndpointId,
-    project: ProjectId,
+    holder: Holder<EndpointId>,
+    units: u32,
 }
 
 struct Lease {
@@ -37,15 +39,15 @@ struct Lease {
 }
 
 impl Window {
-    pub(super) fn new(limits: WindowLimits) -> Self {
+    pub(super) fn new(size: u32) -> Self {
         Self {
-            limits,
+            size,
             next_entry: 1,
             waiting: VecDeque::new(),
             taken: BTreeMap::new(),
             held: HashMap::new(),
             by_endpoint: HashMap::new(),
-            by_project: HashMap::new(),
+            shares: Shares::new(size),
         }
     }
 
@@ -54,17 +56,14 @@ impl Window {
         if self.held.contains_key(&new.delivery) {
             return Enqueued::Present;
         }
-        let of_project = self.by_project.get(&new.project).copied().unwrap_or(0);
-        let full = self.of_endpoint(new.endpoint) >= new.endpoint_limit
-            || of_project >= self.limits.per_project
-            || self.held.len() >= self.limits.total as usize;
-        if full {
+        let units = new.units(self.size);
+        let full = self.of_endpoint(new.endpoint()) >= new.endpoint_limit;
+        if full || !self.shares.try_take(&new.holder, units) {
             return Enqueued::Full;
         }
         self.held.insert(new.delivery, new.job.generation);
-        *self.by_endpoint.entry(new.endpoint).or_default() += 1;
-        *self.by_project.entry(new.project).or_default() += 1;
-        let slot = Slot { job: Arc::clone(&new.job), delivery: new.delivery, endpoint: new.endpoint, project: new.project };
+        *self.by_endpoint.entry(new.endpoint()).or_default() += 1;
+        let slot = Slot { job: Arc::clone(&new.job), delivery: new.delivery, holder: new.holder, units };
         self.waiting.push_back((self.next_entry, slot));
         self.next_entry += 1;
         Enqueued::Queued
@@ -111,15 +110,20 @@ impl Window {
         }
         let slot = lease.remove().slot;
         self.held.remove(&slot.delivery);
-        decrement(&mut self.by_endpoint, slot.endpoint);
-        decrement(&mut self.by_project, slot.project);
+        decrement(&mut self.by_endpoint, slot.holder.holder);
+        self.shares.give_back(&slot.holder, slot.units);
     }
 
     pub(super) fn held(&self, delivery: DeliveryId) -> Option<u32> {
         self.held.get(&delivery).copied()
     }
 
-    pub(super) fn of_endpoint(&self, endpoint: EndpointId) -> u32 {
+    /// How many more jobs of one unit it would take of an endpoint with this limit.
+    pub(super) fn room(&self, who: &Holder<EndpointId>, limit: u32) -> u32 {
+        limit.saturating_sub(self.of_endpoint(who.holder)).min(self.shares.room(who))
+    }
+
+    fn of_endpoint(&self, endpoint: EndpointId) -> u32 {
         self.by_endpoint.get(&endpoint).copied().unwrap_or(0)
     }
 

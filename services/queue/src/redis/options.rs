@@ -6,7 +6,7 @@ use ::redis::{ConnectionInfo, IntoConnectionInfo};
 use outrider_model::{Result, error::Violations};
 
 use super::tls::{RedisTls, is_careless, is_secure};
-use crate::WindowLimits;
+use crate::DEFAULT_WINDOW;
 
 /// The most shards: each costs five keys, and each reader a connection for each.
 const MAX_SHARDS: u32 = 1_024;
@@ -15,7 +15,7 @@ const MAX_POOL_SIZE: u32 = 1_024;
 /// The longest prefix, in bytes.
 const PREFIX_BYTES: usize = 64;
 
-/// How to reach Redis, and the bounds of the window there. All processes must have the same `prefix`, `shards` and `limits`.
+/// How to reach Redis, and the bounds of the window there. All processes must have the same `prefix`, `shards` and `window`.
 #[derive(Clone)]
 pub struct RedisOptions {
     /// `redis://[user:password@]host[:port][/database]`, or `rediss://` with TLS: one, or of a cluster one node or more to begin
@@ -34,8 +34,10 @@ pub struct RedisOptions {
     pub pool_size: u32,
     /// How long a command may take, with the wait for a connection: at least 1 ms. Default 2 s.
     pub command_timeout: Duration,
-    /// How many jobs each shard holds.
-    pub limits: WindowLimits,
+    /// The size of each shard's window, in units: jobs that wait or are held by workers, a unit for each and
+    /// one more for each 4 KiB of its payload and headers. Divided into fair shares; at least 8. Default
+    /// 32,768.
+    pub window: u32,
     /// How long a job is held before another worker may take it over: at least 1 ms. Default 45 s.
     pub lease: Duration,
     /// The most jobs in one script call, 1 to 1,000. A script holds up everybody else. Default 256.
@@ -54,7 +56,7 @@ impl Default for RedisOptions {
             shards: 1,
             pool_size: 8,
             command_timeout: Duration::from_secs(2),
-            limits: WindowLimits::default(),
+            window: DEFAULT_WINDOW,
             lease: Duration::from_secs(45),
             batch_jobs: 256,
             batch_bytes: 4 << 20,
@@ -73,7 +75,7 @@ impl fmt::Debug for RedisOptions {
             .field("shards", &self.shards)
             .field("pool_size", &self.pool_size)
             .field("command_timeout", &self.command_timeout)
-            .field("limits", &self.limits)
+            .field("window", &self.window)
             .field("lease", &self.lease)
             .field("batch_jobs", &self.batch_jobs)
             .field("batch_bytes", &self.batch_bytes)

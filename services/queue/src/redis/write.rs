@@ -2,14 +2,14 @@
 
 use ::redis::{Cmd, RedisWrite as _};
 use futures::future::{join_all, try_join_all};
-use outrider_model::Result;
+use outrider_model::{Result, shares::SMALLEST_TOTAL};
 use prost::Message as _;
 
 use super::{
     RedisQueue, Shard,
     entry::is_entry,
     error::{says, unavailable, unexpected},
-    keys::{GROUP, JOB_FIELD, endpoint_count, project_count},
+    keys::{GROUP, JOB_FIELD, place},
     script,
 };
 use crate::{Done, Enqueued, NewJob, Receipt};
@@ -22,7 +22,7 @@ const OVERHEAD: usize = 128;
 impl RedisQueue {
     pub(super) async fn enqueue_shards(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
         let mut results = vec![Enqueued::Full; jobs.len()];
-        let by_shard = self.by_shard(jobs.iter().map(|job| job.endpoint));
+        let by_shard = self.by_shard(jobs.iter().map(NewJob::endpoint));
         let answers = join_all(by_shard.iter().map(|(shard, indexes)| self.enqueue_shard(shard, jobs, indexes))).await;
         for ((_, indexes), answer) in by_shard.iter().zip(answers) {
             for (index, result) in indexes.iter().zip(answer?) {
@@ -67,17 +67,15 @@ impl RedisQueue {
     }
 
     fn enqueue_command(&self, shard: &Shard, jobs: &[NewJob], batch: &[usize], bytes: usize) -> Cmd {
-        let limits = self.options.limits;
-        let mut command = script::ENQUEUE.call(&shard.keys, 4, (3 + 7 * batch.len(), bytes));
-        command.arg(limits.per_project).arg(limits.total).arg(JOB_FIELD);
+        let window = self.options.window.max(SMALLEST_TOTAL);
+        let mut command = script::ENQUEUE.call(&shard.keys, 4, (2 + 5 * batch.len(), bytes));
+        command.arg(window).arg(JOB_FIELD);
         for new in batch.iter().map(|index| &jobs[*index]) {
             command
                 .arg(new.job.epoch)
                 .arg(new.delivery.as_bytes().as_slice())
-                .arg(new.job.generation)
-                .arg(endpoint_count(new.endpoint).as_slice())
-                .arg(new.endpoint_limit)
-                .arg(project_count(new.project).as_slice());
+                .arg(place(new.job.generation, new.units(window), &new.holder).as_slice())
+                .arg(new.endpoint_limit);
             // Straight into the command: the payload is copied once, here.
             let mut buffer = command.bufmut_for_next_arg(new.job.encoded_len());
             new.job.encode_raw(&mut buffer);
@@ -114,16 +112,14 @@ impl RedisQueue {
 
     async fn finish_shard(&self, shard: &Shard, done: &[&Done]) -> Result<()> {
         for done in done.chunks(ENTRIES) {
-            let mut command = script::FINISH.call(&shard.keys, 4, (6 * done.len() + 1, done.len() * OVERHEAD));
+            let mut command = script::FINISH.call(&shard.keys, 4, (4 * done.len() + 1, done.len() * OVERHEAD));
             command.arg(GROUP);
             for done in done {
                 command
                     .arg(done.receipt.epoch)
                     .arg(&done.receipt.entry)
                     .arg(done.delivery.as_bytes().as_slice())
-                    .arg(done.generation)
-                    .arg(endpoint_count(done.endpoint).as_slice())
-                    .arg(project_count(done.project).as_slice());
+                    .arg(done.generation.to_be_bytes().as_slice());
             }
             let freed: i64 = self.call(&script::FINISH, &command).await?;
             tracing::trace!(shard = shard.number, entries = done.len(), freed, "finished");

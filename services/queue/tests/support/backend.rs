@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, WindowLimits};
+use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue};
 
 use super::{
     server::{Cluster, Server},
@@ -19,15 +19,15 @@ pub struct Fixture {
 /// Makes queues that are empty.
 pub trait Backend {
     /// None when the test is skipped.
-    async fn make(&self, limits: WindowLimits, lease: Duration) -> Option<Fixture>;
+    async fn make(&self, window: u32, lease: Duration) -> Option<Fixture>;
 }
 
 /// In memory, with so many shards.
 pub struct Embedded(pub u32);
 
 impl Backend for Embedded {
-    async fn make(&self, limits: WindowLimits, lease: Duration) -> Option<Fixture> {
-        let queue = Arc::new(EmbeddedQueue::new(EmbeddedOptions { limits, lease, shards: self.0 }));
+    async fn make(&self, window: u32, lease: Duration) -> Option<Fixture> {
+        let queue = Arc::new(EmbeddedQueue::new(EmbeddedOptions { window, lease, shards: self.0 }));
         let epochs = queue.epochs().await.expect("epochs");
         Some(Fixture { queue, epochs, server: None })
     }
@@ -37,9 +37,9 @@ impl Backend for Embedded {
 pub struct Redis(pub u32);
 
 impl Backend for Redis {
-    async fn make(&self, limits: WindowLimits, lease: Duration) -> Option<Fixture> {
+    async fn make(&self, window: u32, lease: Duration) -> Option<Fixture> {
         let server = Server::start()?;
-        let options = RedisOptions { shards: self.0, limits, lease, ..options(&server) };
+        let options = RedisOptions { shards: self.0, window, lease, ..options(&server) };
         let queue = Arc::new(RedisQueue::connect(options).await.expect("a queue"));
         let epochs = queue.epochs().await.expect("epochs");
         Some(Fixture { queue, epochs, server: Some(server) })
@@ -50,10 +50,10 @@ impl Backend for Redis {
 pub struct RedisByTls;
 
 impl Backend for RedisByTls {
-    async fn make(&self, limits: WindowLimits, lease: Duration) -> Option<Fixture> {
+    async fn make(&self, window: u32, lease: Duration) -> Option<Fixture> {
         let certificates = Certificates::new();
         let server = certificates.server()?;
-        let queue = RedisQueue::connect(RedisOptions { limits, lease, ..certificates.options(&server) }).await.expect("a queue");
+        let queue = RedisQueue::connect(RedisOptions { window, lease, ..certificates.options(&server) }).await.expect("a queue");
         let queue = Arc::new(queue);
         let epochs = queue.epochs().await.expect("epochs");
         Some(Fixture { queue, epochs, server: Some(server) })
@@ -64,13 +64,13 @@ impl Backend for RedisByTls {
 pub struct InCluster<'a>(pub &'a Cluster, pub u32, pub &'static str);
 
 impl Backend for InCluster<'_> {
-    async fn make(&self, limits: WindowLimits, lease: Duration) -> Option<Fixture> {
+    async fn make(&self, window: u32, lease: Duration) -> Option<Fixture> {
         let options = RedisOptions {
             urls: self.0.urls(),
             cluster: true,
             prefix: self.2.to_owned(),
             shards: self.1,
-            limits,
+            window,
             lease,
             // A busy machine must not fail the test; the bound itself is tested elsewhere.
             command_timeout: Duration::from_secs(10),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, EventId, ProjectId, Timestamp};
+use outrider_model::{DeliveryId, EndpointId, EventId, Holder, OrganizationId, ProjectId, Timestamp};
 use outrider_proto::internal::{Job, job::Body};
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue};
 
@@ -56,7 +56,8 @@ impl Fixture {
             due_at: AT.0,
             ..Job::default()
         };
-        NewJob { job: Arc::new(job), delivery, endpoint, project, endpoint_limit }
+        let holder = Holder { organization: OrganizationId::new(AT, 1), project, holder: endpoint };
+        NewJob { job: Arc::new(job), delivery, holder, endpoint_limit }
     }
 
     /// Jobs of one endpoint with these numbers.
@@ -94,7 +95,6 @@ pub fn done(leased: &LeasedJob) -> Done {
         receipt: leased.receipt.clone(),
         delivery: DeliveryId::from_bytes(&leased.job.delivery_id).expect("an id"),
         endpoint: EndpointId::from_bytes(&leased.job.endpoint_id).expect("an id"),
-        project: ProjectId::from_bytes(&leased.job.project_id).expect("an id"),
         generation: leased.job.generation,
     }
 }

@@ -2,7 +2,9 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use outrider_queue::{Enqueued, WindowLimits};
+use outrider_model::{OrganizationId, shares};
+use outrider_proto::internal::job::Body;
+use outrider_queue::{Enqueued, NewJob};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -17,7 +19,8 @@ pub const LONG: Duration = Duration::from_secs(600);
 /// A lease that a test waits for; long enough that a busy machine does not lose it between two calls.
 pub const SHORT: Duration = Duration::from_millis(1_500);
 
-pub const ROOMY: WindowLimits = WindowLimits { per_project: 10_000, total: 10_000 };
+/// A window that no test fills.
+pub const ROOMY: u32 = 100_000;
 
 pub async fn queue_read_finish(backend: &impl Backend) {
     let Some(fixture) = backend.make(ROOMY, LONG).await else { return };
@@ -59,40 +62,70 @@ pub async fn endpoint_limit(backend: &impl Backend) {
     let results = fixture.queue.enqueue(&jobs).await.expect("enqueued");
     use Enqueued::{Full, Queued};
     assert_eq!(results, [Queued, Queued, Queued, Full, Queued], "one endpoint's limit is not another's");
-    assert_eq!(fixture.queue.room(&[(full, 3), (full, 5), (full, 1), (other, 1_000)]).await.expect("room"), [0, 2, 0, 999]);
+    let [full_one, other] = [&jobs[0], &jobs[4]].map(|job| job.holder);
+    let asked = [(full_one, 3), (full_one, 5), (full_one, 1), (other, 1_000)];
+    assert_eq!(fixture.queue.room(&asked).await.expect("room"), [0, 2, 0, 999]);
 
     let taken = fixture.take("one", 4).await;
     assert_eq!(fixture.queue.enqueue(&jobs[3..4]).await.expect("enqueued"), [Full], "what is held counts");
     fixture.queue.finish(&[done(&taken[0])]).await.expect("finished");
-    assert_eq!(fixture.queue.room(&[(full, 3)]).await.expect("room"), [1]);
+    assert_eq!(fixture.queue.room(&[(full_one, 3)]).await.expect("room"), [1]);
     assert_eq!(fixture.queue.enqueue(&jobs[3..4]).await.expect("enqueued"), [Queued]);
 }
 
-pub async fn project_limit(backend: &impl Backend) {
-    let limits = WindowLimits { per_project: 2, total: 100 };
-    let Some(fixture) = backend.make(limits, LONG).await else { return };
-    let mut jobs: Vec<_> = (0..3).map(|number| fixture.job(number, fixture.endpoint(number as usize))).collect();
-    let mut other = fixture.job(9, fixture.endpoint(0));
-    other.project = project(2);
-    jobs.push(other);
-    use Enqueued::{Full, Queued};
-    assert_eq!(fixture.queue.enqueue(&jobs).await.expect("enqueued"), [Queued, Queued, Full, Queued]);
-    let taken = fixture.take("one", 3).await;
-    let first = taken.iter().find(|leased| number(leased) == 0).expect("the first");
-    fixture.queue.finish(&[done(first)]).await.expect("finished");
-    assert_eq!(fixture.queue.enqueue(&jobs[2..3]).await.expect("enqueued"), [Queued]);
+/// A small window, and in it as many jobs of each endpoint as it takes.
+pub async fn shares_of_the_window(backend: &impl Backend) {
+    let Some(fixture) = backend.make(64, LONG).await else { return };
+    let mut taken = Vec::new();
+    for (index, (organization, of_project)) in [(1, 1), (1, 1), (1, 2), (2, 3), (3, 4)].into_iter().enumerate() {
+        let endpoint = fixture.endpoint(index);
+        let of = |number: u64| of(fixture.job(index as u64 * 100 + number, endpoint), organization, of_project);
+        let jobs: Vec<_> = (0..50).map(of).collect();
+        let room = fixture.queue.room(&[(jobs[0].holder, 1_000)]).await.expect("room")[0];
+        let results = fixture.queue.enqueue(&jobs).await.expect("enqueued");
+        let queued = results.iter().take_while(|result| **result == Enqueued::Queued).count();
+        assert!(results[queued..].iter().all(|result| *result == Enqueued::Full), "{results:?}");
+        assert_eq!(queued, room as usize, "as many as there is room for");
+        taken.push(queued);
+    }
+    // One alone has an eighth; a second one half of the rest, at each level.
+    assert_eq!(taken, [8, 4, 5, 5, 5]);
+    let leased = fixture.take("one", 27).await;
+    fixture.queue.finish(&all_done(&leased)).await.expect("finished");
+    assert_eq!(depth(&*fixture.queue).await, 0);
+    let who = of(fixture.job(1, fixture.endpoint(0)), 1, 1).holder;
+    assert_eq!(fixture.queue.room(&[(who, 1_000)]).await.expect("room"), [8], "nothing is left behind");
 }
 
-pub async fn total_limit(backend: &impl Backend) {
-    let limits = WindowLimits { per_project: 100, total: 3 };
-    let Some(fixture) = backend.make(limits, LONG).await else { return };
-    let jobs = fixture.jobs(fixture.endpoint(0), 0..5);
-    use Enqueued::{Full, Queued};
-    assert_eq!(fixture.queue.enqueue(&jobs).await.expect("enqueued"), [Queued, Queued, Queued, Full, Full]);
-    let taken = fixture.take("one", 3).await;
-    fixture.queue.finish(&all_done(&taken[..2])).await.expect("finished");
-    assert_eq!(fixture.queue.enqueue(&jobs[3..]).await.expect("enqueued"), [Queued, Queued]);
-    assert_eq!(depth(&*fixture.queue).await, 3);
+/// A large job takes more of the window.
+pub async fn units_of_the_window(backend: &impl Backend) {
+    let Some(fixture) = backend.make(800, LONG).await else { return };
+    let large = |number: u64| {
+        let mut job = fixture.job(number, fixture.endpoint(0));
+        Arc::make_mut(&mut job.job).body = Some(Body::Payload(vec![b'x'; 40_000].into()));
+        job
+    };
+    let jobs: Vec<_> = (0..20).map(large).collect();
+    let results = fixture.queue.enqueue(&jobs).await.expect("enqueued");
+    assert_eq!(results.iter().filter(|result| **result == Enqueued::Queued).count(), 10, "ten units each of a hundred");
+    let leased = fixture.take("one", 10).await;
+    fixture.queue.finish(&all_done(&leased)).await.expect("finished");
+    assert_eq!(fixture.queue.room(&[(jobs[0].holder, 1_000)]).await.expect("room"), [100]);
+    // A window that is too small for anything is as large as it must be.
+    let Some(fixture) = backend.make(1, LONG).await else { return };
+    assert_eq!(
+        fixture.queue.enqueue(&fixture.jobs(fixture.endpoint(0), 0..2)).await.expect("enqueued"),
+        [Enqueued::Queued, Enqueued::Full]
+    );
+    assert_eq!(shares::SMALLEST_TOTAL, 8);
+}
+
+/// The job as one of this project of this organisation.
+fn of(job: NewJob, organization: u64, of_project: u64) -> NewJob {
+    let mut holder = job.holder;
+    holder.organization = OrganizationId::new(super::jobs::AT, organization);
+    holder.project = project(of_project);
+    NewJob { holder, ..job }
 }
 
 pub async fn present(backend: &impl Backend) {
@@ -109,7 +142,7 @@ pub async fn present(backend: &impl Backend) {
     fixture.queue.finish(&all_done(&taken)).await.expect("finished");
     assert_eq!(fixture.queue.enqueue(&twice[1..]).await.expect("enqueued"), [Queued]);
     assert_eq!(fixture.queue.held(&[(endpoint, job.delivery)]).await.expect("held"), [Some(2)]);
-    assert_eq!(fixture.queue.room(&[(endpoint, 10)]).await.expect("room"), [9]);
+    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).holder, 10)]).await.expect("room"), [9]);
 }
 
 pub async fn wrong_epoch(backend: &impl Backend) {
@@ -155,7 +188,7 @@ pub async fn a_dead_consumers_job_reaches_another(backend: &impl Backend) {
     fixture.queue.renew("dead", &[lost[0].receipt.clone()]).await.expect("renewed");
     fixture.queue.finish(&all_done(&lost)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 0);
-    assert_eq!(fixture.queue.room(&[(fixture.endpoint(0), 5)]).await.expect("room"), [5]);
+    assert_eq!(fixture.queue.room(&[(fixture.job(0, fixture.endpoint(0)).holder, 5)]).await.expect("room"), [5]);
 }
 
 pub async fn renewing_keeps_a_job(backend: &impl Backend) {
@@ -204,12 +237,12 @@ pub async fn held_room_depth(backend: &impl Backend) {
     let endpoints: Vec<_> = (0..20).map(|number| outrider_model::EndpointId::new(super::jobs::AT, number)).collect();
     let jobs: Vec<_> = endpoints.iter().enumerate().map(|(number, endpoint)| fixture.job(number as u64, *endpoint)).collect();
     fixture.put(&jobs).await;
-    let mut asked: Vec<_> = jobs.iter().map(|job| (job.endpoint, job.delivery)).collect();
+    let mut asked: Vec<_> = jobs.iter().map(|job| (job.endpoint(), job.delivery)).collect();
     asked.insert(3, (endpoints[0], fixture.job(77, endpoints[0]).delivery));
     let held = fixture.queue.held(&asked).await.expect("held");
     assert_eq!(held.iter().filter(|generation| **generation == Some(1)).count(), 20);
     assert_eq!(held[3], None);
-    let room: Vec<_> = endpoints.iter().enumerate().map(|(number, endpoint)| (*endpoint, number as u32)).collect();
+    let room: Vec<_> = jobs.iter().enumerate().map(|(number, job)| (job.holder, number as u32)).collect();
     let expected: Vec<_> = (0..20_u32).map(|limit| limit.saturating_sub(1)).collect();
     assert_eq!(fixture.queue.room(&room).await.expect("room"), expected);
     assert_eq!(depth(&*fixture.queue).await, 20);
@@ -233,7 +266,7 @@ pub async fn finishing_twice_is_harmless(backend: &impl Backend) {
     fixture.queue.finish(&[first.clone(), first.clone()]).await.expect("finished");
     fixture.queue.finish(std::slice::from_ref(&first)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 1);
-    assert_eq!(fixture.queue.room(&[(endpoint, 10)]).await.expect("room"), [9]);
+    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).holder, 10)]).await.expect("room"), [9]);
     // A receipt that no queue ever gave does no harm to the others of its batch.
     let mut nonsense = [first.clone(), first, done(&taken[1])];
     nonsense[0].receipt.entry = "nonsense".to_owned();
@@ -253,7 +286,7 @@ pub async fn an_older_generation_leaves_a_newer_one(backend: &impl Backend) {
     // The slow one reports once more.
     fixture.queue.finish(&all_done(&old)).await.expect("finished");
     assert_eq!(fixture.queue.held(&[(endpoint, job.delivery)]).await.expect("held"), [Some(2)]);
-    assert_eq!(fixture.queue.room(&[(endpoint, 10)]).await.expect("room"), [9]);
+    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).holder, 10)]).await.expect("room"), [9]);
     let new = fixture.take("one", 1).await;
     assert_eq!(new[0].job.generation, 2);
 }

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use outrider_model::Reason;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -16,9 +17,8 @@ use crate::socket::Socket;
 const HANDSHAKE: u8 = 0x16;
 /// For the farewell to a client that speaks plain HTTP.
 const FAREWELL: Duration = Duration::from_secs(1);
-const PLAIN_HTTP: &[u8] =
-    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 42\r\n\r\n\
-    this port speaks TLS: use https:// instead";
+/// What a client that speaks plain HTTP is told.
+const PLAIN_HTTP: &str = "this port speaks TLS: use https:// instead";
 
 /// Secures what a listener accepted, if it has TLS.
 #[derive(Debug, Clone)]
@@ -76,9 +76,21 @@ impl Acceptor {
     }
 }
 
+/// The error, in the same shape as any other of REST.
+fn plain_http() -> String {
+    let request_id = uuid::Uuid::now_v7();
+    let reason = Reason::MalformedRequest;
+    let body = format!(
+        r#"{{"error":{{"code":400,"status":"INVALID_ARGUMENT","reason":"{reason}","message":"{PLAIN_HTTP}","violations":[],"request_id":"{request_id}"}}}}"#
+    );
+    let head =
+        "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\nx-content-type-options: nosniff";
+    format!("{head}\r\nx-request-id: {request_id}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
 /// Answers, and drops what the client still sends, so that the answer reaches it instead of a reset.
 async fn say_plain(mut stream: TcpStream) -> io::Result<()> {
-    stream.write_all(PLAIN_HTTP).await?;
+    stream.write_all(plain_http().as_bytes()).await?;
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(64 * 1024), &mut tokio::io::sink()).await.map(drop)
 }

@@ -128,7 +128,12 @@ async fn whoever_begins_no_handshake_is_closed_and_a_browser_told_why() {
     };
     let acceptor = Acceptor::new(pki.tls("server", "localhost"), Protocol::Web, LONG);
     let plain = say(&acceptor, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
-    assert!(plain.starts_with("HTTP/1.1 400 ") && plain.ends_with("https:// instead"), "{plain}");
+    assert!(
+        plain.starts_with("HTTP/1.1 400 ")
+            && plain.contains("https:// instead")
+            && plain.contains("\"reason\":\"MALFORMED_REQUEST\""),
+        "{plain}"
+    );
     assert_eq!(say(&acceptor, b"\0\0\0").await, "");
     // A handshake that does not end is cut.
     let impatient = Acceptor::new(pki.tls("server", "localhost"), Protocol::Web, Duration::from_millis(50));

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use outrider_model::{EndpointId, EndpointState, ProjectId, Reason, SubscriptionId, Target, Timestamp};
+use outrider_model::{EndpointId, EndpointState, Principal, ProjectId, Reason, SubscriptionId, Target, Timestamp};
 use sea_orm::{EntityTrait, IntoActiveModel, Set};
 
 use super::support::*;
@@ -96,13 +96,26 @@ pub async fn given_ids_are_kept_and_refused_when_taken(database: &TestDatabase) 
     assert_eq!(store.create_endpoint(&tenant.principal, project, new_hook(), None).await.unwrap().id, endpoint);
     let created = store.create_subscription(&tenant.principal, project, new_subscription(), None).await.unwrap();
     assert_eq!(created.id, subscription);
-    // Whoever asks, with the same words.
-    for who in [&tenant, &stranger] {
-        let taken = store.create_project(&who.principal, new_project(), None).await.unwrap_err();
-        assert_eq!((taken.reason, taken.message.as_ref()), (Reason::AlreadyExists, "project with this id exists"));
-        let taken = store.create_endpoint(&who.principal, who.project.id, new_hook(), None).await.unwrap_err();
-        assert_eq!((taken.reason, taken.message.as_ref()), (Reason::AlreadyExists, "endpoint with this id exists"));
-    }
+    let taken = store.create_project(&tenant.principal, new_project(), None).await.unwrap_err();
+    assert_eq!((taken.reason, taken.message.as_ref()), (Reason::AlreadyExists, "project with this id exists"));
+    let taken = store.create_endpoint(&tenant.principal, tenant.project.id, new_hook(), None).await.unwrap_err();
+    assert_eq!((taken.reason, taken.message.as_ref()), (Reason::AlreadyExists, "endpoint with this id exists"));
+    // Who does not reach it is told the same as by any other call with that id.
+    let (who, own) = (&stranger.principal, stranger.project.id);
+    let refused = store.create_project(who, new_project(), None).await.unwrap_err();
+    assert_eq!(refused, store.get_project(who, project).await.unwrap_err());
+    let refused = store.create_endpoint(who, own, new_hook(), None).await.unwrap_err();
+    assert_eq!(refused, store.get_endpoint(who, own, endpoint).await.unwrap_err());
+    let hook = store.create_endpoint(who, own, new_endpoint(), None).await.unwrap();
+    let same_id = NewSubscription { endpoint: hook.id, ..new_subscription() };
+    let refused = store.create_subscription(who, own, same_id, None).await.unwrap_err();
+    assert_eq!(refused, store.get_subscription(who, own, subscription).await.unwrap_err());
+    let bound = Principal { project: Some(tenant.project.id), ..tenant.principal.clone() };
+    let refused = store.create_endpoint(&bound, tenant.project.id, new_hook(), None).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::NotFound, "the key is bound to another project");
+    let owned = Principal { owner: Some("o".to_owned()), ..tenant.principal.clone() };
+    let refused = store.create_endpoint(&owned, project, new_hook(), None).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::NotFound, "the endpoint has no owner");
     assert_reason(store.create_subscription(&tenant.principal, project, new_subscription(), None).await, Reason::AlreadyExists);
     store.delete_endpoint(&tenant.principal, project, endpoint).await.unwrap();
     assert_reason(store.create_endpoint(&tenant.principal, project, new_hook(), None).await, Reason::AlreadyExists);

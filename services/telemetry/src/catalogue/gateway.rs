@@ -5,7 +5,10 @@ use crate::metrics::{seconds, section};
 section! {
     "gateway" {
         /// Requests that were answered to the end, by protocol (rest, grpc, grpc-web), HTTP method, route (template of the path, or
-        /// path of the gRPC method; - for none) and status (HTTP status of REST, name of the gRPC code else).
+        /// path of the gRPC method; - for none) and status (HTTP status of REST, name of the gRPC
+        /// code else; cancelled when the client went away, client-deadline when the client's own
+        /// deadline passed before ours). 5xx, INTERNAL, UNKNOWN, UNAVAILABLE and DATA_LOSS are
+        /// faults of Outrider.
         REQUESTS: IntCounterVec("outrider_gateway_requests_total", ["protocol", "method", "route", "status"]);
         /// Time from the head of a request to the last byte of its answer; of streams, to their end.
         REQUEST_SECONDS: HistogramVec("outrider_gateway_request_seconds", ["protocol", "method", "route"], seconds);

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod ingest;
 pub mod process;
 pub mod queue;
+pub mod shares;
 pub mod store;
 pub mod telemetry;
 pub mod worker;
@@ -16,7 +17,7 @@ pub mod worker;
 use crate::metrics::Section;
 
 /// Every section, in the order of an event's way.
-pub static SECTIONS: [&Section; 9] = [
+pub static SECTIONS: [&Section; 10] = [
     &gateway::SECTION,
     &ingest::SECTION,
     &dispatch::SECTION,
@@ -24,6 +25,7 @@ pub static SECTIONS: [&Section; 9] = [
     &worker::SECTION,
     &egress::SECTION,
     &store::SECTION,
+    &shares::SECTION,
     &telemetry::SECTION,
     &process::SECTION,
 ];
@@ -35,7 +37,7 @@ mod tests {
     use super::*;
 
     /// What a label may be: the values of each are listed in the code that sets it.
-    const LABELS: [&str; 16] = [
+    const LABELS: [&str; 18] = [
         "protocol",
         "method",
         "route",
@@ -52,6 +54,8 @@ mod tests {
         "direction",
         "version",
         "commit",
+        "resource",
+        "share",
     ];
 
     #[test]

@@ -6,10 +6,23 @@ section! {
     "worker" {
         /// Jobs in hand, from reading until their report is settled.
         JOBS: IntGauge("outrider_worker_jobs");
+        /// Slots in use: jobs whose turn to be sent has come, up to `worker.max_in_flight`.
+        SLOTS_USED: IntGauge("outrider_worker_slots_used");
+        /// Bytes of payloads in hand that did not travel with their jobs, up to `worker.payload_bytes`.
+        PAYLOAD_BYTES: IntGauge("outrider_worker_payload_bytes");
+        /// Jobs in hand that wait for their share, by what of (slots, payload-bytes). An endpoint that hangs lets its own jobs wait; when those
+        /// of many endpoints do, more workers or slots help.
+        WAITING: IntGaugeVec("outrider_worker_jobs_waiting", ["resource"]);
+        /// Endpoints whose window is remembered.
+        WINDOWS: IntGauge("outrider_worker_windows");
+        /// Those of them whose window is smaller than that of a new endpoint: they did not answer in time.
+        NARROW_WINDOWS: IntGauge("outrider_worker_narrow_windows");
         /// Requests to endpoints under way.
         REQUESTS_OPEN: IntGauge("outrider_worker_requests_open");
         /// Attempts, by outcome.
         ATTEMPTS: IntCounterVec("outrider_worker_attempts_total", ["outcome"]);
+        /// Exchanges that exceeded a bound on what is read of an endpoint, by bound: interim-answers, head, upgrade, bytes, reads.
+        EXCEEDED: IntCounterVec("outrider_worker_exchanges_exceeded_total", ["bound"]);
         /// Jobs that were not sent, by reason.
         HELD: IntCounterVec("outrider_worker_jobs_held_total", ["reason"]);
         /// Time that a job waited in the queue.

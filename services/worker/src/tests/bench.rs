@@ -11,7 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use outrider_model::{
-    DeliveryId, Endpoint, EndpointId, EventId, ProjectId, SigningSecret, Target, Timestamp, endpoint::EndpointState,
+    DeliveryId, Endpoint, EndpointId, EventId, OrganizationId, ProjectId, SigningSecret, Target, Timestamp,
+    endpoint::EndpointState,
 };
 use outrider_proto::internal::{AttemptReport, AttemptResult, HoldReason, Job, attempt_report, job::Body};
 use outrider_queue::{LeasedJob, Receipt};
@@ -116,7 +117,7 @@ pub(crate) fn entry(url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointEn
         updated_at: NOW,
     };
     change(&mut endpoint);
-    EndpointEntry { endpoint, secrets: secrets() }
+    EndpointEntry { organization: OrganizationId::new(NOW, 1), endpoint, secrets: secrets() }
 }
 
 /// The newest and the one that it replaces.
@@ -124,15 +125,21 @@ pub(crate) fn secrets() -> Vec<SigningSecret> {
     vec![SigningSecret::from_bytes(&[7; 32]).unwrap(), SigningSecret::from_bytes(&[8; 32]).unwrap()]
 }
 
-/// A job as dispatch makes it.
+/// A job as dispatch makes it, of the project and the organisation number 1.
 pub(crate) fn job(endpoint: EndpointId) -> Job {
+    job_of(endpoint, 1, 1)
+}
+
+/// A job of a project of an organisation.
+pub(crate) fn job_of(endpoint: EndpointId, organization: u64, project: u64) -> Job {
     let event = EventId::new(NOW, number());
     Job {
         version: 1,
         delivery_id: bytes(DeliveryId::derive(NOW, event, endpoint, 0).as_bytes()),
         event_id: bytes(event.as_bytes()),
         endpoint_id: bytes(endpoint.as_bytes()),
-        project_id: bytes(ProjectId::new(NOW, 1).as_bytes()),
+        project_id: bytes(ProjectId::new(NOW, project).as_bytes()),
+        organization_id: bytes(OrganizationId::new(NOW, organization).as_bytes()),
         attempt: 1,
         generation: 1,
         epoch: 1,

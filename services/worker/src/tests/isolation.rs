@@ -1,16 +1,16 @@
-//! Endpoints that hang do not hurt the others.
+//! Endpoints, projects and organisations do not hurt each other.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use outrider_model::EventId;
+use outrider_model::{EndpointId, EventId};
 use outrider_proto::{
     dispatch::AttemptOutcome,
-    internal::{HoldReason, Job, job::Body},
+    internal::{AttemptReport, HoldReason, Job, attempt_report, job::Body},
 };
 
 use super::{
-    bench::{Bench, attempted, held, job, leased, quick, until},
+    bench::{Bench, attempted, held, job_of, leased, quick, until},
     receiver::{Receiver, Reply},
 };
 use crate::Options;
@@ -19,96 +19,105 @@ fn url(receiver: &Receiver) -> String {
     format!("http://hooks.example:{}/", receiver.port)
 }
 
-/// A worker of 20 slots with an endpoint that is known to be slow.
-async fn with_slow_endpoint(slow_waiting: usize) -> (Bench, outrider_model::EndpointId, Receiver) {
-    let hanging = Receiver::start(Reply::Hang).await;
-    let bench = Bench::start(Options { max_in_flight: 20, slow_waiting, drain: Duration::from_millis(300), ..quick() });
-    let slow = bench.endpoint_with(&url(&hanging), |endpoint| endpoint.timeout = Duration::from_millis(100));
-    bench.push(slow);
-    assert_eq!(bench.attempt().await.outcome(), AttemptOutcome::TimedOut);
-    // From now on it hangs for long.
-    let longer = {
-        let mut endpoints = bench.lookup.endpoints.lock().unwrap();
-        let entry = endpoints.remove(&slow).unwrap();
-        let mut endpoint = entry.endpoint.clone();
-        endpoint.timeout = Duration::from_secs(30);
-        outrider_store::EndpointEntry { endpoint, secrets: super::bench::secrets() }
-    };
-    bench.lookup.endpoints.lock().unwrap().insert(slow, longer.into());
-    (bench, slow, hanging)
-}
-
-#[tokio::test]
-async fn slow_endpoints_take_no_more_than_their_share() {
-    let (bench, slow, hanging) = with_slow_endpoint(100).await;
-    for _ in 0..50 {
-        bench.push(slow);
-    }
-    until("the share to be used up", || hanging.count() == 11).await;
+/// A worker with an endpoint that answers.
+async fn with_good_endpoint(options: Options) -> (Bench, Receiver, EndpointId) {
+    let bench = Bench::start(Options { drain: Duration::from_millis(300), ..options });
     let receiver = Receiver::start(Reply::status("200 OK")).await;
     let good = bench.endpoint(&url(&receiver));
-    for _ in 0..200 {
-        bench.push(good);
-    }
-    let reports = bench.reports(201).await;
-    assert!(reports[1..].iter().all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded));
-    assert_eq!((receiver.count(), hanging.count()), (200, 11), "one before it was known, and half of 20");
+    (bench, receiver, good)
+}
 
-    // Those that waited for their turn are given back; those under way are left to their leases.
-    let reports = bench.stop().await;
-    assert_eq!(reports[201..].iter().filter(|report| held(report) == HoldReason::Released).count(), 40);
+fn push(bench: &Bench, count: usize, endpoint: EndpointId, organization: u64, project: u64) {
+    for _ in 0..count {
+        bench.queue.push(leased(job_of(endpoint, organization, project)));
+    }
+}
+
+async fn all_succeed(bench: &Bench, count: usize) {
+    assert!(bench.reports(count).await.iter().all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded));
 }
 
 #[tokio::test]
-async fn jobs_of_slow_endpoints_beyond_the_line_are_left_in_the_queue() {
-    let (bench, slow, hanging) = with_slow_endpoint(5).await;
-    for _ in 0..50 {
-        bench.push(slow);
-    }
-    until("the share to be used up", || hanging.count() == 11).await;
-    until("the jobs to be read", || bench.queue.waiting.lock().unwrap().is_empty()).await;
+async fn an_endpoint_that_hangs_has_a_small_window() {
+    let (bench, receiver, good) = with_good_endpoint(quick()).await;
+    let hanging = Receiver::start(Reply::Hang).await;
+    let bad = bench.endpoint(&url(&hanging));
+    push(&bench, 1_000, bad, 1, 1);
+    until("its window to be used up", || hanging.count() == 8).await;
+    push(&bench, 200, good, 1, 1);
+    all_succeed(&bench, 200).await;
+    assert_eq!((receiver.count(), hanging.count()), (200, 8));
+    // Those that waited for their turn are given back; those under way are left to their leases.
     let reports = bench.stop().await;
-    assert_eq!(reports[1..].iter().filter(|report| held(report) == HoldReason::Released).count(), 5);
-    assert_eq!((reports.len(), hanging.count()), (6, 11));
+    assert_eq!(reports[200..].iter().filter(|report| held(report) == HoldReason::Released).count(), 992);
+}
+
+#[tokio::test]
+async fn endpoints_whose_windows_have_grown_leave_room_when_they_hang() {
+    // All have as large a window as they want; what bounds them is their share.
+    let options = Options { max_in_flight: 64, initial_window: 1_000, ..quick() };
+    let (bench, receiver, good) = with_good_endpoint(options).await;
+    let hanging = Receiver::start(Reply::Hang).await;
+    for number in 0..100 {
+        let bad = bench.endpoint(&url(&hanging));
+        push(&bench, 20, bad, 1, number);
+    }
+    until("the jobs to be read", || bench.queue.waiting.lock().unwrap().is_empty()).await;
+    until("the share to be used up", || hanging.count() >= 24).await;
+    push(&bench, 100, good, 2, 1_000);
+    all_succeed(&bench, 100).await;
+    assert!(hanging.count() <= 32, "{} of 64: one organisation has more than half", hanging.count());
+    assert_eq!(receiver.count(), 100);
+}
+
+#[tokio::test]
+async fn an_endpoint_leaves_room_to_others_of_its_project() {
+    let options = Options { max_in_flight: 64, initial_window: 1_000, ..quick() };
+    let (bench, receiver, good) = with_good_endpoint(options).await;
+    let hanging = Receiver::start(Reply::Hang).await;
+    for bad in [bench.endpoint(&url(&hanging)), bench.endpoint(&url(&hanging))] {
+        push(&bench, 100, bad, 1, 1);
+    }
+    until("the shares to be used up", || hanging.count() == 12).await;
+    push(&bench, 100, good, 1, 1);
+    all_succeed(&bench, 100).await;
+    assert_eq!((receiver.count(), hanging.count()), (100, 12), "an eighth, and half of what is left");
 }
 
 #[tokio::test]
 async fn a_turn_comes_when_a_request_ends() {
     let hanging = Receiver::start(Reply::Hang).await;
-    let bench = Bench::start(Options { max_in_flight: 2, slow_waiting: 100, report_buffer: 200, ..quick() });
-    let slow = bench.endpoint_with(&url(&hanging), |endpoint| endpoint.timeout = Duration::from_millis(50));
-    for _ in 0..10 {
-        bench.push(slow);
-    }
+    let bench = Bench::start(Options { initial_window: 2, ..quick() });
+    let bad = bench.endpoint_with(&url(&hanging), |endpoint| endpoint.timeout = Duration::from_millis(50));
+    push(&bench, 10, bad, 1, 1);
     let reports = bench.reports(10).await;
     assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::TimedOut));
     assert_eq!(hanging.count(), 10);
-    assert!(bench.dialer.dials.load(Ordering::SeqCst) >= 10);
+}
+
+/// Jobs of this endpoint with payloads of 80 KiB that are to be fetched.
+fn push_large(bench: &Bench, count: usize, endpoint: EndpointId, organization: u64) {
+    for _ in 0..count {
+        let job = Job { body: Some(Body::PayloadReference(80 << 10)), ..job_of(endpoint, organization, organization) };
+        let payload = Bytes::from(vec![b'p'; 80 << 10]);
+        bench.lookup.payloads.lock().unwrap().insert(EventId::from_bytes(&job.event_id).unwrap(), payload);
+        bench.queue.push(leased(job));
+    }
 }
 
 #[tokio::test]
-async fn who_waits_for_a_turn_keeps_no_room_for_payloads() {
+async fn large_payloads_leave_room_for_those_of_others() {
+    let (bench, receiver, good) = with_good_endpoint(Options { payload_bytes: 1 << 20, ..quick() }).await;
     let hanging = Receiver::start(Reply::Hang).await;
-    // Four jobs of slow endpoints at once, and room for one payload.
-    let options = Options { max_in_flight: 8, payload_bytes: 100 << 10, payload_batch_bytes: 1 << 20, ..quick() };
-    let bench = Bench::start(options);
-    let [busy, slow] = [2_000, 100]
-        .map(|millis| bench.endpoint_with(&url(&hanging), |endpoint| endpoint.timeout = Duration::from_millis(millis)));
-    let payload = Bytes::from(vec![b'p'; 80 << 10]);
-    let push_large = |endpoint| {
-        let job = Job { body: Some(Body::PayloadReference(80 << 10)), ..job(endpoint) };
-        bench.lookup.payloads.lock().unwrap().insert(EventId::from_bytes(&job.event_id).unwrap(), payload.clone());
-        bench.queue.push(leased(job));
-    };
-    push_large(busy);
-    until("the room to be taken", || hanging.count() == 1).await;
-    push_large(slow);
-    // Only now the endpoint is known to be slow: the job before waits for room, those after take the share and wait behind it.
-    bench.push(slow);
-    assert_eq!(bench.attempt().await.outcome(), AttemptOutcome::TimedOut);
-    for _ in 0..4 {
-        push_large(slow);
+    for _ in 0..5 {
+        let bad = bench.endpoint(&url(&hanging));
+        push_large(&bench, 20, bad, 1);
     }
-    let reports = bench.reports(7).await;
-    assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::TimedOut));
+    until("the share to be used up", || hanging.count() >= 2).await;
+    push_large(&bench, 50, good, 2);
+    all_succeed(&bench, 50).await;
+    assert_eq!(receiver.count(), 50);
+    assert!(hanging.count() * 80 <= 512, "one organisation has more than half of the bytes");
+    let released = |report: &&AttemptReport| matches!(report.result, Some(attempt_report::Result::Held(_)));
+    assert_eq!(bench.stop().await.iter().filter(released).count() + hanging.count(), 100);
 }

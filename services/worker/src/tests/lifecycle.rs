@@ -52,7 +52,7 @@ async fn while_dispatch_is_away_nothing_is_sent_twice_and_all_reports_arrive() {
 #[tokio::test]
 async fn reading_stops_when_as_many_jobs_as_may_are_in_hand() {
     let receiver = Receiver::start(Reply::status("200 OK")).await;
-    let bench = Bench::start(Options { max_in_flight: 8, slow_waiting: 2, report_buffer: 10, ..quick() });
+    let bench = Bench::start(Options { max_in_flight: 8, max_jobs: 10, ..quick() });
     let endpoint = bench.endpoint(&url(&receiver));
     bench.settlement.down.store(true, Ordering::SeqCst);
     for _ in 0..30 {
@@ -105,7 +105,7 @@ async fn a_shutdown_ends_when_the_drain_does() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_requests_are_under_way_at_once() {
     let receiver = Receiver::start(Reply::Together(Arc::new(Barrier::new(1_000)))).await;
-    let bench = Bench::start(quick());
+    let bench = Bench::start(Options { initial_window: 50, ..quick() });
     // Each of 20 endpoints has 50: nobody answers before all have asked.
     for _ in 0..20 {
         let endpoint = bench.endpoint_with(&url(&receiver), |endpoint| endpoint.timeout = Duration::from_secs(20));

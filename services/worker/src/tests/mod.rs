@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 mod exchanges;
 pub(crate) mod fakes;
+mod hostile;
 mod isolation;
 mod jobs;
 mod lifecycle;

@@ -19,25 +19,43 @@ use super::{
 };
 use crate::Options;
 
-/// An authority, and a server with its certificate for `hooks.example`.
-async fn receiver() -> (CertificateDer<'static>, Receiver) {
+/// An authority, with a certificate for `hooks.example`.
+pub(super) struct Authority {
+    pub(super) root: CertificateDer<'static>,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Authority {
+    /// A server with the certificate, whose configuration is changed by `change`.
+    pub(super) fn acceptor(&self, change: impl FnOnce(&mut ServerConfig)) -> TlsAcceptor {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())
+            .unwrap();
+        // A server that would rather speak HTTP/2 is not let.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        change(&mut config);
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+pub(super) fn authority() -> Authority {
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["hooks.example".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    // A server that would rather speak HTTP/2 is not let.
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let root = authority.as_ref().der().clone();
-    (root, Receiver::start_tls(Reply::status("200 OK"), acceptor).await)
+    Authority { root: authority.as_ref().der().clone(), certificate: certificate.der().clone(), key }
+}
+
+async fn receiver() -> (CertificateDer<'static>, Receiver) {
+    let authority = authority();
+    let receiver = Receiver::start_tls(Reply::status("200 OK"), authority.acceptor(|_| {})).await;
+    (authority.root, receiver)
 }
 
 #[tokio::test]

@@ -19,6 +19,20 @@ pub enum What {
     Run(Load),
     /// How cost grows with one size, other things equal.
     Growth(Growth),
+    /// What a tenant whose endpoints hang costs another tenant.
+    Attacks(Attacks),
+}
+
+#[derive(Debug, Args)]
+pub struct Attacks {
+    /// Only these: pair, many, repeated-pairs, payloads, projects, turncoats.
+    pub names: Vec<String>,
+    /// Only in this layout; all three without it.
+    #[arg(long, value_enum)]
+    pub layout: Option<Layout>,
+    /// Seconds before the attack; the attack itself takes at least 45.
+    #[arg(long, default_value_t = 20)]
+    pub seconds: u64,
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use crate::harm::Harm;
 
 /// One figure.
 pub struct Line {
-    name: &'static str,
+    name: String,
     /// None for what is told only.
     mark: Option<Mark>,
     measured: f64,
@@ -42,18 +42,18 @@ pub fn failed(row: &str, error: &anyhow::Error) {
 }
 
 /// Of a figure that is to be high.
-pub fn more(name: &'static str, must: f64, aim: f64, measured: f64) -> Line {
-    Line { name, mark: Some(Mark { must, aim, up: true }), measured }
+pub fn more(name: impl Into<String>, must: f64, aim: f64, measured: f64) -> Line {
+    Line { name: name.into(), mark: Some(Mark { must, aim, up: true }), measured }
 }
 
 /// Of a figure that is to be low.
-pub fn less(name: &'static str, must: f64, aim: f64, measured: f64) -> Line {
-    Line { name, mark: Some(Mark { must, aim, up: false }), measured }
+pub fn less(name: impl Into<String>, must: f64, aim: f64, measured: f64) -> Line {
+    Line { name: name.into(), mark: Some(Mark { must, aim, up: false }), measured }
 }
 
 /// Of a figure that nothing was promised of.
-pub fn told(name: &'static str, measured: f64) -> Line {
-    Line { name, mark: None, measured }
+pub fn told(name: impl Into<String>, measured: f64) -> Line {
+    Line { name: name.into(), mark: None, measured }
 }
 
 /// Lines only where something is wrong.

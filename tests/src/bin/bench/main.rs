@@ -4,6 +4,9 @@
 
 mod arguments;
 mod arrivals;
+mod attacker;
+mod attacks;
+mod fresh;
 mod growth;
 mod harm;
 mod history;
@@ -34,6 +37,7 @@ async fn main() -> Result<()> {
     match arguments.what.unwrap_or_else(|| What::Table(Table::whole())) {
         What::Table(table) => table::run(&table).await,
         What::Growth(growth) => growth::run(&growth).await,
+        What::Attacks(attacks) => attacks::run(&attacks).await,
         What::Run(load) => {
             let outcome = load::run(&load).await?;
             report::print(&load, &outcome);

@@ -24,6 +24,8 @@ pub struct Paced {
     pub publish: Vec<u32>,
     /// From a publish to each arrival.
     pub receipt: Vec<u32>,
+    /// The longest time in which nothing arrived, on any path; from the first publish on.
+    pub gap: Duration,
     pub harm: Harm,
 }
 
@@ -55,24 +57,42 @@ impl Pace {
         }
         // What hangs is sent again in time, and is no duplicate.
         let observed = &world.paths[usize::from(self.hanging)..];
-        let sum = |of: &dyn Fn(&str) -> usize| observed.iter().map(|path| of(path)).sum::<usize>();
-        let (arrived, repeated) =
-            (|| sum(&|path| world.receiver.distinct(path)), || sum(&|path| world.receiver.duplicates(path)));
-        let (before, duplicates) = (arrived(), repeated());
-        let sent = publish(world, self.rate, self.time).await?;
-        let expected = sent.len() * observed.len();
-        arrivals::wait(before + expected, PATIENCE, arrived).await;
-        let mut receipt = receipts(world, observed, &sent);
-        receipt.sort_unstable();
-        let mut publish: Vec<u32> = sent.values().map(|(_, latency)| *latency).collect();
-        publish.sort_unstable();
-        let harm = Harm {
-            lost: expected.saturating_sub(receipt.len()),
-            duplicates: repeated() - duplicates,
-            findings: if self.verify { world.findings()? } else { 0 },
-        };
-        Ok(Paced { publish, receipt, harm })
+        let paced = see(world, observed, self.rate, self.time, 1_024).await?;
+        let findings = if self.verify { world.findings()? } else { 0 };
+        Ok(Paced { harm: Harm { findings, ..paced.harm }, ..paced })
     }
+}
+
+/// A rate for a time on servers that run, payloads of a size, and what arrives on all paths.
+pub async fn observe(world: &Arc<World>, rate: u32, time: Duration, payload: usize) -> Result<Paced> {
+    see(world, &world.paths, rate, time, payload).await
+}
+
+async fn see(world: &Arc<World>, observed: &[String], rate: u32, time: Duration, payload: usize) -> Result<Paced> {
+    let sum = |of: &dyn Fn(&str) -> usize| observed.iter().map(|path| of(path)).sum::<usize>();
+    let (arrived, repeated) = (|| sum(&|path| world.receiver.distinct(path)), || sum(&|path| world.receiver.duplicates(path)));
+    let (before, duplicates) = (arrived(), repeated());
+    let begin = Instant::now();
+    let sent = publish(world, rate, time, payload).await?;
+    let expected = sent.len() * observed.len();
+    arrivals::wait(before + expected, PATIENCE, arrived).await;
+    let mut receipt = receipts(world, observed, &sent);
+    receipt.sort_unstable();
+    let mut publish: Vec<u32> = sent.values().map(|(_, latency)| *latency).collect();
+    publish.sort_unstable();
+    let harm = Harm { lost: expected.saturating_sub(receipt.len()), duplicates: repeated() - duplicates, findings: 0 };
+    Ok(Paced { publish, receipt, gap: longest_gap(world, observed, begin), harm })
+}
+
+/// The longest time between two arrivals on one path.
+fn longest_gap(world: &World, paths: &[String], begin: Instant) -> Duration {
+    let gap = |path: &String| {
+        let received = world.receiver.received(path);
+        let mut last = begin;
+        let later = received.iter().map(|received| received.at).filter(|at| *at > begin);
+        later.map(|at| at.duration_since(std::mem::replace(&mut last, at))).max().unwrap_or_default()
+    };
+    paths.iter().map(gap).max().unwrap_or_default()
 }
 
 /// Servers in one process, and endpoints with the default limits, to which a first few events went.
@@ -100,8 +120,8 @@ fn receipts(world: &World, paths: &[String], sent: &HashMap<String, (Instant, u3
 }
 
 /// When each event was published, by its id, and how long the answer took.
-async fn publish(world: &Arc<World>, rate: u32, time: Duration) -> Result<HashMap<String, (Instant, u32)>> {
-    let event = event(1_024);
+async fn publish(world: &Arc<World>, rate: u32, time: Duration, payload: usize) -> Result<HashMap<String, (Instant, u32)>> {
+    let event = event(payload);
     let begin = tokio::time::Instant::now();
     let sent = Arc::new(Mutex::new(HashMap::new()));
     let mut publishes = JoinSet::new();
@@ -137,12 +157,12 @@ async fn leave_and_come_back(world: &Arc<World>, gone: Duration, verify: bool) -
     const RATE: u32 = 200;
     let (before, repeated) = (world.arrived(), world.duplicates());
     world.receiver.leave();
-    let missed = publish(world, RATE, gone).await?;
+    let missed = publish(world, RATE, gone, 1_024).await?;
     ensure!(world.arrived() == before, "the receiver was not away");
     world.receiver.come_back().await?;
     let back = Instant::now();
     // Life goes on.
-    let later = publish(world, RATE, Duration::from_secs(5)).await?;
+    let later = publish(world, RATE, Duration::from_secs(5), 1_024).await?;
     let expected = before + missed.len() + later.len();
     let arrivals = arrivals::wait(expected, AWAY_PATIENCE, || world.arrived()).await;
     let received = world.receiver.received(&world.paths[0]);

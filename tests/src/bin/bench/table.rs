@@ -6,6 +6,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::{
     arguments::{Layout, Load, Mode, Table},
+    fresh,
     harm::Harm,
     lines::{self, Line, less, more, told, wrong},
     load::{self, Outcome},
@@ -21,18 +22,20 @@ enum Row {
     Stream,
     FanOut,
     Latency,
+    New,
     Hanging,
     Away,
     Old,
     Sqlite,
 }
 
-const ROWS: [(&str, Row); 9] = [
+const ROWS: [(&str, Row); 10] = [
     ("rest", Row::Rest),
     ("grpc", Row::Grpc),
     ("stream", Row::Stream),
     ("fan-out", Row::FanOut),
     ("latency", Row::Latency),
+    ("new", Row::New),
     ("hanging", Row::Hanging),
     ("away", Row::Away),
     ("old", Row::Old),
@@ -98,6 +101,10 @@ impl Row {
                 Ok(throughput("embedded (SQLite), REST publish, 64 callers, 1/s", 1_500.0, 4_000.0, &outcome))
             }
             Self::Latency => latency(table).await,
+            Self::New => {
+                let name = "first 1,000 deliveries to a new endpoint, times those to a known one";
+                Ok(vec![less(name, 1.1, 1.05, fresh::first_deliveries().await?)])
+            }
             Self::Hanging => hanging(table).await,
             Self::Away => away(table.verify).await,
             Self::Old => old(load).await,

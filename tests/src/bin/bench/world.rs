@@ -85,6 +85,18 @@ impl World {
         self.subscriptions += subscriptions;
     }
 
+    /// An endpoint that gets the events of one type.
+    pub async fn target(&self, path: &str, event_type: &str, max_in_flight: u32) -> Result<()> {
+        let endpoint = self.endpoint(path, max_in_flight).await?;
+        self.subscribe(&endpoint, event_type).await
+    }
+
+    /// Publishes an event of a type; to how many endpoints it goes.
+    pub async fn publish_as(&self, event_type: &str) -> Result<usize> {
+        let event = json!({"event_type": event_type, "data": "x".repeat(1_000)}).to_string();
+        self.offer(&event.into()).await.map(|(_, owed)| owed)
+    }
+
     async fn endpoint(&self, path: &str, max_in_flight: u32) -> Result<String> {
         let endpoint = json!({"http": {"url": self.receiver.url(path)}, "max_in_flight": max_in_flight});
         let made = self.rests.next().post(&format!("{}/endpoints", self.project), &endpoint).await?;

@@ -5,7 +5,7 @@ use prost_types::{Duration as WireDuration, FieldMask};
 
 use super::*;
 
-const STRICT: Policy = Policy { allow_loopback: false };
+static STRICT: Policy = Policy { allow_loopback: false, allowed_ports: Vec::new() };
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn http(url: &str) -> Option<wire::endpoint::Target> {
@@ -81,6 +81,23 @@ fn what_is_given_is_kept() {
 }
 
 #[test]
+fn a_secret_is_given_in_either_place() {
+    let within = wire::Endpoint { secret: Some(SECRET.to_owned()), ..minimal() };
+    let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for (beside, faults) in [("", vec![]), (SECRET, vec![]), (other, vec!["secret"]), ("whsec_c2hvcnQ=", vec!["secret"])] {
+        let given = wire::CreateEndpointRequest { secret: beside.to_owned(), ..request(within.clone()) };
+        match create(&given, &STRICT, || panic!("a secret is given")) {
+            Ok((_, new, _)) => assert!(faults.is_empty() && new.secret.reveal() == SECRET, "{beside}"),
+            Err(error) => assert_eq!(error.violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), faults, "{beside}"),
+        }
+    }
+    let short = wire::Endpoint { secret: Some("whsec_c2hvcnQ=".to_owned()), ..minimal() };
+    let error = create(&request(short), &STRICT, || panic!("a secret is given")).unwrap_err();
+    assert_eq!(error.violations[0].field, "endpoint.secret");
+    assert!(!error.message.contains("c2hvcnQ"), "{error}");
+}
+
+#[test]
 fn every_wrong_field_is_named() {
     let endpoint = wire::Endpoint {
         endpoint_id: "ep_1".to_owned(),
@@ -126,7 +143,11 @@ fn urls_are_judged_by_the_policy() {
     }
     assert_eq!(fields(created(wire::Endpoint::default())), ["endpoint.http.url"]);
     let local = request(wire::Endpoint { target: http("http://127.0.0.1:8080/"), ..minimal() });
-    assert!(create(&local, &Policy { allow_loopback: true }, random).is_ok());
+    assert!(create(&local, &Policy { allow_loopback: true, allowed_ports: Vec::new() }, random).is_ok());
+    let redis = request(wire::Endpoint { target: http("https://example.com:6379/"), ..minimal() });
+    let refused = create(&redis, &STRICT, random).unwrap_err();
+    assert!(refused.violations[0].description.starts_with("port 6379 is refused"), "{refused:?}");
+    assert!(create(&redis, &Policy { allow_loopback: false, allowed_ports: vec![6379] }, random).is_ok());
 }
 
 #[test]

@@ -125,8 +125,13 @@ impl Bench {
 
     /// A stream on which nothing was sent.
     pub fn connect(&self) -> Result<Client> {
+        self.connect_by(self.principal.clone())
+    }
+
+    /// The same, of another caller.
+    pub fn connect_by(&self, principal: Principal) -> Result<Client> {
         let (sender, receiver) = mpsc::channel(1);
-        let answer = stream::answer(self.ingest.clone(), self.principal.clone(), ReceiverStream::new(receiver))?;
+        let answer = stream::answer(self.ingest.clone(), principal, ReceiverStream::new(receiver))?;
         Ok(Client { sender: Some(sender), answer })
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outrider_model::Reason;
+use outrider_model::{OrganizationId, Principal, Reason, Timestamp};
 
 use super::bench::{Bench, Client, LONG, event};
 use crate::StreamOptions;
@@ -45,7 +45,7 @@ async fn no_more_is_read_than_the_window_holds() {
 
 #[tokio::test]
 async fn streams_share_the_room_of_the_process_and_give_it_back() {
-    let bench = Bench::with(StreamOptions { buffer_bytes: 10_000, ..StreamOptions::default() }).await;
+    let bench = Bench::with(StreamOptions { buffer_bytes: 40_000, ..StreamOptions::default() }).await;
     let payload = format!("\"{}\"", "x".repeat(1_000));
     close_gate(&bench);
     let first = bench.open("a").await;
@@ -74,7 +74,7 @@ async fn a_client_that_takes_no_answers_is_read_no_further() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_answers_holds_no_room_and_is_cut() {
-    let options = StreamOptions { buffer_bytes: 10_000, idle_timeout: Duration::from_secs(1), ..StreamOptions::default() };
+    let options = StreamOptions { buffer_bytes: 40_000, idle_timeout: Duration::from_secs(1), ..StreamOptions::default() };
     let bench = Bench::with(options).await;
     let mut silent = bench.open("a").await;
     // More rejections than wait for a connection: what follows is committed and cannot be told.
@@ -105,11 +105,16 @@ async fn a_stream_that_is_cut_is_not_done() {
 }
 
 #[tokio::test]
-async fn streams_are_counted() {
-    let bench = Bench::with(StreamOptions { max_streams: 1, ..StreamOptions::default() }).await;
+async fn streams_are_counted_by_key_and_altogether() {
+    let bench = Bench::with(StreamOptions { max_streams: 2, ..StreamOptions::default() }).await;
     let mut client = bench.open("s").await;
     let error = bench.connect().map(|_| ()).unwrap_err();
+    assert_eq!((error.reason, error.retry_after.is_some()), (Reason::ShareExhausted, true));
+    let stranger = |number| Principal::system(OrganizationId::new(Timestamp(0), number));
+    let other = bench.connect_by(stranger(1)).unwrap();
+    let error = bench.connect_by(stranger(2)).map(|_| ()).unwrap_err();
     assert_eq!((error.reason, error.retry_after.is_some()), (Reason::Overloaded, true));
+    drop(other);
     client.half_close();
     assert!(client.message().await.is_none());
     bench.open("t").await;

@@ -1,8 +1,7 @@
 -- Removes jobs and frees their places.
--- KEYS: stream, held, counts, epoch. ARGV: group; then six of each job: epoch, entry, delivery, generation, count of the endpoint,
--- count of the project.
+-- KEYS: stream, held, counts, epoch. ARGV: group; then four of each job: epoch, entry, delivery, generation (4 bytes).
 -- Returns how many places were freed.
-local FIRST, WIDTH = 2, 6
+local FIRST, WIDTH = 2, 4
 local stream, held, counts = KEYS[1], KEYS[2], KEYS[3]
 local epoch = redis.call('GET', KEYS[4])
 local entries, deliveries, at_of = {}, {}, {}
@@ -23,15 +22,19 @@ end
 redis.call('XACK', stream, ARGV[1], unpack(entries))
 redis.call('XDEL', stream, unpack(entries))
 
-local freed, less, seen = {}, {}, {}
-for index, generation in ipairs(redis.call('HMGET', held, unpack(deliveries))) do
-  local at = at_of[index]
-  if generation == ARGV[at + 3] and not seen[deliveries[index]] then
+local freed, less, seen = {}, {t = 0}, {}
+for index, place in ipairs(redis.call('HMGET', held, unpack(deliveries))) do
+  if place and string.sub(place, 1, 4) == ARGV[at_of[index] + 3] and not seen[deliveries[index]] then
     seen[deliveries[index]] = true
     freed[#freed + 1] = deliveries[index]
-    for _, name in ipairs({ARGV[at + 4], ARGV[at + 5]}) do
-      less[name] = (less[name] or 0) + 1
-    end
+    local b1, b2, b3, b4 = string.byte(place, 5, 8)
+    local units = ((b1 * 256 + b2) * 256 + b3) * 256 + b4
+    local endpoint, project, organization = string.sub(place, 9, 24), string.sub(place, 25, 40), string.sub(place, 41, 56)
+    less['t'] = less['t'] + units
+    less['n' .. endpoint] = (less['n' .. endpoint] or 0) + 1
+    less['e' .. endpoint] = (less['e' .. endpoint] or 0) + units
+    less['p' .. project] = (less['p' .. project] or 0) + units
+    less['o' .. organization] = (less['o' .. organization] or 0) + units
   end
 end
 if #freed == 0 then

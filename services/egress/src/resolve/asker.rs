@@ -1,0 +1,82 @@
+//! Asks for names, and remembers the answers for as long as they are valid.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use hickory_resolver::{
+    TokioResolver,
+    net::{DnsError, NetError},
+};
+use moka::future::Cache;
+
+use super::{Bounds, NoAddress, absolute};
+
+/// How long an answer is remembered at most.
+const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+/// The same of "there is no such name": a name may be made after its URL.
+const NEGATIVE_MAX_TTL: Duration = Duration::from_secs(30);
+
+type Answer = Result<Vec<IpAddr>, NoAddress>;
+
+#[derive(Clone)]
+struct Remembered {
+    answer: Answer,
+    until: Instant,
+}
+
+/// A resolver and its memory: at most `names` answers of at most `addresses` addresses. Everything
+/// else that a name server sends is dropped at once.
+pub(super) struct Asker {
+    pub(super) resolver: TokioResolver,
+    remembered: Cache<String, Remembered>,
+    addresses: usize,
+}
+
+impl Asker {
+    pub(super) fn new(resolver: TokioResolver, bounds: Bounds) -> Self {
+        Self { resolver, remembered: Cache::new(bounds.names), addresses: bounds.addresses }
+    }
+
+    /// All addresses of a name.
+    pub(super) async fn ask(&self, name: &str) -> Answer {
+        if let Some(known) = self.remembered.get(name).await.filter(|known| known.until > Instant::now()) {
+            return known.answer;
+        }
+        let asked = absolute(name).map_err(|error| NoAddress::Unknown(error.to_string()))?;
+        let (answer, ttl) = match self.resolver.lookup_ip(asked).await {
+            Ok(found) => {
+                let addresses: Vec<_> = found.iter().take(self.addresses + 1).collect();
+                let ttl = found.valid_until().saturating_duration_since(Instant::now());
+                (self.bounded(addresses), ttl.min(MAX_TTL))
+            }
+            Err(error) => {
+                let ttl = negative_ttl(&error);
+                (Err(error.into()), ttl)
+            }
+        };
+        if !ttl.is_zero() {
+            let remembered = Remembered { answer: answer.clone(), until: Instant::now() + ttl };
+            self.remembered.insert(name.to_owned(), remembered).await;
+        }
+        answer
+    }
+
+    fn bounded(&self, addresses: Vec<IpAddr>) -> Answer {
+        if addresses.len() <= self.addresses {
+            return Ok(addresses);
+        }
+        Err(NoAddress::Unknown(format!("it has more than {} addresses", self.addresses)))
+    }
+}
+
+/// How long the DNS lets "there is none" be remembered; nothing else that goes wrong is.
+fn negative_ttl(error: &NetError) -> Duration {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => {
+            Duration::from_secs(none.negative_ttl.unwrap_or(0).into()).min(NEGATIVE_MAX_TTL)
+        }
+        _ => Duration::ZERO,
+    }
+}

@@ -1,0 +1,124 @@
+//! The system's files that say how names are looked up, followed as they change.
+
+use std::{fs, net::IpAddr, path::PathBuf, sync::Arc};
+
+use hickory_resolver::{
+    Hosts, TokioResolver,
+    config::{LookupIpStrategy, ResolveHosts, ResolverConfig, ResolverOpts},
+    lookup::Lookup,
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::{
+        op::Query,
+        rr::{RData, Record},
+    },
+    system_conf::parse_resolv_conf,
+};
+
+use super::absolute;
+
+/// In seconds: a day. What the hosts file says is forgotten when it changes.
+const HOSTS_TTL: u32 = 24 * 3600;
+
+/// What the resolver is made of.
+pub(super) struct Files {
+    pub(super) servers: Followed<(ResolverConfig, ResolverOpts)>,
+    hosts: Followed<Arc<Hosts>>,
+}
+
+impl Files {
+    pub(super) fn new(resolv_conf: PathBuf, hosts: PathBuf) -> Self {
+        Self {
+            servers: Followed::new(resolv_conf, |bytes| parse_resolv_conf(bytes)),
+            hosts: Followed::new(hosts, |bytes| Ok(parse_hosts(bytes))),
+        }
+    }
+
+    /// Whether one of them holds something new.
+    pub(super) fn refresh(&mut self) -> bool {
+        let servers = self.servers.refresh();
+        self.hosts.refresh() || servers
+    }
+
+    pub(super) fn resolver(&self) -> Result<TokioResolver, NetError> {
+        let (config, settings) = self.servers.value.clone();
+        resolver(config, settings, &self.hosts.value)
+    }
+}
+
+/// A resolver that asks these servers, after these hosts.
+pub(super) fn resolver(
+    config: ResolverConfig,
+    mut settings: ResolverOpts,
+    hosts: &Arc<Hosts>,
+) -> Result<TokioResolver, NetError> {
+    // Both families, so that an answer that is public in one and internal in the other is seen whole.
+    settings.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    // It would read the system's; ours is given to it below.
+    settings.use_hosts_file = ResolveHosts::Never;
+    // It counts messages, whatever their size: what is remembered is in `Asker`, and bounded in bytes too.
+    settings.cache_size = 0;
+    settings.max_active_requests = 1_024;
+    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let mut resolver = builder.with_options(settings).build()?;
+    resolver.set_hosts(Arc::clone(hosts));
+    Ok(resolver)
+}
+
+/// Reads lines of an address and names. The names are taken as they are, like those that are asked
+/// for: the library's own parser drops names with underscores.
+fn parse_hosts(bytes: &[u8]) -> Arc<Hosts> {
+    let mut hosts = Hosts::default();
+    let text = String::from_utf8_lossy(bytes);
+    for line in text.trim_start_matches('\u{feff}').lines() {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut words = line.split_whitespace();
+        let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
+        for word in words {
+            let Ok(name) = absolute(&word.to_ascii_lowercase()) else { continue };
+            let data = RData::from(address);
+            let kind = data.record_type();
+            let record = Record::from_rdata(name.clone(), HOSTS_TTL, data);
+            let found = Lookup::new_with_max_ttl(Query::query(name.clone(), kind), [record]);
+            hosts.insert(name, kind, found);
+        }
+    }
+    Arc::new(hosts)
+}
+
+/// A file, and what was made of the last contents that were of use.
+pub(super) struct Followed<T> {
+    path: PathBuf,
+    make: fn(&[u8]) -> Result<T, NetError>,
+    pub(super) value: T,
+    /// What it held when it was last read, of use or not: times of change are too coarse to tell.
+    contents: Option<Vec<u8>>,
+    is_readable: bool,
+}
+
+impl<T: Default> Followed<T> {
+    fn new(path: PathBuf, make: fn(&[u8]) -> Result<T, NetError>) -> Self {
+        Self { path, make, value: T::default(), contents: None, is_readable: true }
+    }
+
+    /// Whether there is a new value. What cannot be read or is of no use is said in the log, once, and the value stays.
+    fn refresh(&mut self) -> bool {
+        let read = fs::read(&self.path);
+        let was_readable = std::mem::replace(&mut self.is_readable, read.is_ok());
+        let made = match read {
+            Ok(contents) if self.contents.as_ref() == Some(&contents) => return false,
+            Ok(contents) => (self.make)(self.contents.insert(contents)),
+            Err(_) if !was_readable => return false,
+            Err(error) => Err(error.into()),
+        };
+        match made {
+            Ok(value) => {
+                self.value = value;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(file = %self.path.display(), %error, "of no use for looking names up; what it said before holds");
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Slow start: how many requests an endpoint may have under way, by what was heard of it lately.
+//!
+//! The window of an endpoint of which nothing is known has an initial size. It grows by one with each
+//! 2xx answer, and so doubles with each window of answers, up to the endpoint's own limit; it is
+//! halved by each request that nobody answered in time, down to the least. This is soft state:
+//! forgetting a window loses nothing but what was learned of its endpoint.
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::{EndpointId, Timestamp};
+
+/// What a request told of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// A 2xx answer.
+    Answered,
+    /// Nothing, or not all of an answer, within its time.
+    Nothing,
+}
+
+/// How windows begin and end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowRules {
+    /// The size of a window of which nothing is known.
+    pub initial: u32,
+    /// The size that timeouts do not go below; at least 1.
+    pub least: u32,
+    /// Windows that are remembered, at most.
+    pub capacity: usize,
+    /// How long a window is remembered of which nothing is heard; up to twice as long.
+    pub memory: Duration,
+}
+
+/// The windows of endpoints. An endpoint that was not heard of while `capacity / 2` others were, or
+/// during a whole `memory`, is forgotten.
+#[derive(Debug)]
+pub struct Windows {
+    rules: WindowRules,
+    recent: HashMap<EndpointId, u32>,
+    older: HashMap<EndpointId, u32>,
+    turned_at: Timestamp,
+}
+
+impl Windows {
+    /// Nothing is known of any endpoint.
+    #[must_use]
+    pub fn new(rules: WindowRules) -> Self {
+        Self { rules, recent: HashMap::new(), older: HashMap::new(), turned_at: Timestamp(0) }
+    }
+
+    /// The window of an endpoint.
+    #[must_use]
+    pub fn size(&self, endpoint: EndpointId) -> u32 {
+        let known = self.recent.get(&endpoint).or_else(|| self.older.get(&endpoint));
+        known.copied().unwrap_or(self.rules.initial)
+    }
+
+    /// Changes the window of an endpoint, which takes at most `most` requests, by what was heard.
+    pub fn hear(&mut self, endpoint: EndpointId, heard: Heard, most: u32, now: Timestamp) {
+        self.turn(now);
+        // An endpoint whose limit was lowered comes down to it.
+        let size = self.size(endpoint).min(most);
+        let changed = match heard {
+            Heard::Answered => size.saturating_add(1).min(most),
+            Heard::Nothing => (size / 2).max(self.rules.least),
+        };
+        self.recent.insert(endpoint, changed.max(1));
+    }
+
+    /// Whether anything is known of an endpoint.
+    #[must_use]
+    pub fn knows(&self, endpoint: EndpointId) -> bool {
+        self.recent.contains_key(&endpoint) || self.older.contains_key(&endpoint)
+    }
+
+    /// Forgets what is known of an endpoint.
+    pub fn forget(&mut self, endpoint: EndpointId) {
+        self.recent.remove(&endpoint);
+        self.older.remove(&endpoint);
+    }
+
+    fn turn(&mut self, now: Timestamp) {
+        let full = self.recent.len() >= self.rules.capacity.div_ceil(2);
+        if full || now.since(self.turned_at) >= self.rules.memory {
+            self.older = std::mem::take(&mut self.recent);
+            self.turned_at = now;
+        }
+    }
+
+    /// How many are known, and how many of them are smaller than the initial one.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let older = self.older.iter().filter(|(endpoint, _)| !self.recent.contains_key(endpoint));
+        let known = self.recent.iter().chain(older);
+        known.fold((0, 0), |(all, narrow), (_, size)| (all + 1, narrow + usize::from(*size < self.rules.initial)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: WindowRules = WindowRules { initial: 8, least: 1, capacity: 10, memory: Duration::from_secs(60) };
+    const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
+
+    fn endpoint(number: u64) -> EndpointId {
+        EndpointId::new(Timestamp(0), number)
+    }
+
+    #[test]
+    fn a_window_of_answers_doubles_it_up_to_the_limit_and_a_timeout_halves_it() {
+        let mut windows = Windows::new(RULES);
+        for expected in [16, 32, 64, 64] {
+            for _ in 0..windows.size(endpoint(1)) {
+                windows.hear(endpoint(1), Heard::Answered, 64, NOW);
+            }
+            assert_eq!(windows.size(endpoint(1)), expected);
+        }
+        for expected in [32, 16, 8, 4, 2, 1, 1] {
+            windows.hear(endpoint(1), Heard::Nothing, 64, NOW);
+            assert_eq!(windows.size(endpoint(1)), expected);
+        }
+        assert_eq!((windows.size(endpoint(2)), windows.count()), (8, (1, 1)));
+        windows.hear(endpoint(2), Heard::Answered, 3, NOW);
+        assert_eq!(windows.size(endpoint(2)), 3, "a lower limit counts at once");
+    }
+
+    #[test]
+    fn a_window_that_begins_at_the_limit_shrinks_to_the_least_and_grows_back() {
+        let mut windows = Windows::new(WindowRules { initial: u32::MAX, least: 8, ..RULES });
+        for expected in [32, 16, 8, 8] {
+            windows.hear(endpoint(1), Heard::Nothing, 64, NOW);
+            assert_eq!(windows.size(endpoint(1)), expected);
+        }
+        windows.hear(endpoint(1), Heard::Answered, 64, NOW);
+        assert_eq!((windows.size(endpoint(1)), windows.size(endpoint(2))), (9, u32::MAX));
+    }
+
+    #[test]
+    fn memory_is_bounded_in_number_and_time() {
+        let mut windows = Windows::new(RULES);
+        for number in 0..1_000 {
+            windows.hear(endpoint(number), Heard::Nothing, 64, NOW);
+            assert!(windows.count().0 <= 10);
+        }
+        assert_eq!((windows.size(endpoint(999)), windows.size(endpoint(1))), (4, 8));
+        let mut windows = Windows::new(RULES);
+        windows.hear(endpoint(1), Heard::Nothing, 64, NOW);
+        for minutes in 1..3 {
+            assert_eq!(windows.size(endpoint(1)), 4);
+            windows.hear(endpoint(2), Heard::Nothing, 64, NOW.plus(RULES.memory * minutes));
+        }
+        assert_eq!(windows.size(endpoint(1)), 8, "nothing was heard of it for the whole time");
+    }
+}

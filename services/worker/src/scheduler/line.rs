@@ -1,0 +1,184 @@
+//! The jobs that wait, in the order in which their turns come, and the books of the resource.
+//!
+//! Only what can go on stands in the ordered sets: an endpoint whose window is used up is taken out
+//! until it has room again. So a grant costs a few look-ups, however many jobs wait.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use outrider_model::{EndpointId, Holder, OrganizationId, ProjectId, Shares, Windows, shares};
+
+use super::News;
+
+/// How many organisations, projects of one and endpoints of one are looked at for one grant. Those
+/// who hold least come first, so more than the first is looked at only where the shares of their
+/// parts differ or where it asks for more than there is for it.
+const LOOKED_AT: [usize; 3] = [64, 16, 8];
+
+/// A line of jobs.
+pub(super) struct Line<J> {
+    shares: Shares<EndpointId>,
+    windows: Option<Windows>,
+    waiting: usize,
+    closed: bool,
+    endpoints: HashMap<EndpointId, Waiting<J>>,
+    /// Of each project with a ready endpoint: these, by what they hold.
+    projects: HashMap<ProjectId, BTreeSet<(u32, EndpointId)>>,
+    /// Of each organisation with a ready project: these, by what they hold.
+    organizations: HashMap<OrganizationId, BTreeSet<(u32, ProjectId)>>,
+    /// Organisations with a ready project, by what they hold.
+    ready: BTreeSet<(u32, OrganizationId)>,
+}
+
+/// The jobs of one endpoint that wait, in their order; never none.
+struct Waiting<J> {
+    who: Holder<EndpointId>,
+    jobs: VecDeque<(u32, J)>,
+}
+
+impl<J> Line<J> {
+    pub(super) fn new(total: u32, windows: Option<Windows>) -> Self {
+        Self {
+            shares: Shares::new(total),
+            windows,
+            waiting: 0,
+            closed: false,
+            endpoints: HashMap::new(),
+            projects: HashMap::new(),
+            organizations: HashMap::new(),
+            ready: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn largest_amount(&self) -> u32 {
+        self.shares.largest_amount()
+    }
+
+    pub(super) fn used(&self) -> u32 {
+        self.shares.used()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    pub(super) fn windows(&self) -> (usize, usize) {
+        self.windows.as_ref().map_or((0, 0), Windows::count)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Takes a part for a job that just came, unless jobs of its endpoint wait before it.
+    pub(super) fn try_take(&mut self, who: &Holder<EndpointId>, amount: u32) -> bool {
+        let first = !self.endpoints.contains_key(&who.holder);
+        first && self.has_window(who.holder, self.shares.held(who).holder) && self.take(who, amount)
+    }
+
+    /// Lets a job wait behind the others of its endpoint.
+    pub(super) fn push(&mut self, who: Holder<EndpointId>, amount: u32, job: J) {
+        self.waiting += 1;
+        let waiting = self.endpoints.entry(who.holder).or_insert_with(|| Waiting { who, jobs: VecDeque::new() });
+        waiting.jobs.push_back((amount, job));
+        let held = self.shares.held(&who);
+        self.reorder(&who, held, held);
+    }
+
+    /// The next job that may go on, with what it takes.
+    pub(super) fn pop(&mut self) -> Option<(Holder<EndpointId>, u32, J)> {
+        let (who, amount) = self.candidate()?;
+        let waiting = self.endpoints.get_mut(&who.holder)?;
+        let (_, job) = waiting.jobs.pop_front()?;
+        if waiting.jobs.is_empty() {
+            self.endpoints.remove(&who.holder);
+        }
+        self.waiting -= 1;
+        // Reorders, too, now that the endpoint may have nothing that waits.
+        self.take(&who, amount).then_some((who, amount, job))
+    }
+
+    /// Gives a part back, and changes the endpoint's window by what was heard of it.
+    pub(super) fn give_back(&mut self, who: &Holder<EndpointId>, amount: u32, news: Option<News>) {
+        let before = self.shares.held(who);
+        self.shares.give_back(who, amount);
+        if let (Some(windows), Some(News { heard, most, at })) = (&mut self.windows, news) {
+            windows.hear(who.holder, heard, most, at);
+        }
+        self.reorder(who, before, self.shares.held(who));
+    }
+
+    /// Takes no more; the jobs that wait.
+    pub(super) fn close(&mut self) -> Vec<J> {
+        self.closed = true;
+        self.waiting = 0;
+        self.projects.clear();
+        self.organizations.clear();
+        self.ready.clear();
+        self.endpoints.drain().flat_map(|(_, waiting)| waiting.jobs).map(|(_, job)| job).collect()
+    }
+
+    fn has_window(&self, endpoint: EndpointId, held: u32) -> bool {
+        self.windows.as_ref().is_none_or(|windows| held < windows.size(endpoint))
+    }
+
+    fn take(&mut self, who: &Holder<EndpointId>, amount: u32) -> bool {
+        let before = self.shares.held(who);
+        let taken = self.shares.try_take(who, amount);
+        self.reorder(who, before, self.shares.held(who));
+        taken
+    }
+
+    /// The first whose share permits what its first job asks for: least held first, at each level.
+    fn candidate(&self) -> Option<(Holder<EndpointId>, u32)> {
+        let left = self.shares.left();
+        let able = self.ready.iter().take_while(|(used, _)| *used < left);
+        let projects = able.take(LOOKED_AT[0]).filter_map(|(_, organization)| self.organizations.get(organization));
+        projects.flat_map(|projects| projects.iter().take(LOOKED_AT[1])).find_map(|(_, project)| self.of_project(*project, left))
+    }
+
+    fn of_project(&self, project: ProjectId, left: u32) -> Option<(Holder<EndpointId>, u32)> {
+        // Where one was refused, one that holds no less and asks for no less is refused, too.
+        let mut refused = u32::MAX;
+        for (_, endpoint) in self.projects.get(&project)?.iter().take(LOOKED_AT[2]) {
+            let waiting = self.endpoints.get(endpoint)?;
+            let (amount, _) = waiting.jobs.front()?;
+            if *amount < refused && shares::may_take(self.shares.held(&waiting.who), *amount, left) {
+                return Some((waiting.who, *amount));
+            }
+            refused = refused.min(*amount);
+        }
+        None
+    }
+
+    /// Puts a holder where it belongs in the order, after what it holds changed from `before` to
+    /// `after`, or what waits of it did.
+    fn reorder(&mut self, who: &Holder<EndpointId>, before: shares::Held, after: shares::Held) {
+        if self.waiting == 0 && self.ready.is_empty() {
+            return;
+        }
+        let Holder { organization, project, holder } = *who;
+        let waits = self.endpoints.contains_key(&holder) && self.has_window(holder, after.holder);
+        let endpoints = self.projects.entry(project).or_default();
+        endpoints.remove(&(before.holder, holder));
+        if waits {
+            endpoints.insert((after.holder, holder));
+        }
+        let waits = !endpoints.is_empty();
+        if !waits {
+            self.projects.remove(&project);
+        }
+        let projects = self.organizations.entry(organization).or_default();
+        projects.remove(&(before.project, project));
+        if waits {
+            projects.insert((after.project, project));
+        }
+        let waits = !projects.is_empty();
+        if !waits {
+            self.organizations.remove(&organization);
+        }
+        self.ready.remove(&(before.organization, organization));
+        if waits {
+            self.ready.insert((after.organization, organization));
+        }
+    }
+}

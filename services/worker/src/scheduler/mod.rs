@@ -1,0 +1,231 @@
+//! Gives out one of the worker's bounded resources (slots, bytes of payloads) by the fair shares of
+//! [`outrider_model::shares`], and keeps the jobs that have to wait.
+//!
+//! A share is decided at the moment of the grant. When something becomes free, the waiting job goes
+//! first whose organisation holds least, then whose project, then whose endpoint; the jobs of one
+//! endpoint keep their order. Nothing here waits: who releases a grant wakes one task of the worker,
+//! which takes the jobs whose turn has come.
+
+mod line;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use outrider_model::{EndpointId, Heard, Holder, Timestamp, Windows};
+use tokio::sync::Notify;
+
+use line::Line;
+
+/// A bounded resource and the jobs that wait for a part of it.
+pub(crate) struct Scheduler<J> {
+    line: Mutex<Line<J>>,
+    freed: Notify,
+}
+
+/// What was heard of an endpoint, and what its window has to do with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct News {
+    pub(crate) heard: Heard,
+    /// The endpoint's limit of requests under way.
+    pub(crate) most: u32,
+    pub(crate) at: Timestamp,
+}
+
+/// The right to a part of the resource, given back when it is dropped.
+pub(crate) struct Grant<J> {
+    scheduler: Arc<Scheduler<J>>,
+    who: Holder<EndpointId>,
+    amount: u32,
+    news: Option<News>,
+}
+
+/// What became of a job that asked for its share.
+pub(crate) enum Asked<J> {
+    /// It may go on at once.
+    Granted(J, Grant<J>),
+    /// It waits; [`Scheduler::next`] hands it out in its turn.
+    Waits,
+    /// The scheduler is closed.
+    Closed(J),
+}
+
+impl<J> Scheduler<J> {
+    /// Divides `total`. With `windows`, an endpoint holds no more than its window.
+    pub(crate) fn new(total: u32, windows: Option<Windows>) -> Arc<Self> {
+        Arc::new(Self { line: Mutex::new(Line::new(total, windows)), freed: Notify::new() })
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line<J>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a share of `amount`; a larger one than anybody can have counts as the largest.
+    pub(crate) fn ask(self: &Arc<Self>, who: Holder<EndpointId>, amount: u32, job: J) -> Asked<J> {
+        let mut line = self.line();
+        let amount = amount.min(line.largest_amount());
+        if line.is_closed() {
+            Asked::Closed(job)
+        } else if line.try_take(&who, amount) {
+            Asked::Granted(job, self.grant(who, amount))
+        } else {
+            line.push(who, amount, job);
+            Asked::Waits
+        }
+    }
+
+    /// The next jobs whose turn has come, up to `most`.
+    pub(crate) fn next(self: &Arc<Self>, most: usize) -> Vec<(J, Grant<J>)> {
+        let mut line = self.line();
+        let turns = std::iter::from_fn(|| line.pop()).take(most);
+        turns.map(|(who, amount, job)| (job, self.grant(who, amount))).collect()
+    }
+
+    /// Returns when something was given back while jobs waited. To be awaited by one task.
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// Hands out the jobs that wait, and takes no more.
+    pub(crate) fn close(&self) -> Vec<J> {
+        self.line().close()
+    }
+
+    fn grant(self: &Arc<Self>, who: Holder<EndpointId>, amount: u32) -> Grant<J> {
+        Grant { scheduler: Arc::clone(self), who, amount, news: None }
+    }
+
+    /// What is in use of the resource.
+    pub(crate) fn used(&self) -> u32 {
+        self.line().used()
+    }
+
+    /// How many jobs wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.line().waiting()
+    }
+
+    /// How many endpoints have a window that is known, and how many of these a smaller one than a
+    /// new endpoint has.
+    pub(crate) fn windows(&self) -> (usize, usize) {
+        self.line().windows()
+    }
+}
+
+impl<J> Grant<J> {
+    /// Notes what was heard of the endpoint, for its window.
+    pub(crate) fn heard(&mut self, news: News) {
+        self.news = Some(news);
+    }
+}
+
+impl<J> Drop for Grant<J> {
+    fn drop(&mut self) {
+        let mut line = self.scheduler.line();
+        line.give_back(&self.who, self.amount, self.news);
+        if line.waiting() > 0 {
+            self.scheduler.freed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use outrider_model::{OrganizationId, ProjectId, WindowRules};
+
+    use super::*;
+
+    fn who(organization: u64, project: u64, endpoint: u64) -> Holder<EndpointId> {
+        Holder {
+            organization: OrganizationId::new(Timestamp(0), organization),
+            project: ProjectId::new(Timestamp(0), project),
+            holder: EndpointId::new(Timestamp(0), endpoint),
+        }
+    }
+
+    fn windows(initial: u32) -> Option<Windows> {
+        let memory = std::time::Duration::from_secs(60);
+        Some(Windows::new(WindowRules { initial, least: 1, capacity: 100, memory }))
+    }
+
+    fn news(heard: Heard) -> News {
+        News { heard, most: 64, at: Timestamp(1) }
+    }
+
+    /// Asks for one job after the other until one waits; the grants.
+    fn fill(scheduler: &Arc<Scheduler<u32>>, who: Holder<EndpointId>) -> Vec<Grant<u32>> {
+        let mut grants = Vec::new();
+        while let Asked::Granted(_, grant) = scheduler.ask(who, 1, 0) {
+            grants.push(grant);
+        }
+        grants
+    }
+
+    #[test]
+    fn a_new_endpoint_has_a_small_window_that_grows_with_its_answers_and_shrinks_on_timeouts() {
+        let scheduler = Scheduler::new(8_192, windows(8));
+        let endpoint = who(1, 1, 1);
+        let mut grants = fill(&scheduler, endpoint);
+        assert_eq!((grants.len(), scheduler.waiting()), (8, 1));
+        for _ in 1..132 {
+            scheduler.line().push(endpoint, 1, 0);
+        }
+        for expected in [16, 32, 64, 20] {
+            grants.iter_mut().for_each(|grant| grant.heard(news(Heard::Answered)));
+            grants.clear();
+            grants = scheduler.next(1_000).into_iter().map(|(_, grant)| grant).collect();
+            assert_eq!(grants.len(), expected);
+        }
+        grants.iter_mut().for_each(|grant| grant.heard(news(Heard::Nothing)));
+        drop(grants);
+        assert_eq!((scheduler.used(), scheduler.windows()), (0, (1, 1)));
+    }
+
+    #[test]
+    fn what_is_freed_goes_to_the_organization_that_holds_least() {
+        let scheduler = Scheduler::new(64, windows(64));
+        let mut greedy = fill(&scheduler, who(1, 1, 1));
+        greedy.extend(fill(&scheduler, who(1, 1, 2)));
+        greedy.extend(fill(&scheduler, who(1, 2, 3)));
+        let modest = fill(&scheduler, who(2, 3, 4));
+        let held = [greedy.len(), modest.len()];
+        assert!(held[0] > held[1] && held[1] > 0, "{held:?}");
+        assert_eq!(scheduler.waiting(), 4);
+        assert!(scheduler.next(10).is_empty(), "each has its share");
+        // A grant of the modest one is given back: it goes to the modest one's own job.
+        drop(modest);
+        let turns = scheduler.next(1);
+        assert_eq!(turns[0].1.who, who(2, 3, 4));
+    }
+
+    #[test]
+    fn jobs_of_an_endpoint_keep_their_order_and_are_handed_out_at_the_close() {
+        let scheduler = Scheduler::new(64, windows(1));
+        let Asked::Granted(_, grant) = scheduler.ask(who(1, 1, 1), 1, 0) else { panic!("granted") };
+        for number in 1..5 {
+            assert!(matches!(scheduler.ask(who(1, 1, 1), 1, number), Asked::Waits));
+        }
+        assert!(scheduler.next(10).is_empty());
+        drop(grant);
+        let mut turns = scheduler.next(10);
+        assert_eq!(turns.len(), 1);
+        let (number, _grant) = turns.remove(0);
+        assert_eq!(number, 1);
+        assert_eq!(scheduler.close(), [2, 3, 4]);
+        assert!(matches!(scheduler.ask(who(1, 1, 2), 1, 9), Asked::Closed(9)));
+    }
+
+    #[test]
+    fn a_large_demand_does_not_hold_up_small_ones() {
+        let scheduler = Scheduler::new(64, None);
+        let mut grants = Vec::new();
+        for (organization, amount) in [(1, 8), (2, 8), (3, 8), (4, 8), (5, 8), (6, 8), (7, 8), (8, 4)] {
+            let Asked::Granted(_, grant) = scheduler.ask(who(organization, 1, 1), amount, 0) else { panic!("granted") };
+            grants.push(grant);
+        }
+        assert!(matches!(scheduler.ask(who(9, 1, 9), 8, 99), Asked::Waits));
+        let Asked::Granted(_, small) = scheduler.ask(who(10, 1, 10), 1, 10) else { panic!("granted") };
+        drop(small);
+        assert!(scheduler.next(10).is_empty());
+        grants.pop();
+        assert_eq!(scheduler.next(10).first().map(|(number, _)| *number), Some(99));
+    }
+}

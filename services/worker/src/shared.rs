@@ -1,0 +1,97 @@
+//! What the parts of a worker share.
+
+use std::{future::Future, sync::Arc};
+
+use outrider_queue::Queue;
+use outrider_telemetry::caught;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    backoff::Complaints,
+    client::Client,
+    destination::Destinations,
+    job::{HeldJob, Key, Outcome, Started, report},
+    leases::Leases,
+    lookup::Lookup,
+    measure,
+    options::Options,
+    reporter::Report,
+    scheduler::Scheduler,
+};
+
+/// What the parts of a worker share.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) lookup: Arc<dyn Lookup>,
+    pub(crate) client: Client,
+    pub(crate) destinations: Destinations,
+    pub(crate) leases: Leases,
+    /// The right to have a job in hand.
+    pub(crate) places: Arc<Semaphore>,
+    /// The right to send, and the jobs that wait for it.
+    pub(crate) slots: Arc<Scheduler<HeldJob>>,
+    /// KiB of payloads that did not come with their jobs, and the jobs that wait for theirs.
+    pub(crate) payloads: Arc<Scheduler<Started>>,
+    /// The right to read payloads from the database.
+    pub(crate) payload_reads: Semaphore,
+    /// Not bounded by itself: each report holds a place.
+    pub(crate) reports: mpsc::UnboundedSender<Report>,
+    /// Every task that has a job in hand.
+    pub(crate) tasks: TaskTracker,
+    /// Of jobs that cannot go on.
+    pub(crate) complaints: Complaints,
+    /// Nothing new begins.
+    pub(crate) shutdown: CancellationToken,
+    /// What is still under way is dropped.
+    pub(crate) cut: CancellationToken,
+}
+
+impl Shared {
+    /// Reports what became of a job in hand.
+    pub(crate) fn report(&self, job: HeldJob, outcome: Outcome) {
+        let key = job.key();
+        // Every job in hand has a receipt until it is forgotten, which the reporter does.
+        let Some(receipt) = self.leases.receipt(key) else { return };
+        if let Outcome::Held(reason) = &outcome {
+            measure::held(*reason);
+        }
+        tracing::debug!(
+            event_id = %job.ids.event,
+            delivery_id = %job.ids.delivery,
+            attempt = job.job.attempt,
+            trace_id = job.job.traceparent.get(3..35),
+            outcome = %brief(&outcome),
+            "job done"
+        );
+        self.send(Report { key: Some(key), report: report(&job.job, receipt, outcome), place: job.place });
+    }
+
+    pub(crate) fn send(&self, report: Report) {
+        // The reporter lives as long as anybody can report; after it, the lease decides.
+        let _ = self.reports.send(report);
+    }
+
+    /// Does some work on jobs in hand. Should it panic, they are left to their leases: renewed for ever they would never be sent.
+    pub(crate) async fn with_jobs(&self, keys: Vec<Key>, work: impl Future<Output = ()>) {
+        if self.cut.run_until_cancelled(caught(work)).await == Some(None) {
+            tracing::error!(jobs = keys.len(), "a task panicked; its jobs are left to their leases");
+            self.leases.forget(keys);
+        }
+    }
+
+    /// Waits until no job is in hand.
+    pub(crate) async fn places_free(&self) {
+        let all = u32::try_from(self.options.max_jobs).unwrap_or(u32::MAX);
+        // Never closed.
+        let _ = self.places.acquire_many(all).await;
+    }
+}
+
+fn brief(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Attempted(result, _) => format!("{} {}", result.outcome().as_str_name(), result.status_code),
+        Outcome::Held(reason) => reason.as_str_name().to_owned(),
+    }
+}

@@ -1,0 +1,386 @@
+//! Endpoints that answer so that it costs us, or break off.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use outrider_proto::{
+    dispatch::AttemptOutcome,
+    internal::{AttemptResult, Job, job::Body},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::server::TlsStream;
+
+use super::{
+    bench::{Bench, attempted, job, leased, quick},
+    tls::{Authority, authority},
+};
+use crate::{Options, WireBounds};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+/// The timeout of endpoints here: what is bounded ends long before.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What an endpoint does once it has read a request.
+#[derive(Clone)]
+enum Act {
+    Send(String),
+    /// The same bytes until the other side closes.
+    Repeat(&'static str),
+    /// One byte after the other, with a moment between them, and then the next act.
+    Drip(String),
+    Hang,
+    Close,
+    /// A reset instead of an end.
+    Reset,
+    /// Bytes below TLS that are not TLS.
+    Garbage(&'static [u8]),
+    /// Requests to change the keys of TLS.
+    KeyUpdates(usize),
+}
+
+/// A connection of an endpoint, plain or under TLS.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
+    fn tcp(&mut self) -> &mut TcpStream;
+    fn update_keys(&mut self) {}
+}
+
+impl Wire for TcpStream {
+    fn tcp(&mut self) -> &mut TcpStream {
+        self
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn tcp(&mut self) -> &mut TcpStream {
+        self.get_mut().0
+    }
+
+    fn update_keys(&mut self) {
+        self.get_mut().1.refresh_traffic_keys().unwrap();
+    }
+}
+
+struct Hostile {
+    port: u16,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Hostile {
+    async fn start(acts: Vec<Act>) -> Self {
+        Self::listen(acts, None).await
+    }
+
+    async fn listen(acts: Vec<Act>, tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let hostile = Self { port: listener.local_addr().unwrap().port(), requests: Arc::default() };
+        let requests = Arc::clone(&hostile.requests);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
+                let (acts, requests, tls) = (acts.clone(), Arc::clone(&requests), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, &acts, &requests).await,
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => serve(stream, &acts, &requests).await,
+                            Err(_) => None,
+                        },
+                    }
+                });
+            }
+        });
+        hostile
+    }
+
+    fn count(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+/// Answers every request; none when the connection is over.
+async fn serve<S: Wire>(mut stream: S, acts: &[Act], requests: &AtomicUsize) -> Option<()> {
+    loop {
+        let mut request = Vec::new();
+        // Requests here are small, and their bodies are "{}".
+        while !request.ends_with(b"\r\n\r\n{}") {
+            if stream.read_buf(&mut request).await.ok()? == 0 {
+                return None;
+            }
+        }
+        requests.fetch_add(1, Ordering::SeqCst);
+        for act in acts {
+            perform(&mut stream, act).await?;
+        }
+    }
+}
+
+async fn perform<S: Wire>(stream: &mut S, act: &Act) -> Option<()> {
+    match act {
+        Act::Send(bytes) => stream.write_all(bytes.as_bytes()).await.ok()?,
+        Act::Repeat(bytes) => {
+            let many = bytes.repeat(4096 / bytes.len() + 1);
+            while stream.write_all(many.as_bytes()).await.is_ok() {}
+            return None;
+        }
+        Act::Drip(bytes) => {
+            for byte in bytes.bytes() {
+                stream.write_all(&[byte]).await.ok()?;
+                stream.flush().await.ok()?;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        Act::Hang => while stream.read_u8().await.is_ok() {},
+        Act::Close => return None,
+        Act::Reset => {
+            stream.tcp().set_zero_linger().unwrap();
+            return None;
+        }
+        Act::Garbage(bytes) => stream.tcp().write_all(bytes).await.ok()?,
+        Act::KeyUpdates(count) => {
+            for _ in 0..*count {
+                stream.update_keys();
+            }
+        }
+    }
+    stream.flush().await.ok()
+}
+
+/// One delivery to an endpoint that does this, which is sent once.
+async fn deliver(acts: Vec<Act>) -> AttemptResult {
+    let hostile = Hostile::start(acts).await;
+    // So few reads that the pieces of a test come soon.
+    let wire = WireBounds { reads: 64, ..WireBounds::default() };
+    let bench = Bench::start(Options { wire, ..quick() });
+    let result = attempt(&bench, &format!("http://hooks.example:{}/", hostile.port)).await;
+    bench.stop().await;
+    assert_eq!(hostile.count(), 1, "{result:?}");
+    result
+}
+
+async fn attempt(bench: &Bench, url: &str) -> AttemptResult {
+    bench.push(bench.endpoint_with(url, |endpoint| endpoint.timeout = TIMEOUT));
+    bench.attempt().await
+}
+
+fn is_soon(result: &AttemptResult) -> bool {
+    u128::from(result.duration_micros) < TIMEOUT.as_micros() * 9 / 10
+}
+
+fn send(text: impl Into<String>) -> Act {
+    Act::Send(text.into())
+}
+
+/// A bad response with this text, long before the timeout.
+async fn is_bad(acts: Vec<Act>, message: &str) {
+    let result = deliver(acts).await;
+    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::BadResponse, 0), "{result:?}");
+    assert_eq!(result.error_message, message);
+    assert!(is_soon(&result), "{message} after {} µs", result.duration_micros);
+}
+
+#[tokio::test]
+async fn eight_interim_answers_are_read_and_no_more() {
+    let interim = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+    let result = deliver(vec![send(interim.repeat(4)), send(interim.repeat(4)), send(OK)]).await;
+    assert_eq!((result.outcome(), result.response_body.as_ref()), (AttemptOutcome::Succeeded, b"ok".as_slice()));
+    is_bad(vec![send(interim.repeat(9) + OK)], "more than 8 interim answers").await;
+    is_bad(vec![Act::Repeat("HTTP/1.1 100 Continue\r\n\r\n")], "more than 8 interim answers").await;
+    is_bad(vec![Act::Repeat("HTTP/1.1 199\n\n")], "more than 8 interim answers").await;
+}
+
+#[tokio::test]
+async fn every_exchange_on_a_connection_has_its_own_interim_answers() {
+    let hostile = Hostile::start(vec![send("HTTP/1.1 100 Continue\r\n\r\n".repeat(8) + OK)]).await;
+    let bench = Bench::start(quick());
+    let endpoint = bench.endpoint(&format!("http://hooks.example:{}/", hostile.port));
+    for count in 1..=10 {
+        bench.push(endpoint);
+        let reports = bench.reports(count).await;
+        assert_eq!(attempted(&reports[count - 1]).outcome(), AttemptOutcome::Succeeded);
+    }
+    assert_eq!(bench.dialer.dials.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn heads_are_bounded_with_what_comes_before_them() {
+    let too_large = "the head of the answer is too large";
+    let interim = format!("HTTP/1.1 102 Processing\r\nx: {}\r\n\r\n", "a".repeat(30 << 10));
+    is_bad(vec![send(interim.repeat(3) + OK)], too_large).await;
+    is_bad(vec![Act::Repeat("\r\n")], too_large).await;
+    is_bad(vec![send(CHUNKED.trim_end()), Act::Repeat("\r\nx: y")], too_large).await;
+    is_bad(
+        vec![Act::Drip(format!("HTTP/1.1 200 OK\r\nx: {}", "a".repeat(100)))],
+        "more than 64 pieces on the wire for one exchange",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_switch_of_protocols_is_a_bad_response_at_once() {
+    let message = "the endpoint switched protocols, which was not asked for";
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n";
+    is_bad(vec![send(switch), Act::Hang], message).await;
+    is_bad(vec![send(switch), Act::Repeat("x")], message).await;
+}
+
+/// Whatever comes after the head of a 2xx answer: the delivery succeeded, once.
+async fn succeeds(acts: Vec<Act>) -> AttemptResult {
+    let result = deliver(acts).await;
+    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{result:?}");
+    assert!(result.response_truncated && result.error_message.is_empty(), "{result:?}");
+    result
+}
+
+#[tokio::test]
+async fn bodies_that_cost_more_than_they_hold_are_bounded() {
+    for acts in [
+        vec![send(CHUNKED), Act::Repeat("1\r\nx\r\n")],
+        vec![send(CHUNKED), Act::Repeat("1;a=b\r\nx\r\n")],
+        vec![send(CHUNKED), send("1;"), Act::Repeat("x")],
+        vec![send(CHUNKED), Act::Repeat("0")],
+        vec![send(CHUNKED), send("1"), Act::Repeat(" ")],
+        vec![send(CHUNKED), send("0\r\n"), Act::Repeat("a: b\r\n")],
+        vec![send(CHUNKED), send("0\r\na: "), Act::Repeat("b")],
+        vec![send("HTTP/1.1 200 OK\r\n\r\n"), Act::Repeat("x")],
+        vec![send("HTTP/1.1 200 OK\r\ncontent-length: 9999999999\r\n\r\n"), Act::Repeat("x")],
+        vec![send("HTTP/1.1 200 OK\r\n\r\n"), Act::Drip("x".repeat(100)), Act::Hang],
+    ] {
+        let result = succeeds(acts).await;
+        assert!(is_soon(&result), "{} µs", result.duration_micros);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_after_2xx_is_a_success_and_is_not_sent_again() {
+    let sized = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc";
+    for (acts, body) in [
+        (vec![send(sized), Act::Close], "abc"),
+        (vec![send(sized), Act::Reset], "abc"),
+        (vec![send(CHUNKED), send("3\r\nabc\r\n"), Act::Close], "abc"),
+        (vec![send(CHUNKED), send("3\r\nabc\r\n"), Act::Reset], "abc"),
+        (vec![send(CHUNKED), send("3\r\nabc\r\nzz\r\n"), Act::Hang], "abc"),
+        (vec![send(CHUNKED), send("3\r\nabcdef\r\n"), Act::Hang], "abc"),
+        (vec![send(CHUNKED), send("ffffffffffffffffff\r\n"), Act::Hang], ""),
+        (vec![send(CHUNKED), send("3\r\nabc\r\n0\r\nbad trailer\r\n\r\n"), Act::Hang], "abc"),
+    ] {
+        let result = succeeds(acts).await;
+        // A reset may overtake what came before it.
+        assert!(result.response_body == body || result.response_body.is_empty(), "{result:?}");
+        assert!(is_soon(&result), "{} µs", result.duration_micros);
+    }
+}
+
+/// An endpoint may answer without reading the whole request, and close: the rest of the request meets
+/// a reset.
+#[tokio::test]
+async fn an_early_2xx_answer_counts_although_the_rest_of_the_request_meets_a_reset() {
+    for answer in [OK, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"] {
+        for _ in 0..20 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let bench = Bench::start(quick());
+            let endpoint = bench.endpoint(&format!("http://hooks.example:{port}/"));
+            let payload = bytes::Bytes::from(vec![b'p'; 4 << 20]);
+            let large = Job { body: Some(Body::Payload(payload)), ..job(endpoint) };
+            bench.queue.push(leased(large));
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_u8().await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            drop(stream);
+            let result = bench.attempt().await;
+            assert_eq!(result.outcome(), AttemptOutcome::Succeeded, "{answer:?}: {result:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_follows_an_answer_unasked_is_nobodys_answer() {
+    for more in ["HTTP/1.1 500 Forged\r\ncontent-length: 0\r\n\r\n", "x", "\r\n"] {
+        let hostile = Hostile::start(vec![send(format!("{OK}{more}"))]).await;
+        let bench = Bench::start(quick());
+        let endpoint = bench.endpoint(&format!("http://hooks.example:{}/", hostile.port));
+        for count in 1..=50 {
+            bench.push(endpoint);
+            let reports = bench.reports(count).await;
+            let result = attempted(&reports[count - 1]);
+            assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{count}: {result:?}");
+        }
+        assert_eq!(hostile.count(), 50);
+    }
+}
+
+async fn deliver_by_tls(authority: &Authority, tickets: usize, acts: Vec<Act>) -> AttemptResult {
+    let hostile = Hostile::listen(acts, Some(authority.acceptor(|config| config.send_tls13_tickets = tickets))).await;
+    let bench = Bench::start(Options { extra_roots: vec![authority.root.clone()], ..quick() });
+    let result = attempt(&bench, &format!("https://hooks.example:{}/", hostile.port)).await;
+    bench.stop().await;
+    assert_eq!(hostile.count(), 1, "{result:?}");
+    result
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_below_tls_is_a_success_too() {
+    let sized = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc";
+    let authority = authority();
+    for acts in [
+        // The end without close_notify, of a body with a length and of one that ends with the connection.
+        vec![send(sized), Act::Close],
+        vec![send("HTTP/1.1 200 OK\r\n\r\nabc"), Act::Close],
+        vec![send(sized), Act::Reset],
+        // A fatal alert in the clear, and a record that nobody can decrypt.
+        vec![send(sized), Act::Garbage(&[21, 3, 3, 0, 2, 2, 80]), Act::Hang],
+        vec![
+            send(sized),
+            Act::Garbage(&[23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]),
+            Act::Hang,
+        ],
+    ] {
+        let result = deliver_by_tls(&authority, 2, acts).await;
+        assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{result:?}");
+        assert!(result.response_truncated && is_soon(&result), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_tls_carries_beside_the_answer_is_bounded() {
+    let authority = authority();
+    let result = deliver_by_tls(&authority, 5_000, vec![send(OK)]).await;
+    // The library's own bound on what it has not processed may come first.
+    let bounded = [AttemptOutcome::BadResponse, AttemptOutcome::ConnectionFailed];
+    assert!(bounded.contains(&result.outcome()) && is_soon(&result), "session tickets: {result:?}");
+    let result = deliver_by_tls(&authority, 2, vec![send(CHUNKED), Act::Repeat("1\r\nx\r\n")]).await;
+    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "small chunks: {result:?}");
+    assert!(result.response_truncated && is_soon(&result), "{result:?}");
+    let result = deliver_by_tls(&authority, 2, vec![Act::KeyUpdates(100), send(OK)]).await;
+    assert_eq!(result.outcome(), AttemptOutcome::ConnectionFailed, "changes of keys: {result:?}");
+    assert!(is_soon(&result));
+}
+
+#[tokio::test]
+async fn a_handshake_without_end_is_bounded() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        // The begin of a record of 16 KiB whose rest comes byte by byte.
+        let _ = stream.write_all(&[22, 3, 3, 0x40, 0]).await;
+        while stream.write_all(&[0]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    let bench = Bench::start(Options { wire: WireBounds { reads: 64, ..WireBounds::default() }, ..quick() });
+    let result = attempt(&bench, &format!("https://hooks.example:{port}/")).await;
+    assert_eq!(result.outcome(), AttemptOutcome::TlsFailed);
+    assert_eq!(result.error_message, "the TLS handshake failed: more than 64 pieces on the wire for one exchange");
+    assert!(is_soon(&result));
+}

@@ -1,0 +1,144 @@
+//! From a job in hand to its request: each job waits for its share of the slots, then, when its
+//! payload did not come with it, for its share of the payload bytes.
+
+use std::sync::Arc;
+
+use outrider_proto::internal::HoldReason;
+
+use crate::{
+    intake::persist,
+    job::{HeldJob, Outcome, Payload, Started},
+    scheduler::{Asked, Grant},
+    sender,
+    shared::Shared,
+};
+
+/// Turns that are taken from a line at once.
+const BATCH: usize = 256;
+
+/// A job with its slot and the share of the payload bytes that its payload will take.
+type Fetchable = (Started, Grant<Started>);
+
+/// Lets jobs go on, now or when their turn comes.
+pub(crate) fn enter(shared: &Arc<Shared>, jobs: Vec<HeldJob>) {
+    let mut started = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        match shared.slots.ask(job.holder(), 1, job) {
+            Asked::Granted(job, slot) => started.push(Started { job, slot }),
+            Asked::Waits => {}
+            Asked::Closed(job) => shared.report(job, Outcome::Held(HoldReason::Released)),
+        }
+    }
+    start(shared, started);
+}
+
+/// Hands out what is freed to the jobs that wait for it. The one task that does.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            () = shared.slots.freed() => loop {
+                let turns = shared.slots.next(BATCH);
+                let last = turns.len() < BATCH;
+                start(&shared, turns.into_iter().map(|(job, slot)| Started { job, slot }).collect());
+                if last {
+                    break;
+                }
+            },
+            () = shared.payloads.freed() => loop {
+                let turns = shared.payloads.next(BATCH);
+                let last = turns.len() < BATCH;
+                fetch(&shared, turns);
+                if last {
+                    break;
+                }
+            },
+        }
+    }
+}
+
+/// Gives back the jobs that wait; those that come later are given back, too.
+pub(crate) fn close(shared: &Arc<Shared>) {
+    let started = shared.payloads.close().into_iter().map(|started| started.job);
+    for job in shared.slots.close().into_iter().chain(started) {
+        shared.report(job, Outcome::Held(HoldReason::Released));
+    }
+}
+
+fn start(shared: &Arc<Shared>, jobs: Vec<Started>) {
+    let mut fetchable = Vec::new();
+    for started in jobs {
+        let Some(bytes) = started.job.missing_payload() else {
+            sender::spawn(shared, started);
+            continue;
+        };
+        match shared.payloads.ask(started.job.holder(), kib(bytes), started) {
+            Asked::Granted(started, share) => fetchable.push((started, share)),
+            Asked::Waits => {}
+            Asked::Closed(started) => shared.report(started.job, Outcome::Held(HoldReason::Released)),
+        }
+    }
+    fetch(shared, fetchable);
+}
+
+/// Payload bytes are counted in KiB.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).max(1)
+}
+
+/// Reads payloads in batches of a bounded size, and has their jobs sent.
+fn fetch(shared: &Arc<Shared>, jobs: Vec<Fetchable>) {
+    for batch in batches(jobs, shared.options.payload_batch_bytes) {
+        let shared = Arc::clone(shared);
+        shared.tasks.clone().spawn(async move {
+            let keys = batch.iter().map(|(started, _)| started.job.key()).collect();
+            shared.with_jobs(keys, fetch_batch(&shared, batch)).await;
+        });
+    }
+}
+
+/// Batches of at most so many bytes, in order; one payload may exceed it alone.
+fn batches(jobs: Vec<Fetchable>, most: usize) -> Vec<Vec<Fetchable>> {
+    let mut batches: Vec<Vec<Fetchable>> = Vec::new();
+    let mut room = 0;
+    for job in jobs {
+        let size = job.0.job.missing_payload().unwrap_or(0);
+        match batches.last_mut() {
+            Some(batch) if size <= room => {
+                room -= size;
+                batch.push(job);
+            }
+            _ => {
+                room = most.saturating_sub(size);
+                batches.push(vec![job]);
+            }
+        }
+    }
+    batches
+}
+
+async fn fetch_batch(shared: &Arc<Shared>, batch: Vec<Fetchable>) {
+    let events: Vec<_> = batch.iter().map(|(started, _)| started.job.ids.event).collect();
+    let read = async {
+        // Never closed.
+        let _turn = shared.payload_reads.acquire().await.ok()?;
+        persist(shared, "payloads cannot be read", || shared.lookup.payloads(&events)).await
+    };
+    let Some(payloads) = shared.shutdown.run_until_cancelled(read).await.flatten() else {
+        for (started, _) in batch {
+            shared.report(started.job, Outcome::Held(HoldReason::Released));
+        }
+        return;
+    };
+    for ((Started { mut job, slot }, share), payload) in batch.into_iter().zip(payloads) {
+        match payload {
+            Some(bytes) => {
+                job.payload = Some(Payload { bytes, _share: Some(share) });
+                sender::spawn(shared, Started { job, slot });
+            }
+            None => {
+                tracing::error!(event = %job.ids.event, delivery = %job.ids.delivery, "a payload is gone; nothing is sent");
+                shared.report(job, Outcome::Held(HoldReason::Stale));
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Endpoints that answer as no honest server would: what they cost is bounded, and the status line
+//! decides what became of a delivery.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use http::Method;
+use outrider_tests::{Act, Outrider, RawReceiver, Shape, cluster::Options, pki::Pki, usage, wait_until};
+use serde_json::json;
+use tokio::task::block_in_place;
+
+use crate::scenario::{self, BOUND, SHARES, Scenario, Target, number, run_with_shares, text};
+
+scenarios!(
+    a_2xx_answer_whose_body_breaks_is_delivered_once,
+    interim_answers_are_bounded,
+    ports_of_other_services_are_refused_at_saving,
+    names_that_cannot_be_reached_are_refused_at_saving,
+);
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+const SIZED: &str = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc";
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
+
+/// An endpoint at a raw receiver that gets events of one type.
+async fn target(scenario: &Scenario, receiver: &RawReceiver, event_type: &str) -> Result<Target> {
+    let fields = json!({"http": {"url": receiver.url()}, "timeout": "2s"});
+    let target = scenario.endpoint("/", fields).await?;
+    scenario.subscribe(&target, &[event_type]).await?;
+    Ok(target)
+}
+
+/// Publishes an event to each of these receivers, which answer 2xx and break off: each is delivered by
+/// one attempt, and comes once.
+async fn each_is_delivered_once(scenario: &Scenario, name: &str, receivers: &[RawReceiver], bytes: usize) -> Result<()> {
+    for (index, receiver) in receivers.iter().enumerate() {
+        target(scenario, receiver, &format!("{name}.{index}")).await?;
+    }
+    scenario.settle().await?;
+    let mut ids = Vec::new();
+    for index in 0..receivers.len() {
+        ids.push(scenario.publish_id(&format!("{name}.{index}"), json!("x".repeat(bytes))).await?);
+    }
+    let mut deliveries = Vec::new();
+    for id in &ids {
+        deliveries.push(scenario.delivery_in(id, "DELIVERED").await?);
+    }
+    for (index, delivery) in deliveries.iter().enumerate() {
+        ensure!(number(delivery, "attempt_count") == 1, "{name}.{index}: {delivery}");
+        let attempts = scenario.attempts(&text(delivery, "delivery_id")?).await?;
+        ensure!(attempts.len() == 1 && attempts[0]["outcome"] == "ATTEMPT_OUTCOME_SUCCEEDED", "{name}.{index}: {attempts:?}");
+        let count = receivers[index].count(&ids[index]);
+        ensure!(count == 1, "{name}.{index}: the event came {count} times");
+    }
+    Ok(())
+}
+
+async fn a_2xx_answer_whose_body_breaks_is_delivered_once(scenario: &Scenario) -> Result<()> {
+    let cases: &[&[Act]] = &[
+        &[Act::Send(SIZED), Act::Close],
+        &[Act::Send(SIZED), Act::Reset],
+        &[Act::Send(SIZED), Act::Hang],
+        &[Act::Send(CHUNKED), Act::Close],
+        &[Act::Send(CHUNKED), Act::Reset],
+        &[Act::Send(CHUNKED), Act::Send("zz\r\n"), Act::Hang],
+        &[Act::Send(CHUNKED), Act::Send("3\r\nabcdef\r\n"), Act::Hang],
+        &[Act::Send(CHUNKED), Act::Send("0\r\nbad trailer\r\n\r\n"), Act::Hang],
+        &[Act::Send(CHUNKED), Act::Repeat("1\r\nx\r\n")],
+        &[Act::Send(CHUNKED), Act::Send("0\r\n"), Act::Repeat("a: b\r\n")],
+        &[Act::Send("HTTP/1.1 200 OK\r\n\r\nabc"), Act::Reset],
+        &[Act::Send(OK), Act::Send("HTTP/1.1 500 Forged\r\ncontent-length: 0\r\n\r\n"), Act::Close],
+    ];
+    let mut receivers = Vec::new();
+    for acts in cases {
+        receivers.push(RawReceiver::start(acts).await?);
+    }
+    each_is_delivered_once(scenario, "broken", &receivers, 2).await?;
+    // Answers that do not wait for the whole request, the rest of which meets a reset.
+    let mut early = Vec::new();
+    for _ in 0..10 {
+        early.push(RawReceiver::start_early(&[Act::Send(OK), Act::Close]).await?);
+    }
+    each_is_delivered_once(scenario, "early", &early, 900_000).await
+}
+
+async fn interim_answers_are_bounded(scenario: &Scenario) -> Result<()> {
+    const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n";
+    let few = RawReceiver::start(&[Act::Send(CONTINUE), Act::Send(CONTINUE), Act::Send(OK)]).await?;
+    each_is_delivered_once(scenario, "few", &[few], 2).await?;
+    for (event_type, acts, message) in [
+        ("endless", [Act::Send(CONTINUE), Act::Repeat(CONTINUE)], "more than 8 interim answers"),
+        ("switch", [Act::Send(SWITCH), Act::Hang], "the endpoint switched protocols, which was not asked for"),
+        ("lines", [Act::Send("\r\n"), Act::Repeat("\r\n")], "the head of the answer is too large"),
+    ] {
+        let receiver = RawReceiver::start(&acts).await?;
+        target(scenario, &receiver, event_type).await?;
+        scenario.settle().await?;
+        let id = scenario.publish_id(event_type, json!({})).await?;
+        let failed = scenario.delivery_in(&id, "FAILED").await?;
+        let attempts = scenario.attempts(&text(&failed, "delivery_id")?).await?;
+        ensure!(attempts.len() == 3 && receiver.count(&id) == 3, "{attempts:?}");
+        for attempt in &attempts {
+            ensure!(attempt["outcome"] == "ATTEMPT_OUTCOME_BAD_RESPONSE", "{attempt}");
+            ensure!(attempt["error_message"] == message, "{attempt}");
+        }
+    }
+    Ok(())
+}
+
+async fn ports_of_other_services_are_refused_at_saving(scenario: &Scenario) -> Result<()> {
+    for (port, scheme) in [(22, "http"), (25, "https"), (6379, "http"), (10_250, "https"), (27_017, "http")] {
+        let body = json!({"http": {"url": format!("{scheme}://hooks.example.com:{port}/")}});
+        let reply = scenario.rest.send(Method::POST, &scenario.path("endpoints"), body.to_string()).await?;
+        let shown = String::from_utf8_lossy(&reply.body).into_owned();
+        ensure!(reply.status == 400 && reply.reason() == "INVALID_FIELD", "{reply:?}");
+        ensure!(reply.fields() == ["endpoint.http.url"], "{shown}");
+        ensure!(shown.contains(&format!("port {port} is refused")) && shown.contains("port-of-other-service"), "{shown}");
+    }
+    let target = scenario.endpoint("/fine", json!({})).await?;
+    let path = scenario.path(&format!("endpoints/{}?update_mask=http", target.id));
+    let body = json!({"http": {"url": "https://hooks.example.com:5432/"}}).to_string();
+    let reply = scenario.rest.send(Method::PATCH, &path, body).await?;
+    ensure!(reply.status == 400 && reply.reason() == "INVALID_FIELD", "{reply:?}");
+    for port in [80, 443, 3000, 5000, 8000, 8080, 8443, 9000] {
+        scenario.endpoint("/", json!({"http": {"url": format!("https://hooks.example.com:{port}/")}})).await?;
+    }
+    Ok(())
+}
+
+async fn names_that_cannot_be_reached_are_refused_at_saving(scenario: &Scenario) -> Result<()> {
+    for host in ["hooks.invalid", "hooks.alt", "hooks.onion", "-a.example.com", "a..example.com"] {
+        let body = json!({"http": {"url": format!("https://{host}/")}}).to_string();
+        let reply = scenario.rest.send(Method::POST, &scenario.path("endpoints"), body).await?;
+        ensure!(reply.status == 400 && reply.fields() == ["endpoint.http.url"], "{host}: {reply:?}");
+    }
+    for host in ["a_b.example.com", "_a.example.com", "A-B.Example.com."] {
+        scenario.endpoint("/", json!({"http": {"url": format!("https://{host}/")}})).await?;
+    }
+    Ok(())
+}
+
+/// An Outrider with these settings that tries each delivery once in the time of a test.
+fn start(shape: Shape, more: serde_json::Value) -> Result<Outrider> {
+    let options = Options { retry_schedule: vec!["1h".to_owned()], more, ..Options::default() };
+    block_in_place(|| scenario::start(shape, &options, None))
+}
+
+/// Twenty times the answer that took 20 s of CPU each: seconds of all processes together are generous,
+/// also for a debug build on a loaded machine.
+async fn endless_interim_answers_cost_little(shape: Shape) -> Result<()> {
+    const EVENTS: usize = 20;
+    let outrider = start(shape, json!({}))?;
+    let scenario = Scenario::new(&outrider).await?;
+    let receiver = RawReceiver::start(&[Act::Repeat("HTTP/1.1 100 Continue\r\n\r\n")]).await?;
+    let fields = json!({"http": {"url": receiver.url()}, "timeout": "30s"});
+    let endless = scenario.endpoint("/", fields).await?;
+    scenario.subscribe(&endless, &["endless"]).await?;
+    scenario.settle().await?;
+    let processes = outrider.process_ids();
+    let before = usage::of(&processes).cpu;
+    for number in 0..EVENTS {
+        scenario.publish_id("endless", json!(number)).await?;
+    }
+    let path = scenario.path("attempts?outcome=ATTEMPT_OUTCOME_BAD_RESPONSE&page_size=100");
+    let ended = wait_until("every exchange is given up", BOUND, async || {
+        let page = scenario.rest.get(&path).await.ok()?;
+        (page["attempts"].as_array().map_or(0, Vec::len) == EVENTS).then_some(())
+    });
+    ended.await.map_err(|error| scenario::with_logs(&error, &outrider))?;
+    let cpu = usage::of(&processes).cpu - before;
+    ensure!(cpu < Duration::from_secs(10), "{EVENTS} endless answers took {cpu:?} of CPU");
+    Ok(())
+}
+
+/// The setting opens a port; where only the API has it, the egress refuses it when it is dialled.
+async fn a_port_is_opened_by_the_setting() -> Result<()> {
+    const PORT: u16 = 28_017;
+    let mut outrider = start(Shape::Mesh, json!({"dispatch": {"retry_schedule": ["1h", "1h"]}}))?;
+    let opened = [("OUTRIDER_EGRESS_ALLOWED_PORTS", PORT.to_string())];
+    block_in_place(|| restart(&mut outrider, "admin", &opened))?;
+    let scenario = Scenario::new(&outrider).await?;
+    let receiver = RawReceiver::start_on(PORT, &[Act::Send(OK)]).await?;
+    target(&scenario, &receiver, "opened").await?;
+    scenario.settle().await?;
+    let id = scenario.publish_id("opened", json!({})).await?;
+    let refused = wait_until("the egress refuses the port", BOUND, async || {
+        let delivery = scenario.delivery(&id).await.ok()?;
+        (number(&delivery, "attempt_count") == 1).then_some(delivery)
+    });
+    let delivery = text(&refused.await?, "delivery_id")?;
+    let attempts = scenario.attempts(&delivery).await?;
+    ensure!(attempts[0]["outcome"] == "ATTEMPT_OUTCOME_ADDRESS_REFUSED", "{attempts:?}");
+    ensure!(attempts[0]["error_message"] == "the port is not allowed (port-of-other-service)", "{attempts:?}");
+    ensure!(receiver.count(&id) == 0, "a refused port was dialled");
+    block_in_place(|| restart(&mut outrider, "egress", &opened))?;
+    let id = scenario.publish_id("opened", json!({})).await?;
+    scenario.delivery_in(&id, "DELIVERED").await?;
+    ensure!(receiver.count(&id) == 1, "it came {} times", receiver.count(&id));
+    Ok(())
+}
+
+fn restart(outrider: &mut Outrider, role: &str, environment: &[(&str, String)]) -> Result<()> {
+    outrider.set_environment(role, environment)?;
+    outrider.terminate(role, BOUND)?;
+    outrider.restart(role)?;
+    outrider.ready()
+}
+
+async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape: Shape) -> Result<()> {
+    let pki = Pki::create()?;
+    let identity = pki.issue("receiver")?;
+    let outrider = start(shape, json!({"worker": {"extra_roots_file": identity.authority}}))?;
+    let scenario = Scenario::new(&outrider).await?;
+    let cases: &[&[Act]] = &[
+        &[Act::Send(SIZED), Act::Close],
+        &[Act::Send("HTTP/1.1 200 OK\r\n\r\nabc"), Act::Close],
+        &[Act::Send(SIZED), Act::Reset],
+        // A fatal alert in the clear, and a record that cannot be decrypted.
+        &[Act::Send(SIZED), Act::Below(&[21, 3, 3, 0, 2, 2, 80]), Act::Hang],
+        &[
+            Act::Send(SIZED),
+            Act::Below(&[23, 3, 3, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Act::Hang,
+        ],
+        &[Act::Send(SIZED), Act::Hang],
+    ];
+    let mut receivers = Vec::new();
+    for acts in cases {
+        receivers.push(RawReceiver::start_tls(acts, &identity).await?);
+    }
+    let outcome = each_is_delivered_once(&scenario, "tls", &receivers, 2).await;
+    outcome.map_err(|error| scenario::with_logs(&error, &outrider))
+}
+
+mod opened {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_port_is_opened_by_the_setting() {
+        super::run_with_shares(super::SHARES, async || super::a_port_is_opened_by_the_setting().await).await;
+    }
+}
+
+macro_rules! on_shapes {
+    ($($module:ident $shape:ident),+) => {
+        $(mod $module {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn endless_interim_answers_cost_little() {
+                let shape = outrider_tests::Shape::$shape;
+                super::run_with_shares(super::SHARES, async || super::endless_interim_answers_cost_little(shape).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once() {
+                let shape = outrider_tests::Shape::$shape;
+                let work = async || super::a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape).await;
+                super::run_with_shares(super::SHARES, work).await;
+            }
+        })+
+    };
+}
+
+on_shapes!(one_process Sqlite, six_processes Mesh);

@@ -1,0 +1,219 @@
+//! An endpoint that speaks bytes: it answers as no honest server would.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+    server::TlsStream,
+};
+
+use crate::pki::Identity;
+
+/// What the endpoint does, once it has read a request.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// Sends these bytes.
+    Send(&'static str),
+    /// Sends them until the other side closes.
+    Repeat(&'static str),
+    /// Sends nothing more, until the other side closes.
+    Hang,
+    /// Closes the connection; under TLS without a word.
+    Close,
+    /// Resets the connection.
+    Reset,
+    /// Sends bytes below TLS.
+    Below(&'static [u8]),
+}
+
+/// The endpoint; it ends when dropped.
+#[derive(Debug)]
+pub struct RawReceiver {
+    address: SocketAddr,
+    scheme: &'static str,
+    /// Requests by `webhook-id`.
+    requests: Arc<Mutex<HashMap<String, usize>>>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Script {
+    acts: Arc<[Act]>,
+    /// Whether the body of a request is read before it is answered.
+    body: bool,
+    requests: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl RawReceiver {
+    /// Does this to every request.
+    pub async fn start(acts: &[Act]) -> Result<Self> {
+        Self::listen("127.0.0.1:0", acts, true, None).await
+    }
+
+    /// The same on a port of the caller's choice.
+    pub async fn start_on(port: u16, acts: &[Act]) -> Result<Self> {
+        Self::listen(&format!("127.0.0.1:{port}"), acts, true, None).await
+    }
+
+    /// The same as soon as it has read the head of a request.
+    pub async fn start_early(acts: &[Act]) -> Result<Self> {
+        Self::listen("127.0.0.1:0", acts, false, None).await
+    }
+
+    /// The same under TLS.
+    pub async fn start_tls(acts: &[Act], identity: &Identity) -> Result<Self> {
+        Self::listen("127.0.0.1:0", acts, true, Some(acceptor(&identity.certificate, &identity.private_key)?)).await
+    }
+
+    async fn listen(address: &str, acts: &[Act], body: bool, tls: Option<TlsAcceptor>) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let requests: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+        let script = Script { acts: acts.into(), body, requests: Arc::clone(&requests) };
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (script, tls) = (script.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => script.serve(stream).await,
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => script.serve(stream).await,
+                            Err(_) => None,
+                        },
+                    }
+                });
+            }
+        });
+        Ok(Self { address, scheme, requests, server })
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}/", self.scheme, self.address)
+    }
+
+    /// How often an event came.
+    #[must_use]
+    pub fn count(&self, event: &str) -> usize {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).get(event).copied().unwrap_or(0)
+    }
+}
+
+impl Drop for RawReceiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn acceptor(certificate: &Path, private_key: &Path) -> Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(private_key)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .context("the certificate of a raw receiver")?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// A connection, plain or under TLS.
+trait Wire: AsyncRead + AsyncWrite + Unpin {
+    fn tcp(&mut self) -> &mut TcpStream;
+}
+
+impl Wire for TcpStream {
+    fn tcp(&mut self) -> &mut TcpStream {
+        self
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn tcp(&mut self) -> &mut TcpStream {
+        self.get_mut().0
+    }
+}
+
+impl Script {
+    /// Serves a connection to its end.
+    async fn serve<S: Wire>(self, mut stream: S) -> Option<()> {
+        let mut unread = Vec::new();
+        loop {
+            self.read(&mut stream, &mut unread).await?;
+            for act in self.acts.iter() {
+                perform(&mut stream, act).await?;
+            }
+        }
+    }
+
+    async fn read<S: Wire>(&self, stream: &mut S, unread: &mut Vec<u8>) -> Option<()> {
+        let end = loop {
+            if let Some(at) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if stream.read_buf(unread).await.ok()? == 0 {
+                return None;
+            }
+        };
+        let head = String::from_utf8_lossy(&unread[..end]).into_owned();
+        let header = |name: &str| {
+            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+            lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+        };
+        let event = header("webhook-id").unwrap_or_default();
+        *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(event).or_default() += 1;
+        if self.body {
+            let length: usize = header("content-length")?.parse().ok()?;
+            while unread.len() < end + length {
+                if stream.read_buf(unread).await.ok()? == 0 {
+                    return None;
+                }
+            }
+            unread.drain(..end + length);
+        }
+        Some(())
+    }
+}
+
+/// None when the connection is over.
+async fn perform<S: Wire>(stream: &mut S, act: &Act) -> Option<()> {
+    match act {
+        Act::Send(bytes) => stream.write_all(bytes.as_bytes()).await.ok()?,
+        Act::Repeat(bytes) => {
+            let many = bytes.repeat(4096 / bytes.len() + 1);
+            while stream.write_all(many.as_bytes()).await.is_ok() {}
+            return None;
+        }
+        Act::Hang => {
+            while stream.read_u8().await.is_ok() {}
+            return None;
+        }
+        Act::Close => return None,
+        Act::Reset => {
+            // What was sent before shall arrive before the reset.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            stream.tcp().set_zero_linger().ok()?;
+            return None;
+        }
+        Act::Below(bytes) => stream.tcp().write_all(bytes).await.ok()?,
+    }
+    stream.flush().await.ok()
+}
