@@ -8,7 +8,7 @@ use std::{
 };
 
 use outrider_failpoints::{Point, pass};
-use outrider_model::{DeliveryReason, DeliveryStatus, EndpointId, EndpointState, Holder, ProjectId, Result};
+use outrider_model::{DeliveryReason, DeliveryStatus, EndpointId, EndpointState, ProjectId, Recipient, Result};
 use outrider_queue::NewJob;
 use outrider_store::{Backlog, CancelScope, Claim, LedgerError};
 use outrider_telemetry::catalogue::dispatch::{FEED_CLAIMED, FEED_ROUNDS};
@@ -120,7 +120,7 @@ impl Feeder {
             let Backlog { endpoint, project, .. } = *backlog;
             match self.gate(endpoint, project).await {
                 Gate::Open(JobEndpoint { organization, limit }) => {
-                    open.push((Holder { organization, project, holder: endpoint }, limit));
+                    open.push((Recipient { organization, project, endpoint }, limit));
                 }
                 Gate::Closed => {}
                 Gate::Gone(scope, reason) => gone.push((scope, reason)),
@@ -136,9 +136,9 @@ impl Feeder {
         };
         let mut candidates = Vec::new();
         for ((who, limit), room) in open.into_iter().zip(rooms) {
-            match self.handoff.epoch(who.holder) {
+            match self.handoff.epoch(who.endpoint) {
                 Some(epoch) if room > 0 => candidates.push(Candidate { who, limit, room, epoch }),
-                Some(_) => self.handoff.congest(who.holder),
+                Some(_) => self.handoff.congest(who.endpoint),
                 None => {}
             }
         }
@@ -181,14 +181,14 @@ impl Feeder {
         let now = store.clock().now();
         let claims: Vec<Claim> = batch
             .iter()
-            .map(|(candidate, wanted)| Claim { endpoint: candidate.who.holder, limit: *wanted, epoch: candidate.epoch })
+            .map(|(candidate, wanted)| Claim { endpoint: candidate.who.endpoint, limit: *wanted, epoch: candidate.epoch })
             .collect();
         let inline = u32::try_from(options.inline_bytes).unwrap_or(u32::MAX);
         pass(Point::BeforeClaim);
         let claimed = ledger.claim(&claims, now, now.plus(options.check_after), inline).await?;
         FEED_CLAIMED.inc_by(claimed.len() as u64);
         let mut counts: BTreeMap<EndpointId, u32> = BTreeMap::new();
-        let asked: BTreeMap<EndpointId, JobEndpoint> = batch.iter().map(|(c, _)| (c.who.holder, c.endpoint())).collect();
+        let asked: BTreeMap<EndpointId, JobEndpoint> = batch.iter().map(|(c, _)| (c.who.endpoint, c.endpoint())).collect();
         let mut queue: Vec<NewJob> = Vec::with_capacity(claimed.len());
         for job in &claimed {
             let endpoint = job.delivery.endpoint;
@@ -198,7 +198,7 @@ impl Feeder {
         }
         let mut more = Vec::new();
         for (candidate, wanted) in batch {
-            let endpoint = candidate.who.holder;
+            let endpoint = candidate.who.endpoint;
             // Fewer than asked for: nothing more is due there, new deliveries may go the short way again.
             if counts.get(&endpoint).copied().unwrap_or(0) < wanted {
                 self.handoff.relieve(endpoint);
@@ -212,7 +212,7 @@ impl Feeder {
             let refused = self.handoff.enqueue(queue).await;
             pass(Point::AfterFeed);
             // More of theirs would be refused, too.
-            more.retain(|(candidate, _)| !refused.contains(&candidate.who.holder));
+            more.retain(|(candidate, _)| !refused.contains(&candidate.who.endpoint));
         }
         Ok(more)
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use outrider_model::{Holder, OrganizationId, PendingDelivery, Timestamp, Trace};
+use outrider_model::{OrganizationId, PendingDelivery, Recipient, Timestamp, Trace};
 use outrider_proto::internal::{Job, job::Body};
 use outrider_queue::NewJob;
 use outrider_store::ClaimedJob;
@@ -58,8 +58,8 @@ pub fn job(delivery: &PendingDelivery, event: JobEvent<'_>, endpoint: JobEndpoin
         organization_id: Bytes::copy_from_slice(endpoint.organization.as_bytes()),
     };
     let JobEndpoint { organization, limit } = endpoint;
-    let holder = Holder { organization, project: delivery.project, holder: delivery.endpoint };
-    Some(NewJob { job: Arc::new(job), delivery: delivery.id, holder, endpoint_limit: limit })
+    let recipient = Recipient { organization, project: delivery.project, endpoint: delivery.endpoint };
+    Some(NewJob { job: Arc::new(job), delivery: delivery.id, recipient, endpoint_limit: limit })
 }
 
 /// A job for a delivery that the feeder claimed.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use outrider_model::{EndpointId, Holder, OrganizationId, ProjectId};
+use outrider_model::{OrganizationId, ProjectId, Recipient};
 
 use crate::jobs::JobEndpoint;
 
@@ -13,7 +13,7 @@ const TURN: u32 = 128;
 /// An endpoint with due deliveries and room in the window.
 #[derive(Debug)]
 pub struct Candidate {
-    pub who: Holder<EndpointId>,
+    pub who: Recipient,
     /// Jobs of it that the queue takes.
     pub limit: u32,
     /// How many of these it has not got.
@@ -92,15 +92,15 @@ fn member<K: PartialEq, V: Default>(ring: &mut Ring<K, V>, key: K) -> &mut V {
 
 #[cfg(test)]
 mod tests {
-    use outrider_model::Timestamp;
+    use outrider_model::{EndpointId, Timestamp};
 
     use super::*;
 
     fn candidate(organization: u64, project: u64, endpoint: u64, room: u32) -> Candidate {
-        let who = Holder {
+        let who = Recipient {
             organization: OrganizationId::new(Timestamp(0), organization),
             project: ProjectId::new(Timestamp(0), project),
-            holder: EndpointId::new(Timestamp(0), endpoint),
+            endpoint: EndpointId::new(Timestamp(0), endpoint),
         };
         Candidate { who, limit: 64, room, epoch: 1 }
     }

@@ -40,7 +40,7 @@ pub use retry::RetryPolicy;
 pub use router::{Route, Router};
 pub use scope::{Scope, ScopeSet};
 pub use secret::{HashedToken, SigningSecret, Token};
-pub use shares::{Holder, Shares};
+pub use shares::{FairShares, Recipient};
 pub use subscription::Subscription;
 pub use time::Timestamp;
 pub use window::{Heard, WindowRules, Windows};

@@ -1,5 +1,5 @@
-//! Max-min fair shares of one bounded resource, between organisations, between the projects of an
-//! organisation, and between the holders of a project (endpoints, for example).
+//! Max-min fair shares of one bounded resource on the way to endpoints: between organisations,
+//! between the projects of an organisation, and between the endpoints of a project.
 //!
 //! The rule, at each of the three levels: *after a grant, nobody holds more than what is left for
 //! the others.* With a total of 8,192 and nobody else around, an organisation may hold 4,096, each
@@ -7,51 +7,47 @@
 //! kind finds half of the rest. What is granted is never taken back, so this headroom is what lets
 //! a newcomer begin at once; when little is left, those who hold little are served first.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    hash::Hash,
-};
+use std::collections::{HashMap, hash_map::Entry};
 
-use crate::{OrganizationId, ProjectId};
+use crate::{EndpointId, OrganizationId, ProjectId};
 
 /// The smallest total that is of use: with less, the rule grants nothing to anybody.
 pub const SMALLEST_TOTAL: u32 = 8;
 
-/// Who holds a part of the resource.
+/// An endpoint and whose it is: the one for whom a part of a resource is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Holder<H> {
+pub struct Recipient {
     pub organization: OrganizationId,
     pub project: ProjectId,
-    /// Within the project.
-    pub holder: H,
+    pub endpoint: EndpointId,
 }
 
-/// What is held, at each level, on the way to one holder.
+/// What is held, at each level, on the way to one endpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
     pub organization: u32,
     pub project: u32,
-    pub holder: u32,
+    pub endpoint: u32,
 }
 
 /// The books of a resource. Memory is bounded by what is held: who holds nothing is forgotten.
 #[derive(Debug)]
-pub struct Shares<H> {
+pub struct FairShares {
     total: u32,
     used: u32,
-    organizations: HashMap<OrganizationId, Organization<H>>,
+    organizations: HashMap<OrganizationId, Organization>,
 }
 
 #[derive(Debug)]
-struct Organization<H> {
+struct Organization {
     used: u32,
-    projects: HashMap<ProjectId, Project<H>>,
+    projects: HashMap<ProjectId, Project>,
 }
 
 #[derive(Debug)]
-struct Project<H> {
+struct Project {
     used: u32,
-    holders: HashMap<H, u32>,
+    endpoints: HashMap<EndpointId, u32>,
 }
 
 /// Whether somebody who holds `used` may take `amount` of what is `left` to all. Who holds nothing
@@ -66,15 +62,17 @@ fn left_within(used: u32, left: u32) -> u32 {
     if used == 0 { left } else { left.saturating_sub(used) / 2 }
 }
 
-/// The rule: whether a holder who holds so much on each level may take `amount` of what is `left`.
+/// The rule: whether an endpoint that holds so much on each level may take `amount` of what is `left`.
 #[must_use]
 pub fn may_take(held: Held, amount: u32, left: u32) -> bool {
     let of_organization = left_within(held.organization, left);
     let of_project = left_within(held.project, of_organization);
-    fits(held.organization, amount, left) && fits(held.project, amount, of_organization) && fits(held.holder, amount, of_project)
+    fits(held.organization, amount, left)
+        && fits(held.project, amount, of_organization)
+        && fits(held.endpoint, amount, of_project)
 }
 
-/// How many grants of 1 a holder who holds so much on each level may get of what is `left`.
+/// How many grants of 1 an endpoint that holds so much on each level may get of what is `left`.
 #[must_use]
 pub fn room(held: Held, left: u32) -> u32 {
     if !may_take(held, 1, left) {
@@ -84,18 +82,18 @@ pub fn room(held: Held, left: u32) -> u32 {
     let left = left - 1;
     let of_organization = left_within(held.organization + 1, left);
     let of_project = left_within(held.project + 1, of_organization);
-    let levels = [(held.organization, left), (held.project, of_organization), (held.holder, of_project)];
+    let levels = [(held.organization, left), (held.project, of_organization), (held.endpoint, of_project)];
     1 + levels.into_iter().map(|(used, left)| left.saturating_sub(used + 1) / 2).min().unwrap_or(0)
 }
 
-impl<H: Copy + Eq + Hash> Shares<H> {
+impl FairShares {
     /// Nothing is held. A total below [`SMALLEST_TOTAL`] counts as that.
     #[must_use]
     pub fn new(total: u32) -> Self {
         Self { total: total.max(SMALLEST_TOTAL), used: 0, organizations: HashMap::new() }
     }
 
-    /// The most that one grant may ask for: as much as a lone holder can have.
+    /// The most that one grant may ask for: as much as a lone endpoint can have.
     #[must_use]
     pub fn largest_amount(&self) -> u32 {
         self.total / 8
@@ -113,56 +111,56 @@ impl<H: Copy + Eq + Hash> Shares<H> {
         self.total - self.used
     }
 
-    /// What is held on the way to this holder.
+    /// What is held on the way to this endpoint.
     #[must_use]
-    pub fn held(&self, who: &Holder<H>) -> Held {
+    pub fn held(&self, who: &Recipient) -> Held {
         let Some(organization) = self.organizations.get(&who.organization) else { return Held::default() };
         let project = organization.projects.get(&who.project);
         Held {
             organization: organization.used,
             project: project.map_or(0, |project| project.used),
-            holder: project.and_then(|project| project.holders.get(&who.holder)).copied().unwrap_or(0),
+            endpoint: project.and_then(|project| project.endpoints.get(&who.endpoint)).copied().unwrap_or(0),
         }
     }
 
-    /// Whether the holder may take so much more.
+    /// Whether the endpoint may take so much more.
     #[must_use]
-    pub fn may_take(&self, who: &Holder<H>, amount: u32) -> bool {
+    pub fn may_take(&self, who: &Recipient, amount: u32) -> bool {
         may_take(self.held(who), amount, self.left())
     }
 
-    /// How many grants of 1 the holder may get, if nobody else gets any.
+    /// How many grants of 1 the endpoint may get, if nobody else gets any.
     #[must_use]
-    pub fn room(&self, who: &Holder<H>) -> u32 {
+    pub fn room(&self, who: &Recipient) -> u32 {
         room(self.held(who), self.left())
     }
 
-    /// Takes `amount` for the holder if the rule permits it.
+    /// Takes `amount` for the endpoint if the rule permits it.
     #[must_use]
-    pub fn try_take(&mut self, who: &Holder<H>, amount: u32) -> bool {
+    pub fn try_take(&mut self, who: &Recipient, amount: u32) -> bool {
         let may = self.may_take(who, amount);
         if may && amount > 0 {
             self.used += amount;
             let new = || Organization { used: 0, projects: HashMap::new() };
             let organization = self.organizations.entry(who.organization).or_insert_with(new);
             organization.used += amount;
-            let new = || Project { used: 0, holders: HashMap::new() };
+            let new = || Project { used: 0, endpoints: HashMap::new() };
             let project = organization.projects.entry(who.project).or_insert_with(new);
             project.used += amount;
-            *project.holders.entry(who.holder).or_default() += amount;
+            *project.endpoints.entry(who.endpoint).or_default() += amount;
         }
         may
     }
 
-    /// Gives back what was taken. More than the holder has counts as all of it.
-    pub fn give_back(&mut self, who: &Holder<H>, amount: u32) {
+    /// Gives back what was taken. More than the endpoint has counts as all of it.
+    pub fn give_back(&mut self, who: &Recipient, amount: u32) {
         let Entry::Occupied(mut organization) = self.organizations.entry(who.organization) else { return };
         let Entry::Occupied(mut project) = organization.get_mut().projects.entry(who.project) else { return };
-        let Entry::Occupied(mut holder) = project.get_mut().holders.entry(who.holder) else { return };
-        let amount = amount.min(*holder.get());
-        *holder.get_mut() -= amount;
-        if *holder.get() == 0 {
-            holder.remove();
+        let Entry::Occupied(mut endpoint) = project.get_mut().endpoints.entry(who.endpoint) else { return };
+        let amount = amount.min(*endpoint.get());
+        *endpoint.get_mut() -= amount;
+        if *endpoint.get() == 0 {
+            endpoint.remove();
         }
         project.get_mut().used -= amount;
         if project.get().used == 0 {
@@ -183,16 +181,16 @@ mod tests {
     use super::*;
     use crate::Timestamp;
 
-    fn who(organization: u64, project: u64, holder: u64) -> Holder<u64> {
-        Holder {
+    fn who(organization: u64, project: u64, endpoint: u64) -> Recipient {
+        Recipient {
             organization: OrganizationId::new(Timestamp(0), organization),
             project: ProjectId::new(Timestamp(0), organization << 32 | project),
-            holder,
+            endpoint: EndpointId::new(Timestamp(0), endpoint),
         }
     }
 
     /// How many single grants it gets before it is refused.
-    fn fill(shares: &mut Shares<u64>, who: Holder<u64>) -> u32 {
+    fn fill(shares: &mut FairShares, who: Recipient) -> u32 {
         let mut granted = 0;
         while shares.try_take(&who, 1) {
             granted += 1;
@@ -202,8 +200,8 @@ mod tests {
 
     #[test]
     fn nobody_holds_more_than_what_is_left_to_others() {
-        let mut shares = Shares::new(8_192);
-        let of_project: Vec<_> = (0..4).map(|holder| fill(&mut shares, who(1, 1, holder))).collect();
+        let mut shares = FairShares::new(8_192);
+        let of_project: Vec<_> = (0..4).map(|endpoint| fill(&mut shares, who(1, 1, endpoint))).collect();
         assert_eq!(of_project, [1_024, 512, 256, 128]);
         assert_eq!(fill(&mut shares, who(1, 2, 0)), 544, "another project finds a quarter of the rest");
         let other = fill(&mut shares, who(2, 1, 0));
@@ -212,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_projects_counts_as_its_organization() {
-        let mut shares = Shares::new(8_192);
+        let mut shares = FairShares::new(8_192);
         for project in 0..100 {
             for endpoint in 0..100 {
                 fill(&mut shares, who(1, project, endpoint));
@@ -224,7 +222,7 @@ mod tests {
 
     #[test]
     fn when_little_is_left_those_who_hold_nothing_are_served() {
-        let mut shares = Shares::new(64);
+        let mut shares = FairShares::new(64);
         for organization in 0..4 {
             fill(&mut shares, who(organization, 1, 1));
         }
@@ -238,9 +236,9 @@ mod tests {
 
     #[test]
     fn room_is_what_is_granted_one_by_one() {
-        let mut shares = Shares::new(1_000);
-        for (organization, project, holder) in [(1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1), (2, 1, 1), (3, 1, 1), (4, 1, 1)] {
-            let who = who(organization, project, holder);
+        let mut shares = FairShares::new(1_000);
+        for (organization, project, endpoint) in [(1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1), (2, 1, 1), (3, 1, 1), (4, 1, 1)] {
+            let who = who(organization, project, endpoint);
             let room = shares.room(&who);
             assert_eq!(fill(&mut shares, who), room, "{who:?}");
         }
@@ -248,11 +246,11 @@ mod tests {
 
     #[test]
     fn the_smallest_total_grants_one_and_the_largest_amount_is_granted() {
-        let mut shares = Shares::new(0);
+        let mut shares = FairShares::new(0);
         assert!(shares.try_take(&who(1, 1, 1), 1));
-        let mut shares = Shares::new(1_000);
+        let mut shares = FairShares::new(1_000);
         assert!(shares.try_take(&who(1, 1, 1), shares.largest_amount()));
-        assert_eq!(shares.held(&who(1, 1, 1)), Held { organization: 125, project: 125, holder: 125 });
+        assert_eq!(shares.held(&who(1, 1, 1)), Held { organization: 125, project: 125, endpoint: 125 });
         shares.give_back(&who(1, 1, 1), u32::MAX);
         assert_eq!((shares.used(), shares.organizations.len()), (0, 0));
     }
@@ -262,13 +260,13 @@ mod tests {
         fn books_add_up_and_newcomers_find_room(
             steps in prop::collection::vec((0..3_u64, 0..3_u64, 0..3_u64, 1..40_u32, any::<bool>()), 1..400)
         ) {
-            let mut shares = Shares::new(4_096);
-            let mut granted: Vec<(Holder<u64>, u32)> = Vec::new();
-            for (organization, project, holder, amount, take) in steps {
-                let who = who(organization, project, holder);
+            let mut shares = FairShares::new(4_096);
+            let mut granted: Vec<(Recipient, u32)> = Vec::new();
+            for (organization, project, endpoint, amount, take) in steps {
+                let who = who(organization, project, endpoint);
                 if take && shares.try_take(&who, amount) {
                     let held = shares.held(&who);
-                    prop_assert!(held.holder <= held.project && held.project <= held.organization);
+                    prop_assert!(held.endpoint <= held.project && held.project <= held.organization);
                     prop_assert!(held.organization == amount || held.organization <= shares.left());
                     granted.push((who, amount));
                 } else if !take && let Some((who, amount)) = granted.pop() {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use outrider_model::{DeliveryId, EndpointId, Holder, Result};
+use outrider_model::{DeliveryId, EndpointId, Recipient, Result};
 use outrider_telemetry::{catalogue::queue::SECTION, metrics};
 use tokio::{sync::Notify, time::Instant};
 
@@ -181,10 +181,9 @@ impl Queue for EmbeddedQueue {
             .collect())
     }
 
-    async fn room(&self, endpoints: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>> {
-        let room = |(who, limit): &(Holder<EndpointId>, u32)| {
-            self.window(self.shard(who.holder)).map_or(0, |window| window.room(who, *limit))
-        };
+    async fn room(&self, endpoints: &[(Recipient, u32)]) -> Result<Vec<u32>> {
+        let room =
+            |(who, limit): &(Recipient, u32)| self.window(self.shard(who.endpoint)).map_or(0, |window| window.room(who, *limit));
         Ok(endpoints.iter().map(room).collect())
     }
 

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use outrider_model::{DeliveryId, EndpointId, Holder, Result, shares::SMALLEST_TOTAL};
+use outrider_model::{DeliveryId, EndpointId, Recipient, Result, shares::SMALLEST_TOTAL};
 use outrider_proto::internal::{Job, job::Body};
 
 mod changes;
@@ -30,7 +30,7 @@ pub struct NewJob {
     pub job: Arc<Job>,
     pub delivery: DeliveryId,
     /// Between whom the window is shared.
-    pub holder: Holder<EndpointId>,
+    pub recipient: Recipient,
     /// Jobs of the endpoint that the window takes: the endpoint's limit of requests under way.
     pub endpoint_limit: u32,
 }
@@ -39,7 +39,7 @@ impl NewJob {
     /// The endpoint.
     #[must_use]
     pub fn endpoint(&self) -> EndpointId {
-        self.holder.holder
+        self.recipient.endpoint
     }
 
     /// Units of a window of this size that the job takes; never more than a lone endpoint has.
@@ -127,7 +127,7 @@ pub trait Queue: Send + Sync + 'static {
 
     /// For each endpoint and its limit: how many more small jobs the window would take of it, if it took
     /// none of the others.
-    async fn room(&self, endpoints: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>>;
+    async fn room(&self, endpoints: &[(Recipient, u32)]) -> Result<Vec<u32>>;
 
     /// How many jobs wait or are held, by shard.
     async fn depths(&self) -> Result<Vec<u64>>;

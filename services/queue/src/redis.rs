@@ -14,7 +14,7 @@ use std::{
 use ::redis::{Cmd, FromRedisValue};
 use async_trait::async_trait;
 use futures::future::try_join_all;
-use outrider_model::{DeliveryId, EndpointId, Error, Holder, Reason, Result};
+use outrider_model::{DeliveryId, EndpointId, Error, Reason, Recipient, Result};
 use outrider_telemetry::{catalogue::queue::SECTION, essential, metrics};
 use tokio::{task::AbortHandle, time::Instant};
 
@@ -186,7 +186,7 @@ impl Queue for RedisQueue {
         self.held_in_shards(deliveries).await
     }
 
-    async fn room(&self, endpoints: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>> {
+    async fn room(&self, endpoints: &[(Recipient, u32)]) -> Result<Vec<u32>> {
         self.room_in_shards(endpoints).await
     }
 

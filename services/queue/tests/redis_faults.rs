@@ -308,7 +308,7 @@ async fn full_memory_refuses_jobs_whole_and_lets_them_go() {
     // What is there is read, renewed, taken over and finished all the same.
     fixture.queue.finish(&all_done(&taken[..5])).await.expect("finished");
     assert_no_drift(server);
-    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).holder, 100)]).await.expect("room"), [85]);
+    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 100)]).await.expect("room"), [85]);
     let rest = fixture.take("one", 10).await;
     fixture.queue.renew("one", &[rest[0].receipt.clone()]).await.expect("renewed");
     fixture.queue.reclaim("two", 10).await.expect("reclaim");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, EventId, Holder, OrganizationId, ProjectId, Timestamp};
+use outrider_model::{DeliveryId, EndpointId, EventId, OrganizationId, ProjectId, Recipient, Timestamp};
 use outrider_proto::internal::{AttemptReport, AttemptResult, HoldReason, Job, JobReceipt, attempt_report, job::Body};
 use outrider_queue::Receipt;
 use outrider_telemetry::TraceContext;
@@ -76,9 +76,9 @@ impl HeldJob {
     }
 
     /// Who the worker's resources are shared between.
-    pub(crate) fn holder(&self) -> Holder<EndpointId> {
+    pub(crate) fn recipient(&self) -> Recipient {
         let Ids { organization, project, endpoint, .. } = self.ids;
-        Holder { organization, project, holder: endpoint }
+        Recipient { organization, project, endpoint }
     }
 
     /// As `Lookup::current` asks for it.

@@ -23,7 +23,7 @@ type Fetchable = (Started, Grant<Started>);
 pub(crate) fn enter(shared: &Arc<Shared>, jobs: Vec<HeldJob>) {
     let mut started = Vec::with_capacity(jobs.len());
     for job in jobs {
-        match shared.slots.ask(job.holder(), 1, job) {
+        match shared.slots.ask(job.recipient(), 1, job) {
             Asked::Granted(job, slot) => started.push(Started { job, slot }),
             Asked::Waits => {}
             Asked::Closed(job) => shared.report(job, Outcome::Held(HoldReason::Released)),
@@ -71,7 +71,7 @@ fn start(shared: &Arc<Shared>, jobs: Vec<Started>) {
             sender::spawn(shared, started);
             continue;
         };
-        match shared.payloads.ask(started.job.holder(), kib(bytes), started) {
+        match shared.payloads.ask(started.job.recipient(), kib(bytes), started) {
             Asked::Granted(started, share) => fetchable.push((started, share)),
             Asked::Waits => {}
             Asked::Closed(started) => shared.report(started.job, Outcome::Held(HoldReason::Released)),

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use outrider_admin::{Admin, Options};
 use outrider_model::{
-    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Holder, Principal, ProjectId, Reason, Result, Scope, ScopeSet,
+    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, Reason, Recipient, Result, Scope, ScopeSet,
     Timestamp, Token, principal::Actor,
 };
 use outrider_proto::admin as wire;
@@ -199,7 +199,7 @@ impl Queue for Announcements {
     async fn held(&self, _: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
         nothing()
     }
-    async fn room(&self, _: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>> {
+    async fn room(&self, _: &[(Recipient, u32)]) -> Result<Vec<u32>> {
         nothing()
     }
     async fn depths(&self) -> Result<Vec<u64>> {

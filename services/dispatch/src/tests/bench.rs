@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
-    Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, Holder, PageRequest, Principal, Project, Result,
+    Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, PageRequest, Principal, Project, Recipient, Result,
     RetryPolicy, SigningSecret, Target, principal::Actor,
 };
 use outrider_proto::internal::{
@@ -253,7 +253,7 @@ impl Queue for Switched {
     async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
         self.up()?.held(deliveries).await
     }
-    async fn room(&self, endpoints: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>> {
+    async fn room(&self, endpoints: &[(Recipient, u32)]) -> Result<Vec<u32>> {
         self.up()?.room(endpoints).await
     }
     async fn depths(&self) -> Result<Vec<u64>> {

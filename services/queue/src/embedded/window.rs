@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use outrider_model::{DeliveryId, EndpointId, Holder, Shares};
+use outrider_model::{DeliveryId, EndpointId, FairShares, Recipient};
 use outrider_proto::internal::Job;
 use tokio::time::Instant;
 
@@ -22,13 +22,13 @@ pub(super) struct Window {
     /// How many jobs each endpoint has.
     by_endpoint: HashMap<EndpointId, u32>,
     /// How many units each has.
-    shares: Shares<EndpointId>,
+    shares: FairShares,
 }
 
 struct Slot {
     job: Arc<Job>,
     delivery: DeliveryId,
-    holder: Holder<EndpointId>,
+    recipient: Recipient,
     units: u32,
 }
 
@@ -47,7 +47,7 @@ impl Window {
             taken: BTreeMap::new(),
             held: HashMap::new(),
             by_endpoint: HashMap::new(),
-            shares: Shares::new(size),
+            shares: FairShares::new(size),
         }
     }
 
@@ -58,12 +58,12 @@ impl Window {
         }
         let units = new.units(self.size);
         let full = self.of_endpoint(new.endpoint()) >= new.endpoint_limit;
-        if full || !self.shares.try_take(&new.holder, units) {
+        if full || !self.shares.try_take(&new.recipient, units) {
             return Enqueued::Full;
         }
         self.held.insert(new.delivery, new.job.generation);
         *self.by_endpoint.entry(new.endpoint()).or_default() += 1;
-        let slot = Slot { job: Arc::clone(&new.job), delivery: new.delivery, holder: new.holder, units };
+        let slot = Slot { job: Arc::clone(&new.job), delivery: new.delivery, recipient: new.recipient, units };
         self.waiting.push_back((self.next_entry, slot));
         self.next_entry += 1;
         Enqueued::Queued
@@ -110,8 +110,8 @@ impl Window {
         }
         let slot = lease.remove().slot;
         self.held.remove(&slot.delivery);
-        decrement(&mut self.by_endpoint, slot.holder.holder);
-        self.shares.give_back(&slot.holder, slot.units);
+        decrement(&mut self.by_endpoint, slot.recipient.endpoint);
+        self.shares.give_back(&slot.recipient, slot.units);
     }
 
     pub(super) fn held(&self, delivery: DeliveryId) -> Option<u32> {
@@ -119,8 +119,8 @@ impl Window {
     }
 
     /// How many more jobs of one unit it would take of an endpoint with this limit.
-    pub(super) fn room(&self, who: &Holder<EndpointId>, limit: u32) -> u32 {
-        limit.saturating_sub(self.of_endpoint(who.holder)).min(self.shares.room(who))
+    pub(super) fn room(&self, who: &Recipient, limit: u32) -> u32 {
+        limit.saturating_sub(self.of_endpoint(who.endpoint)).min(self.shares.room(who))
     }
 
     fn of_endpoint(&self, endpoint: EndpointId) -> u32 {

@@ -3,7 +3,7 @@
 use ::redis::{Cmd, cmd};
 use futures::future::try_join_all;
 use outrider_model::{
-    DeliveryId, EndpointId, Holder, Result,
+    DeliveryId, EndpointId, Recipient, Result,
     shares::{self, Held, SMALLEST_TOTAL},
 };
 
@@ -37,8 +37,8 @@ impl RedisQueue {
     }
 
     /// The room of each endpoint with its limit.
-    pub(super) async fn room_in_shards(&self, endpoints: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>> {
-        let groups = self.by_shard(endpoints.iter().map(|(who, _)| who.holder));
+    pub(super) async fn room_in_shards(&self, endpoints: &[(Recipient, u32)]) -> Result<Vec<u32>> {
+        let groups = self.by_shard(endpoints.iter().map(|(who, _)| who.endpoint));
         let answers = groups.iter().map(|(shard, indexes)| self.room_in_shard(shard, endpoints, indexes));
         let answers = try_join_all(answers).await?;
         let mut rooms = vec![0; endpoints.len()];
@@ -50,11 +50,11 @@ impl RedisQueue {
         Ok(rooms)
     }
 
-    async fn room_in_shard(&self, shard: &Shard, all: &[(Holder<EndpointId>, u32)], indexes: &[usize]) -> Result<Vec<u32>> {
+    async fn room_in_shard(&self, shard: &Shard, all: &[(Recipient, u32)], indexes: &[usize]) -> Result<Vec<u32>> {
         let mut command = hmget(shard.keys.counts());
         command.arg(TOTAL_UNITS);
         for (who, _) in indexes.iter().map(|index| &all[*index]) {
-            command.arg(endpoint_jobs(who.holder).as_slice());
+            command.arg(endpoint_jobs(who.endpoint).as_slice());
             for field in units(who) {
                 command.arg(field.as_slice());
             }
@@ -66,7 +66,7 @@ impl RedisQueue {
         let left = self.options.window.max(SMALLEST_TOTAL).saturating_sub(total.unwrap_or(0));
         let room = |(index, counts): (&usize, &[Option<u32>])| {
             let count = |field: usize| counts[field].unwrap_or(0);
-            let held = Held { holder: count(1), project: count(2), organization: count(3) };
+            let held = Held { endpoint: count(1), project: count(2), organization: count(3) };
             let (_, limit) = all[*index];
             limit.saturating_sub(count(0)).min(shares::room(held, left))
         };

@@ -1,6 +1,6 @@
 //! The names of keys and fields.
 
-use outrider_model::{EndpointId, Holder};
+use outrider_model::{EndpointId, Recipient};
 
 /// The group in which all workers read.
 pub(super) const GROUP: &str = "workers";
@@ -56,8 +56,8 @@ pub(super) fn endpoint_jobs(endpoint: EndpointId) -> [u8; 17] {
 }
 
 /// The fields of the units of an endpoint's, a project's and an organisation's jobs.
-pub(super) fn units(who: &Holder<EndpointId>) -> [[u8; 17]; 3] {
-    [tagged(b'e', who.holder.as_bytes()), tagged(b'p', who.project.as_bytes()), tagged(b'o', who.organization.as_bytes())]
+pub(super) fn units(who: &Recipient) -> [[u8; 17]; 3] {
+    [tagged(b'e', who.endpoint.as_bytes()), tagged(b'p', who.project.as_bytes()), tagged(b'o', who.organization.as_bytes())]
 }
 
 fn tagged(tag: u8, id: &[u8; 16]) -> [u8; 17] {
@@ -68,11 +68,11 @@ fn tagged(tag: u8, id: &[u8; 16]) -> [u8; 17] {
 
 /// A job's place in the window: its generation and its units (4 bytes each, the highest first), then
 /// 16 bytes each of the endpoint, the project and the organisation. All that freeing it takes.
-pub(super) fn place(generation: u32, units: u32, who: &Holder<EndpointId>) -> [u8; 56] {
+pub(super) fn place(generation: u32, units: u32, who: &Recipient) -> [u8; 56] {
     let mut place = [0; 56];
     place[..4].copy_from_slice(&generation.to_be_bytes());
     place[4..8].copy_from_slice(&units.to_be_bytes());
-    place[8..24].copy_from_slice(who.holder.as_bytes());
+    place[8..24].copy_from_slice(who.endpoint.as_bytes());
     place[24..40].copy_from_slice(who.project.as_bytes());
     place[40..].copy_from_slice(who.organization.as_bytes());
     place

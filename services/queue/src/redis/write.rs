@@ -74,7 +74,7 @@ impl RedisQueue {
             command
                 .arg(new.job.epoch)
                 .arg(new.delivery.as_bytes().as_slice())
-                .arg(place(new.job.generation, new.units(window), &new.holder).as_slice())
+                .arg(place(new.job.generation, new.units(window), &new.recipient).as_slice())
                 .arg(new.endpoint_limit);
             // Straight into the command: the payload is copied once, here.
             let mut buffer = command.bufmut_for_next_arg(new.job.encoded_len());

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, EventId, Holder, OrganizationId, ProjectId, Timestamp};
+use outrider_model::{DeliveryId, EndpointId, EventId, OrganizationId, ProjectId, Recipient, Timestamp};
 use outrider_proto::internal::{Job, job::Body};
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue};
 
@@ -56,8 +56,8 @@ impl Fixture {
             due_at: AT.0,
             ..Job::default()
         };
-        let holder = Holder { organization: OrganizationId::new(AT, 1), project, holder: endpoint };
-        NewJob { job: Arc::new(job), delivery, holder, endpoint_limit }
+        let recipient = Recipient { organization: OrganizationId::new(AT, 1), project, endpoint };
+        NewJob { job: Arc::new(job), delivery, recipient, endpoint_limit }
     }
 
     /// Jobs of one endpoint with these numbers.

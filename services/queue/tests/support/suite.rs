@@ -62,7 +62,7 @@ pub async fn endpoint_limit(backend: &impl Backend) {
     let results = fixture.queue.enqueue(&jobs).await.expect("enqueued");
     use Enqueued::{Full, Queued};
     assert_eq!(results, [Queued, Queued, Queued, Full, Queued], "one endpoint's limit is not another's");
-    let [full_one, other] = [&jobs[0], &jobs[4]].map(|job| job.holder);
+    let [full_one, other] = [&jobs[0], &jobs[4]].map(|job| job.recipient);
     let asked = [(full_one, 3), (full_one, 5), (full_one, 1), (other, 1_000)];
     assert_eq!(fixture.queue.room(&asked).await.expect("room"), [0, 2, 0, 999]);
 
@@ -81,7 +81,7 @@ pub async fn shares_of_the_window(backend: &impl Backend) {
         let endpoint = fixture.endpoint(index);
         let of = |number: u64| of(fixture.job(index as u64 * 100 + number, endpoint), organization, of_project);
         let jobs: Vec<_> = (0..50).map(of).collect();
-        let room = fixture.queue.room(&[(jobs[0].holder, 1_000)]).await.expect("room")[0];
+        let room = fixture.queue.room(&[(jobs[0].recipient, 1_000)]).await.expect("room")[0];
         let results = fixture.queue.enqueue(&jobs).await.expect("enqueued");
         let queued = results.iter().take_while(|result| **result == Enqueued::Queued).count();
         assert!(results[queued..].iter().all(|result| *result == Enqueued::Full), "{results:?}");
@@ -93,7 +93,7 @@ pub async fn shares_of_the_window(backend: &impl Backend) {
     let leased = fixture.take("one", 27).await;
     fixture.queue.finish(&all_done(&leased)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 0);
-    let who = of(fixture.job(1, fixture.endpoint(0)), 1, 1).holder;
+    let who = of(fixture.job(1, fixture.endpoint(0)), 1, 1).recipient;
     assert_eq!(fixture.queue.room(&[(who, 1_000)]).await.expect("room"), [8], "nothing is left behind");
 }
 
@@ -110,7 +110,7 @@ pub async fn units_of_the_window(backend: &impl Backend) {
     assert_eq!(results.iter().filter(|result| **result == Enqueued::Queued).count(), 10, "ten units each of a hundred");
     let leased = fixture.take("one", 10).await;
     fixture.queue.finish(&all_done(&leased)).await.expect("finished");
-    assert_eq!(fixture.queue.room(&[(jobs[0].holder, 1_000)]).await.expect("room"), [100]);
+    assert_eq!(fixture.queue.room(&[(jobs[0].recipient, 1_000)]).await.expect("room"), [100]);
     // A window that is too small for anything is as large as it must be.
     let Some(fixture) = backend.make(1, LONG).await else { return };
     assert_eq!(
@@ -122,10 +122,10 @@ pub async fn units_of_the_window(backend: &impl Backend) {
 
 /// The job as one of this project of this organisation.
 fn of(job: NewJob, organization: u64, of_project: u64) -> NewJob {
-    let mut holder = job.holder;
-    holder.organization = OrganizationId::new(super::jobs::AT, organization);
-    holder.project = project(of_project);
-    NewJob { holder, ..job }
+    let mut recipient = job.recipient;
+    recipient.organization = OrganizationId::new(super::jobs::AT, organization);
+    recipient.project = project(of_project);
+    NewJob { recipient, ..job }
 }
 
 pub async fn present(backend: &impl Backend) {
@@ -142,7 +142,7 @@ pub async fn present(backend: &impl Backend) {
     fixture.queue.finish(&all_done(&taken)).await.expect("finished");
     assert_eq!(fixture.queue.enqueue(&twice[1..]).await.expect("enqueued"), [Queued]);
     assert_eq!(fixture.queue.held(&[(endpoint, job.delivery)]).await.expect("held"), [Some(2)]);
-    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).holder, 10)]).await.expect("room"), [9]);
+    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 10)]).await.expect("room"), [9]);
 }
 
 pub async fn wrong_epoch(backend: &impl Backend) {
@@ -188,7 +188,7 @@ pub async fn a_dead_consumers_job_reaches_another(backend: &impl Backend) {
     fixture.queue.renew("dead", &[lost[0].receipt.clone()]).await.expect("renewed");
     fixture.queue.finish(&all_done(&lost)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 0);
-    assert_eq!(fixture.queue.room(&[(fixture.job(0, fixture.endpoint(0)).holder, 5)]).await.expect("room"), [5]);
+    assert_eq!(fixture.queue.room(&[(fixture.job(0, fixture.endpoint(0)).recipient, 5)]).await.expect("room"), [5]);
 }
 
 pub async fn renewing_keeps_a_job(backend: &impl Backend) {
@@ -242,7 +242,7 @@ pub async fn held_room_depth(backend: &impl Backend) {
     let held = fixture.queue.held(&asked).await.expect("held");
     assert_eq!(held.iter().filter(|generation| **generation == Some(1)).count(), 20);
     assert_eq!(held[3], None);
-    let room: Vec<_> = jobs.iter().enumerate().map(|(number, job)| (job.holder, number as u32)).collect();
+    let room: Vec<_> = jobs.iter().enumerate().map(|(number, job)| (job.recipient, number as u32)).collect();
     let expected: Vec<_> = (0..20_u32).map(|limit| limit.saturating_sub(1)).collect();
     assert_eq!(fixture.queue.room(&room).await.expect("room"), expected);
     assert_eq!(depth(&*fixture.queue).await, 20);
@@ -266,7 +266,7 @@ pub async fn finishing_twice_is_harmless(backend: &impl Backend) {
     fixture.queue.finish(&[first.clone(), first.clone()]).await.expect("finished");
     fixture.queue.finish(std::slice::from_ref(&first)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 1);
-    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).holder, 10)]).await.expect("room"), [9]);
+    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 10)]).await.expect("room"), [9]);
     // A receipt that no queue ever gave does no harm to the others of its batch.
     let mut nonsense = [first.clone(), first, done(&taken[1])];
     nonsense[0].receipt.entry = "nonsense".to_owned();
@@ -286,7 +286,7 @@ pub async fn an_older_generation_leaves_a_newer_one(backend: &impl Backend) {
     // The slow one reports once more.
     fixture.queue.finish(&all_done(&old)).await.expect("finished");
     assert_eq!(fixture.queue.held(&[(endpoint, job.delivery)]).await.expect("held"), [Some(2)]);
-    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).holder, 10)]).await.expect("room"), [9]);
+    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 10)]).await.expect("room"), [9]);
     let new = fixture.take("one", 1).await;
     assert_eq!(new[0].job.generation, 2);
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use outrider_model::{EndpointId, Holder, OrganizationId, ProjectId, Shares, Windows, shares};
+use outrider_model::{EndpointId, FairShares, OrganizationId, ProjectId, Recipient, Windows, shares};
 
 use super::News;
 
@@ -16,7 +16,7 @@ const LOOKED_AT: [usize; 3] = [64, 16, 8];
 
 /// A line of jobs.
 pub(super) struct Line<J> {
-    shares: Shares<EndpointId>,
+    shares: FairShares,
     windows: Option<Windows>,
     waiting: usize,
     closed: bool,
@@ -31,14 +31,14 @@ pub(super) struct Line<J> {
 
 /// The jobs of one endpoint that wait, in their order; never none.
 struct Waiting<J> {
-    who: Holder<EndpointId>,
+    who: Recipient,
     jobs: VecDeque<(u32, J)>,
 }
 
 impl<J> Line<J> {
     pub(super) fn new(total: u32, windows: Option<Windows>) -> Self {
         Self {
-            shares: Shares::new(total),
+            shares: FairShares::new(total),
             windows,
             waiting: 0,
             closed: false,
@@ -70,27 +70,27 @@ impl<J> Line<J> {
     }
 
     /// Takes a part for a job that just came, unless jobs of its endpoint wait before it.
-    pub(super) fn try_take(&mut self, who: &Holder<EndpointId>, amount: u32) -> bool {
-        let first = !self.endpoints.contains_key(&who.holder);
-        first && self.has_window(who.holder, self.shares.held(who).holder) && self.take(who, amount)
+    pub(super) fn try_take(&mut self, who: &Recipient, amount: u32) -> bool {
+        let first = !self.endpoints.contains_key(&who.endpoint);
+        first && self.has_window(who.endpoint, self.shares.held(who).endpoint) && self.take(who, amount)
     }
 
     /// Lets a job wait behind the others of its endpoint.
-    pub(super) fn push(&mut self, who: Holder<EndpointId>, amount: u32, job: J) {
+    pub(super) fn push(&mut self, who: Recipient, amount: u32, job: J) {
         self.waiting += 1;
-        let waiting = self.endpoints.entry(who.holder).or_insert_with(|| Waiting { who, jobs: VecDeque::new() });
+        let waiting = self.endpoints.entry(who.endpoint).or_insert_with(|| Waiting { who, jobs: VecDeque::new() });
         waiting.jobs.push_back((amount, job));
         let held = self.shares.held(&who);
         self.reorder(&who, held, held);
     }
 
     /// The next job that may go on, with what it takes.
-    pub(super) fn pop(&mut self) -> Option<(Holder<EndpointId>, u32, J)> {
+    pub(super) fn pop(&mut self) -> Option<(Recipient, u32, J)> {
         let (who, amount) = self.candidate()?;
-        let waiting = self.endpoints.get_mut(&who.holder)?;
+        let waiting = self.endpoints.get_mut(&who.endpoint)?;
         let (_, job) = waiting.jobs.pop_front()?;
         if waiting.jobs.is_empty() {
-            self.endpoints.remove(&who.holder);
+            self.endpoints.remove(&who.endpoint);
         }
         self.waiting -= 1;
         // Reorders, too, now that the endpoint may have nothing that waits.
@@ -98,11 +98,11 @@ impl<J> Line<J> {
     }
 
     /// Gives a part back, and changes the endpoint's window by what was heard of it.
-    pub(super) fn give_back(&mut self, who: &Holder<EndpointId>, amount: u32, news: Option<News>) {
+    pub(super) fn give_back(&mut self, who: &Recipient, amount: u32, news: Option<News>) {
         let before = self.shares.held(who);
         self.shares.give_back(who, amount);
         if let (Some(windows), Some(News { heard, most, at })) = (&mut self.windows, news) {
-            windows.hear(who.holder, heard, most, at);
+            windows.hear(who.endpoint, heard, most, at);
         }
         self.reorder(who, before, self.shares.held(who));
     }
@@ -121,7 +121,7 @@ impl<J> Line<J> {
         self.windows.as_ref().is_none_or(|windows| held < windows.size(endpoint))
     }
 
-    fn take(&mut self, who: &Holder<EndpointId>, amount: u32) -> bool {
+    fn take(&mut self, who: &Recipient, amount: u32) -> bool {
         let before = self.shares.held(who);
         let taken = self.shares.try_take(who, amount);
         self.reorder(who, before, self.shares.held(who));
@@ -129,14 +129,14 @@ impl<J> Line<J> {
     }
 
     /// The first whose share permits what its first job asks for: least held first, at each level.
-    fn candidate(&self) -> Option<(Holder<EndpointId>, u32)> {
+    fn candidate(&self) -> Option<(Recipient, u32)> {
         let left = self.shares.left();
         let able = self.ready.iter().take_while(|(used, _)| *used < left);
         let projects = able.take(LOOKED_AT[0]).filter_map(|(_, organization)| self.organizations.get(organization));
         projects.flat_map(|projects| projects.iter().take(LOOKED_AT[1])).find_map(|(_, project)| self.of_project(*project, left))
     }
 
-    fn of_project(&self, project: ProjectId, left: u32) -> Option<(Holder<EndpointId>, u32)> {
+    fn of_project(&self, project: ProjectId, left: u32) -> Option<(Recipient, u32)> {
         // Where one was refused, one that holds no less and asks for no less is refused, too.
         let mut refused = u32::MAX;
         for (_, endpoint) in self.projects.get(&project)?.iter().take(LOOKED_AT[2]) {
@@ -150,18 +150,18 @@ impl<J> Line<J> {
         None
     }
 
-    /// Puts a holder where it belongs in the order, after what it holds changed from `before` to
+    /// Puts a endpoint where it belongs in the order, after what it holds changed from `before` to
     /// `after`, or what waits of it did.
-    fn reorder(&mut self, who: &Holder<EndpointId>, before: shares::Held, after: shares::Held) {
+    fn reorder(&mut self, who: &Recipient, before: shares::Held, after: shares::Held) {
         if self.waiting == 0 && self.ready.is_empty() {
             return;
         }
-        let Holder { organization, project, holder } = *who;
-        let waits = self.endpoints.contains_key(&holder) && self.has_window(holder, after.holder);
+        let Recipient { organization, project, endpoint } = *who;
+        let waits = self.endpoints.contains_key(&endpoint) && self.has_window(endpoint, after.endpoint);
         let endpoints = self.projects.entry(project).or_default();
-        endpoints.remove(&(before.holder, holder));
+        endpoints.remove(&(before.endpoint, endpoint));
         if waits {
-            endpoints.insert((after.holder, holder));
+            endpoints.insert((after.endpoint, endpoint));
         }
         let waits = !endpoints.is_empty();
         if !waits {

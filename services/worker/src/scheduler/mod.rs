@@ -10,7 +10,7 @@ mod line;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use outrider_model::{EndpointId, Heard, Holder, Timestamp, Windows};
+use outrider_model::{Heard, Recipient, Timestamp, Windows};
 use tokio::sync::Notify;
 
 use line::Line;
@@ -33,7 +33,7 @@ pub(crate) struct News {
 /// The right to a part of the resource, given back when it is dropped.
 pub(crate) struct Grant<J> {
     scheduler: Arc<Scheduler<J>>,
-    who: Holder<EndpointId>,
+    who: Recipient,
     amount: u32,
     news: Option<News>,
 }
@@ -59,7 +59,7 @@ impl<J> Scheduler<J> {
     }
 
     /// Asks for a share of `amount`; a larger one than anybody can have counts as the largest.
-    pub(crate) fn ask(self: &Arc<Self>, who: Holder<EndpointId>, amount: u32, job: J) -> Asked<J> {
+    pub(crate) fn ask(self: &Arc<Self>, who: Recipient, amount: u32, job: J) -> Asked<J> {
         let mut line = self.line();
         let amount = amount.min(line.largest_amount());
         if line.is_closed() {
@@ -89,7 +89,7 @@ impl<J> Scheduler<J> {
         self.line().close()
     }
 
-    fn grant(self: &Arc<Self>, who: Holder<EndpointId>, amount: u32) -> Grant<J> {
+    fn grant(self: &Arc<Self>, who: Recipient, amount: u32) -> Grant<J> {
         Grant { scheduler: Arc::clone(self), who, amount, news: None }
     }
 
@@ -129,15 +129,15 @@ impl<J> Drop for Grant<J> {
 
 #[cfg(test)]
 mod tests {
-    use outrider_model::{OrganizationId, ProjectId, WindowRules};
+    use outrider_model::{EndpointId, OrganizationId, ProjectId, WindowRules};
 
     use super::*;
 
-    fn who(organization: u64, project: u64, endpoint: u64) -> Holder<EndpointId> {
-        Holder {
+    fn who(organization: u64, project: u64, endpoint: u64) -> Recipient {
+        Recipient {
             organization: OrganizationId::new(Timestamp(0), organization),
             project: ProjectId::new(Timestamp(0), project),
-            holder: EndpointId::new(Timestamp(0), endpoint),
+            endpoint: EndpointId::new(Timestamp(0), endpoint),
         }
     }
 
@@ -151,7 +151,7 @@ mod tests {
     }
 
     /// Asks for one job after the other until one waits; the grants.
-    fn fill(scheduler: &Arc<Scheduler<u32>>, who: Holder<EndpointId>) -> Vec<Grant<u32>> {
+    fn fill(scheduler: &Arc<Scheduler<u32>>, who: Recipient) -> Vec<Grant<u32>> {
         let mut grants = Vec::new();
         while let Asked::Granted(_, grant) = scheduler.ask(who, 1, 0) {
             grants.push(grant);

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, Error, EventId, Holder, Result, Timestamp};
+use outrider_model::{DeliveryId, EndpointId, Error, EventId, Recipient, Result, Timestamp};
 use outrider_proto::internal::AttemptReport;
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};
 use outrider_rpc::{DialError, Dialer, Settlement, Socket};
@@ -83,7 +83,7 @@ impl Queue for FakeQueue {
     async fn held(&self, _: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
         panic!("a worker does not ask")
     }
-    async fn room(&self, _: &[(Holder<EndpointId>, u32)]) -> Result<Vec<u32>> {
+    async fn room(&self, _: &[(Recipient, u32)]) -> Result<Vec<u32>> {
         panic!("a worker does not ask")
     }
     async fn depths(&self) -> Result<Vec<u64>> {
