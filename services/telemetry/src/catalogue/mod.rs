@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     /// What a label may be: the values of each are listed in the code that sets it.
-    const LABELS: [&str; 18] = [
+    const LABELS: [&str; 19] = [
         "protocol",
         "method",
         "route",
@@ -56,6 +56,7 @@ mod tests {
         "commit",
         "resource",
         "share",
+        "bound",
     ];
 
     #[test]
