@@ -196,23 +196,25 @@ impl Feeder {
             // Nothing is claimed that was not asked for.
             queue.extend(asked.get(&endpoint).and_then(|endpoint| jobs::claimed(job, *endpoint, now)));
         }
+        let mut refused = HashSet::new();
+        if !queue.is_empty() {
+            pass(Point::AfterClaim);
+            refused = self.handoff.enqueue(queue).await;
+            pass(Point::AfterFeed);
+        }
         let mut more = Vec::new();
         for (candidate, wanted) in batch {
             let endpoint = candidate.who.endpoint;
-            // Fewer than asked for: nothing more is due there, new deliveries may go the short way again.
-            if counts.get(&endpoint).copied().unwrap_or(0) < wanted {
+            if refused.contains(&endpoint) {
+                // More of its jobs would be refused, too: it waits until room is freed, or for the next period.
+                self.handoff.congest(endpoint);
+            } else if counts.get(&endpoint).copied().unwrap_or(0) < wanted {
+                // Fewer than asked for: nothing more is due there, new deliveries may go the short way again.
                 self.handoff.relieve(endpoint);
             } else {
                 self.handoff.congest(endpoint);
                 more.push((candidate, wanted));
             }
-        }
-        if !queue.is_empty() {
-            pass(Point::AfterClaim);
-            let refused = self.handoff.enqueue(queue).await;
-            pass(Point::AfterFeed);
-            // More of theirs would be refused, too.
-            more.retain(|(candidate, _)| !refused.contains(&candidate.who.endpoint));
         }
         Ok(more)
     }

@@ -86,8 +86,8 @@ impl Refusal {
 }
 
 /// A JSON answer with status 200. Answers may hold secrets (a new API key): nobody on the way may keep them.
-pub(crate) fn json(text: Vec<u8>) -> Response<Body> {
-    let mut answer = Response::new(Body::new(Full::new(Bytes::from(text))));
+pub(crate) fn json(text: impl Into<Bytes>) -> Response<Body> {
+    let mut answer = Response::new(Body::new(Full::new(text.into())));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

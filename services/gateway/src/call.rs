@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header::CONTENT_TYPE, header::TE};
 use http_body_util::{BodyExt, Full};
-use outrider_model::{Error, Reason};
+use outrider_model::{Error, Principal, Reason};
 use outrider_rpc::{from_status, server::Backend};
 use prost::Message;
 use prost_reflect::DynamicMessage;
@@ -21,7 +21,7 @@ pub(crate) async fn unary(
     message: Bytes,
     limit: usize,
 ) -> Result<Bytes, Error> {
-    let (parts, body) = open(backend, path, headers, message).await?.into_parts();
+    let (parts, body) = open(backend, path, headers, message, None).await?.into_parts();
     let (data, trailers) = read(body, limit).await?;
     match Status::from_header_map(trailers.as_ref().unwrap_or(&parts.headers)) {
         Some(status) if status.code() == Code::Ok => unframe(data),
@@ -30,9 +30,18 @@ pub(crate) async fn unary(
     }
 }
 
-/// Sends a message and gives the answer as it begins, unless it is an error.
-pub(crate) async fn open(mut backend: Backend, path: &str, headers: HeaderMap, message: Bytes) -> Result<Response<Body>, Error> {
-    let request = request(path, headers, message)?;
+/// Sends a message and gives the answer as it begins, unless it is an error. The stream is of this caller's share.
+pub(crate) async fn open(
+    mut backend: Backend,
+    path: &str,
+    headers: HeaderMap,
+    message: Bytes,
+    caller: Option<Principal>,
+) -> Result<Response<Body>, Error> {
+    let mut request = request(path, headers, message)?;
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
     let Ok(ready) = backend.ready().await;
     let Ok(answer) = ready.call(request).await;
     if let Some(status) = Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok) {

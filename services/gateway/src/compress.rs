@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{
     HeaderMap, HeaderValue, Response,
@@ -33,9 +34,9 @@ pub(crate) async fn json(text: Vec<u8>, headers: &HeaderMap) -> Response<Body> {
 }
 
 /// The answer with the compressed text when there is one. Caches must know that there are two.
-pub(crate) fn encoded(text: Vec<u8>, compressed: Option<Vec<u8>>) -> Response<Body> {
+pub(crate) fn encoded(text: impl Into<Bytes>, compressed: Option<impl Into<Bytes>>) -> Response<Body> {
     let is_compressed = compressed.is_some();
-    let mut answer = answer::json(compressed.unwrap_or(text));
+    let mut answer = answer::json(compressed.map_or_else(|| text.into(), Into::into));
     if is_compressed {
         answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }

@@ -15,7 +15,7 @@ use crate::Options;
 /// A request may take so many times its size.
 const TIMES: usize = 8;
 /// Or this, in bytes, whatever its size: many small entries take more than their text.
-const LEAST: usize = 16 * 1024 * 1024;
+const LEAST: usize = 24 * 1024 * 1024;
 /// What every request may take beside the room for bodies: so much is in every connection's buffers
 /// anyway.
 const FREE: usize = 16 * 1024;
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_request_takes_eight_times_its_size_at_most_and_a_batch_64_mib() {
         let mib = 1024 * 1024;
-        for (bytes, most) in [(0, 16), (2, 16), (5, 40), (8, 64), (20, 64)] {
+        for (bytes, most) in [(0, 24), (2, 24), (5, 40), (8, 64), (20, 64)] {
             let cost = Cost::alone(bytes * mib, 64 * mib);
             assert!(cost.spend(most * mib).is_ok());
             assert!(matches!(cost.spend(1), Err(Refused::TooMuch(limit)) if limit == most * mib), "{bytes}");

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
@@ -23,8 +24,9 @@ pub(crate) struct Pages(Vec<Page>);
 pub(crate) struct Page {
     pub(crate) path: &'static str,
     pub(crate) meter: Arc<Meter>,
-    text: Vec<u8>,
-    compressed: Option<Vec<u8>>,
+    /// Shared by all answers.
+    text: Bytes,
+    compressed: Option<Bytes>,
     /// Weak: it holds for both encodings.
     etag: HeaderValue,
 }
@@ -53,9 +55,9 @@ impl Page {
         Self {
             path,
             meter,
-            compressed: compress::gzip(&text),
+            compressed: compress::gzip(&text).map(Bytes::from),
             etag: etag.unwrap_or_else(|_| HeaderValue::from_static("W/\"\"")),
-            text,
+            text: text.into(),
         }
     }
 
@@ -66,7 +68,7 @@ impl Page {
             return Err(Refusal { allow: Some("GET, HEAD".to_owned()), ..Refusal::closing(error) });
         }
         let mut answer = if self.is_known(&parts.headers) {
-            let mut answer = compress::encoded(Vec::new(), None);
+            let mut answer = compress::encoded(Bytes::new(), None::<Bytes>);
             answer.headers_mut().remove(CONTENT_TYPE);
             *answer.status_mut() = StatusCode::NOT_MODIFIED;
             answer

@@ -8,7 +8,7 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
-use outrider_model::{Error, FieldViolation, Reason};
+use outrider_model::{Error, FieldViolation, Principal, Reason};
 use outrider_rpc::{Holder, Share};
 use outrider_telemetry::TraceContext;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
@@ -43,14 +43,17 @@ pub(crate) async fn answer(
     if route.stream.is_some() {
         stream::check_accept(&parts.headers)?;
     }
-    // Room is held until there is an answer; the body and what is decoded of it go as soon as the message is encoded.
-    let Whole { bytes, room: _room } = body::whole(shared, parts, body).await?;
-    let (given, _decoded) = read_body(shared, route, parts, bytes).await?;
+    let Whole { bytes, mut room } = body::whole(shared, parts, body).await?;
+    let (given, decoded) = read_body(shared, route, parts, bytes).await?;
     let request = call::frame(&message(found, parts, given)?)?;
+    // The body and what was decoded of it are gone. Room is held for the message until there is an answer.
+    drop(decoded);
+    room.shrink(room.amount().saturating_sub(request.len()));
     let backend = shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?;
     let (limit, holder) = (shared.options.max_answer_bytes, Holder::of_request(&parts.extensions));
     if let Some(rule) = &route.stream {
-        let answer = call::open(backend, &route.grpc_path, metadata(&parts.headers), request).await;
+        let caller = parts.extensions.get::<Principal>().cloned();
+        let answer = call::open(backend, &route.grpc_path, metadata(&parts.headers), request, caller).await;
         let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
         let body = ending::bounded(shared, answer, end).into_body();
         let id = parts.headers.get(request_id::HEADER).cloned().unwrap_or_else(|| HeaderValue::from_static(""));

@@ -155,14 +155,13 @@ impl Queue for EmbeddedQueue {
         Ok(jobs)
     }
 
-    async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<()> {
+    async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
         let until = Instant::now() + self.lease;
-        for receipt in receipts {
-            if let (Some(entry), Some(mut window)) = (self.entry(receipt), self.window(receipt.shard)) {
-                window.renew(consumer, entry, until);
-            }
-        }
-        Ok(())
+        let renewed = |receipt: &&Receipt| match (self.entry(receipt), self.window(receipt.shard)) {
+            (Some(entry), Some(mut window)) => window.renew(consumer, entry, until),
+            _ => false,
+        };
+        Ok(receipts.iter().filter(|receipt| !renewed(receipt)).cloned().collect())
     }
 
     async fn finish(&self, done: &[Done]) -> Result<()> {

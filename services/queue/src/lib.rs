@@ -116,8 +116,10 @@ pub trait Queue: Send + Sync + 'static {
     /// Takes over up to `max` jobs whose lease ran out.
     async fn reclaim(&self, consumer: &str, max: usize) -> Result<Vec<LeasedJob>>;
 
-    /// Begins the leases of these jobs anew. A job that is not this consumer's any more is left alone.
-    async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<()>;
+    /// Begins the leases of these jobs again. Returns the receipts of the jobs that are not this
+    /// consumer's any more: they are finished, another consumer took them over, or the queue was
+    /// emptied.
+    async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<Vec<Receipt>>;
 
     /// Removes jobs and frees their places. Doing it twice is harmless.
     async fn finish(&self, done: &[Done]) -> Result<()>;

@@ -174,7 +174,7 @@ impl Queue for RedisQueue {
         self.reclaim_shards(consumer, max).await
     }
 
-    async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<()> {
+    async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
         self.renew_shards(consumer, receipts).await
     }
 

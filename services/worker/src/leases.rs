@@ -1,7 +1,7 @@
 //! What this worker has in hand: which attempts must not begin twice, and whose leases are renewed.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -27,6 +27,8 @@ pub(crate) enum Taken {
 struct Held {
     generation: u32,
     receipt: Receipt,
+    /// It is not this worker's any more: another took it over, or the queue was emptied.
+    lost: bool,
 }
 
 struct State {
@@ -75,12 +77,12 @@ impl Leases {
     pub(crate) fn take(&self, key: Key, generation: u32, receipt: Receipt) -> Taken {
         match self.state().held.entry(key) {
             Entry::Vacant(entry) => {
-                entry.insert(Held { generation, receipt });
+                entry.insert(Held { generation, receipt, lost: false });
                 Taken::New
             }
             Entry::Occupied(mut entry) if entry.get().generation == generation => {
                 // The queue may have given the job another entry: that is the one to be acknowledged.
-                entry.get_mut().receipt = receipt;
+                *entry.get_mut() = Held { generation, receipt, lost: false };
                 Taken::Again
             }
             Entry::Occupied(_) => Taken::OtherGeneration,
@@ -100,6 +102,11 @@ impl Leases {
         }
     }
 
+    /// Whether a job in hand is known to be somebody else's, or nobody's.
+    pub(crate) fn lost(&self, key: Key) -> bool {
+        self.state().held.get(&key).is_none_or(|held| held.lost)
+    }
+
     /// How many are in hand.
     pub(crate) fn len(&self) -> usize {
         self.state().held.len()
@@ -110,14 +117,18 @@ impl Leases {
         self.state().sure(read_at, self.lease)
     }
 
-    /// Renews all leases each `period` until `stop`; after a failure, soon.
-    pub(crate) async fn keep(&self, period: Duration, stop: CancellationToken) {
+    /// Renews all leases each `period` until `stop`; after a failure, soon. `lost` is told the jobs that are
+    /// not this worker's any more.
+    pub(crate) async fn keep(&self, period: Duration, stop: CancellationToken, lost: impl Fn(HashSet<Key>)) {
         let mut backoff = Backoff::new();
         let mut wait = period;
         while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
             wait = match self.renew().await {
-                Ok(()) => {
+                Ok(keys) => {
                     backoff.reset();
+                    if !keys.is_empty() {
+                        lost(keys);
+                    }
                     period
                 }
                 Err(error) => {
@@ -128,16 +139,27 @@ impl Leases {
         }
     }
 
-    async fn renew(&self) -> outrider_model::Result<()> {
+    async fn renew(&self) -> outrider_model::Result<HashSet<Key>> {
         let began = Instant::now();
-        let receipts: Vec<Receipt> = self.state().held.values().map(|held| held.receipt.clone()).collect();
+        let held: Vec<(Key, Receipt)> = self.state().held.iter().map(|(key, held)| (*key, held.receipt.clone())).collect();
+        let (keys, receipts): (Vec<Key>, Vec<Receipt>) = held.into_iter().unzip();
+        let mut gone = HashSet::new();
         for batch in receipts.chunks(self.batch) {
             pass(Point::BeforeRenew);
-            self.queue.renew(&self.consumer, batch).await?;
+            gone.extend(self.queue.renew(&self.consumer, batch).await?);
             pass(Point::AfterRenew);
         }
-        self.state().renewed(began, Instant::now(), self.lease);
-        Ok(())
+        let mut state = self.state();
+        state.renewed(began, Instant::now(), self.lease);
+        let mut lost = HashSet::new();
+        for (key, receipt) in keys.into_iter().zip(receipts).filter(|(_, receipt)| gone.contains(receipt)) {
+            // It may have been handed out again meanwhile, with another receipt.
+            if let Some(held) = state.held.get_mut(&key).filter(|held| held.receipt == receipt) {
+                held.lost = true;
+                lost.insert(key);
+            }
+        }
+        Ok(lost)
     }
 }
 
@@ -200,7 +222,7 @@ mod tests {
         let stop = CancellationToken::new();
         let keeping = tokio::spawn({
             let (leases, stop) = (Arc::clone(&leases), stop.clone());
-            async move { leases.keep(Duration::from_millis(10), stop).await }
+            async move { leases.keep(Duration::from_millis(10), stop, drop).await }
         });
         until("the lease to run out", || !leases.sure(read_at)).await;
         queue.down.store(false, Ordering::SeqCst);

@@ -50,6 +50,9 @@ impl Drop for Connection {
     }
 }
 
+/// How many origins are looked at for one that has many idle connections: whichever come first.
+const LOOKED_AT: usize = 16;
+
 struct Idle {
     connection: Connection,
     since: Instant,
@@ -59,6 +62,24 @@ struct Idle {
 struct State {
     origins: HashMap<Arc<str>, Vec<Idle>>,
     total: usize,
+}
+
+impl State {
+    /// Closes the oldest idle connection of an origin that has more than `own`; whether it found one.
+    fn make_room(&mut self, own: usize) -> bool {
+        let some = self.origins.iter().take(LOOKED_AT);
+        let Some((origin, most)) = some.max_by_key(|(_, idle)| idle.len()).filter(|(_, idle)| idle.len() > own) else {
+            return false;
+        };
+        let (origin, last) = (Arc::clone(origin), most.len() == 1);
+        if last {
+            self.origins.remove(&origin);
+        } else if let Some(idle) = self.origins.get_mut(&origin) {
+            idle.remove(0);
+        }
+        self.total -= 1;
+        true
+    }
 }
 
 /// Idle connections, bounded for each origin and in all.
@@ -100,17 +121,17 @@ impl Pool {
         connection.sender.is_ready() && connection.watch.is_intact() && idle.since.elapsed() < self.timeout
     }
 
-    /// Keeps a connection on which nothing is under way, if there is room.
+    /// Keeps a connection on which nothing is under way, if there is room. Where all room is taken, an
+    /// origin that has more makes some. Otherwise a few with many idle connections would keep all
+    /// others from having any.
     pub(crate) fn put(&self, origin: &Arc<str>, connection: Connection) {
         let mut state = self.state();
-        if state.total >= self.total {
+        let own = state.origins.get(origin).map_or(0, Vec::len);
+        if own >= self.per_origin || (state.total >= self.total && !state.make_room(own)) {
             return;
         }
-        let idle = state.origins.entry(Arc::clone(origin)).or_default();
-        if idle.len() < self.per_origin {
-            idle.push(Idle { connection, since: Instant::now() });
-            state.total += 1;
-        }
+        state.origins.entry(Arc::clone(origin)).or_default().push(Idle { connection, since: Instant::now() });
+        state.total += 1;
     }
 
     /// Closes what was idle too long, and forgets what the other side closed.
@@ -156,9 +177,23 @@ mod tests {
             far.push(other);
         }
         assert_eq!(pool.state().total, 3);
-        assert!(pool.take(&a).is_some() && pool.take(&a).is_some() && pool.take(&a).is_none());
-        assert!(pool.take(&b).is_some() && pool.take(&b).is_none());
+        assert!(pool.take(&a).is_some() && pool.take(&a).is_none());
+        assert!(pool.take(&b).is_some() && pool.take(&b).is_some() && pool.take(&b).is_none());
         assert_eq!(pool.state().total, 0);
+    }
+
+    #[tokio::test]
+    async fn an_origin_with_many_idle_connections_makes_room_for_one_with_few() {
+        let pool = Pool::new(4, 4, Duration::from_secs(60));
+        let (a, b) = (Arc::from("http://a:80"), Arc::from("http://b:80"));
+        let mut far = Vec::new();
+        for origin in [&a, &a, &a, &a, &b, &b, &b] {
+            let (near, other) = connection().await;
+            pool.put(origin, near);
+            far.push(other);
+        }
+        let count = |origin: &Arc<str>| pool.state().origins.get(origin).map_or(0, Vec::len);
+        assert_eq!((count(&a), count(&b), pool.idle()), (2, 2, 4));
     }
 
     #[tokio::test]

@@ -54,6 +54,11 @@ struct Sent {
 
 /// When the lease may have run out in the meantime, somebody else may have sent the job: the database knows.
 async fn surely_ours(shared: &Shared, job: HeldJob) -> Option<HeldJob> {
+    if shared.leases.lost(job.key()) {
+        // Whoever has it now sends it.
+        shared.leases.forget([job.key()]);
+        return None;
+    }
     if shared.leases.sure(job.read_at) { Some(job) } else { still_current(shared, vec![job]).await.pop() }
 }
 

@@ -1,13 +1,13 @@
 //! From a job in hand to its request: each job waits for its share of the slots, then, when its
 //! payload did not come with it, for its share of the payload bytes.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use outrider_proto::internal::HoldReason;
 
 use crate::{
     intake::persist,
-    job::{HeldJob, Outcome, Payload, Started},
+    job::{HeldJob, Key, Outcome, Payload, Started},
     scheduler::{Asked, Grant},
     sender,
     shared::Shared,
@@ -15,6 +15,9 @@ use crate::{
 
 /// Turns that are taken from a line at once.
 const BATCH: usize = 256;
+
+/// Waiting jobs that a shutdown gives back.
+const GIVEN_BACK: usize = 4_096;
 
 /// A job with its slot and the share of the payload bytes that its payload will take.
 type Fetchable = (Started, Grant<Started>);
@@ -56,11 +59,26 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Gives back the jobs that wait; those that come later are given back, too.
+/// Gives back the jobs that wait; those that come later are given back, too. Beyond the first they are
+/// left to their leases: the reports of requests that end now must not wait behind theirs.
 pub(crate) fn close(shared: &Arc<Shared>) {
     let started = shared.payloads.close().into_iter().map(|started| started.job);
-    for job in shared.slots.close().into_iter().chain(started) {
+    let mut jobs = started.chain(shared.slots.close());
+    for job in jobs.by_ref().take(GIVEN_BACK) {
         shared.report(job, Outcome::Held(HoldReason::Released));
+    }
+    shared.leases.forget(jobs.map(|job| job.key()));
+}
+
+/// Drops those of these jobs that wait: they are not this worker's any more. One that is being sent
+/// ends as it may, and its late success still counts.
+pub(crate) fn let_go(shared: &Shared, lost: &HashSet<Key>) {
+    let started = shared.payloads.remove(|started| lost.contains(&started.job.key()));
+    let waiting = shared.slots.remove(|job| lost.contains(&job.key()));
+    let keys: Vec<Key> = waiting.iter().map(HeldJob::key).chain(started.iter().map(|started| started.job.key())).collect();
+    if !keys.is_empty() {
+        tracing::warn!(jobs = keys.len(), "jobs that waited for their turn are not this worker's any more");
+        shared.leases.forget(keys);
     }
 }
 

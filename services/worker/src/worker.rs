@@ -104,7 +104,9 @@ fn spawn_housekeeping(shared: &Arc<Shared>, ended: &CancellationToken) {
     tokio::spawn(ended.clone().run_until_cancelled_owned(essential("turns", turns)));
     let keeper = Arc::clone(shared);
     let stop = ended.clone();
-    tokio::spawn(essential("leases", async move { keeper.leases.keep(keeper.options.renew_period(), stop).await }));
+    tokio::spawn(essential("leases", async move {
+        keeper.leases.keep(keeper.options.renew_period(), stop, |lost| turns::let_go(&keeper, &lost)).await;
+    }));
     let sweeper = Arc::clone(shared);
     tokio::spawn(ended.clone().run_until_cancelled_owned(essential("sweeper", async move {
         let period = sweeper.options.pool_idle_timeout / 4;

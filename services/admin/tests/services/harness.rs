@@ -190,7 +190,7 @@ impl Queue for Announcements {
     async fn reclaim(&self, _: &str, _: usize) -> Result<Vec<LeasedJob>> {
         nothing()
     }
-    async fn renew(&self, _: &str, _: &[Receipt]) -> Result<()> {
+    async fn renew(&self, _: &str, _: &[Receipt]) -> Result<Vec<Receipt>> {
         nothing()
     }
     async fn finish(&self, _: &[Done]) -> Result<()> {

@@ -244,7 +244,7 @@ impl Queue for Switched {
     async fn reclaim(&self, consumer: &str, max: usize) -> Result<Vec<LeasedJob>> {
         self.up()?.reclaim(consumer, max).await
     }
-    async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<()> {
+    async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
         self.up()?.renew(consumer, receipts).await
     }
     async fn finish(&self, done: &[Done]) -> Result<()> {

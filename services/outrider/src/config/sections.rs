@@ -79,6 +79,13 @@ section! {
     }
 }
 
+impl Queue {
+    /// How many jobs all shards hold together, at most.
+    pub fn jobs(&self) -> usize {
+        (self.window as usize).saturating_mul(self.shards.max(1) as usize)
+    }
+}
+
 section! {
     /// What encrypts secrets in the database.
     Secrets {
@@ -175,7 +182,7 @@ section! {
         /// Bodies of all requests under way and what is decoded of them together, in bytes, divided into shares; more are refused. A lone
         /// API key has a quarter, which must be more than one body.
         max_buffered_bytes: usize = 256 * MIB,
-        /// What decoding one body may take in memory, in bytes. Besides, no body may take more than 8 times its size, or 16 MiB if that is
+        /// What decoding one body may take in memory, in bytes. Besides, no body may take more than 8 times its size, or 24 MiB if that is
         /// more.
         max_decoded_bytes: usize = 64 * MIB,
         /// Larger bodies are decoded off the threads that serve connections, in bytes.
@@ -359,9 +366,9 @@ section! {
         /// Slots: requests under way at once, at least 8. They are divided into fair shares: alone, an organisation has half of them,
         /// each of its projects a quarter, each endpoint an eighth.
         max_in_flight: u32 = 8_192,
-        /// Jobs in hand, from reading until they are settled; at least `max_in_flight`, and better above `queue.window`: jobs that
-        /// wait for their turn then never keep others in the queue.
-        max_jobs: usize = 40_000,
+        /// Jobs in hand, from reading until they are settled; 0 for a quarter more than all shards of the queue hold together. It must
+        /// not be less than they hold: jobs that wait for their turn would keep others in the queue.
+        max_jobs: usize = 0,
         /// The window of an endpoint that has not answered lately: requests to it under way at once. It grows by one with each 2xx answer,
         /// up to the endpoint's own `max_in_flight`, and is halved by each timeout.
         initial_window: u32 = 8,

@@ -55,8 +55,8 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("dispatch.accept_queue", config.dispatch.accept_queue > 0, "must be at least 1")?;
     check("dispatch.settle_batch", config.dispatch.settle_batch > 0, "must be at least 1")?;
     check("worker.max_in_flight", config.worker.max_in_flight >= 8, "must be at least 8")?;
-    let holds_all = config.worker.max_jobs >= config.worker.max_in_flight as usize;
-    check("worker.max_jobs", holds_all, "must not be below worker.max_in_flight")?;
+    let holds_all = config.worker.max_jobs == 0 || config.worker.max_jobs >= config.queue.jobs();
+    check("worker.max_jobs", holds_all, "must be 0 or at least queue.window times queue.shards")?;
     check("worker.initial_window", config.worker.initial_window > 0, "must be at least 1")?;
     check("worker.window_memory", !config.worker.window_memory.0.is_zero(), "must be more than 0s")?;
     check("worker.payload_bytes", config.worker.payload_bytes >= 8 * 1024, "must be at least 8192")?;

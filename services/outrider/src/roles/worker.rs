@@ -48,6 +48,13 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dis
     Ok(())
 }
 
+/// Jobs that a worker may have in hand: all that may be in the queue, and some that are settled but not yet removed from it.
+fn max_jobs(base: &Base) -> usize {
+    let (configured, queue) = (base.config.worker.max_jobs, base.config.queue.jobs());
+    let most = if configured == 0 { queue.saturating_add(queue / 4) } else { configured };
+    most.max(base.config.worker.max_in_flight as usize)
+}
+
 fn options(base: &Base) -> Result<Options> {
     let config = &base.config.worker;
     let extra_roots = match config.extra_roots_file.as_str() {
@@ -61,7 +68,7 @@ fn options(base: &Base) -> Result<Options> {
     let defaults = Options::default();
     Ok(Options {
         max_in_flight: config.max_in_flight,
-        max_jobs: config.max_jobs,
+        max_jobs: max_jobs(base),
         initial_window: config.initial_window,
         window_memory: config.window_memory.0,
         payload_bytes: config.payload_bytes,

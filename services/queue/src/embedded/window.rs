@@ -96,10 +96,11 @@ impl Window {
             .collect()
     }
 
-    pub(super) fn renew(&mut self, consumer: &str, entry: u64, until: Instant) {
-        if let Some(lease) = self.taken.get_mut(&entry).filter(|lease| lease.consumer == consumer) {
-            lease.until = until;
-        }
+    /// Whether the job is still the consumer's.
+    pub(super) fn renew(&mut self, consumer: &str, entry: u64, until: Instant) -> bool {
+        let Some(lease) = self.taken.get_mut(&entry).filter(|lease| lease.consumer == consumer) else { return false };
+        lease.until = until;
+        true
     }
 
     /// Frees the place of a job that is held. A later generation has another entry and is left alone.

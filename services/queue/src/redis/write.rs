@@ -16,6 +16,9 @@ use crate::{Done, Enqueued, NewJob, Receipt};
 
 /// Entries in one call of the scripts that renew and finish.
 const ENTRIES: usize = 1_000;
+/// Jobs in one call of the script that queues: it unpacks up to eight values of each, and a script can
+/// unpack 8,000.
+const MOST_JOBS: usize = 900;
 /// About how many bytes the arguments of one entry take beside the job.
 const OVERHEAD: usize = 128;
 
@@ -55,7 +58,7 @@ impl RedisQueue {
     fn batch<'a>(&self, jobs: &[NewJob], indexes: &'a [usize]) -> (&'a [usize], usize) {
         let mut bytes = 0;
         let mut count = 0;
-        for index in indexes.iter().take(self.options.batch_jobs) {
+        for index in indexes.iter().take(self.options.batch_jobs.min(MOST_JOBS)) {
             let size = jobs[*index].job.encoded_len() + OVERHEAD;
             if count > 0 && bytes + size > self.options.batch_bytes {
                 break;
@@ -83,26 +86,28 @@ impl RedisQueue {
         command
     }
 
-    pub(super) async fn renew_shards(&self, consumer: &str, receipts: &[Receipt]) -> Result<()> {
+    pub(super) async fn renew_shards(&self, consumer: &str, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
         let groups = self.by_number(receipts, |receipt| receipt);
-        try_join_all(groups.iter().map(|(shard, receipts)| self.renew_shard(shard, consumer, receipts))).await.map(drop)
+        let lost = groups.iter().map(|(shard, receipts)| self.renew_shard(shard, consumer, receipts));
+        Ok(try_join_all(lost).await?.concat())
     }
 
-    async fn renew_shard(&self, shard: &Shard, consumer: &str, receipts: &[&Receipt]) -> Result<()> {
+    async fn renew_shard(&self, shard: &Shard, consumer: &str, receipts: &[&Receipt]) -> Result<Vec<Receipt>> {
+        let mut all_lost = Vec::new();
         for receipts in receipts.chunks(ENTRIES) {
             let mut command = script::RENEW.call(&shard.keys, 1, (receipts.len() + 2, receipts.len() * 24 + consumer.len()));
             command.arg(GROUP).arg(consumer);
             for receipt in receipts {
                 command.arg(&receipt.entry);
             }
-            match self.commands.call::<i64>(&script::RENEW, &command).await? {
-                Ok(_) => {}
+            match self.commands.call::<Vec<usize>>(&script::RENEW, &command).await? {
+                Ok(lost) => all_lost.extend(lost.into_iter().filter_map(|index| receipts.get(index).copied().cloned())),
                 // The shard was emptied: nothing is held any more.
-                Err(error) if says(&error, "NOGROUP") => return Ok(()),
+                Err(error) if says(&error, "NOGROUP") => all_lost.extend(receipts.iter().copied().cloned()),
                 Err(error) => return Err(unavailable(script::RENEW.name, &error)),
             }
         }
-        Ok(())
+        Ok(all_lost)
     }
 
     pub(super) async fn finish_shards(&self, done: &[Done]) -> Result<()> {

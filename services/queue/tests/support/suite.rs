@@ -185,7 +185,8 @@ pub async fn a_dead_consumers_job_reaches_another(backend: &impl Backend) {
     fixture.nothing("alive").await;
     fixture.queue.finish(&all_done(&found)).await.expect("finished");
     // The dead one was only slow.
-    fixture.queue.renew("dead", &[lost[0].receipt.clone()]).await.expect("renewed");
+    let gone = fixture.queue.renew("dead", &[lost[0].receipt.clone()]).await.expect("renewed");
+    assert_eq!(gone, [lost[0].receipt.clone()], "it is another's now");
     fixture.queue.finish(&all_done(&lost)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 0);
     assert_eq!(fixture.queue.room(&[(fixture.job(0, fixture.endpoint(0)).recipient, 5)]).await.expect("room"), [5]);
@@ -252,7 +253,9 @@ pub async fn held_room_depth(backend: &impl Backend) {
     fixture.queue.renew("one", &[]).await.expect("renewed");
 
     let taken = fixture.take("one", 20).await;
-    fixture.queue.renew("one", &taken.iter().map(|leased| leased.receipt.clone()).collect::<Vec<_>>()).await.expect("renewed");
+    let receipts: Vec<_> = taken.iter().map(|leased| leased.receipt.clone()).collect();
+    assert!(fixture.queue.renew("one", &receipts).await.expect("renewed").is_empty());
+    assert_eq!(fixture.queue.renew("two", &receipts).await.expect("renewed").len(), 20);
     fixture.queue.finish(&all_done(&taken)).await.expect("finished");
     assert!(fixture.queue.held(&asked).await.expect("held").iter().all(Option::is_none));
 }

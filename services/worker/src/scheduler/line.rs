@@ -97,6 +97,28 @@ impl<J> Line<J> {
         self.take(&who, amount).then_some((who, amount, job))
     }
 
+    /// Takes out the jobs that `is` picks.
+    pub(super) fn remove(&mut self, is: impl Fn(&J) -> bool) -> Vec<J> {
+        let mut removed = Vec::new();
+        let mut emptied = Vec::new();
+        for waiting in self.endpoints.values_mut() {
+            let (out, kept): (VecDeque<_>, VecDeque<_>) =
+                std::mem::take(&mut waiting.jobs).into_iter().partition(|(_, job)| is(job));
+            waiting.jobs = kept;
+            removed.extend(out.into_iter().map(|(_, job)| job));
+            if waiting.jobs.is_empty() {
+                emptied.push(waiting.who);
+            }
+        }
+        self.waiting -= removed.len();
+        for who in emptied {
+            self.endpoints.remove(&who.endpoint);
+            let held = self.shares.held(&who);
+            self.reorder(&who, held, held);
+        }
+        removed
+    }
+
     /// Gives a part back, and changes the endpoint's window by what was heard of it.
     pub(super) fn give_back(&mut self, who: &Recipient, amount: u32, news: Option<News>) {
         let before = self.shares.held(who);
@@ -140,8 +162,8 @@ impl<J> Line<J> {
         // Where one was refused, one that holds no less and asks for no less is refused, too.
         let mut refused = u32::MAX;
         for (_, endpoint) in self.projects.get(&project)?.iter().take(LOOKED_AT[2]) {
-            let waiting = self.endpoints.get(endpoint)?;
-            let (amount, _) = waiting.jobs.front()?;
+            let Some(waiting) = self.endpoints.get(endpoint) else { continue };
+            let Some((amount, _)) = waiting.jobs.front() else { continue };
             if *amount < refused && shares::may_take(self.shares.held(&waiting.who), *amount, left) {
                 return Some((waiting.who, *amount));
             }

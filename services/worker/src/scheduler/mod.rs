@@ -89,6 +89,11 @@ impl<J> Scheduler<J> {
         self.line().close()
     }
 
+    /// Takes out the waiting jobs that `is` picks.
+    pub(crate) fn remove(&self, is: impl Fn(&J) -> bool) -> Vec<J> {
+        self.line().remove(is)
+    }
+
     fn grant(self: &Arc<Self>, who: Recipient, amount: u32) -> Grant<J> {
         Grant { scheduler: Arc::clone(self), who, amount, news: None }
     }

@@ -26,6 +26,8 @@ pub(crate) struct FakeQueue {
     pub(crate) waiting: Mutex<VecDeque<LeasedJob>>,
     pub(crate) abandoned: Mutex<VecDeque<LeasedJob>>,
     pub(crate) renewed: AtomicUsize,
+    /// Jobs that are another worker's by now.
+    pub(crate) taken_over: Mutex<HashSet<Receipt>>,
     pub(crate) down: AtomicBool,
     arrived: Notify,
 }
@@ -72,10 +74,11 @@ impl Queue for FakeQueue {
         self.up()?;
         Ok(pop(&self.abandoned, max))
     }
-    async fn renew(&self, _: &str, receipts: &[Receipt]) -> Result<()> {
+    async fn renew(&self, _: &str, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
         self.up()?;
         self.renewed.fetch_add(receipts.len(), Ordering::SeqCst);
-        Ok(())
+        let taken = self.taken_over.lock().unwrap();
+        Ok(receipts.iter().filter(|receipt| taken.contains(receipt)).cloned().collect())
     }
     async fn finish(&self, _: &[Done]) -> Result<()> {
         panic!("dispatch finishes jobs")

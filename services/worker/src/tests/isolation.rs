@@ -85,6 +85,24 @@ async fn an_endpoint_leaves_room_to_others_of_its_project() {
 }
 
 #[tokio::test]
+async fn a_waiting_job_that_another_worker_took_over_is_let_go() {
+    let options = Options { lease: Duration::from_secs(1), initial_window: 1, ..quick() };
+    let (bench, receiver, good) = with_good_endpoint(options).await;
+    let hanging = Receiver::start(Reply::Hang).await;
+    let bad = bench.endpoint(&url(&hanging));
+    let jobs: Vec<_> = (0..10).map(|_| bench.push(bad)).collect();
+    until("one to be sent", || hanging.count() == 1).await;
+    bench.queue.taken_over.lock().unwrap().extend(jobs[5..].iter().map(|job| job.receipt.clone()));
+    until("a renewal", || bench.queue.renewed.load(std::sync::atomic::Ordering::SeqCst) >= 20).await;
+    push(&bench, 1, good, 1, 1);
+    all_succeed(&bench, 1).await;
+    assert_eq!(receiver.count(), 1);
+    // Those that are still this worker's are given back, the others are not.
+    let reports = bench.stop().await;
+    assert_eq!(reports[1..].iter().filter(|report| held(report) == HoldReason::Released).count(), 4);
+}
+
+#[tokio::test]
 async fn a_turn_comes_when_a_request_ends() {
     let hanging = Receiver::start(Reply::Hang).await;
     let bench = Bench::start(Options { initial_window: 2, ..quick() });

@@ -1,16 +1,18 @@
--- Begins the leases of a consumer's jobs anew. What another consumer took over in the meantime, or what is finished, is left alone.
+-- Begins the leases of a consumer's jobs again. A job that another consumer took over meanwhile, or that is finished, is left alone.
 -- KEYS: stream. ARGV: group, consumer, entries.
--- Returns how many were renewed.
+-- Returns the places in the list of entries, from 0 on, of those that are not the consumer's any more.
+local FIRST = 3
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
-local own = {}
-for at = 3, #ARGV do
+local own, lost = {}, {}
+for at = FIRST, #ARGV do
   if #redis.call('XPENDING', stream, group, ARGV[at], ARGV[at], 1, consumer) == 1 then
     own[#own + 1] = ARGV[at]
+  else
+    lost[#lost + 1] = at - FIRST
   end
 end
-local renewed = #own
-if renewed > 0 then
-  own[renewed + 1] = 'JUSTID'
+if #own > 0 then
+  own[#own + 1] = 'JUSTID'
   redis.call('XCLAIM', stream, group, consumer, 0, unpack(own))
 end
-return renewed
+return lost
