@@ -54,6 +54,9 @@ struct KeyEntry {
 const UNKNOWN_KEYS: u64 = 10_000;
 /// API keys that are looked for in the database at once; further ones wait, and leave its connections to others.
 const KEY_LOADS: usize = 4;
+/// API keys that are looked for or wait for it; more are refused as overload, so that a flood of
+/// invented keys never makes a caller wait for long.
+const KEY_QUESTIONS: usize = 1_024;
 
 /// A cheap handle to the cache. It is fresh while [`Directory::run`] runs.
 #[derive(Clone)]
@@ -69,6 +72,7 @@ struct Inner {
     keys: Cached<ApiKeyId, Option<Arc<KeyEntry>>>,
     unknown_keys: Cached<ApiKeyId, ()>,
     key_loads: Semaphore,
+    key_questions: Semaphore,
     projects: Cached<ProjectId, Option<Arc<Project>>>,
     routers: Cached<ProjectId, Arc<Router>>,
     catalogues: Cached<ProjectId, Arc<Catalogue>>,
@@ -88,6 +92,7 @@ impl Directory {
             keys: Cached::new("key", capacity, patience),
             unknown_keys: Cached::new("unknown_key", UNKNOWN_KEYS.min(capacity), patience),
             key_loads: Semaphore::new(KEY_LOADS),
+            key_questions: Semaphore::new(KEY_QUESTIONS),
             projects: Cached::new("project", capacity, patience),
             routers: Cached::new("router", capacity, patience),
             catalogues: Cached::new("catalogue", capacity, patience),
@@ -210,6 +215,8 @@ impl Inner {
             return Err(invalid());
         }
         let load = || async move {
+            let too_many = |_| Error::overloaded("too many API keys that are not known here are asked about");
+            let _place = self.key_questions.try_acquire().map_err(too_many)?;
             let _turn = self.key_loads.acquire().await.map_err(|_| Error::internal("the directory is closed"))?;
             Ok((load_key(&self.store, id).await?, None))
         };

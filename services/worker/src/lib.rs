@@ -11,6 +11,7 @@
 //! `reporter` settles, and only then is the job forgotten.
 
 mod backoff;
+mod batches;
 mod bounds;
 mod client;
 mod destination;

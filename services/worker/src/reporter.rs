@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{backoff::Backoff, job::Key, shared::Shared};
+use crate::{backoff::Backoff, batches::batches, job::Key, shared::Shared};
 
 /// A report, and the place in hand that its job keeps until it is settled.
 pub(crate) struct Report {
@@ -61,7 +61,7 @@ impl Reporter {
                     if received == 0 {
                         return;
                     }
-                    for batch in split(std::mem::take(&mut ready), self.batch_bytes) {
+                    for batch in batches(std::mem::take(&mut ready), self.batch_bytes, |report| report.report.encoded_len()) {
                         let settler = Arc::clone(&self.settler);
                         // More than the allowed streams only when large reports split this one batch.
                         under_way.spawn(async move { settler.settle(batch).await });
@@ -94,24 +94,4 @@ impl Settler {
             Err(_) => Err(Error::unavailable("dispatch did not answer in time")),
         }
     }
-}
-
-/// Batches of at most so many bytes, in order; one report may exceed it alone.
-fn split(reports: Vec<Report>, bytes: usize) -> Vec<Vec<Report>> {
-    let mut batches: Vec<Vec<Report>> = Vec::new();
-    let mut room = 0;
-    for report in reports {
-        let size = report.report.encoded_len();
-        match batches.last_mut() {
-            Some(batch) if size <= room => {
-                room -= size;
-                batch.push(report);
-            }
-            _ => {
-                room = bytes.saturating_sub(size);
-                batches.push(vec![report]);
-            }
-        }
-    }
-    batches
 }

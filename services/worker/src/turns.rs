@@ -6,6 +6,7 @@ use std::{collections::HashSet, sync::Arc};
 use outrider_proto::internal::HoldReason;
 
 use crate::{
+    batches::batches,
     intake::persist,
     job::{HeldJob, Key, Outcome, Payload, Started},
     scheduler::{Asked, Grant},
@@ -105,33 +106,14 @@ fn kib(bytes: usize) -> u32 {
 
 /// Reads payloads in batches of a bounded size, and has their jobs sent.
 fn fetch(shared: &Arc<Shared>, jobs: Vec<Fetchable>) {
-    for batch in batches(jobs, shared.options.payload_batch_bytes) {
+    let size = |(started, _): &Fetchable| started.job.missing_payload().unwrap_or(0);
+    for batch in batches(jobs, shared.options.payload_batch_bytes, size) {
         let shared = Arc::clone(shared);
         shared.tasks.clone().spawn(async move {
             let keys = batch.iter().map(|(started, _)| started.job.key()).collect();
             shared.with_jobs(keys, fetch_batch(&shared, batch)).await;
         });
     }
-}
-
-/// Batches of at most so many bytes, in order; one payload may exceed it alone.
-fn batches(jobs: Vec<Fetchable>, most: usize) -> Vec<Vec<Fetchable>> {
-    let mut batches: Vec<Vec<Fetchable>> = Vec::new();
-    let mut room = 0;
-    for job in jobs {
-        let size = job.0.job.missing_payload().unwrap_or(0);
-        match batches.last_mut() {
-            Some(batch) if size <= room => {
-                room -= size;
-                batch.push(job);
-            }
-            _ => {
-                room = most.saturating_sub(size);
-                batches.push(vec![job]);
-            }
-        }
-    }
-    batches
 }
 
 async fn fetch_batch(shared: &Arc<Shared>, batch: Vec<Fetchable>) {
