@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     /// KiB of payloads that did not come with their jobs, and the jobs that wait for theirs.
     pub(crate) payloads: Arc<Scheduler<Started>>,
     /// The right to read payloads from the database.
-    pub(crate) payload_reads: Semaphore,
+    pub(crate) payload_reads: Arc<Semaphore>,
     /// Not bounded by itself: each report holds a place.
     pub(crate) reports: mpsc::UnboundedSender<Report>,
     /// Every task that has a job in hand.

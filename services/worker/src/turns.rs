@@ -4,9 +4,9 @@
 use std::{collections::HashSet, sync::Arc};
 
 use outrider_proto::internal::HoldReason;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    batches::batches,
     intake::persist,
     job::{HeldJob, Key, Outcome, Payload, Started},
     scheduler::{Asked, Grant},
@@ -36,26 +36,37 @@ pub(crate) fn enter(shared: &Arc<Shared>, jobs: Vec<HeldJob>) {
     start(shared, started);
 }
 
-/// Hands out what is freed to the jobs that wait for it. The one task that does.
-pub(crate) async fn run(shared: Arc<Shared>) {
+/// Hands out slots that are freed to the jobs that wait for them. To be run by one task.
+pub(crate) async fn hand_out_slots(shared: Arc<Shared>) {
     loop {
-        tokio::select! {
-            () = shared.slots.freed() => loop {
-                let turns = shared.slots.next(BATCH);
-                let last = turns.len() < BATCH;
-                start(&shared, turns.into_iter().map(|(job, slot)| Started { job, slot }).collect());
-                if last {
-                    break;
-                }
-            },
-            () = shared.payloads.freed() => loop {
-                let turns = shared.payloads.next(BATCH);
-                let last = turns.len() < BATCH;
-                fetch(&shared, turns);
-                if last {
-                    break;
-                }
-            },
+        shared.slots.freed().await;
+        loop {
+            let turns = shared.slots.next(BATCH);
+            let last = turns.len() < BATCH;
+            start(&shared, turns.into_iter().map(|(job, slot)| Started { job, slot }).collect());
+            if last {
+                break;
+            }
+        }
+    }
+}
+
+/// Has payloads read, a batch at a time. To be run by one task.
+///
+/// Whose turn it is is decided when a reader is free, not before: jobs with small payloads never
+/// wait behind a queue of large ones that were granted earlier.
+pub(crate) async fn read_payloads(shared: Arc<Shared>) {
+    let most = kib(shared.options.payload_batch_bytes);
+    loop {
+        shared.payloads.freed().await;
+        loop {
+            // Never closed.
+            let Ok(reader) = Arc::clone(&shared.payload_reads).acquire_owned().await else { return };
+            let batch = shared.payloads.batch(most);
+            if batch.is_empty() {
+                break;
+            }
+            fetch(&shared, batch, reader);
         }
     }
 }
@@ -84,19 +95,15 @@ pub(crate) fn let_go(shared: &Shared, lost: &HashSet<Key>) {
 }
 
 fn start(shared: &Arc<Shared>, jobs: Vec<Started>) {
-    let mut fetchable = Vec::new();
     for started in jobs {
         let Some(bytes) = started.job.missing_payload() else {
             sender::spawn(shared, started);
             continue;
         };
-        match shared.payloads.ask(started.job.recipient(), kib(bytes), started) {
-            Asked::Granted(started, share) => fetchable.push((started, share)),
-            Asked::Waits => {}
-            Asked::Closed(started) => shared.report(started.job, Outcome::Held(HoldReason::Released)),
+        if let Err(started) = shared.payloads.line_up(started.job.recipient(), kib(bytes), started) {
+            shared.report(started.job, Outcome::Held(HoldReason::Released));
         }
     }
-    fetch(shared, fetchable);
 }
 
 /// Payload bytes are counted in KiB.
@@ -104,26 +111,21 @@ fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).max(1)
 }
 
-/// Reads payloads in batches of a bounded size, and has their jobs sent.
-fn fetch(shared: &Arc<Shared>, jobs: Vec<Fetchable>) {
-    let size = |(started, _): &Fetchable| started.job.missing_payload().unwrap_or(0);
-    for batch in batches(jobs, shared.options.payload_batch_bytes, size) {
-        let shared = Arc::clone(shared);
-        shared.tasks.clone().spawn(async move {
-            let keys = batch.iter().map(|(started, _)| started.job.key()).collect();
-            shared.with_jobs(keys, fetch_batch(&shared, batch)).await;
-        });
-    }
+/// Reads the payloads of a batch, and has its jobs sent.
+fn fetch(shared: &Arc<Shared>, batch: Vec<Fetchable>, reader: OwnedSemaphorePermit) {
+    let shared = Arc::clone(shared);
+    shared.tasks.clone().spawn(async move {
+        let keys = batch.iter().map(|(started, _)| started.job.key()).collect();
+        shared.with_jobs(keys, fetch_batch(&shared, batch, reader)).await;
+    });
 }
 
-async fn fetch_batch(shared: &Arc<Shared>, batch: Vec<Fetchable>) {
+async fn fetch_batch(shared: &Arc<Shared>, batch: Vec<Fetchable>, reader: OwnedSemaphorePermit) {
     let events: Vec<_> = batch.iter().map(|(started, _)| started.job.ids.event).collect();
-    let read = async {
-        // Never closed.
-        let _turn = shared.payload_reads.acquire().await.ok()?;
-        persist(shared, "payloads cannot be read", || shared.lookup.payloads(&events)).await
-    };
-    let Some(payloads) = shared.shutdown.run_until_cancelled(read).await.flatten() else {
+    let read = persist(shared, "payloads cannot be read", || shared.lookup.payloads(&events));
+    let read = shared.shutdown.run_until_cancelled(read).await.flatten();
+    drop(reader);
+    let Some(payloads) = read else {
         for (started, _) in batch {
             shared.report(started.job, Outcome::Held(HoldReason::Released));
         }

@@ -45,7 +45,7 @@ impl Worker {
             places: Arc::new(Semaphore::new(options.max_jobs)),
             slots: Scheduler::new(options.max_in_flight, Some(windows)),
             payloads: Scheduler::new(options.payload_units(), None),
-            payload_reads: Semaphore::new(options.payload_reads),
+            payload_reads: Arc::new(Semaphore::new(options.payload_reads)),
             reports,
             tasks: TaskTracker::new(),
             complaints: Complaints::default(),
@@ -100,8 +100,10 @@ impl Worker {
 }
 
 fn spawn_housekeeping(shared: &Arc<Shared>, ended: &CancellationToken) {
-    let turns = turns::run(Arc::clone(shared));
-    tokio::spawn(ended.clone().run_until_cancelled_owned(essential("turns", turns)));
+    let slots = turns::hand_out_slots(Arc::clone(shared));
+    tokio::spawn(ended.clone().run_until_cancelled_owned(essential("slots", slots)));
+    let payloads = turns::read_payloads(Arc::clone(shared));
+    tokio::spawn(ended.clone().run_until_cancelled_owned(essential("payloads", payloads)));
     let keeper = Arc::clone(shared);
     let stop = ended.clone();
     tokio::spawn(essential("leases", async move {

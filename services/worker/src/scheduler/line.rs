@@ -84,9 +84,9 @@ impl<J> Line<J> {
         self.reorder(&who, held, held);
     }
 
-    /// The next job that may go on, with what it takes.
-    pub(super) fn pop(&mut self) -> Option<(Recipient, u32, J)> {
-        let (who, amount) = self.candidate()?;
+    /// The next job that may go on, with what it takes, unless that is more than `most`.
+    pub(super) fn pop(&mut self, most: u32) -> Option<(Recipient, u32, J)> {
+        let (who, amount) = self.candidate().filter(|(_, amount)| *amount <= most)?;
         let waiting = self.endpoints.get_mut(&who.endpoint)?;
         let (_, job) = waiting.jobs.pop_front()?;
         if waiting.jobs.is_empty() {

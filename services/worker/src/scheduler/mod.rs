@@ -72,14 +72,40 @@ impl<J> Scheduler<J> {
         }
     }
 
+    /// Lets a job wait for its turn even if its share is free. Gives it back when the scheduler is
+    /// closed.
+    pub(crate) fn line_up(&self, who: Recipient, amount: u32, job: J) -> Result<(), J> {
+        let mut line = self.line();
+        if line.is_closed() {
+            return Err(job);
+        }
+        let amount = amount.min(line.largest_amount());
+        line.push(who, amount, job);
+        self.freed.notify_one();
+        Ok(())
+    }
+
     /// The next jobs whose turn has come, up to `most`.
     pub(crate) fn next(self: &Arc<Self>, most: usize) -> Vec<(J, Grant<J>)> {
         let mut line = self.line();
-        let turns = std::iter::from_fn(|| line.pop()).take(most);
+        let turns = std::iter::from_fn(|| line.pop(u32::MAX)).take(most);
         turns.map(|(who, amount, job)| (job, self.grant(who, amount))).collect()
     }
 
-    /// Returns when something was given back while jobs waited. To be awaited by one task.
+    /// The next jobs whose turn has come and which ask for at most `most` together; one job may ask
+    /// for more alone.
+    pub(crate) fn batch(self: &Arc<Self>, most: u32) -> Vec<(J, Grant<J>)> {
+        let mut line = self.line();
+        let (mut batch, mut room) = (Vec::new(), u32::MAX);
+        while let Some((who, amount, job)) = line.pop(room) {
+            room = room.min(most).saturating_sub(amount);
+            batch.push((job, self.grant(who, amount)));
+        }
+        batch
+    }
+
+    /// Returns when jobs wait and something was given back or another job lined up. To be awaited by
+    /// one task.
     pub(crate) async fn freed(&self) {
         self.freed.notified().await;
     }
@@ -216,6 +242,26 @@ mod tests {
         assert_eq!(number, 1);
         assert_eq!(scheduler.close(), [2, 3, 4]);
         assert!(matches!(scheduler.ask(who(1, 1, 2), 1, 9), Asked::Closed(9)));
+    }
+
+    #[test]
+    fn jobs_that_line_up_go_in_batches_by_what_their_organizations_hold() {
+        let scheduler = Scheduler::new(1_000, None);
+        for number in 0..4 {
+            assert_eq!(scheduler.line_up(who(1, 1, 1), 60, number), Ok(()));
+        }
+        assert_eq!((scheduler.used(), scheduler.batch(100).len()), (0, 1), "a second one would exceed the batch");
+        // The first one was given back; now somebody holds something.
+        let first = scheduler.batch(100);
+        for number in [10, 11] {
+            assert_eq!(scheduler.line_up(who(2, 2, 2), 40, number), Ok(()));
+        }
+        let second: Vec<u32> = scheduler.batch(100).into_iter().map(|(number, _)| number).collect();
+        assert_eq!((first[0].0, second), (1, vec![10, 11]));
+        assert_eq!(scheduler.line_up(who(3, 3, 3), 125, 20), Ok(()));
+        assert_eq!(scheduler.batch(100).len(), 1, "one that is larger than a batch goes alone");
+        assert_eq!(scheduler.close(), [2, 3]);
+        assert_eq!(scheduler.line_up(who(1, 1, 1), 1, 30), Err(30));
     }
 
     #[test]
