@@ -1,12 +1,14 @@
 //! What a request costs in memory: nothing without a key, and a few times its size with one,
 //! whatever it holds.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use outrider_tests::{Outrider, Shape, client::exchange, cluster::Options, usage};
+use outrider_tests::{Outrider, Shape, client::exchange, cluster::Options, usage, wait_until};
 use tokio::net::TcpStream;
 
 use crate::scenario::{self, BOUND, Scenario, run_with_shares};
@@ -15,6 +17,8 @@ const MIB: u64 = 1024 * 1024;
 /// What a process may take for a while beside what a request needs: buffers of connections, caches
 /// that fill.
 const BESIDE: u64 = 16 * MIB;
+/// Within which memory returns when nothing more happens.
+const IDLE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_requests_cost_a_few_times_their_size() {
@@ -24,6 +28,16 @@ async fn sqlite_requests_cost_a_few_times_their_size() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mesh_requests_cost_a_few_times_their_size() {
     run_with_shares(scenario::SHARES, async || requests_cost_a_few_times_their_size(Shape::Mesh).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_memory_returns_after_a_flood() {
+    run_with_shares(scenario::SHARES, async || memory_returns_after_a_flood(Shape::Sqlite).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mesh_memory_returns_after_a_flood() {
+    run_with_shares(scenario::SHARES, async || memory_returns_after_a_flood(Shape::Mesh).await).await;
 }
 
 /// By how much the process of any role grew at most while this went on.
@@ -69,6 +83,48 @@ async fn call(scenario: &Scenario, method: &str, message: &[u8]) -> Result<Heade
     }
     let body = answer.into_body().collect().await?;
     body.trailers().cloned().context("no trailers")
+}
+
+/// After large bodies with and without a key, and many connections that are never used, each process
+/// has at most one and a half times the memory that it had before.
+async fn memory_returns_after_a_flood(shape: Shape) -> Result<()> {
+    let outrider = scenario::start(shape, &Options::default(), None)?;
+    let scenario = Scenario::new(&outrider).await?;
+    let outcome = async {
+        let events = |event: &str, count: usize| format!("{{\"events\":[{}]}}", vec![event; count].join(","));
+        let small = events("{\"event_type\":\"a\",\"data\":1}", 1);
+        for _ in 0..100 {
+            ensure!(batch(&scenario, Some(&scenario.token), &small).await?.0 == 200);
+        }
+        let processes = outrider.process_ids();
+        let resident = || processes.iter().map(|process| usage::resident(*process)).collect::<Vec<_>>();
+        let before = resident();
+        processes.iter().try_for_each(|process| usage::forget_peak(*process))?;
+
+        let large = events(&format!("{{\"event_type\":\"a\",\"data\":\"{}\"}}", "x".repeat(4_000)), 1_000);
+        let empty = events("{}", 1_500_000);
+        let silent: Vec<_> = (0..200).map(|_| TcpStream::connect(&scenario.address)).collect();
+        let silent = futures::future::join_all(silent).await;
+        let bodies = [(Some(scenario.token.as_str()), &large), (Some(scenario.token.as_str()), &empty), (None, &large)];
+        let flood = (0..48).map(|number| {
+            let (key, body) = bodies[number % bodies.len()];
+            batch(&scenario, key, body)
+        });
+        let answers = futures::future::join_all(flood).await.into_iter().collect::<Result<Vec<_>>>()?;
+        ensure!(answers.iter().any(|(status, _)| *status == 200), "nothing was accepted");
+        drop(silent);
+        let peak = processes.iter().map(|process| usage::peak(*process)).collect::<Vec<_>>();
+        ensure!(peak.iter().zip(&before).any(|(peak, before)| *peak > before + 16 * MIB), "no flood: {before:?}, {peak:?}");
+
+        let mut after = Vec::new();
+        let returned = wait_until("memory has returned", IDLE, async || {
+            after = resident();
+            let small = |(after, before): (&u64, &u64)| *after * 2 <= before * 3;
+            after.iter().zip(&before).all(small).then_some(())
+        });
+        returned.await.with_context(|| format!("before {before:?}, at most {peak:?}, after {after:?}"))
+    };
+    outcome.await.map_err(|error: anyhow::Error| scenario::with_logs(&error, &outrider))
 }
 
 async fn requests_cost_a_few_times_their_size(shape: Shape) -> Result<()> {

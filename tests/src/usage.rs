@@ -61,6 +61,13 @@ pub fn memory(pid: u32) -> u64 {
     told("smaps_rollup", "Pss:").or_else(|| told("status", "VmRSS:")).unwrap_or(0) * 1_024
 }
 
+/// The resident pages (RSS) of one process alone, in bytes; 0 when there is no such process.
+#[must_use]
+pub fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    kibibytes(&status, "VmRSS:").unwrap_or(0) * 1_024
+}
+
 /// The most resident pages (RSS) that a process had since [`forget_peak`], in bytes; 0 when there is no such process.
 #[must_use]
 pub fn peak(pid: u32) -> u64 {
@@ -116,6 +123,7 @@ mod tests {
         assert_eq!(kibibytes("Rss:  9 kB\nPss:                1234 kB\nPss_Anon: 7 kB\n", "Pss:"), Some(1_234));
         assert_eq!(kibibytes("VmHWM:\t  9 kB\nVmRSS:\t    5678 kB\n", "VmRSS:"), Some(5_678));
         assert_eq!(kibibytes("Name:\tkthreadd\n", "VmRSS:"), None);
-        assert_eq!(memory(u32::MAX), 0);
+        assert_eq!((memory(u32::MAX), resident(u32::MAX)), (0, 0));
+        assert!(resident(std::process::id()) > 100_000);
     }
 }
