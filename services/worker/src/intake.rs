@@ -85,7 +85,7 @@ fn take_in_hand(shared: &Shared, leased: LeasedJob, place: OwnedSemaphorePermit,
 /// Reports a job that was not taken in hand, so that its place in the queue is freed.
 fn free(shared: &Shared, job: &outrider_proto::internal::Job, receipt: Receipt, place: OwnedSemaphorePermit) {
     let report = job::report(job, receipt, Outcome::Held(HoldReason::Stale));
-    shared.send(Report { key: None, report, place });
+    shared.send(Report { key: None, report, place, answer: None });
 }
 
 /// Those of the jobs that the database still names; the others are reported as stale.

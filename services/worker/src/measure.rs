@@ -10,7 +10,7 @@ use outrider_proto::internal::{AttemptResult, HoldReason, Job};
 use outrider_telemetry::{
     catalogue::worker::{
         ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS, HELD, IDLE_CONNECTIONS, JOBS, NARROW_WINDOWS,
-        PAYLOAD_BYTES, QUEUE_SECONDS, SECTION, SLOTS_USED, WAITING, WINDOWS,
+        PAYLOAD_BYTES, QUEUE_SECONDS, SECTION, SLOTS_USED, UNREPORTED_BYTES, WAITING, WINDOWS,
     },
     metrics::{self, ByIndex},
 };
@@ -42,6 +42,7 @@ pub(crate) fn expose(shared: &Arc<Shared>) {
         IDLE_CONNECTIONS.set(count(shared.client.idle()));
         SLOTS_USED.set(i64::from(shared.slots.used()));
         PAYLOAD_BYTES.set(i64::from(shared.payloads.used()) * 1024);
+        UNREPORTED_BYTES.set(i64::from(shared.answers.used()) * 1024);
         WAITING.with_label_values(&["slots"]).set(count(shared.slots.waiting()));
         WAITING.with_label_values(&["payload-bytes"]).set(count(shared.payloads.waiting()));
         let (known, narrow) = shared.slots.windows();

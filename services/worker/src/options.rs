@@ -62,6 +62,10 @@ pub struct Options {
     pub response_headers_kept: usize,
     /// Bytes of headers (names and values) of an answer that are reported. Default 8 KiB.
     pub response_headers_kept_bytes: usize,
+    /// Bytes of answers (bodies and headers) in reports that dispatch has not settled, divided into fair
+    /// shares as the slots are. Answers below 1 KiB do not count. An answer that finds no room is
+    /// reported by its status alone. At least 8 KiB. Default 64 MiB.
+    pub unreported_bytes: usize,
     /// Idle connections kept to one host and port. Default 64.
     pub pool_idle_per_host: usize,
     /// Idle connections kept in all. Default 4096.
@@ -114,6 +118,7 @@ impl Default for Options {
             wire: WireBounds::default(),
             response_headers_kept: 64,
             response_headers_kept_bytes: 8 << 10,
+            unreported_bytes: 64 << 20,
             pool_idle_per_host: 64,
             pool_idle_total: 4_096,
             pool_idle_timeout: Duration::from_secs(60),
@@ -141,6 +146,11 @@ impl Options {
         u32::try_from(self.payload_bytes / 1024).unwrap_or(u32::MAX)
     }
 
+    /// The room for answers in reports, in KiB.
+    pub(crate) fn answer_units(&self) -> u32 {
+        u32::try_from(self.unreported_bytes / 1024).unwrap_or(u32::MAX)
+    }
+
     /// How often leases are renewed.
     pub(crate) fn renew_period(&self) -> Duration {
         self.lease / 3
@@ -165,6 +175,7 @@ impl Options {
             (self.response_read_bytes < self.response_kept_bytes, "response_read_bytes", "must be at least response_kept_bytes"),
             (self.response_head_bytes < 8 << 10, "response_head_bytes", "must be at least 8192"),
             (self.payload_bytes < 8 << 10, "payload_bytes", "must be at least 8192"),
+            (self.unreported_bytes < 8 << 10, "unreported_bytes", "must be at least 8192"),
             (self.payload_reads == 0, "payload_reads", "must be at least 1"),
         ];
         match faults.into_iter().find(|(wrong, ..)| *wrong) {

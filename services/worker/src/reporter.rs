@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{backoff::Backoff, batches::batches, job::Key, shared::Shared};
+use crate::{backoff::Backoff, batches::batches, job::Key, scheduler::Grant, shared::Shared};
 
 /// A report, and the place in hand that its job keeps until it is settled.
 pub(crate) struct Report {
@@ -21,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) key: Option<Key>,
     pub(crate) report: AttemptReport,
     pub(crate) place: OwnedSemaphorePermit,
+    /// What a large answer takes of the room for answers.
+    pub(crate) answer: Option<Grant<()>>,
 }
 
 /// Settles reports.
@@ -76,7 +78,7 @@ impl Settler {
     /// Sends the same batch until it is settled. Only then are its jobs forgotten: until then a redelivered one is known, and all
     /// leases are renewed.
     async fn settle(&self, batch: Vec<Report>) {
-        let (jobs, reports): (Vec<_>, Vec<_>) = batch.into_iter().map(|r| ((r.key, r.place), r.report)).unzip();
+        let (jobs, reports): (Vec<_>, Vec<_>) = batch.into_iter().map(|r| ((r.key, r.place, r.answer), r.report)).unzip();
         let mut backoff = Backoff::new();
         pass(Point::BeforeReport);
         while let Err(error) = self.try_settle(reports.clone()).await {
@@ -84,7 +86,7 @@ impl Settler {
             backoff.wait().await;
         }
         pass(Point::AfterReport);
-        self.shared.leases.forget(jobs.iter().filter_map(|(key, _)| *key));
+        self.shared.leases.forget(jobs.iter().filter_map(|(key, ..)| *key));
         drop(jobs);
     }
 

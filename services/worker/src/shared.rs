@@ -2,6 +2,8 @@
 
 use std::{future::Future, sync::Arc};
 
+use bytes::Bytes;
+use outrider_model::Recipient;
 use outrider_queue::Queue;
 use outrider_telemetry::caught;
 use tokio::sync::{Semaphore, mpsc};
@@ -17,8 +19,11 @@ use crate::{
     measure,
     options::Options,
     reporter::Report,
-    scheduler::Scheduler,
+    scheduler::{Grant, Scheduler},
 };
+
+/// Answers below this many bytes are bounded by the number of jobs in hand alone.
+const SMALL_ANSWER: usize = 1024;
 
 /// What the parts of a worker share.
 pub(crate) struct Shared {
@@ -34,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Arc<Scheduler<HeldJob>>,
     /// KiB of payloads that did not come with their jobs, and the jobs that wait for theirs.
     pub(crate) payloads: Arc<Scheduler<Started>>,
+    /// KiB of large answers in reports that are not settled.
+    pub(crate) answers: Arc<Scheduler<()>>,
     /// The right to read payloads from the database.
     pub(crate) payload_reads: Arc<Semaphore>,
     /// Not bounded by itself: each report holds a place.
@@ -50,7 +57,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Reports what became of a job in hand.
-    pub(crate) fn report(&self, job: HeldJob, outcome: Outcome) {
+    pub(crate) fn report(&self, job: HeldJob, mut outcome: Outcome) {
         let key = job.key();
         // Every job in hand has a receipt until it is forgotten, which the reporter does.
         let Some(receipt) = self.leases.receipt(key) else { return };
@@ -65,7 +72,25 @@ impl Shared {
             outcome = %brief(&outcome),
             "job done"
         );
-        self.send(Report { key: Some(key), report: report(&job.job, receipt, outcome), place: job.place });
+        let answer = self.keep_answer(job.recipient(), &mut outcome);
+        self.send(Report { key: Some(key), report: report(&job.job, receipt, outcome), place: job.place, answer });
+    }
+
+    /// Takes room for a large answer until its report is settled. While dispatch does not settle,
+    /// reports gather; one that finds no room goes without its body and headers.
+    fn keep_answer(&self, who: Recipient, outcome: &mut Outcome) -> Option<Grant<()>> {
+        let Outcome::Attempted(result, _) = outcome else { return None };
+        let headers = result.response_headers.iter().map(|header| header.name.len() + header.value.len());
+        let bytes = result.response_body.len() + headers.sum::<usize>();
+        if bytes < SMALL_ANSWER {
+            return None;
+        }
+        let granted = self.answers.try_grant(who, u32::try_from(bytes / 1024).unwrap_or(u32::MAX));
+        if granted.is_none() {
+            (result.response_body, result.response_headers) = (Bytes::new(), Vec::new());
+            result.response_truncated = true;
+        }
+        granted
     }
 
     pub(crate) fn send(&self, report: Report) {

@@ -45,6 +45,7 @@ impl Worker {
             places: Arc::new(Semaphore::new(options.max_jobs)),
             slots: Scheduler::new(options.max_in_flight, Some(windows)),
             payloads: Scheduler::new(options.payload_units(), None),
+            answers: Scheduler::new(options.answer_units(), None),
             payload_reads: Arc::new(Semaphore::new(options.payload_reads)),
             reports,
             tasks: TaskTracker::new(),

@@ -60,6 +60,7 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("worker.initial_window", config.worker.initial_window > 0, "must be at least 1")?;
     check("worker.window_memory", !config.worker.window_memory.0.is_zero(), "must be more than 0s")?;
     check("worker.payload_bytes", config.worker.payload_bytes >= 8 * 1024, "must be at least 8192")?;
+    check("worker.unreported_bytes", config.worker.unreported_bytes >= 8 * 1024, "must be at least 8192")?;
     check("worker.read_batch", config.worker.read_batch > 0, "must be at least 1")?;
     let payload_fits = config.ingest.max_payload_bytes <= config.ingest.max_batch_bytes;
     check("ingest.max_payload_bytes", payload_fits, "must not be above ingest.max_batch_bytes")?;

@@ -10,6 +10,8 @@ section! {
         SLOTS_USED: IntGauge("outrider_worker_slots_used");
         /// Bytes of payloads in hand that did not travel with their jobs, up to `worker.payload_bytes`.
         PAYLOAD_BYTES: IntGauge("outrider_worker_payload_bytes");
+        /// Bytes of answers of 1 KiB and more in reports that are not settled, up to `worker.unreported_bytes`.
+        UNREPORTED_BYTES: IntGauge("outrider_worker_unreported_bytes");
         /// Jobs in hand that wait for their share, by what of (slots, payload-bytes). An endpoint that hangs lets its own jobs wait; when those
         /// of many endpoints do, more workers or slots help.
         WAITING: IntGaugeVec("outrider_worker_jobs_waiting", ["resource"]);

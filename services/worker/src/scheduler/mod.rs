@@ -72,6 +72,12 @@ impl<J> Scheduler<J> {
         }
     }
 
+    /// A share of `amount`, if it is free now; of more than anybody can have, none.
+    pub(crate) fn try_grant(self: &Arc<Self>, who: Recipient, amount: u32) -> Option<Grant<J>> {
+        let mut line = self.line();
+        (amount <= line.largest_amount() && line.try_take(&who, amount)).then(|| self.grant(who, amount))
+    }
+
     /// Lets a job wait for its turn even if its share is free. Gives it back when the scheduler is
     /// closed.
     pub(crate) fn line_up(&self, who: Recipient, amount: u32, job: J) -> Result<(), J> {

@@ -118,3 +118,28 @@ async fn a_thousand_requests_are_under_way_at_once() {
     assert_eq!(receiver.count(), 1_000);
     assert!(bench.settlement.largest.load(Ordering::SeqCst) > 1, "reports travel together");
 }
+
+#[tokio::test]
+async fn while_dispatch_is_away_large_answers_are_reported_by_their_status_alone() {
+    let body = "x".repeat(4 << 10);
+    let large = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let receiver = Receiver::start(Reply::Bytes(large)).await;
+    // An endpoint that is alone has an eighth: room for two of these answers.
+    let bench = Bench::start(Options { unreported_bytes: 64 << 10, report_streams: 1, ..quick() });
+    let endpoint = bench.endpoint(&url(&receiver));
+    bench.settlement.down.store(true, Ordering::SeqCst);
+    (0..40).for_each(|_| drop(bench.push(endpoint)));
+    until("the requests", || receiver.count() == 40).await;
+
+    bench.settlement.down.store(false, Ordering::SeqCst);
+    let results: Vec<_> = bench.reports(40).await.iter().map(attempted).collect();
+    assert!(results.iter().all(|result| (result.outcome(), result.status_code) == (AttemptOutcome::Succeeded, 200)));
+    let (whole, cut): (Vec<_>, Vec<_>) = results.iter().partition(|result| !result.response_truncated);
+    assert!(whole.iter().all(|result| result.response_body == body) && cut.iter().all(|result| result.response_body.is_empty()));
+    // Requests of the end may be reported after dispatch is back.
+    assert!(whole.len() >= 2 && cut.len() >= 20, "{} whole, {} cut", whole.len(), cut.len());
+
+    // Room is given back with the reports.
+    bench.push(endpoint);
+    assert_eq!(attempted(&bench.reports(41).await[40]).response_body, body);
+}
