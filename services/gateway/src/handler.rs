@@ -39,7 +39,8 @@ pub(crate) async fn handle(shared: &Shared, seat: &Seat, mut request: Request<In
             observed.on(&unrouted(dialect.map_or("rest", Dialect::protocol), request.method()));
             if dialect.is_some() { observed.seen.watch(refusal.into_grpc()) } else { refusal.into_json(&id) }
         }
-        (Ok(()), Some(dialect)) => answer_grpc(shared, seat, request, dialect, &mut observed).await,
+        // Boxed: it would make the future of a REST request larger, which is moved more than once.
+        (Ok(()), Some(dialect)) => Box::pin(answer_grpc(shared, seat, request, dialect, &mut observed)).await,
         (Ok(()), None) => answer_rest(shared, seat, request, &id, &mut observed).await,
     };
     // Connections of HTTP/2 carry other requests, and know no such header.
@@ -103,7 +104,8 @@ async fn answer_grpc(
         return if is_web { web::refused(answer) } else { answer };
     }
     match dialect {
-        Dialect::Web { text } => web::answer(shared, request, text, &seen).await,
+        // Boxed: it would make the future of every request as large.
+        Dialect::Web { text } => Box::pin(web::answer(shared, request, text, &seen)).await,
         _ => call(shared, request, false, &seen).await,
     }
 }

@@ -38,7 +38,8 @@ pub(crate) async fn answer(
     check_encoding(&parts.headers)?;
     if let Some(rule) = ndjson::asked(route, &parts.headers) {
         let base = message(found, parts, Given::default()).map_err(Refusal::closing)?;
-        return ndjson::answer(shared, route, rule, base, parts, body).await;
+        // Boxed: it would make the future of every request as large.
+        return Box::pin(ndjson::answer(shared, route, rule, base, parts, body)).await;
     }
     if route.stream.is_some() {
         stream::check_accept(&parts.headers)?;

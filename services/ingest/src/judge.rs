@@ -119,13 +119,18 @@ impl Judge {
     }
 
     async fn compiled(&self, entry: CatalogueEntry) -> Result<Arc<Compiled>> {
-        let load = async {
+        let key = (entry.id, entry.updated_at);
+        if let Some(compiled) = self.compiled.get(&key).await {
+            return Ok(compiled);
+        }
+        // Boxed: it is rare, and would make the future of every publish as large.
+        let load = Box::pin(async {
             let text = self.directory.event_type_schema(entry.id).await?.unwrap_or_default();
             tokio::task::spawn_blocking(move || compile(entry.id, &text))
                 .await
                 .unwrap_or_else(|_| Err(Error::internal("the schema was not compiled")))
-        };
-        self.compiled.try_get_with((entry.id, entry.updated_at), load).await.map_err(|error: Arc<Error>| (*error).clone())
+        });
+        Box::pin(self.compiled.try_get_with(key, load)).await.map_err(|error: Arc<Error>| (*error).clone())
     }
 }
 

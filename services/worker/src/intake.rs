@@ -40,7 +40,7 @@ pub(crate) fn accept(shared: &Arc<Shared>, jobs: Vec<LeasedJob>, mut room: Room,
         let shared = Arc::clone(shared);
         shared.tasks.clone().spawn(async move {
             let keys = doubtful.iter().map(HeldJob::key).collect();
-            let check = async { turns::enter(&shared, still_current(&shared, doubtful).await) };
+            let check = Box::pin(async { turns::enter(&shared, still_current(&shared, doubtful).await) });
             shared.with_jobs(keys, check).await;
         });
     }

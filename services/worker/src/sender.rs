@@ -28,7 +28,7 @@ use crate::{
 pub(crate) fn spawn(shared: &Arc<Shared>, started: Started) {
     let shared = Arc::clone(shared);
     shared.tasks.clone().spawn(async move {
-        shared.with_jobs(vec![started.job.key()], perform(&shared, started)).await;
+        shared.with_jobs(vec![started.job.key()], Box::pin(perform(&shared, started))).await;
     });
 }
 

@@ -1,6 +1,6 @@
 //! What the parts of a worker share.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use outrider_model::Recipient;
@@ -98,8 +98,8 @@ impl Shared {
         let _ = self.reports.send(report);
     }
 
-    /// Does some work on jobs in hand. Should it panic, they are left to their leases: renewed for ever they would never be sent.
-    pub(crate) async fn with_jobs(&self, keys: Vec<Key>, work: impl Future<Output = ()>) {
+    /// Does some work on jobs in hand. The work is boxed, since a future is copied into each one around it. Should it panic, they are left to their leases: renewed for ever they would never be sent.
+    pub(crate) async fn with_jobs(&self, keys: Vec<Key>, work: Pin<Box<impl Future<Output = ()>>>) {
         if self.cut.run_until_cancelled(caught(work)).await == Some(None) {
             tracing::error!(jobs = keys.len(), "a task panicked; its jobs are left to their leases");
             self.leases.forget(keys);

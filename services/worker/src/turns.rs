@@ -116,7 +116,7 @@ fn fetch(shared: &Arc<Shared>, batch: Vec<Fetchable>, reader: OwnedSemaphorePerm
     let shared = Arc::clone(shared);
     shared.tasks.clone().spawn(async move {
         let keys = batch.iter().map(|(started, _)| started.job.key()).collect();
-        shared.with_jobs(keys, fetch_batch(&shared, batch, reader)).await;
+        shared.with_jobs(keys, Box::pin(fetch_batch(&shared, batch, reader))).await;
     });
 }
 

@@ -102,6 +102,14 @@ where
             self.entries.invalidate(&key).await;
         }
         self.misses.inc();
+        // Boxed: it is rare, and would make every future of the hot path as large.
+        Box::pin(self.load(key, versions, needed, load)).await
+    }
+
+    async fn load<F>(&self, key: K, versions: &Versions, needed: u64, load: impl Fn() -> F) -> Result<V>
+    where
+        F: Future<Output = Result<(V, Option<Timestamp>)>>,
+    {
         loop {
             let init = async {
                 let began = versions.current.load(SeqCst);

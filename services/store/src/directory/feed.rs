@@ -68,6 +68,13 @@ impl Inner {
     pub(super) async fn trust(&self) -> Result<()> {
         match self.feed.confirmed() {
             Some(at) if at.elapsed() <= self.options.max_stale => Ok(()),
+            // Boxed: it is rare, and would make every future of the hot path as large.
+            confirmed => Box::pin(self.read_instead(confirmed)).await,
+        }
+    }
+
+    async fn read_instead(&self, confirmed: Option<Instant>) -> Result<()> {
+        match confirmed {
             // At first all wait for the one who reads.
             None => {
                 let mut position = self.feed.position.lock().await;
