@@ -21,7 +21,7 @@ use crate::{Answer, Outrider, Receiver, client::Rest};
 /// Callers that publish at once.
 const CALLERS: usize = 8;
 /// Events after which an endpoint that answers fast has its largest window.
-const TO_GROW: usize = 1_100;
+pub const TO_GROW: usize = 1_100;
 /// Within so long a subscription is in force.
 const IN_FORCE: Duration = Duration::from_secs(30);
 /// Between two tries.
@@ -83,24 +83,24 @@ impl Attacker {
         Ok(())
     }
 
-    /// A pair of endpoints whose windows have grown, because they answered.
-    pub async fn faithful_pair(&self) -> Result<Pair> {
+    /// A pair of endpoints whose windows have grown, because they answered so many events.
+    pub async fn faithful_pair(&self, events: usize) -> Result<Pair> {
         let (project, paths) = self.endpoints(2, Limits::HIGHEST, &Answer::Status(200)).await?;
-        self.publish(&project, TO_GROW, 100).await?;
+        self.publish(&project, events, 100).await?;
         let begin = Instant::now();
-        while paths.iter().any(|path| self.receiver.distinct(path) < TO_GROW) {
+        while paths.iter().any(|path| self.receiver.distinct(path) < events) {
             ensure!(begin.elapsed() < 2 * IN_FORCE, "the pair has not answered");
             sleep(PAUSE).await;
         }
         Ok(Pair { project, paths })
     }
 
-    /// From now on the pair hangs.
-    pub async fn turn(&self, pair: &Pair) -> Result<()> {
+    /// From now on the pair hangs, and gets as many events again.
+    pub async fn turn(&self, pair: &Pair, events: usize) -> Result<()> {
         for path in &pair.paths {
             self.receiver.answer(path, [Answer::Hang]);
         }
-        self.publish(&pair.project, TO_GROW, 100).await
+        self.publish(&pair.project, events, 100).await
     }
 
     /// The path of a new project.

@@ -43,7 +43,7 @@ const ATTACKS: &[Attack] = attacks! {
     "schemas" Processor traffic::schemas;
 
     "unread-tails" Shares held::unread_tails;
-    "unread-streams" Shares held::unread_streams;
+    "unread-streams" Processor held::unread_streams;
     "unread-answers" Processor held::unread_answers;
     "dripping-uploads" Shares held::dripping_uploads;
     "dripping-bodies" Shares held::dripping_bodies;

@@ -49,7 +49,7 @@ async fn flood(foe: Foe, reads: bool, begin: &'static [u8], burst: fn(u32) -> Ve
                 for number in 0.. {
                     writer.write_all(&burst(number)).await?;
                     foe.hit();
-                    sleep(foe.of(Duration::from_millis(2), Duration::from_millis(200))).await;
+                    sleep(foe.of(Duration::from_millis(2), Duration::from_millis(500))).await;
                 }
                 std::io::Result::Ok(())
             };

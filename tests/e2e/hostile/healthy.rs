@@ -136,7 +136,7 @@ impl Tenant {
     }
 
     fn publish(&mut self, number: usize) {
-        let size = SIZES[usize::from(number % LARGE == 0)];
+        let size = SIZES[usize::from(number.is_multiple_of(LARGE))];
         let body = format!(r#"{{"number": {number}, "filler": "{}"}}"#, "x".repeat(size));
         let (book, door) = (Arc::clone(&self.book), self.doors[number % self.doors.len()].clone());
         let project = self.scenario.project.clone();

@@ -16,6 +16,8 @@ use outrider_tests::{
 
 use super::seen::Phase;
 
+/// This process: attackers, their receivers, and the healthy tenant.
+pub const ATTACKERS: &str = "attackers";
 const PERIOD: Duration = Duration::from_millis(250);
 
 /// One look at all processes.
@@ -44,10 +46,11 @@ pub struct Used {
 }
 
 impl Watch {
-    /// Of all processes of Outrider.
+    /// Of all processes of Outrider, and last of this one.
     pub fn start(outrider: &Outrider) -> Self {
-        let (names, processes): (Vec<String>, Vec<u32>) =
-            outrider.processes().into_iter().map(|(name, process)| (name.to_owned(), process)).unzip();
+        let of_outrider = outrider.processes().into_iter().map(|(name, process)| (name.to_owned(), process));
+        let attackers = (ATTACKERS.to_owned(), std::process::id());
+        let (names, processes): (Vec<String>, Vec<u32>) = of_outrider.chain([attackers]).unzip();
         let (end, ended) = mpsc::channel();
         let looks = Arc::<Mutex<Vec<Look>>>::default();
         let seen = Arc::clone(&looks);

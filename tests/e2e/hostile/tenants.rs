@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use outrider_tests::Limits;
+use outrider_tests::{Limits, attacker::TO_GROW};
 use tokio::time::sleep;
 
 use super::foe::Foe;
@@ -37,17 +37,21 @@ pub async fn payloads(foe: Foe) -> Result<()> {
 
 /// A hundred endpoints in twenty projects.
 pub async fn projects(foe: Foe) -> Result<()> {
-    foe.tenant.hanging(foe.of(20, 5), 5, Limits::DEFAULT, foe.of(100, 20), 100).await?;
-    foe.hit();
-    sleep(ROUND).await;
-    Ok(())
+    foe.at_once(foe.of(20, 5), |foe, _| async move {
+        foe.tenant.hanging(1, foe.of(5, 2), Limits::DEFAULT, foe.of(100, 10), 100).await?;
+        foe.hit();
+        sleep(ROUND).await;
+        Ok(())
+    })
+    .await
 }
 
-/// A pair that answers until its windows are as large as they get, and hangs then.
+/// A pair that answers until its windows have grown, and hangs then.
 pub async fn turncoats(foe: Foe) -> Result<()> {
-    let pair = foe.tenant.faithful_pair().await?;
-    foe.tenant.turn(&pair).await?;
+    let events = foe.of(TO_GROW, 100);
+    let pair = foe.tenant.faithful_pair(events).await?;
     foe.hit();
+    foe.tenant.turn(&pair, events).await?;
     sleep(ROUND).await;
     Ok(())
 }

@@ -40,7 +40,7 @@ pub struct Plan {
     pub quiet: Duration,
     pub attack: Duration,
     pub after: Duration,
-    pub force: Force,
+    force: Force,
     /// Whether the promised figures are judged, of a release on a machine that does nothing else.
     promised: bool,
 }
@@ -88,13 +88,19 @@ impl Plan {
         }
     }
 
+    /// How hard an attack is. Beside all others an attack on the processor has less force: together they
+    /// must not need more of it than the machine has.
+    pub fn force(&self, takes: Takes, alone: bool) -> Force {
+        if takes == Takes::Processor && !alone { Force::Part } else { self.force }
+    }
+
     /// What is allowed beside one attack, or beside several.
     pub fn bounds(&self, takes: Takes, alone: bool) -> Bounds {
         let millis = Duration::from_millis;
         if !self.promised {
             return Bounds {
                 p99: (10.0, millis(10_000)),
-                gap: millis(3_000),
+                gap: millis(5_000),
                 memory: 1_024 * MIB,
                 cpu_after: millis(1_500),
                 memory_after: None,

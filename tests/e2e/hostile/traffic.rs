@@ -61,7 +61,7 @@ pub async fn batches(foe: Foe) -> Result<()> {
     let empty: bytes::Bytes = format!("{{\"events\":[{}]}}", vec!["{}"; EMPTY].join(",")).into();
     let full = json!({"events": (0..foe.of(1_000, 100)).map(|_| json!({"event_type": "nobody", "data": "x".repeat(4_000)})).collect::<Vec<_>>()});
     let full: bytes::Bytes = full.to_string().into();
-    foe.callers(foe.of(2, 1), foe.of(millis(300), millis(1_500)), move |foe, number| {
+    foe.callers(foe.of(2, 1), foe.of(millis(300), millis(4_000)), move |foe, number| {
         let (path, body) = (path.clone(), if number % 2 == 0 { full.clone() } else { empty.clone() });
         async move { call(&foe, Method::POST, &path, body).await.map(drop) }
     })
@@ -144,7 +144,7 @@ pub async fn schemas(foe: Foe) -> Result<()> {
     let data: Vec<Value> = (0..foe.of(2_000, 300)).map(|number| json!([{"a": number}, {"a": [number]}])).collect();
     let event: bytes::Bytes = json!({"event_type": EVENT_TYPE, "data": data}).to_string().into();
     let path = format!("{project}/events");
-    foe.callers(foe.of(4, 1), foe.of(millis(20), millis(200)), move |foe, _| {
+    foe.callers(foe.of(4, 1), foe.of(millis(20), millis(400)), move |foe, _| {
         let (path, event) = (path.clone(), event.clone());
         async move { call(&foe, Method::POST, &path, event).await.map(drop) }
     })

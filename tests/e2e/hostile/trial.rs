@@ -17,7 +17,7 @@ use super::{
     attacks::Attack,
     foe::{Done, Foe},
     healthy::Healthy,
-    resources::{Used, Watch},
+    resources::{ATTACKERS, Used, Watch},
     seen::{Phase, Seen},
     terms::{Bounds, Plan, Takes},
 };
@@ -64,37 +64,37 @@ pub async fn run(
     }
 }
 
+/// Tells how far a run is: some take half an hour.
+struct Progress(Instant);
+
+impl Progress {
+    fn tell(&self, what: &str) {
+        eprintln!("   {:6.1} s: {what}", self.0.elapsed().as_secs_f64());
+    }
+}
+
 async fn carry_out(outrider: &Arc<Outrider>, attacks: &[Attack], plan: &Plan, bounds: &Bounds) -> Result<Run> {
+    let progress = Progress(Instant::now());
     let receiver = Arc::new(Receiver::start_counting().await?);
     let mut tenants = Vec::new();
     for _ in 0..ORGANIZATIONS.min(attacks.len()) {
         tenants.push(Arc::new(Attacker::new(outrider, &receiver)?));
     }
+    let alone = attacks.len() == 1;
+    let foes = attacks.iter().zip(tenants.iter().cycle());
+    let foes: Vec<(Attack, Foe)> =
+        foes.map(|(attack, tenant)| (*attack, Foe::new(outrider, tenant, &receiver, plan.force(attack.takes, alone)))).collect();
     let healthy = Healthy::start(outrider).await?;
     let watch = Watch::start(outrider);
+
+    progress.tell("quiet");
     let (quiet, ()) = phase(sleep(plan.quiet)).await;
-
-    let mut foes = JoinSet::new();
-    let mut under_way = Vec::new();
-    for (attack, tenant) in attacks.iter().zip(tenants.iter().cycle()) {
-        let foe = Foe::new(outrider, tenant, &receiver, plan.force);
-        under_way.push((*attack, foe.clone()));
-        foes.spawn(foe.attack(*attack));
-    }
-    let all_have_hit = || under_way.iter().all(|(_, foe)| foe.done().hits > 0);
-    let attacked = phase(async {
-        sleep(plan.attack).await;
-        // Attacks that begin with much configuration may need longer.
-        wait_until("every attack has hit", HIT, async || all_have_hit().then_some(())).await.ok();
-    });
-    let (attacked, ()) = attacked.await;
-    foes.shutdown().await;
-    let done: Vec<_> = under_way.iter().map(|(attack, foe)| (*attack, foe.done())).collect();
-    drop(under_way);
-
-    let (_, cleared) = phase(clear(&tenants)).await;
+    progress.tell("attack");
+    let (attacked, ()) = phase(attack(&foes, plan.attack)).await;
+    progress.tell("after");
+    clear(&tenants).await.context("the attackers' projects are not deleted")?;
     let (after, ()) = phase(sleep(plan.after)).await;
-    cleared.context("the attackers' projects are not deleted")?;
+    progress.tell("the healthy tenant waits for the rest");
     let project = healthy.project.clone();
     let seen = healthy.finish()?;
     let (code, told) = block_in_place(|| outrider.verify_ledger(&["--project", &project]))?;
@@ -102,11 +102,27 @@ async fn carry_out(outrider: &Arc<Outrider>, attacks: &[Attack], plan: &Plan, bo
 
     let phases = [quiet, attacked, after];
     let used = [0, 1, 2].map(|number| watch.in_phase(&phases[number]));
+    progress.tell("idle");
     let idle = match bounds.memory_after {
         Some(times) => Some(return_to(outrider, &used[0], times).await),
         None => None,
     };
+    progress.tell("done");
+    let done = foes.iter().map(|(attack, foe)| (*attack, foe.done())).collect();
     Ok(Run { seen, phases, used, done, idle })
+}
+
+/// All attacks at once for a time, and longer for those that begin with much configuration.
+async fn attack(foes: &[(Attack, Foe)], time: Duration) {
+    let mut attacks = JoinSet::new();
+    for (attack, foe) in foes {
+        attacks.spawn(foe.clone().attack(*attack));
+    }
+    sleep(time).await;
+    let all_have_hit = || foes.iter().all(|(_, foe)| foe.done().hits > 0);
+    // That one has not is told by the verdict.
+    wait_until("every attack has hit", HIT, async || all_have_hit().then_some(())).await.ok();
+    attacks.shutdown().await;
 }
 
 async fn phase<T>(work: impl Future<Output = T>) -> (Phase, T) {
@@ -141,7 +157,7 @@ fn allowed(before: u64, times: f64) -> u64 {
 
 impl Run {
     fn judge(self, title: &str, bounds: &Bounds, findings: &mut Findings) -> Result<()> {
-        let [quiet, attack, after] = [0, 1, 2].map(|number| self.seen.in_phase(&self.phases[number]));
+        let [quiet, attack] = [0, 1].map(|number| self.seen.in_phase(&self.phases[number]));
         eprintln!("{}", self.table(title)?);
         let mut demand = |holds: bool, what: String| {
             findings.add(if holds { Ok(()) } else { Err(anyhow::anyhow!("{title}: {what}")) });
@@ -154,16 +170,18 @@ impl Run {
         demand(refused == 0, format!("{refused} answers were not OK: {:?}\n{}", self.seen.told, self.seen.timeline));
         let longest = bounds.longest_p99(quiet.p99);
         demand(attack.p99 <= longest, format!("p99 {:?}, {:?} before; at most {longest:?}", attack.p99, quiet.p99));
-        for (figures, when) in [(attack, "during"), (after, "after")] {
+        let since = self.seen.in_phase(&(self.phases[1].end..self.phases[2].end));
+        for (figures, when) in [(attack, "during"), (since, "after")] {
             let gap = figures.gap_of_the_server();
             demand(gap <= bounds.gap, format!("a gap of {gap:?} {when} the attack; at most {:?}", bounds.gap));
         }
-        for used in &self.used[1] {
+        let of_outrider = |used: &&Used| used.process != ATTACKERS;
+        for used in self.used[1].iter().filter(of_outrider) {
             let most = bounds.memory;
             demand(used.highest <= most, format!("{} took {} MiB; at most {}", used.process, used.highest >> 20, most >> 20));
         }
         let length = self.phases[2].end - self.phases[2].start;
-        let cpu = self.used[2].iter().map(|used| used.cpu).sum::<Duration>().div_f64(length.as_secs_f64());
+        let cpu = self.used[2].iter().filter(of_outrider).map(|used| used.cpu).sum::<Duration>().div_f64(length.as_secs_f64());
         demand(cpu <= bounds.cpu_after, format!("{cpu:?} of CPU a second after it; at most {:?}", bounds.cpu_after));
         if let (Some(idle), Some(times)) = (&self.idle, bounds.memory_after) {
             for (now, used) in idle.iter().zip(&self.used[0]) {
@@ -193,7 +211,8 @@ impl Run {
         }
         for (place, of) in self.used[1].iter().enumerate() {
             let [before, after] = [0, 2].map(|number| &self.used[number][place]);
-            let idle = self.idle.as_ref().map(|idle| format!(", idle {}", idle[place] >> 20)).unwrap_or_default();
+            let idle = self.idle.as_ref().and_then(|idle| idle.get(place));
+            let idle = idle.map(|idle| format!(", idle {}", idle >> 20)).unwrap_or_default();
             writeln!(
                 text,
                 "   {:<9} memory {} MiB before, {} highest, {} after{idle}; CPU {:.2} {:.2} {:.2} s, {} per healthy event",

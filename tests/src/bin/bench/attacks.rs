@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, bail, ensure};
-use outrider_tests::{Attacker, Limits, Receiver};
+use outrider_tests::{Attacker, Limits, Receiver, attacker::TO_GROW};
 
 use crate::{
     arguments::{Attacks, Layout},
@@ -99,7 +99,7 @@ impl Attack {
     async fn compare(self, world: &Arc<World>, title: &str, time: Duration) -> Result<Vec<Line>> {
         let attacker = Attacker::new(&world.servers.outrider, &world.receiver)?;
         let prepared = match self {
-            Self::Turncoats => Some(attacker.faithful_pair().await?),
+            Self::Turncoats => Some(attacker.faithful_pair(TO_GROW).await?),
             _ => None,
         };
         let before = pace::observe(world, RATE, time, self.payload()).await?;
@@ -110,7 +110,7 @@ impl Attack {
                 Self::Payloads => attacker.hanging(1, 5, Limits::DEFAULT, 70, 1_000_000).await,
                 Self::Projects => attacker.hanging(20, 5, Limits::DEFAULT, 100, 100).await,
                 Self::Turncoats => match &prepared {
-                    Some(pair) => attacker.turn(pair).await,
+                    Some(pair) => attacker.turn(pair, TO_GROW).await,
                     None => Ok(()),
                 },
                 Self::Pairs => loop {
