@@ -31,6 +31,7 @@ mod event_types;
 mod faults;
 mod findings;
 mod fuzz;
+mod hostile;
 mod idempotency;
 mod isolation;
 mod ledger;

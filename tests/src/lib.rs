@@ -3,6 +3,7 @@
 //!
 //! It must never link a role: what it tests is the binary, from outside, as its users meet it.
 
+pub mod attacker;
 pub mod client;
 pub mod cluster;
 pub mod collector;
@@ -19,6 +20,7 @@ pub mod servers;
 pub mod usage;
 pub mod wait;
 
+pub use attacker::{Attacker, Limits};
 pub use cluster::{Outrider, Shape};
 pub use collector::Collector;
 pub use disk::FullDisk;

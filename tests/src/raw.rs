@@ -33,6 +33,8 @@ pub enum Act {
     Send(&'static str),
     /// Sends them until the other side closes.
     Repeat(&'static str),
+    /// Sends these bytes one by one, with a pause after each.
+    Drip(&'static str, Duration),
     /// Sends nothing more, until the other side closes.
     Hang,
     /// Closes the connection; under TLS without a word.
@@ -42,6 +44,17 @@ pub enum Act {
     /// Sends bytes below TLS.
     Below(&'static [u8]),
 }
+
+/// What is read before the acts begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    Request,
+    Head,
+    Nothing,
+}
+
+/// How long an endpoint that reads nothing keeps a connection: it does not see its end.
+const DEAF: Duration = Duration::from_secs(60);
 
 /// The endpoint; it ends when dropped.
 #[derive(Debug)]
@@ -56,37 +69,48 @@ pub struct RawReceiver {
 #[derive(Clone)]
 struct Script {
     acts: Arc<[Act]>,
-    /// Whether the body of a request is read before it is answered.
-    body: bool,
+    reads: Reads,
     requests: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 impl RawReceiver {
     /// Does this to every request.
     pub async fn start(acts: &[Act]) -> Result<Self> {
-        Self::listen("127.0.0.1:0", acts, true, None).await
+        Self::listen("127.0.0.1:0", acts, Reads::Request, None).await
     }
 
     /// The same on a port of the caller's choice.
     pub async fn start_on(port: u16, acts: &[Act]) -> Result<Self> {
-        Self::listen(&format!("127.0.0.1:{port}"), acts, true, None).await
+        Self::listen(&format!("127.0.0.1:{port}"), acts, Reads::Request, None).await
     }
 
     /// The same as soon as it has read the head of a request.
     pub async fn start_early(acts: &[Act]) -> Result<Self> {
-        Self::listen("127.0.0.1:0", acts, false, None).await
+        Self::listen("127.0.0.1:0", acts, Reads::Head, None).await
     }
 
     /// The same under TLS.
     pub async fn start_tls(acts: &[Act], identity: &Identity) -> Result<Self> {
-        Self::listen("127.0.0.1:0", acts, true, Some(acceptor(&identity.certificate, &identity.private_key)?)).await
+        Self::listen("127.0.0.1:0", acts, Reads::Request, Some(acceptor(&identity.certificate, &identity.private_key)?)).await
     }
 
-    async fn listen(address: &str, acts: &[Act], body: bool, tls: Option<TlsAcceptor>) -> Result<Self> {
+    /// Does this to every connection, and never reads anything.
+    pub async fn start_deaf(acts: &[Act]) -> Result<Self> {
+        Self::listen("127.0.0.1:0", acts, Reads::Nothing, None).await
+    }
+
+    /// The same endpoint under a URL with another scheme.
+    #[must_use]
+    pub fn with_scheme(mut self, scheme: &'static str) -> Self {
+        self.scheme = scheme;
+        self
+    }
+
+    async fn listen(address: &str, acts: &[Act], reads: Reads, tls: Option<TlsAcceptor>) -> Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let requests: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
-        let script = Script { acts: acts.into(), body, requests: Arc::clone(&requests) };
+        let script = Script { acts: acts.into(), reads, requests: Arc::clone(&requests) };
         let scheme = if tls.is_some() { "https" } else { "http" };
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -155,6 +179,13 @@ impl Wire for TlsStream<TcpStream> {
 impl Script {
     /// Serves a connection to its end.
     async fn serve<S: Wire>(self, mut stream: S) -> Option<()> {
+        if self.reads == Reads::Nothing {
+            for act in self.acts.iter().filter(|act| !matches!(act, Act::Hang)) {
+                perform(&mut stream, act).await?;
+            }
+            tokio::time::sleep(DEAF).await;
+            return None;
+        }
         let mut unread = Vec::new();
         loop {
             self.read(&mut stream, &mut unread).await?;
@@ -180,7 +211,7 @@ impl Script {
         };
         let event = header("webhook-id").unwrap_or_default();
         *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(event).or_default() += 1;
-        if self.body {
+        if self.reads == Reads::Request {
             let length: usize = header("content-length")?.parse().ok()?;
             while unread.len() < end + length {
                 if stream.read_buf(unread).await.ok()? == 0 {
@@ -201,6 +232,13 @@ async fn perform<S: Wire>(stream: &mut S, act: &Act) -> Option<()> {
             let many = bytes.repeat(4096 / bytes.len() + 1);
             while stream.write_all(many.as_bytes()).await.is_ok() {}
             return None;
+        }
+        Act::Drip(bytes, pause) => {
+            for byte in bytes.bytes() {
+                stream.write_all(&[byte]).await.ok()?;
+                stream.flush().await.ok()?;
+                tokio::time::sleep(*pause).await;
+            }
         }
         Act::Hang => {
             while stream.read_u8().await.is_ok() {}

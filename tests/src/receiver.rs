@@ -151,6 +151,12 @@ impl Receiver {
         self.state.paths().get(path).map(|state| state.received.clone()).unwrap_or_default()
     }
 
+    /// What came on a path and was not taken before, in the order of arrival; the counts stay.
+    #[must_use]
+    pub fn take(&self, path: &str) -> Vec<Received> {
+        self.state.paths().get_mut(path).map(|state| std::mem::take(&mut state.received)).unwrap_or_default()
+    }
+
     /// What came on a path for one event.
     #[must_use]
     pub fn received_of(&self, path: &str, id: &str) -> Vec<Received> {

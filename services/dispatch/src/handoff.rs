@@ -22,6 +22,9 @@ use crate::{Shared, measure};
 
 /// Jobs in one round trip to the queue.
 const BATCH: usize = 256;
+/// Round trips whose refused jobs wait to be written down, and of how many they are written down at once.
+const LEFTOVERS: usize = 256;
+const LEFTOVERS_AT_ONCE: usize = 8;
 /// Endpoints remembered as congested. Beyond, new deliveries are tried and refused by the queue, which costs an update more.
 const MAX_CONGESTED: usize = 100_000;
 
@@ -48,6 +51,39 @@ pub struct Wish {
     pub all: bool,
     /// These: they got room, or something of theirs became due.
     pub endpoints: HashSet<EndpointId>,
+}
+
+/// Jobs that the queue did not take, as far as they are to be written down.
+#[derive(Default)]
+struct Leftover {
+    /// To be taken back.
+    refused: Vec<(DeliveryId, u32)>,
+    /// To be looked for soon.
+    present: Vec<(DeliveryId, u32)>,
+    /// Endpoints whose window is full.
+    full: Vec<EndpointId>,
+    /// The room that the jobs had, in KiB.
+    kib: u32,
+}
+
+impl Leftover {
+    fn of(refused: &[&NewJob], present: &[&NewJob], full: Vec<EndpointId>) -> Self {
+        let names = |jobs: &[&NewJob]| jobs.iter().map(|job| (job.delivery, job.job.generation)).collect();
+        let kib = refused.iter().chain(present).map(|job| kib_of(job)).sum();
+        Self { refused: names(refused), present: names(present), full, kib }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.refused.is_empty() && self.present.is_empty()
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.refused.extend(other.refused);
+        self.present.extend(other.present);
+        self.full.extend(other.full);
+        self.kib += other.kib;
+        self
+    }
 }
 
 struct Inner {
@@ -196,16 +232,47 @@ impl Handoff {
     }
 
     async fn run(self, mut receiver: mpsc::Receiver<NewJob>) {
+        let (leave, leftovers) = mpsc::channel(LEFTOVERS);
+        tokio::spawn(essential("leftovers", self.clone().write_down_all(leftovers)));
         let mut batch = Vec::with_capacity(BATCH);
         while receiver.recv_many(&mut batch, BATCH).await > 0 {
             let room: u32 = batch.iter().map(kib_of).sum();
-            self.enqueue(batch.split_off(0)).await;
-            self.inner.room.add_permits(room as usize);
+            let (leftover, _) = self.offer_due(batch.split_off(0)).await;
+            self.inner.room.add_permits((room - leftover.kib) as usize);
+            if !leftover.is_empty() && leave.send(leftover).await.is_err() {
+                return;
+            }
         }
     }
 
+    /// Writes down what the queue did not take. That waits for the database, and the jobs behind, which may be of other organizations, do
+    /// not wait for it.
+    async fn write_down_all(self, mut leftovers: mpsc::Receiver<Leftover>) {
+        let mut waiting = Vec::with_capacity(LEFTOVERS_AT_ONCE);
+        while leftovers.recv_many(&mut waiting, LEFTOVERS_AT_ONCE).await > 0 {
+            let all = waiting.drain(..).fold(Leftover::default(), Leftover::and);
+            let room = all.kib as usize;
+            self.write_down(all).await;
+            self.inner.room.add_permits(room);
+        }
+    }
+
+    async fn write_down(&self, leftover: Leftover) {
+        self.take_back(&leftover.refused).await;
+        // Room may have come before they could be found.
+        self.feed_uncongested(leftover.full);
+        self.check_soon(&leftover.present).await;
+    }
+
     /// Puts marked jobs on the queue and deals with each answer; the endpoints of those that were refused.
-    pub async fn enqueue(&self, mut jobs: Vec<NewJob>) -> HashSet<EndpointId> {
+    pub async fn enqueue(&self, jobs: Vec<NewJob>) -> HashSet<EndpointId> {
+        let (leftover, refused) = self.offer_due(jobs).await;
+        self.write_down(leftover).await;
+        refused
+    }
+
+    /// Puts marked jobs on the queue; what is to be written down of the others, and the endpoints of those that were refused.
+    async fn offer_due(&self, mut jobs: Vec<NewJob>) -> (Leftover, HashSet<EndpointId>) {
         let late = self.too_late(&mut jobs);
         let answers = self.offer(&jobs).await;
         let mut refused: Vec<&NewJob> = late.iter().collect();
@@ -214,7 +281,7 @@ impl Handoff {
             match answer {
                 Enqueued::Queued => continue,
                 Enqueued::Present => {
-                    present.push((job.delivery, job.job.generation));
+                    present.push(job);
                     continue;
                 }
                 Enqueued::Full => {
@@ -225,11 +292,8 @@ impl Handoff {
             }
             refused.push(job);
         }
-        self.take_back(&refused.iter().map(|job| (job.delivery, job.job.generation)).collect::<Vec<_>>()).await;
-        // Room may have come before they could be found.
-        self.feed_uncongested(full);
-        self.check_soon(&present).await;
-        refused.into_iter().map(NewJob::endpoint).collect()
+        let endpoints = refused.iter().map(|job| job.endpoint()).collect();
+        (Leftover::of(&refused, &present, full), endpoints)
     }
 
     /// Takes out what waited here for too long: it goes by the feeder. From its time of check on, a delivery that the queue does not have

@@ -48,6 +48,8 @@ pub struct Entry {
     /// What endpoints must get, to the byte.
     pub body: String,
     pub fate: Fate,
+    /// When it was asked for first.
+    pub asked_at: Instant,
     pub answered_at: Option<Instant>,
 }
 
@@ -85,6 +87,16 @@ impl Book {
         locked(&self.entries).clone()
     }
 
+    /// An entry.
+    pub fn entry(&self, number: usize) -> Option<Entry> {
+        locked(&self.entries).get(&number).cloned()
+    }
+
+    /// Drops an entry of which nothing more is to be known.
+    pub fn forget(&self, number: usize) {
+        locked(&self.entries).remove(&number);
+    }
+
     /// How often what was answered, such as `REST 503`.
     pub fn answers(&self) -> BTreeMap<String, usize> {
         locked(&self.answers).clone()
@@ -102,7 +114,7 @@ impl Book {
 
     fn open(&self, number: usize, body: String) {
         let fate = Fate::Unknown("not asked".to_owned());
-        locked(&self.entries).insert(number, Entry { body, fate, answered_at: None });
+        locked(&self.entries).insert(number, Entry { body, fate, asked_at: Instant::now(), answered_at: None });
     }
 
     /// Writes an answer down; whether it is the last one.
@@ -278,7 +290,7 @@ impl Traffic {
 }
 
 /// Publishes one event, again and again with one key until there is an answer; once without a key.
-async fn publish_until_answered(book: &Book, door: &Door, project: &str, number: usize, body: String, keyed: bool) {
+pub async fn publish_until_answered(book: &Book, door: &Door, project: &str, number: usize, body: String, keyed: bool) {
     book.open(number, body.clone());
     let (begin, key) = (Instant::now(), if keyed { format!("ledger-{number}") } else { String::new() });
     let mut pause = PAUSES.0;

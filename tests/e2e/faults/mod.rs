@@ -8,7 +8,7 @@ mod disks;
 mod files;
 mod fronts;
 mod kills;
-mod ledger;
+pub mod ledger;
 mod overload;
 mod points;
 mod postgres;

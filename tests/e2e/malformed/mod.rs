@@ -31,13 +31,13 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Target {
     /// Host and port of the public listener.
-    public: String,
+    pub public: String,
     /// Hosts and ports of the roles' own listeners for public methods, where roles are apart.
-    roles: Vec<String>,
+    pub roles: Vec<String>,
     /// Host and port of an operations listener.
-    operations: String,
-    project: String,
-    token: Option<String>,
+    pub operations: String,
+    pub project: String,
+    pub token: Option<String>,
 }
 
 impl Target {
@@ -59,6 +59,20 @@ const SURFACES: [Surface; 7] = [
     ("operations", text::operations, judge::Shape::Any),
     ("HTTP/1.1", text::raw, judge::Shape::Rest),
 ];
+
+/// Sends one malformed request to one of the surfaces, whatever it is answered.
+pub async fn one(number: usize, target: &Target) {
+    let mut dice = Dice::new(number as u64);
+    match SURFACES.get(number % (SURFACES.len() + 1)) {
+        Some((name, make, _)) => {
+            let address = if *name == "operations" { &target.operations } else { &target.public };
+            let sent = make(&mut dice, target);
+            // It is judged elsewhere.
+            let _ = text::exchange(address, &sent).await;
+        }
+        None => frames::garbage(&target.public, dice, 1, &mut Findings::default()).await,
+    }
+}
 
 async fn all(target: &Target, findings: &mut Findings) -> Result<()> {
     let known = target.token.is_some();

@@ -3,6 +3,7 @@
 
 mod bench;
 mod flow;
+mod handoff;
 mod ledger;
 mod sweep;
 mod watch;

@@ -4,11 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, bail, ensure};
-use outrider_tests::Receiver;
+use outrider_tests::{Attacker, Limits, Receiver, attacker::TO_GROW};
 
 use crate::{
     arguments::{Attacks, Layout},
-    attacker::Attacker,
     harm::Harm,
     lines::{self, Line, less, wrong},
     pace::{self, Paced},
@@ -98,24 +97,24 @@ impl Attack {
     }
 
     async fn compare(self, world: &Arc<World>, title: &str, time: Duration) -> Result<Vec<Line>> {
-        let attacker = Attacker::new(world)?;
+        let attacker = Attacker::new(&world.servers.outrider, &world.receiver)?;
         let prepared = match self {
-            Self::Turncoats => Some(attacker.faithful_pair().await?),
+            Self::Turncoats => Some(attacker.faithful_pair(TO_GROW).await?),
             _ => None,
         };
         let before = pace::observe(world, RATE, time, self.payload()).await?;
         let attacking = async {
             match self {
-                Self::Pair => attacker.hanging(1, 2, Some(1_024), 550, 100).await.map(drop),
-                Self::Many => attacker.hanging(1, 40, None, 100, 100).await.map(drop),
-                Self::Payloads => attacker.hanging(1, 5, None, 70, 1_000_000).await.map(drop),
-                Self::Projects => attacker.hanging(20, 5, None, 100, 100).await.map(drop),
+                Self::Pair => attacker.hanging(1, 2, Limits::HIGHEST, 550, 100).await,
+                Self::Many => attacker.hanging(1, 40, Limits::DEFAULT, 100, 100).await,
+                Self::Payloads => attacker.hanging(1, 5, Limits::DEFAULT, 70, 1_000_000).await,
+                Self::Projects => attacker.hanging(20, 5, Limits::DEFAULT, 100, 100).await,
                 Self::Turncoats => match &prepared {
-                    Some(pair) => attacker.turn(pair).await,
+                    Some(pair) => attacker.turn(pair, TO_GROW).await,
                     None => Ok(()),
                 },
                 Self::Pairs => loop {
-                    attacker.hanging(1, 2, Some(1_024), 550, 100).await?;
+                    attacker.hanging(1, 2, Limits::HIGHEST, 550, 100).await?;
                     tokio::time::sleep(Duration::from_secs(29)).await;
                 },
             }

@@ -4,7 +4,6 @@
 
 mod arguments;
 mod arrivals;
-mod attacker;
 mod attacks;
 mod fresh;
 mod growth;

@@ -1,6 +1,9 @@
 //! What a load runs on: servers, a receiver, endpoints and their subscriptions.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -26,7 +29,7 @@ const SETUP_CALLERS: usize = 32;
 /// Running servers and what was made in them.
 pub struct World {
     pub servers: Servers,
-    pub receiver: Receiver,
+    pub receiver: Arc<Receiver>,
     /// Clients of every public port.
     rests: Turns<Rest>,
     /// The path of the project.
@@ -45,6 +48,7 @@ impl World {
         let rests = servers.urls.iter().map(|url| Rest::new(url, Some(&servers.outrider.token)));
         let rests = Turns::of(rests.collect());
         let project = format!("/v1/projects/{}", servers.outrider.project_id);
+        let receiver = Arc::new(receiver);
         Ok(Self { servers, receiver, rests, project, paths: Vec::new(), endpoints: 0, subscriptions: 0 })
     }
 
