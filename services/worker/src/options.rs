@@ -63,8 +63,8 @@ pub struct Options {
     /// Bytes of headers (names and values) of an answer that are reported. Default 8 KiB.
     pub response_headers_kept_bytes: usize,
     /// Bytes of answers (bodies and headers) in reports that dispatch has not settled, divided into fair
-    /// shares as the slots are. Answers below 1 KiB do not count. An answer that finds no room is
-    /// reported by its status alone. At least 8 KiB. Default 64 MiB.
+    /// shares as the slots are: one endpoint may hold an eighth. Answers below 1 KiB do not count. An
+    /// answer that finds no room is reported by its status alone. At least 8 KiB. Default 64 MiB.
     pub unreported_bytes: usize,
     /// Idle connections kept to one host and port. Default 64.
     pub pool_idle_per_host: usize,

@@ -377,7 +377,7 @@ section! {
         /// Bytes of payloads in hand that were too large to travel with their jobs, divided into fair shares as the slots are. At least 8 KiB.
         payload_bytes: usize = 256 * MIB,
         /// Bytes of answers (bodies and headers) in reports that dispatch has not settled, divided into fair shares as the slots are; answers
-        /// below 1 KiB do not count. An answer that finds no room is reported by its status alone. At least 8 KiB.
+        /// below 1 KiB do not count. One endpoint may hold an eighth. An answer that finds no room is reported by its status alone. At least 8 KiB.
         unreported_bytes: usize = 64 * MIB,
         /// Jobs taken from the queue at once.
         read_batch: usize = 256,
