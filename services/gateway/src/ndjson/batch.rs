@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Holder, Share, server::Backend, status::from_message};
+use outrider_rpc::{Holder, server::Backend, status::from_message};
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use super::Rule;
 use crate::{
     answer::ErrorObject,
     call,
-    cost::{Cost, Decoding},
+    cost::{Cost, Decoding, Held},
     deadline, payload, read, write,
 };
 
@@ -137,7 +137,7 @@ fn is_overload(error: &Error) -> bool {
 
 impl Caller {
     /// The entries of a batch, once there is room for them: meanwhile the upload waits, which holds its client.
-    async fn decode(&self, batch: Batch) -> Result<(Decoded, Option<Share>), Error> {
+    async fn decode(&self, batch: Batch) -> Result<(Decoded, Held), Error> {
         let give_up = Instant::now() + self.timeout;
         loop {
             let (lines, desc) = (batch.lines.clone(), self.rule.entry.clone());
