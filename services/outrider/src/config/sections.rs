@@ -290,17 +290,19 @@ section! {
         retry_schedule: Vec<Span> = outrider_model::RetryPolicy::default().waits().iter().copied().map(Span).collect(),
         /// How long idempotency keys are kept.
         idempotency_lifetime: Span = Span::seconds(24 * 3600),
-        /// Commits of events under way at once. A further one starts only when a quarter of `accept_batch` waits.
+        /// Commits of events under way at once. A further one starts only when a quarter of `accept_batch`
+        /// waits. If there are several, one is kept for organisations of which no commit is under way.
         accept_lanes: usize = 4,
-        /// Events in one commit. One with many deliveries counts once more for every 32 of them.
+        /// Events in one commit. One counts once more for every 32 of its deliveries, and for every 16 KiB
+        /// of its payload.
         accept_batch: usize = 256,
         /// Publish requests that wait for a commit or are in one, divided into shares; more are refused.
         accept_queue: usize = 32_768,
         /// Bytes that wait for a commit, divided into shares: payloads, 1 KiB for each event, and for each delivery 1 KiB and the headers;
         /// more are refused. A single request is counted with an eighth of it at most.
         accept_queue_bytes: usize = 256 * MIB,
-        /// Bytes of jobs that wait to be put on the queue after their commit, payloads, headers and 1 KiB for each. Those beyond are not
-        /// refused: they wait in the database.
+        /// Bytes of jobs that wait to be put on the queue after their commit: payloads, headers and 1 KiB for
+        /// each. Divided into fair shares. Jobs that find no room are not refused: they wait in the database.
         handoff_queue_bytes: usize = 128 * MIB,
         /// Commits of attempts under way at once. A further one starts only when a quarter of `settle_batch` waits.
         settle_lanes: usize = 2,
