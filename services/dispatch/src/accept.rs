@@ -10,7 +10,8 @@ use outrider_model::{
 };
 use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result};
 use outrider_queue::NewJob;
-use outrider_rpc::{Holder, Intake, Share, Shares, convert, shares::Resource, status};
+use outrider_rpc::{Intake, convert, status};
+use outrider_shares::{Holder, Resource, Share, Shares};
 use outrider_store::{Accepted, FoundEvent, LedgerError, LogKind, NewEvent, UsedKey};
 use outrider_telemetry::{
     Hop,

@@ -11,7 +11,8 @@ use http::{
 };
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Holder, Seat};
+use outrider_rpc::Seat;
+use outrider_shares::Holder;
 use tonic::body::Body;
 
 use crate::{

@@ -17,7 +17,7 @@ use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
 use outrider_model::Error;
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::Holder;
+use outrider_shares::Holder;
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
 use tokio::time::Instant;
 use tonic::body::Body;

@@ -8,7 +8,7 @@ use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream, stream::F
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Holder, Share, Shares};
+use outrider_shares::{Holder, Share, Shares};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
