@@ -120,7 +120,8 @@ section! {
     Log {
         /// `text` or `json`.
         format: String = "text".into(),
-        /// A filter such as `info` or `info,outrider_worker=debug`.
+        /// A filter such as `info` or `info,outrider_worker=debug`. Of the HTTP/2 library only errors are logged, unless the filter
+        /// names it (`h2=warn`).
         level: String = "info".into(),
     }
 }
