@@ -244,7 +244,7 @@ section! {
         reflection: bool = false,
         /// Uploads of newline-delimited JSON under way at once, divided into shares; more are refused.
         max_uploads: usize = 64,
-        /// How long such an upload may stand still while the server waits for its lines; at most 60 s.
+        /// How long such an upload may go without a whole line, blank ones aside, while the server waits for nothing else; at most 60 s.
         upload_idle_timeout: Span = Span::seconds(60),
     }
 }
