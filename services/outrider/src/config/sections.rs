@@ -120,7 +120,8 @@ section! {
     Log {
         /// `text` or `json`.
         format: String = "text".into(),
-        /// A filter such as `info` or `info,outrider_worker=debug`.
+        /// A filter such as `info` or `info,outrider_worker=debug`. Of the HTTP/2 library only errors are logged, unless the filter
+        /// names it (`h2=warn`).
         level: String = "info".into(),
     }
 }
@@ -243,7 +244,7 @@ section! {
         reflection: bool = false,
         /// Uploads of newline-delimited JSON under way at once, divided into shares; more are refused.
         max_uploads: usize = 64,
-        /// How long such an upload may stand still while the server waits for its lines; at most 60 s.
+        /// How long such an upload may go without a whole line, blank ones aside, while the server waits for nothing else; at most 60 s.
         upload_idle_timeout: Span = Span::seconds(60),
     }
 }
