@@ -18,7 +18,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{bounds::Weight, to_status};
+use outrider_rpc::{Place, bounds::Weight, to_status};
 use outrider_shares::{Holder, Share};
 use tokio::time::{Instant, Sleep, timeout_at};
 use tonic::Status;
@@ -35,7 +35,7 @@ pub(crate) struct Meter {
     held: Share,
     /// Bytes that are held and did not come yet.
     paid: usize,
-    /// What is made of them, in bytes.
+    /// What is held for what is made of them, in bytes.
     weighed: usize,
 }
 
@@ -59,13 +59,33 @@ impl Meter {
         Ok(())
     }
 
-    /// Holds room for what is made of the bytes: so much in all.
+    /// Takes room for bytes that are announced, all at once: requests that took it piece by piece
+    /// could exhaust a share together, and none of them would end.
+    pub(crate) fn expect(&mut self, bytes: usize) -> Result<(), Error> {
+        if bytes > self.left {
+            return Err(too_large(self.limit));
+        }
+        if bytes > self.paid {
+            let more = (bytes - self.paid).next_multiple_of(STEP);
+            self.held.grow(more)?;
+            self.paid += more;
+        } else if self.paid - bytes >= STEP {
+            // More was announced than comes: base64, which is unwrapped by now.
+            let less = (self.paid - bytes) / STEP * STEP;
+            self.held.shrink(less);
+            self.paid -= less;
+        }
+        Ok(())
+    }
+
+    /// Holds room for what is made of the bytes: so much in all. It counts against the room alone.
     fn weigh(&mut self, memory: usize) -> Result<(), Error> {
-        // It counts against the room alone.
-        let more = memory.saturating_sub(self.weighed);
-        self.weighed += more;
-        self.left += more;
-        self.count(more)
+        if memory > self.weighed {
+            let more = (memory - self.weighed).next_multiple_of(STEP);
+            self.held.grow(more)?;
+            self.weighed += more;
+        }
+        Ok(())
     }
 
     /// What was counted is gone.
@@ -118,21 +138,22 @@ pub(crate) struct Whole {
     pub(crate) room: Share,
 }
 
-/// Reads a body to its end. One that is too large is refused, after its rest was read and dropped for a moment: a client that
-/// writes all before it reads anything would else see a broken connection in the place of the answer.
+/// Reads a body to its end, within the room that was taken for what it announces. One that is too
+/// large is refused, after its rest was read and dropped for a moment: a client that writes all
+/// before it reads anything would else see a broken connection in the place of the answer.
 pub(crate) async fn whole(shared: &Shared, parts: &Parts, mut body: Incoming) -> Result<Whole, Refusal> {
-    let headers = &parts.headers;
-    if announced(headers) > shared.options.max_request_bytes {
+    let (headers, announced) = (&parts.headers, announced(&parts.headers));
+    let holder = Holder::of_request(&parts.extensions);
+    let (mut meter, mut pace) = (Meter::new(shared, holder), Pace::new(shared));
+    if let Err(error) = meter.expect(announced) {
         // Who asks first has sent nothing yet.
         if !headers.contains_key(EXPECT) {
             linger(&shared.options, &mut body).await;
         }
-        return Err(Refusal::closing(too_large(shared.options.max_request_bytes)));
+        return Err(Refusal::closing(error));
     }
-    let holder = Holder::of_request(&parts.extensions);
-    let (mut meter, mut pace) = (Meter::new(shared, holder), Pace::new(shared));
     // Grown step by step, it would take up to twice as much.
-    let mut read = BytesMut::with_capacity(announced(headers));
+    let mut read = BytesMut::with_capacity(announced);
     while let Some(frame) = timeout_at(pace.due(), body.frame()).await.map_err(|_| Refusal::closing(pace.too_slow()))? {
         let frame = match frame {
             Ok(frame) => frame,
@@ -224,6 +245,7 @@ pub(crate) async fn linger(options: &Options, body: &mut Incoming) {
 pub(crate) struct Metered<B> {
     inner: B,
     weight: Option<Weight>,
+    place: Place,
     pace: Pace,
     /// Rings when the next byte is due; set when it is first waited for.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -252,22 +274,24 @@ impl Cut {
     }
 }
 
-/// Refuses what is announced as too large; else counts the rest, and what the role makes of it, as it passes.
+/// Takes room for what is announced, by the head or by the prefix of the message, or refuses it.
+/// The rest, and what the role makes of it, is counted as it passes.
 pub(crate) fn metered<B>(shared: &Shared, path: &str, parts: &Parts, inner: B) -> Result<(Metered<B>, Cut), Error> {
-    if announced(&parts.headers) > shared.options.max_request_bytes {
-        return Err(too_large(shared.options.max_request_bytes));
-    }
-    let meter = Meter::new(shared, Holder::of_request(&parts.extensions));
+    let mut meter = Meter::new(shared, Holder::of_request(&parts.extensions));
+    meter.expect(announced(&parts.headers))?;
     let cut = Cut(Arc::new((OnceLock::new(), Mutex::new(meter))));
-    Ok((Metered { inner, weight: Weight::of(path), pace: Pace::new(shared), alarm: None, cut: cut.clone() }, cut))
+    let (weight, place, pace) = (Weight::of(path), Place::default(), Pace::new(shared));
+    Ok((Metered { inner, weight, place, pace, alarm: None, cut: cut.clone() }, cut))
 }
 
 impl<B> Metered<B> {
     fn counted(&mut self, frame: &Frame<Bytes>) -> Result<(), Error> {
         let Some(data) = frame.data_ref() else { return Ok(()) };
         self.pace.bytes += data.len();
+        self.place.pass(data);
         let mut meter = self.cut.meter();
         meter.count(data.len())?;
+        meter.expect(self.place.awaited())?;
         match &mut self.weight {
             Some(weight) => meter.weigh(weight.push(data)?),
             None => Ok(()),
@@ -328,10 +352,41 @@ mod tests {
 
     use super::*;
 
+    fn meter(room: &Shares) -> Meter {
+        Meter::within(1024 * 1024, room.share(Holder::of_request(&http::Extensions::new())))
+    }
+
+    #[test]
+    fn what_is_announced_is_held_at_once_and_what_is_not_to_come_is_given_back() {
+        let room = Shares::new(crate::REQUEST_BYTES, 1024 * 1024);
+        // A lone key has a quarter.
+        let (mut first, mut second) = (meter(&room), meter(&room));
+        first.expect(200_000).unwrap();
+        let held = room.held();
+        assert!((200_000..200_000 + STEP).contains(&held), "{held}");
+        assert_eq!(second.expect(100_000).unwrap_err().reason, Reason::ShareExhausted);
+        first.count(100_000).unwrap();
+        first.expect(100_000).unwrap();
+        assert_eq!(room.held(), held, "it was paid for");
+        // What is made of it has a place of its own.
+        first.weigh(10_000).unwrap();
+        first.count(100_000).unwrap();
+        assert_eq!(room.held(), held + 10 * STEP);
+        assert_eq!(first.expect(1024 * 1024).unwrap_err().reason, Reason::TooLarge);
+        drop(first);
+        second.expect(100_000).unwrap();
+        second.count(10).unwrap();
+        second.expect(30_000).unwrap();
+        let held = room.held();
+        assert!((30_010..30_010 + 2 * STEP).contains(&held), "{held}");
+        second.give_back();
+        assert_eq!(room.held(), 0);
+    }
+
     #[test]
     fn the_meter_holds_room_for_what_came_and_gives_it_back() {
         let room = Shares::new(crate::REQUEST_BYTES, 1024 * 1024);
-        let mut meter = Meter::within(1024 * 1024, room.share(Holder::of_request(&http::Extensions::new())));
+        let mut meter = meter(&room);
         for _ in 0..2048 {
             meter.count(1).unwrap();
         }

@@ -82,7 +82,7 @@ impl<B> ClientSide<B> {
         self.ended.why.get_or_init(|| why).clone()
     }
 
-    /// Bytes pass: those of a message that is not whole are held.
+    /// Bytes pass: all of a message that is not whole is held, as its prefix announces it.
     fn pass(&mut self, data: &[u8]) -> Result<(), Error> {
         self.place.pass(data);
         let under_way = self.place.passed();
@@ -92,9 +92,11 @@ impl<B> ClientSide<B> {
             self.held = 0;
             self.delay.begin();
         }
-        if under_way > FREE_BYTES {
+        let awaited = self.place.awaited();
+        if under_way > 0 && under_way + awaited > FREE_BYTES {
             self.meter.count(under_way - self.held)?;
             self.held = under_way;
+            self.meter.expect(awaited)?;
         }
         Ok(())
     }

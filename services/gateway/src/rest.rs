@@ -9,7 +9,7 @@ use http::{
 use http_body::Body as _;
 use hyper::body::Incoming;
 use outrider_model::{Error, FieldViolation, Principal, Reason};
-use outrider_shares::{Holder, Share};
+use outrider_shares::Holder;
 use outrider_telemetry::TraceContext;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use crate::{
     answer::Refusal,
     body::{self, Whole},
     call, compress,
-    cost::Cost,
+    cost::{Cost, Held},
     ending, mask, ndjson, payload, query, range, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, stream, unsent, write,
@@ -139,7 +139,7 @@ fn transcoded(found: &Found<'_, '_>, parts: &Parts, given: Given) -> Result<Dyna
 }
 
 /// Reads a body, and holds room for what it becomes.
-async fn read_body(shared: &Shared, route: &Route, parts: &Parts, body: Bytes) -> Result<(Given, Option<Share>), Error> {
+async fn read_body(shared: &Shared, route: &Route, parts: &Parts, body: Bytes) -> Result<(Given, Option<Held>), Error> {
     if body.is_empty() {
         return Ok((Given::default(), None));
     }
@@ -149,7 +149,8 @@ async fn read_body(shared: &Shared, route: &Route, parts: &Parts, body: Bytes) -
     check_media_type(&parts.headers)?;
     let holder = Holder::of_request(&parts.extensions);
     let (rule, input) = (route.body.clone(), route.input.clone());
-    shared.decoding.run(holder, body.len(), move |cost| given(&rule, &input, &body, cost)).await
+    let decoded = shared.decoding.body(holder, body.len(), move |cost| given(&rule, &input, &body, cost)).await;
+    decoded.map(|(given, held)| (given, Some(held)))
 }
 
 /// Reads a body as its rule says.

@@ -28,6 +28,13 @@ impl Place {
         if self.left == 0 { self.begun } else { PREFIX_BYTES + self.length() - self.left }
     }
 
+    /// Bytes of the message under way that are to come, as its prefix announces; 0 while that is
+    /// not whole.
+    #[must_use]
+    pub fn awaited(&self) -> usize {
+        self.left
+    }
+
     /// These bytes pass.
     pub fn pass(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
@@ -89,7 +96,7 @@ mod tests {
                 let begun = [13, 8, 0].into_iter().find(|begun| *begun <= passed).unwrap();
                 assert_eq!(place.passed(), passed - begun, "{passed} by {cut}");
             }
-            assert_eq!(place.left, 256);
+            assert_eq!(place.awaited(), 256);
         }
     }
 

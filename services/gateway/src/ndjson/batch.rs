@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use outrider_model::{Error, Reason};
 use outrider_rpc::{server::Backend, status::from_message};
-use outrider_shares::{Holder, Share};
+use outrider_shares::Holder;
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ use super::Rule;
 use crate::{
     answer::ErrorObject,
     call,
-    cost::{Cost, Decoding},
+    cost::{Cost, Decoding, Held},
     deadline, payload, read, write,
 };
 
@@ -138,7 +138,7 @@ fn is_overload(error: &Error) -> bool {
 
 impl Caller {
     /// The entries of a batch, once there is room for them: meanwhile the upload waits, which holds its client.
-    async fn decode(&self, batch: Batch) -> Result<(Decoded, Option<Share>), Error> {
+    async fn decode(&self, batch: Batch) -> Result<(Decoded, Held), Error> {
         let give_up = Instant::now() + self.timeout;
         loop {
             let (lines, desc) = (batch.lines.clone(), self.rule.entry.clone());
