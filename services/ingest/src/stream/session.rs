@@ -59,7 +59,7 @@ impl<'a> Session<'a> {
         Self {
             ingest,
             principal,
-            intake: Arc::new(Patient::new(Arc::clone(ingest.intake()), options, shutdown)),
+            intake: Arc::new(Patient::new(ingest, holder, shutdown)),
             options,
             open,
             project: None,

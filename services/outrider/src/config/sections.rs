@@ -260,6 +260,15 @@ section! {
         max_payload_bytes: usize = MIB,
         /// All payloads of one batch, in bytes.
         max_batch_bytes: usize = 4 * MIB,
+        /// A publish request is large if its payloads have more bytes than this together, and more than
+        /// 16 KiB on average.
+        large_bytes: usize = 128 * KIB,
+        /// Large publish requests that are validated and committed at once, by turns of organisations,
+        /// projects and keys; further ones wait. What they take of the processors is not there for small
+        /// ones. At least 1.
+        large_requests: usize = 1,
+        /// Large publish requests that wait for their turn, divided into shares; more are refused.
+        large_requests_waiting: usize = 1_024,
         /// Steps that validating one payload by its schema may take; a million take a tenth to half a second. A payload that takes more
         /// violates its schema.
         validation_steps: u64 = 1_000_000,
@@ -379,6 +388,8 @@ section! {
         window_memory: Span = Span::seconds(600),
         /// Bytes of payloads in hand that were too large to travel with their jobs, divided into fair shares as the slots are. At least 8 KiB.
         payload_bytes: usize = 256 * MIB,
+        /// Reads of such payloads under way at once, each of a batch. At least 1.
+        payload_reads: usize = 4,
         /// Bytes of answers (bodies and headers) in reports that dispatch has not settled, divided into fair shares as the slots are; answers
         /// below 1 KiB do not count. One endpoint may hold an eighth. An answer that finds no room is reported by its status alone. At least 8 KiB.
         unreported_bytes: usize = 64 * MIB,
