@@ -6,9 +6,10 @@ use outrider_model::{
 use rand::RngExt;
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, QueryTrait, Select,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
 };
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     ChangeKind, Store,
@@ -131,6 +132,19 @@ pub(crate) async fn load(database: &impl ConnectionTrait, id: ApiKeyId) -> Resul
         let hash = std::mem::take(&mut row.hash);
         (from_row(row), hash)
     }))
+}
+
+/// The ids of keys that are not revoked, whoever asks, in their order: so many after one.
+pub(crate) async fn ids(database: &impl ConnectionTrait, after: Option<ApiKeyId>, most: u64) -> Result<Vec<ApiKeyId>> {
+    let ids = api_key::Entity::find()
+        .select_only()
+        .column(api_key::Column::Id)
+        .filter(api_key::Column::DeletedAt.is_null())
+        .filter(Condition::all().add_option(after.map(|after| api_key::Column::Id.gt(after.0))))
+        .order_by_asc(api_key::Column::Id)
+        .limit(most)
+        .into_tuple::<Uuid>();
+    Ok(ids.all(database).await.map_err(unavailable)?.into_iter().map(ApiKeyId).collect())
 }
 
 async fn insert(transaction: &Transaction, organization: OrganizationId, new: NewApiKey) -> Result<(ApiKey, Token)> {

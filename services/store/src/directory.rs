@@ -2,19 +2,20 @@
 
 mod cached;
 mod feed;
+mod ids;
+mod keys;
 
 use std::{sync::Arc, time::Duration};
 
 use outrider_model::{
-    ApiKeyId, Endpoint, EndpointId, Error, EventTypeId, HashedToken, OrganizationId, Principal, Project, ProjectId, Reason,
-    Result, Router, SigningSecret, Timestamp, principal::Actor,
+    Endpoint, EndpointId, Error, EventTypeId, OrganizationId, Principal, Project, ProjectId, Result, Router, SigningSecret,
+    Timestamp,
 };
 
-use tokio::sync::Semaphore;
-
-use crate::{Catalogue, Store, api_keys, endpoint_secrets, endpoints, event_types, measure, projects, subscriptions};
+use crate::{Catalogue, Store, endpoint_secrets, endpoints, event_types, measure, projects, subscriptions};
 use cached::{Cached, Versions};
 use feed::Feed;
+use keys::Keys;
 
 /// How the directory behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,11 +26,14 @@ pub struct DirectoryOptions {
     pub poll: Duration,
     /// How long entries are trusted while the feed cannot be read. Default 5 min.
     pub max_stale: Duration,
+    /// API keys that are known by their ids at most, which take some 20 MB. With more, and with 0,
+    /// none are. Default 1,000,000.
+    pub key_ids: usize,
 }
 
 impl Default for DirectoryOptions {
     fn default() -> Self {
-        Self { capacity: 100_000, poll: Duration::from_millis(500), max_stale: Duration::from_secs(5 * 60) }
+        Self { capacity: 100_000, poll: Duration::from_millis(500), max_stale: Duration::from_secs(5 * 60), key_ids: 1_000_000 }
     }
 }
 
@@ -43,21 +47,6 @@ pub struct EndpointEntry {
     pub secrets: Vec<SigningSecret>,
 }
 
-/// What a token is checked against.
-struct KeyEntry {
-    hash: Vec<u8>,
-    expires_at: Option<Timestamp>,
-    principal: Principal,
-}
-
-/// API keys that do not exist and are remembered as such. They have a share of their own: invented keys displace no others.
-const UNKNOWN_KEYS: u64 = 10_000;
-/// API keys that are looked for in the database at once; further ones wait, and leave its connections to others.
-const KEY_LOADS: usize = 4;
-/// API keys that are looked for or wait for it; more are refused as overload, so that a flood of
-/// invented keys never makes a caller wait for long.
-const KEY_QUESTIONS: usize = 1_024;
-
 /// A cheap handle to the cache. It is fresh while [`Directory::run`] runs.
 #[derive(Clone)]
 pub struct Directory {
@@ -69,10 +58,7 @@ struct Inner {
     options: DirectoryOptions,
     feed: Feed,
     versions: Versions,
-    keys: Cached<ApiKeyId, Option<Arc<KeyEntry>>>,
-    unknown_keys: Cached<ApiKeyId, ()>,
-    key_loads: Semaphore,
-    key_questions: Semaphore,
+    keys: Keys,
     projects: Cached<ProjectId, Option<Arc<Project>>>,
     routers: Cached<ProjectId, Arc<Router>>,
     catalogues: Cached<ProjectId, Arc<Catalogue>>,
@@ -85,14 +71,11 @@ impl Directory {
     pub fn new(store: Store, options: DirectoryOptions) -> Self {
         let (capacity, patience) = (options.capacity, store.patience());
         let inner = Inner {
+            keys: Keys::new(&options, patience),
             store,
             options,
             feed: Feed::default(),
             versions: Versions::default(),
-            keys: Cached::new("key", capacity, patience),
-            unknown_keys: Cached::new("unknown_key", UNKNOWN_KEYS.min(capacity), patience),
-            key_loads: Semaphore::new(KEY_LOADS),
-            key_questions: Semaphore::new(KEY_QUESTIONS),
             projects: Cached::new("project", capacity, patience),
             routers: Cached::new("router", capacity, patience),
             catalogues: Cached::new("catalogue", capacity, patience),
@@ -101,24 +84,6 @@ impl Directory {
         let inner = Arc::new(inner);
         measure::expose_directory(&inner);
         Self { inner }
-    }
-
-    /// The principal of a token. Errors: `INVALID_CREDENTIALS` when it is unknown, wrong, revoked, expired or its project is
-    /// gone; `UNAVAILABLE` when nobody can tell.
-    pub async fn principal(&self, token: &HashedToken) -> Result<Principal> {
-        let inner = &self.inner;
-        inner.trust().await?;
-        let entry = inner.key(token.id).await?;
-        let expired = entry.expires_at.is_some_and(|at| at <= inner.now());
-        if !token.matches(&entry.hash) || expired {
-            return Err(invalid());
-        }
-        if let Some(project) = entry.principal.project
-            && inner.project(project).await?.is_none()
-        {
-            return Err(invalid());
-        }
-        Ok(entry.principal.clone())
     }
 
     /// The project, when the principal reaches it. Errors: `NOT_FOUND`, `UNAVAILABLE`.
@@ -176,8 +141,10 @@ impl Directory {
     }
 
     /// Reads the change feed now, as after an announcement: what was committed before is seen by all calls that begin afterwards.
+    /// Reads the ids of all API keys, too, unless they are known.
     pub async fn refresh(&self) -> Result<()> {
-        self.inner.poll().await
+        self.inner.poll().await?;
+        self.inner.keys.ids.load(&self.inner.store).await
     }
 
     /// Keeps the cache fresh until dropped: polls the feed.
@@ -199,8 +166,11 @@ impl Directory {
 
 impl measure::Entries for Inner {
     fn entries(&self) -> Vec<(&'static str, u64)> {
-        let keys = [self.keys.entries(), self.unknown_keys.entries()];
-        keys.into_iter().chain([self.projects.entries(), self.routers.entries(), self.endpoints.entries()]).collect()
+        self.keys
+            .entries()
+            .into_iter()
+            .chain([self.projects.entries(), self.routers.entries(), self.endpoints.entries()])
+            .collect()
     }
 }
 
@@ -209,47 +179,10 @@ impl Inner {
         self.store.clock().now()
     }
 
-    /// The key, or `INVALID_CREDENTIALS` when there is none.
-    async fn key(&self, id: ApiKeyId) -> Result<Arc<KeyEntry>> {
-        if self.unknown_keys.has(id, &self.versions).await {
-            return Err(invalid());
-        }
-        let load = || async move {
-            let too_many = |_| Error::overloaded("too many API keys that are not known here are asked about");
-            let _place = self.key_questions.try_acquire().map_err(too_many)?;
-            let _turn = self.key_loads.acquire().await.map_err(|_| Error::internal("the directory is closed"))?;
-            Ok((load_key(&self.store, id).await?, None))
-        };
-        if let Some(entry) = self.keys.get(id, &self.versions, self.now(), load).await? {
-            return Ok(entry);
-        }
-        // What others found meanwhile is read again when it is asked for.
-        if let Some((None, began)) = self.keys.take(id).await {
-            self.unknown_keys.put(id, (), began).await;
-        }
-        Err(invalid())
-    }
-
     async fn project(&self, id: ProjectId) -> Result<Option<Arc<Project>>> {
         let load = || async move { Ok((projects::load(self.store.read(), id).await?.map(Arc::new), None)) };
         self.projects.get(id, &self.versions, self.now(), load).await
     }
-}
-
-fn invalid() -> Error {
-    Error::new(Reason::InvalidCredentials, "the API key is not valid")
-}
-
-async fn load_key(store: &Store, id: ApiKeyId) -> Result<Option<Arc<KeyEntry>>> {
-    let Some((key, hash)) = api_keys::load(store.read(), id).await? else { return Ok(None) };
-    let principal = Principal {
-        organization: key.organization,
-        project: key.project,
-        owner: None,
-        actor: Actor::ApiKey(id),
-        scopes: key.scopes,
-    };
-    Ok(Some(Arc::new(KeyEntry { hash, expires_at: key.expires_at, principal })))
 }
 
 /// The endpoint, and until when it may be used as it is: until one of its secrets expires.

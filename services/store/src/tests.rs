@@ -6,6 +6,7 @@ mod directory;
 mod durability;
 mod endpoints;
 mod event_types;
+mod keys;
 mod lists;
 mod requests;
 mod schema;
@@ -63,6 +64,9 @@ on_both! {
     changes::of_many_writers_leave_no_gap;
     directory::knows_keys_until_they_are_revoked_or_expire;
     directory::remembers_keys_that_do_not_exist_within_a_bound;
+    keys::that_are_invented_are_not_in_the_way_of_those_that_exist;
+    keys::of_another_process_are_good_at_once;
+    keys::are_known_by_their_ids_as_they_come_and_go;
     directory::follows_every_change;
     directory::is_fresh_within_a_second_of_another_process;
     directory::is_never_stale_after_a_refresh;

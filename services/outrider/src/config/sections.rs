@@ -234,7 +234,8 @@ section! {
         max_valid_keys: u64 = 100_000,
         /// In a process of its own: invalid API keys whose answers are remembered.
         max_invalid_keys: u64 = 10_000,
-        /// In a process of its own: questions to other roles under way at once about API keys that were valid, and as many about others.
+        /// In a process of its own: questions to other roles under way at once about API keys that were valid, as many about those
+        /// that were made within 5 minutes, and as many about others.
         key_questions: usize = 64,
         /// At shutdown: how long requests that began may take to end.
         drain: Span = Span::seconds(10),

@@ -76,9 +76,12 @@ pub async fn store(config: &Config) -> Result<Store> {
     Ok(store)
 }
 
-/// The directory, kept fresh until `shutdown`, and at once when a change is announced.
-pub fn directory(store: &Store, queue: Option<&Arc<dyn Queue>>, shutdown: &CancellationToken) -> Directory {
-    let directory = Directory::new(store.clone(), DirectoryOptions::default());
+/// The directory, kept fresh until `shutdown`, and at once when a change is announced. It knows the ids of all API keys where any are
+/// checked.
+pub fn directory(store: &Store, queue: Option<&Arc<dyn Queue>>, keys: bool, shutdown: &CancellationToken) -> Directory {
+    let defaults = DirectoryOptions::default();
+    let directory =
+        Directory::new(store.clone(), DirectoryOptions { key_ids: if keys { defaults.key_ids } else { 0 }, ..defaults });
     spawn_until(shutdown, {
         let directory = directory.clone();
         async move { directory.run().await }

@@ -31,6 +31,8 @@ use crate::{
 
 /// Roles that read or write the database.
 const STORED: [Role; 4] = [Role::Ingest, Role::Dispatch, Role::Worker, Role::Admin];
+/// Roles that check API keys by the directory.
+const KEYED: [Role; 4] = [Role::Gateway, Role::Ingest, Role::Dispatch, Role::Admin];
 /// Roles that use the queue.
 const QUEUED: [Role; 3] = [Role::Dispatch, Role::Worker, Role::Admin];
 
@@ -103,7 +105,8 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
     let stored = if base.roles.has_any(&STORED) {
         let store = foundation::store(&base.config).await?;
-        let directory = foundation::directory(&store, queue.as_ref(), &base.stages.foundation);
+        let keys = base.roles.has_any(&KEYED);
+        let directory = foundation::directory(&store, queue.as_ref(), keys, &base.stages.foundation);
         Some(Stored { store, directory })
     } else {
         None

@@ -3,8 +3,15 @@
 //! Valid and invalid keys have a share of the memory each, and new and known ones a share of the
 //! questions under way: a flood of invented keys neither displaces a valid one nor keeps its next
 //! question waiting.
+//!
+//! Of a key that was not known before, its id tells when it was made. A role refuses old ones that
+//! do not exist from memory, but may have to look for one that is as new as that. So these have a
+//! share of their own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use async_trait::async_trait;
 use moka::future::Cache;
@@ -22,6 +29,8 @@ use crate::Authenticate;
 const KNOWN_FOR: Duration = Duration::from_secs(3600);
 /// How long a question may wait for its turn.
 const TURN: Duration = Duration::from_secs(2);
+/// A key that was made so long ago, or will be, is not new. The clocks of two hosts differ by less.
+const NEW: Duration = Duration::from_secs(5 * 60);
 
 /// Bounds of the memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +41,8 @@ pub struct KeyCacheOptions {
     pub valid: u64,
     /// Invalid keys that are remembered. Default 10,000.
     pub invalid: u64,
-    /// Questions under way at once about keys that were valid, and as many about others. Default
-    /// 64.
+    /// Questions under way at once about keys that were valid, as many about others, and as many
+    /// about those that were made within 5 minutes. Default 64.
     pub questions: usize,
 }
 
@@ -52,6 +61,7 @@ pub struct RememberedKeys {
     known: Cache<HashedToken, ()>,
     of_known: Semaphore,
     of_others: Semaphore,
+    of_new: Semaphore,
     hits: IntCounter,
     misses: IntCounter,
 }
@@ -69,6 +79,7 @@ impl RememberedKeys {
             known: lasting(options.valid, KNOWN_FOR),
             of_known: questions(),
             of_others: questions(),
+            of_new: questions(),
             hits: KEY_LOOKUPS.with_label_values(&["hit"]),
             misses: KEY_LOOKUPS.with_label_values(&["miss"]),
         });
@@ -84,7 +95,11 @@ impl RememberedKeys {
     }
 
     async fn ask(&self, token: &HashedToken) -> Result<Principal> {
-        let turns = if self.known.contains_key(token) { &self.of_known } else { &self.of_others };
+        let turns = match () {
+            () if self.known.contains_key(token) => &self.of_known,
+            () if is_new(token) => &self.of_new,
+            () => &self.of_others,
+        };
         let full = || Error::overloaded("too many API keys are being checked");
         let _turn = timeout(TURN, turns.acquire()).await.map_err(|_| full())?.map_err(|_| full())?;
         match self.inner.authenticate(token).await {
@@ -100,6 +115,12 @@ impl RememberedKeys {
             Err(error) => Err(error),
         }
     }
+}
+
+fn is_new(token: &HashedToken) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let made = Duration::from_micros(u64::try_from(token.id.time().0).unwrap_or(0));
+    now.abs_diff(made) < NEW
 }
 
 #[async_trait]

@@ -6,6 +6,7 @@ use std::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use outrider_model::{OrganizationId, ProjectId, ScopeSet, Timestamp};
@@ -139,6 +140,28 @@ async fn a_flood_of_invented_keys_does_not_hold_up_a_known_one() {
     // Its answer is old, and is asked for all the same.
     assert!(timeout(Duration::from_secs(1), keys.authenticate(&key(1))).await.unwrap().is_ok());
     assert!(book.asked() <= 2 + 2, "two of the invented keys are asked about at once");
+    flood.into_iter().for_each(|task| task.abort());
+}
+
+#[tokio::test]
+async fn a_flood_of_new_keys_does_not_hold_up_one_that_is_not_remembered() {
+    let book = book(&[key(1)], true);
+    let options = KeyCacheOptions { questions: 2, ..KeyCacheOptions::default() };
+    let keys = RememberedKeys::new(Arc::clone(&book) as Arc<dyn Authenticate>, &options);
+    let micros = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+    let now = Timestamp(i64::try_from(micros).unwrap());
+    let flood: Vec<_> = (0..100_u64)
+        .map(|number| {
+            let (keys, id) = (Arc::clone(&keys), ApiKeyId::new(now, number));
+            tokio::spawn(async move { keys.authenticate(&HashedToken { id, hash: [0; 32] }).await })
+        })
+        .collect();
+    while book.asked() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // After a restart of the gateway every good key is one that it never heard of.
+    assert!(timeout(Duration::from_secs(1), keys.authenticate(&key(1))).await.unwrap().is_ok());
+    assert_eq!(book.asked(), 2 + 1);
     flood.into_iter().for_each(|task| task.abort());
 }
 

@@ -37,6 +37,11 @@ impl Versions {
         self.current.fetch_add(1, SeqCst) + 1
     }
 
+    /// The version of the last change that was seen: at which a load begins.
+    pub fn current(&self) -> u64 {
+        self.current.load(SeqCst)
+    }
+
     /// From now on nothing that was loaded before counts.
     pub fn drop_everything(&self) {
         self.floor.fetch_max(self.next(), SeqCst);
@@ -92,27 +97,36 @@ where
     where
         F: Future<Output = Result<(V, Option<Timestamp>)>>,
     {
+        if let Some(value) = self.find(key, versions, now).await {
+            return Ok(value);
+        }
+        // Boxed: it is rare, and would make every future of the hot path as large.
+        Box::pin(self.load(key, versions, load)).await
+    }
+
+    /// The entry as it is, if there is one that counts.
+    pub async fn find(&self, key: K, versions: &Versions, now: Timestamp) -> Option<V> {
         let needed = self.needed(&key, versions);
-        let counts = |loaded: &Loaded<V>| loaded.began >= needed && loaded.until.is_none_or(|until| until > now);
         if let Some(loaded) = self.entries.get(&key).await {
-            if counts(&loaded) {
+            if loaded.began >= needed && loaded.until.is_none_or(|until| until > now) {
                 self.hits.inc();
-                return Ok(loaded.value);
+                return Some(loaded.value);
             }
             self.entries.invalidate(&key).await;
         }
         self.misses.inc();
-        // Boxed: it is rare, and would make every future of the hot path as large.
-        Box::pin(self.load(key, versions, needed, load)).await
+        None
     }
 
-    async fn load<F>(&self, key: K, versions: &Versions, needed: u64, load: impl Fn() -> F) -> Result<V>
+    /// The entry by `load`, when none was found. However many ask, one loads.
+    pub async fn load<F>(&self, key: K, versions: &Versions, load: impl Fn() -> F) -> Result<V>
     where
         F: Future<Output = Result<(V, Option<Timestamp>)>>,
     {
+        let needed = self.needed(&key, versions);
         loop {
             let init = async {
-                let began = versions.current.load(SeqCst);
+                let began = versions.current();
                 let (value, until) = patience::within(self.patience, load()).await?;
                 Ok(Loaded { value, began, until })
             };

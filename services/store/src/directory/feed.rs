@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Mutex as Lock, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use outrider_model::{ApiKeyId, EndpointId, Error, ProjectId, Result, Timestamp};
@@ -14,6 +14,8 @@ use crate::{Change, ChangeAction, ChangeKind};
 
 /// Changes read at once.
 const BATCH: u64 = 500;
+/// Between two times that the feed is read for those who ask about keys.
+const PACE: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 pub(super) struct Feed {
@@ -21,6 +23,8 @@ pub(super) struct Feed {
     position: Mutex<Option<Position>>,
     /// When the feed was last known to have been read to its end.
     confirmed: Lock<Option<Instant>>,
+    /// When it could not be read the last time, and why.
+    failed: Lock<Option<(Instant, Error)>>,
 }
 
 /// The last change seen. It is read again each time, so that a feed that was cut off or replaced (a database restored from a
@@ -60,6 +64,15 @@ impl Feed {
     fn confirm(&self, at: Instant) {
         *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
+
+    #[cfg(test)]
+    pub(super) async fn held(&self) -> impl Send + '_ {
+        self.position.lock().await
+    }
+
+    fn failed(&self) -> Option<(Instant, Error)> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Inner {
@@ -93,8 +106,30 @@ impl Inner {
         self.read_feed(&mut position).await
     }
 
+    /// The same, but one reading serves all who asked before it began.
+    pub(super) async fn poll_for(&self, asked: Instant) -> Result<()> {
+        let mut position = self.feed.position.lock().await;
+        let confirmed = self.feed.confirmed();
+        if confirmed.is_some_and(|at| at >= asked) {
+            return Ok(());
+        }
+        match self.feed.failed() {
+            Some((at, error)) if at >= asked => return Err(error),
+            _ => {}
+        }
+        if let Some(at) = confirmed {
+            tokio::time::sleep_until((at + PACE).into()).await;
+        }
+        self.read_feed(&mut position).await
+    }
+
     async fn read_feed(&self, position: &mut Option<Position>) -> Result<()> {
-        self.store.within(self.follow_feed(position)).await
+        let began = Instant::now();
+        let outcome = self.store.within(self.follow_feed(position)).await;
+        if let Err(error) = &outcome {
+            *self.feed.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some((began, error.clone()));
+        }
+        outcome
     }
 
     async fn follow_feed(&self, position: &mut Option<Position>) -> Result<()> {
@@ -102,10 +137,11 @@ impl Inner {
             *position = None;
         }
         loop {
-            let began = Instant::now();
+            let (began, now) = (Instant::now(), self.now());
             let Some(last) = *position else {
                 *position = Some(self.start().await?);
                 self.feed.confirm(began);
+                self.keys.ids.confirm(now);
                 return Ok(());
             };
             let changes = self.store.changes(last.seq.max(1), BATCH).await?;
@@ -123,6 +159,7 @@ impl Inner {
             }
             if (changes.len() as u64) < BATCH {
                 self.feed.confirm(began);
+                self.keys.ids.confirm(now);
                 return Ok(());
             }
         }
@@ -134,7 +171,6 @@ impl Inner {
         // After the place was read: what is loaded from now on contains all before it.
         self.versions.drop_everything();
         self.keys.clear();
-        self.unknown_keys.clear();
         self.projects.clear();
         self.routers.clear();
         self.catalogues.clear();
@@ -151,10 +187,7 @@ impl Inner {
                 self.routers.invalidate(ProjectId(change.object), version).await;
                 self.catalogues.invalidate(ProjectId(change.object), version).await;
             }
-            Some(ChangeKind::ApiKey) => {
-                self.keys.invalidate(ApiKeyId(change.object), version).await;
-                self.unknown_keys.invalidate(ApiKeyId(change.object), version).await;
-            }
+            Some(ChangeKind::ApiKey) => self.keys.apply(ApiKeyId(change.object), change.action, version).await,
             Some(ChangeKind::Endpoint) => {
                 self.endpoints.invalidate(EndpointId(change.object), version).await;
                 // A router tells which endpoints there are, and nothing of how they are: an update leaves it as it is.

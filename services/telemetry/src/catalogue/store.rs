@@ -14,7 +14,7 @@ section! {
         ERRORS: IntCounterVec("outrider_store_errors_total", ["kind"]);
         /// Look-ups in the directory, by kind (key, project, router, catalogue, endpoint) and result (hit, miss).
         DIRECTORY_LOOKUPS: IntCounterVec("outrider_directory_lookups_total", ["kind", "result"]);
-        /// Entries of the directory, by kind (key, unknown_key, project, router, endpoint).
+        /// Entries of the directory, by kind (key, unknown_key, key_id, project, router, endpoint).
         DIRECTORY_ENTRIES: IntGaugeVec("outrider_directory_entries", ["kind"]);
     }
 }
