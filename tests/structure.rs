@@ -82,13 +82,17 @@ fn roles_do_not_depend_on_roles() {
 
 #[test]
 fn foundations_do_not_depend_on_what_stands_on_them() {
-    let lower: [(&str, &[&str]); 7] = [
+    let lower: [(&str, &[&str]); 8] = [
         ("outrider-model", &[]),
         ("outrider-failpoints", &[]),
         ("outrider-telemetry", &[]),
-        ("outrider-store", &["outrider-model", "outrider-migrations", "outrider-telemetry", "outrider-failpoints"]),
+        ("outrider-shares", &["outrider-model", "outrider-telemetry"]),
+        (
+            "outrider-store",
+            &["outrider-model", "outrider-migrations", "outrider-telemetry", "outrider-failpoints", "outrider-shares"],
+        ),
         ("outrider-queue", &["outrider-model", "outrider-proto", "outrider-telemetry"]),
-        ("outrider-rpc", &["outrider-model", "outrider-proto", "outrider-telemetry"]),
+        ("outrider-rpc", &["outrider-model", "outrider-proto", "outrider-telemetry", "outrider-shares"]),
         ("outrider-schema", &["outrider-model"]),
     ];
     let packages = packages();

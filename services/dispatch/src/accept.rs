@@ -10,7 +10,8 @@ use outrider_model::{
 };
 use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result};
 use outrider_queue::NewJob;
-use outrider_rpc::{Holder, Intake, Share, Shares, convert, shares::Resource, status};
+use outrider_rpc::{Intake, convert, status};
+use outrider_shares::{Holder, Resource, Share, Shares};
 use outrider_store::{Accepted, FoundEvent, LedgerError, LogKind, NewEvent, UsedKey};
 use outrider_telemetry::{
     Hop,
@@ -18,10 +19,11 @@ use outrider_telemetry::{
 };
 
 use crate::{
-    Shared,
+    Options, Shared,
     batcher::{Batcher, Commit, Shape},
     handoff::Handoff,
     jobs::{self, JobEvent},
+    line::Owner,
     trace,
 };
 
@@ -49,23 +51,32 @@ const BYTES: Resource = Resource {
     least: 64 * 1024,
 };
 
-/// Deliveries that weigh as much in a commit as an event with few.
+/// Deliveries, and bytes of a payload, that weigh as much in a commit as a small event with few.
 const DELIVERIES_OF_A_WEIGHT: usize = 32;
+const BYTES_OF_A_WEIGHT: usize = 16 * 1024;
 
 fn weigh(routed: &Routed) -> usize {
-    1 + routed.event.deliveries.len() / DELIVERIES_OF_A_WEIGHT
+    let NewEvent { deliveries, payload, .. } = &routed.event;
+    1 + deliveries.len() / DELIVERIES_OF_A_WEIGHT + payload.len() / BYTES_OF_A_WEIGHT
 }
 
 /// What an event, and what a delivery, is counted with beside its payload or headers.
 const FIXED_BYTES: usize = 1024;
 
 /// Who publishes: a call is of one caller, and in one project.
-fn holder(event: &AcceptEvent) -> Result<Holder> {
-    Ok(Holder {
+fn owner(event: &AcceptEvent) -> Result<Owner> {
+    Ok(Owner {
         organization: convert::parse_id("organization_id", &event.organization_id)?,
-        project: Some(convert::parse_id("project_id", &event.project_id)?),
-        actor: event.actor.parse().map_or(Actor::System, Actor::ApiKey),
+        project: convert::parse_id("project_id", &event.project_id)?,
     })
+}
+
+fn holder(owner: Owner, event: &AcceptEvent) -> Holder {
+    Holder {
+        organization: owner.organization,
+        project: Some(owner.project),
+        actor: event.actor.parse().map_or(Actor::System, Actor::ApiKey),
+    }
 }
 
 /// Bytes of headers, of which each job has a copy.
@@ -86,13 +97,13 @@ pub struct Accepter {
 
 impl Accepter {
     pub fn start(shared: Shared, handoff: Handoff) -> Self {
-        let shape =
-            Shape { lanes: shared.options.accept_lanes, batch: shared.options.accept_batch, queue: shared.options.accept_queue };
+        let Options { accept_lanes: lanes, accept_batch: batch, accept_queue: queue, .. } = *shared.options;
+        let shape = Shape { lanes, reserved: usize::from(lanes > 1), batch, queue };
         let commit: Commit<Routed, Result<AcceptedEvent>> = {
             let (shared, handoff) = (shared.clone(), handoff.clone());
             Arc::new(move |batch| Box::pin(commit(shared.clone(), handoff.clone(), batch)))
         };
-        let calls = Shares::new(CALLS, shared.options.accept_queue);
+        let calls = Shares::new(CALLS, queue);
         let bytes = Shares::new(BYTES, shared.options.accept_queue_bytes);
         let most_of_a_call = bytes.most() / 2;
         Self { batcher: Batcher::start(shape, weigh, commit), calls, bytes, most_of_a_call, shared, handoff }
@@ -196,7 +207,8 @@ impl Intake for Accepter {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
         let _timed = ACCEPT_SECONDS.start_timer();
         let Some(first) = events.first() else { return Ok(Vec::new()) };
-        let mut room = self.room(holder(first)?)?;
+        let owner = owner(first)?;
+        let mut room = self.room(holder(owner, first))?;
         self.take(&mut room, events.iter().map(|event| event.payload.len() + FIXED_BYTES).sum())?;
         let mut routed = Vec::with_capacity(events.len());
         // Ids of one call rise with the order of its events.
@@ -210,7 +222,7 @@ impl Intake for Accepter {
         let routed = routed.into_iter().map(|(event, jobs, hop)| Routed { event, jobs, hop, room: Arc::clone(&room) }).collect();
         // From here on only the commit holds it.
         drop(room);
-        let results = self.batcher.try_commit(routed).await?;
+        let results = self.batcher.try_commit(owner, routed).await?;
         Ok(results.into_iter().map(result).collect())
     }
 

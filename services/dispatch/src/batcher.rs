@@ -1,19 +1,32 @@
-//! Shared commits. Whatever waits goes together in the next one, and while that is on its way the next batch forms: a lone item waits
-//! for nobody, a crowd shares. A batch that grew to a quarter of the largest goes beside those that are under way.
+//! Shared commits. Whatever waits goes together in the next one, and while that is on its way the next
+//! batch forms: a lone item waits for nobody, a crowd shares. A batch that grew to a quarter of the
+//! largest goes beside those that are under way.
+//!
+//! What waits goes in turns ([`crate::line`]), so whoever has much waiting never stands before one who
+//! has little. Beside large batches there is a lane for organisations of which nothing is under way.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 
-use outrider_model::{Error, Result};
+use outrider_model::{Error, OrganizationId, Result};
 use outrider_telemetry::essential;
 use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinSet,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    task::{self, JoinSet},
 };
+
+use crate::line::{Line, Owner};
+
+/// Organisations among which one is looked for that newly comes. It has the first turns, unless many
+/// come at once.
+const LOOKED_AT: usize = 16;
 
 /// A group of items of one caller: they stay together and are answered together.
 struct Group<T, R> {
+    owner: Owner,
     items: Vec<T>,
     answer: oneshot::Sender<Result<Vec<R>>>,
+    /// Given back when the group goes into a commit.
+    _place: OwnedSemaphorePermit,
 }
 
 /// Commits a batch: a result for each item, in order.
@@ -21,7 +34,9 @@ pub type Commit<T, R> = Arc<dyn Fn(Vec<T>) -> Pin<Box<dyn Future<Output = Result
 
 /// The door to shared commits.
 pub struct Batcher<T, R> {
-    groups: mpsc::Sender<Group<T, R>>,
+    groups: mpsc::UnboundedSender<Group<T, R>>,
+    /// One for each group that may wait.
+    places: Arc<Semaphore>,
 }
 
 /// How much goes together.
@@ -29,6 +44,8 @@ pub struct Batcher<T, R> {
 pub struct Shape {
     /// Commits under way at once.
     pub lanes: usize,
+    /// Lanes that are only for organisations of which nothing is under way.
+    pub reserved: usize,
     /// What the items of one commit may weigh; a single heavier group still goes as one.
     pub batch: usize,
     /// Groups that wait.
@@ -38,42 +55,61 @@ pub struct Shape {
 impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
     /// Starts to gather. An item weighs 1 or more.
     pub fn start(shape: Shape, weigh: fn(&T) -> usize, commit: Commit<T, R>) -> Self {
-        let (groups, receiver) = mpsc::channel(shape.queue);
-        let (forming, under_way) = (Forming::default(), JoinSet::new());
-        let gatherer = Gatherer { shape, weigh, commit, groups: receiver, open: true, forming, under_way };
+        // Bounded by the places.
+        let (groups, receiver) = mpsc::unbounded_channel();
+        let gatherer = Gatherer {
+            shape,
+            weigh,
+            commit,
+            groups: receiver,
+            open: true,
+            line: Line::new(),
+            commits: JoinSet::new(),
+            under_way: HashMap::new(),
+        };
         tokio::spawn(essential("batcher", gatherer.run()));
-        Self { groups }
+        Self { groups, places: Arc::new(Semaphore::new(shape.queue)) }
     }
 
     /// Commits items with whatever else waits. `Overloaded` when too much waits.
-    pub async fn try_commit(&self, items: Vec<T>) -> Result<Vec<R>> {
-        let (answer, answered) = oneshot::channel();
-        self.groups.try_send(Group { items, answer }).map_err(|_| Error::overloaded("too many requests wait for a commit"))?;
-        answered.await.unwrap_or_else(|_| Err(Error::unavailable("the commit was given up")))
+    pub async fn try_commit(&self, owner: Owner, items: Vec<T>) -> Result<Vec<R>> {
+        let full = |_| Error::overloaded("too many requests wait for a commit");
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
+        self.go(owner, items, place).await
     }
 
     /// The same, but waits for room.
-    pub async fn commit(&self, items: Vec<T>) -> Result<Vec<R>> {
+    pub async fn commit(&self, owner: Owner, items: Vec<T>) -> Result<Vec<R>> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(gone)?;
+        self.go(owner, items, place).await
+    }
+
+    async fn go(&self, owner: Owner, items: Vec<T>, place: OwnedSemaphorePermit) -> Result<Vec<R>> {
         let (answer, answered) = oneshot::channel();
-        let gone = |_| Error::unavailable("the process is shutting down");
-        self.groups.send(Group { items, answer }).await.map_err(gone)?;
+        self.groups.send(Group { owner, items, answer, _place: place }).map_err(gone)?;
         answered.await.unwrap_or_else(|_| Err(Error::unavailable("the commit was given up")))
     }
+}
+
+fn gone<E>(_: E) -> Error {
+    Error::unavailable("the process is shutting down")
 }
 
 type Callers<R> = Vec<(usize, oneshot::Sender<Result<Vec<R>>>)>;
 
-/// What waits for the next commit.
+/// A commit that forms.
 struct Forming<T, R> {
     items: Vec<T>,
-    weight: usize,
     callers: Callers<R>,
+    /// Those whose it is, some perhaps more than once.
+    organizations: Vec<OrganizationId>,
+    weight: usize,
 }
 
-impl<T, R> Default for Forming<T, R> {
-    fn default() -> Self {
-        Self { items: Vec::new(), weight: 0, callers: Vec::new() }
-    }
+/// What is known of a commit under way.
+struct UnderWay {
+    organizations: Vec<OrganizationId>,
+    weight: usize,
 }
 
 /// Gathers groups and starts commits.
@@ -81,58 +117,95 @@ struct Gatherer<T, R> {
     shape: Shape,
     weigh: fn(&T) -> usize,
     commit: Commit<T, R>,
-    groups: mpsc::Receiver<Group<T, R>>,
+    groups: mpsc::UnboundedReceiver<Group<T, R>>,
     /// Whether more groups may come.
     open: bool,
-    forming: Forming<T, R>,
-    under_way: JoinSet<()>,
+    line: Line<Group<T, R>>,
+    commits: JoinSet<()>,
+    under_way: HashMap<task::Id, UnderWay>,
 }
 
 impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
     async fn run(mut self) {
-        while self.open || !self.forming.callers.is_empty() {
-            while self.has_room()
-                && let Ok(group) = self.groups.try_recv()
-            {
-                self.add(group);
+        while self.open || !self.line.is_empty() {
+            while let Ok(group) = self.groups.try_recv() {
+                self.line_up(group);
             }
-            if self.is_worth_a_commit() {
-                let Forming { items, callers, .. } = std::mem::take(&mut self.forming);
-                self.under_way.spawn(carry_out(Arc::clone(&self.commit), items, callers));
-            } else {
-                self.wait().await;
+            match self.form() {
+                Some(forming) => self.start(forming),
+                None => self.wait().await,
             }
         }
-        while self.under_way.join_next().await.is_some() {}
+        while self.commits.join_next().await.is_some() {}
     }
 
-    fn has_room(&self) -> bool {
-        self.forming.weight < self.shape.batch
+    fn line_up(&mut self, group: Group<T, R>) {
+        let weight = group.items.iter().map(self.weigh).sum();
+        self.line.push(group.owner, weight, group);
     }
 
-    fn add(&mut self, Group { items, answer }: Group<T, R>) {
-        self.forming.callers.push((items.len(), answer));
-        self.forming.weight += items.iter().map(self.weigh).sum::<usize>();
-        self.forming.items.extend(items);
-    }
-
-    /// A lone item waits for nobody. Beside a commit that is under way only a company starts: small commits side by side would each
-    /// cost as much as one for all.
-    fn is_worth_a_commit(&self) -> bool {
-        match self.under_way.len() {
-            0 => !self.forming.callers.is_empty(),
-            lanes => lanes < self.shape.lanes && self.forming.weight >= self.shape.batch.div_ceil(4),
+    /// The next commit, if it is time for one. A lone item waits for nobody. Beside a commit that is
+    /// under way only a company starts: small commits side by side would each cost as much as one for
+    /// all. But whoever newly comes does not wait for large commits of others.
+    fn form(&mut self) -> Option<Forming<T, R>> {
+        let lanes = self.commits.len();
+        if self.line.is_empty() || lanes >= self.shape.lanes {
+            return None;
         }
+        let company = self.shape.batch.div_ceil(4);
+        let crowd = self.line.weight() >= company as u64 && lanes + self.shape.reserved < self.shape.lanes;
+        if lanes == 0 || crowd {
+            return Some(self.gather(self.shape.batch, |line| line.pop()));
+        }
+        if self.under_way.values().any(|commit| commit.weight < company) {
+            return None;
+        }
+        let newcomer = self.newcomer()?;
+        Some(self.gather(company, |line| Some((newcomer, line.pop_of(newcomer)?))))
+    }
+
+    /// The first organisation in turn of which nothing is under way.
+    fn newcomer(&self) -> Option<OrganizationId> {
+        let is_new =
+            |organization: &OrganizationId| !self.under_way.values().any(|commit| commit.organizations.contains(organization));
+        self.line.next_organizations().take(LOOKED_AT).find(is_new)
+    }
+
+    /// Takes groups until they weigh enough.
+    fn gather(
+        &mut self,
+        enough: usize,
+        next: impl Fn(&mut Line<Group<T, R>>) -> Option<(OrganizationId, Group<T, R>)>,
+    ) -> Forming<T, R> {
+        let mut forming = Forming { items: Vec::new(), callers: Vec::new(), organizations: Vec::new(), weight: 0 };
+        while forming.weight < enough
+            && let Some((organization, Group { items, answer, .. })) = next(&mut self.line)
+        {
+            if forming.organizations.last() != Some(&organization) {
+                forming.organizations.push(organization);
+            }
+            forming.callers.push((items.len(), answer));
+            forming.weight += items.iter().map(self.weigh).sum::<usize>();
+            forming.items.extend(items);
+        }
+        forming
+    }
+
+    fn start(&mut self, Forming { items, callers, organizations, weight }: Forming<T, R>) {
+        let commit = self.commits.spawn(carry_out(Arc::clone(&self.commit), items, callers));
+        self.under_way.insert(commit.id(), UnderWay { organizations, weight });
     }
 
     /// Until a group comes or a commit ends.
     async fn wait(&mut self) {
         tokio::select! {
-            group = self.groups.recv(), if self.open && self.has_room() => match group {
-                Some(group) => self.add(group),
+            group = self.groups.recv(), if self.open => match group {
+                Some(group) => self.line_up(group),
                 None => self.open = false,
             },
-            Some(_) = self.under_way.join_next() => {}
+            Some(ended) = self.commits.join_next_with_id() => {
+                self.under_way.remove(&ended.map_or_else(|panicked| panicked.id(), |(id, ())| id));
+            }
         }
     }
 }
@@ -176,15 +249,15 @@ mod tests {
                 })
             })
         };
-        let batcher = Batcher::start(Shape { lanes: 1, batch: 1000, queue: 1000 }, |_| 1, commit);
-        let first = batcher.commit(vec![0, 1]);
+        let batcher = Batcher::start(Shape { lanes: 1, reserved: 0, batch: 1000, queue: 1000 }, |_| 1, commit);
+        let first = batcher.commit(Owner::ANYBODY, vec![0, 1]);
         let others = async {
             // The others come while the first is on its way.
             while commits.load(Ordering::SeqCst) == 0 {
                 tokio::task::yield_now().await;
             }
             let open = async { gate.add_permits(2) };
-            tokio::join!(join_all((1..100).map(|n| batcher.commit(vec![n, n + 1]))), open).0
+            tokio::join!(join_all((1..100).map(|n| batcher.commit(Owner::ANYBODY, vec![n, n + 1]))), open).0
         };
         let (first, others) = tokio::join!(first, others);
         let answers = std::iter::once(first).chain(others);
@@ -210,18 +283,65 @@ mod tests {
                 })
             })
         };
-        let batcher = Batcher::start(Shape { lanes: 2, batch: 8, queue: 10 }, |_| 1, commit);
-        let first = batcher.commit(vec![1]);
+        let batcher = Batcher::start(Shape { lanes: 2, reserved: 0, batch: 8, queue: 10 }, |_| 1, commit);
+        let first = batcher.commit(Owner::ANYBODY, vec![1]);
         let others = async {
             tokio::task::yield_now().await;
-            let company = batcher.commit(vec![2, 3]).await;
+            let company = batcher.commit(Owner::ANYBODY, vec![2, 3]).await;
             gate.add_permits(1);
             company
         };
         let (first, company) = tokio::join!(first, others);
         assert_eq!((first.unwrap(), company.unwrap()), (vec![1], vec![2, 3]));
-        assert_eq!(batcher.commit(vec![7]).await.unwrap_err().reason, outrider_model::Reason::Unavailable);
-        assert_eq!(batcher.commit(vec![8]).await.unwrap(), [8]);
+        assert_eq!(batcher.commit(Owner::ANYBODY, vec![7]).await.unwrap_err().reason, outrider_model::Reason::Unavailable);
+        assert_eq!(batcher.commit(Owner::ANYBODY, vec![8]).await.unwrap(), [8]);
+    }
+
+    fn owner(organization: u64) -> Owner {
+        let at = outrider_model::Timestamp(0);
+        Owner { organization: OrganizationId::new(at, organization), project: outrider_model::ProjectId::new(at, organization) }
+    }
+
+    /// Commits that are told as they begin, and end when they are let go.
+    fn gated() -> (Commit<u32, u32>, mpsc::UnboundedReceiver<(Vec<u32>, oneshot::Sender<()>)>) {
+        let (begun, commits) = mpsc::unbounded_channel();
+        let commit: Commit<u32, u32> = Arc::new(move |batch| {
+            let (end, ended) = oneshot::channel();
+            begun.send((batch.clone(), end)).unwrap();
+            Box::pin(async move { ended.await.map(|()| batch).map_err(|_| Error::unavailable("given up")) })
+        });
+        (commit, commits)
+    }
+
+    #[tokio::test]
+    async fn whoever_newly_comes_goes_beside_large_commits_of_others_and_those_leave_a_lane() {
+        let (commit, mut commits) = gated();
+        let batcher = Arc::new(Batcher::start(Shape { lanes: 3, reserved: 1, batch: 8, queue: 1_000 }, |_| 1, commit));
+        let publish = |organization: u64, item: u32, count: usize| {
+            let batcher = Arc::clone(&batcher);
+            tokio::spawn(async move { batcher.commit(owner(organization), vec![item; count]).await })
+        };
+        // Far more of one organisation than its lanes take.
+        let mut calls: Vec<_> = (0..20).map(|_| publish(1, 1, 8)).collect();
+        let first = commits.recv().await.expect("a commit");
+        let second = commits.recv().await.expect("another beside it");
+        // The third lane is for another organisation.
+        calls.push(publish(2, 2, 1));
+        let third = commits.recv().await.expect("a commit of the other");
+        assert_eq!((first.0, second.0), (vec![1; 8], vec![1; 8]));
+        assert_eq!(third.0, [2], "of nobody else");
+        for commit in [first.1, second.1, third.1] {
+            commit.send(()).unwrap();
+        }
+        while calls.iter().any(|call| !call.is_finished()) {
+            tokio::select! {
+                Some((_, end)) = commits.recv() => end.send(()).unwrap(),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        for call in calls {
+            assert!(call.await.unwrap().is_ok());
+        }
     }
 
     #[tokio::test]
@@ -234,8 +354,8 @@ mod tests {
                 Box::pin(async { Ok(batch) })
             })
         };
-        let batcher = Batcher::start(Shape { lanes: 1, batch: 100, queue: 1000 }, |weight| *weight, commit);
-        let answers = join_all((0..200).map(|n| batcher.commit(vec![n % 40 + 1]))).await;
+        let batcher = Batcher::start(Shape { lanes: 1, reserved: 0, batch: 100, queue: 1000 }, |weight| *weight, commit);
+        let answers = join_all((0..200).map(|n| batcher.commit(Owner::ANYBODY, vec![n % 40 + 1]))).await;
         assert!(answers.into_iter().zip(0..).all(|(answer, n)| answer.unwrap() == [n % 40 + 1]));
         let largest = largest.load(Ordering::SeqCst);
         assert!((100..140).contains(&largest), "{largest}");
@@ -244,8 +364,8 @@ mod tests {
     #[tokio::test]
     async fn refuses_when_full_and_reports_a_failed_commit_to_all() {
         let commit: Commit<u32, u32> = Arc::new(|_| Box::pin(async { Err(Error::unavailable("down")) }));
-        let batcher = Batcher::start(Shape { lanes: 1, batch: 10, queue: 1 }, |_| 1, commit);
-        let answers = join_all((0..5).map(|n| batcher.try_commit(vec![n]))).await;
+        let batcher = Batcher::start(Shape { lanes: 1, reserved: 0, batch: 10, queue: 1 }, |_| 1, commit);
+        let answers = join_all((0..5).map(|n| batcher.try_commit(Owner::ANYBODY, vec![n]))).await;
         assert!(answers.iter().all(Result::is_err));
         assert!(answers.iter().any(|answer| answer.as_ref().unwrap_err().reason == outrider_model::Reason::Overloaded));
     }

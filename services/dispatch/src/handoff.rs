@@ -3,27 +3,31 @@
 //! epoch each shard has.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
 use outrider_failpoints::{Point, pass};
-use outrider_model::{DeliveryId, EndpointId};
+use outrider_model::{DeliveryId, EndpointId, FairShares, Recipient};
 use outrider_proto::internal::job::Body;
 use outrider_queue::{Enqueued, NewJob};
 use outrider_telemetry::essential;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 
-use crate::{Shared, measure};
+use crate::{
+    Shared,
+    line::{Line, Owner},
+    measure,
+};
 
-/// Jobs in one round trip to the queue.
+/// Jobs in one round trip to the queue, about, and those of one project that go together.
 const BATCH: usize = 256;
-/// Round trips whose refused jobs wait to be written down, and of how many they are written down at once.
-const LEFTOVERS: usize = 256;
+const TURN: usize = 32;
+/// Round trips whose refused jobs are written down at once.
 const LEFTOVERS_AT_ONCE: usize = 8;
 /// Endpoints remembered as congested. Beyond, new deliveries are tried and refused by the queue, which costs an update more.
 const MAX_CONGESTED: usize = 100_000;
@@ -36,6 +40,10 @@ fn kib_of(new: &NewJob) -> u32 {
         _ => 0,
     };
     u32::try_from((headers + payload) / 1024 + 1).unwrap_or(u32::MAX)
+}
+
+fn owner(new: &NewJob) -> Owner {
+    Owner { organization: new.recipient.organization, project: new.recipient.project }
 }
 
 /// A cheap handle.
@@ -62,15 +70,14 @@ struct Leftover {
     present: Vec<(DeliveryId, u32)>,
     /// Endpoints whose window is full.
     full: Vec<EndpointId>,
-    /// The room that the jobs had, in KiB.
-    kib: u32,
+    /// The room that they keep until then.
+    room: Room,
 }
 
 impl Leftover {
-    fn of(refused: &[&NewJob], present: &[&NewJob], full: Vec<EndpointId>) -> Self {
+    fn of(refused: &[&NewJob], present: &[&NewJob], full: Vec<EndpointId>, room: Room) -> Self {
         let names = |jobs: &[&NewJob]| jobs.iter().map(|job| (job.delivery, job.job.generation)).collect();
-        let kib = refused.iter().chain(present).map(|job| kib_of(job)).sum();
-        Self { refused: names(refused), present: names(present), full, kib }
+        Self { refused: names(refused), present: names(present), full, room }
     }
 
     fn is_empty(&self) -> bool {
@@ -81,16 +88,53 @@ impl Leftover {
         self.refused.extend(other.refused);
         self.present.extend(other.present);
         self.full.extend(other.full);
-        self.kib += other.kib;
+        self.room.extend(other.room);
         self
+    }
+}
+
+/// Jobs between their commit and the queue.
+struct OnTheirWay {
+    /// Those that wait, in turns: what was committed for one project waits for no other's.
+    line: Line<Vec<NewJob>>,
+    /// KiB of those that wait, are being queued, or are to be written down.
+    room: FairShares,
+}
+
+/// KiB of room, by whose it is.
+type Room = Vec<(Recipient, u32)>;
+
+impl OnTheirWay {
+    /// KiB that a job takes here; a larger one than anybody may have counts as the largest.
+    fn kib_of(&self, job: &NewJob) -> u32 {
+        kib_of(job).min(self.room.largest_amount())
+    }
+
+    fn room_of<'j>(&self, jobs: impl IntoIterator<Item = &'j NewJob>) -> Room {
+        jobs.into_iter().map(|job| (job.recipient, self.kib_of(job))).collect()
+    }
+
+    /// Gives back what was taken, but for what is kept of it.
+    fn give_back(&mut self, taken: &Room, kept: &Room) {
+        let mut left: HashMap<EndpointId, u32> = HashMap::new();
+        for (who, kib) in kept {
+            *left.entry(who.endpoint).or_default() += kib;
+        }
+        for (who, kib) in taken {
+            let keep = left.get_mut(&who.endpoint).map_or(0, |left| {
+                let keep = (*left).min(*kib);
+                *left -= keep;
+                keep
+            });
+            self.room.give_back(who, kib - keep);
+        }
     }
 }
 
 struct Inner {
     shared: Shared,
-    jobs: mpsc::Sender<NewJob>,
-    /// KiB that may wait. Each job takes at least one, so that there is always a place for what finds room.
-    room: Semaphore,
+    on_their_way: Mutex<OnTheirWay>,
+    filled: Notify,
     epochs: ArcSwap<Vec<i64>>,
     available: AtomicBool,
     congested: Mutex<HashSet<EndpointId>>,
@@ -102,13 +146,12 @@ struct Inner {
 impl Handoff {
     /// Starts the task that puts jobs on the queue.
     pub fn start(shared: Shared) -> Self {
-        let room = (shared.options.handoff_queue_bytes / 1024).clamp(1, u32::MAX as usize >> 3);
-        let (jobs, receiver) = mpsc::channel(room);
+        let room = u32::try_from(shared.options.handoff_queue_bytes / 1024).unwrap_or(u32::MAX);
         let handoff = Self {
             inner: Arc::new(Inner {
                 shared,
-                jobs,
-                room: Semaphore::new(room),
+                on_their_way: Mutex::new(OnTheirWay { line: Line::new(), room: FairShares::new(room) }),
+                filled: Notify::new(),
                 epochs: ArcSwap::default(),
                 available: AtomicBool::new(false),
                 congested: Mutex::default(),
@@ -117,7 +160,7 @@ impl Handoff {
                 epochs_doubted: Notify::new(),
             }),
         };
-        tokio::spawn(essential("handoff", handoff.clone().run(receiver)));
+        tokio::spawn(essential("handoff", handoff.clone().run()));
         handoff
     }
 
@@ -138,15 +181,50 @@ impl Handoff {
 
     /// Puts jobs of committed deliveries on the queue, soon. What finds no place here goes by the feeder.
     pub async fn submit(&self, jobs: Vec<NewJob>) {
-        let mut refused = Vec::new();
-        for job in jobs {
-            let named = (job.delivery, job.job.generation);
-            match self.inner.room.try_acquire_many(kib_of(&job)) {
-                Ok(room) if self.inner.jobs.try_send(job).is_ok() => room.forget(),
-                _ => refused.push(named),
-            }
-        }
+        let refused = self.line_up(jobs);
+        self.inner.filled.notify_one();
         self.take_back(&refused).await;
+    }
+
+    /// Lets jobs wait for their turn; those that find no room.
+    fn line_up(&self, jobs: Vec<NewJob>) -> Vec<(DeliveryId, u32)> {
+        let (mut refused, mut group): (Vec<_>, Vec<NewJob>) = (Vec::new(), Vec::new());
+        let mut on_their_way = self.on_their_way();
+        let OnTheirWay { line, room } = &mut *on_their_way;
+        let mut close = |group: &mut Vec<NewJob>| {
+            if let Some(first) = group.first() {
+                line.push(owner(first), group.len(), std::mem::take(group));
+            }
+        };
+        for job in jobs {
+            let kib = kib_of(&job).min(room.largest_amount());
+            if !room.try_take(&job.recipient, kib) {
+                refused.push((job.delivery, job.job.generation));
+                continue;
+            }
+            if group.len() >= TURN || group.first().is_some_and(|first| owner(first) != owner(&job)) {
+                close(&mut group);
+            }
+            group.push(job);
+        }
+        close(&mut group);
+        refused
+    }
+
+    /// The next in turn; none when none waits.
+    fn next_batch(&self) -> Vec<NewJob> {
+        let mut on_their_way = self.on_their_way();
+        let mut batch = Vec::new();
+        while batch.len() < BATCH
+            && let Some((_, group)) = on_their_way.line.pop()
+        {
+            batch.extend(group);
+        }
+        batch
+    }
+
+    fn on_their_way(&self) -> MutexGuard<'_, OnTheirWay> {
+        self.inner.on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The epochs as the queue says they are.
@@ -178,7 +256,7 @@ impl Handoff {
         std::mem::take(&mut *self.wish())
     }
 
-    fn wish(&self) -> std::sync::MutexGuard<'_, Wish> {
+    fn wish(&self) -> MutexGuard<'_, Wish> {
         self.inner.wish.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -227,19 +305,24 @@ impl Handoff {
         self.congested().len()
     }
 
-    fn congested(&self) -> std::sync::MutexGuard<'_, HashSet<EndpointId>> {
+    fn congested(&self) -> MutexGuard<'_, HashSet<EndpointId>> {
         self.inner.congested.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(self, mut receiver: mpsc::Receiver<NewJob>) {
-        let (leave, leftovers) = mpsc::channel(LEFTOVERS);
+    async fn run(self) {
+        // Bounded by the room that what is left over keeps.
+        let (leave, leftovers) = mpsc::unbounded_channel();
         tokio::spawn(essential("leftovers", self.clone().write_down_all(leftovers)));
-        let mut batch = Vec::with_capacity(BATCH);
-        while receiver.recv_many(&mut batch, BATCH).await > 0 {
-            let room: u32 = batch.iter().map(kib_of).sum();
-            let (leftover, _) = self.offer_due(batch.split_off(0)).await;
-            self.inner.room.add_permits((room - leftover.kib) as usize);
-            if !leftover.is_empty() && leave.send(leftover).await.is_err() {
+        loop {
+            let batch = self.next_batch();
+            if batch.is_empty() {
+                self.inner.filled.notified().await;
+                continue;
+            }
+            let room = self.on_their_way().room_of(&batch);
+            let (leftover, _) = self.offer_due(batch).await;
+            self.on_their_way().give_back(&room, &leftover.room);
+            if !leftover.is_empty() && leave.send(leftover).is_err() {
                 return;
             }
         }
@@ -247,13 +330,13 @@ impl Handoff {
 
     /// Writes down what the queue did not take. That waits for the database, and the jobs behind, which may be of other organizations, do
     /// not wait for it.
-    async fn write_down_all(self, mut leftovers: mpsc::Receiver<Leftover>) {
+    async fn write_down_all(self, mut leftovers: mpsc::UnboundedReceiver<Leftover>) {
         let mut waiting = Vec::with_capacity(LEFTOVERS_AT_ONCE);
         while leftovers.recv_many(&mut waiting, LEFTOVERS_AT_ONCE).await > 0 {
-            let all = waiting.drain(..).fold(Leftover::default(), Leftover::and);
-            let room = all.kib as usize;
+            let mut all = waiting.drain(..).fold(Leftover::default(), Leftover::and);
+            let room = std::mem::take(&mut all.room);
             self.write_down(all).await;
-            self.inner.room.add_permits(room);
+            self.on_their_way().give_back(&room, &Room::new());
         }
     }
 
@@ -293,7 +376,8 @@ impl Handoff {
             refused.push(job);
         }
         let endpoints = refused.iter().map(|job| job.endpoint()).collect();
-        (Leftover::of(&refused, &present, full), endpoints)
+        let room = self.on_their_way().room_of(refused.iter().chain(&present).copied());
+        (Leftover::of(&refused, &present, full, room), endpoints)
     }
 
     /// Takes out what waited here for too long: it goes by the feeder. From its time of check on, a delivery that the queue does not have

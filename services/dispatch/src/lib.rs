@@ -12,6 +12,7 @@ mod feeder;
 mod finisher;
 mod handoff;
 mod jobs;
+mod line;
 mod measure;
 mod options;
 mod service;

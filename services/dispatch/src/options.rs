@@ -10,9 +10,12 @@ pub struct Options {
     /// When failed attempts are repeated, unless an endpoint says otherwise. Default: the example schedule of Standard Webhooks with
     /// more attempts in the first three minutes.
     pub retry_policy: RetryPolicy,
-    /// Commits of events under way at once; a further one starts only when a quarter of `accept_batch` waits. Default 4.
+    /// Commits of events under way at once; a further one starts only when a quarter of
+    /// `accept_batch` waits. If there are several, one is kept for organisations of which no commit is
+    /// under way. Default 4.
     pub accept_lanes: usize,
-    /// Events in one commit; one with many deliveries counts once more for every 32 of them. Default 256.
+    /// Events in one commit; one counts once more for every 32 of its deliveries, and for every 16 KiB
+    /// of its payload. Default 256.
     pub accept_batch: usize,
     /// Publish calls that wait for a commit or are in one, divided into shares; more are refused. Default 32,768.
     pub accept_queue: usize,
@@ -25,8 +28,8 @@ pub struct Options {
     pub settle_batch: usize,
     /// Batches of reports that wait for a commit. Default 256.
     pub settle_queue: usize,
-    /// Bytes of jobs that wait to be put on the queue after their commit, payloads, headers and 1 KiB for each; those beyond go by the
-    /// feeder. Default 128 MiB.
+    /// Bytes of jobs that wait to be put on the queue after their commit (payloads, headers and 1 KiB
+    /// for each), divided into fair shares; those that find no room go by the feeder. Default 128 MiB.
     pub handoff_queue_bytes: usize,
     /// Finished jobs that wait to be removed from the queue; those beyond wait for their lease. Default 65,536.
     pub finish_queue: usize,

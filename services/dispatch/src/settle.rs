@@ -18,9 +18,10 @@ use outrider_telemetry::{
 };
 
 use crate::{
-    Shared,
+    Options, Shared,
     batcher::{Batcher, Commit, Shape},
     finisher::Finisher,
+    line::Owner,
     measure, trace,
 };
 
@@ -33,8 +34,8 @@ pub struct Settler {
 
 impl Settler {
     pub fn start(shared: Shared, finisher: Finisher) -> Self {
-        let shape =
-            Shape { lanes: shared.options.settle_lanes, batch: shared.options.settle_batch, queue: shared.options.settle_queue };
+        let Options { settle_lanes: lanes, settle_batch: batch, settle_queue: queue, .. } = *shared.options;
+        let shape = Shape { lanes, reserved: 0, batch, queue };
         let commit: Commit<(Settled, Hop), ()> = {
             let shared = shared.clone();
             Arc::new(move |batch| Box::pin(commit(shared.clone(), batch)))
@@ -82,7 +83,8 @@ impl Settlement for Settler {
             done.push(job);
         }
         if !settled.is_empty() {
-            self.batcher.commit(settled).await?;
+            // A batch of a worker is of many organisations.
+            self.batcher.commit(Owner::ANYBODY, settled).await?;
         }
         self.finisher.submit(done);
         Ok(())

@@ -18,7 +18,8 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Holder, Place, Share, bounds::Weight, to_status};
+use outrider_rpc::{Place, bounds::Weight, to_status};
+use outrider_shares::{Holder, Share};
 use tokio::time::{Instant, Sleep, timeout_at};
 use tonic::Status;
 
@@ -347,7 +348,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use outrider_rpc::Shares;
+    use outrider_shares::Shares;
 
     use super::*;
 

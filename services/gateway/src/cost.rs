@@ -7,7 +7,7 @@ use std::{
 };
 
 use outrider_model::Error;
-use outrider_rpc::{Exhausted, Holder, Share, Shares};
+use outrider_shares::{Exhausted, Holder, Share, Shares};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Options;

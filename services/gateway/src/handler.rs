@@ -11,7 +11,8 @@ use http::{
 };
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Holder, Seat};
+use outrider_rpc::Seat;
+use outrider_shares::Holder;
 use tonic::body::Body;
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     grpc::{self, Dialect},
     head::{self, Fault, Limits},
     meter::Meter,
+    ndjson,
     observe::{Observed, Seen},
     request_id, rest,
     route::Found,
@@ -211,7 +213,11 @@ async fn routed(
     let asked = deadline::of_rest(&parts.headers).map_err(Refusal::closing)?;
     observed.client_deadline = asked.is_some_and(|asked| asked < shared.options.request_timeout);
     let answer = rest::answer(shared, found, parts, body, end(asked));
-    in_time(limit(shared, asked), answer, &found.route.template).await
+    let limit = match ndjson::asked(found.route, &parts.headers) {
+        Some(_) => ndjson::first_results(&shared.options, asked),
+        None => limit(shared, asked),
+    };
+    in_time(limit, answer, &found.route.template).await
 }
 
 /// The answer, or an error when it takes too long. The request is dropped then, and what it began with it; whether it took effect

@@ -70,7 +70,8 @@ use std::{future::Future, sync::Arc};
 
 use outrider_model::Reason;
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{Acceptor, Authenticate, Shares, methods, server::Backend, shares::Resource};
+use outrider_rpc::{Acceptor, Authenticate, methods, server::Backend};
+use outrider_shares::{Resource, Shares};
 use outrider_telemetry::{
     catalogue::gateway::{BUFFERED_BYTES, REFUSED_UNREAD, SECTION, UNSENT_BYTES},
     metrics,

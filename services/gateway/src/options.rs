@@ -71,8 +71,8 @@ pub struct Options {
     pub reflection: bool,
     /// Uploads of lines under way at once, divided into shares; more are refused. Default 64.
     pub max_uploads: usize,
-    /// How long an upload may stand still while the gateway waits for its lines. Default 60 s; longer than `idle_timeout` has no
-    /// effect on HTTP/1.1.
+    /// How long an upload may go without a whole line that is not blank, while the gateway waits for nothing else. Default 60 s;
+    /// longer than `idle_timeout` has no effect on HTTP/1.1 when no byte comes either.
     pub upload_idle_timeout: Duration,
     /// Calls of one upload under way at once. Default 4.
     pub upload_calls: usize,

@@ -1,6 +1,7 @@
 //! Query parameters into fields.
 
 use outrider_model::{Error, FieldViolation, Reason};
+use outrider_rpc::bounds;
 use prost_reflect::{DynamicMessage, Value};
 
 use crate::{
@@ -52,7 +53,13 @@ fn resolve(route: &Route, name: &str) -> Result<FieldPath, Error> {
 fn set(path: &FieldPath, value: Value, message: &mut DynamicMessage) -> Result<(), Error> {
     let entry = path.entry(message).ok_or_else(|| Error::internal("a field path leads nowhere"))?;
     match entry {
-        Value::List(values) => values.push(value),
+        Value::List(values) => {
+            let most = bounds::max_items(path.last());
+            if values.len() >= most as usize {
+                return Err(Error::field(path.name(), bounds::too_many(most)));
+            }
+            values.push(value);
+        }
         single => *single = value,
     }
     Ok(())

@@ -11,7 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use outrider_model::{Error, FieldViolation, Reason, limits};
-use outrider_rpc::{Exhausted, bounds};
+use outrider_rpc::bounds;
+use outrider_shares::Exhausted;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 

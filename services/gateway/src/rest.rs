@@ -9,7 +9,7 @@ use http::{
 use http_body::Body as _;
 use hyper::body::Incoming;
 use outrider_model::{Error, FieldViolation, Principal, Reason};
-use outrider_rpc::Holder;
+use outrider_shares::Holder;
 use outrider_telemetry::TraceContext;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use tokio::time::Instant;

@@ -5,6 +5,7 @@ use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use outrider_rpc::bounds;
 use prost_reflect::{DynamicMessage, EnumDescriptor, Kind, MessageDescriptor, Value};
 use serde::de::{
     IntoDeserializer,
@@ -186,9 +187,13 @@ fn wrap(message: &MessageDescriptor, value: Value) -> Value {
 /// Paths separated by commas, in either spelling; whether the fields exist is the role's to say.
 fn mask(message: &MessageDescriptor, text: &str) -> Result<Value, String> {
     without_nul(text)?;
-    let paths = text.split(',').map(str::trim).filter(|path| !path.is_empty()).map(|path| Value::String(snake_case(path)));
+    let given = || text.split(',').map(str::trim).filter(|path| !path.is_empty());
+    let most = message.get_field_by_name("paths").map_or(0, |paths| bounds::max_items(&paths));
+    if given().count() > most as usize {
+        return Err(bounds::too_many(most));
+    }
     let mut mask = DynamicMessage::new(message.clone());
-    mask.set_field_by_name("paths", Value::List(paths.collect()));
+    mask.set_field_by_name("paths", Value::List(given().map(|path| Value::String(snake_case(path))).collect()));
     Ok(Value::Message(mask))
 }
 

@@ -14,7 +14,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use outrider_model::{Error, Reason};
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{Holder, Shares, from_status};
+use outrider_rpc::from_status;
+use outrider_shares::{Holder, Shares};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use tonic::{Code, Status, body::Body};
 

@@ -16,9 +16,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use outrider_model::Error;
 use outrider_rpc::{
-    Holder, Kept, Share,
+    Kept,
     pieces::{PIECE_BYTES, piece},
 };
+use outrider_shares::{Holder, Share};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, body::Body};

@@ -266,6 +266,71 @@ async fn a_line_over_the_limit_and_an_upload_that_stands_still() {
     assert!(end["error"]["request_id"].is_string());
 }
 
+/// Sends a piece again and again, until the answer has come.
+async fn keep_sending(running: &Running, piece: &str, pause: Duration) -> String {
+    let (mut writer, mut reader) = raw(running, "Transfer-Encoding: chunked").await;
+    let sending = async {
+        loop {
+            chunk(&mut writer, piece).await;
+            tokio::time::sleep(pause).await;
+        }
+    };
+    let mut answer = Vec::new();
+    let ended = async {
+        tokio::select! {
+            () = sending => {}
+            _ = reader.read_to_end(&mut answer) => {}
+        }
+    };
+    tokio::time::timeout(LONG, ended).await.expect("it ends");
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_body_without_a_whole_line_ends_in_time() {
+    // The time of a request is over before.
+    let (request_timeout, upload_idle_timeout) = (Duration::from_secs(1), Duration::from_millis(1_500));
+    let ingest = Ingest::default();
+    let options = Options { request_timeout, upload_idle_timeout, max_request_bytes: 1_000, ..Options::default() };
+    let running = running(&ingest, options).await;
+    let pause = Duration::from_millis(50);
+    let (line, blank, long) = (" {", " \n", "x".repeat(30_000));
+    let answers = [(line, pause), (blank, pause), (long.as_str(), Duration::ZERO)];
+    let answers = answers.map(|(piece, pause)| keep_sending(&running, piece, pause));
+    for answer in futures::future::join_all(answers).await {
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"STREAM_IDLE\""), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    assert!(ingest.calls.lock().await.is_empty());
+    let (mut writer, mut reader) = raw(&running, "Transfer-Encoding: chunked").await;
+    chunk(&mut writer, "{\"event_type\":\"a\",\"data\":1}\n").await;
+    assert_eq!(result(&mut reader).await["line"], 1);
+    let dripping = tokio::spawn(async move {
+        // Until it is refused with the connection.
+        while writer.write_all(b"1\r\n{\r\n").await.is_ok() {
+            tokio::time::sleep(pause).await;
+        }
+    });
+    assert_eq!(result(&mut reader).await["error"]["reason"], "STREAM_IDLE");
+    dripping.abort();
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_results_is_not_idle() {
+    let gate = Arc::new(Semaphore::new(1));
+    let ingest = Ingest { gate: Some(Arc::clone(&gate)), ..Ingest::default() };
+    let idle = Duration::from_millis(200);
+    let running = running(&ingest, Options { upload_idle_timeout: idle, ..Options::default() }).await;
+    let (mut writer, mut reader) = raw(&running, "Transfer-Encoding: chunked").await;
+    for number in 1..=2 {
+        chunk(&mut writer, &format!("{{\"event_type\":\"a\",\"data\":{number}}}\n")).await;
+        until(|| gate.available_permits() == 0).await;
+        tokio::time::sleep(2 * idle).await;
+        gate.add_permits(1);
+        assert_eq!(result(&mut reader).await["line"], number);
+    }
+}
+
 #[tokio::test]
 async fn uploads_are_counted_and_end_at_the_shutdown() {
     // The first call of an upload has no lines.

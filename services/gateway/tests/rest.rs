@@ -101,6 +101,25 @@ async fn query_parameters_that_are_wrong_are_named() {
 }
 
 #[tokio::test]
+async fn lists_in_queries_and_masks_are_bounded() {
+    let running = Running::start().await;
+    let tail = |entries| format!("/v1/projects/p/deliveries:tail?{}", "statuses=1&".repeat(entries));
+    assert_eq!(running.exchange(request("GET", &tail(16), None)).await.status(), 200);
+    let calls = running.got.calls().len();
+    let answer = running.get(&tail(17)).await;
+    answer.is_refused(400, "INVALID_FIELD", "statuses");
+    assert_eq!(answer.json()["error"]["message"], "statuses: must have at most 16 entries");
+    let endpoint = "/v1/projects/p/endpoints/ep_1";
+    let mask = |paths| format!("{endpoint}?update_mask={}", vec!["name"; paths].join(","));
+    let answer = running.send(request("PATCH", &mask(257), Some("{}"))).await;
+    answer.is_refused(400, "INVALID_FIELD", "update_mask");
+    assert_eq!(answer.json()["error"]["message"], "update_mask: must have at most 256 entries");
+    assert_eq!(running.got.calls().len(), calls, "no role sees them");
+    running.send(request("PATCH", &mask(256), Some("{}"))).await;
+    assert_eq!(running.got.last::<admin::UpdateEndpointRequest>().update_mask.unwrap().paths.len(), 256);
+}
+
+#[tokio::test]
 async fn additional_bindings_and_verbs_are_routes() {
     let running = Running::start().await;
     running.get("/v1/projects/p/deliveries/dlv_1/attempts").await;

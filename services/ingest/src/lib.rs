@@ -6,6 +6,7 @@ mod admit;
 mod fingerprint;
 mod json;
 mod judge;
+mod large;
 mod measure;
 mod options;
 mod service;

@@ -11,6 +11,14 @@ pub struct Options {
     pub max_batch_bytes: usize,
     /// One gRPC message, in bytes. Default 6 MiB.
     pub max_request_bytes: usize,
+    /// A publish request is large if its payloads have more bytes than this together, and more than
+    /// 16 KiB on average. Default 128 KiB.
+    pub large_bytes: usize,
+    /// Large requests that are validated and committed at once, by turns; further ones wait. What they
+    /// take of the processors is not there for others, whose requests are small. Default 1.
+    pub large_requests: usize,
+    /// Large requests that wait for their turn, divided into shares; more are refused. Default 1,024.
+    pub large_requests_waiting: usize,
     /// Steps that validating one payload by its schema may take; a million take a tenth to half a second. What takes more
     /// violates its schema. Default 1,000,000.
     pub validation_steps: u64,
@@ -75,6 +83,9 @@ impl Default for Options {
             max_payload_bytes: MIB,
             max_batch_bytes: 4 * MIB,
             max_request_bytes: 6 * MIB,
+            large_bytes: 128 * 1024,
+            large_requests: 1,
+            large_requests_waiting: 1_024,
             validation_steps: 1_000_000,
             long_validations: 4,
             schema_cache_bytes: 64 * 1024 * 1024,

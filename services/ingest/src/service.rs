@@ -5,24 +5,37 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use outrider_model::{Error, Principal, Project, ProjectId, Result, limits};
 use outrider_proto::ingest::{
-    BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult, PublishEventRequest, PublishEventResponse,
-    StreamEventsRequest,
+    BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult, NewEvent, PublishEventRequest,
+    PublishEventResponse, StreamEventsRequest,
     batch_publish_events_result::Result as ItemResult,
     ingest_service_server::{IngestService, IngestServiceServer},
 };
 use outrider_rpc::{Intake, convert::parse_id, principal, status, to_status};
+use outrider_shares::Holder;
 use outrider_store::{Clock, Directory};
 use outrider_telemetry::TraceContext;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, service::Routes};
+use tracing::Instrument as _;
 
 use crate::{
     Options, StreamOptions, admit,
     judge::Judge,
+    large::Large,
     measure,
     stream::{self, Streams},
     validate::{self, Context, too_large},
 };
+
+/// Where in a request an event stands.
+type Path = fn(usize) -> String;
+
+/// Whose events are published, and where.
+struct Of<'a> {
+    principal: &'a Principal,
+    project: Arc<Project>,
+    trace: Option<&'a TraceContext>,
+}
 
 /// The role.
 #[derive(Clone)]
@@ -33,6 +46,7 @@ pub struct Ingest {
     intake: Arc<dyn Intake>,
     judge: Arc<Judge>,
     streams: Arc<Streams>,
+    large: Large,
 }
 
 impl Ingest {
@@ -48,7 +62,8 @@ impl Ingest {
         measure::expose();
         let judge = Arc::new(Judge::new(&options, directory.clone()));
         let streams = Arc::new(Streams::new(&options.stream, shutdown));
-        Self { options: Arc::new(options), directory, clock, intake, judge, streams }
+        let large = Large::new(&options);
+        Self { options: Arc::new(options), directory, clock, intake, judge, streams, large }
     }
 
     /// The public services.
@@ -91,8 +106,8 @@ impl Ingest {
     ) -> Result<PublishEventResponse> {
         let project = self.project(principal, &request.project_id).await?;
         let event = request.event.ok_or_else(|| Error::field("event", "is required"))?;
-        let checked = validate::event(event, &self.context(principal, &project, trace));
-        let answers = admit::admit(&self.judge, &*self.intake, &project, vec![checked], |_| "event".to_owned()).await?;
+        let of = Of { principal, project, trace };
+        let answers = self.accept(of, vec![event], |_| "event".to_owned()).await?;
         answers.into_iter().next().unwrap_or_else(|| Err(Error::internal("an event was not answered")))
     }
 
@@ -112,9 +127,41 @@ impl Ingest {
         if bytes > self.options.max_batch_bytes {
             return Err(too_large("events", bytes, self.options.max_batch_bytes));
         }
-        let context = self.context(principal, &project, trace);
+        self.accept(Of { principal, project, trace }, events, |index| format!("events[{index}]")).await
+    }
+
+    /// Answers events in their order; those of a large request when it is their turn. `path` tells
+    /// where in the request one stands.
+    async fn accept(&self, of: Of<'_>, events: Vec<NewEvent>, path: Path) -> Result<Vec<Result<PublishEventResponse>>> {
+        let bytes = events.iter().map(|event| event.payload.len()).sum();
+        if self.large.is_large(bytes, events.len()) {
+            // Boxed: small requests are not to be as large as this.
+            Box::pin(self.accept_in_turn(of, events, path)).await
+        } else {
+            self.accept_now(of, events, path).await
+        }
+    }
+
+    /// Apart, with the turn: it has to do with the work, whether or not somebody still waits for it.
+    async fn accept_in_turn(&self, of: Of<'_>, events: Vec<NewEvent>, path: Path) -> Result<Vec<Result<PublishEventResponse>>> {
+        let turn = self.large.take(Holder::within(of.principal, of.project.id)).await?;
+        let (ingest, principal, trace) = (self.clone(), of.principal.clone(), of.trace.cloned());
+        let work = async move {
+            let _turn = turn;
+            let of = Of { principal: &principal, project: of.project, trace: trace.as_ref() };
+            ingest.accept_now(of, events, path).await
+        };
+        tokio::spawn(work.in_current_span()).await.unwrap_or_else(|_| Err(Error::internal("a fault of the server")))
+    }
+
+    async fn accept_now(&self, of: Of<'_>, events: Vec<NewEvent>, path: Path) -> Result<Vec<Result<PublishEventResponse>>> {
+        let context = self.context(of.principal, &of.project, of.trace);
         let checked = events.into_iter().map(|event| validate::event(event, &context)).collect();
-        admit::admit(&self.judge, &*self.intake, &project, checked, |index| format!("events[{index}]")).await
+        admit::admit(&self.judge, &*self.intake, &of.project, checked, path).await
+    }
+
+    pub(crate) fn large(&self) -> &Large {
+        &self.large
     }
 
     pub(crate) fn context<'a>(

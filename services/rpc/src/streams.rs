@@ -9,6 +9,7 @@ use std::{
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use outrider_model::Error;
+use outrider_shares::{Holder, Resource, Share, Shares};
 use tonic::{
     body::Body,
     transport::{self, Channel},
@@ -18,7 +19,6 @@ use tower::{Service, ServiceExt};
 use crate::{
     Kept,
     channel::{self, ChannelError, LONG_STREAM_WINDOW},
-    shares::{Holder, Resource, Share, Shares},
     tls::Tls,
     to_status,
 };

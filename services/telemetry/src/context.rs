@@ -155,17 +155,19 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// The list, when it is one: members of a key and a value.
+/// The list, when it is one: members of a key and a value. Empty when all members are blank.
 fn state(text: &str) -> Arc<str> {
+    let text = text.trim_matches([',', ' ', '\t']);
     let member = |member: &str| {
-        member.trim().is_empty() || member.split_once('=').is_some_and(|(key, value)| !key.trim().is_empty() && !value.is_empty())
+        member.trim().is_empty()
+            || member.split_once('=').is_some_and(|(key, value)| !key.trim().is_empty() && !value.trim().is_empty())
     };
     let plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t';
     let good = text.len() <= STATE_BYTES
         && text.bytes().all(plain)
         && text.split(',').all(member)
         && text.split(',').count() <= STATE_MEMBERS;
-    if good { text.trim().into() } else { Arc::default() }
+    if good { text.into() } else { Arc::default() }
 }
 
 #[cfg(test)]
@@ -204,9 +206,24 @@ mod tests {
         }
         let long = format!("a={}", "b".repeat(STATE_BYTES));
         let many = vec!["a=b"; STATE_MEMBERS + 1].join(",");
-        for bad in [long.as_str(), many.as_str(), "novalue", "a=\u{e9}", "a=b\r\nx: y", "=b"] {
+        for bad in [long.as_str(), many.as_str(), "novalue", "a=\u{e9}", "a=b\r\nx: y", "=b", "a= ", "a= ,b=c"] {
             assert_eq!(TraceContext::parse(GOOD, bad).unwrap().tracestate(), "", "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_blank_state_is_absent() {
+        for (given, kept) in [(" ", ""), ("\t \t", ""), (",", ""), (" , ,\t", ""), (" a=b ,", "a=b"), (",a=b,,c=d", "a=b,,c=d")] {
+            assert_eq!(TraceContext::parse(GOOD, given).unwrap().tracestate(), kept, "{given:?}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(TRACEPARENT, HeaderValue::from_static(GOOD));
+        for blank in ["", " ", ","] {
+            headers.append(TRACESTATE, HeaderValue::from_static(blank));
+        }
+        let context = TraceContext::of_headers(&headers);
+        TraceContext::settle(&mut headers, context.as_ref());
+        assert_eq!(headers.keys().collect::<Vec<_>>(), [TRACEPARENT]);
     }
 
     #[test]
@@ -228,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics(parent in "\\PC{0,70}", tail in "[0-9a-f-]{40,60}", state in "\\PC{0,40}") {
+        fn nothing_panics(parent in "\\PC{0,70}", tail in "[0-9a-f-]{40,60}", state in "\\PC{0,40}|[a=, \\t]{0,12}") {
             for text in [parent, format!("00-{tail}")] {
                 if let Some(context) = TraceContext::parse(&text, &state) {
                     prop_assert_eq!(TraceContext::parse(&context.traceparent(), context.tracestate()), Some(context));

@@ -23,7 +23,8 @@ use crate::{
 pub struct LogOptions {
     /// Whether lines are JSON. Default false.
     pub json: bool,
-    /// A filter such as `info` or `info,outrider_worker=debug`. Default `info`.
+    /// A filter such as `info` or `info,outrider_worker=debug`. Default `info`. Of the HTTP/2 library
+    /// only errors are logged, unless the filter names it (`h2=warn`).
     pub filter: String,
 }
 
@@ -148,8 +149,13 @@ pub fn check_filter(text: &str) -> Result<(), StartError> {
     filter(text).map(drop)
 }
 
+/// Applies unless the filter says otherwise. The HTTP/2 library warns of what a client does, but
+/// our warnings mean a fault of ours.
+const BASE: &str = "h2=error";
+
 fn filter(text: &str) -> Result<EnvFilter, StartError> {
-    EnvFilter::try_new(text).map_err(|error| StartError::Filter(error.to_string()))
+    // Of two directives for one target the later one holds.
+    EnvFilter::try_new(format!("{BASE},{text}")).map_err(|error| StartError::Filter(error.to_string()))
 }
 
 fn exporting(options: &ExportOptions) -> Result<(SdkTracerProvider, export::Running), StartError> {
@@ -189,4 +195,33 @@ fn exporting(options: &ExportOptions) -> Result<(SdkTracerProvider, export::Runn
         .with_resource(resource)
         .build();
     Ok((provider, running))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn the_http2_library_is_silent_below_error_unless_it_is_named() {
+        let warns = |text: &str| {
+            let subscriber = tracing_subscriber::registry().with(filter(text).unwrap());
+            tracing::subscriber::with_default(subscriber, || {
+                assert!(tracing::enabled!(target: "h2::server", Level::ERROR), "{text}");
+                assert!(tracing::enabled!(target: "outrider_gateway", Level::WARN), "{text}");
+                tracing::enabled!(target: "h2::server", Level::WARN)
+            })
+        };
+        for (text, expected) in [
+            (LogOptions::default().filter.as_str(), false),
+            ("info,outrider_gateway=debug", false),
+            ("trace", false),
+            ("info,h2=warn", true),
+            ("h2::server=debug,info", true),
+        ] {
+            assert_eq!(warns(text), expected, "{text}");
+        }
+        assert!(check_filter("no=level=at=all").is_err());
+    }
 }

@@ -9,8 +9,8 @@ use outrider_model::{AttemptOutcome, Timestamp};
 use outrider_proto::internal::{AttemptResult, HoldReason, Job};
 use outrider_telemetry::{
     catalogue::worker::{
-        ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS, HELD, IDLE_CONNECTIONS, JOBS, NARROW_WINDOWS,
-        PAYLOAD_BYTES, QUEUE_SECONDS, SECTION, SLOTS_USED, UNREPORTED_BYTES, WAITING, WINDOWS,
+        ANSWERS_DROPPED, ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS, HELD, IDLE_CONNECTIONS, JOBS,
+        NARROW_WINDOWS, PAYLOAD_BYTES, QUEUE_SECONDS, SECTION, SLOTS_USED, UNREPORTED_BYTES, WAITING, WINDOWS,
     },
     metrics::{self, ByIndex},
 };
@@ -50,6 +50,11 @@ pub(crate) fn expose(shared: &Arc<Shared>) {
         NARROW_WINDOWS.set(count(narrow));
         true
     });
+}
+
+/// An answer found no room until its report is settled.
+pub(crate) fn answer_dropped() {
+    ANSWERS_DROPPED.inc();
 }
 
 /// The name of an outcome by its number in the API.

@@ -87,6 +87,7 @@ impl Shared {
         }
         let granted = self.answers.try_grant(who, u32::try_from(bytes / 1024).unwrap_or(u32::MAX));
         if granted.is_none() {
+            measure::answer_dropped();
             (result.response_body, result.response_headers) = (Bytes::new(), Vec::new());
             result.response_truncated = true;
         }

@@ -1,8 +1,9 @@
 //! From a job in hand to its request: each job waits for its share of the slots, then, when its
 //! payload did not come with it, for its share of the payload bytes.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use outrider_model::endpoint::EndpointState;
 use outrider_proto::internal::HoldReason;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -16,6 +17,9 @@ use crate::{
 
 /// Turns that are taken from a line at once.
 const BATCH: usize = 256;
+
+/// Between two looks at the endpoints for which jobs wait.
+const GATES: Duration = Duration::from_secs(1);
 
 /// Waiting jobs that a shutdown gives back.
 const GIVEN_BACK: usize = 4_096;
@@ -91,6 +95,26 @@ pub(crate) fn let_go(shared: &Shared, lost: &HashSet<Key>) {
     if !keys.is_empty() {
         tracing::warn!(jobs = keys.len(), "jobs that waited for their turn are not this worker's any more");
         shared.leases.forget(keys);
+    }
+}
+
+/// Gives back the jobs that wait for endpoints which were paused or deleted meanwhile. Their turn would
+/// tell the same, but behind one that hangs it may be hours away, and until then they take room in the
+/// queue and in memory. To be run by one task.
+pub(crate) async fn give_gated_back(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(GATES).await;
+        for endpoint in shared.slots.endpoints() {
+            let reason = match shared.lookup.endpoint(endpoint).await {
+                Ok(None) => HoldReason::EndpointDeleted,
+                Ok(Some(entry)) if entry.endpoint.state == EndpointState::Paused => HoldReason::EndpointPaused,
+                // Nobody can tell now, or it is open.
+                Ok(Some(_)) | Err(_) => continue,
+            };
+            for job in shared.slots.remove_of(endpoint) {
+                shared.report(job, Outcome::Held(reason));
+            }
+        }
     }
 }
 

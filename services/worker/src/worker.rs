@@ -105,6 +105,8 @@ fn spawn_housekeeping(shared: &Arc<Shared>, ended: &CancellationToken) {
     tokio::spawn(ended.clone().run_until_cancelled_owned(essential("slots", slots)));
     let payloads = turns::read_payloads(Arc::clone(shared));
     tokio::spawn(ended.clone().run_until_cancelled_owned(essential("payloads", payloads)));
+    let gates = turns::give_gated_back(Arc::clone(shared));
+    tokio::spawn(ended.clone().run_until_cancelled_owned(essential("gates", gates)));
     let keeper = Arc::clone(shared);
     let stop = ended.clone();
     tokio::spawn(essential("leases", async move {

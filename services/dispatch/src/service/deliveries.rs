@@ -11,11 +11,11 @@ use outrider_proto::dispatch::{
     RetryDeliveryResponse, TailDeliveriesRequest, TailDeliveriesResponse, delivery_service_server::DeliveryService,
 };
 use outrider_rpc::{
-    Holder,
     convert::{parse_id, parse_optional_id},
     page::Pager,
     principal, to_status,
 };
+use outrider_shares::Holder;
 use outrider_store::{AttemptFilter, DeliveryFilter, Store};
 use tonic::{Request, Response, Status};
 

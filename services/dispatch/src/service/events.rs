@@ -9,7 +9,8 @@ use outrider_proto::dispatch::{
     ErasePayloadRequest, ErasePayloadResponse, GetEventRequest, GetEventResponse, ListEventsRequest, ListEventsResponse,
     TailEventsRequest, TailEventsResponse, event_service_server::EventService,
 };
-use outrider_rpc::{Holder, convert::parse_id, page::Pager, principal, to_status};
+use outrider_rpc::{convert::parse_id, page::Pager, principal, to_status};
+use outrider_shares::Holder;
 use outrider_store::{EventFilter, Ledger, Store};
 use tonic::{Request, Response, Status};
 

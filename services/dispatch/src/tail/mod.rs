@@ -18,7 +18,7 @@ use std::{
 };
 
 use outrider_model::{ProjectId, Result};
-use outrider_rpc::{Holder, Share, Shares, shares::Resource};
+use outrider_shares::{Holder, Resource, Share, Shares};
 use outrider_store::{LogKind, Store};
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio_util::sync::CancellationToken;

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::{Stream, stream};
 use outrider_model::{Error, ProjectId, Result, Timestamp};
-use outrider_rpc::{Holder, Share};
+use outrider_shares::{Holder, Share};
 use outrider_store::{LogEntry, LogKind, LogPlace};
 use tokio::time::Instant;
 

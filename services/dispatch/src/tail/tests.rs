@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use outrider_model::{ApiKeyId, DeliveryStatus, Error, Event, EventId, PageRequest, Reason, Result, principal::Actor};
-use outrider_rpc::Holder;
+use outrider_shares::Holder;
 use outrider_store::EventFilter;
 use tokio_util::sync::CancellationToken;
 

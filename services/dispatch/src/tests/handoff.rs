@@ -1,9 +1,12 @@
 //! How jobs go from the database to the queue.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, EventId, Recipient};
+use outrider_model::{DeliveryId, EndpointId, EventId, OrganizationId, Recipient};
 use outrider_proto::internal::Job;
 use outrider_queue::{NewJob, Queue};
 
@@ -49,4 +52,39 @@ async fn a_refused_job_holds_up_no_other() {
     handoff.submit(vec![job(&bench, 3, epoch + 1)]).await;
     assert!(bench.queue.inner.read("worker", 1, Duration::from_millis(50)).await.unwrap().is_empty());
     assert_eq!(ledger.unqueued(), 1);
+}
+
+/// However many jobs of an organization wait for the queue, those of another one find room, and go next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_of_another_organization_find_room_and_go_next() {
+    let bench = Bench::still(Options { handoff_queue_bytes: 1 << 20, ..Options::default() }).await;
+    let ledger = Arc::new(Booked::default());
+    let handoff = Handoff::start(Shared { ledger: Arc::clone(&ledger) as _, ..bench.dispatch.shared.clone() });
+    let epoch = bench.queue.epochs().await.unwrap()[0];
+    bench.queue.stalled.store(true, Ordering::SeqCst);
+    handoff.submit(vec![job(&bench, 1, epoch)]).await;
+    until("the first is being queued", async || (!bench.queue.stalled.load(Ordering::SeqCst)).then_some(())).await;
+    // More than there is room for; what finds none is taken back, which this ledger never ends.
+    let flood: Vec<NewJob> = (2..2_000).map(|number| job(&bench, number, epoch)).collect();
+    let flooding = tokio::spawn({
+        let handoff = handoff.clone();
+        async move { handoff.submit(flood).await }
+    });
+    until("some find no room", async || (ledger.unqueued() > 0).then_some(())).await;
+    let mut other = job(&bench, 5_000, epoch);
+    let now = bench.store.clock().now();
+    other.recipient.organization = OrganizationId::new(now, 1);
+    handoff.submit(vec![other.clone()]).await;
+    bench.queue.go_on.notify_one();
+    let mut ahead = 0;
+    loop {
+        let jobs = bench.jobs().await;
+        if let Some(place) = jobs.iter().position(|job| job.job.delivery_id == other.job.delivery_id) {
+            ahead += place;
+            break;
+        }
+        ahead += jobs.len();
+    }
+    assert!(ahead <= 1 + 32, "{ahead} were queued before it");
+    flooding.abort();
 }

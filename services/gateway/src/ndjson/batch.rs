@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Holder, server::Backend, status::from_message};
+use outrider_rpc::{server::Backend, status::from_message};
+use outrider_shares::Holder;
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 use tokio::time::Instant;
 

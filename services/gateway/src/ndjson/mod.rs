@@ -8,6 +8,8 @@ mod batch;
 mod lines;
 mod upload;
 
+use std::time::Duration;
+
 use http::{
     HeaderMap, HeaderValue, Response,
     header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, X_CONTENT_TYPE_OPTIONS},
@@ -17,13 +19,13 @@ use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
 use outrider_model::Error;
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::Holder;
+use outrider_shares::Holder;
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
 use tokio::time::Instant;
 use tonic::body::Body;
 
 use self::{batch::Caller, upload::Upload};
-use crate::{Shared, answer::Refusal, body, deadline, field_path::Unresolved, request_id, rest, route::Route, unsent};
+use crate::{Options, Shared, answer::Refusal, body, deadline, field_path::Unresolved, request_id, rest, route::Route, unsent};
 
 /// The media type of requests and answers.
 pub(crate) const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -71,6 +73,13 @@ pub(crate) fn asked<'r>(route: &'r Route, headers: &HeaderMap) -> Option<&'r Rul
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     route.ndjson.as_ref().filter(|_| essence.eq_ignore_ascii_case(MEDIA_TYPE))
+}
+
+/// How long an upload may take to its first results: a client may take its time for the first line,
+/// and the calls theirs. When there is an error instead, the rest of the body is read for a moment.
+pub(crate) fn first_results(options: &Options, asked: Option<Duration>) -> Duration {
+    let longest = options.upload_idle_timeout.saturating_add(options.request_timeout).saturating_add(options.linger);
+    asked.map_or(longest, |asked| asked.min(longest))
 }
 
 /// Answers an upload, from its first results on. `base` is the request without entries.

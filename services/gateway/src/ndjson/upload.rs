@@ -8,7 +8,7 @@ use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream, stream::F
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Holder, Share, Shares};
+use outrider_shares::{Holder, Share, Shares};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
@@ -41,6 +41,8 @@ pub(super) struct Upload {
     /// A line that did not fit the batch any more.
     parked: Option<Line>,
     batch: Batch,
+    /// When the next line must be whole, while nothing but that is waited for.
+    due: Option<Instant>,
     calls: FuturesOrdered<BoxFuture<'static, Result<Vec<u8>, Error>>>,
     /// Whether the first call succeeded: before, it is the only one, and the answer can still be an error.
     begun: bool,
@@ -72,6 +74,7 @@ impl Upload {
             lines: Lines::new(options.max_request_bytes),
             parked: None,
             batch: Batch::default(),
+            due: None,
             calls: FuturesOrdered::new(),
             begun: false,
             room: Arc::new(Semaphore::new(options.upload_results_bytes.clamp(1, Semaphore::MAX_PERMITS))),
@@ -100,15 +103,9 @@ impl Upload {
 
     async fn run(mut self, mut body: Incoming, out: mpsc::Sender<Chunk>) {
         let end = self.end;
-        let passed = async move {
-            match end {
-                Some(end) => tokio::time::sleep_until(end).await,
-                None => pending().await,
-            }
-        };
         let outcome = tokio::select! {
             outcome = self.pump(&mut body, &out) => outcome,
-            () = passed => Err(deadline::passed()),
+            () = sleep_until(end) => Err(deadline::passed()),
         };
         match outcome {
             Ok(()) => {}
@@ -142,47 +139,57 @@ impl Upload {
                 return if self.begun { outcome } else { outcome.and(Err(self.without_lines.clone())) };
             }
             let reads = ended.is_none() && !self.is_full();
+            let due = self.due(reads);
             tokio::select! {
                 biased;
                 () = self.draining.as_mut(), if ended.is_none() => ended = Some(Err(Error::shutting_down())),
+                // Before the body: one that never stops must not hide that the time is up.
+                () = sleep_until(due), if due.is_some() => ended = Some(Err(self.idle())),
                 Some(results) = self.calls.next(), if !self.calls.is_empty() => {
                     let results = results?;
                     self.begun = true;
                     self.send(results, out).await;
                 }
-                frame = tokio::time::timeout(self.options.upload_idle_timeout, body.frame()), if reads => {
-                    ended = match frame {
-                        Ok(frame) => self.take_all(frame, body),
-                        Err(_) => Some(Err(self.idle())),
-                    };
-                }
+                frame = body.frame(), if reads => ended = self.take_all(frame, body),
             }
         }
     }
 
-    fn idle(&self) -> Error {
-        Error::new(Reason::StreamIdle, format!("no line came for {:?}", self.options.upload_idle_timeout))
+    /// When the next line must be whole. A client may wait for the results of what it sent: no time
+    /// counts while there are calls.
+    fn due(&mut self, reads: bool) -> Option<Instant> {
+        self.due = if reads && self.calls.is_empty() {
+            Some(self.due.unwrap_or_else(|| Instant::now() + self.options.upload_idle_timeout))
+        } else {
+            None
+        };
+        self.due
     }
 
-    /// Takes what came and what else is there, as far as one batch goes; the end, when it is reached.
+    fn idle(&self) -> Error {
+        Error::new(Reason::StreamIdle, format!("no whole line came for {:?}", self.options.upload_idle_timeout))
+    }
+
+    /// Takes what came and what else is there, as far as one batch goes, lines or not; the end, when it is reached.
     fn take_all(
         &mut self,
         first: Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>,
         body: &mut Incoming,
     ) -> Option<Result<(), Error>> {
-        let mut next = first;
+        let (mut next, mut taken) = (first, 0);
         loop {
             match next {
                 None => return Some(Ok(())),
                 Some(Err(_)) => return Some(Err(body::broke_off())),
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
+                        taken += data.len();
                         self.lines.push(data);
                     }
                 }
             }
             self.fill(None);
-            if self.is_full() {
+            if self.is_full() || taken >= self.options.upload_batch_bytes {
                 return None;
             }
             next = body.frame().now_or_never()?;
@@ -222,5 +229,12 @@ impl Upload {
             // Whoever does not take it is gone, and so will this task be.
             let _ = out.send(Ok((text.into(), (permits, share)))).await;
         }
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => pending().await,
     }
 }

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use outrider_model::{Error, Result};
 use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent};
 use outrider_rpc::Intake;
+use outrider_shares::Holder;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::StreamOptions;
+use crate::{Ingest, large::Large};
 
 /// The wait before the first repetition; then twice as long each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -19,21 +20,28 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// its client. Any other error means that the outcome is unknown, or that all are refused.
 pub struct Patient {
     intake: Arc<dyn Intake>,
+    /// Large batches wait for their turn, anew for each try.
+    large: Large,
+    holder: Holder,
     call_timeout: Duration,
     patience: Duration,
     shutdown: CancellationToken,
 }
 
 impl Patient {
-    pub fn new(intake: Arc<dyn Intake>, options: &StreamOptions, shutdown: CancellationToken) -> Self {
-        Self { intake, call_timeout: options.call_timeout, patience: options.overload_patience, shutdown }
+    /// For a stream of this caller.
+    pub fn new(ingest: &Ingest, holder: Holder, shutdown: CancellationToken) -> Self {
+        let (intake, large, options) = (Arc::clone(ingest.intake()), ingest.large().clone(), ingest.stream_options());
+        Self { intake, large, holder, call_timeout: options.call_timeout, patience: options.overload_patience, shutdown }
     }
 
-    async fn persist<T, A: Future<Output = Result<T>> + Send>(&self, ask: impl Fn() -> A + Send) -> Result<T> {
+    async fn persist<T, A: Future<Output = Result<T>> + Send>(&self, large: bool, ask: impl Fn() -> A + Send) -> Result<T> {
         let give_up = Instant::now() + self.patience;
         let mut wait = FIRST_WAIT;
         loop {
+            let turn = if large { Some(self.large.wait(self.holder).await) } else { None };
             let outcome = tokio::time::timeout(self.call_timeout, ask()).await;
+            drop(turn);
             match outcome.unwrap_or_else(|_| Err(Error::unavailable("the commit takes too long; the outcome is unknown"))) {
                 Err(error) if error.is_overload() && Instant::now() < give_up => {
                     // Streams that were refused together come back apart.
@@ -52,10 +60,12 @@ impl Patient {
 #[async_trait]
 impl Intake for Patient {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
-        self.persist(|| self.intake.accept(events.clone())).await
+        let bytes = events.iter().map(|event| event.payload.len()).sum();
+        let large = self.large.is_large(bytes, events.len());
+        self.persist(large, || self.intake.accept(events.clone())).await
     }
 
     async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
-        self.persist(|| self.intake.find(events.clone())).await
+        self.persist(false, || self.intake.find(events.clone())).await
     }
 }

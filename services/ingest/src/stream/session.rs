@@ -11,7 +11,8 @@ use outrider_proto::{
     },
     internal::AcceptEvent,
 };
-use outrider_rpc::{Holder, Share, Shares, http_status, wire::request_error};
+use outrider_rpc::{http_status, wire::request_error};
+use outrider_shares::{Holder, Share, Shares};
 use outrider_telemetry::TraceContext;
 use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
@@ -58,7 +59,7 @@ impl<'a> Session<'a> {
         Self {
             ingest,
             principal,
-            intake: Arc::new(Patient::new(Arc::clone(ingest.intake()), options, shutdown)),
+            intake: Arc::new(Patient::new(ingest, holder, shutdown)),
             options,
             open,
             project: None,

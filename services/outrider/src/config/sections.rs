@@ -120,7 +120,8 @@ section! {
     Log {
         /// `text` or `json`.
         format: String = "text".into(),
-        /// A filter such as `info` or `info,outrider_worker=debug`.
+        /// A filter such as `info` or `info,outrider_worker=debug`. Of the HTTP/2 library only errors are logged, unless the filter
+        /// names it (`h2=warn`).
         level: String = "info".into(),
     }
 }
@@ -244,7 +245,7 @@ section! {
         reflection: bool = false,
         /// Uploads of newline-delimited JSON under way at once, divided into shares; more are refused.
         max_uploads: usize = 64,
-        /// How long such an upload may stand still while the server waits for its lines; at most 60 s.
+        /// How long such an upload may go without a whole line, blank ones aside, while the server waits for nothing else; at most 60 s.
         upload_idle_timeout: Span = Span::seconds(60),
     }
 }
@@ -260,6 +261,15 @@ section! {
         max_payload_bytes: usize = MIB,
         /// All payloads of one batch, in bytes.
         max_batch_bytes: usize = 4 * MIB,
+        /// A publish request is large if its payloads have more bytes than this together, and more than
+        /// 16 KiB on average.
+        large_bytes: usize = 128 * KIB,
+        /// Large publish requests that are validated and committed at once, by turns of organisations,
+        /// projects and keys; further ones wait. What they take of the processors is not there for small
+        /// ones. At least 1.
+        large_requests: usize = 1,
+        /// Large publish requests that wait for their turn, divided into shares; more are refused.
+        large_requests_waiting: usize = 1_024,
         /// Steps that validating one payload by its schema may take; a million take a tenth to half a second. A payload that takes more
         /// violates its schema.
         validation_steps: u64 = 1_000_000,
@@ -291,17 +301,19 @@ section! {
         retry_schedule: Vec<Span> = outrider_model::RetryPolicy::default().waits().iter().copied().map(Span).collect(),
         /// How long idempotency keys are kept.
         idempotency_lifetime: Span = Span::seconds(24 * 3600),
-        /// Commits of events under way at once. A further one starts only when a quarter of `accept_batch` waits.
+        /// Commits of events under way at once. A further one starts only when a quarter of `accept_batch`
+        /// waits. If there are several, one is kept for organisations of which no commit is under way.
         accept_lanes: usize = 4,
-        /// Events in one commit. One with many deliveries counts once more for every 32 of them.
+        /// Events in one commit. One counts once more for every 32 of its deliveries, and for every 16 KiB
+        /// of its payload.
         accept_batch: usize = 256,
         /// Publish requests that wait for a commit or are in one, divided into shares; more are refused.
         accept_queue: usize = 32_768,
         /// Bytes that wait for a commit, divided into shares: payloads, 1 KiB for each event, and for each delivery 1 KiB and the headers;
         /// more are refused. A single request is counted with an eighth of it at most.
         accept_queue_bytes: usize = 256 * MIB,
-        /// Bytes of jobs that wait to be put on the queue after their commit, payloads, headers and 1 KiB for each. Those beyond are not
-        /// refused: they wait in the database.
+        /// Bytes of jobs that wait to be put on the queue after their commit: payloads, headers and 1 KiB for
+        /// each. Divided into fair shares. Jobs that find no room are not refused: they wait in the database.
         handoff_queue_bytes: usize = 128 * MIB,
         /// Commits of attempts under way at once. A further one starts only when a quarter of `settle_batch` waits.
         settle_lanes: usize = 2,
@@ -377,6 +389,8 @@ section! {
         window_memory: Span = Span::seconds(600),
         /// Bytes of payloads in hand that were too large to travel with their jobs, divided into fair shares as the slots are. At least 8 KiB.
         payload_bytes: usize = 256 * MIB,
+        /// Reads of such payloads under way at once, each of a batch. At least 1.
+        payload_reads: usize = 4,
         /// Bytes of answers (bodies and headers) in reports that dispatch has not settled, divided into fair shares as the slots are; answers
         /// below 1 KiB do not count. One endpoint may hold an eighth. An answer that finds no room is reported by its status alone. At least 8 KiB.
         unreported_bytes: usize = 64 * MIB,

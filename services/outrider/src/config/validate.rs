@@ -59,12 +59,14 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("worker.max_jobs", holds_all, "must be 0 or at least queue.window times queue.shards")?;
     check("worker.initial_window", config.worker.initial_window > 0, "must be at least 1")?;
     check("worker.window_memory", !config.worker.window_memory.0.is_zero(), "must be more than 0s")?;
+    check("worker.payload_reads", config.worker.payload_reads > 0, "must be at least 1")?;
     check("worker.payload_bytes", config.worker.payload_bytes >= 8 * 1024, "must be at least 8192")?;
     check("worker.unreported_bytes", config.worker.unreported_bytes >= 8 * 1024, "must be at least 8192")?;
     check("worker.read_batch", config.worker.read_batch > 0, "must be at least 1")?;
     let payload_fits = config.ingest.max_payload_bytes <= config.ingest.max_batch_bytes;
     check("ingest.max_payload_bytes", payload_fits, "must not be above ingest.max_batch_bytes")?;
     check("ingest.validation_steps", config.ingest.validation_steps > 0, "must be at least 1")?;
+    check("ingest.large_requests", config.ingest.large_requests > 0, "must be at least 1")?;
     check("ingest.long_validations", config.ingest.long_validations > 0, "must be at least 1")?;
     let batch_fits = config.ingest.max_batch_bytes <= config.gateway.max_request_bytes;
     check("ingest.max_batch_bytes", batch_fits, "must not be above gateway.max_request_bytes")?;

@@ -72,6 +72,7 @@ fn options(base: &Base) -> Result<Options> {
         initial_window: config.initial_window,
         window_memory: config.window_memory.0,
         payload_bytes: config.payload_bytes,
+        payload_reads: config.payload_reads,
         unreported_bytes: config.unreported_bytes,
         // Lease and look together stay well below the minute in which everything is to be delivered after a fault.
         reclaim_period: base.config.queue.lease.0 / 9,

@@ -3,7 +3,7 @@
 
 use outrider_model::{Error, Reason, Result};
 
-use super::{Counted, Holds, LISTS, SHAPES, Shape, too_many};
+use super::{COUNTERS, Counted, DELIMITED, EIGHT_BYTES, FOUR_BYTES, Holds, SHAPES, Shape, VARINT, too_many};
 
 /// A message in memory, in bytes, without its texts.
 const MESSAGE: usize = 320;
@@ -29,7 +29,10 @@ struct Open {
     shape: usize,
     /// The byte after its last.
     end: u64,
-    counts: [u32; LISTS],
+    /// The place of the message whose counts are those of its lists: its own, or that of the one
+    /// around it of which it is a part, so that the counts outlive it.
+    scope: usize,
+    counts: [u32; COUNTERS],
     /// The field in the message around it, and the index there in a list.
     place: (usize, Option<u32>),
 }
@@ -57,7 +60,8 @@ struct Varint {
 impl Varint {
     /// The number, when this byte is its last one.
     fn push(&mut self, byte: u8) -> Result<Option<u64>> {
-        if self.shift > 63 {
+        // Ten bytes hold 70 bits.
+        if self.shift == 63 && byte > 1 {
             return Err(malformed());
         }
         self.value |= u64::from(byte & 0x7f) << self.shift;
@@ -73,7 +77,7 @@ fn malformed() -> Error {
 impl Scan {
     /// Of a message of this shape and length.
     pub(super) fn new(shape: usize, length: u64) -> Self {
-        let open = Open { shape, end: length, counts: [0; LISTS], place: (0, None) };
+        let open = Open { shape, end: length, scope: 0, counts: [0; COUNTERS], place: (0, None) };
         let mut scan = Self { open: Vec::with_capacity(4), step: Step::Tag, varint: Varint::default(), at: 0, memory: MESSAGE };
         scan.open.push(open);
         scan.close();
@@ -154,20 +158,43 @@ impl Scan {
     }
 
     fn tag(&mut self, tag: u64) -> Result<Step> {
-        let number = u32::try_from(tag >> 3).ok().filter(|number| *number > 0).ok_or_else(malformed)?;
-        let field = self.shape().and_then(|shape| shape.fields.iter().position(|field| field.number == number));
-        let step = match tag & 7 {
-            0 => Step::Number,
-            1 => self.skip(8)?,
-            2 => return Ok(Step::Length(field)),
-            5 => self.skip(4)?,
-            // Groups went with proto2.
-            _ => return Err(malformed()),
-        };
-        if let Some(field) = field {
-            self.count(field, 1)?;
+        let number = u32::try_from(tag).map_err(|_| malformed())? >> 3;
+        if number == 0 {
+            return Err(malformed());
         }
-        Ok(step)
+        let wire_type = tag & 7;
+        let field = self.shape().and_then(|shape| shape.fields.iter().position(|field| field.number == number));
+        if let Some(field) = field {
+            self.begin(field, wire_type)?;
+        }
+        match wire_type {
+            VARINT => Ok(Step::Number),
+            EIGHT_BYTES => self.skip(8),
+            DELIMITED => Ok(Step::Length(field)),
+            FOUR_BYTES => self.skip(4),
+            // Groups went with proto2.
+            _ => Err(malformed()),
+        }
+    }
+
+    /// A field of the shape comes.
+    fn begin(&mut self, index: usize, wire_type: u64) -> Result<()> {
+        let Some(field) = self.shape().and_then(|shape| shape.fields.get(index)) else { return Ok(()) };
+        if !field.holds.takes(wire_type) {
+            return Err(malformed());
+        }
+        if let Some(counts) = self.counts() {
+            for dropped in &field.clears {
+                counts[dropped.clone()].fill(0);
+            }
+        }
+        if wire_type == VARINT { self.count(index, 1) } else { Ok(()) }
+    }
+
+    /// The counters of the message at this place.
+    fn counts(&mut self) -> Option<&mut [u32; COUNTERS]> {
+        let scope = self.open.last()?.scope;
+        self.open.get_mut(scope).map(|open| &mut open.counts)
     }
 
     fn skip(&self, length: u64) -> Result<Step> {
@@ -181,24 +208,26 @@ impl Scan {
         let Some(holds) = self.shape().and_then(|shape| shape.fields.get(index)).map(|field| field.holds) else {
             return Ok(skip);
         };
-        let inner = match holds {
+        let scope = self.open.last().map_or(0, |open| open.scope);
+        let (shape, scope, item) = match holds {
+            Holds::Nothing => return Ok(skip),
             Holds::Numbers(_) => return Ok(Step::Packed(length, index)),
             Holds::Items(_) => {
                 self.count(index, 1)?;
                 return Ok(skip);
             }
-            Holds::Message(inner) => (inner, None),
-            Holds::Messages(inner, Counted { counter, .. }) => {
-                let before = self.open.last().map(|open| open.counts[counter]);
+            Holds::Message(shape) => (shape, scope, None),
+            Holds::Messages(shape, Counted { counter, .. }) => {
+                let before = self.counts().map(|counts| counts[counter]);
                 self.count(index, 1)?;
-                (inner, before)
+                (shape, self.open.len(), before)
             }
         };
         if self.open.len() >= MAX_DEPTH {
             return Err(malformed());
         }
         self.memory += MESSAGE;
-        self.open.push(Open { shape: inner.0, end: self.at + length, counts: [0; LISTS], place: (index, inner.1) });
+        self.open.push(Open { shape, end: self.at + length, scope, counts: [0; COUNTERS], place: (index, item) });
         Ok(Step::Tag)
     }
 
@@ -206,8 +235,8 @@ impl Scan {
     fn count(&mut self, index: usize, entries: u32) -> Result<()> {
         let Some(field) = self.shape().and_then(|shape| shape.fields.get(index)) else { return Ok(()) };
         let (Holds::Messages(_, counted) | Holds::Numbers(counted) | Holds::Items(counted)) = field.holds else { return Ok(()) };
-        let Some(open) = self.open.last_mut() else { return Ok(()) };
-        let count = &mut open.counts[counted.counter];
+        let Some(counts) = self.counts() else { return Ok(()) };
+        let count = &mut counts[counted.counter];
         *count = count.saturating_add(entries);
         if *count <= counted.most {
             self.memory += if let Holds::Items(_) = field.holds { ENTRY } else { 0 };

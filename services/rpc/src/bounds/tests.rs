@@ -6,18 +6,25 @@ use outrider_model::{Error, Reason, Scope, limits};
 use outrider_proto::{
     admin::{ApiKey, CreateApiKeyRequest},
     dispatch::TailDeliveriesRequest,
-    ingest::{BatchPublishEventsRequest, NewEvent, StreamEventsRequest, StreamedEvent, stream_events_request::Kind as Sent},
+    ingest::{
+        BatchPublishEventsRequest, NewEvent, PublishEventRequest, StreamEventsRequest, StreamOpen, StreamedEvent,
+        stream_events_request::Kind as Sent,
+    },
 };
 use prost::Message;
 
 use super::{body::Messages, *};
 
 const BATCH: &str = "/outrider.ingest.v1.IngestService/BatchPublishEvents";
+const PUBLISH: &str = "/outrider.ingest.v1.IngestService/PublishEvent";
 const STREAM: &str = "/outrider.ingest.v1.IngestService/StreamEvents";
 
 fn framed(message: &impl Message) -> Vec<u8> {
-    let length = u32::try_from(message.encoded_len()).unwrap().to_be_bytes();
-    [&[0], length.as_slice(), &message.encode_to_vec()].concat()
+    framed_bytes(&message.encode_to_vec())
+}
+
+fn framed_bytes(bytes: &[u8]) -> Vec<u8> {
+    [&[0], u32::try_from(bytes.len()).unwrap().to_be_bytes().as_slice(), bytes].concat()
 }
 
 /// What becomes of bytes, whole and in pieces.
@@ -96,16 +103,94 @@ fn numbers_are_counted_packed_or_not() {
 
 #[test]
 fn what_is_no_message_is_refused_and_unknown_fields_pass() {
-    let framed = |bytes: &[u8]| [&[0], u32::try_from(bytes.len()).unwrap().to_be_bytes().as_slice(), bytes].concat();
     for good in [&b""[..], b"\x78\x05", b"\x79\0\0\0\0\0\0\0\0", b"\x7d\0\0\0\0", b"\x7a\x02hi", b"\x12\0", b"\x12\x02\x78\x05"] {
-        pushed(BATCH, &framed(good)).unwrap_or_else(|error| panic!("{good:?}: {error}"));
+        pushed(BATCH, &framed_bytes(good)).unwrap_or_else(|error| panic!("{good:?}: {error}"));
     }
     let endless = [&[0x78][..], &[0x80; 10], &[1]].concat();
-    let bad: [&[u8]; 9] =
-        [b"\x12", b"\x12\x05hi", b"\x7d\0\0\0", b"\x13\x14", b"\x00\x01", b"\x16", b"\x12\x02\x12\x01", &endless, b"\x78\x80"];
+    // Of 65 bits, as a number and as a field.
+    let long = [&[0x78][..], &[0x80; 9], &[2]].concat();
+    let bad: [&[u8]; 11] = [
+        b"\x12",
+        b"\x12\x05hi",
+        b"\x7d\0\0\0",
+        b"\x13\x14",
+        b"\x00\x01",
+        b"\x16",
+        b"\x12\x02\x12\x01",
+        &endless,
+        b"\x78\x80",
+        &long,
+        &long[1..],
+    ];
     for bad in bad {
-        assert_eq!(pushed(BATCH, &framed(bad)).map_err(|error| error.reason), Err(Reason::MalformedRequest), "{bad:?}");
+        assert_eq!(pushed(BATCH, &framed_bytes(bad)).map_err(|error| error.reason), Err(Reason::MalformedRequest), "{bad:?}");
     }
+}
+
+/// An event with so many headers, of which none is seen by who skips four bytes after the tag of the
+/// first: the length of this map entry is in them, and what they seem to begin swallows the rest.
+fn headers_behind_a_wrong_type(entries: u8) -> Vec<u8> {
+    let entries: Vec<u8> = (0..entries).flat_map(|key| [5 << 3 | 2, 3, 0x0a, 1, key]).collect();
+    let length = u8::try_from((entries.len() + 1) >> 7).unwrap();
+    // An empty entry and a number for who decodes; four bytes, and an unknown field of this length
+    // for who skips. The length is a tag, and the number after it 0, for who decodes.
+    let hiding = [5 << 3 | 5, 0, 0x78, 0x80, 0x80, 0x7a, 0x88, length, 0];
+    [hiding.as_slice(), &entries].concat()
+}
+
+#[test]
+fn a_bounded_field_of_another_wire_type_is_malformed() {
+    let in_event = |event: &[u8]| {
+        let length = u8::try_from(event.len() & 0x7f).unwrap() | 0x80;
+        [&[2 << 3 | 2, length, u8::try_from(event.len() >> 7).unwrap()], event].concat()
+    };
+    let hidden = in_event(&headers_behind_a_wrong_type(100));
+    let decoded = PublishEventRequest::decode(hidden.as_slice()).map(|request| request.event.unwrap().headers.len());
+    assert_eq!(decoded.unwrap(), 101, "decoding takes it, which is why the type is looked at");
+    assert_eq!(pushed(PUBLISH, &framed_bytes(&hidden)).unwrap_err().reason, Reason::MalformedRequest);
+    let types: [&[u8]; 3] = [&[0, 0], &[1, 0, 0, 0, 0, 0, 0, 0, 0], &[5, 0, 0, 0, 0]];
+    for (path, field, outer) in [(PUBLISH, 5, true), (PUBLISH, 2, false), (BATCH, 2, false)] {
+        for wrong in types {
+            let field = [&[field << 3 | wrong[0]], &wrong[1..]].concat();
+            let message = if outer { in_event(&field) } else { field };
+            assert_eq!(pushed(path, &framed_bytes(&message)).unwrap_err().reason, Reason::MalformedRequest, "{message:?}");
+        }
+    }
+}
+
+#[test]
+fn entries_of_a_message_that_comes_again_add_up() {
+    let event = |entries| NewEvent { metadata: map(entries), ..NewEvent::default() };
+    let publish = |entries| PublishEventRequest { event: Some(event(entries)), ..Default::default() }.encode_to_vec();
+    let twice = |first, second| pushed(PUBLISH, &framed_bytes(&[publish(first), publish(second)].concat()));
+    twice(20, 12).unwrap();
+    let error = twice(20, 13).unwrap_err();
+    assert_eq!(error.violations[0].field, "event.metadata");
+    // Each entry of a list is decoded for itself.
+    assert_eq!(fault(BATCH, &batch(vec![event(20), event(20)])), None);
+    // Two levels down, and the lists of a message apart.
+    let key = |scopes| CreateApiKeyRequest {
+        api_key: Some(ApiKey { scopes: vec![1; scopes], ..Default::default() }),
+        ..Default::default()
+    };
+    let keys = [key(14).encode_to_vec(), key(1).encode_to_vec()].concat();
+    assert!(pushed("/outrider.admin.v1.ApiKeyService/CreateApiKey", &framed_bytes(&keys)).is_err());
+    let both = NewEvent { headers: map(32), metadata: map(32), ..NewEvent::default() };
+    let both = PublishEventRequest { event: Some(both), ..Default::default() };
+    assert_eq!(fault(PUBLISH, &both), None);
+}
+
+#[test]
+fn another_member_of_a_oneof_drops_what_came_before() {
+    let sent = |kind| StreamEventsRequest { kind: Some(kind) }.encode_to_vec();
+    let event = |entries| {
+        let event = NewEvent { headers: map(entries), ..NewEvent::default() };
+        sent(Sent::Event(StreamedEvent { event: Some(event), ..Default::default() }))
+    };
+    let open = sent(Sent::Open(StreamOpen::default()));
+    pushed(STREAM, &framed_bytes(&[event(32), open, event(32)].concat())).unwrap();
+    let error = pushed(STREAM, &framed_bytes(&[event(32), event(1)].concat())).unwrap_err();
+    assert_eq!(error.violations[0].field, "event.event.headers");
 }
 
 #[test]
@@ -114,17 +199,24 @@ fn every_list_of_a_public_request_has_its_bound() {
         if message.full_name().starts_with("google.") || !seen.insert(message.full_name().to_owned()) {
             return;
         }
-        let mut count = 0;
         for field in message.fields() {
             if field.is_list() || field.is_map() {
                 assert!(MAX_ITEMS.contains_key(field.full_name()), "{} has no max_items", field.full_name());
-                count += 1;
             }
+            assert!(is_counted(&field), "{} is counted wrongly", field.full_name());
             if let (Kind::Message(inner), false) = (field.kind(), field.is_map()) {
                 lists(&inner, seen);
             }
         }
-        assert!(count <= LISTS, "{} has too many lists to be counted apart", message.full_name());
+    }
+    /// The scan looks into no values of maps, and counts packed numbers by their last bytes.
+    fn is_counted(field: &FieldDescriptor) -> bool {
+        use Kind::{Double, Fixed32, Fixed64, Float, Sfixed32, Sfixed64};
+        match field.kind() {
+            Kind::Message(entry) if field.is_map() => entry.map_entry_value_field().kind().as_message().is_none(),
+            Double | Float | Fixed32 | Fixed64 | Sfixed32 | Sfixed64 => !field.is_list(),
+            _ => true,
+        }
     }
     let mut seen = HashSet::new();
     for service in methods::public_services() {
@@ -133,6 +225,19 @@ fn every_list_of_a_public_request_has_its_bound() {
         }
     }
     assert!(seen.len() > 20);
+}
+
+#[test]
+fn every_list_has_a_counter_of_its_own() {
+    let mut shapes = Shapes::of_requests();
+    let mut most = 0;
+    for name in shapes.by_message.keys().cloned().collect::<Vec<_>>() {
+        let mut counting = Counting::default();
+        shapes.within(&DESCRIPTORS.get_message_by_name(&name).unwrap(), &mut counting);
+        most = most.max(counting.counters);
+        assert!(counting.counters <= COUNTERS, "{name} has too many lists to be counted apart");
+    }
+    assert!(most > 1);
 }
 
 #[test]

@@ -12,6 +12,8 @@ section! {
         PAYLOAD_BYTES: IntGauge("outrider_worker_payload_bytes");
         /// Bytes of answers of 1 KiB and more in reports that are not settled, up to `worker.unreported_bytes`.
         UNREPORTED_BYTES: IntGauge("outrider_worker_unreported_bytes");
+        /// Answers that found no room there: their attempts are recorded without headers and body.
+        ANSWERS_DROPPED: IntCounter("outrider_worker_answers_dropped_total");
         /// Jobs in hand that wait for their share, by what of (slots, payload-bytes). An endpoint that hangs lets its own jobs wait; when those
         /// of many endpoints do, more workers or slots help.
         WAITING: IntGaugeVec("outrider_worker_jobs_waiting", ["resource"]);

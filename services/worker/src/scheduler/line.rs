@@ -119,6 +119,20 @@ impl<J> Line<J> {
         removed
     }
 
+    /// Endpoints of which jobs wait.
+    pub(super) fn endpoints(&self) -> Vec<EndpointId> {
+        self.endpoints.keys().copied().collect()
+    }
+
+    /// Takes out what waits of an endpoint.
+    pub(super) fn remove_of(&mut self, endpoint: EndpointId) -> Vec<J> {
+        let Some(Waiting { who, jobs }) = self.endpoints.remove(&endpoint) else { return Vec::new() };
+        self.waiting -= jobs.len();
+        let held = self.shares.held(&who);
+        self.reorder(&who, held, held);
+        jobs.into_iter().map(|(_, job)| job).collect()
+    }
+
     /// Gives a part back, and changes the endpoint's window by what was heard of it.
     pub(super) fn give_back(&mut self, who: &Recipient, amount: u32, news: Option<News>) {
         let before = self.shares.held(who);

@@ -10,7 +10,7 @@ mod line;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use outrider_model::{Heard, Recipient, Timestamp, Windows};
+use outrider_model::{EndpointId, Heard, Recipient, Timestamp, Windows};
 use tokio::sync::Notify;
 
 use line::Line;
@@ -126,6 +126,16 @@ impl<J> Scheduler<J> {
         self.line().remove(is)
     }
 
+    /// Endpoints of which jobs wait.
+    pub(crate) fn endpoints(&self) -> Vec<EndpointId> {
+        self.line().endpoints()
+    }
+
+    /// Takes out what waits of an endpoint.
+    pub(crate) fn remove_of(&self, endpoint: EndpointId) -> Vec<J> {
+        self.line().remove_of(endpoint)
+    }
+
     fn grant(self: &Arc<Self>, who: Recipient, amount: u32) -> Grant<J> {
         Grant { scheduler: Arc::clone(self), who, amount, news: None }
     }
@@ -166,7 +176,7 @@ impl<J> Drop for Grant<J> {
 
 #[cfg(test)]
 mod tests {
-    use outrider_model::{EndpointId, OrganizationId, ProjectId, WindowRules};
+    use outrider_model::{OrganizationId, ProjectId, WindowRules};
 
     use super::*;
 

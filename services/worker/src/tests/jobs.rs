@@ -1,6 +1,6 @@
 //! Which jobs are sent, and which are not.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use outrider_model::{DeliveryId, EndpointId, EventId, endpoint::EndpointState};
@@ -10,9 +10,10 @@ use outrider_proto::{
 };
 
 use super::{
-    bench::{Bench, NOW, attempted, held, job, leased, quick, until},
+    bench::{Bench, NOW, attempted, entry, held, job, leased, quick, until},
     receiver::{Receiver, Reply},
 };
+use crate::Options;
 
 async fn receiver() -> (Receiver, String) {
     let receiver = Receiver::start(Reply::status("200 OK")).await;
@@ -33,6 +34,31 @@ async fn paused_and_deleted_endpoints_are_not_sent_to() {
     bench.push(EndpointId::new(NOW, 0));
     assert_eq!(held(&bench.reports(2).await[1]), HoldReason::EndpointDeleted);
     assert_eq!(receiver.count(), 0);
+}
+
+/// Jobs behind one that hangs do not wait for their turn once their endpoint is gone or paused.
+#[tokio::test]
+async fn jobs_that_wait_are_given_back_when_their_endpoint_is_deleted_or_paused() {
+    let receiver = Receiver::start(Reply::Hang).await;
+    let url = format!("http://hooks.example:{}/", receiver.port);
+    let bench = Bench::start(Options { initial_window: 1, ..quick() });
+    let [deleted, paused, open] = [(); 3].map(|()| bench.endpoint(&url));
+    for endpoint in [deleted, paused, open] {
+        (0..5).for_each(|_| drop(bench.push(endpoint)));
+    }
+    until("one of each hangs", || receiver.count() == 3).await;
+    let as_paused = entry(&url, |endpoint| (endpoint.id, endpoint.state) = (paused, EndpointState::Paused));
+    let mut endpoints = bench.lookup.endpoints.lock().unwrap();
+    endpoints.remove(&deleted);
+    endpoints.insert(paused, Arc::new(as_paused));
+    drop(endpoints);
+    let reports = bench.reports(8).await;
+    let reasons = |endpoint: EndpointId| -> Vec<HoldReason> {
+        reports.iter().filter(|report| *report.endpoint_id == *endpoint.as_bytes()).map(held).collect()
+    };
+    assert_eq!(reasons(deleted), [HoldReason::EndpointDeleted; 4]);
+    assert_eq!(reasons(paused), [HoldReason::EndpointPaused; 4]);
+    assert_eq!(receiver.count(), 3);
 }
 
 #[tokio::test]

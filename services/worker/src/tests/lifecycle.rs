@@ -7,6 +7,7 @@ use std::{
 };
 
 use outrider_proto::{dispatch::AttemptOutcome, internal::HoldReason};
+use outrider_telemetry::catalogue::worker::ANSWERS_DROPPED;
 use tokio::sync::{Barrier, Notify};
 
 use super::{
@@ -127,6 +128,7 @@ async fn while_dispatch_is_away_large_answers_are_reported_by_their_status_alone
     // An endpoint that is alone has an eighth: room for two of these answers.
     let bench = Bench::start(Options { unreported_bytes: 64 << 10, report_streams: 1, ..quick() });
     let endpoint = bench.endpoint(&url(&receiver));
+    let dropped = ANSWERS_DROPPED.get();
     bench.settlement.down.store(true, Ordering::SeqCst);
     (0..40).for_each(|_| drop(bench.push(endpoint)));
     until("the requests", || receiver.count() == 40).await;
@@ -138,6 +140,8 @@ async fn while_dispatch_is_away_large_answers_are_reported_by_their_status_alone
     assert!(whole.iter().all(|result| result.response_body == body) && cut.iter().all(|result| result.response_body.is_empty()));
     // Requests of the end may be reported after dispatch is back.
     assert!(whole.len() >= 2 && cut.len() >= 20, "{} whole, {} cut", whole.len(), cut.len());
+    let dropped = usize::try_from(ANSWERS_DROPPED.get() - dropped).unwrap();
+    assert!(dropped >= cut.len(), "{dropped} are counted");
 
     // Room is given back with the reports.
     bench.push(endpoint);

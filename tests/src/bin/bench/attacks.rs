@@ -136,12 +136,16 @@ impl Attack {
     fn lines(self, title: &str, before: &Paced, during: &Paced) -> Vec<Line> {
         let p99 = |paced: &Paced| percentile(&paced.receipt, 990);
         let p50 = |paced: &Paced| percentile(&paced.receipt, 500);
+        let published = |paced: &Paced| percentile(&paced.publish, 990);
         eprintln!(
-            "  {title}: p50 {:.2} ms before, {:.2} ms during; p99 {:.2} and {:.2} ms; longest gap {:.0} and {:.0} ms",
+            "  {title}: p50 {:.2} ms before, {:.2} ms during; p99 {:.2} and {:.2} ms, of publishing {:.2} and {:.2} ms; \
+             longest gap {:.0} and {:.0} ms",
             p50(before),
             p50(during),
             p99(before),
             p99(during),
+            published(before),
+            published(during),
             before.gap.as_secs_f64() * 1e3,
             during.gap.as_secs_f64() * 1e3,
         );

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,17 +14,20 @@ use futures::StreamExt;
 use outrider_model::{Error, Principal, Reason, Result, principal::Actor};
 use outrider_proto::{
     ingest::{
-        NewEvent, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamedEvent, stream_events_request::Kind,
-        stream_events_response::Kind as Told,
+        NewEvent, PublishEventRequest, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamedEvent,
+        ingest_service_server::IngestService as _, stream_events_request::Kind, stream_events_response::Kind as Told,
     },
     internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result},
 };
 use outrider_rpc::{Intake, from_status, status};
 use outrider_store::{Directory, DirectoryOptions, MasterKeys, NewProject, Store, StoreOptions};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Request, Status};
 
 use crate::{
     Ingest, Options, StreamOptions,
@@ -36,6 +42,8 @@ pub struct Fake {
     pub calls: Mutex<Vec<Vec<AcceptEvent>>>,
     pub failures: Mutex<VecDeque<Error>>,
     pub gate: Semaphore,
+    /// Calls so far, those that wait included.
+    pub begun: AtomicUsize,
     known: Mutex<HashMap<String, Vec<u8>>>,
 }
 
@@ -45,6 +53,7 @@ impl Default for Fake {
             calls: Mutex::default(),
             failures: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS / 2),
+            begun: AtomicUsize::new(0),
             known: Mutex::default(),
         }
     }
@@ -76,6 +85,7 @@ impl Fake {
 #[async_trait]
 impl Intake for Fake {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.expect("never closed").forget();
         if let Some(error) = self.failures.lock().unwrap().pop_front() {
             return Err(error);
@@ -121,6 +131,21 @@ impl Bench {
         let directory_of_store = Directory::new(store, DirectoryOptions::default());
         let ingest = Ingest::new(options, directory_of_store, clock, Arc::clone(&intake) as Arc<dyn Intake>, shutdown.clone());
         Self { intake, shutdown, project, ingest, principal, _directory: directory }
+    }
+
+    /// A call that publishes an event with such a payload.
+    pub fn publish(&self, payload: &str) -> JoinHandle<Result<(), Status>> {
+        let event = NewEvent { event_type: "a.b".into(), payload: payload.to_owned().into(), ..NewEvent::default() };
+        let request = PublishEventRequest { project_id: self.project.clone(), event: Some(event) };
+        let mut request = Request::new(request);
+        request.extensions_mut().insert(self.principal.clone());
+        let ingest = self.ingest.clone();
+        tokio::spawn(async move { ingest.publish_event(request).await.map(drop) })
+    }
+
+    /// Large requests that have their turn, and those that wait for it.
+    pub fn large(&self) -> (usize, usize) {
+        self.ingest.large().held()
     }
 
     /// A stream on which nothing was sent.

@@ -1,6 +1,6 @@
 //! Windows, room, times, and the end of the process.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use outrider_model::{OrganizationId, Principal, Reason, Timestamp};
 
@@ -161,4 +161,42 @@ async fn a_commit_that_hangs_does_not_hold_the_shutdown() {
     bench.shutdown.cancel();
     let ended = tokio::time::timeout(LONG / 2, client.failure()).await.expect("promptly");
     assert_eq!((ended.0.reason, ended.1), (Reason::ShuttingDown, 0));
+}
+
+/// Waits until something is so, and yields meanwhile.
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let wait = async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(tokio::time::timeout(LONG, wait).await.is_ok(), "in vain: {what}");
+}
+
+#[tokio::test]
+async fn large_requests_take_turns_and_small_ones_do_not_wait_for_them() {
+    let bench = Bench::start().await;
+    let large = format!("\"{}\"", "x".repeat(200 << 10));
+    let begun = || bench.intake.begun.load(Ordering::SeqCst);
+    close_gate(&bench);
+    let mut calls = vec![bench.publish(&large)];
+    until("the first has its turn", || bench.large() == (1, 0) && begun() == 1).await;
+    calls.push(bench.publish(&large));
+    until("the second waits for its turn", || bench.large() == (1, 1)).await;
+    let mut stream = bench.open("s").await;
+    stream.send(event(1, &large)).await;
+    until("a batch of a stream waits, too", || bench.large() == (1, 2)).await;
+    calls.push(bench.publish("1"));
+    until("a small one goes on at once", || begun() == 2).await;
+    // The caller of the first goes. Its work goes on, with the turn.
+    calls.remove(0).abort();
+    tokio::task::yield_now().await;
+    assert_eq!((bench.large(), begun()), ((1, 2), 2));
+    bench.intake.gate.add_permits(4);
+    stream.acked(1).await;
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    until("all turns are over", || bench.large() == (0, 0)).await;
+    assert_eq!(bench.intake.calls.lock().unwrap().len(), 4);
 }

@@ -10,6 +10,7 @@ mod count;
 mod holder;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     fmt,
@@ -24,7 +25,11 @@ use outrider_telemetry::{
 };
 use tokio::sync::Notify;
 
-pub use self::{count::Level, holder::Holder};
+pub use self::{
+    count::Level,
+    holder::Holder,
+    turns::{Gate, Turn, Turns},
+};
 use count::Counts;
 
 /// Between two attempts of a caller that waits: what others give back meanwhile wakes it once, not each time.
@@ -77,18 +82,8 @@ impl Shares {
     pub fn new(resource: Resource, total: usize) -> Self {
         let counts = Counts::new(total, resource.least);
         let inner = Arc::new(Inner { resource, counts: Mutex::new(counts), given_back: Notify::new() });
-        metrics::expose(&SECTION);
-        for level in Level::ALL {
-            REFUSED.with_label_values(&[resource.name, level.as_str()]);
-        }
-        WAITED.with_label_values(&[resource.name]);
         let shown = Arc::downgrade(&inner);
-        TOTAL.with_label_values(&[resource.name]).set(i64::try_from(total).unwrap_or(i64::MAX));
-        metrics::before_scrape(move || {
-            let Some(inner) = shown.upgrade() else { return false };
-            HELD.with_label_values(&[resource.name]).set(i64::try_from(inner.counts().held()).unwrap_or(i64::MAX));
-            true
-        });
+        show(resource, total, move || Some(shown.upgrade()?.counts().held()));
         Self(inner)
     }
 
@@ -165,11 +160,28 @@ impl Shares {
             tokio::time::sleep(PACE).await;
         }
     }
+}
 
-    fn refused(&self, level: Level) -> Exhausted {
-        REFUSED.with_label_values(&[self.0.resource.name, level.as_str()]).inc();
-        Exhausted { level, noun: self.0.resource.noun }
+/// Shows the metrics of a resource until nobody can tell any more how much of it is held.
+fn show(resource: Resource, total: usize, held: impl Fn() -> Option<usize> + Send + Sync + 'static) {
+    let number = |amount| i64::try_from(amount).unwrap_or(i64::MAX);
+    metrics::expose(&SECTION);
+    for level in Level::ALL {
+        REFUSED.with_label_values(&[resource.name, level.as_str()]);
     }
+    WAITED.with_label_values(&[resource.name]);
+    TOTAL.with_label_values(&[resource.name]).set(number(total));
+    metrics::before_scrape(move || {
+        let Some(held) = held() else { return false };
+        HELD.with_label_values(&[resource.name]).set(number(held));
+        true
+    });
+}
+
+/// Counts a refusal, and says why.
+fn refused(resource: Resource, level: Level) -> Exhausted {
+    REFUSED.with_label_values(&[resource.name, level.as_str()]).inc();
+    Exhausted { level, noun: resource.noun }
 }
 
 /// A caller that waits, until it is dropped.
@@ -211,7 +223,7 @@ impl Share {
         let mut counts = self.shares.0.counts();
         if let Err(level) = counts.check(&self.holder, more) {
             drop(counts);
-            return Err(self.shares.refused(level));
+            return Err(refused(self.shares.0.resource, level));
         }
         counts.add(&self.holder, more);
         self.amount += more;

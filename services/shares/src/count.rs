@@ -43,7 +43,7 @@ const KEY: (usize, usize) = (1, 2);
 
 /// Who has a count: a holder, or those that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Place {
+pub enum Place {
     Organization(OrganizationId),
     Project(OrganizationId, Option<ProjectId>),
     Key(OrganizationId, Option<ProjectId>, Actor),
@@ -131,7 +131,7 @@ impl Counts {
         }
     }
 
-    fn held_at(&self, place: Place) -> usize {
+    pub fn held_at(&self, place: Place) -> usize {
         self.held_by.get(&place).copied().unwrap_or(0)
     }
 
@@ -141,7 +141,8 @@ impl Counts {
     }
 }
 
-fn places(holder: &Holder) -> [Place; 3] {
+/// The widest first.
+pub fn places(holder: &Holder) -> [Place; 3] {
     let Holder { organization, project, actor } = *holder;
     [Place::Organization(organization), Place::Project(organization, project), Place::Key(organization, project, actor)]
 }

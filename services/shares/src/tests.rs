@@ -6,7 +6,7 @@ use super::*;
 
 const RESOURCE: Resource = Resource { name: "tested", noun: "tested things", least: 1 };
 
-fn holder(organization: u64, project: u64, key: u64) -> Holder {
+pub(crate) fn holder(organization: u64, project: u64, key: u64) -> Holder {
     let at = Timestamp(0);
     Holder {
         organization: OrganizationId::new(at, organization),
