@@ -4,7 +4,7 @@
 //! meanwhile is its caller's share of a room ([`crate::Options::tail_buffer_bytes`]). A commit of this process wakes the tails of its projects at once; one question for all tails, asked every
 //! [`crate::Options::tail_poll`], finds the commits of others.
 
-mod cursor;
+pub(crate) mod cursor;
 mod deliveries;
 mod events;
 mod stream;
