@@ -61,7 +61,7 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
     database.store().await;
     let statement_timeout = Duration::from_secs(120);
     let options =
-        StoreOptions { max_connections: 10, acquire_timeout: PATIENCE, statement_timeout, ..database.options().clone() };
+        StoreOptions { max_connections: 10, acquire_timeout: statement_timeout, statement_timeout, ..database.options().clone() };
     let store = Store::connect(&options).await.unwrap();
     let (own, other) = (tenant(&store, "a").await, tenant(&store, "b").await);
     // Somebody keeps this table, and no other, from being read.
