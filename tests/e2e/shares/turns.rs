@@ -165,7 +165,7 @@ async fn connections_to_the_database_are_divided() {
         let keeper = Keeper::new(postgres, outrider, ATTEMPTS).await?;
         let flood = Flood::of(&greedy, 300, attempts);
         // A key that is alone has 2 of 8 places, and 256 of 1,024 in the line.
-        lined_up(outrider, "database-line", 256).await?;
+        lined_up(outrider, "database-line", 128).await?;
         wait_until("the others are refused", BOUND, async || (flood.done() >= 42).then_some(())).await?;
         ensure!(of_resource(outrider, "held", RESOURCE).await? == 2.0, "a lone key has two");
         once(&others, events).await?;
