@@ -9,6 +9,7 @@ use crate::head::{self, Fault, Limits};
 
 /// A line beside a head's, at most, in bytes: more than hyper takes of the extensions of chunks.
 const LINE_BYTES: usize = 64 * 1024;
+const LONG_LINE: Fault = Fault::Malformed("a line between chunks is too long");
 
 /// Reads along, over all requests of a connection.
 #[derive(Debug)]
@@ -94,6 +95,9 @@ impl Framing {
                     let from = at + std::mem::take(&mut searched);
                     let Some(end) = bytes[from..].iter().position(|byte| *byte == b'\n') else { break };
                     let line = &bytes[at..from + end];
+                    if !self.is_in_head() && line.len() > LINE_BYTES {
+                        return Judged { passed, fault: Some(LONG_LINE) };
+                    }
                     at = from + end + 1;
                     let began = self.head.lines > 0;
                     if let Err(fault) = self.line(line).and_then(|()| self.whole_head(began, &bytes[passed..at])) {
@@ -107,11 +111,7 @@ impl Framing {
         }
         (self.line_at, self.searched) = (at - passed, bytes.len() - at);
         let limit = if self.is_in_head() { self.limits.bytes } else { LINE_BYTES };
-        let fault = (bytes.len() - passed > limit).then_some(if self.is_in_head() {
-            Fault::HeadersTooLarge
-        } else {
-            Fault::Malformed("a line between chunks is too long")
-        });
+        let fault = (bytes.len() - passed > limit).then_some(if self.is_in_head() { Fault::HeadersTooLarge } else { LONG_LINE });
         Judged { passed, fault }
     }
 
@@ -312,7 +312,10 @@ mod tests {
         assert_eq!(judge(&[&vec![b'a'; LIMITS.bytes]]), (0, None));
         assert_eq!(judge(&[&vec![b'a'; LIMITS.bytes + 1]]), (0, Some(Fault::HeadersTooLarge)));
         let chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice();
-        let (passed, fault) = judge(&[chunked, &vec![b'1'; LINE_BYTES + 1]]);
-        assert!(passed == chunked.len() && matches!(fault, Some(Fault::Malformed(_))));
+        assert_eq!(judge(&[chunked, &vec![b'1'; LINE_BYTES + 1]]), (chunked.len(), Some(LONG_LINE)));
+        // In one piece, with its end and more.
+        let extension = vec![b'a'; LINE_BYTES];
+        let whole = [chunked, b"1;", &extension, b"\r\nx\r\n0\r\n\r\n"].concat();
+        assert_eq!(judge(&[&whole]), (chunked.len(), Some(LONG_LINE)));
     }
 }
