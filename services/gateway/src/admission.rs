@@ -11,6 +11,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use outrider_model::{Error, Principal, Scope};
 use outrider_rpc::Seat;
+use outrider_shares::Holder;
 use outrider_telemetry::catalogue::gateway::REFUSED_UNREAD;
 
 use crate::{Options, Shared, body};
@@ -26,7 +27,7 @@ pub(crate) async fn admit(
     let Some(scope) = scope else { return Ok(None) };
     match outrider_rpc::admit(Arc::clone(&shared.keys), headers, scope).await {
         Ok(admitted) => {
-            seat.keep();
+            seat.keep_for(Holder::of(&admitted.principal))?;
             Ok(Some(admitted.principal))
         }
         Err(error) => {

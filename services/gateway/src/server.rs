@@ -80,7 +80,7 @@ struct Each {
 
 impl Server {
     fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
-        let places = Places::new(shared.options.max_connections, shared.options.reserved_connections);
+        let places = Places::divided(shared.options.max_connections, shared.options.reserved_connections);
         let builder = builder(&shared.options);
         let each = Arc::new(Each { shared, acceptor, builder, closing: CancellationToken::new() });
         Self { each, connections: JoinSet::new(), places, full: false }
@@ -100,12 +100,7 @@ impl Server {
                     CONNECTIONS_DISPLACED.inc();
                 }
                 let each = Arc::clone(&self.each);
-                self.connections.spawn(async move {
-                    tokio::select! {
-                        () = seat.displaced() => {}
-                        () = each.connection(stream, Arc::new(seat)) => {}
-                    }
-                });
+                self.connections.spawn(async move { each.connection(stream, Arc::new(seat)).await });
             }
             None => CONNECTIONS_REFUSED.inc(),
         }
@@ -129,6 +124,7 @@ impl Each {
     async fn connection(&self, stream: TcpStream, seat: Arc<Seat>) {
         let socket = tokio::select! {
             () = self.closing.cancelled() => return,
+            () = seat.displaced() => return,
             socket = self.acceptor.accept(stream) => socket,
         };
         let socket = match socket {
@@ -137,7 +133,7 @@ impl Each {
         };
         let _open = Ongoing::begin(&CONNECTIONS);
         let options = &self.shared.options;
-        let progress = Arc::new(Progress::new());
+        let progress = Arc::new(Progress::new(seat.under_way()));
         let bounds = Bounds {
             limits: Limits::of(options),
             head_timeout: options.header_read_timeout,
@@ -145,18 +141,13 @@ impl Each {
             max_abandoned: options.max_abandoned_requests as u64,
         };
         let io = TokioIo::new(Watched::new(socket, Arc::clone(&progress), bounds));
-        let mut connection = pin!(self.builder.serve_connection(io, self.service(Arc::clone(&progress), seat)));
+        let mut connection = pin!(self.builder.serve_connection(io, self.service(Arc::clone(&progress), Arc::clone(&seat))));
         let ended = tokio::select! {
             ended = &mut connection => ended,
-            () = async {
-                tokio::select! {
-                    () = async {
-                        self.closing.cancelled().await;
-                        progress.next_request(LINGER.min(options.drain / 2)).await;
-                    } => {}
-                    () = progress.rested(options.idle_timeout) => {}
+            () = self.end_of(&progress, &seat) => {
+                if seat.is_displaced() && !(seat.is_known() && progress.is_open()) {
+                    return;
                 }
-            } => {
                 connection.as_mut().graceful_shutdown();
                 // A client of HTTP/2 that does not confirm is not waited for.
                 tokio::select! {
@@ -167,6 +158,20 @@ impl Each {
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended");
+        }
+    }
+
+    /// Resolves when the connection is to end: at the shutdown, after it rested, or when it has lost
+    /// its place.
+    async fn end_of(&self, progress: &Progress, seat: &Seat) {
+        let options = &self.shared.options;
+        tokio::select! {
+            () = async {
+                self.closing.cancelled().await;
+                progress.next_request(LINGER.min(options.drain / 2)).await;
+            } => {}
+            () = progress.rested(options.idle_timeout) => {}
+            () = seat.displaced() => {}
         }
     }
 

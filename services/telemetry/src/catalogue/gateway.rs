@@ -18,7 +18,8 @@ section! {
         STREAMS_OPEN: IntGauge("outrider_gateway_streams_open");
         /// Open connections of clients.
         CONNECTIONS: IntGauge("outrider_gateway_connections");
-        /// Connections on which no request had a good API key, and which were closed to make place for new ones.
+        /// Connections that made room for new ones: on which no request had a good API key, or that
+        /// were idle and beyond their caller's share.
         CONNECTIONS_DISPLACED: IntCounter("outrider_gateway_connections_displaced_total");
         /// Connections that were closed at once because there were too many.
         CONNECTIONS_REFUSED: IntCounter("outrider_gateway_connections_refused_total");
