@@ -302,8 +302,11 @@ mod tests {
         Owner { organization: OrganizationId::new(at, organization), project: outrider_model::ProjectId::new(at, organization) }
     }
 
+    /// What a commit is of, and how it is let go.
+    type Begun = (Vec<u32>, oneshot::Sender<()>);
+
     /// Commits that are told as they begin, and end when they are let go.
-    fn gated() -> (Commit<u32, u32>, mpsc::UnboundedReceiver<(Vec<u32>, oneshot::Sender<()>)>) {
+    fn gated() -> (Commit<u32, u32>, mpsc::UnboundedReceiver<Begun>) {
         let (begun, commits) = mpsc::unbounded_channel();
         let commit: Commit<u32, u32> = Arc::new(move |batch| {
             let (end, ended) = oneshot::channel();

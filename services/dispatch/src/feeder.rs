@@ -29,6 +29,10 @@ const PAGE: u32 = 1_000;
 const REST: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
+/// Deliveries that end together because their endpoint or project is gone. Few: other writes of the
+/// database wait for them, and nobody waits for these.
+const CANCELLED_AT_ONCE: u32 = 250;
+
 /// The part of dispatch that feeds the queue.
 pub struct Feeder {
     shared: Shared,
@@ -160,7 +164,7 @@ impl Feeder {
     /// Ends a batch of what can never be sent; when there may be more, the feeder comes back to it at once.
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason) {
         let now = self.shared.store.clock().now();
-        let limit = self.shared.options.feed_batch;
+        let limit = CANCELLED_AT_ONCE;
         pass(Point::BeforeCancel);
         let outcome = self.shared.ledger.cancel(scope, reason, now, limit).await;
         pass(Point::AfterCancel);

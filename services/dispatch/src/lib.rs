@@ -10,6 +10,8 @@ mod batcher;
 mod convert;
 mod feeder;
 mod finisher;
+#[doc(hidden)]
+pub mod fuzzed;
 mod handoff;
 mod jobs;
 mod line;

@@ -69,7 +69,7 @@ pub struct Options {
     pub max_tails: usize,
     /// Bytes that tails have read and not sent, divided into shares; a tail that finds no room reads no further. Default 64 MiB.
     pub tail_buffer_bytes: usize,
-    /// Queries of tails at once. Default 4.
+    /// Queries of tails at once, divided into shares; further ones wait for their turn. Default 8.
     pub tail_readers: usize,
     /// After so long without a message a tail sends a heartbeat. Default 15 s.
     pub tail_heartbeat: Duration,
@@ -116,7 +116,7 @@ impl Default for Options {
             max_message_bytes: 16 * KIB * KIB,
             max_tails: 1_000,
             tail_buffer_bytes: 64 * KIB * KIB,
-            tail_readers: 4,
+            tail_readers: 8,
             tail_heartbeat: Duration::from_secs(15),
             tail_poll: Duration::from_millis(200),
             tail_retention: Duration::from_secs(7 * 24 * 3600),

@@ -8,6 +8,8 @@
 mod answer;
 mod connect;
 mod dial;
+#[doc(hidden)]
+pub mod fuzzed;
 mod head;
 mod options;
 mod own;

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Egress, answer, answer::Refusal, head, tunnel};
+use crate::{Egress, Options, answer, answer::Refusal, head, tunnel};
 
 /// A request's headers, at most.
 const HEADERS: usize = 100;
@@ -85,6 +85,17 @@ impl Egress {
     }
 }
 
+/// The HTTP library, set up for a connection.
+pub(crate) fn builder(options: &Options) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.head_timeout)
+        .max_headers(HEADERS)
+        .max_buf_size(options.max_head_bytes.max(8 * 1024));
+    builder
+}
+
 /// A tunnel whose 200 is on its way.
 struct Opened {
     target: (String, u16),
@@ -138,14 +149,7 @@ impl Connection {
             let connection = Arc::clone(self);
             async move { Ok::<_, Infallible>(connection.answer(request).await) }
         });
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(options.head_timeout)
-            .max_headers(HEADERS)
-            .max_buf_size(options.max_head_bytes.max(8 * 1024))
-            .serve_connection(io, service)
-            .with_upgrades()
-            .await;
+        let served = builder(options).serve_connection(io, service).with_upgrades().await;
         if let Err(error) = served {
             tracing::debug!(peer = %self.peer, %error, "a request to the egress failed");
             self.opened().take();

@@ -1,14 +1,10 @@
 //! What it takes to decode a request: memory, which is counted while it is read, and time, which is
 //! not taken from the runtime.
 
-use std::{
-    cell::{Cell, RefCell},
-    sync::Arc,
-};
+use std::cell::{Cell, RefCell};
 
 use outrider_model::Error;
-use outrider_shares::{Exhausted, Holder, Share, Shares};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use outrider_shares::{Exhausted, Gate, Holder, Resource, Share, Shares, Turn, Turns};
 
 use crate::Options;
 
@@ -23,6 +19,15 @@ const FREE: usize = 16 * 1024;
 const STEP: usize = 64 * 1024;
 /// A large body is likely to take so many times its size: for it, room is taken at once.
 const LIKELY: usize = 2;
+
+const DECODINGS: Gate = Gate {
+    places: Resource { name: "decodings", noun: "decodings of large bodies", least: 1 },
+    line: Resource { name: "decodings-line", noun: "places in the line for decodings of large bodies", least: 1 },
+};
+const BEYOND: Gate = Gate {
+    places: Resource { name: "decodings-beyond", noun: "decodings beyond a share", least: 1 },
+    line: Resource { name: "decodings-beyond-line", noun: "places in the line for decodings beyond a share", least: 1 },
+};
 
 /// A message without its fields. All of these are about what is allocated, from the text to what
 /// the role makes of it.
@@ -89,17 +94,17 @@ impl Cost {
 pub(crate) struct Held {
     _share: Option<Share>,
     /// For a body beyond its caller's share.
-    _turn: Option<OwnedSemaphorePermit>,
+    _turn: Option<Turn>,
 }
 
 /// Where bodies are decoded, and within which bounds.
 #[derive(Clone)]
 pub(crate) struct Decoding {
     room: Shares,
-    /// Places for large bodies.
-    places: Arc<Semaphore>,
-    /// The one place beyond all shares.
-    turn: Arc<Semaphore>,
+    /// For large bodies. Those that wait are bounded and divided as the room is.
+    places: Turns,
+    /// The one place beyond all shares, for those of them whose callers have no room left.
+    beyond: Turns,
     apart_bytes: usize,
     max_bytes: usize,
 }
@@ -107,10 +112,11 @@ pub(crate) struct Decoding {
 impl Decoding {
     /// In this room.
     pub(crate) fn new(options: &Options, room: &Shares) -> Self {
+        let line = options.max_buffered_bytes / options.decode_apart_bytes.max(1);
         Self {
             room: room.clone(),
-            places: Arc::new(Semaphore::new(options.max_decodings.clamp(1, Semaphore::MAX_PERMITS))),
-            turn: Arc::new(Semaphore::new(1)),
+            places: Turns::new(DECODINGS, options.max_decodings, line),
+            beyond: Turns::new(BEYOND, 1, line),
             apart_bytes: options.decode_apart_bytes,
             max_bytes: options.max_decoded_bytes,
         }
@@ -125,7 +131,8 @@ impl Decoding {
         work: impl FnOnce(&Cost) -> Result<T, Error> + Send + 'static,
     ) -> Result<(T, Held), Error> {
         let work = here(self.cost(bytes, self.room.share(holder)), work);
-        let (decoded, share) = if bytes <= self.apart_bytes { work() } else { self.apart(work).await }?;
+        // Boxed: it would make the future of every request as large.
+        let (decoded, share) = if bytes <= self.apart_bytes { work() } else { Box::pin(self.apart(holder, work)).await }?;
         Ok((decoded, Held { _share: share, _turn: None }))
     }
 
@@ -156,13 +163,15 @@ impl Decoding {
         let (share, turn) = tokio::select! {
             biased;
             share = self.room.wait(holder, likely) => (share, None),
-            turn = Arc::clone(&self.turn).acquire_owned() => {
+            turn = self.beyond.wait(holder) => {
                 let mut share = self.room.share(holder);
                 share.exceed(likely);
-                (share, Some(turn.map_err(|_| fault())?))
+                (share, Some(turn))
             }
         };
-        let (decoded, share) = self.apart(here(self.cost(bytes, share), work)).await?;
+        let work = here(self.cost(bytes, share), work);
+        // Who goes beyond its share has the one place for that, and waits for no other.
+        let (decoded, share) = if turn.is_some() { off_thread(work).await } else { self.apart(holder, work).await }?;
         Ok((decoded, Held { _share: share, _turn: turn }))
     }
 
@@ -171,15 +180,23 @@ impl Decoding {
         Cost { paid, held: RefCell::new(Some(share)), ..Cost::alone(bytes, self.max_bytes) }
     }
 
-    async fn apart<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| fault())?;
-        let decoding = tokio::task::spawn_blocking(move || {
+    async fn apart<T: Send + 'static>(
+        &self,
+        holder: Holder,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = self.places.wait(holder).await;
+        off_thread(move || {
             // However soon its caller goes, it takes its place until it is done.
-            let _place = place;
+            let _turn = turn;
             work()
-        });
-        decoding.await.map_err(|_| fault())?
+        })
+        .await
     }
+}
+
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::internal("a fault of the server"))?
 }
 
 /// The work at this cost, where it is called. Gives what it becomes and its part of the room.
@@ -187,12 +204,12 @@ fn here<T>(cost: Cost, work: impl FnOnce(&Cost) -> Result<T, Error>) -> impl FnO
     move || work(&cost).map(|decoded| (decoded, cost.settled()))
 }
 
-fn fault() -> Error {
-    Error::internal("a fault of the server")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use outrider_model::{OrganizationId, Timestamp};
+
     use super::*;
 
     fn within(room: &Shares) -> Cost {
@@ -242,6 +259,80 @@ mod tests {
         assert_eq!(room.held(), 3 * BODY - 2 * FREE, "what was not spent is given back");
         drop((second, third));
         assert_eq!(room.held(), 0);
+    }
+
+    /// A caller of an organisation of its own.
+    fn somebody(number: u64) -> Holder {
+        let organization = OrganizationId::new(Timestamp(0), number);
+        Holder { organization, ..Holder::of_request(&http::Extensions::new()) }
+    }
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let is_so = async {
+            while !is_so() {
+                tokio::task::yield_now().await
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), is_so).await.unwrap_or_else(|_| panic!("{what}"));
+    }
+
+    #[tokio::test]
+    async fn large_bodies_are_decoded_in_turns() {
+        const BODY: usize = 256 * 1024;
+        let room = Shares::new(crate::REQUEST_BYTES, 256 * BODY);
+        let decoding = Decoding::new(&Options::default(), &room);
+        let (may_end, ends) = std::sync::mpsc::channel::<()>();
+        let ends = std::sync::Mutex::new(ends);
+        // One takes long, and a lone key has one place of four.
+        let slow = tokio::spawn({
+            let decoding = decoding.clone();
+            async move {
+                let wait = move |_: &Cost| ends.lock().unwrap().recv().map_err(|_| Error::overloaded("never"));
+                decoding.body(somebody(1), BODY, wait).await.map(drop)
+            }
+        });
+        until("it is decoded", || decoding.places.held() == (1, 0)).await;
+        let next = tokio::spawn({
+            let decoding = decoding.clone();
+            async move { decoding.body(somebody(1), BODY, |_| Ok(())).await.map(drop) }
+        });
+        until("the next waits", || decoding.places.held() == (1, 1)).await;
+        let other = decoding.body(somebody(2), BODY, |_| Ok(7));
+        let (decoded, _) = tokio::time::timeout(Duration::from_secs(20), other).await.expect("it has its turn").unwrap();
+        assert!(decoded == 7 && !next.is_finished());
+        may_end.send(()).unwrap();
+        slow.await.unwrap().unwrap();
+        next.await.unwrap().unwrap();
+        assert_eq!(decoding.places.held(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn who_has_no_room_left_takes_turns() {
+        const BODY: usize = 256 * 1024;
+        let room = Shares::new(crate::REQUEST_BYTES, 4 * 4 * BODY);
+        let decoding = Decoding::new(&Options::default(), &room);
+        let _full = [(1, 4), (2, 2)].map(|(who, bodies)| {
+            let mut share = room.share(somebody(who));
+            share.exceed(bodies * BODY);
+            share
+        });
+        let (_, first) = decoding.body(somebody(1), BODY, |_| Ok(())).await.unwrap();
+        let mut waiting: Vec<_> =
+            [1, 1, 1, 2].map(|who| Box::pin(decoding.body(somebody(who), 2 * BODY, move |_| Ok(who)))).into();
+        for one in &mut waiting {
+            assert!(futures::poll!(one).is_pending());
+        }
+        assert_eq!(decoding.beyond.held(), (1, 4));
+        let mut last = waiting.pop().unwrap();
+        drop(first);
+        // One of those that came first, and then the other.
+        let mut first = waiting.remove(0);
+        let (who, held) = first.as_mut().await.unwrap();
+        assert_eq!(who, 1);
+        drop(held);
+        let (who, _held) = last.as_mut().await.unwrap();
+        assert_eq!(who, 2);
+        assert!(futures::poll!(&mut waiting[0]).is_pending());
     }
 
     #[test]

@@ -32,6 +32,8 @@ mod deadline;
 mod ending;
 mod field_path;
 mod framing;
+#[doc(hidden)]
+pub mod fuzzed;
 mod grpc;
 mod handler;
 mod head;

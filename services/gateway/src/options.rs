@@ -16,7 +16,7 @@ pub struct Options {
     pub max_decoded_bytes: usize,
     /// A larger body is decoded off the runtime's threads, in bytes. Default 64 KiB.
     pub decode_apart_bytes: usize,
-    /// Such bodies that are decoded at once; further ones wait. Default 4.
+    /// Such bodies that are decoded at once, divided into shares; further ones wait for their turn. Default 4.
     pub max_decodings: usize,
     /// Bytes of answers that their clients have not taken yet, of all answers over 16 KiB and all streams together, divided into shares;
     /// beyond that requests are answered as unavailable, and streams and uploads wait. Default 256 MiB.

@@ -17,6 +17,7 @@ use outrider_telemetry::{
     metrics::Ongoing,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
@@ -71,7 +72,7 @@ struct Server {
 }
 
 /// What every connection needs.
-struct Each {
+pub(crate) struct Each {
     shared: Arc<Shared>,
     acceptor: Acceptor,
     builder: auto::Builder<TokioExecutor>,
@@ -81,8 +82,7 @@ struct Each {
 impl Server {
     fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
         let places = Places::divided(shared.options.max_connections, shared.options.reserved_connections);
-        let builder = builder(&shared.options);
-        let each = Arc::new(Each { shared, acceptor, builder, closing: CancellationToken::new() });
+        let each = Arc::new(Each::new(shared, acceptor));
         Self { each, connections: JoinSet::new(), places, full: false }
     }
 
@@ -119,8 +119,12 @@ impl Server {
 }
 
 impl Each {
-    /// From the handshake to the end. Clients break off, time out and speak no HTTP: that is their affair, and each request has its
-    /// own line in the log.
+    pub(crate) fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
+        let builder = builder(&shared.options);
+        Self { shared, acceptor, builder, closing: CancellationToken::new() }
+    }
+
+    /// From the handshake to the end.
     async fn connection(&self, stream: TcpStream, seat: Arc<Seat>) {
         let socket = tokio::select! {
             () = self.closing.cancelled() => return,
@@ -131,6 +135,15 @@ impl Each {
             Ok(socket) => socket,
             Err(error) => return tracing::debug!(%error, "a handshake failed"),
         };
+        self.exchange(socket, seat).await;
+    }
+
+    /// All that follows the handshake. Clients break off, time out and speak no HTTP: that is their affair, and each request has its
+    /// own line in the log.
+    pub(crate) async fn exchange<S>(&self, socket: S, seat: Arc<Seat>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let _open = Ongoing::begin(&CONNECTIONS);
         let options = &self.shared.options;
         let progress = Arc::new(Progress::new(seat.under_way()));
@@ -145,7 +158,8 @@ impl Each {
         let ended = tokio::select! {
             ended = &mut connection => ended,
             () = self.end_of(&progress, &seat) => {
-                if seat.is_displaced() && !(seat.is_known() && progress.is_open()) {
+                let displaced = seat.is_displaced();
+                if displaced && !(seat.is_known() && progress.is_open()) {
                     return;
                 }
                 connection.as_mut().graceful_shutdown();
@@ -153,6 +167,7 @@ impl Each {
                 tokio::select! {
                     ended = &mut connection => ended,
                     () = progress.rested(options.idle_timeout + options.keep_alive_timeout) => Ok(()),
+                    () = seat.displaced(), if !displaced => Ok(()),
                 }
             }
         };
@@ -201,7 +216,7 @@ impl Each {
     }
 }
 
-fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
+pub(crate) fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
     let limits = Limits::of(options);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -222,6 +222,32 @@ async fn requests_that_are_given_up_one_after_the_other_end_the_connection() {
 }
 
 #[tokio::test]
+async fn requests_at_once_are_bounded_by_connection() {
+    let running = Running::with(Options { max_concurrent_streams: 3, ..Options::default() }).await;
+    let mut stream = by_hand(&running).await;
+    let block = headers("/v1/projects/hangs/events");
+    for id in [1, 3, 5, 7, 9] {
+        stream.write_all(&frame(HEADERS_END, id, &block)).await.unwrap();
+    }
+    let refused = async {
+        let mut refused = Vec::new();
+        while refused.len() < 2 {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            stream.read_exact(&mut vec![0; length]).await.unwrap();
+            if head[3] == 3 {
+                refused.push(head[8]);
+            }
+        }
+        refused
+    };
+    assert_eq!(timeout(LONG, refused).await.expect("what is too much is refused"), [7, 9]);
+    common::until(|| running.got.calls().len() == 3).await;
+    others_are_served(&running).await;
+}
+
+#[tokio::test]
 async fn headers_without_end_end_the_connection() {
     let running = Running::start().await;
     let mut stream = by_hand(&running).await;

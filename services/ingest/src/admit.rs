@@ -9,7 +9,7 @@ use outrider_proto::{
 };
 use outrider_rpc::{Intake, status};
 
-use crate::judge::Judge;
+use crate::judge::{Asker, Judge};
 
 /// What becomes of an event.
 enum Fate {
@@ -27,6 +27,7 @@ pub async fn admit(
     judge: &Judge,
     intake: &dyn Intake,
     project: &Project,
+    asker: Asker,
     checked: Vec<Result<AcceptEvent>>,
     path: impl Fn(usize) -> String,
 ) -> Result<Vec<Result<PublishEventResponse>>> {
@@ -38,7 +39,7 @@ pub async fn admit(
             (Err(error), _) => Fate::Refused(error.within(&path(index))),
             (Ok(event), None) => offer(event, Vec::new(), &mut offered),
             (Ok(event), Some(catalogue)) => {
-                let judgement = judge.judge(project, catalogue, &event).await?;
+                let judgement = judge.judge(project, catalogue, &event, &asker).await?;
                 match judgement.refusal.map(|error| error.within(&path(index))) {
                     None => offer(event, judgement.warnings, &mut offered),
                     Some(error) if event.idempotency_key.is_empty() => Fate::Refused(error),

@@ -22,9 +22,10 @@ pub struct Options {
     /// Steps that validating one payload by its schema may take; a million take a tenth to half a second. What takes more
     /// violates its schema. Default 1,000,000.
     pub validation_steps: u64,
-    /// Validations that take more than a few milliseconds and run at once; further ones wait. Default 4.
+    /// Validations that take more than a few milliseconds and run at once, divided into shares; further ones wait for
+    /// their turn. Default 4.
     pub long_validations: usize,
-    /// Memory for compiled schemas, in bytes; each counts as 16 times its text. Default 64 MiB.
+    /// Memory for compiled schemas, in bytes, divided into shares; each counts as 4 KiB and 16 times its text. Default 256 MiB.
     pub schema_cache_bytes: u64,
     /// Bounds of StreamEvents.
     pub stream: StreamOptions,
@@ -88,7 +89,7 @@ impl Default for Options {
             large_requests_waiting: 1_024,
             validation_steps: 1_000_000,
             long_validations: 4,
-            schema_cache_bytes: 64 * 1024 * 1024,
+            schema_cache_bytes: 256 * 1024 * 1024,
             stream: StreamOptions::default(),
         }
     }

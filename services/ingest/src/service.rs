@@ -20,7 +20,7 @@ use tracing::Instrument as _;
 
 use crate::{
     Options, StreamOptions, admit,
-    judge::Judge,
+    judge::{Asker, Judge},
     large::Large,
     measure,
     stream::{self, Streams},
@@ -138,7 +138,8 @@ impl Ingest {
             // Boxed: small requests are not to be as large as this.
             Box::pin(self.accept_in_turn(of, events, path)).await
         } else {
-            self.accept_now(of, events, path).await
+            let asker = Asker::Call(Holder::within(of.principal, of.project.id));
+            self.accept_now(of, asker, events, path).await
         }
     }
 
@@ -149,15 +150,21 @@ impl Ingest {
         let work = async move {
             let _turn = turn;
             let of = Of { principal: &principal, project: of.project, trace: trace.as_ref() };
-            ingest.accept_now(of, events, path).await
+            ingest.accept_now(of, Asker::InTurn, events, path).await
         };
         tokio::spawn(work.in_current_span()).await.unwrap_or_else(|_| Err(Error::internal("a fault of the server")))
     }
 
-    async fn accept_now(&self, of: Of<'_>, events: Vec<NewEvent>, path: Path) -> Result<Vec<Result<PublishEventResponse>>> {
+    async fn accept_now(
+        &self,
+        of: Of<'_>,
+        asker: Asker,
+        events: Vec<NewEvent>,
+        path: Path,
+    ) -> Result<Vec<Result<PublishEventResponse>>> {
         let context = self.context(of.principal, &of.project, of.trace);
         let checked = events.into_iter().map(|event| validate::event(event, &context)).collect();
-        admit::admit(&self.judge, &*self.intake, &of.project, checked, path).await
+        admit::admit(&self.judge, &*self.intake, &of.project, asker, checked, path).await
     }
 
     pub(crate) fn large(&self) -> &Large {

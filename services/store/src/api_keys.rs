@@ -74,12 +74,13 @@ impl Store {
 
     /// One key. Errors: `NOT_FOUND`.
     pub async fn get_api_key(&self, principal: &Principal, id: ApiKeyId) -> Result<ApiKey> {
-        find(self.read(), principal, id).await
+        find(&self.asked_by(principal), principal, id).await
     }
 
     /// The keys of the organisation, or of the project that the principal is bound to.
     pub async fn list_api_keys(&self, principal: &Principal, page: PageRequest) -> Result<Page<ApiKey>> {
-        let rows = lists::page(self.read(), within_reach(principal), api_key::Column::Id, page, |row| row.id).await?;
+        let rows =
+            lists::page(&self.asked_by(principal), within_reach(principal), api_key::Column::Id, page, |row| row.id).await?;
         Ok(rows.map(from_row))
     }
 

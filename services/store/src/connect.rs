@@ -20,7 +20,8 @@ use sqlx::{
 };
 
 use crate::{
-    Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, patience, sessions::Sessions, transaction,
+    Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, patience, questions::Questions,
+    sessions::Sessions, transaction,
 };
 
 /// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
@@ -57,6 +58,7 @@ struct Inner {
     read: DatabaseConnection,
     write: DatabaseConnection,
     hot: Hot,
+    questions: Questions,
     clock: Clock,
     master_keys: MasterKeys,
     patience: Duration,
@@ -106,7 +108,8 @@ impl Store {
         let clock = patience::within(patience, Clock::measured(read.clone())).await?;
         let (master_keys, ledger) = (options.master_keys.clone(), OnceLock::new());
         let most = options.max_connections + if backend == Backend::Postgres { options.ledger_connections } else { 1 };
-        let inner = Arc::new(Inner { backend, read, write, hot, clock, master_keys, patience, ledger });
+        let questions = Questions::new(pool_size(backend, options), options.acquire_timeout);
+        let inner = Arc::new(Inner { backend, read, write, hot, questions, clock, master_keys, patience, ledger });
         measure::expose_pools(&inner, most);
         Ok(Self { inner })
     }
@@ -199,6 +202,10 @@ impl Store {
         self.inner.patience
     }
 
+    pub(crate) fn questions(&self) -> &Questions {
+        &self.inner.questions
+    }
+
     pub(crate) fn hot(&self) -> &Hot {
         &self.inner.hot
     }
@@ -252,7 +259,7 @@ async fn connect_postgres(options: &StoreOptions, connect: PgConnectOptions) -> 
     let writes = !options.read_only;
     let (again, anew) = (Arc::new((connect.clone(), Arc::clone(&set_up))), set_up);
     PgPoolOptions::new()
-        .max_connections(options.max_connections.max(1))
+        .max_connections(pool_size(Backend::Postgres, options))
         .acquire_timeout(options.acquire_timeout)
         // Old ones go when they are given back.
         .max_lifetime(None)
@@ -340,11 +347,9 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
             .connect_with(connect.clone())
     };
     let write = pool(1).await.map_err(|error| cannot_connect(&error))?;
-    // What is in memory lives in its one connection, and who only reads needs no other.
-    let read = if is_in_memory(&options.url) || options.read_only {
-        write.clone()
-    } else {
-        pool(options.max_connections.max(1)).await.map_err(|error| cannot_connect(&error))?
+    let read = match pool_size(Backend::Sqlite, options) {
+        1 => write.clone(),
+        size => pool(size).await.map_err(|error| cannot_connect(&error))?,
     };
     Ok((read, write))
 }
@@ -355,6 +360,15 @@ async fn is_outside(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     // What was dropped is being rolled back: it is, once this is answered.
     connection.ping().await?;
     Ok(!connection.is_in_transaction())
+}
+
+/// Connections for questions.
+fn pool_size(backend: Backend, options: &StoreOptions) -> u32 {
+    // What is in memory of SQLite lives in its one connection, and who only reads a file needs no other.
+    match backend {
+        Backend::Sqlite if is_in_memory(&options.url) || options.read_only => 1,
+        _ => options.max_connections.max(1),
+    }
 }
 
 fn is_in_memory(url: &str) -> bool {

@@ -11,6 +11,7 @@ use outrider_model::{
     Endpoint, EndpointId, Error, EventTypeId, OrganizationId, Principal, Project, ProjectId, Result, Router, SigningSecret,
     Timestamp,
 };
+use outrider_shares::Holder;
 
 use crate::{Catalogue, Store, endpoint_secrets, endpoints, event_types, measure, projects, subscriptions};
 use cached::{Cached, Versions};
@@ -60,6 +61,8 @@ struct Inner {
     versions: Versions,
     keys: Keys,
     projects: Cached<ProjectId, Option<Arc<Project>>>,
+    /// As callers of an organisation see them.
+    reached: Cached<(OrganizationId, ProjectId), Option<Arc<Project>>>,
     routers: Cached<ProjectId, Arc<Router>>,
     catalogues: Cached<ProjectId, Arc<Catalogue>>,
     endpoints: Cached<EndpointId, Option<Arc<EndpointEntry>>>,
@@ -77,6 +80,7 @@ impl Directory {
             feed: Feed::default(),
             versions: Versions::default(),
             projects: Cached::new("project", capacity, patience),
+            reached: Cached::new("reached_project", capacity, patience),
             routers: Cached::new("router", capacity, patience),
             catalogues: Cached::new("catalogue", capacity, patience),
             endpoints: Cached::new("endpoint", capacity, patience),
@@ -89,9 +93,17 @@ impl Directory {
     /// The project, when the principal reaches it. Errors: `NOT_FOUND`, `UNAVAILABLE`.
     pub async fn project(&self, principal: &Principal, id: ProjectId) -> Result<Arc<Project>> {
         principal.require_project(id)?;
-        self.inner.trust().await?;
-        let project = self.inner.project(id).await?;
-        project.filter(|project| project.organization == principal.organization).ok_or_else(|| Error::not_found("project"))
+        let inner = &self.inner;
+        inner.trust().await?;
+        let load = || async move {
+            // In the caller's turn: it may ask for any number of projects, whether or not they exist. The key of the cache holds the
+            // organisation, so that nobody waits for the turn of somebody else's caller.
+            let _turn = inner.store.connection_turn(Holder::of(principal)).await?;
+            let project = projects::load(inner.store.read(), id).await?;
+            Ok((project.filter(|project| project.organization == principal.organization).map(Arc::new), None))
+        };
+        let project = inner.reached.get((principal.organization, id), &inner.versions, inner.now(), load).await?;
+        project.ok_or_else(|| Error::not_found("project"))
     }
 
     /// Whether a project exists (deleted ones do not), whoever asks.
@@ -125,9 +137,14 @@ impl Directory {
         inner.catalogues.get(project, &inner.versions, inner.now(), load).await
     }
 
-    /// The text of an event type's schema as it is now, from the database: for who keeps what it makes of it.
-    pub async fn event_type_schema(&self, id: EventTypeId) -> Result<Option<String>> {
-        self.inner.store.within(event_types::load_schema(self.inner.store.read(), id)).await
+    /// The text of an event type's schema as it is now, from the database: for whoever keeps what it makes of it. In the turn of a
+    /// caller, unless there is none because few may ask at once.
+    pub async fn event_type_schema(&self, holder: Option<Holder>, id: EventTypeId) -> Result<Option<String>> {
+        let store = &self.inner.store;
+        match holder {
+            Some(holder) => store.within(event_types::load_schema(&store.asked_as(holder), id)).await,
+            None => store.within(event_types::load_schema(store.read(), id)).await,
+        }
     }
 
     /// An endpoint; none when it does not exist or was deleted, itself or its project.
@@ -166,11 +183,8 @@ impl Directory {
 
 impl measure::Entries for Inner {
     fn entries(&self) -> Vec<(&'static str, u64)> {
-        self.keys
-            .entries()
-            .into_iter()
-            .chain([self.projects.entries(), self.routers.entries(), self.endpoints.entries()])
-            .collect()
+        let projects = [self.projects.entries(), self.reached.entries()];
+        self.keys.entries().into_iter().chain(projects).chain([self.routers.entries(), self.endpoints.entries()]).collect()
     }
 }
 

@@ -91,8 +91,8 @@ impl Store {
 
     /// One endpoint. Errors: `NOT_FOUND`.
     pub async fn get_endpoint(&self, principal: &Principal, project: ProjectId, id: EndpointId) -> Result<Endpoint> {
-        projects::find(self.read(), principal, project).await?;
-        find(self.read(), principal, project, id).await
+        let database = self.reach(principal, project).await?;
+        find(&database, principal, project, id).await
     }
 
     /// The endpoints of a project, of one owner when one is named. Errors: `NOT_FOUND` for the project.
@@ -103,10 +103,10 @@ impl Store {
         owner: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<Endpoint>> {
-        projects::find(self.read(), principal, project).await?;
+        let database = self.reach(principal, project).await?;
         let wanted = Condition::all().add_option(owner.map(|owner| endpoint::Column::Owner.eq(owner)));
         let select = within_reach(principal, project).filter(wanted);
-        let rows = lists::page(self.read(), select, endpoint::Column::Id, page, |row| row.id).await?;
+        let rows = lists::page(&database, select, endpoint::Column::Id, page, |row| row.id).await?;
         lists::convert(rows, rows::from_row)
     }
 
@@ -151,7 +151,8 @@ impl Store {
     /// The secret with which an endpoint's webhooks are signed, the newest. Errors: `NOT_FOUND`.
     pub async fn endpoint_secret(&self, principal: &Principal, project: ProjectId, id: EndpointId) -> Result<SigningSecret> {
         self.get_endpoint(principal, project, id).await?;
-        let secrets = endpoint_secrets::load(self.read(), self.master_keys(), id, self.clock().now()).await?;
+        let secrets =
+            endpoint_secrets::load(&self.asked_within(principal, project), self.master_keys(), id, self.clock().now()).await?;
         let newest = secrets.into_iter().next().ok_or_else(|| Error::internal("the endpoint has no secret"))?;
         Ok(newest.secret)
     }

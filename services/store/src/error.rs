@@ -4,8 +4,13 @@ use outrider_model::{Error, Reason};
 use outrider_telemetry::catalogue::store::ERRORS;
 use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
 
-/// Anything unexpected: the outcome is unknown.
+use crate::questions;
+
+/// Anything unexpected: the outcome is unknown. A question that had no turn is no fault, and had no effect.
 pub(crate) fn unavailable(error: DbErr) -> Error {
+    if let Some(exhausted) = questions::exhausted(&error) {
+        return exhausted.into();
+    }
     let code = data_error(&error);
     ERRORS.with_label_values(&[if code.is_some() { "data" } else { "unavailable" }]).inc();
     if let Some(code) = code {

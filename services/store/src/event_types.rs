@@ -116,8 +116,8 @@ impl Store {
         project: ProjectId,
         event_type: &EventType,
     ) -> Result<EventTypeDefinition> {
-        projects::find(self.read(), principal, project).await?;
-        one(self.read(), named(project, event_type)).await
+        let database = self.reach(principal, project).await?;
+        one(&database, named(project, event_type)).await
     }
 
     /// The event types of a project, without their schemas. Errors: `NOT_FOUND` for the project.
@@ -127,13 +127,13 @@ impl Store {
         project: ProjectId,
         page: PageRequest,
     ) -> Result<Page<EventTypeDefinition>> {
-        projects::find(self.read(), principal, project).await?;
+        let database = self.reach(principal, project).await?;
         let small = of_project(project)
             .select_only()
             .columns([Column::Id, Column::ProjectId, Column::EventType, Column::Description])
             .column_as(Expr::cust("NULL"), "schema")
             .columns([Column::Deprecated, Column::CreatedAt, Column::UpdatedAt]);
-        let rows = lists::page(self.read(), small, Column::Id, page, |row| row.id).await?;
+        let rows = lists::page(&database, small, Column::Id, page, |row| row.id).await?;
         lists::convert(rows, from_row)
     }
 

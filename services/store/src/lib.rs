@@ -25,6 +25,7 @@ mod organizations;
 mod patience;
 mod projects;
 mod queries;
+mod questions;
 mod requests;
 mod retention;
 mod sessions;

@@ -24,7 +24,7 @@ impl Store {
     pub async fn create_organization(&self, actor: Actor, name: &str) -> Result<Organization> {
         let now = self.clock().now();
         let id = OrganizationId::new(now, random());
-        let transaction = Transaction::begin_as(self, actor, id).await?;
+        let transaction = Transaction::begin_in(self, actor, id).await?;
         let organization = Organization { id, name: name.to_owned(), created_at: now, updated_at: now };
         let row = organization::ActiveModel {
             id: Set(id.0),
@@ -40,13 +40,13 @@ impl Store {
 
     /// The organisation of the principal. Errors: `NOT_FOUND` for any other.
     pub async fn get_organization(&self, principal: &Principal, id: OrganizationId) -> Result<Organization> {
-        find(self.read(), principal, id).await
+        find(&self.asked_by(principal), principal, id).await
     }
 
     /// The organisations that the principal reaches: its own.
     pub async fn list_organizations(&self, principal: &Principal, page: PageRequest) -> Result<Page<Organization>> {
         let own = organization::Entity::find().filter(organization::Column::Id.eq(principal.organization.0));
-        let rows = lists::page(self.read(), own, organization::Column::Id, page, |row| row.id).await?;
+        let rows = lists::page(&self.asked_by(principal), own, organization::Column::Id, page, |row| row.id).await?;
         Ok(rows.map(from_row))
     }
 

@@ -85,12 +85,13 @@ impl Store {
 
     /// One project. Errors: `NOT_FOUND`.
     pub async fn get_project(&self, principal: &Principal, id: ProjectId) -> Result<Project> {
-        find(self.read(), principal, id).await
+        find(&self.asked_by(principal), principal, id).await
     }
 
     /// The projects that the principal reaches.
     pub async fn list_projects(&self, principal: &Principal, page: PageRequest) -> Result<Page<Project>> {
-        let rows = lists::page(self.read(), within_reach(principal), project::Column::Id, page, |row| row.id).await?;
+        let rows =
+            lists::page(&self.asked_by(principal), within_reach(principal), project::Column::Id, page, |row| row.id).await?;
         Ok(rows.map(from_row))
     }
 

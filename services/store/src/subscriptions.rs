@@ -79,8 +79,8 @@ impl Store {
 
     /// One subscription. Errors: `NOT_FOUND`.
     pub async fn get_subscription(&self, principal: &Principal, project: ProjectId, id: SubscriptionId) -> Result<Subscription> {
-        projects::find(self.read(), principal, project).await?;
-        find(self.read(), principal, project, id).await
+        let database = self.reach(principal, project).await?;
+        find(&database, principal, project, id).await
     }
 
     /// The subscriptions of a project, of one endpoint when one is named. Errors: `NOT_FOUND` for the project and for the
@@ -92,13 +92,13 @@ impl Store {
         endpoint: Option<EndpointId>,
         page: PageRequest,
     ) -> Result<Page<Subscription>> {
-        projects::find(self.read(), principal, project).await?;
+        let database = self.reach(principal, project).await?;
         if let Some(endpoint) = endpoint {
-            endpoints::find(self.read(), principal, project, endpoint).await?;
+            endpoints::find(&database, principal, project, endpoint).await?;
         }
         let wanted = Condition::all().add_option(endpoint.map(|endpoint| subscription::Column::EndpointId.eq(endpoint.0)));
         let select = within_reach(principal, project).filter(wanted);
-        let rows = lists::page(self.read(), select, subscription::Column::Id, page, |row| row.id).await?;
+        let rows = lists::page(&database, select, subscription::Column::Id, page, |row| row.id).await?;
         lists::convert(rows, from_row)
     }
 

@@ -8,6 +8,7 @@ mod endpoints;
 mod event_types;
 mod keys;
 mod lists;
+mod questions;
 mod requests;
 mod schema;
 mod support;
@@ -62,6 +63,8 @@ on_both! {
     requests::are_forgotten_after_a_day;
     changes::tell_who_did_what_in_order_without_secrets;
     changes::of_many_writers_leave_no_gap;
+    questions::changes_of_configuration_go_in_turns;
+    questions::projects_that_do_not_exist_are_asked_for_in_turns;
     directory::knows_keys_until_they_are_revoked_or_expire;
     directory::remembers_keys_that_do_not_exist_within_a_bound;
     keys::that_are_invented_are_not_in_the_way_of_those_that_exist;

@@ -1,6 +1,7 @@
 //! Transactions that change configuration: one after the other, each with its entries in the feed of changes.
 
 use outrider_model::{Error, OrganizationId, Principal, ProjectId, Result, Timestamp, principal::Actor};
+use outrider_shares::{Holder, Turn};
 use rand::RngExt;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait};
 use serde_json::Value;
@@ -39,17 +40,26 @@ pub(crate) struct Transaction {
     pub database: DatabaseTransaction,
     /// One time for all that it writes.
     pub now: Timestamp,
-    actor: Actor,
-    organization: OrganizationId,
+    by: Holder,
+    /// To have a connection, and to change configuration.
+    _turns: (Turn, Turn),
 }
 
 impl Transaction {
+    /// Begins it when it is the caller's turn. Which project it is about is not known to be reached yet.
     pub async fn begin(store: &Store, principal: &Principal) -> Result<Self> {
-        Self::begin_as(store, principal.actor, principal.organization).await
+        Self::begin_as(store, Holder::of(principal)).await
     }
 
-    pub async fn begin_as(store: &Store, actor: Actor, organization: OrganizationId) -> Result<Self> {
-        Ok(Self { database: begin(store).await?, now: store.clock().now(), actor, organization })
+    /// The same for an organisation that is being made.
+    pub async fn begin_in(store: &Store, actor: Actor, organization: OrganizationId) -> Result<Self> {
+        Self::begin_as(store, Holder { organization, project: None, actor }).await
+    }
+
+    async fn begin_as(store: &Store, by: Holder) -> Result<Self> {
+        let connection = store.connection_turn(by).await?;
+        let turns = (connection, store.change_turn(by).await?);
+        Ok(Self { database: begin(store).await?, now: store.clock().now(), by, _turns: turns })
     }
 
     /// Tells the feed that an object was created, changed (`before` and `after`) or deleted. The JSON must hold no secrets.
@@ -68,9 +78,9 @@ impl Transaction {
         };
         let entry = Entry {
             at: self.now,
-            organization: self.organization,
+            organization: self.by.organization,
             project,
-            actor: self.actor,
+            actor: self.by.actor,
             kind,
             object,
             action,

@@ -144,8 +144,7 @@ impl Client {
         let stream = self.dialer.dial(&destination.host, destination.port).await.map_err(undialled)?;
         // Small requests must not wait for acknowledgements; where it cannot be set they do.
         let _ = stream.tcp().set_nodelay(true);
-        let watch = Watch::default();
-        let stream = Metered::new(stream, watch.clone(), self.wire);
+        let (stream, watch) = self.metered(stream);
         match &destination.server_name {
             None => self.open(stream, watch).await,
             Some(name) => {
@@ -155,6 +154,30 @@ impl Client {
                 self.open(Secure::new(stream), watch).await
             }
         }
+    }
+
+    fn metered<S>(&self, stream: S) -> (Metered<S>, Watch) {
+        let watch = Watch::default();
+        (Metered::new(stream, watch.clone(), self.wire), watch)
+    }
+
+    /// One exchange over a plain stream, which is dropped after it.
+    pub(crate) async fn exchange_on<S>(&self, stream: S, deadline: Instant, request: Request<Body>) -> Result<Answer, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (stream, watch) = self.metered(stream);
+        let head = async {
+            let mut connection = self.open(stream, watch).await?;
+            connection.begin();
+            let response = answered(&mut connection, request).await;
+            response.map_err(|error| self.broken(&error.into_error(), &connection)).map(|response| (connection, response))
+        };
+        let late = || Failure::attempt(AttemptOutcome::TimedOut, "the endpoint did not answer in time");
+        let (connection, response) = timeout_at(deadline, head).await.map_err(|_| late())??;
+        let answer = response::read(response, self.bounds, deadline).await;
+        drop(connection);
+        Ok(answer)
     }
 
     async fn open<S>(&self, stream: S, watch: Watch) -> Result<Connection, Failure>

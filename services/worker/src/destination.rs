@@ -36,7 +36,7 @@ pub(crate) struct Destination {
 pub(crate) struct UnusableUrl;
 
 impl Destination {
-    fn prepare(entry: Arc<EndpointEntry>, user_agent: &HeaderValue) -> Result<Self, UnusableUrl> {
+    pub(crate) fn prepare(entry: Arc<EndpointEntry>, user_agent: &HeaderValue) -> Result<Self, UnusableUrl> {
         let Target::Http { url } = &entry.endpoint.target;
         let url = Url::parse(url).map_err(|_| UnusableUrl)?;
         let (host, name) = match url.host().ok_or(UnusableUrl)? {

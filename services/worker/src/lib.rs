@@ -15,6 +15,8 @@ mod batches;
 mod bounds;
 mod client;
 mod destination;
+#[doc(hidden)]
+pub mod fuzzed;
 mod intake;
 mod interim;
 mod job;

@@ -3,6 +3,7 @@
 
 mod places;
 mod rooms;
+mod turns;
 mod unread;
 
 use std::{fmt, time::Duration};
@@ -93,7 +94,7 @@ fn caller(scenario: &Scenario, project: &str, token: &str) -> Caller {
 
 /// A new key that is bound to a project.
 async fn key(scenario: &Scenario, project: &str) -> Result<Caller> {
-    let scopes = ["SCOPE_EVENTS_PUBLISH", "SCOPE_EVENTS_READ"];
+    let scopes = ["SCOPE_EVENTS_PUBLISH", "SCOPE_EVENTS_READ", "SCOPE_PROJECTS_WRITE", "SCOPE_EVENT_TYPES_WRITE"];
     let made = scenario.rest.post("/v1/api_keys", &json!({"name": "k", "project_id": project, "scopes": scopes})).await?;
     Ok(caller(scenario, project, &text(&made, "token")?))
 }

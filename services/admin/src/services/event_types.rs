@@ -8,6 +8,7 @@ use outrider_proto::admin::{
 };
 use outrider_rpc::{convert::parse_id, page::Pager};
 use outrider_schema::Schema;
+use outrider_shares::Holder;
 
 use super::{Services, serve};
 use crate::{convert::event_type as convert, fields};
@@ -23,7 +24,7 @@ serve!(EventTypeService {
 impl Services {
     async fn create_event_type(&self, principal: &Principal, request: CreateEventTypeRequest) -> Result<CreateEventTypeResponse> {
         let (project, new, request_id) = convert::create(&request)?;
-        self.require_schema(new.schema.as_deref()).await?;
+        self.require_schema(principal, new.schema.as_deref()).await?;
         let entry = self.store.create_event_type(principal, project, new, request_id).await?;
         self.announce().await;
         Ok(CreateEventTypeResponse { definition: Some(convert::to_wire(entry)) })
@@ -46,7 +47,7 @@ impl Services {
 
     async fn update_event_type(&self, principal: &Principal, request: UpdateEventTypeRequest) -> Result<UpdateEventTypeResponse> {
         let (project, event_type, change) = convert::change(request)?;
-        self.require_schema(change.schema.as_ref().and_then(Option::as_deref)).await?;
+        self.require_schema(principal, change.schema.as_ref().and_then(Option::as_deref)).await?;
         let entry = self.store.update_event_type(principal, project, &event_type, change).await?;
         self.announce().await;
         Ok(UpdateEventTypeResponse { definition: Some(convert::to_wire(entry)) })
@@ -60,11 +61,17 @@ impl Services {
     }
 
     /// Refuses a schema that does not compile, with the place in it.
-    async fn require_schema(&self, text: Option<&str>) -> Result<()> {
+    async fn require_schema(&self, principal: &Principal, text: Option<&str>) -> Result<()> {
         let Some(text) = text.map(str::to_owned) else { return Ok(()) };
-        // One after the other: who sends many large schemas waits, and nobody else's thread does.
-        let _one = self.compiling.acquire().await.map_err(|_| Error::internal("the semaphore is closed"))?;
-        let compiled = tokio::task::spawn_blocking(move || Schema::compile(&text).map(drop)).await;
+        // In turns: who sends many large schemas waits, and nobody else's thread does. Whether the caller reaches the project is not
+        // known yet.
+        let turn = self.checks.take(Holder::of(principal)).await?;
+        let compile = move || {
+            // Until it is done, whether or not anybody still waits for it.
+            let _turn = turn;
+            Schema::compile(&text).map(drop)
+        };
+        let compiled = tokio::task::spawn_blocking(compile).await;
         let compiled = compiled.map_err(|_| Error::internal("the schema was not compiled"))?;
         compiled.map_err(|fault| Error::field(format!("definition.schema{}", fault.pointer), fault.description))
     }

@@ -12,12 +12,22 @@ use std::{sync::Arc, time::Duration};
 
 use outrider_model::{Error, Result, SigningSecret, address::Policy};
 use outrider_queue::Queue;
+use outrider_shares::{Gate, Resource, Turns};
 use outrider_store::Store;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::Semaphore;
 
 /// How long an answer waits for the announcement of its change. The feed in the database tells it to everyone in any case.
 const ANNOUNCED_WITHIN: Duration = Duration::from_millis(250);
+
+/// Schemas that are compiled at once, to see whether they do.
+const CHECKS: usize = 1;
+/// Calls that wait for that.
+const LINE: usize = 1_024;
+
+const SCHEMA_CHECKS: Gate = Gate {
+    places: Resource { name: "schema-checks", noun: "checks of schemas", least: 1 },
+    line: Resource { name: "schema-checks-line", noun: "places in the line for checks of schemas", least: 1 },
+};
 
 /// What the methods of all services need.
 pub struct Services {
@@ -25,13 +35,13 @@ pub struct Services {
     store: Store,
     queue: Arc<dyn Queue>,
     random: SystemRandom,
-    /// Schemas that are compiled at once: one.
-    compiling: Semaphore,
+    checks: Turns,
 }
 
 impl Services {
     pub fn new(policy: Policy, store: Store, queue: Arc<dyn Queue>) -> Self {
-        Self { policy, store, queue, random: SystemRandom::new(), compiling: Semaphore::new(1) }
+        let checks = Turns::new(SCHEMA_CHECKS, CHECKS, LINE);
+        Self { policy, store, queue, random: SystemRandom::new(), checks }
     }
 
     /// Tells every process that configuration changed.

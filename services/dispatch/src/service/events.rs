@@ -61,8 +61,9 @@ impl Events {
         let project = parse_id("project_id", &request.project_id)?;
         let wish = EventWish { event_types: patterns(&request.event_types)?, with_payload: request.include_payload };
         self.store.reads_all_events(principal, project).await?;
-        let source = AcceptedEvents { store: self.store.clone(), ledger: Arc::clone(&self.ledger), project, wish };
         let holder = Holder::within(principal, project);
+        let (store, ledger) = (self.store.clone(), Arc::clone(&self.ledger));
+        let source = AcceptedEvents { store, ledger, holder, project, wish };
         let opening = Opening { around: self.around.clone(), holder, project, cursor: request.cursor, source };
         let messages = opening.open().await?;
         Ok(Box::pin(messages.map(|message| message.map(convert::tailed_event).map_err(to_status))))

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{Error, Event, EventId, EventTypePattern, ProjectId, Result};
+use outrider_shares::Holder;
 use outrider_store::{Ledger, LogEntry, LogKind, Store};
 
 use super::stream::{Item, Loaded, Source};
@@ -20,6 +21,7 @@ pub struct EventWish {
 pub struct AcceptedEvents {
     pub store: Store,
     pub ledger: Arc<dyn Ledger>,
+    pub holder: Holder,
     pub project: ProjectId,
     pub wish: EventWish,
 }
@@ -57,7 +59,7 @@ impl Source for AcceptedEvents {
 
     async fn load(&mut self, entries: &[LogEntry], limit: usize) -> Result<Loaded<Self::Item>> {
         let ids: Vec<EventId> = entries.iter().map(|entry| EventId(entry.id)).collect();
-        let mut found: VecDeque<Event> = self.store.events_by_id(self.project, &ids).await?.into();
+        let mut found: VecDeque<Event> = self.store.events_by_id(self.holder, self.project, &ids).await?.into();
         let (mut wanted, mut sum, mut taken, mut wants) = (Vec::new(), 0, 0, None);
         for entry in entries {
             // They come in the order of the entries; one that is gone by now is left out.

@@ -4,7 +4,7 @@
 //! meanwhile is its caller's share of a room ([`crate::Options::tail_buffer_bytes`]). A commit of this process wakes the tails of its projects at once; one question for all tails, asked every
 //! [`crate::Options::tail_poll`], finds the commits of others.
 
-mod cursor;
+pub(crate) mod cursor;
 mod deliveries;
 mod events;
 mod stream;
@@ -18,9 +18,9 @@ use std::{
 };
 
 use outrider_model::{ProjectId, Result};
-use outrider_shares::{Holder, Resource, Share, Shares};
+use outrider_shares::{Gate, Holder, Resource, Share, Shares, Turns};
 use outrider_store::{LogKind, Store};
-use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -32,6 +32,11 @@ use crate::Options;
 
 const TAILS: Resource = Resource { name: "tails", noun: "tails", least: 1 };
 const BYTES: Resource = Resource { name: "tail-bytes", noun: "bytes of tails", least: stream::BATCH_BYTES };
+
+const READS: Gate = Gate {
+    places: Resource { name: "tail-reads", noun: "queries of tails", least: 1 },
+    line: Resource { name: "tail-reads-line", noun: "places in the line for queries of tails", least: 1 },
+};
 
 /// A log: of what, and whose.
 type Log = (LogKind, ProjectId);
@@ -52,8 +57,8 @@ struct Inner {
     places: Shares,
     /// Bytes that are read and not sent.
     room: Shares,
-    /// Queries of tails at once: they must not take the connections of those who commit.
-    reads: Semaphore,
+    /// Queries of tails: they must not take the connections of those who commit. Tails wait for their turn, one each.
+    reads: Turns,
     readers: Readers,
     identity: OnceCell<i64>,
 }
@@ -66,7 +71,7 @@ impl Tails {
             poll: options.tail_poll,
             places: Shares::new(TAILS, options.max_tails),
             room: Shares::new(BYTES, options.tail_buffer_bytes),
-            reads: Semaphore::new(options.tail_readers.clamp(1, Semaphore::MAX_PERMITS)),
+            reads: Turns::new(READS, options.tail_readers, options.max_tails),
             readers: Mutex::default(),
             identity: OnceCell::new(),
         };

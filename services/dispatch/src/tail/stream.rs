@@ -19,6 +19,8 @@ const LOOKED_UP: usize = 64;
 pub const BATCH_BYTES: usize = 64 * 1024;
 /// Between two looks at the log by one tail: commits that follow each other closely are read together.
 const PACE: Duration = Duration::from_millis(20);
+/// Before a tail that had no turn asks again.
+const AGAIN: Duration = Duration::from_millis(200);
 /// After so long the log is read again for the sake of the cursor.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
 
@@ -80,9 +82,9 @@ impl<S: Source> Opening<S> {
         let place = around.tails.enter((S::KIND, project), holder)?;
         let store = &around.tails.inner.store;
         let cursors = Cursors { kind: S::KIND, project, identity: around.tails.identity().await? };
-        let from = if cursor.is_empty() { store.log_end().await? } else { cursors.read(&cursor)? };
+        let from = if cursor.is_empty() { store.log_end(holder).await? } else { cursors.read(&cursor)? };
         // Says at once whether the cursor is still good.
-        store.read_log(S::KIND, project, from, 1).await?;
+        store.read_log(holder, S::KIND, project, from, 1).await?;
         let now = Instant::now();
         let tail = Tail {
             room: around.tails.inner.room.share(holder),
@@ -168,31 +170,35 @@ impl<S: Source> Tail<S> {
                 // A cursor must not grow old while nothing happens.
                 self.complete = false;
             }
-            if !self.entries.is_empty() {
-                self.look_up().await?;
-            } else if self.complete {
-                self.wait().await;
-            } else {
-                self.read().await?;
+            let step = match (self.entries.is_empty(), self.complete) {
+                (false, _) => self.look_up().await,
+                (true, true) => self.wait().await,
+                (true, false) => self.read().await,
+            };
+            match step {
+                // Its caller asks for more than its share of the database: the tail goes on later.
+                Err(error) if error.is_overload() => tokio::time::sleep(AGAIN).await,
+                step => step?,
             }
         }
     }
 
     /// Until there is news or a heartbeat is due.
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Result<()> {
         tokio::select! {
             // The sender lives as long as this tail's place.
             _ = self.place.news.changed() => self.complete = false,
             () = tokio::time::sleep_until(self.heartbeat_at) => {}
         }
+        Ok(())
     }
 
     async fn read(&mut self) -> Result<()> {
         tokio::time::sleep_until(self.look_at).await;
         self.place.news.mark_unchanged();
         let inner = &self.around.tails.inner;
-        let _turn = inner.reads.acquire().await.map_err(|_| Error::shutting_down())?;
-        let page = inner.store.read_log(S::KIND, self.project, self.looked_at, ENTRIES).await?;
+        let _turn = inner.reads.wait(self.holder).await;
+        let page = inner.store.read_log(self.holder, S::KIND, self.project, self.looked_at, ENTRIES).await?;
         self.look_at = Instant::now() + PACE;
         self.complete = page.complete;
         self.read_to = page.next;
@@ -212,7 +218,7 @@ impl<S: Source> Tail<S> {
             room = inner.room.wait(self.holder, self.wants.min(inner.room.most() / 2)) => room,
             () = tokio::time::sleep_until(self.heartbeat_at) => return Ok(()),
         };
-        let _turn = inner.reads.acquire().await.map_err(|_| Error::shutting_down())?;
+        let _turn = inner.reads.wait(self.holder).await;
         let entries = self.entries.make_contiguous();
         let Loaded { items, taken, wants } = self.source.load(&entries[..entries.len().min(LOOKED_UP)], self.wants).await?;
         self.wants = wants.unwrap_or(BATCH_BYTES);

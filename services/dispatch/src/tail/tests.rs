@@ -32,6 +32,7 @@ fn events(bench: &Bench, cursor: &str, event_types: &[&str], with_payload: bool)
     let source = AcceptedEvents {
         store: bench.store.clone(),
         ledger: bench.store.ledger(),
+        holder: holder(bench),
         project: bench.project.id,
         wish: EventWish { event_types, with_payload },
     };
@@ -162,6 +163,31 @@ async fn tails_that_are_not_read_hold_their_share_and_no_more() {
     }
     drop(third);
     assert_eq!(room.held(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tails_read_in_turns() {
+    let bench = Bench::with(Options { tail_readers: 8, ..quick() }).await;
+    let begin = next(&mut Box::pin(events(&bench, "", &[], true).open().await.unwrap())).await.cursor;
+    bench.publish().await;
+    let reads = bench.dispatch.shared.tails.inner.reads.clone();
+    // Queries of a key that is alone, as many as it may have at once, take long.
+    let held = [reads.wait(holder(&bench)).await, reads.wait(holder(&bench)).await];
+    let mut late = Box::pin(events(&bench, &begin, &[], true).open().await.unwrap());
+    let late = tokio::spawn(async move { item(&mut late).await });
+    let in_line = async {
+        while reads.held() != (2, 1) {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(PATIENCE, in_line).await.expect("it waits for its turn");
+    let other = Actor::ApiKey(ApiKeyId::new(bench.store.clock().now(), 1));
+    let mut opening = events(&bench, &begin, &[], true);
+    opening.holder = Holder { actor: other, ..holder(&bench) };
+    item(&mut Box::pin(opening.open().await.unwrap())).await;
+    assert!(!late.is_finished());
+    drop(held);
+    tokio::time::timeout(PATIENCE, late).await.expect("it is its turn").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,15 +5,15 @@ use outrider_model::{Error, Reason};
 
 /// A line that is not blank.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// Its number in the body, from 1; blank lines count.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// Its text, or that it is too long.
-    pub(super) text: Result<Bytes, Error>,
+    pub(crate) text: Result<Bytes, Error>,
 }
 
 /// Holds no more than one line and what came with its end.
-pub(super) struct Lines {
+pub(crate) struct Lines {
     buffer: BytesMut,
     /// How far the buffer is known to hold no line feed.
     searched: usize,
@@ -26,16 +26,21 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { buffer: BytesMut::new(), searched: 0, ended: 0, limit, too_long: false }
     }
 
-    pub(super) fn push(&mut self, bytes: &Bytes) {
+    pub(crate) fn push(&mut self, bytes: &Bytes) {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Bytes that wait.
+    pub(crate) fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The next line that is complete.
-    pub(super) fn next(&mut self) -> Option<Line> {
+    pub(crate) fn next(&mut self) -> Option<Line> {
         while let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
             let mut text = self.buffer.split_to(self.searched + end + 1);
             self.searched = 0;
@@ -54,7 +59,7 @@ impl Lines {
     }
 
     /// The last line, which need not end with a line feed, when all complete ones were taken.
-    pub(super) fn last(&mut self) -> Option<Line> {
+    pub(crate) fn last(&mut self) -> Option<Line> {
         let text = self.buffer.split();
         self.searched = 0;
         self.line(text)

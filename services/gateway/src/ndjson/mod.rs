@@ -5,7 +5,7 @@
 //! client does not take; then it is read no further.
 
 mod batch;
-mod lines;
+pub(crate) mod lines;
 mod upload;
 
 use std::time::Duration;

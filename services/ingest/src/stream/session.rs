@@ -18,7 +18,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
 use super::{commit::Patient, decisions::Decisions};
-use crate::{Ingest, StreamOptions, admit, measure, validate};
+use crate::{Ingest, StreamOptions, admit, judge::Asker, measure, validate};
 
 /// What became of the events of one call.
 type Call = BoxFuture<'static, Result<Vec<Result<PublishEventResponse>>>>;
@@ -228,11 +228,12 @@ impl<'a> Session<'a> {
         let events = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
         let Some(project) = self.project.clone() else { return };
+        let asker = Asker::Stream(self.holder);
         let (judge, intake) = (Arc::clone(self.ingest.judge()), Arc::clone(&self.intake));
         self.calls.push_back(Box::pin(async move {
             let count = events.len();
             let checked = events.into_iter().map(Ok).collect();
-            let answers = admit::admit(&judge, &*intake, &project, checked, |_| "event".to_owned()).await;
+            let answers = admit::admit(&judge, &*intake, &project, asker, checked, |_| "event".to_owned()).await;
             measure::batch(count, &answers);
             answers
         }));

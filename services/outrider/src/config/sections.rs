@@ -36,11 +36,12 @@ section! {
         /// `sqlite://PATH` (one process) or `postgres://USER:PASSWORD@HOST:PORT/NAME` (PostgreSQL 15 or later); with TLS
         /// append `?sslmode=verify-full`, and `&sslrootcert=FILE` for an authority of your own.
         url: String = "sqlite://outrider-data/outrider.db".into(),
-        /// Connections of one process to PostgreSQL for configuration and questions, at most.
+        /// Connections of one process to PostgreSQL for configuration and questions, at most. Two are left to the process itself; callers
+        /// have the others in turns, divided into shares. At least 4.
         max_connections: u32 = 10,
         /// Connections of one process to PostgreSQL for events and deliveries, at most, beside those of `max_connections`.
         ledger_connections: u32 = 8,
-        /// How long a request waits for a connection.
+        /// How long a request waits for its turn to have a connection, and then for the connection.
         acquire_timeout: Span = Span::seconds(3),
         /// How long a statement may run on PostgreSQL.
         statement_timeout: Span = Span::seconds(10),
@@ -188,7 +189,7 @@ section! {
         max_decoded_bytes: usize = 64 * MIB,
         /// Larger bodies are decoded off the threads that serve connections, in bytes.
         decode_apart_bytes: usize = 64 * KIB,
-        /// Such bodies that are decoded at once; further ones wait.
+        /// Such bodies that are decoded at once, divided into shares; further ones wait for their turn.
         max_decodings: usize = 4,
         /// Answers over 16 KiB and streams, as far as their clients have not taken them, together, in bytes, divided into shares. More
         /// requests with such answers are answered as unavailable; streams and uploads wait. An answer of which nothing is taken for
@@ -273,10 +274,11 @@ section! {
         /// Steps that validating one payload by its schema may take; a million take a tenth to half a second. A payload that takes more
         /// violates its schema.
         validation_steps: u64 = 1_000_000,
-        /// Validations that take more than a few milliseconds and run at once; further ones wait.
+        /// Validations that take more than a few milliseconds and run at once, divided into shares; further ones wait for their turn.
         long_validations: usize = 4,
-        /// Memory for compiled schemas, in bytes; each counts as 16 times its text.
-        schema_cache_bytes: u64 = 64 * MIB as u64,
+        /// Memory for compiled schemas, in bytes, divided into shares; each counts as 4 KiB and 16 times its text. Those beyond the share
+        /// of their project are compiled each time.
+        schema_cache_bytes: u64 = 256 * MIB as u64,
         /// StreamEvents: streams open at once in one process, divided into shares; more are refused. Of one that stands still up to 1 MiB
         /// waits unread in its connection.
         max_streams: usize = 1_000,
@@ -333,8 +335,8 @@ section! {
         /// Bytes that tails have read from the database and not sent to their clients, divided into shares. A tail that finds no room
         /// reads no further until there is some.
         tail_buffer_bytes: usize = 64 * MIB,
-        /// Queries of tails at once.
-        tail_readers: usize = 4,
+        /// Queries of tails at once, divided into shares; further ones wait for their turn.
+        tail_readers: usize = 8,
         /// After so long without a message a tail sends a heartbeat; 1s to 60s.
         tail_heartbeat: Span = Span::seconds(15),
         /// How often tails look for what other processes committed. What this one commits they see at once.

@@ -113,13 +113,11 @@ impl Role {
     fn note(&self, error: Option<&Error>) {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
-            Some(error) => {
-                if away.replace(Instant::now() + AWAY).is_none() {
-                    tracing::warn!(%error, "a role cannot tell whom API keys stand for, and is not asked for a while");
-                }
+            Some(error) if away.replace(Instant::now() + AWAY).is_none() => {
+                tracing::warn!(%error, "a role cannot tell whom API keys stand for, and is not asked for a while");
             }
             None if away.take().is_some() => tracing::info!("a role tells again whom API keys stand for"),
-            None => {}
+            Some(_) | None => {}
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Places are divided by the rule of [`crate::Shares`]. A caller that finds none free, or whose share
 //! is used up, waits in a line; a place that comes free goes to the organisation that holds least, in
 //! it to the project that holds least, and in that to the key. The line is bounded and divided as well,
-//! so that a caller with many requests leaves room in it. See docs/decisions/0068-turns.md.
+//! so that a caller with many requests leaves room in it. See docs/decisions/0070-turns.md.
 
 mod line;
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod sqlite;
 mod tests;
 
 use outrider_model::{AttemptId, Error, ProjectId, Reason, Result, Timestamp};
+use outrider_shares::Holder;
 use uuid::Uuid;
 
 use crate::{Backend, Store, error::unavailable_sql};
@@ -132,8 +133,13 @@ impl Store {
         .await
     }
 
-    /// The place of what is committed from now on.
-    pub async fn log_end(&self) -> Result<LogPlace> {
+    /// The place of what is committed from now on, for a caller.
+    pub async fn log_end(&self, holder: Holder) -> Result<LogPlace> {
+        let _turn = self.connection_turn(holder).await?;
+        self.own_log_end().await
+    }
+
+    async fn own_log_end(&self) -> Result<LogPlace> {
         self.within(async {
             let position = match self.backend() {
                 Backend::Postgres => postgres::end(self.postgres_pool()).await,
@@ -144,10 +150,18 @@ impl Store {
         .await
     }
 
-    /// Up to `limit` entries of a project from a place on. Not on behalf of a caller: who may see what the ids stand for is checked
+    /// Up to `limit` entries of a project from a place on, in the turn of a caller. Who may see what the ids stand for is checked
     /// when that is read. Errors: `CURSOR_EXPIRED` when what lies there may have been pruned or the place is not of this
     /// database's past.
-    pub async fn read_log(&self, kind: LogKind, project: ProjectId, from: LogPlace, limit: usize) -> Result<LogPage> {
+    pub async fn read_log(
+        &self,
+        holder: Holder,
+        kind: LogKind,
+        project: ProjectId,
+        from: LogPlace,
+        limit: usize,
+    ) -> Result<LogPage> {
+        let _turn = self.connection_turn(holder).await?;
         self.within(async {
             let now = self.clock().now();
             let read = match self.backend() {
@@ -167,7 +181,7 @@ impl Store {
         logs: Vec<(LogKind, ProjectId)>,
     ) -> Result<(Vec<(LogKind, ProjectId)>, i64)> {
         self.within(async {
-            let Some(from) = from else { return Ok((logs, self.log_end().await?.position)) };
+            let Some(from) = from else { return Ok((logs, self.own_log_end().await?.position)) };
             match self.backend() {
                 Backend::Postgres => postgres::since(self.postgres_pool(), from, &logs, self.clock().now()).await,
                 Backend::Sqlite => sqlite::since(self.sqlite_pool(), from, &logs).await,

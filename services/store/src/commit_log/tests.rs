@@ -30,7 +30,7 @@ impl World {
         self.caught_up().await;
         let (mut entries, mut place) = (Vec::new(), from);
         loop {
-            let page = self.store.read_log(kind, self.project, place, limit).await.unwrap();
+            let page = self.store.read_log(self.holder(), kind, self.project, place, limit).await.unwrap();
             assert!(page.entries.len() <= limit && page.complete | !page.entries.is_empty());
             entries.extend(page.entries);
             place = page.next;
@@ -46,7 +46,7 @@ impl World {
             return;
         }
         let now = self.number("SELECT pg_current_xact_id()::text::bigint").await;
-        let caught_up = async { while self.store.log_end().await.unwrap().position <= now {} };
+        let caught_up = async { while self.store.log_end(self.holder()).await.unwrap().position <= now {} };
         tokio::time::timeout(Duration::from_secs(60), caught_up).await.expect("every transaction ends");
     }
 
@@ -71,7 +71,7 @@ fn ids(entries: &[LogEntry]) -> Vec<Uuid> {
 }
 
 async fn accepted_events_are_told_once(world: World) {
-    let begin = world.store.log_end().await.unwrap();
+    let begin = world.store.log_end(world.holder()).await.unwrap();
     let batch = [world.event_at(world.now), world.keyed(world.now, "k", 1), world.keyed(world.now, "k", 1)];
     world.accept(&batch).await;
     // The whole batch once more, as after an unknown outcome, and one more try of the key.
@@ -86,7 +86,7 @@ async fn accepted_events_are_told_once(world: World) {
 
 async fn what_moves_a_delivery_is_told_once(world: World) {
     let (first, second) = (world.delivery(world.endpoint, Some(EPOCH)).await, world.delivery(world.endpoint, Some(EPOCH)).await);
-    let begin = world.store.log_end().await.unwrap();
+    let begin = world.store.log_end(world.holder()).await.unwrap();
     let retry = attempted(&first, 1, Verdict::Retry(world.now), 503);
     let mut expected = vec![(first.id.0, retry.record.as_ref().map(|record| record.id))];
     for _ in 0..2 {
@@ -120,7 +120,7 @@ async fn what_moves_a_delivery_is_told_once(world: World) {
 async fn cancelled_deliveries_are_told(world: World) {
     let gone = EndpointId::new(world.now, 9);
     let waiting = [world.delivery(gone, None).await, world.delivery(gone, None).await];
-    let begin = world.store.log_end().await.unwrap();
+    let begin = world.store.log_end(world.holder()).await.unwrap();
     let scope = CancelScope::Endpoint(gone);
     assert_eq!(world.ledger.cancel(scope, DeliveryReason::EndpointDeleted, world.now, 10).await.unwrap(), 2);
     let (entries, _) = world.log(LogKind::Deliveries, begin, 100).await;
@@ -130,7 +130,7 @@ async fn cancelled_deliveries_are_told(world: World) {
 }
 
 async fn resuming_at_every_place_gives_exactly_the_rest(world: World) {
-    let begin = world.store.log_end().await.unwrap();
+    let begin = world.store.log_end(world.holder()).await.unwrap();
     // More rows than are read at once, more entries in one than are wanted at once.
     let sizes: Vec<usize> = (0..40).map(|n| [1, 2, 7][n % 3]).chain([50]).collect();
     let written = world.accept_batches(&sizes).await;
@@ -145,7 +145,7 @@ async fn resuming_at_every_place_gives_exactly_the_rest(world: World) {
 }
 
 async fn projects_have_logs_of_their_own(mut world: World) {
-    let begin = world.store.log_end().await.unwrap();
+    let begin = world.store.log_end(world.holder()).await.unwrap();
     let other = ProjectId::new(world.now, 2);
     let mut batch = vec![world.event_at(world.now), world.event_at(world.now)];
     batch[1].event.project = other;
@@ -159,7 +159,7 @@ async fn projects_have_logs_of_their_own(mut world: World) {
 }
 
 async fn commits_at_once_are_told_once(world: World) {
-    let begin = world.store.log_end().await.unwrap();
+    let begin = world.store.log_end(world.holder()).await.unwrap();
     let (tasks, rounds) = (8, 20);
     let write = futures::future::join_all((0..tasks).map(|_| async {
         let mut ids = Vec::new();
@@ -186,7 +186,7 @@ async fn commits_at_once_are_told_once(world: World) {
 }
 
 async fn what_was_pruned_is_said_to_be_gone(world: World) {
-    let begin = world.store.log_end().await.unwrap();
+    let begin = world.store.log_end(world.holder()).await.unwrap();
     world.accept_batches(&[1; 5]).await;
     assert!(!world.ledger.prune_log(world.now.minus(DAY)).await.unwrap(), "nothing is that old");
     assert_eq!(world.log(LogKind::Events, begin, 10).await.0.len(), 5);
@@ -194,10 +194,11 @@ async fn what_was_pruned_is_said_to_be_gone(world: World) {
     while world.ledger.prune_log(later).await.unwrap() {}
     assert_eq!(world.rows("commit_log").await, 0);
     world.ledger.prepare(world.now).await.unwrap();
-    let refused =
-        async |place: LogPlace| world.store.read_log(LogKind::Events, world.project, place, 10).await.unwrap_err().reason;
+    let refused = async |place: LogPlace| {
+        world.store.read_log(world.holder(), LogKind::Events, world.project, place, 10).await.unwrap_err().reason
+    };
     assert_eq!(refused(begin).await, Reason::CursorExpired);
-    let end = world.store.log_end().await.unwrap();
+    let end = world.store.log_end(world.holder()).await.unwrap();
     let future = LogPlace { position: end.position + 1_000_000, at: later, index: 0 };
     assert_eq!(refused(future).await, Reason::CursorExpired);
     // Positions go on where they were, though no row is left.
@@ -205,7 +206,7 @@ async fn what_was_pruned_is_said_to_be_gone(world: World) {
     let kept = LogPlace { at: later, ..end };
     let written = world.accept_batches(&[2]).await;
     world.caught_up().await;
-    let page = world.store.read_log(LogKind::Events, world.project, kept, 10).await;
+    let page = world.store.read_log(world.holder(), LogKind::Events, world.project, kept, 10).await;
     if world.store.backend() == crate::Backend::Sqlite {
         // On PostgreSQL rows of today are not looked for from a place of a later day.
         assert_eq!(ids(&page.unwrap().entries), written);

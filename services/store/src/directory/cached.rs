@@ -9,7 +9,7 @@ use std::{
     hash::{BuildHasher, Hash, RandomState},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -124,13 +124,19 @@ where
         F: Future<Output = Result<(V, Option<Timestamp>)>>,
     {
         let needed = self.needed(&key, versions);
+        let is_own = AtomicBool::new(false);
         loop {
             let init = async {
+                is_own.store(true, SeqCst);
                 let began = versions.current();
                 let (value, until) = patience::within(self.patience, load()).await?;
                 Ok(Loaded { value, began, until })
             };
-            let loaded = self.entries.try_get_with(key, init).await.map_err(|error: Arc<Error>| (*error).clone())?;
+            let loaded = match self.entries.try_get_with(key, init).await.map_err(|error: Arc<Error>| (*error).clone()) {
+                // The share that is used up is of another caller, whose load it joined.
+                Err(error) if error.is_overload() && !is_own.load(SeqCst) => continue,
+                loaded => loaded?,
+            };
             if loaded.began >= needed {
                 return Ok(loaded.value);
             }
@@ -227,6 +233,26 @@ mod tests {
         let answers = futures::future::join_all((0..50).map(|_| ask())).await;
         assert!(answers.into_iter().all(|answer| answer.unwrap() == 7));
         assert_eq!(loads.load(SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn who_joined_a_load_of_another_is_not_refused_for_it() {
+        let (cached, versions) = (Cached::<u8, u8>::new("test", 10, Duration::from_secs(9)), Versions::default());
+        let (began, may_end) = (Notify::new(), Notify::new());
+        let refused = cached.get(1, &versions, NOW, || async {
+            began.notify_one();
+            may_end.notified().await;
+            Err(Error::share_exhausted("its share"))
+        });
+        let joined = async {
+            began.notified().await;
+            let joined = cached.get(1, &versions, NOW, || async { Ok((7, None)) });
+            may_end.notify_one();
+            joined.await
+        };
+        let (refused, joined) = tokio::join!(refused, joined);
+        assert!(refused.is_err_and(|error| error.is_overload()));
+        assert_eq!(joined.unwrap(), 7);
     }
 
     #[tokio::test]

@@ -172,6 +172,7 @@ impl Inner {
         self.versions.drop_everything();
         self.keys.clear();
         self.projects.clear();
+        self.reached.clear();
         self.routers.clear();
         self.catalogues.clear();
         self.endpoints.clear();
@@ -184,6 +185,7 @@ impl Inner {
         match change.kind {
             Some(ChangeKind::Project) => {
                 self.projects.invalidate(ProjectId(change.object), version).await;
+                self.reached.invalidate((change.organization, ProjectId(change.object)), version).await;
                 self.routers.invalidate(ProjectId(change.object), version).await;
                 self.catalogues.invalidate(ProjectId(change.object), version).await;
             }

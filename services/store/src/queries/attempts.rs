@@ -13,7 +13,6 @@ use crate::{
     Store,
     error::{malformed_row, unavailable},
     ledger::codec::{count, pairs_from_json, status_code},
-    projects,
 };
 
 const WHAT: &str = "attempt";
@@ -36,16 +35,16 @@ impl Store {
     /// One attempt with the answer's headers and body. A principal that is bound to an owner sees those to that owner's
     /// endpoints. Errors: `NOT_FOUND`.
     pub async fn get_attempt(&self, principal: &Principal, project: ProjectId, id: AttemptId) -> Result<Attempt> {
-        projects::find(self.read(), principal, project).await?;
+        let database = self.reach(principal, project).await?;
         let reach = Condition::all().add(attempt::Column::ProjectId.eq(project.0)).add_option(own_endpoints(
             attempt::Column::EndpointId,
             principal,
             project,
         ));
-        let row = attempt::Entity::find_by_id(id.0).filter(reach).one(self.read()).await.map_err(unavailable)?;
+        let row = attempt::Entity::find_by_id(id.0).filter(reach).one(&database).await.map_err(unavailable)?;
         let mut attempt = from_row(row.ok_or_else(|| Error::not_found(WHAT))?)?;
         let answer = Statement::from_sql_and_values(self.backend().into(), ANSWER, [id.0.into()]);
-        let row = self.read().query_one_raw(answer).await.map_err(unavailable)?.ok_or_else(|| Error::not_found(WHAT))?;
+        let row = database.query_one_raw(answer).await.map_err(unavailable)?.ok_or_else(|| Error::not_found(WHAT))?;
         let headers: String = row.try_get_by_index(0).map_err(unavailable)?;
         attempt.response_headers = pairs_from_json(&headers).map_err(|_| malformed_row(TABLE, "response_headers"))?;
         attempt.response_body = row.try_get_by_index(1).map_err(unavailable)?;
@@ -60,9 +59,9 @@ impl Store {
         filter: &AttemptFilter,
         page: PageRequest,
     ) -> Result<Page<Attempt>> {
-        projects::find(self.read(), principal, project).await?;
+        let database = self.reach(principal, project).await?;
         let page = clamp(page);
-        let rows = select(principal, project, filter, page).all(self.read()).await.map_err(unavailable)?;
+        let rows = select(principal, project, filter, page).all(&database).await.map_err(unavailable)?;
         page_of(page, rows, from_row, |attempt| attempt.id.0)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use outrider_model::{Attempt, AttemptId, Delivery, DeliveryId, Event, EventId, PageRequest, Principal, ProjectId, Result};
+use outrider_shares::Holder;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
@@ -16,7 +17,7 @@ use crate::{Store, error::unavailable};
 
 impl Store {
     /// Events of a project, those that are there, without payloads. Who may read them is to be checked by [`Store::reads_all_events`].
-    pub async fn events_by_id(&self, project: ProjectId, ids: &[EventId]) -> Result<Vec<Event>> {
+    pub async fn events_by_id(&self, holder: Holder, project: ProjectId, ids: &[EventId]) -> Result<Vec<Event>> {
         self.within(async {
             use event::Column;
             let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
@@ -25,7 +26,7 @@ impl Store {
                 .filter(Column::Id.is_in(padded(ids.clone())))
                 .filter(range.condition(Column::Id))
                 .filter(Column::ProjectId.eq(project.0));
-            let rows = select.all(self.read()).await.map_err(unavailable)?;
+            let rows = select.all(&self.asked_as(holder)).await.map_err(unavailable)?;
             let found: Vec<Event> = rows.into_iter().map(events::from_row).collect::<Result<_>>()?;
             Ok(in_order(&ids, found, |event| event.id.0))
         })
@@ -42,7 +43,7 @@ impl Store {
             let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
             let (filter, size) = (DeliveryFilter::default(), u32::try_from(ids.len()).unwrap_or(u32::MAX));
             let wanted = Wanted { principal, project, filter: &filter, page: PageRequest { size, from: None } };
-            let found = self.merged(wanted, &[Among::Ids(ids.clone())]).await?;
+            let found = self.merged(&self.asked_within(principal, project), wanted, &[Among::Ids(ids.clone())]).await?;
             Ok(in_order(&ids, found, |delivery| delivery.id.0))
         })
         .await
@@ -60,7 +61,8 @@ impl Store {
                 .add(range.condition(Column::Id))
                 .add(Column::ProjectId.eq(project.0))
                 .add_option(own_endpoints(Column::EndpointId, principal, project));
-            let rows = attempt::Entity::find().filter(reach).all(self.read()).await.map_err(unavailable)?;
+            let rows =
+                attempt::Entity::find().filter(reach).all(&self.asked_within(principal, project)).await.map_err(unavailable)?;
             let found: Vec<Attempt> = rows.into_iter().map(attempts::from_row).collect::<Result<_>>()?;
             Ok(in_order(&ids, found, |attempt| attempt.id.0))
         })

@@ -7,7 +7,7 @@ use outrider_model::{
     Principal, ProjectId, Result, Timestamp, page::Cursor,
 };
 use sea_orm::{
-    ColumnTrait, Condition, DatabaseConnection, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
     sea_query::{Expr, SimpleExpr},
 };
 use uuid::Uuid;
@@ -22,7 +22,6 @@ use crate::{
     entity::endpoint,
     error::{malformed_row, unavailable},
     ledger::codec::{count, status_code, subscriptions_from_bytes},
-    projects,
 };
 
 const WHAT: &str = "delivery";
@@ -85,10 +84,21 @@ pub(super) struct Wanted<'a> {
 impl Store {
     /// One delivery. A principal that is bound to an owner sees those to that owner's endpoints. Errors: `NOT_FOUND`.
     pub async fn get_delivery(&self, principal: &Principal, project: ProjectId, id: DeliveryId) -> Result<Delivery> {
-        projects::find(self.read(), principal, project).await?;
+        let database = self.reach(principal, project).await?;
+        self.delivery(&database, principal, project, id).await
+    }
+
+    /// The same, of a project that the principal is known to reach.
+    pub(super) async fn delivery(
+        &self,
+        database: &impl ConnectionTrait,
+        principal: &Principal,
+        project: ProjectId,
+        id: DeliveryId,
+    ) -> Result<Delivery> {
         let filter = DeliveryFilter::default();
         let wanted = Wanted { principal, project, filter: &filter, page: PageRequest { size: 1, from: None } };
-        let found = self.merged(wanted, &[Among::Ids(vec![id.0])]).await?;
+        let found = self.merged(database, wanted, &[Among::Ids(vec![id.0])]).await?;
         found.into_iter().next().ok_or_else(|| Error::not_found(WHAT))
     }
 
@@ -100,31 +110,23 @@ impl Store {
         filter: &DeliveryFilter,
         page: PageRequest,
     ) -> Result<Page<Delivery>> {
-        projects::find(self.read(), principal, project).await?;
+        let database = self.reach(principal, project).await?;
         let page = clamp(page);
         let among = match filter.event {
             None => vec![Among::All],
-            Some(event) => self.deliveries_of_event(project, event).await?,
+            Some(event) => deliveries_of_event(&database, project, event).await?,
         };
-        let deliveries = self.merged(Wanted { principal, project, filter, page }, &among).await?;
+        let deliveries = self.merged(&database, Wanted { principal, project, filter, page }, &among).await?;
         Ok(Page::from_rows(page, deliveries, |delivery| delivery.id.0))
     }
 
-    async fn deliveries_of_event(&self, project: ProjectId, event: EventId) -> Result<Vec<Among>> {
-        let replays = replay::Entity::find()
-            .select_only()
-            .column(replay::Column::DeliveryId)
-            .filter(replay::Column::EventId.eq(event.0))
-            .filter(replay::Column::ProjectId.eq(project.0))
-            .order_by_desc(replay::Column::DeliveryId)
-            .limit(LISTED_REPLAYS);
-        let replays: Vec<Uuid> = replays.into_tuple().all(self.read()).await.map_err(unavailable)?;
-        let first = Among::Event(event);
-        Ok(if replays.is_empty() { vec![first] } else { vec![first, Among::Ids(replays)] })
-    }
-
     /// The page's deliveries and one more. Pending ones are read first: one that ends in between is then found twice, not missed.
-    pub(super) async fn merged(&self, wanted: Wanted<'_>, among: &[Among]) -> Result<Vec<Delivery>> {
+    pub(super) async fn merged(
+        &self,
+        database: &impl ConnectionTrait,
+        wanted: Wanted<'_>,
+        among: &[Among],
+    ) -> Result<Vec<Delivery>> {
         let (pending, ended) = match wanted.filter.status {
             None => (true, true),
             Some(DeliveryStatus::Pending) => (true, false),
@@ -133,16 +135,16 @@ impl Store {
         let (mut pending_rows, mut ended_rows) = (Vec::new(), Vec::new());
         for among in among {
             if pending {
-                pending_rows.extend(select_pending(wanted, among).all(self.read()).await.map_err(unavailable)?);
+                pending_rows.extend(select_pending(wanted, among).all(database).await.map_err(unavailable)?);
             }
             if ended {
-                ended_rows.extend(select_ended(wanted, among).all(self.read()).await.map_err(unavailable)?);
+                ended_rows.extend(select_ended(wanted, among).all(database).await.map_err(unavailable)?);
             }
         }
         let mut deliveries: Vec<Delivery> = ended_rows.into_iter().map(from_ended).collect::<Result<_>>()?;
         let ended_ids: HashSet<DeliveryId> = deliveries.iter().map(|delivery| delivery.id).collect();
         pending_rows.retain(|row| !ended_ids.contains(&DeliveryId(row.id)));
-        let paused = paused(self.read(), &pending_rows).await?;
+        let paused = paused(database, &pending_rows).await?;
         let now = self.clock().now();
         deliveries.extend(pending_rows.into_iter().map(|row| {
             let paused = paused.contains(&row.endpoint_id);
@@ -159,8 +161,22 @@ impl Store {
     }
 }
 
+/// Where to look for the deliveries of an event.
+async fn deliveries_of_event(database: &impl ConnectionTrait, project: ProjectId, event: EventId) -> Result<Vec<Among>> {
+    let replays = replay::Entity::find()
+        .select_only()
+        .column(replay::Column::DeliveryId)
+        .filter(replay::Column::EventId.eq(event.0))
+        .filter(replay::Column::ProjectId.eq(project.0))
+        .order_by_desc(replay::Column::DeliveryId)
+        .limit(LISTED_REPLAYS);
+    let replays: Vec<Uuid> = replays.into_tuple().all(database).await.map_err(unavailable)?;
+    let first = Among::Event(event);
+    Ok(if replays.is_empty() { vec![first] } else { vec![first, Among::Ids(replays)] })
+}
+
 /// Which of the rows' endpoints are paused.
-async fn paused(database: &DatabaseConnection, rows: &[pending_delivery::Model]) -> Result<HashSet<Uuid>> {
+async fn paused(database: &impl ConnectionTrait, rows: &[pending_delivery::Model]) -> Result<HashSet<Uuid>> {
     let endpoints: HashSet<Uuid> = rows.iter().map(|row| row.endpoint_id).collect();
     if endpoints.is_empty() {
         return Ok(endpoints);

@@ -4,6 +4,7 @@
 use std::{cmp::min, collections::HashSet, time::Duration};
 
 use outrider_model::{Error, Event, EventId, Principal, ProjectId, Reason, Result, Timestamp, id::uuid_bound};
+use outrider_shares::Holder;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
@@ -138,8 +139,9 @@ impl Store {
     /// Erases the payload of an event and what endpoints answered to its deliveries; the event, and whether that was not done before.
     /// Errors: `NOT_FOUND`; `DELIVERIES_PENDING`; `BEYOND_OWN_SCOPE` for a key that is bound to an owner.
     pub async fn erase_payload(&self, principal: &Principal, project: ProjectId, id: EventId) -> Result<(Event, bool)> {
-        projects::find(self.read(), principal, project).await?;
+        self.reach(principal, project).await?;
         projects::require_no_owner(principal)?;
+        let _turn = self.connection_turn(Holder::within(principal, project)).await?;
         let transaction = begin_beside(self).await?;
         let row = event::Entity::find_by_id(id.0).filter(event::Column::ProjectId.eq(project.0)).lock(LockType::NoKeyUpdate);
         let row = row.one(&transaction).await.map_err(unavailable)?.ok_or_else(|| Error::not_found("event"))?;

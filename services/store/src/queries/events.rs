@@ -9,7 +9,6 @@ use crate::{
     Store,
     error::{malformed_row, unavailable},
     ledger::codec::{count, map_from_json, origin_from_json, trace_from_json},
-    projects,
 };
 
 const WHAT: &str = "event";
@@ -30,8 +29,8 @@ impl Store {
     /// One event and its payload. A principal that is bound to an owner sees it when it was routed to an endpoint of that owner.
     /// Errors: `NOT_FOUND`.
     pub async fn get_event(&self, principal: &Principal, project: ProjectId, id: EventId) -> Result<(Event, Bytes)> {
-        projects::find(self.read(), principal, project).await?;
-        let mut event = find(self.read(), project, id).await?.ok_or_else(|| Error::not_found(WHAT))?;
+        let database = self.reach(principal, project).await?;
+        let mut event = find(&database, project, id).await?.ok_or_else(|| Error::not_found(WHAT))?;
         if principal.owner.is_some() {
             let filter = DeliveryFilter { event: Some(id), ..DeliveryFilter::default() };
             let own = self.list_deliveries(principal, project, &filter, PageRequest { size: 1, from: None }).await?;
@@ -40,7 +39,7 @@ impl Store {
             }
         }
         let payload = Statement::from_sql_and_values(self.backend().into(), PAYLOAD, [id.0.into()]);
-        let row = self.read().query_one_raw(payload).await.map_err(unavailable)?.ok_or_else(|| Error::not_found(WHAT))?;
+        let row = database.query_one_raw(payload).await.map_err(unavailable)?.ok_or_else(|| Error::not_found(WHAT))?;
         let payload: Vec<u8> = row.try_get_by_index(0).map_err(unavailable)?;
         // It may have been erased just now.
         event.payload_erased_at = row.try_get_by_index::<Option<i64>>(1).map_err(unavailable)?.map(Timestamp);
@@ -50,7 +49,7 @@ impl Store {
     /// OK when the principal may read all events of a project, as a list or as they come. Errors: `NOT_FOUND` for the project; also for a
     /// principal that is bound to an owner, whom events of others do not concern.
     pub async fn reads_all_events(&self, principal: &Principal, project: ProjectId) -> Result<()> {
-        self.within(projects::find(self.read(), principal, project)).await?;
+        self.within(self.reach(principal, project)).await?;
         if principal.owner.is_some() { Err(Error::not_found("list of events")) } else { Ok(()) }
     }
 
@@ -65,7 +64,7 @@ impl Store {
     ) -> Result<Page<Event>> {
         self.reads_all_events(principal, project).await?;
         let page = clamp(page);
-        let rows = select(project, filter, page).all(self.read()).await.map_err(unavailable)?;
+        let rows = select(project, filter, page).all(&self.asked_within(principal, project)).await.map_err(unavailable)?;
         page_of(page, rows, from_row, |event| event.id.0)
     }
 }

@@ -1,6 +1,7 @@
 //! A retry by hand: what is pending becomes due, what ended is delivered anew.
 
 use outrider_model::{Delivery, DeliveryId, DeliveryStatus, Error, Principal, ProjectId, Reason, Result, Timestamp};
+use outrider_shares::Holder;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult,
     sea_query::OnConflict,
@@ -23,14 +24,18 @@ impl Store {
     /// the delivery that will be attempted. Errors: `NOT_FOUND`; `FAILED_PRECONDITION` when the endpoint is deleted or the event is
     /// gone; `PAYLOAD_ERASED`.
     pub async fn retry_delivery(&self, principal: &Principal, project: ProjectId, id: DeliveryId) -> Result<Delivery> {
-        let delivery = self.get_delivery(principal, project, id).await?;
+        self.reach(principal, project).await?;
+        // One turn for all of it: it must not be refused once something took effect.
+        let _turn = self.connection_turn(Holder::within(principal, project)).await?;
+        let find = async |id| self.delivery(self.read(), principal, project, id).await;
+        let delivery = find(id).await?;
         endpoints::find(self.read(), principal, project, delivery.endpoint).await.map_err(|error| match error.reason {
             Reason::NotFound => Error::new(Reason::FailedPrecondition, "the endpoint of the delivery is deleted"),
             _ => error,
         })?;
         if delivery.status == DeliveryStatus::Pending {
             self.make_due(id).await?;
-            let delivery = self.get_delivery(principal, project, id).await?;
+            let delivery = find(id).await?;
             // It may have ended just now: then it takes a new one.
             if delivery.status == DeliveryStatus::Pending {
                 return Ok(delivery);
@@ -38,7 +43,7 @@ impl Store {
         }
         for _ in 0..NUMBER_TRIES {
             if let Some(replay) = self.replay(&delivery).await? {
-                return self.get_delivery(principal, project, replay).await;
+                return find(replay).await;
             }
         }
         Err(Error::unavailable("many retry this delivery at once"))

@@ -1,6 +1,7 @@
 //! The catalogue of event types on both backends.
 
 use outrider_model::{EventTypeDefinition, PageRequest, Principal, Reason, SchemaValidation, limits};
+use outrider_shares::Holder;
 use sea_orm::{EntityTrait, IntoActiveModel, Set};
 use uuid::Uuid;
 
@@ -162,14 +163,14 @@ pub async fn and_their_mode_are_followed_by_the_directory(database: &TestDatabas
     let made = create(&store, &tenant, "a.b", Some(SCHEMA)).await;
     let first = entry("a.b").await.unwrap();
     assert_eq!((first.id, first.updated_at, first.deprecated, first.has_schema), (made.id, made.updated_at, false, true));
-    assert_eq!(directory.event_type_schema(made.id).await.unwrap().as_deref(), Some(SCHEMA));
+    assert_eq!(directory.event_type_schema(Some(Holder::of(who)), made.id).await.unwrap().as_deref(), Some(SCHEMA));
     let cached: std::sync::Arc<Catalogue> = directory.catalogue(project).await.unwrap();
     assert!(std::sync::Arc::ptr_eq(&cached, &directory.catalogue(project).await.unwrap()), "it is not cached");
     let change = EventTypeChange { schema: Some(None), deprecated: Some(true), ..EventTypeChange::default() };
     store.update_event_type(who, project, &made.event_type, change).await.unwrap();
     let second = entry("a.b").await.unwrap();
     assert!(second.updated_at > first.updated_at && second.deprecated && !second.has_schema);
-    assert_eq!(directory.event_type_schema(made.id).await.unwrap(), None);
+    assert_eq!(directory.event_type_schema(Some(Holder::of(who)), made.id).await.unwrap(), None);
     store.delete_event_type(who, project, &made.event_type).await.unwrap();
     assert_eq!(entry("a.b").await, None);
     create(&store, &tenant, "a.b", None).await;

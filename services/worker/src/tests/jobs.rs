@@ -48,10 +48,8 @@ async fn jobs_that_wait_are_given_back_when_their_endpoint_is_deleted_or_paused(
     }
     until("one of each hangs", || receiver.count() == 3).await;
     let as_paused = entry(&url, |endpoint| (endpoint.id, endpoint.state) = (paused, EndpointState::Paused));
-    let mut endpoints = bench.lookup.endpoints.lock().unwrap();
-    endpoints.remove(&deleted);
-    endpoints.insert(paused, Arc::new(as_paused));
-    drop(endpoints);
+    bench.lookup.endpoints.lock().unwrap().remove(&deleted);
+    bench.lookup.endpoints.lock().unwrap().insert(paused, Arc::new(as_paused));
     let reports = bench.reports(8).await;
     let reasons = |endpoint: EndpointId| -> Vec<HoldReason> {
         reports.iter().filter(|report| *report.endpoint_id == *endpoint.as_bytes()).map(held).collect()

@@ -16,10 +16,10 @@ async fn commits_in_reverse_order_are_read_in_order_and_once() {
     let Some(world) = World::postgres().await else { return };
     let pool = world.store.postgres_pool();
     let events = [world.event_at(world.now), world.event_at(world.now)];
-    let mut place = world.store.log_end().await.unwrap();
+    let mut place = world.store.log_end(world.holder()).await.unwrap();
     let mut seen = Vec::new();
     let mut read = async || {
-        let page = world.store.read_log(LogKind::Events, world.project, place, 10).await.unwrap();
+        let page = world.store.read_log(world.holder(), LogKind::Events, world.project, place, 10).await.unwrap();
         place = page.next;
         seen.extend(page.entries.iter().map(|entry| entry.id));
         seen.len()

@@ -17,8 +17,9 @@ use std::{
 use bytes::Bytes;
 use outrider_model::{
     Attempt, AttemptId, AttemptOutcome, DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, Event, EventId,
-    Origin, PendingDelivery, ProjectId, SubscriptionId, Timestamp, Verdict,
+    OrganizationId, Origin, PendingDelivery, ProjectId, SubscriptionId, Timestamp, Verdict, principal::Actor,
 };
+use outrider_shares::Holder;
 use sea_orm::{ConnectionTrait, Statement};
 
 use super::{Ledger, NewEvent, Settled};
@@ -77,6 +78,12 @@ impl World {
         let ledger = store.ledger();
         let (project, endpoint) = (ProjectId::new(now, 1), EndpointId::new(now, 1));
         Self { database, store, ledger, project, endpoint, now, count: AtomicU64::new(1) }
+    }
+
+    /// Somebody who asks about the project.
+    pub fn holder(&self) -> Holder {
+        let organization = OrganizationId::new(self.now, 1);
+        Holder { organization, project: Some(self.project), actor: Actor::System }
     }
 
     /// Keys of the last day count.

@@ -19,7 +19,7 @@ async fn what_is_asked_for_comes_in_order_and_once(world: World) {
     scene.deliver(&ended.deliveries[0]).await;
     let events = [&ended, &old, &pending].map(|new| new.event.id);
     let asked: Vec<EventId> = [&events[..], &[EventId::new(Timestamp(0), 1), events[0]]].concat();
-    let found = store.events_by_id(project, &asked).await.unwrap();
+    let found = store.events_by_id(scene.world.holder(), project, &asked).await.unwrap();
     assert_eq!(found.iter().map(|event| event.id).collect::<Vec<_>>(), events);
     let deliveries = [ended.deliveries[0].id, pending.deliveries[0].id];
     let asked: Vec<DeliveryId> = [&deliveries[..], &[DeliveryId(uuid::Uuid::max())]].concat();
@@ -28,7 +28,7 @@ async fn what_is_asked_for_comes_in_order_and_once(world: World) {
     let attempt = exchange(&ended.deliveries[0], 1, 200);
     let found = store.attempts_by_id(&scene.principal, project, &[attempt, attempt]).await.unwrap();
     assert_eq!(found.iter().map(|attempt| attempt.id).collect::<Vec<_>>(), [attempt]);
-    assert!(store.events_by_id(project, &[]).await.unwrap().is_empty());
+    assert!(store.events_by_id(scene.world.holder(), project, &[]).await.unwrap().is_empty());
     assert!(store.deliveries_by_id(&scene.principal, project, &[]).await.unwrap().is_empty());
 }
 
@@ -43,7 +43,7 @@ async fn nobody_gets_what_is_not_theirs(world: World) {
         attempts.push(exchange(delivery, 1, 200));
     }
     let other = ProjectId::new(Timestamp(0), 99);
-    assert!(store.events_by_id(other, &[event.event.id]).await.unwrap().is_empty());
+    assert!(store.events_by_id(scene.world.holder(), other, &[event.event.id]).await.unwrap().is_empty());
     assert!(store.deliveries_by_id(&scene.principal, other, &deliveries).await.unwrap().is_empty());
     assert!(store.attempts_by_id(&scene.principal, other, &attempts).await.unwrap().is_empty());
     let own = store.deliveries_by_id(&scene.owner(), project, &deliveries).await.unwrap();

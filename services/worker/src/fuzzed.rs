@@ -1,0 +1,124 @@
+//! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of the crate's interface.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, Request, header};
+use http_body_util::Full;
+use outrider_model::{Endpoint, EndpointId, OrganizationId, ProjectId, Target, Timestamp, endpoint::EndpointState};
+use outrider_rpc::{DialError, Dialer, Socket};
+use outrider_store::EndpointEntry;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
+
+use crate::{
+    Options,
+    client::{Client, Failure},
+    destination::Destination,
+};
+
+/// Where the requests to an endpoint go.
+#[derive(Debug)]
+pub struct Sent {
+    /// What the dialer is given.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The header Host.
+    pub host_header: String,
+    /// The target of the request.
+    pub uri: String,
+    /// By TLS.
+    pub tls: bool,
+}
+
+/// Where the requests to an endpoint with this URL go; none when it cannot be sent to.
+#[must_use]
+pub fn destination(url: &str) -> Option<Sent> {
+    let made = Destination::prepare(Arc::new(entry(url)), &HeaderValue::from_static("t")).ok()?;
+    Some(Sent {
+        host_header: made.headers.get(header::HOST)?.to_str().ok()?.to_owned(),
+        uri: made.uri.to_string(),
+        tls: made.server_name.is_some(),
+        port: made.port,
+        host: made.host,
+    })
+}
+
+fn entry(url: &str) -> EndpointEntry {
+    let now = Timestamp(0);
+    let endpoint = Endpoint {
+        id: EndpointId::new(now, 1),
+        project: ProjectId::new(now, 1),
+        target: Target::Http { url: url.to_owned() },
+        description: String::new(),
+        state: EndpointState::Active,
+        timeout: Duration::from_secs(10),
+        max_in_flight: 1,
+        headers: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        owner: None,
+        created_at: now,
+        updated_at: now,
+    };
+    EndpointEntry { organization: OrganizationId::new(now, 1), endpoint, secrets: Vec::new() }
+}
+
+/// What is kept of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers that are kept.
+    pub headers: Vec<(String, String)>,
+    /// The part of the body that is kept.
+    pub body: Vec<u8>,
+    /// There was more.
+    pub truncated: bool,
+}
+
+/// Makes exchanges over streams that are given.
+pub struct Exchanges(Client);
+
+struct Nobody;
+
+#[async_trait]
+impl Dialer for Nobody {
+    async fn dial(&self, _: &str, _: u16) -> Result<Socket, DialError> {
+        Err(DialError::EgressUnavailable)
+    }
+}
+
+impl Exchanges {
+    /// With these bounds.
+    ///
+    /// # Panics
+    /// When they are none.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
+        Self(Client::new(options, Arc::new(Nobody)).expect("it needs no roots of its own"))
+    }
+
+    /// Sends a small request on this stream, and reads the answer within `timeout`; else what the
+    /// owner of the endpoint is told.
+    pub async fn exchange<S>(&self, stream: S, timeout: Duration) -> Result<Answer, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let request = Request::post("/").header("content-length", 2).body(Full::new(Bytes::from_static(b"{}")));
+        let request = request.map_err(|error| error.to_string())?;
+        match self.0.exchange_on(stream, Instant::now() + timeout, request).await {
+            Ok(answer) => Ok(Answer {
+                status: answer.status,
+                headers: answer.headers.into_iter().map(|header| (header.name, header.value)).collect(),
+                body: answer.body,
+                truncated: answer.truncated,
+            }),
+            Err(Failure::Attempt(outcome, text)) => Err(format!("{outcome:?}: {text}")),
+            Err(Failure::EgressUnavailable) => Err("no egress".to_owned()),
+        }
+    }
+}
