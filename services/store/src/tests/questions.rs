@@ -61,7 +61,7 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
     database.store().await;
     let statement_timeout = Duration::from_secs(120);
     let options =
-        StoreOptions { max_connections: 10, acquire_timeout: statement_timeout, statement_timeout, ..database.options().clone() };
+        StoreOptions { max_connections: 10, acquire_timeout: PATIENCE, statement_timeout, ..database.options().clone() };
     let store = Store::connect(&options).await.unwrap();
     let (own, other) = (tenant(&store, "a").await, tenant(&store, "b").await);
     // Somebody keeps this table, and no other, from being read.
@@ -104,7 +104,9 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
     promptly("the directory", directory.project_exists(own.project.id)).await;
     keeper.rollback().await.unwrap();
     for answer in join_all(waiting.into_iter().chain(more)).await {
-        assert_eq!(answer.unwrap(), None, "who waited has its answer");
+        // The line may be full when its next statement joins it.
+        let answer = answer.unwrap();
+        assert!(matches!(answer, None | Some(Reason::ShareExhausted)), "{answer:?}");
     }
     assert_eq!(store.questions().held(), (0, 0));
 }
