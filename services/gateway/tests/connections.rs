@@ -59,11 +59,10 @@ async fn idle_connections_of_one_key_make_room_for_others() {
     for _ in 0..20 {
         greedy.push(get(&running, 4).await);
     }
+    // Each within its share.
     let mut others = Vec::new();
     for key in 5..9 {
-        for _ in 0..2 {
-            others.push((key, get(&running, key).await));
-        }
+        others.push((key, get(&running, key).await));
     }
     for _ in 0..20 {
         greedy.push(get(&running, 4).await);
@@ -82,7 +81,7 @@ async fn idle_connections_of_one_key_make_room_for_others() {
         again(stream, 4, GET).await;
         open += usize::from(status(stream).await.is_some());
     }
-    assert!(open <= 8, "{open} of the greedy key are open beside eight others");
+    assert!(open <= 8, "{open} of the greedy key are open beside the others");
 }
 
 #[tokio::test]
