@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use outrider_model::{Error, FieldViolation, Reason};
+use tokio::time::Instant;
 
 const REST: &str = "request-timeout";
 /// The header of gRPC.
@@ -11,6 +12,49 @@ pub(crate) const GRPC: &str = "grpc-timeout";
 
 /// No deadline is further away: what a clock can be asked for has an end.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Until when a request may take. Everything counts, from its head on: the check of its key, its
+/// body and its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Deadline {
+    begun: Instant,
+    /// What the client asks for, or why that is none.
+    asked: Result<Option<Duration>, Box<Error>>,
+    own: Duration,
+}
+
+impl Deadline {
+    /// Of a request that begins now, by what its client asks for and our own limit.
+    pub(crate) fn new(asked: Result<Option<Duration>, Error>, own: Duration) -> Self {
+        Self { begun: Instant::now(), asked: asked.map_err(Box::new), own: own.min(LONGEST) }
+    }
+
+    /// What the client asks for. Fails when it is malformed, which only a known caller is told.
+    pub(crate) fn asked(&self) -> Result<Option<Duration>, Error> {
+        self.asked.clone().map_err(|error| *error)
+    }
+
+    /// When the time is up that the client asks for.
+    pub(crate) fn asked_end(&self) -> Option<Instant> {
+        Some(self.begun + self.asked.as_ref().ok().copied().flatten()?)
+    }
+
+    /// When a request must be answered that has an end.
+    pub(crate) fn end(&self) -> Instant {
+        let own = self.begun + self.own;
+        self.asked_end().map_or(own, |asked| asked.min(own))
+    }
+
+    /// The same, but no later than so long after its begin.
+    pub(crate) fn end_within(&self, limit: Duration) -> Instant {
+        self.end().min(self.begun + limit.min(LONGEST))
+    }
+
+    /// Whether the client asks for an answer sooner than within our own limit.
+    pub(crate) fn is_of_client(&self) -> bool {
+        matches!(self.asked, Ok(Some(asked)) if asked < self.own)
+    }
+}
 
 /// The error of a deadline that passed.
 pub(crate) fn passed() -> Error {

@@ -78,7 +78,10 @@ use outrider_telemetry::{
     catalogue::gateway::{BUFFERED_BYTES, REFUSED_UNREAD, SECTION, UNSENT_BYTES},
     metrics,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 use tower_http::cors::CorsLayer;
 
 pub use backend::{Backends, remote_backend};
@@ -126,6 +129,8 @@ struct Shared {
     decoding: cost::Decoding,
     /// Places for uploads of lines.
     uploads: Shares,
+    /// Places for streams that need no key.
+    without_key: Arc<Semaphore>,
 }
 
 /// What every share of a room for bytes is at least: a request or an answer of usual size.
@@ -186,6 +191,7 @@ impl Gateway {
             decoding: cost::Decoding::new(&options, &room),
             room,
             uploads: Shares::new(UPLOADS, options.max_uploads),
+            without_key: Arc::new(Semaphore::new(admission::MAX_STREAMS)),
             backends,
             keys,
             options,

@@ -39,7 +39,7 @@ pub(crate) async fn answer(
     if let Some(rule) = ndjson::asked(route, &parts.headers) {
         let base = message(found, parts, Given::default()).map_err(Refusal::closing)?;
         // Boxed: it would make the future of every request as large.
-        return Box::pin(ndjson::answer(shared, route, rule, base, parts, body)).await;
+        return Box::pin(ndjson::answer(shared, route, rule, base, parts, body, end)).await;
     }
     if route.stream.is_some() {
         stream::check_accept(&parts.headers)?;
