@@ -95,6 +95,9 @@ pub enum StartError {
     /// The protos give no routes.
     #[error(transparent)]
     Routes(#[from] RouteError),
+    /// A method would be open to everybody.
+    #[error(transparent)]
+    Scope(#[from] methods::WithoutScope),
     /// An entry of [`Options::cors_origins`] is not an origin.
     #[error("cors_origins: {0}")]
     Origin(InvalidOrigin),
@@ -184,7 +187,7 @@ impl Gateway {
             cors: cors::layer(&options.cors_origins).map_err(StartError::Origin)?,
             pages: page::Pages::new(&openapi::document(&routes, &methods, options.version), &options),
             routes,
-            methods: grpc::Methods::of(methods.iter().chain(&own.methods)),
+            methods: grpc::Methods::of(methods.iter().chain(&own.methods))?,
             own,
             serving,
             unsent: Shares::new(ANSWER_BYTES, options.max_unsent_bytes),

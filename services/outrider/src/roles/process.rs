@@ -94,6 +94,7 @@ pub struct Process {
 
 /// Starts a process with these roles. When it returns, every listener is open.
 pub async fn start(config: Config, roles: Roles) -> Result<Process> {
+    outrider_rpc::methods::check_scopes()?;
     check_shape(&config, &roles)?;
     check_limit_of_files(&config, &roles);
     let token = foundation::internal_token(&config.internal)?;
