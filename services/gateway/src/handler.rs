@@ -235,7 +235,7 @@ async fn routed(
 ) -> Result<Response<Body>, Refusal> {
     // Without a deadline the body is not read.
     deadline.asked().map_err(Refusal::closing)?;
-    let answer = rest::answer(shared, found, parts, body, deadline.asked_end());
+    let answer = rest::answer(shared, found, parts, body, deadline);
     in_time(deadline.end(), answer, &found.route.template).await
 }
 
@@ -252,8 +252,14 @@ async fn in_time(
 /// The answer, or an error when its code panics. The panic's own text may hold what the client sent: only its place is logged, by
 /// the hook of the process.
 async fn unbroken(answer: impl Future<Output = Result<Response<Body>, Refusal>>, route: &str) -> Result<Response<Body>, Refusal> {
-    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+    let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(route, "a request panicked");
         Err(Refusal::closing(Error::internal("a fault of the server")))
-    })
+    });
+    if let Err(Refusal { error, .. }) = &answer
+        && error.reason == Reason::Internal
+    {
+        tracing::error!(route, error = %error.message, "a request failed by a fault of ours");
+    }
+    answer
 }
