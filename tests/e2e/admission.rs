@@ -1,8 +1,17 @@
 //! The key comes first: a caller without a good one is refused by the head of its request, on every
 //! surface.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
 use anyhow::{Context, Result, ensure};
 use http::Method;
+use outrider_model::{ApiKeyId, Timestamp, Token};
 use outrider_tests::{
     Shape,
     client::{Rest, exchange},
@@ -10,11 +19,18 @@ use outrider_tests::{
     wait_until,
 };
 use serde_json::json;
-use tokio::{net::TcpStream, task::block_in_place};
+use tokio::{
+    net::TcpStream,
+    task::{JoinSet, block_in_place},
+    time::timeout,
+};
 
-use crate::scenario::{self, BOUND, Scenario, run_with_shares, text};
+use crate::scenario::{self, BOUND, SHARES, Scenario, run_with_shares, text};
 
 scenarios!(keys_come_before_bodies, a_revoked_key_is_refused_soon);
+
+/// What a caller beside a flood may wait for its answer, on a machine that the flood takes whole.
+const PROMPTLY: Duration = Duration::from_secs(10);
 
 /// A key of the right form that nobody has.
 const INVENTED: &str = "ork_00000000000000000000000001_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -86,6 +102,62 @@ async fn sqlite_silent_connections_keep_nobody_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mesh_silent_connections_keep_nobody_out() {
     run_with_shares(2, async || silent_connections_keep_nobody_out(Shape::Mesh).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_invented_keys_hold_up_no_real_one() {
+    run_with_shares(SHARES, async || invented_keys_hold_up_no_real_one(Shape::Sqlite).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mesh_invented_keys_hold_up_no_real_one() {
+    run_with_shares(SHARES, async || invented_keys_hold_up_no_real_one(Shape::Mesh).await).await;
+}
+
+/// A key that nobody has, of this moment or of long ago.
+fn invented(number: u64) -> String {
+    let micros = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    let now = Timestamp(i64::try_from(micros).unwrap_or_default());
+    let at = if number.is_multiple_of(4) { Timestamp(0) } else { now };
+    Token::new(ApiKeyId::new(at, number), [1; 32]).reveal()
+}
+
+/// Callers whose keys are invented, request after request, beside keys that no process has heard of.
+async fn invented_keys_hold_up_no_real_one(shape: Shape) -> Result<()> {
+    const CALLERS: u64 = 16;
+    let outrider = block_in_place(|| scenario::start(shape, &Options::default(), None))?;
+    let outcome = async {
+        let scenario = Scenario::new(&outrider).await?;
+        let path = scenario.path("endpoints");
+        let refused = Arc::new(AtomicU64::new(0));
+        let mut flood = JoinSet::new();
+        for caller in 0..CALLERS {
+            let (rest, path, refused) = (Rest::new(&scenario.url, None), path.clone(), Arc::clone(&refused));
+            flood.spawn(async move {
+                for number in 0.. {
+                    let token = invented(caller << 32 | number);
+                    let reply = rest.with_token(Some(&token)).send(Method::GET, &path, "").await?;
+                    ensure!([401, 429].contains(&reply.status.as_u16()), "an invented key: {reply:?}");
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            });
+        }
+        for _ in 0..10 {
+            let (token, _) = key(&scenario, "SCOPE_ENDPOINTS_READ").await?;
+            let before = refused.load(Ordering::Relaxed);
+            let caller = Rest::new(&scenario.url, Some(&token));
+            let answer = timeout(PROMPTLY, caller.send(Method::GET, &path, "")).await;
+            let reply = answer.context("a new key waits behind invented ones")??;
+            ensure!(reply.status == 200, "a new key: {reply:?}");
+            wait_until("the flood goes on", BOUND, async || (refused.load(Ordering::Relaxed) > before).then_some(())).await?;
+        }
+        if let Some(ended) = flood.try_join_next() {
+            ended??;
+        }
+        Ok(())
+    };
+    outcome.await.map_err(|error: anyhow::Error| scenario::with_logs(&error, &outrider))
 }
 
 async fn connections(address: &str, count: usize) -> Result<Vec<TcpStream>> {
