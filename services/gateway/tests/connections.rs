@@ -102,6 +102,8 @@ async fn a_connection_is_not_closed_while_its_request_is_under_way() {
         let read = timeout(Duration::from_millis(20), stream.read(&mut [0; 1])).await;
         assert!(read.is_err(), "it waits for its answer: {read:?}");
     }
+    // All places are taken by those that keep them.
+    assert_eq!(status(&mut ask(&running, 9, GET).await).await, None);
     // Once it is over, its place is for others.
     drop(busy);
     let all = async {
