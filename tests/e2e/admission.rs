@@ -13,9 +13,10 @@ use anyhow::{Context, Result, ensure};
 use http::Method;
 use outrider_model::{ApiKeyId, Timestamp, Token};
 use outrider_tests::{
-    Shape,
+    Outrider, Shape,
     client::{Rest, exchange},
     cluster::Options,
+    process::Signal,
     wait_until,
 };
 use serde_json::json;
@@ -158,6 +159,61 @@ async fn invented_keys_hold_up_no_real_one(shape: Shape) -> Result<()> {
         Ok(())
     };
     outcome.await.map_err(|error: anyhow::Error| scenario::with_logs(&error, &outrider))
+}
+
+/// Counts old answers that were used.
+const USED: &str = "outrider_gateway_key_lookups_total{result=\"outage\"} ";
+
+/// Roles that tell a gateway of its own whom API keys stand for.
+const TELLING: [&str; 3] = ["ingest", "admin", "dispatch"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mesh_roles_that_cannot_check_keys_are_not_waited_for() {
+    run_with_shares(2, async || {
+        let mut outrider = block_in_place(|| scenario::start(Shape::Mesh, &Options::default(), None))?;
+        let outcome = roles_that_cannot_check_keys_are_not_waited_for(&mut outrider).await;
+        outcome.map_err(|error| scenario::with_logs(&error, &outrider))
+    })
+    .await;
+}
+
+async fn roles_that_cannot_check_keys_are_not_waited_for(outrider: &mut Outrider) -> Result<()> {
+    let scenario = Scenario::new(outrider).await?;
+    let (path, hasty) = (scenario.path("endpoints"), scenario.rest.with_header("request-timeout", "1")?);
+    let (token, _) = key(&scenario, "SCOPE_ENDPOINTS_READ").await?;
+    let new = Rest::new(&scenario.url, Some(&token));
+    let gateway = outrider.processes().iter().position(|(name, _)| *name == "gateway").context("a gateway")?;
+    let operator = Rest::new(&format!("http://{}", outrider.operations()[gateway]), None);
+    let readiness = async || {
+        let reply = operator.send(Method::GET, "/readyz", "").await?;
+        Ok::<_, anyhow::Error>((reply.status.as_u16(), String::from_utf8_lossy(&reply.body).into_owned()))
+    };
+    ensure!(readiness().await?.0 == 200, "the gateway is not ready");
+    TELLING.iter().try_for_each(|role| outrider.signal(role, Signal::Stop))?;
+    wait_until("the gateway says what it lacks", BOUND, async || {
+        let (status, text) = readiness().await.ok()?;
+        (status == 503 && text.contains("checks API keys")).then_some(())
+    })
+    .await?;
+    for _ in 0..5 {
+        let reply = timeout(PROMPTLY / 2, new.send(Method::GET, &path, "")).await.context("it waits for a role")??;
+        ensure!((reply.status.as_u16(), reply.reason().as_str()) == (503, "UNAVAILABLE"), "{reply:?}");
+    }
+    // A caller that was known a moment ago is let in, and waits for the role that it wants.
+    wait_until("an old answer is used", BOUND, async || {
+        let reply = hasty.send(Method::GET, &path, "").await.ok()?;
+        let metrics = operator.send(Method::GET, "/metrics", "").await.ok()?;
+        let counted = String::from_utf8_lossy(&metrics.body).into_owned();
+        let used = counted.lines().filter_map(|line| line.strip_prefix(USED)).any(|count| count != "0");
+        (reply.status == 504 && used).then_some(())
+    })
+    .await?;
+    TELLING.iter().try_for_each(|role| outrider.signal(role, Signal::Continue))?;
+    wait_until("the roles are found back", BOUND, async || {
+        (new.send(Method::GET, &path, "").await.ok()?.status == 200).then_some(())
+    })
+    .await?;
+    wait_until("the gateway is ready", BOUND, async || (readiness().await.ok()?.0 == 200).then_some(())).await
 }
 
 async fn connections(address: &str, count: usize) -> Result<Vec<TcpStream>> {
