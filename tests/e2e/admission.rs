@@ -1,20 +1,37 @@
 //! The key comes first: a caller without a good one is refused by the head of its request, on every
 //! surface.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
 use anyhow::{Context, Result, ensure};
 use http::Method;
+use outrider_model::{ApiKeyId, Timestamp, Token};
 use outrider_tests::{
-    Shape,
+    Outrider, Shape,
     client::{Rest, exchange},
     cluster::Options,
+    process::Signal,
     wait_until,
 };
 use serde_json::json;
-use tokio::{net::TcpStream, task::block_in_place};
+use tokio::{
+    net::TcpStream,
+    task::{JoinSet, block_in_place},
+    time::timeout,
+};
 
-use crate::scenario::{self, BOUND, Scenario, run_with_shares, text};
+use crate::scenario::{self, BOUND, SHARES, Scenario, run_with_shares, text};
 
 scenarios!(keys_come_before_bodies, a_revoked_key_is_refused_soon);
+
+/// What a caller beside a flood may wait for its answer, on a machine that the flood takes whole.
+const PROMPTLY: Duration = Duration::from_secs(10);
 
 /// A key of the right form that nobody has.
 const INVENTED: &str = "ork_00000000000000000000000001_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -86,6 +103,117 @@ async fn sqlite_silent_connections_keep_nobody_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mesh_silent_connections_keep_nobody_out() {
     run_with_shares(2, async || silent_connections_keep_nobody_out(Shape::Mesh).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_invented_keys_hold_up_no_real_one() {
+    run_with_shares(SHARES, async || invented_keys_hold_up_no_real_one(Shape::Sqlite).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mesh_invented_keys_hold_up_no_real_one() {
+    run_with_shares(SHARES, async || invented_keys_hold_up_no_real_one(Shape::Mesh).await).await;
+}
+
+/// A key that nobody has, of this moment or of long ago.
+fn invented(number: u64) -> String {
+    let micros = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    let now = Timestamp(i64::try_from(micros).unwrap_or_default());
+    let at = if number.is_multiple_of(4) { Timestamp(0) } else { now };
+    Token::new(ApiKeyId::new(at, number), [1; 32]).reveal()
+}
+
+/// Callers whose keys are invented, request after request, beside keys that no process has heard of.
+async fn invented_keys_hold_up_no_real_one(shape: Shape) -> Result<()> {
+    const CALLERS: u64 = 16;
+    let outrider = block_in_place(|| scenario::start(shape, &Options::default(), None))?;
+    let outcome = async {
+        let scenario = Scenario::new(&outrider).await?;
+        let path = scenario.path("endpoints");
+        let refused = Arc::new(AtomicU64::new(0));
+        let mut flood = JoinSet::new();
+        for caller in 0..CALLERS {
+            let (rest, path, refused) = (Rest::new(&scenario.url, None), path.clone(), Arc::clone(&refused));
+            flood.spawn(async move {
+                for number in 0.. {
+                    let token = invented(caller << 32 | number);
+                    let reply = rest.with_token(Some(&token)).send(Method::GET, &path, "").await?;
+                    ensure!([401, 429].contains(&reply.status.as_u16()), "an invented key: {reply:?}");
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            });
+        }
+        for _ in 0..10 {
+            let (token, _) = key(&scenario, "SCOPE_ENDPOINTS_READ").await?;
+            let before = refused.load(Ordering::Relaxed);
+            let caller = Rest::new(&scenario.url, Some(&token));
+            let answer = timeout(PROMPTLY, caller.send(Method::GET, &path, "")).await;
+            let reply = answer.context("a new key waits behind invented ones")??;
+            ensure!(reply.status == 200, "a new key: {reply:?}");
+            wait_until("the flood goes on", BOUND, async || (refused.load(Ordering::Relaxed) > before).then_some(())).await?;
+        }
+        if let Some(ended) = flood.try_join_next() {
+            ended??;
+        }
+        Ok(())
+    };
+    outcome.await.map_err(|error: anyhow::Error| scenario::with_logs(&error, &outrider))
+}
+
+/// Counts old answers that were used.
+const USED: &str = "outrider_gateway_key_lookups_total{result=\"outage\"} ";
+
+/// Roles that tell a gateway of its own whom API keys stand for.
+const TELLING: [&str; 3] = ["ingest", "admin", "dispatch"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mesh_roles_that_cannot_check_keys_are_not_waited_for() {
+    run_with_shares(2, async || {
+        let mut outrider = block_in_place(|| scenario::start(Shape::Mesh, &Options::default(), None))?;
+        let outcome = roles_that_cannot_check_keys_are_not_waited_for(&mut outrider).await;
+        outcome.map_err(|error| scenario::with_logs(&error, &outrider))
+    })
+    .await;
+}
+
+async fn roles_that_cannot_check_keys_are_not_waited_for(outrider: &mut Outrider) -> Result<()> {
+    let scenario = Scenario::new(outrider).await?;
+    let (path, hasty) = (scenario.path("endpoints"), scenario.rest.with_header("request-timeout", "1")?);
+    let (token, _) = key(&scenario, "SCOPE_ENDPOINTS_READ").await?;
+    let new = Rest::new(&scenario.url, Some(&token));
+    let gateway = outrider.processes().iter().position(|(name, _)| *name == "gateway").context("a gateway")?;
+    let operator = Rest::new(&format!("http://{}", outrider.operations()[gateway]), None);
+    let readiness = async || {
+        let reply = operator.send(Method::GET, "/readyz", "").await?;
+        Ok::<_, anyhow::Error>((reply.status.as_u16(), String::from_utf8_lossy(&reply.body).into_owned()))
+    };
+    ensure!(readiness().await?.0 == 200, "the gateway is not ready");
+    TELLING.iter().try_for_each(|role| outrider.signal(role, Signal::Stop))?;
+    wait_until("the gateway says what it lacks", BOUND, async || {
+        let (status, text) = readiness().await.ok()?;
+        (status == 503 && text.contains("checks API keys")).then_some(())
+    })
+    .await?;
+    for _ in 0..5 {
+        let reply = timeout(PROMPTLY / 2, new.send(Method::GET, &path, "")).await.context("it waits for a role")??;
+        ensure!((reply.status.as_u16(), reply.reason().as_str()) == (503, "UNAVAILABLE"), "{reply:?}");
+    }
+    // A caller that was known a moment ago is let in, and waits for the role that it wants.
+    wait_until("an old answer is used", BOUND, async || {
+        let reply = hasty.send(Method::GET, &path, "").await.ok()?;
+        let metrics = operator.send(Method::GET, "/metrics", "").await.ok()?;
+        let counted = String::from_utf8_lossy(&metrics.body).into_owned();
+        let used = counted.lines().filter_map(|line| line.strip_prefix(USED)).any(|count| count != "0");
+        (reply.status == 504 && used).then_some(())
+    })
+    .await?;
+    TELLING.iter().try_for_each(|role| outrider.signal(role, Signal::Continue))?;
+    wait_until("the roles are found back", BOUND, async || {
+        (new.send(Method::GET, &path, "").await.ok()?.status == 200).then_some(())
+    })
+    .await?;
+    wait_until("the gateway is ready", BOUND, async || (readiness().await.ok()?.0 == 200).then_some(())).await
 }
 
 async fn connections(address: &str, count: usize) -> Result<Vec<TcpStream>> {

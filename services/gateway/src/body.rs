@@ -23,7 +23,7 @@ use outrider_shares::{Holder, Share};
 use tokio::time::{Instant, Sleep, timeout_at};
 use tonic::Status;
 
-use crate::{Options, Shared, answer::Refusal};
+use crate::{Options, Shared, answer::Refusal, deadline::Deadline};
 
 /// A share of the room for bodies grows by so many bytes at once: it is not asked for each small piece.
 const STEP: usize = 1024;
@@ -141,7 +141,7 @@ pub(crate) struct Whole {
 /// Reads a body to its end, within the room that was taken for what it announces. One that is too
 /// large is refused, after its rest was read and dropped for a moment: a client that writes all
 /// before it reads anything would else see a broken connection in the place of the answer.
-pub(crate) async fn whole(shared: &Shared, parts: &Parts, mut body: Incoming) -> Result<Whole, Refusal> {
+pub(crate) async fn whole(shared: &Shared, parts: &Parts, mut body: Incoming, deadline: &Deadline) -> Result<Whole, Refusal> {
     let (headers, announced) = (&parts.headers, announced(&parts.headers));
     let holder = Holder::of_request(&parts.extensions);
     let (mut meter, mut pace) = (Meter::new(shared, holder), Pace::new(shared));
@@ -154,7 +154,13 @@ pub(crate) async fn whole(shared: &Shared, parts: &Parts, mut body: Incoming) ->
     }
     // Grown step by step, it would take up to twice as much.
     let mut read = BytesMut::with_capacity(announced);
-    while let Some(frame) = timeout_at(pace.due(), body.frame()).await.map_err(|_| Refusal::closing(pace.too_slow()))? {
+    loop {
+        let (due, late) = match deadline.of_body() {
+            Some(end) if end < pace.due() => (end, true),
+            _ => (pace.due(), false),
+        };
+        let too_slow = |_| Refusal::closing(if late { deadline.body_too_slow() } else { pace.too_slow() });
+        let Some(frame) = timeout_at(due, body.frame()).await.map_err(too_slow)? else { break };
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) if is_gone(&error) => gone().await,

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header::CONTENT_TYPE, header::TE};
 use http_body_util::{BodyExt, Full};
 use outrider_model::{Error, Principal, Reason};
-use outrider_rpc::{from_status, server::Backend};
+use outrider_rpc::{from_status, server::Backend, wire};
 use prost::Message;
 use prost_reflect::DynamicMessage;
 use tonic::{Code, Status, body::Body};
@@ -25,8 +25,20 @@ pub(crate) async fn unary(
     let (data, trailers) = read(body, limit).await?;
     match Status::from_header_map(trailers.as_ref().unwrap_or(&parts.headers)) {
         Some(status) if status.code() == Code::Ok => unframe(data),
-        Some(status) => Err(from_status(&status)),
+        Some(status) => Err(told(path, &status)),
         None => Err(Error::unavailable("a server that is needed broke off its answer")),
+    }
+}
+
+/// What a role says of a call that was made of a request of REST. One that cannot read the message
+/// shows a fault of the transcoder, not of the caller.
+fn told(path: &str, status: &Status) -> Error {
+    match from_status(status) {
+        error if wire::is_unreadable(&error) => {
+            tracing::error!(path, %error, "a role cannot read what was made of a request of REST");
+            Error::internal("a fault of the server")
+        }
+        error => error,
     }
 }
 
@@ -45,7 +57,7 @@ pub(crate) async fn open(
     let Ok(ready) = backend.ready().await;
     let Ok(answer) = ready.call(request).await;
     if let Some(status) = Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok) {
-        return Err(from_status(&status));
+        return Err(told(path, &status));
     }
     if answer.status() != StatusCode::OK {
         return Err(Error::unavailable("a server that is needed answers what is not gRPC"));
@@ -109,7 +121,19 @@ fn unframe(mut data: Bytes) -> Result<Bytes, Error> {
 
 #[cfg(test)]
 mod tests {
+    use outrider_rpc::to_status;
+
     use super::*;
+
+    #[test]
+    fn what_a_role_cannot_read_is_a_fault_of_the_transcoder() {
+        let malformed = |message: &'static str| Error::new(Reason::MalformedRequest, message);
+        let of = |error: Error| told("/x", &to_status(error)).reason;
+        assert_eq!(of(malformed("the request is malformed: unexpected end")), Reason::Internal);
+        assert_eq!(of(malformed("the message is not well-formed protobuf")), Reason::Internal);
+        assert_eq!(of(malformed("the database refuses the data")), Reason::MalformedRequest);
+        assert_eq!(of(Error::field("event", "is required")), Reason::InvalidField);
+    }
 
     #[test]
     fn exactly_one_plain_message_is_an_answer() {

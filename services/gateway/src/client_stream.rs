@@ -200,6 +200,12 @@ impl Delay {
 
 /// The server's side: an end that came of ours is told as what it is.
 pub(crate) fn told(answer: Response<Body>, ended: Ended) -> Response<Body> {
+    // A channel breaks the call off before the role has said anything.
+    if let Some(why) = ended.why.get()
+        && Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unavailable)
+    {
+        return to_status(why.clone()).into_http();
+    }
     let over = ended.over.clone().drop_guard();
     answer.map(|inner| Body::new(ServerSide { inner, ended, done: false, _over: over }))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use outrider_model::{Error, FieldViolation, Reason};
+use tokio::time::Instant;
 
 const REST: &str = "request-timeout";
 /// The header of gRPC.
@@ -11,6 +12,63 @@ pub(crate) const GRPC: &str = "grpc-timeout";
 
 /// No deadline is further away: what a clock can be asked for has an end.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Until when a request may take. Everything counts, from its head on: the check of its key, its
+/// body and its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Deadline {
+    begun: Instant,
+    /// What the client asks for, or why that is none.
+    asked: Result<Option<Duration>, Box<Error>>,
+    own: Duration,
+}
+
+impl Deadline {
+    /// Of a request that begins now, by what its client asks for and our own limit.
+    pub(crate) fn new(asked: Result<Option<Duration>, Error>, own: Duration) -> Self {
+        Self { begun: Instant::now(), asked: asked.map_err(Box::new), own: own.min(LONGEST) }
+    }
+
+    /// What the client asks for. Fails when it is malformed, which only a known caller is told.
+    pub(crate) fn asked(&self) -> Result<Option<Duration>, Error> {
+        self.asked.clone().map_err(|error| *error)
+    }
+
+    /// When the time is up that the client asks for.
+    pub(crate) fn asked_end(&self) -> Option<Instant> {
+        Some(self.begun + self.asked.as_ref().ok().copied().flatten()?)
+    }
+
+    /// When a request must be answered that has an end.
+    pub(crate) fn end(&self) -> Instant {
+        let own = self.begun + self.own;
+        self.asked_end().map_or(own, |asked| asked.min(own))
+    }
+
+    /// The same, but no later than so long after its begin.
+    pub(crate) fn end_within(&self, limit: Duration) -> Instant {
+        self.end().min(self.begun + limit.min(LONGEST))
+    }
+
+    /// Until when the body must have come, where it is our own limit that it would miss.
+    pub(crate) fn of_body(&self) -> Option<Instant> {
+        (!self.is_of_client()).then(|| self.begun + self.own.saturating_sub(BODY_AHEAD))
+    }
+
+    /// The error of a body that did not come within our own limit.
+    pub(crate) fn body_too_slow(&self) -> Error {
+        Error::new(Reason::TooSlow, format!("the body did not come within {:?}", self.own))
+    }
+
+    /// Whether the client asks for an answer sooner than within our own limit.
+    pub(crate) fn is_of_client(&self) -> bool {
+        matches!(self.asked, Ok(Some(asked)) if asked < self.own)
+    }
+}
+
+/// So much earlier a body must have come than our own limit is over: whoever sends it too slowly is
+/// told so.
+const BODY_AHEAD: Duration = Duration::from_millis(10);
 
 /// The error of a deadline that passed.
 pub(crate) fn passed() -> Error {
@@ -75,6 +133,22 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(name, HeaderValue::from_static(value));
         headers
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_counts_from_the_head_of_the_request() {
+        let second = Duration::from_secs(1);
+        let none = Deadline::new(Ok(None), 30 * second);
+        let (short, long) = (Deadline::new(Ok(Some(second)), 30 * second), Deadline::new(Ok(Some(60 * second)), 30 * second));
+        let begun = Instant::now();
+        tokio::time::advance(5 * second).await;
+        assert_eq!((none.end(), none.asked_end(), none.is_of_client()), (begun + 30 * second, None, false));
+        assert_eq!((short.end(), short.asked_end(), short.is_of_client()), (begun + second, Some(begun + second), true));
+        assert_eq!((long.end(), long.asked_end(), long.is_of_client()), (begun + 30 * second, Some(begun + 60 * second), false));
+        assert!(short.of_body().is_none() && none.of_body() < Some(none.end()));
+        let malformed = Deadline::new(of_rest(&headers(REST, "soon")), 30 * second);
+        assert_eq!(malformed.end(), Instant::now() + 30 * second);
+        assert_eq!(malformed.asked().unwrap_err().reason, Reason::MalformedRequest);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, Method as HttpMethod, Request, Response, Version, header::CONTENT_TYPE, request::Parts};
 use outrider_model::{Error, Reason, Scope};
-use outrider_rpc::methods;
+use outrider_rpc::methods::{self, WithoutScope};
 use outrider_shares::Holder;
 use prost_reflect::MethodDescriptor;
 use tonic::body::Body;
@@ -39,14 +39,15 @@ pub(crate) struct Method {
 }
 
 impl Methods {
-    pub(crate) fn of<'m>(methods: impl IntoIterator<Item = &'m MethodDescriptor>) -> Self {
+    /// Fails for one that names no scope, unless it is known to need no key.
+    pub(crate) fn of<'m>(methods: impl IntoIterator<Item = &'m MethodDescriptor>) -> Result<Self, WithoutScope> {
         let entry = |method: &MethodDescriptor| {
             let path = methods::path(method);
             let package = method.parent_service().package_name().to_owned();
             let method = Method {
                 path: path.clone(),
                 package,
-                scope: methods::required_scope(&path),
+                scope: methods::scope_or_open(&path)?,
                 client_streams: method.is_client_streaming(),
                 server_streams: method.is_server_streaming(),
                 meters: ["grpc", "grpc-web"].map(|protocol| {
@@ -54,9 +55,9 @@ impl Methods {
                     Arc::new(Meter::new(protocol, "POST", &path, streams))
                 }),
             };
-            (path, method)
+            Ok((path, method))
         };
-        Self(methods.into_iter().map(entry).collect())
+        methods.into_iter().map(entry).collect::<Result<_, _>>().map(Self)
     }
 
     pub(crate) fn find(&self, path: &str) -> Result<&Method, Error> {
@@ -218,6 +219,14 @@ mod tests {
         for text in ["application/json", "application/grpcx", "application/grp", "", "application/json; a=application/grpc"] {
             assert_eq!(of(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_method_without_a_scope_is_not_served() {
+        let keys = outrider_proto::DESCRIPTORS.get_service_by_name("outrider.internal.v1.KeyService").unwrap();
+        let method = keys.methods().next().unwrap();
+        let error = Methods::of([&method]).err().unwrap();
+        assert_eq!(error, WithoutScope("/outrider.internal.v1.KeyService/ResolveKey".to_owned()));
     }
 
     #[test]

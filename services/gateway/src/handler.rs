@@ -1,6 +1,6 @@
 //! One request of either kind: its id, its deadline, its log line, and what happens when it goes wrong.
 
-use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -11,14 +11,16 @@ use http::{
 };
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::Seat;
+use outrider_rpc::{Kept, Seat};
 use outrider_shares::Holder;
+use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::{
     Shared, admission,
     answer::Refusal,
-    deadline, ending,
+    deadline::{self, Deadline},
+    ending,
     grpc::{self, Dialect},
     head::{self, Fault, Limits},
     meter::Meter,
@@ -99,7 +101,9 @@ async fn answer_grpc(
             None
         }
     };
-    if let Err(error) = admission::admit_request(shared, seat, scope, &mut request).await {
+    let deadline = Deadline::new(deadline::of_grpc(request.headers()), shared.options.request_timeout);
+    observed.client_deadline = deadline.is_of_client();
+    if let Err(error) = admission::admit_request(shared, seat, scope, &mut request, &deadline).await {
         let (parts, body) = request.into_parts();
         let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
         let answer = seen.watch(Refusal { close, ..error.into() }.into_grpc());
@@ -107,8 +111,8 @@ async fn answer_grpc(
     }
     match dialect {
         // Boxed: it would make the future of every request as large.
-        Dialect::Web { text } => Box::pin(web::answer(shared, request, text, &seen)).await,
-        _ => call(shared, request, false, &seen).await,
+        Dialect::Web { text } => Box::pin(web::answer(shared, request, text, &deadline, &seen)).await,
+        _ => call(shared, request, false, &deadline, &seen).await,
     }
 }
 
@@ -118,50 +122,64 @@ fn unrouted(protocol: &'static str, method: &HttpMethod) -> Arc<Meter> {
 }
 
 /// Answers a gRPC request, which may have come as gRPC-web.
-pub(crate) async fn call<B>(shared: &Shared, request: Request<B>, from_web: bool, seen: &Seen) -> Response<Body>
+pub(crate) async fn call<B>(
+    shared: &Shared,
+    request: Request<B>,
+    from_web: bool,
+    deadline: &Deadline,
+    seen: &Seen,
+) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
 {
-    let asked = shared.methods.find(request.uri().path()).and_then(|method| {
-        if from_web && method.client_streams {
-            return Err(Error::new(Reason::UnknownMethod, "gRPC-web carries no streams of the client"));
-        }
-        Ok((method, deadline::of_grpc(request.headers())?))
-    });
-    let (method, asked) = match asked {
-        Ok(asked) => asked,
+    let method = match callable(shared, request.uri().path(), from_web, deadline) {
+        Ok(method) => method,
         Err(error) => return seen.watch(Refusal::from(error).into_grpc()),
     };
     let (parts, body) = request.into_parts();
-    let holder = Holder::of_request(&parts.extensions);
+    if method.streams() {
+        // Boxed: it would make the future of every call as large.
+        return seen.watch(Box::pin(stream(shared, method, parts, body, deadline)).await);
+    }
     let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
-    let end = end(asked);
-    let answer = match asked {
-        // It has no natural end, and so no deadline of ours.
-        None if method.streams() => unbroken(answer, &method.path).await,
-        Some(asked) if method.streams() => in_time(asked, answer, &method.path).await,
-        _ => in_time(limit(shared, asked), answer, &method.path).await,
-    };
-    let answer = match answer {
-        // A client's stream is ended on the client's side, and then its role has its say.
-        Ok(answer) if method.streams() && !method.client_streams && shared.backends.of(&method.package).is_some() => {
-            unsent::stream(shared, holder, ending::bounded(shared, answer, end))
-        }
-        Ok(answer) if method.streams() => unsent::stream(shared, holder, ending::bounded_by_deadline(answer, end)),
-        Ok(answer) => answer,
-        Err(refusal) => refusal.into_grpc(),
-    };
-    seen.watch(answer)
+    seen.watch(in_time(deadline.end(), answer, &method.path).await.unwrap_or_else(Refusal::into_grpc))
 }
 
-/// When the time is up that a client asks for.
-fn end(asked: Option<Duration>) -> Option<tokio::time::Instant> {
-    asked.map(|asked| tokio::time::Instant::now() + asked)
+fn callable<'s>(shared: &'s Shared, path: &str, from_web: bool, deadline: &Deadline) -> Result<&'s grpc::Method, Error> {
+    let method = shared.methods.find(path)?;
+    if from_web && method.client_streams {
+        return Err(Error::new(Reason::UnknownMethod, "gRPC-web carries no streams of the client"));
+    }
+    deadline.asked()?;
+    Ok(method)
 }
 
-/// What a client asks for, within our own limit.
-fn limit(shared: &Shared, asked: Option<Duration>) -> Duration {
-    asked.map_or(shared.options.request_timeout, |asked| asked.min(shared.options.request_timeout))
+/// Answers a call that streams: it has no natural end, and so no deadline but the client's.
+async fn stream<B>(shared: &Shared, method: &grpc::Method, parts: Parts, body: B, deadline: &Deadline) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    let (holder, end) = (Holder::of_request(&parts.extensions), deadline.asked_end());
+    let place = match admission::stream_without_key(shared, method) {
+        Ok(place) => place,
+        Err(error) => return Refusal::from(error).into_grpc(),
+    };
+    let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
+    let answer = match end {
+        None => unbroken(answer, &method.path).await,
+        Some(end) => in_time(end, answer, &method.path).await,
+    };
+    let answer = match (answer, place) {
+        (Ok(answer), None) => answer,
+        (Ok(answer), place) => answer.map(|body| Body::new(Kept::new(body, place))),
+        (Err(refusal), _) => return refusal.into_grpc(),
+    };
+    // A client's stream is ended on the client's side, and then its role has its say.
+    if !method.client_streams && shared.backends.of(&method.package).is_some() {
+        unsent::stream(shared, holder, ending::bounded(shared, answer, end))
+    } else {
+        unsent::stream(shared, holder, ending::bounded_by_deadline(answer, end))
+    }
 }
 
 async fn answer_rest(
@@ -180,12 +198,18 @@ async fn answer_rest(
     let answer = match shared.routes.find(parts.method.as_str(), parts.uri.path()) {
         Ok(found) => {
             observed.on(&found.route.meter);
-            match admission::admit(shared, seat, found.route.scope, &parts.headers).await {
+            let own = match ndjson::asked(found.route, &parts.headers) {
+                Some(_) => ndjson::first_results(&shared.options),
+                None => shared.options.request_timeout,
+            };
+            let deadline = Deadline::new(deadline::of_rest(&parts.headers), own);
+            observed.client_deadline = deadline.is_of_client();
+            match admission::admit(shared, seat, found.route.scope, &parts.headers, &deadline).await {
                 Ok(principal) => {
                     if let Some(principal) = principal {
                         parts.extensions.insert(principal);
                     }
-                    routed(shared, &found, &parts, body, observed).await
+                    routed(shared, &found, &parts, body, &deadline).await
                 }
                 Err(error) => {
                     let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
@@ -207,34 +231,35 @@ async fn routed(
     found: &Found<'_, '_>,
     parts: &Parts,
     body: Incoming,
-    observed: &mut Observed,
+    deadline: &Deadline,
 ) -> Result<Response<Body>, Refusal> {
     // Without a deadline the body is not read.
-    let asked = deadline::of_rest(&parts.headers).map_err(Refusal::closing)?;
-    observed.client_deadline = asked.is_some_and(|asked| asked < shared.options.request_timeout);
-    let answer = rest::answer(shared, found, parts, body, end(asked));
-    let limit = match ndjson::asked(found.route, &parts.headers) {
-        Some(_) => ndjson::first_results(&shared.options, asked),
-        None => limit(shared, asked),
-    };
-    in_time(limit, answer, &found.route.template).await
+    deadline.asked().map_err(Refusal::closing)?;
+    let answer = rest::answer(shared, found, parts, body, deadline);
+    in_time(deadline.end(), answer, &found.route.template).await
 }
 
 /// The answer, or an error when it takes too long. The request is dropped then, and what it began with it; whether it took effect
 /// is unknown.
 async fn in_time(
-    limit: Duration,
+    end: Instant,
     answer: impl Future<Output = Result<Response<Body>, Refusal>>,
     route: &str,
 ) -> Result<Response<Body>, Refusal> {
-    tokio::time::timeout(limit, unbroken(answer, route)).await.unwrap_or_else(|_| Err(Refusal::closing(deadline::passed())))
+    tokio::time::timeout_at(end, unbroken(answer, route)).await.unwrap_or_else(|_| Err(Refusal::closing(deadline::passed())))
 }
 
 /// The answer, or an error when its code panics. The panic's own text may hold what the client sent: only its place is logged, by
 /// the hook of the process.
 async fn unbroken(answer: impl Future<Output = Result<Response<Body>, Refusal>>, route: &str) -> Result<Response<Body>, Refusal> {
-    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+    let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(route, "a request panicked");
         Err(Refusal::closing(Error::internal("a fault of the server")))
-    })
+    });
+    if let Err(Refusal { error, .. }) = &answer
+        && error.reason == Reason::Internal
+    {
+        tracing::error!(route, error = %error.message, "a request failed by a fault of ours");
+    }
+    answer
 }

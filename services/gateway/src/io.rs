@@ -39,7 +39,7 @@ pub(crate) struct Progress {
     /// When the last one ended, in milliseconds after the connection was opened.
     last_end_ms: AtomicU64,
     /// Requests whose answer is not sent whole.
-    open: AtomicU64,
+    open: Arc<AtomicU64>,
     /// When the last answer was sent, as above.
     last_sent_ms: AtomicU64,
     arrived: Notify,
@@ -48,8 +48,9 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new() -> Self {
-        let [begun, ended, abandoned, last_end_ms, open, last_sent_ms] = [const { AtomicU64::new(0) }; 6];
+    /// Counts the open requests by this.
+    pub(crate) fn new(open: Arc<AtomicU64>) -> Self {
+        let [begun, ended, abandoned, last_end_ms, last_sent_ms] = [const { AtomicU64::new(0) }; 5];
         let (opened, arrived, refused) = (Instant::now(), Notify::new(), OnceLock::new());
         Self { opened, begun, ended, abandoned, last_end_ms, open, last_sent_ms, arrived, refused }
     }
@@ -63,6 +64,11 @@ impl Progress {
         // In HTTP/1.1 requests come one after the other.
         let fault = self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| *fault);
         (Ending { progress: Arc::clone(self), answered: false }, Sending(Arc::clone(self)), fault)
+    }
+
+    /// Whether a request is under way, to the last byte of its answer.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire) > 0
     }
 
     fn begun(&self) -> u64 {
@@ -98,7 +104,7 @@ impl Progress {
         let mut arrived = pin!(self.arrived.notified());
         // From here on none is missed.
         arrived.as_mut().enable();
-        if self.open.load(Ordering::Acquire) == 0 {
+        if !self.is_open() {
             // Which of them it was makes no difference.
             let _ = tokio::time::timeout(longest, arrived).await;
         }
@@ -108,11 +114,8 @@ impl Progress {
     pub(crate) async fn rested(&self, length: Duration) {
         loop {
             let now = Instant::now();
-            let since = if self.open.load(Ordering::Acquire) > 0 {
-                now
-            } else {
-                self.opened + Duration::from_millis(self.last_sent_ms.load(Ordering::Relaxed))
-            };
+            let since =
+                if self.is_open() { now } else { self.opened + Duration::from_millis(self.last_sent_ms.load(Ordering::Relaxed)) };
             if since + length <= now {
                 return;
             }

@@ -78,7 +78,10 @@ use outrider_telemetry::{
     catalogue::gateway::{BUFFERED_BYTES, REFUSED_UNREAD, SECTION, UNSENT_BYTES},
     metrics,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 use tower_http::cors::CorsLayer;
 
 pub use backend::{Backends, remote_backend};
@@ -92,6 +95,9 @@ pub enum StartError {
     /// The protos give no routes.
     #[error(transparent)]
     Routes(#[from] RouteError),
+    /// A method would be open to everybody.
+    #[error(transparent)]
+    Scope(#[from] methods::WithoutScope),
     /// An entry of [`Options::cors_origins`] is not an origin.
     #[error("cors_origins: {0}")]
     Origin(InvalidOrigin),
@@ -126,6 +132,8 @@ struct Shared {
     decoding: cost::Decoding,
     /// Places for uploads of lines.
     uploads: Shares,
+    /// Places for streams that need no key.
+    without_key: Arc<Semaphore>,
 }
 
 /// What every share of a room for bytes is at least: a request or an answer of usual size.
@@ -179,13 +187,14 @@ impl Gateway {
             cors: cors::layer(&options.cors_origins).map_err(StartError::Origin)?,
             pages: page::Pages::new(&openapi::document(&routes, &methods, options.version), &options),
             routes,
-            methods: grpc::Methods::of(methods.iter().chain(&own.methods)),
+            methods: grpc::Methods::of(methods.iter().chain(&own.methods))?,
             own,
             serving,
             unsent: Shares::new(ANSWER_BYTES, options.max_unsent_bytes),
             decoding: cost::Decoding::new(&options, &room),
             room,
             uploads: Shares::new(UPLOADS, options.max_uploads),
+            without_key: Arc::new(Semaphore::new(admission::MAX_STREAMS)),
             backends,
             keys,
             options,

@@ -53,10 +53,10 @@ pub struct Options {
     /// Requests of one connection that its client gave up before they were answered, beyond those that were answered; with more it is
     /// closed. Default 100.
     pub max_abandoned_requests: usize,
-    /// Connections at once. A further one takes the place of the oldest on which no request had a good API key; when all had one, it is
-    /// closed as it comes. Default 10,000.
+    /// Connections at once. A further one takes the place of the oldest on which no request had a good API key, or of an idle one
+    /// beyond its caller's share; when there is none, it is closed as it comes. Default 10,000.
     pub max_connections: usize,
-    /// How many of them only connections may have on which a request had a good API key. Default 2,500.
+    /// How many of them only connections may have on which a request had a good API key, within the share of that key. Default 2,500.
     pub reserved_connections: usize,
     /// How much of a body that is too large is read and dropped before the connection closes, so that a client that writes before
     /// it reads sees the answer, in bytes. Default 8 MiB.

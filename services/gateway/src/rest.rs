@@ -12,7 +12,6 @@ use outrider_model::{Error, FieldViolation, Principal, Reason};
 use outrider_shares::Holder;
 use outrider_telemetry::TraceContext;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
-use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
     body::{self, Whole},
     call, compress,
     cost::{Cost, Held},
+    deadline::Deadline,
     ending, mask, ndjson, payload, query, range, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, stream, unsent, write,
@@ -32,19 +32,19 @@ pub(crate) async fn answer(
     found: &Found<'_, '_>,
     parts: &Parts,
     body: Incoming,
-    end: Option<Instant>,
+    deadline: &Deadline,
 ) -> Result<Response<Body>, Refusal> {
-    let route = found.route;
+    let (route, end) = (found.route, deadline.asked_end());
     check_encoding(&parts.headers)?;
     if let Some(rule) = ndjson::asked(route, &parts.headers) {
         let base = message(found, parts, Given::default()).map_err(Refusal::closing)?;
         // Boxed: it would make the future of every request as large.
-        return Box::pin(ndjson::answer(shared, route, rule, base, parts, body)).await;
+        return Box::pin(ndjson::answer(shared, route, rule, base, parts, body, end)).await;
     }
     if route.stream.is_some() {
         stream::check_accept(&parts.headers)?;
     }
-    let Whole { bytes, mut room } = body::whole(shared, parts, body).await?;
+    let Whole { bytes, mut room } = body::whole(shared, parts, body, deadline).await?;
     let (given, decoded) = read_body(shared, route, parts, bytes).await?;
     let request = call::frame(&message(found, parts, given)?)?;
     // The body and what was decoded of it are gone. Room is held for the message until there is an answer.

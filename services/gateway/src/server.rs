@@ -81,7 +81,7 @@ pub(crate) struct Each {
 
 impl Server {
     fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
-        let places = Places::new(shared.options.max_connections, shared.options.reserved_connections);
+        let places = Places::divided(shared.options.max_connections, shared.options.reserved_connections);
         let each = Arc::new(Each::new(shared, acceptor));
         Self { each, connections: JoinSet::new(), places, full: false }
     }
@@ -100,12 +100,7 @@ impl Server {
                     CONNECTIONS_DISPLACED.inc();
                 }
                 let each = Arc::clone(&self.each);
-                self.connections.spawn(async move {
-                    tokio::select! {
-                        () = seat.displaced() => {}
-                        () = each.connection(stream, Arc::new(seat)) => {}
-                    }
-                });
+                self.connections.spawn(async move { each.connection(stream, Arc::new(seat)).await });
             }
             None => CONNECTIONS_REFUSED.inc(),
         }
@@ -133,6 +128,7 @@ impl Each {
     async fn connection(&self, stream: TcpStream, seat: Arc<Seat>) {
         let socket = tokio::select! {
             () = self.closing.cancelled() => return,
+            () = seat.displaced() => return,
             socket = self.acceptor.accept(stream) => socket,
         };
         let socket = match socket {
@@ -150,7 +146,7 @@ impl Each {
     {
         let _open = Ongoing::begin(&CONNECTIONS);
         let options = &self.shared.options;
-        let progress = Arc::new(Progress::new());
+        let progress = Arc::new(Progress::new(seat.under_way()));
         let bounds = Bounds {
             limits: Limits::of(options),
             head_timeout: options.header_read_timeout,
@@ -158,28 +154,39 @@ impl Each {
             max_abandoned: options.max_abandoned_requests as u64,
         };
         let io = TokioIo::new(Watched::new(socket, Arc::clone(&progress), bounds));
-        let mut connection = pin!(self.builder.serve_connection(io, self.service(Arc::clone(&progress), seat)));
+        let mut connection = pin!(self.builder.serve_connection(io, self.service(Arc::clone(&progress), Arc::clone(&seat))));
         let ended = tokio::select! {
             ended = &mut connection => ended,
-            () = async {
-                tokio::select! {
-                    () = async {
-                        self.closing.cancelled().await;
-                        progress.next_request(LINGER.min(options.drain / 2)).await;
-                    } => {}
-                    () = progress.rested(options.idle_timeout) => {}
+            () = self.end_of(&progress, &seat) => {
+                let displaced = seat.is_displaced();
+                if displaced && !(seat.is_known() && progress.is_open()) {
+                    return;
                 }
-            } => {
                 connection.as_mut().graceful_shutdown();
                 // A client of HTTP/2 that does not confirm is not waited for.
                 tokio::select! {
                     ended = &mut connection => ended,
                     () = progress.rested(options.idle_timeout + options.keep_alive_timeout) => Ok(()),
+                    () = seat.displaced(), if !displaced => Ok(()),
                 }
             }
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended");
+        }
+    }
+
+    /// Resolves when the connection is to end: at the shutdown, after it rested, or when it has lost
+    /// its place.
+    async fn end_of(&self, progress: &Progress, seat: &Seat) {
+        let options = &self.shared.options;
+        tokio::select! {
+            () = async {
+                self.closing.cancelled().await;
+                progress.next_request(LINGER.min(options.drain / 2)).await;
+            } => {}
+            () = progress.rested(options.idle_timeout) => {}
+            () = seat.displaced() => {}
         }
     }
 

@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, ServiceExt};
 
-use crate::{Shared, body, handler, observe::Seen};
+use crate::{Shared, body, deadline::Deadline, handler, observe::Seen};
 
 /// The media types of answers and requests, as tonic-web writes them.
 const MEDIA_TYPE: &str = "application/grpc-web+proto";
@@ -25,15 +25,22 @@ pub(crate) fn refused(mut answer: Response<Body>) -> Response<Body> {
 }
 
 /// Answers a request of gRPC-web, as bytes or base64 `text`, over any version of HTTP.
-pub(crate) async fn answer(shared: &Shared, mut request: Request<Incoming>, text: bool, seen: &Seen) -> Response<Body> {
+pub(crate) async fn answer(
+    shared: &Shared,
+    mut request: Request<Incoming>,
+    text: bool,
+    deadline: &Deadline,
+    seen: &Seen,
+) -> Response<Body> {
     // tonic-web knows the media types in this writing only.
     let media_type = HeaderValue::from_static(if text { TEXT_MEDIA_TYPE } else { MEDIA_TYPE });
     request.headers_mut().insert(CONTENT_TYPE, media_type);
     // It passes errors on as text.
     let request =
         request.map(|incoming| incoming.map_err(|error| if body::is_gone(&error) { body::GONE } else { body::BROKE_OFF }));
-    let inner =
-        tower::service_fn(|request| async { Ok::<_, Infallible>(handler::call(shared, as_grpc(request), true, seen).await) });
+    let inner = tower::service_fn(|request| async {
+        Ok::<_, Infallible>(handler::call(shared, as_grpc(request), true, deadline, seen).await)
+    });
     let Ok(answer) = GrpcWebLayer::new().layer(inner).oneshot(request).await;
     answer
 }

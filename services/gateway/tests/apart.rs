@@ -288,5 +288,10 @@ async fn messages_of_streams_come_in_time_and_within_the_room() {
         let (out, stream) = Raw::connect(&running, 65_535).await.stream().await;
         out.send(event(1, 70_000).slice(..66_000)).await.unwrap();
         assert_eq!(stream.end().await.reason, Reason::TooLarge);
+
+        // The first message is too large by what it announces, before the role has said anything.
+        let huge = stream::iter([Bytes::from_static(b"\0\xff\xff\xff\xff")]);
+        let status = status(Raw::connect(&running, 65_535).await.call(STREAM, huge.chain(stream::pending())).await).await;
+        assert_eq!(from_status(&status).reason, Reason::TooLarge, "{status:?}");
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{BEARER, LONG, Running, request};
+use common::{BEARER, LONG, Running, bearer, request};
 use outrider_gateway::Options;
 use outrider_proto::ingest::{self, ingest_service_client::IngestServiceClient};
 use tokio::{
@@ -98,7 +98,7 @@ async fn bodies_of_all_requests_share_a_room() {
 async fn a_slow_body_and_a_slow_role_are_cut() {
     let running = Running::with(Options { request_timeout: Duration::from_millis(100), ..Options::default() }).await;
     let slow = exchange(&running, head("content-length: 10").as_bytes()).await;
-    assert!(slow.starts_with("HTTP/1.1 504 ") && slow.contains("\"DEADLINE_EXCEEDED\""), "{slow}");
+    assert!(slow.starts_with("HTTP/1.1 408 ") && slow.contains("\"TOO_SLOW\""), "{slow}");
     running.post("/v1/projects/hangs/events", "{}").await.is_refused(504, "DEADLINE_EXCEEDED", "");
 
     // A connection is not idle while its request is under way.
@@ -157,24 +157,30 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 
 #[tokio::test]
 async fn connections_of_known_callers_keep_their_places_and_others_are_closed() {
-    let known = format!("authorization: {BEARER}\r\n");
-    let running = Running::with(Options { max_connections: 2, reserved_connections: 0, ..Options::default() }).await;
-    let (first, status) = get(&running, &known).await.unwrap();
-    assert_eq!(status, "200");
+    let known = |key| format!("authorization: {}\r\n", bearer(key));
+    let running = Running::with(Options { max_connections: 4, reserved_connections: 0, ..Options::default() }).await;
+    let mut callers = Vec::new();
+    for key in 4..7 {
+        let (stream, status) = get(&running, &known(key)).await.unwrap();
+        assert_eq!(status, "200");
+        callers.push((key, stream));
+    }
     // One that says nothing has its place until another comes.
     let mut silent = TcpStream::connect(running.address).await.unwrap();
     let (mut stranger, status) = get(&running, "").await.unwrap();
     assert_eq!(status, "401");
     assert!(is_closed(&mut silent).await);
-    let (second, status) = get(&running, &known).await.unwrap();
+    // So has one of a caller that has its share already.
+    let (mut beyond, status) = get(&running, &known(4)).await.unwrap();
     assert_eq!(status, "200");
     assert!(is_closed(&mut stranger).await);
-    // All of them are known: nobody else gets in.
-    assert!(get(&running, "").await.is_none() && get(&running, &known).await.is_none());
-    drop(first);
-    let again = async { while get(&running, &known).await.is_none() {} };
-    timeout(LONG, again).await.expect("its place is free again");
-    drop(second);
+    assert_eq!(get(&running, "").await.unwrap().1, "401");
+    assert!(is_closed(&mut beyond).await);
+    for (key, stream) in &mut callers {
+        let again = format!("GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n{}\r\n", known(*key));
+        stream.write_all(again.as_bytes()).await.unwrap();
+        assert!(timeout(LONG, stream.read(&mut [0; 512])).await.unwrap().unwrap() > 0, "it is still there");
+    }
 }
 
 #[tokio::test]

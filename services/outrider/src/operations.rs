@@ -13,6 +13,7 @@ use axum::{
     routing::get,
 };
 use outrider_queue::Queue;
+use outrider_rpc::RemoteKeys;
 use outrider_store::Store;
 use outrider_telemetry::metrics;
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ use crate::bounded;
 pub struct Health {
     pub store: Option<Store>,
     pub queue: Option<Arc<dyn Queue>>,
+    /// Of a gateway in a process of its own.
+    pub keys: Option<Arc<RemoteKeys>>,
     /// Set once every listener is open, cleared when the end begins.
     pub serving: Arc<AtomicBool>,
 }
@@ -46,6 +49,11 @@ impl Health {
             && let Err(error) = queue.depth().await
         {
             missing.push(format!("the queue: {error}"));
+        }
+        if let Some(keys) = &self.keys
+            && let Err(error) = keys.ready().await
+        {
+            missing.push(format!("a role that checks API keys: {error}"));
         }
         missing
     }

@@ -1,29 +1,20 @@
 //! API keys for a gateway in a process of its own: it asks the roles that read them, and remembers
 //! the answers for a moment.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use outrider_model::{ApiKeyId, Error, HashedToken, Principal, Reason, Result, Scope, principal::Actor};
-use outrider_proto::internal::{
-    KeyPrincipal, ResolveKeyRequest, ResolveKeyResponse, key_service_client::KeyServiceClient, key_service_server::KeyService,
-};
-use tokio::time::timeout;
-use tonic::{Request, Response, Status, service::interceptor::InterceptedService, transport::Channel};
+use outrider_proto::internal::{KeyPrincipal, ResolveKeyRequest, ResolveKeyResponse, key_service_server::KeyService};
+use tonic::{Request, Response, Status};
 
-use crate::{
-    again::{Again, Calls},
-    convert::parse_id,
-    internal::{InternalToken, Present},
-    status::{from_status, to_status},
-};
+use crate::{convert::parse_id, status::to_status};
 
 mod remembered;
+mod remote;
 
 pub use remembered::{KeyCacheOptions, RememberedKeys};
-
-/// How long one role may take to answer before the next one is asked.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub use remote::RemoteKeys;
 
 /// The error for a key that stands for nobody.
 #[must_use]
@@ -44,40 +35,6 @@ impl KeyService for KeyServer {
             Err(error) => return Err(to_status(error)),
         };
         Ok(Response::new(ResolveKeyResponse { principal }))
-    }
-}
-
-/// Roles in other processes. They are asked one after the other until one can tell.
-pub struct RemoteKeys {
-    roles: Vec<KeyServiceClient<InterceptedService<Calls, Present>>>,
-}
-
-impl RemoteKeys {
-    /// Over these channels, presenting the token.
-    #[must_use]
-    pub fn new(channels: impl IntoIterator<Item = Channel>, token: Option<InternalToken>) -> Self {
-        let client = |channel| KeyServiceClient::with_interceptor(Again::new(channel), Present(token.clone()));
-        Self { roles: channels.into_iter().map(client).collect() }
-    }
-}
-
-#[async_trait]
-impl super::Authenticate for RemoteKeys {
-    async fn authenticate(&self, token: &HashedToken) -> Result<Principal> {
-        let mut why = String::new();
-        for role in &self.roles {
-            let request = ResolveKeyRequest { api_key_id: token.id.to_string(), secret_hash: token.hash.to_vec().into() };
-            match timeout(PATIENCE, role.clone().resolve_key(request)).await {
-                Ok(Ok(answer)) => return from_wire(token.id, answer.into_inner().principal),
-                Ok(Err(status)) => match from_status(&status) {
-                    error if error.is_overload() => return Err(error),
-                    error => why = error.to_string(),
-                },
-                Err(_) => why = format!("no answer within {PATIENCE:?}"),
-            }
-        }
-        tracing::warn!(%why, "no role can tell whom an API key stands for");
-        Err(Error::unavailable("the API key cannot be checked at the moment"))
     }
 }
 

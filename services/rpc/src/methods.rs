@@ -9,6 +9,20 @@ use outrider_model::Scope;
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{MethodDescriptor, ServiceDescriptor, Value};
 
+/// Methods that need no API key: the health of a gateway, and reflection, which is off unless it is switched on. Every other method of a
+/// public service names a scope.
+const WITHOUT_KEY: [&str; 4] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// A method that nobody may call: it names no scope, and is not among those that need no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} names no scope: it lacks the option outrider.options.v1.scope, or that is of no scope that is known")]
+pub struct WithoutScope(pub String);
+
 /// The packages whose services are public. All others stay between roles.
 const PUBLIC_PACKAGES: [&str; 3] = ["outrider.ingest.v1", "outrider.dispatch.v1", "outrider.admin.v1"];
 
@@ -46,6 +60,23 @@ pub fn required_scope(path: &str) -> Option<Scope> {
     SCOPES.get(path).copied().flatten()
 }
 
+/// What the key of a caller of the method at a gRPC path must carry; none where no key is needed. A method without a scope that is not
+/// known to need none is an error: it would be open to everybody.
+pub fn scope_or_open(path: &str) -> Result<Option<Scope>, WithoutScope> {
+    match required_scope(path) {
+        None if !WITHOUT_KEY.contains(&path) => Err(WithoutScope(path.to_owned())),
+        scope => Ok(scope),
+    }
+}
+
+/// OK when every public method names its scope.
+pub fn check_scopes() -> Result<(), WithoutScope> {
+    public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).try_for_each(|method| {
+        let path = path(&method);
+        if required_scope(&path).is_some() { Ok(()) } else { Err(WithoutScope(path)) }
+    })
+}
+
 /// Whether the public method at a gRPC path streams, in either direction: it has no natural end.
 #[must_use]
 pub fn streams(path: &str) -> bool {
@@ -76,6 +107,17 @@ mod tests {
         for (path, scope) in SCOPES.iter() {
             assert!(scope.is_some(), "{path} names no scope");
         }
+    }
+
+    #[test]
+    fn a_method_without_a_scope_is_an_error_unless_it_is_known_to_need_no_key() {
+        check_scopes().unwrap();
+        assert!(scope_or_open("/outrider.dispatch.v1.EventService/GetEvent").unwrap().is_some());
+        assert_eq!(scope_or_open("/grpc.health.v1.Health/Watch"), Ok(None));
+        // Between roles there are no scopes, and so none of these may become public.
+        let error = scope_or_open("/outrider.internal.v1.KeyService/ResolveKey").unwrap_err();
+        assert!(error.to_string().starts_with("/outrider.internal.v1.KeyService/ResolveKey names no scope"), "{error}");
+        assert!(scope_or_open("/x").is_err());
     }
 
     #[test]

@@ -19,9 +19,23 @@ use tonic::{Code, Status, body::Body};
 use tower::Service;
 
 use crate::{
-    Place,
+    Place, bounds,
     status::{from_status, to_status},
 };
+
+/// What precedes the words of the library about a request that it cannot read.
+const MALFORMED: &str = "the request is malformed: ";
+/// What is said of a call with more messages than one.
+const MORE: &str = "the request holds more than one message";
+
+/// Whether an error says that the bytes of a request could not be read. Whoever wrote them is at
+/// fault, and not whoever wanted them written.
+#[must_use]
+pub fn is_unreadable(error: &Error) -> bool {
+    let text = &error.message;
+    let unread = text.starts_with(MALFORMED) || [MORE, bounds::MALFORMED].contains(&text.as_ref());
+    error.reason == Reason::MalformedRequest && unread
+}
 
 /// Returns the error that tells the caller why its request could not be read.
 #[must_use]
@@ -31,7 +45,7 @@ pub fn request_error(status: &Status) -> Error {
     }
     let text = status.message();
     match status.code() {
-        Code::Internal | Code::DataLoss => malformed(format!("the request is malformed: {}", plain(text))),
+        Code::Internal | Code::DataLoss => malformed(format!("{MALFORMED}{}", plain(text))),
         // The library names the limit last, as in "the limit is: 4194304 bytes".
         Code::OutOfRange | Code::ResourceExhausted => {
             let limit = text.split_once("limit is: ").map(|(_, limit)| limit);
@@ -129,7 +143,7 @@ impl http_body::Body for Single {
         {
             let end = if self.whole { Some(0) } else { self.place.end_in(data) };
             if end.is_some_and(|end| end < data.len()) {
-                return Poll::Ready(Some(Err(to_status(malformed("the request holds more than one message")))));
+                return Poll::Ready(Some(Err(to_status(malformed(MORE)))));
             }
             self.whole |= end.is_some();
             self.place.pass(data);
@@ -227,6 +241,7 @@ mod tests {
                     (Code::InvalidArgument, Reason::MalformedRequest),
                     "{method} {bytes:?}: {error}"
                 );
+                assert!(is_unreadable(&error), "{error}");
             }
             let (code, error) = call(method, "identity", full(b"\0\0\0\0\x65")).await.unwrap_err();
             assert_eq!((code, error.reason), (Code::InvalidArgument, Reason::TooLarge));
@@ -247,9 +262,18 @@ mod tests {
             let body = Body::new(StreamBody::new(stream::iter(pieces)));
             let (_, error) = call("PublishEvent", "identity", body).await.expect_err("two messages");
             assert_eq!(error.reason, Reason::MalformedRequest, "at {cut}");
+            assert!(is_unreadable(&error), "{error}");
         }
         let (_, error) = call("PublishEvent", "identity", Body::empty()).await.expect_err("no message");
         assert_eq!(error.reason, Reason::MalformedRequest);
+    }
+
+    #[test]
+    fn what_a_role_says_of_a_request_that_it_read_is_not_about_its_bytes() {
+        let nul = Error::new(Reason::MalformedRequest, "the database refuses the data");
+        assert!(!is_unreadable(&nul) && !is_unreadable(&Error::field("event", "is required")));
+        let scanned = Error::new(Reason::MalformedRequest, bounds::MALFORMED);
+        assert!(is_unreadable(&from_status(&to_status(scanned))));
     }
 
     #[tokio::test]

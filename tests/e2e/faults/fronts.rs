@@ -1,9 +1,9 @@
 //! Two of every role, and what stands before them, as a service of an orchestrator does: new connections go to those that take them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
-use outrider_tests::{Outrider, Proxy};
+use outrider_tests::{Outrider, Proxy, ports};
 use serde_json::{Value, json};
 
 /// Roles that others connect to.
@@ -13,16 +13,19 @@ const SERVERS: [&str; 5] = ["gateway", "ingest", "dispatch", "admin", "egress"];
 pub struct Fronts {
     proxies: BTreeMap<&'static str, Proxy>,
     addresses: BTreeMap<&'static str, BTreeMap<String, String>>,
+    /// Where the first of every role is to listen.
+    pub ports: HashMap<&'static str, u16>,
 }
 
 impl Fronts {
-    /// Proxies before nobody yet.
+    /// Proxies before the first of every role, which others need to become ready.
     pub async fn start() -> Result<Self> {
+        let ports = HashMap::from(SERVERS.map(|role| (role, ports::free())));
         let mut proxies = BTreeMap::new();
-        for role in SERVERS {
-            proxies.insert(role, Proxy::start("127.0.0.1:1").await?);
+        for (role, port) in &ports {
+            proxies.insert(*role, Proxy::start(&format!("127.0.0.1:{port}")).await?);
         }
-        Ok(Self { proxies, addresses: BTreeMap::new() })
+        Ok(Self { proxies, addresses: BTreeMap::new(), ports })
     }
 
     fn of(&self, role: &str) -> &Proxy {

@@ -141,15 +141,17 @@ impl Setting {
 
     /// With `fronts` before the roles, if they are doubled.
     fn options(&self, fronts: Option<&Fronts>) -> Options {
+        let ports = fronts.map(|fronts| fronts.ports.clone()).unwrap_or_default();
         let fronts = fronts.map_or(Value::Null, Fronts::configuration);
         if self.defaults {
-            let options = Options::of_the_product();
+            let options = Options { ports, ..Options::of_the_product() };
             return Options { more: merged([&options.more, &self.more, &fronts]), ..options };
         }
         // More attempts than any outage here can use up.
         Options {
             lease: format!("{}ms", LEASE.as_millis()),
             retry_schedule: vec!["500ms".to_owned(); 100],
+            ports,
             more: merged([&json!({"dispatch": {"check_after": "2s"}}), &self.more, &fronts]),
             ..Options::default()
         }

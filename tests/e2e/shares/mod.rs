@@ -1,6 +1,7 @@
 //! Shared resources are divided: one API key takes all it can of a resource, and another key of its
 //! project, a key of another project and a key of another organization still get theirs.
 
+mod connections;
 mod places;
 mod rooms;
 mod turns;

@@ -23,6 +23,8 @@ pub struct Options {
     pub between_roles: Option<Identity>,
     /// TLS on the public port.
     pub public: Option<Identity>,
+    /// Ports at which roles are to listen, where somebody must know them before they start.
+    pub ports: HashMap<&'static str, u16>,
     /// Further keys, laid over all others: `{"section": {"key": value}}`; null takes a key out.
     pub more: Value,
 }
@@ -39,7 +41,14 @@ impl Default for Options {
     /// Short waits, so that a test of three attempts takes a second.
     fn default() -> Self {
         let retry_schedule = vec!["300ms".to_owned(), "300ms".to_owned()];
-        Self { lease: "45s".to_owned(), retry_schedule, between_roles: None, public: None, more: json!({}) }
+        Self {
+            lease: "45s".to_owned(),
+            retry_schedule,
+            between_roles: None,
+            public: None,
+            ports: HashMap::new(),
+            more: json!({}),
+        }
     }
 }
 
@@ -57,7 +66,8 @@ static PREFIXES: AtomicU32 = AtomicU32::new(0);
 
 impl Plan {
     pub(super) fn new(database: &str, queue: &str, options: &Options) -> Self {
-        let ports: HashMap<_, _> = super::ROLES.into_iter().map(|role| (role, ports::free())).collect();
+        let port = |role| options.ports.get(role).copied().unwrap_or_else(ports::free);
+        let ports: HashMap<_, _> = super::ROLES.into_iter().map(|role| (role, port(role))).collect();
         let operations = super::ROLES.into_iter().chain(["all"]).map(|role| (role, ports::free())).collect();
         let listen = |role: &str| format!("127.0.0.1:{}", ports[role]);
         let scheme = if options.between_roles.is_some() { "https" } else { "http" };

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 
 use self::{batch::Caller, upload::Upload};
-use crate::{Options, Shared, answer::Refusal, body, deadline, field_path::Unresolved, request_id, rest, route::Route, unsent};
+use crate::{Options, Shared, answer::Refusal, body, field_path::Unresolved, request_id, rest, route::Route, unsent};
 
 /// The media type of requests and answers.
 pub(crate) const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -77,9 +77,8 @@ pub(crate) fn asked<'r>(route: &'r Route, headers: &HeaderMap) -> Option<&'r Rul
 
 /// How long an upload may take to its first results: a client may take its time for the first line,
 /// and the calls theirs. When there is an error instead, the rest of the body is read for a moment.
-pub(crate) fn first_results(options: &Options, asked: Option<Duration>) -> Duration {
-    let longest = options.upload_idle_timeout.saturating_add(options.request_timeout).saturating_add(options.linger);
-    asked.map_or(longest, |asked| asked.min(longest))
+pub(crate) fn first_results(options: &Options) -> Duration {
+    options.upload_idle_timeout.saturating_add(options.request_timeout).saturating_add(options.linger)
 }
 
 /// Answers an upload, from its first results on. `base` is the request without entries.
@@ -90,8 +89,8 @@ pub(crate) async fn answer(
     base: DynamicMessage,
     parts: &Parts,
     mut body: Incoming,
+    end: Option<Instant>,
 ) -> Result<Response<Body>, Refusal> {
-    let end = deadline::of_rest(&parts.headers)?.map(|asked| Instant::now() + asked);
     let holder = Holder::of_request(&parts.extensions);
     let caller = Caller {
         backend: shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?,

@@ -16,8 +16,8 @@ use super::{
 
 /// What a gateway finds in its own process.
 pub struct Here {
-    /// API keys, where some role reads them.
-    pub keys: Option<Arc<dyn Authenticate>>,
+    /// API keys, by a role that reads them or by others that are asked.
+    pub keys: Arc<dyn Authenticate>,
     pub ingest: Option<Backend>,
     pub dispatch: Option<Backend>,
     pub admin: Option<Backend>,
@@ -66,11 +66,7 @@ pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
         ..Options::default()
     };
     let acceptor = tls::public(config, &base.stages.foundation)?;
-    let keys = match here.keys {
-        Some(keys) => keys,
-        None => remote_keys(base)?,
-    };
-    let gateway = Gateway::new(options, backends, keys).context("gateway")?.with_acceptor(acceptor);
+    let gateway = Gateway::new(options, backends, here.keys).context("gateway")?.with_acceptor(acceptor);
     let listener = base.listen("gateway.listen", &config.listen).await?;
     let address = listener.local_addr()?;
     let shutdown = base.stages.intake.clone();
@@ -80,21 +76,36 @@ pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
     Ok(Some(address))
 }
 
-/// API keys by the roles that read them, in this order, with the answers remembered.
-fn remote_keys(base: &Base) -> Result<Arc<dyn Authenticate>> {
+/// API keys by the roles that read them, in this order; where these are elsewhere. Those that are
+/// away are looked for until the end.
+pub fn remote_keys(base: &mut Base) -> Result<Arc<RemoteKeys>> {
     let (config, tls) = (&base.config.gateway, base.tls.as_ref());
     let roles = [
         channel("gateway.ingest_url", &config.ingest_url, tls)?,
         channel("gateway.admin_url", &config.admin_url, tls)?,
         channel("gateway.dispatch_url", &config.dispatch_url, tls)?,
     ];
+    let keys = Arc::new(RemoteKeys::new(roles, base.token.clone()));
+    let (probing, shutdown) = (Arc::clone(&keys), base.stages.foundation.clone());
+    base.tasks.foundation.push(tokio::spawn(essential("keys", async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = probing.run() => {}
+        }
+    })));
+    Ok(keys)
+}
+
+/// The same, with the answers remembered.
+pub fn remembered(base: &Base, keys: Arc<RemoteKeys>) -> Arc<dyn Authenticate> {
+    let config = &base.config.gateway;
     let options = KeyCacheOptions {
         lifetime: config.key_lifetime.0,
         valid: config.max_valid_keys,
         invalid: config.max_invalid_keys,
         questions: config.key_questions,
     };
-    Ok(RememberedKeys::new(Arc::new(RemoteKeys::new(roles, base.token.clone())), &options))
+    RememberedKeys::new(keys, &options)
 }
 
 fn here_or(local: Option<Backend>, key: &'static str, url: &str, base: &Base) -> Result<Backend> {

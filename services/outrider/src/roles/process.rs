@@ -13,7 +13,7 @@ use outrider_egress::Egress;
 use outrider_proto::internal::key_service_server::KeyServiceServer;
 use outrider_queue::Queue;
 use outrider_rpc::{
-    Acceptor, Authenticate, InternalToken, KeyServer, Tls, internal::InternalGate, server::Backend, tls::Protocol,
+    Acceptor, Authenticate, InternalToken, KeyServer, RemoteKeys, Tls, internal::InternalGate, server::Backend, tls::Protocol,
 };
 use outrider_store::{Directory, Store};
 use outrider_telemetry::essential;
@@ -94,6 +94,7 @@ pub struct Process {
 
 /// Starts a process with these roles. When it returns, every listener is open.
 pub async fn start(config: Config, roles: Roles) -> Result<Process> {
+    outrider_rpc::methods::check_scopes()?;
     check_shape(&config, &roles)?;
     check_limit_of_files(&config, &roles);
     let token = foundation::internal_token(&config.internal)?;
@@ -111,9 +112,19 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     } else {
         None
     };
+    let remote_keys = match &stored {
+        None if base.roles.has(Role::Gateway) => Some(gateway::remote_keys(&mut base)?),
+        _ => None,
+    };
     let serving = Arc::new(AtomicBool::new(false));
-    start_operations(&mut base, stored.as_ref(), queue.as_ref(), &serving).await?;
-    let public = start_roles(&mut base, stored, queue).await?;
+    let health = Health {
+        store: stored.as_ref().map(|stored| stored.store.clone()),
+        queue: queue.clone(),
+        keys: remote_keys.clone(),
+        serving: Arc::clone(&serving),
+    };
+    start_operations(&mut base, health).await?;
+    let public = start_roles(&mut base, stored, queue, remote_keys).await?;
     serving.store(true, Ordering::Relaxed);
     Ok(Process { stages: base.stages, tasks: base.tasks, serving, public })
 }
@@ -178,24 +189,23 @@ fn check_listeners(config: &Config, roles: &Roles, guarded: bool) -> Result<()> 
     Ok(())
 }
 
-async fn start_operations(
-    base: &mut Base,
-    stored: Option<&Stored>,
-    queue: Option<&Arc<dyn Queue>>,
-    serving: &Arc<AtomicBool>,
-) -> Result<()> {
+async fn start_operations(base: &mut Base, health: Health) -> Result<()> {
     if base.config.operations.listen.is_empty() {
         return Ok(());
     }
     let listener = base.listen("operations.listen", &base.config.operations.listen).await?;
-    let health = Health { store: stored.map(|stored| stored.store.clone()), queue: queue.cloned(), serving: Arc::clone(serving) };
     let shutdown = base.stages.foundation.clone();
     base.tasks.foundation.push(tokio::spawn(operations::serve(listener, health, shutdown)));
     Ok(())
 }
 
 /// Dispatch, worker, ingest, admin, gateway: each needs those before it, here or elsewhere.
-async fn start_roles(base: &mut Base, stored: Option<Stored>, queue: Option<Arc<dyn Queue>>) -> Result<Option<SocketAddr>> {
+async fn start_roles(
+    base: &mut Base,
+    stored: Option<Stored>,
+    queue: Option<Arc<dyn Queue>>,
+    remote_keys: Option<Arc<RemoteKeys>>,
+) -> Result<Option<SocketAddr>> {
     let (mut dispatch, mut ingest, mut admin) = (None, None, None);
     if let Some(stored) = &stored {
         if let Some(queue) = &queue {
@@ -205,8 +215,12 @@ async fn start_roles(base: &mut Base, stored: Option<Stored>, queue: Option<Arc<
         }
         ingest = ingest::start(base, stored, dispatch.as_ref()).await?;
     }
-    let here =
-        gateway::Here { keys: stored.map(|stored| stored.keys()), ingest, dispatch: dispatch.map(|faces| faces.public), admin };
+    let keys = match (stored, remote_keys) {
+        (Some(stored), _) => stored.keys(),
+        (None, Some(keys)) => gateway::remembered(base, keys),
+        (None, None) => return Ok(None),
+    };
+    let here = gateway::Here { keys, ingest, dispatch: dispatch.map(|faces| faces.public), admin };
     gateway::start(base, here).await
 }
 

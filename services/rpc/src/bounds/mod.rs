@@ -16,6 +16,7 @@ use outrider_proto::DESCRIPTORS;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, Value};
 
 pub use body::{Bounded, Weight};
+pub(crate) use scan::MALFORMED;
 
 use crate::methods;
 

@@ -70,8 +70,11 @@ impl Varint {
     }
 }
 
+/// What is said of a message that is none.
+pub(crate) const MALFORMED: &str = "the message is not well-formed protobuf";
+
 fn malformed() -> Error {
-    Error::new(Reason::MalformedRequest, "the message is not well-formed protobuf")
+    Error::new(Reason::MalformedRequest, MALFORMED)
 }
 
 impl Scan {

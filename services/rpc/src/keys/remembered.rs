@@ -20,13 +20,19 @@ use outrider_telemetry::{
     catalogue::gateway::{KEY_LOOKUPS, KEYS},
     metrics::{self, IntCounter},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
 use super::invalid;
 use crate::Authenticate;
 
 /// How long a key is known to have been valid, after its answer is no longer used.
 const KNOWN_FOR: Duration = Duration::from_secs(3600);
+/// How old an answer may be that is used while no role can tell. The role that serves a request
+/// checks its key all the same.
+const OUTAGE: Duration = Duration::from_secs(60);
 /// How long a question may wait for its turn.
 const TURN: Duration = Duration::from_secs(2);
 /// A key that was made so long ago, or will be, is not new. The clocks of two hosts differ by less.
@@ -55,15 +61,23 @@ impl Default for KeyCacheOptions {
 /// Authenticates by the answers of others, each of which is used for a bounded time.
 pub struct RememberedKeys {
     inner: Arc<dyn Authenticate>,
-    valid: Cache<HashedToken, Principal>,
+    pub(super) valid: Cache<HashedToken, Principal>,
     pub(super) invalid: Cache<HashedToken, ()>,
-    /// Keys that were valid when they were asked about last.
-    known: Cache<HashedToken, ()>,
+    /// Keys that were valid when they were asked about last, and when that was.
+    known: Cache<HashedToken, Known>,
     of_known: Semaphore,
     of_others: Semaphore,
     of_new: Semaphore,
     hits: IntCounter,
     misses: IntCounter,
+    /// Old answers that were used since no role could tell.
+    kept_on: IntCounter,
+}
+
+#[derive(Clone)]
+struct Known {
+    principal: Principal,
+    at: Instant,
 }
 
 impl RememberedKeys {
@@ -71,17 +85,17 @@ impl RememberedKeys {
     #[must_use]
     pub fn new(inner: Arc<dyn Authenticate>, options: &KeyCacheOptions) -> Arc<Self> {
         let questions = || Semaphore::new(options.questions.clamp(1, Semaphore::MAX_PERMITS));
-        let lasting = |capacity, lifetime| Cache::builder().max_capacity(capacity).time_to_live(lifetime).build();
         let keys = Arc::new(Self {
             inner,
             valid: Cache::builder().max_capacity(options.valid).time_to_live(options.lifetime).build(),
-            invalid: lasting(options.invalid, options.lifetime),
-            known: lasting(options.valid, KNOWN_FOR),
+            invalid: Cache::builder().max_capacity(options.invalid).time_to_live(options.lifetime).build(),
+            known: Cache::builder().max_capacity(options.valid).time_to_live(KNOWN_FOR).build(),
             of_known: questions(),
             of_others: questions(),
             of_new: questions(),
             hits: KEY_LOOKUPS.with_label_values(&["hit"]),
             misses: KEY_LOOKUPS.with_label_values(&["miss"]),
+            kept_on: KEY_LOOKUPS.with_label_values(&["outage"]),
         });
         let shown = Arc::downgrade(&keys);
         metrics::before_scrape(move || {
@@ -95,16 +109,16 @@ impl RememberedKeys {
     }
 
     async fn ask(&self, token: &HashedToken) -> Result<Principal> {
-        let turns = match () {
-            () if self.known.contains_key(token) => &self.of_known,
-            () if is_new(token) => &self.of_new,
-            () => &self.of_others,
+        let known = self.known.get(token).await;
+        let turns = match known {
+            Some(_) => &self.of_known,
+            None if is_new(token) => &self.of_new,
+            None => &self.of_others,
         };
-        let full = || Error::overloaded("too many API keys are being checked");
-        let _turn = timeout(TURN, turns.acquire()).await.map_err(|_| full())?.map_err(|_| full())?;
-        match self.inner.authenticate(token).await {
+        match self.ask_in_turn(token, turns).await {
             Ok(principal) => {
-                self.known.insert(*token, ()).await;
+                let known = Known { principal: principal.clone(), at: Instant::now() };
+                self.known.insert(*token, known).await;
                 Ok(principal)
             }
             Err(error) if error.reason == Reason::InvalidCredentials => {
@@ -112,8 +126,20 @@ impl RememberedKeys {
                 self.invalid.insert(*token, ()).await;
                 Err(error)
             }
-            Err(error) => Err(error),
+            Err(error) => match known.filter(|known| known.at.elapsed() <= OUTAGE) {
+                Some(known) => {
+                    self.kept_on.inc();
+                    Ok(known.principal)
+                }
+                None => Err(error),
+            },
         }
+    }
+
+    async fn ask_in_turn(&self, token: &HashedToken, turns: &Semaphore) -> Result<Principal> {
+        let full = || Error::overloaded("too many API keys are being checked");
+        let _turn = timeout(TURN, turns.acquire()).await.map_err(|_| full())?.map_err(|_| full())?;
+        self.inner.authenticate(token).await
     }
 }
 

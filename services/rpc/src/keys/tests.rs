@@ -4,20 +4,25 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use outrider_model::{OrganizationId, ProjectId, ScopeSet, Timestamp};
 use outrider_proto::internal::key_service_server::KeyServiceServer;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{service::Routes, transport::Channel};
 use tower::util::BoxCloneSyncService;
 
-use super::*;
-use crate::{Acceptor, Authenticate, channel::channel, internal::InternalGate, server::serve};
+use super::{remote::AWAY, *};
+use crate::{
+    Acceptor, Authenticate,
+    channel::channel,
+    internal::{InternalGate, InternalToken},
+    server::serve,
+};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -28,6 +33,7 @@ struct Book {
     asked: AtomicUsize,
     /// A question about another key waits.
     stalls: bool,
+    fails: AtomicBool,
 }
 
 impl Book {
@@ -40,6 +46,9 @@ impl Book {
 impl Authenticate for Book {
     async fn authenticate(&self, token: &HashedToken) -> Result<Principal> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(Error::unavailable("nobody can tell"));
+        }
         let found = self.keys.lock().unwrap().get(token).cloned();
         if found.is_none() && self.stalls {
             std::future::pending::<()>().await;
@@ -64,16 +73,24 @@ fn principal(of: &HashedToken) -> Principal {
 
 fn book(keys: &[HashedToken], stalls: bool) -> Arc<Book> {
     let keys = keys.iter().map(|key| (*key, principal(key))).collect();
-    Arc::new(Book { keys: Mutex::new(keys), asked: AtomicUsize::new(0), stalls })
+    Arc::new(Book { keys: Mutex::new(keys), stalls, ..Book::default() })
 }
 
 async fn role(book: &Arc<Book>) -> Channel {
+    serving(Arc::clone(book) as Arc<dyn Authenticate>).await
+}
+
+async fn serving(keys: Arc<dyn Authenticate>) -> Channel {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let routes = Routes::new(KeyServiceServer::new(KeyServer(Arc::clone(book) as Arc<dyn Authenticate>)));
+    serve_on(listener, keys);
+    channel(&url, None).unwrap()
+}
+
+fn serve_on(listener: TcpListener, keys: Arc<dyn Authenticate>) {
+    let routes = Routes::new(KeyServiceServer::new(KeyServer(keys)));
     let gate = InternalGate::new(routes.prepare(), Some(InternalToken::new(SECRET).unwrap()));
     tokio::spawn(serve(listener, BoxCloneSyncService::new(gate), Acceptor::plain(), CancellationToken::new()));
-    channel(&url, None).unwrap()
 }
 
 /// Where nobody listens.
@@ -100,6 +117,119 @@ async fn a_role_tells_whom_a_key_stands_for_by_its_hash() {
     assert_eq!(reason(RemoteKeys::new([nobody().await], token).authenticate(&key(1)).await), Reason::Unavailable);
     let stranger = RemoteKeys::new([role(&book).await], None);
     assert_eq!(reason(stranger.authenticate(&key(1)).await), Reason::Unavailable);
+}
+
+/// A role that takes calls and never answers, until it is told to.
+async fn silent(book: &Arc<Book>) -> (Channel, watch::Sender<bool>) {
+    struct Silent(Arc<Book>, watch::Receiver<bool>);
+
+    #[async_trait]
+    impl Authenticate for Silent {
+        async fn authenticate(&self, token: &HashedToken) -> Result<Principal> {
+            self.0.asked.fetch_add(1, Ordering::SeqCst);
+            let _ = self.1.clone().wait_for(|speaks| *speaks).await;
+            self.0.keys.lock().unwrap().get(token).cloned().ok_or_else(invalid)
+        }
+    }
+
+    let (speak, told) = watch::channel(false);
+    (serving(Arc::new(Silent(Arc::clone(book), told))).await, speak)
+}
+
+#[tokio::test]
+async fn a_role_that_does_not_answer_costs_the_first_question_its_patience_and_no_other() {
+    let book = book(&[key(1), key(2)], false);
+    let token = InternalToken::new(SECRET).ok();
+    let (channel, speak) = silent(&book).await;
+    let patience = Duration::from_millis(300);
+    let mut keys = RemoteKeys::new([channel], token);
+    keys.patience = patience;
+    let keys = Arc::new(keys);
+    keys.ready().await.unwrap_err();
+    let asked = book.asked();
+    for number in 0..20 {
+        let refused = timeout(patience / 2, keys.authenticate(&key(number))).await.expect("it is refused at once");
+        assert_eq!(reason(refused), Reason::Unavailable);
+    }
+    assert!(keys.ready().await.is_err() && book.asked() == asked, "nobody asks");
+    let probing = tokio::spawn({
+        let keys = Arc::clone(&keys);
+        async move { keys.run().await }
+    });
+    speak.send(true).unwrap();
+    let back = async {
+        while keys.authenticate(&key(1)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), back).await.expect("a probe finds it");
+    assert_eq!(keys.authenticate(&key(2)).await.unwrap(), principal(&key(2)));
+    keys.ready().await.unwrap();
+    probing.abort();
+}
+
+#[tokio::test]
+async fn a_role_that_starts_late_is_found() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let late = channel(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
+    let keys = Arc::new(RemoteKeys::new([nobody().await, late], InternalToken::new(SECRET).ok()));
+    let probing = tokio::spawn({
+        let keys = Arc::clone(&keys);
+        async move { keys.run().await }
+    });
+    // More connections than one question makes: it is looked for in vain.
+    let closed = tokio::spawn(async move {
+        for _ in 0..5 {
+            drop(listener.accept().await.unwrap());
+        }
+        listener
+    });
+    keys.ready().await.unwrap_err();
+    let listener = timeout(AWAY * 2, closed).await.expect("it is looked for").unwrap();
+    serve_on(listener, book(&[key(1)], false));
+    let found = async {
+        while keys.ready().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(AWAY / 2, found).await.expect("a probe finds it");
+    assert_eq!(keys.authenticate(&key(1)).await.unwrap(), principal(&key(1)));
+    probing.abort();
+}
+
+#[tokio::test]
+async fn answers_are_used_for_a_while_when_no_role_can_tell() {
+    tokio::time::pause();
+    let book = book(&[key(1), key(2)], false);
+    let lifetime = Duration::from_millis(1);
+    let options = KeyCacheOptions { lifetime, ..KeyCacheOptions::default() };
+    let keys = RememberedKeys::new(Arc::clone(&book) as Arc<dyn Authenticate>, &options);
+    keys.authenticate(&key(1)).await.unwrap();
+    // What is remembered is so by a clock that does not stand still.
+    let old = async |keys: &RememberedKeys| {
+        while keys.valid.get(&key(1)).await.is_some() {
+            std::thread::sleep(lifetime);
+        }
+    };
+    book.fails.store(true, Ordering::SeqCst);
+    tokio::time::advance(Duration::from_secs(59)).await;
+    old(&keys).await;
+    assert!(keys.authenticate(&key(1)).await.is_ok(), "it was good a minute ago");
+    assert_eq!(reason(keys.authenticate(&key(2)).await), Reason::Unavailable);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    old(&keys).await;
+    assert_eq!(reason(keys.authenticate(&key(1)).await), Reason::Unavailable);
+    book.fails.store(false, Ordering::SeqCst);
+    assert!(keys.authenticate(&key(1)).await.is_ok());
+    // A key that a role refuses is refused, whatever was remembered.
+    book.keys.lock().unwrap().clear();
+    old(&keys).await;
+    assert_eq!(reason(keys.authenticate(&key(1)).await), Reason::InvalidCredentials);
+    book.fails.store(true, Ordering::SeqCst);
+    while keys.invalid.get(&key(1)).await.is_some() {
+        std::thread::sleep(lifetime);
+    }
+    assert_eq!(reason(keys.authenticate(&key(1)).await), Reason::Unavailable);
 }
 
 #[tokio::test]

@@ -18,13 +18,16 @@ section! {
         STREAMS_OPEN: IntGauge("outrider_gateway_streams_open");
         /// Open connections of clients.
         CONNECTIONS: IntGauge("outrider_gateway_connections");
-        /// Connections on which no request had a good API key, and which were closed to make place for new ones.
+        /// Connections that made room for new ones: on which no request had a good API key, or that
+        /// were idle and beyond their caller's share.
         CONNECTIONS_DISPLACED: IntCounter("outrider_gateway_connections_displaced_total");
         /// Connections that were closed at once because there were too many.
         CONNECTIONS_REFUSED: IntCounter("outrider_gateway_connections_refused_total");
         /// Requests that were refused by their API key before anything of their body was read, by reason (docs/errors.md).
         REFUSED_UNREAD: IntCounterVec("outrider_gateway_refused_unread_total", ["reason"]);
-        /// Checks of API keys by a gateway in a process of its own that were answered from its memory (hit), or by a role (miss).
+        /// Checks of API keys by a gateway in a process of its own that were answered from its memory
+        /// (hit), or for which a role was asked (miss); of these, those that no role could answer
+        /// and that were answered from memory all the same (outage).
         KEY_LOOKUPS: IntCounterVec("outrider_gateway_key_lookups_total", ["result"]);
         /// API keys in that memory, by what they are (valid, invalid).
         KEYS: IntGaugeVec("outrider_gateway_keys", ["kind"]);
