@@ -26,6 +26,9 @@ use crate::{
 
 /// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
 pub(crate) const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// A connection that reads SQLite's file is closed after so long, and with it go its pages and its
+/// statements, some 5 MiB: memory follows use, and less than a minute of idleness gives it back.
+const READER_LIFETIME: Duration = Duration::from_secs(20);
 /// How long SQLite waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -335,7 +338,7 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
     } else {
         connect.create_if_missing(true).journal_mode(SqliteJournalMode::Wal)
     };
-    let pool = |size: u32| {
+    let pool = |size: u32, lifetime: Option<Duration>| {
         SqlitePoolOptions::new()
             .min_connections(1)
             .max_connections(size)
@@ -343,13 +346,13 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
             .test_before_acquire(false)
             .after_release(|connection, _| Box::pin(is_outside(connection)))
             .idle_timeout(None)
-            .max_lifetime(None)
+            .max_lifetime(lifetime)
             .connect_with(connect.clone())
     };
-    let write = pool(1).await.map_err(|error| cannot_connect(&error))?;
+    let write = pool(1, None).await.map_err(|error| cannot_connect(&error))?;
     let read = match pool_size(Backend::Sqlite, options) {
         1 => write.clone(),
-        size => pool(size).await.map_err(|error| cannot_connect(&error))?,
+        size => pool(size, Some(READER_LIFETIME)).await.map_err(|error| cannot_connect(&error))?,
     };
     Ok((read, write))
 }

@@ -28,7 +28,7 @@ use crate::{Store, connect::Hot};
 pub struct LedgerOptions {
     /// Calls that wait for the writer; further ones wait for a place. Default 1,024.
     pub waiting_calls: usize,
-    /// Calls that share a commit, at most. Default 256.
+    /// Calls that share a commit, at most; one of them may be large. Default 256.
     pub calls_per_commit: usize,
 }
 

@@ -36,6 +36,14 @@ impl SqliteLedger {
 /// SQLite's codes for what is the row's fault: TOOBIG, CONSTRAINT, MISMATCH. The low byte is the code without its extension.
 const DATA_CODES: [i32; 3] = [18, 19, 20];
 
+/// Rows of a call that may write many.
+const UNKNOWN: usize = usize::MAX;
+
+/// Rows that an event writes; so much of its payload takes as long as one.
+fn rows_of(new: &NewEvent) -> usize {
+    1 + new.deliveries.len() + new.payload.len() / (16 * 1024)
+}
+
 fn failed(error: sqlx::Error) -> LedgerError {
     counted(judged(error))
 }
@@ -59,8 +67,9 @@ impl Ledger for SqliteLedger {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
+        let rows = batch.iter().map(rows_of).sum();
         let (batch, clock) = (batch.to_vec(), self.clock.clone());
-        self.writer.write(move |connection| Box::pin(accept::accept(connection, batch, clock.now(), keys_since))).await
+        self.writer.write(rows, move |connection| Box::pin(accept::accept(connection, batch, clock.now(), keys_since))).await
     }
 
     async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
@@ -72,7 +81,7 @@ impl Ledger for SqliteLedger {
             return Ok(Vec::new());
         }
         let batch = batch.to_vec();
-        self.writer.write(move |connection| Box::pin(settle::settle(connection, batch))).await
+        self.writer.write(batch.len(), move |connection| Box::pin(settle::settle(connection, batch))).await
     }
 
     async fn backlog(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, LedgerError> {
@@ -89,8 +98,9 @@ impl Ledger for SqliteLedger {
         if claims.is_empty() {
             return Ok(Vec::new());
         }
+        let rows = claims.iter().map(|claim| claim.limit as usize).sum();
         let claims = claims.to_vec();
-        self.writer.write(move |connection| Box::pin(feed::claim(connection, claims, now, check_at, inline_bytes))).await
+        self.writer.write(rows, move |connection| Box::pin(feed::claim(connection, claims, now, check_at, inline_bytes))).await
     }
 
     async fn unqueue(&self, jobs: &[(DeliveryId, u32)]) -> Result<(), LedgerError> {
@@ -98,12 +108,12 @@ impl Ledger for SqliteLedger {
             return Ok(());
         }
         let jobs = jobs.to_vec();
-        self.writer.write(move |connection| Box::pin(feed::unqueue(connection, jobs))).await
+        self.writer.write(jobs.len(), move |connection| Box::pin(feed::unqueue(connection, jobs))).await
     }
 
     async fn unqueue_other_epochs(&self, current: &[i64]) -> Result<u64, LedgerError> {
         let current = current.to_vec();
-        self.writer.write(move |connection| Box::pin(feed::unqueue_other_epochs(connection, current))).await
+        self.writer.write(UNKNOWN, move |connection| Box::pin(feed::unqueue_other_epochs(connection, current))).await
     }
 
     async fn overdue(&self, after: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError> {
@@ -115,7 +125,7 @@ impl Ledger for SqliteLedger {
             return Ok(());
         }
         let jobs = jobs.to_vec();
-        self.writer.write(move |connection| Box::pin(feed::extend(connection, jobs, check_at))).await
+        self.writer.write(jobs.len(), move |connection| Box::pin(feed::extend(connection, jobs, check_at))).await
     }
 
     async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, LedgerError> {
@@ -127,7 +137,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError> {
-        self.writer.write(move |connection| Box::pin(end::cancel(connection, scope, reason, now, limit))).await
+        self.writer.write(limit as usize, move |connection| Box::pin(end::cancel(connection, scope, reason, now, limit))).await
     }
 
     async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError> {
@@ -139,7 +149,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError> {
-        let write = self.writer.write(move |connection| {
+        let write = self.writer.write(UNKNOWN, move |connection| {
             Box::pin(async move { commit_log::prune_sqlite(connection, kept_from).await.map_err(failed) })
         });
         write.await

@@ -1,4 +1,7 @@
-//! The writer: takes whatever calls wait, carries them out in one transaction, commits once, then answers them all.
+//! The writer: takes the calls that wait, carries them out in one transaction, commits once, then answers them all. Of large
+//! calls, only one goes in a transaction: a small one waits for two of them at most, however many there are.
+
+use std::collections::VecDeque;
 
 use futures::future::BoxFuture;
 use outrider_failpoints::{Point, pass};
@@ -8,6 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::failed;
 use crate::ledger::{LedgerError, LedgerOptions};
+
+/// A call that writes more rows than this is large: some 15 ms.
+const LARGE_ROWS: usize = 256;
 
 /// A handle to the writer task, which ends when the handle is dropped and all calls are answered.
 pub(super) struct Writer {
@@ -21,14 +27,14 @@ impl Writer {
         Self { calls }
     }
 
-    /// Carries `work` out in a savepoint of the next transaction; answers when that is committed.
-    pub async fn write<T, F>(&self, work: F) -> Result<T, LedgerError>
+    /// Carries `work`, which writes about so many rows, out in a savepoint of a transaction; answers when that is committed.
+    pub async fn write<T, F>(&self, rows: usize, work: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, LedgerError>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let call = Box::new(Waiting { work: Some(work), outcome: None, answer });
+        let call = Box::new(Waiting { rows, work: Some(work), outcome: None, answer });
         self.calls.send(call).await.map_err(|_| stopped())?;
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
@@ -39,6 +45,7 @@ fn stopped() -> LedgerError {
 }
 
 trait Call: Send {
+    fn is_large(&self) -> bool;
     /// Does the work; whether it is to be kept.
     fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> BoxFuture<'c, bool>;
     /// Answers: with the work's outcome, or with why the transaction failed.
@@ -46,6 +53,7 @@ trait Call: Send {
 }
 
 struct Waiting<T, F> {
+    rows: usize,
     work: Option<F>,
     outcome: Option<Result<T, LedgerError>>,
     answer: oneshot::Sender<Result<T, LedgerError>>,
@@ -56,6 +64,10 @@ where
     T: Send + 'static,
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, LedgerError>> + Send + 'static,
 {
+    fn is_large(&self) -> bool {
+        self.rows > LARGE_ROWS
+    }
+
     fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> BoxFuture<'c, bool> {
         Box::pin(async move {
             if let Some(work) = self.work.take() {
@@ -75,16 +87,49 @@ where
     }
 }
 
-async fn run(pool: SqlitePool, mut waiting: mpsc::Receiver<Box<dyn Call>>, calls_per_commit: usize) {
-    let mut calls = Vec::with_capacity(calls_per_commit);
-    while waiting.recv_many(&mut calls, calls_per_commit).await > 0 {
-        let commit = commit_together(&pool, &mut calls).await.map_err(|error| {
-            tracing::warn!(%error, calls = calls.len(), "a transaction of the ledger failed");
+async fn run(pool: SqlitePool, waiting: mpsc::Receiver<Box<dyn Call>>, calls_per_commit: usize) {
+    let mut calls = Calls { waiting, large: VecDeque::new(), most: calls_per_commit };
+    loop {
+        let mut together = calls.next().await;
+        if together.is_empty() {
+            return;
+        }
+        let commit = commit_together(&pool, &mut together).await.map_err(|error| {
+            tracing::warn!(%error, calls = together.len(), "a transaction of the ledger failed");
             error.to_string()
         });
-        for call in calls.drain(..) {
+        for call in together {
             call.answer(commit.clone());
         }
+    }
+}
+
+/// The calls that wait.
+struct Calls {
+    waiting: mpsc::Receiver<Box<dyn Call>>,
+    /// Those that were passed by.
+    large: VecDeque<Box<dyn Call>>,
+    /// So many go in one transaction, and are looked at.
+    most: usize,
+}
+
+impl Calls {
+    /// Those of the next transaction: the small ones that wait, and the large one that has waited longest. None when
+    /// no more will come.
+    async fn next(&mut self) -> Vec<Box<dyn Call>> {
+        let mut calls = Vec::new();
+        if self.large.is_empty() {
+            self.waiting.recv_many(&mut calls, self.most).await;
+        } else {
+            while self.large.len() + calls.len() < self.most
+                && let Ok(call) = self.waiting.try_recv()
+            {
+                calls.push(call);
+            }
+        }
+        self.large.extend(calls.extract_if(.., |call| call.is_large()));
+        calls.extend(self.large.pop_front());
+        calls
     }
 }
 
@@ -122,13 +167,52 @@ async fn commit_on(connection: &mut SqliteConnection, calls: &mut [Box<dyn Call>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use bytes::Bytes;
     use outrider_model::principal::Actor;
+    use tokio::sync::Semaphore;
 
+    use super::{LARGE_ROWS, Writer};
     use crate::{
         connect::Hot,
-        ledger::{LedgerError, tests::World},
+        ledger::{LedgerError, LedgerOptions, tests::World},
     };
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_small_call_passes_large_ones_and_those_go_one_by_one() {
+        let world = World::sqlite().await;
+        let Hot::Sqlite { write: pool, .. } = world.store.hot() else { panic!("another database") };
+        let writer = Writer::start(pool.clone(), LedgerOptions::default());
+        let carried_out = Arc::new(Mutex::new(Vec::new()));
+        let write = |rows: usize, name: &'static str, after: Option<Arc<Semaphore>>| {
+            let carried_out = Arc::clone(&carried_out);
+            writer.write(rows, move |_| {
+                Box::pin(async move {
+                    if let Some(answers) = after {
+                        answers.acquire_many(2).await.unwrap().forget();
+                    }
+                    carried_out.lock().unwrap().push(name);
+                    Ok(())
+                })
+            })
+        };
+        let answers = Arc::new(Semaphore::new(0));
+        let answered = async |call: Result<(), LedgerError>| {
+            call.unwrap();
+            answers.add_permits(1);
+        };
+        let connection = pool.acquire().await.unwrap();
+        // They wait in this order before there is a connection. The second large one does not end before the others are
+        // answered.
+        tokio::join!(
+            async { answered(write(LARGE_ROWS + 1, "first large", None).await).await },
+            async { write(LARGE_ROWS + 1, "second large", Some(Arc::clone(&answers))).await.unwrap() },
+            async { answered(write(LARGE_ROWS, "small", None).await).await },
+            async { drop(connection) },
+        );
+        assert_eq!(carried_out.lock().unwrap().last(), Some(&"second large"));
+    }
 
     /// The connection for writing gets no more room in the file; another one would.
     async fn fill(world: &World) {
