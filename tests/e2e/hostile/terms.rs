@@ -109,7 +109,7 @@ impl Plan {
         let (p99, gap) = match (takes, alone) {
             (Takes::Shares, true) => ((2.0, millis(10)), millis(250)),
             (Takes::Processor, true) => ((2.0, millis(100)), millis(500)),
-            (_, false) => ((2.0, millis(500)), millis(1_000)),
+            (_, false) => ((2.0, millis(1_000)), millis(1_000)),
         };
         Bounds { p99, gap, memory: 512 * MIB, cpu_after: millis(500), memory_after: Some(1.5) }
     }
