@@ -190,7 +190,7 @@ mod tests {
             writer.write(rows, move |_| {
                 Box::pin(async move {
                     if let Some(answers) = after {
-                        answers.acquire_many(2).await.unwrap().forget();
+                        answers.acquire_many(3).await.unwrap().forget();
                     }
                     carried_out.lock().unwrap().push(name);
                     Ok(())
@@ -203,15 +203,16 @@ mod tests {
             answers.add_permits(1);
         };
         let connection = pool.acquire().await.unwrap();
-        // They wait in this order before there is a connection. The second large one does not end before the others are
-        // answered.
+        // They wait in this order before there is a connection, the first perhaps in a transaction of its own. The third
+        // large one does not end before the others are answered.
         tokio::join!(
             async { answered(write(LARGE_ROWS + 1, "first large", None).await).await },
-            async { write(LARGE_ROWS + 1, "second large", Some(Arc::clone(&answers))).await.unwrap() },
+            async { answered(write(LARGE_ROWS + 1, "second large", None).await).await },
+            async { write(LARGE_ROWS + 1, "third large", Some(Arc::clone(&answers))).await.unwrap() },
             async { answered(write(LARGE_ROWS, "small", None).await).await },
             async { drop(connection) },
         );
-        assert_eq!(carried_out.lock().unwrap().last(), Some(&"second large"));
+        assert_eq!(carried_out.lock().unwrap().last(), Some(&"third large"));
     }
 
     /// The connection for writing gets no more room in the file; another one would.
