@@ -26,10 +26,11 @@ use crate::{
 
 /// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
 pub(crate) const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
-/// A connection that reads SQLite's file is closed after so long, and with it go its pages and its statements: memory follows
-/// use, and less than a minute of idleness gives it back.
+/// A connection that reads SQLite's file is closed after so long, and with it go its pages and its
+/// statements: memory follows use.
 const READER_LIFETIME: Duration = Duration::from_secs(20);
-/// What it keeps of the file, in SQLite's terms: 512 KiB, a quarter of the default. The system keeps the file too.
+/// What it caches of the file, in SQLite's terms: 512 KiB, a quarter of the default. The system caches
+/// the file too.
 const READER_CACHE: &str = "-512";
 /// How long SQLite waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -355,7 +356,8 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
     let read = match pool_size(Backend::Sqlite, options) {
         1 => write.clone(),
         size => {
-            let connect = connect.pragma("cache_size", READER_CACHE);
+            // The file is there now. One that was removed since must not be replaced by an empty one.
+            let connect = connect.create_if_missing(false).pragma("cache_size", READER_CACHE);
             pool(size, connect, Some(READER_LIFETIME)).await.map_err(|error| cannot_connect(&error))?
         }
     };

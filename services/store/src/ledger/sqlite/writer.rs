@@ -1,5 +1,6 @@
-//! The writer: takes the calls that wait, carries them out in one transaction, commits once, then answers them all. Of large
-//! calls, only one goes in a transaction: a small one waits for two of them at most, however many there are.
+//! The writer: takes the calls that wait, carries them out in one transaction, commits once, then
+//! answers them all. Only one large call goes in a transaction, so a small one waits for two large ones
+//! at most, however many there are.
 
 use std::collections::VecDeque;
 
@@ -27,7 +28,8 @@ impl Writer {
         Self { calls }
     }
 
-    /// Carries `work`, which writes about so many rows, out in a savepoint of a transaction; answers when that is committed.
+    /// Carries out `work`, which writes about so many rows, in a savepoint of a transaction. Answers when
+    /// that is committed.
     pub async fn write<T, F>(&self, rows: usize, work: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,
@@ -114,8 +116,8 @@ struct Calls {
 }
 
 impl Calls {
-    /// Those of the next transaction: the small ones that wait, and the large one that has waited longest. None when
-    /// no more will come.
+    /// Those of the next transaction: the small ones that wait, and the large one that has waited
+    /// longest. None when no more will come.
     async fn next(&mut self) -> Vec<Box<dyn Call>> {
         let mut calls = Vec::new();
         if self.large.is_empty() {
@@ -203,8 +205,8 @@ mod tests {
             answers.add_permits(1);
         };
         let connection = pool.acquire().await.unwrap();
-        // They wait in this order before there is a connection, the first perhaps in a transaction of its own. The third
-        // large one does not end before the others are answered.
+        // They wait in this order before there is a connection, the first perhaps in a transaction of its
+        // own. The third large one does not end before the others are answered.
         tokio::join!(
             async { answered(write(LARGE_ROWS + 1, "first large", None).await).await },
             async { answered(write(LARGE_ROWS + 1, "second large", None).await).await },
