@@ -91,8 +91,10 @@ fn spare() -> MutexGuard<'static, (Option<File>, Option<Instant>)> {
     SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The connections of a listener, each once its handshake is done. Handshakes run side by side; at most `places` connections are open
-/// or in their handshake, those beyond are closed as they come. The listener closes at `shutdown`, or when the stream is dropped.
+/// The connections of a listener, each once its handshake is done. Handshakes run side by side; at
+/// most `places` connections are open or in their handshake, those beyond are closed as they come.
+/// The listener closes at `shutdown`, and with it the connections on which nothing was said; or when
+/// the stream is dropped.
 pub fn sockets(
     listener: TcpListener,
     acceptor: Acceptor,
@@ -112,11 +114,14 @@ pub fn sockets(
                 tracing::warn!(%peer, limit = places, "too many connections: one is closed");
                 continue;
             };
-            let (ready, acceptor) = (ready.clone(), acceptor.clone());
+            let (ready, acceptor, shutdown) = (ready.clone(), acceptor.clone(), shutdown.clone());
             tokio::spawn(async move {
                 match acceptor.accept(stream).await {
-                    // Nobody takes it any more: it is closed.
-                    Ok(socket) => drop(ready.send(Ok(socket.with_place(place))).await),
+                    Ok(socket) => {
+                        let socket = socket.with_place(place).ending_if_silent_at(shutdown);
+                        // Nobody takes it any more: it is closed.
+                        drop(ready.send(Ok(socket)).await);
+                    }
                     Err(error) => tracing::warn!(%peer, %error, "a connection between roles was not made"),
                 }
             });

@@ -71,3 +71,24 @@ pub async fn serve(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_shutdown_waits_for_no_silent_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let service = BoxCloneSyncService::new(Routes::default().prepare());
+        let serving = tokio::spawn(serve(listener, service, Acceptor::plain(), shutdown.clone()));
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        // The settings of the server: it waits for those of the client.
+        silent.read_exact(&mut [0; 9]).await.unwrap();
+        shutdown.cancel();
+        timeout(DRAIN / 2, serving).await.expect("it ends").unwrap().unwrap();
+    }
+}

@@ -1,9 +1,10 @@
 //! One connection, plain or under TLS, for listeners and dialers alike.
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -13,14 +14,18 @@ use tokio::{
     sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::TlsStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-/// A connection. It may hold its place among those that a listener takes at once, and bytes that were read ahead.
+/// A connection. It may hold its place among those that a listener takes at once, and bytes that
+/// were read ahead.
 #[derive(Debug)]
 pub struct Socket {
     wire: Wire,
     /// Read from the wire, but not by whom they are for.
     ahead: Bytes,
+    /// When it ends by itself, as long as nothing was read.
+    end_if_silent: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -30,19 +35,32 @@ enum Wire {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl From<Wire> for Socket {
+    fn from(wire: Wire) -> Self {
+        Self { wire, ahead: Bytes::new(), end_if_silent: None, _place: None }
+    }
+}
+
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
-        Self { wire: Wire::Plain(stream), ahead: Bytes::new(), _place: None }
+        Wire::Plain(stream).into()
     }
 }
 
 impl From<TlsStream<TcpStream>> for Socket {
     fn from(stream: TlsStream<TcpStream>) -> Self {
-        Self { wire: Wire::Tls(Box::new(stream)), ahead: Bytes::new(), _place: None }
+        Wire::Tls(Box::new(stream)).into()
     }
 }
 
 impl Socket {
+    /// Ends for its reader at `shutdown`, unless something was read from it by then. A client that
+    /// gives up a call while it connects leaves a connection on which it says nothing.
+    #[must_use]
+    pub fn ending_if_silent_at(self, shutdown: CancellationToken) -> Self {
+        Self { end_if_silent: Some(Box::pin(shutdown.cancelled_owned())), ..self }
+    }
+
     /// Gives back bytes that were read too far: they are read first.
     #[must_use]
     pub fn with_ahead(self, ahead: Bytes) -> Self {
@@ -79,10 +97,20 @@ impl AsyncRead for Socket {
             self.ahead.advance(taken);
             return Poll::Ready(Ok(()));
         }
-        match &mut self.wire {
+        let filled = buffer.filled().len();
+        let read = match &mut self.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        let Some(end) = &mut self.end_if_silent else { return read };
+        if read.is_pending() {
+            ready!(end.as_mut().poll(cx));
+            return Poll::Ready(Ok(()));
         }
+        if buffer.filled().len() > filled {
+            self.end_if_silent = None;
+        }
+        read
     }
 }
 
