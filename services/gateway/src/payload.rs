@@ -3,7 +3,6 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use outrider_model::limits;
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, Value};
 
@@ -60,27 +59,6 @@ pub(crate) fn is_json(media_type: &str) -> bool {
     essence == "application/json" || essence.ends_with("+json")
 }
 
-/// Whether a valid JSON text nests no deeper than the limit.
-pub(crate) fn is_shallow(text: &str) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                if depth > limits::JSON_DEPTH {
-                    return false;
-                }
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,14 +90,6 @@ mod tests {
         ] {
             assert_eq!(rename(&publish, other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn depth_counts_brackets_outside_strings() {
-        let nested = |depth: usize| format!("{}\"[[\\\"[\"{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(is_shallow(&nested(limits::JSON_DEPTH)));
-        assert!(!is_shallow(&nested(limits::JSON_DEPTH + 1)));
-        assert!(is_shallow(&format!("[{}]", vec!["[]"; 1000].join(","))));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod event_type;
 pub mod id;
+pub mod json;
 pub mod limits;
 pub mod page;
 pub mod principal;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use outrider_model::{Reason, limits};
+use outrider_model::{Reason, json::is_shallow, limits};
 use outrider_rpc::bounds;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
 use serde::de::MapAccess;
@@ -100,7 +100,7 @@ impl Object<'_> {
     fn raw<'de, A: MapAccess<'de>>(&self, name: &str, map: &mut A) -> Result<&'de RawValue, A::Error> {
         let path = Path::Field(self.seed.path, name);
         let raw: &'de RawValue = map.next_value().inspect_err(|_| self.seed.context.locate(&path))?;
-        if payload::is_shallow(raw.get()) {
+        if is_shallow(raw.get().as_bytes()) {
             return Ok(raw);
         }
         let description = format!("is nested deeper than {}", limits::JSON_DEPTH);
