@@ -80,12 +80,9 @@ impl Client {
         self.pool.idle()
     }
 
-    /// Closes idle connections in time, for ever.
-    pub(crate) async fn sweep(&self, period: Duration) {
-        loop {
-            tokio::time::sleep(period).await;
-            self.pool.sweep();
-        }
+    /// Closes connections that were idle for too long.
+    pub(crate) fn sweep(&self) {
+        self.pool.sweep();
     }
 
     /// One exchange within one deadline, from the dial to the end of the answer. `request` makes the request, and is called

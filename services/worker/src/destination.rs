@@ -115,6 +115,14 @@ impl Destinations {
         Ok(made)
     }
 
+    /// Forgets those of which the directory has another version by now, or none: they hold secrets.
+    pub(crate) fn sweep(&self) {
+        let mut prepared = self.locked();
+        prepared.retain(|_, known| Arc::strong_count(&known.entry) > 1);
+        let used = prepared.len();
+        prepared.shrink_to(2 * used);
+    }
+
     fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<EndpointId, Arc<Destination>>> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,6 +155,18 @@ mod tests {
                 prop_assert_eq!(made.server_name.is_some(), url.is_https());
             }
         }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_gone_is_forgotten() {
+        let destinations = Destinations::new(10, HeaderValue::from_static("t"));
+        let [kept, gone] = [1, 2].map(|_| Arc::new(entry("https://hooks.example/", |_| {})));
+        assert!(destinations.get(&kept).is_ok() && destinations.get(&gone).is_ok());
+        let left = Arc::downgrade(&gone);
+        drop(gone);
+        destinations.sweep();
+        assert!(left.upgrade().is_none());
+        assert_eq!(destinations.locked().len(), 1);
     }
 
     #[test]

@@ -141,7 +141,13 @@ impl Leases {
 
     async fn renew(&self) -> outrider_model::Result<HashSet<Key>> {
         let began = Instant::now();
-        let held: Vec<(Key, Receipt)> = self.state().held.iter().map(|(key, held)| (*key, held.receipt.clone())).collect();
+        let held: Vec<(Key, Receipt)> = {
+            let mut state = self.state();
+            // The room that a backlog took is given back.
+            let used = state.held.len();
+            state.held.shrink_to(2 * used);
+            state.held.iter().map(|(key, held)| (*key, held.receipt.clone())).collect()
+        };
         let (keys, receipts): (Vec<Key>, Vec<Receipt>) = held.into_iter().unzip();
         let mut gone = HashSet::new();
         for batch in receipts.chunks(self.batch) {

@@ -114,7 +114,11 @@ fn spawn_housekeeping(shared: &Arc<Shared>, ended: &CancellationToken) {
     }));
     let sweeper = Arc::clone(shared);
     tokio::spawn(ended.clone().run_until_cancelled_owned(essential("sweeper", async move {
-        let period = sweeper.options.pool_idle_timeout / 4;
-        sweeper.client.sweep(period.max(std::time::Duration::from_secs(1))).await;
+        let period = (sweeper.options.pool_idle_timeout / 4).max(std::time::Duration::from_secs(1));
+        loop {
+            tokio::time::sleep(period).await;
+            sweeper.client.sweep();
+            sweeper.destinations.sweep();
+        }
     })));
 }

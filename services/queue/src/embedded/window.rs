@@ -86,6 +86,7 @@ impl Window {
 
     /// Up to `max` whose lease ran out, which the consumer then holds.
     pub(super) fn reclaim(&mut self, consumer: &str, max: usize, now: Instant, until: Instant) -> Vec<(u64, Arc<Job>)> {
+        self.give_back_room();
         let expired = self.taken.iter_mut().filter(|(_, lease)| lease.until <= now).take(max);
         expired
             .map(|(entry, lease)| {
@@ -94,6 +95,13 @@ impl Window {
                 (*entry, Arc::clone(&lease.slot.job))
             })
             .collect()
+    }
+
+    /// The room that a backlog took is given back when it is gone.
+    fn give_back_room(&mut self) {
+        self.held.shrink_to(2 * self.held.len());
+        self.by_endpoint.shrink_to(2 * self.by_endpoint.len());
+        self.waiting.shrink_to(2 * self.waiting.len());
     }
 
     /// Whether the job is still the consumer's.
