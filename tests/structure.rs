@@ -83,8 +83,9 @@ fn roles_do_not_depend_on_roles() {
 
 #[test]
 fn foundations_do_not_depend_on_what_stands_on_them() {
-    let lower: [(&str, &[&str]); 8] = [
+    let lower: [(&str, &[&str]); 9] = [
         ("outrider-model", &[]),
+        ("outrider-allocator", &[]),
         ("outrider-failpoints", &[]),
         ("outrider-telemetry", &[]),
         ("outrider-shares", &["outrider-model", "outrider-telemetry"]),
@@ -110,6 +111,16 @@ fn databases_are_known_to_store_and_migrations_only() {
     let allowed = ["outrider-store", "outrider-migrations"];
     let wrong: Vec<_> =
         crates_with(database).into_iter().filter(|(dependent, _)| !allowed.contains(&dependent.as_str())).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn unsafe_code_is_where_c_is_called_only() {
+    let inherits = |root: &Path| fs::read_to_string(root.join("Cargo.toml")).unwrap().contains("[lints]\nworkspace = true");
+    let without: Vec<_> = packages().into_iter().filter(|(_, one)| !inherits(&one.root)).map(|(name, _)| name).collect();
+    assert_eq!(without, ["outrider-allocator", "outrider-fuzz"], "the workspace's lints forbid it");
+    // Only a program may say what all of it allocates with.
+    let wrong: Vec<_> = crates_with(|one| one == "outrider-allocator").into_iter().filter(|(one, _)| one != "outrider").collect();
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 

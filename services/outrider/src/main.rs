@@ -22,12 +22,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Memory that a burst took goes back to the system within seconds, also while nothing happens.
-#[cfg(target_os = "linux")]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 fn main() -> ExitCode {
+    if let Err(error) = outrider_allocator::install() {
+        eprintln!("outrider: {error}");
+        return ExitCode::FAILURE;
+    }
     let cli = cli::Cli::parse();
     #[cfg(feature = "failpoints")]
     if let Err(error) = outrider_failpoints::arm() {
