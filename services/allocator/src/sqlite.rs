@@ -27,9 +27,8 @@ pub(crate) fn install() -> Result<(), TooLate> {
         let (methods, no) = (METHODS, 0 as c_int);
         // SAFETY: the arguments are what these options take, and SQLite copies the methods. It
         // refuses them once it is in use; the lock keeps two threads from being here at once.
-        let told = unsafe {
-            [sqlite3_config(SQLITE_CONFIG_MALLOC, &raw const methods), sqlite3_config(SQLITE_CONFIG_MEMSTATUS, no)]
-        };
+        let told =
+            unsafe { [sqlite3_config(SQLITE_CONFIG_MALLOC, &raw const methods), sqlite3_config(SQLITE_CONFIG_MEMSTATUS, no)] };
         if told == [SQLITE_OK; 2] { Ok(()) } else { Err(TooLate) }
     })
 }
