@@ -2,8 +2,8 @@
 //! burst took. SQLite is written in C and would allocate with the C library, in an arena for each of
 //! its threads; [`install`] has it allocate with jemalloc, too.
 //!
-//! It must never be linked by anything but a program, and never do anything but allocate: this is
-//! the only crate in which unsafe code is allowed.
+//! It must never be linked by anything but a program, and never do anything but allocate: no other
+//! crate of the product may have unsafe code.
 
 #[cfg(target_os = "linux")]
 mod sqlite;

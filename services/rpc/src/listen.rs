@@ -25,6 +25,10 @@ const REST: Duration = Duration::from_millis(50);
 /// Errors of accepting are told that often at most.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a connection on which nothing was said lives on at a shutdown. Its client may be about to
+/// speak, and is told then that the server ends; cut off it would not know what came of its call.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// A file of no use, and when an error was told last; one for the process.
 static SPARE: Mutex<(Option<File>, Option<Instant>)> = Mutex::new((None, None));
 
@@ -93,8 +97,8 @@ fn spare() -> MutexGuard<'static, (Option<File>, Option<Instant>)> {
 
 /// The connections of a listener, each once its handshake is done. Handshakes run side by side; at
 /// most `places` connections are open or in their handshake, those beyond are closed as they come.
-/// The listener closes at `shutdown`, and with it the connections on which nothing was said; or when
-/// the stream is dropped.
+/// The listener closes at `shutdown` or when the stream is dropped, and a moment later those
+/// connections end on which nothing was said.
 pub fn sockets(
     listener: TcpListener,
     acceptor: Acceptor,
@@ -103,22 +107,23 @@ pub fn sockets(
 ) -> ReceiverStream<io::Result<Socket>> {
     let (ready, sockets) = mpsc::channel(1);
     let free = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+    let end_of_silence = CancellationToken::new();
     tokio::spawn(essential("accepting", async move {
         loop {
             let (stream, peer) = tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = ready.closed() => return,
+                () = shutdown.cancelled() => break,
+                () = ready.closed() => break,
                 accepted = accept(&listener) => accepted,
             };
             let Ok(place) = Arc::clone(&free).try_acquire_owned() else {
                 tracing::warn!(%peer, limit = places, "too many connections: one is closed");
                 continue;
             };
-            let (ready, acceptor, shutdown) = (ready.clone(), acceptor.clone(), shutdown.clone());
+            let (ready, acceptor, end) = (ready.clone(), acceptor.clone(), end_of_silence.clone());
             tokio::spawn(async move {
                 match acceptor.accept(stream).await {
                     Ok(socket) => {
-                        let socket = socket.with_place(place).ending_if_silent_at(shutdown);
+                        let socket = socket.with_place(place).ending_if_silent_at(end);
                         // Nobody takes it any more: it is closed.
                         drop(ready.send(Ok(socket)).await);
                     }
@@ -126,6 +131,9 @@ pub fn sockets(
                 }
             });
         }
+        drop(listener);
+        sleep(LINGER).await;
+        end_of_silence.cancel();
     }));
     ReceiverStream::new(sockets)
 }

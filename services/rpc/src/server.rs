@@ -74,21 +74,61 @@ pub async fn serve(
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        task::JoinHandle,
+        time::timeout,
+    };
 
     use super::*;
 
-    #[tokio::test]
-    async fn the_shutdown_waits_for_no_silent_connection() {
+    /// A frame's length (3 bytes), type, flags and stream (4 bytes): RFC 9113, section 4.1.
+    const FRAME_HEAD: usize = 9;
+    const GOAWAY: u8 = 7;
+
+    /// A server, a connection on which only the server has spoken, and what ends the server.
+    async fn silent() -> (JoinHandle<()>, TcpStream, CancellationToken) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let service = BoxCloneSyncService::new(Routes::default().prepare());
-        let serving = tokio::spawn(serve(listener, service, Acceptor::plain(), shutdown.clone()));
-        let mut silent = TcpStream::connect(address).await.unwrap();
-        // The settings of the server: it waits for those of the client.
-        silent.read_exact(&mut [0; 9]).await.unwrap();
+        let serving = serve(listener, service, Acceptor::plain(), shutdown.clone());
+        let serving = tokio::spawn(async move { serving.await.unwrap() });
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        // Its settings: now it waits for those of the client.
+        frame(&mut connection).await.unwrap();
+        (serving, connection, shutdown)
+    }
+
+    /// The type of the next frame; none at the end.
+    async fn frame(connection: &mut TcpStream) -> Option<u8> {
+        let mut head = [0; FRAME_HEAD];
+        connection.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        connection.read_exact(&mut vec![0; length as usize]).await.ok()?;
+        Some(head[3])
+    }
+
+    #[tokio::test]
+    async fn the_shutdown_waits_for_no_silent_connection() {
+        let (serving, _connection, shutdown) = silent().await;
         shutdown.cancel();
-        timeout(DRAIN / 2, serving).await.expect("it ends").unwrap().unwrap();
+        timeout(DRAIN / 2, serving).await.expect("it ends").unwrap();
+    }
+
+    #[tokio::test]
+    async fn whoever_speaks_just_after_the_shutdown_is_told_of_it() {
+        let (serving, mut connection, shutdown) = silent().await;
+        shutdown.cancel();
+        let server = connection.peer_addr().unwrap();
+        // It has seen the shutdown once its listener is closed.
+        let closed = async { while TcpStream::connect(server).await.is_ok() {} };
+        timeout(DRAIN / 2, closed).await.expect("its listener closes");
+        connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let told = async { while frame(&mut connection).await.expect("it says that it ends") != GOAWAY {} };
+        timeout(DRAIN / 2, told).await.expect("it says so at once");
+        drop(connection);
+        timeout(DRAIN / 2, serving).await.expect("it ends").unwrap();
     }
 }

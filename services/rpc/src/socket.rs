@@ -54,11 +54,11 @@ impl From<TlsStream<TcpStream>> for Socket {
 }
 
 impl Socket {
-    /// Ends for its reader at `shutdown`, unless something was read from it by then. A client that
-    /// gives up a call while it connects leaves a connection on which it says nothing.
+    /// Ends for its reader when `end` is cancelled, unless something was read from it by then. A client
+    /// that gives up a call while it connects leaves a connection on which it says nothing.
     #[must_use]
-    pub fn ending_if_silent_at(self, shutdown: CancellationToken) -> Self {
-        Self { end_if_silent: Some(Box::pin(shutdown.cancelled_owned())), ..self }
+    pub fn ending_if_silent_at(self, end: CancellationToken) -> Self {
+        Self { end_if_silent: Some(Box::pin(end.cancelled_owned())), ..self }
     }
 
     /// Gives back bytes that were read too far: they are read first.
