@@ -71,7 +71,7 @@ impl Framing {
     }
 
     /// Judges bytes that begin with those that did not pass at the last call. A head passes as a
-    /// whole.
+    /// whole, with the empty lines before it.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Judged {
         let (mut at, mut passed) = (std::mem::take(&mut self.line_at), 0);
         let mut searched = std::mem::take(&mut self.searched);
@@ -99,11 +99,12 @@ impl Framing {
                         return Judged { passed, fault: Some(LONG_LINE) };
                     }
                     at = from + end + 1;
-                    let began = self.head.lines > 0;
+                    let (in_head, began) = (self.is_in_head(), self.head.lines > 0);
                     if let Err(fault) = self.line(line).and_then(|()| self.whole_head(began, &bytes[passed..at])) {
                         return Judged { passed, fault: Some(fault) };
                     }
-                    if self.head.lines == 0 {
+                    // Empty lines before a request are of its head: hyper holds them until it comes.
+                    if !in_head || began && self.head.lines == 0 {
                         passed = at;
                     }
                 }
@@ -311,6 +312,14 @@ mod tests {
     fn heads_and_lines_are_bounded() {
         assert_eq!(judge(&[&vec![b'a'; LIMITS.bytes]]), (0, None));
         assert_eq!(judge(&[&vec![b'a'; LIMITS.bytes + 1]]), (0, Some(Fault::HeadersTooLarge)));
+        let first = b"GET / HTTP/1.1\r\n\r\n".as_slice();
+        for lines in [b"\r\n".repeat(LIMITS.bytes / 2), b"\r\n".repeat(LIMITS.bytes)] {
+            let fault = (lines.len() > LIMITS.bytes).then_some(Fault::HeadersTooLarge);
+            assert_eq!(judge(&[first, &lines]), (first.len(), fault));
+            assert_eq!(judge(&[&[first, &lines].concat()]), (first.len(), fault));
+        }
+        let head = [b"\r\n".repeat(LIMITS.bytes / 2).as_slice(), first].concat();
+        assert_eq!(judge(&[&head]), (0, Some(Fault::HeadersTooLarge)));
         let chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice();
         assert_eq!(judge(&[chunked, &vec![b'1'; LINE_BYTES + 1]]), (chunked.len(), Some(LONG_LINE)));
         // In one piece, with its end and more.

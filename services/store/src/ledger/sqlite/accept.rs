@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-const HOLDER: &str = "SELECT event_id, fingerprint, delivery_count, created_at FROM idempotency_keys
+pub(super) const HOLDER: &str = "SELECT event_id, fingerprint, delivery_count, created_at FROM idempotency_keys
 WHERE project_id = ? AND key = ? AND day BETWEEN ? AND ? AND created_at >= ? ORDER BY created_at, day LIMIT 1";
 
 /// What is replaced is expired.
@@ -35,7 +35,8 @@ static INSERT_KEYS: LazyLock<Chunked> = LazyLock::new(|| {
     )
 });
 
-static EXISTING_EVENTS: LazyLock<Chunked> = LazyLock::new(|| Chunked::new("SELECT id FROM events WHERE id IN (", "?", ")"));
+pub(super) static EXISTING_EVENTS: LazyLock<Chunked> =
+    LazyLock::new(|| Chunked::new("SELECT id FROM events WHERE id IN (", "?", ")"));
 
 static INSERT_EVENTS: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(

@@ -25,6 +25,12 @@ impl Chunked {
         Self { texts: SIZES.map(|size| format!("{before}{}{after}", vec![row; size].join(", ")).into()) }
     }
 
+    /// The statements, of the largest chunk first.
+    #[cfg(test)]
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(|text| &**text)
+    }
+
     /// The chunks of `rows`, each with the statement of its size.
     fn split<'r, T>(&self, mut rows: &'r [T]) -> Vec<(SqlStr, &'r [T])> {
         let mut chunks = Vec::new();

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-static DELETE_PENDING: LazyLock<Chunked> =
+pub(super) static DELETE_PENDING: LazyLock<Chunked> =
     LazyLock::new(|| Chunked::new("DELETE FROM pending_deliveries WHERE id IN (", "?", ")"));
 
 static INSERT_ENDED: LazyLock<Chunked> = LazyLock::new(|| {
@@ -30,9 +30,9 @@ static INSERT_ENDED: LazyLock<Chunked> = LazyLock::new(|| {
 });
 
 // That the endpoint or project is gone is checked here once more: the caller knows it from a cache.
-const OF_ENDPOINT: &str = "SELECT * FROM pending_deliveries WHERE endpoint_id = ?1 AND queued_epoch IS NULL \
+pub(super) const OF_ENDPOINT: &str = "SELECT * FROM pending_deliveries WHERE endpoint_id = ?1 AND queued_epoch IS NULL \
      AND NOT EXISTS (SELECT 1 FROM endpoints o WHERE o.id = ?1 AND o.deleted_at IS NULL) ORDER BY id LIMIT ?2";
-const OF_PROJECT: &str = "SELECT * FROM pending_deliveries WHERE project_id = ?1 AND queued_epoch IS NULL \
+pub(super) const OF_PROJECT: &str = "SELECT * FROM pending_deliveries WHERE project_id = ?1 AND queued_epoch IS NULL \
      AND NOT EXISTS (SELECT 1 FROM projects o WHERE o.id = ?1 AND o.deleted_at IS NULL) ORDER BY id LIMIT ?2";
 
 /// A pending delivery as it is stored.

@@ -26,12 +26,12 @@ SELECT p.endpoint_id, p.project_id, p.due_at FROM walk JOIN pending_deliveries p
     ORDER BY first.due_at, first.id LIMIT 1
 ) LIMIT ?";
 
-const DUE: &str = "
+pub(super) const DUE: &str = "
 SELECT p.*, e.content_type, e.headers, e.payload_size, e.origin, CASE WHEN e.payload_size <= ? THEN e.payload END AS payload
 FROM pending_deliveries p LEFT JOIN events e ON e.id = p.event_id
 WHERE p.endpoint_id = ? AND p.queued_epoch IS NULL AND p.due_at <= ? ORDER BY p.due_at, p.id LIMIT ?";
 
-static MARK: LazyLock<Chunked> = LazyLock::new(|| {
+pub(super) static MARK: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
         "UPDATE pending_deliveries SET queued_epoch = v.column2, generation = generation + 1, check_at = v.column3 FROM (VALUES ",
         "(?, ?, ?)",
@@ -39,19 +39,21 @@ static MARK: LazyLock<Chunked> = LazyLock::new(|| {
     )
 });
 
-static UNQUEUE: LazyLock<Chunked> = LazyLock::new(|| {
+// The plus signs keep SQLite from the index of what is queued, all of which it would walk for each
+// chunk, and lead it to the rows by their ids.
+pub(super) static UNQUEUE: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
         "UPDATE pending_deliveries SET queued_epoch = NULL FROM (VALUES ",
         "(?, ?)",
-        ") AS v WHERE pending_deliveries.id = v.column1 AND generation = v.column2 AND queued_epoch IS NOT NULL",
+        ") AS v WHERE pending_deliveries.id = v.column1 AND generation = v.column2 AND +queued_epoch IS NOT NULL",
     )
 });
 
-static EXTEND: LazyLock<Chunked> = LazyLock::new(|| {
+pub(super) static EXTEND: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
         "UPDATE pending_deliveries SET check_at = v.column3 FROM (VALUES ",
         "(?, ?, ?)",
-        ") AS v WHERE pending_deliveries.id = v.column1 AND generation = v.column2 AND queued_epoch IS NOT NULL",
+        ") AS v WHERE pending_deliveries.id = v.column1 AND generation = v.column2 AND +queued_epoch IS NOT NULL",
     )
 });
 
@@ -59,7 +61,7 @@ static EXTEND: LazyLock<Chunked> = LazyLock::new(|| {
 const UNQUEUE_OTHER_EPOCHS: &str = "UPDATE pending_deliveries SET queued_epoch = NULL
 WHERE queued_epoch IS NOT NULL AND queued_epoch NOT IN (SELECT value FROM json_each(?))";
 
-const OVERDUE: &str = "SELECT id, endpoint_id, attempt, generation FROM pending_deliveries
+pub(super) const OVERDUE: &str = "SELECT id, endpoint_id, attempt, generation FROM pending_deliveries
 WHERE queued_epoch IS NOT NULL AND check_at > ? AND check_at <= ? ORDER BY check_at LIMIT ?";
 
 /// As on PostgreSQL.
@@ -79,11 +81,11 @@ WITH RECURSIVE walk (endpoint_id) AS (
 SELECT (SELECT count(*) FROM (SELECT 1 FROM pending_deliveries LIMIT ?3)) AS pending,
     (SELECT min(at) FROM due WHERE at <= ?1) AS oldest_due";
 
-static CURRENT: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new("SELECT id, attempt, generation FROM pending_deliveries WHERE queued_epoch IS NOT NULL AND id IN (", "?", ")")
+pub(super) static CURRENT: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new("SELECT id, attempt, generation FROM pending_deliveries WHERE +queued_epoch IS NOT NULL AND id IN (", "?", ")")
 });
 
-static PAYLOADS: LazyLock<Chunked> =
+pub(super) static PAYLOADS: LazyLock<Chunked> =
     LazyLock::new(|| Chunked::new("SELECT id, payload FROM events WHERE payload_erased_at IS NULL AND id IN (", "?", ")"));
 
 pub(super) async fn backlog(pool: &SqlitePool, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, sqlx::Error> {

@@ -4,6 +4,8 @@ mod accept;
 mod chunk;
 mod end;
 mod feed;
+#[cfg(test)]
+mod plans;
 mod settle;
 mod writer;
 
@@ -104,11 +106,11 @@ impl Ledger for SqliteLedger {
     }
 
     async fn unqueue(&self, jobs: &[(DeliveryId, u32)]) -> Result<(), LedgerError> {
-        if jobs.is_empty() {
-            return Ok(());
+        for jobs in jobs.chunks(writer::LARGE_ROWS) {
+            let jobs = jobs.to_vec();
+            self.writer.write(jobs.len(), move |connection| Box::pin(feed::unqueue(connection, jobs))).await?;
         }
-        let jobs = jobs.to_vec();
-        self.writer.write(jobs.len(), move |connection| Box::pin(feed::unqueue(connection, jobs))).await
+        Ok(())
     }
 
     async fn unqueue_other_epochs(&self, current: &[i64]) -> Result<u64, LedgerError> {
@@ -121,11 +123,11 @@ impl Ledger for SqliteLedger {
     }
 
     async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError> {
-        if jobs.is_empty() {
-            return Ok(());
+        for jobs in jobs.chunks(writer::LARGE_ROWS) {
+            let jobs = jobs.to_vec();
+            self.writer.write(jobs.len(), move |connection| Box::pin(feed::extend(connection, jobs, check_at))).await?;
         }
-        let jobs = jobs.to_vec();
-        self.writer.write(jobs.len(), move |connection| Box::pin(feed::extend(connection, jobs, check_at))).await
+        Ok(())
     }
 
     async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, LedgerError> {

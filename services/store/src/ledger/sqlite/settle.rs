@@ -26,9 +26,10 @@ use crate::{
     },
 };
 
-static RECORDED: LazyLock<Chunked> = LazyLock::new(|| Chunked::new("SELECT id FROM attempts WHERE id IN (", "?", ")"));
+pub(super) static RECORDED: LazyLock<Chunked> = LazyLock::new(|| Chunked::new("SELECT id FROM attempts WHERE id IN (", "?", ")"));
 
-static FIND: LazyLock<Chunked> = LazyLock::new(|| Chunked::new("SELECT * FROM pending_deliveries WHERE id IN (", "?", ")"));
+pub(super) static FIND: LazyLock<Chunked> =
+    LazyLock::new(|| Chunked::new("SELECT * FROM pending_deliveries WHERE id IN (", "?", ")"));
 
 static INSERT_ATTEMPTS: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
@@ -39,7 +40,7 @@ static INSERT_ATTEMPTS: LazyLock<Chunked> = LazyLock::new(|| {
     )
 });
 
-static UPDATE: LazyLock<Chunked> = LazyLock::new(|| {
+pub(super) static UPDATE: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
         "UPDATE pending_deliveries SET attempt = v.column2, due_at = v.column3, last_status_code = v.column4, \
          queued_epoch = NULL FROM (VALUES ",

@@ -14,7 +14,7 @@ use super::failed;
 use crate::ledger::{LedgerError, LedgerOptions};
 
 /// A call that writes more rows than this is large: some 15 ms.
-const LARGE_ROWS: usize = 256;
+pub(super) const LARGE_ROWS: usize = 256;
 
 /// A handle to the writer task, which ends when the handle is dropped and all calls are answered.
 pub(super) struct Writer {
