@@ -106,10 +106,18 @@ struct Forming<T, R> {
     weight: usize,
 }
 
+impl<T, R> Forming<T, R> {
+    /// Whether it takes longer than others should wait: it is a company, or what is heavy in it weighs
+    /// as much as a quarter of one.
+    fn is_large(&self, company: usize) -> bool {
+        self.weight >= company || self.weight.saturating_sub(self.items.len()) >= company.div_ceil(4)
+    }
+}
+
 /// What is known of a commit under way.
 struct UnderWay {
     organizations: Vec<OrganizationId>,
-    weight: usize,
+    is_large: bool,
 }
 
 /// Gathers groups and starts commits.
@@ -152,16 +160,21 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
         if self.line.is_empty() || lanes >= self.shape.lanes {
             return None;
         }
-        let company = self.shape.batch.div_ceil(4);
+        let company = self.company();
         let crowd = self.line.weight() >= company as u64 && lanes + self.shape.reserved < self.shape.lanes;
         if lanes == 0 || crowd {
             return Some(self.gather(self.shape.batch, |line| line.pop()));
         }
-        if self.under_way.values().any(|commit| commit.weight < company) {
+        if self.under_way.values().any(|commit| !commit.is_large) {
             return None;
         }
         let newcomer = self.newcomer()?;
         Some(self.gather(company, |line| Some((newcomer, line.pop_of(newcomer)?))))
+    }
+
+    /// The weight for which a commit starts beside another.
+    fn company(&self) -> usize {
+        self.shape.batch.div_ceil(4)
     }
 
     /// The first organisation in turn of which nothing is under way.
@@ -191,9 +204,11 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
         forming
     }
 
-    fn start(&mut self, Forming { items, callers, organizations, weight }: Forming<T, R>) {
+    fn start(&mut self, forming: Forming<T, R>) {
+        let is_large = forming.is_large(self.company());
+        let Forming { items, callers, organizations, .. } = forming;
         let commit = self.commits.spawn(carry_out(Arc::clone(&self.commit), items, callers));
-        self.under_way.insert(commit.id(), UnderWay { organizations, weight });
+        self.under_way.insert(commit.id(), UnderWay { organizations, is_large });
     }
 
     /// Until a group comes or a commit ends.
@@ -344,6 +359,40 @@ mod tests {
         }
         for call in calls {
             assert!(call.await.unwrap().is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_newly_comes_goes_beside_one_heavy_item_but_not_beside_a_few_light_ones() {
+        for (weight, count, beside) in [(62, 1, true), (17, 1, true), (16, 1, false), (1, 40, false), (1, 64, true)] {
+            let (commit, mut commits) = gated();
+            let shape = Shape { lanes: 3, reserved: 1, batch: 256, queue: 1_000 };
+            let batcher = Arc::new(Batcher::start(shape, |weight| *weight as usize, commit));
+            let publish = |organization: u64, items: Vec<u32>| {
+                let batcher = Arc::clone(&batcher);
+                tokio::spawn(async move { batcher.commit(owner(organization), items).await })
+            };
+            let heavy = publish(1, vec![weight; count]);
+            let first = commits.recv().await.expect("a commit");
+            let light = publish(2, vec![1]);
+            let case = format!("{count} of weight {weight}");
+            if beside {
+                let second = commits.recv().await.expect("another beside it");
+                assert_eq!(second.0, [1], "{case}");
+                second.1.send(()).unwrap();
+                assert!(light.await.unwrap().is_ok(), "{case}");
+                first.1.send(()).unwrap();
+            } else {
+                // It is in line once the task has nothing left to do.
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                assert!(commits.try_recv().is_err(), "{case}");
+                first.1.send(()).unwrap();
+                commits.recv().await.expect("the next").1.send(()).unwrap();
+                assert!(light.await.unwrap().is_ok(), "{case}");
+            }
+            assert!(heavy.await.unwrap().is_ok(), "{case}");
         }
     }
 

@@ -18,6 +18,7 @@ on_both_backends! {
     what_the_database_refuses_leaves_nothing
     the_same_batch_again_writes_nothing
     a_large_batch_is_written_whole
+    every_payload_is_stored_whole_whatever_the_sizes_beside_it
     large_batches_of_the_same_keys_do_not_deadlock
 }
 
@@ -31,6 +32,23 @@ async fn an_event_and_its_deliveries_are_one(world: World) {
     let payloads = world.ledger.payloads(&[world.event_at(world.now).event.id, new.event.id]).await.unwrap();
     assert_eq!(payloads, [None, Some(new.payload)]);
     assert_eq!(world.ledger.accept(&[], world.keys_since()).await.unwrap(), []);
+}
+
+async fn every_payload_is_stored_whole_whatever_the_sizes_beside_it(world: World) {
+    // On PostgreSQL the large ones go apart from the others, as far as there is room.
+    let sizes = [10, 40_000, 32_768, 0, 32_769, 1_000_000, 7, 100_000, 50_000, 200_000, 1, 33_000];
+    for part in [&sizes[..], &sizes[..2], &sizes[5..6], &sizes[..1]] {
+        let mut batch: Vec<NewEvent> = part.iter().map(|_| world.event_at(world.now)).collect();
+        for (index, (new, size)) in batch.iter_mut().zip(part).enumerate() {
+            new.payload = (0..*size).map(|at| u8::try_from((at / 7 + index * 31) % 256).unwrap()).collect();
+        }
+        let answers = world.ledger.accept(&batch, world.keys_since()).await.unwrap();
+        assert!(answers.iter().all(|answer| *answer == Accepted::New));
+        let ids: Vec<_> = batch.iter().map(|new| new.event.id).collect();
+        let stored = world.ledger.payloads(&ids).await.unwrap();
+        let same = stored.iter().zip(&batch).map(|(stored, new)| stored.as_ref() == Some(&new.payload));
+        assert!(same.clone().all(|same| same), "{:?}", same.collect::<Vec<_>>());
+    }
 }
 
 async fn one_key_has_one_event_however_many_claim_it(world: World) {
