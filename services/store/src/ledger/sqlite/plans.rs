@@ -1,4 +1,5 @@
-//! No statement of the hot path walks a table or an index of it: each goes to its rows by their keys.
+//! Statements that look rows up by keys go to these rows: they walk no table, and no index that is not
+//! of the keys.
 
 use sqlx::Row;
 
