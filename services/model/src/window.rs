@@ -2,7 +2,8 @@
 //!
 //! The window of an endpoint of which nothing is known has an initial size. It grows by one with each
 //! 2xx answer, and so doubles with each window of answers, up to the endpoint's own limit; it is
-//! halved by each request that nobody answered in time, down to the least. This is soft state:
+//! halved by each request that nobody answered in time, down to the least. Whether the last that was
+//! heard was an answer is remembered with it. This is soft state:
 //! forgetting a window loses nothing but what was learned of its endpoint.
 
 use std::{collections::HashMap, time::Duration};
@@ -36,9 +37,15 @@ pub struct WindowRules {
 #[derive(Debug)]
 pub struct Windows {
     rules: WindowRules,
-    recent: HashMap<EndpointId, u32>,
-    older: HashMap<EndpointId, u32>,
+    recent: HashMap<EndpointId, Known>,
+    older: HashMap<EndpointId, Known>,
     turned_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    size: u32,
+    last: Heard,
 }
 
 impl Windows {
@@ -51,8 +58,17 @@ impl Windows {
     /// The window of an endpoint.
     #[must_use]
     pub fn size(&self, endpoint: EndpointId) -> u32 {
-        let known = self.recent.get(&endpoint).or_else(|| self.older.get(&endpoint));
-        known.copied().unwrap_or(self.rules.initial)
+        self.known(endpoint).map_or(self.rules.initial, |known| known.size)
+    }
+
+    /// Whether the last that was heard of an endpoint was an answer.
+    #[must_use]
+    pub fn answers(&self, endpoint: EndpointId) -> bool {
+        self.known(endpoint).is_some_and(|known| known.last == Heard::Answered)
+    }
+
+    fn known(&self, endpoint: EndpointId) -> Option<&Known> {
+        self.recent.get(&endpoint).or_else(|| self.older.get(&endpoint))
     }
 
     /// Changes the window of an endpoint, which takes at most `most` requests, by what was heard.
@@ -64,13 +80,13 @@ impl Windows {
             Heard::Answered => size.saturating_add(1).min(most),
             Heard::Nothing => (size / 2).max(self.rules.least),
         };
-        self.recent.insert(endpoint, changed.max(1));
+        self.recent.insert(endpoint, Known { size: changed.max(1), last: heard });
     }
 
     /// Whether anything is known of an endpoint.
     #[must_use]
     pub fn knows(&self, endpoint: EndpointId) -> bool {
-        self.recent.contains_key(&endpoint) || self.older.contains_key(&endpoint)
+        self.known(endpoint).is_some()
     }
 
     /// Forgets what is known of an endpoint.
@@ -92,7 +108,7 @@ impl Windows {
     pub fn count(&self) -> (usize, usize) {
         let older = self.older.iter().filter(|(endpoint, _)| !self.recent.contains_key(endpoint));
         let known = self.recent.iter().chain(older);
-        known.fold((0, 0), |(all, narrow), (_, size)| (all + 1, narrow + usize::from(*size < self.rules.initial)))
+        known.fold((0, 0), |(all, narrow), (_, known)| (all + 1, narrow + usize::from(known.size < self.rules.initial)))
     }
 }
 
@@ -121,7 +137,9 @@ mod tests {
             assert_eq!(windows.size(endpoint(1)), expected);
         }
         assert_eq!((windows.size(endpoint(2)), windows.count()), (8, (1, 1)));
+        assert!(!windows.answers(endpoint(1)) && !windows.answers(endpoint(2)));
         windows.hear(endpoint(2), Heard::Answered, 3, NOW);
+        assert!(windows.answers(endpoint(2)));
         assert_eq!(windows.size(endpoint(2)), 3, "a lower limit counts at once");
     }
 

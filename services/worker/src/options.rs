@@ -19,6 +19,9 @@ pub struct Options {
     /// by one with each 2xx answer, up to the endpoint's `max_in_flight`, and is halved by each timeout.
     /// At least 1. Default 8.
     pub initial_window: u32,
+    /// A request to an endpoint of which nothing was heard lately, or the last time no answer, takes a slot
+    /// for each so many bytes of a payload that does not travel with its job. At least 1. Default 128 KiB.
+    pub slot_payload_bytes: usize,
     /// How long the window of an endpoint is remembered that nothing is heard of; up to twice as long.
     /// Default 10 min.
     pub window_memory: Duration,
@@ -100,6 +103,7 @@ impl Default for Options {
             consumer: format!("worker-{:016x}", rand::random::<u64>()),
             max_in_flight: 8_192,
             initial_window: 8,
+            slot_payload_bytes: 128 << 10,
             window_memory: Duration::from_secs(600),
             windows_kept: 20_000,
             read_batch: 256,
@@ -163,6 +167,7 @@ impl Options {
             (self.consumer.is_empty(), "consumer", "must not be empty"),
             (self.max_in_flight < SMALLEST_TOTAL, "max_in_flight", "must be at least 8"),
             (self.initial_window == 0, "initial_window", "must be at least 1"),
+            (self.slot_payload_bytes == 0, "slot_payload_bytes", "must be at least 1"),
             (self.windows_kept == 0, "windows_kept", "must be at least 1"),
             (self.read_batch == 0, "read_batch", "must be at least 1"),
             (self.lease < Duration::from_secs(1), "lease", "must be at least 1 s"),

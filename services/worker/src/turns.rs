@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::{
     intake::persist,
     job::{HeldJob, Key, Outcome, Payload, Started},
-    scheduler::{Asked, Grant},
+    scheduler::{Amount, Asked, Grant},
     sender,
     shared::Shared,
 };
@@ -31,13 +31,20 @@ type Fetchable = (Started, Grant<Started>);
 pub(crate) fn enter(shared: &Arc<Shared>, jobs: Vec<HeldJob>) {
     let mut started = Vec::with_capacity(jobs.len());
     for job in jobs {
-        match shared.slots.ask(job.recipient(), 1, job) {
+        match shared.slots.ask(job.recipient(), slots_of(shared, &job), job) {
             Asked::Granted(job, slot) => started.push(Started { job, slot }),
             Asked::Waits => {}
             Asked::Closed(job) => shared.report(job, Outcome::Held(HoldReason::Released)),
         }
     }
     start(shared, started);
+}
+
+/// The slots that a job takes: one, but of an endpoint that does not answer as many as its payload has
+/// parts that large, if it is read apart.
+fn slots_of(shared: &Shared, job: &HeldJob) -> Amount {
+    let parts = job.missing_payload().map_or(1, |bytes| bytes.div_ceil(shared.options.slot_payload_bytes));
+    Amount::one_or(u32::try_from(parts).unwrap_or(u32::MAX).max(1))
 }
 
 /// Hands out slots that are freed to the jobs that wait for them. To be run by one task.

@@ -58,6 +58,7 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     let holds_all = config.worker.max_jobs == 0 || config.worker.max_jobs >= config.queue.jobs();
     check("worker.max_jobs", holds_all, "must be 0 or at least queue.window times queue.shards")?;
     check("worker.initial_window", config.worker.initial_window > 0, "must be at least 1")?;
+    check("worker.slot_payload_bytes", config.worker.slot_payload_bytes > 0, "must be at least 1")?;
     check("worker.window_memory", !config.worker.window_memory.0.is_zero(), "must be more than 0s")?;
     check("worker.payload_reads", config.worker.payload_reads > 0, "must be at least 1")?;
     check("worker.payload_bytes", config.worker.payload_bytes >= 8 * 1024, "must be at least 8192")?;

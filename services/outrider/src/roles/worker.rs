@@ -70,6 +70,7 @@ fn options(base: &Base) -> Result<Options> {
         max_in_flight: config.max_in_flight,
         max_jobs: max_jobs(base),
         initial_window: config.initial_window,
+        slot_payload_bytes: config.slot_payload_bytes,
         window_memory: config.window_memory.0,
         payload_bytes: config.payload_bytes,
         payload_reads: config.payload_reads,

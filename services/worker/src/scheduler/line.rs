@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use outrider_model::{EndpointId, FairShares, OrganizationId, ProjectId, Recipient, Windows, shares};
 
-use super::News;
+use super::{Amount, News};
 
 /// How many organisations, projects of one and endpoints of one are looked at for one grant. Those
 /// who hold least come first, so more than the first is looked at only where the shares of their
@@ -32,7 +32,7 @@ pub(super) struct Line<J> {
 /// The jobs of one endpoint that wait, in their order; never none.
 struct Waiting<J> {
     who: Recipient,
-    jobs: VecDeque<(u32, J)>,
+    jobs: VecDeque<(Amount, J)>,
 }
 
 impl<J> Line<J> {
@@ -69,14 +69,22 @@ impl<J> Line<J> {
         self.closed
     }
 
-    /// Takes a part for a job that just came, unless jobs of its endpoint wait before it.
-    pub(super) fn try_take(&mut self, who: &Recipient, amount: u32) -> bool {
+    /// Takes a part for a job that just came, unless jobs of its endpoint wait before it; how much.
+    pub(super) fn try_take(&mut self, who: &Recipient, amount: Amount) -> Option<u32> {
         let first = !self.endpoints.contains_key(&who.endpoint);
-        first && self.has_window(who.endpoint, self.shares.held(who).endpoint) && self.take(who, amount)
+        let amount = self.amount(who.endpoint, amount);
+        let may = first && self.has_window(who.endpoint, self.shares.held(who).endpoint);
+        (may && self.take(who, amount)).then_some(amount)
+    }
+
+    /// What a job of this endpoint takes now.
+    fn amount(&self, endpoint: EndpointId, amount: Amount) -> u32 {
+        let answers = self.windows.as_ref().is_none_or(|windows| windows.answers(endpoint));
+        if answers { amount.answering } else { amount.silent }
     }
 
     /// Lets a job wait behind the others of its endpoint.
-    pub(super) fn push(&mut self, who: Recipient, amount: u32, job: J) {
+    pub(super) fn push(&mut self, who: Recipient, amount: Amount, job: J) {
         self.waiting += 1;
         let waiting = self.endpoints.entry(who.endpoint).or_insert_with(|| Waiting { who, jobs: VecDeque::new() });
         waiting.jobs.push_back((amount, job));
@@ -178,10 +186,11 @@ impl<J> Line<J> {
         for (_, endpoint) in self.projects.get(&project)?.iter().take(LOOKED_AT[2]) {
             let Some(waiting) = self.endpoints.get(endpoint) else { continue };
             let Some((amount, _)) = waiting.jobs.front() else { continue };
-            if *amount < refused && shares::may_take(self.shares.held(&waiting.who), *amount, left) {
-                return Some((waiting.who, *amount));
+            let amount = self.amount(*endpoint, *amount);
+            if amount < refused && shares::may_take(self.shares.held(&waiting.who), amount, left) {
+                return Some((waiting.who, amount));
             }
-            refused = refused.min(*amount);
+            refused = refused.min(amount);
         }
         None
     }

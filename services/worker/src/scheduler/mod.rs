@@ -30,6 +30,31 @@ pub(crate) struct News {
     pub(crate) at: Timestamp,
 }
 
+/// How much a job takes of the resource.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Amount {
+    /// While its endpoint answers, and where there are no windows.
+    answering: u32,
+    /// While nothing is known of its endpoint, and when that did not answer the last time.
+    silent: u32,
+}
+
+impl Amount {
+    /// The same for every endpoint.
+    pub(crate) fn always(amount: u32) -> Self {
+        Self { answering: amount, silent: amount }
+    }
+
+    /// 1 of an endpoint that answers, so much of another one.
+    pub(crate) fn one_or(silent: u32) -> Self {
+        Self { answering: 1, silent }
+    }
+
+    fn at_most(self, most: u32) -> Self {
+        Self { answering: self.answering.min(most), silent: self.silent.min(most) }
+    }
+}
+
 /// The right to a part of the resource, given back when it is dropped.
 pub(crate) struct Grant<J> {
     scheduler: Arc<Scheduler<J>>,
@@ -59,12 +84,12 @@ impl<J> Scheduler<J> {
     }
 
     /// Asks for a share of `amount`; a larger one than anybody can have counts as the largest.
-    pub(crate) fn ask(self: &Arc<Self>, who: Recipient, amount: u32, job: J) -> Asked<J> {
+    pub(crate) fn ask(self: &Arc<Self>, who: Recipient, amount: Amount, job: J) -> Asked<J> {
         let mut line = self.line();
-        let amount = amount.min(line.largest_amount());
+        let amount = amount.at_most(line.largest_amount());
         if line.is_closed() {
             Asked::Closed(job)
-        } else if line.try_take(&who, amount) {
+        } else if let Some(amount) = line.try_take(&who, amount) {
             Asked::Granted(job, self.grant(who, amount))
         } else {
             line.push(who, amount, job);
@@ -75,7 +100,8 @@ impl<J> Scheduler<J> {
     /// A share of `amount`, if it is free now; of more than anybody can have, none.
     pub(crate) fn try_grant(self: &Arc<Self>, who: Recipient, amount: u32) -> Option<Grant<J>> {
         let mut line = self.line();
-        (amount <= line.largest_amount() && line.try_take(&who, amount)).then(|| self.grant(who, amount))
+        let taken = if amount <= line.largest_amount() { line.try_take(&who, Amount::always(amount)) } else { None };
+        taken.map(|amount| self.grant(who, amount))
     }
 
     /// Lets a job wait for its turn even if its share is free. Gives it back when the scheduler is
@@ -85,7 +111,7 @@ impl<J> Scheduler<J> {
         if line.is_closed() {
             return Err(job);
         }
-        let amount = amount.min(line.largest_amount());
+        let amount = Amount::always(amount).at_most(line.largest_amount());
         line.push(who, amount, job);
         self.freed.notify_one();
         Ok(())
@@ -200,7 +226,7 @@ mod tests {
     /// Asks for one job after the other until one waits; the grants.
     fn fill(scheduler: &Arc<Scheduler<u32>>, who: Recipient) -> Vec<Grant<u32>> {
         let mut grants = Vec::new();
-        while let Asked::Granted(_, grant) = scheduler.ask(who, 1, 0) {
+        while let Asked::Granted(_, grant) = scheduler.ask(who, Amount::always(1), 0) {
             grants.push(grant);
         }
         grants
@@ -213,7 +239,7 @@ mod tests {
         let mut grants = fill(&scheduler, endpoint);
         assert_eq!((grants.len(), scheduler.waiting()), (8, 1));
         for _ in 1..132 {
-            scheduler.line().push(endpoint, 1, 0);
+            scheduler.line().push(endpoint, Amount::always(1), 0);
         }
         for expected in [16, 32, 64, 20] {
             grants.iter_mut().for_each(|grant| grant.heard(news(Heard::Answered)));
@@ -246,9 +272,9 @@ mod tests {
     #[test]
     fn jobs_of_an_endpoint_keep_their_order_and_are_handed_out_at_the_close() {
         let scheduler = Scheduler::new(64, windows(1));
-        let Asked::Granted(_, grant) = scheduler.ask(who(1, 1, 1), 1, 0) else { panic!("granted") };
+        let Asked::Granted(_, grant) = scheduler.ask(who(1, 1, 1), Amount::always(1), 0) else { panic!("granted") };
         for number in 1..5 {
-            assert!(matches!(scheduler.ask(who(1, 1, 1), 1, number), Asked::Waits));
+            assert!(matches!(scheduler.ask(who(1, 1, 1), Amount::always(1), number), Asked::Waits));
         }
         assert!(scheduler.next(10).is_empty());
         drop(grant);
@@ -257,7 +283,7 @@ mod tests {
         let (number, _grant) = turns.remove(0);
         assert_eq!(number, 1);
         assert_eq!(scheduler.close(), [2, 3, 4]);
-        assert!(matches!(scheduler.ask(who(1, 1, 2), 1, 9), Asked::Closed(9)));
+        assert!(matches!(scheduler.ask(who(1, 1, 2), Amount::always(1), 9), Asked::Closed(9)));
     }
 
     #[test]
@@ -281,15 +307,38 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_that_does_not_answer_takes_more_for_what_is_large() {
+        let scheduler = Scheduler::new(8_192, windows(8));
+        let endpoint = who(1, 1, 1);
+        let mut grants = Vec::new();
+        for number in 0..20 {
+            if let Asked::Granted(_, grant) = scheduler.ask(endpoint, Amount::one_or(4), number) {
+                grants.push(grant);
+            }
+        }
+        assert_eq!((grants.len(), scheduler.used()), (2, 8));
+        // It answers: what waits takes 1 from now on.
+        grants.remove(0).heard(news(Heard::Answered));
+        grants.extend(scheduler.next(100).into_iter().map(|(_, grant)| grant));
+        assert_eq!((grants.len(), scheduler.used()), (6, 9), "a window of 9, of which 4 are held since before");
+        // And now it does not.
+        grants.remove(0).heard(news(Heard::Nothing));
+        assert_eq!((scheduler.used(), scheduler.next(100).len()), (5, 0), "a window of 4");
+        grants.drain(..3);
+        let turns = scheduler.next(100);
+        assert_eq!((turns.len(), scheduler.used()), (1, 6));
+    }
+
+    #[test]
     fn a_large_demand_does_not_hold_up_small_ones() {
         let scheduler = Scheduler::new(64, None);
         let mut grants = Vec::new();
         for (organization, amount) in [(1, 8), (2, 8), (3, 8), (4, 8), (5, 8), (6, 8), (7, 8), (8, 4)] {
-            let Asked::Granted(_, grant) = scheduler.ask(who(organization, 1, 1), amount, 0) else { panic!("granted") };
+            let Asked::Granted(_, grant) = scheduler.ask(who(organization, 1, 1), Amount::always(amount), 0) else { panic!("granted") };
             grants.push(grant);
         }
-        assert!(matches!(scheduler.ask(who(9, 1, 9), 8, 99), Asked::Waits));
-        let Asked::Granted(_, small) = scheduler.ask(who(10, 1, 10), 1, 10) else { panic!("granted") };
+        assert!(matches!(scheduler.ask(who(9, 1, 9), Amount::always(8), 99), Asked::Waits));
+        let Asked::Granted(_, small) = scheduler.ask(who(10, 1, 10), Amount::always(1), 10) else { panic!("granted") };
         drop(small);
         assert!(scheduler.next(10).is_empty());
         grants.pop();

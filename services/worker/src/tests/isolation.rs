@@ -139,3 +139,19 @@ async fn large_payloads_leave_room_for_those_of_others() {
     let released = |report: &&AttemptReport| matches!(report.result, Some(attempt_report::Result::Held(_)));
     assert_eq!(bench.stop().await.iter().filter(released).count() + hanging.count(), 100);
 }
+
+#[tokio::test]
+async fn an_endpoint_gets_few_large_payloads_until_it_answers() {
+    let options = Options { slot_payload_bytes: 20 << 10, ..quick() };
+    let (bench, receiver, good) = with_good_endpoint(options).await;
+    let hanging = Receiver::start(Reply::Hang).await;
+    let bad = bench.endpoint(&url(&hanging));
+    // Each takes four of the eight slots that it has at first.
+    push_large(&bench, 8, bad, 1);
+    until("the window to be used up", || hanging.count() == 2).await;
+    push_large(&bench, 50, good, 1);
+    all_succeed(&bench, 50).await;
+    assert_eq!((receiver.count(), hanging.count()), (50, 2));
+    let released = |report: &&AttemptReport| matches!(report.result, Some(attempt_report::Result::Held(_)));
+    assert_eq!(bench.stop().await.iter().filter(released).count() + hanging.count(), 8);
+}
