@@ -6,7 +6,7 @@ section! {
     "worker" {
         /// Jobs in hand, from reading until their report is settled.
         JOBS: IntGauge("outrider_worker_jobs");
-        /// Slots in use: jobs whose turn to be sent has come, up to `worker.max_in_flight`.
+        /// Slots in use by jobs whose turn to be sent has come, up to `worker.max_in_flight`; one may take several.
         SLOTS_USED: IntGauge("outrider_worker_slots_used");
         /// Bytes of payloads in hand that did not travel with their jobs, up to `worker.payload_bytes`.
         PAYLOAD_BYTES: IntGauge("outrider_worker_payload_bytes");

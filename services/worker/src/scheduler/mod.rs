@@ -334,7 +334,9 @@ mod tests {
         let scheduler = Scheduler::new(64, None);
         let mut grants = Vec::new();
         for (organization, amount) in [(1, 8), (2, 8), (3, 8), (4, 8), (5, 8), (6, 8), (7, 8), (8, 4)] {
-            let Asked::Granted(_, grant) = scheduler.ask(who(organization, 1, 1), Amount::always(amount), 0) else { panic!("granted") };
+            let Asked::Granted(_, grant) = scheduler.ask(who(organization, 1, 1), Amount::always(amount), 0) else {
+                panic!("granted")
+            };
             grants.push(grant);
         }
         assert!(matches!(scheduler.ask(who(9, 1, 9), Amount::always(8), 99), Asked::Waits));
