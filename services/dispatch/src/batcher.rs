@@ -107,8 +107,8 @@ struct Forming<T, R> {
 }
 
 impl<T, R> Forming<T, R> {
-    /// Whether it takes longer than others should wait: it is a company, or what is heavy in it weighs
-    /// as much as a quarter of one.
+    /// Whether it takes longer than others should wait: it weighs as much as a company, or its payloads
+    /// and deliveries weigh a quarter of that, beside the 1 of each item.
     fn is_large(&self, company: usize) -> bool {
         self.weight >= company || self.weight.saturating_sub(self.items.len()) >= company.div_ceil(4)
     }

@@ -103,7 +103,8 @@ impl Framing {
                     if let Err(fault) = self.line(line).and_then(|()| self.whole_head(began, &bytes[passed..at])) {
                         return Judged { passed, fault: Some(fault) };
                     }
-                    // Empty lines before a request are of its head: hyper holds them until it comes.
+                    // Empty lines before a request belong to its head, and count: hyper would buffer them and
+                    // answer by itself when they are too many.
                     if !in_head || began && self.head.lines == 0 {
                         passed = at;
                     }

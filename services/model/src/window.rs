@@ -2,9 +2,9 @@
 //!
 //! The window of an endpoint of which nothing is known has an initial size. It grows by one with each
 //! 2xx answer, and so doubles with each window of answers, up to the endpoint's own limit; it is
-//! halved by each request that nobody answered in time, down to the least. Whether the last that was
-//! heard was an answer is remembered with it. This is soft state:
-//! forgetting a window loses nothing but what was learned of its endpoint.
+//! halved by each request that nobody answered in time, down to the least. A window also remembers
+//! which of the two came last. This is soft state: forgetting a window loses nothing but what was
+//! learned of its endpoint.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -42,6 +42,7 @@ pub struct Windows {
     turned_at: Timestamp,
 }
 
+/// What is remembered of one endpoint.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     size: u32,
@@ -61,7 +62,7 @@ impl Windows {
         self.known(endpoint).map_or(self.rules.initial, |known| known.size)
     }
 
-    /// Whether the last that was heard of an endpoint was an answer.
+    /// Whether a 2xx answer came after the last request of the endpoint that timed out.
     #[must_use]
     pub fn answers(&self, endpoint: EndpointId) -> bool {
         self.known(endpoint).is_some_and(|known| known.last == Heard::Answered)

@@ -19,8 +19,9 @@ pub struct Options {
     /// by one with each 2xx answer, up to the endpoint's `max_in_flight`, and is halved by each timeout.
     /// At least 1. Default 8.
     pub initial_window: u32,
-    /// A request to an endpoint of which nothing was heard lately, or the last time no answer, takes a slot
-    /// for each so many bytes of a payload that does not travel with its job. At least 1. Default 128 KiB.
+    /// A request to an endpoint that has not answered lately, or whose last request timed out, takes one
+    /// slot for each so many bytes of a payload that does not travel with its job. At least 1. Default
+    /// 128 KiB.
     pub slot_payload_bytes: usize,
     /// How long the window of an endpoint is remembered that nothing is heard of; up to twice as long.
     /// Default 10 min.

@@ -40,8 +40,8 @@ pub(crate) fn enter(shared: &Arc<Shared>, jobs: Vec<HeldJob>) {
     start(shared, started);
 }
 
-/// The slots that a job takes: one, but of an endpoint that does not answer as many as its payload has
-/// parts that large, if it is read apart.
+/// The slots that a job takes: one while its endpoint answers; otherwise one for each
+/// `slot_payload_bytes` of a payload that does not travel with the job.
 fn slots_of(shared: &Shared, job: &HeldJob) -> Amount {
     let parts = job.missing_payload().map_or(1, |bytes| bytes.div_ceil(shared.options.slot_payload_bytes));
     Amount::one_or(u32::try_from(parts).unwrap_or(u32::MAX).max(1))

@@ -387,8 +387,8 @@ section! {
         /// The window of an endpoint that has not answered lately: requests to it under way at once. It grows by one with each 2xx answer,
         /// up to the endpoint's own `max_in_flight`, and is halved by each timeout.
         initial_window: u32 = 8,
-        /// A request to an endpoint that has not answered lately, or not the last time, takes a slot for each so many bytes of a payload
-        /// that is too large to travel with its job. At least 1.
+        /// A request to an endpoint that has not answered lately, or whose last request timed out, takes one slot for each so many bytes
+        /// of a payload that is too large to travel with its job. At least 1.
         slot_payload_bytes: usize = 128 * KIB,
         /// How long the window of an endpoint is remembered that nothing is heard of.
         window_memory: Span = Span::seconds(600),

@@ -69,7 +69,8 @@ impl<J> Line<J> {
         self.closed
     }
 
-    /// Takes a part for a job that just came, unless jobs of its endpoint wait before it; how much.
+    /// Takes a part for a job that just came, unless jobs of its endpoint wait before it. Returns how
+    /// much it took.
     pub(super) fn try_take(&mut self, who: &Recipient, amount: Amount) -> Option<u32> {
         let first = !self.endpoints.contains_key(&who.endpoint);
         let amount = self.amount(who.endpoint, amount);
@@ -77,10 +78,12 @@ impl<J> Line<J> {
         (may && self.take(who, amount)).then_some(amount)
     }
 
-    /// What a job of this endpoint takes now.
+    /// What a job of this endpoint takes now. Most jobs take the same anyway, which needs no look at
+    /// the endpoint.
     fn amount(&self, endpoint: EndpointId, amount: Amount) -> u32 {
-        let answers = self.windows.as_ref().is_none_or(|windows| windows.answers(endpoint));
-        if answers { amount.answering } else { amount.silent }
+        let Amount { answering, silent } = amount;
+        let answers = silent == answering || self.windows.as_ref().is_none_or(|windows| windows.answers(endpoint));
+        if answers { answering } else { silent }
     }
 
     /// Lets a job wait behind the others of its endpoint.

@@ -35,7 +35,7 @@ pub(crate) struct News {
 pub(crate) struct Amount {
     /// While its endpoint answers, and where there are no windows.
     answering: u32,
-    /// While nothing is known of its endpoint, and when that did not answer the last time.
+    /// While its endpoint has not answered lately, or its last request timed out.
     silent: u32,
 }
 
@@ -45,7 +45,7 @@ impl Amount {
         Self { answering: amount, silent: amount }
     }
 
-    /// 1 of an endpoint that answers, so much of another one.
+    /// 1 while its endpoint answers, and `silent` while it does not.
     pub(crate) fn one_or(silent: u32) -> Self {
         Self { answering: 1, silent }
     }

@@ -75,10 +75,11 @@ CROSS JOIN LATERAL (
     ORDER BY i.created_at, i.day LIMIT 1
 ) h";
 
-/// Parameters of their own for payloads. PostgreSQL copies an array's elements twice more, each into fresh memory: of 1 MB that
-/// took half of the time of its commit.
+/// Parameters that each hold one payload: those that [`ACCEPT`] names by their places. PostgreSQL copies
+/// the elements of an array twice more, each time into fresh memory. For 1 MB, that took a third of its
+/// time.
 const APART: usize = 4;
-/// A payload with more bytes has such a parameter, while there is one.
+/// A larger payload has such a parameter, as long as one is free.
 const APART_BYTES: usize = 32 * 1024;
 
 /// How often a batch is tried again whose keys were won for one side of midnight only.
@@ -171,7 +172,7 @@ fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 
-/// The payloads of the events at these indexes come by themselves.
+/// The payloads of the events at these indexes are left out: [`bind_apart`] binds them.
 fn bind_events<'q>(query: Query<'q>, batch: &[NewEvent], apart: &[usize]) -> Query<'q> {
     let mut payloads = column(batch, |new| &new.payload[..]);
     for index in apart {
@@ -212,6 +213,7 @@ fn bind_deliveries<'q>(query: Query<'q>, batch: &[NewEvent]) -> Query<'q> {
         .bind(column(&rows, |row| row.created_at.0))
 }
 
+/// The payloads left out of the array, and for each event the place of its own, if it has one.
 fn bind_apart<'q>(query: Query<'q>, batch: &[NewEvent], apart: &[usize]) -> Query<'q> {
     let mut places: Vec<Option<i32>> = vec![None; batch.len()];
     for (place, index) in (0..).zip(apart) {

@@ -39,8 +39,8 @@ pub(super) static MARK: LazyLock<Chunked> = LazyLock::new(|| {
     )
 });
 
-// The plus signs keep SQLite from the index of what is queued, all of which it would walk for each
-// chunk, and lead it to the rows by their ids.
+// Here and below, the plus sign keeps SQLite off the index of queued rows, all of which it would walk
+// for each chunk: it looks the rows up by their ids instead.
 pub(super) static UNQUEUE: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
         "UPDATE pending_deliveries SET queued_epoch = NULL FROM (VALUES ",
