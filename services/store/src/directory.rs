@@ -4,8 +4,13 @@ mod cached;
 mod feed;
 mod ids;
 mod keys;
+mod pace;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use outrider_model::{
     Endpoint, EndpointId, Error, EventTypeId, OrganizationId, Principal, Project, ProjectId, Result, Router, SigningSecret,
@@ -17,6 +22,7 @@ use crate::{Catalogue, Store, endpoint_secrets, endpoints, event_types, measure,
 use cached::{Cached, Versions};
 use feed::Feed;
 use keys::Keys;
+use pace::Pace;
 
 /// How the directory behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,7 +157,7 @@ impl Directory {
     pub async fn endpoint(&self, id: EndpointId) -> Result<Option<Arc<EndpointEntry>>> {
         let inner = &self.inner;
         inner.trust().await?;
-        let load = || load_endpoint(&inner.store, id);
+        let load = || inner.load_endpoint(id);
         let Some(entry) = inner.endpoints.get(id, &inner.versions, inner.now(), load).await? else { return Ok(None) };
         let project = inner.project(entry.endpoint.project).await?;
         Ok(project.map(|_| entry))
@@ -162,6 +168,19 @@ impl Directory {
     pub async fn refresh(&self) -> Result<()> {
         self.inner.poll().await?;
         self.inner.keys.ids.load(&self.inner.store).await
+    }
+
+    /// Reads the change feed when `announced` returns, until dropped: at once, unless there are many
+    /// announcements; then one reading is for all that came since the last.
+    pub async fn follow<F: Future<Output = ()>>(&self, announced: impl Fn() -> F) {
+        let mut pace = Pace::default();
+        loop {
+            announced().await;
+            tokio::time::sleep(pace.next(Instant::now())).await;
+            if let Err(error) = self.refresh().await {
+                tracing::debug!(%error, "an announced change was not read; the next poll reads it");
+            }
+        }
     }
 
     /// Keeps the cache fresh until dropped: polls the feed.
@@ -197,15 +216,17 @@ impl Inner {
         let load = || async move { Ok((projects::load(self.store.read(), id).await?.map(Arc::new), None)) };
         self.projects.get(id, &self.versions, self.now(), load).await
     }
-}
 
-/// The endpoint, and until when it may be used as it is: until one of its secrets expires.
-async fn load_endpoint(store: &Store, id: EndpointId) -> Result<(Option<Arc<EndpointEntry>>, Option<Timestamp>)> {
-    let Some(endpoint) = endpoints::load(store.read(), id).await? else { return Ok((None, None)) };
-    // A project never changes its organisation.
-    let Some(project) = projects::load(store.read(), endpoint.project).await? else { return Ok((None, None)) };
-    let stored = endpoint_secrets::load(store.read(), store.master_keys(), id, store.clock().now()).await?;
-    let until = stored.iter().filter_map(|stored| stored.expires_at).min();
-    let secrets = stored.into_iter().map(|stored| stored.secret).collect();
-    Ok((Some(Arc::new(EndpointEntry { organization: project.organization, endpoint, secrets })), until))
+    /// The endpoint, and until when it may be used as it is: until one of its secrets expires.
+    async fn load_endpoint(&self, id: EndpointId) -> Result<(Option<Arc<EndpointEntry>>, Option<Timestamp>)> {
+        let store = &self.store;
+        let Some(endpoint) = endpoints::load(store.read(), id).await? else { return Ok((None, None)) };
+        // A project never changes its organisation. One that is not known here yet was made by a change
+        // before the one that made its endpoint, which then is loaded again.
+        let Some(project) = self.project(endpoint.project).await? else { return Ok((None, None)) };
+        let stored = endpoint_secrets::load(store.read(), store.master_keys(), id, store.clock().now()).await?;
+        let until = stored.iter().filter_map(|stored| stored.expires_at).min();
+        let secrets = stored.into_iter().map(|stored| stored.secret).collect();
+        Ok((Some(Arc::new(EndpointEntry { organization: project.organization, endpoint, secrets })), until))
+    }
 }

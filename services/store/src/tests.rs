@@ -73,6 +73,7 @@ on_both! {
     directory::follows_every_change;
     directory::is_fresh_within_a_second_of_another_process;
     directory::is_never_stale_after_a_refresh;
+    directory::follows_a_flood_of_announcements_at_a_pace;
     directory::drops_everything_when_the_feed_was_replaced;
     directory::trusts_no_longer_than_it_may;
 }

@@ -92,14 +92,7 @@ pub fn directory(store: &Store, queue: Option<&Arc<dyn Queue>>, keys: bool, shut
     });
     if let Some(queue) = queue.cloned() {
         let directory = directory.clone();
-        spawn_until(shutdown, async move {
-            loop {
-                queue.change_announced().await;
-                if let Err(error) = directory.refresh().await {
-                    tracing::debug!(%error, "an announced change was not read; the next poll reads it");
-                }
-            }
-        });
+        spawn_until(shutdown, async move { directory.follow(|| queue.change_announced()).await });
     }
     directory
 }

@@ -1,4 +1,10 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use outrider_model::{EndpointState, Reason, Scope, Token};
 use sea_orm::EntityTrait;
@@ -193,6 +199,42 @@ pub async fn is_never_stale_after_a_refresh(database: &TestDatabase) {
     }
     assert!(readers.iter().all(|reader| !reader.is_finished()));
     readers.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+pub async fn follows_a_flood_of_announcements_at_a_pace(database: &TestDatabase) {
+    let (store, other) = (database.store().await, database.connect().await);
+    let tenant = tenant(&store, "a").await;
+    let endpoint = tenant.endpoint(&store).await;
+    let directory = directory(&store);
+    directory.endpoint(endpoint.id).await.unwrap().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let following = tokio::spawn({
+        let (directory, asked) = (directory.clone(), Arc::clone(&asked));
+        async move {
+            // Something is announced at any time.
+            let announced = || {
+                asked.fetch_add(1, SeqCst);
+                std::future::ready(())
+            };
+            directory.follow(announced).await;
+        }
+    });
+    let began = tokio::time::Instant::now();
+    while asked.load(SeqCst) < 24 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(began.elapsed() < PATIENCE);
+    }
+    // Beyond those that go at once: one each 50 ms, of which one is asked for and not read yet.
+    assert!(began.elapsed() >= 6 * Duration::from_millis(50), "{:?}", began.elapsed());
+    let paused = pause(EndpointState::Paused);
+    other.update_endpoint(&tenant.principal, tenant.project.id, endpoint.id, paused).await.unwrap();
+    let until_seen = async {
+        while directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state == EndpointState::Active {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, until_seen).await.unwrap();
+    following.abort();
 }
 
 pub async fn drops_everything_when_the_feed_was_replaced(database: &TestDatabase) {
