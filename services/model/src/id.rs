@@ -148,7 +148,7 @@ fn timed_hash(at: Timestamp, input: &[u8]) -> Uuid {
 /// The smallest and the largest UUID of a millisecond range `[from, to)`: bounds for look-ups by time.
 #[must_use]
 pub fn uuid_bound(at: Timestamp) -> Uuid {
-    let millis = u128::from(at.millis().max(0).unsigned_abs()) & 0xffff_ffff_ffff;
+    let millis = u128::from(at.millis().clamp(0, 0xffff_ffff_ffff).unsigned_abs());
     Uuid::from_u128(millis << 80)
 }
 

@@ -2,39 +2,97 @@
 
 use uuid::Uuid;
 
+use crate::Timestamp;
+
+/// What an item is sorted by in its list. No two items of a list have the same.
+pub trait Place: Copy {
+    /// Of how many bytes a token holds it.
+    const BYTES: usize;
+
+    /// Appends these bytes.
+    fn write(&self, bytes: &mut Vec<u8>);
+
+    /// Reads them again; none when they are not so many.
+    fn read(bytes: &[u8]) -> Option<Self>;
+}
+
+/// Most lists are sorted by id.
+impl Place for Uuid {
+    const BYTES: usize = 16;
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.as_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::from_slice(bytes).ok()
+    }
+}
+
+/// Where an attempt stands: among those of its delivery by its number, otherwise by its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptPlace {
+    /// Its number within its delivery.
+    pub number: u32,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Its id, for those that started in the same microsecond.
+    pub id: Uuid,
+}
+
+impl Place for AttemptPlace {
+    const BYTES: usize = 4 + 8 + 16;
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.number.to_be_bytes());
+        bytes.extend(self.started_at.0.to_be_bytes());
+        self.id.write(bytes);
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (number, rest) = bytes.split_first_chunk()?;
+        let (started_at, id) = rest.split_first_chunk()?;
+        Some(Self {
+            number: u32::from_be_bytes(*number),
+            started_at: Timestamp(i64::from_be_bytes(*started_at)),
+            id: Uuid::read(id)?,
+        })
+    }
+}
+
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageRequest {
+pub struct PageRequest<P = Uuid> {
     /// At most so many.
     pub size: u32,
     /// Where it begins; the list's begin when absent.
-    pub from: Option<Cursor>,
+    pub from: Option<Cursor<P>>,
 }
 
 /// A place in a list and the direction in which to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cursor {
-    /// What comes after this id in the list's order.
-    After(Uuid),
+pub enum Cursor<P = Uuid> {
+    /// What comes after this place in the list's order.
+    After(P),
     /// What comes before it.
-    Before(Uuid),
+    Before(P),
 }
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<T> {
+pub struct Page<T, P = Uuid> {
     /// In the list's order, whichever way it was asked for.
     pub items: Vec<T>,
     /// Where the next page begins; absent on the last.
-    pub next: Option<Cursor>,
+    pub next: Option<Cursor<P>>,
     /// Where the previous page begins; absent on the first.
-    pub previous: Option<Cursor>,
+    pub previous: Option<Cursor<P>>,
 }
 
-impl<T> Page<T> {
+impl<T, P: Place> Page<T, P> {
     /// Makes a page from up to `size + 1` items in the order of the request's direction: the extra one tells that there are more.
     #[must_use]
-    pub fn from_rows(request: PageRequest, mut rows: Vec<T>, id: impl Fn(&T) -> Uuid) -> Self {
+    pub fn from_rows(request: PageRequest<P>, mut rows: Vec<T>, place: impl Fn(&T) -> P) -> Self {
         let size = request.size as usize;
         let more = rows.len() > size;
         rows.truncate(size);
@@ -42,8 +100,8 @@ impl<T> Page<T> {
         if backwards {
             rows.reverse();
         }
-        let first = rows.first().map(|row| Cursor::Before(id(row)));
-        let last = rows.last().map(|row| Cursor::After(id(row)));
+        let first = rows.first().map(|row| Cursor::Before(place(row)));
+        let last = rows.last().map(|row| Cursor::After(place(row)));
         let (next, previous) = match request.from {
             None => (last.filter(|_| more), None),
             Some(Cursor::After(_)) => (last.filter(|_| more), first),
@@ -54,7 +112,7 @@ impl<T> Page<T> {
 
     /// The same page of other items.
     #[must_use]
-    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
+    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U, P> {
         Page { items: self.items.into_iter().map(convert).collect(), next: self.next, previous: self.previous }
     }
 }
@@ -62,6 +120,17 @@ impl<T> Page<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_written_and_read() {
+        let place = AttemptPlace { number: 3, started_at: Timestamp(-7), id: Uuid::from_u128(5) };
+        let mut bytes = Vec::new();
+        place.write(&mut bytes);
+        assert_eq!((bytes.len(), AttemptPlace::read(&bytes)), (AttemptPlace::BYTES, Some(place)));
+        for wrong in [&bytes[1..], &bytes[..3], &[], &[bytes.as_slice(), &[0]].concat()] {
+            assert_eq!((AttemptPlace::read(wrong), Uuid::read(wrong)), (None, None));
+        }
+    }
 
     #[test]
     fn walks_forth_and_back_over_the_same_pages() {

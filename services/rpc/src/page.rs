@@ -1,19 +1,21 @@
 //! Page tokens (AIP-158): opaque to callers, and bound to the method and the filters of the list that they continue.
 //!
-//! A token is neither secret nor signed: it holds an id that its bearer has seen, and whatever is asked with it passes the same
+//! A token is neither secret nor signed: it holds the place of an item that its bearer has seen, and whatever is asked with it passes the same
 //! checks of the principal as the first page.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use outrider_model::{Error, Page, PageRequest, Reason, Result, limits, page::Cursor};
+use outrider_model::{
+    Error, Page, PageRequest, Reason, Result, limits,
+    page::{Cursor, Place},
+};
 use ring::digest::{Context, SHA256};
 
 /// The layout of a token; a token of another version is refused.
 const VERSION: u8 = 1;
 const AFTER: u8 = 0;
 const BEFORE: u8 = 1;
-const ID_BYTES: usize = 16;
+const HEAD_BYTES: usize = 2;
 const BINDING_BYTES: usize = 8;
-const TOKEN_BYTES: usize = 2 + ID_BYTES + BINDING_BYTES;
 
 /// Reads and writes the page tokens of one list: made anew for each request from the method's name and the texts of its filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +40,7 @@ impl Pager {
 
     /// What `page_size` and `page_token` of a request ask for. Zero is the default size; a size that is negative or over the limit
     /// ([`limits::PAGE_SIZE`]) is a violation of `page_size`. `InvalidPageToken` for a token that is not of this list.
-    pub fn request(&self, page_size: i32, page_token: &str) -> Result<PageRequest> {
+    pub fn request<P: Place>(&self, page_size: i32, page_token: &str) -> Result<PageRequest<P>> {
         let (default, most) = limits::PAGE_SIZE;
         let size = match u32::try_from(page_size) {
             Ok(0) => default,
@@ -51,44 +53,45 @@ impl Pager {
 
     /// The tokens of the next and of the previous page; empty where there is none.
     #[must_use]
-    pub fn tokens<T>(&self, page: &Page<T>) -> (String, String) {
-        let token = |cursor: Option<Cursor>| cursor.map(|cursor| self.encode(cursor)).unwrap_or_default();
+    pub fn tokens<T, P: Place>(&self, page: &Page<T, P>) -> (String, String) {
+        let token = |cursor: Option<Cursor<P>>| cursor.map(|cursor| self.encode(cursor)).unwrap_or_default();
         (token(page.next), token(page.previous))
     }
 
     /// A cursor as a token.
     #[must_use]
-    pub fn encode(&self, cursor: Cursor) -> String {
-        let (direction, id) = match cursor {
-            Cursor::After(id) => (AFTER, id),
-            Cursor::Before(id) => (BEFORE, id),
+    pub fn encode<P: Place>(&self, cursor: Cursor<P>) -> String {
+        let (direction, place) = match cursor {
+            Cursor::After(place) => (AFTER, place),
+            Cursor::Before(place) => (BEFORE, place),
         };
-        let mut bytes = Vec::with_capacity(TOKEN_BYTES);
+        let mut bytes = Vec::with_capacity(token_bytes::<P>());
         bytes.extend([VERSION, direction]);
-        bytes.extend(id.as_bytes());
+        place.write(&mut bytes);
         bytes.extend(self.binding);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    fn decode(&self, token: &str) -> Result<Cursor> {
+    fn decode<P: Place>(&self, token: &str) -> Result<Cursor<P>> {
         let refused = |why| Error::new(Reason::InvalidPageToken, why);
         let malformed = || refused("page_token: is not a token of an earlier answer");
-        // An encoded token has one length; what is longer is not worth decoding.
-        let bytes =
-            Some(token).filter(|token| token.len() <= 2 * TOKEN_BYTES).and_then(|token| URL_SAFE_NO_PAD.decode(token).ok());
-        let bytes: [u8; TOKEN_BYTES] = bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(malformed)?;
-        let (head, binding) = bytes.split_at(TOKEN_BYTES - BINDING_BYTES);
-        let (kind, id) = head.split_at(2);
-        let mut array = [0; ID_BYTES];
-        array.copy_from_slice(id);
-        let id = uuid::Uuid::from_bytes(array);
-        let cursor = match kind {
-            [VERSION, AFTER] => Cursor::After(id),
-            [VERSION, BEFORE] => Cursor::Before(id),
+        // The encoded tokens of a list have one length; what is longer is not worth decoding.
+        let text = Some(token).filter(|token| token.len() <= 2 * token_bytes::<P>());
+        let bytes = text.and_then(|token| URL_SAFE_NO_PAD.decode(token).ok()).ok_or_else(malformed)?;
+        let (head, rest) = bytes.split_at_checked(HEAD_BYTES).ok_or_else(malformed)?;
+        let (place, binding) = rest.split_at_checked(P::BYTES).ok_or_else(malformed)?;
+        let place = P::read(place).filter(|_| binding.len() == BINDING_BYTES).ok_or_else(malformed)?;
+        let cursor = match head {
+            [VERSION, AFTER] => Cursor::After(place),
+            [VERSION, BEFORE] => Cursor::Before(place),
             _ => return Err(malformed()),
         };
         if binding == self.binding { Ok(cursor) } else { Err(refused("page_token: belongs to another list or to other filters")) }
     }
+}
+
+fn token_bytes<P: Place>() -> usize {
+    HEAD_BYTES + P::BYTES + BINDING_BYTES
 }
 
 #[cfg(test)]
@@ -144,10 +147,10 @@ mod tests {
     #[test]
     fn sizes_have_a_default_and_a_limit() {
         let pager = Pager::new("m", &[]);
-        assert_eq!(pager.request(0, "").unwrap().size, limits::PAGE_SIZE.0);
-        assert_eq!(pager.request(500, ""), Ok(PageRequest { size: 500, from: None }));
+        assert_eq!(pager.request::<Uuid>(0, "").unwrap().size, limits::PAGE_SIZE.0);
+        assert_eq!(pager.request::<Uuid>(500, ""), Ok(PageRequest { size: 500, from: None }));
         for size in [-1, 501, i32::MIN, i32::MAX] {
-            assert_eq!(pager.request(size, "").unwrap_err().violations[0].field, "page_size");
+            assert_eq!(pager.request::<Uuid>(size, "").unwrap_err().violations[0].field, "page_size");
         }
     }
 }

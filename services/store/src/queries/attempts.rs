@@ -1,14 +1,26 @@
 //! Attempts as they were made.
 
-use std::time::Duration;
+use std::{
+    cmp::{max_by_key, min_by_key},
+    time::Duration,
+};
 
 use outrider_model::{
     Attempt, AttemptId, AttemptOutcome, DeliveryId, EndpointId, Error, EventId, Page, PageRequest, Principal, ProjectId, Result,
     Timestamp,
+    page::{AttemptPlace, Cursor},
 };
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Select, Statement, sea_query::Expr};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select, Statement, Value,
+    sea_query::Expr,
+};
+use uuid::Uuid;
 
-use super::{IdRange, clamp, entity::attempt, of_project, own_endpoints, page_of, range};
+use super::{
+    IdRange, between, clamp,
+    entity::attempt::{self, Column},
+    of_project, own_endpoints, page_of,
+};
 use crate::{
     Store,
     error::{malformed_row, unavailable},
@@ -17,6 +29,10 @@ use crate::{
 
 const WHAT: &str = "attempt";
 const TABLE: &str = "attempts";
+/// By how much an attempt may seem to have started before its event was accepted: their times come from different processes.
+const SKEW: Duration = Duration::from_secs(3600);
+const FIRST: AttemptPlace = AttemptPlace { number: 0, started_at: Timestamp(i64::MIN), id: Uuid::nil() };
+const LAST: AttemptPlace = AttemptPlace { number: u32::MAX, started_at: Timestamp(i64::MAX), id: Uuid::max() };
 const ANSWER: &str = "SELECT response_headers, response_body FROM attempts WHERE id = $1";
 
 /// Which attempts of a project are wanted: those for which all that is given holds.
@@ -25,9 +41,9 @@ pub struct AttemptFilter {
     pub delivery: Option<DeliveryId>,
     pub endpoint: Option<EndpointId>,
     pub outcome: Option<AttemptOutcome>,
-    /// Of events accepted (or replays made) then or later, to the millisecond.
+    /// Started then or later.
     pub start: Option<Timestamp>,
-    /// Of events accepted (or replays made) before, to the millisecond.
+    /// Started before.
     pub end: Option<Timestamp>,
 }
 
@@ -36,8 +52,8 @@ impl Store {
     /// endpoints. Errors: `NOT_FOUND`.
     pub async fn get_attempt(&self, principal: &Principal, project: ProjectId, id: AttemptId) -> Result<Attempt> {
         let database = self.reach(principal, project).await?;
-        let reach = Condition::all().add(attempt::Column::ProjectId.eq(project.0)).add_option(own_endpoints(
-            attempt::Column::EndpointId,
+        let reach = Condition::all().add(Column::ProjectId.eq(project.0)).add_option(own_endpoints(
+            Column::EndpointId,
             principal,
             project,
         ));
@@ -51,44 +67,117 @@ impl Store {
         Ok(attempt)
     }
 
-    /// Attempts of a project, newest event first, without the answers' headers and bodies. Errors: `NOT_FOUND` for the project.
+    /// Attempts of a project by their start, those of a delivery by their number; newest first, without the answers' headers and
+    /// bodies. Errors: `NOT_FOUND` for the project.
     pub async fn list_attempts(
         &self,
         principal: &Principal,
         project: ProjectId,
         filter: &AttemptFilter,
-        page: PageRequest,
-    ) -> Result<Page<Attempt>> {
+        page: PageRequest<AttemptPlace>,
+    ) -> Result<Page<Attempt, AttemptPlace>> {
         let database = self.reach(principal, project).await?;
         let page = clamp(page);
         let rows = select(principal, project, filter, page).all(&database).await.map_err(unavailable)?;
-        page_of(page, rows, from_row, |attempt| attempt.id.0)
+        page_of(page, rows, from_row, place)
     }
+}
+
+fn place(attempt: &Attempt) -> AttemptPlace {
+    AttemptPlace { number: attempt.number, started_at: attempt.started_at, id: attempt.id.0 }
 }
 
 pub(super) fn select(
     principal: &Principal,
     project: ProjectId,
     filter: &AttemptFilter,
-    page: PageRequest,
+    page: PageRequest<AttemptPlace>,
 ) -> Select<attempt::Entity> {
-    use attempt::Column;
-    let unusual = filter.outcome.filter(|outcome| *outcome != AttemptOutcome::Succeeded);
+    let rows = attempt::Entity::find().filter(further(principal, project, filter));
+    let (rows, keys) = match filter.delivery {
+        Some(delivery) => of_delivery(rows, delivery, filter, page),
+        None => by_start(rows, project, filter, page),
+    };
+    let order = if matches!(page.from, Some(Cursor::Before(_))) { Order::Asc } else { Order::Desc };
+    keys.into_iter().fold(rows, |rows, key| rows.order_by(key, order.clone())).limit(u64::from(page.size) + 1)
+}
+
+/// Outcomes that have indexes of their own.
+fn unusual(filter: &AttemptFilter) -> Option<AttemptOutcome> {
+    filter.outcome.filter(|outcome| *outcome != AttemptOutcome::Succeeded)
+}
+
+fn further(principal: &Principal, project: ProjectId, filter: &AttemptFilter) -> Condition {
+    let (by_endpoint, unusual) = (filter.delivery.is_none() && filter.endpoint.is_some(), unusual(filter));
+    let by_outcome = filter.delivery.is_none() && unusual.is_some();
+    Condition::all()
+        .add_option((by_endpoint || filter.delivery.is_some()).then(|| of_project(Column::ProjectId, project)))
+        .add_option(filter.endpoint.filter(|_| !by_endpoint).map(|endpoint| Column::EndpointId.eq(endpoint.0)))
+        // In the text: the planner must know it, whatever the parameters are, to use the index of what is unusual.
+        .add_option(by_outcome.then(|| Expr::cust("outcome <> 1")))
+        .add_option(filter.outcome.filter(|_| !by_outcome).map(|outcome| Column::Outcome.eq(outcome as i16)))
+        .add_option(own_endpoints(Column::EndpointId, principal, project))
+}
+
+/// Those of a delivery have the millisecond of its id. They are few, and sorted.
+fn of_delivery(
+    rows: Select<attempt::Entity>,
+    delivery: DeliveryId,
+    filter: &AttemptFilter,
+    page: PageRequest<AttemptPlace>,
+) -> (Select<attempt::Entity>, Vec<Column>) {
+    let keys = vec![Column::Number, Column::StartedAt, Column::Id];
+    let values = |place: AttemptPlace| -> Vec<Value> {
+        vec![i32::try_from(place.number).unwrap_or(i32::MAX).into(), place.started_at.0.into(), place.id.into()]
+    };
+    let key = |place: AttemptPlace| (place.number, place.started_at, place.id);
+    let range = narrowed([FIRST, LAST], page, key).map(values);
+    let of_delivery = Condition::all()
+        .add(Column::DeliveryId.eq(delivery.0))
+        .add(IdRange::ALL.millisecond(delivery.time()).condition(Column::Id))
+        .add_option(filter.start.map(|start| Column::StartedAt.gte(start.0)))
+        .add_option(filter.end.map(|end| Column::StartedAt.lt(end.0)))
+        .add(between(&[], &keys, range));
+    (rows.filter(of_delivery), keys)
+}
+
+/// A range of an index over the start. No attempt is older than its delivery, which leaves out partitions of later days.
+fn by_start(
+    rows: Select<attempt::Entity>,
+    project: ProjectId,
+    filter: &AttemptFilter,
+    page: PageRequest<AttemptPlace>,
+) -> (Select<attempt::Entity>, Vec<Column>) {
     let mut prefix = match filter.endpoint {
         Some(endpoint) => vec![(Column::EndpointId, endpoint.0.into())],
         None => vec![(Column::ProjectId, project.0.into())],
     };
-    prefix.extend(unusual.map(|outcome| (Column::Outcome, (outcome as i16).into())));
-    let ids = IdRange::ALL.during(filter.start, filter.end);
-    let ids = filter.delivery.map_or(ids, |delivery| ids.millisecond(delivery.time()));
-    let further = Condition::all()
-        .add_option(filter.endpoint.map(|_| of_project(Column::ProjectId, project)))
-        .add_option(filter.delivery.map(|delivery| Column::DeliveryId.eq(delivery.0)))
-        // In the text: the planner must know it, whatever the parameters are, to use the index of what is unusual.
-        .add_option(unusual.map(|_| Expr::cust("outcome <> 1")))
-        .add_option(filter.outcome.filter(|_| unusual.is_none()).map(|outcome| Column::Outcome.eq(outcome as i16)))
-        .add_option(own_endpoints(Column::EndpointId, principal, project));
-    range(attempt::Entity::find().filter(further), &prefix, Column::Id, ids, page)
+    prefix.extend(unusual(filter).map(|outcome| (Column::Outcome, (outcome as i16).into())));
+    let keys = [Column::StartedAt, Column::Id];
+    let values = |place: AttemptPlace| -> Vec<Value> { vec![place.started_at.0.into(), place.id.into()] };
+    let key = |place: AttemptPlace| (place.started_at, place.id);
+    let from = AttemptPlace { started_at: filter.start.unwrap_or(FIRST.started_at), ..FIRST };
+    let until = filter.end.map_or(LAST, |end| AttemptPlace { started_at: end, ..FIRST });
+    let [from, until] = narrowed([from, until], page, key);
+    let ids = IdRange::ALL.during(None, Some(until.started_at.plus(SKEW)));
+    let rows = rows.filter(between(&prefix, &keys, [values(from), values(until)])).filter(ids.condition(Column::Id));
+    (rows, prefix.into_iter().map(|(column, _)| column).chain(keys).collect())
+}
+
+/// The part of a range that a page may hold.
+fn narrowed<K: Ord>(
+    [from, until]: [AttemptPlace; 2],
+    page: PageRequest<AttemptPlace>,
+    key: impl Fn(AttemptPlace) -> K,
+) -> [AttemptPlace; 2] {
+    match page.from {
+        None => [from, until],
+        Some(Cursor::After(place)) => [from, min_by_key(until, place, |place| key(*place))],
+        Some(Cursor::Before(place)) => {
+            let next = AttemptPlace { id: Uuid::from_u128(place.id.as_u128().saturating_add(1)), ..place };
+            [max_by_key(from, next, |place| key(*place)), until]
+        }
+    }
 }
 
 pub(super) fn from_row(row: attempt::Model) -> Result<Attempt> {

@@ -8,7 +8,7 @@ use outrider_shares::Holder;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    sea_query::{Alias, Expr, ExprTrait, IntoCondition, LockType, OnConflict, Query, SimpleExpr},
+    sea_query::{Alias, Expr, ExprTrait, LockType, OnConflict, Query, SimpleExpr},
 };
 use uuid::Uuid;
 
@@ -169,9 +169,7 @@ impl Store {
     ) -> Result<(u64, HashSet<Uuid>)> {
         let held = pending(transaction, project, ids).await?;
         let ids: Vec<Uuid> = ids.iter().filter(|id| !held.contains(id)).copied().collect();
-        let (Some(span), Some(first), Some(last)) = (IdRange::spanning(&ids), ids.first(), ids.last()) else {
-            return Ok((0, held));
-        };
+        let Some(span) = IdRange::spanning(&ids) else { return Ok((0, held)) };
         let erase = Query::update()
             .table(event::Entity)
             .value(Alias::new("payload"), Vec::<u8>::new())
@@ -181,13 +179,15 @@ impl Store {
             .to_owned();
         let erased = transaction.execute(&erase).await.map_err(unavailable)?.rows_affected();
         // The attempts of first deliveries share the event's millisecond, those of replays have one of their own.
-        let of_events = attempt::Column::EventId.is_in(padded(ids.clone()));
-        forget_answers(transaction, project, milliseconds(*first, *last), of_events).await?;
+        for together in ids.chunk_by(|one, next| EventId(*one).time() == EventId(*next).time()) {
+            let of_events = attempt::Column::EventId.is_in(padded(together.to_vec()));
+            forget_answers(transaction, project, millisecond(together[0]), of_events).await?;
+        }
         let replays = replay::Entity::find().select_only().column(replay::Column::DeliveryId);
         let replays = replays.filter(replay::Column::EventId.is_in(padded(ids)));
         for delivery in replays.into_tuple::<Uuid>().all(transaction).await.map_err(unavailable)? {
             let of_replay = attempt::Column::DeliveryId.eq(delivery);
-            forget_answers(transaction, project, milliseconds(delivery, delivery), of_replay).await?;
+            forget_answers(transaction, project, millisecond(delivery), of_replay).await?;
         }
         Ok((erased, held))
     }
@@ -261,10 +261,9 @@ fn within_bounds(rows: Vec<Sized>) -> (Vec<Uuid>, bool) {
     (ids, whole)
 }
 
-/// Ids from the millisecond of one to that of another.
-fn milliseconds(first: Uuid, last: Uuid) -> IdRange {
-    let (first, last) = (EventId(first).time(), EventId(last).time());
-    IdRange::ALL.during(Some(first), Some(Timestamp(last.0.saturating_add(1_000))))
+/// Ids of the same millisecond.
+fn millisecond(id: Uuid) -> IdRange {
+    IdRange::ALL.millisecond(EventId(id).time())
 }
 
 /// Which of these events, sorted, have a pending delivery.
@@ -272,8 +271,8 @@ async fn pending(transaction: &DatabaseTransaction, project: ProjectId, ids: &[U
     use pending_delivery::Column;
     let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(HashSet::new()) };
     let first_ones = pending_delivery::Entity::find().select_only().column(Column::EventId);
-    let first_ones =
-        within(first_ones, &[(Column::ProjectId, project.0.into())], Column::Id, milliseconds(*first, *last)).distinct();
+    let ids_of_these = IdRange { from: millisecond(*first).from, until: millisecond(*last).until };
+    let first_ones = within(first_ones, &[(Column::ProjectId, project.0.into())], Column::Id, ids_of_these).distinct();
     let mut found: Vec<Uuid> = first_ones.into_tuple().all(transaction).await.map_err(unavailable)?;
     let pending_ids = replay::Entity::find()
         .select_only()
@@ -287,14 +286,15 @@ async fn pending(transaction: &DatabaseTransaction, project: ProjectId, ids: &[U
     Ok(found.into_iter().filter(|id| wanted.contains(id)).collect())
 }
 
+/// By the ids, of whatever project: there are not many in a millisecond.
 async fn forget_answers(transaction: &DatabaseTransaction, project: ProjectId, range: IdRange, of: SimpleExpr) -> Result<()> {
     use attempt::Column;
     let body = || Expr::col(Alias::new("response_body"));
-    let prefix = [(Column::ProjectId, project.0.into())];
     let erase = Query::update()
         .table(attempt::Entity)
         .value(Alias::new("response_body"), Vec::<u8>::new())
-        .cond_where(super::bounds(&prefix, Column::Id, range).into_condition())
+        .and_where(range.condition(Column::Id))
+        .and_where(super::of_project(Column::ProjectId, project))
         .and_where(of)
         .and_where(body().ne(Vec::<u8>::new()))
         .to_owned();

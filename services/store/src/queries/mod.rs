@@ -1,7 +1,7 @@
 //! What callers ask of the ledger: events, deliveries and attempts, one by one and in pages, and a retry by hand.
 //!
-//! Lists are newest first by the time in their ids, that is by the event's time, or the replay's. Every page is a range of an
-//! index ([`range`]), which the filters choose:
+//! Lists are newest first: events and deliveries by the time in their ids, which is the event's time or the replay's, and attempts
+//! by their start. Every page is a range of an index ([`range`]), which the filters choose:
 //!
 //! | list | filter | index |
 //! |---|---|---|
@@ -11,12 +11,13 @@
 //! | | not delivered | (project, status, id) |
 //! | | type, else none | (project, type, id), (project, id) |
 //! | deliveries, pending | endpoint, else none | (endpoint, id), (project, id) |
-//! | attempts | endpoint, not succeeded | (endpoint, outcome, id) |
-//! | | endpoint | (endpoint, id) |
-//! | | not succeeded, else none | (project, outcome, id), (project, id) |
+//! | attempts | endpoint, not succeeded | (endpoint, outcome, start, id) |
+//! | | endpoint | (endpoint, start, id) |
+//! | | not succeeded, else none | (project, outcome, start, id), (project, start, id) |
+//! | | delivery | (id) |
 //!
 //! Times narrow each of them, and so does an event or a delivery: to its millisecond, which the ids derived from it share
-//! (replays of an event have another time and are looked up by their ids). Further filters drop rows on the way: a type of an
+//! (replays of an event have another time and are looked up by their ids). The few attempts of a delivery are sorted by number. Further filters drop rows on the way: a type of an
 //! endpoint, a type among what is pending or failed, what was delivered where nearly all failed. Such a page may read as many
 //! rows as lie between those wanted; the times bound it. The same holds for principals that are bound to an owner, whose
 //! endpoints are such a filter.
@@ -33,7 +34,12 @@ pub(crate) mod tests;
 
 use std::cmp::{max, min};
 
-use outrider_model::{Page, PageRequest, Principal, ProjectId, Timestamp, id::uuid_bound, limits, page::Cursor};
+use outrider_model::{
+    Page, PageRequest, Principal, ProjectId, Timestamp,
+    id::uuid_bound,
+    limits,
+    page::{Cursor, Place},
+};
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Value,
     sea_query::{Expr, ExprTrait, SimpleExpr},
@@ -47,7 +53,7 @@ pub use deliveries::DeliveryFilter;
 pub use erase::Erased;
 pub use events::EventFilter;
 
-fn clamp(page: PageRequest) -> PageRequest {
+fn clamp<P>(page: PageRequest<P>) -> PageRequest<P> {
     PageRequest { size: page.size.clamp(1, limits::PAGE_SIZE.1), ..page }
 }
 
@@ -123,10 +129,15 @@ fn within<E: EntityTrait>(select: Select<E>, prefix: &[(E::Column, Value)], id: 
 }
 
 /// That a row lies in such a range.
-fn bounds<C: ColumnTrait>(prefix: &[(C, Value)], id: C, IdRange { from, until }: IdRange) -> Condition {
-    let columns = || Expr::tuple(prefix.iter().map(|(column, _)| column.into_expr()).chain([id.into_expr()]));
-    let values = |id: Uuid| Expr::tuple(prefix.iter().map(|(_, value)| Expr::val(value.clone())).chain([Expr::val(id)]));
-    Condition::all().add(columns().gte(values(from))).add(columns().lt(values(until))).add(id.gte(from)).add(id.lt(until))
+fn bounds<C: ColumnTrait>(prefix: &[(C, Value)], id: C, ids: IdRange) -> Condition {
+    between(prefix, &[id], [vec![ids.from.into()], vec![ids.until.into()]]).add(ids.condition(id))
+}
+
+/// That a row has these values in the columns of `prefix`, and in those of `keys` values from the first ones until before the last.
+fn between<C: ColumnTrait>(prefix: &[(C, Value)], keys: &[C], [from, until]: [Vec<Value>; 2]) -> Condition {
+    let columns = || Expr::tuple(prefix.iter().map(|(column, _)| column).chain(keys).map(|column| column.into_expr()));
+    let values = |keys: Vec<Value>| Expr::tuple(prefix.iter().map(|(_, value)| value.clone()).chain(keys).map(Expr::val));
+    Condition::all().add(columns().gte(values(from))).add(columns().lt(values(until)))
 }
 
 /// For a range over something within the project: that it is of this project. Written so that SQLite does not take it for a
@@ -155,12 +166,12 @@ fn padded(mut ids: Vec<Uuid>) -> Vec<Uuid> {
 }
 
 /// A page of converted rows, or the first error.
-fn page_of<R, T>(
-    page: PageRequest,
+fn page_of<R, T, P: Place>(
+    page: PageRequest<P>,
     rows: Vec<R>,
     convert: impl FnMut(R) -> outrider_model::Result<T>,
-    id: impl Fn(&T) -> Uuid,
-) -> outrider_model::Result<Page<T>> {
+    place: impl Fn(&T) -> P,
+) -> outrider_model::Result<Page<T, P>> {
     let items: Vec<T> = rows.into_iter().map(convert).collect::<Result<_, _>>()?;
-    Ok(Page::from_rows(page, items, id))
+    Ok(Page::from_rows(page, items, place))
 }

@@ -187,14 +187,15 @@ pub(crate) fn route(new: &mut NewEvent, endpoint: EndpointId, queued_epoch: Opti
     new.event.delivery_count += 1;
 }
 
-/// When the exchange of an attempt begins whose answer has this status: another answer is that of another exchange.
-fn started(delivery: &PendingDelivery, status: u16) -> Timestamp {
-    delivery.due_at.plus(Duration::from_micros(status.into()))
+/// When the exchange of an attempt begins whose answer has this status: another answer is that of another exchange, and another
+/// attempt begins a minute later.
+fn started(delivery: &PendingDelivery, attempt: u32, status: u16) -> Timestamp {
+    delivery.due_at.plus(Duration::from_secs(60) * (attempt - 1) + Duration::from_micros(status.into()))
 }
 
 /// The id of an exchange that [`attempted`] reports.
 pub(crate) fn exchange(delivery: &PendingDelivery, attempt: u32, status: u16) -> AttemptId {
-    AttemptId::derive(delivery.id, attempt, delivery.generation, started(delivery, status))
+    AttemptId::derive(delivery.id, attempt, delivery.generation, started(delivery, attempt, status))
 }
 
 /// The report of an attempt with an answer.
@@ -209,7 +210,7 @@ pub(crate) fn attempted(delivery: &PendingDelivery, attempt: u32, verdict: Verdi
         number: attempt,
         outcome,
         status_code: Some(status),
-        started_at: started(delivery, status),
+        started_at: started(delivery, attempt, status),
         duration: Duration::from_millis(12),
         response_headers: vec![("x-b".to_owned(), "2".to_owned()), ("x-b".to_owned(), "3".to_owned())],
         response_body: b"\0answer".to_vec(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outrider_model::{
     AttemptOutcome, Delivery, DeliveryId, DeliveryReason, DeliveryStatus, EndpointState, EventId, Page, PageRequest, Reason,
-    Verdict,
+    Timestamp, Verdict, page::AttemptPlace,
 };
 
 use super::Scene;
@@ -20,10 +20,12 @@ on_both_backends! {
     deliveries_are_filtered
     pending_deliveries_say_why
     attempts_come_back_as_they_were
+    attempts_are_listed_by_their_start_and_those_of_a_delivery_by_number
     strangers_and_owners_see_their_own
 }
 
 const ALL: PageRequest = PageRequest { size: 500, from: None };
+const ALL_ATTEMPTS: PageRequest<AttemptPlace> = PageRequest { size: 500, from: None };
 
 async fn events_come_back_as_they_were(world: World) {
     let scene = Scene::of(world).await;
@@ -182,23 +184,72 @@ async fn attempts_come_back_as_they_were(world: World) {
     let got = store.get_attempt(&scene.principal, world.project, first.id).await.unwrap();
     assert_eq!(got, first);
     let find = async |filter: AttemptFilter| {
-        let page = store.list_attempts(&scene.principal, world.project, &filter, ALL).await.unwrap();
+        let page = store.list_attempts(&scene.principal, world.project, &filter, ALL_ATTEMPTS).await.unwrap();
         assert!(page.items.iter().all(|attempt| attempt.response_body.is_empty() && attempt.response_headers.is_empty()));
         page.items.into_iter().map(|attempt| attempt.id).collect::<Vec<_>>()
     };
-    let newest_first = |mut ids: Vec<outrider_model::AttemptId>| {
-        ids.sort_by_key(|id| std::cmp::Reverse(*id));
-        ids
-    };
     let any = AttemptFilter::default;
-    assert_eq!(find(any()).await, newest_first(vec![first.id, second.id, other.id]));
-    let of_first = AttemptFilter { delivery: Some(new.deliveries[0].id), ..any() };
-    assert_eq!(find(of_first).await, newest_first(vec![first.id, second.id]));
+    // The second attempt began a minute after both first ones, of which that with the answer 503 began 303 microseconds later.
+    assert_eq!(find(any()).await, [second.id, first.id, other.id]);
+    assert_eq!(find(AttemptFilter { delivery: Some(new.deliveries[0].id), ..any() }).await, [second.id, first.id]);
     assert_eq!(find(AttemptFilter { endpoint: Some(scene.owned), ..any() }).await, [other.id]);
     assert_eq!(find(AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..any() }).await, [first.id]);
-    let succeeded = AttemptFilter { outcome: Some(AttemptOutcome::Succeeded), ..any() };
-    assert_eq!(find(succeeded).await, newest_first(vec![second.id, other.id]));
-    assert!(find(AttemptFilter { start: Some(world.now), ..any() }).await.is_empty());
+    assert_eq!(find(AttemptFilter { outcome: Some(AttemptOutcome::Succeeded), ..any() }).await, [second.id, other.id]);
+    let of_first = AttemptFilter { delivery: Some(new.deliveries[0].id), ..any() };
+    assert_eq!(find(AttemptFilter { endpoint: Some(scene.owned), ..of_first }).await, []);
+    assert_eq!(find(AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..of_first }).await, [first.id]);
+}
+
+async fn attempts_are_listed_by_their_start_and_those_of_a_delivery_by_number(world: World) {
+    let scene = Scene::of(world).await;
+    let (world, store) = (&scene.world, &scene.world.store);
+    // Of four events, the older one's attempts go on after the younger one's have begun.
+    let mut expected = Vec::new();
+    for minutes in [3, 2, 1, 0] {
+        let new = scene.accept(60 * minutes, &[scene.endpoint]).await;
+        for attempt in 1..=4 {
+            let report = attempted(&new.deliveries[0], attempt, Verdict::Retry(world.now), 500);
+            assert_eq!(world.ledger.settle(std::slice::from_ref(&report)).await.unwrap(), [true]);
+            let record = report.record.unwrap();
+            expected.push((record.started_at, record.id, record.delivery, record.number));
+        }
+    }
+    expected.sort_unstable_by_key(|attempt| std::cmp::Reverse((attempt.0, attempt.1)));
+    let list = async |filter: &AttemptFilter, page: PageRequest<AttemptPlace>| {
+        let page = store.list_attempts(&scene.principal, world.project, filter, page).await.unwrap();
+        let seen = |attempt: &outrider_model::Attempt| (attempt.started_at, attempt.id, attempt.delivery, attempt.number);
+        (page.items.iter().map(seen).collect::<Vec<_>>(), page.next, page.previous)
+    };
+    let walk = async |filter: AttemptFilter| {
+        let mut pages = vec![list(&filter, PageRequest { size: 3, from: None }).await];
+        while let Some(next) = pages.last().unwrap().1 {
+            pages.push(list(&filter, PageRequest { size: 3, from: Some(next) }).await);
+        }
+        for at in (1..pages.len()).rev() {
+            let back = list(&filter, PageRequest { size: 3, from: pages[at].2 }).await;
+            assert_eq!(back.0, pages[at - 1].0, "back from page {at}");
+        }
+        pages.into_iter().flat_map(|page| page.0).collect::<Vec<_>>()
+    };
+    let any = AttemptFilter::default;
+    assert_eq!(walk(any()).await, expected);
+    assert_eq!(walk(AttemptFilter { endpoint: Some(scene.endpoint), ..any() }).await, expected);
+    assert_eq!(walk(AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..any() }).await, expected);
+    // Times are those of the attempts, to the microsecond: from one of them on, until before another.
+    let (end, start) = (expected[2].0, expected[9].0);
+    let between: Vec<_> = expected.iter().filter(|attempt| (start..end).contains(&attempt.0)).copied().collect();
+    assert!(between.len() >= 4, "{between:?}");
+    assert_eq!(walk(AttemptFilter { start: Some(start), end: Some(end), ..any() }).await, between);
+    // The attempts of one delivery, whenever each of them seems to have started.
+    let delivery = expected[15].2;
+    let own: Vec<_> = expected.iter().filter(|attempt| attempt.2 == delivery).copied().collect();
+    assert_eq!(own.iter().map(|attempt| attempt.3).collect::<Vec<_>>(), [4, 3, 2, 1]);
+    let of_delivery = AttemptFilter { delivery: Some(delivery), ..any() };
+    assert_eq!(walk(of_delivery.clone()).await, own);
+    let last = AttemptFilter { start: Some(own[0].0), ..of_delivery };
+    assert_eq!(walk(last).await, own[..1]);
+    let before_all = AttemptFilter { end: Some(Timestamp(0)), ..any() };
+    assert_eq!(walk(before_all).await, []);
 }
 
 async fn strangers_and_owners_see_their_own(world: World) {
@@ -221,7 +272,7 @@ async fn strangers_and_owners_see_their_own(world: World) {
             store.get_delivery(nobody, project, both.deliveries[0].id).await.err(),
             store.list_deliveries(nobody, project, &DeliveryFilter::default(), ALL).await.err(),
             store.get_attempt(nobody, project, attempt).await.err(),
-            store.list_attempts(nobody, project, &AttemptFilter::default(), ALL).await.err(),
+            store.list_attempts(nobody, project, &AttemptFilter::default(), ALL_ATTEMPTS).await.err(),
             store.retry_delivery(nobody, project, both.deliveries[0].id).await.err(),
         ];
         assert!(reasons.iter().all(|error| error.as_ref().is_some_and(|error| error.reason == Reason::NotFound)), "{reasons:?}");
@@ -229,7 +280,7 @@ async fn strangers_and_owners_see_their_own(world: World) {
     let owner = scene.owner();
     let deliveries = store.list_deliveries(&owner, project, &DeliveryFilter::default(), ALL).await.unwrap().items;
     assert_eq!(deliveries.iter().map(|delivery| delivery.id).collect::<Vec<_>>(), [both.deliveries[1].id]);
-    let attempts = store.list_attempts(&owner, project, &AttemptFilter::default(), ALL).await.unwrap().items;
+    let attempts = store.list_attempts(&owner, project, &AttemptFilter::default(), ALL_ATTEMPTS).await.unwrap().items;
     assert!(attempts.len() == 1 && attempts[0].endpoint == scene.owned);
     assert!(store.get_event(&owner, project, both.event.id).await.is_ok());
     let hidden = [

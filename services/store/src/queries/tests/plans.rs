@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use outrider_model::{AttemptOutcome, DeliveryId, DeliveryStatus, PageRequest, Timestamp, id::uuid_bound, page::Cursor};
+use outrider_model::{
+    AttemptOutcome, DeliveryId, DeliveryStatus, EventId, PageRequest, Timestamp,
+    id::uuid_bound,
+    page::{AttemptPlace, Cursor},
+};
 use sea_orm::{ConnectionTrait, DbBackend, QueryTrait, Statement, TransactionTrait};
+use uuid::Uuid;
 
 use super::Scene;
 use crate::{
@@ -32,8 +37,8 @@ const FILL: [&str; 6] = [
         FROM seed",
     "INSERT INTO deliveries SELECT id, project, id, 'type.' || n % 7, endpoint, '', 0,
         CASE WHEN n % 40 = 0 THEN 3 ELSE 2 END, 5, 1, 200, 0, 0 FROM seed",
-    "INSERT INTO attempts SELECT id, id, id, endpoint, project, 1, CASE WHEN n % 40 = 0 THEN 2 ELSE 1 END, 200, 0, 0, '[]', '',
-        FALSE, NULL FROM seed",
+    "INSERT INTO attempts SELECT id, id, id, endpoint, project, 1, CASE WHEN n % 40 = 0 THEN 2 ELSE 1 END, 200,
+        ($MILLIS - n * 2000) * 1000, 0, '[]', '', FALSE, NULL FROM seed",
     "ANALYZE",
 ];
 
@@ -57,7 +62,7 @@ async fn pages_are_ranges_of_indexes() {
         for statement in event_statements(&scene, page).into_iter().chain(delivery_statements(&scene, page)) {
             check(&scene, statement).await;
         }
-        for statement in attempt_statements(&scene, page) {
+        for statement in attempt_statements(&scene, of_attempts(page)) {
             check(&scene, statement).await;
         }
     }
@@ -67,14 +72,16 @@ async fn pages_are_ranges_of_indexes() {
 async fn pages_are_ranges_of_indexes_on_sqlite_too() {
     let scene = Scene::of(World::sqlite().await).await;
     let page = PageRequest { size: 50, from: Some(Cursor::After(uuid_bound(scene.world.now))) };
-    for build in [event_statements, delivery_statements, attempt_statements] {
+    let attempts = |scene: &Scene, page| attempt_statements(scene, of_attempts(page));
+    for build in [event_statements, delivery_statements, attempts] {
         for statement in build(&scene, page) {
             // Both backends take numbered parameters.
             let explain =
                 Statement { sql: format!("EXPLAIN QUERY PLAN {}", statement.sql), db_backend: DbBackend::Sqlite, ..statement };
             for row in scene.world.store.read().query_all_raw(explain.clone()).await.unwrap() {
                 let step: String = row.try_get("", "detail").unwrap();
-                let by_ids = explain.sql.contains(" IN (") && step.contains("TEMP B-TREE");
+                let few = explain.sql.contains(" IN (") || explain.sql.contains(r#""delivery_id" = "#);
+                let by_ids = few && step.contains("TEMP B-TREE");
                 let searched = step.starts_with("SEARCH") && (step.contains("INDEX") || step.contains("PRIMARY KEY"));
                 assert!(searched || by_ids, "{step}\n{}", explain.sql);
             }
@@ -130,7 +137,17 @@ fn delivery_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
     statements
 }
 
-fn attempt_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
+/// The same page of attempts that each started at the time of its id.
+fn of_attempts(page: PageRequest) -> PageRequest<AttemptPlace> {
+    let place = |id: Uuid| AttemptPlace { number: 1, started_at: EventId(id).time(), id };
+    let from = page.from.map(|cursor| match cursor {
+        Cursor::After(id) => Cursor::After(place(id)),
+        Cursor::Before(id) => Cursor::Before(place(id)),
+    });
+    PageRequest { size: page.size, from }
+}
+
+fn attempt_statements(scene: &Scene, page: PageRequest<AttemptPlace>) -> Vec<Statement> {
     let any = AttemptFilter::default;
     let event = outrider_model::EventId::new(scene.world.now.minus(Duration::from_secs(41_000)), 0);
     let delivery = DeliveryId::derive(event.time(), event, scene.endpoint, 0);
@@ -141,6 +158,7 @@ fn attempt_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
         AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..any() },
         AttemptFilter { outcome: Some(AttemptOutcome::Rejected), endpoint: Some(scene.endpoint), ..any() },
         AttemptFilter { outcome: Some(AttemptOutcome::Succeeded), ..any() },
+        AttemptFilter { start: Some(scene.world.now.minus(Duration::from_secs(42_000))), end: Some(scene.world.now), ..any() },
     ]
     .iter()
     .map(|filter| attempts::select(&scene.principal, scene.world.project, filter, page).build(DbBackend::Postgres))
