@@ -83,7 +83,7 @@ async fn receivers_get_what_the_producer_added(scenario: &Scenario) -> Result<()
     let target = scenario.target("/headers", &["a.b"], own).await?;
     let published = scenario
         .publish(json!({
-            "event_type": "a.b", "data": {}, "headers": {"X-Trace": "abc"}, "metadata": {"note": "not sent"}, "ordering_key": "k1",
+            "event_type": "a.b", "data": {}, "headers": {"X-Trace": "abc", "User-Agent": "Mine/2"}, "metadata": {"note": "not sent"}, "ordering_key": "k1",
         }))
         .await?;
     let id = text(&published, "event_id")?;
@@ -91,7 +91,8 @@ async fn receivers_get_what_the_producer_added(scenario: &Scenario) -> Result<()
     let received = &scenario.receiver.received_of("/headers", &id)[0];
     verify::genuine(received, &target.secret)?;
     ensure!(received.header("x-trace") == "abc" && received.header("x-of-endpoint") == "yes", "{received:?}");
-    ensure!(received.header("user-agent").to_lowercase().contains("outrider"), "{received:?}");
+    ensure!(received.header("user-agent") == "Mine/2", "{received:?}");
+    ensure!(received.header("outrider-event-type") == "a.b", "{received:?}");
     ensure!(!format!("{:?}", received.headers).contains("not sent"), "metadata was sent: {received:?}");
     let event = scenario.rest.get(&scenario.path(&format!("events/{id}"))).await?;
     ensure!(event["metadata"]["note"] == "not sent" && event["ordering_key"] == "k1", "{event}");

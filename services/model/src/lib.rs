@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod error;
 pub mod event;
 pub mod event_type;
+pub mod header;
 pub mod id;
 pub mod json;
 pub mod limits;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use outrider_model::{error::Violations, limits};
+use outrider_model::{error::Violations, header, limits};
 
 /// What is wrong with a text, for the description of a violation.
 pub type Fault = String;
@@ -64,8 +64,8 @@ pub fn string_map(violations: &mut Violations, field: &str, map: &HashMap<String
     }
 }
 
-/// Headers for receivers, their names in lower case: at most 32, names and values at most 8 KiB together. Names are tokens of RFC 9110
-/// that Outrider and HTTP itself do not need ([`is_reserved`]); values are visible ASCII, spaces and tabs.
+/// Headers for receivers, their names in lower case: at most 32, names and values at most 8 KiB together, and each of them one that
+/// may be given ([`header::check`]).
 pub fn headers(violations: &mut Violations, field: &str, map: &HashMap<String, String>) -> BTreeMap<String, String> {
     let mut headers = BTreeMap::new();
     if !within_bounds(violations, field, map) {
@@ -73,46 +73,13 @@ pub fn headers(violations: &mut Violations, field: &str, map: &HashMap<String, S
     }
     for (name, value) in sorted(map) {
         let lower = name.to_ascii_lowercase();
-        if let Err(why) = header(&lower, value) {
-            violations.add(entry(field, name), why);
+        if let Err(why) = header::check(&lower, value) {
+            violations.add(entry(field, name), why.to_string());
         } else if headers.insert(lower, value.to_owned()).is_some() {
             violations.add(entry(field, name), "is there twice: upper and lower case are the same");
         }
     }
     headers
-}
-
-/// Whether a header (its name in lower case) is set by HTTP or by Outrider and by nobody else.
-#[must_use]
-pub fn is_reserved(name: &str) -> bool {
-    const NAMES: [&str; 10] = [
-        "host",
-        "transfer-encoding",
-        "connection",
-        "keep-alive",
-        "upgrade",
-        "te",
-        "trailer",
-        "expect",
-        "traceparent",
-        "tracestate",
-    ];
-    const PREFIXES: [&str; 4] = ["content-", "proxy-", "webhook-", "outrider-"];
-    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
-
-fn header(lower: &str, value: &str) -> Result<(), &'static str> {
-    if !is_token(lower) {
-        Err("must have a name of letters, digits and !#$%&'*+-.^_`|~")
-    } else if is_reserved(lower) {
-        Err(
-            "is a reserved name: host, content-*, hop-by-hop, webhook-*, outrider-*, traceparent and tracestate headers cannot be given",
-        )
-    } else if !value.bytes().all(is_header_byte) {
-        Err("must have a value of visible ASCII characters, spaces and tabs")
-    } else {
-        Ok(())
-    }
 }
 
 /// Entries are looked at one by one only when there are few and small ones: an error stays small, too.
@@ -212,7 +179,7 @@ mod tests {
     #[test]
     fn headers_are_lower_cased_and_kept() {
         let mut violations = Violations::new();
-        let kept = headers(&mut violations, "h", &map(&[("X-A", "1 \t2"), ("user-agent", ""), ("Authorization", "Bearer x")]));
+        let kept = headers(&mut violations, "h", &map(&[("X-A", "1 \t2"), ("User-Agent", ""), ("Authorization", "Bearer x")]));
         assert!(violations.finish().is_ok());
         let names: Vec<&str> = kept.keys().map(String::as_str).collect();
         assert_eq!(names, ["authorization", "user-agent", "x-a"]);
@@ -245,6 +212,7 @@ mod tests {
             "trailer",
             "proxy-authorization",
             "expect",
+            "Accept-Encoding",
             "Traceparent",
             "tracestate",
             "webhook-id",

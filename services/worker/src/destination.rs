@@ -6,12 +6,10 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use outrider_model::{EndpointId, Target};
+use outrider_model::{EndpointId, Target, header as rule};
 use outrider_store::EndpointEntry;
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::{Host, Url};
-
-use crate::request::is_ours;
 
 /// Where the requests to an endpoint go.
 pub(crate) struct Destination {
@@ -28,6 +26,8 @@ pub(crate) struct Destination {
     pub(crate) uri: Uri,
     /// Ours that never change, and the endpoint's.
     pub(crate) headers: HeaderMap,
+    /// Where neither endpoint nor event gives one.
+    pub(crate) user_agent: HeaderValue,
 }
 
 /// An endpoint's URL is not one that requests can go to. Validation should have refused it.
@@ -55,7 +55,6 @@ impl Destination {
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
         let mut headers = endpoint_headers(&entry);
         headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| UnusableUrl)?);
-        headers.insert(header::USER_AGENT, user_agent.clone());
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         Ok(Self {
             origin: format!("{}://{host}:{port}", url.scheme()).into(),
@@ -64,6 +63,7 @@ impl Destination {
             server_name,
             uri: path.parse().map_err(|_| UnusableUrl)?,
             headers,
+            user_agent: user_agent.clone(),
             entry,
         })
     }
@@ -73,7 +73,7 @@ fn endpoint_headers(entry: &EndpointEntry) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(entry.endpoint.headers.len() + 12);
     for (name, value) in &entry.endpoint.headers {
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes())) {
-            (Ok(name), Ok(value)) if !is_ours(&name) => {
+            (Ok(name), Ok(value)) if rule::reserved(name.as_str()).is_none() => {
                 headers.insert(name, value);
             }
             // Validation should have refused it.

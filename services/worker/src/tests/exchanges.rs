@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use outrider_model::signature;
+use outrider_model::{header, signature};
 use outrider_proto::{dispatch::AttemptOutcome, internal::job::Body};
 use outrider_rpc::DialError;
 
@@ -29,7 +29,7 @@ async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_by
     let mut sent = job(endpoint);
     sent.attempt = 3;
     sent.body = Some(Body::Payload(payload.clone()));
-    let headers = [("x-both", "event"), ("x-event", "1"), ("content-length", "0"), ("user-agent", "forged"), ("x-bad", "a\nb")];
+    let headers = [("x-both", "event"), ("x-event", "1"), ("content-length", "0"), ("accept-encoding", "br"), ("x-bad", "a\nb")];
     for (name, value) in headers {
         sent.headers.insert(name.into(), value.into());
     }
@@ -55,12 +55,40 @@ async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_by
     assert_eq!(header("webhook-id"), Some(event.as_str()));
     assert_eq!(header("outrider-delivery-id"), Some(delivery.as_str()));
     assert_eq!(header("outrider-attempt"), Some("3"));
+    assert_eq!(header("outrider-event-type"), Some("user.created"));
     assert_eq!(header("host"), Some(format!("hooks.example:{}", receiver.port).as_str()));
     assert_eq!(header("content-type"), Some("application/json"));
     assert_eq!(header("user-agent"), Some(concat!("Outrider/", env!("CARGO_PKG_VERSION"))));
     assert_eq!(header("accept-encoding"), Some("identity"));
     assert_eq!((header("x-both"), header("x-event")), (Some("endpoint"), Some("1")));
     assert_eq!((header("te"), header("x-bad")), (None, None));
+}
+
+#[tokio::test]
+async fn only_the_user_agent_is_ours_unless_somebody_gives_it() {
+    let receiver = Receiver::start(Reply::status("200 OK")).await;
+    let default = concat!("Outrider/", env!("CARGO_PKG_VERSION"));
+    for (of_endpoint, of_event, expected) in [
+        (None, None, default),
+        (None, Some("Event/2"), "Event/2"),
+        (Some("Endpoint/1"), Some("Event/2"), "Endpoint/1"),
+        (Some("Endpoint/1"), None, "Endpoint/1"),
+    ] {
+        let given = |value: &str| ("user-agent".to_owned(), value.to_owned());
+        let bench = Bench::start(quick());
+        let endpoint = bench.endpoint_with(&url(&receiver), |endpoint| endpoint.headers.extend(of_endpoint.map(given)));
+        let mut sent = job(endpoint);
+        sent.headers.extend(of_event.map(given));
+        bench.queue.push(leased(sent));
+        assert_eq!(bench.attempt().await.outcome(), AttemptOutcome::Succeeded);
+        assert_eq!(receiver.last().header("user-agent"), Some(expected), "{of_endpoint:?} {of_event:?}");
+    }
+    // Whatever else is in a request that nobody gave a header, nobody can give.
+    let headers = receiver.first().headers;
+    assert!(headers.len() >= 10, "{headers:?}");
+    for (name, value) in headers.iter().filter(|(name, _)| name != "user-agent") {
+        assert!(header::check(name, value).is_err(), "{name}");
+    }
 }
 
 #[tokio::test]

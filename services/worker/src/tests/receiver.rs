@@ -113,6 +113,10 @@ impl Receiver {
         self.requests.lock().unwrap()[0].clone()
     }
 
+    pub(crate) fn last(&self) -> Received {
+        self.requests.lock().unwrap().last().unwrap().clone()
+    }
+
     async fn reset(&self, mut stream: TcpStream) {
         self.read(&mut stream, &mut Vec::new()).await;
         stream.set_zero_linger().unwrap();

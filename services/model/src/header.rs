@@ -1,0 +1,119 @@
+//! The headers of a request to an endpoint: which ones events and endpoints may give, and which only
+//! Outrider sets. Whatever may be given is sent.
+
+/// The header with the number of the attempt; 1 for the first.
+pub const ATTEMPT: &str = "outrider-attempt";
+/// The header with the type of the event.
+pub const EVENT_TYPE: &str = "outrider-event-type";
+
+/// Why a header cannot be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("must have a name of letters, digits and !#$%&'*+-.^_`|~")]
+    Name,
+    #[error("must have a value of visible ASCII characters, spaces and tabs")]
+    Value,
+    #[error("must have a value that does not begin or end with a space or tab, which HTTP does not keep (RFC 9110)")]
+    Padded,
+    #[error("cannot be given: the connection to the endpoint needs it (RFC 9110)")]
+    Connection,
+    #[error("cannot be given: set the content_type of the event")]
+    ContentType,
+    #[error("cannot be given: content-* headers describe the body, which is sent as it was published")]
+    Content,
+    #[error("cannot be given: answers are read as they are, so Outrider asks for the encoding \"identity\"")]
+    AcceptEncoding,
+    #[error("cannot be given: webhook-* and outrider-* headers are set by Outrider")]
+    Ours,
+    #[error("cannot be given: Outrider sets it from the trace of the event")]
+    Trace,
+}
+
+/// Whether events and endpoints may give this header; the name is in lower case.
+///
+/// # Errors
+///
+/// Why they may not.
+pub fn check(name: &str, value: &str) -> Result<(), Refused> {
+    if !is_token(name) {
+        return Err(Refused::Name);
+    }
+    if let Some(refused) = reserved(name) {
+        return Err(refused);
+    }
+    let padding = [' ', '\t'];
+    if !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+        Err(Refused::Value)
+    } else if value.starts_with(padding) || value.ends_with(padding) {
+        Err(Refused::Padded)
+    } else {
+        Ok(())
+    }
+}
+
+/// Why nobody but Outrider sets the header of this name (in lower case), if that is so.
+#[must_use]
+pub fn reserved(name: &str) -> Option<Refused> {
+    match name {
+        "content-type" => Some(Refused::ContentType),
+        "accept-encoding" => Some(Refused::AcceptEncoding),
+        "traceparent" | "tracestate" => Some(Refused::Trace),
+        "host" | "transfer-encoding" | "connection" | "keep-alive" | "upgrade" | "te" | "trailer" | "expect" => {
+            Some(Refused::Connection)
+        }
+        _ if name.starts_with("content-") => Some(Refused::Content),
+        _ if name.starts_with("proxy-") => Some(Refused::Connection),
+        _ if name.starts_with("webhook-") || name.starts_with("outrider-") => Some(Refused::Ours),
+        _ => None,
+    }
+}
+
+/// A token of RFC 9110, in lower case.
+fn is_token(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_given() {
+        for (name, value) in [("authorization", "Bearer x"), ("user-agent", "Mine/1 (a; b)"), ("x-a", "1 \t2"), ("accept", "")] {
+            assert_eq!(check(name, value), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_says_why() {
+        for (name, refused) in [
+            ("", Refused::Name),
+            ("a b", Refused::Name),
+            ("A", Refused::Name),
+            ("é", Refused::Name),
+            ("host", Refused::Connection),
+            ("proxy-authorization", Refused::Connection),
+            ("te", Refused::Connection),
+            ("content-type", Refused::ContentType),
+            ("content-length", Refused::Content),
+            ("accept-encoding", Refused::AcceptEncoding),
+            ("webhook-id", Refused::Ours),
+            (ATTEMPT, Refused::Ours),
+            (EVENT_TYPE, Refused::Ours),
+            ("traceparent", Refused::Trace),
+        ] {
+            assert_eq!(check(name, "v"), Err(refused), "{name}");
+        }
+        for (value, refused) in [
+            ("a\r\nb", Refused::Value),
+            ("\0", Refused::Value),
+            ("é", Refused::Value),
+            ("\u{7f}", Refused::Value),
+            (" a", Refused::Padded),
+            ("a\t", Refused::Padded),
+        ] {
+            assert_eq!(check("x-a", value), Err(refused), "{value:?}");
+        }
+    }
+}
