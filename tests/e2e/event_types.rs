@@ -14,6 +14,7 @@ use crate::scenario::{BOUND, Scenario, flag, text};
 
 scenarios!(
     a_schema_is_kept_to_the_byte,
+    names_may_have_colons_and_slashes,
     what_does_not_fit_is_refused_with_its_place,
     a_warning_refuses_nothing,
     a_bad_event_of_a_batch_fails_alone,
@@ -94,6 +95,36 @@ async fn a_schema_is_kept_to_the_byte(scenario: &Scenario) -> Result<()> {
     scenario.rest.delete(&path).await?;
     let gone = scenario.rest.send(Method::GET, &path, "").await?;
     ensure!(gone.status == 404, "{gone:?}");
+    Ok(())
+}
+
+/// They are one text in a path, whether or not the slash is encoded, as are the names of methods after a colon.
+async fn names_may_have_colons_and_slashes(scenario: &Scenario) -> Result<()> {
+    for (name, written) in [
+        ("billing/invoice.paid", ["billing/invoice.paid", "billing%2Finvoice.paid"]),
+        ("order:created", ["order:created", "order%3Acreated"]),
+        ("a/b:c.D", ["a/b:c.D", "a%2fb%3ac.D"]),
+    ] {
+        let target = scenario.target(&format!("/{}", name.replace(['/', ':'], "-")), &[name], json!({})).await?;
+        let made = scenario.define(name, "\"description\": \"Given\"").await?;
+        ensure!(made.status == 200, "{made:?}");
+        for path in written.map(|written| scenario.path(&format!("event-types/{written}"))) {
+            let entry = scenario.rest.get(&path).await?;
+            ensure!(entry["event_type"] == name && entry["description"] == "Given", "{path}: {entry}");
+            let entry = scenario.rest.patch(&path, &json!({"description": path})).await?;
+            ensure!(entry["description"] == path.as_str(), "{path}: {entry}");
+            scenario.rest.patch(&path, &json!({"description": "Given"})).await?;
+        }
+        let event = scenario.publish_id(name, json!({})).await?;
+        scenario.delivery_in(&event, "DELIVERED").await?;
+        let received = &scenario.receiver.received_of(&target.path, &event)[0];
+        ensure!(received.header("outrider-event-type") == name, "{received:?}");
+        let listed = scenario.rest.get(&scenario.path(&format!("events?event_type={name}"))).await?;
+        ensure!(listed["events"][0]["event_id"] == event.as_str(), "{listed}");
+        scenario.rest.delete(&scenario.path(&format!("event-types/{}", written[0]))).await?;
+        let gone = scenario.rest.send(Method::GET, &scenario.path(&format!("event-types/{}", written[1])), "").await?;
+        ensure!(gone.status == 404, "{gone:?}");
+    }
     Ok(())
 }
 

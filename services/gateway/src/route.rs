@@ -224,7 +224,8 @@ impl Found<'_, '_> {
     pub(crate) fn text(&self, variable: &Variable) -> Result<String, Error> {
         let end = if variable.rest { self.segments.len() } else { variable.segments.end };
         let segments = self.segments.get(variable.segments.start..end).unwrap_or_default();
-        let decode = if variable.many { percent::decode_but_slashes } else { percent::decode };
+        // What takes the rest of the path is one text, whether or not its slashes are encoded.
+        let decode = if variable.many && !variable.rest { percent::decode_but_slashes } else { percent::decode };
         let segments = segments.iter().map(|segment| decode(segment)).collect::<Option<Vec<_>>>();
         segments
             .map(|segments| segments.join("/"))

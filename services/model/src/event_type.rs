@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 use crate::{EventTypeId, ProjectId, Timestamp, limits};
 
-/// The name of a kind of event: dotted parts of letters, digits, `_` and `-`, as Standard Webhooks advises.
+/// The name of a kind of event: parts of letters, digits, `_` and `-`, joined by dots, as Standard Webhooks advises, or by `:` or `/`,
+/// as other systems do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventType(String);
 
@@ -15,10 +16,14 @@ pub enum Malformed {
     Empty,
     #[error("must be at most {} bytes", limits::EVENT_TYPE_BYTES)]
     TooLong,
-    #[error("must be parts of letters, digits, '_' and '-', joined by single dots")]
+    #[error("must be parts of letters, digits, '_' and '-', joined by single '.', ':' or '/'")]
     Characters,
     #[error("must be an event type, a prefix and \".*\", or \"*\"")]
     Pattern,
+    #[error(
+        "must have \"*\" alone or as its last part, as in \"invoice.*\": what comes after or beside a \"*\" cannot be matched"
+    )]
+    Star,
 }
 
 impl EventType {
@@ -45,7 +50,7 @@ impl FromStr for EventType {
             return Err(Malformed::TooLong);
         }
         let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if text.split('.').all(part) { Ok(Self(text.to_owned())) } else { Err(Malformed::Characters) }
+        if text.split(['.', ':', '/']).all(part) { Ok(Self(text.to_owned())) } else { Err(Malformed::Characters) }
     }
 }
 
@@ -99,7 +104,11 @@ impl FromStr for EventTypePattern {
             Some(prefix) => prefix.parse().map(Self::Under),
             None => text.parse().map(Self::Exactly),
         };
-        parsed.map_err(|error| if error == Malformed::Characters { Malformed::Pattern } else { error })
+        parsed.map_err(|error| match error {
+            Malformed::Characters | Malformed::Empty if text.contains('*') => Malformed::Star,
+            Malformed::Characters => Malformed::Pattern,
+            other => other,
+        })
     }
 }
 
@@ -127,16 +136,28 @@ mod tests {
     }
 
     #[test]
-    fn refuses_malformed_names_and_patterns() {
-        for text in ["", ".", "a.", ".a", "a..b", "a b", "a*", "*.a", "\0", "é", &"a".repeat(129)] {
+    fn names_are_parts_joined_by_single_separators() {
+        for text in ["a", "invoice.paid", "order:created", "billing/invoice.paid", "A.b-c_D:e/0", &"a".repeat(256)] {
+            assert_eq!(text.parse::<EventType>().unwrap().as_str(), text);
+            assert_eq!(text.parse::<EventTypePattern>().unwrap().to_string(), text);
+        }
+        for text in
+            ["", ".", "a.", ".a", "a..b", "a/", "/a", "a//b", "a/./b", "a:.b", "a:", "a b", "a%2Fb", "\0", "é", &"a".repeat(257)]
+        {
             assert!(text.parse::<EventType>().is_err(), "{text:?}");
             assert!(text.parse::<EventTypePattern>().is_err(), "{text:?}");
         }
-        for text in ["**", "a.*.b", "*.*", ".*"] {
-            assert!(text.parse::<EventTypePattern>().is_err(), "{text:?}");
-        }
-        for text in ["*", "a.*", "a-b.c_D.*", "a"] {
+        assert_eq!("a*".parse::<EventType>(), Err(Malformed::Characters));
+    }
+
+    #[test]
+    fn patterns_have_a_star_at_the_end_or_the_reason_says_so() {
+        for text in ["*", "a.*", "a-b.c_D.*", "billing/invoice.*", "a:b.*"] {
             assert_eq!(text.parse::<EventTypePattern>().unwrap().to_string(), text);
         }
+        for text in ["**", "a.*.b", "*.*", ".*", "*.created", "a*", "a/*", "a:*"] {
+            assert_eq!(text.parse::<EventTypePattern>(), Err(Malformed::Star), "{text:?}");
+        }
+        assert_eq!("a b".parse::<EventTypePattern>(), Err(Malformed::Pattern));
     }
 }

@@ -1,7 +1,7 @@
 //! Bounds that are part of the API. Those that operators may change are settings; these are not.
 
 /// An event type, in bytes.
-pub const EVENT_TYPE_BYTES: usize = 128;
+pub const EVENT_TYPE_BYTES: usize = 256;
 /// A name shown to people, in characters.
 pub const NAME_CHARACTERS: usize = 128;
 /// A description, in characters.
