@@ -26,7 +26,7 @@ pub(crate) fn apply(route: &Route, query: &str, message: &mut DynamicMessage) ->
         if !field.is_list() && given.iter().any(|other| other.same(&path)) {
             return Err(malformed(&name, "is given twice"));
         }
-        let value = scalar::from_text(&field.kind(), &value).map_err(|expected| Error::field(path.name(), expected))?;
+        let value = scalar::from_query(&field.kind(), &value).map_err(|expected| Error::field(path.name(), expected))?;
         set(&path, value, message)?;
         given.push(path);
     }

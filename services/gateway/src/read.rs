@@ -45,6 +45,8 @@ fn read(body: &Bytes, path: &Path<'_>, shape: Shape<'_>, cost: &Cost) -> Result<
     let text = std::str::from_utf8(body).map_err(|error| {
         Error::new(Reason::MalformedRequest, format!("the body is not UTF-8 at byte {}", error.valid_up_to()))
     })?;
+    // Editors and some clients write a byte order mark, which a parser may ignore (RFC 8259, section 8.1).
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let context = Context {
         body,
         cost,

@@ -179,11 +179,15 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Error> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        Ok(())
-    } else {
-        Err(Error::new(Reason::MalformedRequest, "the body must be JSON with \"Content-Type: application/json\""))
+    let mut parts = given.split(';').map(str::trim);
+    if !parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return Err(Error::new(Reason::MalformedRequest, "the body must be JSON with \"Content-Type: application/json\""));
+    }
+    let charsets = parts.filter_map(|part| part.split_once('=')).filter(|(name, _)| name.eq_ignore_ascii_case("charset"));
+    let is_utf8 = |charset: &str| ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known));
+    match charsets.map(|(_, charset)| charset.trim_matches('"')).find(|charset| !is_utf8(charset)) {
+        Some(_) => Err(Error::new(Reason::MalformedRequest, "the charset of the body must be UTF-8 (RFC 8259)")),
+        None => Ok(()),
     }
 }
 

@@ -184,11 +184,11 @@ impl Routes {
         let raw = path.strip_prefix('/').unwrap_or(path).split('/').collect::<Vec<_>>();
         let method = if http_method == "HEAD" { "GET" } else { http_method };
         let mut allowed = BTreeSet::new();
-        if let Some((head, verb)) = raw.last().and_then(|last| last.rsplit_once(':')) {
+        if let Some((head, verb)) = raw.last().and_then(|last| split_verb(last)) {
             let mut raw = raw.clone();
             raw.pop();
             raw.push(head);
-            if let Some(index) = self.trie.find(&decoded(&raw)?, verb, method, &mut allowed) {
+            if let Some(index) = self.trie.find(&decoded(&raw)?, &verb, method, &mut allowed) {
                 return Ok(Found { route: &self.routes[index], segments: raw });
             }
         }
@@ -200,6 +200,14 @@ impl Routes {
         }
         Err(refusal(allowed))
     }
+}
+
+/// Splits a custom verb (AIP-136) off the last segment of a path. Some clients encode the colon, as in `dlv_1%3Aretry`.
+fn split_verb(last: &str) -> Option<(&str, Cow<'_, str>)> {
+    let encoded = last.rfind("%3A").max(last.rfind("%3a"));
+    let (at, length) = last.rfind(':').map(|at| (at, 1)).max(encoded.map(|at| (at, 3)))?;
+    let (head, rest) = last.split_at_checked(at)?;
+    Some((head, percent::decode(rest.get(length..)?)?))
 }
 
 fn decoded<'p>(raw: &[&'p str]) -> Result<Vec<Cow<'p, str>>, Error> {

@@ -1,6 +1,8 @@
 //! Single values: from JSON and from the texts of queries, paths and headers. Errors describe what is expected, and never repeat
 //! what was given.
 
+use std::borrow::Cow;
+
 use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
@@ -64,11 +66,27 @@ pub(crate) fn from_json(kind: &Kind, scalar: Scalar<'_>) -> Result<Value, String
     }
 }
 
+/// A value from the text of a query, in which a `+` that was not encoded has become a space: that of an offset of a time is meant as `+`.
+pub(crate) fn from_query(kind: &Kind, text: &str) -> Result<Value, String> {
+    let is_time = matches!(kind, Kind::Message(message) if message.full_name() == "google.protobuf.Timestamp");
+    let is_offset = |text: &str| {
+        let digits = text.bytes().filter(u8::is_ascii_digit).count();
+        digits == 4 && (text.len() == 4 || text.len() == 5 && text.as_bytes()[2] == b':')
+    };
+    match text.rsplit_once(' ') {
+        Some((time, offset)) if is_time && time.contains(':') && is_offset(offset) => {
+            from_text(kind, &format!("{time}+{offset}"))
+        }
+        _ => from_text(kind, text),
+    }
+}
+
 /// A value from a text.
 pub(crate) fn from_text(kind: &Kind, text: &str) -> Result<Value, String> {
     let scalar = match (kind, text) {
-        (Kind::Bool, "true") => Scalar::Bool(true),
-        (Kind::Bool, "false") => Scalar::Bool(false),
+        // Python writes True.
+        (Kind::Bool, text) if text.eq_ignore_ascii_case("true") => Scalar::Bool(true),
+        (Kind::Bool, text) if text.eq_ignore_ascii_case("false") => Scalar::Bool(false),
         (Kind::Message(message), _) if wrapped(message).is_some() => {
             let inner = wrapped(message).ok_or("cannot be given here")?;
             return Ok(wrap(message, from_text(&inner, text)?));
@@ -152,13 +170,14 @@ fn enumerated(names: &EnumDescriptor, scalar: Scalar<'_>) -> Result<Value, Strin
     value.map(|value| Value::EnumNumber(value.number())).ok_or_else(expected)
 }
 
-/// Both alphabets, with or without padding, as proto3's JSON takes them.
+/// Both alphabets, with or without padding, as proto3's JSON takes them, and in lines, as the command base64 writes them.
 fn bytes(text: &str) -> Result<Value, String> {
     const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
     const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
     let engine = if text.contains(['-', '_']) { URL_SAFE } else { STANDARD };
-    engine.decode(text).map(|bytes| Value::Bytes(bytes.into())).map_err(|_| "must be base64".into())
+    let text = if text.contains(['\r', '\n']) { Cow::Owned(text.replace(['\r', '\n'], "")) } else { Cow::Borrowed(text) };
+    engine.decode(text.as_bytes()).map(|bytes| Value::Bytes(bytes.into())).map_err(|_| "must be base64".into())
 }
 
 fn well_known(message: &MessageDescriptor, scalar: Scalar<'_>) -> Result<Value, String> {
@@ -173,7 +192,12 @@ fn well_known(message: &MessageDescriptor, scalar: Scalar<'_>) -> Result<Value, 
         }
         _ => return Err("must be an object".into()),
     };
-    let deserializer: StrDeserializer<'_, ValueError> = text(scalar, expected)?.into_deserializer();
+    // The letters of a time may be in lower case (RFC 3339, section 5.6), which the library refuses.
+    let given = match text(scalar, expected)? {
+        time if message.full_name() == "google.protobuf.Timestamp" => Cow::Owned(time.to_ascii_uppercase()),
+        other => Cow::Borrowed(other),
+    };
+    let deserializer: StrDeserializer<'_, ValueError> = given.as_ref().into_deserializer();
     let parsed = DynamicMessage::deserialize(message.clone(), deserializer);
     parsed.map(Value::Message).map_err(|_| expected.to_owned())
 }
@@ -253,6 +277,29 @@ mod tests {
             assert!(from_text(&well_known_kind(name), good).is_ok(), "{name}");
             assert!(from_text(&well_known_kind(name), bad).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_has_one_meaning_is_taken() {
+        let time = well_known_kind("Timestamp");
+        let meant = from_text(&time, "2024-02-29T12:00:00+02:00").unwrap();
+        for text in ["2024-02-29T12:00:00 02:00", "2024-02-29t12:00:00+02:00", "2024-02-29T10:00:00Z", "2024-02-29T10:00:00z"] {
+            assert_eq!(from_query(&time, text).as_ref(), Ok(&meant), "{text}");
+        }
+        for text in ["2024-02-29 12:00", "12:00", "2024-02-29T12:00:00 2:00", "2024-02-29T12:00:00 é:00", " "] {
+            assert!(from_query(&time, text).is_err(), "{text}");
+        }
+        assert_eq!(from_query(&Kind::String, "a: 02:00"), Ok(Value::String("a: 02:00".into())));
+        for text in ["true", "True", "TRUE"] {
+            assert_eq!(from_text(&Kind::Bool, text), Ok(Value::Bool(true)));
+        }
+        for text in ["1", "", "yes"] {
+            assert!(from_text(&Kind::Bool, text).is_err(), "{text}");
+        }
+        for text in ["aGVsbG8=", "aGVs\nbG8=\n", "aGVs\r\nbG8"] {
+            assert_eq!(from_text(&Kind::Bytes, text), Ok(Value::Bytes("hello".into())), "{text:?}");
+        }
+        assert!(from_text(&Kind::Bytes, "aGVs bG8=").is_err());
     }
 
     #[test]

@@ -212,12 +212,30 @@ async fn bodies_must_be_declared_and_wanted() {
     let mut bare = request("POST", EVENTS, Some("{}"));
     bare.headers_mut().remove("content-type");
     running.send(bare).await.is_refused(400, "MALFORMED_REQUEST", "");
-    let mut charset = request("POST", EVENTS, Some("{}"));
-    charset.headers_mut().insert("content-type", "application/json; charset=utf-8".parse().unwrap());
-    assert_eq!(running.send(charset).await.status, 200);
+    for (media_type, status) in [
+        ("application/json; charset=utf-8", 200),
+        ("APPLICATION/JSON;charset=\"UTF-8\"", 200),
+        ("application/json; charset=utf-16", 400),
+        ("application/json; version=1; charset=latin1", 400),
+    ] {
+        let mut charset = request("POST", EVENTS, Some("{}"));
+        charset.headers_mut().insert("content-type", media_type.parse().unwrap());
+        assert_eq!(running.send(charset).await.status, status, "{media_type}");
+    }
     running.send(request("GET", EVENTS, Some("{}"))).await.is_refused(400, "MALFORMED_REQUEST", "");
     running.send(request("DELETE", "/v1/projects/p/endpoints/e", Some("{}"))).await.is_refused(400, "MALFORMED_REQUEST", "");
     assert_eq!(running.send(request("DELETE", "/v1/projects/p/endpoints/e", None)).await.text, "{}");
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_the_body_is_not_looked_at() {
+    let running = Running::start().await;
+    let plain = running.post(EVENTS, "{\"event_type\": \"a\", \"data\": {\"b\":  1}}").await;
+    let marked = running.post(EVENTS, "\u{feff}{\"event_type\": \"a\", \"data\": {\"b\":  1}}").await;
+    assert_eq!((plain.status.as_u16(), marked.status), (200, plain.status));
+    for (elsewhere, field) in [("\u{feff}\u{feff}{}", "event"), ("{\u{feff}}", "event"), ("{}\u{feff}", "")] {
+        running.post(EVENTS, elsewhere).await.is_refused(400, "MALFORMED_REQUEST", field);
+    }
 }
 
 #[tokio::test]

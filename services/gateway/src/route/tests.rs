@@ -52,6 +52,25 @@ fn an_id_may_hold_a_colon_unless_a_verb_is_known() {
 }
 
 #[test]
+fn the_colon_of_a_verb_may_be_encoded() {
+    let verb = HttpRule { pattern: Some(Pattern::Post("/v1/{project_id}:retryAll".into())), ..Default::default() };
+    let routes = added(&verb).unwrap();
+    for (path, id) in [
+        ("/v1/a:retryAll", "a"),
+        ("/v1/a%3AretryAll", "a"),
+        ("/v1/a%3aretry%41ll", "a"),
+        ("/v1/a:b%3AretryAll", "a:b"),
+        ("/v1/a%3Ab:retryAll", "a:b"),
+        ("/v1/%3A%3AretryAll", ":"),
+    ] {
+        assert_eq!(texts(&routes, "POST", path), [("project_id".to_owned(), id.to_owned())], "{path}");
+    }
+    for path in ["/v1/a%3", "/v1/a%3A", "/v1/a%3Aretry", "/v1/a%253AretryAll", "/v1/a%3AretryAll%zz", "/v1/%3A"] {
+        assert!(routes.find("POST", path).is_err(), "{path}");
+    }
+}
+
+#[test]
 fn custom_methods_are_routes() {
     let custom = CustomHttpPattern { kind: "PURGE".into(), path: "/v1/x".into() };
     let routes = added(&rule(Pattern::Custom(custom))).unwrap();
