@@ -1,6 +1,9 @@
 //! Merging the layers. The defaults, written out, say which keys there are and of which type each is.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use toml::{Table, Value};
 
@@ -8,8 +11,8 @@ use super::{Config, Error, Origin, Sources, secret_files::SecretFiles};
 
 const PREFIX: &str = "OUTRIDER_";
 /// Variables of that prefix that are not keys.
-const OTHER_VARIABLES: [&str; 6] =
-    ["OUTRIDER_CONFIG", "OUTRIDER_SET", "OUTRIDER_SERVER", "OUTRIDER_API_KEY", "OUTRIDER_PROJECT", "OUTRIDER_PROFILE"];
+const OTHER_VARIABLES: [&str; 5] =
+    ["OUTRIDER_CONFIG", "OUTRIDER_SERVER", "OUTRIDER_API_KEY", "OUTRIDER_PROJECT", "OUTRIDER_PROFILE"];
 
 /// All layers laid over each other.
 pub struct Merged {
@@ -39,28 +42,33 @@ pub fn merge(sources: &Sources) -> Result<Merged, Error> {
         origins.extend(leaves(&layer).into_iter().map(|(key, _)| (key, Origin::File(path.clone()))));
     }
     for (name, text) in sources.environment.iter().filter(|(name, _)| is_ours(name)) {
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(value_error(name, name, &"must be UTF-8"));
+        }
         if secret_files.given(name, text, Origin::Variable(name.clone())) {
             continue;
         }
-        let (key, default) = keys.iter().find(|(key, _)| &variable(key) == name).ok_or_else(|| Error::Value {
-            origin: name.clone(),
-            key: name.clone(),
-            message: "no key has this name".into(),
-        })?;
-        set(&mut merged, name, key, parse(name, key, text, default)?)?;
-        origins.insert(key.clone(), Origin::Variable(name.clone()));
+        match keys.iter().find(|(key, _)| &variable(key) == name) {
+            Some((key, default)) => {
+                set(&mut merged, name, key, parse(name, key, text, default)?)?;
+                origins.insert(key.clone(), Origin::Variable(name.clone()));
+            }
+            None if is_of_kubernetes(name, text) => {}
+            None => return Err(value_error(name, name, &"no key has this name")),
+        }
     }
+    let mut flags = HashSet::new();
     for flag in &sources.flags {
-        let (key, text) = flag.split_once('=').unwrap_or((flag, ""));
+        let (key, text) = flag.split_once('=').ok_or_else(|| value_error("--set", flag, &"must be KEY=VALUE"))?;
+        let origin = format!("--set {key}");
+        if !flags.insert(key) {
+            return Err(value_error(&origin, key, &"is given twice"));
+        }
         if secret_files.given(key, text, Origin::Flag) {
             continue;
         }
-        let origin = format!("--set {key}");
-        let (key, default) = keys.iter().find(|(known, _)| known == key).ok_or_else(|| Error::Value {
-            origin: origin.clone(),
-            key: key.into(),
-            message: "there is no such key".into(),
-        })?;
+        let known = keys.iter().find(|(known, _)| known == key);
+        let (key, default) = known.ok_or_else(|| value_error(&origin, key, &"there is no such key"))?;
         set(&mut merged, &origin, key, parse(&origin, key, text, default)?)?;
         origins.insert(key.clone(), Origin::Flag);
     }
@@ -68,14 +76,28 @@ pub fn merge(sources: &Sources) -> Result<Merged, Error> {
     Ok(Merged { table: merged, origins })
 }
 
-/// Whether a variable means to set a key. Kubernetes gives every container the addresses of services, so that one named outrider or
-/// outrider-gateway makes variables with our prefix.
+/// Whether a variable is for the configuration.
 fn is_ours(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
-    let service = rest.split('_').any(|part| part == "SERVICE") || rest.split('_').any(|part| part == "PORT");
     let test = rest == "BIN" || rest == "COMMIT" || rest.starts_with("TEST");
     let fail_point = cfg!(feature = "failpoints") && name == "OUTRIDER_FAIL_POINT";
-    !service && !test && !fail_point && !OTHER_VARIABLES.contains(&name)
+    !test && !fail_point && !OTHER_VARIABLES.contains(&name)
+}
+
+/// Whether Kubernetes made a variable, which gives every container the addresses of all services in these very forms: a service
+/// named outrider or outrider-gateway makes some with our prefix.
+fn is_of_kubernetes(name: &str, text: &str) -> bool {
+    let after = |part: &'static str| name.match_indices(part).map(move |(at, _)| &name[at + part.len()..]);
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme));
+    let of_service = |rest: &str| rest == "HOST" || rest == "PORT" || rest.starts_with("PORT_");
+    // As in 8080_TCP and 8080_TCP_ADDR.
+    let of_port = |rest: &str| {
+        let mut parts = rest.split('_');
+        let number = parts.next().is_some_and(|number| number.parse::<u16>().is_ok());
+        let protocol = matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"));
+        number && protocol && matches!((parts.next(), parts.next()), (None | Some("PROTO" | "PORT" | "ADDR"), None))
+    };
+    after("_SERVICE_").any(of_service) || after("_PORT_").any(of_port) || name.ends_with("_PORT") && is_url
 }
 
 /// The variable of a key: `dispatch.feed_period` is OUTRIDER_DISPATCH_FEED_PERIOD.
@@ -175,6 +197,67 @@ mod tests {
         assert_eq!(config.dispatch.retry_schedule, [Span::seconds(1), Span::seconds(2)]);
         assert!(config.egress.allow_loopback);
         assert_eq!(config.queue.prefix, "p");
+    }
+
+    #[test]
+    fn the_variable_of_every_key_sets_it() {
+        let defaults = leaves(&Table::try_from(Config::default()).unwrap());
+        for (key, default) in &defaults {
+            let text = match default {
+                Value::Integer(number) => (number + 1).to_string(),
+                Value::Float(number) => (number / 2.0 + 0.125).to_string(),
+                Value::Boolean(value) => (!value).to_string(),
+                Value::Array(_) if key == "dispatch.retry_schedule" => "7s".to_owned(),
+                Value::String(text) if text.starts_with(|first: char| first.is_ascii_digit()) && !text.contains(':') => {
+                    "7s".to_owned()
+                }
+                _ => "7".to_owned(),
+            };
+            let environment = vec![(variable(key), text)];
+            let merged = merge(&Sources { environment, ..Sources::default() });
+            let merged = merged.unwrap_or_else(|error| panic!("{key}: {error}"));
+            let changed = leaves(&merged.table).into_iter().filter(|leaf| !defaults.contains(leaf));
+            assert_eq!(changed.map(|(key, _)| key).collect::<Vec<_>>(), [key.clone()]);
+        }
+    }
+
+    #[test]
+    fn variables_of_kubernetes_are_told_from_misspelt_ones() {
+        let load = |name: &str, text: &str| {
+            let environment = vec![(name.to_owned(), text.to_owned())];
+            Sources { environment, ..Sources::default() }.load().map_err(|error| error.to_string())
+        };
+        for (name, text) in [
+            ("OUTRIDER_SERVICE_HOST", "10.0.0.1"),
+            ("OUTRIDER_GATEWAY_SERVICE_PORT", "80"),
+            ("OUTRIDER_GATEWAY_SERVICE_PORT_HTTP", "80"),
+            ("OUTRIDER_PORT", "tcp://10.0.0.1:80"),
+            ("OUTRIDER_GATEWAY_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+            ("OUTRIDER_GATEWAY_PORT_8080_UDP_PROTO", "udp"),
+            ("OUTRIDER_SERVICE_A_SERVICE_HOST", "10.0.0.1"),
+        ] {
+            assert!(load(name, text).is_ok(), "{name}");
+        }
+        for (name, text) in [
+            ("OUTRIDER_GATEWAY_SERVICE_NAME", "x"),
+            ("OUTRIDER_GATEWAY_PORT", "8080"),
+            ("OUTRIDER_PORT_RANGE", "1"),
+            ("OUTRIDER_GATEWAY_PORT_8080_TCP_X", "1"),
+            ("OUTRIDER_SET", "queue.prefix=p"),
+        ] {
+            assert!(load(name, text).unwrap_err().contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn flags_are_a_key_and_a_value_given_once() {
+        let load = |flags: &[&str]| {
+            let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+            Sources { flags, ..Sources::default() }.load().map_err(|error| error.to_string())
+        };
+        assert!(load(&["queue.prefix"]).unwrap_err().contains("KEY=VALUE"));
+        assert!(load(&["queue.prefix=a", "queue.prefix=b"]).unwrap_err().contains("twice"));
+        assert_eq!(load(&["queue.prefix=a=b"]).unwrap().queue.prefix, "a=b");
     }
 
     #[test]

@@ -93,7 +93,12 @@ impl Sources {
     /// The file and flags of the command line, with this process's environment.
     #[must_use]
     pub fn with_environment(file: Option<PathBuf>, flags: Vec<String>) -> Self {
-        Self { file, environment: std::env::vars().collect(), flags }
+        // Others may be anything. In one of ours, what stands for a byte that is not UTF-8 is refused.
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            Some((name, value.to_string_lossy().into_owned()))
+        });
+        Self { file, environment: variables.collect(), flags }
     }
 
     /// The configuration in force, validated.

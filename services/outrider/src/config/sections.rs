@@ -41,9 +41,9 @@ section! {
         max_connections: u32 = 10,
         /// Connections of one process to PostgreSQL for events and deliveries, at most, beside those of `max_connections`.
         ledger_connections: u32 = 8,
-        /// How long a request waits for its turn to have a connection, and then for the connection.
+        /// How long a request waits for its turn to have a connection, and then for the connection. At least 100ms.
         acquire_timeout: Span = Span::seconds(3),
-        /// How long a statement may run on PostgreSQL.
+        /// How long a statement may run on PostgreSQL. At least 100ms.
         statement_timeout: Span = Span::seconds(10),
     }
 }
@@ -301,10 +301,10 @@ section! {
         /// Waits between the attempts of a delivery; when they are used up it has failed. Each is varied by up to a fifth. The default
         /// is the example schedule of Standard Webhooks with more attempts in the first three minutes.
         retry_schedule: Vec<Span> = outrider_model::RetryPolicy::default().waits().iter().copied().map(Span).collect(),
-        /// How long idempotency keys are kept.
+        /// How long idempotency keys are kept. At least 1m.
         idempotency_lifetime: Span = Span::seconds(24 * 3600),
         /// Commits of events under way at once. A further one starts only when a quarter of `accept_batch`
-        /// waits. If there are several, one is kept for organisations of which no commit is under way.
+        /// waits. If there are several, one is kept for organisations of which no commit is under way. At least 1.
         accept_lanes: usize = 4,
         /// Events in one commit. One counts once more for every 32 of its deliveries, and for every 16 KiB
         /// of its payload.
@@ -318,6 +318,7 @@ section! {
         /// each. Divided into fair shares. Jobs that find no room are not refused: they wait in the database.
         handoff_queue_bytes: usize = 128 * MIB,
         /// Commits of attempts under way at once. A further one starts only when a quarter of `settle_batch` waits.
+        /// At least 1.
         settle_lanes: usize = 2,
         /// Attempts in one commit.
         settle_batch: usize = 512,

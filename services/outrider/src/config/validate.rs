@@ -27,6 +27,12 @@ pub fn validate(config: &Config) -> Result<(), Error> {
         tracing::warn!(lease = %config.queue.lease, "queue.lease is not above 30s, the longest timeout of an endpoint: it holds by renewal only");
     }
     check("queue.window", config.queue.window >= 8, "must be at least 8")?;
+    for (key, time) in [
+        ("database.acquire_timeout", config.database.acquire_timeout.0),
+        ("database.statement_timeout", config.database.statement_timeout.0),
+    ] {
+        check(key, time >= Duration::from_millis(100), "must be at least 100ms")?;
+    }
     check("database.max_connections", config.database.max_connections >= 4, "must be at least 4")?;
     check("database.ledger_connections", config.database.ledger_connections >= 4, "must be at least 4")?;
     check("log.format", ["text", "json"].contains(&config.log.format.as_str()), "must be \"text\" or \"json\"")?;
@@ -54,6 +60,10 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check("dispatch.accept_batch", config.dispatch.accept_batch > 0, "must be at least 1")?;
     check("dispatch.accept_queue", config.dispatch.accept_queue > 0, "must be at least 1")?;
     check("dispatch.settle_batch", config.dispatch.settle_batch > 0, "must be at least 1")?;
+    check("dispatch.accept_lanes", config.dispatch.accept_lanes > 0, "must be at least 1")?;
+    check("dispatch.settle_lanes", config.dispatch.settle_lanes > 0, "must be at least 1")?;
+    let lifetime = config.dispatch.idempotency_lifetime.0;
+    check("dispatch.idempotency_lifetime", lifetime >= Duration::from_secs(60), "must be at least 1m")?;
     check("worker.max_in_flight", config.worker.max_in_flight >= 8, "must be at least 8")?;
     let holds_all = config.worker.max_jobs == 0 || config.worker.max_jobs >= config.queue.jobs();
     check("worker.max_jobs", holds_all, "must be 0 or at least queue.window times queue.shards")?;
