@@ -35,6 +35,7 @@ mod reader;
 mod script;
 mod subscriber;
 mod tls;
+mod words;
 mod write;
 
 use keys::{GROUP, ShardKeys, changes_channel};
@@ -110,7 +111,7 @@ impl RedisQueue {
 
     /// Calls a script of which no answer but the expected one is of use.
     async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<T> {
-        self.commands.call(script, command).await?.map_err(|error| error::unavailable(script.name, &error))
+        Ok(self.commands.call(script, command).await?)
     }
 
     async fn all_epochs(&self) -> Result<Vec<i64>> {
@@ -196,13 +197,13 @@ impl Queue for RedisQueue {
             command.arg(shard.keys.held());
             self.commands.query::<u64>("depth", &command).await
         });
-        try_join_all(lengths).await
+        Ok(try_join_all(lengths).await?)
     }
 
     async fn announce_change(&self) -> Result<()> {
         let mut command = ::redis::cmd("PUBLISH");
         command.arg(&self.channel).arg("");
-        self.commands.query::<i64>("announce", &command).await.map(drop)
+        Ok(self.commands.query::<i64>("announce", &command).await.map(drop)?)
     }
 
     async fn change_announced(&self) {

@@ -15,7 +15,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     RedisQueue, Shard,
     entry::{Batch, after},
-    error::{says, unavailable, unexpected},
+    error::unexpected,
     keys::GROUP,
     reader::{Ask, Taken},
     script,
@@ -148,7 +148,8 @@ impl RedisQueue {
         let mut delete = ::redis::cmd("XDEL");
         delete.arg(shard.keys.stream()).arg(garbage);
         for command in [delete, ack] {
-            if let Err(error) = self.commands.query::<i64>("remove garbage", &command).await {
+            if let Err(failure) = self.commands.query::<i64>("remove garbage", &command).await {
+                let error = outrider_model::Error::from(failure);
                 tracing::debug!(shard = shard.number, error = %error, "entries that hold no job could not be removed");
                 return;
             }
@@ -184,11 +185,11 @@ impl RedisQueue {
             let mut command = script::RECLAIM.call(&shard.keys, 1, (7, 128 + consumer.len()));
             let most = PAGE.min(full - jobs.len());
             command.arg(GROUP).arg(consumer).arg(lease).arg(from).arg(PAGE).arg(most).arg(forgotten);
-            let answer = self.commands.call::<(String, i64, Value)>(&script::RECLAIM, &command).await?;
+            let answer = self.commands.call::<(String, i64, Value)>(&script::RECLAIM, &command).await;
             let (last, more, entries) = match answer {
                 Ok(answer) => answer,
-                Err(error) if says(&error, "NOGROUP") => return self.restore(shard).await,
-                Err(error) => return Err(unavailable(script::RECLAIM.name, &error)),
+                Err(failure) if failure.says("NOGROUP") => return self.restore(shard).await,
+                Err(failure) => return Err(failure.into()),
             };
             let batch = Batch::of_entries(entries).ok_or_else(|| unexpected(script::RECLAIM.name))?;
             jobs.extend(self.lease(shard, batch, false).await);

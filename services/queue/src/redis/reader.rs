@@ -17,11 +17,13 @@ use tokio::{
 
 use super::{
     entry::Batch,
-    error::{leaves_usable, name_of, says, timed_out, unavailable, unexpected},
+    error::{Failure, leaves_usable, name_of, says, unexpected},
     keys::{GROUP, ShardKeys},
+    words::words_of,
 };
 
 const STEP: &str = "read";
+const CONNECT: &str = "connect to read";
 /// How much longer than it was told to wait the server may take before the connection counts as broken.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often a waiting command is told to return, until it does: the first call may overtake the command itself.
@@ -95,7 +97,7 @@ impl Readers {
             let (mut reader, used) = self.check_out(attempt).await?;
             let Ok(answer) = timeout(ask.wait() + GRACE, reader.ask(ask, stop)).await else {
                 self.forget();
-                return Err(timed_out(STEP));
+                return Err(Failure::timed_out(STEP).into());
             };
             match answer {
                 Ok(answer) => {
@@ -108,20 +110,22 @@ impl Readers {
                     return Ok(Taken::NoGroup);
                 }
                 Err(error) => {
-                    tracing::debug!(error = name_of(&error), "a read failed");
+                    tracing::debug!(error = words_of(&error), "a read failed");
                     let broken = !leaves_usable(&error);
                     if broken {
                         self.forget();
                     }
                     let again = self.redirected(&error, &reader) || used && broken;
                     if !again {
-                        return Err(unavailable(STEP, &error));
+                        let failure = Failure::said(STEP, name_of(&ask.command()), error);
+                        return Err(failure.into());
                     }
                     last = Some(error);
                 }
             }
         }
-        Err(last.map_or_else(|| timed_out(STEP), |error| unavailable(STEP, &error)))
+        let told = |error| Failure::said(STEP, name_of(&ask.command()), error);
+        Err(last.map_or_else(|| Failure::timed_out(STEP), told).into())
     }
 
     /// Where one connection broke the others will have broken too, and finding out takes time with each.
@@ -141,7 +145,7 @@ impl Readers {
     }
 
     /// A connection, and whether it was used before (and so may have broken in the meantime).
-    async fn check_out(&self, attempt: usize) -> Result<(Reader, bool)> {
+    async fn check_out(&self, attempt: usize) -> Result<(Reader, bool), Failure> {
         if let Some(reader) = locked(&self.idle).pop() {
             return Ok((reader, true));
         }
@@ -151,20 +155,26 @@ impl Readers {
         for server in servers.iter().cycle().skip(if home.is_some() { 0 } else { attempt }).take(servers.len()) {
             match timeout(self.connect_timeout, self.connect(server)).await {
                 Ok(Ok(reader)) => return Ok((reader, false)),
-                Ok(Err(error)) => failure = Some(unavailable("connect to read", &error)),
-                Err(_) => failure = Some(timed_out("connect to read")),
+                Ok(Err(broken)) => failure = Some(broken),
+                Err(_) => failure = Some(Failure::timed_out(CONNECT)),
             }
         }
-        Err(failure.unwrap_or_else(|| timed_out("connect to read")))
+        Err(failure.unwrap_or_else(|| Failure::timed_out(CONNECT)))
     }
 
-    async fn connect(&self, server: &ConnectionInfo) -> RedisResult<Reader> {
+    async fn connect(&self, server: &ConnectionInfo) -> Result<Reader, Failure> {
+        let (client, mut link) = self.link(server).await.map_err(|error| Failure::unconnected(CONNECT, Some(error)))?;
+        let ask = ::redis::cmd("CLIENT").arg("ID").clone();
+        let id = ask.query_async(&mut link).await.map_err(|error| Failure::said(CONNECT, name_of(&ask), error))?;
+        Ok(Reader { client, link, id })
+    }
+
+    async fn link(&self, server: &ConnectionInfo) -> RedisResult<(Client, MultiplexedConnection)> {
         let client = Client::open(server.clone())?;
         // The library's own bound of half a second would end every wait.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(self.connect_timeout));
-        let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let id = ::redis::cmd("CLIENT").arg("ID").query_async(&mut link).await?;
-        Ok(Reader { client, link, id })
+        let link = client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok((client, link))
     }
 
     fn check_in(&self, reader: Reader) {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use ::redis::Cmd;
 
-use super::keys::ShardKeys;
+use super::{error::with_second_word, keys::ShardKeys};
 
 /// A script and the digest by which the server knows it.
 pub(super) struct Script {
@@ -53,6 +53,16 @@ impl Script {
             command.arg(key);
         }
         command
+    }
+
+    /// The command in one of its lines, when there is one; a failure tells only the line.
+    pub(super) fn command_in(&self, line: usize) -> Option<String> {
+        let line = self.text.lines().nth(line.checked_sub(1)?)?;
+        let mut calls = line.split("call(").skip(1);
+        let (Some(call), None) = (calls.next(), calls.next()) else { return None };
+        let mut words = call.split('\'').skip(1).step_by(2).map(str::to_lowercase);
+        let first = words.next()?;
+        Some(with_second_word(first, || words.next()))
     }
 
     /// Makes it known to the server.

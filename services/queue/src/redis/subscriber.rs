@@ -6,7 +6,7 @@ use ::redis::{Client, ConnectionInfo};
 use futures::StreamExt as _;
 use tokio::time::{interval, sleep, timeout};
 
-use super::error::name_of;
+use super::words::words_of;
 use crate::changes::Changes;
 
 /// How long to wait before connecting again: at first, and at most.
@@ -41,7 +41,7 @@ async fn listen_once(client: &Client, channel: &str, bound: Duration, changes: &
     let (mut sink, mut messages) = match connected.await {
         Ok(Ok(link)) => link.split(),
         Ok(Err(error)) => {
-            tracing::debug!(error = name_of(&error), "cannot listen for changes");
+            tracing::debug!(error = words_of(&error), "cannot listen for changes");
             return false;
         }
         Err(_) => {

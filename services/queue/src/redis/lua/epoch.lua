@@ -13,7 +13,8 @@ end
 local identity = field('server', 'run_id') .. ':' .. field('replication', 'master_replid2')
 local policy = field('memory', 'maxmemory_policy')
 local epoch = redis.call('GET', KEYS[4])
-if epoch and redis.call('GET', KEYS[5]) == identity and redis.call('EXISTS', KEYS[1]) == 1 then
+local written = redis.call('GET', KEYS[5])
+if epoch and written == identity and redis.call('EXISTS', KEYS[1]) == 1 then
   return {epoch, 0, policy}
 end
 -- UNLINK comes first: it is allowed when memory is full, and after the first write a script is not refused any more.
