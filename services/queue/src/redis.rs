@@ -30,8 +30,10 @@ mod error;
 mod keys;
 mod options;
 mod pool;
+mod probe;
 mod read;
 mod reader;
+mod rights;
 mod script;
 mod subscriber;
 mod tls;
@@ -41,7 +43,9 @@ mod write;
 use keys::{GROUP, ShardKeys, changes_channel};
 pub use options::RedisOptions;
 use pool::Commands;
+use probe::Probe;
 use reader::Readers;
+use rights::Rights;
 use script::Script;
 pub use tls::RedisTls;
 
@@ -51,11 +55,13 @@ const REST: Duration = Duration::from_secs(2);
 /// The queue in Redis.
 pub struct RedisQueue {
     options: RedisOptions,
-    commands: Commands,
-    shards: Vec<Shard>,
+    commands: Arc<Commands>,
+    shards: Arc<[Shard]>,
+    rights: Arc<Rights>,
     channel: String,
     changes: Arc<Changes>,
-    listener: AbortHandle,
+    /// What listens for changes, and what asks for our rights.
+    tasks: [AbortHandle; 2],
 }
 
 struct Shard {
@@ -85,24 +91,34 @@ impl RedisQueue {
     pub async fn connect(options: RedisOptions) -> Result<Self> {
         let servers = options.validate()?;
         metrics::expose(&SECTION);
-        let commands = Commands::new(&servers, &options)
+        let rights = Arc::new(Rights::new());
+        let commands = Commands::new(&servers, &options, Arc::clone(&rights))
             .map_err(|error| Error::field("urls", format!("cannot be used: {}", error.category())))?;
         let shards = (0..options.shards).map(|number| Shard {
             number,
             keys: ShardKeys::new(&options.prefix, options.shards, number),
-            readers: Readers::new(servers.clone(), options.command_timeout, options.pool_size as usize),
+            readers: Readers::new(servers.clone(), options.command_timeout, options.pool_size as usize, Arc::clone(&rights)),
             rests_until: Mutex::new(None),
         });
-        let shards = shards.collect();
+        let (commands, shards): (_, Arc<[Shard]>) = (Arc::new(commands), shards.collect());
         let channel = changes_channel(&options.prefix);
         let changes = Arc::new(Changes::default());
-        let listen = subscriber::listen(servers, channel.clone(), options.command_timeout, Arc::clone(&changes));
+        let (bound, to_wake, noted) = (options.command_timeout, Arc::clone(&changes), Arc::clone(&rights));
+        let listen = subscriber::listen(servers, channel.clone(), bound, to_wake, noted);
         let listener = tokio::spawn(essential("subscriber", listen)).abort_handle();
-        let queue = Self { options, commands, shards, channel, changes, listener };
+        let probe = Probe {
+            commands: Arc::clone(&commands),
+            shards: Arc::clone(&shards),
+            rights: Arc::clone(&rights),
+            channel: channel.clone(),
+        };
+        probe.once().await;
+        let prober = tokio::spawn(essential("probe", probe.run())).abort_handle();
+        let queue = Self { options, commands, shards, rights, channel, changes, tasks: [listener, prober] };
         match queue.all_epochs().await {
             Err(error) if error.reason == Reason::FailedPrecondition => Err(error),
             Err(error) => {
-                tracing::warn!(error = %error, "redis does not answer yet");
+                tracing::warn!(error = %error, "redis is of no use yet; deliveries wait in the database");
                 Ok(queue)
             }
             Ok(_) => Ok(queue),
@@ -115,6 +131,7 @@ impl RedisQueue {
     }
 
     async fn all_epochs(&self) -> Result<Vec<i64>> {
+        self.rights.allow()?;
         try_join_all(self.shards.iter().map(|shard| self.epoch(shard))).await
     }
 
@@ -127,6 +144,8 @@ impl RedisQueue {
             return Err(Error::new(Reason::FailedPrecondition, message));
         }
         if new == 1 {
+            // What another server allows is another question.
+            self.rights.doubt();
             tracing::info!(
                 shard = shard.number,
                 epoch,
@@ -148,7 +167,7 @@ impl RedisQueue {
 
 impl Drop for RedisQueue {
     fn drop(&mut self) {
-        self.listener.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -164,22 +183,27 @@ impl Queue for RedisQueue {
     }
 
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        self.rights.allow()?;
         self.enqueue_shards(jobs).await
     }
 
     async fn read(&self, consumer: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>> {
+        self.rights.allow()?;
         self.read_shards(consumer, max, wait).await
     }
 
     async fn reclaim(&self, consumer: &str, max: usize) -> Result<Vec<LeasedJob>> {
+        self.rights.allow()?;
         self.reclaim_shards(consumer, max).await
     }
 
     async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
+        self.rights.allow()?;
         self.renew_shards(consumer, receipts).await
     }
 
     async fn finish(&self, done: &[Done]) -> Result<()> {
+        self.rights.allow()?;
         self.finish_shards(done).await
     }
 
@@ -198,6 +222,11 @@ impl Queue for RedisQueue {
             self.commands.query::<u64>("depth", &command).await
         });
         Ok(try_join_all(lengths).await?)
+    }
+
+    async fn ready(&self) -> Result<()> {
+        self.rights.ready()?;
+        self.depth().await.map(drop)
     }
 
     async fn announce_change(&self) -> Result<()> {

@@ -4,7 +4,10 @@ use ::redis::{Arg, Cmd, ErrorKind, RedisError};
 use outrider_model::Error;
 use outrider_telemetry::catalogue::queue::COMMAND_ERRORS;
 
-use super::words::{advice, is_refusal, words_of};
+use super::{
+    rights::Right,
+    words::{advice, is_refusal, right_in, words_of},
+};
 
 /// Why a step has no answer.
 #[derive(Debug, Clone)]
@@ -51,6 +54,17 @@ impl Failure {
         }
     }
 
+    /// What is refused; none where it is no refusal.
+    pub(super) fn right(&self) -> Option<Right> {
+        let error = self.error().filter(|error| is_refusal(error))?;
+        Right::of(right_in(&words_of(error)).or(self.command.as_deref())?)
+    }
+
+    /// What the server said, or what happened.
+    pub(super) fn words(&self) -> String {
+        self.error().map_or_else(|| self.cause(), words_of)
+    }
+
     /// Whether the server answered with this code.
     pub(super) fn says(&self, code: &str) -> bool {
         self.error().is_some_and(|error| says(error, code))
@@ -84,7 +98,10 @@ impl From<Failure> for Error {
 
 /// What the server said of a command, with the command and what to do.
 pub(super) fn told(command: Option<&str>, words: &str, refused: bool) -> String {
-    let shown = command.map(|command| command.replace('|', " ").to_uppercase());
+    let shown = command.map(|command| match command {
+        "keys" => "the right to the keys".to_owned(),
+        command => command.replace('|', " ").to_uppercase(),
+    });
     let what = match (shown, refused) {
         (Some(shown), true) => format!("{shown} is refused: "),
         (Some(shown), false) => format!("{shown} failed: "),

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     error::{Failure, leaves_usable, name_of, says},
     options::RedisOptions,
+    rights::Rights,
     script::Script,
     tls::is_secure,
     words::line_of,
@@ -35,11 +36,12 @@ pub(super) struct Commands {
     timeout: Duration,
     /// Why the last connection could not be made; the pool itself tells only that there is none.
     unconnected: Arc<Mutex<Option<RedisError>>>,
+    rights: Arc<Rights>,
 }
 
 impl Commands {
     /// A pool that connects when it is first used.
-    pub(super) fn new(servers: &[ConnectionInfo], options: &RedisOptions) -> RedisResult<Self> {
+    pub(super) fn new(servers: &[ConnectionInfo], options: &RedisOptions, rights: Arc<Rights>) -> RedisResult<Self> {
         let timeout = options.command_timeout;
         let servers_of = if options.cluster {
             let mut builder = ClusterClient::builder(servers.to_vec())
@@ -66,7 +68,7 @@ impl Commands {
             .test_on_check_out(false)
             .connection_timeout(timeout)
             .build_unchecked(manager);
-        Ok(Self { pool, timeout, unconnected })
+        Ok(Self { pool, timeout, unconnected, rights })
     }
 
     /// One command, one round trip. `step` says in errors what was tried.
@@ -106,6 +108,18 @@ impl Commands {
         // So that a command which never failed is shown with 0 failures.
         COMMAND_ERRORS.with_label_values(&[step]);
         let _timed = COMMAND_SECONDS.with_label_values(&[step]).start_timer();
+        let answer = self.connected(step, work).await;
+        if let Err(failure) = &answer {
+            self.rights.suspect(failure.right());
+        }
+        answer
+    }
+
+    async fn connected<T>(
+        &self,
+        step: &'static str,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let until = Instant::now() + self.timeout;
         let Ok(Ok(mut connection)) = timeout_at(until, self.pool.get()).await else {
             let last = self.unconnected.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -35,7 +35,7 @@ impl RedisQueue {
             return Ok(Vec::new());
         }
         let until = Instant::now() + wait;
-        if let [shard] = self.shards.as_slice() {
+        if let [shard] = &*self.shards {
             return self.read_into(shard, consumer, max, Some(until), &watch::Sender::new(false)).await;
         }
         loop {
@@ -159,7 +159,7 @@ impl RedisQueue {
     pub(super) async fn reclaim_shards(&self, consumer: &str, max: usize) -> Result<Vec<LeasedJob>> {
         let mut jobs = Vec::new();
         let mut failure = None;
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             if jobs.len() >= max {
                 break;
             }

@@ -1,7 +1,7 @@
 //! Connections that wait for jobs: each blocks in one command, so it serves one reader of one shard at a time and nothing else.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use super::{
     entry::Batch,
     error::{Failure, leaves_usable, name_of, says, unexpected},
     keys::{GROUP, ShardKeys},
+    rights::Rights,
     words::words_of,
 };
 
@@ -70,6 +71,7 @@ impl Ask<'_> {
 pub(super) struct Readers {
     servers: Vec<ConnectionInfo>,
     connect_timeout: Duration,
+    rights: Arc<Rights>,
     /// The node that has the shard, once another one named it.
     home: Mutex<Option<ConnectionInfo>>,
     /// Connections that nobody reads on now: as many as ever read at once, at most `max_idle`.
@@ -85,8 +87,8 @@ struct Reader {
 }
 
 impl Readers {
-    pub(super) fn new(servers: Vec<ConnectionInfo>, connect_timeout: Duration, max_idle: usize) -> Self {
-        Self { servers, connect_timeout, home: Mutex::new(None), idle: Mutex::new(Vec::new()), max_idle }
+    pub(super) fn new(servers: Vec<ConnectionInfo>, connect_timeout: Duration, max_idle: usize, rights: Arc<Rights>) -> Self {
+        Self { servers, connect_timeout, rights, home: Mutex::new(None), idle: Mutex::new(Vec::new()), max_idle }
     }
 
     /// Takes up to `ask.max` jobs, waiting for the first. When `stop` turns true while it waits, the server is told to let it go,
@@ -118,6 +120,7 @@ impl Readers {
                     let again = self.redirected(&error, &reader) || used && broken;
                     if !again {
                         let failure = Failure::said(STEP, name_of(&ask.command()), error);
+                        self.rights.suspect(failure.right());
                         return Err(failure.into());
                     }
                     last = Some(error);

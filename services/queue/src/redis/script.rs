@@ -35,6 +35,8 @@ scripts! {
     RECLAIM = "reclaim";
     /// Begins leases anew.
     RENEW = "renew";
+    /// Tries every command that is needed.
+    PROBE = "probe";
 }
 
 impl Script {
@@ -46,10 +48,15 @@ impl Script {
     /// Calls it on the first `keys` keys of a shard; the arguments are to be added. The capacity is of the arguments, in number
     /// and bytes.
     pub(super) fn call(&self, shard: &ShardKeys, keys: usize, capacity: (usize, usize)) -> Cmd {
-        // The command itself, the digest and up to five keys take a few hundred bytes.
-        let mut command = Cmd::with_capacity(capacity.0 + keys + 3, capacity.1 + 512);
-        command.arg("EVALSHA").arg(&self.digest).arg(keys);
-        for key in &shard.all()[..keys] {
+        self.call_on(shard.all()[..keys].iter().map(String::as_str), capacity)
+    }
+
+    /// Calls it on these keys.
+    pub(super) fn call_on<'k>(&self, keys: impl ExactSizeIterator<Item = &'k str>, capacity: (usize, usize)) -> Cmd {
+        // The command itself, the digest and up to six keys take a few hundred bytes.
+        let mut command = Cmd::with_capacity(capacity.0 + keys.len() + 3, capacity.1 + 512);
+        command.arg("EVALSHA").arg(&self.digest).arg(keys.len());
+        for key in keys {
             command.arg(key);
         }
         command
@@ -63,6 +70,12 @@ impl Script {
         let mut words = call.split('\'').skip(1).step_by(2).map(str::to_lowercase);
         let first = words.next()?;
         Some(with_second_word(first, || words.next()))
+    }
+
+    /// How often it calls a command.
+    #[cfg(test)]
+    pub(super) fn calls(&self) -> usize {
+        self.text.matches("redis.call('").count() + self.text.matches("redis.pcall('").count()
     }
 
     /// Makes it known to the server.

@@ -24,7 +24,7 @@ const REFUSALS: [&str; 10] = [
 ];
 
 /// What the state of a server keeps from being done, and what it is.
-const STATES: [(&str, &str); 10] = [
+pub(super) const STATES: [(&str, &str); 10] = [
     ("OOM", "its memory is full"),
     ("READONLY", "it is a replica: queue.url must lead to the master"),
     ("MISCONF", "it cannot write to its disk"),
@@ -50,7 +50,7 @@ pub(super) fn words_of(error: &RedisError) -> String {
 }
 
 /// Words of a server that can be shown: no arguments of commands, no places in scripts, no control characters, not too long.
-fn sanitized(words: &str) -> String {
+pub(super) fn sanitized(words: &str) -> String {
     let words = words.split(ARGUMENTS).next().unwrap_or_default();
     let mut words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     // Redis 7 and Valkey name the script behind the words.
@@ -80,6 +80,18 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
 fn are_refusal(words: &str) -> bool {
     let words = words.to_lowercase();
     REFUSALS.iter().any(|sign| words.contains(&sign.to_lowercase()))
+}
+
+/// What is refused, where the words tell it whatever the command.
+pub(super) fn right_in(words: &str) -> Option<&'static str> {
+    let has = |sign: &str| words.contains(sign);
+    if has("NOAUTH") || has("WRONGPASS") {
+        Some("auth")
+    } else if has("access one of the keys") || has("access a key") {
+        Some("keys")
+    } else {
+        None
+    }
 }
 
 fn text_of(error: &RedisError) -> String {
