@@ -7,7 +7,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -60,6 +63,8 @@ pub struct RedisQueue {
     rights: Arc<Rights>,
     channel: String,
     changes: Arc<Changes>,
+    /// Whether it was told that nobody knows what the server evicts.
+    policy_told: AtomicBool,
     /// What listens for changes, and what asks for our rights.
     tasks: [AbortHandle; 2],
 }
@@ -97,7 +102,7 @@ impl RedisQueue {
         let shards = (0..options.shards).map(|number| Shard {
             number,
             keys: ShardKeys::new(&options.prefix, options.shards, number),
-            readers: Readers::new(servers.clone(), options.command_timeout, options.pool_size as usize, Arc::clone(&rights)),
+            readers: Readers::new(servers.clone(), &options, Arc::clone(&rights)),
             rests_until: Mutex::new(None),
         });
         let (commands, shards): (_, Arc<[Shard]>) = (Arc::new(commands), shards.collect());
@@ -114,14 +119,28 @@ impl RedisQueue {
         };
         probe.once().await;
         let prober = tokio::spawn(essential("probe", probe.run())).abort_handle();
-        let queue = Self { options, commands, shards, rights, channel, changes, tasks: [listener, prober] };
-        match queue.all_epochs().await {
+        let queue = Self {
+            options,
+            commands,
+            shards,
+            rights,
+            channel,
+            changes,
+            policy_told: AtomicBool::new(false),
+            tasks: [listener, prober],
+        };
+        // Where the probe found no use in it, neither would this.
+        let answer = match queue.rights.ready() {
+            Ok(()) => queue.all_epochs().await.map(drop),
+            Err(error) => Err(error),
+        };
+        match answer {
             Err(error) if error.reason == Reason::FailedPrecondition => Err(error),
             Err(error) => {
                 tracing::warn!(error = %error, "redis is of no use yet; deliveries wait in the database");
                 Ok(queue)
             }
-            Ok(_) => Ok(queue),
+            Ok(()) => Ok(queue),
         }
     }
 
@@ -142,6 +161,10 @@ impl RedisQueue {
         if policy.starts_with("allkeys") {
             let message = format!("redis: maxmemory-policy is {policy}, which evicts keys that are in use: set noeviction");
             return Err(Error::new(Reason::FailedPrecondition, message));
+        }
+        // Where the right to ask is missing, the probe says so.
+        if policy == "-" && !self.policy_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!("redis does not say its maxmemory-policy, which must be noeviction");
         }
         if new == 1 {
             // What another server allows is another question.

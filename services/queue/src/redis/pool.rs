@@ -23,7 +23,7 @@ use super::{
     rights::Rights,
     script::Script,
     tls::is_secure,
-    words::line_of,
+    words::{halfway, line_of},
 };
 
 /// How long the cluster client waits before it follows a redirection again, in milliseconds; the command's own bound cuts it
@@ -93,7 +93,8 @@ impl Commands {
                 other => other,
             };
             answer.map_err(|error| {
-                let called = line_of(&error).map_or_else(|| name_of(command), |line| script.command_in(line));
+                let line = || line_of(&error).map(|line| script.command_in(line));
+                let called = halfway(&error).map(Some).or_else(line).unwrap_or_else(|| name_of(command));
                 Failure::said(step, called, error)
             })
         })

@@ -1,6 +1,7 @@
 //! Connections that wait for jobs: each blocks in one command, so it serves one reader of one shard at a time and nothing else.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,8 +20,9 @@ use super::{
     entry::Batch,
     error::{Failure, leaves_usable, name_of, says, unexpected},
     keys::{GROUP, ShardKeys},
-    rights::Rights,
-    words::words_of,
+    options::RedisOptions,
+    rights::{Right, Rights},
+    words::{is_refusal, words_of},
 };
 
 const STEP: &str = "read";
@@ -71,6 +73,8 @@ impl Ask<'_> {
 pub(super) struct Readers {
     servers: Vec<ConnectionInfo>,
     connect_timeout: Duration,
+    /// Whether waits may have to be ended.
+    unblocks: bool,
     rights: Arc<Rights>,
     /// The node that has the shard, once another one named it.
     home: Mutex<Option<ConnectionInfo>>,
@@ -82,13 +86,21 @@ pub(super) struct Readers {
 struct Reader {
     client: Client,
     link: MultiplexedConnection,
-    /// What the server calls this connection.
-    id: i64,
+    /// What the server calls this connection, if it was asked and told.
+    id: Option<i64>,
 }
 
 impl Readers {
-    pub(super) fn new(servers: Vec<ConnectionInfo>, connect_timeout: Duration, max_idle: usize, rights: Arc<Rights>) -> Self {
-        Self { servers, connect_timeout, rights, home: Mutex::new(None), idle: Mutex::new(Vec::new()), max_idle }
+    pub(super) fn new(servers: Vec<ConnectionInfo>, options: &RedisOptions, rights: Arc<Rights>) -> Self {
+        Self {
+            servers,
+            connect_timeout: options.command_timeout,
+            unblocks: options.shards > 1,
+            rights,
+            home: Mutex::new(None),
+            idle: Mutex::new(Vec::new()),
+            max_idle: options.pool_size as usize,
+        }
     }
 
     /// Takes up to `ask.max` jobs, waiting for the first. When `stop` turns true while it waits, the server is told to let it go,
@@ -97,7 +109,7 @@ impl Readers {
         let mut last = None;
         for attempt in 0..TRIES {
             let (mut reader, used) = self.check_out(attempt).await?;
-            let Ok(answer) = timeout(ask.wait() + GRACE, reader.ask(ask, stop)).await else {
+            let Ok(answer) = timeout(ask.wait() + GRACE, reader.ask(ask, stop, &self.rights)).await else {
                 self.forget();
                 return Err(Failure::timed_out(STEP).into());
             };
@@ -162,14 +174,28 @@ impl Readers {
                 Err(_) => failure = Some(Failure::timed_out(CONNECT)),
             }
         }
-        Err(failure.unwrap_or_else(|| Failure::timed_out(CONNECT)))
+        let failure = failure.unwrap_or_else(|| Failure::timed_out(CONNECT));
+        self.rights.suspect(failure.right());
+        Err(failure)
     }
 
     async fn connect(&self, server: &ConnectionInfo) -> Result<Reader, Failure> {
         let (client, mut link) = self.link(server).await.map_err(|error| Failure::unconnected(CONNECT, Some(error)))?;
-        let ask = ::redis::cmd("CLIENT").arg("ID").clone();
-        let id = ask.query_async(&mut link).await.map_err(|error| Failure::said(CONNECT, name_of(&ask), error))?;
+        let id = if self.unblocks { self.id(&mut link).await? } else { None };
         Ok(Reader { client, link, id })
+    }
+
+    /// What the server calls a connection; none where the right to ask is missing.
+    async fn id(&self, link: &mut MultiplexedConnection) -> Result<Option<i64>, Failure> {
+        let mut ask = ::redis::cmd("CLIENT");
+        let answer = ask.arg("ID").query_async(link).await;
+        match answer.map_err(|error| Failure::said(CONNECT, name_of(&ask), error)) {
+            Err(failure) if failure.right() != Right::of("client|id") => Err(failure),
+            answer => {
+                self.rights.note("client|id", answer.as_ref().err().map(Failure::words));
+                Ok(answer.ok())
+            }
+        }
     }
 
     async fn link(&self, server: &ConnectionInfo) -> RedisResult<(Client, MultiplexedConnection)> {
@@ -189,7 +215,7 @@ impl Readers {
 }
 
 impl Reader {
-    async fn ask(&mut self, ask: &Ask<'_>, stop: &watch::Sender<bool>) -> RedisResult<Value> {
+    async fn ask(&mut self, ask: &Ask<'_>, stop: &watch::Sender<bool>, rights: &Rights) -> RedisResult<Value> {
         let command = ask.command();
         let mut stopped = stop.subscribe();
         let answer = command.query_async::<Value>(&mut self.link);
@@ -203,7 +229,8 @@ impl Reader {
             }
             _ = stopped.wait_for(|stop| *stop) => {}
         }
-        let unblock = unblock(&self.client, self.id);
+        let Some(id) = self.id else { return answer.await };
+        let unblock = unblock(&self.client, id, rights);
         tokio::select! {
             answer = &mut answer => answer,
             never = unblock => match never {},
@@ -213,7 +240,7 @@ impl Reader {
 
 /// Tells the server to end the waiting command of a connection, again and again until this is dropped. Where it cannot, the
 /// command ends by itself when its time is up.
-async fn unblock(client: &Client, id: i64) -> std::convert::Infallible {
+async fn unblock(client: &Client, id: i64, rights: &Rights) -> Infallible {
     let mut control = None;
     loop {
         if control.is_none() {
@@ -221,6 +248,12 @@ async fn unblock(client: &Client, id: i64) -> std::convert::Infallible {
         }
         if let Some(link) = &mut control {
             let told = ::redis::cmd("CLIENT").arg("UNBLOCK").arg(id).query_async::<i64>(link).await;
+            let refusal = told.as_ref().err().filter(|error| is_refusal(error)).map(words_of);
+            let refused = refusal.is_some();
+            rights.note("client|unblock", refusal);
+            if refused {
+                return std::future::pending().await;
+            }
             if told.is_err() {
                 control = None;
             }

@@ -244,6 +244,20 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_the_same() {
+        let page = include_str!("../../../../docs/operations.md");
+        let line = page.lines().find(|line| line.starts_with("ACL SETUSER")).expect("the line");
+        let mut documented: Vec<_> = line.split(' ').filter_map(|word| word.strip_prefix('+')).collect();
+        // A refusal of PING is answer enough; what is no command, or not needed by everybody, is not in the line.
+        documented.retain(|right| *right != "ping");
+        documented.extend(["auth", "keys", "select", "cluster|slots"]);
+        let mut listed: Vec<_> = RIGHTS.iter().map(|right| right.name).collect();
+        documented.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(listed, documented);
+    }
+
+    #[test]
     fn the_scripts_and_the_probe_use_what_is_listed() {
         // Two calls in a line would hide each other here, and from errors.
         let uses = |script: &script::Script| -> Vec<String> {

@@ -9,6 +9,10 @@ const ARGUMENTS: &str = ", with args beginning with";
 /// Before what went wrong in a script, or behind it, servers say where.
 const PLACE: &str = "@user_script:";
 
+/// The code by which our scripts tell that a command was refused when they had written already; then its name follows, and what the
+/// server said.
+const HALFWAY: &str = "HALFWAY";
+
 /// What a server says that lets a user do less than is wanted, or that lacks a command.
 const REFUSALS: [&str; 10] = [
     "NOPERM",
@@ -42,6 +46,7 @@ pub(super) fn words_of(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         // These name an address.
         (Some(code @ ("MOVED" | "ASK")), _) => code.to_owned(),
+        (Some(HALFWAY), Some(detail)) => sanitized(detail.split_once(' ').map_or("", |(_, words)| words)),
         (Some(code), Some(detail)) => sanitized(&format!("{code} {detail}")),
         (Some(code), None) => sanitized(code),
         (None, Some(detail)) => sanitized(detail),
@@ -96,6 +101,12 @@ pub(super) fn right_in(words: &str) -> Option<&'static str> {
 
 fn text_of(error: &RedisError) -> String {
     format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default())
+}
+
+/// Which command was refused when a script had written already, as our scripts tell it.
+pub(super) fn halfway(error: &RedisError) -> Option<String> {
+    let detail = error.detail().filter(|_| error.code() == Some(HALFWAY))?;
+    detail.split(' ').next().map(str::to_lowercase)
 }
 
 /// In which line of a script it failed, as far as the server says.
@@ -164,6 +175,14 @@ mod tests {
         let long = format!("ERR {}\u{7}{}", "x".repeat(150), "\u{e9}".repeat(200));
         let shown = sanitized(&long);
         assert!(shown.len() <= LONGEST && !shown.contains('\u{7}'), "{shown}");
+    }
+
+    #[test]
+    fn what_failed_halfway_is_named_by_the_script() {
+        let error = error("HALFWAY XADD @user_script: 83: The user executing the script can't run this command or subcommand");
+        assert_eq!(halfway(&error).as_deref(), Some("xadd"));
+        assert_eq!(words_of(&error), "The user executing the script can't run this command or subcommand");
+        assert!(is_refusal(&error));
     }
 
     #[test]
