@@ -129,12 +129,7 @@ impl RedisQueue {
             policy_told: AtomicBool::new(false),
             tasks: [listener, prober],
         };
-        // Where the probe found no use in it, neither would this.
-        let answer = match queue.rights.ready() {
-            Ok(()) => queue.all_epochs().await.map(drop),
-            Err(error) => Err(error),
-        };
-        match answer {
+        match queue.first_answer().await {
             Err(error) if error.reason == Reason::FailedPrecondition => Err(error),
             Err(error) => {
                 tracing::warn!(error = %error, "redis is of no use yet; deliveries wait in the database");
@@ -142,6 +137,13 @@ impl RedisQueue {
             }
             Ok(()) => Ok(queue),
         }
+    }
+
+    /// Whether the server is of use now, and whether it ever will be as it is set.
+    async fn first_answer(&self) -> Result<()> {
+        // Where the probe was refused or not answered, asking for the epochs would take as long again.
+        self.rights.ready()?;
+        self.all_epochs().await.map(drop)
     }
 
     /// Calls a script of which no answer but the expected one is of use.

@@ -20,7 +20,7 @@ use super::{
 /// How long between two probes while something that is needed is refused or unknown, and at least between any two.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long until all is asked for again, though nothing gave a reason to.
-const PERIOD: Duration = Duration::from_secs(30);
+const PERIOD: Duration = Duration::from_secs(10);
 /// What is published to see whether that is allowed; it announces nothing.
 pub(super) const NO_CHANGE: &str = "probe";
 
