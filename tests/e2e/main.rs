@@ -42,6 +42,7 @@ mod publish;
 mod receivers;
 mod retention;
 mod retry;
+mod rights;
 mod scenario;
 mod shares;
 mod stream;

@@ -181,8 +181,8 @@ impl Measure {
     async fn measure_queue(&self) {
         NARROW_WINDOWS.set(i64::try_from(self.shared.windows.narrow()).unwrap_or(i64::MAX));
         CONGESTED.set(i64::try_from(self.handoff.congested_count()).unwrap_or(i64::MAX));
+        QUEUE_AVAILABLE.set(i64::from(self.shared.queue.ready().await.is_ok()));
         let depths = self.shared.queue.depths().await;
-        QUEUE_AVAILABLE.set(i64::from(depths.is_ok()));
         for (shard, depth) in depths.unwrap_or_default().into_iter().enumerate() {
             queue::JOBS.with_label_values(&[shard.to_string()]).set(i64::try_from(depth).unwrap_or(i64::MAX));
         }

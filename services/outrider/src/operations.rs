@@ -46,7 +46,7 @@ impl Health {
             missing.push(format!("the database: {error}"));
         }
         if let Some(queue) = &self.queue
-            && let Err(error) = queue.depth().await
+            && let Err(error) = queue.ready().await
         {
             missing.push(format!("the queue: {error}"));
         }

@@ -139,6 +139,11 @@ pub trait Queue: Send + Sync + 'static {
         Ok(self.depths().await?.into_iter().sum())
     }
 
+    /// Fails while jobs cannot be delivered through it: it does not answer, or it refuses a command that the work needs.
+    async fn ready(&self) -> Result<()> {
+        self.depth().await.map(drop)
+    }
+
     /// Tells every process that configuration changed. Best effort: the feed in the database is polled as well.
     async fn announce_change(&self) -> Result<()>;
 

@@ -7,7 +7,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,17 +33,22 @@ mod error;
 mod keys;
 mod options;
 mod pool;
+mod probe;
 mod read;
 mod reader;
+mod rights;
 mod script;
 mod subscriber;
 mod tls;
+mod words;
 mod write;
 
 use keys::{GROUP, ShardKeys, changes_channel};
 pub use options::RedisOptions;
 use pool::Commands;
+use probe::Probe;
 use reader::Readers;
+use rights::Rights;
 use script::Script;
 pub use tls::RedisTls;
 
@@ -50,11 +58,15 @@ const REST: Duration = Duration::from_secs(2);
 /// The queue in Redis.
 pub struct RedisQueue {
     options: RedisOptions,
-    commands: Commands,
-    shards: Vec<Shard>,
+    commands: Arc<Commands>,
+    shards: Arc<[Shard]>,
+    rights: Arc<Rights>,
     channel: String,
     changes: Arc<Changes>,
-    listener: AbortHandle,
+    /// Whether it was told that nobody knows what the server evicts.
+    policy_told: AtomicBool,
+    /// What listens for changes, and what asks for our rights.
+    tasks: [AbortHandle; 2],
 }
 
 struct Shard {
@@ -84,36 +96,63 @@ impl RedisQueue {
     pub async fn connect(options: RedisOptions) -> Result<Self> {
         let servers = options.validate()?;
         metrics::expose(&SECTION);
-        let commands = Commands::new(&servers, &options)
+        let rights = Arc::new(Rights::new());
+        let commands = Commands::new(&servers, &options, Arc::clone(&rights))
             .map_err(|error| Error::field("urls", format!("cannot be used: {}", error.category())))?;
         let shards = (0..options.shards).map(|number| Shard {
             number,
             keys: ShardKeys::new(&options.prefix, options.shards, number),
-            readers: Readers::new(servers.clone(), options.command_timeout, options.pool_size as usize),
+            readers: Readers::new(servers.clone(), &options, Arc::clone(&rights)),
             rests_until: Mutex::new(None),
         });
-        let shards = shards.collect();
+        let (commands, shards): (_, Arc<[Shard]>) = (Arc::new(commands), shards.collect());
         let channel = changes_channel(&options.prefix);
         let changes = Arc::new(Changes::default());
-        let listen = subscriber::listen(servers, channel.clone(), options.command_timeout, Arc::clone(&changes));
+        let (bound, to_wake, noted) = (options.command_timeout, Arc::clone(&changes), Arc::clone(&rights));
+        let listen = subscriber::listen(servers, channel.clone(), bound, to_wake, noted);
         let listener = tokio::spawn(essential("subscriber", listen)).abort_handle();
-        let queue = Self { options, commands, shards, channel, changes, listener };
-        match queue.all_epochs().await {
+        let probe = Probe {
+            commands: Arc::clone(&commands),
+            shards: Arc::clone(&shards),
+            rights: Arc::clone(&rights),
+            channel: channel.clone(),
+        };
+        probe.once().await;
+        let prober = tokio::spawn(essential("probe", probe.run())).abort_handle();
+        let queue = Self {
+            options,
+            commands,
+            shards,
+            rights,
+            channel,
+            changes,
+            policy_told: AtomicBool::new(false),
+            tasks: [listener, prober],
+        };
+        match queue.first_answer().await {
             Err(error) if error.reason == Reason::FailedPrecondition => Err(error),
             Err(error) => {
-                tracing::warn!(error = %error, "redis does not answer yet");
+                tracing::warn!(error = %error, "redis is of no use yet; deliveries wait in the database");
                 Ok(queue)
             }
-            Ok(_) => Ok(queue),
+            Ok(()) => Ok(queue),
         }
+    }
+
+    /// Whether the server is of use now, and whether it ever will be as it is set.
+    async fn first_answer(&self) -> Result<()> {
+        // Where the probe was refused or not answered, asking for the epochs would take as long again.
+        self.rights.ready()?;
+        self.all_epochs().await.map(drop)
     }
 
     /// Calls a script of which no answer but the expected one is of use.
     async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<T> {
-        self.commands.call(script, command).await?.map_err(|error| error::unavailable(script.name, &error))
+        Ok(self.commands.call(script, command).await?)
     }
 
     async fn all_epochs(&self) -> Result<Vec<i64>> {
+        self.rights.allow()?;
         try_join_all(self.shards.iter().map(|shard| self.epoch(shard))).await
     }
 
@@ -125,7 +164,13 @@ impl RedisQueue {
             let message = format!("redis: maxmemory-policy is {policy}, which evicts keys that are in use: set noeviction");
             return Err(Error::new(Reason::FailedPrecondition, message));
         }
+        // Where the right to ask is missing, the probe says so.
+        if policy == "-" && !self.policy_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!("redis does not say its maxmemory-policy, which must be noeviction");
+        }
         if new == 1 {
+            // What another server allows is another question.
+            self.rights.doubt();
             tracing::info!(
                 shard = shard.number,
                 epoch,
@@ -147,7 +192,7 @@ impl RedisQueue {
 
 impl Drop for RedisQueue {
     fn drop(&mut self) {
-        self.listener.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -163,22 +208,27 @@ impl Queue for RedisQueue {
     }
 
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        self.rights.allow()?;
         self.enqueue_shards(jobs).await
     }
 
     async fn read(&self, consumer: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>> {
+        self.rights.allow()?;
         self.read_shards(consumer, max, wait).await
     }
 
     async fn reclaim(&self, consumer: &str, max: usize) -> Result<Vec<LeasedJob>> {
+        self.rights.allow()?;
         self.reclaim_shards(consumer, max).await
     }
 
     async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
+        self.rights.allow()?;
         self.renew_shards(consumer, receipts).await
     }
 
     async fn finish(&self, done: &[Done]) -> Result<()> {
+        self.rights.allow()?;
         self.finish_shards(done).await
     }
 
@@ -196,13 +246,18 @@ impl Queue for RedisQueue {
             command.arg(shard.keys.held());
             self.commands.query::<u64>("depth", &command).await
         });
-        try_join_all(lengths).await
+        Ok(try_join_all(lengths).await?)
+    }
+
+    async fn ready(&self) -> Result<()> {
+        self.rights.ready()?;
+        self.depth().await.map(drop)
     }
 
     async fn announce_change(&self) -> Result<()> {
         let mut command = ::redis::cmd("PUBLISH");
         command.arg(&self.channel).arg("");
-        self.commands.query::<i64>("announce", &command).await.map(drop)
+        Ok(self.commands.query::<i64>("announce", &command).await.map(drop)?)
     }
 
     async fn change_announced(&self) {

@@ -408,6 +408,7 @@ async fn a_password_is_used_and_never_told() {
     for error in [wrong.epochs().await.expect_err("wrong"), wrong.read("one", 1, Duration::ZERO).await.expect_err("wrong")] {
         assert_eq!(error.reason, Reason::Unavailable);
         assert!(!format!("{error:?}").contains("hunter"), "{error:?}");
+        assert!(error.message.contains("AUTH is refused") && error.message.contains("queue.url"), "{error}");
     }
 }
 

@@ -1,43 +1,149 @@
-//! What Redis answers, as errors of ours.
+//! What Redis answers, as errors of ours: what was tried, by which command, what the server said of it, and what to do.
 
-use ::redis::{ErrorKind, RedisError};
+use ::redis::{Arg, Cmd, ErrorKind, RedisError};
 use outrider_model::Error;
 use outrider_telemetry::catalogue::queue::COMMAND_ERRORS;
 
-/// The error of a command or step. Its text holds neither addresses nor what the server quotes of our commands.
-pub(super) fn unavailable(step: &'static str, error: &RedisError) -> Error {
-    let cause = if says(error, "OOM") {
-        "its memory is full"
-    } else if error.is_timeout() {
-        "it did not answer in time"
-    } else if error.is_connection_refusal() {
-        "the connection was refused"
-    } else if error.is_connection_dropped() {
-        "the connection broke"
-    } else {
-        return failed(step, &name_of(error));
+use super::{
+    rights::Right,
+    words::{advice, is_refusal, right_in, words_of},
+};
+
+/// Why a step has no answer.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    /// What was tried; metrics bear it as a label.
+    step: &'static str,
+    /// The command as access control lists spell it, where it is known.
+    command: Option<String>,
+    why: Why,
+}
+
+#[derive(Debug, Clone)]
+enum Why {
+    /// The server said so, or the connection broke.
+    Said(RedisError),
+    /// No connection can be made, or all are in use.
+    Unconnected,
+    TimedOut,
+    /// An answer that no version of Redis gives.
+    Unexpected,
+}
+
+impl Failure {
+    /// A command was answered by an error.
+    pub(super) fn said(step: &'static str, command: Option<String>, error: RedisError) -> Self {
+        Self { step, command, why: Why::Said(error) }
+    }
+
+    /// No connection can be made, for the reason that was given last; or all are in use.
+    pub(super) fn unconnected(step: &'static str, last: Option<RedisError>) -> Self {
+        let Some(error) = last else { return Self { step, command: None, why: Why::Unconnected } };
+        Self::said(step, command_of_connecting(&error).map(str::to_owned), error)
+    }
+
+    pub(super) fn timed_out(step: &'static str) -> Self {
+        Self { step, command: None, why: Why::TimedOut }
+    }
+
+    /// What the server said, if it is that.
+    pub(super) fn error(&self) -> Option<&RedisError> {
+        match &self.why {
+            Why::Said(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// What is refused; none where it is no refusal.
+    pub(super) fn right(&self) -> Option<Right> {
+        let error = self.error().filter(|error| is_refusal(error))?;
+        Right::of(right_in(&words_of(error)).or(self.command.as_deref())?)
+    }
+
+    /// What the server said, or what happened.
+    pub(super) fn words(&self) -> String {
+        self.error().map_or_else(|| self.cause(), words_of)
+    }
+
+    /// Whether the server answered with this code.
+    pub(super) fn says(&self, code: &str) -> bool {
+        self.error().is_some_and(|error| says(error, code))
+    }
+
+    fn cause(&self) -> String {
+        let error = match &self.why {
+            Why::Said(error) => error,
+            Why::Unconnected => return "no connection".to_owned(),
+            Why::TimedOut => return "it did not answer in time".to_owned(),
+            Why::Unexpected => return "unexpected answer".to_owned(),
+        };
+        if error.is_timeout() {
+            "it did not answer in time".to_owned()
+        } else if error.is_connection_refusal() {
+            "the connection was refused".to_owned()
+        } else if error.is_connection_dropped() {
+            "the connection broke".to_owned()
+        } else {
+            told(self.command.as_deref(), &words_of(error), is_refusal(error))
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        COMMAND_ERRORS.with_label_values(&[failure.step]).inc();
+        Self::unavailable(format!("redis: {}: {}", failure.step, failure.cause()))
+    }
+}
+
+/// What the server said of a command, with the command and what to do.
+pub(super) fn told(command: Option<&str>, words: &str, refused: bool) -> String {
+    let shown = command.map(|command| match command {
+        "keys" => "the right to the keys".to_owned(),
+        command => command.replace('|', " ").to_uppercase(),
+    });
+    let what = match (shown, refused) {
+        (Some(shown), true) => format!("{shown} is refused: "),
+        (Some(shown), false) => format!("{shown} failed: "),
+        (None, true) => "it is refused: ".to_owned(),
+        (None, false) => String::new(),
     };
-    failed(step, cause)
-}
-
-fn failed(step: &'static str, cause: &str) -> Error {
-    COMMAND_ERRORS.with_label_values(&[step]).inc();
-    Error::unavailable(format!("redis: {step}: {cause}"))
-}
-
-/// All connections are in use, or none can be made.
-pub(super) fn no_connection(step: &'static str) -> Error {
-    failed(step, "no connection")
-}
-
-/// A command or step took longer than it may.
-pub(super) fn timed_out(step: &'static str) -> Error {
-    failed(step, "it did not answer in time")
+    let advice = advice(command, words).map_or_else(String::new, |advice| format!(": {advice}"));
+    format!("{what}\"{words}\"{advice}")
 }
 
 /// An answer that no version of Redis gives.
 pub(super) fn unexpected(step: &'static str) -> Error {
-    failed(step, "unexpected answer")
+    Failure { step, command: None, why: Why::Unexpected }.into()
+}
+
+/// Commands whose rights are given by their second word, too.
+const WITH_SECOND_WORD: [&str; 5] = ["client", "cluster", "script", "xgroup", "xinfo"];
+
+/// The name of a command as access control lists spell it.
+pub(super) fn name_of(command: &Cmd) -> Option<String> {
+    let mut words = command.args_iter().map(|word| match word {
+        Arg::Simple(word) => String::from_utf8_lossy(word).to_lowercase(),
+        _ => String::new(),
+    });
+    let first = words.next()?;
+    Some(with_second_word(first, || words.next()))
+}
+
+/// A command's name, with its second word where rights go by it.
+pub(super) fn with_second_word(first: String, second: impl FnOnce() -> Option<String>) -> String {
+    match WITH_SECOND_WORD.contains(&first.as_str()).then(second).flatten() {
+        Some(second) => format!("{first}|{second}"),
+        None => first,
+    }
+}
+
+/// Which command of connecting failed, as far as the library tells.
+fn command_of_connecting(error: &RedisError) -> Option<&'static str> {
+    let text = error.to_string().to_lowercase();
+    let known = [("switch database", "select"), ("authentication", "auth"), ("wrongpass", "auth"), ("noauth", "auth")];
+    let found = known.into_iter().chain([("slots", "cluster|slots")]).find(|(sign, _)| text.contains(sign));
+    found.map(|(_, command)| command)
 }
 
 /// Whether the server answered with this code; of what fails in a script Redis 6 tells it in the text, as a word with or without
@@ -56,24 +162,20 @@ pub(super) fn leaves_usable(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) && !says(error, "READONLY")
 }
 
-/// The code, or the kind of failure.
-pub(super) fn name_of(error: &RedisError) -> String {
-    match error.code() {
-        Some(code) => code.chars().filter(char::is_ascii_alphanumeric).take(32).collect(),
-        None => error.category().to_owned(),
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use ::redis::{Value, parse_redis_value};
 
     use super::*;
 
-    fn error(answer: &str) -> RedisError {
+    pub(in super::super) fn error(answer: &str) -> RedisError {
         let answer = parse_redis_value(format!("-{answer}\r\n").as_bytes()).expect("an answer");
         let Value::ServerError(error) = answer else { panic!("no error: {answer:?}") };
         error.into()
+    }
+
+    fn text(command: Option<&str>, answer: &str) -> String {
+        Error::from(Failure::said("step", command.map(str::to_owned), error(answer))).message.into_owned()
     }
 
     #[test]
@@ -99,10 +201,39 @@ mod tests {
     }
 
     #[test]
-    fn texts_quote_nothing() {
-        for answer in ["WRONGPASS invalid user hunter2", "ERR value hunter2", "NOPERM user hunter2", "OOM hunter2"] {
-            let text = unavailable("read", &error(answer)).to_string();
-            assert!(text.starts_with("redis: read: ") && !text.contains("hunter2"), "{text}");
-        }
+    fn a_refusal_is_told_with_the_command_the_words_and_the_right() {
+        assert_eq!(
+            text(Some("xgroup|create"), "NOPERM this user has no permissions to run the 'xgroup|create' command"),
+            "redis: step: XGROUP CREATE is refused: \"NOPERM this user has no permissions to run the 'xgroup|create' \
+             command\": grant the user +xgroup|create (docs/operations.md)"
+        );
+        assert_eq!(
+            text(None, "ERR Protocol error: 1"),
+            "redis: step: \"ERR Protocol error: 1\"",
+            "what nobody knows is told as it is"
+        );
+        assert!(text(Some("hset"), "OOM command not allowed when used memory > 'maxmemory'.").ends_with("its memory is full"));
+    }
+
+    #[test]
+    fn a_failure_of_connecting_names_its_command() {
+        let refused = ::redis::RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
+        let told = Error::from(Failure::unconnected("read", Some(refused))).message;
+        assert!(told.starts_with("redis: read: AUTH is refused: \"") && told.contains("queue.url"), "{told}");
+        assert_eq!(Error::from(Failure::unconnected("read", None)).message, "redis: read: no connection");
+    }
+
+    #[test]
+    fn commands_are_named_as_access_control_lists_spell_them() {
+        let name = |words: &[&str]| {
+            let mut command = Cmd::new();
+            words.iter().for_each(|word| {
+                command.arg(word);
+            });
+            name_of(&command)
+        };
+        assert_eq!(name(&["HLEN", "key"]).as_deref(), Some("hlen"));
+        assert_eq!(name(&["CLIENT", "ID"]).as_deref(), Some("client|id"));
+        assert_eq!(name(&[]), None);
     }
 }

@@ -13,32 +13,42 @@ const LAYOUT: u32 = 2;
 
 /// The keys of one shard. The hash tag holds the number of shards: with another number all keys are others, so that a shard never
 /// holds jobs of endpoints that are not its own; and in a cluster all keys of a shard are on one node.
-pub(super) struct ShardKeys([String; 5]);
+pub(super) struct ShardKeys {
+    all: [String; 5],
+    probe: String,
+}
 
 impl ShardKeys {
     pub(super) fn new(prefix: &str, shards: u32, shard: u32) -> Self {
+        let name = |name: &str| format!("{{{prefix}:{LAYOUT}:{shards}:{shard}}}:{name}");
         // Scripts take the first four or five: keep the order.
-        Self(["jobs", "held", "counts", "epoch", "identity"].map(|name| format!("{{{prefix}:{LAYOUT}:{shards}:{shard}}}:{name}")))
+        Self { all: ["jobs", "held", "counts", "epoch", "identity"].map(name), probe: name("probe") }
     }
 
     /// Stream, held, counts, epoch, identity.
     pub(super) fn all(&self) -> &[String; 5] {
-        &self.0
+        &self.all
     }
 
     /// The stream of jobs: entries with one field, the encoded job.
     pub(super) fn stream(&self) -> &str {
-        &self.0[0]
+        &self.all[0]
     }
 
     /// The hash of what waits or is held: the delivery's 16 bytes to its [`place`].
     pub(super) fn held(&self) -> &str {
-        &self.0[1]
+        &self.all[1]
+    }
+
+    /// All, and the one on which commands are tried.
+    pub(super) fn with_probe(&self) -> [&str; 6] {
+        let [jobs, held, counts, epoch, identity] = self.all.each_ref().map(String::as_str);
+        [jobs, held, counts, epoch, identity, &self.probe]
     }
 
     /// The hash of what of those each has, and all together: the fields are named below.
     pub(super) fn counts(&self) -> &str {
-        &self.0[2]
+        &self.all[2]
     }
 }
 
@@ -92,6 +102,7 @@ mod tests {
         let keys = ShardKeys::new("outrider", 4, 3);
         assert_eq!(keys.stream(), "{outrider:2:4:3}:jobs");
         assert!(keys.all().iter().all(|key| key.starts_with("{outrider:2:4:3}:")));
+        assert_eq!(keys.with_probe()[5], "{outrider:2:4:3}:probe");
         assert_ne!(ShardKeys::new("outrider", 2, 0).stream(), ShardKeys::new("outrider", 1, 0).stream());
     }
 }

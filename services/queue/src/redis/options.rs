@@ -100,7 +100,10 @@ impl RedisOptions {
             // Commands and answers are small and many: none may wait for the one before to be acknowledged.
             info.map(|info| {
                 let settings = info.tcp_settings().clone().set_nodelay(true);
-                info.set_tcp_settings(settings)
+                // The library would tell its name, for which a user may lack the right: each connection would then leave a
+                // refusal in the server's log.
+                let redis = info.redis_settings().clone().set_skip_set_lib_name();
+                info.set_tcp_settings(settings).set_redis_settings(redis)
             })
         });
         let servers: Vec<ConnectionInfo> = servers.collect();

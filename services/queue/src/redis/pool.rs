@@ -1,6 +1,9 @@
 //! Connections for commands: one pool, to one server or to a cluster, and a bound on how long each command takes.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use ::redis::{
     Cmd, ConnectionInfo, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, Value,
@@ -11,14 +14,16 @@ use ::redis::{
 };
 use bb8::ManageConnection;
 use bb8_redis::RedisConnectionManager;
-use outrider_model::Result;
 use outrider_telemetry::catalogue::queue::{COMMAND_ERRORS, COMMAND_SECONDS};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
-    error::{leaves_usable, no_connection, timed_out, unavailable},
+    error::{Failure, leaves_usable, name_of, says},
     options::RedisOptions,
+    rights::Rights,
     script::Script,
     tls::is_secure,
+    words::{halfway, line_of},
 };
 
 /// How long the cluster client waits before it follows a redirection again, in milliseconds; the command's own bound cuts it
@@ -29,11 +34,14 @@ const CLUSTER_RETRY_MILLIS: (u64, u64) = (10, 200);
 pub(super) struct Commands {
     pool: bb8::Pool<Manager>,
     timeout: Duration,
+    /// Why the last connection could not be made; the pool itself tells only that there is none.
+    unconnected: Arc<Mutex<Option<RedisError>>>,
+    rights: Arc<Rights>,
 }
 
 impl Commands {
     /// A pool that connects when it is first used.
-    pub(super) fn new(servers: &[ConnectionInfo], options: &RedisOptions) -> RedisResult<Self> {
+    pub(super) fn new(servers: &[ConnectionInfo], options: &RedisOptions, rights: Arc<Rights>) -> RedisResult<Self> {
         let timeout = options.command_timeout;
         let servers_of = if options.cluster {
             let mut builder = ClusterClient::builder(servers.to_vec())
@@ -53,53 +61,72 @@ impl Commands {
         };
         // A check at each check-out would be a round trip more per batch; a broken connection is found by the command that fails
         // on it.
+        let unconnected = Arc::default();
+        let manager = Manager { servers: servers_of, timeout, unconnected: Arc::clone(&unconnected) };
         let pool = bb8::Pool::builder()
             .max_size(options.pool_size)
             .test_on_check_out(false)
             .connection_timeout(timeout)
-            .build_unchecked(Manager { servers: servers_of, timeout });
-        Ok(Self { pool, timeout })
+            .build_unchecked(manager);
+        Ok(Self { pool, timeout, unconnected, rights })
     }
 
     /// One command, one round trip. `step` says in errors what was tried.
-    pub(super) async fn query<T: FromRedisValue>(&self, step: &'static str, command: &Cmd) -> Result<T> {
-        self.bounded(step, async {
-            let mut connection = self.check_out(step).await?;
-            connection.guarded(command).await.map_err(|error| unavailable(step, &error))
+    pub(super) async fn query<T: FromRedisValue>(&self, step: &'static str, command: &Cmd) -> Result<T, Failure> {
+        self.bounded(step, async |connection| {
+            connection.guarded(command).await.map_err(|error| Failure::said(step, name_of(command), error))
         })
         .await
     }
 
-    /// Calls a script; loads it first where the server does not know it. What the server says about the call is told apart from
-    /// what keeps it from being asked.
-    pub(super) async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<RedisResult<T>> {
+    /// Calls a script; loads it first where the server does not know it.
+    pub(super) async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<T, Failure> {
         let step = script.name;
-        self.bounded(step, async {
-            let mut connection = self.check_out(step).await?;
-            match connection.guarded(command).await {
-                Err(error) if super::error::says(&error, "NOSCRIPT") => {
-                    let load = connection.guarded::<Value>(&script.load()).await;
-                    load.map_err(|error| unavailable(step, &error))?;
-                    Ok(connection.guarded(command).await)
+        self.bounded(step, async |connection| {
+            let answer = match connection.guarded(command).await {
+                Err(error) if says(&error, "NOSCRIPT") => {
+                    let load = script.load();
+                    let loaded = connection.guarded::<Value>(&load).await;
+                    loaded.map_err(|error| Failure::said(step, name_of(&load), error))?;
+                    connection.guarded(command).await
                 }
-                other => Ok(other),
-            }
+                other => other,
+            };
+            answer.map_err(|error| {
+                let line = || line_of(&error).map(|line| script.command_in(line));
+                let called = halfway(&error).map(Some).or_else(line).unwrap_or_else(|| name_of(command));
+                Failure::said(step, called, error)
+            })
         })
         .await
     }
 
-    async fn check_out(&self, step: &'static str) -> Result<bb8::PooledConnection<'_, Manager>> {
-        self.pool.get().await.map_err(|error| match error {
-            bb8::RunError::User(error) => unavailable(step, &error),
-            bb8::RunError::TimedOut => no_connection(step),
-        })
-    }
-
-    async fn bounded<T>(&self, step: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn bounded<T>(
+        &self,
+        step: &'static str,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         // So that a command which never failed is shown with 0 failures.
         COMMAND_ERRORS.with_label_values(&[step]);
         let _timed = COMMAND_SECONDS.with_label_values(&[step]).start_timer();
-        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| Err(timed_out(step)))
+        let answer = self.connected(step, work).await;
+        if let Err(failure) = &answer {
+            self.rights.suspect(failure.right());
+        }
+        answer
+    }
+
+    async fn connected<T>(
+        &self,
+        step: &'static str,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let until = Instant::now() + self.timeout;
+        let Ok(Ok(mut connection)) = timeout_at(until, self.pool.get()).await else {
+            let last = self.unconnected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            return Err(Failure::unconnected(step, last));
+        };
+        timeout_at(until, work(&mut connection)).await.unwrap_or_else(|_| Err(Failure::timed_out(step)))
     }
 }
 
@@ -153,6 +180,21 @@ impl ConnectionLike for Link {
 struct Manager {
     servers: Servers,
     timeout: Duration,
+    /// Why the last connection could not be made; none once one could.
+    unconnected: Arc<Mutex<Option<RedisError>>>,
+}
+
+impl Manager {
+    async fn link(&self) -> RedisResult<Link> {
+        match &self.servers {
+            Servers::Single(manager) => {
+                let mut link = manager.connect().await?;
+                link.set_response_timeout(self.timeout);
+                Ok(Link::Single(link))
+            }
+            Servers::Cluster(client) => Ok(Link::Cluster(client.get_async_connection().await?)),
+        }
+    }
 }
 
 enum Servers {
@@ -165,15 +207,9 @@ impl ManageConnection for Manager {
     type Error = RedisError;
 
     async fn connect(&self) -> RedisResult<Connection> {
-        let link = match &self.servers {
-            Servers::Single(manager) => {
-                let mut link = manager.connect().await?;
-                link.set_response_timeout(self.timeout);
-                Link::Single(link)
-            }
-            Servers::Cluster(client) => Link::Cluster(client.get_async_connection().await?),
-        };
-        Ok(Connection { link, spoilt: false })
+        let link = self.link().await;
+        *self.unconnected.lock().unwrap_or_else(PoisonError::into_inner) = link.as_ref().err().cloned();
+        link.map(|link| Connection { link, spoilt: false })
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> RedisResult<()> {

@@ -1,7 +1,8 @@
 //! Connections that wait for jobs: each blocks in one command, so it serves one reader of one shard at a time and nothing else.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,11 +18,15 @@ use tokio::{
 
 use super::{
     entry::Batch,
-    error::{leaves_usable, name_of, says, timed_out, unavailable, unexpected},
+    error::{Failure, leaves_usable, name_of, says, unexpected},
     keys::{GROUP, ShardKeys},
+    options::RedisOptions,
+    rights::{Right, Rights},
+    words::{is_refusal, words_of},
 };
 
 const STEP: &str = "read";
+const CONNECT: &str = "connect to read";
 /// How much longer than it was told to wait the server may take before the connection counts as broken.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often a waiting command is told to return, until it does: the first call may overtake the command itself.
@@ -68,6 +73,9 @@ impl Ask<'_> {
 pub(super) struct Readers {
     servers: Vec<ConnectionInfo>,
     connect_timeout: Duration,
+    /// Whether waits may have to be ended.
+    unblocks: bool,
+    rights: Arc<Rights>,
     /// The node that has the shard, once another one named it.
     home: Mutex<Option<ConnectionInfo>>,
     /// Connections that nobody reads on now: as many as ever read at once, at most `max_idle`.
@@ -78,13 +86,21 @@ pub(super) struct Readers {
 struct Reader {
     client: Client,
     link: MultiplexedConnection,
-    /// What the server calls this connection.
-    id: i64,
+    /// What the server calls this connection, if it was asked and told.
+    id: Option<i64>,
 }
 
 impl Readers {
-    pub(super) fn new(servers: Vec<ConnectionInfo>, connect_timeout: Duration, max_idle: usize) -> Self {
-        Self { servers, connect_timeout, home: Mutex::new(None), idle: Mutex::new(Vec::new()), max_idle }
+    pub(super) fn new(servers: Vec<ConnectionInfo>, options: &RedisOptions, rights: Arc<Rights>) -> Self {
+        Self {
+            servers,
+            connect_timeout: options.command_timeout,
+            unblocks: options.shards > 1,
+            rights,
+            home: Mutex::new(None),
+            idle: Mutex::new(Vec::new()),
+            max_idle: options.pool_size as usize,
+        }
     }
 
     /// Takes up to `ask.max` jobs, waiting for the first. When `stop` turns true while it waits, the server is told to let it go,
@@ -93,9 +109,9 @@ impl Readers {
         let mut last = None;
         for attempt in 0..TRIES {
             let (mut reader, used) = self.check_out(attempt).await?;
-            let Ok(answer) = timeout(ask.wait() + GRACE, reader.ask(ask, stop)).await else {
+            let Ok(answer) = timeout(ask.wait() + GRACE, reader.ask(ask, stop, &self.rights)).await else {
                 self.forget();
-                return Err(timed_out(STEP));
+                return Err(Failure::timed_out(STEP).into());
             };
             match answer {
                 Ok(answer) => {
@@ -108,20 +124,23 @@ impl Readers {
                     return Ok(Taken::NoGroup);
                 }
                 Err(error) => {
-                    tracing::debug!(error = name_of(&error), "a read failed");
+                    tracing::debug!(error = words_of(&error), "a read failed");
                     let broken = !leaves_usable(&error);
                     if broken {
                         self.forget();
                     }
                     let again = self.redirected(&error, &reader) || used && broken;
                     if !again {
-                        return Err(unavailable(STEP, &error));
+                        let failure = Failure::said(STEP, name_of(&ask.command()), error);
+                        self.rights.suspect(failure.right());
+                        return Err(failure.into());
                     }
                     last = Some(error);
                 }
             }
         }
-        Err(last.map_or_else(|| timed_out(STEP), |error| unavailable(STEP, &error)))
+        let told = |error| Failure::said(STEP, name_of(&ask.command()), error);
+        Err(last.map_or_else(|| Failure::timed_out(STEP), told).into())
     }
 
     /// Where one connection broke the others will have broken too, and finding out takes time with each.
@@ -141,7 +160,7 @@ impl Readers {
     }
 
     /// A connection, and whether it was used before (and so may have broken in the meantime).
-    async fn check_out(&self, attempt: usize) -> Result<(Reader, bool)> {
+    async fn check_out(&self, attempt: usize) -> Result<(Reader, bool), Failure> {
         if let Some(reader) = locked(&self.idle).pop() {
             return Ok((reader, true));
         }
@@ -151,20 +170,40 @@ impl Readers {
         for server in servers.iter().cycle().skip(if home.is_some() { 0 } else { attempt }).take(servers.len()) {
             match timeout(self.connect_timeout, self.connect(server)).await {
                 Ok(Ok(reader)) => return Ok((reader, false)),
-                Ok(Err(error)) => failure = Some(unavailable("connect to read", &error)),
-                Err(_) => failure = Some(timed_out("connect to read")),
+                Ok(Err(broken)) => failure = Some(broken),
+                Err(_) => failure = Some(Failure::timed_out(CONNECT)),
             }
         }
-        Err(failure.unwrap_or_else(|| timed_out("connect to read")))
+        let failure = failure.unwrap_or_else(|| Failure::timed_out(CONNECT));
+        self.rights.suspect(failure.right());
+        Err(failure)
     }
 
-    async fn connect(&self, server: &ConnectionInfo) -> RedisResult<Reader> {
+    async fn connect(&self, server: &ConnectionInfo) -> Result<Reader, Failure> {
+        let (client, mut link) = self.link(server).await.map_err(|error| Failure::unconnected(CONNECT, Some(error)))?;
+        let id = if self.unblocks { self.id(&mut link).await? } else { None };
+        Ok(Reader { client, link, id })
+    }
+
+    /// What the server calls a connection; none where the right to ask is missing.
+    async fn id(&self, link: &mut MultiplexedConnection) -> Result<Option<i64>, Failure> {
+        let mut ask = ::redis::cmd("CLIENT");
+        let answer = ask.arg("ID").query_async(link).await;
+        match answer.map_err(|error| Failure::said(CONNECT, name_of(&ask), error)) {
+            Err(failure) if failure.right() != Right::of("client|id") => Err(failure),
+            answer => {
+                self.rights.note("client|id", answer.as_ref().err().map(Failure::words));
+                Ok(answer.ok())
+            }
+        }
+    }
+
+    async fn link(&self, server: &ConnectionInfo) -> RedisResult<(Client, MultiplexedConnection)> {
         let client = Client::open(server.clone())?;
         // The library's own bound of half a second would end every wait.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(self.connect_timeout));
-        let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let id = ::redis::cmd("CLIENT").arg("ID").query_async(&mut link).await?;
-        Ok(Reader { client, link, id })
+        let link = client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok((client, link))
     }
 
     fn check_in(&self, reader: Reader) {
@@ -176,7 +215,7 @@ impl Readers {
 }
 
 impl Reader {
-    async fn ask(&mut self, ask: &Ask<'_>, stop: &watch::Sender<bool>) -> RedisResult<Value> {
+    async fn ask(&mut self, ask: &Ask<'_>, stop: &watch::Sender<bool>, rights: &Rights) -> RedisResult<Value> {
         let command = ask.command();
         let mut stopped = stop.subscribe();
         let answer = command.query_async::<Value>(&mut self.link);
@@ -190,7 +229,8 @@ impl Reader {
             }
             _ = stopped.wait_for(|stop| *stop) => {}
         }
-        let unblock = unblock(&self.client, self.id);
+        let Some(id) = self.id else { return answer.await };
+        let unblock = unblock(&self.client, id, rights);
         tokio::select! {
             answer = &mut answer => answer,
             never = unblock => match never {},
@@ -200,7 +240,7 @@ impl Reader {
 
 /// Tells the server to end the waiting command of a connection, again and again until this is dropped. Where it cannot, the
 /// command ends by itself when its time is up.
-async fn unblock(client: &Client, id: i64) -> std::convert::Infallible {
+async fn unblock(client: &Client, id: i64, rights: &Rights) -> Infallible {
     let mut control = None;
     loop {
         if control.is_none() {
@@ -208,6 +248,12 @@ async fn unblock(client: &Client, id: i64) -> std::convert::Infallible {
         }
         if let Some(link) = &mut control {
             let told = ::redis::cmd("CLIENT").arg("UNBLOCK").arg(id).query_async::<i64>(link).await;
+            let refusal = told.as_ref().err().filter(|error| is_refusal(error)).map(words_of);
+            let refused = refusal.is_some();
+            rights.note("client|unblock", refusal);
+            if refused {
+                return std::future::pending().await;
+            }
             if told.is_err() {
                 control = None;
             }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use ::redis::Cmd;
 
-use super::keys::ShardKeys;
+use super::{error::with_second_word, keys::ShardKeys};
 
 /// A script and the digest by which the server knows it.
 pub(super) struct Script {
@@ -35,6 +35,8 @@ scripts! {
     RECLAIM = "reclaim";
     /// Begins leases anew.
     RENEW = "renew";
+    /// Tries every command that is needed.
+    PROBE = "probe";
 }
 
 impl Script {
@@ -46,13 +48,35 @@ impl Script {
     /// Calls it on the first `keys` keys of a shard; the arguments are to be added. The capacity is of the arguments, in number
     /// and bytes.
     pub(super) fn call(&self, shard: &ShardKeys, keys: usize, capacity: (usize, usize)) -> Cmd {
-        // The command itself, the digest and up to five keys take a few hundred bytes.
-        let mut command = Cmd::with_capacity(capacity.0 + keys + 3, capacity.1 + 512);
-        command.arg("EVALSHA").arg(&self.digest).arg(keys);
-        for key in &shard.all()[..keys] {
+        self.call_on(shard.all()[..keys].iter().map(String::as_str), capacity)
+    }
+
+    /// Calls it on these keys.
+    pub(super) fn call_on<'k>(&self, keys: impl ExactSizeIterator<Item = &'k str>, capacity: (usize, usize)) -> Cmd {
+        // The command itself, the digest and up to six keys take a few hundred bytes.
+        let mut command = Cmd::with_capacity(capacity.0 + keys.len() + 3, capacity.1 + 512);
+        command.arg("EVALSHA").arg(&self.digest).arg(keys.len());
+        for key in keys {
             command.arg(key);
         }
         command
+    }
+
+    /// The command in one of its lines, when there is one; a failure tells only the line.
+    pub(super) fn command_in(&self, line: usize) -> Option<String> {
+        let line = self.text.lines().nth(line.checked_sub(1)?)?;
+        // `write(` is how some call what may fail halfway.
+        let mut calls = line.split("call('").skip(1).chain(line.split("write('").skip(1));
+        let (Some(call), None) = (calls.next(), calls.next()) else { return None };
+        let mut words = call.split('\'').step_by(2).map(str::to_lowercase);
+        let first = words.next()?;
+        Some(with_second_word(first, || words.next()))
+    }
+
+    /// How often it calls a command.
+    #[cfg(test)]
+    pub(super) fn calls(&self) -> usize {
+        ["redis.call('", "redis.pcall('", "write('"].iter().map(|call| self.text.matches(call).count()).sum()
     }
 
     /// Makes it known to the server.

@@ -6,7 +6,11 @@ use ::redis::{Client, ConnectionInfo};
 use futures::StreamExt as _;
 use tokio::time::{interval, sleep, timeout};
 
-use super::error::name_of;
+use super::{
+    probe::NO_CHANGE,
+    rights::Rights,
+    words::{is_refusal, words_of},
+};
 use crate::changes::Changes;
 
 /// How long to wait before connecting again: at first, and at most.
@@ -15,12 +19,18 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 const PING: Duration = Duration::from_secs(5);
 
 /// Listens for ever, on one server after the other. In a cluster an announcement reaches every node, so any will do.
-pub(super) async fn listen(servers: Vec<ConnectionInfo>, channel: String, bound: Duration, changes: Arc<Changes>) {
+pub(super) async fn listen(
+    servers: Vec<ConnectionInfo>,
+    channel: String,
+    bound: Duration,
+    changes: Arc<Changes>,
+    rights: Arc<Rights>,
+) {
     let mut backoff = BACKOFF.0;
     let mut first = true;
     for server in servers.iter().cycle() {
         if let Ok(client) = Client::open(server.clone()) {
-            let subscribed = listen_once(&client, &channel, bound, &changes, first).await;
+            let subscribed = listen_once(&client, &channel, bound, &changes, &rights, first).await;
             if subscribed {
                 backoff = BACKOFF.0;
                 first = false;
@@ -32,16 +42,18 @@ pub(super) async fn listen(servers: Vec<ConnectionInfo>, channel: String, bound:
 }
 
 /// Listens until the connection breaks; whether it ever stood.
-async fn listen_once(client: &Client, channel: &str, bound: Duration, changes: &Changes, first: bool) -> bool {
+async fn listen_once(client: &Client, channel: &str, bound: Duration, changes: &Changes, rights: &Rights, first: bool) -> bool {
     let connected = timeout(bound, async {
         let mut link = client.get_async_pubsub().await?;
-        link.subscribe(channel).await?;
-        Ok::<_, ::redis::RedisError>(link)
+        let subscribed = link.subscribe(channel).await;
+        let refusal = subscribed.as_ref().err().filter(|error| is_refusal(error));
+        rights.note("subscribe", refusal.map(words_of));
+        subscribed.map(|()| link)
     });
     let (mut sink, mut messages) = match connected.await {
         Ok(Ok(link)) => link.split(),
         Ok(Err(error)) => {
-            tracing::debug!(error = name_of(&error), "cannot listen for changes");
+            tracing::debug!(error = words_of(&error), "cannot listen for changes");
             return false;
         }
         Err(_) => {
@@ -57,6 +69,7 @@ async fn listen_once(client: &Client, channel: &str, bound: Duration, changes: &
     loop {
         tokio::select! {
             message = messages.next() => match message {
+                Some(message) if message.get_payload_bytes() == NO_CHANGE.as_bytes() => {}
                 Some(_) => changes.announce(),
                 None => break,
             },

@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::{
     RedisQueue, Shard,
     entry::is_entry,
-    error::{says, unavailable, unexpected},
+    error::unexpected,
     keys::{GROUP, JOB_FIELD, place},
     script,
 };
@@ -100,11 +100,11 @@ impl RedisQueue {
             for receipt in receipts {
                 command.arg(&receipt.entry);
             }
-            match self.commands.call::<Vec<usize>>(&script::RENEW, &command).await? {
+            match self.commands.call::<Vec<usize>>(&script::RENEW, &command).await {
                 Ok(lost) => all_lost.extend(lost.into_iter().filter_map(|index| receipts.get(index).copied().cloned())),
                 // The shard was emptied: nothing is held any more.
-                Err(error) if says(&error, "NOGROUP") => all_lost.extend(receipts.iter().copied().cloned()),
-                Err(error) => return Err(unavailable(script::RENEW.name, &error)),
+                Err(failure) if failure.says("NOGROUP") => all_lost.extend(receipts.iter().copied().cloned()),
+                Err(failure) => return Err(failure.into()),
             }
         }
         Ok(all_lost)

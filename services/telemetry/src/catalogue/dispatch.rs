@@ -32,7 +32,7 @@ section! {
         CONGESTED: IntGauge("outrider_dispatch_congested_endpoints");
         /// Endpoints that get fewer jobs in the queue than they may have under way, because they did not answer in time.
         NARROW_WINDOWS: IntGauge("outrider_dispatch_narrow_windows");
-        /// Whether the queue answered last: 1 or 0.
+        /// Whether jobs could be delivered through the queue when it was asked last: 1 or 0.
         QUEUE_AVAILABLE: IntGauge("outrider_dispatch_queue_available");
         /// Pending deliveries in the database, of all processes together, counted up to 100,000.
         PENDING: IntGauge("outrider_dispatch_pending_deliveries");

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     /// What a label may be: the values of each are listed in the code that sets it.
-    const LABELS: [&str; 19] = [
+    const LABELS: [&str; 20] = [
         "protocol",
         "method",
         "route",
@@ -47,6 +47,7 @@ mod tests {
         "outcome",
         "cause",
         "command",
+        "needed",
         "shard",
         "state",
         "kind",

@@ -71,15 +71,26 @@ if #queued == 0 then
   return results
 end
 
--- The first write is one that a server with full memory refuses: then nothing is written. After it nothing is refused any more.
+-- The first write is one that a server with full memory refuses: then nothing is written. After it nothing is refused any more for
+-- want of memory. It may be for want of a right: then the shard is half written, and without its epoch it is made anew.
 redis.call('HSET', held, unpack(places))
+local failed
+local function write(command, ...)
+  local answer = not failed and redis.pcall(command, ...)
+  if type(answer) == 'table' and answer.err then
+    failed = redis.error_reply('HALFWAY ' .. command .. ' ' .. answer.err)
+    if type(redis.pcall('UNLINK', KEYS[4])) == 'table' then
+      redis.pcall('SET', KEYS[4], '')
+    end
+  end
+end
 local numbers = {'t', count['t']}
 for name in pairs(grown) do
   numbers[#numbers + 1] = name
   numbers[#numbers + 1] = count[name]
 end
-redis.call('HSET', counts, unpack(numbers))
+write('HSET', counts, unpack(numbers))
 for _, job in ipairs(queued) do
-  redis.call('XADD', stream, '*', ARGV[2], job)
+  write('XADD', stream, '*', ARGV[2], job)
 end
-return results
+return failed or results

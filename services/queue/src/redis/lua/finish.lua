@@ -17,13 +17,27 @@ if #entries == 0 then
   return 0
 end
 
--- XACK comes first: it is allowed when memory is full, and after the first write a script is not refused any more, so that the
--- counts can be written as well.
+local places = redis.call('HMGET', held, unpack(deliveries))
+
+-- XACK is the first write: it is allowed when memory is full, and after the first write a script is not refused any more for that, so
+-- that the counts can be written as well. It may be refused for want of a right: then the shard is half written, and without its epoch
+-- it is made anew.
 redis.call('XACK', stream, ARGV[1], unpack(entries))
-redis.call('XDEL', stream, unpack(entries))
+local failed
+local function write(command, ...)
+  local answer = not failed and redis.pcall(command, ...)
+  if type(answer) ~= 'table' or not answer.err then
+    return answer
+  end
+  failed = redis.error_reply('HALFWAY ' .. command .. ' ' .. answer.err)
+  if type(redis.pcall('UNLINK', KEYS[4])) == 'table' then
+    redis.pcall('SET', KEYS[4], '')
+  end
+end
+write('XDEL', stream, unpack(entries))
 
 local freed, less, seen = {}, {t = 0}, {}
-for index, place in ipairs(redis.call('HMGET', held, unpack(deliveries))) do
+for index, place in ipairs(places) do
   if place and string.sub(place, 1, 4) == ARGV[at_of[index] + 3] and not seen[deliveries[index]] then
     seen[deliveries[index]] = true
     freed[#freed + 1] = deliveries[index]
@@ -38,17 +52,18 @@ for index, place in ipairs(redis.call('HMGET', held, unpack(deliveries))) do
   end
 end
 if #freed == 0 then
-  return 0
+  return failed or 0
 end
-redis.call('HDEL', held, unpack(freed))
-if redis.call('HLEN', held) == 0 then
+write('HDEL', held, unpack(freed))
+if write('HLEN', held) == 0 then
   -- Counts are derived: of nothing there is nothing to count, whatever happened before.
-  redis.call('UNLINK', counts)
+  write('UNLINK', counts)
 else
   for name, number in pairs(less) do
-    if redis.call('HINCRBY', counts, name, -number) <= 0 then
-      redis.call('HDEL', counts, name)
+    local left = write('HINCRBY', counts, name, -number)
+    if left and left <= 0 then
+      write('HDEL', counts, name)
     end
   end
 end
-return #freed
+return failed or #freed

@@ -36,15 +36,17 @@ if #expired > 0 then
   end
 end
 
--- Every process that ever read leaves a consumer behind; without this they would only grow in number.
+-- Every process that ever read leaves a consumer behind; without this they would only grow in number. Where the right to it is missing,
+-- the jobs that were just taken over must not be lost for it.
 if forgotten > 0 then
-  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
+  for _, consumer in ipairs(consumers) do
     local about = {}
     for at = 1, #consumer, 2 do
       about[consumer[at]] = consumer[at + 1]
     end
     if about.pending == 0 and about.idle >= forgotten and about.name ~= ARGV[2] then
-      redis.call('XGROUP', 'DELCONSUMER', stream, group, about.name)
+      redis.pcall('XGROUP', 'DELCONSUMER', stream, group, about.name)
     end
   end
 end

@@ -1,0 +1,95 @@
+//! Asks Redis for every command, key and channel that the work needs, for real: at the start, when something was refused, when the
+//! server is another, and every now and then.
+
+use std::{sync::Arc, time::Duration};
+
+use ::redis::Value;
+use futures::future::join_all;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Shard,
+    error::Failure,
+    keys::GROUP,
+    pool::Commands,
+    rights::{Refused, Right, Rights},
+    script::PROBE,
+    words::sanitized,
+};
+
+/// How long between two probes while something that is needed is refused or unknown, and at least between any two.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long until all is asked for again, though nothing gave a reason to.
+const PERIOD: Duration = Duration::from_secs(10);
+/// What is published to see whether that is allowed; it announces nothing.
+pub(super) const NO_CHANGE: &str = "probe";
+
+/// Asks.
+pub(super) struct Probe {
+    pub(super) commands: Arc<Commands>,
+    pub(super) shards: Arc<[Shard]>,
+    pub(super) rights: Arc<Rights>,
+    pub(super) channel: String,
+}
+
+impl Probe {
+    /// Asks for ever.
+    pub(super) async fn run(self) {
+        loop {
+            sleep(AGAIN).await;
+            if self.rights.ready().is_ok() {
+                // The end of the wait is as good a reason as any.
+                let _ = timeout(PERIOD, self.rights.doubted()).await;
+            }
+            self.once().await;
+        }
+    }
+
+    /// Asks once, and keeps the answer.
+    pub(super) async fn once(&self) {
+        match self.refused().await {
+            Ok(refused) => self.rights.found(refused),
+            Err(failure) => self.rights.not_found(failure.into()),
+        }
+    }
+
+    /// What is refused, in any shard.
+    async fn refused(&self) -> Result<Refused, Failure> {
+        let mut refused = Refused::new();
+        // Always, not only where the server does not know the script: one that it knows would hide that the right is missing.
+        let loaded = self.commands.query::<Value>(PROBE.name, &PROBE.load()).await;
+        note(&mut refused, loaded)?;
+        for answer in join_all(self.shards.iter().map(|shard| self.refused_in(shard))).await {
+            for pair in note(&mut refused, answer)?.unwrap_or_default().chunks_exact(2) {
+                if let Some(right) = Right::of(&pair[0]) {
+                    refused.insert(right, sanitized(&pair[1]));
+                }
+            }
+        }
+        let mut publish = ::redis::cmd("PUBLISH");
+        publish.arg(&self.channel).arg(NO_CHANGE);
+        note(&mut refused, self.commands.query::<i64>(PROBE.name, &publish).await)?;
+        Ok(refused)
+    }
+
+    async fn refused_in(&self, shard: &Shard) -> Result<Vec<String>, Failure> {
+        let keys = shard.keys.with_probe();
+        let mut command = PROBE.call_on(keys.into_iter(), (1, 64));
+        command.arg(GROUP);
+        self.commands.call(&PROBE, &command).await
+    }
+}
+
+/// Takes down a refusal, as which a failure counts that names a right. Any other is no answer.
+fn note<T>(refused: &mut Refused, answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(failure) => match failure.right() {
+            Some(right) => {
+                refused.insert(right, failure.words());
+                Ok(None)
+            }
+            None => Err(failure),
+        },
+    }
+}
