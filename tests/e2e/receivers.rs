@@ -13,6 +13,7 @@ use crate::scenario::{self, BOUND, SHARES, Scenario, Target, number, run_with_sh
 
 scenarios!(
     a_2xx_answer_whose_body_breaks_is_delivered_once,
+    an_irregular_head_is_delivered_once,
     interim_answers_are_bounded,
     ports_of_other_services_are_refused_at_saving,
     names_that_cannot_be_reached_are_refused_at_saving,
@@ -81,6 +82,29 @@ async fn a_2xx_answer_whose_body_breaks_is_delivered_once(scenario: &Scenario) -
         early.push(RawReceiver::start_early(&[Act::Send(OK), Act::Close]).await?);
     }
     each_is_delivered_once(scenario, "early", &early, 900_000).await
+}
+
+async fn an_irregular_head_is_delivered_once(scenario: &Scenario) -> Result<()> {
+    let cookies: &'static str = format!("HTTP/1.1 200 OK\r\n{}\r\n", "set-cookie: a=b\r\n".repeat(120)).leak();
+    let large: &'static str = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(70 << 10)).leak();
+    let mut receivers = Vec::new();
+    for head in [
+        "HTTP/1.1 200 OK\r\nx-a: a\r\n b\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n folded\r\nx-a : b\r\nno colon\r\n: v\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\nx-a: \0\rb\ncontent-length: 0\n\n",
+        "HTTP/1.1  200\r\ncontent-length: 0, 0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+        cookies,
+        large,
+    ] {
+        receivers.push(RawReceiver::start(&[Act::Send(head), Act::Hang]).await?);
+    }
+    for end in [Act::Close, Act::Reset, Act::Hang, Act::Drip("x-a: b\r\nx-b: c\r\n", Duration::from_millis(200))] {
+        receivers.push(RawReceiver::start(&[Act::Send("HTTP/1.1 200 OK\r\n"), end, Act::Hang]).await?);
+    }
+    each_is_delivered_once(scenario, "irregular", &receivers, 2).await
 }
 
 async fn interim_answers_are_bounded(scenario: &Scenario) -> Result<()> {

@@ -21,13 +21,15 @@ use tokio_rustls::TlsConnector;
 use crate::{
     bounds::WireBounds,
     destination::Destination,
+    head::HeadBounds,
+    heads::Heads,
     measure::{self, Used},
     options::Options,
     pool::{Connection, Pool},
     request::Body,
     response::{self, Answer, Bounds, End},
     tls::{self, Secure},
-    wire::{Fault, Heads, Metered, Watch},
+    wire::{Metered, Watch},
 };
 
 /// How long a connection may take to be ready again after its answer was read.
@@ -48,6 +50,21 @@ impl Failure {
     }
 }
 
+/// As much of an answer as came before its body.
+enum Head {
+    Whole(Response<Incoming>),
+    /// The status line, and then not the rest.
+    Status(u16, End),
+}
+
+/// What a request on a connection came to.
+enum Asked {
+    Answered(Head),
+    /// Nothing of the request went out.
+    Unsent(Failure),
+    Failed(Failure),
+}
+
 /// Makes exchanges.
 pub(crate) struct Client {
     dialer: Arc<dyn Dialer>,
@@ -56,7 +73,7 @@ pub(crate) struct Client {
     pool: Arc<Pool>,
     bounds: Bounds,
     wire: WireBounds,
-    head_bytes: usize,
+    heads: HeadBounds,
 }
 
 impl Client {
@@ -64,14 +81,15 @@ impl Client {
         let mut http = Builder::new();
         // The buffer alone bounds heads only roughly: it may hold more when the last read brought it.
         http.max_buf_size(options.response_head_bytes).max_header_size(options.response_head_bytes);
+        let bounds = Bounds::new(options);
         Ok(Self {
             dialer,
             tls: tls::connector(&options.extra_roots)?,
             http,
             pool: Arc::new(Pool::new(options.pool_idle_per_host, options.pool_idle_total, options.pool_idle_timeout)),
-            bounds: Bounds::new(options),
+            bounds,
             wire: options.wire,
-            head_bytes: options.response_head_bytes,
+            heads: HeadBounds { interim: options.wire.interim_answers, bytes: options.response_head_bytes, kept: bounds },
         })
     }
 
@@ -91,12 +109,8 @@ impl Client {
     where
         F: Fn() -> Request<Body> + Send + Sync,
     {
-        let head = timeout_at(deadline, self.head(destination, &request)).await;
-        let Ok(head) = head else {
-            return Err(Failure::attempt(AttemptOutcome::TimedOut, "the endpoint did not answer in time"));
-        };
-        let (connection, response) = head?;
-        let answer = response::read(response, self.bounds, deadline).await;
+        let (connection, head) = self.head(destination, deadline, &request).await?;
+        let answer = self.read(&connection, head, deadline).await;
         if answer.end == End::Whole {
             self.keep(destination, connection);
         }
@@ -108,32 +122,56 @@ impl Client {
     /// A connection from the pool may have been closed by the endpoint while it was idle. When that is seen before anything of
     /// the request was written, hyper gives the request back, and it goes out once more on a new connection. In all other cases
     /// the endpoint may have got it: that is an attempt, and it is dispatch that decides whether there is another.
-    async fn head<F>(&self, destination: &Destination, request: &F) -> Result<(Connection, Response<Incoming>), Failure>
+    async fn head<F>(&self, destination: &Destination, deadline: Instant, request: &F) -> Result<(Connection, Head), Failure>
     where
         F: Fn() -> Request<Body> + Send + Sync,
     {
         if let Some(mut connection) = self.pool.take(&destination.origin) {
-            connection.begin();
-            match answered(&mut connection, request()).await {
-                Ok(response) => {
+            match self.ask(&mut connection, request(), deadline).await {
+                Asked::Unsent(_) => {}
+                Asked::Failed(failure) => return Err(failure),
+                Asked::Answered(head) => {
                     measure::connection(Used::Again);
-                    return Ok((connection, response));
-                }
-                Err(mut error) => {
-                    if error.take_message().is_none() {
-                        return Err(self.broken(&error.into_error(), &connection));
-                    }
+                    return Ok((connection, head));
                 }
             }
         }
         let timed = CONNECT_SECONDS.start_timer();
-        let mut connection = self.connect(destination).await?;
+        let mut connection = timeout_at(deadline, self.connect(destination)).await.map_err(|_| timed_out())??;
         timed.observe_duration();
         measure::connection(Used::First);
+        match self.ask(&mut connection, request(), deadline).await {
+            Asked::Answered(head) => Ok((connection, head)),
+            Asked::Unsent(failure) | Asked::Failed(failure) => Err(failure),
+        }
+    }
+
+    /// Sends a request on a connection. Once the status line of an answer has come, it decides, whatever becomes of the rest.
+    async fn ask(&self, connection: &mut Connection, request: Request<Body>, deadline: Instant) -> Asked {
         connection.begin();
-        match answered(&mut connection, request()).await {
-            Ok(response) => Ok((connection, response)),
-            Err(error) => Err(self.broken(&error.into_error(), &connection)),
+        let (failure, end) = match timeout_at(deadline, answered(connection, request)).await {
+            Ok(Ok(response)) => return Asked::Answered(Head::Whole(response)),
+            Ok(Err(mut error)) => {
+                let unsent = error.take_message().is_some();
+                let failure = self.broken(&error.into_error(), connection);
+                if unsent {
+                    return Asked::Unsent(failure);
+                }
+                (failure, End::Dropped)
+            }
+            Err(_) => (timed_out(), End::TimedOut),
+        };
+        match connection.watch.status() {
+            Some(status) => Asked::Answered(Head::Status(status, end)),
+            None => Asked::Failed(failure),
+        }
+    }
+
+    /// Reads the rest of an answer.
+    async fn read(&self, connection: &Connection, head: Head, deadline: Instant) -> Answer {
+        match head {
+            Head::Whole(response) => response::read(response, connection.watch.take_fields(), self.bounds, deadline).await,
+            Head::Status(status, end) => Answer::of_status(status, end),
         }
     }
 
@@ -164,24 +202,18 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (stream, watch) = self.metered(stream);
-        let head = async {
-            let mut connection = self.open(stream, watch).await?;
-            connection.begin();
-            let response = answered(&mut connection, request).await;
-            response.map_err(|error| self.broken(&error.into_error(), &connection)).map(|response| (connection, response))
-        };
-        let late = || Failure::attempt(AttemptOutcome::TimedOut, "the endpoint did not answer in time");
-        let (connection, response) = timeout_at(deadline, head).await.map_err(|_| late())??;
-        let answer = response::read(response, self.bounds, deadline).await;
-        drop(connection);
-        Ok(answer)
+        let mut connection = self.open(stream, watch).await?;
+        match self.ask(&mut connection, request, deadline).await {
+            Asked::Answered(head) => Ok(self.read(&connection, head, deadline).await),
+            Asked::Unsent(failure) | Asked::Failed(failure) => Err(failure),
+        }
     }
 
     async fn open<S>(&self, stream: S, watch: Watch) -> Result<Connection, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = Heads::new(stream, watch.clone(), self.wire, self.head_bytes);
+        let stream = Heads::new(stream, watch.clone(), self.heads);
         let (sender, connection) = self.http.handshake::<_, Body>(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
         let task = tokio::spawn(async move {
             // The exchange that was under way sees the error; between exchanges nobody needs it.
@@ -194,12 +226,7 @@ impl Client {
     fn broken(&self, error: &hyper::Error, connection: &Connection) -> Failure {
         match connection.watch.fault() {
             Some(fault) => Failure::attempt(AttemptOutcome::BadResponse, fault.explain(&self.wire)),
-            None => {
-                if error.is_parse_too_large() {
-                    measure::exceeded(Fault::Head);
-                }
-                broken(error)
-            }
+            None => broken(error),
         }
     }
 
@@ -239,6 +266,10 @@ async fn answered(
     answer
 }
 
+fn timed_out() -> Failure {
+    Failure::attempt(AttemptOutcome::TimedOut, "the endpoint did not answer in time")
+}
+
 fn undialled(error: DialError) -> Failure {
     let outcome = match error {
         DialError::EgressUnavailable => return Failure::EgressUnavailable,
@@ -251,9 +282,7 @@ fn undialled(error: DialError) -> Failure {
 
 /// What an error of an open connection means.
 fn broken(error: &hyper::Error) -> Failure {
-    let (outcome, message) = if error.is_parse_too_large() {
-        (AttemptOutcome::BadResponse, "the head of the answer is too large")
-    } else if error.is_parse() {
+    let (outcome, message) = if error.is_parse() {
         (AttemptOutcome::BadResponse, "the answer is not HTTP/1.1")
     } else if error.is_incomplete_message() {
         (AttemptOutcome::ConnectionFailed, "the connection was closed before the answer")

@@ -82,8 +82,11 @@ pub(crate) fn held(reason: HoldReason) {
     BY_REASON.add(usize::try_from(i32::from(reason)).unwrap_or(0), 1);
 }
 
-/// An endpoint exceeded a bound of an exchange.
+/// An exchange was given up. Whoever speaks another protocol exceeds no bound.
 pub(crate) fn exceeded(fault: Fault) {
+    if fault == Fault::NotHttp {
+        return;
+    }
     BY_BOUND.add(fault as usize, 1);
 }
 

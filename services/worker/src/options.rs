@@ -58,7 +58,8 @@ pub struct Options {
     pub response_kept_bytes: usize,
     /// Bytes of an answer's body that are read; after more, the connection is dropped. Default 64 KiB.
     pub response_read_bytes: usize,
-    /// Bytes of an answer's head that are read; more is a bad response. At least 8 KiB. Default 64 KiB.
+    /// Bytes of an answer's head that are read; of a larger one the status counts, if its line has come. At least 8 KiB. Default
+    /// 64 KiB.
     pub response_head_bytes: usize,
     /// What one exchange may take from the wire, whatever the endpoint sends.
     pub wire: WireBounds,

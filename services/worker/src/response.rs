@@ -6,15 +6,15 @@ use hyper::body::Incoming;
 use outrider_proto::dispatch::Header;
 use tokio::time::{Instant, timeout_at};
 
-use crate::options::Options;
+use crate::{head::Fields, options::Options};
 
 /// The bounds on what is read and kept of an answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     kept_bytes: usize,
     read_bytes: usize,
-    headers: usize,
-    header_bytes: usize,
+    pub(crate) headers: usize,
+    pub(crate) header_bytes: usize,
 }
 
 impl Bounds {
@@ -39,6 +39,13 @@ pub(crate) struct Answer {
     pub(crate) end: End,
 }
 
+impl Answer {
+    /// One of which nothing but the status came.
+    pub(crate) fn of_status(status: u16, end: End) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new(), truncated: true, end }
+    }
+}
+
 /// How reading the body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -51,14 +58,14 @@ pub(crate) enum End {
 }
 
 /// Reads an answer whose head is there until its body ends, a bound is reached or the deadline passes. The status decides how the
-/// attempt ended, so nothing here can fail.
-pub(crate) async fn read(response: Response<Incoming>, bounds: Bounds, deadline: Instant) -> Answer {
+/// attempt ended, so nothing here can fail. `fields` is what is kept of the head, when the HTTP library did not get it as it was.
+pub(crate) async fn read(response: Response<Incoming>, fields: Option<Fields>, bounds: Bounds, deadline: Instant) -> Answer {
     let (head, body) = response.into_parts();
     let mut kept = Kept { body: Vec::new(), read: 0, bounds };
     let end = timeout_at(deadline, kept.read(body)).await.unwrap_or(End::TimedOut);
     Answer {
         status: head.status.as_u16(),
-        headers: keep_headers(&head.headers, bounds),
+        headers: fields.unwrap_or_else(|| keep_headers(&head.headers, bounds)),
         truncated: end != End::Whole || kept.read > kept.body.len(),
         body: kept.body,
         end,
@@ -88,17 +95,19 @@ impl Kept {
     }
 }
 
-/// The first headers that fit the bounds.
+/// The headers that fit the bounds.
 fn keep_headers(headers: &HeaderMap, bounds: Bounds) -> Vec<Header> {
     let mut room = bounds.header_bytes;
     let mut kept = Vec::with_capacity(headers.len().min(bounds.headers));
-    for (name, value) in headers.iter().take(bounds.headers) {
-        let header = Header { name: name.as_str().to_owned(), value: String::from_utf8_lossy(value.as_bytes()).into_owned() };
-        match room.checked_sub(header.name.len() + header.value.len()) {
-            Some(left) => room = left,
-            None => break,
+    for (name, value) in headers {
+        if kept.len() == bounds.headers {
+            break;
         }
-        kept.push(header);
+        let value = String::from_utf8_lossy(value.as_bytes());
+        if let Some(left) = room.checked_sub(name.as_str().len() + value.len()) {
+            room = left;
+            kept.push(Header { name: name.as_str().to_owned(), value: value.into_owned() });
+        }
     }
     kept
 }
@@ -122,5 +131,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-long", HeaderValue::from_static("aaaaaaaaaaaaaaa"));
         assert!(keep_headers(&headers, bounds).is_empty());
+        headers.insert("x-d", HeaderValue::from_static("d"));
+        assert_eq!(keep_headers(&headers, bounds).len(), 1, "one that does not fit is passed over");
     }
 }

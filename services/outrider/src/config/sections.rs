@@ -405,7 +405,8 @@ section! {
         response_kept_bytes: usize = 16 * KIB,
         /// The part of an answer's body that is read, in bytes; of a longer one the connection is closed. At least response_kept_bytes.
         response_read_bytes: usize = 64 * KIB,
-        /// The head of an answer with the interim answers before it, in bytes; more is a bad response. At least 8192.
+        /// The head of an answer with the interim answers before it, in bytes. Of a larger one the status counts, if its line has come; else
+        /// it is a bad response. At least 8192.
         response_head_bytes: usize = 64 * KIB,
         /// Interim answers (1xx) before an answer; more are a bad response.
         response_interim_answers: usize = 8,
