@@ -14,6 +14,7 @@ use crate::scenario::{self, BOUND, SHARES, Scenario, Target, number, run_with_sh
 scenarios!(
     a_2xx_answer_whose_body_breaks_is_delivered_once,
     an_irregular_head_is_delivered_once,
+    a_reused_connection_that_ends_is_replaced_and_the_attempt_tells,
     interim_answers_are_bounded,
     ports_of_other_services_are_refused_at_saving,
     names_that_cannot_be_reached_are_refused_at_saving,
@@ -105,6 +106,31 @@ async fn an_irregular_head_is_delivered_once(scenario: &Scenario) -> Result<()> 
         receivers.push(RawReceiver::start(&[Act::Send("HTTP/1.1 200 OK\r\n"), end, Act::Hang]).await?);
     }
     each_is_delivered_once(scenario, "irregular", &receivers, 2).await
+}
+
+/// A receiver that answers the first request on a connection, and ends the connection at the second: all is delivered by one
+/// attempt each, those that came twice say so, and no event came oftener.
+async fn a_reused_connection_that_ends_is_replaced_and_the_attempt_tells(scenario: &Scenario) -> Result<()> {
+    for (name, end) in [("close", Act::Close), ("reset", Act::Reset)] {
+        let receiver = RawReceiver::start_each(&[&[Act::Send(OK)], &[end]]).await?;
+        target(scenario, &receiver, name).await?;
+        scenario.settle().await?;
+        let (mut resent, mut sent) = (0, 0);
+        // The next event comes on the connection of the one before it, if that one was settled soon enough.
+        for _ in 0..10 {
+            let id = scenario.publish_id(name, json!({})).await?;
+            let delivery = scenario.delivery_in(&id, "DELIVERED").await?;
+            let attempts = scenario.attempts(&text(&delivery, "delivery_id")?).await?;
+            ensure!(attempts.len() == 1 && number(&attempts[0], "status_code") == 200, "{attempts:?}");
+            let twice = attempts[0]["resent"] == true;
+            let count = receiver.count(&id);
+            ensure!(count == 1 + usize::from(twice), "{name}: it came {count} times: {attempts:?}");
+            resent += usize::from(twice);
+            sent += count;
+        }
+        ensure!(resent > 0 && sent <= 20, "{name}: {resent} of 10 were sent again");
+    }
+    Ok(())
 }
 
 async fn interim_answers_are_bounded(scenario: &Scenario) -> Result<()> {

@@ -62,7 +62,17 @@ enum Asked {
     Answered(Head),
     /// Nothing of the request went out.
     Unsent(Failure),
+    /// The connection ended before the first byte of an answer.
+    Ended(Failure),
     Failed(Failure),
+}
+
+/// How an exchange went.
+#[derive(Debug)]
+pub(crate) struct Exchanged {
+    pub(crate) result: Result<Answer, Failure>,
+    /// The request went out twice: the endpoint may have got it twice.
+    pub(crate) resent: bool,
 }
 
 /// Makes exchanges.
@@ -105,44 +115,76 @@ impl Client {
 
     /// One exchange within one deadline, from the dial to the end of the answer. `request` makes the request, and is called
     /// when there is a connection to send it on, so that it is signed at that moment.
-    pub(crate) async fn exchange<F>(&self, destination: &Destination, deadline: Instant, request: F) -> Result<Answer, Failure>
+    pub(crate) async fn exchange<F>(&self, destination: &Destination, deadline: Instant, request: F) -> Exchanged
     where
         F: Fn() -> Request<Body> + Send + Sync,
     {
-        let (connection, head) = self.head(destination, deadline, &request).await?;
-        let answer = self.read(&connection, head, deadline).await;
-        if answer.end == End::Whole {
-            self.keep(destination, connection);
+        let mut first = None;
+        let came = match self.ask_reused(destination, deadline, &request, &mut first).await {
+            Some(came) => came,
+            None => self.ask_new(destination, deadline, &request).await,
+        };
+        let resent = first.is_some();
+        let result = match (came, first) {
+            (Ok((connection, head)), _) => {
+                let answer = self.read(&connection, head, deadline).await;
+                if answer.end == End::Whole {
+                    self.keep(destination, connection);
+                }
+                Ok(answer)
+            }
+            // The request may have arrived the first time: that was an attempt, and nothing was sent again.
+            (Err(Failure::EgressUnavailable), Some(failure)) => return Exchanged { result: Err(failure), resent: false },
+            (Err(failure), _) => Err(failure),
+        };
+        if resent {
+            measure::resent();
         }
-        Ok(answer)
+        Exchanged { result, resent }
     }
 
-    /// Sends, and waits for the head of the answer.
+    /// Sends on a connection from the pool, and waits for the head of the answer; none when it is to be sent on a new one.
     ///
-    /// A connection from the pool may have been closed by the endpoint while it was idle. When that is seen before anything of
-    /// the request was written, hyper gives the request back, and it goes out once more on a new connection. In all other cases
-    /// the endpoint may have got it: that is an attempt, and it is dispatch that decides whether there is another.
-    async fn head<F>(&self, destination: &Destination, deadline: Instant, request: &F) -> Result<(Connection, Head), Failure>
+    /// The endpoint may have closed the connection while it was idle. When that is seen before anything of the request was
+    /// written, hyper gives the request back. When the connection ends before the first byte of an answer, the endpoint has most
+    /// likely not seen it: it is sent once more, and what the first sending came to is in `first`.
+    async fn ask_reused<F>(
+        &self,
+        destination: &Destination,
+        deadline: Instant,
+        request: &F,
+        first: &mut Option<Failure>,
+    ) -> Option<Result<(Connection, Head), Failure>>
     where
         F: Fn() -> Request<Body> + Send + Sync,
     {
-        if let Some(mut connection) = self.pool.take(&destination.origin) {
-            match self.ask(&mut connection, request(), deadline).await {
-                Asked::Unsent(_) => {}
-                Asked::Failed(failure) => return Err(failure),
-                Asked::Answered(head) => {
-                    measure::connection(Used::Again);
-                    return Ok((connection, head));
-                }
+        let mut connection = self.pool.take(&destination.origin)?;
+        match self.ask(&mut connection, request(), deadline).await {
+            Asked::Unsent(_) => None,
+            Asked::Ended(failure) => {
+                *first = Some(failure);
+                None
+            }
+            Asked::Failed(failure) => Some(Err(failure)),
+            Asked::Answered(head) => {
+                measure::connection(Used::Again);
+                Some(Ok((connection, head)))
             }
         }
+    }
+
+    /// Sends on a new connection, and waits for the head of the answer.
+    async fn ask_new<F>(&self, destination: &Destination, deadline: Instant, request: &F) -> Result<(Connection, Head), Failure>
+    where
+        F: Fn() -> Request<Body> + Send + Sync,
+    {
         let timed = CONNECT_SECONDS.start_timer();
         let mut connection = timeout_at(deadline, self.connect(destination)).await.map_err(|_| timed_out())??;
         timed.observe_duration();
         measure::connection(Used::First);
         match self.ask(&mut connection, request(), deadline).await {
             Asked::Answered(head) => Ok((connection, head)),
-            Asked::Unsent(failure) | Asked::Failed(failure) => Err(failure),
+            Asked::Unsent(failure) | Asked::Ended(failure) | Asked::Failed(failure) => Err(failure),
         }
     }
 
@@ -161,8 +203,10 @@ impl Client {
             }
             Err(_) => (timed_out(), End::TimedOut),
         };
-        match connection.watch.status() {
+        let watch = &connection.watch;
+        match watch.status() {
             Some(status) => Asked::Answered(Head::Status(status, end)),
+            None if end == End::Dropped && watch.fault().is_none() && !watch.heard() => Asked::Ended(failure),
             None => Asked::Failed(failure),
         }
     }
@@ -205,7 +249,7 @@ impl Client {
         let mut connection = self.open(stream, watch).await?;
         match self.ask(&mut connection, request, deadline).await {
             Asked::Answered(head) => Ok(self.read(&connection, head, deadline).await),
-            Asked::Unsent(failure) | Asked::Failed(failure) => Err(failure),
+            Asked::Unsent(failure) | Asked::Ended(failure) | Asked::Failed(failure) => Err(failure),
         }
     }
 
@@ -327,27 +371,85 @@ mod tests {
         client.pool.put(&destination.origin, idle);
 
         drop(far);
-        let answer = client.exchange(&destination, Instant::now() + PATIENCE, request).await.unwrap();
-        assert_eq!(answer.status, 200);
+        let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
+        assert_eq!((exchanged.result.unwrap().status, exchanged.resent), (200, false));
         assert_eq!((receiver.count(), dialer.dials.load(Ordering::SeqCst)), (1, 1));
     }
 
-    #[tokio::test]
-    async fn a_request_that_may_have_been_sent_is_not_sent_again() {
-        use tokio::io::AsyncReadExt;
+    /// A client with an idle connection whose other side reads a byte of the request, answers with these, and closes; its
+    /// destination is at this port.
+    async fn reused(answer: &'static [u8], port: u16) -> (Client, Arc<Loopback>, Arc<Destination>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let dialer = Arc::new(Loopback::default());
         let client = Client::new(&quick(), dialer.clone()).unwrap();
-        let destinations = Destinations::new(1, http::HeaderValue::from_static("t"));
-        let destination = destinations.get(&Arc::new(entry("http://hooks.example/", |_| {}))).unwrap();
+        let entry = Arc::new(entry(&format!("http://hooks.example:{port}/"), |_| {}));
+        let destination = Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();
         let (near, mut far) = tokio::io::duplex(1024);
         let mut idle = client.open(near, Watch::default()).await.unwrap();
         idle.sender.ready().await.unwrap();
         client.pool.put(&destination.origin, idle);
+        tokio::spawn(async move {
+            assert_eq!(far.read_u8().await.unwrap(), b'P');
+            far.write_all(answer).await.unwrap();
+        });
+        (client, dialer, destination)
+    }
 
-        let reading = tokio::spawn(async move { far.read_u8().await });
-        let failure = client.exchange(&destination, Instant::now() + PATIENCE, request).await.unwrap_err();
-        assert!(matches!(failure, Failure::Attempt(AttemptOutcome::ConnectionFailed, _)), "{failure:?}");
-        assert_eq!(reading.await.unwrap().unwrap(), b'P');
-        assert_eq!(dialer.dials.load(Ordering::SeqCst), 0);
+    #[tokio::test]
+    async fn a_request_on_a_reused_connection_that_ends_without_a_byte_is_sent_once_more() {
+        let receiver = Receiver::start(Reply::status("200 OK")).await;
+        let (client, dialer, destination) = reused(b"", receiver.port).await;
+        let signed = std::sync::atomic::AtomicUsize::new(0);
+        let request = || {
+            signed.fetch_add(1, Ordering::SeqCst);
+            request()
+        };
+        let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
+        assert_eq!((exchanged.result.unwrap().status, exchanged.resent), (200, true));
+        assert_eq!((receiver.count(), dialer.dials.load(Ordering::SeqCst), signed.load(Ordering::SeqCst)), (1, 1, 2));
+    }
+
+    #[tokio::test]
+    async fn it_is_not_sent_again_when_a_byte_has_come() {
+        let receiver = Receiver::start(Reply::status("200 OK")).await;
+        for (answer, outcome) in [
+            ("H", AttemptOutcome::ConnectionFailed),
+            ("HTTP/1.1 100 Continue\r\n\r\n", AttemptOutcome::ConnectionFailed),
+            ("SSH", AttemptOutcome::BadResponse),
+        ] {
+            let (client, dialer, destination) = reused(answer.as_bytes(), receiver.port).await;
+            let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
+            assert!(matches!(&exchanged.result, Err(Failure::Attempt(known, _)) if *known == outcome), "{exchanged:?}");
+            assert_eq!((exchanged.resent, dialer.dials.load(Ordering::SeqCst)), (false, 0), "{answer}");
+        }
+        let (client, ..) = reused(b"HTTP/1.1 201 A\r\n", receiver.port).await;
+        let destination = Destinations::new(1, http::HeaderValue::from_static("t"));
+        let entry = Arc::new(entry(&format!("http://hooks.example:{}/", receiver.port), |_| {}));
+        let exchanged = client.exchange(&destination.get(&entry).unwrap(), Instant::now() + PATIENCE, request).await;
+        assert_eq!((exchanged.result.unwrap().status, exchanged.resent), (201, false));
+        assert_eq!(receiver.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_second_sending_decides_and_is_the_last() {
+        let receiver = Receiver::start(Reply::Close(String::new())).await;
+        let (client, dialer, destination) = reused(b"", receiver.port).await;
+        let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
+        assert!(matches!(exchanged.result, Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, _))) && exchanged.resent);
+        assert_eq!((receiver.count(), dialer.dials.load(Ordering::SeqCst)), (1, 1));
+
+        let receiver = Receiver::start(Reply::Hang).await;
+        let (client, _, destination) = reused(b"", receiver.port).await;
+        let exchanged = client.exchange(&destination, Instant::now() + Duration::from_millis(300), request).await;
+        assert!(matches!(exchanged.result, Err(Failure::Attempt(AttemptOutcome::TimedOut, _))) && exchanged.resent);
+    }
+
+    #[tokio::test]
+    async fn without_an_egress_for_the_second_sending_the_first_was_the_attempt() {
+        let (client, dialer, destination) = reused(b"", 1).await;
+        *dialer.error.lock().unwrap() = Some(DialError::EgressUnavailable);
+        let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
+        assert!(matches!(exchanged.result, Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, _))), "{exchanged:?}");
+        assert!(!exchanged.resent, "it went out once");
     }
 }

@@ -71,6 +71,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
                 return Poll::Ready(Ok(()));
             }
             let watch = this.watch.clone();
+            watch.has_heard();
             let ahead = match this.reader().advance(came, &watch) {
                 Ok(Read::Same) => return Poll::Ready(Ok(())),
                 // Nothing that is given to the HTTP library would mean the end.

@@ -74,6 +74,8 @@ struct Shared {
     fault: AtomicU8,
     /// A write failed.
     deaf: AtomicBool,
+    /// Something has come in the exchange, above TLS.
+    heard: AtomicBool,
     /// The status of the exchange's answer; 0 until its line has come.
     status: AtomicU16,
     /// What is kept of a head that the HTTP library did not get as it was.
@@ -83,6 +85,7 @@ struct Shared {
 impl Watch {
     /// The next exchange begins.
     pub(crate) fn begin(&self) {
+        self.0.heard.store(false, Ordering::Relaxed);
         self.0.status.store(0, Ordering::Relaxed);
         self.0.exchange.fetch_add(1, Ordering::Relaxed);
     }
@@ -96,6 +99,16 @@ impl Watch {
     pub(crate) fn fault(&self) -> Option<Fault> {
         let number = self.0.fault.load(Ordering::Relaxed);
         Fault::ALL.into_iter().find(|fault| *fault as u8 == number)
+    }
+
+    /// A part of an answer has come.
+    pub(crate) fn has_heard(&self) {
+        self.0.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a part of an answer has come.
+    pub(crate) fn heard(&self) -> bool {
+        self.0.heard.load(Ordering::Relaxed)
     }
 
     /// The status line of the answer has come.
