@@ -23,9 +23,11 @@ use crate::{
     destination::Destination,
     head::HeadBounds,
     heads::Heads,
+    keeping::Timeouts,
+    look::Shown,
     measure::{self, Used},
     options::Options,
-    pool::{Connection, Pool},
+    pool::{Connection, Pool, Reused},
     request::Body,
     response::{self, Answer, Bounds, End},
     tls::{self, Secure},
@@ -92,11 +94,12 @@ impl Client {
         // The buffer alone bounds heads only roughly: it may hold more when the last read brought it.
         http.max_buf_size(options.response_head_bytes).max_header_size(options.response_head_bytes);
         let bounds = Bounds::new(options);
+        let timeouts = Timeouts { idle: options.pool_idle_timeout, told: options.pool_told_timeout };
         Ok(Self {
             dialer,
             tls: tls::connector(&options.extra_roots)?,
             http,
-            pool: Arc::new(Pool::new(options.pool_idle_per_host, options.pool_idle_total, options.pool_idle_timeout)),
+            pool: Arc::new(Pool::new(options.pool_idle_per_host, options.pool_idle_total, timeouts)),
             bounds,
             wire: options.wire,
             heads: HeadBounds { interim: options.wire.interim_answers, bytes: options.response_head_bytes, kept: bounds },
@@ -129,7 +132,7 @@ impl Client {
             (Ok((connection, head)), _) => {
                 let answer = self.read(&connection, head, deadline).await;
                 if answer.end == End::Whole {
-                    self.keep(destination, connection);
+                    self.keep(destination, connection, answer.keep_alive());
                 }
                 Ok(answer)
             }
@@ -158,11 +161,12 @@ impl Client {
     where
         F: Fn() -> Request<Body> + Send + Sync,
     {
-        let mut connection = self.pool.take(&destination.origin)?;
+        let Reused { mut connection, idle } = self.pool.take(&destination.origin)?;
         match self.ask(&mut connection, request(), deadline).await {
             Asked::Unsent(_) => None,
             Asked::Ended(failure) => {
                 *first = Some(failure);
+                self.pool.met_its_end(&destination.origin, idle);
                 None
             }
             Asked::Failed(failure) => Some(Err(failure)),
@@ -223,8 +227,10 @@ impl Client {
         let stream = self.dialer.dial(&destination.host, destination.port).await.map_err(undialled)?;
         // Small requests must not wait for acknowledgements; where it cannot be set they do.
         let _ = stream.tcp().set_nodelay(true);
+        let stream = Shown::new(stream);
+        let look = stream.look();
         let (stream, watch) = self.metered(stream);
-        match &destination.server_name {
+        let connection = match &destination.server_name {
             None => self.open(stream, watch).await,
             Some(name) => {
                 let stream = self.tls.connect(name.clone(), stream).await;
@@ -232,7 +238,8 @@ impl Client {
                     stream.map_err(|error| Failure::attempt(AttemptOutcome::TlsFailed, tls::explain(&error, &self.wire)))?;
                 self.open(Secure::new(stream), watch).await
             }
-        }
+        };
+        connection.map(|connection| connection.with_look(look))
     }
 
     fn metered<S>(&self, stream: S) -> (Metered<S>, Watch) {
@@ -259,9 +266,11 @@ impl Client {
     {
         let stream = Heads::new(stream, watch.clone(), self.heads);
         let (sender, connection) = self.http.handshake::<_, Body>(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        let ending = watch.clone();
         let task = tokio::spawn(async move {
             // The exchange that was under way sees the error; between exchanges nobody needs it.
             let _ = connection.await;
+            ending.end();
         });
         Ok(Connection::new(sender, watch, task.abort_handle()))
     }
@@ -276,20 +285,20 @@ impl Client {
 
     /// Back to the pool, once the connection's task has seen the end of the exchange too. An endpoint may answer before it has
     /// read the whole request, and never read the rest: such a connection is dropped.
-    fn keep(&self, destination: &Destination, mut connection: Connection) {
+    fn keep(&self, destination: &Destination, mut connection: Connection, told: Option<Duration>) {
         if !connection.watch.is_intact() {
             return;
         }
         if connection.sender.is_ready() {
             connection.end();
-            self.pool.put(&destination.origin, connection);
+            self.pool.put(&destination.origin, connection, told);
             return;
         }
         let (pool, origin) = (Arc::clone(&self.pool), Arc::clone(&destination.origin));
         tokio::spawn(async move {
             if let Ok(Ok(())) = tokio::time::timeout(READY_WITHIN, connection.sender.ready()).await {
                 connection.end();
-                pool.put(&origin, connection);
+                pool.put(&origin, connection, told);
             }
         });
     }
@@ -368,7 +377,7 @@ mod tests {
         let (near, far) = tokio::io::duplex(1024);
         let mut idle = client.open(near, Watch::default()).await.unwrap();
         idle.sender.ready().await.unwrap();
-        client.pool.put(&destination.origin, idle);
+        client.pool.put(&destination.origin, idle, None);
 
         drop(far);
         let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
@@ -387,7 +396,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1024);
         let mut idle = client.open(near, Watch::default()).await.unwrap();
         idle.sender.ready().await.unwrap();
-        client.pool.put(&destination.origin, idle);
+        client.pool.put(&destination.origin, idle, None);
         tokio::spawn(async move {
             assert_eq!(far.read_u8().await.unwrap(), b'P');
             far.write_all(answer).await.unwrap();

@@ -75,8 +75,11 @@ pub struct Options {
     pub pool_idle_per_host: usize,
     /// Idle connections kept in all. Default 4096.
     pub pool_idle_total: usize,
-    /// How long an idle connection is kept. Default 60 s.
+    /// How long an idle connection is kept to an endpoint that does not say (`Keep-Alive: timeout`) how long it keeps it. Default
+    /// 1.5 s.
     pub pool_idle_timeout: Duration,
+    /// How long one is kept at most, whatever an endpoint says. Default 60 s.
+    pub pool_told_timeout: Duration,
     /// Endpoints whose prepared headers are kept. Default 4096.
     pub destinations_kept: usize,
     /// Bytes of payloads that are in hand because their jobs named them by reference, divided into fair
@@ -127,7 +130,8 @@ impl Default for Options {
             unreported_bytes: 64 << 20,
             pool_idle_per_host: 64,
             pool_idle_total: 4_096,
-            pool_idle_timeout: Duration::from_secs(60),
+            pool_idle_timeout: Duration::from_millis(1_500),
+            pool_told_timeout: Duration::from_secs(60),
             destinations_kept: 4_096,
             payload_bytes: 256 << 20,
             payload_batch_bytes: 1 << 20,

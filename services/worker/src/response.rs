@@ -1,5 +1,7 @@
 //! The answer, as much of it as is kept.
 
+use std::time::Duration;
+
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -43,6 +45,16 @@ impl Answer {
     /// One of which nothing but the status came.
     pub(crate) fn of_status(status: u16, end: End) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new(), truncated: true, end }
+    }
+
+    /// For how long the endpoint says that it keeps the connection (`Keep-Alive: timeout=5, max=100`).
+    pub(crate) fn keep_alive(&self) -> Option<Duration> {
+        let header = self.headers.iter().find(|header| header.name == "keep-alive")?;
+        header.value.split(',').find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            let seconds = value.trim().parse().ok().filter(|_| name.trim().eq_ignore_ascii_case("timeout"))?;
+            Some(Duration::from_secs(seconds))
+        })
     }
 }
 
@@ -117,6 +129,20 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn the_time_that_a_connection_is_kept_is_read() {
+        let keep_alive = |value: &str| {
+            let headers = vec![Header { name: "keep-alive".to_owned(), value: value.to_owned() }];
+            Answer { headers, ..Answer::of_status(200, End::Whole) }.keep_alive().map(|time| time.as_secs())
+        };
+        for (value, seconds) in
+            [("timeout=5", Some(5)), ("max=9, Timeout = 0", Some(0)), ("timeout=x", None), ("timeout=-1", None), ("", None)]
+        {
+            assert_eq!(keep_alive(value), seconds, "{value}");
+        }
+        assert_eq!(Answer::of_status(200, End::Whole).keep_alive(), None);
+    }
 
     #[test]
     fn headers_are_bounded_in_number_and_bytes_and_lossy() {

@@ -10,13 +10,16 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering},
     },
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
 use crate::{bounds::WireBounds, head::Fields, measure};
 
@@ -80,6 +83,8 @@ struct Shared {
     status: AtomicU16,
     /// What is kept of a head that the HTTP library did not get as it was.
     fields: Mutex<Option<Fields>>,
+    /// When the connection ended.
+    ended: OnceLock<Instant>,
 }
 
 impl Watch {
@@ -129,6 +134,16 @@ impl Watch {
     /// What is kept of a head that was rewritten.
     pub(crate) fn take_fields(&self) -> Option<Fields> {
         self.0.fields.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The connection has ended.
+    pub(crate) fn end(&self) {
+        let _ = self.0.ended.set(Instant::now());
+    }
+
+    /// When the connection ended, if it did.
+    pub(crate) fn ended(&self) -> Option<Instant> {
+        self.0.ended.get().copied()
     }
 
     /// The number of the exchange under way.

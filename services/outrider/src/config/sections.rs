@@ -416,6 +416,15 @@ section! {
         /// Reads from an endpoint's connection in one exchange, which an endpoint that sends single bytes uses up; the TLS handshake may
         /// take as many again. More end the exchange. At least 64.
         response_wire_reads: usize = 1_024,
+        /// Idle connections kept to one host and port of endpoints.
+        pool_idle_per_host: usize = 64,
+        /// Idle connections to endpoints kept in all. Where there is no room, those who have most make it.
+        pool_idle_total: usize = 4_096,
+        /// How long an idle connection is kept to an endpoint that does not say how long it keeps it (`Keep-Alive: timeout`). It is less for
+        /// one that ended connections before.
+        pool_idle_timeout: Span = Span::millis(1_500),
+        /// How long an idle connection is kept at most, whatever an endpoint says.
+        pool_told_timeout: Span = Span::seconds(60),
         /// At shutdown: how long requests that began may take to end.
         drain: Span = Span::seconds(30),
         /// A PEM file of certificates to trust besides the public ones; empty for none.

@@ -149,8 +149,8 @@ fn check_limit_of_files(config: &Config, roles: &Roles) {
 /// and each connection that it keeps, two for each tunnel of an egress of its own.
 fn files_wanted(config: &Config, roles: &Roles) -> u64 {
     const OTHERS: usize = 1_024;
-    let kept = outrider_worker::Options::default().pool_idle_total;
-    let worker = if roles.has(Role::Worker) { (config.worker.max_in_flight as usize).saturating_add(kept) } else { 0 };
+    let connections = (config.worker.max_in_flight as usize).saturating_add(config.worker.pool_idle_total);
+    let worker = if roles.has(Role::Worker) { connections } else { 0 };
     let egress = if roles.has(Role::Egress) && !roles.is_all() { config.egress.max_tunnels.saturating_mul(2) } else { 0 };
     u64::try_from(OTHERS.saturating_add(worker).saturating_add(egress)).unwrap_or(u64::MAX)
 }

@@ -213,6 +213,23 @@ async fn a_reused_connection_that_ends_without_an_answer_is_replaced_and_the_att
     }
 }
 
+/// Kept for longer than the default where the endpoint says so, and not at all where it says so.
+#[tokio::test]
+async fn an_endpoint_that_says_how_long_it_keeps_connections_is_believed() {
+    for (keep, connections) in [("timeout=20, max=5", 1), ("timeout=1", 3), ("max=5", 3)] {
+        let reply = format!("HTTP/1.1 200 OK\r\nkeep-alive: {keep}\r\ncontent-length: 0\r\n\r\n");
+        let receiver = Receiver::start(Reply::Bytes(reply)).await;
+        let bench = Bench::start(crate::Options { pool_idle_timeout: Duration::from_millis(60), ..quick() });
+        let endpoint = bench.endpoint(&url(&receiver));
+        for count in 1..=3 {
+            bench.push(endpoint);
+            bench.reports(count).await;
+            tokio::time::sleep(Duration::from_millis(120)).await;
+        }
+        assert_eq!(receiver.connections.load(Ordering::SeqCst), connections, "{keep}");
+    }
+}
+
 #[tokio::test]
 async fn a_new_connection_that_ends_without_an_answer_is_an_attempt() {
     let receiver = Receiver::start(Reply::Close(String::new())).await;
