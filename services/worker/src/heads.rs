@@ -43,15 +43,6 @@ impl<S> Heads<S> {
         }
         fits > 0
     }
-
-    fn reader(&mut self) -> &mut Reader {
-        let exchange = self.watch.exchange();
-        if exchange != self.exchange {
-            self.exchange = exchange;
-            self.reader = Reader::new(self.bounds);
-        }
-        &mut self.reader
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
@@ -70,19 +61,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
             if came.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let watch = this.watch.clone();
-            watch.has_heard();
-            let ahead = match this.reader().advance(came, &watch) {
+            this.watch.has_heard();
+            let exchange = this.watch.exchange();
+            if exchange != this.exchange {
+                this.exchange = exchange;
+                this.reader = Reader::new(this.bounds);
+            }
+            let ahead = match this.reader.advance(came, &this.watch) {
                 Ok(Read::Same) => return Poll::Ready(Ok(())),
                 // Nothing that is given to the HTTP library would mean the end.
                 Ok(Read::More) => Vec::new(),
                 Ok(Read::Instead(bytes)) => bytes,
                 Ok(Read::Rewritten(rewritten, rest)) => {
                     this.ended = rewritten.ends;
-                    watch.has_fields(rewritten.fields);
+                    this.watch.has_fields(rewritten.fields);
                     [rewritten.head, rest].concat()
                 }
-                Err(fault) => return watch.fail(fault),
+                Err(fault) => return this.watch.fail(fault),
             };
             this.ahead = ahead;
             buffer.set_filled(before);
