@@ -283,6 +283,39 @@ async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape: Shape) -> R
     outcome.map_err(|error| scenario::with_logs(&error, &outrider))
 }
 
+/// Certificates that are their own authority, in the file and not in it.
+async fn certificates_in_the_trust_file_are_trusted_themselves(shape: Shape) -> Result<()> {
+    let pki = Pki::create()?;
+    let (server, authority, other) =
+        (pki.self_signed("server", false)?, pki.self_signed("authority", true)?, pki.self_signed("other", true)?);
+    let file = server.certificate.with_extension("trusted");
+    std::fs::write(&file, [std::fs::read(&server.certificate)?, std::fs::read(&authority.certificate)?].concat())?;
+    let outrider = start(shape, json!({"worker": {"extra_roots_file": file}}))?;
+    let scenario = Scenario::new(&outrider).await?;
+    let outcome = async {
+        let mut receivers = Vec::new();
+        for identity in [&server, &authority] {
+            receivers.push(RawReceiver::start_tls(&[Act::Send(OK)], identity).await?);
+        }
+        each_is_delivered_once(&scenario, "trusted", &receivers, 2).await?;
+        let receiver = RawReceiver::start_tls(&[Act::Send(OK)], &other).await?;
+        target(&scenario, &receiver, "unknown").await?;
+        scenario.settle().await?;
+        let id = scenario.publish_id("unknown", json!({})).await?;
+        let attempts = wait_until("an attempt", BOUND, async || {
+            let path = scenario.path("attempts?outcome=ATTEMPT_OUTCOME_TLS_FAILED");
+            let page = scenario.rest.get(&path).await.ok()?;
+            page["attempts"].as_array().filter(|attempts| !attempts.is_empty()).cloned()
+        })
+        .await?;
+        let told = text(&attempts[0], "error_message")?;
+        ensure!(told.starts_with("the TLS handshake failed: the certificate is self-signed;"), "{told}");
+        ensure!(receiver.count(&id) == 0, "it came");
+        Ok(())
+    };
+    outcome.await.map_err(|error| scenario::with_logs(&error, &outrider))
+}
+
 mod opened {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_port_is_opened_by_the_setting() {
@@ -303,6 +336,13 @@ macro_rules! on_shapes {
             async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once() {
                 let shape = outrider_tests::Shape::$shape;
                 let work = async || super::a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape).await;
+                super::run_with_shares(super::SHARES, work).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn certificates_in_the_trust_file_are_trusted_themselves() {
+                let shape = outrider_tests::Shape::$shape;
+                let work = async || super::certificates_in_the_trust_file_are_trusted_themselves(shape).await;
                 super::run_with_shares(super::SHARES, work).await;
             }
         })+

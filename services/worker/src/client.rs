@@ -31,6 +31,7 @@ use crate::{
     request::Body,
     response::{self, Answer, Bounds, End},
     tls::{self, Secure},
+    told,
     wire::{Metered, Watch},
 };
 
@@ -97,7 +98,7 @@ impl Client {
         let timeouts = Timeouts { idle: options.pool_idle_timeout, told: options.pool_told_timeout };
         Ok(Self {
             dialer,
-            tls: tls::connector(&options.extra_roots)?,
+            tls: tls::connector(&options.extra_roots, options.pool_idle_total)?,
             http,
             pool: Arc::new(Pool::new(options.pool_idle_per_host, options.pool_idle_total, timeouts)),
             bounds,
@@ -235,7 +236,7 @@ impl Client {
             Some(name) => {
                 let stream = self.tls.connect(name.clone(), stream).await;
                 let stream =
-                    stream.map_err(|error| Failure::attempt(AttemptOutcome::TlsFailed, tls::explain(&error, &self.wire)))?;
+                    stream.map_err(|error| Failure::attempt(AttemptOutcome::TlsFailed, told::handshake(&error, &self.wire)))?;
                 self.open(Secure::new(stream), watch).await
             }
         };
@@ -335,6 +336,9 @@ fn undialled(error: DialError) -> Failure {
 
 /// What an error of an open connection means.
 fn broken(error: &hyper::Error) -> Failure {
+    if let Some(told) = told::alert_after(error) {
+        return Failure::attempt(AttemptOutcome::TlsFailed, told);
+    }
     let (outcome, message) = if error.is_parse() {
         (AttemptOutcome::BadResponse, "the answer is not HTTP/1.1")
     } else if error.is_incomplete_message() {

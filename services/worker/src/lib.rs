@@ -37,6 +37,8 @@ mod scheduler;
 mod sender;
 mod shared;
 mod tls;
+mod told;
+mod trust;
 mod turns;
 mod wire;
 mod worker;

@@ -1,11 +1,11 @@
 //! How a worker behaves.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use outrider_model::{Error, Result, WindowRules, shares::SMALLEST_TOTAL};
-use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::{crypto::ring, pki_types::CertificateDer};
 
-use crate::bounds::WireBounds;
+use crate::{bounds::WireBounds, trust::Trust};
 
 /// How a worker behaves. [`Options::default`] is what each field names as its default.
 #[derive(Debug, Clone)]
@@ -98,7 +98,7 @@ pub struct Options {
     pub user_agent: String,
     /// Whether endpoints are told the trace of an event that has one, by the headers `traceparent` and `tracestate`. Default true.
     pub propagate_trace: bool,
-    /// Certificate authorities that are trusted beside those of the web. Default none.
+    /// Certificates that are trusted beside the authorities of the web: authorities, and servers' own. Default none.
     pub extra_roots: Vec<CertificateDer<'static>>,
 }
 
@@ -146,6 +146,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Refuses `extra_roots` that are of no use; the error says which.
+    pub fn check_trust(&self) -> Result<()> {
+        Trust::new(&self.extra_roots, Arc::new(ring::default_provider())).map(drop)
+    }
+
     /// How the windows of endpoints begin and end.
     pub(crate) fn windows(&self) -> WindowRules {
         WindowRules { initial: self.initial_window, least: 1, capacity: self.windows_kept, memory: self.window_memory }

@@ -427,7 +427,8 @@ section! {
         pool_told_timeout: Span = Span::seconds(60),
         /// At shutdown: how long requests that began may take to end.
         drain: Span = Span::seconds(30),
-        /// A PEM file of certificates to trust besides the public ones; empty for none.
+        /// A PEM file of certificates to trust besides the public authorities; empty for none. An authority's vouches for others; any other
+        /// certificate is trusted itself, for the names in it and until it expires.
         extra_roots_file: String = String::new(),
     }
 }

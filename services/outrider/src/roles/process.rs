@@ -102,6 +102,7 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     let tls = tls::between_roles(&config.internal, &stages.foundation)?;
     check_listeners(&config, &roles, token.is_some() || tls.is_some())?;
     let mut base = Base { config, roles, stages, tasks: Tasks::default(), token, tls, egress: None };
+    worker::check(&base)?;
     egress::start(&mut base).await?;
     let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
     let stored = if base.roles.has_any(&STORED) {
