@@ -77,9 +77,8 @@ fn options(base: &Base) -> Result<Options> {
     let config = &base.config.worker;
     let extra_roots = match config.extra_roots_file.as_str() {
         "" => Vec::new(),
-        path => read_certificates(path).context(
-            "worker.extra_roots_file must hold certificates in PEM; DER, a private key or a TRUSTED CERTIFICATE is none",
-        )?,
+        path => read_certificates(path)
+            .context("worker.extra_roots_file needs certificates in PEM, not DER, a private key or a TRUSTED CERTIFICATE")?,
     };
     let defaults = Options::default();
     Ok(Options {
