@@ -11,6 +11,7 @@ mod m0003_event_types;
 mod m0004_commit_log;
 mod m0005_retention;
 mod m0006_attempts_by_start;
+mod m0007_resent;
 pub mod partitions;
 
 /// All steps, oldest first.
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_commit_log::Migration),
             Box::new(m0005_retention::Migration),
             Box::new(m0006_attempts_by_start::Migration),
+            Box::new(m0007_resent::Migration),
         ]
     }
 }

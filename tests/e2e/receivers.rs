@@ -13,6 +13,8 @@ use crate::scenario::{self, BOUND, SHARES, Scenario, Target, number, run_with_sh
 
 scenarios!(
     a_2xx_answer_whose_body_breaks_is_delivered_once,
+    an_irregular_head_is_delivered_once,
+    a_reused_connection_that_ends_is_replaced_and_the_attempt_tells,
     interim_answers_are_bounded,
     ports_of_other_services_are_refused_at_saving,
     names_that_cannot_be_reached_are_refused_at_saving,
@@ -81,6 +83,54 @@ async fn a_2xx_answer_whose_body_breaks_is_delivered_once(scenario: &Scenario) -
         early.push(RawReceiver::start_early(&[Act::Send(OK), Act::Close]).await?);
     }
     each_is_delivered_once(scenario, "early", &early, 900_000).await
+}
+
+async fn an_irregular_head_is_delivered_once(scenario: &Scenario) -> Result<()> {
+    let cookies: &'static str = format!("HTTP/1.1 200 OK\r\n{}\r\n", "set-cookie: a=b\r\n".repeat(120)).leak();
+    let large: &'static str = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(70 << 10)).leak();
+    let mut receivers = Vec::new();
+    for head in [
+        "HTTP/1.1 200 OK\r\nx-a: a\r\n b\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n folded\r\nx-a : b\r\nno colon\r\n: v\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\nx-a: \0\rb\ncontent-length: 0\n\n",
+        "HTTP/1.1  200\r\ncontent-length: 0, 0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+        cookies,
+        large,
+    ] {
+        receivers.push(RawReceiver::start(&[Act::Send(head), Act::Hang]).await?);
+    }
+    for end in [Act::Close, Act::Reset, Act::Hang, Act::Drip("x-a: b\r\nx-b: c\r\n", Duration::from_millis(200))] {
+        receivers.push(RawReceiver::start(&[Act::Send("HTTP/1.1 200 OK\r\n"), end, Act::Hang]).await?);
+    }
+    each_is_delivered_once(scenario, "irregular", &receivers, 2).await
+}
+
+/// A receiver that answers the first request on a connection, and ends the connection at the second: all is delivered by one
+/// attempt each, those that came twice say so, and no event came oftener.
+async fn a_reused_connection_that_ends_is_replaced_and_the_attempt_tells(scenario: &Scenario) -> Result<()> {
+    for (name, end) in [("close", Act::Close), ("reset", Act::Reset)] {
+        let receiver = RawReceiver::start_each(&[&[Act::Send(OK)], &[end]]).await?;
+        target(scenario, &receiver, name).await?;
+        scenario.settle().await?;
+        let (mut resent, mut sent) = (0, 0);
+        // The next event comes on the connection of the one before it, if that one was settled soon enough.
+        for _ in 0..10 {
+            let id = scenario.publish_id(name, json!({})).await?;
+            let delivery = scenario.delivery_in(&id, "DELIVERED").await?;
+            let attempts = scenario.attempts(&text(&delivery, "delivery_id")?).await?;
+            ensure!(attempts.len() == 1 && number(&attempts[0], "status_code") == 200, "{attempts:?}");
+            let twice = attempts[0]["resent"] == true;
+            let count = receiver.count(&id);
+            ensure!(count == 1 + usize::from(twice), "{name}: it came {count} times: {attempts:?}");
+            resent += usize::from(twice);
+            sent += count;
+        }
+        ensure!(resent > 0 && sent <= 20, "{name}: {resent} of 10 were sent again");
+    }
+    Ok(())
 }
 
 async fn interim_answers_are_bounded(scenario: &Scenario) -> Result<()> {
@@ -233,6 +283,39 @@ async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape: Shape) -> R
     outcome.map_err(|error| scenario::with_logs(&error, &outrider))
 }
 
+/// Certificates that are their own authority, in the file and not in it.
+async fn certificates_in_the_trust_file_are_trusted_themselves(shape: Shape) -> Result<()> {
+    let pki = Pki::create()?;
+    let (server, authority, other) =
+        (pki.self_signed("server", false)?, pki.self_signed("authority", true)?, pki.self_signed("other", true)?);
+    let file = server.certificate.with_extension("trusted");
+    std::fs::write(&file, [std::fs::read(&server.certificate)?, std::fs::read(&authority.certificate)?].concat())?;
+    let outrider = start(shape, json!({"worker": {"extra_roots_file": file}}))?;
+    let scenario = Scenario::new(&outrider).await?;
+    let outcome = async {
+        let mut receivers = Vec::new();
+        for identity in [&server, &authority] {
+            receivers.push(RawReceiver::start_tls(&[Act::Send(OK)], identity).await?);
+        }
+        each_is_delivered_once(&scenario, "trusted", &receivers, 2).await?;
+        let receiver = RawReceiver::start_tls(&[Act::Send(OK)], &other).await?;
+        target(&scenario, &receiver, "unknown").await?;
+        scenario.settle().await?;
+        let id = scenario.publish_id("unknown", json!({})).await?;
+        let attempts = wait_until("an attempt", BOUND, async || {
+            let path = scenario.path("attempts?outcome=ATTEMPT_OUTCOME_TLS_FAILED");
+            let page = scenario.rest.get(&path).await.ok()?;
+            page["attempts"].as_array().filter(|attempts| !attempts.is_empty()).cloned()
+        })
+        .await?;
+        let told = text(&attempts[0], "error_message")?;
+        ensure!(told.starts_with("the TLS handshake failed: the certificate is self-signed;"), "{told}");
+        ensure!(receiver.count(&id) == 0, "it came");
+        Ok(())
+    };
+    outcome.await.map_err(|error| scenario::with_logs(&error, &outrider))
+}
+
 mod opened {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_port_is_opened_by_the_setting() {
@@ -253,6 +336,13 @@ macro_rules! on_shapes {
             async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once() {
                 let shape = outrider_tests::Shape::$shape;
                 let work = async || super::a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape).await;
+                super::run_with_shares(super::SHARES, work).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn certificates_in_the_trust_file_are_trusted_themselves() {
+                let shape = outrider_tests::Shape::$shape;
+                let work = async || super::certificates_in_the_trust_file_are_trusted_themselves(shape).await;
                 super::run_with_shares(super::SHARES, work).await;
             }
         })+

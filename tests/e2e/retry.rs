@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use outrider_tests::{Answer, wait_until};
+use outrider_tests::{Act, Answer, RawReceiver, wait_until};
 use serde_json::json;
 
 use crate::{
@@ -108,13 +108,18 @@ async fn redirects_are_not_followed(scenario: &Scenario) -> Result<()> {
 }
 
 async fn a_closed_connection_is_an_attempt(scenario: &Scenario) -> Result<()> {
-    scenario.receiver.answer("/closed", [Answer::Close, Answer::Status(204)]);
-    scenario.target("/closed", &["*"], json!({})).await?;
+    // It has no connection that was used before.
+    let receiver = RawReceiver::start(&[Act::Close]).await?;
+    let target = scenario.endpoint("/", json!({"http": {"url": receiver.url()}})).await?;
+    scenario.subscribe(&target, &["*"]).await?;
+    scenario.settle().await?;
     let id = scenario.publish_id("a", json!({})).await?;
-    let delivery = scenario.delivery_in(&id, "DELIVERED").await?;
+    let delivery = scenario.delivery_in(&id, "FAILED").await?;
     let attempts = scenario.attempts(&text(&delivery, "delivery_id")?).await?;
-    ensure!(attempts.len() == 2 && attempts[0]["outcome"] == "ATTEMPT_OUTCOME_CONNECTION_FAILED", "{attempts:?}");
-    ensure!(number(&attempts[1], "status_code") == 204, "{attempts:?}");
+    ensure!(attempts.len() == 3 && receiver.count(&id) == 3, "{attempts:?}");
+    for attempt in &attempts {
+        ensure!(attempt["outcome"] == "ATTEMPT_OUTCOME_CONNECTION_FAILED" && attempt["resent"] != true, "{attempt}");
+    }
     Ok(())
 }
 

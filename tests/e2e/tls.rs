@@ -238,6 +238,34 @@ async fn impossible_tls_is_refused_at_start() {
     .await;
 }
 
+#[tokio::test]
+async fn a_trust_file_that_is_of_no_use_is_refused_at_start() {
+    run_with_shares(1, async || {
+        let pki = Pki::create()?;
+        let identity = pki.issue("receiver")?;
+        let (certificate, key) = (fs::read_to_string(&identity.certificate)?, fs::read_to_string(&identity.private_key)?);
+        let file = identity.certificate.with_extension("trusted");
+        for (content, expected) in [
+            (String::new(), "holds no certificate in PEM"),
+            ("garbage".to_owned(), "holds no certificate in PEM"),
+            (key, "holds no certificate in PEM"),
+            (certificate.replace(" CERTIFICATE", " TRUSTED CERTIFICATE"), "holds no certificate in PEM"),
+            (format!("{certificate}-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n"), "certificate 2 of it"),
+        ] {
+            fs::write(&file, &content)?;
+            let mut command = std::process::Command::new(outrider_tests::cluster::binary()?);
+            let set = format!("worker.extra_roots_file={}", file.display());
+            let output = command.args(["serve", "--set", "operations.listen=", "--set", &set]).output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(!output.status.success(), "it started with {content:?}");
+            ensure!(said.contains("worker.extra_roots_file") && said.contains(expected), "{content:?}: {said}");
+            ensure!(said.contains(&file.display().to_string()) && !said.contains("AQID"), "{said}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
 /// A PostgreSQL or Redis whose certificate is of another authority is not spoken to.
 #[tokio::test]
 async fn servers_with_other_certificates_are_not_trusted() {

@@ -58,6 +58,21 @@ impl Pki {
         Ok(identity)
     }
 
+    /// Writes a certificate for 127.0.0.1 that vouches for itself, as an authority or as a server.
+    pub fn self_signed(&self, name: &str, is_authority: bool) -> Result<Identity> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        if is_authority {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let certificate = self.path(&format!("{name}.crt"));
+        fs::write(&certificate, params.self_signed(&key)?.pem())?;
+        let private_key = self.path(&format!("{name}.key"));
+        fs::write(&private_key, key.serialize_pem())?;
+        Ok(Identity { authority: certificate.clone(), certificate, private_key })
+    }
+
     /// The file of the authority's certificate.
     #[must_use]
     pub fn authority(&self) -> PathBuf {

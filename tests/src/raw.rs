@@ -68,7 +68,8 @@ pub struct RawReceiver {
 
 #[derive(Clone)]
 struct Script {
-    acts: Arc<[Act]>,
+    /// For each request on a connection; the last one's are for all that follow.
+    acts: Arc<[Vec<Act>]>,
     reads: Reads,
     requests: Arc<Mutex<HashMap<String, usize>>>,
 }
@@ -76,27 +77,37 @@ struct Script {
 impl RawReceiver {
     /// Does this to every request.
     pub async fn start(acts: &[Act]) -> Result<Self> {
+        Self::start_each(&[acts]).await
+    }
+
+    /// Does these things to the first request on each connection, those to the second, and so on; the last ones to all that follow.
+    pub async fn start_each(acts: &[&[Act]]) -> Result<Self> {
         Self::listen("127.0.0.1:0", acts, Reads::Request, None).await
     }
 
-    /// The same on a port of the caller's choice.
-    pub async fn start_on(port: u16, acts: &[Act]) -> Result<Self> {
-        Self::listen(&format!("127.0.0.1:{port}"), acts, Reads::Request, None).await
-    }
-
-    /// The same as soon as it has read the head of a request.
-    pub async fn start_early(acts: &[Act]) -> Result<Self> {
-        Self::listen("127.0.0.1:0", acts, Reads::Head, None).await
-    }
-
     /// The same under TLS.
-    pub async fn start_tls(acts: &[Act], identity: &Identity) -> Result<Self> {
+    pub async fn start_each_tls(acts: &[&[Act]], identity: &Identity) -> Result<Self> {
         Self::listen("127.0.0.1:0", acts, Reads::Request, Some(acceptor(&identity.certificate, &identity.private_key)?)).await
+    }
+
+    /// Does this to every request on a port of the caller's choice.
+    pub async fn start_on(port: u16, acts: &[Act]) -> Result<Self> {
+        Self::listen(&format!("127.0.0.1:{port}"), &[acts], Reads::Request, None).await
+    }
+
+    /// Does this as soon as it has read the head of a request.
+    pub async fn start_early(acts: &[Act]) -> Result<Self> {
+        Self::listen("127.0.0.1:0", &[acts], Reads::Head, None).await
+    }
+
+    /// Does this to every request under TLS.
+    pub async fn start_tls(acts: &[Act], identity: &Identity) -> Result<Self> {
+        Self::start_each_tls(&[acts], identity).await
     }
 
     /// Does this to every connection, and never reads anything.
     pub async fn start_deaf(acts: &[Act]) -> Result<Self> {
-        Self::listen("127.0.0.1:0", acts, Reads::Nothing, None).await
+        Self::listen("127.0.0.1:0", &[acts], Reads::Nothing, None).await
     }
 
     /// The same endpoint under a URL with another scheme.
@@ -106,11 +117,12 @@ impl RawReceiver {
         self
     }
 
-    async fn listen(address: &str, acts: &[Act], reads: Reads, tls: Option<TlsAcceptor>) -> Result<Self> {
+    async fn listen(address: &str, acts: &[&[Act]], reads: Reads, tls: Option<TlsAcceptor>) -> Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let requests: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
-        let script = Script { acts: acts.into(), reads, requests: Arc::clone(&requests) };
+        let acts = acts.iter().map(|acts| acts.to_vec()).collect();
+        let script = Script { acts, reads, requests: Arc::clone(&requests) };
         let scheme = if tls.is_some() { "https" } else { "http" };
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -180,16 +192,18 @@ impl Script {
     /// Serves a connection to its end.
     async fn serve<S: Wire>(self, mut stream: S) -> Option<()> {
         if self.reads == Reads::Nothing {
-            for act in self.acts.iter().filter(|act| !matches!(act, Act::Hang)) {
+            for act in self.acts.iter().flatten().filter(|act| !matches!(act, Act::Hang)) {
                 perform(&mut stream, act).await?;
             }
             tokio::time::sleep(DEAF).await;
             return None;
         }
-        let mut unread = Vec::new();
+        let (mut unread, mut served) = (Vec::new(), 0);
         loop {
             self.read(&mut stream, &mut unread).await?;
-            for act in self.acts.iter() {
+            let acts = self.acts.get(served).or(self.acts.last())?;
+            served += 1;
+            for act in acts {
                 perform(&mut stream, act).await?;
             }
         }

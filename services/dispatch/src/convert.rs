@@ -74,6 +74,7 @@ pub fn attempt(attempt: Attempt, with_response: bool) -> wire::DeliveryAttempt {
         response_body: body.into(),
         response_truncated: attempt.response_truncated,
         error_message: attempt.error_message.unwrap_or_default(),
+        resent: attempt.resent,
     }
 }
 

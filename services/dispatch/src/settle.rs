@@ -203,6 +203,7 @@ impl Report {
             response_body: result.response_body.to_vec(),
             response_truncated: result.response_truncated,
             error_message: Some(result.error_message).filter(|message| !message.is_empty()),
+            resent: result.resent,
         })
     }
 }

@@ -141,6 +141,8 @@ pub struct Attempt {
     pub response_truncated: bool,
     /// Without addresses of the inside.
     pub error_message: Option<String>,
+    /// The request went out twice, since a connection that had been used before ended without an answer.
+    pub resent: bool,
 }
 
 /// Why a worker sent nothing.

@@ -21,13 +21,18 @@ use tokio_rustls::TlsConnector;
 use crate::{
     bounds::WireBounds,
     destination::Destination,
+    head::HeadBounds,
+    heads::Heads,
+    keeping::Timeouts,
+    look::Shown,
     measure::{self, Used},
     options::Options,
-    pool::{Connection, Pool},
+    pool::{Connection, Pool, Reused},
     request::Body,
     response::{self, Answer, Bounds, End},
     tls::{self, Secure},
-    wire::{Fault, Heads, Metered, Watch},
+    told,
+    wire::{Metered, Watch},
 };
 
 /// How long a connection may take to be ready again after its answer was read.
@@ -48,6 +53,31 @@ impl Failure {
     }
 }
 
+/// As much of an answer as came before its body.
+enum Head {
+    Whole(Response<Incoming>),
+    /// The status line, and then not the rest.
+    Status(u16, End),
+}
+
+/// What a request on a connection came to.
+enum Asked {
+    Answered(Head),
+    /// Nothing of the request went out.
+    Unsent(Failure),
+    /// The connection ended before the first byte of an answer.
+    Ended(Failure),
+    Failed(Failure),
+}
+
+/// How an exchange went.
+#[derive(Debug)]
+pub(crate) struct Exchanged {
+    pub(crate) result: Result<Answer, Failure>,
+    /// The request went out twice: the endpoint may have got it twice.
+    pub(crate) resent: bool,
+}
+
 /// Makes exchanges.
 pub(crate) struct Client {
     dialer: Arc<dyn Dialer>,
@@ -56,7 +86,7 @@ pub(crate) struct Client {
     pool: Arc<Pool>,
     bounds: Bounds,
     wire: WireBounds,
-    head_bytes: usize,
+    heads: HeadBounds,
 }
 
 impl Client {
@@ -64,14 +94,16 @@ impl Client {
         let mut http = Builder::new();
         // The buffer alone bounds heads only roughly: it may hold more when the last read brought it.
         http.max_buf_size(options.response_head_bytes).max_header_size(options.response_head_bytes);
+        let bounds = Bounds::new(options);
+        let timeouts = Timeouts { idle: options.pool_idle_timeout, told: options.pool_told_timeout };
         Ok(Self {
             dialer,
-            tls: tls::connector(&options.extra_roots)?,
+            tls: tls::connector(&options.extra_roots, options.pool_idle_total)?,
             http,
-            pool: Arc::new(Pool::new(options.pool_idle_per_host, options.pool_idle_total, options.pool_idle_timeout)),
-            bounds: Bounds::new(options),
+            pool: Arc::new(Pool::new(options.pool_idle_per_host, options.pool_idle_total, timeouts)),
+            bounds,
             wire: options.wire,
-            head_bytes: options.response_head_bytes,
+            heads: HeadBounds { interim: options.wire.interim_answers, bytes: options.response_head_bytes, kept: bounds },
         })
     }
 
@@ -87,53 +119,108 @@ impl Client {
 
     /// One exchange within one deadline, from the dial to the end of the answer. `request` makes the request, and is called
     /// when there is a connection to send it on, so that it is signed at that moment.
-    pub(crate) async fn exchange<F>(&self, destination: &Destination, deadline: Instant, request: F) -> Result<Answer, Failure>
+    pub(crate) async fn exchange<F>(&self, destination: &Destination, deadline: Instant, request: F) -> Exchanged
     where
         F: Fn() -> Request<Body> + Send + Sync,
     {
-        let head = timeout_at(deadline, self.head(destination, &request)).await;
-        let Ok(head) = head else {
-            return Err(Failure::attempt(AttemptOutcome::TimedOut, "the endpoint did not answer in time"));
+        let mut first = None;
+        let came = match self.ask_reused(destination, deadline, &request, &mut first).await {
+            Some(came) => came,
+            None => self.ask_new(destination, deadline, &request).await,
         };
-        let (connection, response) = head?;
-        let answer = response::read(response, self.bounds, deadline).await;
-        if answer.end == End::Whole {
-            self.keep(destination, connection);
+        let resent = first.is_some();
+        let result = match (came, first) {
+            (Ok((connection, head)), _) => {
+                let answer = self.read(&connection, head, deadline).await;
+                if answer.end == End::Whole {
+                    self.keep(destination, connection, answer.keep_alive());
+                }
+                Ok(answer)
+            }
+            // The request may have arrived the first time: that was an attempt, and nothing was sent again.
+            (Err(Failure::EgressUnavailable), Some(failure)) => return Exchanged { result: Err(failure), resent: false },
+            (Err(failure), _) => Err(failure),
+        };
+        if resent {
+            measure::resent();
         }
-        Ok(answer)
+        Exchanged { result, resent }
     }
 
-    /// Sends, and waits for the head of the answer.
+    /// Sends on a connection from the pool, and waits for the head of the answer; none when it is to be sent on a new one.
     ///
-    /// A connection from the pool may have been closed by the endpoint while it was idle. When that is seen before anything of
-    /// the request was written, hyper gives the request back, and it goes out once more on a new connection. In all other cases
-    /// the endpoint may have got it: that is an attempt, and it is dispatch that decides whether there is another.
-    async fn head<F>(&self, destination: &Destination, request: &F) -> Result<(Connection, Response<Incoming>), Failure>
+    /// The endpoint may have closed the connection while it was idle. When that is seen before anything of the request was
+    /// written, hyper gives the request back. When the connection ends before the first byte of an answer, the endpoint has most
+    /// likely not seen it: it is sent once more, and what the first sending came to is in `first`.
+    async fn ask_reused<F>(
+        &self,
+        destination: &Destination,
+        deadline: Instant,
+        request: &F,
+        first: &mut Option<Failure>,
+    ) -> Option<Result<(Connection, Head), Failure>>
     where
         F: Fn() -> Request<Body> + Send + Sync,
     {
-        if let Some(mut connection) = self.pool.take(&destination.origin) {
-            connection.begin();
-            match answered(&mut connection, request()).await {
-                Ok(response) => {
-                    measure::connection(Used::Again);
-                    return Ok((connection, response));
-                }
-                Err(mut error) => {
-                    if error.take_message().is_none() {
-                        return Err(self.broken(&error.into_error(), &connection));
-                    }
-                }
+        let Reused { mut connection, idle } = self.pool.take(&destination.origin)?;
+        match self.ask(&mut connection, request(), deadline).await {
+            Asked::Unsent(_) => None,
+            Asked::Ended(failure) => {
+                *first = Some(failure);
+                self.pool.met_its_end(&destination.origin, idle);
+                None
+            }
+            Asked::Failed(failure) => Some(Err(failure)),
+            Asked::Answered(head) => {
+                measure::connection(Used::Again);
+                Some(Ok((connection, head)))
             }
         }
+    }
+
+    /// Sends on a new connection, and waits for the head of the answer.
+    async fn ask_new<F>(&self, destination: &Destination, deadline: Instant, request: &F) -> Result<(Connection, Head), Failure>
+    where
+        F: Fn() -> Request<Body> + Send + Sync,
+    {
         let timed = CONNECT_SECONDS.start_timer();
-        let mut connection = self.connect(destination).await?;
+        let mut connection = timeout_at(deadline, self.connect(destination)).await.map_err(|_| timed_out())??;
         timed.observe_duration();
         measure::connection(Used::First);
+        match self.ask(&mut connection, request(), deadline).await {
+            Asked::Answered(head) => Ok((connection, head)),
+            Asked::Unsent(failure) | Asked::Ended(failure) | Asked::Failed(failure) => Err(failure),
+        }
+    }
+
+    /// Sends a request on a connection. Once the status line of an answer has come, it decides, whatever becomes of the rest.
+    async fn ask(&self, connection: &mut Connection, request: Request<Body>, deadline: Instant) -> Asked {
         connection.begin();
-        match answered(&mut connection, request()).await {
-            Ok(response) => Ok((connection, response)),
-            Err(error) => Err(self.broken(&error.into_error(), &connection)),
+        let (failure, end) = match timeout_at(deadline, answered(connection, request)).await {
+            Ok(Ok(response)) => return Asked::Answered(Head::Whole(response)),
+            Ok(Err(mut error)) => {
+                let unsent = error.take_message().is_some();
+                let failure = self.broken(&error.into_error(), connection);
+                if unsent {
+                    return Asked::Unsent(failure);
+                }
+                (failure, End::Dropped)
+            }
+            Err(_) => (timed_out(), End::TimedOut),
+        };
+        let watch = &connection.watch;
+        match watch.status() {
+            Some(status) => Asked::Answered(Head::Status(status, end)),
+            None if end == End::Dropped && watch.fault().is_none() && !watch.heard() => Asked::Ended(failure),
+            None => Asked::Failed(failure),
+        }
+    }
+
+    /// Reads the rest of an answer.
+    async fn read(&self, connection: &Connection, head: Head, deadline: Instant) -> Answer {
+        match head {
+            Head::Whole(response) => response::read(response, connection.watch.take_fields(), self.bounds, deadline).await,
+            Head::Status(status, end) => Answer::of_status(status, end),
         }
     }
 
@@ -141,16 +228,19 @@ impl Client {
         let stream = self.dialer.dial(&destination.host, destination.port).await.map_err(undialled)?;
         // Small requests must not wait for acknowledgements; where it cannot be set they do.
         let _ = stream.tcp().set_nodelay(true);
+        let stream = Shown::new(stream);
+        let look = stream.look();
         let (stream, watch) = self.metered(stream);
-        match &destination.server_name {
+        let connection = match &destination.server_name {
             None => self.open(stream, watch).await,
             Some(name) => {
                 let stream = self.tls.connect(name.clone(), stream).await;
                 let stream =
-                    stream.map_err(|error| Failure::attempt(AttemptOutcome::TlsFailed, tls::explain(&error, &self.wire)))?;
+                    stream.map_err(|error| Failure::attempt(AttemptOutcome::TlsFailed, told::handshake(&error, &self.wire)))?;
                 self.open(Secure::new(stream), watch).await
             }
-        }
+        };
+        connection.map(|connection| connection.with_look(look))
     }
 
     fn metered<S>(&self, stream: S) -> (Metered<S>, Watch) {
@@ -164,28 +254,24 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (stream, watch) = self.metered(stream);
-        let head = async {
-            let mut connection = self.open(stream, watch).await?;
-            connection.begin();
-            let response = answered(&mut connection, request).await;
-            response.map_err(|error| self.broken(&error.into_error(), &connection)).map(|response| (connection, response))
-        };
-        let late = || Failure::attempt(AttemptOutcome::TimedOut, "the endpoint did not answer in time");
-        let (connection, response) = timeout_at(deadline, head).await.map_err(|_| late())??;
-        let answer = response::read(response, self.bounds, deadline).await;
-        drop(connection);
-        Ok(answer)
+        let mut connection = self.open(stream, watch).await?;
+        match self.ask(&mut connection, request, deadline).await {
+            Asked::Answered(head) => Ok(self.read(&connection, head, deadline).await),
+            Asked::Unsent(failure) | Asked::Ended(failure) | Asked::Failed(failure) => Err(failure),
+        }
     }
 
     async fn open<S>(&self, stream: S, watch: Watch) -> Result<Connection, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = Heads::new(stream, watch.clone(), self.wire, self.head_bytes);
+        let stream = Heads::new(stream, watch.clone(), self.heads);
         let (sender, connection) = self.http.handshake::<_, Body>(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        let ending = watch.clone();
         let task = tokio::spawn(async move {
             // The exchange that was under way sees the error; between exchanges nobody needs it.
             let _ = connection.await;
+            ending.end();
         });
         Ok(Connection::new(sender, watch, task.abort_handle()))
     }
@@ -194,31 +280,26 @@ impl Client {
     fn broken(&self, error: &hyper::Error, connection: &Connection) -> Failure {
         match connection.watch.fault() {
             Some(fault) => Failure::attempt(AttemptOutcome::BadResponse, fault.explain(&self.wire)),
-            None => {
-                if error.is_parse_too_large() {
-                    measure::exceeded(Fault::Head);
-                }
-                broken(error)
-            }
+            None => broken(error),
         }
     }
 
     /// Back to the pool, once the connection's task has seen the end of the exchange too. An endpoint may answer before it has
     /// read the whole request, and never read the rest: such a connection is dropped.
-    fn keep(&self, destination: &Destination, mut connection: Connection) {
+    fn keep(&self, destination: &Destination, mut connection: Connection, told: Option<Duration>) {
         if !connection.watch.is_intact() {
             return;
         }
         if connection.sender.is_ready() {
             connection.end();
-            self.pool.put(&destination.origin, connection);
+            self.pool.put(&destination.origin, connection, told);
             return;
         }
         let (pool, origin) = (Arc::clone(&self.pool), Arc::clone(&destination.origin));
         tokio::spawn(async move {
             if let Ok(Ok(())) = tokio::time::timeout(READY_WITHIN, connection.sender.ready()).await {
                 connection.end();
-                pool.put(&origin, connection);
+                pool.put(&origin, connection, told);
             }
         });
     }
@@ -239,6 +320,10 @@ async fn answered(
     answer
 }
 
+fn timed_out() -> Failure {
+    Failure::attempt(AttemptOutcome::TimedOut, "the endpoint did not answer in time")
+}
+
 fn undialled(error: DialError) -> Failure {
     let outcome = match error {
         DialError::EgressUnavailable => return Failure::EgressUnavailable,
@@ -251,9 +336,10 @@ fn undialled(error: DialError) -> Failure {
 
 /// What an error of an open connection means.
 fn broken(error: &hyper::Error) -> Failure {
-    let (outcome, message) = if error.is_parse_too_large() {
-        (AttemptOutcome::BadResponse, "the head of the answer is too large")
-    } else if error.is_parse() {
+    if let Some(told) = told::alert_after(error) {
+        return Failure::attempt(AttemptOutcome::TlsFailed, told);
+    }
+    let (outcome, message) = if error.is_parse() {
         (AttemptOutcome::BadResponse, "the answer is not HTTP/1.1")
     } else if error.is_incomplete_message() {
         (AttemptOutcome::ConnectionFailed, "the connection was closed before the answer")
@@ -295,30 +381,88 @@ mod tests {
         let (near, far) = tokio::io::duplex(1024);
         let mut idle = client.open(near, Watch::default()).await.unwrap();
         idle.sender.ready().await.unwrap();
-        client.pool.put(&destination.origin, idle);
+        client.pool.put(&destination.origin, idle, None);
 
         drop(far);
-        let answer = client.exchange(&destination, Instant::now() + PATIENCE, request).await.unwrap();
-        assert_eq!(answer.status, 200);
+        let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
+        assert_eq!((exchanged.result.unwrap().status, exchanged.resent), (200, false));
         assert_eq!((receiver.count(), dialer.dials.load(Ordering::SeqCst)), (1, 1));
     }
 
-    #[tokio::test]
-    async fn a_request_that_may_have_been_sent_is_not_sent_again() {
-        use tokio::io::AsyncReadExt;
+    /// A client with an idle connection whose other side reads a byte of the request, answers with these, and closes; its
+    /// destination is at this port.
+    async fn reused(answer: &'static [u8], port: u16) -> (Client, Arc<Loopback>, Arc<Destination>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let dialer = Arc::new(Loopback::default());
         let client = Client::new(&quick(), dialer.clone()).unwrap();
-        let destinations = Destinations::new(1, http::HeaderValue::from_static("t"));
-        let destination = destinations.get(&Arc::new(entry("http://hooks.example/", |_| {}))).unwrap();
+        let entry = Arc::new(entry(&format!("http://hooks.example:{port}/"), |_| {}));
+        let destination = Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();
         let (near, mut far) = tokio::io::duplex(1024);
         let mut idle = client.open(near, Watch::default()).await.unwrap();
         idle.sender.ready().await.unwrap();
-        client.pool.put(&destination.origin, idle);
+        client.pool.put(&destination.origin, idle, None);
+        tokio::spawn(async move {
+            assert_eq!(far.read_u8().await.unwrap(), b'P');
+            far.write_all(answer).await.unwrap();
+        });
+        (client, dialer, destination)
+    }
 
-        let reading = tokio::spawn(async move { far.read_u8().await });
-        let failure = client.exchange(&destination, Instant::now() + PATIENCE, request).await.unwrap_err();
-        assert!(matches!(failure, Failure::Attempt(AttemptOutcome::ConnectionFailed, _)), "{failure:?}");
-        assert_eq!(reading.await.unwrap().unwrap(), b'P');
-        assert_eq!(dialer.dials.load(Ordering::SeqCst), 0);
+    #[tokio::test]
+    async fn a_request_on_a_reused_connection_that_ends_without_a_byte_is_sent_once_more() {
+        let receiver = Receiver::start(Reply::status("200 OK")).await;
+        let (client, dialer, destination) = reused(b"", receiver.port).await;
+        let signed = std::sync::atomic::AtomicUsize::new(0);
+        let request = || {
+            signed.fetch_add(1, Ordering::SeqCst);
+            request()
+        };
+        let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
+        assert_eq!((exchanged.result.unwrap().status, exchanged.resent), (200, true));
+        assert_eq!((receiver.count(), dialer.dials.load(Ordering::SeqCst), signed.load(Ordering::SeqCst)), (1, 1, 2));
+    }
+
+    #[tokio::test]
+    async fn it_is_not_sent_again_when_a_byte_has_come() {
+        let receiver = Receiver::start(Reply::status("200 OK")).await;
+        for (answer, outcome) in [
+            ("H", AttemptOutcome::ConnectionFailed),
+            ("HTTP/1.1 100 Continue\r\n\r\n", AttemptOutcome::ConnectionFailed),
+            ("SSH", AttemptOutcome::BadResponse),
+        ] {
+            let (client, dialer, destination) = reused(answer.as_bytes(), receiver.port).await;
+            let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
+            assert!(matches!(&exchanged.result, Err(Failure::Attempt(known, _)) if *known == outcome), "{exchanged:?}");
+            assert_eq!((exchanged.resent, dialer.dials.load(Ordering::SeqCst)), (false, 0), "{answer}");
+        }
+        let (client, ..) = reused(b"HTTP/1.1 201 A\r\n", receiver.port).await;
+        let destination = Destinations::new(1, http::HeaderValue::from_static("t"));
+        let entry = Arc::new(entry(&format!("http://hooks.example:{}/", receiver.port), |_| {}));
+        let exchanged = client.exchange(&destination.get(&entry).unwrap(), Instant::now() + PATIENCE, request).await;
+        assert_eq!((exchanged.result.unwrap().status, exchanged.resent), (201, false));
+        assert_eq!(receiver.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_second_sending_decides_and_is_the_last() {
+        let receiver = Receiver::start(Reply::Close(String::new())).await;
+        let (client, dialer, destination) = reused(b"", receiver.port).await;
+        let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
+        assert!(matches!(exchanged.result, Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, _))) && exchanged.resent);
+        assert_eq!((receiver.count(), dialer.dials.load(Ordering::SeqCst)), (1, 1));
+
+        let receiver = Receiver::start(Reply::Hang).await;
+        let (client, _, destination) = reused(b"", receiver.port).await;
+        let exchanged = client.exchange(&destination, Instant::now() + Duration::from_millis(300), request).await;
+        assert!(matches!(exchanged.result, Err(Failure::Attempt(AttemptOutcome::TimedOut, _))) && exchanged.resent);
+    }
+
+    #[tokio::test]
+    async fn without_an_egress_for_the_second_sending_the_first_was_the_attempt() {
+        let (client, dialer, destination) = reused(b"", 1).await;
+        *dialer.error.lock().unwrap() = Some(DialError::EgressUnavailable);
+        let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
+        assert!(matches!(exchanged.result, Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, _))), "{exchanged:?}");
+        assert!(!exchanged.resent, "it went out once");
     }
 }

@@ -7,8 +7,8 @@
 //! A job's way: `reader` takes it from the queue when there is a place for it and remembers it in
 //! `leases`; `intake` checks those that may be of the past; in `turns` it waits for its fair share of
 //! slots and payload bytes, which `scheduler` gives out; `sender` looks its endpoint up, and has
-//! `client` make the one exchange that `request` describes, over a connection that `wire` bounds;
-//! `reporter` settles, and only then is the job forgotten.
+//! `client` make the one exchange that `request` describes, over a connection that `wire` bounds and
+//! whose answers `heads` reads before the HTTP library; `reporter` settles, and only then is the job forgotten.
 
 mod backoff;
 mod batches;
@@ -17,10 +17,13 @@ mod client;
 mod destination;
 #[doc(hidden)]
 pub mod fuzzed;
+mod head;
+mod heads;
 mod intake;
-mod interim;
 mod job;
+mod keeping;
 mod leases;
+mod look;
 mod lookup;
 mod measure;
 mod options;
@@ -29,10 +32,13 @@ mod reader;
 mod reporter;
 mod request;
 mod response;
+mod rewrite;
 mod scheduler;
 mod sender;
 mod shared;
 mod tls;
+mod told;
+mod trust;
 mod turns;
 mod wire;
 mod worker;

@@ -10,7 +10,7 @@ use outrider_proto::internal::{AttemptResult, HoldReason, Job};
 use outrider_telemetry::{
     catalogue::worker::{
         ANSWERS_DROPPED, ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS, HELD, IDLE_CONNECTIONS, JOBS,
-        NARROW_WINDOWS, PAYLOAD_BYTES, QUEUE_SECONDS, SECTION, SLOTS_USED, UNREPORTED_BYTES, WAITING, WINDOWS,
+        NARROW_WINDOWS, PAYLOAD_BYTES, QUEUE_SECONDS, RESENT, SECTION, SLOTS_USED, UNREPORTED_BYTES, WAITING, WINDOWS,
     },
     metrics::{self, ByIndex},
 };
@@ -82,8 +82,11 @@ pub(crate) fn held(reason: HoldReason) {
     BY_REASON.add(usize::try_from(i32::from(reason)).unwrap_or(0), 1);
 }
 
-/// An endpoint exceeded a bound of an exchange.
+/// An exchange was given up. Whoever speaks another protocol exceeds no bound.
 pub(crate) fn exceeded(fault: Fault) {
+    if fault == Fault::NotHttp {
+        return;
+    }
     BY_BOUND.add(fault as usize, 1);
 }
 
@@ -97,6 +100,11 @@ pub(crate) enum Used {
 /// A request was sent on a connection.
 pub(crate) fn connection(used: Used) {
     BY_USE.add(used as usize, 1);
+}
+
+/// A request is sent once more, since a connection that had been used before ended without an answer.
+pub(crate) fn resent() {
+    RESENT.inc();
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! How a worker behaves.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use outrider_model::{Error, Result, WindowRules, shares::SMALLEST_TOTAL};
-use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::{crypto::ring, pki_types::CertificateDer};
 
-use crate::bounds::WireBounds;
+use crate::{bounds::WireBounds, trust::Trust};
 
 /// How a worker behaves. [`Options::default`] is what each field names as its default.
 #[derive(Debug, Clone)]
@@ -58,7 +58,8 @@ pub struct Options {
     pub response_kept_bytes: usize,
     /// Bytes of an answer's body that are read; after more, the connection is dropped. Default 64 KiB.
     pub response_read_bytes: usize,
-    /// Bytes of an answer's head that are read; more is a bad response. At least 8 KiB. Default 64 KiB.
+    /// Bytes of an answer's head that are read; of a larger one the status counts, if its line has come. At least 8 KiB. Default
+    /// 64 KiB.
     pub response_head_bytes: usize,
     /// What one exchange may take from the wire, whatever the endpoint sends.
     pub wire: WireBounds,
@@ -74,8 +75,11 @@ pub struct Options {
     pub pool_idle_per_host: usize,
     /// Idle connections kept in all. Default 4096.
     pub pool_idle_total: usize,
-    /// How long an idle connection is kept. Default 60 s.
+    /// How long an idle connection is kept to an endpoint that does not say (`Keep-Alive: timeout`) how long it keeps it. Default
+    /// 1.5 s.
     pub pool_idle_timeout: Duration,
+    /// How long one is kept at most, whatever an endpoint says. Default 60 s.
+    pub pool_told_timeout: Duration,
     /// Endpoints whose prepared headers are kept. Default 4096.
     pub destinations_kept: usize,
     /// Bytes of payloads that are in hand because their jobs named them by reference, divided into fair
@@ -94,7 +98,7 @@ pub struct Options {
     pub user_agent: String,
     /// Whether endpoints are told the trace of an event that has one, by the headers `traceparent` and `tracestate`. Default true.
     pub propagate_trace: bool,
-    /// Certificate authorities that are trusted beside those of the web. Default none.
+    /// Certificates that are trusted beside the authorities of the web: authorities, and servers' own. Default none.
     pub extra_roots: Vec<CertificateDer<'static>>,
 }
 
@@ -126,7 +130,8 @@ impl Default for Options {
             unreported_bytes: 64 << 20,
             pool_idle_per_host: 64,
             pool_idle_total: 4_096,
-            pool_idle_timeout: Duration::from_secs(60),
+            pool_idle_timeout: Duration::from_millis(1_500),
+            pool_told_timeout: Duration::from_secs(60),
             destinations_kept: 4_096,
             payload_bytes: 256 << 20,
             payload_batch_bytes: 1 << 20,
@@ -141,6 +146,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Refuses `extra_roots` that are of no use; the error says which.
+    pub fn check_trust(&self) -> Result<()> {
+        Trust::new(&self.extra_roots, Arc::new(ring::default_provider())).map(drop)
+    }
+
     /// How the windows of endpoints begin and end.
     pub(crate) fn windows(&self) -> WindowRules {
         WindowRules { initial: self.initial_window, least: 1, capacity: self.windows_kept, memory: self.window_memory }

@@ -12,7 +12,12 @@ use std::{
 use hyper::client::conn::http1::SendRequest;
 use tokio::{task::AbortHandle, time::Instant};
 
-use crate::{request::Body, wire::Watch};
+use crate::{
+    keeping::{Known, Timeouts},
+    look::Look,
+    request::Body,
+    wire::Watch,
+};
 
 /// A connection to an origin, with the task that drives it.
 pub(crate) struct Connection {
@@ -20,13 +25,21 @@ pub(crate) struct Connection {
     /// What its streams found.
     pub(crate) watch: Watch,
     task: AbortHandle,
+    /// For a look at its socket.
+    look: Option<Look>,
     /// A request is under way: if this is dropped now, nobody will read the answer.
     busy: bool,
 }
 
 impl Connection {
     pub(crate) fn new(sender: SendRequest<Body>, watch: Watch, task: AbortHandle) -> Self {
-        Self { sender, watch, task, busy: false }
+        Self { sender, watch, task, look: None, busy: false }
+    }
+
+    /// The same, whose socket is looked at before it is used again.
+    pub(crate) fn with_look(mut self, look: Look) -> Self {
+        self.look = Some(look);
+        self
     }
 
     /// A request begins.
@@ -58,10 +71,28 @@ struct Idle {
     since: Instant,
 }
 
-#[derive(Default)]
+impl Idle {
+    /// After what time the other side ended it, as far as its task has seen.
+    fn ended_after(&self) -> Option<Duration> {
+        self.connection.watch.ended().map(|at| at.saturating_duration_since(self.since))
+    }
+
+    fn is_good(&self) -> bool {
+        self.connection.sender.is_ready() && self.connection.watch.is_intact()
+    }
+}
+
+/// A connection from the pool.
+pub(crate) struct Reused {
+    pub(crate) connection: Connection,
+    /// How long it was idle.
+    pub(crate) idle: Duration,
+}
+
 struct State {
     origins: HashMap<Arc<str>, Vec<Idle>>,
     total: usize,
+    known: Known,
 }
 
 impl State {
@@ -87,12 +118,12 @@ pub(crate) struct Pool {
     state: Mutex<State>,
     per_origin: usize,
     total: usize,
-    timeout: Duration,
 }
 
 impl Pool {
-    pub(crate) fn new(per_origin: usize, total: usize, timeout: Duration) -> Self {
-        Self { state: Mutex::default(), per_origin, total, timeout }
+    pub(crate) fn new(per_origin: usize, total: usize, timeouts: Timeouts) -> Self {
+        let state = State { origins: HashMap::new(), total: 0, known: Known::new(total, timeouts) };
+        Self { state: Mutex::new(state), per_origin, total }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -100,15 +131,36 @@ impl Pool {
     }
 
     /// The connection to this origin that was used last, if it still seems good.
-    pub(crate) fn take(&self, origin: &str) -> Option<Connection> {
-        let mut state = self.state();
+    pub(crate) fn take(&self, origin: &Arc<str>) -> Option<Reused> {
         loop {
-            let idle = state.origins.get_mut(origin)?.pop()?;
-            state.total -= 1;
-            if self.good(&idle) {
-                return Some(idle.connection);
+            let (idle, time) = self.pop(origin)?;
+            let age = idle.since.elapsed();
+            if age >= time || !idle.is_good() {
+                continue;
             }
+            // A call of the system, outside of the lock.
+            if idle.connection.look.as_ref().is_none_or(Look::is_quiet) {
+                return Some(Reused { connection: idle.connection, idle: age });
+            }
+            self.state().known.ended(origin, age, Instant::now());
         }
+    }
+
+    /// The idle connection that was used last, and for how long such a one is of use.
+    fn pop(&self, origin: &Arc<str>) -> Option<(Idle, Duration)> {
+        let mut state = self.state();
+        let idle = state.origins.get_mut(origin)?.pop()?;
+        state.total -= 1;
+        if let Some(after) = idle.ended_after() {
+            state.known.ended(origin, after, Instant::now());
+        }
+        let time = state.known.time(origin);
+        Some((idle, time))
+    }
+
+    /// A connection that was idle for so long ended when it was used again.
+    pub(crate) fn met_its_end(&self, origin: &Arc<str>, idle: Duration) {
+        self.state().known.met(origin, idle, Instant::now());
     }
 
     /// How many are kept.
@@ -116,16 +168,17 @@ impl Pool {
         self.state().total
     }
 
-    fn good(&self, idle: &Idle) -> bool {
-        let connection = &idle.connection;
-        connection.sender.is_ready() && connection.watch.is_intact() && idle.since.elapsed() < self.timeout
-    }
-
     /// Keeps a connection on which nothing is under way, if there is room. Where all room is taken, an
     /// origin that has more makes some. Otherwise a few with many idle connections would keep all
-    /// others from having any.
-    pub(crate) fn put(&self, origin: &Arc<str>, connection: Connection) {
+    /// others from having any. `told` is for how long its last answer said that it would be kept.
+    pub(crate) fn put(&self, origin: &Arc<str>, connection: Connection, told: Option<Duration>) {
         let mut state = self.state();
+        if let Some(told) = told {
+            state.known.told(origin, told, Instant::now());
+        }
+        if state.known.time(origin).is_zero() {
+            return;
+        }
         let own = state.origins.get(origin).map_or(0, Vec::len);
         if own >= self.per_origin || (state.total >= self.total && !state.make_room(own)) {
             return;
@@ -137,13 +190,18 @@ impl Pool {
     /// Closes what was idle too long, and forgets what the other side closed.
     pub(crate) fn sweep(&self) {
         let mut state = self.state();
-        let mut total = 0;
-        state.origins.retain(|_, idle| {
-            idle.retain(|idle| self.good(idle));
-            total += idle.len();
+        let State { origins, total, known } = &mut *state;
+        *total = 0;
+        origins.retain(|origin, idle| {
+            for after in idle.iter().filter_map(Idle::ended_after) {
+                known.ended(origin, after, Instant::now());
+            }
+            let time = known.time(origin);
+            idle.retain(|idle| idle.is_good() && idle.since.elapsed() < time);
+            *total += idle.len();
             !idle.is_empty()
         });
-        state.total = total;
+        known.sweep(Instant::now());
     }
 }
 
@@ -155,25 +213,30 @@ mod tests {
     use super::*;
     use crate::tests::bench::until;
 
+    const KEPT: Timeouts = Timeouts { idle: Duration::from_secs(60), told: Duration::from_secs(60) };
+
     /// An idle connection, and its other side.
     async fn connection() -> (Connection, DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
+        let watch = Watch::default();
+        let ending = watch.clone();
         let task = tokio::spawn(async move {
             let _ = connection.await;
+            ending.end();
         });
         sender.ready().await.unwrap();
-        (Connection::new(sender, Watch::default(), task.abort_handle()), far)
+        (Connection::new(sender, watch, task.abort_handle()), far)
     }
 
     #[tokio::test]
     async fn idle_connections_are_bounded_for_each_origin_and_in_all() {
-        let pool = Pool::new(2, 3, Duration::from_secs(60));
+        let pool = Pool::new(2, 3, KEPT);
         let (a, b) = (Arc::from("http://a:80"), Arc::from("http://b:80"));
         let mut far = Vec::new();
         for origin in [&a, &a, &a, &b, &b] {
             let (near, other) = connection().await;
-            pool.put(origin, near);
+            pool.put(origin, near, None);
             far.push(other);
         }
         assert_eq!(pool.state().total, 3);
@@ -184,12 +247,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_origin_with_many_idle_connections_makes_room_for_one_with_few() {
-        let pool = Pool::new(4, 4, Duration::from_secs(60));
+        let pool = Pool::new(4, 4, KEPT);
         let (a, b) = (Arc::from("http://a:80"), Arc::from("http://b:80"));
         let mut far = Vec::new();
         for origin in [&a, &a, &a, &a, &b, &b, &b] {
             let (near, other) = connection().await;
-            pool.put(origin, near);
+            pool.put(origin, near, None);
             far.push(other);
         }
         let count = |origin: &Arc<str>| pool.state().origins.get(origin).map_or(0, Vec::len);
@@ -198,10 +261,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_closed_or_idle_too_long_is_swept_and_not_handed_out() {
-        let pool = Pool::new(2, 3, Duration::from_secs(60));
+        let pool = Pool::new(2, 3, KEPT);
         let origin = Arc::from("http://a:80");
         let (near, far) = connection().await;
-        pool.put(&origin, near);
+        pool.put(&origin, near, None);
         pool.sweep();
         assert_eq!(pool.state().total, 1);
         drop(far);
@@ -211,9 +274,57 @@ mod tests {
         })
         .await;
 
-        let pool = Pool::new(2, 3, Duration::ZERO);
+        let pool = Pool::new(2, 3, Timeouts { idle: Duration::ZERO, ..KEPT });
         let (near, _far) = connection().await;
-        pool.put(&origin, near);
+        pool.put(&origin, near, None);
+        assert!(pool.take(&origin).is_none());
+    }
+
+    #[tokio::test]
+    async fn an_origin_that_ends_idle_connections_has_them_kept_for_less() {
+        let pool = Pool::new(2, 3, KEPT);
+        let origin: Arc<str> = Arc::from("http://a:80");
+        let time = || pool.state().known.time(&origin);
+        let (near, far) = connection().await;
+        pool.put(&origin, near, None);
+        drop(far);
+        until("the end to be seen", || {
+            pool.sweep();
+            time() == KEPT.idle / 2
+        })
+        .await;
+        pool.met_its_end(&origin, Duration::ZERO);
+        assert_eq!(time(), KEPT.idle / 2, "the same lesson");
+        // What it tells counts as far as what it does.
+        let (near, _far) = connection().await;
+        pool.put(&origin, near, Some(Duration::from_secs(8)));
+        assert_eq!(time(), Duration::from_secs(6));
+        assert!(pool.take(&origin).is_some());
+        let (near, _far) = connection().await;
+        pool.put(&origin, near, Some(Duration::ZERO));
+        assert!(pool.take(&origin).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_socket_has_ended_is_not_handed_out() {
+        let pool = Pool::new(2, 3, KEPT);
+        let origin: Arc<str> = Arc::from("http://a:80");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let shown = crate::look::Shown::new(outrider_rpc::Socket::from(near));
+        // Its task belongs to a stream that does not end: only the look can tell.
+        for quiet in [true, false] {
+            let (idle, _other) = connection().await;
+            pool.put(&origin, idle.with_look(shown.look()), None);
+            if !quiet {
+                far.set_zero_linger().unwrap();
+                break;
+            }
+            assert!(pool.take(&origin).is_some());
+        }
+        drop(far);
+        until("the reset", || !shown.look().is_quiet()).await;
         assert!(pool.take(&origin).is_none());
     }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     backoff::Backoff,
-    client::Failure,
+    client::{Exchanged, Failure},
     intake::{persist, still_current},
     job::{self, HeldJob, Outcome, Started},
     measure, request,
@@ -105,10 +105,10 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
             let request = || request::build(&destination, &job.job, &job.ids, &payload.bytes, shared.lookup.now(), told);
             hop.around(shared.client.exchange(&destination, began + entry.endpoint.timeout, request)).await
         }
-        (Err(error), _) => Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, error.to_string())),
-        (_, None) => Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, "the payload was not read".to_owned())),
+        (Err(error), _) => unsent(error.to_string()),
+        (_, None) => unsent("the payload was not read".to_owned()),
     };
-    let (mut result, heard) = match exchanged {
+    let (mut result, heard) = match exchanged.result {
         Ok(answer) => {
             let heard = heard(&answer);
             (answered(answer), heard)
@@ -122,6 +122,7 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
             (AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }, heard)
         }
     };
+    result.resent = exchanged.resent;
     result.start_time = Some(convert::timestamp(start_time));
     let duration = began.elapsed();
     result.duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -129,6 +130,11 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
     conclude(&hop, &result);
     let news = heard.map(|heard| News { heard, most: entry.endpoint.max_in_flight, at: start_time });
     Some(Sent { outcome: Outcome::Attempted(result, hop.context().cloned()), news })
+}
+
+/// An exchange that could not begin.
+fn unsent(message: String) -> Exchanged {
+    Exchanged { result: Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, message)), resent: false }
 }
 
 /// What an answer tells of the endpoint's window. One that drips until the time is up holds its slot

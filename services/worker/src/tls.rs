@@ -12,28 +12,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
-    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer},
+    rustls::{ClientConfig, client::Resumption, crypto::ring, pki_types::CertificateDer},
 };
 
-use crate::{
-    bounds::WireBounds,
-    wire::{Fault, write_through},
-};
+use crate::{trust::Trust, wire::write_through};
 
-/// Longest text of a TLS error that is reported, in bytes: certificates can name many hosts.
-const ERROR_BYTES: usize = 256;
-
-/// Trusts the authorities of the web and `extra_roots`.
-pub(crate) fn connector(extra_roots: &[CertificateDer<'static>]) -> Result<TlsConnector> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for (index, root) in extra_roots.iter().enumerate() {
-        roots.add(root.clone()).map_err(|error| Error::field(format!("extra_roots[{index}]"), error.to_string()))?;
-    }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+/// Trusts the authorities of the web and `extra_roots`. Of so many hosts TLS sessions are remembered, which are resumed on new
+/// connections.
+pub(crate) fn connector(extra_roots: &[CertificateDer<'static>], sessions: usize) -> Result<TlsConnector> {
+    let provider = Arc::new(ring::default_provider());
+    let trust = Trust::new(extra_roots, Arc::clone(&provider))?;
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))?
-        .with_root_certificates(roots)
+        // It is the library's own verifier, with certificates that are trusted themselves beside it.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(trust))
         .with_no_client_auth();
+    config.resumption = Resumption::in_memory_sessions(sessions);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
 }
@@ -80,28 +76,3 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Secure<S> {
 }
 
 write_through!(Secure, AsyncRead + AsyncWrite + Unpin);
-
-/// Why a handshake failed, in words for the owner of the endpoint.
-pub(crate) fn explain(error: &io::Error, bounds: &WireBounds) -> String {
-    use tokio_rustls::rustls::Error as TlsError;
-    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
-    let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<Fault>());
-    let mut text = match (cause, fault) {
-        (Some(cause), _) => format!("the TLS handshake failed: {cause}"),
-        (None, Some(fault)) => format!("the TLS handshake failed: {}", fault.explain(bounds)),
-        (None, _) => "the TLS handshake failed: the connection broke".to_owned(),
-    };
-    text.truncate(text.floor_char_boundary(ERROR_BYTES));
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_root_that_is_no_certificate_is_named() {
-        let error = connector(&[CertificateDer::from(vec![1, 2, 3])]).err().unwrap();
-        assert_eq!(error.violations[0].field, "extra_roots[0]");
-    }
-}

@@ -2,26 +2,28 @@
 //!
 //! [`Metered`] lies below TLS: it counts the bytes and reads of each exchange, so that nothing that
 //! an endpoint can send (TLS records without content, session tickets, chunks of one byte, chunk
-//! extensions, trailers) costs more than a bounded time. [`Heads`] lies above TLS: it counts interim
-//! answers, which hyper skips without a bound. An ordinary answer costs it a look at the first
-//! twelve bytes.
+//! extensions, trailers) costs more than a bounded time. [`crate::heads::Heads`] lies above TLS, and
+//! reads the heads of answers before hyper does.
 
 use std::{
     fmt,
     io::{self, IoSlice},
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering},
     },
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
-use crate::{bounds::WireBounds, interim::Interim, measure};
+use crate::{bounds::WireBounds, head::Fields, measure};
 
-/// What an endpoint did beyond the bounds.
+/// Why an exchange was given up: what the endpoint sent is beyond the bounds, or no HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Fault {
@@ -35,10 +37,12 @@ pub(crate) enum Fault {
     Bytes,
     /// More reads than are made.
     Reads,
+    /// No answer of HTTP/1.
+    NotHttp,
 }
 
 impl Fault {
-    const ALL: [Self; 5] = [Self::Interim, Self::Head, Self::Switched, Self::Bytes, Self::Reads];
+    const ALL: [Self; 6] = [Self::Interim, Self::Head, Self::Switched, Self::Bytes, Self::Reads, Self::NotHttp];
 
     /// In words for the owner of the endpoint.
     pub(crate) fn explain(self, bounds: &WireBounds) -> String {
@@ -48,13 +52,14 @@ impl Fault {
             Self::Switched => "the endpoint switched protocols, which was not asked for".to_owned(),
             Self::Bytes => format!("more than {} bytes on the wire for one exchange", bounds.bytes),
             Self::Reads => format!("more than {} pieces on the wire for one exchange", bounds.reads),
+            Self::NotHttp => "the answer is not HTTP/1.1".to_owned(),
         }
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an endpoint exceeds the bounds of an exchange: {self:?}")
+        write!(f, "an exchange with an endpoint was given up: {self:?}")
     }
 }
 
@@ -72,11 +77,21 @@ struct Shared {
     fault: AtomicU8,
     /// A write failed.
     deaf: AtomicBool,
+    /// Something has come in the exchange, above TLS.
+    heard: AtomicBool,
+    /// The status of the exchange's answer; 0 until its line has come.
+    status: AtomicU16,
+    /// What is kept of a head that the HTTP library did not get as it was.
+    fields: Mutex<Option<Fields>>,
+    /// When the connection ended.
+    ended: OnceLock<Instant>,
 }
 
 impl Watch {
     /// The next exchange begins.
     pub(crate) fn begin(&self) {
+        self.0.heard.store(false, Ordering::Relaxed);
+        self.0.status.store(0, Ordering::Relaxed);
         self.0.exchange.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -91,11 +106,53 @@ impl Watch {
         Fault::ALL.into_iter().find(|fault| *fault as u8 == number)
     }
 
-    fn exchange(&self) -> u32 {
+    /// A part of an answer has come.
+    pub(crate) fn has_heard(&self) {
+        self.0.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a part of an answer has come.
+    pub(crate) fn heard(&self) -> bool {
+        self.0.heard.load(Ordering::Relaxed)
+    }
+
+    /// The status line of the answer has come.
+    pub(crate) fn has_status(&self, status: u16) {
+        self.0.status.store(status, Ordering::Relaxed);
+    }
+
+    /// The status of the answer, once its line has come.
+    pub(crate) fn status(&self) -> Option<u16> {
+        Some(self.0.status.load(Ordering::Relaxed)).filter(|status| *status != 0)
+    }
+
+    /// The head of the answer was rewritten; this is kept of it.
+    pub(crate) fn has_fields(&self, fields: Fields) {
+        *self.0.fields.lock().unwrap_or_else(PoisonError::into_inner) = Some(fields);
+    }
+
+    /// What is kept of a head that was rewritten.
+    pub(crate) fn take_fields(&self) -> Option<Fields> {
+        self.0.fields.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The connection has ended.
+    pub(crate) fn end(&self) {
+        let _ = self.0.ended.set(Instant::now());
+    }
+
+    /// When the connection ended, if it did.
+    pub(crate) fn ended(&self) -> Option<Instant> {
+        self.0.ended.get().copied()
+    }
+
+    /// The number of the exchange under way.
+    pub(crate) fn exchange(&self) -> u32 {
         self.0.exchange.load(Ordering::Relaxed)
     }
 
-    fn fail<T>(&self, fault: Fault) -> Poll<io::Result<T>> {
+    /// Notes the first fault, and fails.
+    pub(crate) fn fail<T>(&self, fault: Fault) -> Poll<io::Result<T>> {
         if self.0.fault.compare_exchange(0, fault as u8, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             measure::exceeded(fault);
         }
@@ -150,39 +207,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         match self.count(buffer.filled().len() - before) {
             Some(fault) => self.watch.fail(fault),
             None => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-/// Counts interim answers, and bounds them and the head of the answer together.
-pub(crate) struct Heads<S> {
-    inner: S,
-    watch: Watch,
-    exchange: u32,
-    interim: Interim,
-    bounds: WireBounds,
-    head_bytes: usize,
-}
-
-impl<S> Heads<S> {
-    pub(crate) fn new(inner: S, watch: Watch, bounds: WireBounds, head_bytes: usize) -> Self {
-        let interim = Interim::new(bounds.interim_answers, head_bytes);
-        Self { inner, watch, exchange: 0, interim, bounds, head_bytes }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        let exchange = self.watch.exchange();
-        if exchange != self.exchange {
-            self.exchange = exchange;
-            self.interim = Interim::new(self.bounds.interim_answers, self.head_bytes);
-        }
-        match self.interim.advance(&buffer.filled()[before..]) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(fault) => self.watch.fail(fault),
         }
     }
 }
@@ -252,12 +276,11 @@ macro_rules! write_through {
     };
 }
 
-write_through!(Heads, AsyncWrite + Unpin);
 pub(crate) use write_through;
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
 
@@ -279,40 +302,16 @@ mod tests {
         assert_eq!(answer, "answer");
     }
 
-    fn pair() -> (Watch, Heads<Metered<DuplexStream>>, DuplexStream) {
-        let (near, far) = duplex(4096);
-        let watch = Watch::default();
-        let metered = Metered::new(near, watch.clone(), BOUNDS);
-        (watch.clone(), Heads::new(metered, watch, BOUNDS, 60), far)
-    }
-
-    #[tokio::test]
-    async fn each_exchange_has_its_own_counts() {
-        let (watch, mut near, mut far) = pair();
-        let mut buffer = [0; 64];
-        for _ in 0..5 {
-            watch.begin();
-            far.write_all(b"HTTP/1.1 100 A\r\n\r\nHTTP/1.1 200 B\r\n\r\n").await.unwrap();
-            for _ in 0..9 {
-                assert_eq!(near.read(&mut buffer[..4]).await.unwrap(), 4);
-            }
-            assert_eq!(watch.fault(), None);
-        }
-        far.write_all(b"xxxx").await.unwrap();
-        near.read_exact(&mut buffer[..1]).await.unwrap();
-        assert!(near.read(&mut buffer[..1]).await.is_err(), "between exchanges nothing is free");
-        assert_eq!(watch.fault(), Some(Fault::Reads));
-    }
-
     #[tokio::test]
     async fn the_first_fault_is_told() {
-        let (watch, mut near, mut far) = pair();
+        let (near, mut far) = duplex(4096);
+        let watch = Watch::default();
+        let mut near = Metered::new(near, watch.clone(), BOUNDS);
         watch.begin();
         far.write_all(&[b'x'; 101]).await.unwrap();
         let error = near.read(&mut [0; 200]).await.unwrap_err();
         assert_eq!(error.to_string(), Fault::Bytes.to_string());
-        far.write_all(b"HTTP/1.1 101 A\r\n").await.unwrap();
-        assert!(near.read(&mut [0; 200]).await.is_err());
+        let _: Poll<io::Result<()>> = watch.fail(Fault::Switched);
         assert_eq!(watch.fault(), Some(Fault::Bytes));
         for fault in Fault::ALL {
             let watch = Watch::default();

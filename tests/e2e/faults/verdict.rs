@@ -68,8 +68,9 @@ pub async fn judge(scenario: &Scenario, goals: &[Goal], book: &Book, terms: Term
     }
     let history = History::read(scenario).await?;
     history.check(goals, &accepted)?;
-    let (repeated, unanswered): (usize, usize) = (excess.iter().sum(), history.unanswered());
-    // A request whose answer did not come may have arrived, and is recorded as an attempt.
+    let repeated: usize = excess.iter().sum();
+    // A request whose answer did not come may have arrived, and is recorded as an attempt, or as sent again within one.
+    let unanswered = history.unanswered() + history.resent();
     ensure!(unanswered <= terms.cut, "{unanswered} requests got no answer; at most {} may have been cut off", terms.cut);
     let most = terms.excess + unanswered;
     ensure!(repeated <= most, "{excess:?} requests too many; at most {} were in flight, {unanswered} unanswered", terms.excess);
@@ -211,6 +212,11 @@ impl History {
     /// Attempts that got no answer.
     fn unanswered(&self) -> usize {
         self.attempts.values().flatten().filter(|attempt| number(attempt, "status_code") == 0).count()
+    }
+
+    /// Attempts within which the request was sent again.
+    fn resent(&self) -> usize {
+        self.attempts.values().flatten().filter(|attempt| attempt["resent"] == true).count()
     }
 
     /// Attempts that have the number of another one of their delivery: of a job that was done twice.

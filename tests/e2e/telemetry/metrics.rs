@@ -15,7 +15,7 @@ use super::{scrapes, start, sum};
 use crate::scenario::{BOUND, Scenario, run_with_shares, text};
 
 /// Metrics that stay 0 when all goes well, or that are over before they are looked at.
-const CALM: [&str; 31] = [
+const CALM: [&str; 33] = [
     "outrider_gateway_requests_open",
     "outrider_worker_jobs_held_total",
     "outrider_gateway_streams_open",
@@ -40,6 +40,8 @@ const CALM: [&str; 31] = [
     "outrider_worker_payload_bytes",
     "outrider_worker_unreported_bytes",
     "outrider_worker_answers_dropped_total",
+    "outrider_worker_requests_resent_total",
+    "outrider_worker_idle_connections",
     "outrider_worker_jobs_waiting",
     "outrider_worker_narrow_windows",
     "outrider_dispatch_narrow_windows",

@@ -32,6 +32,7 @@ const ATTEMPT_COLUMNS: &[Column] = &[
     ("status", "status_code"),
     ("begun", "start_time"),
     ("took", "duration"),
+    ("resent", "resent"),
     ("error", "error_message"),
 ];
 

@@ -406,7 +406,8 @@ section! {
         response_kept_bytes: usize = 16 * KIB,
         /// The part of an answer's body that is read, in bytes; of a longer one the connection is closed. At least response_kept_bytes.
         response_read_bytes: usize = 64 * KIB,
-        /// The head of an answer with the interim answers before it, in bytes; more is a bad response. At least 8192.
+        /// The head of an answer with the interim answers before it, in bytes. Of a larger one the status counts, if its line has come; else
+        /// it is a bad response. At least 8192.
         response_head_bytes: usize = 64 * KIB,
         /// Interim answers (1xx) before an answer; more are a bad response.
         response_interim_answers: usize = 8,
@@ -416,9 +417,19 @@ section! {
         /// Reads from an endpoint's connection in one exchange, which an endpoint that sends single bytes uses up; the TLS handshake may
         /// take as many again. More end the exchange. At least 64.
         response_wire_reads: usize = 1_024,
+        /// Idle connections kept to one host and port of endpoints.
+        pool_idle_per_host: usize = 64,
+        /// Idle connections to endpoints kept in all. Where there is no room, those who have most make it.
+        pool_idle_total: usize = 4_096,
+        /// How long an idle connection is kept to an endpoint that does not say how long it keeps it (`Keep-Alive: timeout`). It is less for
+        /// one that ended connections before.
+        pool_idle_timeout: Span = Span::millis(1_500),
+        /// How long an idle connection is kept at most, whatever an endpoint says.
+        pool_told_timeout: Span = Span::seconds(60),
         /// At shutdown: how long requests that began may take to end.
         drain: Span = Span::seconds(30),
-        /// A PEM file of certificates to trust besides the public ones; empty for none.
+        /// A PEM file of certificates to trust besides the public authorities; empty for none. An authority's vouches for others; any other
+        /// certificate is trusted itself, for the names in it and until it expires.
         extra_roots_file: String = String::new(),
     }
 }

@@ -102,6 +102,7 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     let tls = tls::between_roles(&config.internal, &stages.foundation)?;
     check_listeners(&config, &roles, token.is_some() || tls.is_some())?;
     let mut base = Base { config, roles, stages, tasks: Tasks::default(), token, tls, egress: None };
+    worker::check(&base)?;
     egress::start(&mut base).await?;
     let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
     let stored = if base.roles.has_any(&STORED) {
@@ -149,8 +150,8 @@ fn check_limit_of_files(config: &Config, roles: &Roles) {
 /// and each connection that it keeps, two for each tunnel of an egress of its own.
 fn files_wanted(config: &Config, roles: &Roles) -> u64 {
     const OTHERS: usize = 1_024;
-    let kept = outrider_worker::Options::default().pool_idle_total;
-    let worker = if roles.has(Role::Worker) { (config.worker.max_in_flight as usize).saturating_add(kept) } else { 0 };
+    let connections = (config.worker.max_in_flight as usize).saturating_add(config.worker.pool_idle_total);
+    let worker = if roles.has(Role::Worker) { connections } else { 0 };
     let egress = if roles.has(Role::Egress) && !roles.is_all() { config.egress.max_tunnels.saturating_mul(2) } else { 0 };
     u64::try_from(OTHERS.saturating_add(worker).saturating_add(egress)).unwrap_or(u64::MAX)
 }

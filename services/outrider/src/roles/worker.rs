@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use outrider_model::Error;
 use outrider_queue::Queue;
-use outrider_rpc::{Dialer, RemoteDialer, Settlement, settlement::RemoteSettlement};
+use outrider_rpc::{Dialer, RemoteDialer, Settlement, settlement::RemoteSettlement, tls::read_certificates};
 use outrider_telemetry::essential;
 use outrider_worker::{Options, StoreLookup, WireBounds, Worker};
-use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
     Role,
@@ -48,6 +48,24 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dis
     Ok(())
 }
 
+/// Refuses certificates that are of no use, before anything is opened.
+pub fn check(base: &Base) -> Result<()> {
+    if !base.roles.has(Role::Worker) {
+        return Ok(());
+    }
+    Ok(options(base)?.check_trust().map_err(|error| of_the_file(error, &base.config.worker.extra_roots_file))?)
+}
+
+/// An error about certificates names the setting and the file that they are from.
+fn of_the_file(error: Error, path: &str) -> Error {
+    match error.violations.first() {
+        Some(wrong) if wrong.field == "extra_roots" => {
+            Error::field("worker.extra_roots_file", format!("{path}: {}", wrong.description))
+        }
+        _ => error,
+    }
+}
+
 /// Jobs that a worker may have in hand: all that may be in the queue, and some that are settled but not yet removed from it.
 fn max_jobs(base: &Base) -> usize {
     let (configured, queue) = (base.config.worker.max_jobs, base.config.queue.jobs());
@@ -59,11 +77,8 @@ fn options(base: &Base) -> Result<Options> {
     let config = &base.config.worker;
     let extra_roots = match config.extra_roots_file.as_str() {
         "" => Vec::new(),
-        path => {
-            let pem = std::fs::read(path).with_context(|| format!("worker.extra_roots_file: cannot read {path}"))?;
-            let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-            certificates.with_context(|| format!("worker.extra_roots_file: {path} is not PEM"))?
-        }
+        path => read_certificates(path)
+            .context("worker.extra_roots_file needs certificates in PEM, not DER, a private key or a TRUSTED CERTIFICATE")?,
     };
     let defaults = Options::default();
     Ok(Options {
@@ -87,6 +102,10 @@ fn options(base: &Base) -> Result<Options> {
             bytes: config.response_wire_bytes,
             reads: config.response_wire_reads,
         },
+        pool_idle_per_host: config.pool_idle_per_host,
+        pool_idle_total: config.pool_idle_total,
+        pool_idle_timeout: config.pool_idle_timeout.0,
+        pool_told_timeout: config.pool_told_timeout.0,
         drain: config.drain.0,
         propagate_trace: base.config.telemetry.propagate,
         extra_roots,

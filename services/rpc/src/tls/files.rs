@@ -212,6 +212,11 @@ impl Contents {
     }
 }
 
+/// The certificates in a file of PEM; at least one.
+pub fn read_certificates(path: impl AsRef<Path>) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates(path.as_ref(), &read(&path)?)
+}
+
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = || TlsError::Pem { path: path.to_owned(), what: "certificate" };
     let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| wrong())?;

@@ -8,7 +8,7 @@ mod files;
 
 pub use accept::Acceptor;
 pub use connect::{NotAnAddress, connect, host_and_port};
-pub use files::{Tls, TlsError, TlsFiles};
+pub use files::{Tls, TlsError, TlsFiles, read_certificates};
 
 /// What is spoken on a connection, agreed upon in the handshake (ALPN).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -196,5 +196,6 @@ pub(super) fn from_row(row: attempt::Model) -> Result<Attempt> {
         response_body: Vec::new(),
         response_truncated: row.response_truncated,
         error_message: row.error_message,
+        resent: row.resent,
     })
 }

@@ -42,6 +42,8 @@ section! {
         FIRST_ATTEMPT_SECONDS: Histogram("outrider_worker_first_attempt_seconds", long_seconds);
         /// Connections that requests were sent on: new, or used before (reused).
         CONNECTIONS: IntCounterVec("outrider_worker_connections_total", ["kind"]);
+        /// Requests that were sent once more, since a connection that had been used before ended without a byte of an answer.
+        RESENT: IntCounter("outrider_worker_requests_resent_total");
         /// Idle connections that are kept for the next request.
         IDLE_CONNECTIONS: IntGauge("outrider_worker_idle_connections");
     }

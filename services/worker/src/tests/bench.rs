@@ -43,9 +43,14 @@ pub(crate) struct Bench {
     pub(crate) run: JoinHandle<()>,
 }
 
-/// Short waits, so that a test ends soon.
+/// Short waits, so that a test ends soon. Idle connections are kept for long, so that a slow machine changes nothing.
 pub(crate) fn quick() -> Options {
-    Options { read_wait: Duration::from_millis(20), reclaim_period: Duration::from_millis(50), ..Options::default() }
+    Options {
+        read_wait: Duration::from_millis(20),
+        reclaim_period: Duration::from_millis(50),
+        pool_idle_timeout: Duration::from_secs(60),
+        ..Options::default()
+    }
 }
 
 impl Bench {

@@ -38,6 +38,8 @@ enum Act {
     /// One byte after the other, with a moment between them, and then the next act.
     Drip(String),
     Hang,
+    /// Until what was sent has arrived.
+    Pause,
     Close,
     /// A reset instead of an end.
     Reset,
@@ -139,6 +141,7 @@ async fn perform<S: Wire>(stream: &mut S, act: &Act) -> Option<()> {
             }
         }
         Act::Hang => while stream.read_u8().await.is_ok() {},
+        Act::Pause => tokio::time::sleep(Duration::from_millis(100)).await,
         Act::Close => return None,
         Act::Reset => {
             stream.tcp().set_zero_linger().unwrap();
@@ -216,12 +219,93 @@ async fn heads_are_bounded_with_what_comes_before_them() {
     let interim = format!("HTTP/1.1 102 Processing\r\nx: {}\r\n\r\n", "a".repeat(30 << 10));
     is_bad(vec![send(interim.repeat(3) + OK)], too_large).await;
     is_bad(vec![Act::Repeat("\r\n")], too_large).await;
-    is_bad(vec![send(CHUNKED.trim_end()), Act::Repeat("\r\nx: y")], too_large).await;
-    is_bad(
+    is_bad(vec![send("HTTP/1.1 200 "), Act::Repeat("O")], too_large).await;
+    is_bad(vec![Act::Drip(format!("HTTP/1.1 200 {}", "a".repeat(100)))], "more than 64 pieces on the wire for one exchange")
+        .await;
+}
+
+#[tokio::test]
+async fn whatever_comes_after_a_2xx_status_line_it_is_a_success_once() {
+    for acts in [
+        vec![send(CHUNKED.trim_end()), Act::Repeat("\r\nx: y")],
+        vec![send("HTTP/1.1 200 OK\r\n"), Act::Repeat("x")],
         vec![Act::Drip(format!("HTTP/1.1 200 OK\r\nx: {}", "a".repeat(100)))],
-        "more than 64 pieces on the wire for one exchange",
-    )
-    .await;
+        vec![send("HTTP/1.1 200 OK\r\n"), Act::Close],
+        vec![send("HTTP/1.1 200 OK\r\nx"), Act::Pause, Act::Reset],
+        vec![send("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\nabc"), Act::Hang],
+        vec![send("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc"), Act::Hang],
+        vec![send("HTTP/1.1 200 OK\r\ntransfer-encoding\u{b}: chunked\r\ncontent-length: 3\r\n\r\nabc"), Act::Hang],
+    ] {
+        let result = succeeds(acts).await;
+        assert!(is_soon(&result), "{} µs", result.duration_micros);
+    }
+    let late = "HTTP/1.1 200 OK\r\nx: y\r\n";
+    let hostile = Hostile::start(vec![send(late), Act::Hang]).await;
+    let bench = Bench::start(quick());
+    let url = format!("http://hooks.example:{}/", hostile.port);
+    bench.push(bench.endpoint_with(&url, |endpoint| endpoint.timeout = Duration::from_millis(300)));
+    let result = bench.attempt().await;
+    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{result:?}");
+    assert!((300_000..5_000_000).contains(&result.duration_micros) && result.response_truncated, "{result:?}");
+    // The same holds for other statuses.
+    for (acts, status) in
+        [(vec![send("HTTP/1.1 500 Oh\r\nx"), Act::Close], 500), (vec![send("HTTP/1.0  410\nno colon\n\n"), Act::Close], 410)]
+    {
+        let result = deliver(acts).await;
+        assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Rejected, status), "{result:?}");
+    }
+}
+
+/// Heads that the HTTP library would refuse, and that say where their bodies end: the whole answer is read.
+#[tokio::test]
+async fn irregular_heads_are_read() {
+    let cookies = "set-cookie: a=b\r\n".repeat(120);
+    let large = format!("set-cookie: {}\r\n", "a".repeat(20 << 10));
+    for fields in [
+        "x-a: a\r\n b\r\n",
+        " first\r\n",
+        "x-a : b\r\n",
+        "no colon\r\n",
+        ": v\r\n",
+        "n\u{e9}: v\r\n",
+        "x-a: \0\r\n",
+        "x-a: b\rc\r\n",
+        "x-a: b\n",
+        "content-length: 2, 2\r\n",
+        &cookies,
+        &large,
+    ] {
+        for framing in ["content-length: 2\r\n\r\nok", "transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"] {
+            let acts = vec![send(format!("HTTP/1.1 200 OK\r\nx-z: 1\r\n{fields}{framing}")), Act::Hang];
+            let result = deliver(acts).await;
+            assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{fields:?}: {result:?}");
+            assert_eq!((result.response_body.as_ref(), result.response_truncated), (b"ok".as_slice(), false), "{fields:?}");
+            let names: Vec<_> = result.response_headers.iter().map(|header| header.name.as_str()).collect();
+            assert!(names.contains(&"x-z") && !names.contains(&"connection"), "{names:?}");
+            assert!(names.len() <= 64 && is_soon(&result), "{names:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_there_is_doubt_the_connection_is_not_used_again() {
+    let forged = "HTTP/1.1 500 Forged\r\ncontent-length: 0\r\n\r\n";
+    for head in [
+        "x-a : b\r\ncontent-length: 2\r\n\r\nok",
+        "transfer-encoding\u{b}: chunked\r\ncontent-length: 2\r\n\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 7\r\n\r\n2\r\n",
+    ] {
+        let hostile = Hostile::start(vec![send(format!("HTTP/1.1 200 OK\r\n{head}{forged}"))]).await;
+        let bench = Bench::start(quick());
+        let endpoint = bench.endpoint(&format!("http://hooks.example:{}/", hostile.port));
+        for count in 1..=5 {
+            bench.push(endpoint);
+            let reports = bench.reports(count).await;
+            let result = attempted(&reports[count - 1]);
+            assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{head:?}: {result:?}");
+        }
+        assert_eq!((hostile.count(), bench.dialer.dials.load(Ordering::SeqCst)), (5, 5), "{head:?}");
+    }
 }
 
 #[tokio::test]

@@ -38,6 +38,10 @@ impl Received {
 pub(crate) enum Reply {
     /// These bytes, and the connection stays.
     Bytes(String),
+    /// 200 to the first request on a connection, and to the second its end, without a byte.
+    Once,
+    /// The same with a reset.
+    OnceAndReset,
     /// These bytes, and the connection is closed.
     Close(String),
     /// Nothing, for ever.
@@ -91,6 +95,7 @@ impl Receiver {
                 let (serving, reply, tls) = (serving.clone(), reply.clone(), tls.clone());
                 tokio::spawn(async move {
                     match tls {
+                        None if matches!(reply, Reply::OnceAndReset) => serving.reset_the_second(stream).await,
                         None if matches!(reply, Reply::Reset) => serving.reset(stream).await,
                         None => serving.serve(stream, reply).await,
                         Some(tls) => {
@@ -122,9 +127,23 @@ impl Receiver {
         stream.set_zero_linger().unwrap();
     }
 
+    async fn reset_the_second(&self, mut stream: TcpStream) {
+        let mut unread = Vec::new();
+        if self.read(&mut stream, &mut unread).await.is_some() && answer(&mut stream, &Reply::status("200 OK")).await.is_some() {
+            self.read(&mut stream, &mut unread).await;
+        }
+        stream.set_zero_linger().unwrap();
+    }
+
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S, reply: Reply) {
         let mut unread = Vec::new();
+        let mut served = 0;
         while self.read(&mut stream, &mut unread).await.is_some() {
+            served += 1;
+            if matches!(reply, Reply::Once) && served == 2 {
+                let _ = stream.shutdown().await;
+                return;
+            }
             if answer(&mut stream, &reply).await.is_none() {
                 return;
             }
@@ -163,6 +182,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: &Reply
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     match reply {
+        Reply::Once | Reply::OnceAndReset => stream.write_all(OK).await.ok(),
         Reply::Bytes(bytes) => stream.write_all(bytes.as_bytes()).await.ok(),
         Reply::Close(bytes) => {
             stream.write_all(bytes.as_bytes()).await.ok()?;

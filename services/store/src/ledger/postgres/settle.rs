@@ -26,11 +26,11 @@ WITH report AS (
         $9::int4[], $10::int8[]) AS r (id, attempt, generation, action, status, reason, due_at, attempted, status_code, at)
 ), recorded AS (
     INSERT INTO attempts (id, delivery_id, event_id, endpoint_id, project_id, number, outcome, status_code, started_at,
-        duration_micros, response_headers, response_body, response_truncated, error_message)
+        duration_micros, response_headers, response_body, response_truncated, error_message, resent)
     SELECT a.* FROM UNNEST($11::uuid[], $12::uuid[], $13::uuid[], $14::uuid[], $15::uuid[], $16::int4[], $17::int2[], $18::int4[],
-        $19::int8[], $20::int8[], $21::text[], $22::bytea[], $23::bool[], $24::text[])
+        $19::int8[], $20::int8[], $21::text[], $22::bytea[], $23::bool[], $24::text[], $25::bool[])
         AS a (id, delivery_id, event_id, endpoint_id, project_id, number, outcome, status_code, started_at, duration_micros,
-            response_headers, response_body, response_truncated, error_message)
+            response_headers, response_body, response_truncated, error_message, resent)
     ON CONFLICT (id) DO NOTHING
     RETURNING id, delivery_id, project_id
 ), locked AS (
@@ -159,4 +159,5 @@ fn bind_attempts<'q>(query: Query<'q>, reports: &[&Settled]) -> Query<'q> {
         .bind(column(&rows, |row| row.response_body.as_slice()))
         .bind(column(&rows, |row| row.response_truncated))
         .bind(column(&rows, |row| row.error_message.as_deref()))
+        .bind(column(&rows, |row| row.resent))
 }

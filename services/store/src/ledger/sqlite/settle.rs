@@ -34,8 +34,8 @@ pub(super) static FIND: LazyLock<Chunked> =
 static INSERT_ATTEMPTS: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
         "INSERT OR IGNORE INTO attempts (id, delivery_id, event_id, endpoint_id, project_id, number, outcome, status_code, \
-         started_at, duration_micros, response_headers, response_body, response_truncated, error_message) VALUES ",
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         started_at, duration_micros, response_headers, response_body, response_truncated, error_message, resent) VALUES ",
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         "",
     )
 });
@@ -169,4 +169,5 @@ fn bind_attempt(query: Bound, attempt: &Attempt) -> Bound {
         .bind(attempt.response_body.clone())
         .bind(attempt.response_truncated)
         .bind(attempt.error_message.clone())
+        .bind(attempt.resent)
 }

@@ -216,6 +216,7 @@ pub(crate) fn attempted(delivery: &PendingDelivery, attempt: u32, verdict: Verdi
         response_body: b"\0answer".to_vec(),
         response_truncated: true,
         error_message: None,
+        resent: status >= 500,
     };
     let at = delivery.due_at.plus(Duration::from_secs(1));
     Settled { delivery: delivery.id, attempt, generation: delivery.generation, verdict, record: Some(record), at }

@@ -18,6 +18,7 @@ pub struct Model {
     pub duration_micros: i64,
     pub response_truncated: bool,
     pub error_message: Option<String>,
+    pub resent: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
