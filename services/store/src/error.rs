@@ -4,7 +4,7 @@ use outrider_model::{Error, Reason};
 use outrider_telemetry::catalogue::store::ERRORS;
 use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
 
-use crate::questions;
+use crate::{failure, questions};
 
 /// Anything unexpected: the outcome is unknown. A question that had no turn is no fault, and had no effect.
 pub(crate) fn unavailable(error: DbErr) -> Error {
@@ -17,7 +17,12 @@ pub(crate) fn unavailable(error: DbErr) -> Error {
         tracing::warn!(code, "the database refuses data of a request");
         return Error::new(Reason::MalformedRequest, "the database refuses the data, as it does a text with a NUL character");
     }
-    tracing::warn!(%error, "the database does not answer");
+    let words = failure::told_orm(&error);
+    if failure::sqlx_error(&error).and_then(failure::code).is_some_and(|code| !failure::is_away(&code)) {
+        tracing::warn!(error = words, "the database refuses a statement");
+        return Error::unavailable("the database refuses a statement of the server");
+    }
+    tracing::warn!(error = words, "the database does not answer");
     Error::unavailable("the database does not answer")
 }
 

@@ -6,11 +6,14 @@ mod directory;
 mod durability;
 mod endpoints;
 mod event_types;
+mod failures;
 mod keys;
 mod lists;
+mod poolers;
 mod questions;
 mod requests;
 mod schema;
+mod sessions;
 mod support;
 mod tenants;
 

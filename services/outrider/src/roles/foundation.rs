@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, path::Path, sync::Arc};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls};
 use outrider_rpc::{InternalToken, Streams, Tls};
@@ -67,11 +67,11 @@ pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
 
 /// Connects to the database. SQLite, which no other process can be using, is migrated; PostgreSQL must be current.
 pub async fn store(config: &Config) -> Result<Store> {
-    let store = Store::connect(&store_options(config)?).await.context("database.url")?;
+    let store = Store::connect(&store_options(config)?).await?;
     if store.backend() == Backend::Sqlite {
         store.migrate_up().await.context("the schema cannot be brought up to date")?;
-    } else if let Err(error) = store.ready().await {
-        bail!("the database is not ready: {error}; if its schema is not current, run `outrider migrate up`");
+    } else {
+        store.current().await?;
     }
     Ok(store)
 }

@@ -19,7 +19,7 @@ use super::{
     UsedKey, counted,
 };
 use crate::{
-    Clock, commit_log,
+    Clock, commit_log, failure,
     retention::{is_old, without_forgotten},
     sessions::Sessions,
 };
@@ -63,9 +63,9 @@ fn judged(error: sqlx::Error) -> LedgerError {
             Some(code) if code != "23514" && ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => {
                 LedgerError::Data(database.message().to_owned())
             }
-            _ => LedgerError::Unavailable(error.to_string()),
+            _ => LedgerError::Unavailable(failure::told(&error)),
         },
-        _ => LedgerError::Unavailable(error.to_string()),
+        _ => LedgerError::Unavailable(failure::told(&error)),
     }
 }
 
