@@ -10,6 +10,7 @@ mod m0002_ledger;
 mod m0003_event_types;
 mod m0004_commit_log;
 mod m0005_retention;
+mod m0008_dropping;
 pub mod partitions;
 
 /// All steps, oldest first.
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_event_types::Migration),
             Box::new(m0004_commit_log::Migration),
             Box::new(m0005_retention::Migration),
+            Box::new(m0008_dropping::Migration),
         ]
     }
 }

@@ -15,7 +15,7 @@ use sqlx::{
 
 use crate::{
     Clock, Failure, FailureKind, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, patience,
-    questions::Questions, session::Reach, sessions::Sessions,
+    probes::Standing, questions::Questions, session::Reach, sessions::Sessions,
 };
 
 /// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
@@ -53,6 +53,7 @@ struct Inner {
     clock: Clock,
     master_keys: MasterKeys,
     patience: Duration,
+    standing: Standing,
     ledger: OnceLock<Arc<dyn Ledger>>,
 }
 
@@ -109,6 +110,7 @@ impl Store {
             clock,
             master_keys,
             patience,
+            standing: Standing::default(),
             ledger,
         });
         measure::expose_pools(&inner, most);
@@ -133,9 +135,12 @@ impl Store {
         Arc::clone(self.inner.ledger.get_or_init(|| ledger::open(self)))
     }
 
-    /// OK when the database can be worked with: it answers, and its schema is current.
+    /// OK when the database can be worked with: it answers, its schema is current, and it refuses nothing of the work that this process
+    /// began with ([`Store::begin`]).
     pub async fn ready(&self) -> Result<(), Failure> {
-        self.current().await
+        self.current().await?;
+        self.tomorrow().await?;
+        self.standing().check()
     }
 
     /// Closes all connections but those of the ledger, which end with its last handle; calls under way end first, in bounds.
@@ -172,6 +177,10 @@ impl Store {
     /// How long work may take that no request waits for.
     pub(crate) fn patience(&self) -> Duration {
         self.inner.patience
+    }
+
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.inner.standing
     }
 
     pub(crate) fn questions(&self) -> &Questions {

@@ -25,6 +25,7 @@ mod options;
 mod organizations;
 mod patience;
 mod pooler;
+mod probes;
 mod projects;
 mod queries;
 mod questions;
@@ -57,8 +58,9 @@ pub use ledger::{
     Settled, Standing, UsedKey, open_with as open_ledger,
 };
 pub use options::StoreOptions;
+pub use probes::Work;
 pub use projects::{NewProject, ProjectChange};
 pub use queries::{AttemptFilter, DeliveryFilter, Erased, EventFilter};
-pub use retention::{Gone, Progress, Step};
+pub use retention::{Dropped, Gone, Progress, Step};
 pub use schema::MigrationState;
 pub use subscriptions::{NewSubscription, SubscriptionChange};

@@ -60,6 +60,7 @@ struct Inner {
     statement_millis: String,
     search_path: String,
     read_only: bool,
+    acquire_timeout: Duration,
 }
 
 impl Reach {
@@ -75,6 +76,7 @@ impl Reach {
             statement_millis: i64::try_from(options.statement_timeout.as_millis()).unwrap_or(i64::MAX).to_string(),
             search_path,
             read_only: options.read_only,
+            acquire_timeout: options.acquire_timeout,
             connect,
         }));
         let set = async {
@@ -110,6 +112,12 @@ impl Reach {
     pub async fn set_up_question(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         self.set_up(connection).await?;
         sqlx::query(NOTICE_WHO_LEFT).execute(connection).await.map(drop)
+    }
+
+    /// Whether sessions are still sessions: a pooler may have been set otherwise.
+    pub async fn check_sessions(&self) -> Result<(), Failure> {
+        let mut first = reached(&self.0.connect, self.0.acquire_timeout).await?;
+        pooler::check(&self.0.connect, &mut first, self.0.acquire_timeout).await
     }
 
     async fn set_up(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -43,6 +43,11 @@ impl Sessions {
         Self(Arc::new(Inner { reach, options: options.clone(), places, idle: Mutex::default() }))
     }
 
+    /// How they are opened.
+    pub fn reach(&self) -> &Reach {
+        &self.0.reach
+    }
+
     /// How many there are, about, and how many of them nobody uses.
     pub fn count(&self) -> (u32, usize) {
         let idle = self.0.idle().len();

@@ -9,12 +9,13 @@ mod event_types;
 mod failures;
 mod keys;
 mod lists;
+mod owner;
 mod poolers;
 mod questions;
 mod requests;
 mod schema;
 mod sessions;
-mod support;
+pub(crate) mod support;
 mod tenants;
 
 use crate::testing::TestDatabase;

@@ -105,7 +105,7 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     egress::start(&mut base).await?;
     let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
     let stored = if base.roles.has_any(&STORED) {
-        let store = foundation::store(&base.config).await?;
+        let store = foundation::store(&base.config, &base.roles).await?;
         let keys = base.roles.has_any(&KEYED);
         let directory = foundation::directory(&store, queue.as_ref(), keys, &base.stages.foundation);
         Some(Stored { store, directory })

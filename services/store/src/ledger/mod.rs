@@ -19,9 +19,10 @@ use outrider_model::{
 };
 use outrider_telemetry::catalogue::store::ERRORS;
 
+pub(crate) use postgres::partitions;
 pub(crate) use sqlite::{Bound, Chunked};
 
-use crate::{Store, connect::Hot};
+use crate::{Store, connect::Hot, error::doubt};
 
 /// How the ledger behaves. Only SQLite has something to set: its one writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,9 @@ fn counted(error: LedgerError) -> LedgerError {
         LedgerError::Unavailable(_) => "unavailable",
     };
     ERRORS.with_label_values(&[kind]).inc();
+    if matches!(error, LedgerError::Unavailable(_)) {
+        doubt();
+    }
     error
 }
 

@@ -3,7 +3,7 @@
 mod accept;
 mod cancel;
 mod feed;
-mod partitions;
+pub(crate) mod partitions;
 mod settle;
 #[cfg(test)]
 mod tests;
