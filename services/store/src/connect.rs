@@ -9,13 +9,19 @@ use std::{
 use sea_orm::{DatabaseConnection, DbBackend, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::{
     ConnectOptions, Connection as _, PgPool, SqliteConnection, SqlitePool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use crate::{
-    Clock, Failure, FailureKind, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, patience,
-    probes::Standing, questions::Questions, session::Reach, sessions::Sessions,
+    Clock, Failure, FailureKind, Ledger, MasterKeys, StoreOptions,
+    error::unavailable,
+    ledger, measure, patience,
+    probes::Standing,
+    questions::Questions,
+    session::Reach,
+    sessions::Sessions,
+    target::{self, Target},
 };
 
 /// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
@@ -79,21 +85,21 @@ impl measure::Pools for Inner {
 impl Store {
     /// Connects. The schema is left as it is: see [`Store::migrate_up`].
     pub async fn connect(options: &StoreOptions) -> Result<Self, Failure> {
-        let (backend, read, write, hot) = match options.url.split_once(':').map(|(scheme, _)| scheme) {
-            Some("postgres" | "postgresql") => {
-                let reach = Reach::find(postgres_options(options)?, options).await?;
+        let (backend, read, write, hot) = match Backend::of(&options.url) {
+            Some(Backend::Postgres) => {
+                let reach = Reach::find(&target(options)?, options).await?;
                 let pool = connect_postgres(options, &reach).await?;
                 let hot = Sessions::new(reach, options);
                 let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
                 (Backend::Postgres, pool.clone(), pool, Hot::Postgres(hot))
             }
-            Some("sqlite") => {
+            Some(Backend::Sqlite) => {
                 let (read, write) = connect_sqlite(options).await?;
                 let hot = Hot::Sqlite { read: read.clone(), write: write.clone() };
                 let [read, write] = [read, write].map(SqlxSqliteConnector::from_sqlx_sqlite_pool);
                 (Backend::Sqlite, read, write, hot)
             }
-            _ => return Err(Failure::parameter("must begin with postgres:// or sqlite:")),
+            None => return Err(Failure::parameter("must begin with postgres:// or sqlite:")),
         };
         let patience = patience::of(backend, options);
         let clock = patience::within(patience, Clock::measured(read.clone())).await;
@@ -196,8 +202,21 @@ impl Store {
     }
 }
 
-fn postgres_options(options: &StoreOptions) -> Result<PgConnectOptions, Failure> {
-    PgConnectOptions::from_str(&options.url).map_err(|_| Failure::parameter("is not a URL of PostgreSQL"))
+/// What is wrong with a `database.url`, if anything. It is not dialled, no file is read, and the error tells no value.
+pub fn check_url(url: &str) -> Result<(), String> {
+    if target::is_postgres(url) {
+        return Target::parse(url).map(drop);
+    }
+    if url.starts_with("sqlite:") {
+        Ok(())
+    } else {
+        Err("must begin with sqlite: or postgres://, or be HOST=… pairs as of libpq".to_owned())
+    }
+}
+
+fn target(options: &StoreOptions) -> Result<Target, Failure> {
+    let target = Target::parse(&options.url).and_then(|target| target.with_environment(|name| std::env::var(name).ok()));
+    target.map_err(Failure::parameter)
 }
 
 /// The connections for configuration and questions.
@@ -224,10 +243,12 @@ async fn connect_postgres(options: &StoreOptions, reach: &Reach) -> Result<PgPoo
         .after_release(move |connection, meta| Box::pin(patience::test_returned(connection, meta.age, writes)))
         .after_connect(move |connection, _| {
             let reach = anew.clone();
-            Box::pin(async move { reach.set_up_question(connection).await })
+            Box::pin(async move { reach.accept(connection).await })
         })
-        .connect_with(reach.connect_options().clone());
-    pool.await.map_err(|error| Failure::of("no connection of the pool was opened", &error))
+        .connect_with(reach.hosts().current().clone());
+    let pool = pool.await.map_err(|error| Failure::of("no connection of the pool was opened", &error))?;
+    reach.hosts().lead(&pool);
+    Ok(pool)
 }
 
 async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePool), Failure> {
@@ -293,6 +314,17 @@ fn cannot_open(error: &sqlx::Error) -> Failure {
             failure.with_advice("another process has the file: does `outrider serve` or `outrider dev` run on it?")
         }
         _ => failure,
+    }
+}
+
+impl Backend {
+    /// Which database a `database.url` is for.
+    #[must_use]
+    pub fn of(url: &str) -> Option<Self> {
+        if target::is_postgres(url) {
+            return Some(Self::Postgres);
+        }
+        url.starts_with("sqlite:").then_some(Self::Sqlite)
     }
 }
 

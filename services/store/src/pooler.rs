@@ -4,9 +4,13 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
-use crate::{Failure, FailureKind, failure::code, session::no_answer};
+use crate::{
+    Failure, FailureKind,
+    failure::code,
+    hosts::{Hosts, no_answer},
+};
 
 /// Looks at whether each session stays itself while another is in a transaction. On a busy pooler each is a draw among its servers.
 const ROUNDS: usize = 4;
@@ -19,8 +23,8 @@ enum Found {
 }
 
 /// An error when sessions are shared. `first` was just opened, and nothing was set in it.
-pub(crate) async fn check(connect: &PgConnectOptions, first: &mut PgConnection, patience: Duration) -> Result<(), Failure> {
-    let second = tokio::time::timeout(patience, connect.connect()).await.unwrap_or_else(|_| Err(no_answer(patience)));
+pub(crate) async fn check(hosts: &Hosts, first: &mut PgConnection, patience: Duration) -> Result<(), Failure> {
+    let second = tokio::time::timeout(patience, hosts.connect()).await.unwrap_or_else(|_| Err(no_answer(patience)));
     let mut second = second.map_err(|error| {
         let advice = "a process needs database.max_connections + database.ledger_connections + 1 sessions, of a pooler too";
         Failure::of("no second session was opened", &error).with_advice(advice)

@@ -1,15 +1,17 @@
 //! A session of PostgreSQL: the first look at the server, and the settings that the statements rely on. A role, a database or a pooler may
 //! have others; ours are set in every session, by statement and not by start-up parameters, which poolers refuse.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     Failure, FailureKind, StoreOptions,
-    failure::{code, is_away, place},
+    failure::{code, is_away, told},
+    hosts::{Hosts, no_answer},
     patience, pooler,
+    target::Target,
 };
 
 /// The oldest version whose SQL we speak.
@@ -54,7 +56,9 @@ const LEDGER: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan',
 pub(crate) struct Reach(Arc<Inner>);
 
 struct Inner {
-    connect: PgConnectOptions,
+    hosts: Hosts,
+    /// A statement that sets what `database.url` says, before ours; empty for nothing.
+    settings: String,
     /// One statement, with what is bound to it: the time a statement may take, and where tables are looked for.
     set_up: String,
     statement_millis: String,
@@ -65,63 +69,84 @@ struct Inner {
 
 impl Reach {
     /// Looks at the server for the first time: a server that starts is waited for as long as any connection. The error says what cannot be.
-    pub async fn find(connect: PgConnectOptions, options: &StoreOptions) -> Result<Self, Failure> {
-        // Poolers refuse it at the start of a session, and no column is a floating-point number.
-        let connect = connect.application_name("outrider").extra_float_digits(None).disable_statement_logging();
-        let mut first = reached(&connect, options.acquire_timeout).await?;
+    pub async fn find(target: &Target, options: &StoreOptions) -> Result<Self, Failure> {
+        let hosts = Hosts::new(target, options).map_err(Failure::parameter)?;
+        let mut first = reached(&hosts, options.acquire_timeout).await?;
+        let settings = given(target);
+        let refused = |error: sqlx::Error| Failure::of("the settings of a session were refused", &error);
+        bounded(set_given(&mut first, &settings), options).await.map_err(refused)?;
         let search_path = look(&mut first, options).await?;
-        pooler::check(&connect, &mut first, options.acquire_timeout).await?;
+        pooler::check(&hosts, &mut first, options.acquire_timeout).await?;
         let reach = Self(Arc::new(Inner {
+            hosts,
+            settings,
             set_up: set_up(),
             statement_millis: i64::try_from(options.statement_timeout.as_millis()).unwrap_or(i64::MAX).to_string(),
             search_path,
             read_only: options.read_only,
             acquire_timeout: options.acquire_timeout,
-            connect,
         }));
         let set = async {
             reach.set_up_question(&mut first).await?;
             sqlx::query(LEDGER).execute(&mut first).await
         };
-        bounded(set, options).await.map_err(|error| Failure::of("the settings of a session were refused", &error))?;
+        bounded(set, options).await.map_err(refused)?;
         // What it leaves behind is a session that ends; whether it hears of it is no matter.
         let _ = bounded(first.close(), options).await;
         Ok(reach)
     }
 
-    /// How the pool for questions dials.
-    pub fn connect_options(&self) -> &PgConnectOptions {
-        &self.0.connect
+    /// Where sessions are opened.
+    pub fn hosts(&self) -> &Hosts {
+        &self.0.hosts
     }
 
     /// A connection for configuration and questions.
     pub async fn question(&self) -> Result<PgConnection, sqlx::Error> {
-        let mut connection = self.0.connect.connect().await?;
+        let mut connection = self.0.hosts.connect().await?;
         self.set_up_question(&mut connection).await?;
         Ok(connection)
     }
 
     /// A connection for the ledger.
     pub async fn ledger(&self) -> Result<PgConnection, sqlx::Error> {
-        let mut connection = self.0.connect.connect().await?;
+        let mut connection = self.0.hosts.connect().await?;
         self.set_up(&mut connection).await?;
         sqlx::query(LEDGER).execute(&mut connection).await?;
         Ok(connection)
     }
 
-    pub async fn set_up_question(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    /// What the pool for questions dialled itself; in its place another, when its host will not do.
+    pub async fn accept(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if !self.0.hosts.serves(connection).await? {
+            *connection = self.0.hosts.connect().await?;
+        }
+        self.set_up_question(connection).await
+    }
+
+    async fn set_up_question(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         self.set_up(connection).await?;
         sqlx::query(NOTICE_WHO_LEFT).execute(connection).await.map(drop)
     }
 
+    /// Finds a host that will do, where there are several, and tells the pool, which only knows the one that served last.
+    pub async fn find_host(&self) {
+        if !self.0.hosts.is_plain()
+            && let Err(error) = self.0.hosts.connect().await
+        {
+            tracing::debug!(error = told(&error), "no host of the database will do");
+        }
+    }
+
     /// Whether sessions are still sessions: a pooler may have been set otherwise.
     pub async fn check_sessions(&self) -> Result<(), Failure> {
-        let mut first = reached(&self.0.connect, self.0.acquire_timeout).await?;
-        pooler::check(&self.0.connect, &mut first, self.0.acquire_timeout).await
+        let mut first = reached(&self.0.hosts, self.0.acquire_timeout).await?;
+        pooler::check(&self.0.hosts, &mut first, self.0.acquire_timeout).await
     }
 
     async fn set_up(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let inner = &*self.0;
+        set_given(connection, &inner.settings).await?;
         let set_up = sqlx::query(AssertSqlSafe(inner.set_up.as_str())).bind(&inner.statement_millis).bind(&inner.search_path);
         set_up.execute(&mut *connection).await?;
         if inner.read_only {
@@ -140,12 +165,29 @@ fn set_up() -> String {
     )
 }
 
+/// What `database.url` says, as a simple statement, which any pooler takes.
+fn given(target: &Target) -> String {
+    // A quote that no setting that `standard_conforming_strings` may have reads otherwise.
+    let set = |(name, value): &(String, String)| {
+        format!("set_config('{name}', $outrider${}$outrider$, false)", value.replace("$outrider$", ""))
+    };
+    let settings: Vec<String> = target.settings().iter().map(set).collect();
+    if settings.is_empty() { String::new() } else { format!("SELECT {}", settings.join(", ")) }
+}
+
+async fn set_given(connection: &mut PgConnection, settings: &str) -> Result<(), sqlx::Error> {
+    if settings.is_empty() {
+        return Ok(());
+    }
+    sqlx::raw_sql(AssertSqlSafe(settings)).execute(connection).await.map(drop)
+}
+
 /// The first connection. One that is refused for now is tried again until it is given up.
-async fn reached(connect: &PgConnectOptions, patience: Duration) -> Result<PgConnection, Failure> {
+async fn reached(hosts: &Hosts, patience: Duration) -> Result<PgConnection, Failure> {
     let (until, mut last) = (Instant::now() + patience, None);
-    let what = || format!("database.url: cannot connect to {}", place(connect));
+    let what = || format!("database.url: cannot connect to {}", hosts.places());
     loop {
-        match timeout_at(until, connect.connect()).await {
+        match timeout_at(until, hosts.connect()).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) if is_for_now(&error) && Instant::now() + PAUSE < until => last = Some(error),
             Ok(Err(error)) => return Err(Failure::of(what(), &error)),
@@ -157,14 +199,9 @@ async fn reached(connect: &PgConnectOptions, patience: Duration) -> Result<PgCon
 
 fn is_for_now(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        sqlx::Error::Io(error) => [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotConnected].contains(&error.kind()),
         error => code(error).is_some_and(|code| is_away(&code)),
     }
-}
-
-pub(crate) fn no_answer(patience: Duration) -> sqlx::Error {
-    let words = format!("no answer within {} ms", patience.as_millis());
-    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, words))
 }
 
 async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>, options: &StoreOptions) -> Result<T, sqlx::Error> {

@@ -125,6 +125,9 @@ impl Store {
             let rest = if again || self.standing().is_refused() { AGAIN } else { LOOK_EVERY };
             let doubted = tokio::time::timeout(rest, doubts.changed()).await.is_ok();
             if doubted || again || self.standing().is_refused() {
+                if let Hot::Postgres(sessions) = self.hot() {
+                    sessions.reach().find_host().await;
+                }
                 let asked = self.probe(true).await;
                 again = asked.is_err();
                 if let Ok(refused) = asked {
