@@ -58,7 +58,7 @@ fn shared() -> Failure {
 }
 
 /// A prepared statement that is there no more or already, a transaction that began elsewhere, or PgBouncer's own words.
-fn is_of_sharing(error: &sqlx::Error) -> bool {
+pub(crate) fn is_of_sharing(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(database) = error else { return false };
     let by_code = code(error).is_some_and(|code| ["26000", "42P05", "25P01", "25P02"].contains(&code.as_str()));
     by_code || database.message().contains("statement pooling mode")

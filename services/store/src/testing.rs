@@ -117,6 +117,12 @@ impl TestDatabase {
         Some(Self { options: options(database.url()), _kept: Kept::Postgres { _database: database } })
     }
 
+    /// One that somebody else made ready, for a role of theirs.
+    #[cfg(test)]
+    pub(crate) fn given(database: TestPostgres, options: StoreOptions) -> Self {
+        Self { options, _kept: Kept::Postgres { _database: database } }
+    }
+
     /// One of SQLite, in a file.
     ///
     /// # Panics

@@ -22,7 +22,7 @@ use outrider_telemetry::catalogue::store::ERRORS;
 pub(crate) use postgres::partitions;
 pub(crate) use sqlite::{Bound, Chunked};
 
-use crate::{Store, connect::Hot, error::doubt};
+use crate::{Store, connect::Hot};
 
 /// How the ledger behaves. Only SQLite has something to set: its one writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +74,6 @@ fn counted(error: LedgerError) -> LedgerError {
         LedgerError::Unavailable(_) => "unavailable",
     };
     ERRORS.with_label_values(&[kind]).inc();
-    if matches!(error, LedgerError::Unavailable(_)) {
-        doubt();
-    }
     error
 }
 

@@ -95,8 +95,7 @@ impl Store {
         if self.backend() == Backend::Sqlite {
             return Ok(());
         }
-        let refused =
-            self.probe(false).await.map_err(|error| Failure::of("the database was not asked what it refuses", &error))?;
+        let refused = self.probe().await.map_err(|error| Failure::of("the database was not asked what it refuses", &error))?;
         let lasting: Vec<Refusal> = refused.iter().filter(|refusal| refusal.is_lasting).cloned().collect();
         self.standing().found(refused);
         if let Some(failure) = failure(&lasting) {
@@ -128,7 +127,7 @@ impl Store {
                 if let Hot::Postgres(sessions) = self.hot() {
                     sessions.reach().find_host().await;
                 }
-                let asked = self.probe(true).await;
+                let asked = self.probe().await;
                 again = asked.is_err();
                 if let Ok(refused) = asked {
                     self.standing().found(refused);
@@ -172,20 +171,22 @@ impl Store {
         Ok((ahead, may_make))
     }
 
-    async fn probe(&self, sessions_too: bool) -> Result<Vec<Refusal>, sqlx::Error> {
+    async fn probe(&self) -> Result<Vec<Refusal>, sqlx::Error> {
         let works = self.standing().works();
         let ask = async {
             let mut connection = self.postgres_pool().acquire().await?;
             refused(&mut connection, &works).await
         };
         let mut refused = self.in_time(ask).await?;
-        if sessions_too
+        // Two sessions beside the others, which a pooler may not have: only where there is reason to.
+        let were_shared = self.standing().state().refused.iter().any(|refusal| refusal.probe == OTHERS[0]);
+        if (error::take_doubt_of_sessions() || were_shared)
             && let Hot::Postgres(sessions) = self.hot()
             && let Err(failure) = sessions.reach().check_sessions().await
             && failure.kind == FailureKind::Refused
         {
-            let refusal = ("session", "two sessions".to_owned(), failure.to_string());
-            refused.push(Refusal { probe: refusal.0, statement: refusal.1, words: refusal.2, is_lasting: false });
+            let statement = "two sessions".to_owned();
+            refused.push(Refusal { probe: OTHERS[0], statement, words: failure.to_string(), is_lasting: false });
         }
         Ok(refused)
     }

@@ -41,7 +41,7 @@ fn rights(grant: &str) -> Option<BTreeSet<(String, String)>> {
 pub(crate) struct Granted {
     pub database: TestPostgres,
     role: String,
-    options: StoreOptions,
+    pub options: StoreOptions,
 }
 
 impl Granted {
