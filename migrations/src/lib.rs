@@ -12,6 +12,7 @@ mod m0004_commit_log;
 mod m0005_retention;
 mod m0006_attempts_by_start;
 mod m0007_resent;
+mod m0008_dropping;
 pub mod partitions;
 
 /// All steps, oldest first.
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_retention::Migration),
             Box::new(m0006_attempts_by_start::Migration),
             Box::new(m0007_resent::Migration),
+            Box::new(m0008_dropping::Migration),
         ]
     }
 }

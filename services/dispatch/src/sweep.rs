@@ -80,10 +80,20 @@ impl Sweeper {
     async fn sweep(&self) -> Ended {
         let Shared { store, options, .. } = &self.shared;
         let now = store.clock().now();
-        let keys = self.repeat(|| store.prune_keys(now.minus(options.idempotency_lifetime))).await;
-        let mut ended = Ended::of("idempotency keys", keys);
-        if !options.retention.is_zero() {
-            ended = ended.max(self.drop_days(now.minus(options.retention)).await);
+        let keys_since = now.minus(options.idempotency_lifetime);
+        let before = (!options.retention.is_zero()).then(|| now.minus(options.retention));
+        let written = store.write_down(before, keys_since).await.map(|()| Progress::Done);
+        let mut ended = Ended::of("what may go", written);
+        match store.may_drop().await {
+            Ok(true) => {
+                ended = ended.max(Ended::of("idempotency keys", self.repeat(|| store.prune_keys(keys_since)).await));
+                if let Some(before) = before {
+                    ended = ended.max(self.drop_days(before).await);
+                }
+            }
+            // The owner of the tables does, by `outrider migrate up`.
+            Ok(false) => {}
+            Err(error) => ended = ended.max(Ended::of("days", Err(error))),
         }
         let oldest = store.oldest_day().await.map(|day| {
             measure::oldest_day(day);

@@ -395,6 +395,31 @@ fn the_configuration_is_explained_and_checked() {
     assert!(code == 1 && errors.contains("log.level"), "{errors}");
 }
 
+/// What failed, where, in whose words, and what to do: on standard error, without a password.
+#[test]
+fn failures_of_the_database_tell_why_and_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let nobody = "database.url=postgres://me:hunter2@127.0.0.1:1/x";
+    let quick = "database.acquire_timeout=300ms";
+    for command in [&["migrate", "up"][..], &["migrate", "status"], &["bootstrap"], &["verify-ledger"]] {
+        let mut arguments = command.to_vec();
+        arguments.extend(["--set", nobody, "--set", quick, "--set", "secrets.master_key_file=key"]);
+        let (code, errors) = failed(outrider(home, &arguments).output().unwrap());
+        let name = command.join(" ");
+        assert_eq!(code, 1, "{errors}");
+        let told = format!("outrider: {name}: database.url: cannot connect to 127.0.0.1:1 as me, database x: Connection refused");
+        assert!(errors.contains(&told) && errors.contains("\n  nothing listens there"), "{errors}");
+        assert!(!errors.contains("hunter2"), "{errors}");
+    }
+    let (_, errors) = failed(
+        outrider(home, &["verify-ledger", "--set", "database.url=sqlite://absent/x.db", "--set", "secrets.master_key_file=key"])
+            .output()
+            .unwrap(),
+    );
+    assert!(errors.contains("unable to open database file (14)") && errors.contains("\n  the directory"), "{errors}");
+}
+
 #[test]
 fn usage_errors_have_their_exit_code() {
     let home = tempfile::tempdir().unwrap();

@@ -1,27 +1,27 @@
 //! The store: its connections, its schema, its clock.
 
 use std::{
-    collections::HashSet,
     str::FromStr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use outrider_migrations::Migrator;
-use outrider_model::{Error, Reason, Result};
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqlxPostgresConnector, SqlxSqliteConnector, Statement,
-};
-use sea_orm_migration::MigratorTrait;
+use sea_orm::{DatabaseConnection, DbBackend, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::{
-    ConnectOptions, Connection as _, PgConnection, PgPool, SqliteConnection, SqlitePool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    ConnectOptions, Connection as _, PgPool, SqliteConnection, SqlitePool,
+    postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use crate::{
-    Clock, Ledger, MasterKeys, StoreOptions, error::unavailable, ledger, measure, patience, questions::Questions,
-    sessions::Sessions, transaction,
+    Clock, Failure, FailureKind, Ledger, MasterKeys, StoreOptions,
+    error::unavailable,
+    ledger, measure, patience,
+    probes::Standing,
+    questions::Questions,
+    session::Reach,
+    sessions::Sessions,
+    target::{self, Target},
 };
 
 /// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
@@ -44,15 +44,6 @@ pub enum Backend {
     Sqlite,
 }
 
-/// One step of the schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MigrationState {
-    /// The step's name.
-    pub name: String,
-    /// Whether the database has it.
-    pub applied: bool,
-}
-
 /// A cheap handle to the database.
 #[derive(Clone)]
 pub struct Store {
@@ -68,6 +59,7 @@ struct Inner {
     clock: Clock,
     master_keys: MasterKeys,
     patience: Duration,
+    standing: Standing,
     ledger: OnceLock<Arc<dyn Ledger>>,
 }
 
@@ -91,31 +83,42 @@ impl measure::Pools for Inner {
 }
 
 impl Store {
-    /// Connects. The schema is left as it is: see [`Store::migrate_up`]. Errors: `INVALID_FIELD` for a URL that is none,
-    /// `UNAVAILABLE` when the database does not answer.
-    pub async fn connect(options: &StoreOptions) -> Result<Self> {
-        let (backend, read, write, hot) = match options.url.split_once(':').map(|(scheme, _)| scheme) {
-            Some("postgres" | "postgresql") => {
-                let connect = postgres_options(options)?;
-                let pool = connect_postgres(options, connect.clone()).await?;
-                let hot = Sessions::new(connect, options);
+    /// Connects. The schema is left as it is: see [`Store::migrate_up`].
+    pub async fn connect(options: &StoreOptions) -> Result<Self, Failure> {
+        let (backend, read, write, hot) = match Backend::of(&options.url) {
+            Some(Backend::Postgres) => {
+                let reach = Reach::find(&target(options)?, options).await?;
+                let pool = connect_postgres(options, &reach).await?;
+                let hot = Sessions::new(reach, options);
                 let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
                 (Backend::Postgres, pool.clone(), pool, Hot::Postgres(hot))
             }
-            Some("sqlite") => {
+            Some(Backend::Sqlite) => {
                 let (read, write) = connect_sqlite(options).await?;
                 let hot = Hot::Sqlite { read: read.clone(), write: write.clone() };
                 let [read, write] = [read, write].map(SqlxSqliteConnector::from_sqlx_sqlite_pool);
                 (Backend::Sqlite, read, write, hot)
             }
-            _ => return Err(Error::field("database.url", "must begin with postgres:// or sqlite:")),
+            None => return Err(Failure::parameter("must begin with postgres:// or sqlite:")),
         };
         let patience = patience::of(backend, options);
-        let clock = patience::within(patience, Clock::measured(read.clone())).await?;
+        let clock = patience::within(patience, Clock::measured(read.clone())).await;
+        let clock = clock.map_err(|error| Failure::new(FailureKind::Unreachable, "its clock was not read", error.to_string()))?;
         let (master_keys, ledger) = (options.master_keys.clone(), OnceLock::new());
         let most = options.max_connections + if backend == Backend::Postgres { options.ledger_connections } else { 1 };
         let questions = Questions::new(pool_size(backend, options), options.acquire_timeout);
-        let inner = Arc::new(Inner { backend, read, write, hot, questions, clock, master_keys, patience, ledger });
+        let inner = Arc::new(Inner {
+            backend,
+            read,
+            write,
+            hot,
+            questions,
+            clock,
+            master_keys,
+            patience,
+            standing: Standing::default(),
+            ledger,
+        });
         measure::expose_pools(&inner, most);
         Ok(Self { inner })
     }
@@ -138,38 +141,12 @@ impl Store {
         Arc::clone(self.inner.ledger.get_or_init(|| ledger::open(self)))
     }
 
-    /// Brings the schema up to date, in one transaction. Processes that do so at once wait for each other.
-    pub async fn migrate_up(&self) -> Result<()> {
-        let transaction = self.begin_migration().await?;
-        Migrator::up(&transaction, None).await.map_err(migration_failed)?;
-        transaction.commit().await.map_err(unavailable)
-    }
-
-    /// Takes the last steps back, and their data with them.
-    pub async fn migrate_down(&self, steps: u32) -> Result<()> {
-        let transaction = self.begin_migration().await?;
-        Migrator::down(&transaction, Some(steps)).await.map_err(migration_failed)?;
-        transaction.commit().await.map_err(unavailable)
-    }
-
-    /// All steps that this version knows, oldest first. It changes nothing.
-    pub async fn migration_status(&self) -> Result<Vec<MigrationState>> {
-        let applied = self.applied_migrations().await?;
-        let steps = Migrator::migrations();
-        Ok(steps
-            .iter()
-            .map(|step| MigrationState { name: step.name().to_owned(), applied: applied.contains(step.name()) })
-            .collect())
-    }
-
-    /// OK when the database answers and its schema has all steps that this version knows; one of a newer version is fine. Errors:
-    /// `UNAVAILABLE`, `FAILED_PRECONDITION` when steps are missing.
-    pub async fn ready(&self) -> Result<()> {
-        let missing = self.within(self.migration_status()).await?.into_iter().filter(|step| !step.applied).count();
-        if missing == 0 {
-            return Ok(());
-        }
-        Err(Error::new(Reason::FailedPrecondition, format!("the database lacks {missing} migrations: run the migrate command")))
+    /// OK when the database can be worked with: it answers, its schema is current, and it refuses nothing of the work that this process
+    /// began with ([`Store::begin`]).
+    pub async fn ready(&self) -> Result<(), Failure> {
+        self.current().await?;
+        self.tomorrow().await?;
+        self.standing().check()
     }
 
     /// Closes all connections but those of the ledger, which end with its last handle; calls under way end first, in bounds.
@@ -208,6 +185,10 @@ impl Store {
         self.inner.patience
     }
 
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.inner.standing
+    }
+
     pub(crate) fn questions(&self) -> &Questions {
         &self.inner.questions
     }
@@ -219,52 +200,30 @@ impl Store {
     pub(crate) fn master_keys(&self) -> &MasterKeys {
         &self.inner.master_keys
     }
+}
 
-    async fn begin_migration(&self) -> Result<DatabaseTransaction> {
-        let transaction = transaction::begin(self).await?;
-        if self.backend() == Backend::Postgres {
-            // A step may take long. Its locks wait for those who use the tables only briefly, for all others wait behind it meanwhile: it
-            // fails then, and may be tried again.
-            let bounds = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'";
-            transaction.execute_unprepared(bounds).await.map_err(unavailable)?;
-        }
-        Ok(transaction)
+/// What is wrong with a `database.url`, if anything. It is not dialled, no file is read, and the error tells no value.
+pub fn check_url(url: &str) -> Result<(), String> {
+    if target::is_postgres(url) {
+        return Target::parse(url).map(drop);
     }
-
-    async fn applied_migrations(&self) -> Result<HashSet<String>> {
-        let backend = self.read().get_database_backend();
-        let exists = match self.backend() {
-            Backend::Postgres => "SELECT 1 WHERE to_regclass('seaql_migrations') IS NOT NULL",
-            Backend::Sqlite => "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'seaql_migrations'",
-        };
-        let exists = self.read().query_one_raw(Statement::from_string(backend, exists)).await.map_err(unavailable)?;
-        if exists.is_none() {
-            return Ok(HashSet::new());
-        }
-        let rows = Statement::from_string(backend, "SELECT version FROM seaql_migrations");
-        let rows = self.read().query_all_raw(rows).await.map_err(unavailable)?;
-        rows.iter().map(|row| row.try_get_by_index(0).map_err(unavailable)).collect()
+    if url.starts_with("sqlite:") {
+        Ok(())
+    } else {
+        Err("must begin with sqlite: or postgres://, or be HOST=… pairs as of libpq".to_owned())
     }
 }
 
-fn migration_failed(error: sea_orm::DbErr) -> Error {
-    tracing::error!(%error, "the schema was not changed");
-    Error::unavailable("the schema was not changed: the log says why")
-}
-
-fn postgres_options(options: &StoreOptions) -> Result<PgConnectOptions> {
-    let connect = PgConnectOptions::from_str(&options.url)
-        .map_err(|_| Error::field("database.url", "is not a URL of PostgreSQL"))?
-        .application_name("outrider");
-    Ok(connect.disable_statement_logging())
+fn target(options: &StoreOptions) -> Result<Target, Failure> {
+    let target = Target::parse(&options.url).and_then(|target| target.with_environment(|name| std::env::var(name).ok()));
+    target.map_err(Failure::parameter)
 }
 
 /// The connections for configuration and questions.
-async fn connect_postgres(options: &StoreOptions, connect: PgConnectOptions) -> Result<PgPool> {
-    let set_up = Arc::new(options.clone());
-    let writes = !options.read_only;
-    let (again, anew) = (Arc::new((connect.clone(), Arc::clone(&set_up))), set_up);
-    PgPoolOptions::new()
+async fn connect_postgres(options: &StoreOptions, reach: &Reach) -> Result<PgPool, Failure> {
+    let (writes, acquire_timeout) = (!options.read_only, options.acquire_timeout);
+    let (again, anew) = (reach.clone(), reach.clone());
+    let pool = PgPoolOptions::new()
         .max_connections(pool_size(Backend::Postgres, options))
         .acquire_timeout(options.acquire_timeout)
         // Old ones go when they are given back.
@@ -272,66 +231,29 @@ async fn connect_postgres(options: &StoreOptions, connect: PgConnectOptions) -> 
         .idle_timeout(None)
         .test_before_acquire(false)
         .before_acquire(move |connection, meta| {
-            let again = Arc::clone(&again);
+            let reach = again.clone();
             Box::pin(async move {
-                let (connect, options) = &*again;
-                if meta.idle_for > TESTED_AFTER_IDLE && patience::test(connection, options.acquire_timeout).await.is_err() {
+                if meta.idle_for > TESTED_AFTER_IDLE && patience::test(connection, acquire_timeout).await.is_err() {
                     // In its place: the pool would wait for a lost host to hear that it is closed.
-                    *connection = connect.connect().await?;
-                    set_up_question(connection, options).await?;
+                    *connection = reach.question().await?;
                 }
                 Ok(true)
             })
         })
         .after_release(move |connection, meta| Box::pin(patience::test_returned(connection, meta.age, writes)))
         .after_connect(move |connection, _| {
-            let options = Arc::clone(&anew);
-            Box::pin(async move { set_up_question(connection, &options).await })
+            let reach = anew.clone();
+            Box::pin(async move { reach.accept(connection).await })
         })
-        .connect_with(connect)
-        .await
-        .map_err(|error| cannot_connect(&error))
+        .connect_with(reach.hosts().current().clone());
+    let pool = pool.await.map_err(|error| Failure::of("no connection of the pool was opened", &error))?;
+    reach.hosts().lead(&pool);
+    Ok(pool)
 }
 
-/// A question whose asker is gone ends at the server too, within a second, where the server's system can tell.
-const NOTICE_WHO_LEFT: &str =
-    "SELECT set_config('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '1s' ELSE '0' END, false)";
-
-async fn set_up_question(connection: &mut PgConnection, options: &StoreOptions) -> Result<(), sqlx::Error> {
-    set_up_session(connection, options).await?;
-    sqlx::query(NOTICE_WHO_LEFT).execute(connection).await.map(drop)
-}
-
-/// By statement and not by start-up parameters, which poolers refuse. A commit must be on disk: `synchronous_commit = off` is
-/// overruled, stronger settings are kept.
-pub(crate) async fn set_up_session(connection: &mut PgConnection, options: &StoreOptions) -> Result<(), sqlx::Error> {
-    const SET_UP: &str = "SELECT set_config('statement_timeout', $1, false), \
-         set_config('idle_in_transaction_session_timeout', '30000', false), \
-         set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
-             ELSE current_setting('synchronous_commit') END, false)";
-    let millis = i64::try_from(options.statement_timeout.as_millis()).unwrap_or(i64::MAX).to_string();
-    sqlx::query(SET_UP).bind(millis).execute(&mut *connection).await?;
-    if options.read_only {
-        sqlx::query("SELECT set_config('default_transaction_read_only', 'on', false)").execute(connection).await?;
-    }
-    Ok(())
-}
-
-/// The ledger's statements are few and constant, and each row they touch is one descent into an index, however large the batch: they are
-/// planned once per session, which was a third of their cost. Such a plan knows no sizes: the planner must not take a table that is
-/// empty now for one that can be scanned, nor what it then thinks of the cost for a reason to compile. Large payloads are compressed by
-/// lz4 where the server has it, which takes half the time of its default.
-pub(crate) async fn set_up_ledger(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    const LEDGER: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
-         set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false), \
-         (SELECT set_config(name, 'lz4', false) FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals))";
-    sqlx::query(LEDGER).execute(connection).await?;
-    Ok(())
-}
-
-async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePool)> {
+async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePool), Failure> {
     let connect = SqliteConnectOptions::from_str(&options.url)
-        .map_err(|_| Error::field("database.url", "is not a URL of SQLite"))?
+        .map_err(|_| Failure::parameter("is not a URL of SQLite"))?
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(false)
@@ -352,13 +274,13 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
             .max_lifetime(lifetime)
             .connect_with(connect)
     };
-    let write = pool(1, connect.clone(), None).await.map_err(|error| cannot_connect(&error))?;
+    let write = pool(1, connect.clone(), None).await.map_err(|error| cannot_open(&error))?;
     let read = match pool_size(Backend::Sqlite, options) {
         1 => write.clone(),
         size => {
             // The file is there now. One that was removed since must not be replaced by an empty one.
             let connect = connect.create_if_missing(false).pragma("cache_size", READER_CACHE);
-            pool(size, connect, Some(READER_LIFETIME)).await.map_err(|error| cannot_connect(&error))?
+            pool(size, connect, Some(READER_LIFETIME)).await.map_err(|error| cannot_open(&error))?
         }
     };
     Ok((read, write))
@@ -385,9 +307,25 @@ fn is_in_memory(url: &str) -> bool {
     url.contains(":memory:") || url.contains("mode=memory")
 }
 
-fn cannot_connect(error: &sqlx::Error) -> Error {
-    tracing::warn!(%error, "the database cannot be reached");
-    Error::unavailable("the database cannot be reached")
+fn cannot_open(error: &sqlx::Error) -> Failure {
+    let failure = Failure::of("database.url: the database of SQLite was not opened", error);
+    match error {
+        sqlx::Error::PoolTimedOut => {
+            failure.with_advice("another process has the file: does `outrider serve` or `outrider dev` run on it?")
+        }
+        _ => failure,
+    }
+}
+
+impl Backend {
+    /// Which database a `database.url` is for.
+    #[must_use]
+    pub fn of(url: &str) -> Option<Self> {
+        if target::is_postgres(url) {
+            return Some(Self::Postgres);
+        }
+        url.starts_with("sqlite:").then_some(Self::Sqlite)
+    }
 }
 
 impl From<Backend> for DbBackend {

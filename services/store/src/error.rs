@@ -1,10 +1,41 @@
 //! From the database's errors to what a caller may see: details go to the log, never parameters of statements.
 
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicBool, Ordering},
+};
+
 use outrider_model::{Error, Reason};
 use outrider_telemetry::catalogue::store::ERRORS;
 use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
+use tokio::sync::watch;
 
-use crate::questions;
+use crate::{failure, pooler, questions};
+
+/// Counts the failures that make it doubtful whether the database does what it is asked. It is the process's, as the metrics are: another
+/// store in it only looks once too often.
+static DOUBTS: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
+
+/// Whether a failure was such as sessions have that are shared with others.
+static SESSIONS_DOUBTED: AtomicBool = AtomicBool::new(false);
+
+/// A statement failed, and not by its data.
+pub(crate) fn doubt(error: Option<&sqlx::Error>) {
+    if error.is_some_and(pooler::is_of_sharing) {
+        SESSIONS_DOUBTED.store(true, Ordering::Relaxed);
+    }
+    DOUBTS.send_modify(|count| *count += 1);
+}
+
+/// Whether sessions were doubted since this was asked last.
+pub(crate) fn take_doubt_of_sessions() -> bool {
+    SESSIONS_DOUBTED.swap(false, Ordering::Relaxed)
+}
+
+/// Tells of each doubt from now on.
+pub(crate) fn doubts() -> watch::Receiver<u64> {
+    DOUBTS.subscribe()
+}
 
 /// Anything unexpected: the outcome is unknown. A question that had no turn is no fault, and had no effect.
 pub(crate) fn unavailable(error: DbErr) -> Error {
@@ -17,7 +48,13 @@ pub(crate) fn unavailable(error: DbErr) -> Error {
         tracing::warn!(code, "the database refuses data of a request");
         return Error::new(Reason::MalformedRequest, "the database refuses the data, as it does a text with a NUL character");
     }
-    tracing::warn!(%error, "the database does not answer");
+    doubt(failure::sqlx_error(&error));
+    let words = failure::told_orm(&error);
+    if failure::sqlx_error(&error).and_then(failure::code).is_some_and(|code| !failure::is_away(&code)) {
+        tracing::warn!(error = words, "the database refuses a statement");
+        return Error::unavailable("the database refuses a statement of the server");
+    }
+    tracing::warn!(error = words, "the database does not answer");
     Error::unavailable("the database does not answer")
 }
 

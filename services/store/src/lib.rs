@@ -17,19 +17,26 @@ mod endpoints;
 mod entity;
 mod error;
 mod event_types;
+mod failure;
+mod hosts;
 mod ledger;
 mod lists;
 mod measure;
 mod options;
 mod organizations;
 mod patience;
+mod pooler;
+mod probes;
 mod projects;
 mod queries;
 mod questions;
 mod requests;
 mod retention;
+mod schema;
+mod session;
 mod sessions;
 mod subscriptions;
+mod target;
 mod transaction;
 
 #[cfg(any(test, feature = "testing"))]
@@ -43,16 +50,20 @@ pub use changes::{Change, ChangeAction, ChangeKind};
 pub use cipher::{InvalidMasterKeys, MasterKeys};
 pub use clock::Clock;
 pub use commit_log::{LogEntry, LogKind, LogPage, LogPlace};
-pub use connect::{Backend, MigrationState, Store};
+pub use connect::{Backend, Store, check_url};
 pub use directory::{Directory, DirectoryOptions, EndpointEntry};
 pub use endpoints::{EndpointChange, NewEndpoint};
 pub use event_types::{Catalogue, CatalogueEntry, EventTypeChange, NewEventType};
+pub use failure::{Failure, FailureKind};
 pub use ledger::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef,
     Settled, Standing, UsedKey, open_with as open_ledger,
 };
 pub use options::StoreOptions;
+pub use probes::Work;
 pub use projects::{NewProject, ProjectChange};
 pub use queries::{AttemptFilter, DeliveryFilter, Erased, EventFilter};
-pub use retention::{Gone, Progress, Step};
+pub use retention::{Dropped, Gone, Progress, Step};
+pub use schema::MigrationState;
 pub use subscriptions::{NewSubscription, SubscriptionChange};
+pub use target::masked as masked_url;

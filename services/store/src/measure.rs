@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use outrider_migrations::partitions::DAYS_AHEAD;
 use outrider_telemetry::{
-    catalogue::store::{CONNECTIONS, CONNECTIONS_MAX, DIRECTORY_ENTRIES, ERRORS, SECTION},
+    catalogue::store::{CONNECTIONS, CONNECTIONS_MAX, DIRECTORY_ENTRIES, ERRORS, PARTITION_DAYS_AHEAD, PROBE_REFUSED, SECTION},
     metrics,
 };
+
+use crate::probes;
 
 /// The pools of a store.
 pub(crate) trait Pools: Send + Sync + 'static {
@@ -25,6 +28,11 @@ pub(crate) fn expose_pools<P: Pools>(pools: &Arc<P>, most: u32) {
     for kind in ["data", "unavailable"] {
         ERRORS.with_label_values(&[kind]);
     }
+    for probe in probes::names() {
+        PROBE_REFUSED.with_label_values(&[probe]);
+    }
+    // Until it is counted, as on SQLite, which has none, there is no alarm.
+    PARTITION_DAYS_AHEAD.set(DAYS_AHEAD);
     let pools = Arc::downgrade(pools);
     metrics::before_scrape(move || {
         let Some(pools) = pools.upgrade() else { return false };

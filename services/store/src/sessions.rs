@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::PgConnection;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{StoreOptions, connect, patience};
+use crate::{StoreOptions, connect, patience, session::Reach};
 
 /// As long as a session lives at most, for what a server keeps of it.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Sessions(Arc<Inner>);
 
 struct Inner {
-    connect: PgConnectOptions,
+    reach: Reach,
     options: StoreOptions,
     /// One for each session that there may be and that nobody uses.
     places: Semaphore,
@@ -38,9 +38,14 @@ struct Session {
 
 impl Sessions {
     /// Opens none yet.
-    pub fn new(connect: PgConnectOptions, options: &StoreOptions) -> Self {
+    pub fn new(reach: Reach, options: &StoreOptions) -> Self {
         let places = Semaphore::new(options.ledger_connections.max(1) as usize);
-        Self(Arc::new(Inner { connect, options: options.clone(), places, idle: Mutex::default() }))
+        Self(Arc::new(Inner { reach, options: options.clone(), places, idle: Mutex::default() }))
+    }
+
+    /// How they are opened.
+    pub fn reach(&self) -> &Reach {
+        &self.0.reach
     }
 
     /// How many there are, about, and how many of them nobody uses.
@@ -98,9 +103,7 @@ impl Inner {
     }
 
     async fn open(&self) -> Result<Session, sqlx::Error> {
-        let mut connection = self.connect.connect().await?;
-        connect::set_up_session(&mut connection, &self.options).await?;
-        connect::set_up_ledger(&mut connection).await?;
+        let connection = self.reach.ledger().await?;
         Ok(Session { connection, opened_at: Instant::now(), used_at: Instant::now() })
     }
 }

@@ -4,6 +4,7 @@
 //! `postgres://user@127.0.0.1:5432/postgres`) that server; else one that this process starts and that ends with it, however it
 //! ends. Without either a test fails, unless `OUTRIDER_TEST_SKIP_POSTGRES=1`: then it says that it skips.
 
+mod pgbouncer;
 mod server;
 
 use std::{
@@ -22,6 +23,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnec
 use tempfile::TempDir;
 
 use crate::{MasterKeys, Store, StoreOptions};
+
+pub use pgbouncer::PgBouncer;
 
 /// A fresh database of PostgreSQL, dropped with this value.
 pub struct TestPostgres {
@@ -59,16 +62,35 @@ impl TestPostgres {
     pub fn url(&self) -> &str {
         &self.url
     }
+
+    /// The URL for a role that may log in and has no right of its own. It goes with the database.
+    ///
+    /// # Panics
+    /// When the role of the tests may make none.
+    pub async fn role(&self) -> (String, String) {
+        let role = format!("{}_role", self.name);
+        execute(&self.url, &format!("CREATE ROLE {role} LOGIN")).await.expect("a role is made");
+        let host = self.url.split_once('@').map_or("", |(_, host)| host);
+        (format!("postgres://{role}@{host}"), role)
+    }
 }
 
 impl Drop for TestPostgres {
     fn drop(&mut self) {
-        let drop_it = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let drop_it =
+            [format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name), format!("DROP ROLE IF EXISTS {}_role", self.name)];
         let url = self.admin_url.clone();
         // Drop cannot wait, and the test's own runtime may be ending.
         let done = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map(|runtime| runtime.block_on(execute(&url, &drop_it)))
+            runtime.map(|runtime| {
+                runtime.block_on(async {
+                    for statement in &drop_it {
+                        execute(&url, statement).await?;
+                    }
+                    Ok::<(), sqlx::Error>(())
+                })
+            })
         });
         if !matches!(done.join(), Ok(Ok(Ok(())))) {
             eprintln!("the test's database {} was not dropped", self.name);
@@ -93,6 +115,12 @@ impl TestDatabase {
     pub async fn postgres() -> Option<Self> {
         let database = TestPostgres::create().await?;
         Some(Self { options: options(database.url()), _kept: Kept::Postgres { _database: database } })
+    }
+
+    /// One that somebody else made ready, for a role of theirs.
+    #[cfg(test)]
+    pub(crate) fn given(database: TestPostgres, options: StoreOptions) -> Self {
+        Self { options, _kept: Kept::Postgres { _database: database } }
     }
 
     /// One of SQLite, in a file.
@@ -173,7 +201,7 @@ async fn execute(url: &str, statement: &str) -> Result<(), sqlx::Error> {
 }
 
 /// The same URL with another database.
-fn with_database(url: &str, name: &str) -> String {
+pub(crate) fn with_database(url: &str, name: &str) -> String {
     let (base, query) = url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
     let authority = base.find("://").map_or(0, |at| at + 3);
     let end = base[authority..].find('/').map_or(base.len(), |at| authority + at);

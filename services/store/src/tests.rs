@@ -6,12 +6,17 @@ mod directory;
 mod durability;
 mod endpoints;
 mod event_types;
+mod failures;
+mod hosts;
 mod keys;
 mod lists;
+mod owner;
+mod poolers;
 mod questions;
 mod requests;
 mod schema;
-mod support;
+mod sessions;
+pub(crate) mod support;
 mod tenants;
 
 use crate::testing::TestDatabase;
@@ -98,7 +103,14 @@ async fn in_memory_sqlite_serves_reads_and_writes() {
 
 #[tokio::test]
 async fn other_urls_and_unreachable_databases_are_errors_that_hide_the_url() {
-    for url in ["", "mysql://x", "postgres://u:hunter2@127.0.0.1:1/x", "postgres://[", "sqlite:///nowhere/at/all.db"] {
+    for url in [
+        "",
+        "mysql://x",
+        "postgres://u:hunter2@127.0.0.1:1/x",
+        "postgres://[",
+        "host=h pasword=hunter2",
+        "sqlite:///nowhere/at/all.db",
+    ] {
         let error = crate::Store::connect(&crate::testing::options(url)).await.err().unwrap();
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The advisory lock of PostgreSQL that orders changes of configuration: "outrider" in ASCII.
-const LOCK: i64 = 0x6f75_7472_6964_6572;
+pub(crate) const LOCK: i64 = 0x6f75_7472_6964_6572;
 
 /// Begins a transaction that no other process or task has at the same time. On PostgreSQL an advisory lock is held until the
 /// commit: the order of changes is the order of commits, and what was read is still true when it is written. On SQLite the lock
@@ -30,9 +30,12 @@ pub(crate) async fn begin(store: &Store) -> Result<DatabaseTransaction> {
 
 /// Begins a transaction that others may have beside it on PostgreSQL; on SQLite it is the only one that writes.
 pub(crate) async fn begin_beside(store: &Store) -> Result<DatabaseTransaction> {
-    let options =
-        TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..TransactionOptions::default() };
-    store.write().begin_with_options(options).await.map_err(unavailable)
+    store.write().begin_with_options(writing()).await.map_err(unavailable)
+}
+
+/// How a transaction begins that writes.
+pub(crate) fn writing() -> TransactionOptions {
+    TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..TransactionOptions::default() }
 }
 
 /// One change of configuration by somebody. Dropped without a commit, it changes nothing.

@@ -18,4 +18,4 @@ pub use context::TraceContext;
 pub use essential::{caught, essential};
 pub use hop::{Hop, Kind, current, is_exporting};
 pub use process::expose_process;
-pub use start::{ExportOptions, LogOptions, Options, StartError, Telemetry, check_filter};
+pub use start::{ExportOptions, LogOptions, Options, StartError, Telemetry, check_filter, tell_warnings};

@@ -149,6 +149,17 @@ pub fn check_filter(text: &str) -> Result<(), StartError> {
     filter(text).map(drop)
 }
 
+/// Tells warnings on standard error as a command does that people run: a line each, without time and place. To be called once.
+pub fn tell_warnings() -> Result<(), StartError> {
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .with_target(false);
+    let log = log.with_filter(filter("warn")?);
+    tracing_subscriber::registry().with(log).try_init().map_err(|error| StartError::Twice(error.to_string()))
+}
+
 /// Applies unless the filter says otherwise. The HTTP/2 library warns of what a client does, but
 /// our warnings mean a fault of ours.
 const BASE: &str = "h2=error";

@@ -15,7 +15,7 @@ use super::{scrapes, start, sum};
 use crate::scenario::{BOUND, Scenario, run_with_shares, text};
 
 /// Metrics that stay 0 when all goes well, or that are over before they are looked at.
-const CALM: [&str; 33] = [
+const CALM: [&str; 34] = [
     "outrider_gateway_requests_open",
     "outrider_worker_jobs_held_total",
     "outrider_gateway_streams_open",
@@ -46,6 +46,7 @@ const CALM: [&str; 33] = [
     "outrider_worker_narrow_windows",
     "outrider_dispatch_narrow_windows",
     "outrider_store_errors_total",
+    "outrider_store_probe_refused",
     "outrider_egress_tunnels",
     "outrider_dispatch_unaccounted_deliveries",
     "outrider_dispatch_ledger_discrepancies",

@@ -52,7 +52,13 @@ impl fmt::Display for Failure {
                     None => Ok(()),
                 }
             }
-            Self::Other(error) => write!(f, "{error:#}"),
+            Self::Other(error) => {
+                write!(f, "{}", printable(&format!("{error:#}")))?;
+                match error.chain().find_map(|cause| cause.downcast_ref::<outrider_store::Failure>()?.advice()) {
+                    Some(advice) => write!(f, "\n  {advice}"),
+                    None => Ok(()),
+                }
+            }
             Self::Usage(message) | Self::Broken(message) => write!(f, "{message}"),
             Self::Unreachable(message) => write!(f, "the server is not reachable: {message}"),
         }

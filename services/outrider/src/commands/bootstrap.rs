@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use outrider_model::{Principal, Scope, principal::Actor};
 use outrider_store::{Backend, NewApiKey, NewProject, Store};
+use outrider_telemetry::tell_warnings;
 use serde_json::json;
 
 use super::load;
@@ -18,15 +19,20 @@ pub struct First {
 
 /// Makes them and prints the key, which is shown this once.
 pub async fn run(options: Bootstrap) -> Result<()> {
+    bootstrap(options).await.context("bootstrap")
+}
+
+async fn bootstrap(options: Bootstrap) -> Result<()> {
     let config = load(options.configuration)?;
+    tell_warnings()?;
     if roles::create_master_key(&config.secrets)? {
         eprintln!("made a master key in {}: keep it, the secrets in the database need it", config.secrets.master_key_file);
     }
-    let store = Store::connect(&roles::store_options(&config)?).await.context("database.url")?;
+    let store = Store::connect(&roles::store_options(&config)?).await?;
     if store.backend() == Backend::Sqlite {
         store.migrate_up().await?;
     }
-    store.ready().await.context("the schema is not current: run `outrider migrate up`")?;
+    store.current().await?;
     let first = first(&store, &options.organization, &options.project).await?;
     store.close().await;
     if options.json {

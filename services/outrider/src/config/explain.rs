@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use outrider_store::{Backend, masked_url as masked_url_of_postgres};
 use serde_json::json;
 use toml::Value;
 
@@ -55,6 +56,9 @@ impl Explained {
 
 fn masked(key: &str, value: &Value) -> Value {
     match value {
+        Value::String(text) if key == "database.url" && Backend::of(text) == Some(Backend::Postgres) => {
+            Value::String(masked_url_of_postgres(text))
+        }
         Value::String(text) if key.ends_with("url") => Value::String(masked_urls(text)),
         Value::String(text) if SECRET_KEYS.contains(&key) && !text.is_empty() => Value::String(MASK.into()),
         other => other.clone(),
@@ -96,12 +100,12 @@ mod tests {
         let flags = vec![
             "secrets.master_key=k1:c2VjcmV0".to_owned(),
             "internal.token=c2VjcmV0".to_owned(),
-            "database.url=postgres://me:c2VjcmV0@host/name?password=c2VjcmV0&a=b".to_owned(),
+            "database.url=postgres://me:c2VjcmV0@host/name?password=c2VjcmV0&sslmode=require".to_owned(),
         ];
         let explained = Sources { flags, ..Sources::default() }.explain().unwrap();
         let (text, json) = (explained.text(), explained.json());
         assert!(!text.contains("c2VjcmV0") && !json.to_string().contains("c2VjcmV0"), "{text}");
-        assert_eq!(json["database.url"]["value"], "postgres://me:…@host/name?password=…&a=b");
+        assert_eq!(json["database.url"]["value"], "postgres://me:…@host/name?password=…&sslmode=require");
         assert_eq!(json["database.url"]["origin"], "flag --set");
         assert_eq!(json["log.level"]["origin"], "default");
         assert!(text.contains("[database]\n") && text.parse::<toml::Table>().is_ok(), "{text}");

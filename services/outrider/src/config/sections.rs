@@ -34,7 +34,8 @@ section! {
     /// Where events, deliveries and configuration are kept.
     Database {
         /// `sqlite://PATH` (one process) or `postgres://USER:PASSWORD@HOST:PORT/NAME` (PostgreSQL 15 or later); with TLS
-        /// append `?sslmode=verify-full`, and `&sslrootcert=FILE` for an authority of your own.
+        /// append `?sslmode=verify-full`, and `&sslrootcert=FILE` for an authority of your own, which is trusted beside the public ones.
+        /// libpq's pairs (`host=HOST dbname=NAME`) and several hosts (`HOST1,HOST2`) are taken too: operations.md.
         url: String = "sqlite://outrider-data/outrider.db".into(),
         /// Connections of one process to PostgreSQL for configuration and questions, at most. Two are left to the process itself; callers
         /// have the others in turns, divided into shares. At least 4.

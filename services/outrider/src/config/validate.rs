@@ -3,18 +3,19 @@
 use std::{net::SocketAddr, time::Duration};
 
 use outrider_model::limits;
+use outrider_store::{Backend, check_url};
 
 use super::{Config, Error, Gateway, Telemetry};
 
 /// The first rule that is broken, by key.
 pub fn validate(config: &Config) -> Result<(), Error> {
-    let sqlite = config.database.url.starts_with("sqlite:");
+    let backend = Backend::of(&config.database.url);
+    let sqlite = backend == Some(Backend::Sqlite);
     let embedded = config.queue.url == "embedded";
-    let postgres = config.database.url.starts_with("postgres://") || config.database.url.starts_with("postgresql://");
     let redis = config.queue.url.starts_with("redis://") || config.queue.url.starts_with("rediss://");
     let longest_timeout = Duration::from_millis(limits::TIMEOUT_MILLIS.2);
 
-    check("database.url", sqlite || postgres, "must begin with sqlite: or postgres://")?;
+    check_url(&config.database.url).map_err(|message| Error::Invalid { key: "database.url", message })?;
     check("queue.url", embedded || redis, "must be \"embedded\" or begin with redis:// or rediss://")?;
     check(
         "queue.url",
@@ -212,6 +213,12 @@ mod tests {
         config.queue.url = "redis://127.0.0.1/".into();
         assert!(validate(&config).unwrap_err().to_string().contains("queue.url"));
         config.database.url = "postgres://localhost/x".into();
+        assert!(validate(&config).is_ok());
+        config.database.url = "host=a,b dbname=x password='hunter2' traget_session_attrs=any".into();
+        let why = validate(&config).unwrap_err().to_string();
+        assert!(why.starts_with("database.url: ") && why.contains("did you mean target_session_attrs?"), "{why}");
+        assert!(!why.contains("hunter2"));
+        config.database.url = "host=a,b dbname=x".into();
         assert!(validate(&config).is_ok());
         config.telemetry.sample_ratio = f64::NAN;
         assert!(validate(&config).unwrap_err().to_string().contains("telemetry.sample_ratio"));

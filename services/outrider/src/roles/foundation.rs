@@ -2,16 +2,17 @@
 
 use std::{io::Write as _, path::Path, sync::Arc};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls};
 use outrider_rpc::{InternalToken, Streams, Tls};
-use outrider_store::{Backend, Directory, DirectoryOptions, MasterKeys, Store, StoreOptions};
+use outrider_store::{Backend, Directory, DirectoryOptions, MasterKeys, Store, StoreOptions, Work};
 use outrider_telemetry::essential;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use super::{Role, Roles};
 use crate::config::{self, Config};
 
 /// The store's options; reads the master key.
@@ -65,14 +66,25 @@ pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
     Ok(true)
 }
 
-/// Connects to the database. SQLite, which no other process can be using, is migrated; PostgreSQL must be current.
-pub async fn store(config: &Config) -> Result<Store> {
-    let store = Store::connect(&store_options(config)?).await.context("database.url")?;
+/// What roles ask of the database beside reading configuration.
+const WORKS: [(Role, Work); 4] = [
+    (Role::Admin, Work::Configuration),
+    (Role::Worker, Work::Jobs),
+    (Role::Dispatch, Work::Deliveries),
+    (Role::Ingest, Work::Intake),
+];
+
+/// Connects to the database. SQLite, which no other process can be using, is migrated; PostgreSQL must be current, and must refuse nothing
+/// of what the roles need.
+pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
+    let store = Store::connect(&store_options(config)?).await?;
     if store.backend() == Backend::Sqlite {
         store.migrate_up().await.context("the schema cannot be brought up to date")?;
-    } else if let Err(error) = store.ready().await {
-        bail!("the database is not ready: {error}; if its schema is not current, run `outrider migrate up`");
+    } else {
+        store.current().await?;
     }
+    let works: Vec<Work> = WORKS.iter().filter(|(role, _)| roles.has(*role)).map(|(_, work)| *work).collect();
+    store.begin(&works).await?;
     Ok(store)
 }
 
@@ -85,6 +97,10 @@ pub fn directory(store: &Store, queue: Option<&Arc<dyn Queue>>, keys: bool, shut
     spawn_until(shutdown, {
         let directory = directory.clone();
         async move { directory.run().await }
+    });
+    spawn_until(shutdown, {
+        let store = store.clone();
+        async move { store.watch().await }
     });
     spawn_until(shutdown, {
         let clock = store.clock().clone();

@@ -15,7 +15,7 @@ use outrider_queue::Queue;
 use outrider_rpc::{
     Acceptor, Authenticate, InternalToken, KeyServer, RemoteKeys, Tls, internal::InternalGate, server::Backend, tls::Protocol,
 };
-use outrider_store::{Directory, Store};
+use outrider_store::{Backend as Database, Directory, Store};
 use outrider_telemetry::essential;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic::service::Routes;
@@ -106,7 +106,7 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     egress::start(&mut base).await?;
     let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
     let stored = if base.roles.has_any(&STORED) {
-        let store = foundation::store(&base.config).await?;
+        let store = foundation::store(&base.config, &base.roles).await?;
         let keys = base.roles.has_any(&KEYED);
         let directory = foundation::directory(&store, queue.as_ref(), keys, &base.stages.foundation);
         Some(Stored { store, directory })
@@ -161,7 +161,7 @@ fn check_shape(config: &Config, roles: &Roles) -> Result<()> {
     if roles.is_all() {
         return Ok(());
     }
-    if config.database.url.starts_with("sqlite:") && roles.has_any(&STORED) {
+    if Database::of(&config.database.url) == Some(Database::Sqlite) && roles.has_any(&STORED) {
         bail!("database.url: SQLite serves one process with all roles; roles of their own need PostgreSQL");
     }
     if config.queue.url == "embedded" && roles.has_any(&QUEUED) {

@@ -5,7 +5,7 @@ use outrider_model::{ProjectId, Timestamp};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 
 use super::{KEPT_BEYOND, LogKind, LogPlace, ROWS, Read, Row};
-use crate::ledger::codec::day_of;
+use crate::ledger::{codec::day_of, partitions::may_make};
 
 /// A part of a statement that writes rows of the log: of this kind, about the rows of `$moved`, which have a `project_id`, each with an
 /// entry in the order of `m.id`. All statements of a transaction add to the same row.
@@ -122,13 +122,17 @@ pub(super) async fn since(
     Ok((found, end))
 }
 
-/// Drops the oldest partition, if all in it is older than is kept.
+/// Drops the oldest partition, if all in it is older than is kept. A role that does not own the table writes down what is kept, and leaves
+/// the rest to the owner.
 pub(crate) async fn prune(connection: &mut PgConnection, kept_from: Timestamp) -> Result<bool, sqlx::Error> {
     let first_kept = day_of(kept_from.minus(KEPT_BEYOND));
     let bound = partitions::of_day(&[partitions::COMMIT_LOG], first_kept.into()).remove(0).name;
     let oldest: Option<String> = sqlx::query_scalar(PARTITIONS).bind(&bound).fetch_optional(&mut *connection).await?;
     let Some(oldest) = oldest else { return Ok(false) };
     sqlx::query(KEEP_FROM).bind(kept_from.0).execute(&mut *connection).await?;
+    if !may_make(connection).await? {
+        return Ok(false);
+    }
     let mut transaction = connection.begin().await?;
     sqlx::query(PATIENCE).execute(&mut *transaction).await?;
     // The name is of our own making, and another process may have been faster.

@@ -19,6 +19,7 @@ use outrider_model::{
 };
 use outrider_telemetry::catalogue::store::ERRORS;
 
+pub(crate) use postgres::partitions;
 pub(crate) use sqlite::{Bound, Chunked};
 
 use crate::{Store, connect::Hot};

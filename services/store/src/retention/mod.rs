@@ -7,6 +7,7 @@
 //! events, not a pass over what is pending: the ids of an event's deliveries bear the event's time, and those of replays, which do not,
 //! stand in `replays`.
 
+mod owner;
 mod postgres;
 mod sqlite;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use crate::{Backend, Store, error::unavailable, ledger::codec::day_of, transaction::begin_beside};
 
+pub use owner::Dropped;
 pub(crate) use postgres::{is_old, without_forgotten};
 
 /// The advisory lock of whoever sweeps: "outrswep" in ASCII.

@@ -85,7 +85,7 @@ fn watchdog(pg_ctl: &Path, data: &Path, directory: &Path) -> Result<Child, Strin
 }
 
 /// The command as it is, or as the user `postgres` when we are root: the server refuses root.
-fn as_user(program: &str, arguments: &[&str]) -> Result<Command, String> {
+pub(super) fn as_user(program: &str, arguments: &[&str]) -> Result<Command, String> {
     let mut command = if is_root()? {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups", "--", program]);

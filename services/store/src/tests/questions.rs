@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use outrider_model::{ApiKeyId, Error, Principal, ProjectId, Reason, Timestamp, principal::Actor};
+use outrider_model::{ApiKeyId, Principal, ProjectId, Reason, Timestamp, principal::Actor};
 use outrider_shares::Holder;
 use sea_orm::TransactionTrait;
 use tokio::task::JoinHandle;
@@ -26,7 +26,7 @@ fn key(principal: &Principal, number: u64) -> Principal {
     Principal { actor: Actor::ApiKey(ApiKeyId::new(Timestamp(0), number)), ..principal.clone() }
 }
 
-async fn promptly<T>(what: &str, answer: impl Future<Output = Result<T, Error>>) -> T {
+async fn promptly<T, E: std::fmt::Debug>(what: &str, answer: impl Future<Output = Result<T, E>>) -> T {
     let answer = tokio::time::timeout(PROMPTLY, answer).await;
     answer.unwrap_or_else(|_| panic!("{what} has to wait")).unwrap_or_else(|error| panic!("{what}: {error:?}"))
 }

@@ -1,13 +1,11 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use outrider_model::Reason;
-
 use super::support::*;
-use crate::testing::TestDatabase;
+use crate::{FailureKind, testing::TestDatabase};
 
 pub async fn goes_up_and_down_and_tells_where_it_is(database: &TestDatabase) {
     let store = database.connect().await;
-    assert_reason(store.ready().await, Reason::FailedPrecondition);
+    assert_eq!(store.ready().await.unwrap_err().kind, FailureKind::Schema);
     let steps = store.migration_status().await.unwrap();
     assert!(steps.len() >= 2 && steps.iter().all(|step| !step.applied), "{steps:?}");
     store.migrate_up().await.unwrap();
@@ -16,7 +14,7 @@ pub async fn goes_up_and_down_and_tells_where_it_is(database: &TestDatabase) {
     tenant(&store, "a").await;
     let count = u32::try_from(steps.len()).unwrap();
     store.migrate_down(count).await.unwrap();
-    assert_reason(store.ready().await, Reason::FailedPrecondition);
+    assert_eq!(store.ready().await.unwrap_err().kind, FailureKind::Schema);
     store.migrate_up().await.unwrap();
     store.ready().await.unwrap();
     assert!(store.changes(0, 10).await.unwrap().is_empty());

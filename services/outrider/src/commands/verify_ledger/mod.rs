@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use outrider_model::{ProjectId, Reason, Timestamp, id::time_of};
 use outrider_store::{AuditScope, Store, StoreOptions};
+use outrider_telemetry::tell_warnings;
 
 use super::load;
 use crate::{
@@ -50,10 +51,11 @@ pub struct VerifyLedger {
 pub async fn run(options: VerifyLedger) -> Result<(), Failure> {
     let scope = scope(&options)?;
     let config = load(options.configuration)?;
+    tell_warnings().context("verify-ledger")?;
     // Few connections, and none that could write.
     let store = StoreOptions { max_connections: 2, ledger_connections: 1, read_only: true, ..roles::store_options(&config)? };
-    let store = Store::connect(&store).await.context("database.url")?;
-    store.ready().await.context("the schema is not current: run `outrider migrate up`")?;
+    let store = Store::connect(&store).await.context("verify-ledger")?;
+    store.current().await.context("verify-ledger")?;
     let mut report = Report::new(options.list);
     let audited = audit(&store, scope, &mut report).await;
     store.close().await;

@@ -3,7 +3,7 @@
 mod accept;
 mod cancel;
 mod feed;
-mod partitions;
+pub(crate) mod partitions;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -20,6 +20,8 @@ use super::{
 };
 use crate::{
     Clock, commit_log,
+    error::doubt,
+    failure,
     retention::{is_old, without_forgotten},
     sessions::Sessions,
 };
@@ -53,19 +55,23 @@ impl From<sqlx::Error> for LedgerError {
 /// Data exceptions and violated constraints are the row's fault, as are index entries over the limit. A missing partition is
 /// reported as a violated check (23514), but is ours.
 fn failed(error: sqlx::Error) -> LedgerError {
-    counted(judged(error))
+    let judged = judged(&error);
+    if matches!(judged, LedgerError::Unavailable(_)) {
+        doubt(Some(&error));
+    }
+    counted(judged)
 }
 
-fn judged(error: sqlx::Error) -> LedgerError {
-    match &error {
+fn judged(error: &sqlx::Error) -> LedgerError {
+    match error {
         sqlx::Error::Encode(source) => LedgerError::Data(source.to_string()),
         sqlx::Error::Database(database) => match database.code().as_deref() {
             Some(code) if code != "23514" && ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => {
                 LedgerError::Data(database.message().to_owned())
             }
-            _ => LedgerError::Unavailable(error.to_string()),
+            _ => LedgerError::Unavailable(failure::told(error)),
         },
-        _ => LedgerError::Unavailable(error.to_string()),
+        _ => LedgerError::Unavailable(failure::told(error)),
     }
 }
 

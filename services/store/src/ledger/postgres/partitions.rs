@@ -1,6 +1,6 @@
 //! Partitions of the days to come.
 
-use outrider_migrations::partitions::{Partition, Table, tables, wanted_of};
+use outrider_migrations::partitions::{DAYS_AHEAD, Partition, Table, of_day, tables, wanted_of};
 use outrider_model::Timestamp;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -12,10 +12,11 @@ const LOCK: i64 = 0x6f75_7472_7061_7274;
 const EXISTING: &str = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
     WHERE i.inhparent = ANY($1::text[]::regclass[]) AND c.relname = ANY($2)";
 
-/// Creates what is missing. Usually nothing is, and that costs one look-up. Several processes may do this at once.
-pub(super) async fn prepare(connection: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
+/// Creates what is missing. Usually nothing is, and that costs one look-up. Several processes may do this at once. A role that does not own
+/// the tables leaves it to `outrider migrate up`.
+pub(crate) async fn prepare(connection: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
     let wanted = wanted_of(&tables().collect::<Vec<Table>>(), day_of(now).into());
-    if missing(connection, &wanted).await?.is_empty() {
+    if missing(connection, &wanted).await?.is_empty() || !may_make(connection).await? {
         return Ok(());
     }
     let mut transaction = connection.begin().await?;
@@ -34,4 +35,36 @@ async fn missing<'a>(connection: &mut PgConnection, wanted: &'a [Partition]) -> 
     let parents: Vec<&str> = tables().map(|table| table.name).collect();
     let existing: Vec<String> = sqlx::query_scalar(EXISTING).bind(parents).bind(names).fetch_all(connection).await?;
     Ok(wanted.iter().filter(|partition| !existing.contains(&partition.name)).collect())
+}
+
+/// How far there is room ahead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    /// Days after today of which every table has a partition, without a gap.
+    pub days: i64,
+    /// The tables that lack tomorrow's.
+    pub missing: Vec<&'static str>,
+}
+
+/// Counts the days to come that have their partitions. It needs no right but to see the catalogue.
+pub(crate) async fn ahead(connection: &mut PgConnection, now: Timestamp) -> Result<Ahead, sqlx::Error> {
+    let (tables, today) = (tables().collect::<Vec<Table>>(), i64::from(day_of(now)));
+    let wanted = wanted_of(&tables, today);
+    let missing = missing(connection, &wanted).await?;
+    let lacks = |table: &Table, day: i64| {
+        let of_day = of_day(std::slice::from_ref(table), day);
+        missing.iter().any(|partition| of_day.contains(partition))
+    };
+    let is_whole = |ahead: &i64| !tables.iter().any(|table| lacks(table, today + ahead));
+    let days = (1..=DAYS_AHEAD).take_while(is_whole).count();
+    let missing = tables.iter().filter(|table| lacks(table, today + 1)).map(|table| table.name).collect();
+    Ok(Ahead { days: i64::try_from(days).unwrap_or(DAYS_AHEAD), missing })
+}
+
+/// Whether this role may make partitions, and drop them: for that it must own the tables.
+pub(crate) async fn may_make(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    const MAY_MAKE: &str = "SELECT COALESCE(bool_and(pg_has_role(relowner, 'USAGE') AND has_schema_privilege(relnamespace, 'CREATE')), FALSE) \
+        FROM pg_class WHERE oid = ANY($1::text[]::regclass[])";
+    let names: Vec<&str> = tables().map(|table| table.name).collect();
+    sqlx::query_scalar(MAY_MAKE).bind(names).fetch_one(connection).await
 }

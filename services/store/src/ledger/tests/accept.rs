@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use outrider_model::{EndpointId, Timestamp};
 
-use super::{DAY, SUCCESS, World, attempted, on_both_backends, route};
+use super::{DAY, SUCCESS, World, attempted, route, with_granted_rights_too};
 use crate::ledger::{Accepted, FoundEvent, LedgerError, NewEvent, UsedKey};
 
-on_both_backends! {
+with_granted_rights_too! {
     an_event_and_its_deliveries_are_one
     one_key_has_one_event_however_many_claim_it
     other_content_under_a_key_is_a_conflict

@@ -4,10 +4,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use outrider_model::{EndpointId, EndpointState, Timestamp, Trace};
 
-use super::{EPOCH, World, on_both_backends, route};
+use super::{EPOCH, World, route, with_granted_rights_too};
 use crate::ledger::{Claim, QueuedRef, Standing};
 
-on_both_backends! {
+with_granted_rights_too! {
     backlog_goes_from_endpoint_to_endpoint
     claims_take_the_earliest_due_and_what_their_jobs_need
     no_row_is_claimed_twice

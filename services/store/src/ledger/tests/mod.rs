@@ -52,6 +52,22 @@ macro_rules! on_both_backends {
 }
 pub(crate) use on_both_backends;
 
+/// The same, and on PostgreSQL by a role that has the rights of docs/operations.md and no others.
+macro_rules! with_granted_rights_too {
+    ($($name:ident)*) => {
+        $crate::ledger::tests::on_both_backends! { $($name)* }
+        mod granted {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(world) = $crate::ledger::tests::World::granted().await {
+                    super::$name(world).await;
+                }
+            }
+        )*}
+    };
+}
+pub(crate) use with_granted_rights_too;
+
 /// A fresh database and its ledger.
 pub(crate) struct World {
     pub database: TestDatabase,
@@ -72,8 +88,18 @@ impl World {
         Some(Self::of(TestDatabase::postgres().await?).await)
     }
 
+    pub async fn granted() -> Option<Self> {
+        let granted = crate::probes::tests::Granted::new().await?;
+        let store = granted.connect().await;
+        Some(Self::with(TestDatabase::given(granted.database, granted.options), store))
+    }
+
     async fn of(database: TestDatabase) -> Self {
         let store = database.store().await;
+        Self::with(database, store)
+    }
+
+    fn with(database: TestDatabase, store: Store) -> Self {
         let now = store.clock().now();
         let ledger = store.ledger();
         let (project, endpoint) = (ProjectId::new(now, 1), EndpointId::new(now, 1));

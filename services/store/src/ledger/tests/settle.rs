@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use outrider_model::{DeliveryReason, DeliveryStatus, Verdict};
 
-use super::{EPOCH, FAILURE, SUCCESS, World, attempted, not_attempted, on_both_backends};
+use super::{EPOCH, FAILURE, SUCCESS, World, attempted, not_attempted, with_granted_rights_too};
 use crate::ledger::{CancelScope, LedgerError};
 
-on_both_backends! {
+with_granted_rights_too! {
     success_ends_a_delivery_once
     a_retry_waits_in_the_database
     late_success_ends_and_late_failure_does_not

@@ -3,9 +3,9 @@
 use outrider_model::{DeliveryId, EventId, ProjectId, Reason, Timestamp};
 
 use super::Scene;
-use crate::ledger::tests::{World, exchange, on_both_backends};
+use crate::ledger::tests::{World, exchange, with_granted_rights_too};
 
-on_both_backends! {
+with_granted_rights_too! {
     what_is_asked_for_comes_in_order_and_once
     nobody_gets_what_is_not_theirs
 }

@@ -7,10 +7,10 @@ use outrider_model::{PageRequest, Reason};
 use super::Scene;
 use crate::{
     AttemptFilter, EventFilter, NewEvent, Progress, ProjectChange,
-    ledger::tests::{SUCCESS, World, attempted, exchange, on_both_backends},
+    ledger::tests::{SUCCESS, World, attempted, exchange, with_granted_rights_too},
 };
 
-on_both_backends! {
+with_granted_rights_too! {
     one_is_erased_at_once
     what_is_pending_is_not_erased
     who_is_bound_to_an_owner_erases_nothing

@@ -9,11 +9,11 @@ use crate::{
     DeliveryFilter,
     ledger::{
         Claim,
-        tests::{EPOCH, World, attempted, on_both_backends, route},
+        tests::{EPOCH, World, attempted, route, with_granted_rights_too},
     },
 };
 
-on_both_backends! {
+with_granted_rights_too! {
     what_waits_becomes_due
     what_is_queued_stays_as_it_is
     what_ended_is_delivered_anew
