@@ -6,6 +6,7 @@ mod port;
 mod secret_files;
 mod sections;
 mod span;
+mod target;
 mod validate;
 
 use std::{fmt, path::PathBuf};
@@ -19,6 +20,7 @@ pub use self::{
         Admin, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Telemetry, Worker,
     },
     span::Span,
+    target::Target,
 };
 #[cfg(test)]
 pub use self::{layers::variable, secret_files::early as early_secrets, sections::Hidden};

@@ -13,7 +13,8 @@ use outrider_egress::Egress;
 use outrider_proto::internal::key_service_server::KeyServiceServer;
 use outrider_queue::Queue;
 use outrider_rpc::{
-    Acceptor, Authenticate, InternalToken, KeyServer, RemoteKeys, Tls, internal::InternalGate, server::Backend, tls::Protocol,
+    Acceptor, Authenticate, InternalToken, KeyServer, PolicyInForce, RemoteKeys, Tls, internal::InternalGate, server::Backend,
+    tls::Protocol,
 };
 use outrider_store::{Directory, Store};
 use outrider_telemetry::essential;
@@ -46,6 +47,8 @@ pub struct Base {
     pub token: Option<InternalToken>,
     /// How they speak to each other; plainly without it.
     pub tls: Option<Arc<Tls>>,
+    /// Which destinations are permitted, for admin and for the egress of this process.
+    pub policy: PolicyInForce,
     /// The egress of this process, which must not be led to our own listeners.
     pub egress: Option<Egress>,
 }
@@ -101,7 +104,8 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     let stages = Stages::default();
     let tls = tls::between_roles(&config.internal, &stages.foundation)?;
     check_listeners(&config, &roles, token.is_some() || tls.is_some())?;
-    let mut base = Base { config, roles, stages, tasks: Tasks::default(), token, tls, egress: None };
+    let policy = PolicyInForce::from(egress::policy(&config.egress));
+    let mut base = Base { config, roles, stages, tasks: Tasks::default(), token, tls, policy, egress: None };
     egress::start(&mut base).await?;
     let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
     let stored = if base.roles.has_any(&STORED) {
