@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use clap::ValueEnum;
 
 pub use self::{
+    egress::{examiner, policy as egress_policy},
     foundation::{create_master_key, store_options},
     process::start,
 };
