@@ -91,6 +91,15 @@ impl fmt::Display for Origin {
     }
 }
 
+/// The keys in which two configurations differ.
+pub fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
+    let leaves = |config: &Config| toml::Table::try_from(config.clone()).map(|table| layers::leaves(&table)).unwrap_or_default();
+    let (one, other) = (leaves(one), leaves(other));
+    let mut keys: Vec<String> = one.into_iter().zip(other).filter(|(one, other)| one != other).map(|((key, _), _)| key).collect();
+    keys.sort_unstable();
+    keys
+}
+
 impl Sources {
     /// The file and flags of the command line, with this process's environment.
     #[must_use]

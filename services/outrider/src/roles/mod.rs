@@ -7,6 +7,7 @@ mod foundation;
 mod gateway;
 mod ingest;
 mod process;
+mod reload;
 mod tls;
 mod worker;
 

@@ -18,13 +18,13 @@ use outrider_rpc::{
 };
 use outrider_store::{Directory, Store};
 use outrider_telemetry::essential;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, signal::unix::Signal, task::JoinHandle};
 use tonic::service::Routes;
 use tower::util::BoxCloneSyncService;
 
-use super::{Role, Roles, admin, dispatch, egress, foundation, gateway, ingest, tls, worker};
+use super::{Role, Roles, admin, dispatch, egress, foundation, gateway, ingest, reload::Reload, tls, worker};
 use crate::{
-    config::Config,
+    config::{Config, Sources},
     keys::Keys,
     operations::{self, Health},
     shutdown::Stages,
@@ -91,6 +91,8 @@ pub struct Process {
     stages: Stages,
     tasks: Tasks,
     serving: Arc<AtomicBool>,
+    config: Config,
+    policy: PolicyInForce,
     /// Where the public listener is, when this process has one.
     pub public: Option<SocketAddr>,
 }
@@ -130,7 +132,8 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     start_operations(&mut base, health).await?;
     let public = start_roles(&mut base, stored, queue, remote_keys).await?;
     serving.store(true, Ordering::Relaxed);
-    Ok(Process { stages: base.stages, tasks: base.tasks, serving, public })
+    let Base { config, stages, tasks, policy, .. } = base;
+    Ok(Process { stages, tasks, serving, config, policy, public })
 }
 
 /// Too few are no error: they do for little traffic.
@@ -229,6 +232,12 @@ async fn start_roles(
 }
 
 impl Process {
+    /// Reads the configuration again at the signal, and when its file changes.
+    pub fn follow(&self, sources: Sources, prompted: Signal) {
+        let reload = Reload::new(sources, self.config.clone(), self.policy.clone());
+        reload.spawn(prompted, self.stages.foundation.clone());
+    }
+
     /// Ends in order: no more work comes in, what is under way ends or is given back, then the rest.
     pub async fn stop(self) {
         self.serving.store(false, Ordering::Relaxed);
