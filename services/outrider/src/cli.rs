@@ -50,7 +50,7 @@ pub enum Command {
     Migrate(Migrate),
     /// Proves from the database's tables that every accepted event is accounted for. Reads only, beside running servers or without.
     VerifyLedger(verify_ledger::VerifyLedger),
-    /// Makes the first organisation, project and admin key, and prints the key.
+    /// Makes the first organisation, project and admin key, and prints the key. Where there is an organisation, it makes nothing.
     Bootstrap(Bootstrap),
     /// Tells what the egress would do.
     Egress(egress::EgressCommand),
@@ -118,6 +118,9 @@ pub struct Bootstrap {
     /// The project's name.
     #[arg(long, default_value = "Default")]
     pub project: String,
+    /// Makes another organisation, project and key where there are some.
+    #[arg(long)]
+    pub force: bool,
     /// Prints JSON for scripts.
     #[arg(long)]
     pub json: bool,
