@@ -25,6 +25,8 @@ pub fn bootstrap_options(config: &Config) -> Result<StoreOptions> {
     if !config.secrets.master_key.0.is_empty() || Path::new(&config.secrets.master_key_file).exists() {
         return store_options(config);
     }
+    // By default the database is in the same directory, and must find it.
+    make_directory_of_key(Path::new(&config.secrets.master_key_file))?;
     Ok(options_with(config, MasterKeys::parse(&new_master_key()?).context("a new master key")?))
 }
 
@@ -67,11 +69,7 @@ pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
     if !secrets.master_key.0.is_empty() || path.exists() {
         return Ok(false);
     }
-    let directory = match path.parent() {
-        Some(directory) if directory != Path::new("") => directory,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let directory = make_directory_of_key(path)?;
     let cannot = || format!("secrets.master_key_file: cannot write {}", path.display());
     let mut file = tempfile::Builder::new().prefix(".master-key-").tempfile_in(directory).with_context(cannot)?;
     writeln!(file, "{}", new_master_key()?).with_context(cannot)?;
@@ -84,6 +82,15 @@ pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
     // The name is durable too before anything is encrypted.
     std::fs::File::open(directory).and_then(|directory| directory.sync_all()).with_context(cannot)?;
     Ok(true)
+}
+
+fn make_directory_of_key(path: &Path) -> Result<&Path> {
+    let directory = match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    Ok(directory)
 }
 
 fn new_master_key() -> Result<String> {
