@@ -24,7 +24,7 @@ pub fn free() -> u16 {
         let port = FIRST + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let port = u16::try_from(port).unwrap_or(u16::MAX);
         // An endpoint at a port of another service would be refused.
-        if policy.check_port(port).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if policy.judge("example.com", port).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }

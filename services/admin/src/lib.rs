@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use outrider_model::address::Policy;
 use outrider_proto::admin::{
     api_key_service_server::ApiKeyServiceServer, endpoint_service_server::EndpointServiceServer,
     event_type_service_server::EventTypeServiceServer, organization_service_server::OrganizationServiceServer,
     project_service_server::ProjectServiceServer, subscription_service_server::SubscriptionServiceServer,
 };
 use outrider_queue::Queue;
+use outrider_rpc::PolicyInForce;
 use outrider_store::Store;
 use tonic::service::Routes;
 
@@ -27,7 +27,7 @@ use services::Services;
 pub struct Options {
     /// Which hosts and ports endpoints may have. Default: the public internet, without the ports of
     /// other services. The same policy belongs to the egress role, which judges the addresses.
-    pub policy: Policy,
+    pub policy: PolicyInForce,
 }
 
 /// The admin role.

@@ -8,17 +8,22 @@ use std::{
 
 use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
-use outrider_model::address::{Host, Policy, Refused, is_localhost};
+use outrider_model::address::{Basis, Judged, Policy, Refused, is_localhost};
 use outrider_rpc::{DialError, Dialer, Places, Socket};
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
     catalogue::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
     metrics::{self, ByIndex},
 };
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 use crate::{
     connect::connect,
+    cut::refused,
     options::{Options, StartError},
     own::OwnListeners,
     resolve::{NoAddress, Resolve, SystemResolver},
@@ -37,9 +42,36 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) tunnels: Arc<Semaphore>,
     pub(crate) waiting: Places,
-    policy: Policy,
     resolver: Arc<dyn Resolve>,
     own: OwnListeners,
+}
+
+/// What a permitted host and port lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// The host, and on what its permission rests.
+    pub judged: Judged,
+    /// Each of its addresses once, at least one. It is dialed only when all of them are permitted.
+    pub addresses: Vec<(SocketAddr, Result<Basis, Refused>)>,
+}
+
+/// A connection to the outside, and what it was permitted by.
+pub(crate) struct Dialed {
+    pub(crate) stream: TcpStream,
+    pub(crate) host: String,
+    pub(crate) target: SocketAddr,
+    pub(crate) policies: watch::Receiver<Arc<Policy>>,
+}
+
+/// Why it has no addresses to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// The policy refuses the host or the port.
+    Refused(Refused),
+    /// The name has no address.
+    NotResolved,
+    /// It cannot be found out: no fault of the host's.
+    Unable,
 }
 
 impl fmt::Debug for Egress {
@@ -63,7 +95,7 @@ impl Egress {
         for direction in ["out", "in"] {
             BYTES.with_label_values(&[direction]);
         }
-        if options.allow_loopback {
+        if options.policy.get().allow_loopback {
             tracing::warn!(
                 "the egress permits LOOPBACK addresses (allow_loopback): for development only, never where others set URLs"
             );
@@ -71,7 +103,6 @@ impl Egress {
         let inner = Inner {
             tunnels: Arc::new(Semaphore::new(options.max_tunnels)),
             waiting: Places::new(options.max_waiting, 0),
-            policy: Policy { allow_loopback: options.allow_loopback, allowed_ports: options.allowed_ports.clone() },
             resolver,
             own: OwnListeners::default(),
             options,
@@ -84,44 +115,63 @@ impl Egress {
         self.inner.own.add(listener);
     }
 
+    /// What the policy in force says about a host and port, and about each address that it has. Connects to nothing.
+    pub async fn examine(&self, host: &str, port: u16) -> Result<Examined, Stopped> {
+        self.examine_by(&self.inner.options.policy.get(), host, port).await
+    }
+
+    async fn examine_by(&self, policy: &Policy, host: &str, port: u16) -> Result<Examined, Stopped> {
+        if port == 0 {
+            return Err(Stopped::Refused(PORT_ZERO));
+        }
+        let judged = policy.judge(host, port).map_err(Stopped::Refused)?;
+        let (name, found) = match &judged {
+            Judged::Address(address, _) => (None, vec![*address]),
+            Judged::Name(name) => (Some(name), self.resolve(name.as_str()).await?),
+        };
+        let mut addresses: Vec<(SocketAddr, Result<Basis, Refused>)> = Vec::with_capacity(found.len());
+        // What is judged is what is dialed, to the bit: an IPv4-mapped address as the IPv4 address it was judged as.
+        for address in found.into_iter().map(|address| address.to_canonical()) {
+            let target = SocketAddr::new(address, port);
+            if addresses.iter().any(|(known, _)| *known == target) {
+                continue;
+            }
+            let mut verdict = policy.judge_address(name, address, port);
+            if verdict.is_ok() && self.inner.own.contains(target).map_err(|error| unavailable(&error))? {
+                verdict = Err(OWN_LISTENER);
+            }
+            addresses.push((target, verdict));
+        }
+        Ok(Examined { judged, addresses })
+    }
+
     /// What may be dialed for a host and port; one line in the log when it is nothing.
-    async fn vet(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+    async fn vet(&self, policy: &Policy, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
         let refused = |refused: Refused, address: Option<IpAddr>| {
             let address = address.map(tracing::field::display);
             REFUSALS.with_label_values(&[refused.rule]).inc();
             tracing::info!(decision = "refused", host, port, rule = refused.rule, address, "an outgoing connection is refused");
             DialError::Refused { rule: refused.rule.to_owned() }
         };
-        if port == 0 {
-            return Err(refused(PORT_ZERO, None));
-        }
-        let host_of = self.inner.policy.check_host(host).map_err(|refusal| refused(refusal, None))?;
-        self.inner.policy.check_port(port).map_err(|refusal| refused(refusal, None))?;
-        let found = match host_of {
-            Host::Address(address) => vec![address],
-            Host::Name(name) => self.resolve(&name).await.inspect_err(|_| {
+        let examined = self.examine_by(policy, host, port).await.map_err(|stopped| match stopped {
+            Stopped::Refused(refusal) => refused(refusal, None),
+            Stopped::NotResolved => {
                 tracing::info!(decision = "not-resolved", host, port, "an outgoing connection has no address");
-            })?,
+                DialError::NotResolved
+            }
+            Stopped::Unable => DialError::EgressUnavailable,
+        })?;
+        let vet = |(target, verdict): (SocketAddr, Result<Basis, Refused>)| match verdict {
+            Ok(_) => Ok(target),
+            Err(refusal) => Err(refused(refusal, Some(target.ip()))),
         };
-        // What is judged is what is dialed, to the bit: an IPv4-mapped address as the IPv4 address it was judged as.
-        let mut vetted: Vec<SocketAddr> = Vec::with_capacity(found.len());
-        for address in found.into_iter().map(|address| address.to_canonical()) {
-            self.inner.policy.check_address(address).map_err(|refusal| refused(refusal, Some(address)))?;
-            let target = SocketAddr::new(address, port);
-            if self.inner.own.contains(target).map_err(|error| unavailable(&error))? {
-                return Err(refused(OWN_LISTENER, Some(address)));
-            }
-            if !vetted.contains(&target) {
-                vetted.push(target);
-            }
-        }
-        Ok(vetted)
+        examined.addresses.into_iter().map(vet).collect()
     }
 
     /// All addresses of a permitted name; at least one.
-    async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, DialError> {
+    async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, Stopped> {
         if is_localhost(name) {
-            // Only the development switch lets it come this far.
+            // Only the development switch, or an entry of the installation, lets it come this far.
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         let timed = DNS_SECONDS.start_timer();
@@ -134,7 +184,7 @@ impl Egress {
             Ok(Err(error)) => tracing::debug!(name, %error, "the resolver found no address"),
             Err(_) => tracing::warn!(name, "the resolver did not answer in time"),
         }
-        Err(DialError::NotResolved)
+        Err(Stopped::NotResolved)
     }
 }
 
@@ -146,16 +196,24 @@ impl Egress {
         kind: Kind,
         host: &str,
         port: u16,
-    ) -> Result<TcpStream, DialError> {
+    ) -> Result<Dialed, DialError> {
         let hop = Hop::child(kind, "egress CONNECT", parent);
         hop.set_with("server.address", || host.to_owned());
         hop.set("server.port", i64::from(port));
         let timed = DIAL_SECONDS.start_timer();
         pass(Point::BeforeDial);
-        let dialed = match self.vet(host, port).await {
+        // Followed from before it is judged, so that no later policy is missed.
+        let policies = self.inner.options.policy.follow();
+        let policy = Arc::clone(&policies.borrow());
+        let dialed = match self.vet(&policy, host, port).await {
             Ok(vetted) => connect(vetted, &self.inner.options).await,
             Err(error) => Err(error),
         };
+        let dialed = dialed.and_then(|stream| {
+            // One that is broken already has no peer.
+            let target = stream.peer_addr().map_err(|_| DialError::ConnectFailed)?;
+            Ok(Dialed { stream, host: host.to_owned(), target, policies })
+        });
         pass(Point::AfterDial);
         timed.observe_duration();
         DIALS_BY_RESULT.add(result_index(&dialed), 1);
@@ -166,16 +224,16 @@ impl Egress {
     }
 }
 
-fn unavailable(error: &dyn fmt::Display) -> DialError {
+fn unavailable(error: &dyn fmt::Display) -> Stopped {
     tracing::error!(%error, "an outgoing connection cannot be tried: no fault of its destination's");
-    DialError::EgressUnavailable
+    Stopped::Unable
 }
 
 const RESULTS: [&str; 5] = ["connected", "refused", "not-resolved", "connect-failed", "unavailable"];
 static DIALS_BY_RESULT: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&DIALS, &RESULTS));
 
 /// The place among [`RESULTS`].
-fn result_index(dialed: &Result<TcpStream, DialError>) -> usize {
+fn result_index(dialed: &Result<Dialed, DialError>) -> usize {
     match dialed {
         Ok(_) => 0,
         Err(DialError::Refused { .. }) => 1,
@@ -189,6 +247,6 @@ fn result_index(dialed: &Result<TcpStream, DialError>) -> usize {
 impl Dialer for Egress {
     async fn dial(&self, host: &str, port: u16) -> Result<Socket, DialError> {
         let dialed = self.dial_within(outrider_telemetry::current().as_ref(), Kind::Internal, host, port).await;
-        dialed.map(Socket::from)
+        dialed.map(|Dialed { stream, host, target, policies }| Socket::from(stream).cut_when(refused(policies, host, target)))
     }
 }

@@ -7,6 +7,7 @@
 
 mod answer;
 mod connect;
+mod cut;
 mod dial;
 #[doc(hidden)]
 pub mod fuzzed;
@@ -17,7 +18,7 @@ mod proxy;
 mod resolve;
 mod tunnel;
 
-pub use dial::Egress;
+pub use dial::{Egress, Examined, Stopped};
 pub use options::{Options, StartError};
 pub use resolve::{NoAddress, Resolve, SystemResolver};
 

@@ -2,16 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use outrider_rpc::{InternalToken, Tls};
+use outrider_rpc::{InternalToken, PolicyInForce, Tls};
 use tokio::sync::Semaphore;
 
 /// Settings and bounds of an egress.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The development switch: permits loopback addresses and `localhost` besides the public internet. Default: off.
-    pub allow_loopback: bool,
-    /// Ports of other services that may be dialled all the same. Default: none.
-    pub allowed_ports: Vec<u16>,
+    /// What may be reached. Default: the public internet, without the ports of other services.
+    pub policy: PolicyInForce,
     /// Tunnels at once, and connections being opened for one; each holds two sockets and some 20 KiB. Default: 10 000.
     pub max_tunnels: usize,
     /// Connections to the proxy that have no tunnel yet. A further one takes the place of the oldest that has not presented the token.
@@ -50,8 +48,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            allow_loopback: false,
-            allowed_ports: Vec::new(),
+            policy: PolicyInForce::default(),
             max_tunnels: 10_000,
             max_waiting: 1_000,
             max_addresses: 8,

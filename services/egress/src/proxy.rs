@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Egress, Options, answer, answer::Refusal, head, tunnel};
+use crate::{Egress, Options, answer, answer::Refusal, cut, dial::Dialed, head, tunnel};
 
 /// A request's headers, at most.
 const HEADERS: usize = 100;
@@ -98,9 +98,8 @@ pub(crate) fn builder(options: &Options) -> http1::Builder {
 
 /// A tunnel whose 200 is on its way.
 struct Opened {
-    target: (String, u16),
     upgrade: OnUpgrade,
-    outside: TcpStream,
+    outside: Dialed,
     _tunnel: OwnedSemaphorePermit,
 }
 
@@ -180,7 +179,7 @@ impl Connection {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         let caller = TraceContext::of_headers(request.headers());
         let outside = self.egress.dial_within(caller.as_ref(), Kind::Server, &target.0, target.1).await?;
-        Ok(Opened { target, upgrade: hyper::upgrade::on(request), outside, _tunnel: tunnel })
+        Ok(Opened { upgrade: hyper::upgrade::on(request), outside, _tunnel: tunnel })
     }
 
     async fn carry(&self, closing: &CancellationToken) {
@@ -193,12 +192,17 @@ impl Connection {
         let options = &self.egress.inner.options;
         let patience = tunnel::Patience { idle: options.idle_timeout, kept: options.drain_idle };
         let ongoing = Ongoing::begin(&TUNNELS);
-        let summary = tunnel::run(client, opened.outside, patience, closing.cancelled()).await;
+        let Dialed { stream, host, target, policies } = opened.outside;
+        let summary = tokio::select! {
+            summary = tunnel::run(client, stream, patience, closing.cancelled()) => Some(summary),
+            () = cut::refused(policies, host.clone(), target) => None,
+        };
         drop(ongoing);
+        let Some(summary) = summary else { return };
         tracing::debug!(
             peer = %self.peer,
-            host = opened.target.0,
-            port = opened.target.1,
+            host,
+            port = target.port(),
             end = ?summary.end,
             bytes_out = summary.bytes_out,
             bytes_in = summary.bytes_in,

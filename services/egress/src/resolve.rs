@@ -30,7 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Looks names up. A trait so that tests can give any answer.
 #[async_trait]
 pub trait Resolve: Send + Sync + 'static {
-    /// All addresses of an absolute name: no search list applies.
+    /// All addresses of an absolute name: no search list applies, but to a name of one label, which comes only where the
+    /// installation allows it by name.
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoAddress>;
 }
 
@@ -92,7 +93,8 @@ impl SystemResolver {
         let mut files = Files::new(resolv_conf.into(), hosts.into());
         files.refresh();
         let resolver = files.resolver().map_err(|error| StartError::Resolver(error.to_string()))?;
-        let current = Current { asker: Arc::new(Asker::new(resolver, bounds)), look_at: Instant::now() + LOOK_EVERY };
+        let asker = Arc::new(Asker::new(resolver, files.search(), bounds));
+        let current = Current { asker, look_at: Instant::now() + LOOK_EVERY };
         Ok(Self(Arc::new(Inner { bounds, current: Mutex::new(current), files: Mutex::new(files) })))
     }
 
@@ -131,7 +133,7 @@ impl Inner {
         }
         match files.resolver() {
             Ok(resolver) => {
-                self.current().asker = Arc::new(Asker::new(resolver, self.bounds));
+                self.current().asker = Arc::new(Asker::new(resolver, files.search(), self.bounds));
                 tracing::info!(
                     name_servers = files.servers.value.0.name_servers().len(),
                     "the resolver follows the system's files"
@@ -145,7 +147,7 @@ impl Inner {
 #[async_trait]
 impl Resolve for SystemResolver {
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoAddress> {
-        self.current().await.ask(name).await
+        self.current().await.look_up(name).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Over real sockets on loopback, with a resolver that gives any answer.
 
 mod dialing;
+mod lists;
 mod raw;
 mod tunnels;
 
@@ -15,6 +16,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use outrider_model::address::Policy;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -90,8 +92,12 @@ impl Resolve for Held {
     }
 }
 
+fn permitting(policy: Policy) -> Options {
+    Options { policy: policy.into(), ..Options::default() }
+}
+
 fn development() -> Options {
-    Options { allow_loopback: true, ..Options::default() }
+    permitting(Policy { allow_loopback: true, ..Policy::default() })
 }
 
 fn egress(options: Options, resolver: Arc<dyn Resolve>) -> Egress {

@@ -1,7 +1,7 @@
 //! Which addresses, names and ports of the outside may be reached: the same rules at the API, at the sending and at the dialing.
 //!
 //! IPv4 is everything but the special-purpose table, IPv6 is 2000::/3 but its table. What a table does not know of IPv6 is
-//! refused.
+//! refused. An installation may allow and deny networks, addresses and names besides ([`Policy`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,13 +21,21 @@ pub struct Refused {
     /// A stable name of the rule: lower-case letters, digits and hyphens.
     pub rule: &'static str,
     what: &'static str,
+    /// Which entry of [`Policy::deny`] it was. For operators only: it is not in the text.
+    pub denied_by: Option<usize>,
 }
 
 impl Refused {
     /// By a rule's stable name and the noun phrase that says what it refuses.
     #[must_use]
     pub const fn new(rule: &'static str, what: &'static str) -> Self {
-        Self { rule, what }
+        Self { rule, what, denied_by: None }
+    }
+
+    /// Whether it is the port that may not be reached, whatever the host.
+    #[must_use]
+    pub fn is_of_port(&self) -> bool {
+        self.rule.starts_with("port-")
     }
 }
 
@@ -125,57 +133,6 @@ fn classify_v6(address: Ipv6Addr) -> Option<Refused> {
     (segments[4] & !0x0200 == 0 && segments[5] == 0x5efe).then_some(IPV6_ISATAP)
 }
 
-/// What an installation permits.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Policy {
-    /// The development switch: permits 127.0.0.0/8, ::1, `localhost` and `*.localhost` besides, and nothing else. Default: off.
-    pub allow_loopback: bool,
-    /// Ports of other services that endpoints may have all the same. Default: none.
-    pub allowed_ports: Vec<u16>,
-}
-
-/// A host that the policy lets be looked up or dialed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
-    /// A permitted address: it needs no look-up.
-    Address(IpAddr),
-    /// A name in lower case, without the root dot. Its addresses are still to be judged.
-    Name(String),
-}
-
-impl Policy {
-    /// Judges an address, with the development switch considered.
-    pub fn check_address(&self, address: IpAddr) -> Result<(), Refused> {
-        match classify(address) {
-            Verdict::Allowed => Ok(()),
-            Verdict::Refused(_) if self.allow_loopback && address.to_canonical().is_loopback() => Ok(()),
-            Verdict::Refused(refused) => Err(refused),
-        }
-    }
-
-    /// Judges a host name in ASCII before it is looked up: its form, and the names that belong to the inside. Case and one root
-    /// dot do not matter; an address is not a name.
-    pub fn check_name(&self, host: &str) -> Result<(), Refused> {
-        names::check(host, self.allow_loopback)
-    }
-
-    /// Judges a port: those of other services (SSH, mail, databases, control planes …) are refused
-    /// unless the installation opens them.
-    pub fn check_port(&self, port: u16) -> Result<(), Refused> {
-        ports::check(port, &self.allowed_ports)
-    }
-
-    /// Judges a host: an address without brackets, or a name.
-    pub fn check_host(&self, host: &str) -> Result<Host, Refused> {
-        if let Ok(address) = host.parse::<IpAddr>() {
-            let address = address.to_canonical();
-            return self.check_address(address).map(|()| Host::Address(address));
-        }
-        self.check_name(host)?;
-        Ok(Host::Name(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()))
-    }
-}
-
 /// Whether a name is `localhost` or below it: by its standard it means loopback and is never looked up.
 #[must_use]
 pub fn is_localhost(name: &str) -> bool {
@@ -183,10 +140,20 @@ pub fn is_localhost(name: &str) -> bool {
     name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
 }
 
+mod entries;
+mod metadata;
 mod names;
+mod policy;
 mod ports;
+
+pub use self::{
+    entries::{Entry, MAX_ENTRIES, MalformedEntry},
+    policy::{Basis, Judged, Name, Policy},
+};
 
 #[cfg(test)]
 mod iana;
+#[cfg(test)]
+mod lists;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,12 @@
 //! Where a webhook goes: a URL that is parsed once, strictly. Every later layer takes the parsed form.
 
-use std::{borrow::Cow, fmt, net::IpAddr};
+use std::{borrow::Cow, fmt};
 
 use ::url::{Host as ParsedHost, Url};
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
 use crate::{
-    address::{Host, Policy, Refused},
+    address::{Judged, Policy, Refused},
     limits,
 };
 
@@ -68,17 +68,16 @@ impl WebhookUrl {
         require(!text.chars().any(is_hidden), "must not contain spaces, control or invisible characters")?;
         require(!text.contains('\\'), "must not contain a backslash")?;
         let parts = Parts::split(text)?;
-        let (host, shown) = host(parts.host, policy)?;
+        let (host, shown) = host(parts.host, parts.port(), policy)?;
         let url = Self::assemble(&parts, host, &shown);
         require(url.text.len() <= limits::URL_BYTES, TOO_LONG)?;
         url.compare(text)?;
-        policy.check_port(url.port).map_err(|refused| MalformedUrl::Port { port: url.port, refused })?;
         Ok(url)
     }
 
     fn assemble(parts: &Parts<'_>, host: String, shown: &str) -> Self {
         let (scheme, default_port) = if parts.https { ("https", 443) } else { ("http", 80) };
-        let port = parts.port.unwrap_or(default_port);
+        let port = parts.port();
         let mut text = format!("{scheme}://{shown}");
         if port != default_port {
             text.push_str(&format!(":{port}"));
@@ -199,6 +198,10 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
+    fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.https { 443 } else { 80 })
+    }
+
     fn split(text: &'a str) -> Result<Self> {
         const SCHEME: &str = "must begin with https:// or http://";
         let (scheme, rest) = text.split_once("://").ok_or(MalformedUrl::Malformed(SCHEME))?;
@@ -245,27 +248,32 @@ fn is_encoded(text: &str, besides: &[u8]) -> bool {
     })
 }
 
-/// The host for a dialer and the host for a URL, which differ by the brackets of IPv6.
-fn host(given: &str, policy: &Policy) -> Result<(String, String)> {
+/// The host for a dialer and the host for a URL, which differ by the brackets of IPv6; both judged with the port.
+fn host(given: &str, port: u16, policy: &Policy) -> Result<(String, String)> {
+    let judge = |host: &str| {
+        policy.judge(host, port).map_err(|refused| {
+            if refused.is_of_port() { MalformedUrl::Port { port, refused } } else { MalformedUrl::Refused(refused) }
+        })
+    };
     require(!given.contains('%'), "must not contain % in its host")?;
     if let Some(inner) = given.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let address: std::net::Ipv6Addr =
             inner.parse().map_err(|_| MalformedUrl::Malformed("has no IPv6 address between its brackets"))?;
-        policy.check_address(IpAddr::V6(address))?;
+        judge(&address.to_string())?;
         require(address.to_ipv4_mapped().is_none(), "must have an IPv4 address in its plain form")?;
         return Ok((address.to_string(), format!("[{address}]")));
     }
     let name = to_ascii(given)?;
-    let name = match policy.check_host(&name)? {
-        Host::Address(address) => address.to_string(),
-        Host::Name(name) => name,
+    let name = match judge(&name)? {
+        Judged::Address(address, _) => address.to_string(),
+        Judged::Name(name) => name.as_str().to_owned(),
     };
     Ok((name.clone(), name))
 }
 
 /// A name in punycode. Refused unless turning it back gives what was given, so that no character is taken for one that looks
 /// alike.
-fn to_ascii(given: &str) -> Result<Cow<'_, str>> {
+pub(crate) fn to_ascii(given: &str) -> Result<Cow<'_, str>> {
     let punycode = given.split('.').any(|label| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--")));
     if given.is_ascii() && !punycode {
         return Ok(Cow::Borrowed(given));

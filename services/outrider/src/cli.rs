@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     client::{deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail},
-    commands::{completions, config, dev, listen, verify_ledger},
+    commands::{completions, config, dev, egress, listen, verify_ledger},
     roles::Role,
 };
 
@@ -50,8 +50,10 @@ pub enum Command {
     Migrate(Migrate),
     /// Proves from the database's tables that every accepted event is accounted for. Reads only, beside running servers or without.
     VerifyLedger(verify_ledger::VerifyLedger),
-    /// Makes the first organisation, project and admin key, and prints the key.
+    /// Makes the first organisation, project and admin key, and prints the key. Where there is an organisation, it makes nothing.
     Bootstrap(Bootstrap),
+    /// Tells what the egress would do.
+    Egress(egress::EgressCommand),
     /// Prints the configuration in force and where each value comes from.
     Config(config::Configured),
     /// Prints what a shell needs to complete command lines.
@@ -116,6 +118,9 @@ pub struct Bootstrap {
     /// The project's name.
     #[arg(long, default_value = "Default")]
     pub project: String,
+    /// Makes another organisation, project and key where there are some.
+    #[arg(long)]
+    pub force: bool,
     /// Prints JSON for scripts.
     #[arg(long)]
     pub json: bool,

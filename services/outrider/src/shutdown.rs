@@ -1,7 +1,7 @@
 //! Ending in order: first what takes work in, then what works, then what the others need.
 
 use anyhow::{Context, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// The stages of an orderly end, each cancelled when the one before is done.
@@ -13,6 +13,20 @@ pub struct Stages {
     pub work: CancellationToken,
     /// Dispatch, egress and what keeps caches fresh.
     pub foundation: CancellationToken,
+}
+
+/// SIGHUP, which from now on does not end this process any more, whether anybody listens or not.
+pub fn reload_requests() -> Result<Signal> {
+    signal(SignalKind::hangup()).context("SIGHUP cannot be awaited")
+}
+
+/// Returns at SIGTERM, SIGINT, or SIGHUP: the terminal was closed in which this process runs.
+pub async fn requested_on_terminal() -> Result<()> {
+    let mut closed = reload_requests()?;
+    tokio::select! {
+        outcome = requested() => outcome,
+        _ = closed.recv() => Ok(()),
+    }
 }
 
 /// Returns at SIGTERM or SIGINT.

@@ -1,6 +1,7 @@
 //! One connection, plain or under TLS, for listeners and dialers alike.
 
 use std::{
+    fmt,
     future::Future,
     io,
     pin::Pin,
@@ -26,7 +27,17 @@ pub struct Socket {
     ahead: Bytes,
     /// When it ends by itself, as long as nothing was read.
     end_if_silent: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// When it is cut, whatever is under way on it.
+    cut: Option<Cut>,
     _place: Option<OwnedSemaphorePermit>,
+}
+
+struct Cut(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+impl fmt::Debug for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cut")
+    }
 }
 
 #[derive(Debug)]
@@ -37,7 +48,7 @@ enum Wire {
 
 impl From<Wire> for Socket {
     fn from(wire: Wire) -> Self {
-        Self { wire, ahead: Bytes::new(), end_if_silent: None, _place: None }
+        Self { wire, ahead: Bytes::new(), end_if_silent: None, cut: None, _place: None }
     }
 }
 
@@ -59,6 +70,12 @@ impl Socket {
     #[must_use]
     pub fn ending_if_silent_at(self, end: CancellationToken) -> Self {
         Self { end_if_silent: Some(Box::pin(end.cancelled_owned())), ..self }
+    }
+
+    /// Fails for its reader when `end` resolves, also while nothing is under way on it.
+    #[must_use]
+    pub fn cut_when(self, end: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
+        Self { cut: Some(Cut(Box::pin(end))), ..self }
     }
 
     /// Gives back bytes that were read too far: they are read first.
@@ -102,6 +119,14 @@ impl AsyncRead for Socket {
             Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
+        if read.is_pending()
+            && let Some(Cut(end)) = &mut self.cut
+            && end.as_mut().poll(cx).is_ready()
+        {
+            // A future that has resolved must not be polled again.
+            self.cut = Some(Cut(Box::pin(std::future::ready(()))));
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let Some(end) = &mut self.end_if_silent else { return read };
         if read.is_pending() {
             ready!(end.as_mut().poll(cx));

@@ -66,7 +66,6 @@ impl Store {
             projects::find(&transaction.database, principal, project).await?;
         }
         let (key, token) = insert(&transaction, principal.organization, new).await?;
-        transaction.record(ChangeKind::ApiKey, key.project, key.id.0, None, Some(describe(&key))).await?;
         Request::remember(request.as_ref(), &transaction, key.id.0).await?;
         transaction.commit().await?;
         Ok((key, Some(token)))
@@ -148,7 +147,8 @@ pub(crate) async fn ids(database: &impl ConnectionTrait, after: Option<ApiKeyId>
     Ok(ids.all(database).await.map_err(unavailable)?.into_iter().map(ApiKeyId).collect())
 }
 
-async fn insert(transaction: &Transaction, organization: OrganizationId, new: NewApiKey) -> Result<(ApiKey, Token)> {
+/// Adds a key of an organisation.
+pub(crate) async fn insert(transaction: &Transaction, organization: OrganizationId, new: NewApiKey) -> Result<(ApiKey, Token)> {
     let now = transaction.now;
     let id = ApiKeyId::new(now, random());
     let token = Token::new(id, rand::rng().random());
@@ -167,6 +167,7 @@ async fn insert(transaction: &Transaction, organization: OrganizationId, new: Ne
         deleted_at: Set(None),
     };
     api_key::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
+    transaction.record(ChangeKind::ApiKey, key.project, key.id.0, None, Some(describe(&key))).await?;
     Ok((key, token))
 }
 

@@ -6,6 +6,7 @@
 
 mod api_keys;
 mod audit;
+mod bootstrap;
 mod changes;
 mod cipher;
 mod clock;
@@ -46,6 +47,7 @@ mod tests;
 
 pub use api_keys::{ApiKeyChange, NewApiKey};
 pub use audit::{AuditScope, AuditTurn, Audited, AuditedKeys, Discrepancy, Finding, KeyPlace, ProjectAudit};
+pub use bootstrap::{Bootstrapped, First, NewInstallation};
 pub use changes::{Change, ChangeAction, ChangeKind};
 pub use cipher::{InvalidMasterKeys, MasterKeys};
 pub use clock::Clock;

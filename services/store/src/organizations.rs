@@ -5,7 +5,7 @@ use outrider_model::{
 };
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
 };
 use serde_json::{Value, json};
 
@@ -22,18 +22,9 @@ const WHAT: &str = "organization";
 impl Store {
     /// Creates an organisation: for the bootstrap command only, not on behalf of a caller.
     pub async fn create_organization(&self, actor: Actor, name: &str) -> Result<Organization> {
-        let now = self.clock().now();
-        let id = OrganizationId::new(now, random());
+        let id = OrganizationId::new(self.clock().now(), random());
         let transaction = Transaction::begin_in(self, actor, id).await?;
-        let organization = Organization { id, name: name.to_owned(), created_at: now, updated_at: now };
-        let row = organization::ActiveModel {
-            id: Set(id.0),
-            name: Set(organization.name.clone()),
-            created_at: Set(now.0),
-            updated_at: Set(now.0),
-        };
-        organization::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
-        transaction.record(ChangeKind::Organization, None, id.0, None, Some(describe(&organization))).await?;
+        let organization = insert(&transaction, id, name).await?;
         transaction.commit().await?;
         Ok(organization)
     }
@@ -80,6 +71,27 @@ impl Store {
         transaction.commit().await?;
         Ok(after)
     }
+}
+
+/// Adds an organisation, in a transaction that was begun in it.
+pub(crate) async fn insert(transaction: &Transaction, id: OrganizationId, name: &str) -> Result<Organization> {
+    let now = transaction.now;
+    let organization = Organization { id, name: name.to_owned(), created_at: now, updated_at: now };
+    let row = organization::ActiveModel {
+        id: Set(id.0),
+        name: Set(organization.name.clone()),
+        created_at: Set(now.0),
+        updated_at: Set(now.0),
+    };
+    organization::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
+    transaction.record(ChangeKind::Organization, None, id.0, None, Some(describe(&organization))).await?;
+    Ok(organization)
+}
+
+/// The oldest organisation, whoever asks; none in a new database.
+pub(crate) async fn oldest(database: &impl ConnectionTrait) -> Result<Option<Organization>> {
+    let first = organization::Entity::find().order_by_asc(organization::Column::Id);
+    Ok(first.one(database).await.map_err(unavailable)?.map(from_row))
 }
 
 /// Refuses a key that is bound to a project, or to an owner, what concerns the whole organisation.

@@ -60,24 +60,9 @@ impl Store {
         if let Some(first) = Request::find(request.as_ref(), &transaction).await? {
             return find(&transaction.database, principal, ProjectId(first)).await;
         }
-        let now = transaction.now;
-        let id = new.id.unwrap_or_else(|| ProjectId::new(now, random()));
+        let id = new.id.unwrap_or_else(|| ProjectId::new(transaction.now, random()));
         require_free(&transaction.database, principal, id).await?;
-        let NewProject { name, schema_validation, payload_retention, .. } = new;
-        let organization = principal.organization;
-        let project = Project { id, organization, name, schema_validation, payload_retention, created_at: now, updated_at: now };
-        let row = project::ActiveModel {
-            id: Set(id.0),
-            organization_id: Set(project.organization.0),
-            name: Set(project.name.clone()),
-            schema_validation: Set(i16::from(project.schema_validation as u8)),
-            payload_retention_micros: Set(project.payload_retention.map(micros)),
-            created_at: Set(now.0),
-            updated_at: Set(now.0),
-            deleted_at: Set(None),
-        };
-        project::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
-        transaction.record(ChangeKind::Project, Some(id), id.0, None, Some(describe(&project))).await?;
+        let project = insert(&transaction, principal.organization, id, new).await?;
         Request::remember(request.as_ref(), &transaction, id.0).await?;
         transaction.commit().await?;
         Ok(project)
@@ -133,6 +118,31 @@ impl Store {
         transaction.record(ChangeKind::Project, Some(id), id.0, Some(describe(&before)), None).await?;
         transaction.commit().await
     }
+}
+
+/// Adds a project of an organisation.
+pub(crate) async fn insert(
+    transaction: &Transaction,
+    organization: OrganizationId,
+    id: ProjectId,
+    new: NewProject,
+) -> Result<Project> {
+    let now = transaction.now;
+    let NewProject { name, schema_validation, payload_retention, .. } = new;
+    let project = Project { id, organization, name, schema_validation, payload_retention, created_at: now, updated_at: now };
+    let row = project::ActiveModel {
+        id: Set(id.0),
+        organization_id: Set(project.organization.0),
+        name: Set(project.name.clone()),
+        schema_validation: Set(i16::from(project.schema_validation as u8)),
+        payload_retention_micros: Set(project.payload_retention.map(micros)),
+        created_at: Set(now.0),
+        updated_at: Set(now.0),
+        deleted_at: Set(None),
+    };
+    project::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
+    transaction.record(ChangeKind::Project, Some(id), id.0, None, Some(describe(&project))).await?;
+    Ok(project)
 }
 
 /// Refuses an id that a project has or had. Other organisations are told nothing about it.

@@ -1,6 +1,7 @@
 //! What the configuration half promises, on both databases.
 
 mod api_keys;
+mod bootstrap;
 mod changes;
 mod directory;
 mod durability;
@@ -42,6 +43,8 @@ macro_rules! on_both {
 }
 
 on_both! {
+    bootstrap::of_many_at_once_one_makes_everything;
+    bootstrap::is_repeated_only_when_it_is_meant;
     durability::a_commit_is_on_disk;
     schema::goes_up_and_down_and_tells_where_it_is;
     schema::is_migrated_once_by_many_at_once;

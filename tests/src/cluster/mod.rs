@@ -204,7 +204,7 @@ impl Outrider {
     /// Makes another organisation, while the processes run.
     pub fn another_organization(&self) -> Result<First> {
         let mut command = Command::new(&self.binary);
-        command.args(["bootstrap", "--json", "--organization", "Another", "--config"]);
+        command.args(["bootstrap", "--force", "--json", "--organization", "Another", "--config"]);
         command.arg(self.plan.file(&self.directory, configured(self.shape))).current_dir(self.directory.path());
         First::of(command)
     }

@@ -22,7 +22,7 @@ serve!(EndpointService {
 
 impl Services {
     async fn create_endpoint(&self, principal: &Principal, request: CreateEndpointRequest) -> Result<CreateEndpointResponse> {
-        let (project, new, request_id) = convert::create(&request, &self.policy, || self.random_secret())?;
+        let (project, new, request_id) = convert::create(&request, &self.policy.get(), || self.random_secret())?;
         let made = new.secret.clone();
         let endpoint = self.store.create_endpoint(principal, project, new, request_id).await?;
         self.announce().await;
@@ -59,7 +59,7 @@ impl Services {
     }
 
     async fn update_endpoint(&self, principal: &Principal, request: UpdateEndpointRequest) -> Result<UpdateEndpointResponse> {
-        let (project, id, change) = convert::change(request, &self.policy)?;
+        let (project, id, change) = convert::change(request, &self.policy.get())?;
         let endpoint = self.store.update_endpoint(principal, project, id, change).await?;
         self.announce().await;
         Ok(UpdateEndpointResponse { endpoint: Some(convert::to_wire(endpoint)) })

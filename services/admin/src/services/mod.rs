@@ -10,8 +10,9 @@ mod subscriptions;
 
 use std::{sync::Arc, time::Duration};
 
-use outrider_model::{Error, Result, SigningSecret, address::Policy};
+use outrider_model::{Error, Result, SigningSecret};
 use outrider_queue::Queue;
+use outrider_rpc::PolicyInForce;
 use outrider_shares::{Gate, Resource, Turns};
 use outrider_store::Store;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -31,7 +32,7 @@ const SCHEMA_CHECKS: Gate = Gate {
 
 /// What the methods of all services need.
 pub struct Services {
-    policy: Policy,
+    policy: PolicyInForce,
     store: Store,
     queue: Arc<dyn Queue>,
     random: SystemRandom,
@@ -39,7 +40,7 @@ pub struct Services {
 }
 
 impl Services {
-    pub fn new(policy: Policy, store: Store, queue: Arc<dyn Queue>) -> Self {
+    pub fn new(policy: PolicyInForce, store: Store, queue: Arc<dyn Queue>) -> Self {
         let checks = Turns::new(SCHEMA_CHECKS, CHECKS, LINE);
         Self { policy, store, queue, random: SystemRandom::new(), checks }
     }

@@ -8,6 +8,7 @@ use std::{
 use hickory_resolver::{
     TokioResolver,
     net::{DnsError, NetError},
+    proto::rr::Name,
 };
 use moka::future::Cache;
 
@@ -32,11 +33,33 @@ pub(super) struct Asker {
     pub(super) resolver: TokioResolver,
     remembered: Cache<String, Remembered>,
     addresses: usize,
+    /// Domains in which a name of one label is looked for, after itself.
+    search: Vec<String>,
 }
 
+/// Domains of the search list that count, as many as resolvers took before lists were unbounded.
+const SEARCHED: usize = 6;
+
 impl Asker {
-    pub(super) fn new(resolver: TokioResolver, bounds: Bounds) -> Self {
-        Self { resolver, remembered: Cache::new(bounds.names), addresses: bounds.addresses }
+    pub(super) fn new(resolver: TokioResolver, search: &[Name], bounds: Bounds) -> Self {
+        let search = search.iter().take(SEARCHED).map(Name::to_ascii).collect();
+        Self { resolver, remembered: Cache::new(bounds.names), addresses: bounds.addresses, search }
+    }
+
+    /// All addresses of a name; one of a single label, which the hosts file or the local server may know, is then looked for in
+    /// the domains of the search list.
+    pub(super) async fn look_up(&self, name: &str) -> Answer {
+        let mut answer = self.ask(name).await;
+        if name.contains('.') {
+            return answer;
+        }
+        for domain in &self.search {
+            if !matches!(answer, Err(NoAddress::Unknown(_))) {
+                break;
+            }
+            answer = self.ask(&format!("{name}.{}", domain.trim_end_matches('.'))).await;
+        }
+        answer
     }
 
     /// All addresses of a name.

@@ -9,7 +9,7 @@ use hickory_resolver::{
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::{
         op::Query,
-        rr::{RData, Record},
+        rr::{Name, RData, Record},
     },
     system_conf::parse_resolv_conf,
 };
@@ -37,6 +37,11 @@ impl Files {
     pub(super) fn refresh(&mut self) -> bool {
         let servers = self.servers.refresh();
         self.hosts.refresh() || servers
+    }
+
+    /// The domains of the search list.
+    pub(super) fn search(&self) -> &[Name] {
+        self.servers.value.0.search()
     }
 
     pub(super) fn resolver(&self) -> Result<TokioResolver, NetError> {

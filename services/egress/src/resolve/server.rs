@@ -17,7 +17,7 @@ use proptest::{
 };
 use tokio::net::UdpSocket;
 
-use super::{Bounds, NoAddress, asker::Asker, files::resolver};
+use super::{Bounds, NoAddress, absolute, asker::Asker, files::resolver};
 
 /// What it answers to a question for IPv4; it has no IPv6.
 #[derive(Clone, Copy)]
@@ -26,6 +26,8 @@ enum Reply {
     Addresses(u8, u8),
     /// Another name, and no end of them.
     Chain,
+    /// One address, of this name only.
+    Only(&'static str),
 }
 
 /// The names that were asked for, as they came over the wire.
@@ -40,6 +42,11 @@ impl Asked {
 
 /// A resolver that asks nobody but a server with these answers.
 async fn serve(reply: Reply) -> (Asker, Asked) {
+    serve_searching(reply, &[]).await
+}
+
+async fn serve_searching(reply: Reply, search: &[&str]) -> (Asker, Asked) {
+    let search: Vec<_> = search.iter().map(|domain| absolute(domain).unwrap()).collect();
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let asked = Asked::default();
@@ -56,7 +63,7 @@ async fn serve(reply: Reply) -> (Asker, Asked) {
     let server = NameServerConfig::new(address.ip(), true, vec![connection]);
     let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
     let resolver = resolver(config, ResolverOpts::default(), &Arc::new(Hosts::default())).unwrap();
-    (Asker::new(resolver, Bounds { names: 16, addresses: 4 }), asked)
+    (Asker::new(resolver, &search, Bounds { names: 16, addresses: 4 }), asked)
 }
 
 fn answer(query: &[u8], reply: Reply, asked: &Asked) -> Vec<u8> {
@@ -77,7 +84,10 @@ fn answer(query: &[u8], reply: Reply, asked: &Asked) -> Vec<u8> {
                 records.push([&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, seconds, 0, 4][..], &[8, 8, 8, number]].concat());
             }
         }
-        Reply::Addresses(..) => {}
+        Reply::Only(name) if is_v4 && labels.join(".") == name => {
+            records.push([&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4][..], &[10, 0, 0, 7]].concat());
+        }
+        Reply::Addresses(..) | Reply::Only(_) => {}
         Reply::Chain => records.push([&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 4][..], &[1, b'x', 0xc0, 12]].concat()),
     }
     let counts = [0, 1, 0, u8::try_from(records.len()).unwrap(), 0, 0, 0, 0];
@@ -105,7 +115,8 @@ fn what_is_asked_for_is_exactly_the_name_that_the_policy_judged() {
     let check = |text: &str| {
         let policy = Policy::default();
         let Ok(url) = WebhookUrl::parse(text, &policy) else { return Ok(()) };
-        let Ok(outrider_model::address::Host::Name(name)) = policy.check_host(url.host()) else { return Ok(()) };
+        let Ok(outrider_model::address::Judged::Name(name)) = policy.judge(url.host(), url.port()) else { return Ok(()) };
+        let name = name.as_str().to_owned();
         prop_assert_eq!(url.host(), &name);
         let found = runtime.block_on(asker.ask(&name));
         prop_assert_eq!(found, Ok(vec![Ipv4Addr::new(8, 8, 8, 0).into()]), "{}", text);
@@ -164,4 +175,21 @@ async fn names_with_too_many_addresses_or_too_long_a_chain_are_not_resolved() {
     assert!(matches!(asker.ask("a.example.com").await, Err(NoAddress::Unknown(_))));
     let questions = asked.take();
     assert!((4..=32).contains(&questions.len()), "{questions:?}");
+}
+
+#[tokio::test]
+async fn a_name_of_one_label_is_looked_for_in_the_search_list_and_no_other_name_is() {
+    let (asker, asked) = serve_searching(Reply::Only("receiver.b.example"), &["a.example.", "b.example", "c.example"]).await;
+    assert_eq!(asker.look_up("receiver").await, Ok(vec![Ipv4Addr::new(10, 0, 0, 7).into()]));
+    let mut questions = asked.take();
+    questions.dedup();
+    assert_eq!(questions, ["receiver", "receiver.a.example", "receiver.b.example"]);
+    assert!(matches!(asker.look_up("receiver.b").await, Err(NoAddress::Unknown(_))));
+    assert!(asked.take().iter().all(|question| question == "receiver.b"));
+    let many: Vec<String> = (0..20).map(|number| format!("d{number}.example")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let (asker, asked) = serve_searching(Reply::Only("elsewhere"), &many).await;
+    assert!(asker.look_up("receiver").await.is_err());
+    let questions: HashSet<String> = asked.take().into_iter().collect();
+    assert_eq!(questions.len(), 7, "itself and six domains: {questions:?}");
 }

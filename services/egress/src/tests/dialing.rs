@@ -4,12 +4,12 @@ use outrider_rpc::{DialError, Dialer};
 
 use super::*;
 
-fn refused(rule: &str) -> DialError {
+pub(super) fn refused(rule: &str) -> DialError {
     DialError::Refused { rule: rule.to_owned() }
 }
 
 /// Dials in both ways; the verdicts must be one.
-async fn verdict(egress: &Egress, host: &str, port: u16) -> Result<(), DialError> {
+pub(super) async fn verdict(egress: &Egress, host: &str, port: u16) -> Result<(), DialError> {
     let served = Served::new(egress).await;
     let direct = soon(egress.dial(host, port)).await.map(drop);
     let proxied = soon(served.dialer().dial(host, port)).await.map(drop);
@@ -27,12 +27,12 @@ async fn what_the_policy_refuses_is_refused_before_any_look_up() {
         ("::1", "ipv6-loopback"),
         ("::ffff:127.0.0.1", "ipv4-loopback"),
         ("10.0.0.1", "ipv4-private"),
-        ("169.254.169.254", "ipv4-link-local"),
+        ("169.254.169.254", "ipv4-metadata"),
         ("64:ff9b::7f00:1", "ipv6-nat64"),
         ("localhost", "name-localhost"),
         ("a.localhost", "name-localhost"),
         ("redis", "name-single-label"),
-        ("metadata.google.internal", "name-internal"),
+        ("metadata.google.internal", "name-metadata"),
         ("127.1", "name-numeric"),
         ("2130706433", "name-numeric"),
         ("a..example.com", "name-syntax"),
@@ -76,7 +76,8 @@ async fn ports_of_other_services_are_dialled_when_they_are_opened() {
         verdict(&egress(development(), Answers::with(&[])), "127.0.0.1", 27_019).await,
         Err(refused("port-of-other-service"))
     );
-    let open = egress(Options { allowed_ports: vec![27_019], ..development() }, Answers::with(&[]));
+    let open =
+        egress(permitting(Policy { allow_loopback: true, allowed_ports: vec![27_019], ..Policy::default() }), Answers::with(&[]));
     assert_eq!(verdict(&open, "127.0.0.1", 27_019).await, Ok(()));
     drop(listener);
 }
@@ -87,7 +88,7 @@ async fn an_answer_with_one_bad_address_is_refused_whole() {
         ("a.example.com", &["10.0.0.1"], "ipv4-private"),
         ("b.example.com", &["8.8.8.8", "10.0.0.1"], "ipv4-private"),
         ("c.example.com", &["2a00:1450::1", "8.8.8.8", "::1"], "ipv6-loopback"),
-        ("d.example.com", &["8.8.8.8", "::ffff:169.254.169.254"], "ipv4-link-local"),
+        ("d.example.com", &["8.8.8.8", "::ffff:169.254.169.254"], "ipv4-metadata"),
         ("e.example.com", &["127.0.0.1", "8.8.8.8"], "ipv4-loopback"),
         ("f.example.com", &["64:ff9b::a00:1"], "ipv6-nat64"),
         ("g.example.com", &["8.8.8.8", "8.8.8.8", "0.0.0.0"], "ipv4-this-network"),
@@ -179,7 +180,7 @@ proptest::proptest! {
     /// A third reading of URLs, that of the client which sends, must not differ from the model's.
     #[test]
     fn urls_that_the_model_takes_are_read_alike_by_the_sender(text in URLS) {
-        let policy = outrider_model::address::Policy { allow_loopback: true, allowed_ports: Vec::new() };
+        let policy = Policy { allow_loopback: true, ..Policy::default() };
         if let Ok(url) = outrider_model::url::WebhookUrl::parse(&text, &policy) {
             let uri: http::Uri = url.as_str().parse().unwrap();
             let host = uri.host().unwrap();

@@ -14,7 +14,7 @@ const ARPA: Refused = Refused::new("name-arpa", "a name of the internet's infras
 
 /// Domains whose names, and those below them, belong to the inside, are outside the DNS, or are
 /// answered by no name server (RFC 6761, RFC 9476).
-const DOMAINS: [(&str, Refused); 16] = [
+const DOMAINS: [(&str, Refused); 12] = [
     ("local", INTERNAL),
     ("internal", INTERNAL),
     ("svc", INTERNAL),
@@ -27,13 +27,21 @@ const DOMAINS: [(&str, Refused); 16] = [
     ("alt", ONION),
     ("invalid", INVALID),
     ("arpa", ARPA),
-    ("metadata.goog", METADATA),
-    ("metadata.tencentyun.com", METADATA),
-    ("metadata.platformequinix.com", METADATA),
-    ("metadata.packet.net", METADATA),
 ];
 
-pub(super) fn check(host: &str, allow_loopback: bool) -> Result<(), Refused> {
+/// Names by which machines of clouds reach the service that gives out their credentials.
+const METADATA_DOMAINS: [&str; 6] = [
+    "metadata.goog",
+    "metadata.google.internal",
+    "instance-data.ec2.internal",
+    "metadata.tencentyun.com",
+    "metadata.platformequinix.com",
+    "metadata.packet.net",
+];
+
+/// The name in lower case and without the root dot, when it is one that a name server can answer. No entry of an
+/// installation changes what is refused here.
+pub(super) fn canonical(host: &str) -> Result<String, Refused> {
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.len() > 253 || !name.split('.').all(is_label) {
         return Err(SYNTAX);
@@ -42,13 +50,31 @@ pub(super) fn check(host: &str, allow_loopback: bool) -> Result<(), Refused> {
     if name.rsplit('.').next().is_some_and(is_number) {
         return Err(NUMERIC);
     }
-    if is_localhost(&name) {
+    match within_domain(&name) {
+        Some(refused) if refused == ONION || refused == INVALID => Err(refused),
+        _ => Ok(name),
+    }
+}
+
+/// Refuses the names of metadata services, and those below them. Takes a canonical name.
+pub(super) fn check_metadata(name: &str) -> Result<(), Refused> {
+    if METADATA_DOMAINS.iter().any(|domain| is_within(name, domain)) { Err(METADATA) } else { Ok(()) }
+}
+
+/// Refuses the names that belong to the inside. Takes a canonical name.
+pub(super) fn check(name: &str, allow_loopback: bool) -> Result<(), Refused> {
+    if is_localhost(name) {
         return if allow_loopback { Ok(()) } else { Err(LOCALHOST) };
     }
-    if let Some((_, refused)) = DOMAINS.iter().find(|(domain, _)| is_within(&name, domain)) {
-        return Err(*refused);
+    check_metadata(name)?;
+    if let Some(refused) = within_domain(name) {
+        return Err(refused);
     }
     if name.contains('.') { Ok(()) } else { Err(SINGLE_LABEL) }
+}
+
+fn within_domain(name: &str) -> Option<Refused> {
+    DOMAINS.iter().find(|(domain, _)| is_within(name, domain)).map(|(_, refused)| *refused)
 }
 
 /// Letters, digits, hyphens inside, and underscores, which real hosts have although hosts should not.
@@ -65,6 +91,7 @@ fn is_number(label: &str) -> bool {
     hexadecimal || label.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// Whether a name is a domain, or below it.
 fn is_within(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

@@ -1,13 +1,13 @@
 //! `outrider bootstrap`: what cannot be made through the API, because nobody has a key yet.
 
 use anyhow::{Context, Result};
-use outrider_model::{Principal, Scope, principal::Actor};
-use outrider_store::{Backend, NewApiKey, NewProject, Store};
+use outrider_model::Organization;
+use outrider_store::{Backend, Bootstrapped, NewInstallation, Store};
 use outrider_telemetry::tell_warnings;
 use serde_json::json;
 
 use super::load;
-use crate::{cli::Bootstrap, roles};
+use crate::{cli::Bootstrap, printable::one_line, roles, stdout};
 
 /// The first organisation, project and key.
 pub struct First {
@@ -17,7 +17,18 @@ pub struct First {
     pub token: String,
 }
 
-/// Makes them and prints the key, which is shown this once.
+impl From<outrider_store::First> for First {
+    fn from(first: outrider_store::First) -> Self {
+        Self {
+            organization_id: first.organization.to_string(),
+            project_id: first.project.to_string(),
+            api_key_id: first.api_key.to_string(),
+            token: first.token.reveal(),
+        }
+    }
+}
+
+/// Makes them and prints the key, which is shown this once; where there is an organisation, it makes nothing and says so.
 pub async fn run(options: Bootstrap) -> Result<()> {
     bootstrap(options).await.context("bootstrap")
 }
@@ -25,42 +36,60 @@ pub async fn run(options: Bootstrap) -> Result<()> {
 async fn bootstrap(options: Bootstrap) -> Result<()> {
     let config = load(options.configuration)?;
     tell_warnings()?;
-    if roles::create_master_key(&config.secrets)? {
-        eprintln!("made a master key in {}: keep it, the secrets in the database need it", config.secrets.master_key_file);
-    }
-    let store = Store::connect(&roles::store_options(&config)?).await?;
+    let store = Store::connect(&roles::bootstrap_options(&config)?).await?;
     if store.backend() == Backend::Sqlite {
         store.migrate_up().await?;
     }
     store.current().await?;
-    let first = first(&store, &options.organization, &options.project).await?;
-    store.close().await;
-    if options.json {
-        let First { organization_id, project_id, api_key_id, token } = first;
-        println!(
-            "{}",
-            json!({"organization_id": organization_id, "project_id": project_id, "api_key_id": api_key_id, "token": token})
-        );
-    } else {
-        println!("organisation  {}\nproject       {}\nAPI key       {}", first.organization_id, first.project_id, first.token);
-        println!("The key is not shown again. Send it as \"Authorization: Bearer …\".");
+    // A key that another machine's servers do not have would be of no use to anybody.
+    if (options.force || !store.is_bootstrapped().await?) && roles::create_master_key(&config.secrets)? {
+        eprintln!("made a master key in {}: keep it, the secrets in the database need it", config.secrets.master_key_file);
     }
+    let new = NewInstallation { organization: options.organization, project: options.project };
+    let outcome = store.bootstrap(new, options.force).await;
+    store.close().await;
+    match outcome? {
+        Bootstrapped::Made(first) => tell(first.into(), options.json),
+        Bootstrapped::Exists(oldest) => tell_nothing(&oldest, options.json),
+    }
+}
+
+fn tell(first: First, json: bool) -> Result<()> {
+    let First { organization_id, project_id, api_key_id, token } = first;
+    let text = if json {
+        let made = json!({
+            "created": true, "organization_id": organization_id, "project_id": project_id, "api_key_id": api_key_id, "token": token,
+        });
+        format!("{made}\n")
+    } else {
+        format!(
+            "organisation  {organization_id}\nproject       {project_id}\nAPI key       {token}\n\
+             The key is not shown again. Send it as \"Authorization: Bearer …\".\n"
+        )
+    };
+    stdout::write(&text)
+}
+
+fn tell_nothing(oldest: &Organization, json: bool) -> Result<()> {
+    if json {
+        return stdout::write(&format!("{}\n", json!({"created": false, "organization_id": oldest.id.to_string()})));
+    }
+    let (seconds, _) = oldest.created_at.parts();
+    eprintln!(
+        "nothing was made: this database has an organisation already ({} \"{}\", made {}). Its key was shown then; --force makes \
+         another organisation, project and key",
+        oldest.id,
+        one_line(&oldest.name),
+        prost_types::Timestamp { seconds, nanos: 0 },
+    );
     Ok(())
 }
 
-/// Makes an organisation, a project in it and a key with every scope of the organisation.
+/// Makes an organisation, a project in it and a key with every scope of the organisation, whatever is there.
 pub async fn first(store: &Store, organization: &str, project: &str) -> Result<First> {
-    let organization = store.create_organization(Actor::System, organization).await?;
-    let principal = Principal::system(organization.id);
-    let project =
-        store.create_project(&principal, NewProject { name: project.to_owned(), ..NewProject::default() }, None).await?;
-    let key =
-        NewApiKey { project: None, name: "bootstrap".to_owned(), scopes: [Scope::Admin].into_iter().collect(), expires_at: None };
-    let (key, token) = store.create_api_key(&principal, key, None).await?;
-    Ok(First {
-        organization_id: organization.id.to_string(),
-        project_id: project.id.to_string(),
-        api_key_id: key.id.to_string(),
-        token: token.context("a new key has a token")?.reveal(),
-    })
+    let new = NewInstallation { organization: organization.to_owned(), project: project.to_owned() };
+    match store.bootstrap(new, true).await? {
+        Bootstrapped::Made(first) => Ok(first.into()),
+        Bootstrapped::Exists(oldest) => anyhow::bail!("the database has an organisation already: {}", oldest.id),
+    }
 }

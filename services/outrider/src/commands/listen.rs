@@ -27,7 +27,7 @@ fn secret(text: &str) -> Result<SigningSecret, String> {
     SigningSecret::parse(text).map_err(|error| error.to_string())
 }
 
-/// Prints each webhook until SIGTERM or SIGINT.
+/// Prints each webhook until SIGTERM, SIGINT or SIGHUP.
 pub async fn run(options: Listen) -> Result<()> {
     let status = StatusCode::from_u16(options.status).context("--status")?;
     let mut receiver = Receiver::start(options.port, status).await?;
@@ -35,7 +35,7 @@ pub async fn run(options: Listen) -> Result<()> {
         receiver.expect(secret);
     }
     println!("listening     http://{}/ (any path), answering {status}", receiver.address);
-    let mut ended = std::pin::pin!(shutdown::requested());
+    let mut ended = std::pin::pin!(shutdown::requested_on_terminal());
     loop {
         tokio::select! {
             arrived = receiver.next() => match arrived {

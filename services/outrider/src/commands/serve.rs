@@ -2,19 +2,23 @@
 
 use anyhow::Result;
 
-use super::load;
 use crate::{
     cli::Serve,
+    config::Sources,
     roles::{self, Roles},
     shutdown, telemetry,
 };
 
 /// Runs roles until SIGTERM or SIGINT, then ends in order.
 pub async fn run(options: Serve) -> Result<()> {
-    let config = load(options.configuration)?;
+    // First of all, so that at no moment it ends the process.
+    let prompted = shutdown::reload_requests()?;
+    let sources = Sources::with_environment(options.configuration.config, options.configuration.set);
+    let config = sources.load()?;
     let telemetry = telemetry::start(&config)?;
     let roles = Roles::new(&options.roles);
     let process = roles::start(config, roles).await?;
+    process.follow(sources, prompted);
     tracing::info!(roles = ?options.roles, public = ?process.public, "serving");
     shutdown::requested().await?;
     tracing::info!("ending: no new work is taken, what is under way is finished or given back");

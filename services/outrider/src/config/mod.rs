@@ -6,6 +6,7 @@ mod port;
 mod secret_files;
 mod sections;
 mod span;
+mod target;
 mod validate;
 
 use std::{fmt, path::PathBuf};
@@ -19,6 +20,7 @@ pub use self::{
         Admin, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Telemetry, Worker,
     },
     span::Span,
+    target::Target,
 };
 #[cfg(test)]
 pub use self::{layers::variable, secret_files::early as early_secrets, sections::Hidden};
@@ -87,6 +89,15 @@ impl fmt::Display for Origin {
             Self::SecretFile(path) => write!(f, "from file {}", path.display()),
         }
     }
+}
+
+/// The keys in which two configurations differ.
+pub fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
+    let leaves = |config: &Config| toml::Table::try_from(config.clone()).map(|table| layers::leaves(&table)).unwrap_or_default();
+    let (one, other) = (leaves(one), leaves(other));
+    let mut keys: Vec<String> = one.into_iter().zip(other).filter(|(one, other)| one != other).map(|((key, _), _)| key).collect();
+    keys.sort_unstable();
+    keys
 }
 
 impl Sources {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Port, Span};
+use super::{Port, Span, Target};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -445,6 +445,13 @@ section! {
         /// Ports of other services (SSH, mail, databases, control planes …; the list is in docs/egress.md)
         /// that endpoints may have all the same. Give it to the processes with admin and to those with egress.
         allowed_ports: Vec<Port> = Vec::new(),
+        /// What may be reached besides the public internet: networks (`10.20.0.0/16`), addresses, names (`receiver`) and all names
+        /// below one (`*.svc.cluster.local`), each with a port (`:8080`) or ports (`:8000-8999`) or for all that webhooks may
+        /// have; IPv6 with a port is in brackets. At most 1,000. Metadata services of clouds need their very address. Give it to
+        /// the processes with admin and to those with egress; a change takes effect without a restart.
+        allow: Vec<Target> = Vec::new(),
+        /// What may not be reached, whatever allows it, in the same form. At most 1,000.
+        deny: Vec<Target> = Vec::new(),
         /// Connections at once.
         max_tunnels: usize = 10_000,
         /// Addresses of one name; a name with more is not resolved.

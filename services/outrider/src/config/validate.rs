@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use outrider_model::limits;
+use outrider_model::{address::MAX_ENTRIES, limits};
 use outrider_store::{Backend, check_url};
 
-use super::{Config, Error, Gateway, Telemetry};
+use super::{Config, Error, Gateway, Target, Telemetry};
 
 /// The first rule that is broken, by key.
 pub fn validate(config: &Config) -> Result<(), Error> {
@@ -86,6 +86,9 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     let source = &config.egress.source_address;
     check("egress.source_address", source.is_empty() || source.parse::<std::net::IpAddr>().is_ok(), "must be an IP address")?;
 
+    list("egress.allow", &config.egress.allow)?;
+    list("egress.deny", &config.egress.deny)?;
+
     tls(config)?;
     public_limits(&config.gateway)?;
     for (key, listen) in [
@@ -103,6 +106,17 @@ pub fn validate(config: &Config) -> Result<(), Error> {
         operations.is_empty() || operations.parse::<SocketAddr>().is_ok(),
         "must be an address and a port, or empty",
     )
+}
+
+/// A list of destinations is bounded, and has nothing twice.
+fn list(key: &'static str, targets: &[Target]) -> Result<(), Error> {
+    check(key, targets.len() <= MAX_ENTRIES, &format!("must not have more than {MAX_ENTRIES} entries"))?;
+    for (at, target) in targets.iter().enumerate() {
+        if let Some(first) = targets[..at].iter().position(|other| other == target) {
+            return check(key, false, &format!("has {} twice, at {first} and at {at} (from 0)", target.0));
+        }
+    }
+    Ok(())
 }
 
 /// Files of TLS come together or not at all.
@@ -254,5 +268,19 @@ mod tests {
         assert!(no_authority.starts_with("internal.tls_ca_file: "), "{no_authority}");
         let plain = invalid(&|config| config.queue.tls_ca_file = "ca.pem".into());
         assert!(plain.starts_with("queue.tls_ca_file: ") && plain.contains("rediss://"), "{plain}");
+    }
+
+    #[test]
+    fn lists_of_destinations_are_bounded_and_have_nothing_twice() {
+        let list = |texts: Vec<String>| {
+            let mut config = Config::default();
+            config.egress.deny = texts.iter().map(|text| Target(text.parse().unwrap())).collect();
+            validate(&config).map_err(|error| error.to_string())
+        };
+        let many = |count: usize| (0..count).map(|number| format!("n{number}.example")).collect::<Vec<_>>();
+        assert!(list(many(1_000)).is_ok());
+        assert_eq!(list(many(1_001)).unwrap_err(), "egress.deny: must not have more than 1000 entries");
+        let twice = list(vec!["10.0.0.1".into(), "x.example".into(), "10.0.0.1/32".into()]).unwrap_err();
+        assert_eq!(twice, "egress.deny: has 10.0.0.1 twice, at 0 and at 2 (from 0)");
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use outrider_admin::{Admin, Options};
-use outrider_model::address::Policy;
 use outrider_queue::Queue;
 use outrider_rpc::server::{Backend, guarded};
 use tonic::service::Routes;
@@ -19,10 +18,7 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
     if !base.roles.has(Role::Admin) {
         return Ok(None);
     }
-    let egress = &base.config.egress;
-    let policy =
-        Policy { allow_loopback: egress.allow_loopback, allowed_ports: egress.allowed_ports.iter().map(|port| port.0).collect() };
-    let options = Options { policy };
+    let options = Options { policy: base.policy.clone() };
     let admin = Admin::new(options, stored.store.clone(), Arc::clone(queue));
     let service = guarded(admin.routes(), stored.keys());
     let address = base.config.admin.listen.clone();

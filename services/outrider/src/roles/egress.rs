@@ -2,9 +2,11 @@
 
 use anyhow::{Context, Result};
 use outrider_egress::{Egress, Options};
+use outrider_model::address::Policy;
 use outrider_telemetry::essential;
 
 use super::{Role, process::Base};
+use crate::config::{self, Config};
 
 /// The egress of this process, if it has the role; its proxy listens when other processes need it.
 pub async fn start(base: &mut Base) -> Result<()> {
@@ -25,6 +27,28 @@ pub async fn start(base: &mut Base) -> Result<()> {
     Ok(())
 }
 
+/// Which destinations the configuration permits.
+pub fn policy(config: &config::Egress) -> Policy {
+    Policy {
+        allow_loopback: config.allow_loopback,
+        allowed_ports: config.allowed_ports.iter().map(|port| port.0).collect(),
+        allow: config.allow.iter().map(|target| target.0.clone()).collect(),
+        deny: config.deny.iter().map(|target| target.0.clone()).collect(),
+    }
+}
+
+/// An egress that judges as that of a server with this configuration does. It serves nobody.
+pub fn examiner(config: &Config) -> Result<Egress> {
+    let Config { egress: config, .. } = config;
+    Egress::new(Options {
+        policy: policy(config).into(),
+        max_name_addresses: config.max_name_addresses,
+        dns_timeout: config.dns_timeout.0,
+        ..Options::default()
+    })
+    .context("the egress does not start")
+}
+
 fn options(base: &Base) -> Result<Options> {
     let config = &base.config.egress;
     let source_address = match config.source_address.as_str() {
@@ -32,8 +56,7 @@ fn options(base: &Base) -> Result<Options> {
         text => Some(text.parse().context("egress.source_address is not an IP address")?),
     };
     Ok(Options {
-        allow_loopback: config.allow_loopback,
-        allowed_ports: config.allowed_ports.iter().map(|port| port.0).collect(),
+        policy: base.policy.clone(),
         max_tunnels: config.max_tunnels,
         max_name_addresses: config.max_name_addresses,
         dns_timeout: config.dns_timeout.0,

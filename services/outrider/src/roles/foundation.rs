@@ -17,15 +17,30 @@ use crate::config::{self, Config};
 
 /// The store's options; reads the master key.
 pub fn store_options(config: &Config) -> Result<StoreOptions> {
-    Ok(StoreOptions {
+    Ok(options_with(config, master_keys(&config.secrets)?))
+}
+
+/// The same for bootstrapping, which neither reads nor writes a secret. Where no key is configured and its file is not there yet,
+/// a key stands in that nothing is ever encrypted with.
+pub fn bootstrap_options(config: &Config) -> Result<StoreOptions> {
+    if !config.secrets.master_key.0.is_empty() || Path::new(&config.secrets.master_key_file).exists() {
+        return store_options(config);
+    }
+    // By default the database is in the same directory, and must find it.
+    make_directory_of_key(Path::new(&config.secrets.master_key_file))?;
+    Ok(options_with(config, MasterKeys::parse(&new_master_key()?).context("a new master key")?))
+}
+
+fn options_with(config: &Config, master_keys: MasterKeys) -> StoreOptions {
+    StoreOptions {
         url: config.database.url.clone(),
         max_connections: config.database.max_connections,
         ledger_connections: config.database.ledger_connections,
         acquire_timeout: config.database.acquire_timeout.0,
         statement_timeout: config.database.statement_timeout.0,
         read_only: false,
-        master_keys: master_keys(&config.secrets)?,
-    })
+        master_keys,
+    }
 }
 
 fn master_keys(secrets: &config::Secrets) -> Result<MasterKeys> {
@@ -48,22 +63,41 @@ pub fn internal_token(internal: &config::Internal) -> Result<Option<InternalToke
 }
 
 /// Makes the file of the master key, which only its owner can read, unless a key is configured or the file is there. Whether it did.
+///
+/// The file appears under its name with all that it holds, so that of several at once one makes it and no other reads a part.
 pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
     let path = Path::new(&secrets.master_key_file);
     if !secrets.master_key.0.is_empty() || path.exists() {
         return Ok(false);
     }
+    let directory = make_directory_of_key(path)?;
+    let cannot = || format!("secrets.master_key_file: cannot write {}", path.display());
+    let mut file = tempfile::Builder::new().prefix(".master-key-").tempfile_in(directory).with_context(cannot)?;
+    writeln!(file, "{}", new_master_key()?).with_context(cannot)?;
+    file.as_file().sync_all().with_context(cannot)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(error.error).with_context(cannot),
+    }
+    // The name is durable too before anything is encrypted.
+    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).with_context(cannot)?;
+    Ok(true)
+}
+
+fn make_directory_of_key(path: &Path) -> Result<&Path> {
+    let directory = match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    Ok(directory)
+}
+
+fn new_master_key() -> Result<String> {
     let mut key = [0_u8; 32];
     SystemRandom::new().fill(&mut key).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
-    let mut file = options.open(path).with_context(|| format!("cannot write {}", path.display()))?;
-    writeln!(file, "k1:{}", STANDARD.encode(key))?;
-    file.sync_all()?;
-    Ok(true)
+    Ok(format!("k1:{}", STANDARD.encode(key)))
 }
 
 /// What roles ask of the database beside reading configuration.

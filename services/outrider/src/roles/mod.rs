@@ -7,6 +7,7 @@ mod foundation;
 mod gateway;
 mod ingest;
 mod process;
+mod reload;
 mod tls;
 mod worker;
 
@@ -15,7 +16,8 @@ use std::collections::BTreeSet;
 use clap::ValueEnum;
 
 pub use self::{
-    foundation::{create_master_key, store_options},
+    egress::{examiner, policy as egress_policy},
+    foundation::{bootstrap_options, create_master_key, store_options},
     process::start,
 };
 

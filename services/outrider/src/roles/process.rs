@@ -13,17 +13,18 @@ use outrider_egress::Egress;
 use outrider_proto::internal::key_service_server::KeyServiceServer;
 use outrider_queue::Queue;
 use outrider_rpc::{
-    Acceptor, Authenticate, InternalToken, KeyServer, RemoteKeys, Tls, internal::InternalGate, server::Backend, tls::Protocol,
+    Acceptor, Authenticate, InternalToken, KeyServer, PolicyInForce, RemoteKeys, Tls, internal::InternalGate, server::Backend,
+    tls::Protocol,
 };
 use outrider_store::{Backend as Database, Directory, Store};
 use outrider_telemetry::essential;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, signal::unix::Signal, task::JoinHandle};
 use tonic::service::Routes;
 use tower::util::BoxCloneSyncService;
 
-use super::{Role, Roles, admin, dispatch, egress, foundation, gateway, ingest, tls, worker};
+use super::{Role, Roles, admin, dispatch, egress, foundation, gateway, ingest, reload::Reload, tls, worker};
 use crate::{
-    config::Config,
+    config::{Config, Sources},
     keys::Keys,
     operations::{self, Health},
     shutdown::Stages,
@@ -46,6 +47,8 @@ pub struct Base {
     pub token: Option<InternalToken>,
     /// How they speak to each other; plainly without it.
     pub tls: Option<Arc<Tls>>,
+    /// Which destinations are permitted, for admin and for the egress of this process.
+    pub policy: PolicyInForce,
     /// The egress of this process, which must not be led to our own listeners.
     pub egress: Option<Egress>,
 }
@@ -88,6 +91,8 @@ pub struct Process {
     stages: Stages,
     tasks: Tasks,
     serving: Arc<AtomicBool>,
+    config: Config,
+    policy: PolicyInForce,
     /// Where the public listener is, when this process has one.
     pub public: Option<SocketAddr>,
 }
@@ -101,7 +106,8 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     let stages = Stages::default();
     let tls = tls::between_roles(&config.internal, &stages.foundation)?;
     check_listeners(&config, &roles, token.is_some() || tls.is_some())?;
-    let mut base = Base { config, roles, stages, tasks: Tasks::default(), token, tls, egress: None };
+    let policy = PolicyInForce::from(egress::policy(&config.egress));
+    let mut base = Base { config, roles, stages, tasks: Tasks::default(), token, tls, policy, egress: None };
     worker::check(&base)?;
     egress::start(&mut base).await?;
     let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
@@ -127,7 +133,8 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     start_operations(&mut base, health).await?;
     let public = start_roles(&mut base, stored, queue, remote_keys).await?;
     serving.store(true, Ordering::Relaxed);
-    Ok(Process { stages: base.stages, tasks: base.tasks, serving, public })
+    let Base { config, stages, tasks, policy, .. } = base;
+    Ok(Process { stages, tasks, serving, config, policy, public })
 }
 
 /// Too few are no error: they do for little traffic.
@@ -226,6 +233,12 @@ async fn start_roles(
 }
 
 impl Process {
+    /// Reads the configuration again at the signal, and when its file changes.
+    pub fn follow(&self, sources: Sources, prompted: Signal) {
+        let reload = Reload::new(sources, self.config.clone(), self.policy.clone());
+        reload.spawn(prompted, self.stages.foundation.clone());
+    }
+
     /// Ends in order: no more work comes in, what is under way ends or is given back, then the rest.
     pub async fn stop(self) {
         self.serving.store(false, Ordering::Relaxed);

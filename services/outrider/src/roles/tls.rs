@@ -43,7 +43,7 @@ pub fn public(config: &Gateway, shutdown: &CancellationToken) -> Result<Acceptor
     Ok(Acceptor::new(tls, Protocol::Web, config.tls_handshake_timeout.0))
 }
 
-/// Reads the files again each period and at SIGHUP, which does not end a process that has certificates.
+/// Reads the files again each period and at SIGHUP.
 fn keep_fresh(tls: Arc<Tls>, period: Duration, shutdown: &CancellationToken) -> Result<()> {
     let mut prompted = signal(SignalKind::hangup()).context("SIGHUP cannot be awaited")?;
     let shutdown = shutdown.clone();

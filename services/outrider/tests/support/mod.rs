@@ -1,7 +1,7 @@
 //! Runs the real binary, with nothing of this machine's configuration.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -48,10 +48,21 @@ pub struct Running {
 impl Running {
     pub fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let output = child.stdout.take().unwrap();
+        Self::reading(child, output)
+    }
+
+    /// The same, with the lines of its log.
+    pub fn start_logged(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let output = child.stderr.take().unwrap();
+        Self::reading(child, output)
+    }
+
+    fn reading(child: Child, output: impl Read + Send + 'static) -> Self {
         let (sender, lines) = channel();
         std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
                     break;
                 }
@@ -82,9 +93,19 @@ impl Running {
         self.signal("-INT");
     }
 
-    fn signal(mut self, signal: &str) {
+    /// SIGHUP, as of a terminal that is closed, and its end.
+    pub fn hang_up(self) {
+        self.signal("-HUP");
+    }
+
+    /// A signal that must not end it.
+    pub fn send(&self, signal: &str) {
         let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
+    }
+
+    fn signal(mut self, signal: &str) {
+        self.send(signal);
         assert!(self.child.wait().unwrap().success());
     }
 }

@@ -6,7 +6,7 @@ use outrider_egress::{
     Options,
     fuzzed::{Judged, judge},
 };
-use outrider_model::address::{Host, Policy};
+use outrider_model::address::{self, Policy};
 use tokio::io::{AsyncWriteExt, duplex};
 
 use crate::{http1, input::Input, runtime};
@@ -26,8 +26,8 @@ pub fn run(data: &[u8]) {
     }
     let Judged::Target(host, port) = whole else { return };
     plain(&head, &host, port);
-    if let Ok(Host::Name(name)) = Policy::default().check_host(&host) {
-        assert_eq!(name, host.strip_suffix('.').unwrap_or(&host).to_ascii_lowercase());
+    if let Ok(address::Judged::Name(name)) = Policy::default().judge(&host, port) {
+        assert_eq!(name.as_str(), host.strip_suffix('.').unwrap_or(&host).to_ascii_lowercase());
     }
 }
 

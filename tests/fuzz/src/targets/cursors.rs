@@ -4,17 +4,22 @@
 use outrider_dispatch::fuzzed::reread_cursor;
 use outrider_model::{
     EndpointId, ProjectId, Timestamp,
+    page::{AttemptPlace, Place},
     secret::{SigningSecret, Token},
 };
 use outrider_rpc::page::Pager;
 use outrider_telemetry::TraceContext;
+use uuid::Uuid;
 
 /// A text, of a kind that its first byte tells.
 pub fn run(data: &[u8]) {
     let Some((kind, text)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
     match kind % 6 {
-        0 => page(text),
+        0 => {
+            page::<Uuid>(text);
+            page::<AttemptPlace>(text);
+        }
         1 => cursor(text),
         2 => id(text),
         3 => key(text),
@@ -23,14 +28,17 @@ pub fn run(data: &[u8]) {
     }
 }
 
-fn page(text: &str) {
+fn page<P: Place>(text: &str) {
     let pager = Pager::new("List", &["a", ""]);
-    match pager.request(0, text) {
+    match pager.request::<P>(0, text) {
         Ok(request) => assert_eq!(request.from.map(|from| pager.encode(from)).unwrap_or_default(), text),
         Err(error) => assert_eq!(error.reason, outrider_model::Reason::InvalidPageToken),
     }
     let other = Pager::new("List", &["", "a"]);
-    assert!(text.is_empty() || pager.request(0, text).is_err() || other.request(0, text).is_err(), "a token of two lists");
+    assert!(
+        text.is_empty() || pager.request::<P>(0, text).is_err() || other.request::<P>(0, text).is_err(),
+        "a token of two lists"
+    );
 }
 
 fn cursor(text: &str) {

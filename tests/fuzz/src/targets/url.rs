@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use outrider_egress::{Egress, NoAddress, Options, Resolve};
 use outrider_model::{
-    address::{Host, Policy, is_localhost},
+    address::{Judged, Policy, is_localhost},
     url::WebhookUrl,
 };
 use outrider_rpc::{DialError, Dialer};
@@ -45,20 +45,28 @@ struct Bench {
 impl Bench {
     fn new(policy: Policy) -> Self {
         let asked = Arc::new(Asked::default());
-        let (allow_loopback, allowed_ports) = (policy.allow_loopback, policy.allowed_ports.clone());
-        let options = Options { allow_loopback, allowed_ports, ..Options::default() };
+        let options = Options { policy: policy.clone().into(), ..Options::default() };
         let egress = Egress::with_resolver(options, asked.clone()).expect("the options are good");
         Self { policy, egress, asked }
     }
 }
 
 static STRICT: LazyLock<Bench> = LazyLock::new(|| Bench::new(Policy::default()));
-static LOOSE: LazyLock<Bench> = LazyLock::new(|| Bench::new(Policy { allow_loopback: true, allowed_ports: vec![22, 5432] }));
+static LOOSE: LazyLock<Bench> =
+    LazyLock::new(|| Bench::new(Policy { allow_loopback: true, allowed_ports: vec![22, 5432], ..Policy::default() }));
+static LISTED: LazyLock<Bench> = LazyLock::new(|| {
+    let entries = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("it is an entry")).collect();
+    Bench::new(Policy {
+        allow: entries(&["10.0.0.0/8", "[fd00::/8]:443", "receiver", "*.local", "*.internal:443", "a.example:6379"]),
+        deny: entries(&["10.1.0.0/16", "8.8.8.8", "*.b.example:443"]),
+        ..Policy::default()
+    })
+});
 
 /// The text of a URL.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    for bench in [&*STRICT, &*LOOSE] {
+    for bench in [&*STRICT, &*LOOSE, &*LISTED] {
         judged(text, bench);
     }
 }
@@ -71,11 +79,10 @@ fn judged(text: &str, bench: &Bench) {
         Err(error) => return assert!(error.to_string().len() < 200, "{error}"),
     };
     assert_eq!(WebhookUrl::parse(url.as_str(), policy).as_ref(), Ok(&url), "what is kept is what was judged");
-    assert_eq!(policy.check_port(url.port()), Ok(()));
-    let judged = policy.check_host(url.host()).expect("the host was judged");
+    let judged = policy.judge(url.host(), url.port()).expect("host and port were judged");
     let canonical = match &judged {
-        Host::Address(address) => address.to_string(),
-        Host::Name(name) => name.clone(),
+        Judged::Address(address, _) => address.to_string(),
+        Judged::Name(name) => name.as_str().to_owned(),
     };
     assert_eq!(canonical, url.host());
     read_alike(&url);
@@ -100,20 +107,23 @@ fn read_alike(url: &WebhookUrl) {
 
 /// A host that is dialled: the name that is looked up is the one that was judged, and an address is judged by itself.
 fn host(host: &str, bench: &Bench) {
-    let judged = bench.policy.check_host(host);
+    let judged = bench.policy.judge(host, 443);
     match &judged {
-        Ok(Host::Address(address)) => return assert_eq!(bench.policy.check_address(*address), Ok(())),
+        Ok(Judged::Address(address, basis)) => {
+            return assert_eq!(bench.policy.judge_address(None, *address, 443), Ok(*basis));
+        }
         // Never looked up. Both would be dialled.
-        Ok(Host::Name(name)) if is_localhost(name) => return assert!(bench.policy.allow_loopback),
+        Ok(Judged::Name(name)) if is_localhost(name.as_str()) => return assert!(bench.policy.allow_loopback),
         _ => {}
     }
     let dialled = runtime::run(Duration::from_secs(60), bench.egress.dial(host, 443)).expect_err("nothing has an address");
     let asked = bench.asked.take();
     match (judged, dialled) {
-        (Ok(Host::Name(name)), DialError::NotResolved) => {
+        (Ok(Judged::Name(name)), DialError::NotResolved) => {
+            let name = name.as_str();
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte)));
             let absolute: Vec<_> = asked.iter().map(|asked| asked.strip_suffix('.').unwrap_or(asked)).collect();
-            assert_eq!(absolute, [name.as_str()]);
+            assert_eq!(absolute, [name]);
         }
         (Err(refused), DialError::Refused { rule }) => assert!(asked.is_empty() && rule == refused.rule, "{rule}"),
         (judged, error) => panic!("{judged:?}, and then {error:?}"),

@@ -5,7 +5,7 @@ use prost_types::{Duration as WireDuration, FieldMask};
 
 use super::*;
 
-static STRICT: Policy = Policy { allow_loopback: false, allowed_ports: Vec::new() };
+static STRICT: Policy = Policy { allow_loopback: false, allowed_ports: Vec::new(), allow: Vec::new(), deny: Vec::new() };
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn http(url: &str) -> Option<wire::endpoint::Target> {
@@ -143,11 +143,34 @@ fn urls_are_judged_by_the_policy() {
     }
     assert_eq!(fields(created(wire::Endpoint::default())), ["endpoint.http.url"]);
     let local = request(wire::Endpoint { target: http("http://127.0.0.1:8080/"), ..minimal() });
-    assert!(create(&local, &Policy { allow_loopback: true, allowed_ports: Vec::new() }, random).is_ok());
+    assert!(create(&local, &Policy { allow_loopback: true, ..Policy::default() }, random).is_ok());
     let redis = request(wire::Endpoint { target: http("https://example.com:6379/"), ..minimal() });
     let refused = create(&redis, &STRICT, random).unwrap_err();
     assert!(refused.violations[0].description.starts_with("port 6379 is refused"), "{refused:?}");
-    assert!(create(&redis, &Policy { allow_loopback: false, allowed_ports: vec![6379] }, random).is_ok());
+    assert!(create(&redis, &Policy { allowed_ports: vec![6379], ..Policy::default() }, random).is_ok());
+}
+
+#[test]
+fn the_lists_of_the_installation_are_asked_when_a_url_is_saved() {
+    let entry = |text: &str| text.parse().unwrap();
+    let allow = vec![entry("receiver:8000"), entry("10.20.0.0/16"), entry("*.svc.cluster.local")];
+    let policy = Policy { allow, deny: vec![entry("*.bad.example"), entry("10.20.1.0/24")], ..Policy::default() };
+    let saved = |url: &str| {
+        let request = request(wire::Endpoint { target: http(url), ..minimal() });
+        create(&request, &policy, random).map(drop)
+    };
+    for url in ["http://receiver:8000/x", "http://10.20.0.7/", "http://hooks.shop.svc.cluster.local/", "https://example.com/"] {
+        assert!(saved(url).is_ok(), "{url}: {:?}", saved(url).unwrap_err());
+    }
+    for (url, rule) in [
+        ("http://receiver/", "name-single-label"),
+        ("http://10.21.0.7/", "ipv4-private"),
+        ("https://x.bad.example/", "denied"),
+        ("http://10.20.1.7/", "denied"),
+    ] {
+        let refused = saved(url).unwrap_err();
+        assert!(refused.violations[0].description.contains(rule), "{url}: {refused:?}");
+    }
 }
 
 #[test]

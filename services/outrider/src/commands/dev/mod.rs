@@ -34,7 +34,7 @@ pub struct Dev {
     pub set: Vec<String>,
 }
 
-/// Runs until SIGTERM or SIGINT, then ends in order.
+/// Runs until SIGTERM, SIGINT or SIGHUP, then ends in order.
 pub async fn run(options: Dev) -> Result<()> {
     let data = Data::open(&options.data)?;
     if options.reset {
@@ -54,7 +54,7 @@ pub async fn run(options: Dev) -> Result<()> {
         );
     }
     print!("{}", words::greeting(address, &known, &options.data));
-    shutdown::requested().await?;
+    shutdown::requested_on_terminal().await?;
     process.stop().await;
     telemetry.stop().await;
     Ok(())

@@ -60,7 +60,10 @@ async fn one_is_erased_at_once(world: World) {
     let page = PageRequest { size: 10, from: None };
     let listed = store.list_events(&scene.principal, project, &EventFilter::default(), page).await.unwrap();
     assert_eq!(listed.items.iter().filter(|event| event.payload_erased_at.is_some()).count(), 1);
-    let attempts = store.list_attempts(&scene.principal, project, &AttemptFilter::default(), PageRequest { size: 500, from: None }).await.unwrap();
+    let attempts = store
+        .list_attempts(&scene.principal, project, &AttemptFilter::default(), PageRequest { size: 500, from: None })
+        .await
+        .unwrap();
     assert_eq!(attempts.items.len(), 3);
 }
 

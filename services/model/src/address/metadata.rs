@@ -1,0 +1,63 @@
+//! Addresses at which clouds give the machines on them their credentials.
+//!
+//! They lie in ranges that an installation may well allow (a network of its own, link-local addresses), so they are told
+//! from their range: only an entry that is the very address opens one.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::Refused;
+
+const IPV4_METADATA: Refused = Refused::new("ipv4-metadata", "an address of a cloud's metadata service");
+const IPV6_METADATA: Refused = Refused::new("ipv6-metadata", "an address of a cloud's metadata service");
+
+const IPV4: [Ipv4Addr; 7] = [
+    // AWS, Google, Azure, DigitalOcean, Oracle, OpenStack and most others.
+    Ipv4Addr::new(169, 254, 169, 254),
+    // AWS: credentials of tasks (ECS) and of pods (EKS).
+    Ipv4Addr::new(169, 254, 170, 2),
+    Ipv4Addr::new(169, 254, 170, 23),
+    // Scaleway.
+    Ipv4Addr::new(169, 254, 42, 42),
+    // Alibaba Cloud.
+    Ipv4Addr::new(100, 100, 100, 200),
+    // Oracle Cloud, before it took the usual one.
+    Ipv4Addr::new(192, 0, 0, 192),
+    // Azure: the virtual machine's agent.
+    Ipv4Addr::new(168, 63, 129, 16),
+];
+
+const IPV6: [Ipv6Addr; 4] = [
+    // AWS: the instance, and pods (EKS).
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    // Google.
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    // Scaleway.
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+];
+
+/// Refuses a metadata service, also where IPv6 leads to its IPv4 address. Takes a canonical address.
+pub(super) fn check(address: IpAddr) -> Result<(), Refused> {
+    match address {
+        IpAddr::V4(address) if IPV4.contains(&address) => Err(IPV4_METADATA),
+        IpAddr::V6(address) if IPV6.contains(&address) => Err(IPV6_METADATA),
+        IpAddr::V6(address) if embedded(address).is_some_and(|inner| IPV4.contains(&inner)) => Err(IPV6_METADATA),
+        _ => Ok(()),
+    }
+}
+
+/// The IPv4 address to which translators (NAT64), relays (6to4) or old stacks take an IPv6 address.
+pub(super) fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let of = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match (a, b, c, d, e, f) {
+        (0x64, 0xff9b, 0, 0, 0, 0) | (0, 0, 0, 0, 0, 0) | (0, 0, 0, 0, 0xffff, 0) => Some(of(g, h)),
+        (0x2002, ..) => Some(of(b, c)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+pub(super) fn all() -> Vec<IpAddr> {
+    IPV4.map(IpAddr::from).into_iter().chain(IPV6.map(IpAddr::from)).collect()
+}

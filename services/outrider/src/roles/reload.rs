@@ -1,0 +1,169 @@
+//! The configuration that is read again while the process runs: at SIGHUP, and when the content of its file is another. Of what
+//! is new only the policy of destinations takes effect; the rest is told.
+
+use std::{path::Path, time::Duration};
+
+use outrider_rpc::PolicyInForce;
+use outrider_telemetry::essential;
+use tokio::{
+    signal::unix::Signal,
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::egress::policy;
+use crate::config::{Config, Sources, changed_keys};
+
+/// Between two looks at the file. By content, so that replaced symbolic links of mounted files are seen too.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// The keys that take effect at once.
+const AT_ONCE: [&str; 4] = ["egress.allow", "egress.deny", "egress.allow_loopback", "egress.allowed_ports"];
+
+/// What is read again, and for whom.
+pub struct Reload {
+    sources: Sources,
+    /// What the file held when it was last looked at; none while it cannot be read.
+    contents: Option<Vec<u8>>,
+    /// What was read last and was valid.
+    config: Config,
+    in_force: PolicyInForce,
+}
+
+impl Reload {
+    /// From what the process was started with.
+    pub fn new(sources: Sources, config: Config, in_force: PolicyInForce) -> Self {
+        // What changed between the start and now is seen at the first look.
+        Self { sources, contents: None, config, in_force }
+    }
+
+    /// Follows until `shutdown`.
+    pub fn spawn(mut self, mut prompted: Signal, shutdown: CancellationToken) {
+        tokio::spawn(essential("configuration", async move {
+            let mut ticks = interval(LOOK_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                let by_signal = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    _ = ticks.tick() => false,
+                    Some(()) = prompted.recv() => true,
+                };
+                let looked = spawn_blocking(move || {
+                    self.look(by_signal);
+                    self
+                });
+                match looked.await {
+                    Ok(reload) => self = reload,
+                    Err(error) => return tracing::error!(%error, "the configuration is not followed any more"),
+                }
+            }
+        }));
+    }
+
+    /// Reads again when it is told to, or when the file holds something else.
+    fn look(&mut self, by_signal: bool) {
+        let file_is_new = match self.sources.file.as_deref().map(read) {
+            None => false,
+            Some(contents) => contents.is_some() && contents != std::mem::replace(&mut self.contents, contents.clone()),
+        };
+        if !by_signal && !file_is_new {
+            return;
+        }
+        match self.sources.load() {
+            Ok(config) => self.take(config, by_signal),
+            Err(error) => {
+                tracing::error!(%error, "the configuration was read again and is not valid; the old one stays in force");
+            }
+        }
+    }
+
+    fn take(&mut self, config: Config, by_signal: bool) {
+        let later: Vec<String> =
+            changed_keys(&self.config, &config).into_iter().filter(|key| !AT_ONCE.contains(&key.as_str())).collect();
+        if !later.is_empty() {
+            tracing::warn!(keys = later.join(", "), "keys of the configuration changed that take effect at the next start only");
+        }
+        let policy = policy(&config.egress);
+        let (allow, deny, loopback) = (policy.allow.len(), policy.deny.len(), policy.allow_loopback);
+        if self.in_force.replace(policy) {
+            tracing::info!(allow, deny, "another egress policy is in force: connections that it refuses are cut");
+            if loopback {
+                tracing::warn!("the egress permits LOOPBACK addresses (allow_loopback): for development only");
+            }
+        } else if by_signal && later.is_empty() {
+            tracing::info!("SIGHUP: the configuration was read again and says nothing new");
+        }
+        self.config = config;
+    }
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    std::fs::read(path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    struct Bench {
+        file: tempfile::NamedTempFile,
+        in_force: PolicyInForce,
+        reload: Reload,
+    }
+
+    impl Bench {
+        fn new(text: &str) -> Self {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let sources = Sources { file: Some(file.path().into()), ..Sources::default() };
+            let config = sources.load().unwrap();
+            let in_force = PolicyInForce::from(policy(&config.egress));
+            let reload = Reload::new(sources, config, in_force.clone());
+            Self { file, in_force, reload }
+        }
+
+        fn write(&self, text: &str) {
+            std::fs::write(self.file.path(), text).unwrap();
+        }
+
+        fn permits(&self) -> bool {
+            self.in_force.get().judge_address(None, Ipv4Addr::new(10, 0, 0, 1).into(), 443).is_ok()
+        }
+    }
+
+    #[test]
+    fn a_new_file_is_seen_by_its_content_and_one_that_is_not_valid_changes_nothing() {
+        let mut bench = Bench::new("[egress]\nallow = [\"10.0.0.0/8\"]\n");
+        bench.reload.look(false);
+        assert!(bench.permits());
+        bench.write("[egress]\nallow = [\"10.0.0.0/8\"]\ndeny = [\"10.0.0.1\"]\n[log]\nlevel = \"debug\"\n");
+        bench.reload.look(false);
+        assert!(!bench.permits());
+        for broken in ["[egress]\nallow = [\"10.0.0.1/8\"]\n", "[egress\n", "[egress]\nalow = []\n"] {
+            bench.write(broken);
+            bench.reload.look(false);
+            bench.reload.look(true);
+            assert!(!bench.permits(), "{broken}");
+        }
+        std::fs::remove_file(bench.file.path()).unwrap();
+        bench.reload.look(false);
+        assert!(!bench.permits());
+        bench.write("[egress]\nallow = [\"10.0.0.1:443\"]\n");
+        bench.reload.look(false);
+        assert!(bench.permits());
+        assert_eq!(bench.reload.config.log.level, Config::default().log.level);
+    }
+
+    #[test]
+    fn keys_that_differ_are_named_without_their_values() {
+        let mut config = Config::default();
+        config.log.level = "debug".into();
+        config.secrets.master_key = crate::config::Hidden("k1:c2VjcmV0".into());
+        config.egress.deny = vec![crate::config::Target("10.0.0.1".parse().unwrap())];
+        assert_eq!(changed_keys(&Config::default(), &config), ["egress.deny", "log.level", "secrets.master_key"]);
+        assert!(changed_keys(&config, &config).is_empty());
+    }
+}
