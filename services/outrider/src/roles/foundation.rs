@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls};
 use outrider_rpc::{InternalToken, Streams, Tls};
-use outrider_store::{Backend, Directory, DirectoryOptions, MasterKeys, Store, StoreOptions, Work};
+use outrider_store::{Backend, Directory, DirectoryOptions, FailureKind, MasterKeys, Store, StoreOptions, Work};
 use outrider_telemetry::essential;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::sync::CancellationToken;
@@ -112,12 +112,16 @@ const WORKS: [(Role, Work); 4] = [
 /// of what the roles need.
 pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
     let store = Store::connect(&store_options(config)?).await?;
+    let works: Vec<Work> = WORKS.iter().filter(|(role, _)| roles.has(*role)).map(|(_, work)| *work).collect();
     if store.backend() == Backend::Sqlite {
         store.migrate_up().await.context("the schema cannot be brought up to date")?;
-    } else {
-        store.current().await?;
+    } else if let Err(failure) = store.current().await {
+        if failure.kind == FailureKind::Refused {
+            // All that is refused, and not only the look at the schema.
+            store.begin(&works).await?;
+        }
+        return Err(failure.into());
     }
-    let works: Vec<Work> = WORKS.iter().filter(|(role, _)| roles.has(*role)).map(|(_, work)| *work).collect();
     store.begin(&works).await?;
     Ok(store)
 }

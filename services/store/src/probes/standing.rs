@@ -2,6 +2,7 @@
 //! failed, and until nothing is refused.
 
 use std::{
+    collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -82,7 +83,9 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 fn failure(refused: &[Refusal]) -> Option<Failure> {
-    let words: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    // Several parts of the work may need the same.
+    let words: BTreeSet<String> = refused.iter().map(ToString::to_string).collect();
+    let words: Vec<String> = words.into_iter().collect();
     let advice = "grant the rights that docs/operations.md lists to the role of database.url; it must lead to the primary";
     (!words.is_empty()).then(|| Failure::new(FailureKind::Refused, "the database refuses", words.join("; ")).with_advice(advice))
 }

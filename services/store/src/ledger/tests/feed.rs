@@ -15,7 +15,6 @@ with_granted_rights_too! {
     rows_of_other_epochs_are_taken_back
     overdue_rows_are_found_and_put_off
     the_row_says_which_job_is_current
-    preparing_twice_at_once_is_fine
     the_oldest_due_is_known_while_it_may_be_sent
     the_trace_of_an_event_comes_with_every_claim
 }
@@ -157,21 +156,30 @@ async fn the_row_says_which_job_is_current(world: World) {
     assert_eq!(world.ledger.current(&jobs).await.unwrap(), [true, false, false, false, false, true]);
 }
 
-async fn preparing_twice_at_once_is_fine(world: World) {
-    let (ledger, other) = (world.store.ledger(), world.database.connect().await.ledger());
-    let week = world.now.plus(Duration::from_secs(6 * 86_400));
-    let (first, second) = tokio::join!(ledger.prepare(week), other.prepare(week));
-    first.unwrap();
-    second.unwrap();
-    ledger.prepare(week).await.unwrap();
-    let mut late = world.event_at(world.now.plus(Duration::from_secs(13 * 86_400)));
-    route(&mut late, world.endpoint, None);
-    ledger.accept(&[late], world.keys_since()).await.unwrap();
-    assert_eq!(world.rows("events").await, 1);
-    if world.store.backend() == crate::Backend::Postgres {
-        let beyond = world.event_at(world.now.plus(Duration::from_secs(30 * 86_400)));
-        let refused = ledger.accept(&[beyond], world.keys_since()).await;
-        assert!(matches!(refused, Err(crate::LedgerError::Unavailable(_))), "a missing partition is not the event's fault");
+/// For the owner of the tables.
+mod preparing {
+    use std::time::Duration;
+
+    use crate::ledger::tests::{World, on_both_backends, route};
+
+    on_both_backends! { preparing_twice_at_once_is_fine }
+
+    async fn preparing_twice_at_once_is_fine(world: World) {
+        let (ledger, other) = (world.store.ledger(), world.database.connect().await.ledger());
+        let week = world.now.plus(Duration::from_secs(6 * 86_400));
+        let (first, second) = tokio::join!(ledger.prepare(week), other.prepare(week));
+        first.unwrap();
+        second.unwrap();
+        ledger.prepare(week).await.unwrap();
+        let mut late = world.event_at(world.now.plus(Duration::from_secs(13 * 86_400)));
+        route(&mut late, world.endpoint, None);
+        ledger.accept(&[late], world.keys_since()).await.unwrap();
+        assert_eq!(world.rows("events").await, 1);
+        if world.store.backend() == crate::Backend::Postgres {
+            let beyond = world.event_at(world.now.plus(Duration::from_secs(30 * 86_400)));
+            let refused = ledger.accept(&[beyond], world.keys_since()).await;
+            assert!(matches!(refused, Err(crate::LedgerError::Unavailable(_))), "a missing partition is not the event's fault");
+        }
     }
 }
 
