@@ -6,7 +6,7 @@ use outrider_egress::{
     Options,
     fuzzed::{Judged, judge},
 };
-use outrider_model::address::{Judged, Policy};
+use outrider_model::address::{self, Policy};
 use tokio::io::{AsyncWriteExt, duplex};
 
 use crate::{http1, input::Input, runtime};
@@ -26,7 +26,7 @@ pub fn run(data: &[u8]) {
     }
     let Judged::Target(host, port) = whole else { return };
     plain(&head, &host, port);
-    if let Ok(Judged::Name(name)) = Policy::default().judge(&host, port) {
+    if let Ok(address::Judged::Name(name)) = Policy::default().judge(&host, port) {
         assert_eq!(name.as_str(), host.strip_suffix('.').unwrap_or(&host).to_ascii_lowercase());
     }
 }
