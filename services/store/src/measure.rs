@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use outrider_migrations::partitions::DAYS_AHEAD;
 use outrider_telemetry::{
-    catalogue::store::{CONNECTIONS, CONNECTIONS_MAX, DIRECTORY_ENTRIES, ERRORS, PARTITION_DAYS_AHEAD, PROBE_REFUSED, SECTION},
+    catalogue::store::{CONNECTIONS, CONNECTIONS_MAX, DIRECTORY_ENTRIES, ERRORS, PARTITIONS_AHEAD, PROBE_REFUSED, SECTION},
     metrics,
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn expose_pools<P: Pools>(pools: &Arc<P>, most: u32) {
         PROBE_REFUSED.with_label_values(&[probe]);
     }
     // Until it is counted, as on SQLite, which has none, there is no alarm.
-    PARTITION_DAYS_AHEAD.set(DAYS_AHEAD);
+    PARTITIONS_AHEAD.set(DAYS_AHEAD);
     let pools = Arc::downgrade(pools);
     metrics::before_scrape(move || {
         let Some(pools) = pools.upgrade() else { return false };

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use outrider_telemetry::catalogue::store::{PARTITION_DAYS_AHEAD, PROBE_REFUSED};
+use outrider_telemetry::catalogue::store::{PARTITIONS_AHEAD, PROBE_REFUSED};
 
 use super::{PROBES, Refusal, Work, refused};
 use crate::{
@@ -169,7 +169,7 @@ impl Store {
             Ok::<_, sqlx::Error>((ahead, partitions::may_make(&mut connection).await?))
         };
         let (ahead, may_make) = self.in_time(look).await?;
-        PARTITION_DAYS_AHEAD.set(ahead.days);
+        PARTITIONS_AHEAD.set(ahead.days);
         PROBE_REFUSED.with_label_values(&["partitions"]).set(i64::from(ahead.days < 1 && !may_make));
         Ok((ahead, may_make))
     }

@@ -16,7 +16,7 @@ section! {
         /// (configuration_read, configuration_write, jobs, publish, settle, feed, retry, tails, sweep, audit, session, partitions).
         PROBE_REFUSED: IntGaugeVec("outrider_store_probe_refused", ["probe"]);
         /// Days after today of which every table of PostgreSQL has a partition, 7 at most. Always 7 on SQLite, which has none.
-        PARTITION_DAYS_AHEAD: IntGauge("outrider_store_partition_days_ahead");
+        PARTITIONS_AHEAD: IntGauge("outrider_store_partitions_ahead");
         /// Look-ups in the directory, by kind (key, project, router, catalogue, endpoint) and result (hit, miss).
         DIRECTORY_LOOKUPS: IntCounterVec("outrider_directory_lookups_total", ["kind", "result"]);
         /// Entries of the directory, by kind (key, unknown_key, key_id, project, router, endpoint).
