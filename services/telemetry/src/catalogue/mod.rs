@@ -37,7 +37,8 @@ mod tests {
     use super::*;
 
     /// What a label may be: the values of each are listed in the code that sets it.
-    const LABELS: [&str; 20] = [
+    const LABELS: [&str; 21] = [
+        "probe",
         "protocol",
         "method",
         "route",
