@@ -35,14 +35,14 @@ pub enum Refused {
 ///
 /// Why they may not.
 pub fn check(name: &str, value: &str) -> Result<(), Refused> {
-    if !is_token(name) {
+    if !is_token(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Err(Refused::Name);
     }
     if let Some(refused) = reserved(name) {
         return Err(refused);
     }
     let padding = [' ', '\t'];
-    if !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+    if !value.bytes().all(is_value_byte) {
         Err(Refused::Value)
     } else if value.starts_with(padding) || value.ends_with(padding) {
         Err(Refused::Padded)
@@ -68,10 +68,16 @@ pub fn reserved(name: &str) -> Option<Refused> {
     }
 }
 
-/// A token of RFC 9110, in lower case.
-fn is_token(name: &str) -> bool {
-    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(is_part)
+/// Whether a text is a token of RFC 9110, as names of headers and the parts of media types are.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// Whether a byte may stand in the value of a header that somebody gives.
+#[must_use]
+pub fn is_value_byte(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~')
 }
 
 #[cfg(test)]

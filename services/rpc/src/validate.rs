@@ -43,9 +43,11 @@ pub fn content_type(text: &str) -> Result<(), Fault> {
         return Err(format!("must be at most {} bytes", limits::CONTENT_TYPE_BYTES));
     }
     let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
-    let is_media_type =
-        essence.trim_end_matches([' ', '\t']).split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
-    if is_media_type && parameters.bytes().all(is_header_byte) {
+    let is_media_type = essence
+        .trim_end_matches([' ', '\t'])
+        .split_once('/')
+        .is_some_and(|(kind, subtype)| header::is_token(kind) && header::is_token(subtype));
+    if is_media_type && parameters.bytes().all(header::is_value_byte) {
         Ok(())
     } else {
         Err("must be a media type such as application/json".to_owned())
@@ -111,15 +113,6 @@ fn prose(text: &str) -> Result<(), Fault> {
     } else {
         Ok(())
     }
-}
-
-/// A token of RFC 9110, 5.6.2.
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
-fn is_header_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic() || byte == b' ' || byte == b'\t'
 }
 
 #[cfg(test)]
