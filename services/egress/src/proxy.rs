@@ -14,7 +14,7 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use outrider_rpc::{Acceptor, Seat, Socket, listen, tls::Protocol};
-use outrider_telemetry::{Kind, TraceContext, catalogue::egress::TUNNELS, metrics::Ongoing};
+use outrider_telemetry::{Kind, Seldom, TraceContext, catalogue::egress::TUNNELS, metrics::Ongoing};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
@@ -26,6 +26,10 @@ use crate::{Egress, Options, answer, answer::Refusal, cut, dial::Dialed, head, t
 
 /// A request's headers, at most.
 const HEADERS: usize = 100;
+
+/// What workers, and whoever else reaches the proxy, can make happen as often as they like.
+static FULL: Seldom = Seldom::new();
+static NOT_MADE: Seldom = Seldom::new();
 
 impl Egress {
     /// Serves CONNECT on a listener until `shutdown` resolves; then takes no more, gives tunnels the time of `drain` to end, and
@@ -126,7 +130,12 @@ impl Connection {
         };
         let (socket, head) = match begun {
             Ok(begun) => begun,
-            Err(error) => return tracing::warn!(peer = %self.peer, %error, "a connection to the egress was not made"),
+            Err(error) => {
+                if let Some(times) = NOT_MADE.happened() {
+                    tracing::warn!(peer = %self.peer, %error, times, "a connection to the egress was not made");
+                }
+                return;
+            }
         };
         let head = match head {
             Ok(head) => head,
@@ -172,7 +181,9 @@ impl Connection {
         }
         let target = answer::target(request)?;
         let tunnel = Arc::clone(&self.egress.inner.tunnels).try_acquire_owned().map_err(|_| {
-            tracing::warn!(peer = %self.peer, "the egress is full");
+            if let Some(times) = FULL.happened() {
+                tracing::warn!(peer = %self.peer, times, "the egress is full");
+            }
             Refusal::full()
         })?;
         // From here on the tunnel's permit stands for this connection.

@@ -13,6 +13,7 @@ use hyper_util::{
 };
 use outrider_rpc::{Acceptor, Kept, Places, Seat, listen};
 use outrider_telemetry::{
+    Seldom,
     catalogue::gateway::{CONNECTIONS, CONNECTIONS_DISPLACED, CONNECTIONS_REFUSED},
     metrics::Ongoing,
 };
@@ -43,6 +44,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// with `Connection: close` it goes elsewhere, cut off it would not know what came of it.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Connections for which another is closed, or that are closed themselves. Anybody can open them.
+static FULL: Seldom = Seldom::new();
+
 /// Accepts until `shutdown`, then drains.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
@@ -67,8 +71,6 @@ struct Server {
     each: Arc<Each>,
     connections: JoinSet<()>,
     places: Places,
-    /// Whether the last connection was turned away, or took the place of another: said once, not for each.
-    full: bool,
 }
 
 /// What every connection needs.
@@ -83,16 +85,16 @@ impl Server {
     fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
         let places = Places::divided(shared.options.max_connections, shared.options.reserved_connections);
         let each = Arc::new(Each::new(shared, acceptor));
-        Self { each, connections: JoinSet::new(), places, full: false }
+        Self { each, connections: JoinSet::new(), places }
     }
 
     fn take(&mut self, stream: TcpStream) {
         let seat = self.places.take();
-        let full = seat.as_ref().is_none_or(|seat| seat.took_anothers);
-        if full != self.full {
-            self.full = full;
+        if seat.as_ref().is_none_or(|seat| seat.took_anothers)
+            && let Some(times) = FULL.happened()
+        {
             let limit = self.each.shared.options.max_connections;
-            tracing::warn!(limit, full = self.full, "the number of connections crossed its limit");
+            tracing::warn!(limit, times, "as many connections are open as may be: another is closed");
         }
         match seat {
             Some(seat) => {

@@ -16,6 +16,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use outrider_rpc::{Places, Seat, listen};
+use outrider_telemetry::Seldom;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -31,6 +32,9 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// One connection, from its begin to its end: scrapers connect again.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
 
+/// Connections beyond them.
+static FULL: Seldom = Seldom::new();
+
 /// Serves until `shutdown`; then lets answers that began end, and closes the rest.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let (connections, places) = (TaskTracker::new(), Places::new(MAX_CONNECTIONS, 0));
@@ -41,7 +45,12 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         };
         match places.take() {
             Some(seat) => drop(connections.spawn(connection(stream, router.clone(), shutdown.clone(), seat))),
-            None => tracing::warn!(%peer, limit = MAX_CONNECTIONS, "too many requests of operators: a connection is closed"),
+            None => {
+                if let Some(times) = FULL.happened() {
+                    let limit = MAX_CONNECTIONS;
+                    tracing::warn!(%peer, limit, times, "too many requests of operators: a connection is closed");
+                }
+            }
         }
     }
     drop(listener);

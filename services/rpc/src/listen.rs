@@ -5,10 +5,10 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use outrider_telemetry::essential;
+use outrider_telemetry::{Seldom, essential};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
@@ -22,15 +22,17 @@ use crate::{socket::Socket, tls::Acceptor};
 /// How long accepting rests after an error that is not a single connection's, such as too many open files.
 const REST: Duration = Duration::from_millis(50);
 
-/// Errors of accepting are told that often at most.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
-
 /// How long a connection on which nothing was said lives on at a shutdown. Its client may be about to
 /// speak, and is told then that the server ends; cut off it would not know what came of its call.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A file of no use, and when an error was told last; one for the process.
-static SPARE: Mutex<(Option<File>, Option<Instant>)> = Mutex::new((None, None));
+/// A file of no use; one for the process.
+static SPARE: Mutex<Option<File>> = Mutex::new(None);
+
+/// What a peer can make happen as often as it likes.
+static NOT_ACCEPTED: Seldom = Seldom::new();
+static FULL: Seldom = Seldom::new();
+static NOT_MADE: Seldom = Seldom::new();
 
 /// Whether a process, or its system, may open no further file, and so no connection: no fault of the other side.
 #[must_use]
@@ -67,7 +69,7 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 
 /// Closes the spare file, takes a connection in its place and closes that.
 async fn turn_one_away(listener: &TcpListener) {
-    if spare().0.take().is_none() {
+    if spare().take().is_none() {
         sleep(REST).await;
     } else {
         // Somebody else may have been quicker, or the peer has gone.
@@ -78,20 +80,18 @@ async fn turn_one_away(listener: &TcpListener) {
 
 fn keep_spare() {
     let mut spare = spare();
-    if spare.0.is_none() {
-        spare.0 = File::open("/dev/null").ok();
+    if spare.is_none() {
+        *spare = File::open("/dev/null").ok();
     }
 }
 
 fn tell(error: &io::Error) {
-    let mut spare = spare();
-    if spare.1.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-        spare.1 = Some(Instant::now());
-        tracing::warn!(%error, "connections are not accepted");
+    if let Some(times) = NOT_ACCEPTED.happened() {
+        tracing::warn!(%error, times, "connections are not accepted");
     }
 }
 
-fn spare() -> MutexGuard<'static, (Option<File>, Option<Instant>)> {
+fn spare() -> MutexGuard<'static, Option<File>> {
     SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -116,7 +116,9 @@ pub fn sockets(
                 accepted = accept(&listener) => accepted,
             };
             let Ok(place) = Arc::clone(&free).try_acquire_owned() else {
-                tracing::warn!(%peer, limit = places, "too many connections: one is closed");
+                if let Some(times) = FULL.happened() {
+                    tracing::warn!(%peer, limit = places, times, "too many connections: one is closed");
+                }
                 continue;
             };
             let (ready, acceptor, end) = (ready.clone(), acceptor.clone(), end_of_silence.clone());
@@ -127,7 +129,11 @@ pub fn sockets(
                         // Nobody takes it any more: it is closed.
                         drop(ready.send(Ok(socket)).await);
                     }
-                    Err(error) => tracing::warn!(%peer, %error, "a connection between roles was not made"),
+                    Err(error) => {
+                        if let Some(times) = NOT_MADE.happened() {
+                            tracing::warn!(%peer, %error, times, "a connection between roles was not made");
+                        }
+                    }
                 }
             });
         }

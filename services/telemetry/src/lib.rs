@@ -12,10 +12,12 @@ mod essential;
 mod export;
 mod hop;
 mod process;
+mod seldom;
 mod start;
 
 pub use context::TraceContext;
 pub use essential::{caught, essential};
 pub use hop::{Hop, Kind, current, is_exporting};
 pub use process::expose_process;
+pub use seldom::Seldom;
 pub use start::{ExportOptions, LogOptions, Options, StartError, Telemetry, check_filter, tell_warnings};
