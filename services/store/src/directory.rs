@@ -2,6 +2,7 @@
 
 mod cached;
 mod feed;
+mod gone;
 mod ids;
 mod keys;
 mod pace;
@@ -21,6 +22,7 @@ use outrider_shares::Holder;
 use crate::{Catalogue, Store, endpoint_secrets, endpoints, event_types, measure, projects, subscriptions};
 use cached::{Cached, Versions};
 use feed::Feed;
+use gone::Gone;
 use keys::Keys;
 use pace::Pace;
 
@@ -72,6 +74,7 @@ struct Inner {
     routers: Cached<ProjectId, Arc<Router>>,
     catalogues: Cached<ProjectId, Arc<Catalogue>>,
     endpoints: Cached<EndpointId, Option<Arc<EndpointEntry>>>,
+    gone: Gone,
 }
 
 impl Directory {
@@ -90,6 +93,7 @@ impl Directory {
             routers: Cached::new("router", capacity, patience),
             catalogues: Cached::new("catalogue", capacity, patience),
             endpoints: Cached::new("endpoint", capacity, patience),
+            gone: Gone::default(),
         };
         let inner = Arc::new(inner);
         measure::expose_directory(&inner);
@@ -183,7 +187,7 @@ impl Directory {
         }
     }
 
-    /// Keeps the cache fresh until dropped: polls the feed.
+    /// Keeps the cache fresh until dropped: polls the feed. Forgets the endpoints of deleted projects.
     pub async fn run(&self) {
         let mut readable = true;
         loop {
@@ -195,6 +199,7 @@ impl Directory {
                 }
                 Err(_) => {}
             }
+            self.inner.forget_gone(Instant::now()).await;
             tokio::time::sleep(self.inner.options.poll).await;
         }
     }
@@ -210,6 +215,13 @@ impl measure::Entries for Inner {
 impl Inner {
     fn now(&self) -> Timestamp {
         self.store.clock().now()
+    }
+
+    /// Frees the memory of the endpoints, with their secrets, of projects that were deleted.
+    async fn forget_gone(&self, now: Instant) {
+        let Some(gone) = self.gone.due(now) else { return };
+        let is_gone = |entry: &Option<Arc<EndpointEntry>>| entry.as_ref().is_some_and(|entry| gone.has(entry.endpoint.project));
+        self.endpoints.forget(is_gone).await;
     }
 
     async fn project(&self, id: ProjectId) -> Result<Option<Arc<Project>>> {

@@ -83,6 +83,7 @@ on_both! {
     directory::is_never_stale_after_a_refresh;
     directory::follows_a_flood_of_announcements_at_a_pace;
     directory::drops_everything_when_the_feed_was_replaced;
+    directory::forgets_the_endpoints_of_deleted_projects;
     directory::trusts_no_longer_than_it_may;
 }
 

@@ -167,6 +167,16 @@ where
         self.entries.invalidate(&key).await;
     }
 
+    /// Frees the memory of the entries of which this holds.
+    pub async fn forget(&self, is_gone: impl Fn(&V) -> bool) {
+        let gone: Vec<K> = self.entries.iter().filter(|(_, loaded)| is_gone(&loaded.value)).map(|(key, _)| *key).collect();
+        for key in gone {
+            self.entries.invalidate(&key).await;
+        }
+        // Else what was removed is kept until the cache is used again.
+        self.entries.run_pending_tasks().await;
+    }
+
     /// Frees the memory of what no longer counts.
     pub fn clear(&self) {
         self.entries.invalidate_all();

@@ -179,11 +179,15 @@ impl Inner {
         Ok(last.as_ref().map_or(Position::START, Position::of))
     }
 
-    /// Drops what a change has made old. What belongs to a deleted project needs nothing: its project is asked for at each use.
+    /// Drops what a change has made old. What belongs to a deleted project is not used any more, since its project is asked for at
+    /// each use: its memory is freed later, for many projects at once.
     async fn apply(&self, change: &Change) {
         let version = self.versions.next();
         match change.kind {
             Some(ChangeKind::Project) => {
+                if change.action == Some(ChangeAction::Delete) {
+                    self.gone.add(ProjectId(change.object));
+                }
                 self.projects.invalidate(ProjectId(change.object), version).await;
                 self.reached.invalidate((change.organization, ProjectId(change.object)), version).await;
                 self.routers.invalidate(ProjectId(change.object), version).await;

@@ -256,6 +256,28 @@ pub async fn drops_everything_when_the_feed_was_replaced(database: &TestDatabase
     assert_eq!(directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state, EndpointState::Paused);
 }
 
+pub async fn forgets_the_endpoints_of_deleted_projects(database: &TestDatabase) {
+    let store = database.store().await;
+    let (gone, stays) = (tenant(&store, "a").await, tenant(&store, "b").await);
+    let directory = directory(&store);
+    let endpoints = [gone.endpoint(&store).await.id, stays.endpoint(&store).await.id];
+    // The change that made an endpoint drops it, too.
+    directory.refresh().await.unwrap();
+    let entry = async |id| Arc::downgrade(&directory.endpoint(id).await.unwrap().unwrap());
+    let (gone_entry, entry_that_stays) = (entry(endpoints[0]).await, entry(endpoints[1]).await);
+    store.delete_project(&gone.principal, gone.project.id).await.unwrap();
+    let forgotten = async {
+        while gone_entry.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = directory.run() => unreachable!("it runs until it is dropped"),
+        forgotten = tokio::time::timeout(PATIENCE, forgotten) => forgotten.unwrap(),
+    }
+    assert!(entry_that_stays.strong_count() > 0);
+}
+
 pub async fn trusts_no_longer_than_it_may(database: &TestDatabase) {
     let store = database.store().await;
     let tenant = tenant(&store, "a").await;
