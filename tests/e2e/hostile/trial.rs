@@ -21,12 +21,20 @@ use super::{
     seen::{Phase, Seen},
     terms::{Bounds, Plan, Takes},
 };
-use crate::{findings::Findings, scenario};
+use crate::{
+    findings::Findings,
+    scenario,
+    telemetry::{scrapes, sum},
+};
 
 /// Hostile organisations; attacks take them in turn.
 const ORGANIZATIONS: usize = 4;
 /// Within so long of the end of its time every attack has done something.
 const HIT: Duration = Duration::from_secs(30);
+/// Within so long the deliveries of deleted projects are cancelled.
+const CLEARED: Duration = Duration::from_secs(120);
+/// So many deliveries of the healthy tenant may be pending at any time.
+const PENDING: f64 = 200.0;
 /// Within so long of idleness memory is back.
 const IDLE: Duration = Duration::from_secs(60);
 /// What memory may grow by in any case, in bytes: a process that has little may double it.
@@ -92,7 +100,7 @@ async fn carry_out(outrider: &Arc<Outrider>, attacks: &[Attack], plan: &Plan, bo
     progress.tell("attack");
     let (attacked, ()) = phase(attack(&foes, plan.attack)).await;
     progress.tell("after");
-    clear(&tenants).await.context("the attackers' projects are not deleted")?;
+    clear(outrider, &tenants).await.context("what the attackers left is not cleared away")?;
     let (after, ()) = phase(sleep(plan.after)).await;
     progress.tell("the healthy tenant waits for the rest");
     let project = healthy.project.clone();
@@ -131,12 +139,17 @@ async fn phase<T>(work: impl Future<Output = T>) -> (Phase, T) {
     (begin..Instant::now(), value)
 }
 
-/// Deletes the attackers' projects, with all that is pending in them.
-async fn clear(tenants: &[Arc<Attacker>]) -> Result<()> {
+/// Deletes the attackers' projects, and waits until all that was pending in them is cancelled: that
+/// takes CPU, and is no trace of the attack that stays.
+async fn clear(outrider: &Outrider, tenants: &[Arc<Attacker>]) -> Result<()> {
     for tenant in tenants {
         tenant.delete_projects().await?;
     }
-    Ok(())
+    wait_until("the attackers' deliveries are cancelled", CLEARED, async || {
+        let pending = sum(&scrapes(outrider).await.ok()?, "outrider_dispatch_pending_deliveries ");
+        (pending <= PENDING).then_some(())
+    })
+    .await
 }
 
 /// Waits until each process has about the memory again that it had; what each has then, or in the end.
