@@ -26,6 +26,7 @@ mod batch;
 mod boundaries;
 mod browser;
 mod demo;
+mod egress;
 mod endpoints;
 mod event_types;
 mod faults;

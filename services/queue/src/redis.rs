@@ -117,7 +117,7 @@ impl RedisQueue {
             rights: Arc::clone(&rights),
             channel: channel.clone(),
         };
-        probe.once().await;
+        probe.once(true).await;
         let prober = tokio::spawn(essential("probe", probe.run())).abort_handle();
         let queue = Self {
             options,

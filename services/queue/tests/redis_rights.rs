@@ -382,3 +382,33 @@ async fn a_job_of_a_dead_worker_is_taken_over_without_the_right_to_forget_worker
     take_right(&server, "outrider", "xinfo|consumers");
     suite::a_dead_consumers_job_reaches_another(&Documented(&server, 1)).await;
 }
+
+/// Whoever listens knows the probe of the right to publish, and goes on waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_announces_nothing() {
+    let Some((fixture, queue)) = restricted().await else { return };
+    let server = fixture.server.as_ref().expect("a server");
+    let url = server.url();
+    let mut others = redis::Client::open(url).expect("a URL").get_async_pubsub().await.expect("a connection");
+    others.subscribe("outrider:changes").await.expect("subscribed");
+    let publish = |text| server.run::<i64>(&["PUBLISH", "outrider:changes", text]);
+    eventually("the queue listens", async || (publish("probe") == 2).then_some(())).await;
+    let waiter = tokio::spawn({
+        let queue = Arc::clone(&queue);
+        async move { queue.change_announced().await }
+    });
+    // Another process begins, and asks for its rights.
+    let another = RedisQueue::connect(options(server, "outrider")).await.expect("a queue");
+    ready(&another).await;
+    let mut messages = others.on_message();
+    let first = messages.next().await.expect("a message");
+    assert_eq!(first.get_payload_bytes(), b"probe");
+    for _ in 0..20 {
+        publish("probe");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(!waiter.is_finished(), "a probe was taken for a change");
+    }
+    another.announce_change().await.expect("announced");
+    tokio::time::timeout(Duration::from_secs(20), waiter).await.expect("told of the change").expect("no panic");
+    while messages.next().await.expect("a message").get_payload_bytes() == b"probe" {}
+}

@@ -5,6 +5,8 @@
 //! ends. Without either a test fails, unless `OUTRIDER_TEST_SKIP_POSTGRES=1`: then it says that it skips.
 
 mod pgbouncer;
+#[cfg(test)]
+pub(crate) mod renaming;
 mod server;
 
 use std::{

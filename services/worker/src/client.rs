@@ -23,7 +23,7 @@ use crate::{
     destination::Destination,
     head::HeadBounds,
     heads::Heads,
-    keeping::Timeouts,
+    keeping::{Met, Timeouts},
     look::Shown,
     measure::{self, Used},
     options::Options,
@@ -162,12 +162,12 @@ impl Client {
     where
         F: Fn() -> Request<Body> + Send + Sync,
     {
-        let Reused { mut connection, idle } = self.pool.take(&destination.origin)?;
+        let Reused { mut connection, idle } = self.pool.take(destination.met())?;
         match self.ask(&mut connection, request(), deadline).await {
             Asked::Unsent(_) => None,
             Asked::Ended(failure) => {
                 *first = Some(failure);
-                self.pool.met_its_end(&destination.origin, idle);
+                self.pool.met_its_end(destination.met(), idle);
                 None
             }
             Asked::Failed(failure) => Some(Err(failure)),
@@ -292,14 +292,14 @@ impl Client {
         }
         if connection.sender.is_ready() {
             connection.end();
-            self.pool.put(&destination.origin, connection, told);
+            self.pool.put(destination.met(), connection, told);
             return;
         }
-        let (pool, origin) = (Arc::clone(&self.pool), Arc::clone(&destination.origin));
+        let (pool, origin, by) = (Arc::clone(&self.pool), Arc::clone(&destination.origin), destination.entry.organization);
         tokio::spawn(async move {
             if let Ok(Ok(())) = tokio::time::timeout(READY_WITHIN, connection.sender.ready()).await {
                 connection.end();
-                pool.put(&origin, connection, told);
+                pool.put(Met { origin: &origin, by }, connection, told);
             }
         });
     }
@@ -381,7 +381,7 @@ mod tests {
         let (near, far) = tokio::io::duplex(1024);
         let mut idle = client.open(near, Watch::default()).await.unwrap();
         idle.sender.ready().await.unwrap();
-        client.pool.put(&destination.origin, idle, None);
+        client.pool.put(destination.met(), idle, None);
 
         drop(far);
         let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
@@ -400,7 +400,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1024);
         let mut idle = client.open(near, Watch::default()).await.unwrap();
         idle.sender.ready().await.unwrap();
-        client.pool.put(&destination.origin, idle, None);
+        client.pool.put(destination.met(), idle, None);
         tokio::spawn(async move {
             assert_eq!(far.read_u8().await.unwrap(), b'P');
             far.write_all(answer).await.unwrap();

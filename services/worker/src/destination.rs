@@ -11,6 +11,8 @@ use outrider_store::EndpointEntry;
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::{Host, Url};
 
+use crate::keeping::Met;
+
 /// Where the requests to an endpoint go.
 pub(crate) struct Destination {
     /// The version of the configuration that this was made from.
@@ -66,6 +68,11 @@ impl Destination {
             user_agent: user_agent.clone(),
             entry,
         })
+    }
+
+    /// Its origin, as one that its organisation meets.
+    pub(crate) fn met(&self) -> Met<'_> {
+        Met { origin: &self.origin, by: self.entry.organization }
     }
 }
 

@@ -10,10 +10,11 @@ use std::{
 };
 
 use hyper::client::conn::http1::SendRequest;
+use outrider_model::OrganizationId;
 use tokio::{task::AbortHandle, time::Instant};
 
 use crate::{
-    keeping::{Known, Timeouts},
+    keeping::{Known, Met, Timeouts},
     look::Look,
     request::Body,
     wire::Watch,
@@ -68,6 +69,8 @@ const LOOKED_AT: usize = 16;
 
 struct Idle {
     connection: Connection,
+    /// Whose endpoint used it last.
+    by: OrganizationId,
     since: Instant,
 }
 
@@ -131,9 +134,9 @@ impl Pool {
     }
 
     /// The connection to this origin that was used last, if it still seems good.
-    pub(crate) fn take(&self, origin: &Arc<str>) -> Option<Reused> {
+    pub(crate) fn take(&self, met: Met<'_>) -> Option<Reused> {
         loop {
-            let (idle, time) = self.pop(origin)?;
+            let (idle, time) = self.pop(met.origin)?;
             let age = idle.since.elapsed();
             if age >= time || !idle.is_good() {
                 continue;
@@ -142,7 +145,7 @@ impl Pool {
             if idle.connection.look.as_ref().is_none_or(Look::is_quiet) {
                 return Some(Reused { connection: idle.connection, idle: age });
             }
-            self.state().known.ended(origin, age, Instant::now());
+            self.state().known.ended(met, age, Instant::now());
         }
     }
 
@@ -152,15 +155,15 @@ impl Pool {
         let idle = state.origins.get_mut(origin)?.pop()?;
         state.total -= 1;
         if let Some(after) = idle.ended_after() {
-            state.known.ended(origin, after, Instant::now());
+            state.known.ended(Met { origin, by: idle.by }, after, Instant::now());
         }
         let time = state.known.time(origin);
         Some((idle, time))
     }
 
     /// A connection that was idle for so long ended when it was used again.
-    pub(crate) fn met_its_end(&self, origin: &Arc<str>, idle: Duration) {
-        self.state().known.met(origin, idle, Instant::now());
+    pub(crate) fn met_its_end(&self, met: Met<'_>, idle: Duration) {
+        self.state().known.met(met, idle, Instant::now());
     }
 
     /// How many are kept.
@@ -171,10 +174,11 @@ impl Pool {
     /// Keeps a connection on which nothing is under way, if there is room. Where all room is taken, an
     /// origin that has more makes some. Otherwise a few with many idle connections would keep all
     /// others from having any. `told` is for how long its last answer said that it would be kept.
-    pub(crate) fn put(&self, origin: &Arc<str>, connection: Connection, told: Option<Duration>) {
+    pub(crate) fn put(&self, met: Met<'_>, connection: Connection, told: Option<Duration>) {
+        let Met { origin, by } = met;
         let mut state = self.state();
         if let Some(told) = told {
-            state.known.told(origin, told, Instant::now());
+            state.known.told(met, told, Instant::now());
         }
         if state.known.time(origin).is_zero() {
             return;
@@ -183,7 +187,7 @@ impl Pool {
         if own >= self.per_origin || (state.total >= self.total && !state.make_room(own)) {
             return;
         }
-        state.origins.entry(Arc::clone(origin)).or_default().push(Idle { connection, since: Instant::now() });
+        state.origins.entry(Arc::clone(origin)).or_default().push(Idle { connection, by, since: Instant::now() });
         state.total += 1;
     }
 
@@ -193,8 +197,8 @@ impl Pool {
         let State { origins, total, known } = &mut *state;
         *total = 0;
         origins.retain(|origin, idle| {
-            for after in idle.iter().filter_map(Idle::ended_after) {
-                known.ended(origin, after, Instant::now());
+            for (by, after) in idle.iter().filter_map(|idle| Some((idle.by, idle.ended_after()?))) {
+                known.ended(Met { origin, by }, after, Instant::now());
             }
             let time = known.time(origin);
             idle.retain(|idle| idle.is_good() && idle.since.elapsed() < time);
@@ -214,6 +218,10 @@ mod tests {
     use crate::tests::bench::until;
 
     const KEPT: Timeouts = Timeouts { idle: Duration::from_secs(60), told: Duration::from_secs(60) };
+
+    fn met(origin: &Arc<str>) -> Met<'_> {
+        Met { origin, by: OrganizationId::new(outrider_model::Timestamp(0), 1) }
+    }
 
     /// An idle connection, and its other side.
     async fn connection() -> (Connection, DuplexStream) {
@@ -236,12 +244,12 @@ mod tests {
         let mut far = Vec::new();
         for origin in [&a, &a, &a, &b, &b] {
             let (near, other) = connection().await;
-            pool.put(origin, near, None);
+            pool.put(met(origin), near, None);
             far.push(other);
         }
         assert_eq!(pool.state().total, 3);
-        assert!(pool.take(&a).is_some() && pool.take(&a).is_none());
-        assert!(pool.take(&b).is_some() && pool.take(&b).is_some() && pool.take(&b).is_none());
+        assert!(pool.take(met(&a)).is_some() && pool.take(met(&a)).is_none());
+        assert!(pool.take(met(&b)).is_some() && pool.take(met(&b)).is_some() && pool.take(met(&b)).is_none());
         assert_eq!(pool.state().total, 0);
     }
 
@@ -252,7 +260,7 @@ mod tests {
         let mut far = Vec::new();
         for origin in [&a, &a, &a, &a, &b, &b, &b] {
             let (near, other) = connection().await;
-            pool.put(origin, near, None);
+            pool.put(met(origin), near, None);
             far.push(other);
         }
         let count = |origin: &Arc<str>| pool.state().origins.get(origin).map_or(0, Vec::len);
@@ -264,7 +272,7 @@ mod tests {
         let pool = Pool::new(2, 3, KEPT);
         let origin = Arc::from("http://a:80");
         let (near, far) = connection().await;
-        pool.put(&origin, near, None);
+        pool.put(met(&origin), near, None);
         pool.sweep();
         assert_eq!(pool.state().total, 1);
         drop(far);
@@ -276,8 +284,8 @@ mod tests {
 
         let pool = Pool::new(2, 3, Timeouts { idle: Duration::ZERO, ..KEPT });
         let (near, _far) = connection().await;
-        pool.put(&origin, near, None);
-        assert!(pool.take(&origin).is_none());
+        pool.put(met(&origin), near, None);
+        assert!(pool.take(met(&origin)).is_none());
     }
 
     #[tokio::test]
@@ -286,23 +294,23 @@ mod tests {
         let origin: Arc<str> = Arc::from("http://a:80");
         let time = || pool.state().known.time(&origin);
         let (near, far) = connection().await;
-        pool.put(&origin, near, None);
+        pool.put(met(&origin), near, None);
         drop(far);
         until("the end to be seen", || {
             pool.sweep();
             time() == KEPT.idle / 2
         })
         .await;
-        pool.met_its_end(&origin, Duration::ZERO);
+        pool.met_its_end(met(&origin), Duration::ZERO);
         assert_eq!(time(), KEPT.idle / 2, "the same lesson");
         // What it tells counts as far as what it does.
         let (near, _far) = connection().await;
-        pool.put(&origin, near, Some(Duration::from_secs(8)));
+        pool.put(met(&origin), near, Some(Duration::from_secs(8)));
         assert_eq!(time(), Duration::from_secs(6));
-        assert!(pool.take(&origin).is_some());
+        assert!(pool.take(met(&origin)).is_some());
         let (near, _far) = connection().await;
-        pool.put(&origin, near, Some(Duration::ZERO));
-        assert!(pool.take(&origin).is_none());
+        pool.put(met(&origin), near, Some(Duration::ZERO));
+        assert!(pool.take(met(&origin)).is_none());
     }
 
     #[tokio::test]
@@ -316,16 +324,16 @@ mod tests {
         // Its task belongs to a stream that does not end: only the look can tell.
         for quiet in [true, false] {
             let (idle, _other) = connection().await;
-            pool.put(&origin, idle.with_look(shown.look()), None);
+            pool.put(met(&origin), idle.with_look(shown.look()), None);
             if !quiet {
                 far.set_zero_linger().unwrap();
                 break;
             }
-            assert!(pool.take(&origin).is_some());
+            assert!(pool.take(met(&origin)).is_some());
         }
         drop(far);
         until("the reset", || !shown.look().is_quiet()).await;
-        assert!(pool.take(&origin).is_none());
+        assert!(pool.take(met(&origin)).is_none());
     }
 
     #[tokio::test]

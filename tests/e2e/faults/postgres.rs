@@ -11,8 +11,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use outrider_tests::process::Signal;
+use outrider_tests::{process::Signal, servers::Postgres};
 use serde_json::{Value, json};
+use tokio::task::block_in_place;
 
 use super::{
     cases,
@@ -27,6 +28,8 @@ cases! {
     mesh_postgres_frozen: mesh().own(Own::Postgres).with(impatient()), async |trial| frozen(trial).await;
     mesh_postgres_vanishes: mesh().own(Own::Distant).with(few_connections()), async |trial| vanishes(trial).await;
     mesh_postgres_fails_over: mesh().own(Own::Distant).with(impatient()), async |trial| fails_over(trial).await;
+    mesh_postgres_fails_over_by_hosts: mesh().own(Own::PostgresPair).with(impatient()), async |trial| fails_over_by_hosts(trial).await;
+    postgres_postgres_fails_over_by_hosts: single().own(Own::PostgresPair).with(impatient()), async |trial| fails_over_by_hosts(trial).await;
     postgres_postgres_vanishes_by_tls: single().own(Own::DistantByTls).with(few_connections()), async |trial| vanishes(trial).await;
 }
 
@@ -52,7 +55,7 @@ async fn read_only(trial: &mut Trial<'_>) -> Result<()> {
     trial.postgres(reset, |postgres| reloaded(postgres, reset))
 }
 
-fn reloaded(postgres: &outrider_tests::servers::Postgres, sql: &str) -> Result<()> {
+fn reloaded(postgres: &Postgres, sql: &str) -> Result<()> {
     postgres.query("postgres", sql)?;
     postgres.query("postgres", "SELECT pg_reload_conf()").map(drop)
 }
@@ -149,4 +152,43 @@ async fn fails_over(trial: &mut Trial<'_>) -> Result<()> {
         world.postgres = Some(standby);
         Ok(())
     })
+}
+
+/// The URL names both servers. It dies, and the standby that was passed over until then is
+/// promoted: everybody finds it. The former one comes back and takes no writes: it is passed over
+/// in its turn, also while nobody else is there.
+async fn fails_over_by_hosts(trial: &mut Trial<'_>) -> Result<()> {
+    let place = |postgres: &Postgres| format!("{} as postgres", postgres.address());
+    trial.postgres("SIGKILL", |postgres| postgres.kill())?;
+    trial.answers("REST 503").await?;
+    trial.answers("gRPC Unavailable").await?;
+    let promoted = trial.harm("PostgreSQL: the standby is promoted", |world| {
+        world.other.as_ref().context("no standby here")?.promote()?;
+        std::mem::swap(&mut world.postgres, &mut world.other);
+        world.postgres.as_ref().map(place).context("nobody is promoted")
+    })?;
+    trial.accepts(50).await?;
+    let logs = block_in_place(|| trial.world.outrider.logs(10_000));
+    ensure!(logs.contains("the database is at another host now") && logs.contains(&promoted), "nobody tells of {promoted}");
+    // It was turned to at the start, and is not again.
+    let turned = |trial: &Trial<'_>, place: &str| {
+        let logs = block_in_place(|| trial.world.outrider.logs(10_000));
+        logs.lines().filter(|line| line.contains("is at another host now") && line.contains(place)).count()
+    };
+    let former = trial.harm("PostgreSQL: the former primary comes back and takes no writes", |world| {
+        let former = world.other.as_mut().context("no former primary")?;
+        former.set("default_transaction_read_only=on");
+        former.restart()?;
+        Ok(place(former))
+    })?;
+    let before = turned(trial, &former);
+    ensure!(before > 0, "nobody turned to {former} at the start");
+    trial.postgres("SIGKILL", |postgres| postgres.kill())?;
+    trial.answers("REST 503").await?;
+    // It was asked, and is no place to be.
+    trial.tells(&format!("{former}, database outrider_0: it takes no writes")).await?;
+    trial.postgres("start", |postgres| postgres.restart())?;
+    trial.accepts(50).await?;
+    ensure!(turned(trial, &former) == before, "somebody turned to {former}");
+    Ok(())
 }

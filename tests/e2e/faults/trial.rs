@@ -70,6 +70,8 @@ pub enum Own {
     Distant,
     /// The same, PostgreSQL by TLS.
     DistantByTls,
+    /// PostgreSQL with a synchronous standby, both named in the URL, and Redis.
+    PostgresPair,
 }
 
 /// What stands between Outrider and distant servers.
@@ -178,6 +180,8 @@ pub struct World {
     pub outrider: Outrider,
     pub redis: Option<Redis>,
     pub postgres: Option<Postgres>,
+    /// The other server of a pair.
+    pub other: Option<Postgres>,
     pub fronts: Option<Fronts>,
     pub links: Option<Links>,
     /// The certificates of its servers.
@@ -194,9 +198,17 @@ impl World {
         };
         let pki = if setting.own == Own::DistantByTls { Some(Pki::create()?) } else { None };
         let mut postgres = match setting.own {
-            Own::Postgres | Own::Distant => Some(Postgres::start()?),
+            Own::Postgres | Own::Distant | Own::PostgresPair => Some(Postgres::start()?),
             Own::SmallPostgres => Some(Postgres::start_with_connections(FEW_CONNECTIONS)?),
             _ => pki.as_ref().map(|pki| Postgres::start_tls(&pki.issue("postgres")?)).transpose()?,
+        };
+        let other = match &mut postgres {
+            Some(postgres) if setting.own == Own::PostgresPair => {
+                let standby = postgres.start_standby()?;
+                postgres.has_another(&standby);
+                Some(standby)
+            }
+            _ => None,
         };
         if let (Some(links), Some(postgres), Some(redis)) = (&links, &mut postgres, &mut redis) {
             links.postgres.turn_to(&postgres.address());
@@ -212,7 +224,7 @@ impl World {
         if let Some(fronts) = &mut fronts {
             fronts.double(&mut outrider)?;
         }
-        Ok(Self { outrider, redis, postgres, fronts, links, _pki: pki })
+        Ok(Self { outrider, redis, postgres, other, fronts, links, _pki: pki })
     }
 }
 

@@ -53,6 +53,7 @@ const ATTACKS: &[Attack] = attacks! {
     "answer-bodies" Processor receivers::bodies;
     "answer-chunks" Processor receivers::chunks;
     "answer-ends" Shares receivers::ends;
+    "early-answers" Processor receivers::early;
     "deaf-receivers" Shares receivers::deaf;
     "receivers-handshakes" Shares receivers::handshakes;
 

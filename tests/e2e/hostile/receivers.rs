@@ -31,6 +31,10 @@ pub async fn heads(foe: Foe) -> Result<()> {
     const WAYS: &[Way] = &[
         &[Act::Send("HTTP/1.1 200 OK\r\n"), Act::Repeat("x-many: fields\r\n")],
         &[Act::Send("HTTP/1.1 200 OK\r\nx-long: "), Act::Repeat("long")],
+        &[Act::Send("HTTP/1.1 200 OK\r\nx-folded: "), Act::Repeat("\r\n folded")],
+        &[Act::Send("HTTP/1.1 200 OK\r\n"), Act::Repeat(" nothing to fold\n")],
+        &[Act::Send("HTTP/1.1 103 Early Hints\r\n"), Act::Repeat("link: </a>\r\n")],
+        &[Act::Send("HTTP/1.1 200 OK\r\nx-folded: y\r\n"), Act::Drip(" folded folded folded folded\r\n", BYTE), Act::Hang],
         &[Act::Repeat("\r\n")],
         &[Act::Repeat("HTTP/1.1 ")],
         &[Act::Drip("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-slow: slow slow slow slow slow\r\n\r\n", BYTE)],
@@ -58,6 +62,7 @@ pub async fn chunks(foe: Foe) -> Result<()> {
         &[Act::Send(CHUNKED), Act::Send("1;"), Act::Repeat("extension=")],
         &[Act::Send(CHUNKED), Act::Repeat("1;a=b\r\nx\r\n")],
         &[Act::Send(CHUNKED), Act::Send("0\r\n"), Act::Repeat("trailer: x\r\n")],
+        &[Act::Send(CHUNKED), Act::Send("0\r\ntrailer: x\r\n"), Act::Repeat(" folded\r\n")],
         &[Act::Send(CHUNKED), Act::Repeat("0")],
         &[Act::Send(CHUNKED), Act::Send("ffffffffffffffff\r\n"), Act::Repeat("x")],
     ];
@@ -70,6 +75,9 @@ pub async fn ends(foe: Foe) -> Result<()> {
         &[Act::Close],
         &[Act::Reset],
         &[Act::Send("HTTP/1.1 2"), Act::Close],
+        &[Act::Send("HTTP/1.1 103 Early Hints\r\nlink"), Act::Reset],
+        &[Act::Send("HTTP/1.1 200 OK\r\nx-a : b\r\n"), Act::Reset],
+        &[Act::Send("HTTP/1.1 200 OK\r\nx-a: b\r\n fol"), Act::Close],
         &[Act::Send(SIZED), Act::Reset],
         &[Act::Send(SIZED), Act::Close],
         &[Act::Send("HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n")],
@@ -78,6 +86,24 @@ pub async fn ends(foe: Foe) -> Result<()> {
         &[Act::Send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab"), Act::Close],
     ];
     answering(foe, WAYS).await
+}
+
+/// Answers to nothing: as soon as there is a connection, several for one request, and without an
+/// end.
+pub async fn early(foe: Foe) -> Result<()> {
+    const WAYS: &[Way] = &[
+        &[Act::Send(OK), Act::Hang],
+        &[Act::Send(OK), Act::Close],
+        &[Act::Send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"), Act::Hang],
+        &[Act::Repeat(OK)],
+        &[Act::Repeat("HTTP/1.1 100 Continue\r\n\r\n")],
+        &[Act::Reset],
+    ];
+    let mut receivers = Vec::new();
+    for acts in WAYS {
+        receivers.push(RawReceiver::start_deaf(acts).await?);
+    }
+    aim(foe, &receivers, 500).await
 }
 
 /// Receivers that accept and read nothing, while large payloads are sent to them.

@@ -121,6 +121,14 @@ impl Plan {
         Ok(())
     }
 
+    /// Lays other settings over those in the file of a role.
+    pub(super) fn rewrite(&self, directory: &Directory, role: &str, more: &Value) -> Result<()> {
+        let file = self.file(directory, role);
+        let mut config: Value = toml::from_str(&fs::read_to_string(&file)?)?;
+        overlay(&mut config, more);
+        Ok(fs::write(file, toml::to_string(&config)?)?)
+    }
+
     pub(super) fn file(&self, directory: &Directory, role: &str) -> PathBuf {
         directory.path().join(format!("{role}.toml"))
     }

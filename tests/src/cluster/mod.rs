@@ -347,6 +347,12 @@ impl Outrider {
         self.directory.path()
     }
 
+    /// Lays other settings over those in the file of a role, or of `all`; null takes a key out. A
+    /// process reads it in its own time.
+    pub fn rewrite(&self, role: &str, more: &Value) -> Result<()> {
+        self.plan.rewrite(&self.directory, role, more)
+    }
+
     /// Ends the process with a role by SIGKILL.
     pub fn kill(&mut self, role: &str) -> Result<()> {
         self.member(role)?.process.kill()

@@ -38,6 +38,8 @@ pub struct Postgres {
     databases: AtomicU32,
     /// Where clients find it, when not at its own address.
     front: Option<String>,
+    /// Of its URLs.
+    parameters: Vec<String>,
     directory: Directory,
 }
 
@@ -93,6 +95,7 @@ impl Postgres {
             user,
             databases: AtomicU32::new(0),
             front: None,
+            parameters: Vec::new(),
             directory,
         };
         server.ready()?;
@@ -103,9 +106,23 @@ impl Postgres {
     pub fn create_database(&self) -> Result<String> {
         let name = format!("outrider_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.query("postgres", &format!("CREATE DATABASE {name}"))?;
-        let tls = self.authority.as_ref().map(|path| format!("?sslmode=verify-full&sslrootcert={}", path.display()));
+        let tls = self.authority.as_ref().map(|path| format!("sslmode=verify-full&sslrootcert={}", path.display()));
+        let parameters: Vec<String> = self.parameters.iter().cloned().chain(tls).collect();
+        let query = if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) };
         let address = self.front.clone().unwrap_or_else(|| self.address());
-        Ok(format!("postgres://postgres@{address}/{name}{}", tls.unwrap_or_default()))
+        Ok(format!("postgres://postgres@{address}/{name}{query}"))
+    }
+
+    /// The URLs of databases made from now on name both servers, the other first, and lead to the
+    /// one that takes writes.
+    pub fn has_another(&mut self, other: &Self) {
+        self.front = Some(format!("{},{}", other.address(), self.address()));
+        self.parameters = vec!["target_session_attrs=read-write".to_owned()];
+    }
+
+    /// A setting (`name=value`) that it has when it is started the next time.
+    pub fn set(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
     }
 
     /// The URLs of databases made from now on lead here: a proxy, say.

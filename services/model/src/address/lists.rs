@@ -132,6 +132,71 @@ fn metadata_services_are_opened_by_their_very_address_only() {
     assert_eq!(dialled(&policy(&["2002::/16"], &[]), "2002:a9fe:a9fe::1", 80, &[]), Err("ipv6-metadata"));
 }
 
+/// As the providers document them, in the words of who looks for one here.
+const DOCUMENTED: [(&str, &str); 19] = [
+    ("AWS EC2, Google, Azure, DigitalOcean, Hetzner, Oracle, OpenStack, Vultr, IBM", "169.254.169.254"),
+    ("AWS EC2 by IPv6", "fd00:ec2::254"),
+    ("AWS ECS and Fargate", "169.254.170.2"),
+    ("AWS EKS Pod Identity", "169.254.170.23"),
+    ("AWS EKS Pod Identity by IPv6", "fd00:ec2::23"),
+    ("Google by IPv6", "fd20:ce::254"),
+    ("Google, on nodes of Kubernetes", "169.254.169.252"),
+    ("Azure, the agent", "168.63.129.16"),
+    ("Alibaba Cloud", "100.100.100.200"),
+    ("Alibaba Cloud by IPv6", "fd00:100::100:200"),
+    ("Oracle Cloud by IPv6", "fd00:c1::a9fe:a9fe"),
+    ("Oracle Cloud Classic", "192.0.0.192"),
+    ("OpenStack by IPv6", "fe80::a9fe:a9fe"),
+    ("Akamai by IPv6", "fd00:a9fe:a9fe::1"),
+    ("Tencent Cloud", "169.254.0.23"),
+    ("Scaleway", "169.254.42.42"),
+    ("Scaleway by IPv6", "fd00:42::42"),
+    ("the usual one, mapped", "::ffff:169.254.169.254"),
+    ("the usual one, translated", "64:ff9b::a9fe:a9fe"),
+];
+
+/// Names by which they are documented.
+const DOCUMENTED_NAMES: [&str; 7] = [
+    "metadata.google.internal",
+    "metadata.goog",
+    "METADATA.google.internal.",
+    "instance-data.ec2.internal",
+    "metadata.tencentyun.com",
+    "metadata.platformequinix.com",
+    "metadata.packet.net",
+];
+
+#[test]
+fn the_metadata_services_of_the_known_providers_are_refused_unless_named_exactly() {
+    let wide = &["169.254.0.0/16", "100.64.0.0/10", "192.0.0.0/24", "168.63.0.0/16", "fc00::/7", "fe80::/10", "64:ff9b::/96"];
+    let named = &["meta.example.com", "*.example.com", "*.internal", "*.com", "*.net", "*.goog"];
+    for (provider, text) in DOCUMENTED {
+        for allow in [&[][..], wide, named] {
+            let policy = Policy { allow_loopback: true, ..policy(allow, &[]) };
+            for refused in [dialled(&policy, text, 80, &[]), dialled(&policy, "meta.example.com", 80, &[text])] {
+                assert!(refused.is_err_and(|rule| rule.ends_with("-metadata")), "{provider}: {text} by {allow:?}");
+            }
+        }
+        if !text.starts_with("::ffff") {
+            let exact = policy(&[&[text], &wide[..]].concat(), &[]);
+            assert_eq!(dialled(&exact, text, 80, &[]), Ok(vec![Basis::Allowed(0)]), "{provider}: {text}");
+        }
+    }
+    for name in DOCUMENTED_NAMES {
+        for allow in [&[][..], wide, named] {
+            assert_eq!(dialled(&policy(allow, &[]), name, 80, &["8.8.8.8"]), Err("name-metadata"), "{name} by {allow:?}");
+        }
+        let exact = policy(&[name.trim_end_matches('.')], &[]);
+        assert!(dialled(&exact, name, 80, &["10.0.0.1"]).is_ok(), "{name}");
+        assert_eq!(dialled(&exact, name, 80, &["169.254.169.254"]), Err("ipv4-metadata"), "{name}");
+    }
+    assert!(metadata::all().iter().all(|known| DOCUMENTED.iter().any(|(_, text)| *text == known.to_string())));
+    // The cache of names on a node of Kubernetes gives out no credentials: a network opens it, a
+    // name does not.
+    assert_eq!(dialled(&policy(named, &[]), "meta.example.com", 80, &["169.254.20.10"]), Err("ipv4-link-local"));
+    assert!(dialled(&policy(wide, &[]), "169.254.20.10", 80, &[]).is_ok());
+}
+
 #[test]
 fn what_is_no_destination_is_opened_by_nothing() {
     let all = policy(&["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1", "*.onion.example", "x.example"], &[]);

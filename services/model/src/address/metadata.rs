@@ -10,12 +10,16 @@ use super::Refused;
 const IPV4_METADATA: Refused = Refused::new("ipv4-metadata", "an address of a cloud's metadata service");
 const IPV6_METADATA: Refused = Refused::new("ipv6-metadata", "an address of a cloud's metadata service");
 
-const IPV4: [Ipv4Addr; 7] = [
-    // AWS, Google, Azure, DigitalOcean, Oracle, OpenStack and most others.
+const IPV4: [Ipv4Addr; 9] = [
+    // AWS, Google, Azure, DigitalOcean, Hetzner, Oracle, OpenStack and most others.
     Ipv4Addr::new(169, 254, 169, 254),
+    // Google: where nodes of Kubernetes answer for the former.
+    Ipv4Addr::new(169, 254, 169, 252),
     // AWS: credentials of tasks (ECS) and of pods (EKS).
     Ipv4Addr::new(169, 254, 170, 2),
     Ipv4Addr::new(169, 254, 170, 23),
+    // Tencent Cloud.
+    Ipv4Addr::new(169, 254, 0, 23),
     // Scaleway.
     Ipv4Addr::new(169, 254, 42, 42),
     // Alibaba Cloud.
@@ -26,12 +30,19 @@ const IPV4: [Ipv4Addr; 7] = [
     Ipv4Addr::new(168, 63, 129, 16),
 ];
 
-const IPV6: [Ipv6Addr; 4] = [
+const IPV6: [Ipv6Addr; 8] = [
     // AWS: the instance, and pods (EKS).
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
     // Google.
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    // OpenStack, and Akamai.
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1),
+    // Oracle Cloud.
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    // Alibaba Cloud.
+    Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200),
     // Scaleway.
     Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
 ];

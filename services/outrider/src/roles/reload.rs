@@ -1,10 +1,16 @@
 //! The configuration that is read again while the process runs: at SIGHUP, and when the content of its file is another. Of what
 //! is new only the policy of destinations takes effect; the rest is told.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use outrider_rpc::PolicyInForce;
-use outrider_telemetry::essential;
+use outrider_telemetry::{
+    catalogue::process::{CONFIGURATION_INVALID, CONFIGURATION_READ},
+    essential,
+};
 use tokio::{
     signal::unix::Signal,
     task::spawn_blocking,
@@ -34,6 +40,7 @@ pub struct Reload {
 impl Reload {
     /// From what the process was started with.
     pub fn new(sources: Sources, config: Config, in_force: PolicyInForce) -> Self {
+        was_read(true);
         // What changed between the start and now is seen at the first look.
         Self { sources, contents: None, config, in_force }
     }
@@ -70,7 +77,9 @@ impl Reload {
         if !by_signal && !file_is_new {
             return;
         }
-        match self.sources.load() {
+        let loaded = self.sources.load();
+        was_read(loaded.is_ok());
+        match loaded {
             Ok(config) => self.take(config, by_signal),
             Err(error) => {
                 tracing::error!(%error, "the configuration was read again and is not valid; the old one stays in force");
@@ -95,6 +104,14 @@ impl Reload {
             tracing::info!("SIGHUP: the configuration was read again and says nothing new");
         }
         self.config = config;
+    }
+}
+
+fn was_read(valid: bool) {
+    CONFIGURATION_INVALID.set(i64::from(!valid));
+    if valid {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        CONFIGURATION_READ.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }
 }
 

@@ -21,7 +21,9 @@ use super::{
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long until all is asked for again, though nothing gave a reason to.
 const PERIOD: Duration = Duration::from_secs(10);
-/// What is published to see whether that is allowed; it announces nothing.
+/// What is published to see whether that is allowed: those who listen know that it announces
+/// nothing. One of a version that does not know it looks for changes once in vain, so it is only
+/// published when there is reason to.
 pub(super) const NO_CHANGE: &str = "probe";
 
 /// Asks.
@@ -35,26 +37,34 @@ pub(super) struct Probe {
 impl Probe {
     /// Asks for ever.
     pub(super) async fn run(self) {
+        let mut answered = self.rights.ready().is_ok();
         loop {
             sleep(AGAIN).await;
+            let mut doubted = !answered;
             if self.rights.ready().is_ok() {
                 // The end of the wait is as good a reason as any.
-                let _ = timeout(PERIOD, self.rights.doubted()).await;
+                doubted |= timeout(PERIOD, self.rights.doubted()).await.is_ok();
             }
-            self.once().await;
+            // An announcement that is refused raises a doubt, so nothing is lost by not publishing
+            // each time.
+            answered = self.once(doubted || !self.rights.may("publish")).await;
         }
     }
 
-    /// Asks once, and keeps the answer.
-    pub(super) async fn once(&self) {
-        match self.refused().await {
+    /// Asks once, for the right to publish too if it is told to, and keeps the answer. Whether
+    /// there was one.
+    pub(super) async fn once(&self, publish: bool) -> bool {
+        let refused = self.refused(publish).await;
+        let answered = refused.is_ok();
+        match refused {
             Ok(refused) => self.rights.found(refused),
             Err(failure) => self.rights.not_found(failure.into()),
         }
+        answered
     }
 
     /// What is refused, in any shard.
-    async fn refused(&self) -> Result<Refused, Failure> {
+    async fn refused(&self, publish: bool) -> Result<Refused, Failure> {
         let mut refused = Refused::new();
         // Always, not only where the server does not know the script: one that it knows would hide that the right is missing.
         let loaded = self.commands.query::<Value>(PROBE.name, &PROBE.load()).await;
@@ -66,9 +76,11 @@ impl Probe {
                 }
             }
         }
-        let mut publish = ::redis::cmd("PUBLISH");
-        publish.arg(&self.channel).arg(NO_CHANGE);
-        note(&mut refused, self.commands.query::<i64>(PROBE.name, &publish).await)?;
+        if publish {
+            let mut command = ::redis::cmd("PUBLISH");
+            command.arg(&self.channel).arg(NO_CHANGE);
+            note(&mut refused, self.commands.query::<i64>(PROBE.name, &command).await)?;
+        }
         Ok(refused)
     }
 

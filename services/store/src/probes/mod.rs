@@ -11,7 +11,7 @@ use std::fmt;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 pub(crate) use standing::{Standing, names};
-use tables::PROBES;
+use tables::{Columns, PROBES};
 
 use crate::failure::{code, told};
 
@@ -50,8 +50,9 @@ impl fmt::Display for Refusal {
 /// What the database refuses of some work. An error when it was not there to answer.
 pub(crate) async fn refused(connection: &mut PgConnection, works: &[Work]) -> Result<Vec<Refusal>, sqlx::Error> {
     let mut refused = Vec::new();
+    let columns = Columns::read(connection).await?;
     for probe in PROBES.iter().filter(|probe| probe.is_of(works)) {
-        for (statement, sql) in probe.statements() {
+        for (statement, sql) in probe.statements(&columns) {
             let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await else { continue };
             let code = code(&error).unwrap_or_default();
             // Rights and what is not there; a transaction that may not write; a session that is another's; what is not supported.

@@ -1,6 +1,32 @@
 //! Who needs which right on which table. docs/operations.md grants exactly these; tests hold the two together.
 
+use std::collections::HashMap;
+
+use sqlx::{PgConnection, Row as _};
+
 use super::Work;
+
+/// For each table, what sets all of its columns. A statement that names no column would be allowed
+/// by a right on any of them.
+pub(super) struct Columns(HashMap<String, String>);
+
+impl Columns {
+    pub async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        // The tables are in the schema that sessions look into first.
+        const READ: &str = "SELECT c.relname::text AS table, string_agg(quote_ident(a.attname) || ' = DEFAULT', ', ') AS setting
+            FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid JOIN pg_attribute a ON a.attrelid = c.oid
+            WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+              AND a.attnum > 0 AND NOT a.attisdropped
+            GROUP BY c.relname";
+        let rows = sqlx::raw_sql(READ).fetch_all(connection).await?;
+        let setting = rows.into_iter().map(|row| Ok((row.try_get("table")?, row.try_get("setting")?)));
+        setting.collect::<Result<_, sqlx::Error>>().map(Self)
+    }
+
+    fn setting(&self, table: &str) -> Option<&str> {
+        self.0.get(table).map(String::as_str)
+    }
+}
 
 /// A part of the work.
 pub(crate) struct Probe {
@@ -91,7 +117,12 @@ pub(crate) const PROBES: [Probe; 10] = [
         name: "audit",
         of: Some(Work::Deliveries),
         rights: &[("replays", "S")],
-        more: &["SELECT 1 FROM pg_locks WHERE FALSE"],
+        more: &[
+            "SELECT 1 FROM pg_locks WHERE FALSE",
+            // It asks for the right to the whole table, however many columns may be read. Two
+            // statements are a transaction.
+            "SELECT 1; LOCK TABLE ONLY events, ONLY attempts, ONLY deliveries IN ACCESS SHARE MODE",
+        ],
     },
 ];
 
@@ -101,19 +132,27 @@ impl Probe {
     }
 
     /// Each as people read it, and as it is asked: over no row. Not by EXPLAIN, which a database that takes no writes would answer.
-    pub fn statements(&self) -> Vec<(String, String)> {
-        let of_table =
-            |(table, rights): &(&str, &str)| rights.chars().map(|right| over_nothing(table, right)).collect::<Vec<_>>();
+    pub fn statements(&self, columns: &Columns) -> Vec<(String, String)> {
+        let of_table = |(table, rights): &(&str, &str)| {
+            rights.chars().map(|right| over_nothing(table, right, columns.setting(table))).collect::<Vec<_>>()
+        };
         let more = self.more.iter().map(|statement| ((*statement).to_owned(), (*statement).to_owned()));
         self.rights.iter().flat_map(of_table).chain(more).collect()
     }
 }
 
-fn over_nothing(table: &str, right: char) -> (String, String) {
+/// Over all columns: what is granted for some of them only is not enough. `setting` is missing
+/// where the table is.
+fn over_nothing(table: &str, right: char, setting: Option<&str>) -> (String, String) {
     match right {
         'I' => (format!("INSERT INTO {table}"), format!("INSERT INTO {table} SELECT * FROM {table} WHERE FALSE")),
-        // It asks for the right to update without naming a column.
-        'U' => (format!("UPDATE {table}"), format!("SELECT 1 FROM {table} WHERE FALSE FOR UPDATE")),
+        'U' => {
+            let asked = match setting {
+                Some(setting) => format!("UPDATE {table} SET {setting} WHERE FALSE"),
+                None => format!("SELECT 1 FROM {table} WHERE FALSE FOR UPDATE"),
+            };
+            (format!("UPDATE {table}"), asked)
+        }
         'D' => (format!("DELETE FROM {table}"), format!("DELETE FROM {table} WHERE FALSE")),
         _ => (format!("SELECT FROM {table}"), format!("SELECT * FROM {table} WHERE FALSE")),
     }

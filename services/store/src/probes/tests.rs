@@ -104,6 +104,42 @@ async fn each_right_that_is_taken_back_is_told_and_found_again() {
     }
 }
 
+/// Of one table and one whose rows are in partitions: each column counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_to_columns_are_enough_where_they_cover_the_table() {
+    let Some(granted) = Granted::new().await else { return };
+    let store = granted.connect().await;
+    for (right, table) in [("SELECT", "endpoints"), ("INSERT", "endpoints"), ("UPDATE", "endpoints"), ("UPDATE", "events")] {
+        let columns: Vec<String> =
+            sqlx::query_scalar("SELECT attname::text FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0")
+                .bind(table)
+                .fetch_all(store.postgres_pool())
+                .await
+                .unwrap();
+        let role = &granted.role;
+        granted.execute(&format!("REVOKE {right} ON {table} FROM {role}")).await;
+        granted.execute(&format!("GRANT {right} ({}) ON {table} TO {role}", columns.join(", "))).await;
+        store.begin(&ALL).await.unwrap_or_else(|failure| panic!("with {right} on each column of {table}: {failure}"));
+        for column in &columns {
+            granted.execute(&format!("REVOKE {right} ({column}) ON {table} FROM {role}")).await;
+            let failure = store.begin(&ALL).await.unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Refused);
+            let words = format!("permission denied for table {table} (42501)");
+            assert!(failure.to_string().contains(&words), "without {right} on {table}.{column}: {failure}");
+            granted.execute(&format!("GRANT {right} ({column}) ON {table} TO {role}")).await;
+        }
+        granted.execute(&format!("GRANT {right} ON {table} TO {role}")).await;
+    }
+    // The audit locks whole tables against their being dropped.
+    granted.execute(&format!("REVOKE SELECT ON attempts FROM {}", granted.role)).await;
+    let all = "DO $$ DECLARE names text; BEGIN SELECT string_agg(quote_ident(attname), ', ') INTO names FROM pg_attribute \
+        WHERE attrelid = 'attempts'::regclass AND attnum > 0; EXECUTE 'GRANT SELECT (' || names || ') ON attempts TO ROLE'; END $$";
+    granted.execute(&all.replace("ROLE", &granted.role)).await;
+    let failure = store.begin(&ALL).await.unwrap_err().to_string();
+    assert!(failure.contains("LOCK TABLE ") && failure.contains("permission denied for table attempts (42501)"), "{failure}");
+    assert!(!failure.contains("SELECT FROM attempts"), "{failure}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_refusals_are_listed_and_only_those_of_the_work() {
     let Some(granted) = Granted::new().await else { return };

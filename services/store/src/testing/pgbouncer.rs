@@ -12,7 +12,12 @@ use tempfile::TempDir;
 use super::server::as_user;
 
 /// Where Debian's package puts it.
-const PROGRAM: &str = "/usr/sbin/pgbouncer";
+const INSTALLED: &str = "/usr/sbin/pgbouncer";
+
+/// Another one than the package's by `OUTRIDER_TEST_PGBOUNCER`: a newer version.
+fn program() -> String {
+    std::env::var("OUTRIDER_TEST_PGBOUNCER").unwrap_or_else(|_| INSTALLED.to_owned())
+}
 
 /// A pooler; ended and removed when dropped, and with this process.
 pub struct PgBouncer {
@@ -29,7 +34,7 @@ impl PgBouncer {
     /// # Panics
     /// When it does not start.
     pub async fn start(server: &str, settings: &str) -> Option<Self> {
-        if !Path::new(PROGRAM).exists() && std::env::var_os("OUTRIDER_TEST_STRICT").is_none() {
+        if !Path::new(&program()).exists() && std::env::var_os("OUTRIDER_TEST_STRICT").is_none() {
             eprintln!("SKIPPED with PgBouncer: it is not installed");
             return None;
         }
@@ -76,7 +81,7 @@ fn open_to_all(directory: &Path) {
 fn watchdog(file: &Path) -> Child {
     const RUN: &str = r#""$1" -q "$2" & pooler=$!; read -r _; kill -KILL "$pooler""#;
     let file = file.to_str().expect("a temporary path is UTF-8");
-    let mut command = as_user("sh", &["-c", RUN, "sh", PROGRAM, file]).expect("a user for it");
+    let mut command = as_user("sh", &["-c", RUN, "sh", &program(), file]).expect("a user for it");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh starts")
 }
 

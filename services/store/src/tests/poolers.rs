@@ -5,7 +5,10 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use super::support;
 use crate::{
     Failure, Store,
-    testing::{PgBouncer, TestPostgres, options},
+    testing::{
+        PgBouncer, TestPostgres, options,
+        renaming::{Draw, Renaming},
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,6 +54,44 @@ async fn poolers_of_transactions_are_refused() {
         assert!(text.contains("gives each transaction another session"), "{settings}: {text}");
         assert!(failure.advice().unwrap().contains("pool_mode=session"), "{settings}");
     }
+}
+
+/// PgBouncer from 1.21 on takes prepared statements in transactions, so that nothing else would
+/// fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn poolers_of_transactions_that_know_prepared_statements_are_refused() {
+    let Some(database) = TestPostgres::create().await else { return };
+    let all = [(Draw::Last, 3), (Draw::Longest, 3), (Draw::Last, 1), (Draw::Own, 3)];
+    for (draw, sessions) in all {
+        let pooler = Renaming::start(database.url(), sessions, draw).await;
+        let quick = crate::StoreOptions { acquire_timeout: std::time::Duration::from_secs(5), ..options(pooler.url()) };
+        let failure = Store::connect(&quick).await.err().expect("sessions are shared");
+        let text = failure.to_string();
+        assert!(text.contains("gives each transaction another session"), "{draw:?} of {sessions}: {text}");
+        assert!(failure.advice().unwrap().contains("pool_mode=session"), "{draw:?} of {sessions}");
+    }
+}
+
+/// The pooler of the test before does what its kind does: statements work, in whatever session they
+/// come to.
+#[tokio::test(flavor = "multi_thread")]
+async fn through_it_prepared_statements_work_in_every_session() {
+    use sqlx::{Connection as _, PgConnection};
+    let Some(database) = TestPostgres::create().await else { return };
+    let pooler = Renaming::start(database.url(), 3, Draw::Longest).await;
+    let mut one = PgConnection::connect(pooler.url()).await.unwrap();
+    let mut sessions = std::collections::BTreeSet::new();
+    for number in 0..9_i32 {
+        let (session, back): (i32, i32) =
+            sqlx::query_as("SELECT pg_backend_pid(), $1::int4").bind(number).fetch_one(&mut one).await.unwrap();
+        assert_eq!(back, number);
+        sessions.insert(session);
+    }
+    let mut two = PgConnection::connect(pooler.url()).await.unwrap();
+    let back: i32 = sqlx::query_scalar("SELECT $1::int4 + 1").bind(1_i32).fetch_one(&mut two).await.unwrap();
+    let names: Vec<String> = sqlx::query_scalar("SELECT name FROM pg_prepared_statements").fetch_all(&mut two).await.unwrap();
+    assert_eq!((sessions.len(), back), (3, 2));
+    assert!(names.iter().all(|name| name.starts_with("PGBOUNCER_")) && !names.is_empty(), "{names:?}");
 }
 
 /// A pool of one session is no sign of shared ones.

@@ -8,6 +8,12 @@ section! {
         BUILD_INFO: IntGaugeVec("outrider_build_info", ["version", "commit"]);
         /// When the process started, in seconds since 1970.
         START_TIME: Gauge("process_start_time_seconds");
+        /// When the configuration, and with it the policy of destinations, was last read and was
+        /// valid, in seconds since 1970.
+        CONFIGURATION_READ: IntGauge("outrider_configuration_read_timestamp_seconds");
+        /// Whether the configuration was not valid when it was last read (0 or 1): what was read
+        /// before stays in force.
+        CONFIGURATION_INVALID: IntGauge("outrider_configuration_invalid");
         /// Time of the processor that the process used, in user and system mode.
         CPU_SECONDS: FloatCounter("process_cpu_seconds_total");
         /// Resident memory.

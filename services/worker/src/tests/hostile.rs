@@ -24,14 +24,14 @@ use super::{
 };
 use crate::{Options, WireBounds};
 
-const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+pub(super) const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 /// The timeout of endpoints here: what is bounded ends long before.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an endpoint does once it has read a request.
 #[derive(Clone)]
-enum Act {
+pub(super) enum Act {
     Send(String),
     /// The same bytes until the other side closes.
     Repeat(&'static str),
@@ -158,7 +158,7 @@ async fn perform<S: Wire>(stream: &mut S, act: &Act) -> Option<()> {
 }
 
 /// One delivery to an endpoint that does this, which is sent once.
-async fn deliver(acts: Vec<Act>) -> AttemptResult {
+pub(super) async fn deliver(acts: Vec<Act>) -> AttemptResult {
     let hostile = Hostile::start(acts).await;
     // So few reads that the pieces of a test come soon.
     let wire = WireBounds { reads: 64, ..WireBounds::default() };
@@ -169,21 +169,21 @@ async fn deliver(acts: Vec<Act>) -> AttemptResult {
     result
 }
 
-async fn attempt(bench: &Bench, url: &str) -> AttemptResult {
+pub(super) async fn attempt(bench: &Bench, url: &str) -> AttemptResult {
     bench.push(bench.endpoint_with(url, |endpoint| endpoint.timeout = TIMEOUT));
     bench.attempt().await
 }
 
-fn is_soon(result: &AttemptResult) -> bool {
+pub(super) fn is_soon(result: &AttemptResult) -> bool {
     u128::from(result.duration_micros) < TIMEOUT.as_micros() * 9 / 10
 }
 
-fn send(text: impl Into<String>) -> Act {
+pub(super) fn send(text: impl Into<String>) -> Act {
     Act::Send(text.into())
 }
 
 /// A bad response with this text, long before the timeout.
-async fn is_bad(acts: Vec<Act>, message: &str) {
+pub(super) async fn is_bad(acts: Vec<Act>, message: &str) {
     let result = deliver(acts).await;
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::BadResponse, 0), "{result:?}");
     assert_eq!(result.error_message, message);
@@ -317,7 +317,7 @@ async fn a_switch_of_protocols_is_a_bad_response_at_once() {
 }
 
 /// Whatever comes after the head of a 2xx answer: the delivery succeeded, once.
-async fn succeeds(acts: Vec<Act>) -> AttemptResult {
+pub(super) async fn succeeds(acts: Vec<Act>) -> AttemptResult {
     let result = deliver(acts).await;
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{result:?}");
     assert!(result.response_truncated && result.error_message.is_empty(), "{result:?}");

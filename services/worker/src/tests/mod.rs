@@ -1,5 +1,6 @@
 //! The worker as a whole, with real sockets on the loopback and fakes of what surrounds it.
 
+mod answers;
 pub(crate) mod bench;
 mod exchanges;
 pub(crate) mod fakes;

@@ -32,6 +32,7 @@ impl Postgres {
             user: self.user,
             databases: AtomicU32::new(0),
             front: None,
+            parameters: Vec::new(),
             directory,
         };
         standby.ready()?;
