@@ -29,10 +29,10 @@ pub fn options_without_key(config: &Config) -> Result<StoreOptions> {
     Ok(options_with(config, MasterKeys::none()))
 }
 
-/// The same for commands that make a database: by default it is in the directory of the key, and must find it.
+/// The same for commands that make a database: by default SQLite's file is in the directory of the key, and must find it.
 pub fn first_options(config: &Config) -> Result<StoreOptions> {
     let options = options_without_key(config)?;
-    if options.master_keys.is_none() {
+    if options.master_keys.is_none() && Backend::of(&options.url) == Some(Backend::Sqlite) {
         make_directory_of_key(Path::new(&config.secrets.master_key_file))?;
     }
     Ok(options)
