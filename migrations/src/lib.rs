@@ -13,6 +13,7 @@ mod m0005_retention;
 mod m0006_attempts_by_start;
 mod m0007_resent;
 mod m0008_dropping;
+mod m0009_sealed_endpoints;
 pub mod partitions;
 
 /// All steps, oldest first.
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_attempts_by_start::Migration),
             Box::new(m0007_resent::Migration),
             Box::new(m0008_dropping::Migration),
+            Box::new(m0009_sealed_endpoints::Migration),
         ]
     }
 }

@@ -45,6 +45,7 @@ mod retention;
 mod retry;
 mod rights;
 mod scenario;
+mod secrets;
 mod shares;
 mod stream;
 mod stream_faults;

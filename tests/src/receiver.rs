@@ -39,6 +39,8 @@ pub enum Answer {
 pub struct Received {
     /// Without the query.
     pub path: String,
+    /// Without its question mark; empty when there is none.
+    pub query: String,
     /// The method.
     pub method: String,
     /// The headers.
@@ -288,9 +290,11 @@ fn record(state: &State, path: &str, parts: http::request::Parts, body: Bytes) -
     if *count == 1 { &state.distinct } else { &state.duplicates }.fetch_add(1, Ordering::Relaxed);
     let answer = entry.answers.get((*count - 1).min(entry.answers.len().saturating_sub(1))).cloned();
     if state.keep {
+        let query = parts.uri.query().unwrap_or_default().to_owned();
         let (method, headers) = (parts.method.to_string(), parts.headers);
         entry.received.push(Received {
             path: path.to_owned(),
+            query,
             method,
             headers,
             body,

@@ -1,6 +1,13 @@
 //! Endpoints: where webhooks go.
+//!
+//! Values of headers and the queries of URLs may be credentials. Nothing here has a `Debug` that shows them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use crate::{EndpointId, ProjectId, Timestamp};
 
@@ -17,15 +24,83 @@ pub struct Endpoint {
     /// Requests under way at once.
     pub max_in_flight: u32,
     /// Sent with every request.
-    pub headers: BTreeMap<String, String>,
+    pub headers: Headers,
     pub metadata: BTreeMap<String, String>,
     pub owner: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
+impl Endpoint {
+    /// As it is shown to readers: with a mask for each value of a header, and for the query of the URL.
+    #[must_use]
+    pub fn masked(mut self) -> Self {
+        self.headers.values_mut().for_each(|value| MASK.clone_into(value));
+        self.target = self.target.masked();
+        self
+    }
+}
+
+/// Stands for a value that is not shown. It is never a value itself: those of headers and queries are ASCII.
+pub const MASK: &str = "\u{2026}";
+
+/// The mask as programs write it that encode URLs.
+const ENCODED_MASK: &str = "%E2%80%A6";
+
+/// Whether a URL has the mask in place of its query.
+#[must_use]
+pub fn has_masked_query(url: &str) -> bool {
+    url.split_once('?').is_some_and(|(_, query)| query == MASK || query.eq_ignore_ascii_case(ENCODED_MASK))
+}
+
+/// Headers by their names in lower case.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Headers(BTreeMap<String, String>);
+
+impl Deref for Headers {
+    type Target = BTreeMap<String, String>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Headers {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl From<BTreeMap<String, String>> for Headers {
+    fn from(headers: BTreeMap<String, String>) -> Self {
+        Self(headers)
+    }
+}
+
+impl<const N: usize> From<[(String, String); N]> for Headers {
+    fn from(headers: [(String, String); N]) -> Self {
+        Self(headers.into())
+    }
+}
+
+impl IntoIterator for Headers {
+    type Item = (String, String);
+    type IntoIter = std::collections::btree_map::IntoIter<String, String>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl fmt::Debug for Headers {
+    /// The names alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// What receives. Tunnels, polling and queues will be further kinds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Target {
     /// An HTTP server, by its canonical URL.
     Http { url: String },
@@ -38,6 +113,26 @@ impl Target {
         match self {
             Self::Http { .. } => "http",
         }
+    }
+
+    /// With a mask for the query of the URL, names of parameters included.
+    #[must_use]
+    pub fn masked(self) -> Self {
+        match self {
+            Self::Http { url } => Self::Http {
+                url: match url.split_once('?') {
+                    Some((base, _)) => format!("{base}?{MASK}"),
+                    None => url,
+                },
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Http { url } = self.clone().masked();
+        f.debug_struct("Http").field("url", &url).finish()
     }
 }
 
@@ -58,5 +153,67 @@ impl EndpointState {
             2 => Some(Self::Paused),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{address::Policy, header, url::WebhookUrl};
+
+    fn endpoint(url: &str, headers: Headers) -> Endpoint {
+        Endpoint {
+            id: EndpointId::new(Timestamp(1), 1),
+            project: ProjectId::new(Timestamp(1), 2),
+            target: Target::Http { url: url.to_owned() },
+            description: String::new(),
+            state: EndpointState::Active,
+            timeout: Duration::from_secs(1),
+            max_in_flight: 1,
+            headers,
+            metadata: BTreeMap::new(),
+            owner: None,
+            created_at: Timestamp(1),
+            updated_at: Timestamp(1),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn neither_masks_nor_debug_output_show_a_value(value in "[!-~]{8,40}", query in "[A-Z0-9=&]{8,40}") {
+            let whole = endpoint(&format!("https://a.example/p?{query}"), [("x-key".to_owned(), value.clone())].into());
+            let masked = whole.clone().masked();
+            let Target::Http { url } = &masked.target;
+            prop_assert_eq!(url, "https://a.example/p?\u{2026}");
+            prop_assert_eq!(masked.headers["x-key"].as_str(), MASK);
+            prop_assert_eq!(&masked.clone().masked(), &masked);
+            let shown = format!("{whole:?}");
+            prop_assert!(shown.contains("x-key") && shown.contains("https://a.example/p?"), "{}", shown);
+            prop_assert!(!shown.contains(&query) && !shown.contains(&value), "{}", shown);
+        }
+    }
+
+    #[test]
+    fn a_mask_is_no_value() {
+        let masked = endpoint("https://a.example/?a=b", Headers::default()).masked();
+        let Target::Http { url } = &masked.target;
+        assert!(WebhookUrl::parse(url, &Policy::default()).is_err() && header::check("x-a", MASK).is_err());
+        // A client that encodes URLs makes one of it that would be accepted.
+        let encoded = "https://a.example/?%e2%80%A6";
+        assert!(WebhookUrl::parse(encoded, &Policy::default()).is_ok());
+        assert!(has_masked_query(url) && has_masked_query(encoded));
+        for other in
+            ["https://a.example/", "https://a.example/?", "https://a.example/?a=%E2%80%A6", "https://a.example/%E2%80%A6"]
+        {
+            assert!(!has_masked_query(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_has_nothing_to_mask_stays_as_it_is() {
+        let plain = endpoint("https://a.example/path", Headers::default());
+        assert_eq!(plain.clone().masked(), plain);
     }
 }

@@ -28,7 +28,7 @@ pub mod url;
 pub mod window;
 
 pub use delivery::{Attempt, AttemptOutcome, Delivery, DeliveryReason, DeliveryStatus, HoldReason, PendingDelivery, Verdict};
-pub use endpoint::{Endpoint, EndpointState, Target};
+pub use endpoint::{Endpoint, EndpointState, Headers, Target};
 pub use error::{Error, FieldViolation, Reason, Result};
 pub use event::{Event, Origin, RoutingOutcome, Trace};
 pub use event_type::{EventType, EventTypeDefinition, EventTypePattern};

@@ -88,10 +88,13 @@ pub struct Migrate {
 
 #[derive(Debug, Subcommand)]
 pub enum Direction {
-    /// Applies what is missing.
+    /// Applies what is missing, and encrypts with the first master key what is in the clear or under a former key.
     Up {
         #[command(flatten)]
         configuration: Configuration,
+        /// Encrypts nothing: for an upgrade, while processes of the version before still run.
+        #[arg(long)]
+        seal_later: bool,
     },
     /// Takes back the last migrations. Drops their tables with all that is in them.
     Down {

@@ -3,6 +3,8 @@
 
 #[path = "cases/installation.rs"]
 mod installation;
+#[path = "cases/secrets.rs"]
+mod secrets;
 mod support;
 
 use std::{

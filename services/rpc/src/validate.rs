@@ -93,7 +93,8 @@ fn within_bounds(violations: &mut Violations, field: &str, map: &HashMap<String,
     few && small
 }
 
-fn entry(field: &str, name: &str) -> String {
+/// The path of an entry of a map, for violations.
+pub fn entry(field: &str, name: &str) -> String {
     format!("{field}[{name:?}]")
 }
 

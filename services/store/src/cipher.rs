@@ -3,7 +3,11 @@
 //! A ciphertext is: version (1), length of the key's id, the id, 12 bytes of nonce, the encrypted bytes, 16 bytes of tag. The
 //! additional data are the part before the nonce and the row's name, so that a ciphertext moved to another row does not open.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_model::{EndpointId, Error, Result, SecretId, SigningSecret};
@@ -14,12 +18,15 @@ const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
 /// The id of a key, in bytes.
 const KEY_ID_BYTES: usize = 32;
+/// In place of a key that nobody has any more.
+const LOST: &str = "lost";
 
 /// The keys with which secrets are encrypted: the current one, and old ones that still open what they closed.
 #[derive(Clone)]
 pub struct MasterKeys {
     current: String,
     keys: Arc<HashMap<String, LessSafeKey>>,
+    lost: Arc<HashSet<String>>,
 }
 
 /// Why a text is not a list of master keys. It names ids only.
@@ -37,24 +44,82 @@ pub enum InvalidMasterKeys {
     /// An id stands twice.
     #[error("key {0:?} is given twice")]
     Twice(String),
+    /// The first is lost, and cannot encrypt.
+    #[error("key {0:?} stands first and encrypts: it cannot be lost")]
+    Lost(String),
+}
+
+/// Why a ciphertext was not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unopened {
+    /// It is none, or one of a newer version.
+    #[error("is damaged")]
+    Damaged,
+    /// Its key is not here.
+    #[error("needs master key {0}, which is not configured")]
+    NoKey(String),
+    /// It was changed, is of another row, or was closed by another key of that id.
+    #[error("is damaged, or was encrypted by another master key with the id {0}")]
+    Refused(String),
 }
 
 impl MasterKeys {
-    /// From `id:base64`, more after commas: the first is the current key, the others only decrypt.
+    /// From `id:base64`, more after commas: the first is the current key, the others only decrypt. `id:lost` is a former key that is
+    /// lost: what it encrypted cannot be read, and is no reason not to start.
     pub fn parse(text: &str) -> Result<Self, InvalidMasterKeys> {
-        let mut keys = HashMap::new();
+        let (mut keys, mut lost) = (HashMap::new(), HashSet::new());
         let mut current = None;
         for (index, entry) in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).enumerate() {
             let (id, key) = entry.split_once(':').filter(|(id, _)| is_id(id)).ok_or(InvalidMasterKeys::Id(index + 1))?;
+            if keys.contains_key(id) || lost.contains(id) {
+                return Err(InvalidMasterKeys::Twice(id.to_owned()));
+            }
+            if key == LOST {
+                current.as_ref().ok_or_else(|| InvalidMasterKeys::Lost(id.to_owned()))?;
+                lost.insert(id.to_owned());
+                continue;
+            }
             let bytes = STANDARD.decode(key).ok().filter(|bytes| bytes.len() == KEY_BYTES);
             let key = bytes.and_then(|bytes| UnboundKey::new(&AES_256_GCM, &bytes).ok());
             let key = key.ok_or_else(|| InvalidMasterKeys::Key(id.to_owned()))?;
-            if keys.insert(id.to_owned(), LessSafeKey::new(key)).is_some() {
-                return Err(InvalidMasterKeys::Twice(id.to_owned()));
-            }
+            keys.insert(id.to_owned(), LessSafeKey::new(key));
             current.get_or_insert_with(|| id.to_owned());
         }
-        Ok(Self { current: current.ok_or(InvalidMasterKeys::None)?, keys: Arc::new(keys) })
+        Ok(Self { current: current.ok_or(InvalidMasterKeys::None)?, keys: Arc::new(keys), lost: Arc::new(lost) })
+    }
+
+    /// No key, for commands that need none: nothing is encrypted and nothing opens.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { current: String::new(), keys: Arc::default(), lost: Arc::default() }
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether this key is known to be lost.
+    pub(crate) fn is_lost(&self, id: &str) -> bool {
+        self.lost.contains(id)
+    }
+
+    /// Whether a key that is known to be lost encrypted this.
+    pub(crate) fn was_of_lost_key(&self, sealed: &[u8]) -> bool {
+        key_id(mark(sealed)).is_some_and(|id| self.is_lost(id))
+    }
+
+    /// Whether there is this key.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.keys.contains_key(id)
+    }
+
+    /// What everything begins with that the current key encrypts, and nothing that another one does.
+    pub(crate) fn current_mark(&self) -> Vec<u8> {
+        let mut mark = vec![VERSION, u8::try_from(self.current.len()).unwrap_or(u8::MAX)];
+        mark.extend_from_slice(self.current.as_bytes());
+        mark
     }
 
     /// The text of a new random key with this id, for [`MasterKeys::parse`].
@@ -70,9 +135,8 @@ impl MasterKeys {
     }
 
     fn encrypt(&self, row: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
-        let key = self.keys.get(&self.current).ok_or_else(|| Error::internal("the current master key is missing"))?;
-        let mut sealed = vec![VERSION, u8::try_from(self.current.len()).unwrap_or(u8::MAX)];
-        sealed.extend_from_slice(self.current.as_bytes());
+        let key = self.keys.get(&self.current).ok_or_else(|| Error::internal("there is no master key"))?;
+        let mut sealed = self.current_mark();
         let aad = Aad::from([sealed.as_slice(), row].concat());
         let nonce: [u8; NONCE_LEN] = rand::rng().random();
         sealed.extend_from_slice(&nonce);
@@ -83,17 +147,13 @@ impl MasterKeys {
         Ok(sealed)
     }
 
-    fn decrypt(&self, row: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
-        let damaged = || Error::internal("a stored secret is damaged");
-        let Parts { header, key_id, nonce, body } = split(sealed).ok_or_else(damaged)?;
-        let Some(key) = self.keys.get(key_id) else {
-            tracing::error!(key_id, "a stored secret needs a master key that is not configured");
-            return Err(Error::internal("a stored secret needs a master key that is not configured"));
-        };
-        let aad = Aad::from([header, row].concat());
+    fn decrypt(&self, row: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Unopened> {
+        let Parts { mark, key_id, nonce, body } = split(sealed).ok_or(Unopened::Damaged)?;
+        let key = self.keys.get(key_id).ok_or_else(|| Unopened::NoKey(key_id.to_owned()))?;
+        let aad = Aad::from([mark, row].concat());
         let mut body = body.to_vec();
-        let plain = key.open_in_place(Nonce::assume_unique_for_key(nonce), aad, &mut body).map_err(|_| damaged())?;
-        Ok(plain.to_vec())
+        let plain = key.open_in_place(Nonce::assume_unique_for_key(nonce), aad, &mut body);
+        plain.map(|plain| plain.to_vec()).map_err(|_| Unopened::Refused(key_id.to_owned()))
     }
 
     /// Encrypts the secret of an endpoint for its row.
@@ -103,8 +163,52 @@ impl MasterKeys {
 
     /// Decrypts the secret of an endpoint: an error when it is damaged, of another row, or of a key that is not there.
     pub(crate) fn open_secret(&self, endpoint: EndpointId, id: SecretId, sealed: &[u8]) -> Result<SigningSecret> {
-        let plain = self.decrypt(&secret_row(endpoint, id), sealed)?;
-        SigningSecret::from_bytes(&plain).map_err(|_| Error::internal("a stored secret is damaged"))
+        let plain =
+            self.decrypt(&secret_row(endpoint, id), sealed).map_err(|why| unreadable(endpoint, "signing secret", &why))?;
+        SigningSecret::from_bytes(&plain).map_err(|_| unreadable(endpoint, "signing secret", &Unopened::Damaged))
+    }
+
+    /// Encrypts the values of an endpoint that are used as secrets for its row.
+    pub(crate) fn seal_values(&self, endpoint: EndpointId, values: &[u8]) -> Result<Vec<u8>> {
+        self.encrypt(&values_row(endpoint), values)
+    }
+
+    /// Decrypts them, as [`MasterKeys::open_secret`] does.
+    pub(crate) fn open_values(&self, endpoint: EndpointId, sealed: &[u8]) -> Result<Vec<u8>> {
+        self.decrypt(&values_row(endpoint), sealed).map_err(|why| unreadable(endpoint, "values", &why))
+    }
+
+    /// Whether the secret of an endpoint opens, or why not.
+    pub(crate) fn try_secret(&self, endpoint: EndpointId, id: SecretId, sealed: &[u8]) -> Result<(), Unopened> {
+        self.decrypt(&secret_row(endpoint, id), sealed).map(drop)
+    }
+
+    /// Whether the values of an endpoint open, or why not.
+    pub(crate) fn try_values(&self, endpoint: EndpointId, sealed: &[u8]) -> Result<(), Unopened> {
+        self.decrypt(&values_row(endpoint), sealed).map(drop)
+    }
+}
+
+/// What a caller is told, while the log names the endpoint and the key.
+fn unreadable(endpoint: EndpointId, what: &'static str, why: &Unopened) -> Error {
+    tracing::error!(%endpoint, %why, "what is stored of an endpoint cannot be decrypted: its {what}");
+    Error::internal(match why {
+        Unopened::NoKey(_) => "a stored secret needs a master key that is not configured",
+        Unopened::Damaged | Unopened::Refused(_) => "a stored secret is damaged",
+    })
+}
+
+/// What a ciphertext has before its nonce, which names its key; of what is none, all that there may be of it.
+pub(crate) fn mark(sealed: &[u8]) -> &[u8] {
+    let length = sealed.get(1).map_or(0, |length| usize::from(*length));
+    sealed.get(..2 + length).unwrap_or(sealed)
+}
+
+/// The id of the key that such a mark names; none when it is of no version that is known here.
+pub(crate) fn key_id(mark: &[u8]) -> Option<&str> {
+    match mark {
+        [VERSION, length, id @ ..] if id.len() == usize::from(*length) => std::str::from_utf8(id).ok().filter(|id| is_id(id)),
+        _ => None,
     }
 }
 
@@ -122,10 +226,14 @@ fn secret_row(endpoint: EndpointId, id: SecretId) -> Vec<u8> {
     [b"endpoint_secrets\0".as_slice(), endpoint.as_bytes(), id.as_bytes()].concat()
 }
 
+fn values_row(endpoint: EndpointId) -> Vec<u8> {
+    [b"endpoints\0".as_slice(), endpoint.as_bytes()].concat()
+}
+
 /// The parts of a ciphertext.
 struct Parts<'a> {
     /// All before the nonce.
-    header: &'a [u8],
+    mark: &'a [u8],
     key_id: &'a str,
     nonce: [u8; NONCE_LEN],
     /// With the tag.
@@ -137,9 +245,9 @@ fn split(sealed: &[u8]) -> Option<Parts<'_>> {
     if version != VERSION {
         return None;
     }
-    let (header, rest) = sealed.split_at_checked(2 + usize::from(length))?;
+    let (mark, rest) = sealed.split_at_checked(2 + usize::from(length))?;
     let (&nonce, body) = rest.split_first_chunk::<NONCE_LEN>()?;
-    Some(Parts { header, key_id: std::str::from_utf8(&header[2..]).ok()?, nonce, body })
+    Some(Parts { mark, key_id: std::str::from_utf8(&mark[2..]).ok()?, nonce, body })
 }
 
 #[cfg(test)]
@@ -167,6 +275,40 @@ mod tests {
         assert!(keys.open_secret(endpoint, other_id, &sealed).is_err());
         assert_ne!(keys.seal_secret(endpoint, id, &secret).unwrap(), sealed);
         assert!(!sealed.windows(8).any(|window| window == [7; 8]));
+    }
+
+    #[test]
+    fn values_of_an_endpoint_open_for_it_alone_and_are_no_secret_of_it() {
+        let keys = keys(&MasterKeys::generate_text("a"));
+        let (endpoint, other) = (ids(1).0, ids(2).0);
+        let sealed = keys.seal_values(endpoint, b"values").unwrap();
+        assert_eq!(keys.open_values(endpoint, &sealed).unwrap(), b"values");
+        assert!(keys.open_values(other, &sealed).is_err());
+        assert!(keys.open_secret(endpoint, ids(1).1, &sealed).is_err());
+        assert!(sealed.starts_with(&keys.current_mark()) && mark(&sealed) == keys.current_mark());
+        assert_eq!(key_id(mark(&sealed)), Some("a"));
+    }
+
+    #[test]
+    fn marks_of_anything_are_read() {
+        let texts: [&[u8]; 6] = [b"", b"\x01", b"\x01\x05ab", b"\x02\x01a", b"\x01\x00", b"\x01\x02\xff\xff"];
+        for text in texts {
+            assert!(text.starts_with(mark(text)) && key_id(mark(text)).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_key_may_be_named_and_opens_nothing() {
+        let (old, new) = (MasterKeys::generate_text("old"), MasterKeys::generate_text("new"));
+        let (endpoint, _) = ids(1);
+        let sealed = keys(&old).seal_values(endpoint, b"v").unwrap();
+        let without = keys(&format!("{new},old:lost"));
+        assert!(without.is_lost("old") && !without.has("old") && without.has("new"));
+        assert_eq!(without.try_values(endpoint, &sealed), Err(Unopened::NoKey("old".to_owned())));
+        assert_eq!(MasterKeys::parse(&format!("old:lost,{new}")).unwrap_err(), InvalidMasterKeys::Lost("old".to_owned()));
+        assert_eq!(MasterKeys::parse(&format!("{new},new:lost")).unwrap_err(), InvalidMasterKeys::Twice("new".to_owned()));
+        let none = MasterKeys::none();
+        assert!(none.is_none() && none.seal_values(endpoint, b"v").is_err() && none.open_values(endpoint, &sealed).is_err());
     }
 
     #[test]

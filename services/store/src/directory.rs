@@ -232,7 +232,7 @@ impl Inner {
     /// The endpoint, and until when it may be used as it is: until one of its secrets expires.
     async fn load_endpoint(&self, id: EndpointId) -> Result<(Option<Arc<EndpointEntry>>, Option<Timestamp>)> {
         let store = &self.store;
-        let Some(endpoint) = endpoints::load(store.read(), id).await? else { return Ok((None, None)) };
+        let Some(endpoint) = endpoints::load(store.read(), store.master_keys(), id).await? else { return Ok((None, None)) };
         // A project never changes its organisation. One that is not known here yet was made by a change
         // before the one that made its endpoint, which then is loaded again.
         let Some(project) = self.project(endpoint.project).await? else { return Ok((None, None)) };

@@ -1,12 +1,13 @@
 //! Endpoints of a project; a principal that is bound to an owner sees those of that owner only. Deleted ones are as if they were
 //! not.
 
-mod rows;
+pub(crate) mod rows;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use outrider_model::{
-    Endpoint, EndpointId, EndpointState, Error, Page, PageRequest, Principal, ProjectId, Reason, Result, SigningSecret, Target,
+    Endpoint, EndpointId, EndpointState, Error, Headers, Page, PageRequest, Principal, ProjectId, Reason, Result, Scope,
+    SigningSecret, Target,
 };
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
@@ -15,7 +16,7 @@ use sea_orm::{
 use serde_json::{Value, json};
 
 use crate::{
-    ChangeKind, Store, endpoint_secrets,
+    ChangeKind, MasterKeys, Store, endpoint_secrets,
     entity::endpoint,
     error::{exists, taken, unavailable},
     lists, projects,
@@ -25,6 +26,9 @@ use crate::{
 };
 
 const WHAT: &str = "endpoint";
+
+/// The scope that shows signing secrets, and so all values that are used as secrets.
+const SHOWS_SECRETS: Scope = Scope::EndpointsWrite;
 
 /// An endpoint to be created.
 #[derive(Debug, Clone)]
@@ -36,7 +40,7 @@ pub struct NewEndpoint {
     pub state: EndpointState,
     pub timeout: Duration,
     pub max_in_flight: u32,
-    pub headers: BTreeMap<String, String>,
+    pub headers: Headers,
     pub metadata: BTreeMap<String, String>,
     pub owner: Option<String>,
     /// Kept encrypted. It is no part of what makes two requests with one request id the same, because one that was not given is
@@ -52,7 +56,7 @@ pub struct EndpointChange {
     pub state: Option<EndpointState>,
     pub timeout: Option<Duration>,
     pub max_in_flight: Option<u32>,
-    pub headers: Option<BTreeMap<String, String>>,
+    pub headers: Option<Headers>,
     pub metadata: Option<BTreeMap<String, String>>,
     /// `Some(None)`: it shall have none.
     pub owner: Option<Option<String>>,
@@ -75,12 +79,13 @@ impl Store {
         projects::find(&transaction.database, principal, project).await?;
         require_own(principal, new.owner.as_deref())?;
         if let Some(first) = Request::find(request.as_ref(), &transaction).await? {
-            return find(&transaction.database, principal, project, EndpointId(first)).await;
+            let row = find_row(&transaction.database, principal, project, EndpointId(first)).await?;
+            return rows::from_row(row, self.master_keys());
         }
         let id = new.id.unwrap_or_else(|| EndpointId::new(transaction.now, random()));
         require_free(&transaction.database, principal, id).await?;
         let (endpoint, secret) = rows::build(new, id, project, transaction.now);
-        let insert = endpoint::Entity::insert(rows::to_row(&endpoint)?);
+        let insert = endpoint::Entity::insert(rows::to_row(&endpoint, self.master_keys())?);
         insert.exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
         endpoint_secrets::insert(&transaction, self.master_keys(), project, id, &secret).await?;
         transaction.record(ChangeKind::Endpoint, Some(project), id.0, None, Some(describe(&endpoint))).await?;
@@ -89,13 +94,14 @@ impl Store {
         Ok(endpoint)
     }
 
-    /// One endpoint. Errors: `NOT_FOUND`.
+    /// One endpoint; masked unless the principal may see signing secrets, too. Errors: `NOT_FOUND`.
     pub async fn get_endpoint(&self, principal: &Principal, project: ProjectId, id: EndpointId) -> Result<Endpoint> {
         let database = self.reach(principal, project).await?;
-        find(&database, principal, project, id).await
+        let row = find_row(&database, principal, project, id).await?;
+        if principal.scopes.permits(SHOWS_SECRETS) { rows::from_row(row, self.master_keys()) } else { rows::masked(row) }
     }
 
-    /// The endpoints of a project, of one owner when one is named. Errors: `NOT_FOUND` for the project.
+    /// The endpoints of a project, of one owner when one is named; masked. Errors: `NOT_FOUND` for the project.
     pub async fn list_endpoints(
         &self,
         principal: &Principal,
@@ -107,7 +113,7 @@ impl Store {
         let wanted = Condition::all().add_option(owner.map(|owner| endpoint::Column::Owner.eq(owner)));
         let select = within_reach(principal, project).filter(wanted);
         let rows = lists::page(&database, select, endpoint::Column::Id, page, |row| row.id).await?;
-        lists::convert(rows, rows::from_row)
+        lists::convert(rows, rows::masked)
     }
 
     /// Changes what is given. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for another owner than the principal is bound to.
@@ -120,14 +126,15 @@ impl Store {
     ) -> Result<Endpoint> {
         let transaction = Transaction::begin(self, principal).await?;
         projects::find(&transaction.database, principal, project).await?;
-        let before = find(&transaction.database, principal, project, id).await?;
+        let row = find_row(&transaction.database, principal, project, id).await?;
+        let before = rows::from_row(row, self.master_keys())?;
         let mut after = rows::changed(before.clone(), change);
         require_own(principal, after.owner.as_deref())?;
         if after == before {
             return Ok(before);
         }
         after.updated_at = transaction.now;
-        let mut row = rows::to_row(&after)?;
+        let mut row = rows::to_row(&after, self.master_keys())?;
         row.id = Unchanged(id.0);
         endpoint::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
         let (old, new) = (describe(&before), describe(&after));
@@ -136,13 +143,14 @@ impl Store {
         Ok(after)
     }
 
-    /// Deletes an endpoint and its subscriptions. Errors: `NOT_FOUND`.
+    /// Deletes an endpoint, its values and its subscriptions. Errors: `NOT_FOUND`.
     pub async fn delete_endpoint(&self, principal: &Principal, project: ProjectId, id: EndpointId) -> Result<()> {
         let transaction = Transaction::begin(self, principal).await?;
         projects::find(&transaction.database, principal, project).await?;
         let before = find(&transaction.database, principal, project, id).await?;
         subscriptions::delete_of_endpoint(&transaction, project, id).await?;
-        let row = endpoint::ActiveModel { id: Unchanged(id.0), deleted_at: Set(Some(transaction.now.0)), ..Default::default() };
+        let deleted_at = Set(Some(transaction.now.0));
+        let row = endpoint::ActiveModel { id: Unchanged(id.0), deleted_at, ..rows::forgotten(before.clone())? };
         endpoint::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
         transaction.record(ChangeKind::Endpoint, Some(project), id.0, Some(describe(&before)), None).await?;
         transaction.commit().await
@@ -150,7 +158,7 @@ impl Store {
 
     /// The secret with which an endpoint's webhooks are signed, the newest. Errors: `NOT_FOUND`.
     pub async fn endpoint_secret(&self, principal: &Principal, project: ProjectId, id: EndpointId) -> Result<SigningSecret> {
-        self.get_endpoint(principal, project, id).await?;
+        find(&self.reach(principal, project).await?, principal, project, id).await?;
         let secrets =
             endpoint_secrets::load(&self.asked_within(principal, project), self.master_keys(), id, self.clock().now()).await?;
         let newest = secrets.into_iter().next().ok_or_else(|| Error::internal("the endpoint has no secret"))?;
@@ -158,21 +166,31 @@ impl Store {
     }
 }
 
-/// The endpoint, when it exists in the project and the principal reaches it. That the principal reaches the project was checked.
+/// The endpoint, masked, when it exists in the project and the principal reaches it. That the principal reaches the project was checked.
 pub(crate) async fn find(
     database: &impl ConnectionTrait,
     principal: &Principal,
     project: ProjectId,
     id: EndpointId,
 ) -> Result<Endpoint> {
-    let row = within_reach(principal, project).filter(endpoint::Column::Id.eq(id.0)).one(database).await.map_err(unavailable)?;
-    rows::from_row(row.ok_or_else(|| Error::not_found(WHAT))?)
+    rows::masked(find_row(database, principal, project, id).await?)
 }
 
-/// The endpoint, whoever asks; none when it does not exist or was deleted. Whether its project exists is for the caller to see.
-pub(crate) async fn load(database: &impl ConnectionTrait, id: EndpointId) -> Result<Option<Endpoint>> {
+async fn find_row(
+    database: &impl ConnectionTrait,
+    principal: &Principal,
+    project: ProjectId,
+    id: EndpointId,
+) -> Result<endpoint::Model> {
+    let row = within_reach(principal, project).filter(endpoint::Column::Id.eq(id.0)).one(database).await.map_err(unavailable)?;
+    row.ok_or_else(|| Error::not_found(WHAT))
+}
+
+/// The endpoint with its values, whoever asks; none when it does not exist or was deleted. Whether its project exists is for the caller to
+/// see.
+pub(crate) async fn load(database: &impl ConnectionTrait, keys: &MasterKeys, id: EndpointId) -> Result<Option<Endpoint>> {
     let existing = endpoint::Entity::find_by_id(id.0).filter(endpoint::Column::DeletedAt.is_null());
-    existing.one(database).await.map_err(unavailable)?.map(rows::from_row).transpose()
+    existing.one(database).await.map_err(unavailable)?.map(|row| rows::from_row(row, keys)).transpose()
 }
 
 /// Refuses an id that an endpoint has or had. Callers who reach that endpoint are told that it
@@ -209,16 +227,16 @@ fn content(new: &NewEndpoint) -> Value {
     json!({
         "id": new.id.map(|id| id.to_string()), "target_kind": new.target.kind(), "target": rows::target(&new.target),
         "description": new.description, "state": new.state as i16, "timeout": new.timeout.as_nanos().to_string(),
-        "max_in_flight": new.max_in_flight, "headers": new.headers, "metadata": new.metadata, "owner": new.owner,
+        "max_in_flight": new.max_in_flight, "headers": *new.headers, "metadata": new.metadata, "owner": new.owner,
     })
 }
 
-/// For the feed: without the values of headers, which may be credentials.
+/// For the feed: without what may be credentials, the values of headers and the query of the URL.
 fn describe(endpoint: &Endpoint) -> Value {
     json!({
         "endpoint_id": endpoint.id.to_string(),
         "target_kind": endpoint.target.kind(),
-        "target": rows::target(&endpoint.target),
+        "target": rows::target(&endpoint.target.clone().masked()),
         "description": endpoint.description,
         "state": match endpoint.state { EndpointState::Active => "active", EndpointState::Paused => "paused" },
         "timeout_micros": rows::micros(endpoint.timeout),

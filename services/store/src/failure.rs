@@ -17,6 +17,8 @@ pub enum FailureKind {
     Refused,
     /// The schema lacks steps.
     Schema,
+    /// The master keys are not those of the database.
+    Key,
 }
 
 /// Why the database does not do what an operator asked for.

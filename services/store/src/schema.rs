@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement, Transactio
 use sea_orm_migration::MigratorTrait;
 
 use crate::{
-    Backend, Failure, FailureKind, Store, patience,
+    Backend, Failure, FailureKind, Store, patience, sealing,
     transaction::{LOCK, writing},
 };
 
@@ -21,28 +21,39 @@ pub struct MigrationState {
 }
 
 /// What is said of a failure in between.
-const NOT_CHANGED: &str = "the schema was not changed";
+fn not_changed(error: DbErr) -> Failure {
+    Failure::of_orm("the schema was not changed", &error)
+}
 
 impl Store {
     /// Brings the schema up to date, in one transaction, and tells which steps that took. Processes that do so at once wait for each
     /// other.
     pub async fn migrate_up(&self) -> Result<Vec<String>, Failure> {
-        self.migrate(async |transaction| Migrator::up(transaction, None).await).await
+        self.migrate(async |transaction, _| Migrator::up(transaction, None).await.map_err(not_changed)).await
     }
 
-    /// Takes the last steps back, and their data with them; which ones.
+    /// Takes the last steps back, and their data with them; which ones. What is encrypted, and was not before, is put back in the clear.
     pub async fn migrate_down(&self, steps: u32) -> Result<Vec<String>, Failure> {
-        self.migrate(async |transaction| Migrator::down(transaction, Some(steps)).await).await
+        let down = async |transaction: &DatabaseTransaction, applied: &HashSet<String>| {
+            let later = applied.iter().filter(|step| step.as_str() > sealing::STEP).count();
+            if applied.contains(sealing::STEP) && later < steps as usize {
+                sealing::unseal(self, transaction).await?;
+            }
+            Migrator::down(transaction, Some(steps)).await.map_err(not_changed)
+        };
+        self.migrate(down).await
     }
 
-    /// The names of the steps whose state it changed.
-    async fn migrate(&self, change: impl AsyncFnOnce(&DatabaseTransaction) -> Result<(), DbErr>) -> Result<Vec<String>, Failure> {
-        let failed = |error: DbErr| Failure::of_orm(NOT_CHANGED, &error);
-        let transaction = self.begin_migration().await.map_err(failed)?;
-        let before = self.applied(&transaction).await.map_err(failed)?;
-        change(&transaction).await.map_err(failed)?;
-        let after = self.applied(&transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
+    /// The names of the steps whose state it changed. `change` is told which ones there are.
+    async fn migrate(
+        &self,
+        change: impl AsyncFnOnce(&DatabaseTransaction, &HashSet<String>) -> Result<(), Failure>,
+    ) -> Result<Vec<String>, Failure> {
+        let transaction = self.begin_migration().await.map_err(not_changed)?;
+        let before = self.applied(&transaction).await.map_err(not_changed)?;
+        change(&transaction, &before).await?;
+        let after = self.applied(&transaction).await.map_err(not_changed)?;
+        transaction.commit().await.map_err(not_changed)?;
         let mut changed: Vec<String> = before.symmetric_difference(&after).cloned().collect();
         changed.sort_unstable();
         Ok(changed)

@@ -78,7 +78,7 @@ impl Destination {
 
 fn endpoint_headers(entry: &EndpointEntry) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(entry.endpoint.headers.len() + 12);
-    for (name, value) in &entry.endpoint.headers {
+    for (name, value) in entry.endpoint.headers.iter() {
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes())) {
             (Ok(name), Ok(value)) if rule::reserved(name.as_str()).is_none() => {
                 headers.insert(name, value);

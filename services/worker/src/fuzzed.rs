@@ -58,7 +58,7 @@ fn entry(url: &str) -> EndpointEntry {
         state: EndpointState::Active,
         timeout: Duration::from_secs(10),
         max_in_flight: 1,
-        headers: BTreeMap::new(),
+        headers: outrider_model::Headers::default(),
         metadata: BTreeMap::new(),
         owner: None,
         created_at: now,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use outrider_tests::{Answer, Shape, wait_until};
 use serde_json::{Value, json};
 
-use super::start;
+use super::{scrapes, start};
 use crate::scenario::{BOUND, Scenario, run_with_shares, text};
 
 const TRACE: &str = "9bf92f3577b34da6a3ce929d0e0e4736";
@@ -17,7 +17,9 @@ fn lines(text: &str) -> Vec<Value> {
 async fn logs_hold_ids_and_no_secrets() -> Result<()> {
     let outrider = start(Shape::Mesh, json!({"log": {"format": "json", "level": "debug"}}))?;
     let scenario = Scenario::new(&outrider).await?;
-    let target = scenario.target("/logged", &["*"], json!({"headers": {"x-key": "marker-of-endpoint-header"}})).await?;
+    let url = scenario.receiver.url("/logged?key=marker-of-endpoint-query");
+    let endpoint = json!({"headers": {"x-key": "marker-of-endpoint-header"}, "http": {"url": url}});
+    let target = scenario.target("/logged", &["*"], endpoint).await?;
     let answers = vec![Answer::Full(500, Vec::new(), "marker-of-answer".into()), Answer::Status(200)];
     scenario.receiver.answer("/logged", answers);
     let rest = scenario.rest.with_header("traceparent", &format!("00-{TRACE}-00f067aa0ba902b7-01"))?;
@@ -47,6 +49,7 @@ async fn logs_hold_ids_and_no_secrets() -> Result<()> {
         ("a header of the event", "marker-of-event-header"),
         ("metadata", "marker-of-metadata"),
         ("a header of the endpoint", "marker-of-endpoint-header"),
+        ("the query of the endpoint's URL", "marker-of-endpoint-query"),
         ("the endpoint's answer", "marker-of-answer"),
         ("the API key", key),
         ("the signing secret", secret),
@@ -56,6 +59,8 @@ async fn logs_hold_ids_and_no_secrets() -> Result<()> {
         let line = all.lines().find(|line| line.contains(hidden));
         ensure!(line.is_none(), "{what} is in the log: {line:?}");
     }
+    let metrics = scrapes(&outrider).await?.concat();
+    ensure!(!metrics.contains("marker-of"), "something of a tenant is in the metrics");
     Ok(())
 }
 

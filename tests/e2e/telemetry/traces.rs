@@ -86,8 +86,9 @@ async fn an_event_is_one_tree(shape: Shape) -> Result<()> {
     let outrider = start(shape, more)?;
     let scenario = Scenario::new(&outrider).await?;
     // By another name than the scenario's own endpoints: no connection is open to it.
-    let url = scenario.receiver.url("/traced").replace("127.0.0.1", "localhost");
-    scenario.target("/traced", &["*"], json!({"http": {"url": url}})).await?;
+    let url = scenario.receiver.url("/traced?key=marker-of-query").replace("127.0.0.1", "localhost");
+    let secret = json!({"http": {"url": url}, "headers": {"x-key": "marker-of-header"}});
+    scenario.target("/traced", &["*"], secret).await?;
     scenario.receiver.answer("/traced", vec![Answer::Status(500), Answer::Status(200)]);
     let outcome = async {
         let by_rest = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -122,6 +123,8 @@ async fn an_event_is_one_tree(shape: Shape) -> Result<()> {
         let route = "/v1/projects/{project_id}/events";
         let spans = whole(&collector, &begun, route, 0).await?;
         one_tree(&spans, route, "")?;
+        let shown = format!("{:?}", collector.spans());
+        ensure!(!shown.contains("marker-of"), "a span shows what the endpoint's URL or headers hold");
         told(&scenario, &event, &spans, &begun, "")
     };
     outcome.await.map_err(|error| with_logs(&error, &outrider))

@@ -1,9 +1,13 @@
 //! Endpoints. A field that is absent, or cleared through the mask, gets its default.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use outrider_model::{
-    Endpoint, EndpointId, EndpointState, ProjectId, Result, SigningSecret, Target, address::Policy, error::Violations, limits,
+    Endpoint, EndpointId, EndpointState, Headers, ProjectId, Result, SigningSecret, Target,
+    address::Policy,
+    endpoint::{MASK, has_masked_query},
+    error::Violations,
+    limits,
     url::WebhookUrl,
 };
 use outrider_proto::admin as wire;
@@ -17,6 +21,10 @@ use crate::{
     fields,
     mask::{Changes, Mutable},
 };
+
+/// What is wrong with a mask where a value belongs.
+const MASKED: &str = "is the mask of a value that is not shown: leave the field out of the change to keep what is stored, or give \
+     the value, which GetEndpoint shows to keys that have SCOPE_ENDPOINTS_WRITE as well";
 
 const FIXED: &[&str] = &["endpoint_id", "project_id", "create_time", "update_time", "secret"];
 
@@ -59,7 +67,7 @@ pub fn create<'a>(
     let state = state(&mut violations, &endpoint);
     let timeout = timeout(&mut violations, &endpoint);
     let max_in_flight = max_in_flight(&mut violations, &endpoint);
-    let headers = validate::headers(&mut violations, "endpoint.headers", &endpoint.headers);
+    let headers = headers(&mut violations, &endpoint);
     let metadata = metadata(&mut violations, &endpoint);
     let owner = owner(&mut violations, "endpoint.owner_id", &endpoint.owner_id);
     let given = given_secret(&mut violations, request);
@@ -107,7 +115,7 @@ pub fn change(request: wire::UpdateEndpointRequest, policy: &Policy) -> Result<(
         state: changes.take("state", || state(v, &endpoint)),
         timeout: changes.take("timeout", || timeout(v, &endpoint)),
         max_in_flight: changes.take("max_in_flight", || max_in_flight(v, &endpoint)),
-        headers: changes.take("headers", || validate::headers(v, "endpoint.headers", &endpoint.headers)),
+        headers: changes.take("headers", || headers(v, &endpoint)),
         metadata: changes.take("metadata", || metadata(v, &endpoint)),
         owner: changes.take("owner_id", || owner(v, "endpoint.owner_id", &endpoint.owner_id)),
     };
@@ -145,6 +153,10 @@ fn target(violations: &mut Violations, endpoint: &wire::Endpoint, policy: &Polic
             return None;
         }
     };
+    if has_masked_query(url) {
+        violations.add(FIELD, MASKED);
+        return None;
+    }
     let url = violations.check(FIELD, WebhookUrl::parse(url, policy))?;
     Some(Target::Http { url: url.as_str().to_owned() })
 }
@@ -191,6 +203,19 @@ fn max_in_flight(violations: &mut Violations, endpoint: &wire::Endpoint) -> u32 
             given
         }
     }
+}
+
+fn headers(violations: &mut Violations, endpoint: &wire::Endpoint) -> Headers {
+    const FIELD: &str = "endpoint.headers";
+    let (masked, given): (HashMap<_, _>, HashMap<_, _>) =
+        endpoint.headers.clone().into_iter().partition(|(_, value)| value == MASK);
+    let headers = validate::headers(violations, FIELD, &given);
+    let mut masked: Vec<String> = masked.into_keys().collect();
+    masked.sort_unstable();
+    for name in masked {
+        violations.add(validate::entry(FIELD, &name), MASKED);
+    }
+    headers.into()
 }
 
 fn metadata(violations: &mut Violations, endpoint: &wire::Endpoint) -> std::collections::BTreeMap<String, String> {

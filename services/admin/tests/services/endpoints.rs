@@ -214,3 +214,37 @@ async fn a_reader_sees_no_secret() {
     ok(reader.get_endpoint(get(project, &id)).await);
     assert_eq!(reason(reader.get_endpoint_secret(secret(project, &id)).await), Reason::MissingScope);
 }
+
+#[tokio::test]
+async fn values_are_shown_with_the_scope_that_shows_secrets_and_never_in_lists() {
+    let world = World::new().await;
+    let project = world.project("Shop").await;
+    let mut request = create(project, "https://example.com/hook?key=secret");
+    request.endpoint.as_mut().unwrap().headers = HashMap::from([("X-Key".to_owned(), "secret".to_owned())]);
+    let made = ok(world.client(&world.admin).endpoints.create_endpoint(request).await).endpoint.unwrap();
+    assert_eq!((&made.target, made.headers["x-key"].as_str()), (&http("https://example.com/hook?key=secret"), "secret"));
+    let (id, mut masked) = (made.endpoint_id.clone(), made.clone());
+    masked.target = http("https://example.com/hook?…");
+    masked.headers = HashMap::from([("x-key".to_owned(), "…".to_owned())]);
+
+    let list = ListEndpointsRequest { project_id: project.to_string(), ..Default::default() };
+    for scopes in [&[Scope::EndpointsRead][..], &[Scope::EndpointsRead, Scope::EndpointsWrite], &[Scope::Admin]] {
+        let mut client = world.client(&world.limited(scopes)).endpoints;
+        // What shows one kind of secrets shows the other.
+        let shows_secrets = client.get_endpoint_secret(secret(project, &id)).await.is_ok();
+        let read = ok(client.get_endpoint(get(project, &id)).await).endpoint.unwrap();
+        assert_eq!(&read, if shows_secrets { &made } else { &masked }, "{scopes:?}");
+        assert_eq!(shows_secrets, scopes.len() == 2 || scopes[0] == Scope::Admin);
+        assert_eq!(ok(client.list_endpoints(list.clone()).await).endpoints, [masked.clone()], "{scopes:?}");
+    }
+
+    // What a reader got does not overwrite what is stored, and what is named alone changes alone.
+    let mut client = world.client(&world.admin).endpoints;
+    let sent_back = Endpoint { description: "changed".to_owned(), ..masked.clone() };
+    for paths in [&[][..], &["*"], &["headers", "http.url"]] {
+        let status = client.update_endpoint(update(project, &id, sent_back.clone(), paths)).await;
+        assert_eq!(fields(status), ["endpoint.http.url", r#"endpoint.headers["x-key"]"#], "{paths:?}");
+    }
+    let changed = ok(client.update_endpoint(update(project, &id, sent_back, &["description"])).await).endpoint.unwrap();
+    assert_eq!((changed.description.as_str(), &changed.target, &changed.headers), ("changed", &made.target, &made.headers));
+}

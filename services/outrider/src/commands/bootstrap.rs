@@ -36,7 +36,7 @@ pub async fn run(options: Bootstrap) -> Result<()> {
 async fn bootstrap(options: Bootstrap) -> Result<()> {
     let config = load(options.configuration)?;
     tell_warnings()?;
-    let store = Store::connect(&roles::bootstrap_options(&config)?).await?;
+    let store = Store::connect(&roles::first_options(&config)?).await?;
     if store.backend() == Backend::Sqlite {
         store.migrate_up().await?;
     }

@@ -7,6 +7,7 @@ use outrider_telemetry::tell_warnings;
 use super::load;
 use crate::{
     cli::{Configuration, Direction},
+    config::Config,
     roles,
 };
 
@@ -16,19 +17,41 @@ const TRIES: u32 = 5;
 /// Migrates, or tells where the schema stands.
 pub async fn run(direction: Direction) -> Result<()> {
     match direction {
-        Direction::Up { configuration } => up(configuration).await.context("migrate up"),
+        Direction::Up { configuration, seal_later } => up(configuration, seal_later).await.context("migrate up"),
         Direction::Down { configuration, steps } => down(configuration, steps).await.context("migrate down"),
         Direction::Status { configuration } => status(configuration).await.context("migrate status"),
     }
 }
 
-async fn up(configuration: Configuration) -> Result<()> {
-    let store = connect(configuration).await?;
+async fn up(configuration: Configuration, seal_later: bool) -> Result<()> {
+    let config = read(configuration)?;
+    let store = Store::connect(&roles::first_options(&config)?).await?;
     tell("applied", "nothing to apply", &store.migrate_up().await?);
     if store.backend() == Backend::Postgres {
         partitions(&store).await?;
     }
+    if !seal_later {
+        seal(&store).await?;
+    }
     store.close().await;
+    Ok(())
+}
+
+/// Encrypts what is in the clear or under a former key.
+async fn seal(store: &Store) -> Result<()> {
+    let sealed = store.seal().await?;
+    for (rows, what) in [
+        (sealed.endpoints, "the headers and queries of endpoints"),
+        (sealed.secrets, "signing secrets"),
+        (sealed.changes, "queries in the feed of changes, by masking them"),
+    ] {
+        if rows > 0 {
+            println!("{:<8} {what}: {rows}", "sealed");
+        }
+    }
+    if sealed.unreadable > 0 {
+        eprintln!("{} rows could not be decrypted and stay as they are: the lines above name their endpoints", sealed.unreadable);
+    }
     Ok(())
 }
 
@@ -78,11 +101,12 @@ fn tell(what: &str, nothing: &str, steps: &[String]) {
 }
 
 async fn connect(configuration: Configuration) -> Result<Store> {
+    let config = read(configuration)?;
+    Ok(Store::connect(&roles::options_without_key(&config)?).await?)
+}
+
+fn read(configuration: Configuration) -> Result<Config> {
     let config = load(configuration)?;
     tell_warnings()?;
-    // A schema needs no secrets, but a store is never opened without its key.
-    if roles::create_master_key(&config.secrets)? {
-        eprintln!("made a master key in {}", config.secrets.master_key_file);
-    }
-    Ok(Store::connect(&roles::store_options(&config)?).await?)
+    Ok(config)
 }

@@ -91,7 +91,7 @@ impl Queue {
 section! {
     /// What encrypts secrets in the database.
     Secrets {
-        /// `ID:BASE64` of 32 random bytes, then former keys after commas. Better kept in a file.
+        /// `ID:BASE64` of 32 random bytes, then former keys after commas; `ID:lost` is a former key that is lost. Better kept in a file.
         master_key: Hidden = Hidden::default(),
         /// A file that holds the same, read when master_key is empty.
         master_key_file: String = "outrider-data/master.key".into(),

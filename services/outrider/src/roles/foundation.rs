@@ -20,15 +20,22 @@ pub fn store_options(config: &Config) -> Result<StoreOptions> {
     Ok(options_with(config, master_keys(&config.secrets)?))
 }
 
-/// The same for bootstrapping, which neither reads nor writes a secret. Where no key is configured and its file is not there yet,
-/// a key stands in that nothing is ever encrypted with.
-pub fn bootstrap_options(config: &Config) -> Result<StoreOptions> {
+/// The same for commands that need the key only where something is encrypted with it: none stands in where none is configured and its file
+/// is not there.
+pub fn options_without_key(config: &Config) -> Result<StoreOptions> {
     if !config.secrets.master_key.0.is_empty() || Path::new(&config.secrets.master_key_file).exists() {
         return store_options(config);
     }
-    // By default the database is in the same directory, and must find it.
-    make_directory_of_key(Path::new(&config.secrets.master_key_file))?;
-    Ok(options_with(config, MasterKeys::parse(&new_master_key()?).context("a new master key")?))
+    Ok(options_with(config, MasterKeys::none()))
+}
+
+/// The same for commands that make a database: by default SQLite's file is in the directory of the key, and must find it.
+pub fn first_options(config: &Config) -> Result<StoreOptions> {
+    let options = options_without_key(config)?;
+    if options.master_keys.is_none() && Backend::of(&options.url) == Some(Backend::Sqlite) {
+        make_directory_of_key(Path::new(&config.secrets.master_key_file))?;
+    }
+    Ok(options)
 }
 
 fn options_with(config: &Config, master_keys: MasterKeys) -> StoreOptions {
@@ -94,10 +101,17 @@ fn make_directory_of_key(path: &Path) -> Result<&Path> {
     Ok(directory)
 }
 
+/// A key with an id of its own, so that one made elsewhere is never taken for it.
 fn new_master_key() -> Result<String> {
-    let mut key = [0_u8; 32];
-    SystemRandom::new().fill(&mut key).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
-    Ok(format!("k1:{}", STANDARD.encode(key)))
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let (mut key, mut id) = ([0_u8; 32], [0_u8; 6]);
+    let random = SystemRandom::new();
+    random
+        .fill(&mut key)
+        .and_then(|()| random.fill(&mut id))
+        .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    let id: String = id.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect();
+    Ok(format!("k{id}:{}", STANDARD.encode(key)))
 }
 
 /// What roles ask of the database beside reading configuration.
@@ -115,6 +129,7 @@ pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
     let works: Vec<Work> = WORKS.iter().filter(|(role, _)| roles.has(*role)).map(|(_, work)| *work).collect();
     if store.backend() == Backend::Sqlite {
         store.migrate_up().await.context("the schema cannot be brought up to date")?;
+        store.seal().await?;
     } else if let Err(failure) = store.current().await {
         if failure.kind == FailureKind::Refused {
             // All that is refused, and not only the look at the schema.
@@ -123,6 +138,7 @@ pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
         return Err(failure.into());
     }
     store.begin(&works).await?;
+    store.check_master_keys().await?;
     Ok(store)
 }
 

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 
 pub use self::{
     egress::{examiner, policy as egress_policy},
-    foundation::{bootstrap_options, create_master_key, store_options},
+    foundation::{create_master_key, first_options, options_without_key, store_options},
     process::start,
 };
 

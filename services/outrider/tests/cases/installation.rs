@@ -1,6 +1,6 @@
 //! What an operator does with an installation: making its first key, asking what the egress permits, changing that while it runs.
 
-use std::{fs, path::Path, process::Command, time::Instant};
+use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Instant};
 
 use serde_json::Value;
 
@@ -62,6 +62,7 @@ fn the_egress_tells_what_it_permits_without_connecting() {
 
 #[test]
 fn bootstrap_makes_one_installation_of_any_number_at_once() {
+    let mut keys = BTreeSet::new();
     for round in 0..4 {
         let home = tempfile::tempdir().unwrap();
         let home = home.path();
@@ -82,7 +83,8 @@ fn bootstrap_makes_one_installation_of_any_number_at_once() {
         assert!(told.iter().all(|told| told["organization_id"] == first["organization_id"]), "{told:?}");
         assert!(told.iter().filter(|told| told["created"] == false).all(|told| told.get("token").is_none()));
         let data = home.join("outrider-data");
-        assert!(fs::read_to_string(data.join("master.key")).unwrap().starts_with("k1:"));
+        let key = fs::read_to_string(data.join("master.key")).unwrap();
+        assert!(key.starts_with('k') && key.find(':') == Some(7) && keys.insert(key), "each has an id and bytes of its own");
         assert!(
             fs::read_dir(&data).unwrap().all(|entry| !entry.unwrap().file_name().to_string_lossy().starts_with(".master-key"))
         );
@@ -109,32 +111,37 @@ fn a_bootstrap_that_makes_nothing_makes_no_master_key() {
 }
 
 /// A running `outrider serve` on SQLite with a configuration file, and how to call it.
-struct Serving<'a> {
+pub struct Serving<'a> {
     home: &'a Path,
-    process: Running,
+    pub process: Running,
     server: String,
-    key: String,
+    pub key: String,
     project: String,
 }
 
 impl<'a> Serving<'a> {
-    fn start(home: &'a Path) -> Self {
+    pub fn start(home: &'a Path) -> Self {
         let made = lines(&succeeded(outrider(home, &["bootstrap", "--json"]).output().unwrap())).remove(0);
+        let text = |key: &str| made[key].as_str().unwrap().to_owned();
+        Self::again(home, text("token"), text("project_id"))
+    }
+
+    /// The same where there is an organisation.
+    pub fn again(home: &'a Path, key: String, project: String) -> Self {
         let serve = ["serve", "--config", "o.toml", "--set", "gateway.listen=127.0.0.1:0", "--set", "operations.listen="];
         let process = Running::start_logged(outrider(home, &serve));
         let line = process.line("serving");
         let port: String = line.split("127.0.0.1:").nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
-        let text = |key: &str| made[key].as_str().unwrap().to_owned();
-        Self { home, process, server: format!("http://127.0.0.1:{port}"), key: text("token"), project: text("project_id") }
+        Self { home, process, server: format!("http://127.0.0.1:{port}"), key, project }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = outrider(self.home, &[arguments, &["--json"]].concat());
         command.env("OUTRIDER_SERVER", &self.server).env("OUTRIDER_API_KEY", &self.key).env("OUTRIDER_PROJECT", &self.project);
         command
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&succeeded(self.command(arguments).output().unwrap())).unwrap()
     }
 

@@ -49,12 +49,12 @@ pub const SECRET: [u8; 32] = *b"this secret must not be readable";
 pub fn new_endpoint() -> NewEndpoint {
     NewEndpoint {
         id: None,
-        target: Target::Http { url: "https://example.com/hook".to_owned() },
+        target: Target::Http { url: "https://example.com/hook?key=query-value".to_owned() },
         description: "a hook".to_owned(),
         state: EndpointState::Active,
         timeout: Duration::from_millis(1_500),
         max_in_flight: 7,
-        headers: BTreeMap::from([("x-tenant".to_owned(), "header value".to_owned())]),
+        headers: [("x-tenant".to_owned(), "header value".to_owned())].into(),
         metadata: BTreeMap::from([("plan".to_owned(), "\"quoted\" ü".to_owned())]),
         owner: None,
         secret: SigningSecret::from_bytes(&SECRET).unwrap(),

@@ -115,7 +115,7 @@ pub(crate) fn entry(url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointEn
         state: EndpointState::Active,
         timeout: Duration::from_secs(10),
         max_in_flight: 64,
-        headers: BTreeMap::new(),
+        headers: outrider_model::Headers::default(),
         metadata: BTreeMap::new(),
         owner: None,
         created_at: NOW,

@@ -174,6 +174,28 @@ fn the_lists_of_the_installation_are_asked_when_a_url_is_saved() {
 }
 
 #[test]
+fn a_mask_is_refused_where_a_value_belongs() {
+    let masked = Endpoint {
+        target: Target::Http { url: "https://example.com/hook?key=value".to_owned() },
+        headers: [("x-a".to_owned(), "1".to_owned()), ("x-b".to_owned(), "2".to_owned())].into(),
+        ..whole()
+    };
+    let mut sent_back = to_wire(masked.masked());
+    sent_back.headers.insert("x-c".to_owned(), "new".to_owned());
+    let expected = ["endpoint.http.url", r#"endpoint.headers["x-a"]"#, r#"endpoint.headers["x-b"]"#];
+    assert_eq!(fields(created(sent_back.clone())), expected);
+    assert_eq!(fields(update(sent_back.clone(), &[])), expected);
+    let error = update(sent_back.clone(), &["headers"]).unwrap_err();
+    assert!(error.violations.iter().all(|violation| violation.description.contains("is the mask")), "{error:?}");
+    // As a program that encodes URLs sends it back.
+    sent_back.target = http("https://example.com/hook?%e2%80%a6");
+    assert_eq!(fields(update(sent_back.clone(), &["target"])), ["endpoint.http.url"]);
+    // What the mask of the update does not name is not looked at.
+    let kept = update(wire::Endpoint { description: "new".to_owned(), ..sent_back }, &["description"]).unwrap();
+    assert_eq!((kept.target, kept.headers, kept.description.as_deref()), (None, None, Some("new")));
+}
+
+#[test]
 fn timeouts_are_1_to_30_seconds() {
     for timeout in [seconds(0), seconds(-1), seconds(i64::MAX), Some(WireDuration { seconds: 30, nanos: 1 })] {
         assert_eq!(fields(created(wire::Endpoint { timeout, ..minimal() })), ["endpoint.timeout"], "{timeout:?}");
@@ -209,10 +231,9 @@ fn masks_name_mutable_fields_only() {
     }
 }
 
-#[test]
-fn an_endpoint_travels_to_the_wire() {
+fn whole() -> Endpoint {
     let at = Timestamp(1_700_000_000_000_000);
-    let endpoint = Endpoint {
+    Endpoint {
         id: EndpointId::new(at, 1),
         project: ProjectId::new(at, 2),
         target: Target::Http { url: "https://example.com/".to_owned() },
@@ -225,7 +246,12 @@ fn an_endpoint_travels_to_the_wire() {
         owner: None,
         created_at: at,
         updated_at: at,
-    };
+    }
+}
+
+#[test]
+fn an_endpoint_travels_to_the_wire() {
+    let endpoint = whole();
     let wire = to_wire(endpoint.clone());
     assert_eq!(wire.timeout, Some(WireDuration { seconds: 1, nanos: 500_000_000 }));
     assert_eq!((wire.state(), wire.owner_id.as_str()), (wire::EndpointState::Paused, ""));

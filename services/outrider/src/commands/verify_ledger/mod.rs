@@ -53,7 +53,8 @@ pub async fn run(options: VerifyLedger) -> Result<(), Failure> {
     let config = load(options.configuration)?;
     tell_warnings().context("verify-ledger")?;
     // Few connections, and none that could write.
-    let store = StoreOptions { max_connections: 2, ledger_connections: 1, read_only: true, ..roles::store_options(&config)? };
+    let store =
+        StoreOptions { max_connections: 2, ledger_connections: 1, read_only: true, ..roles::options_without_key(&config)? };
     let store = Store::connect(&store).await.context("verify-ledger")?;
     store.current().await.context("verify-ledger")?;
     let mut report = Report::new(options.list);

@@ -52,7 +52,7 @@ impl Scene {
             state,
             timeout: Duration::from_secs(15),
             max_in_flight: 64,
-            headers: BTreeMap::new(),
+            headers: outrider_model::Headers::default(),
             metadata: BTreeMap::new(),
             owner: owner.map(str::to_owned),
             secret: SigningSecret::from_bytes(&[7; 32]).unwrap(),
