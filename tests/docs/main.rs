@@ -103,7 +103,8 @@ fn the_readme_begins_with_the_one_command() {
     let readme = fs::read_to_string(repository().join("README.md")).unwrap();
     assert!(readme.starts_with("# Outrider\n\n```sh\ncargo run --release -- demo\n```\n"), "it begins with something else");
     let mut cargo = std::process::Command::new(env!("CARGO"));
-    let output = cargo.args(["metadata", "--no-deps", "--format-version=1", "--offline"]).current_dir(repository()).output().unwrap();
+    let output =
+        cargo.args(["metadata", "--no-deps", "--format-version=1", "--offline"]).current_dir(repository()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     // Without a choice to make, `cargo run` runs the one program of the default members.

@@ -22,7 +22,8 @@ fn known_command(arguments: &[String]) -> bool {
 #[test]
 fn the_image_has_a_process_without_rights_and_commands_that_exist() {
     let (all, image) = (dockerfile().unwrap(), image().unwrap());
-    let stages: BTreeSet<_> = all.iter().filter(|(word, _)| word == "FROM").filter_map(|(_, from)| from.split_once(" AS ")).collect();
+    let stages: BTreeSet<_> =
+        all.iter().filter(|(word, _)| word == "FROM").filter_map(|(_, from)| from.split_once(" AS ")).collect();
     for (_, from) in all.iter().filter(|(word, _)| word == "FROM") {
         let base = from.split(' ').next().unwrap();
         assert!(base == "scratch" || has_version(base), "{from}");
@@ -30,7 +31,10 @@ fn the_image_has_a_process_without_rights_and_commands_that_exist() {
     assert!(stages.iter().any(|(base, name)| *name == "build" && base.starts_with("rust:") && base.ends_with("-bookworm")));
     // The C library of the image is that of the stage that links.
     assert!(only(&image, "FROM").unwrap().starts_with("gcr.io/distroless/cc-debian12:"));
-    assert!(!image.iter().any(|(word, _)| word == "RUN" || word == "SHELL" || word == "ADD"), "there is no shell to run anything");
+    assert!(
+        !image.iter().any(|(word, _)| word == "RUN" || word == "SHELL" || word == "ADD"),
+        "there is no shell to run anything"
+    );
     assert_eq!(only(&image, "USER").unwrap(), "65532:65532");
 
     let list = |text: &str| words(&serde_json::from_str(text).unwrap()).unwrap();
@@ -59,7 +63,8 @@ fn what_the_build_needs_is_not_kept_from_it() {
     let ignored: BTreeSet<_> = ignored.lines().filter(|line| !line.starts_with('#')).collect();
     assert!(ignored.contains(".git") && ignored.contains("target") && ignored.contains("**/*.key"));
     // Whatever cargo or .ci/release reads.
-    let needed = [".cargo", ".ci", "Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "migrations", "proto", "services", "tests"];
+    let needed =
+        [".cargo", ".ci", "Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "migrations", "proto", "services", "tests"];
     for name in needed {
         assert!(repository().join(name).exists() && !ignored.contains(name), "{name}");
     }

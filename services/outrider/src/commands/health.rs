@@ -16,11 +16,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::load;
-use crate::{
-    cli::Configuration,
-    client::Failure,
-    stdout,
-};
+use crate::{cli::Configuration, client::Failure, stdout};
 
 /// Whom to ask, and what.
 #[derive(Debug, Args)]
