@@ -15,8 +15,8 @@ fn has_version(image: &str) -> bool {
 }
 
 fn known_command(arguments: &[String]) -> bool {
-    let help = Command::new(binary().unwrap()).arg("help").args(arguments).output().unwrap();
-    help.status.success()
+    let mut help = Command::new(binary().expect("there is a binary"));
+    help.arg("help").args(arguments).output().expect("it runs").status.success()
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn what_the_build_needs_is_not_kept_from_it() {
 }
 
 fn services(compose: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    compose["services"].as_object().unwrap().iter()
+    compose["services"].as_object().expect("compose.yaml has services").iter()
 }
 
 #[test]
