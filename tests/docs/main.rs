@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use page::{Action, Step, steps};
 use session::Session;
@@ -94,4 +95,22 @@ fn every_command_in_the_documentation_runs() {
     let (failures, run) = (failures.into_inner().unwrap(), run.into_inner().unwrap());
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     assert!(run > 0, "no command was found");
+}
+
+/// The pages have a stand-in for cargo, which knows this line only; so it must be what cargo would run, before all else.
+#[test]
+fn the_readme_begins_with_the_one_command() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    assert!(readme.starts_with("# Outrider\n\n```sh\ncargo run --release -- demo\n```\n"), "it begins with something else");
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    let output =
+        cargo.args(["metadata", "--no-deps", "--format-version=1", "--offline"]).current_dir(repository()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Without a choice to make, `cargo run` runs the one program of the default members.
+    let default = metadata["workspace_default_members"].as_array().unwrap();
+    let packages = metadata["packages"].as_array().unwrap().iter().filter(|package| default.contains(&package["id"]));
+    let targets: Vec<_> = packages.flat_map(|package| package["targets"].as_array().unwrap()).collect();
+    let programs = targets.iter().filter(|target| target["kind"] == serde_json::json!(["bin"]));
+    assert_eq!(programs.map(|target| &target["name"]).collect::<Vec<_>>(), ["outrider"]);
 }

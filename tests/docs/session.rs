@@ -35,6 +35,10 @@ const EPILOGUE: &str = "\n__code=$?; [ $__code = 0 ] || exit $__code\n{ export -
 const WRAPPER: &str = "#!/usr/bin/env bash\nif [[ $1 == dev && \" $* \" != *' --listen '* ]]; then set -- \"$@\" --listen \"$DEV_LISTEN\"; \
                        fi\nexec \"$OUTRIDER_BIN\" \"$@\"\n";
 
+/// README's first command builds a release. The rest of it is the binary's, which is there; nothing else is built by a page.
+const CARGO: &str = "#!/usr/bin/env bash\nif [[ \"$1 $2 $3\" == 'run --release --' ]]; then exec outrider \"${@:4}\"; fi\n\
+                     echo \"only 'cargo run --release -- …' is run of a page, not 'cargo $*'\" >&2\nexit 1\n";
+
 /// A page's session.
 pub struct Session {
     home: Directory,
@@ -210,9 +214,11 @@ fn end(process: &mut Process) -> Result<()> {
 fn tools(home: &Directory) -> Result<String> {
     let bin = home.path().join(".bin");
     fs::create_dir(&bin)?;
-    let wrapper = bin.join("outrider");
-    fs::write(&wrapper, WRAPPER)?;
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    for (name, script) in [("outrider", WRAPPER), ("cargo", CARGO)] {
+        let path = bin.join(name);
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
     let tools = std::env::var_os("OUTRIDER_TEST_TOOLS").map(PathBuf::from).unwrap_or_default();
     let own = [bin, tools.join("bin"), tools.join("node_modules/.bin")];
     let path = std::env::var("PATH").context("PATH")?;

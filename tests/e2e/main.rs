@@ -24,6 +24,7 @@ mod admission;
 mod bad_input;
 mod batch;
 mod boundaries;
+mod containers;
 mod browser;
 mod demo;
 mod egress;

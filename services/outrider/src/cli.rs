@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     client::{deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail},
-    commands::{completions, config, dev, egress, listen, verify_ledger},
+    commands::{completions, config, dev, egress, health, listen, verify_ledger},
     roles::Role,
 };
 
@@ -52,6 +52,8 @@ pub enum Command {
     VerifyLedger(verify_ledger::VerifyLedger),
     /// Makes the first organisation, project and admin key, and prints the key. Where there is an organisation, it makes nothing.
     Bootstrap(Bootstrap),
+    /// Asks a server on this machine whether it can work. Exit code 1 when it cannot, or does not answer.
+    Health(health::Health),
     /// Tells what the egress would do.
     Egress(egress::EgressCommand),
     /// Prints the configuration in force and where each value comes from.

@@ -6,6 +6,7 @@ pub mod config;
 mod demo;
 pub mod dev;
 pub mod egress;
+pub mod health;
 pub mod listen;
 mod migrate;
 mod serve;
@@ -29,6 +30,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Migrate(options) => migrate::run(options.direction).await?,
         Command::VerifyLedger(options) => verify_ledger::run(options).await?,
         Command::Bootstrap(options) => bootstrap::run(options).await?,
+        Command::Health(options) => health::run(options).await?,
         Command::Egress(options) => egress::run(options).await?,
         Command::Config(options) => config::run(options)?,
         Command::Completions(options) => completions::run(&options)?,
