@@ -35,6 +35,7 @@ mod hostile;
 mod idempotency;
 mod isolation;
 mod ledger;
+mod limits;
 mod load;
 mod malformed;
 mod memory;
