@@ -142,8 +142,8 @@ mod tests {
                 conditions.iter().copied().filter(|given| !given.starts_with(&format!("{key}="))).collect();
             flags.push(&flag);
             if key.starts_with("queue.tls_") && *key != "queue.tls_ca_file" {
-                flags.extend(["queue.tls_certificate_file=c.pem", "queue.tls_private_key_file=k.pem"]);
-                flags.retain(|other| *other == flag || !other.starts_with(key));
+                let pair = ["queue.tls_certificate_file=c.pem", "queue.tls_private_key_file=k.pem"];
+                flags.extend(pair.into_iter().filter(|other| !other.starts_with(key)));
             }
             load(&flags).unwrap_or_else(|error| panic!("{key}: {error}"));
         }
