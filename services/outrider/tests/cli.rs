@@ -1,6 +1,8 @@
 //! The command line as its users meet it: the real binary, real processes.
 #![allow(clippy::unwrap_used, reason = "all of this program is tests")]
 
+#[path = "cases/flags.rs"]
+mod flags;
 #[path = "cases/installation.rs"]
 mod installation;
 mod support;
