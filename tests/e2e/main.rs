@@ -37,6 +37,7 @@ mod hostile;
 mod idempotency;
 mod isolation;
 mod ledger;
+mod limits;
 mod load;
 mod malformed;
 mod memory;

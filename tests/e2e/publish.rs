@@ -93,6 +93,7 @@ async fn receivers_get_what_the_producer_added(scenario: &Scenario) -> Result<()
     ensure!(received.header("x-trace") == "abc" && received.header("x-of-endpoint") == "yes", "{received:?}");
     ensure!(received.header("user-agent") == "Mine/2", "{received:?}");
     ensure!(received.header("outrider-event-type") == "a.b", "{received:?}");
+    ensure!(received.header("outrider-ordering-key") == "k1", "{received:?}");
     ensure!(!format!("{:?}", received.headers).contains("not sent"), "metadata was sent: {received:?}");
     let event = scenario.rest.get(&scenario.path(&format!("events/{id}"))).await?;
     ensure!(event["metadata"]["note"] == "not sent" && event["ordering_key"] == "k1", "{event}");

@@ -39,6 +39,11 @@ where
     checked(violations, project.zip(id))
 }
 
+/// A field that has its value already: given again, it must be that value, since any other would have no effect.
+pub fn as_it_is(violations: &mut Violations, field: &str, given: &str, known: &str) {
+    violations.require(given.is_empty() || given == known, field, "is fixed, and is another than this");
+}
+
 /// The request id, when one is given.
 pub fn request_id<'a>(violations: &mut Violations, text: &'a str) -> Option<&'a str> {
     if text.is_empty() {
@@ -58,4 +63,20 @@ pub fn name(violations: &mut Violations, field: &str, text: &str) -> String {
 pub fn checked<T>(violations: Violations, value: Option<T>) -> Result<T> {
     violations.finish()?;
     value.ok_or_else(|| Error::internal("a field was refused without a violation"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_field_may_be_sent_back_and_not_changed() {
+        let with = |given: &str| {
+            let mut violations = Violations::new();
+            as_it_is(&mut violations, "endpoint.endpoint_id", given, "ep_1");
+            violations.finish()
+        };
+        assert!(with("").is_ok() && with("ep_1").is_ok());
+        assert_eq!(with("ep_2").unwrap_err().violations[0].field, "endpoint.endpoint_id");
+    }
 }

@@ -23,32 +23,44 @@ mod services;
 use services::Services;
 
 /// How the role behaves.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Which hosts and ports endpoints may have. Default: the public internet, without the ports of
     /// other services. The same policy belongs to the egress role, which judges the addresses.
     pub policy: PolicyInForce,
+    /// One request of a client, in bytes. Default 6 MiB.
+    pub max_request_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { policy: PolicyInForce::default(), max_request_bytes: 6 * 1024 * 1024 }
+    }
 }
 
 /// The admin role.
-pub struct Admin(Arc<Services>);
+pub struct Admin {
+    services: Arc<Services>,
+    max_request_bytes: usize,
+}
 
 impl Admin {
     /// Over a store and the queue by which changes are announced.
     #[must_use]
     pub fn new(options: Options, store: Store, queue: Arc<dyn Queue>) -> Self {
-        Self(Arc::new(Services::new(options.policy, store, queue)))
+        Self { services: Arc::new(Services::new(options.policy, store, queue)), max_request_bytes: options.max_request_bytes }
     }
 
     /// Its gRPC services, to be served behind [`outrider_rpc::Guard`]: without a principal every method answers INTERNAL.
     #[must_use]
     pub fn routes(self) -> Routes {
-        let services = self.0;
-        Routes::new(OrganizationServiceServer::from_arc(Arc::clone(&services)))
-            .add_service(ProjectServiceServer::from_arc(Arc::clone(&services)))
-            .add_service(ApiKeyServiceServer::from_arc(Arc::clone(&services)))
-            .add_service(EndpointServiceServer::from_arc(Arc::clone(&services)))
-            .add_service(SubscriptionServiceServer::from_arc(Arc::clone(&services)))
-            .add_service(EventTypeServiceServer::from_arc(services))
+        let Self { services, max_request_bytes: most } = self;
+        let organizations = OrganizationServiceServer::from_arc(Arc::clone(&services)).max_decoding_message_size(most);
+        Routes::new(organizations)
+            .add_service(ProjectServiceServer::from_arc(Arc::clone(&services)).max_decoding_message_size(most))
+            .add_service(ApiKeyServiceServer::from_arc(Arc::clone(&services)).max_decoding_message_size(most))
+            .add_service(EndpointServiceServer::from_arc(Arc::clone(&services)).max_decoding_message_size(most))
+            .add_service(SubscriptionServiceServer::from_arc(Arc::clone(&services)).max_decoding_message_size(most))
+            .add_service(EventTypeServiceServer::from_arc(services).max_decoding_message_size(most))
     }
 }

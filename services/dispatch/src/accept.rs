@@ -131,6 +131,7 @@ impl Accepter {
                 event_type: &event.event_type,
                 content_type: &event.content_type,
                 headers: &headers,
+                ordering_key: &event.ordering_key,
                 payload: jobs::body(&payload, self.shared.options.inline_bytes),
                 trace: trace.as_ref(),
             };

@@ -13,6 +13,7 @@ pub struct JobEvent<'a> {
     pub event_type: &'a str,
     pub content_type: &'a str,
     pub headers: &'a BTreeMap<String, String>,
+    pub ordering_key: &'a str,
     pub payload: Body,
     pub trace: Option<&'a Trace>,
 }
@@ -56,6 +57,7 @@ pub fn job(delivery: &PendingDelivery, event: JobEvent<'_>, endpoint: JobEndpoin
         tracestate: event.trace.map(|trace| trace.state.clone()).unwrap_or_default(),
         due_at: delivery.due_at.0,
         organization_id: Bytes::copy_from_slice(endpoint.organization.as_bytes()),
+        ordering_key: event.ordering_key.to_owned(),
     };
     let JobEndpoint { organization, limit } = endpoint;
     let recipient = Recipient { organization, project: delivery.project, endpoint: delivery.endpoint };
@@ -72,6 +74,7 @@ pub fn claimed(claimed: &ClaimedJob, endpoint: JobEndpoint, now: Timestamp) -> O
         event_type: &claimed.event_type,
         content_type: &claimed.content_type,
         headers: &claimed.headers,
+        ordering_key: claimed.ordering_key.as_deref().unwrap_or_default(),
         payload,
         trace: claimed.trace.as_ref(),
     };

@@ -114,7 +114,7 @@ impl Dispatch {
     #[must_use]
     pub fn internal_routes(&self, shutdown: CancellationToken) -> Routes {
         let settlement = SettlementServer::new(self.settlement(), shutdown);
-        service::internal_routes(self.intake(), settlement, self.shared.options.max_message_bytes)
+        service::internal_routes(self.intake(), settlement, &self.shared.options)
     }
 
     /// Feeds the queue, asks it about what is overdue, notices when it was emptied, lets go of what is kept no longer, audits the ledger,

@@ -7,7 +7,7 @@ use outrider_model::RetryPolicy;
 /// How dispatch behaves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// When failed attempts are repeated, unless an endpoint says otherwise. Default: the example schedule of Standard Webhooks with
+    /// When failed attempts are repeated. Default: the example schedule of Standard Webhooks with
     /// more attempts in the first three minutes.
     pub retry_policy: RetryPolicy,
     /// Commits of events under way at once; a further one starts only when a quarter of
@@ -63,8 +63,12 @@ pub struct Options {
     pub audit_repeat: Duration,
     /// How long idempotency keys are kept. Default 24 h.
     pub idempotency_lifetime: Duration,
-    /// One internal gRPC message, in bytes. Default 16 MiB.
-    pub max_message_bytes: usize,
+    /// One request of a client, in bytes. Default 6 MiB.
+    pub max_request_bytes: usize,
+    /// One message of events from ingest in another process, in bytes. Default 16 MiB.
+    pub max_intake_bytes: usize,
+    /// One message of reports from a worker in another process, in bytes. Default 4 MiB.
+    pub max_reports_bytes: usize,
     /// Tails open at once, divided into shares; more are refused. Default 1,000.
     pub max_tails: usize,
     /// Bytes that tails have read and not sent, divided into shares; a tail that finds no room reads no further. Default 64 MiB.
@@ -113,7 +117,9 @@ impl Default for Options {
             audit_batch: 2_000,
             audit_repeat: Duration::from_secs(24 * 3600),
             idempotency_lifetime: Duration::from_secs(24 * 3600),
-            max_message_bytes: 16 * KIB * KIB,
+            max_request_bytes: 6 * KIB * KIB,
+            max_intake_bytes: 16 * KIB * KIB,
+            max_reports_bytes: 4 * KIB * KIB,
             max_tails: 1_000,
             tail_buffer_bytes: 64 * KIB * KIB,
             tail_readers: 8,

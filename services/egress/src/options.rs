@@ -69,7 +69,8 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(crate) fn check(&self) -> Result<(), StartError> {
+    /// Refuses what cannot work, with the option's name.
+    pub fn check(&self) -> Result<(), StartError> {
         let bad = |option, problem| Err(StartError::Option { option, problem });
         for (option, value) in [
             ("max_tunnels", self.max_tunnels),
@@ -105,7 +106,7 @@ impl Options {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An option is out of its bounds.
-    #[error("{option} {problem}")]
+    #[error("{option}: {problem}")]
     Option {
         /// Its name.
         option: &'static str,

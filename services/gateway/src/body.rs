@@ -25,6 +25,9 @@ use tonic::Status;
 
 use crate::{Options, Shared, answer::Refusal, deadline::Deadline};
 
+/// The setting that bounds a body, a line and a message, as refusals name it.
+pub(crate) const LIMIT_KEY: &str = "gateway.max_request_bytes";
+
 /// A share of the room for bodies grows by so many bytes at once: it is not asked for each small piece.
 const STEP: usize = 1024;
 
@@ -96,7 +99,7 @@ impl Meter {
 }
 
 fn too_large(limit: usize) -> Error {
-    Error::new(Reason::TooLarge, format!("the body is over {limit} bytes"))
+    Error::new(Reason::TooLarge, format!("the body is over {limit} bytes, the most that this server takes ({LIMIT_KEY})"))
 }
 
 /// How fast a body must come.

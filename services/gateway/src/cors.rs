@@ -12,8 +12,14 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// Why a text is not an origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an origin such as \"https://app.example.com\", nor \"*\"")]
-pub struct InvalidOrigin(String);
+pub enum InvalidOrigin {
+    /// Not scheme, host and port.
+    #[error("{0:?} is not an origin such as \"https://app.example.com\", nor \"*\"")]
+    Malformed(String),
+    /// Any origin, and others, which then have no effect.
+    #[error("\"*\" stands alone: it permits every origin")]
+    Beside,
+}
 
 /// The layer for these origins, `*` for any; none when there are none.
 pub(crate) fn layer(origins: &[String]) -> Result<Option<CorsLayer>, InvalidOrigin> {
@@ -22,6 +28,9 @@ pub(crate) fn layer(origins: &[String]) -> Result<Option<CorsLayer>, InvalidOrig
         return Ok(None);
     }
     let any = values.iter().any(|value| value == "*");
+    if any && values.len() > 1 {
+        return Err(InvalidOrigin::Beside);
+    }
     let layer = CorsLayer::new()
         .allow_origin(if any { AllowOrigin::any() } else { AllowOrigin::list(values) })
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
@@ -40,7 +49,7 @@ pub(crate) fn layer(origins: &[String]) -> Result<Option<CorsLayer>, InvalidOrig
 
 /// An origin as browsers send it: scheme, host and port, in lower case, with nothing after them.
 fn value(origin: &str) -> Result<HeaderValue, InvalidOrigin> {
-    let invalid = || InvalidOrigin(origin.to_owned());
+    let invalid = || InvalidOrigin::Malformed(origin.to_owned());
     let value = HeaderValue::from_str(origin).map_err(|_| invalid())?;
     let exact = origin.parse::<Uri>().ok().and_then(|uri| Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?)));
     let usable = exact.is_some_and(|exact| exact == origin && !exact.contains('@')) && origin == origin.to_ascii_lowercase();
@@ -59,8 +68,10 @@ mod tests {
         for bad in
             ["", "app.example.com", "https://a.example/", "https://A.example", "https://u@a.example", "https://*/x", "null"]
         {
-            assert_eq!(layer(&[bad.to_owned()]).err(), Some(InvalidOrigin(bad.to_owned())), "{bad}");
+            assert_eq!(layer(&[bad.to_owned()]).err(), Some(InvalidOrigin::Malformed(bad.to_owned())), "{bad}");
         }
         assert!(layer(&[]).unwrap().is_none());
+        let beside = ["*".to_owned(), "https://app.example.com".to_owned()];
+        assert_eq!(layer(&beside).err(), Some(InvalidOrigin::Beside));
     }
 }

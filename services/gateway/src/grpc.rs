@@ -3,7 +3,11 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method as HttpMethod, Request, Response, Version, header::CONTENT_TYPE, request::Parts};
+use http::{
+    HeaderMap, HeaderName, Method as HttpMethod, Request, Response, Version,
+    header::{CONTENT_TYPE, TE},
+    request::Parts,
+};
 use outrider_model::{Error, Reason, Scope};
 use outrider_rpc::methods::{self, WithoutScope};
 use outrider_shares::Holder;
@@ -15,10 +19,13 @@ use crate::{
     Shared,
     answer::Refusal,
     body::{self, Broken},
-    call, client_stream, deadline,
+    call, client_stream,
     meter::Meter,
-    unsent,
+    rest, unsent,
 };
+
+/// How messages are compressed, and how they may be.
+const ENCODINGS: [HeaderName; 2] = [HeaderName::from_static("grpc-encoding"), HeaderName::from_static("grpc-accept-encoding")];
 
 /// The media type of gRPC, and what all that are related to it begin with.
 const MEDIA_TYPE: &str = "application/grpc";
@@ -182,10 +189,15 @@ async fn whole(shared: &Shared, holder: Holder, answer: Response<Body>) -> Resul
     Ok(Response::from_parts(parts, unsent::message(shared, holder, data, trailers)?))
 }
 
-/// The request with no more of its address than the path: the rest is the client's view of this server.
+/// The request with no more of its address than the path, and no more of its head than roles read: the rest is the client's view of this
+/// server, and as long as this server permits. The client's deadline is not in it: our own clock watches it, and a channel's would cut at
+/// the same moment, and say that the role does not answer.
 fn request(method: &Method, mut parts: Parts, body: Body) -> Result<Request<Body>, Error> {
-    // Our own clock watches it. A channel's would cut at the same moment, and say that the role does not answer.
-    parts.headers.remove(deadline::GRPC);
+    let mut headers = rest::metadata(&parts.headers);
+    for name in [CONTENT_TYPE, TE].into_iter().chain(ENCODINGS) {
+        headers.extend(parts.headers.get(&name).map(|value| (name, value.clone())));
+    }
+    parts.headers = headers;
     parts.uri = method.path.parse().map_err(|_| Error::internal("the method has no path"))?;
     Ok(Request::from_parts(parts, body))
 }

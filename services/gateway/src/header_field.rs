@@ -6,9 +6,27 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
 use crate::field_path::{FieldPath, Unresolved};
 
+/// The header by which a client marks repetitions of a request.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 /// Header, gRPC path, field.
-const TABLE: &[(&str, &str, &str)] =
-    &[("idempotency-key", "/outrider.ingest.v1.IngestService/PublishEvent", "event.idempotency_key")];
+const TABLE: &[(&str, &str, &str)] = &[
+    (IDEMPOTENCY_KEY, "/outrider.ingest.v1.IngestService/PublishEvent", "event.idempotency_key"),
+    (IDEMPOTENCY_KEY, "/outrider.admin.v1.ApiKeyService/CreateApiKey", "request_id"),
+    (IDEMPOTENCY_KEY, "/outrider.admin.v1.EndpointService/CreateEndpoint", "request_id"),
+    (IDEMPOTENCY_KEY, "/outrider.admin.v1.EventTypeService/CreateEventType", "request_id"),
+    (IDEMPOTENCY_KEY, "/outrider.admin.v1.ProjectService/CreateProject", "request_id"),
+    (IDEMPOTENCY_KEY, "/outrider.admin.v1.SubscriptionService/CreateSubscription", "request_id"),
+];
+
+/// Refuses the header where a POST would pass it over: its client repeats the request and relies on it.
+pub(crate) fn check(fields: &[HeaderField], method: &http::Method, headers: &HeaderMap) -> Result<(), Error> {
+    let is_taken = fields.iter().any(|field| field.header == IDEMPOTENCY_KEY);
+    if *method != http::Method::POST || is_taken || !headers.contains_key(IDEMPOTENCY_KEY) {
+        return Ok(());
+    }
+    Err(Error::field(IDEMPOTENCY_KEY, "is not taken by this method; of several events, give each an idempotency_key of its own"))
+}
 
 /// A header that fills a text field when the body does not.
 #[derive(Debug)]

@@ -30,6 +30,7 @@ mod cors;
 mod cost;
 mod deadline;
 mod ending;
+mod event;
 mod field_path;
 mod framing;
 #[doc(hidden)]
@@ -86,6 +87,7 @@ use tower_http::cors::CorsLayer;
 
 pub use backend::{Backends, remote_backend};
 pub use cors::InvalidOrigin;
+pub use event::read_event;
 pub use options::Options;
 pub use route::RouteError;
 

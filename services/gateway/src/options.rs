@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use crate::{StartError, cors};
+
 /// Bounds of the public face.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The largest body of a request, in bytes. Default 6 MiB, so that a batch with 4 MiB of payload fits even as JSON.
     pub max_request_bytes: usize,
-    /// The largest answer of a role that is turned into JSON, in bytes. Default 32 MiB.
+    /// The largest answer of a role, and the largest message of a stream that is turned into JSON, in bytes. Default 32 MiB.
     pub max_answer_bytes: usize,
     /// Bytes of bodies that are read but not answered, and of what is decoded of them, of all requests together, divided into shares;
     /// beyond that requests are refused. Default 256 MiB.
@@ -84,6 +86,13 @@ pub struct Options {
     pub version: &'static str,
     /// The commit of the build, if it is known. Default: OUTRIDER_COMMIT in the environment of the build.
     pub commit: Option<&'static str>,
+}
+
+impl Options {
+    /// Refuses what cannot work, with the option's name.
+    pub fn check(&self) -> Result<(), StartError> {
+        cors::layer(&self.cors_origins).map(drop).map_err(StartError::Origin)
+    }
 }
 
 const KIB: usize = 1024;

@@ -21,7 +21,7 @@ use crate::{
     call, compress,
     cost::{Cost, Held},
     deadline::Deadline,
-    ending, mask, ndjson, payload, query, range, read, request_id,
+    ending, header_field, mask, ndjson, payload, query, range, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, stream, unsent, write,
 };
@@ -36,6 +36,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     let (route, end) = (found.route, deadline.asked_end());
     check_encoding(&parts.headers)?;
+    header_field::check(&route.headers, &parts.method, &parts.headers).map_err(Refusal::closing)?;
     if let Some(rule) = ndjson::asked(route, &parts.headers) {
         let base = message(found, parts, Given::default()).map_err(Refusal::closing)?;
         // Boxed: it would make the future of every request as large.

@@ -179,7 +179,7 @@ impl Events {
             return Err(Error::internal("the answer is compressed"));
         }
         if length > self.limit {
-            return Err(Error::internal(format!("a message of the answer is over {} bytes", self.limit)));
+            return Err(Error::new(Reason::TooLarge, format!("a message of the answer is over {} bytes", self.limit)));
         }
         if self.read.len() < PREFIX_BYTES + length {
             return Ok(None);

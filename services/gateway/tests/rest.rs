@@ -182,6 +182,23 @@ async fn the_idempotency_key_may_be_a_header() {
 }
 
 #[tokio::test]
+async fn the_key_of_a_creation_is_its_request_id_and_no_post_passes_one_over() {
+    let running = Running::start().await;
+    let send = async |path: &str, body: &str| {
+        let mut post = request("POST", path, Some(body));
+        post.headers_mut().insert("idempotency-key", "k1".parse().unwrap());
+        running.send(post).await
+    };
+    assert_eq!(send("/v1/projects/p/endpoints", r#"{"http":{"url":"u"}}"#).await.status, 200);
+    assert_eq!(running.got.last::<admin::CreateEndpointRequest>().request_id, "k1");
+    for (path, body) in [(&format!("{EVENTS}:batch")[..], r#"{"events":[]}"#), ("/v1/projects/p/deliveries/d:retry", "")] {
+        let refused = send(path, body).await;
+        assert!(refused.text.contains("is not taken by this method"), "{refused:?}");
+        refused.is_refused(400, "INVALID_FIELD", "idempotency-key");
+    }
+}
+
+#[tokio::test]
 async fn bodies_that_are_wrong_are_refused_before_a_role_sees_them() {
     let running = Running::start().await;
     let deep = format!(r#"{{"data":{}{}}}"#, "[".repeat(129), "]".repeat(129));

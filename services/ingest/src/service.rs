@@ -69,8 +69,10 @@ impl Ingest {
     /// The public services.
     #[must_use]
     pub fn routes(self) -> Routes {
+        // What it answers is bounded by the number of events in a request. Events that are committed must not be refused by their
+        // answer's size.
         let limit = self.options.max_request_bytes;
-        Routes::new(IngestServiceServer::new(self).max_decoding_message_size(limit).max_encoding_message_size(limit))
+        Routes::new(IngestServiceServer::new(self).max_decoding_message_size(limit))
     }
 
     pub(crate) fn stream_options(&self) -> &StreamOptions {
@@ -125,7 +127,7 @@ impl Ingest {
         }
         let bytes = events.iter().map(|event| event.payload.len()).sum();
         if bytes > self.options.max_batch_bytes {
-            return Err(too_large("events", bytes, self.options.max_batch_bytes));
+            return Err(too_large("events", bytes, self.options.max_batch_bytes, "ingest.max_batch_bytes"));
         }
         self.accept(Of { principal, project, trace }, events, |index| format!("events[{index}]")).await
     }

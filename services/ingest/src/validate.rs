@@ -24,7 +24,7 @@ pub struct Context<'a> {
 /// The event as dispatch takes it, or what is wrong with its fields (paths relative to the event).
 pub fn event(event: NewEvent, context: &Context<'_>) -> Result<AcceptEvent> {
     if event.payload.len() > context.options.max_payload_bytes {
-        return Err(too_large("payload", event.payload.len(), context.options.max_payload_bytes));
+        return Err(too_large("payload", event.payload.len(), context.options.max_payload_bytes, "ingest.max_payload_bytes"));
     }
     let mut violations = Violations::new();
     violations.check("event_type", event.event_type.parse::<EventType>());
@@ -68,9 +68,9 @@ pub fn event_of_stream(new: NewEvent, key: String, context: &Context<'_>) -> Res
     Ok(accepted)
 }
 
-/// An error that names the field and the limit.
-pub fn too_large(field: &str, bytes: usize, limit: usize) -> Error {
-    let error = Error::field(field, format!("has {bytes} bytes; at most {limit} are allowed"));
+/// An error that names the field, the limit and the setting that it is of.
+pub fn too_large(field: &str, bytes: usize, limit: usize, key: &str) -> Error {
+    let error = Error::field(field, format!("has {bytes} bytes; at most {limit} are allowed ({key})"));
     Error { reason: Reason::TooLarge, ..error }
 }
 

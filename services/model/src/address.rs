@@ -146,6 +146,12 @@ mod names;
 mod policy;
 mod ports;
 
+/// Whether webhooks may have a port without a permission of the installation.
+#[must_use]
+pub fn is_web_port(port: u16) -> bool {
+    ports::check(port, &[]).is_ok()
+}
+
 pub use self::{
     entries::{Entry, MAX_ENTRIES, MalformedEntry},
     policy::{Basis, Judged, Name, Policy},

@@ -5,6 +5,8 @@
 pub const ATTEMPT: &str = "outrider-attempt";
 /// The header with the type of the event.
 pub const EVENT_TYPE: &str = "outrider-event-type";
+/// The header with the ordering key of the event, where it has one.
+pub const ORDERING_KEY: &str = "outrider-ordering-key";
 
 /// Why a header cannot be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -107,6 +109,7 @@ mod tests {
             ("webhook-id", Refused::Ours),
             (ATTEMPT, Refused::Ours),
             (EVENT_TYPE, Refused::Ours),
+            (ORDERING_KEY, Refused::Ours),
             ("traceparent", Refused::Trace),
         ] {
             assert_eq!(check(name, "v"), Err(refused), "{name}");

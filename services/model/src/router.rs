@@ -22,7 +22,7 @@ struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     pub endpoint: EndpointId,
-    /// All that matched, oldest first: the first one's policy applies.
+    /// All that matched, in the order of their ids.
     pub subscriptions: Vec<SubscriptionId>,
 }
 

@@ -77,7 +77,7 @@ pub struct Configuration {
 pub struct Serve {
     #[command(flatten)]
     pub configuration: Configuration,
-    /// The roles of this process; may be repeated.
+    /// The roles of this process; may be repeated. `all` stands alone.
     #[arg(long = "role", value_enum, default_values_t = [Role::All])]
     pub roles: Vec<Role>,
 }
@@ -103,7 +103,7 @@ pub enum Direction {
         #[command(flatten)]
         configuration: Configuration,
         /// How many.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         steps: u32,
     },
     /// Lists migrations and whether they are applied.

@@ -7,6 +7,8 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+#[cfg(test)]
+mod flags;
 mod keys;
 mod operations;
 mod printable;

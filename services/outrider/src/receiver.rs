@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use crate::printable::printable;
 
 /// The largest webhook that is taken, in bytes: more than any payload that the server sends by default.
-const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
 /// The part of a body that is kept to be shown, in bytes.
 const SHOWN_BYTES: usize = 64 * 1024;
 /// Webhooks that wait to be shown; further requests wait for room.

@@ -10,10 +10,15 @@ const COMMIT: Option<&str> = option_env!("OUTRIDER_COMMIT");
 
 /// Starts what a process tells of itself. Logs hold ids, never payloads or secrets.
 pub fn start(config: &Config) -> Result<Telemetry> {
-    let log = LogOptions { json: config.log.format == "json", filter: config.log.level.clone() };
-    let telemetry = Telemetry::start(&Options { log, export: export(&config.telemetry) })?;
+    let telemetry = Telemetry::start(&options(config))?;
     expose_process(env!("CARGO_PKG_VERSION"), COMMIT.filter(|commit| !commit.is_empty()));
     Ok(telemetry)
+}
+
+/// What is logged, and where spans go.
+pub fn options(config: &Config) -> Options {
+    let log = LogOptions { json: config.log.format == "json", filter: config.log.level.clone() };
+    Options { log, export: export(&config.telemetry) }
 }
 
 fn export(config: &config::Telemetry) -> Option<ExportOptions> {

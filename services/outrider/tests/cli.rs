@@ -1,6 +1,8 @@
 //! The command line as its users meet it: the real binary, real processes.
 #![allow(clippy::unwrap_used, reason = "all of this program is tests")]
 
+#[path = "cases/flags.rs"]
+mod flags;
 #[path = "cases/health.rs"]
 mod health;
 #[path = "cases/installation.rs"]
@@ -8,6 +10,8 @@ mod installation;
 #[path = "cases/secrets.rs"]
 mod secrets;
 mod support;
+#[path = "cases/usage.rs"]
+mod usage;
 
 use std::{
     io::{Read as _, Write as _},
@@ -225,6 +229,9 @@ fn every_noun_is_managed_and_refusals_are_explained() {
     let endpoint = created["endpoint"]["endpoint_id"].as_str().unwrap();
     let update = ["endpoints", "update", endpoint, "--state", "paused", "--timeout", "5s", "--clear", "description,owner_id"];
     let updated = dev.json(home, &update);
+    let both = [&update[..], &["--description", "d"]].concat();
+    let (code, errors) = failed(dev.command(home, &both).output().unwrap());
+    assert!(code == 2 && errors.contains("description is named twice"), "{errors}");
     assert_eq!((&updated["state"], &updated["timeout"]), (&"ENDPOINT_STATE_PAUSED".into(), &"5s".into()));
     assert_eq!((&updated["description"], &updated["owner_id"]), (&"".into(), &"".into()));
     assert_eq!(dev.json(home, &["endpoints", "secret", endpoint])["secret"], created["secret"]);
@@ -382,14 +389,16 @@ fn a_profile_names_the_server_and_the_key() {
 fn the_configuration_is_explained_and_checked() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    std::fs::write(home.join("o.toml"), "[queue]\nprefix = \"from-file\"\n").unwrap();
+    std::fs::write(home.join("o.toml"), "[dispatch]\nfeed_batch = 7\n").unwrap();
     let mut command = outrider(home, &["config", "--config", "o.toml", "--set", "log.level=debug"]);
-    command.env("OUTRIDER_SECRETS_MASTER_KEY", "k1:c2VjcmV0").env("OUTRIDER_API_KEY", "ork_unused");
+    command
+        .env("OUTRIDER_SECRETS_MASTER_KEY", "k1:c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=")
+        .env("OUTRIDER_API_KEY", "ork_unused");
     let text = succeeded(command.output().unwrap());
     let origin = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap().split_once("# ").unwrap().1.to_owned();
     assert!(!text.contains("c2VjcmV0") && !text.contains("ork_unused"), "{text}");
     assert_eq!(origin("master_key "), "variable OUTRIDER_SECRETS_MASTER_KEY");
-    assert_eq!(origin("prefix "), "file o.toml");
+    assert_eq!(origin("feed_batch "), "file o.toml");
     assert_eq!(origin("level "), "flag --set");
     assert_eq!(origin("shards "), "default");
 
@@ -399,6 +408,17 @@ fn the_configuration_is_explained_and_checked() {
     assert!(code == 1 && errors.contains("prefx"), "{errors}");
     let (code, errors) = failed(outrider(home, &["config", "check", "--set", "log.level=a=b=c"]).output().unwrap());
     assert!(code == 1 && errors.contains("log.level"), "{errors}");
+    // What a start would refuse, and what would have no effect.
+    for (setting, why) in [
+        ("egress.max_tunnels=0", "egress.max_tunnels"),
+        ("queue.prefix=x", "queue.prefix: has no effect without a queue.url of Redis"),
+        ("database.url=sqlite://x.db?mode=ro", "database.url: must have nothing after the file"),
+        ("database.url=sqlite:", "database.url: must name a file"),
+        ("log.level=verbose", "log.level"),
+    ] {
+        let (code, errors) = failed(outrider(home, &["config", "check", "--set", setting]).output().unwrap());
+        assert!(code == 1 && errors.contains(why), "{setting}: {errors}");
+    }
 }
 
 /// What failed, where, in whose words, and what to do: on standard error, without a password.
@@ -424,36 +444,6 @@ fn failures_of_the_database_tell_why_and_what_to_do() {
             .unwrap(),
     );
     assert!(errors.contains("unable to open database file (14)") && errors.contains("\n  the directory"), "{errors}");
-}
-
-#[test]
-fn usage_errors_have_their_exit_code() {
-    let home = tempfile::tempdir().unwrap();
-    let home = home.path();
-    let bad: [&[&str]; 8] = [
-        &["nonsense"],
-        &["publish"],
-        &["publish", "a.b", "1", "--lines", "-"],
-        &["publish", "a.b", "1"],
-        &["events", "list", "--key", "k", "--server", "ftp://x"],
-        &["events", "list", "--key", "k", "--profile", "absent"],
-        &["listen", "0", "--secret", "short"],
-        &["keys", "create", "n", "--scopes", "everything"],
-    ];
-    for arguments in bad {
-        let (code, errors) = failed(outrider(home, arguments).output().unwrap());
-        assert_eq!(code, 2, "{arguments:?}: {errors}");
-        assert!(!errors.is_empty());
-    }
-    let nobody = ["events", "list", "--key", "k", "--project", "p", "--server", "http://127.0.0.1:1"];
-    let (code, errors) = failed(outrider(home, &nobody).output().unwrap());
-    assert!(code == 3 && errors.contains("not reachable"), "{errors}");
-    let closed = "outrider completions zsh | true; test \"${PIPESTATUS[0]}\" = 0";
-    let path = format!("{}:/usr/bin:/bin", Path::new(env!("CARGO_BIN_EXE_outrider")).parent().unwrap().display());
-    assert!(Command::new("bash").args(["-c", closed]).env("PATH", path).status().unwrap().success());
-    for shell in ["bash", "zsh", "fish"] {
-        assert!(succeeded(outrider(home, &["completions", shell]).output().unwrap()).contains("outrider"));
-    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
     /// Not a URL with a host.
-    #[error("must be a URL such as http://dispatch:8082")]
+    #[error("must be a URL such as http://dispatch:8082, with nothing after it")]
     NotAUrl,
     /// Plain, although this process has certificates: its role expects TLS too.
     #[error("must begin with https://, since TLS between roles is configured (internal.tls_certificate_file)")]
@@ -30,8 +30,27 @@ pub enum ChannelError {
     NoTls,
 }
 
+/// The head of an answer, in bytes: an error is in it with all that it tells, which is bounded ([`crate::to_status`]).
+const MAX_HEAD_BYTES: u32 = 64 * 1024;
+
 /// Bytes of a stream's answer that may wait to be read, where its reader is not ours and may be as slow as it likes.
 pub const LONG_STREAM_WINDOW: u32 = 64 * 1024;
+
+/// The address of a server: `http://HOST:PORT` or `https://HOST:PORT`. What may be written beside it has no effect on a channel: a
+/// path, parameters, a user.
+pub fn parse(url: &str) -> Result<Uri, ChannelError> {
+    let uri: Uri = url.parse().map_err(|_| ChannelError::NotAUrl)?;
+    let given = url.split_once("://").map(|(_, rest)| rest.strip_suffix('/').unwrap_or(rest));
+    let authority = uri.authority().filter(|authority| given == Some(authority.as_str())).ok_or(ChannelError::NotAUrl)?;
+    let port_is_one = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => true,
+        Some(_) => authority.port_u16().is_some_and(|port| port > 0),
+        // A user.
+        None => false,
+    };
+    let http = matches!(uri.scheme_str(), Some("http" | "https"));
+    if http && !authority.host().is_empty() && port_is_one { Ok(uri) } else { Err(ChannelError::NotAUrl) }
+}
 
 /// A channel to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`, whose server must have a certificate for HOST. It connects when
 /// it is used, and again when it broke; a peer that is gone without a word is noticed within 15 seconds.
@@ -41,8 +60,8 @@ pub fn channel(url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel, ChannelErro
 
 /// The same, whose answers have this window each.
 pub(crate) fn with_window(url: &str, tls: Option<&Arc<Tls>>, window: u32) -> Result<Channel, ChannelError> {
-    let uri: Uri = url.parse().map_err(|_| ChannelError::NotAUrl)?;
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or(ChannelError::NotAUrl)?;
+    let uri = parse(url)?;
+    let host = uri.host().ok_or(ChannelError::NotAUrl)?;
     let endpoint = match (uri.scheme_str(), tls) {
         (Some("http"), None) => return Ok(tuned(Endpoint::from(uri), window).connect_lazy()),
         (Some("https"), Some(_)) => Endpoint::from_shared(format!("http://{host}")).map_err(|_| ChannelError::NotAUrl)?,
@@ -68,6 +87,7 @@ fn tuned(endpoint: Endpoint, window: u32) -> Endpoint {
         .keep_alive_while_idle(true)
         .initial_stream_window_size(window)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_header_list_size(MAX_HEAD_BYTES)
         .tcp_nodelay(true)
 }
 
@@ -90,6 +110,38 @@ mod tests {
         intake::{IntakeServer, RemoteIntake},
         server::serve,
     };
+
+    #[test]
+    fn an_address_is_scheme_host_and_port_with_nothing_after_them() {
+        for good in ["http://dispatch:8082", "https://dispatch", "http://127.0.0.1:1/", "https://[::1]:8443", "HTTP://h:1"] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "dispatch",
+            "dispatch:8082",
+            "/x",
+            "http://",
+            "http:///x",
+            "ftp://h:1",
+            "http://h:",
+            "http://h:0",
+            "http://h:65536",
+            "http://h:1/v1",
+            "http://h:1//",
+            "http://h:1?x=1",
+            "http://h:1/?x",
+            "http://h:1#x",
+            "http://h:1/#x",
+            "http://u@h:1",
+            "http://u:p@h:1",
+            "http://@h:1",
+            "http://h:1 ",
+            "unix:/run/x",
+        ] {
+            assert_eq!(parse(bad), Err(ChannelError::NotAUrl), "{bad}");
+        }
+    }
 
     const CALLERS: usize = 2_000;
 
@@ -117,7 +169,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let serving =
             tokio::spawn(serve(listener, BoxCloneSyncService::new(routes.prepare()), Acceptor::plain(), shutdown.clone()));
-        let remote = RemoteIntake::new(channel(&url, None).unwrap(), None, 1024 * 1024);
+        let remote = RemoteIntake::new(channel(&url, None).unwrap(), None);
         let calls = (0..CALLERS).map(|_| remote.accept(vec![AcceptEvent::default()]));
         let all = tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(calls)).await.unwrap();
         for answer in all {

@@ -8,7 +8,7 @@ use outrider_proto::internal::{
     AcceptEvent, AcceptEventResult, AcceptEventsRequest, AcceptEventsResponse, AcceptedEvent, FindEvent, FindEventResult,
     FindEventsRequest, FindEventsResponse, intake_service_client::IntakeServiceClient, intake_service_server::IntakeService,
 };
-use tonic::{Request, Response, Status, service::interceptor::InterceptedService, transport::Channel};
+use tonic::{Code, Request, Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
 use crate::{
     again::{Again, Calls},
@@ -33,13 +33,11 @@ pub struct RemoteIntake {
 }
 
 impl RemoteIntake {
-    /// Over a channel, presenting the token; messages up to `max_bytes`.
+    /// Over a channel, presenting the token. What it sends is bounded by its callers, and answers are by what it sends.
     #[must_use]
-    pub fn new(channel: Channel, token: Option<InternalToken>, max_bytes: usize) -> Self {
-        let client = IntakeServiceClient::with_interceptor(Again::new(channel), Present(token))
-            .max_encoding_message_size(max_bytes)
-            .max_decoding_message_size(max_bytes);
-        Self { client }
+    pub fn new(channel: Channel, token: Option<InternalToken>) -> Self {
+        let client = IntakeServiceClient::with_interceptor(Again::new(channel), Present(token));
+        Self { client: client.max_decoding_message_size(usize::MAX) }
     }
 }
 
@@ -47,10 +45,8 @@ impl RemoteIntake {
 impl Intake for RemoteIntake {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
         let wanted = events.len();
-        let answer =
-            self.client.clone().accept_events(AcceptEventsRequest { events }).await.map_err(|status| from_status(&status))?;
-        let results = answer.into_inner().results;
-        counted(results, wanted)
+        let answer = self.client.clone().accept_events(AcceptEventsRequest { events }).await;
+        counted(answer.map_err(|status| refused(&status))?.into_inner().results, wanted)
     }
 
     async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
@@ -62,6 +58,17 @@ impl Intake for RemoteIntake {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Why dispatch took nothing. Of a message over its limit it tells in the words of the library.
+fn refused(status: &Status) -> Error {
+    if status.code() == Code::OutOfRange && status.details().is_empty() {
+        let message = "the events are larger together than dispatch takes: gateway.max_request_bytes and ingest.max_batch_bytes must be \
+                       the same in all processes";
+        tracing::error!(%status, "{message}");
+        return Error::new(Reason::TooLarge, message);
+    }
+    from_status(status)
 }
 
 fn counted<T>(results: Vec<T>, wanted: usize) -> Result<Vec<T>> {
@@ -82,5 +89,48 @@ impl IntakeService for IntakeServer {
         let found = self.0.find(request.into_inner().events).await.map_err(to_status)?;
         let results = found.into_iter().map(|event| FindEventResult { event }).collect();
         Ok(Response::new(FindEventsResponse { results }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use outrider_proto::internal::intake_service_server::IntakeServiceServer;
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+
+    use super::*;
+
+    /// Accepts everything.
+    struct Everything;
+
+    #[async_trait]
+    impl Intake for Everything {
+        async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
+            Ok(events.iter().map(|_| AcceptEventResult::default()).collect())
+        }
+
+        async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
+            Ok(vec![None; events.len()])
+        }
+    }
+
+    #[tokio::test]
+    async fn what_dispatch_takes_is_its_own_limit_and_what_is_beyond_is_told_so() {
+        const LIMIT: usize = 20 << 20;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let service = IntakeServiceServer::new(IntakeServer(Arc::new(Everything))).max_decoding_message_size(LIMIT);
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let remote = RemoteIntake::new(crate::channel::channel(&url, None).unwrap(), None);
+        let of = |bytes: usize| AcceptEvent { payload: vec![b'x'; bytes].into(), ..AcceptEvent::default() };
+        // More than any limit of the library, and just below that of dispatch.
+        assert_eq!(remote.accept(vec![of(LIMIT - 64)]).await.unwrap().len(), 1);
+        let refused = remote.accept(vec![of(LIMIT)]).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::TooLarge);
+        assert!(refused.message.contains("ingest.max_batch_bytes"), "{refused}");
+        assert_eq!(remote.accept(vec![of(1); 3]).await.unwrap().len(), 3, "the channel is of use");
     }
 }

@@ -10,6 +10,7 @@ pub mod channel;
 pub mod convert;
 pub mod dial;
 pub mod ending;
+mod fit;
 pub mod intake;
 pub mod internal;
 pub mod kept;

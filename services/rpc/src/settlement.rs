@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt, stream::FuturesUnordered};
-use outrider_model::{Error, Result};
+use outrider_model::{Error, Reason, Result};
 use outrider_proto::internal::{
     AttemptReport, ReportAttemptsRequest, ReportAttemptsResponse, settlement_service_client::SettlementServiceClient,
     settlement_service_server::SettlementService,
@@ -19,22 +19,25 @@ use outrider_proto::internal::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
+use tonic::{Code, Request, Response, Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
 
 use crate::internal::{InternalToken, Present};
 
 /// Settles what workers report.
 #[async_trait]
 pub trait Settlement: Send + Sync + 'static {
-    /// OK when all reports are committed and their jobs acknowledged in the queue. After an error the same batch may be sent again.
+    /// OK when all reports are committed and their jobs acknowledged in the queue. After an error the same batch may be sent again;
+    /// after `TOO_LARGE`, that is of no use.
     async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()>;
 }
 
 /// Batches under way on one stream, in each direction.
 const WINDOW: usize = 16;
 
-/// Who waits for the answer to which batch; none once the stream has ended, when nobody would be answered.
-type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Result<()>>>>>>;
+/// Who waits for the answer to which batch.
+type Waiters = HashMap<u64, oneshot::Sender<Result<()>>>;
+/// The same; none once the stream has ended, when nobody would be answered.
+type Waiting = Arc<Mutex<Option<Waiters>>>;
 
 /// Dispatch in another process. One stream carries all batches; it is opened when it is needed and again when it broke.
 pub struct RemoteSettlement {
@@ -70,12 +73,10 @@ impl Outbound {
 }
 
 impl RemoteSettlement {
-    /// Over a channel, presenting the token; messages up to `max_bytes`.
+    /// Over a channel, presenting the token. What it sends is bounded by its callers.
     #[must_use]
-    pub fn new(channel: Channel, token: Option<InternalToken>, max_bytes: usize) -> Self {
-        let client = SettlementServiceClient::with_interceptor(channel, Present(token))
-            .max_encoding_message_size(max_bytes)
-            .max_decoding_message_size(max_bytes);
+    pub fn new(channel: Channel, token: Option<InternalToken>) -> Self {
+        let client = SettlementServiceClient::with_interceptor(channel, Present(token));
         Self { client, stream: tokio::sync::Mutex::new(None), sequence: AtomicU64::new(0) }
     }
 
@@ -118,20 +119,32 @@ impl Settlement for RemoteSettlement {
     }
 }
 
-fn locked(waiting: &Waiting) -> std::sync::MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Result<()>>>>> {
+fn locked(waiting: &Waiting) -> std::sync::MutexGuard<'_, Option<Waiters>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands answers to those who wait; when the stream ends, drops all waiters, who then see that it broke.
+/// Hands answers to those who wait; when the stream ends, drops all waiters, who then see that it broke, or tells them that a batch was
+/// over the limit: which one is not known.
 async fn read_answers(mut answers: Streaming<ReportAttemptsResponse>, waiting: Waiting) {
-    while let Ok(Some(ReportAttemptsResponse { sequence, error })) = answers.message().await {
-        if let Some(waiter) = locked(&waiting).as_mut().and_then(|waiting| waiting.remove(&sequence)) {
-            let outcome = if error.is_empty() { Ok(()) } else { Err(Error::unavailable(error)) };
-            // A waiter that gave up needs no answer.
-            let _ = waiter.send(outcome);
+    let end = loop {
+        match answers.message().await {
+            Ok(Some(ReportAttemptsResponse { sequence, error })) => {
+                if let Some(waiter) = locked(&waiting).as_mut().and_then(|waiting| waiting.remove(&sequence)) {
+                    let outcome = if error.is_empty() { Ok(()) } else { Err(Error::unavailable(error)) };
+                    // A waiter that gave up needs no answer.
+                    let _ = waiter.send(outcome);
+                }
+            }
+            Ok(None) => break None,
+            Err(status) => break Some(crate::from_status(&status)),
+        }
+    };
+    let left = locked(&waiting).take();
+    if let Some(error) = end.filter(|error| error.reason == Reason::TooLarge) {
+        for waiter in left.into_iter().flat_map(HashMap::into_values) {
+            let _ = waiter.send(Err(error.clone()));
         }
     }
-    *locked(&waiting) = None;
 }
 
 /// The gRPC face of a settlement. Its streams end at shutdown, when what they brought is settled: workers open others elsewhere.
@@ -177,6 +190,11 @@ async fn serve_stream(
                 Ok(Some(ReportAttemptsRequest { sequence, reports })) => {
                     let settlement = Arc::clone(&settlement);
                     under_way.push(async move { (sequence, settlement.settle(reports).await) });
+                }
+                // Over the limit: the worker must know that sending it again is of no use.
+                Err(status) if status.code() == Code::OutOfRange => {
+                    let _ = answers.send(Err(status)).await;
+                    return;
                 }
                 Ok(None) | Err(_) => break,
             },
@@ -239,7 +257,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tonic::transport::Server::builder().add_service(SettlementServiceServer::new(Ending));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        let remote = RemoteSettlement::new(crate::channel::channel(&url, None).unwrap(), None, 1 << 20);
+        let remote = RemoteSettlement::new(crate::channel::channel(&url, None).unwrap(), None);
         let mut broken = 0;
         for _ in 0..200 {
             let settled = tokio::time::timeout(Duration::from_secs(10), remote.settle(Vec::new()));
@@ -250,5 +268,38 @@ mod tests {
             }
         }
         assert!(broken < 200, "the first batch of a stream is answered");
+    }
+
+    /// Keeps what it settles.
+    #[derive(Default)]
+    struct Keeping(Mutex<Vec<AttemptReport>>);
+
+    #[async_trait]
+    impl Settlement for Keeping {
+        async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()> {
+            self.0.lock().unwrap().extend(reports);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_over_the_limit_of_dispatch_is_told_so_and_others_are_settled() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let kept = Arc::new(Keeping::default());
+        let service = SettlementServer::new(Arc::clone(&kept) as Arc<dyn Settlement>, CancellationToken::new());
+        let service = SettlementServiceServer::new(service).max_decoding_message_size(20 << 20);
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let remote = RemoteSettlement::new(crate::channel::channel(&url, None).unwrap(), None);
+        let settle = async |bytes: usize| {
+            let report = AttemptReport { delivery_id: vec![b'x'; bytes].into(), ..AttemptReport::default() };
+            tokio::time::timeout(Duration::from_secs(20), remote.settle(vec![report])).await.expect("an answer")
+        };
+        settle(17 << 20).await.unwrap();
+        assert_eq!(settle(21 << 20).await.unwrap_err().reason, Reason::TooLarge);
+        settle(1).await.unwrap();
+        let kept: Vec<_> = kept.0.lock().unwrap().iter().map(|report| report.delivery_id.len()).collect();
+        assert_eq!(kept, [17 << 20, 1]);
     }
 }

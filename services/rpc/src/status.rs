@@ -6,6 +6,8 @@ use outrider_model::{Error, FieldViolation, Reason};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::fit::fit;
+
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "outrider.dev";
 
@@ -47,6 +49,7 @@ pub fn http_status(reason: Reason) -> http::StatusCode {
 /// The error as a gRPC status with its details.
 #[must_use]
 pub fn to_status(error: Error) -> Status {
+    let error = fit(error);
     let mut details = ErrorDetails::with_error_info(error.reason.as_str(), DOMAIN, HashMap::new());
     for violation in error.violations {
         details.add_bad_request_violation(violation.field, violation.description);

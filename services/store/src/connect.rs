@@ -207,10 +207,20 @@ pub fn check_url(url: &str) -> Result<(), String> {
     if target::is_postgres(url) {
         return Target::parse(url).map(drop);
     }
-    if url.starts_with("sqlite:") {
-        Ok(())
+    let Some(file) = url.strip_prefix("sqlite:") else {
+        return Err("must begin with sqlite: or postgres://, or be HOST=… pairs as of libpq".to_owned());
+    };
+    check_file(file.strip_prefix("//").unwrap_or(file)).map_err(str::to_owned)
+}
+
+/// SQLite without a name is a database that nobody finds again, and the parameters of its URLs are ours to set.
+fn check_file(file: &str) -> Result<(), &'static str> {
+    if file.is_empty() {
+        Err("must name a file, as in sqlite://outrider.db")
+    } else if file.contains('?') {
+        Err("must have nothing after the file: it is made where it is missing, and is read and written (in a name write %3F)")
     } else {
-        Err("must begin with sqlite: or postgres://, or be HOST=… pairs as of libpq".to_owned())
+        Ok(())
     }
 }
 
@@ -304,7 +314,7 @@ fn pool_size(backend: Backend, options: &StoreOptions) -> u32 {
 }
 
 fn is_in_memory(url: &str) -> bool {
-    url.contains(":memory:") || url.contains("mode=memory")
+    matches!(url, "sqlite::memory:" | "sqlite://:memory:")
 }
 
 fn cannot_open(error: &sqlx::Error) -> Failure {

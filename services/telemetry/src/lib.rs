@@ -5,6 +5,7 @@
 //! every other crate may use it.
 
 pub mod catalogue;
+mod collector_headers;
 pub mod metrics;
 
 mod context;

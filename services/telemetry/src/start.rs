@@ -10,10 +10,15 @@ use opentelemetry_sdk::{
 };
 use tonic::transport::{ClientTlsConfig, Endpoint};
 use tracing::Level;
-use tracing_subscriber::{EnvFilter, Layer, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{
-    catalogue, export,
+    catalogue, collector_headers, export,
     hop::{self, TARGET},
     metrics,
 };
@@ -88,6 +93,9 @@ pub enum StartError {
     /// The collector's address is none.
     #[error("telemetry.otlp_endpoint cannot be used: {0}")]
     Endpoint(String),
+    /// A variable of the exporter holds what it would pass over.
+    #[error("{0}")]
+    Headers(String),
     /// It was started before.
     #[error("telemetry is started once in a process: {0}")]
     Twice(String),
@@ -165,11 +173,28 @@ pub fn tell_warnings() -> Result<(), StartError> {
 const BASE: &str = "h2=error";
 
 fn filter(text: &str) -> Result<EnvFilter, StartError> {
+    check_words(text)?;
     // Of two directives for one target the later one holds.
     EnvFilter::try_new(format!("{BASE},{text}")).map_err(|error| StartError::Filter(error.to_string()))
 }
 
+/// A word alone that is no level is a target to the library, whose events are logged, and nothing else.
+fn check_words(text: &str) -> Result<(), StartError> {
+    let mut words = text.split(',').map(str::trim).filter(|word| !word.is_empty()).peekable();
+    if words.peek().is_none() {
+        return Err(StartError::Filter("it is empty; \"off\" logs nothing".to_owned()));
+    }
+    match words.find(|word| !word.contains(['=', '[', ']', '{', '}']) && word.parse::<LevelFilter>().is_err()) {
+        None => Ok(()),
+        Some(word) => {
+            let levels = "off, error, warn, info, debug, trace";
+            Err(StartError::Filter(format!("{word:?} is neither a level ({levels}) nor TARGET=LEVEL")))
+        }
+    }
+}
+
 fn exporting(options: &ExportOptions) -> Result<(SdkTracerProvider, export::Running), StartError> {
+    collector_headers::check(|name| std::env::var_os(name)).map_err(StartError::Headers)?;
     let wrong = |error: &dyn std::error::Error| {
         StartError::Endpoint(error.source().map_or_else(|| error.to_string(), ToString::to_string))
     };
@@ -213,6 +238,19 @@ mod tests {
     use tracing::Level;
 
     use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_and_not_taken_for_a_target() {
+        for good in ["info", "INFO", "off", "info,outrider_worker=debug", "outrider_gateway=trace", "warn,[hop{a=1}]=info"] {
+            assert!(check_filter(good).is_ok(), "{good}");
+        }
+        for (bad, why) in
+            [("verbose", "\"verbose\" is neither"), ("info,outrider_worker", "outrider_worker"), ("", "empty"), (" , ", "empty")]
+        {
+            let refused = check_filter(bad).unwrap_err().to_string();
+            assert!(refused.starts_with("log.level ") && refused.contains(why), "{refused}");
+        }
+    }
 
     #[test]
     fn the_http2_library_is_silent_below_error_unless_it_is_named() {

@@ -172,7 +172,7 @@ impl Options {
     }
 
     /// Refuses what cannot work, with the field's name.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         self.wire.check(self.response_head_bytes, self.response_read_bytes)?;
         let faults = [
             (self.consumer.is_empty(), "consumer", "must not be empty"),

@@ -3,9 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use outrider_failpoints::{Point, pass};
-use outrider_model::Error;
-use outrider_proto::internal::AttemptReport;
+use outrider_model::{Error, Reason};
+use outrider_proto::internal::{AttemptReport, attempt_report};
 use outrider_rpc::Settlement;
 use prost::Message;
 use tokio::{
@@ -78,11 +79,18 @@ impl Settler {
     /// Sends the same batch until it is settled. Only then are its jobs forgotten: until then a redelivered one is known, and all
     /// leases are renewed.
     async fn settle(&self, batch: Vec<Report>) {
-        let (jobs, reports): (Vec<_>, Vec<_>) = batch.into_iter().map(|r| ((r.key, r.place, r.answer), r.report)).unzip();
+        let (jobs, mut reports): (Vec<_>, Vec<_>) = batch.into_iter().map(|r| ((r.key, r.place, r.answer), r.report)).unzip();
         let mut backoff = Backoff::new();
         pass(Point::BeforeReport);
         while let Err(error) = self.try_settle(reports.clone()).await {
             tracing::warn!(%error, reports = reports.len(), "reports were not settled; they will be sent again");
+            if error.reason == Reason::TooLarge {
+                tracing::error!(
+                    "dispatch takes no reports of this size: worker.response_kept_bytes must be the same in all processes; these go \
+                     without the answers of endpoints"
+                );
+                reports.iter_mut().for_each(drop_answer);
+            }
             backoff.wait().await;
         }
         pass(Point::AfterReport);
@@ -95,5 +103,14 @@ impl Settler {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::unavailable("dispatch did not answer in time")),
         }
+    }
+}
+
+/// What an endpoint answered goes, but for its status: a batch that dispatch does not take would be sent for ever, and none of its
+/// deliveries would end.
+fn drop_answer(report: &mut AttemptReport) {
+    if let Some(attempt_report::Result::Attempted(result)) = &mut report.result {
+        result.response_truncated |= !result.response_body.is_empty() || !result.response_headers.is_empty();
+        (result.response_body, result.response_headers) = (Bytes::new(), Vec::new());
     }
 }

@@ -45,6 +45,10 @@ pub(crate) fn build(
         }
     }
     headers.insert(HeaderName::from_static(rule::ATTEMPT), HeaderValue::from(job.attempt));
+    // Visible ASCII, by the rule for keys.
+    if let Some(key) = HeaderValue::from_str(&job.ordering_key).ok().filter(|key| !key.is_empty()) {
+        headers.insert(HeaderName::from_static(rule::ORDERING_KEY), key);
+    }
     if trace.is_some() {
         TraceContext::settle(&mut headers, trace);
     }

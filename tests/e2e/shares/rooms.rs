@@ -34,7 +34,11 @@ async fn unfinished(caller: &Caller, bytes: usize) -> Result<TcpStream> {
 }
 
 async fn bodies(shape: Shape) -> Result<()> {
-    let outrider = start(shape, json!({"gateway": {"max_buffered_bytes": 16 * MIB}}))?;
+    let sizes = json!({
+        "gateway": {"max_buffered_bytes": 16 * MIB, "max_request_bytes": 3 * MIB},
+        "ingest": {"max_batch_bytes": 2 * MIB},
+    });
+    let outrider = start(shape, sizes)?;
     let outcome = bodies_of(&outrider).await;
     outcome.map_err(|error| with_logs(&error, &outrider))
 }

@@ -77,7 +77,7 @@ impl Plan {
         let key = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGU=";
         let mut config = json!({
             "database": {"url": database},
-            "queue": {"url": queue, "lease": options.lease, "prefix": prefix},
+            "queue": {"url": queue, "lease": options.lease},
             "secrets": {"master_key": format!("test:{key}")},
             "internal": {"token": "known-to-the-roles-of-this-test-only"},
             "gateway": {
@@ -91,6 +91,9 @@ impl Plan {
             "worker": {"dispatch_url": url("dispatch"), "egress_address": listen("egress")},
             "egress": {"listen": listen("egress"), "allow_loopback": true},
         });
+        if queue != "embedded" {
+            overlay(&mut config, &json!({"queue": {"prefix": prefix}}));
+        }
         for (section, identity) in [("internal", &options.between_roles), ("gateway", &options.public)] {
             if let Some(Identity { certificate, private_key, .. }) = identity {
                 overlay(

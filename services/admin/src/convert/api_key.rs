@@ -31,6 +31,7 @@ pub fn create(request: &wire::CreateApiKeyRequest) -> Result<(NewApiKey, Option<
     let mut violations = Violations::new();
     let key = request.api_key.clone().unwrap_or_default();
     let project = fields::optional_id(&mut violations, "api_key.project_id", &key.project_id);
+    violations.require(key.api_key_id.is_empty(), "api_key.api_key_id", "is made by Outrider and cannot be given");
     let name = fields::name(&mut violations, "api_key.name", &key.name);
     let scopes = scopes(&mut violations, &key.scopes);
     let expires_at = expires_at(&mut violations, &key);
@@ -43,6 +44,7 @@ pub fn change(request: wire::UpdateApiKeyRequest) -> Result<(ApiKeyId, ApiKeyCha
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "api_key_id", &request.api_key_id);
     let key = request.api_key.unwrap_or_default();
+    fields::as_it_is(&mut violations, "api_key.api_key_id", &key.api_key_id, &request.api_key_id);
     let mutable = [
         Mutable::new("name", !key.name.is_empty()),
         Mutable::new("scopes", !key.scopes.is_empty()),

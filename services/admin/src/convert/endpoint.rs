@@ -62,6 +62,7 @@ pub fn create<'a>(
     let endpoint = request.endpoint.clone().unwrap_or_default();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::optional_id(&mut violations, "endpoint.endpoint_id", &endpoint.endpoint_id);
+    fields::as_it_is(&mut violations, "endpoint.project_id", &endpoint.project_id, &request.project_id);
     let target = target(&mut violations, &endpoint, policy);
     let description = description(&mut violations, &endpoint);
     let state = state(&mut violations, &endpoint);
@@ -106,6 +107,8 @@ pub fn change(request: wire::UpdateEndpointRequest, policy: &Policy) -> Result<(
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::id(&mut violations, "endpoint_id", &request.endpoint_id);
     let endpoint = request.endpoint.unwrap_or_default();
+    fields::as_it_is(&mut violations, "endpoint.endpoint_id", &endpoint.endpoint_id, &request.endpoint_id);
+    fields::as_it_is(&mut violations, "endpoint.project_id", &endpoint.project_id, &request.project_id);
     violations.require(endpoint.secret.is_none(), "endpoint.secret", "can be given at creation only");
     let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable(&endpoint), FIXED);
     let v = &mut violations;

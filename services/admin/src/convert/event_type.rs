@@ -30,6 +30,7 @@ pub fn create(request: &wire::CreateEventTypeRequest) -> Result<(ProjectId, NewE
     let mut violations = Violations::new();
     let entry = request.definition.clone().unwrap_or_default();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
+    fields::as_it_is(&mut violations, "definition.project_id", &entry.project_id, &request.project_id);
     let event_type = fields::id(&mut violations, "definition.event_type", &entry.event_type);
     let description = description(&mut violations, entry.description);
     let (schema, deprecated) = (schema(entry.schema), entry.deprecated);
@@ -46,6 +47,8 @@ pub fn change(request: wire::UpdateEventTypeRequest) -> Result<(ProjectId, Event
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let event_type = fields::id(&mut violations, "event_type", &request.event_type);
     let entry = request.definition.unwrap_or_default();
+    fields::as_it_is(&mut violations, "definition.event_type", &entry.event_type, &request.event_type);
+    fields::as_it_is(&mut violations, "definition.project_id", &entry.project_id, &request.project_id);
     let mutable = [
         Mutable::new("description", !entry.description.is_empty()),
         Mutable::new("schema", !entry.schema.is_empty()),

@@ -45,6 +45,7 @@ pub fn change(request: wire::UpdateProjectRequest) -> Result<(ProjectId, Project
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "project_id", &request.project_id);
     let project = request.project.unwrap_or_default();
+    fields::as_it_is(&mut violations, "project.project_id", &project.project_id, &request.project_id);
     let mutable = [
         Mutable::new("name", !project.name.is_empty()),
         Mutable::new("schema_validation", project.schema_validation != 0),

@@ -31,6 +31,7 @@ pub fn create(request: &wire::CreateSubscriptionRequest) -> Result<(ProjectId, N
     let subscription = request.subscription.clone().unwrap_or_default();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::optional_id(&mut violations, "subscription.subscription_id", &subscription.subscription_id);
+    fields::as_it_is(&mut violations, "subscription.project_id", &subscription.project_id, &request.project_id);
     let endpoint: Option<EndpointId> = fields::id(&mut violations, "subscription.endpoint_id", &subscription.endpoint_id);
     let name = name(&mut violations, &subscription.name);
     let event_types = event_types(&mut violations, &subscription.event_types);
@@ -48,6 +49,8 @@ pub fn change(request: wire::UpdateSubscriptionRequest) -> Result<(ProjectId, Su
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::id(&mut violations, "subscription_id", &request.subscription_id);
     let subscription = request.subscription.unwrap_or_default();
+    fields::as_it_is(&mut violations, "subscription.subscription_id", &subscription.subscription_id, &request.subscription_id);
+    fields::as_it_is(&mut violations, "subscription.project_id", &subscription.project_id, &request.project_id);
     let mutable =
         [Mutable::new("name", !subscription.name.is_empty()), Mutable::new("event_types", !subscription.event_types.is_empty())];
     let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);

@@ -1,6 +1,6 @@
 //! API keys.
 
-use outrider_model::{Principal, Result};
+use outrider_model::{Principal, Result, error::Violations};
 use outrider_proto::admin::{
     CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest, DeleteApiKeyResponse, GetApiKeyRequest, GetApiKeyResponse,
     ListApiKeysRequest, ListApiKeysResponse, UpdateApiKeyRequest, UpdateApiKeyResponse, api_key_service_server::ApiKeyService,
@@ -8,7 +8,7 @@ use outrider_proto::admin::{
 use outrider_rpc::{convert::parse_id, page::Pager};
 
 use super::{Services, serve};
-use crate::convert::api_key as convert;
+use crate::{convert::api_key as convert, fields};
 
 serve!(ApiKeyService {
     create_api_key: CreateApiKeyRequest -> CreateApiKeyResponse;
@@ -43,7 +43,16 @@ impl Services {
     }
 
     async fn update_api_key(&self, principal: &Principal, request: UpdateApiKeyRequest) -> Result<UpdateApiKeyResponse> {
+        let project = request.api_key.as_ref().map(|given| given.project_id.clone()).unwrap_or_default();
         let (id, change) = convert::change(request)?;
+        if !project.is_empty() {
+            // It never changes: what is read here stays so.
+            let stored = self.store.get_api_key(principal, id).await?;
+            let known = stored.project.map(|project| project.to_string()).unwrap_or_default();
+            let mut violations = Violations::new();
+            fields::as_it_is(&mut violations, "api_key.project_id", &project, &known);
+            violations.finish()?;
+        }
         let key = self.store.update_api_key(principal, id, change).await?;
         self.announce().await;
         Ok(UpdateApiKeyResponse { api_key: Some(convert::to_wire(key)) })

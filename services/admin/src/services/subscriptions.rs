@@ -59,7 +59,15 @@ impl Services {
         principal: &Principal,
         request: UpdateSubscriptionRequest,
     ) -> Result<UpdateSubscriptionResponse> {
+        let endpoint = request.subscription.as_ref().map(|given| given.endpoint_id.clone()).unwrap_or_default();
         let (project, id, change) = convert::change(request)?;
+        if !endpoint.is_empty() {
+            // It never changes: what is read here stays so.
+            let stored = self.store.get_subscription(principal, project, id).await?;
+            let mut violations = Violations::new();
+            fields::as_it_is(&mut violations, "subscription.endpoint_id", &endpoint, &stored.endpoint.to_string());
+            violations.finish()?;
+        }
         let subscription = self.store.update_subscription(principal, project, id, change).await?;
         self.announce().await;
         Ok(UpdateSubscriptionResponse { subscription: Some(convert::to_wire(subscription)) })

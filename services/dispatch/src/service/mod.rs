@@ -15,23 +15,24 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::{deliveries::Deliveries, events::Events};
-use crate::{Shared, handoff::Handoff, tail::Around};
+use crate::{Options, Shared, handoff::Handoff, tail::Around};
 
 /// The public services.
 pub fn routes(shared: Shared, handoff: Handoff, shutdown: CancellationToken) -> Routes {
-    let limit = shared.options.max_message_bytes;
+    // Answers are bounded where they are read, by the gateway.
+    let limit = shared.options.max_request_bytes;
     let Shared { store, ledger, directory, tails, .. } = shared;
     let around = Around { tails, directory, shutdown };
     let events = Events { store: store.clone(), ledger, around: around.clone() };
-    let events = EventServiceServer::new(events).max_encoding_message_size(limit);
-    let deliveries = DeliveryServiceServer::new(Deliveries { store, handoff, around }).max_encoding_message_size(limit);
+    let events = EventServiceServer::new(events).max_decoding_message_size(limit);
+    let deliveries = DeliveryServiceServer::new(Deliveries { store, handoff, around }).max_decoding_message_size(limit);
     Routes::new(events).add_service(deliveries)
 }
 
 /// The services for ingest and workers.
-pub fn internal_routes(intake: Arc<dyn Intake>, settlement: SettlementServer, limit: usize) -> Routes {
-    let intake = IntakeServiceServer::new(IntakeServer(intake)).max_decoding_message_size(limit).max_encoding_message_size(limit);
-    let settlement = SettlementServiceServer::new(settlement).max_decoding_message_size(limit);
+pub fn internal_routes(intake: Arc<dyn Intake>, settlement: SettlementServer, options: &Options) -> Routes {
+    let intake = IntakeServiceServer::new(IntakeServer(intake)).max_decoding_message_size(options.max_intake_bytes);
+    let settlement = SettlementServiceServer::new(settlement).max_decoding_message_size(options.max_reports_bytes);
     Routes::new(intake).add_service(settlement)
 }
 
@@ -42,7 +43,8 @@ fn time_range(start: Option<&prost_types::Timestamp>, end: Option<&prost_types::
     let start = start.map(|at| parse_timestamp("start_time", at)).transpose()?;
     let end = end.map(|at| parse_timestamp("end_time", at)).transpose()?;
     match (start, end) {
-        (Some(start), Some(end)) if end < start => Err(Error::field("end_time", "must not be before start_time")),
+        // Nothing lies between them: the two are most likely confused.
+        (Some(start), Some(end)) if end <= start => Err(Error::field("end_time", "must be after start_time")),
         range => Ok(range),
     }
 }

@@ -3,6 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use outrider_model::{Error, Reason};
 
+use crate::body::LIMIT_KEY;
+
 /// A line that is not blank.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -71,7 +73,12 @@ impl Lines {
         if !too_long && text.iter().all(u8::is_ascii_whitespace) {
             return None;
         }
-        let error = || Error::new(Reason::TooLarge, format!("the line is over {} bytes", self.limit));
+        let error = || {
+            Error::new(
+                Reason::TooLarge,
+                format!("the line is over {} bytes, the most that this server takes ({LIMIT_KEY})", self.limit),
+            )
+        };
         Some(Line { number: self.ended, text: if too_long { Err(error()) } else { Ok(text.freeze()) } })
     }
 }

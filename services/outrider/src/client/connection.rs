@@ -12,28 +12,41 @@ use tonic::{
 
 use super::{Failure, output::Output, profile};
 
+/// The variable of the project.
+pub const PROJECT: &str = "OUTRIDER_PROJECT";
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one call may take: a little more than the gateway's own limit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 
+/// The largest answer that is read: whatever the server answers. Its limit is the gateway's.
+pub const WHOLE: usize = usize::MAX;
+
 /// Between the signs of life of a server.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Which server, as whom. Options win over variables, and those over the profile.
+/// Which server, as whom, and in which project. Options win over variables, and those over the profile.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ClientOptions {
+    #[command(flatten)]
+    pub server: ServerOptions,
+    /// The project.
+    #[arg(long, global = true, env = PROJECT, value_name = "PROJECT")]
+    pub project: Option<String>,
+}
+
+/// The same for commands that are not of one project.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct ServerOptions {
     /// The gateway, as http://HOST:PORT or https://HOST [default: http://127.0.0.1:8080]
     #[arg(long, global = true, env = "OUTRIDER_SERVER", value_name = "URL")]
     pub server: Option<String>,
     /// The API key. Better in the variable or in a profile: other users of this machine can see command lines.
     #[arg(long, global = true, env = "OUTRIDER_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub key: Option<String>,
-    /// The project.
-    #[arg(long, global = true, env = "OUTRIDER_PROJECT", value_name = "PROJECT")]
-    pub project: Option<String>,
     /// The profile in ~/.config/outrider/config.toml [default: default]
     #[arg(long, global = true, env = "OUTRIDER_PROFILE", value_name = "NAME")]
     pub profile: Option<String>,
@@ -55,6 +68,11 @@ pub struct Session {
 impl Session {
     /// Connects. Fails with [`Failure::Usage`] without a key, with [`Failure::Unreachable`] when nobody answers.
     pub async fn open(options: &ClientOptions) -> Result<Self, Failure> {
+        Self::within(&options.server, options.project.clone()).await
+    }
+
+    /// The same for a command whose project is an option of its own, if it has one.
+    pub async fn within(options: &ServerOptions, project: Option<String>) -> Result<Self, Failure> {
         let profile = profile::load(options.profile.as_deref())?;
         let key = options.key.clone().or(profile.key);
         let key = key.ok_or_else(|| usage("an API key", "--key, OUTRIDER_API_KEY or a profile"))?;
@@ -63,7 +81,7 @@ impl Session {
         let channel = connect(&server).await?;
         Ok(Self {
             service: InterceptedService::new(channel, credentials),
-            project: options.project.clone().or(profile.project),
+            project: project.or(profile.project),
             output: Output::new(options.json),
         })
     }
@@ -84,12 +102,13 @@ fn usage(what: &str, from: &str) -> Failure {
 }
 
 async fn connect(server: &str) -> Result<Channel, Failure> {
-    let wrong = |error: tonic::transport::Error| Failure::Usage(format!("--server {server}: {error}"));
-    let mut endpoint = Endpoint::from_shared(server.to_owned()).map_err(wrong)?;
-    match endpoint.uri().scheme_str() {
-        Some("https") => endpoint = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots()).map_err(wrong)?,
-        Some("http") => {}
-        _ => return Err(Failure::Usage(format!("--server {server}: must begin with http:// or https://"))),
+    let uri = outrider_rpc::channel::parse(server).map_err(|_| {
+        Failure::Usage(format!("--server {server}: must be http://HOST:PORT or https://HOST:PORT, with nothing after it"))
+    })?;
+    let mut endpoint = Endpoint::from(uri);
+    if endpoint.uri().scheme_str() == Some("https") {
+        let secured = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots());
+        endpoint = secured.map_err(|error| Failure::Usage(format!("--server {server}: {error}")))?;
     }
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
     // A server that is gone without a word is noticed while a stream is open.

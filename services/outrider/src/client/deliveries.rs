@@ -8,7 +8,7 @@ use outrider_proto::dispatch::{
 
 use super::{
     ClientOptions, Failure,
-    connection::Session,
+    connection::{Session, WHOLE},
     input::{Page, Span},
     output::Column,
     watch::{self, Watch},
@@ -127,7 +127,7 @@ impl List {
 
 pub async fn run(options: Deliveries) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
-    let (mut api, output) = (DeliveryServiceClient::new(session.service()), session.output);
+    let (mut api, output) = (DeliveryServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
     let project_id = session.project()?;
     match options.action {
         Action::List(list) => output.page(api.list_deliveries(list.request(project_id)).await?, COLUMNS),

@@ -9,8 +9,8 @@ use prost_types::Duration;
 
 use super::{
     ClientOptions, Failure,
-    connection::Session,
-    input::{Mask, Page, duration, map, pair},
+    connection::{Session, WHOLE},
+    input::{HEADER, METADATA, Mask, Page, duration, map, pair},
     output::Column,
 };
 
@@ -105,28 +105,28 @@ pub enum State {
 }
 
 impl Fields {
-    fn endpoint(self, mask: &mut Mask) -> Endpoint {
+    fn endpoint(self, mask: &mut Mask) -> Result<Endpoint, Failure> {
         let state = self.state.map(|state| match state {
             State::Active => EndpointState::Active.into(),
             State::Paused => EndpointState::Paused.into(),
         });
-        Endpoint {
+        Ok(Endpoint {
             target: mask.take("http.url", self.url.map(|url| Some(Target::Http(HttpTarget { url })))),
             description: mask.take("description", self.description),
             state: mask.take("state", state),
             timeout: mask.take("timeout", self.timeout.map(Some)),
             max_in_flight: mask.take("max_in_flight", self.max_in_flight),
-            headers: map(mask.take_all("headers", self.headers)),
-            metadata: map(mask.take_all("metadata", self.metadata)),
+            headers: map(HEADER, mask.take_all("headers", self.headers))?,
+            metadata: map(METADATA, mask.take_all("metadata", self.metadata))?,
             owner_id: mask.take("owner_id", self.owner),
             ..Endpoint::default()
-        }
+        })
     }
 }
 
 pub async fn run(options: Endpoints) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
-    let (mut api, output) = (EndpointServiceClient::new(session.service()), session.output);
+    let (mut api, output) = (EndpointServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
     let project_id = session.project()?;
     match options.action {
         Action::List { page, owner } => {
@@ -139,13 +139,13 @@ pub async fn run(options: Endpoints) -> Result<(), Failure> {
             output.one(&api.get_endpoint(request).await?.into_inner().endpoint.unwrap_or_default())
         }
         Action::Create { fields, id, secret } => {
-            let endpoint = Endpoint { endpoint_id: id, ..fields.endpoint(&mut Mask::default()) };
+            let endpoint = Endpoint { endpoint_id: id, ..fields.endpoint(&mut Mask::default())? };
             let request = CreateEndpointRequest { project_id, endpoint: Some(endpoint), secret, ..Default::default() };
             output.one(&api.create_endpoint(request).await?.into_inner())
         }
         Action::Update { id, fields, clear } => {
             let mut mask = Mask::clearing(clear);
-            let endpoint = Some(fields.endpoint(&mut mask));
+            let endpoint = Some(fields.endpoint(&mut mask)?);
             let request = UpdateEndpointRequest { project_id, endpoint_id: id, endpoint, update_mask: mask.finish()? };
             output.one(&api.update_endpoint(request).await?.into_inner().endpoint.unwrap_or_default())
         }

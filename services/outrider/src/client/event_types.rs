@@ -15,7 +15,7 @@ use outrider_proto::admin::{
 
 use super::{
     ClientOptions, Failure,
-    connection::Session,
+    connection::{Session, WHOLE},
     input::{Mask, Page},
     output::Column,
     publish::source,
@@ -93,7 +93,7 @@ impl Fields {
 
 pub async fn run(options: EventTypes) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
-    let (mut api, output) = (EventTypeServiceClient::new(session.service()), session.output);
+    let (mut api, output) = (EventTypeServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
     let project_id = session.project()?;
     match options.action {
         Action::List(page) => {

@@ -7,7 +7,7 @@ use outrider_proto::dispatch::{
 
 use super::{
     ClientOptions, Failure,
-    connection::Session,
+    connection::{Session, WHOLE},
     input::{Page, Span},
     output::Column,
 };
@@ -49,7 +49,7 @@ pub enum Action {
 
 pub async fn run(options: Events) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
-    let mut api = EventServiceClient::new(session.service());
+    let mut api = EventServiceClient::new(session.service()).max_decoding_message_size(WHOLE);
     let project_id = session.project()?;
     match options.action {
         Action::List { page, span, event_type } => {

@@ -5,6 +5,13 @@ use std::{collections::HashMap, time::SystemTime};
 use clap::Args;
 use prost_types::{Duration, FieldMask, Timestamp};
 
+use super::Failure;
+
+/// The flag of headers.
+pub const HEADER: &str = "--header";
+/// The flag of metadata.
+pub const METADATA: &str = "--metadata";
+
 /// Which page of a list.
 #[derive(Debug, Args)]
 pub struct Page {
@@ -59,9 +66,17 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     if name.is_empty() { Err("must be NAME=VALUE".to_owned()) } else { Ok((name.to_owned(), value.to_owned())) }
 }
 
-/// Pairs as messages carry them; the last of a name wins.
-pub fn map(pairs: Vec<(String, String)>) -> HashMap<String, String> {
-    pairs.into_iter().collect()
+/// The values of a flag as messages carry them. Of two of one name, one would have no effect; names of headers have no case.
+pub fn map(flag: &str, pairs: Vec<(String, String)>) -> Result<HashMap<String, String>, Failure> {
+    let mut map = HashMap::new();
+    for (name, value) in pairs {
+        let same = |known: &String| if flag == HEADER { known.eq_ignore_ascii_case(&name) } else { *known == name };
+        if map.keys().any(same) {
+            return Err(Failure::Usage(format!("{flag} {name}: is given twice")));
+        }
+        map.insert(name, value);
+    }
+    Ok(map)
 }
 
 /// The fields of an update: those that were given, and those to clear.
@@ -90,10 +105,15 @@ impl Mask {
         values
     }
 
-    /// As a request carries it; an error when nothing would change.
-    pub fn finish(self) -> Result<Option<FieldMask>, super::Failure> {
+    /// As a request carries it; an error when nothing would change, or one thing in two ways.
+    pub fn finish(self) -> Result<Option<FieldMask>, Failure> {
         if self.0.is_empty() {
-            return Err(super::Failure::Usage("nothing to change: name at least one field (see --help)".into()));
+            return Err(Failure::Usage("nothing to change: name at least one field (see --help)".into()));
+        }
+        for (at, path) in self.0.iter().enumerate() {
+            if self.0[..at].iter().any(|other| other == path) {
+                return Err(Failure::Usage(format!("{path} is named twice: give it a value, or --clear it, once")));
+            }
         }
         Ok(Some(FieldMask { paths: self.0 }))
     }
@@ -121,5 +141,18 @@ mod tests {
         assert!(mask.take_all::<String>("headers", Vec::new()).is_empty());
         assert_eq!(mask.finish().ok().flatten().unwrap().paths, ["owner_id", "name"]);
         assert_eq!(Mask::default().finish().err().unwrap().code(), 2);
+        let mut both = Mask::clearing(vec!["description".into()]);
+        both.take("description", Some("x".to_owned()));
+        let both = both.finish().err().unwrap();
+        assert!(both.code() == 2 && both.to_string().contains("description is named twice"), "{both}");
+    }
+
+    #[test]
+    fn of_two_values_of_one_name_none_is_dropped_in_silence() {
+        let pairs = |names: [&str; 2]| names.map(|name| (name.to_owned(), "x".to_owned())).into();
+        let twice = map(HEADER, pairs(["X-A", "x-a"])).err().unwrap();
+        assert!(twice.code() == 2 && twice.to_string().contains("--header x-a: is given twice"), "{twice}");
+        assert_eq!(map(METADATA, pairs(["A", "a"])).ok().unwrap().len(), 2);
+        assert!(map(METADATA, pairs(["a", "a"])).is_err());
     }
 }

@@ -11,8 +11,8 @@ use outrider_proto::{
 use prost_types::Timestamp;
 
 use super::{
-    ClientOptions, Failure,
-    connection::Session,
+    Failure, ServerOptions,
+    connection::{PROJECT, Session, WHOLE},
     input::{Mask, Page, instant},
     output::Column,
 };
@@ -23,7 +23,7 @@ const COLUMNS: &[Column] =
 #[derive(Debug, Args)]
 pub struct Keys {
     #[command(flatten)]
-    pub client: ClientOptions,
+    pub client: ServerOptions,
     #[command(subcommand)]
     pub action: Action,
 }
@@ -44,6 +44,9 @@ pub enum Action {
         /// When it ends, in RFC 3339.
         #[arg(long, value_name = "TIME", value_parser = instant)]
         expires: Option<Timestamp>,
+        /// The project that it is for [env: OUTRIDER_PROJECT, or of the profile]
+        #[arg(long, value_name = "PROJECT", conflicts_with = "organization_wide")]
+        project: Option<String>,
         /// For every project of the organisation.
         #[arg(long)]
         organization_wide: bool,
@@ -84,8 +87,13 @@ fn word(scope: Scope) -> &'static str {
 }
 
 pub async fn run(options: Keys) -> Result<(), Failure> {
-    let session = Session::open(&options.client).await?;
-    let (mut api, output) = (ApiKeyServiceClient::new(session.service()), session.output);
+    let project = match &options.action {
+        // Not a variable of the option: beside --organization-wide it is passed over, as a profile's is.
+        Action::Create { project, .. } => project.clone().or_else(|| std::env::var(PROJECT).ok()),
+        _ => None,
+    };
+    let session = Session::within(&options.client, project).await?;
+    let (mut api, output) = (ApiKeyServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
     let numbers = |scopes: Vec<Scope>| scopes.into_iter().map(i32::from).collect::<Vec<_>>();
     match options.action {
         Action::List(page) => {
@@ -96,7 +104,7 @@ pub async fn run(options: Keys) -> Result<(), Failure> {
             let answer = api.get_api_key(GetApiKeyRequest { api_key_id: id }).await?.into_inner();
             output.one(&answer.api_key.unwrap_or_default())
         }
-        Action::Create { name, scopes, expires, organization_wide } => {
+        Action::Create { name, scopes, expires, organization_wide, .. } => {
             let project_id = if organization_wide { String::new() } else { session.project()? };
             let api_key = ApiKey { name, project_id, scopes: numbers(scopes), expire_time: expires, ..ApiKey::default() };
             let request = CreateApiKeyRequest { api_key: Some(api_key), ..CreateApiKeyRequest::default() };

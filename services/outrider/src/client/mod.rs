@@ -21,4 +21,7 @@ pub mod tail;
 mod tally;
 mod watch;
 
-pub use self::{connection::ClientOptions, failure::Failure};
+pub use self::{
+    connection::{ClientOptions, ServerOptions},
+    failure::Failure,
+};

@@ -8,8 +8,8 @@ use outrider_proto::admin::{
 use prost_types::Duration;
 
 use super::{
-    ClientOptions, Failure,
-    connection::Session,
+    Failure, ServerOptions,
+    connection::{Session, WHOLE},
     input::{Mask, Page, duration},
     output::Column,
 };
@@ -20,7 +20,7 @@ const COLUMNS: &[Column] =
 #[derive(Debug, Args)]
 pub struct Projects {
     #[command(flatten)]
-    pub client: ClientOptions,
+    pub client: ServerOptions,
     #[command(subcommand)]
     pub action: Action,
 }
@@ -91,8 +91,8 @@ impl Validation {
 }
 
 pub async fn run(options: Projects) -> Result<(), Failure> {
-    let session = Session::open(&options.client).await?;
-    let (mut api, output) = (ProjectServiceClient::new(session.service()), session.output);
+    let session = Session::within(&options.client, None).await?;
+    let (mut api, output) = (ProjectServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
     match options.action {
         Action::List(page) => {
             let request = ListProjectsRequest { page_size: page.size(), page_token: page.page_token };

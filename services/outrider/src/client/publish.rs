@@ -12,13 +12,13 @@ use prost_types::Timestamp;
 
 use super::{
     ClientOptions, Failure,
-    connection::Session,
-    input::{instant, map, pair},
+    connection::{Session, WHOLE},
+    input::{HEADER, METADATA, instant, map, pair},
     lines,
 };
 
-/// The largest payload that is read, in bytes: more than servers take by default.
-const MAX_PAYLOAD_BYTES: u64 = 64 * 1024 * 1024;
+/// The largest payload that is read, in bytes: no server may be set to take more.
+const MAX_PAYLOAD_BYTES: u64 = 256 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub struct Publish {
@@ -28,7 +28,7 @@ pub struct Publish {
     /// The payload; - for standard input.
     #[arg(conflicts_with_all = ["file", "lines"])]
     pub data: Option<String>,
-    /// The file that holds the payload.
+    /// The file that holds the payload; at most 256 MiB are read, and servers take less by default.
     #[arg(long, value_name = "FILE", conflicts_with = "lines")]
     pub file: Option<PathBuf>,
     /// A file of events, a JSON object per line as REST takes it; - for standard input. They are sent over one stream.
@@ -84,14 +84,15 @@ pub async fn run(options: Publish) -> Result<(), Failure> {
         payload: payload.into(),
         content_type: details.content_type.unwrap_or_default(),
         idempotency_key: details.idempotency_key.unwrap_or_default(),
-        headers: map(details.headers),
-        metadata: map(details.metadata),
+        headers: map(HEADER, details.headers)?,
+        metadata: map(METADATA, details.metadata)?,
         ordering_key: details.ordering_key.unwrap_or_default(),
         deliver_at: details.deliver_at,
     };
     let session = Session::open(&options.client).await?;
     let request = PublishEventRequest { project_id: session.project()?, event: Some(event) };
-    let answer = IngestServiceClient::new(session.service()).publish_event(request).await?.into_inner();
+    let answer =
+        IngestServiceClient::new(session.service()).max_decoding_message_size(WHOLE).publish_event(request).await?.into_inner();
     session.output.one(&answer)
 }
 

@@ -13,7 +13,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::{
     Failure,
-    connection::{Service, Session},
+    connection::{Service, Session, WHOLE},
     lines::Line,
     tally::Tally,
 };
@@ -59,7 +59,7 @@ impl Publisher {
     /// Over a session; a stream without a name gets one that is used once.
     pub fn new(session: &Session, stream_id: Option<String>) -> Result<Self, Failure> {
         Ok(Self {
-            api: IngestServiceClient::new(session.service()),
+            api: IngestServiceClient::new(session.service()).max_decoding_message_size(WHOLE),
             project: session.project()?,
             stream_id: stream_id.unwrap_or_else(|| format!("cli-{:032x}", rand::random::<u128>())),
             first: 1,

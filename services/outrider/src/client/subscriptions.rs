@@ -8,7 +8,7 @@ use outrider_proto::admin::{
 
 use super::{
     ClientOptions, Failure,
-    connection::Session,
+    connection::{Session, WHOLE},
     input::{Mask, Page},
     output::Column,
 };
@@ -73,7 +73,7 @@ pub enum Action {
 
 pub async fn run(options: Subscriptions) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
-    let (mut api, output) = (SubscriptionServiceClient::new(session.service()), session.output);
+    let (mut api, output) = (SubscriptionServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
     let project_id = session.project()?;
     match options.action {
         Action::List { page, endpoint } => {

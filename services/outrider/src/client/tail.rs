@@ -5,7 +5,12 @@ use std::ops::ControlFlow;
 use clap::Args;
 use outrider_proto::dispatch::{TailEventsRequest, event_service_client::EventServiceClient, tail_events_response::Update};
 
-use super::{ClientOptions, Failure, connection::Session, follow::follow, output::Column};
+use super::{
+    ClientOptions, Failure,
+    connection::{Session, WHOLE},
+    follow::follow,
+    output::Column,
+};
 
 const COLUMNS: &[Column] = &[
     ("accepted", "create_time"),
@@ -34,7 +39,7 @@ pub struct Tail {
 /// Prints events as they are accepted, until it is told to end.
 pub async fn run(options: Tail) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
-    let (api, output) = (EventServiceClient::new(session.service()), session.output);
+    let (api, output) = (EventServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
     let request = TailEventsRequest {
         project_id: session.project()?,
         cursor: String::new(),

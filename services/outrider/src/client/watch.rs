@@ -10,7 +10,7 @@ use outrider_proto::dispatch::{
 
 use super::{
     Failure,
-    connection::{Service, Session},
+    connection::{Service, Session, WHOLE},
     deliveries::Status,
     follow::follow,
     output::{Column, Output},
@@ -50,7 +50,8 @@ pub struct Watch {
 
 /// Prints what happens to deliveries, until it is told to end.
 pub async fn run(session: &Session, options: Watch) -> Result<(), Failure> {
-    let (api, output, project_id) = (DeliveryServiceClient::new(session.service()), session.output, session.project()?);
+    let (api, output, project_id) =
+        (DeliveryServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output, session.project()?);
     if let Some(id) = options.id {
         return one(api, output, GetDeliveryRequest { project_id, delivery_id: id }).await;
     }

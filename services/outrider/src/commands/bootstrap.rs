@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use outrider_model::Organization;
+use outrider_rpc::validate::name;
 use outrider_store::{Backend, Bootstrapped, NewInstallation, Store};
 use outrider_telemetry::tell_warnings;
 use serde_json::json;
@@ -34,6 +35,10 @@ pub async fn run(options: Bootstrap) -> Result<()> {
 }
 
 async fn bootstrap(options: Bootstrap) -> Result<()> {
+    for (flag, text) in [("--organization", &options.organization), ("--project", &options.project)] {
+        // By the rule of the API, which would refuse the object as it is at each update.
+        name(text).map_err(|why| anyhow::anyhow!("{flag}: {why}"))?;
+    }
     let config = load(options.configuration)?;
     tell_warnings()?;
     let store = Store::connect(&roles::first_options(&config)?).await?;

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use crate::{
     cli::Configuration,
     config::{Explained, Sources},
-    stdout,
+    roles, stdout,
 };
 
 /// Which configuration to show or check.
@@ -50,6 +50,5 @@ fn explain(configuration: Configuration) -> Result<Explained> {
 }
 
 fn check(explained: &Explained) -> Result<()> {
-    let config = explained.validated()?;
-    Ok(outrider_telemetry::check_filter(&config.log.level)?)
+    roles::check(&explained.validated()?)
 }

@@ -4,19 +4,24 @@ use anyhow::Result;
 
 use crate::{
     cli::Serve,
+    client::Failure,
     config::Sources,
     roles::{self, Roles},
     shutdown, telemetry,
 };
 
 /// Runs roles until SIGTERM or SIGINT, then ends in order.
-pub async fn run(options: Serve) -> Result<()> {
+pub async fn run(options: Serve) -> Result<(), Failure> {
+    let roles = Roles::named(&options.roles).map_err(|why| Failure::Usage(why.into()))?;
+    Ok(serve(options, roles).await?)
+}
+
+async fn serve(options: Serve, roles: Roles) -> Result<()> {
     // First of all, so that at no moment it ends the process.
     let prompted = shutdown::reload_requests()?;
     let sources = Sources::with_environment(options.configuration.config, options.configuration.set);
     let config = sources.load()?;
     let telemetry = telemetry::start(&config)?;
-    let roles = Roles::new(&options.roles);
     let process = roles::start(config, roles).await?;
     process.follow(sources, prompted);
     tracing::info!(roles = ?options.roles, public = ?process.public, "serving");

@@ -188,7 +188,7 @@ mod tests {
                 environment("OUTRIDER_SERVICE_HOST", "10.0.0.1"),
                 environment("OUTRIDER_GATEWAY_PORT_8080_TCP_ADDR", "10.0.0.1"),
             ],
-            flags: vec!["queue.prefix=p".into(), "dispatch.feed_batch=9".into()],
+            flags: vec!["dispatch.inline_bytes=9".into(), "dispatch.feed_batch=9".into()],
         }
         .load()
         .unwrap();
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(config.dispatch.feed_batch, 9);
         assert_eq!(config.dispatch.retry_schedule, [Span::seconds(1), Span::seconds(2)]);
         assert!(config.egress.allow_loopback);
-        assert_eq!(config.queue.prefix, "p");
+        assert_eq!(config.dispatch.inline_bytes, 9);
     }
 
     #[test]
@@ -257,8 +257,8 @@ mod tests {
             Sources { flags, ..Sources::default() }.load().map_err(|error| error.to_string())
         };
         assert!(load(&["queue.prefix"]).unwrap_err().contains("KEY=VALUE"));
-        assert!(load(&["queue.prefix=a", "queue.prefix=b"]).unwrap_err().contains("twice"));
-        assert_eq!(load(&["queue.prefix=a=b"]).unwrap().queue.prefix, "a=b");
+        assert!(load(&["log.level=a", "log.level=b"]).unwrap_err().contains("twice"));
+        assert_eq!(load(&["log.level=a=b"]).unwrap().log.level, "a=b");
     }
 
     #[test]

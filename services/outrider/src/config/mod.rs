@@ -8,6 +8,7 @@ mod sections;
 mod span;
 mod target;
 mod validate;
+mod without_effect;
 
 use std::{fmt, path::PathBuf};
 
@@ -23,7 +24,12 @@ pub use self::{
     target::Target,
 };
 #[cfg(test)]
-pub use self::{layers::variable, secret_files::early as early_secrets, sections::Hidden};
+pub use self::{
+    layers::{leaves, variable},
+    secret_files::early as early_secrets,
+    sections::Hidden,
+    without_effect::CONDITIONS,
+};
 
 /// Everything that operators may set. The doc comments are the reference.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]

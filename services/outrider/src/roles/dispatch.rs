@@ -14,8 +14,10 @@ use outrider_telemetry::essential;
 
 use super::{
     Role,
+    messages::Messages,
     process::{Base, Stage, Stored, serve_internal, with_internal},
 };
+use crate::config::Config;
 
 /// The faces of dispatch in this process.
 pub struct Faces {
@@ -29,7 +31,8 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
     if !base.roles.has(Role::Dispatch) {
         return Ok(None);
     }
-    let dispatch = Arc::new(Dispatch::new(options(base), stored.store.clone(), stored.directory.clone(), Arc::clone(queue)));
+    let dispatch =
+        Arc::new(Dispatch::new(options(&base.config), stored.store.clone(), stored.directory.clone(), Arc::clone(queue)));
     let faces = Faces {
         public: guarded(dispatch.routes(base.stages.foundation.clone()), stored.keys()),
         intake: dispatch.intake(),
@@ -44,9 +47,14 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
     Ok(Some(faces))
 }
 
-fn options(base: &Base) -> Options {
-    let config = &base.config.dispatch;
+/// How dispatch behaves.
+pub fn options(config: &Config) -> Options {
+    let Messages { intake, reports, .. } = Messages::of(config);
+    let Config { gateway, dispatch: config, .. } = config;
     Options {
+        max_request_bytes: gateway.max_request_bytes,
+        max_intake_bytes: intake,
+        max_reports_bytes: reports,
         retry_policy: RetryPolicy::new(config.retry_schedule.iter().map(|span| span.0).collect()),
         accept_lanes: config.accept_lanes,
         accept_batch: config.accept_batch,

@@ -13,7 +13,9 @@ pub async fn start(base: &mut Base) -> Result<()> {
     if !base.roles.has(Role::Egress) {
         return Ok(());
     }
-    let egress = Egress::new(options(base)?).context("the egress does not start")?;
+    let options =
+        Options { policy: base.policy.clone(), token: base.token.clone(), tls: base.tls.clone(), ..options(&base.config)? };
+    let egress = Egress::new(options).context("the egress does not start")?;
     base.egress = Some(egress.clone());
     if !base.roles.is_all() {
         let listener = base.listen("egress.listen", &base.config.egress.listen).await?;
@@ -49,21 +51,20 @@ pub fn examiner(config: &Config) -> Result<Egress> {
     .context("the egress does not start")
 }
 
-fn options(base: &Base) -> Result<Options> {
-    let config = &base.config.egress;
+/// How the egress behaves.
+pub fn options(config: &Config) -> Result<Options> {
+    let config = &config.egress;
     let source_address = match config.source_address.as_str() {
         "" => None,
         text => Some(text.parse().context("egress.source_address is not an IP address")?),
     };
     Ok(Options {
-        policy: base.policy.clone(),
+        policy: policy(config).into(),
         max_tunnels: config.max_tunnels,
         max_name_addresses: config.max_name_addresses,
         dns_timeout: config.dns_timeout.0,
         connect_timeout: config.connect_timeout.0,
         source_address,
-        token: base.token.clone(),
-        tls: base.tls.clone(),
         ..Options::default()
     })
 }

@@ -38,7 +38,7 @@ pub fn first_options(config: &Config) -> Result<StoreOptions> {
     Ok(options)
 }
 
-fn options_with(config: &Config, master_keys: MasterKeys) -> StoreOptions {
+pub fn options_with(config: &Config, master_keys: MasterKeys) -> StoreOptions {
     StoreOptions {
         url: config.database.url.clone(),
         max_connections: config.database.max_connections,
@@ -179,17 +179,24 @@ fn spawn_until(shutdown: &CancellationToken, task: impl Future<Output = ()> + Se
 
 /// The queue as configured.
 pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
-    let options = &config.queue;
-    if options.url == "embedded" {
-        return Ok(Arc::new(EmbeddedQueue::new(EmbeddedOptions {
-            window: options.window,
-            lease: options.lease.0,
-            ..EmbeddedOptions::default()
-        })));
+    if config.queue.url == "embedded" {
+        return Ok(Arc::new(EmbeddedQueue::new(embedded_options(config))));
     }
-    let redis = RedisOptions {
+    let options = RedisOptions { tls: redis_tls(&config.queue)?, ..redis_options(config) };
+    Ok(Arc::new(RedisQueue::connect(options).await.context("queue.url")?))
+}
+
+/// How the queue in memory behaves.
+pub fn embedded_options(config: &Config) -> EmbeddedOptions {
+    let Config { queue, .. } = config;
+    EmbeddedOptions { window: queue.window, lease: queue.lease.0, ..EmbeddedOptions::default() }
+}
+
+/// How Redis is used, but for the files of TLS.
+pub fn redis_options(config: &Config) -> RedisOptions {
+    let Config { queue: options, .. } = config;
+    RedisOptions {
         urls: options.url.split(',').map(|url| url.trim().to_owned()).collect(),
-        tls: redis_tls(options)?,
         cluster: options.cluster,
         prefix: options.prefix.clone(),
         shards: options.shards,
@@ -198,8 +205,7 @@ pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
         window: options.window,
         lease: options.lease.0,
         ..RedisOptions::default()
-    };
-    Ok(Arc::new(RedisQueue::connect(redis).await.context("queue.url")?))
+    }
 }
 
 fn redis_tls(options: &config::Queue) -> Result<RedisTls> {

@@ -10,9 +10,11 @@ use outrider_telemetry::essential;
 use super::{
     Role,
     foundation::{channel, streams},
+    messages::Messages,
     process::Base,
     tls,
 };
+use crate::config::Config;
 
 /// What a gateway finds in its own process.
 pub struct Here {
@@ -34,8 +36,24 @@ pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
         dispatch: here_or(here.dispatch, "gateway.dispatch_url", &config.dispatch_url, base)?,
         admin: here_or(here.admin, "gateway.admin_url", &config.admin_url, base)?,
     };
-    let options = Options {
+    let acceptor = tls::public(config, &base.stages.foundation)?;
+    let gateway = Gateway::new(options(&base.config), backends, here.keys).context("gateway")?.with_acceptor(acceptor);
+    let listener = base.listen("gateway.listen", &config.listen).await?;
+    let address = listener.local_addr()?;
+    let shutdown = base.stages.intake.clone();
+    base.tasks
+        .intake
+        .push(tokio::spawn(essential("gateway", async move { gateway.serve(listener, shutdown.cancelled_owned()).await })));
+    Ok(Some(address))
+}
+
+/// How the gateway behaves.
+pub fn options(config: &Config) -> Options {
+    let max_answer_bytes = Messages::of(config).answers;
+    let Config { gateway: config, ingest, .. } = config;
+    Options {
         max_request_bytes: config.max_request_bytes,
+        max_answer_bytes,
         max_buffered_bytes: config.max_buffered_bytes,
         max_decoded_bytes: config.max_decoded_bytes,
         decode_apart_bytes: config.decode_apart_bytes,
@@ -43,7 +61,7 @@ pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
         max_unsent_bytes: config.max_unsent_bytes,
         request_timeout: config.request_timeout.0,
         max_connections: config.max_connections,
-        reserved_connections: config.reserved_connections.min(config.max_connections.saturating_sub(1)),
+        reserved_connections: config.reserved_connections,
         max_header_bytes: config.max_header_bytes,
         max_headers: config.max_headers,
         max_uri_bytes: config.max_uri_bytes,
@@ -62,18 +80,20 @@ pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
         max_uploads: config.max_uploads,
         upload_idle_timeout: config.upload_idle_timeout.0,
         // What one call of an upload takes must be what ingest takes in one batch.
-        upload_batch_bytes: Options::default().upload_batch_bytes.min(base.config.ingest.max_batch_bytes),
+        upload_batch_bytes: Options::default().upload_batch_bytes.min(ingest.max_batch_bytes),
         ..Options::default()
-    };
-    let acceptor = tls::public(config, &base.stages.foundation)?;
-    let gateway = Gateway::new(options, backends, here.keys).context("gateway")?.with_acceptor(acceptor);
-    let listener = base.listen("gateway.listen", &config.listen).await?;
-    let address = listener.local_addr()?;
-    let shutdown = base.stages.intake.clone();
-    base.tasks
-        .intake
-        .push(tokio::spawn(essential("gateway", async move { gateway.serve(listener, shutdown.cancelled_owned()).await })));
-    Ok(Some(address))
+    }
+}
+
+/// How answers about API keys are remembered.
+pub fn key_cache(config: &Config) -> KeyCacheOptions {
+    let config = &config.gateway;
+    KeyCacheOptions {
+        lifetime: config.key_lifetime.0,
+        valid: config.max_valid_keys,
+        invalid: config.max_invalid_keys,
+        questions: config.key_questions,
+    }
 }
 
 /// API keys by the roles that read them, in this order; where these are elsewhere. Those that are
@@ -98,14 +118,7 @@ pub fn remote_keys(base: &mut Base) -> Result<Arc<RemoteKeys>> {
 
 /// The same, with the answers remembered.
 pub fn remembered(base: &Base, keys: Arc<RemoteKeys>) -> Arc<dyn Authenticate> {
-    let config = &base.config.gateway;
-    let options = KeyCacheOptions {
-        lifetime: config.key_lifetime.0,
-        valid: config.max_valid_keys,
-        invalid: config.max_invalid_keys,
-        questions: config.key_questions,
-    };
-    RememberedKeys::new(keys, &options)
+    RememberedKeys::new(keys, &key_cache(&base.config))
 }
 
 fn here_or(local: Option<Backend>, key: &'static str, url: &str, base: &Base) -> Result<Backend> {

@@ -17,9 +17,7 @@ use super::{
     foundation::channel,
     process::{Base, Stage, Stored, serve_internal, with_internal},
 };
-
-/// Messages between ingest and dispatch, in bytes.
-const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+use crate::config::Config;
 
 /// Ingest in this process, if it has the role.
 pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -> Result<Option<Backend>> {
@@ -32,13 +30,24 @@ pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -
         None => Arc::new(RemoteIntake::new(
             channel("ingest.dispatch_url", &config.dispatch_url, base.tls.as_ref())?,
             base.token.clone(),
-            MAX_MESSAGE_BYTES,
         )),
     };
-    let options = Options {
+    let shutdown = base.stages.intake.clone();
+    let ingest = Ingest::new(options(&base.config), stored.directory.clone(), stored.store.clock().clone(), intake, shutdown);
+    let service = guarded(ingest.routes(), stored.keys());
+    let address = config.listen.clone();
+    let listening = with_internal(base, stored, service.clone(), Routes::default());
+    serve_internal(base, "ingest.listen", &address, listening, Stage::Intake).await?;
+    Ok(Some(service))
+}
+
+/// How ingest behaves.
+pub fn options(config: &Config) -> Options {
+    let Config { gateway, ingest: config, .. } = config;
+    Options {
         max_payload_bytes: config.max_payload_bytes,
         max_batch_bytes: config.max_batch_bytes,
-        max_request_bytes: base.config.gateway.max_request_bytes,
+        max_request_bytes: gateway.max_request_bytes,
         large_bytes: config.large_bytes,
         large_requests: config.large_requests,
         large_requests_waiting: config.large_requests_waiting,
@@ -53,12 +62,5 @@ pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -
             idle_timeout: config.stream_idle_timeout.0,
             ..StreamOptions::default()
         },
-    };
-    let shutdown = base.stages.intake.clone();
-    let ingest = Ingest::new(options, stored.directory.clone(), stored.store.clock().clone(), intake, shutdown);
-    let service = guarded(ingest.routes(), stored.keys());
-    let address = config.listen.clone();
-    let listening = with_internal(base, stored, service.clone(), Routes::default());
-    serve_internal(base, "ingest.listen", &address, listening, Stage::Intake).await?;
-    Ok(Some(service))
+    }
 }

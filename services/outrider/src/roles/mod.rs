@@ -1,11 +1,15 @@
 //! From configuration to a running process: a file per role, wiring only.
 
 mod admin;
+mod check;
 mod dispatch;
+#[cfg(test)]
+mod effects;
 mod egress;
 mod foundation;
 mod gateway;
 mod ingest;
+mod messages;
 mod process;
 mod reload;
 mod tls;
@@ -16,6 +20,7 @@ use std::collections::BTreeSet;
 use clap::ValueEnum;
 
 pub use self::{
+    check::check,
     egress::{examiner, policy as egress_policy},
     foundation::{create_master_key, first_options, options_without_key, store_options},
     process::start,
@@ -47,10 +52,22 @@ pub struct Roles(BTreeSet<Role>);
 impl Roles {
     const EACH: [Role; 6] = [Role::Gateway, Role::Ingest, Role::Dispatch, Role::Worker, Role::Egress, Role::Admin];
 
-    /// As the command line names them.
+    /// These, where `All` stands for each.
     #[must_use]
     pub fn new(named: &[Role]) -> Self {
         Self(if named.contains(&Role::All) { Self::EACH.into() } else { named.iter().copied().collect() })
+    }
+
+    /// As the command line names them; an error when one of the names has no effect.
+    pub fn named(named: &[Role]) -> Result<Self, &'static str> {
+        let roles = Self::new(named);
+        if named.len() > 1 && named.contains(&Role::All) {
+            Err("--role all: stands alone, since it is every role")
+        } else if named.len() > 1 && roles.0.len() != named.len() {
+            Err("--role: a role is given twice")
+        } else {
+            Ok(roles)
+        }
     }
 
     /// Whether a role is one of them.
@@ -69,5 +86,18 @@ impl Roles {
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.0.len() == Self::EACH.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_is_named_once_and_all_alone() {
+        assert!(Roles::named(&[Role::All]).is_ok_and(|roles| roles.is_all()));
+        assert_eq!(Roles::named(&[Role::Worker, Role::Egress]), Ok(Roles::new(&[Role::Egress, Role::Worker])));
+        assert!(Roles::named(&[Role::All, Role::Worker]).unwrap_err().contains("stands alone"));
+        assert!(Roles::named(&[Role::Worker, Role::Worker]).unwrap_err().contains("twice"));
     }
 }

@@ -6,10 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use outrider_egress::Egress;
+use outrider_model::limits;
 use outrider_proto::internal::key_service_server::KeyServiceServer;
 use outrider_queue::Queue;
 use outrider_rpc::{
@@ -22,7 +24,7 @@ use tokio::{net::TcpListener, signal::unix::Signal, task::JoinHandle};
 use tonic::service::Routes;
 use tower::util::BoxCloneSyncService;
 
-use super::{Role, Roles, admin, dispatch, egress, foundation, gateway, ingest, reload::Reload, tls, worker};
+use super::{Role, Roles, admin, check::check, dispatch, egress, foundation, gateway, ingest, reload::Reload, tls, worker};
 use crate::{
     config::{Config, Sources},
     keys::Keys,
@@ -57,6 +59,8 @@ impl Base {
     /// Opens a listener that the egress of this process will not dial.
     pub async fn listen(&self, key: &'static str, address: &str) -> Result<TcpListener> {
         let listener = TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))?;
+        // With port 0, this is where it is to be learned.
+        tracing::info!(key, address = %listener.local_addr()?, "listening");
         if let Some(egress) = &self.egress {
             egress.protect(listener.local_addr()?);
         }
@@ -100,7 +104,9 @@ pub struct Process {
 /// Starts a process with these roles. When it returns, every listener is open.
 pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     outrider_rpc::methods::check_scopes()?;
+    check(&config)?;
     check_shape(&config, &roles)?;
+    check_lease(&config);
     check_limit_of_files(&config, &roles);
     let token = foundation::internal_token(&config.internal)?;
     let stages = Stages::default();
@@ -135,6 +141,14 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     serving.store(true, Ordering::Relaxed);
     let Base { config, stages, tasks, policy, .. } = base;
     Ok(Process { stages, tasks, serving, config, policy, public })
+}
+
+/// A lease that ends before an attempt can is held by being renewed alone.
+fn check_lease(config: &Config) {
+    let longest = Duration::from_millis(limits::TIMEOUT_MILLIS.2);
+    if config.queue.lease.0 <= longest {
+        tracing::warn!(lease = %config.queue.lease, "queue.lease is not above 30s, the longest timeout of an endpoint: it holds by renewal only");
+    }
 }
 
 /// Too few are no error: they do for little traffic.

@@ -13,34 +13,50 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Gateway, Internal};
 
-/// Mutual TLS between roles, if it is configured, kept fresh until `shutdown`.
-pub fn between_roles(config: &Internal, shutdown: &CancellationToken) -> Result<Option<Arc<Tls>>> {
-    if config.tls_certificate_file.is_empty() {
-        return Ok(None);
-    }
+/// Files of TLS, and how they are used.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    files: TlsFiles,
+    /// How often they are looked at.
+    reload_interval: Duration,
+}
+
+/// TLS between roles, if it is configured.
+pub fn internal_options(config: &Internal) -> Option<TlsOptions> {
     let files = TlsFiles {
         certificate: (&config.tls_certificate_file).into(),
         private_key: (&config.tls_private_key_file).into(),
         authorities: Some((&config.tls_ca_file).into()),
     };
-    let tls = Tls::load(files).context("internal.tls_certificate_file")?;
-    keep_fresh(Arc::clone(&tls), config.tls_reload_interval.0, shutdown)?;
-    Ok(Some(tls))
+    let options = TlsOptions { files, reload_interval: config.tls_reload_interval.0 };
+    (!config.tls_certificate_file.is_empty()).then_some(options)
 }
 
-/// How the public listener takes connections; its certificate is kept fresh until `shutdown`.
-pub fn public(config: &Gateway, shutdown: &CancellationToken) -> Result<Acceptor> {
-    if config.tls_certificate_file.is_empty() {
-        return Ok(Acceptor::plain());
-    }
+/// TLS of the public listener, if it is configured, and how long a handshake may take.
+pub fn public_options(config: &Gateway) -> Option<(TlsOptions, Duration)> {
     let files = TlsFiles {
         certificate: (&config.tls_certificate_file).into(),
         private_key: (&config.tls_private_key_file).into(),
         authorities: None,
     };
-    let tls = Tls::load(files).context("gateway.tls_certificate_file")?;
-    keep_fresh(Arc::clone(&tls), config.tls_reload_interval.0, shutdown)?;
-    Ok(Acceptor::new(tls, Protocol::Web, config.tls_handshake_timeout.0))
+    let options = TlsOptions { files, reload_interval: config.tls_reload_interval.0 };
+    (!config.tls_certificate_file.is_empty()).then_some((options, config.tls_handshake_timeout.0))
+}
+
+/// Mutual TLS between roles, if it is configured, kept fresh until `shutdown`.
+pub fn between_roles(config: &Internal, shutdown: &CancellationToken) -> Result<Option<Arc<Tls>>> {
+    let Some(options) = internal_options(config) else { return Ok(None) };
+    let tls = Tls::load(options.files).context("internal.tls_certificate_file")?;
+    keep_fresh(Arc::clone(&tls), options.reload_interval, shutdown)?;
+    Ok(Some(tls))
+}
+
+/// How the public listener takes connections; its certificate is kept fresh until `shutdown`.
+pub fn public(config: &Gateway, shutdown: &CancellationToken) -> Result<Acceptor> {
+    let Some((options, handshake_timeout)) = public_options(config) else { return Ok(Acceptor::plain()) };
+    let tls = Tls::load(options.files).context("gateway.tls_certificate_file")?;
+    keep_fresh(Arc::clone(&tls), options.reload_interval, shutdown)?;
+    Ok(Acceptor::new(tls, Protocol::Web, handshake_timeout))
 }
 
 /// Reads the files again each period and at SIGHUP.

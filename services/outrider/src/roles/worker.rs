@@ -15,9 +15,7 @@ use super::{
     foundation::channel,
     process::{Base, Stored},
 };
-
-/// Messages between worker and dispatch, in bytes.
-const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+use crate::config::Config;
 
 /// The worker of this process, if it has the role.
 pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dispatch: Option<&Faces>) -> Result<()> {
@@ -30,7 +28,6 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dis
         None => Arc::new(RemoteSettlement::new(
             channel("worker.dispatch_url", &config.dispatch_url, base.tls.as_ref())?,
             base.token.clone(),
-            MAX_MESSAGE_BYTES,
         )),
     };
     let dialer: Arc<dyn Dialer> = match &base.egress {
@@ -41,7 +38,7 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dis
         }
     };
     let lookup = StoreLookup::new(stored.directory.clone(), stored.store.ledger(), stored.store.clock().clone());
-    let worker = Worker::new(options(base)?, Arc::clone(queue), Arc::new(lookup), dialer, settlement)
+    let worker = Worker::new(with_roots(&base.config)?, Arc::clone(queue), Arc::new(lookup), dialer, settlement)
         .context("the worker does not start")?;
     let shutdown = base.stages.work.clone();
     base.tasks.work.push(tokio::spawn(essential("worker", worker.run(shutdown))));
@@ -53,7 +50,7 @@ pub fn check(base: &Base) -> Result<()> {
     if !base.roles.has(Role::Worker) {
         return Ok(());
     }
-    Ok(options(base)?.check_trust().map_err(|error| of_the_file(error, &base.config.worker.extra_roots_file))?)
+    Ok(with_roots(&base.config)?.check_trust().map_err(|error| of_the_file(error, &base.config.worker.extra_roots_file))?)
 }
 
 /// An error about certificates names the setting and the file that they are from.
@@ -67,23 +64,29 @@ fn of_the_file(error: Error, path: &str) -> Error {
 }
 
 /// Jobs that a worker may have in hand: all that may be in the queue, and some that are settled but not yet removed from it.
-fn max_jobs(base: &Base) -> usize {
-    let (configured, queue) = (base.config.worker.max_jobs, base.config.queue.jobs());
+fn max_jobs(config: &Config) -> usize {
+    let (configured, queue) = (config.worker.max_jobs, config.queue.jobs());
     let most = if configured == 0 { queue.saturating_add(queue / 4) } else { configured };
-    most.max(base.config.worker.max_in_flight as usize)
+    most.max(config.worker.max_in_flight as usize)
 }
 
-fn options(base: &Base) -> Result<Options> {
-    let config = &base.config.worker;
-    let extra_roots = match config.extra_roots_file.as_str() {
+/// How a worker behaves, with the certificates of its file.
+fn with_roots(config: &Config) -> Result<Options> {
+    let extra_roots = match config.worker.extra_roots_file.as_str() {
         "" => Vec::new(),
         path => read_certificates(path)
             .context("worker.extra_roots_file needs certificates in PEM, not DER, a private key or a TRUSTED CERTIFICATE")?,
     };
-    let defaults = Options::default();
-    Ok(Options {
+    Ok(Options { extra_roots, ..options(config) })
+}
+
+/// How a worker behaves, but for the certificates that it trusts.
+pub fn options(config: &Config) -> Options {
+    let jobs = max_jobs(config);
+    let Config { queue, telemetry, worker: config, .. } = config;
+    Options {
         max_in_flight: config.max_in_flight,
-        max_jobs: max_jobs(base),
+        max_jobs: jobs,
         initial_window: config.initial_window,
         slot_payload_bytes: config.slot_payload_bytes,
         window_memory: config.window_memory.0,
@@ -91,9 +94,9 @@ fn options(base: &Base) -> Result<Options> {
         payload_reads: config.payload_reads,
         unreported_bytes: config.unreported_bytes,
         // Lease and look together stay well below the minute in which everything is to be delivered after a fault.
-        reclaim_period: base.config.queue.lease.0 / 9,
+        reclaim_period: queue.lease.0 / 9,
         read_batch: config.read_batch,
-        lease: base.config.queue.lease.0,
+        lease: queue.lease.0,
         response_kept_bytes: config.response_kept_bytes,
         response_read_bytes: config.response_read_bytes,
         response_head_bytes: config.response_head_bytes,
@@ -107,8 +110,7 @@ fn options(base: &Base) -> Result<Options> {
         pool_idle_timeout: config.pool_idle_timeout.0,
         pool_told_timeout: config.pool_told_timeout.0,
         drain: config.drain.0,
-        propagate_trace: base.config.telemetry.propagate,
-        extra_roots,
-        ..defaults
-    })
+        propagate_trace: telemetry.propagate,
+        ..Options::default()
+    }
 }

@@ -84,6 +84,11 @@ impl fmt::Debug for RedisOptions {
 }
 
 impl RedisOptions {
+    /// Refuses what cannot work, with the names of the fields.
+    pub fn check(&self) -> Result<()> {
+        self.validate().map(drop)
+    }
+
     /// The servers; or every field that is wrong.
     pub(super) fn validate(&self) -> Result<Vec<ConnectionInfo>> {
         let mut violations = Violations::new();
@@ -97,6 +102,9 @@ impl RedisOptions {
                 format!("urls[{index}]"),
                 "must be redis://[user:password@]host[:port][/database], or rediss:// with TLS",
             );
+            if let Some(why) = info.as_ref().and_then(|info| self.without_effect(url, info)) {
+                violations.add(format!("urls[{index}]"), why);
+            }
             // Commands and answers are small and many: none may wait for the one before to be acknowledged.
             info.map(|info| {
                 let settings = info.tcp_settings().clone().set_nodelay(true);
@@ -125,6 +133,25 @@ impl RedisOptions {
         violations.require(self.batch_bytes > 0, "batch_bytes", "must be at least 1");
         violations.finish()?;
         Ok(servers)
+    }
+}
+
+impl RedisOptions {
+    /// What of an address the library would pass over in silence.
+    fn without_effect(&self, url: &str, info: &ConnectionInfo) -> Option<&'static str> {
+        let redis = info.redis_settings();
+        if url.contains(['?', '#']) {
+            return Some("must have nothing after the database: parameters have no effect (in a password write %3F and %23)");
+        }
+        if redis.username().is_some_and(|name| !name.is_empty()) && redis.password().is_none() {
+            return Some("a user name needs a password: without one neither is sent");
+        }
+        match redis.db() {
+            0 => None,
+            ..0 => Some("the number of the database must be 0 or more"),
+            1.. if self.cluster => Some("a cluster has database 0 only"),
+            1.. => None,
+        }
     }
 }
 
@@ -166,6 +193,27 @@ mod tests {
         let tls = RedisTls { authorities: Some(b"-----BEGIN CERTIFICATE-----\n!".to_vec()), identity: None };
         assert_eq!(field(RedisOptions { tls, ..options(&["rediss://a"]) }), "tls");
         assert_eq!(options(&["rediss://a"]).validate().expect("good").len(), 1);
+    }
+
+    #[test]
+    fn what_would_have_no_effect_is_refused() {
+        let why = |url: &str, cluster: bool| {
+            let error = RedisOptions { cluster, ..options(&[url]) }.check().expect_err(url);
+            assert!(!format!("{error:?}").contains("hunter2"));
+            error.violations[0].description.clone()
+        };
+        for url in ["redis://h/0?db=3", "redis://h?protocol=resp3", "redis://h/0#x", "rediss://:hunter2@h/0?ssl_cert_reqs=none"] {
+            assert!(why(url, false).contains("nothing after the database"), "{url}");
+        }
+        assert!(why("redis://user@h/0", false).contains("a user name needs a password"));
+        assert!(why("redis://h/-1", false).contains("must be 0 or more"));
+        assert!(why("redis://h/3", true).contains("a cluster has database 0 only"));
+        for good in
+            ["redis://h", "redis://h:1/", "redis://h/3", "redis://user:hunter2@h/0", "redis://:hunter2@h/0", "redis://:%3F%23@h"]
+        {
+            assert!(options(&[good]).check().is_ok(), "{good}");
+        }
+        assert!(RedisOptions { cluster: true, ..options(&["redis://h/0"]) }.check().is_ok());
     }
 
     #[test]

@@ -152,6 +152,7 @@ pub struct ClaimedJob {
     pub event_type: String,
     pub content_type: String,
     pub headers: std::collections::BTreeMap<String, String>,
+    pub ordering_key: Option<String>,
     pub payload_size: u32,
     /// Absent when it is larger than the caller wants inline.
     pub payload: Option<Bytes>,

@@ -145,6 +145,7 @@ pub(crate) fn job_of(endpoint: EndpointId, organization: u64, project: u64) -> J
         endpoint_id: bytes(endpoint.as_bytes()),
         project_id: bytes(ProjectId::new(NOW, project).as_bytes()),
         organization_id: bytes(OrganizationId::new(NOW, organization).as_bytes()),
+        ordering_key: String::new(),
         attempt: 1,
         generation: 1,
         epoch: 1,

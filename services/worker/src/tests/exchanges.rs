@@ -28,6 +28,7 @@ async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_by
     let payload = Bytes::from_static(b"{ \"a\" : 1,\n\"b\":\"\xc3\xa9\0\xff\" }\n");
     let mut sent = job(endpoint);
     sent.attempt = 3;
+    sent.ordering_key = "customer-7".to_owned();
     sent.body = Some(Body::Payload(payload.clone()));
     let headers = [("x-both", "event"), ("x-event", "1"), ("content-length", "0"), ("accept-encoding", "br"), ("x-bad", "a\nb")];
     for (name, value) in headers {
@@ -56,6 +57,7 @@ async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_by
     assert_eq!(header("outrider-delivery-id"), Some(delivery.as_str()));
     assert_eq!(header("outrider-attempt"), Some("3"));
     assert_eq!(header("outrider-event-type"), Some("user.created"));
+    assert_eq!(header("outrider-ordering-key"), Some("customer-7"));
     assert_eq!(header("host"), Some(format!("hooks.example:{}", receiver.port).as_str()));
     assert_eq!(header("content-type"), Some("application/json"));
     assert_eq!(header("user-agent"), Some(concat!("Outrider/", env!("CARGO_PKG_VERSION"))));
@@ -132,6 +134,18 @@ async fn a_slow_body_after_2xx_is_a_success_that_ends_at_the_deadline() {
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
     assert!(result.response_truncated && result.response_body.starts_with(b"x"));
     assert!((300_000..5_000_000).contains(&result.duration_micros), "{}", result.duration_micros);
+}
+
+#[tokio::test]
+async fn an_answer_that_dispatch_does_not_take_is_reported_by_its_status_alone() {
+    let receiver = Receiver::start(Reply::Infinite).await;
+    let bench = Bench::start(quick());
+    bench.settlement.limit.store(8 << 10, Ordering::SeqCst);
+    bench.push(bench.endpoint(&url(&receiver)));
+    let result = bench.attempt().await;
+    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
+    assert_eq!((result.response_body.len(), result.response_headers.len(), result.response_truncated), (0, 0, true));
+    assert_eq!(bench.settlement.refused.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

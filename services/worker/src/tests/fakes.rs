@@ -165,11 +165,18 @@ pub(crate) struct FakeSettlement {
     pub(crate) largest: AtomicUsize,
     pub(crate) refused: AtomicUsize,
     pub(crate) down: AtomicBool,
+    /// The largest batch that it takes, in bytes; 0 for any.
+    pub(crate) limit: AtomicUsize,
 }
 
 #[async_trait]
 impl Settlement for FakeSettlement {
     async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()> {
+        let limit = self.limit.load(Ordering::SeqCst);
+        if limit > 0 && reports.iter().map(prost::Message::encoded_len).sum::<usize>() > limit {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::new(outrider_model::Reason::TooLarge, "too large"));
+        }
         if self.down.load(Ordering::SeqCst) {
             self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(Error::unavailable("down"));

@@ -68,8 +68,6 @@ fn what_is_given_is_kept() {
         headers: HashMap::from([("X-A".to_owned(), "1".to_owned())]),
         metadata: HashMap::from([("Team".to_owned(), "é".to_owned())]),
         owner_id: "customer-1".to_owned(),
-        // Output only: ignored.
-        project_id: "anything".to_owned(),
         ..minimal()
     };
     let given = wire::CreateEndpointRequest { secret: SECRET.to_owned(), request_id: "r-1".to_owned(), ..request(endpoint) };
@@ -78,6 +76,32 @@ fn what_is_given_is_kept() {
     assert_eq!((new.headers["x-a"].as_str(), new.metadata["Team"].as_str()), ("1", "é"));
     assert_eq!((new.owner.as_deref(), request_id), (Some("customer-1"), Some("r-1")));
     assert_eq!(new.secret.reveal(), SECRET);
+}
+
+#[test]
+fn fixed_fields_may_be_sent_back_and_not_changed() {
+    let other = ProjectId::new(Timestamp(0), 77).to_string();
+    let elsewhere = request(wire::Endpoint { project_id: other.clone(), ..minimal() });
+    let refused = create(&elsewhere, &STRICT, || panic!("it is refused before")).unwrap_err();
+    assert_eq!(refused.violations[0].field, "endpoint.project_id");
+    let own = request(wire::Endpoint { project_id: request(minimal()).project_id, ..minimal() });
+    assert!(create(&wire::CreateEndpointRequest { secret: SECRET.to_owned(), ..own }, &STRICT, || panic!("given")).is_ok());
+    let update = |endpoint_id: &str, project_id: &str| {
+        let project = request(minimal()).project_id;
+        let id = EndpointId::new(Timestamp(0), 9).to_string();
+        let endpoint = wire::Endpoint {
+            endpoint_id: if endpoint_id == "same" { id.clone() } else { endpoint_id.to_owned() },
+            project_id: if project_id == "same" { project.clone() } else { project_id.to_owned() },
+            ..Default::default()
+        };
+        let request =
+            wire::UpdateEndpointRequest { project_id: project, endpoint_id: id, endpoint: Some(endpoint), update_mask: None };
+        change(request, &STRICT).map(drop).map_err(|error| error.violations[0].field.clone())
+    };
+    assert_eq!(update("", ""), Ok(()));
+    assert_eq!(update("same", "same"), Ok(()));
+    assert_eq!(update(&EndpointId::new(Timestamp(0), 10).to_string(), ""), Err("endpoint.endpoint_id".to_owned()));
+    assert_eq!(update("", &other), Err("endpoint.project_id".to_owned()));
 }
 
 #[test]
@@ -255,7 +279,8 @@ fn an_endpoint_travels_to_the_wire() {
     let wire = to_wire(endpoint.clone());
     assert_eq!(wire.timeout, Some(WireDuration { seconds: 1, nanos: 500_000_000 }));
     assert_eq!((wire.state(), wire.owner_id.as_str()), (wire::EndpointState::Paused, ""));
-    let back = created(wire).unwrap();
+    // Another project has it now.
+    let back = created(wire::Endpoint { project_id: String::new(), ..wire }).unwrap();
     assert_eq!((back.id, back.target, back.timeout), (Some(endpoint.id), endpoint.target, endpoint.timeout));
     assert_eq!((back.headers, back.metadata, back.max_in_flight), (endpoint.headers, endpoint.metadata, 3));
 }

@@ -12,6 +12,7 @@ use outrider_store::Store;
 use self::data::{Data, Known};
 use super::bootstrap;
 use crate::{
+    client::Failure,
     config::{Config, Sources},
     roles::{self, Role, Roles},
     shutdown, telemetry,
@@ -35,7 +36,33 @@ pub struct Dev {
 }
 
 /// Runs until SIGTERM, SIGINT or SIGHUP, then ends in order.
-pub async fn run(options: Dev) -> Result<()> {
+pub async fn run(options: Dev) -> Result<(), Failure> {
+    refuse_what_is_kept(&options.set)?;
+    Ok(develop(options).await?)
+}
+
+/// Keys that `outrider dev` sets itself, and what to give in their place.
+const KEPT: [(&str, &str); 7] = [
+    ("database.url", "it is kept in --data"),
+    ("database.url_file", "it is kept in --data"),
+    ("secrets.master_key", "it is kept in --data"),
+    ("secrets.master_key_file", "it is kept in --data"),
+    ("queue.url", "the queue is in the memory of this process"),
+    ("queue.url_file", "the queue is in the memory of this process"),
+    ("gateway.listen", "give --listen"),
+];
+
+fn refuse_what_is_kept(set: &[String]) -> Result<(), Failure> {
+    for flag in set {
+        let key = flag.split_once('=').map_or(flag.as_str(), |(key, _)| key);
+        if let Some((_, instead)) = KEPT.iter().find(|(kept, _)| *kept == key) {
+            return Err(Failure::Usage(format!("--set {key}: has no effect with outrider dev: {instead}")));
+        }
+    }
+    Ok(())
+}
+
+async fn develop(options: Dev) -> Result<()> {
     let data = Data::open(&options.data)?;
     if options.reset {
         data.reset()?;
@@ -63,7 +90,11 @@ pub async fn run(options: Dev) -> Result<()> {
 /// What is kept is always in the data directory; receivers on this machine may be sent to; the rest may be set.
 fn config(options: &Dev, data: &Data) -> Result<Config> {
     let may_be_set = ["egress.allow_loopback=true", "gateway.reflection=true", "operations.listen=", "log.level=warn"];
-    let mut flags: Vec<_> = may_be_set.map(str::to_owned).into();
+    let is_set = |default: &&str| {
+        let key = default.split('=').next();
+        options.set.iter().any(|flag| flag.split('=').next() == key)
+    };
+    let mut flags: Vec<_> = may_be_set.into_iter().filter(|default| !is_set(default)).map(str::to_owned).collect();
     flags.extend(options.set.iter().cloned());
     flags.extend([
         format!("database.url=sqlite://{}", data.path(data::DATABASE).display()),

@@ -72,6 +72,11 @@ fn scope(options: &VerifyLedger) -> Result<AuditScope, Failure> {
     let project = options.project.as_deref().map(str::parse::<ProjectId>).transpose();
     let project = project.map_err(|error| Failure::Usage(format!("--project {error}")))?;
     let time = |time: &prost_types::Timestamp| Timestamp::from_parts(time.seconds, time.nanos);
+    if let (Some(since), Some(until)) = (&options.since, &options.until)
+        && time(until) <= time(since)
+    {
+        return Err(Failure::Usage("--until: must be after --since, or nothing is audited".into()));
+    }
     let scope = AuditScope { project, rows: options.batch, ..AuditScope::ALL };
     Ok(scope.during(options.since.as_ref().map(time), options.until.as_ref().map(time)))
 }

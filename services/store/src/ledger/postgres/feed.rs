@@ -42,9 +42,10 @@ WITH picked AS (
     WHERE p.id = t.id
     RETURNING p.*
 )
-SELECT m.*, e.content_type, e.headers, e.payload_size, e.payload, e.origin FROM marked m
+SELECT m.*, e.content_type, e.headers, e.ordering_key, e.payload_size, e.payload, e.origin FROM marked m
 LEFT JOIN LATERAL (
-    SELECT v.content_type, v.headers, v.payload_size, v.origin, CASE WHEN v.payload_size <= $6 THEN v.payload END AS payload
+    SELECT v.content_type, v.headers, v.ordering_key, v.payload_size, v.origin,
+        CASE WHEN v.payload_size <= $6 THEN v.payload END AS payload
     FROM events v WHERE v.id = m.event_id OFFSET 0
 ) e ON TRUE
 ORDER BY m.endpoint_id, m.due_at, m.id";
@@ -151,12 +152,14 @@ fn claimed(row: &PgRow) -> Result<Option<Result<ClaimedJob, LedgerError>>, sqlx:
     let payload: Option<Vec<u8>> = row.try_get("payload")?;
     let payload_size = count(row.try_get("payload_size")?);
     let trace = trace_from_json(row.try_get("origin")?);
+    let ordering_key = row.try_get("ordering_key")?;
     let headers = map_from_json(row.try_get("headers")?).map_err(|_| corrupt("events.headers"));
     Ok(Some(headers.map(|headers| ClaimedJob {
         event_type: delivery.event_type.clone(),
         delivery,
         content_type,
         headers,
+        ordering_key,
         payload_size,
         payload: payload.map(Bytes::from),
         trace,

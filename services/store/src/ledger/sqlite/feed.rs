@@ -27,7 +27,8 @@ SELECT p.endpoint_id, p.project_id, p.due_at FROM walk JOIN pending_deliveries p
 ) LIMIT ?";
 
 pub(super) const DUE: &str = "
-SELECT p.*, e.content_type, e.headers, e.payload_size, e.origin, CASE WHEN e.payload_size <= ? THEN e.payload END AS payload
+SELECT p.*, e.content_type, e.headers, e.ordering_key, e.payload_size, e.origin,
+    CASE WHEN e.payload_size <= ? THEN e.payload END AS payload
 FROM pending_deliveries p LEFT JOIN events e ON e.id = p.event_id
 WHERE p.endpoint_id = ? AND p.queued_epoch IS NULL AND p.due_at <= ? ORDER BY p.due_at, p.id LIMIT ?";
 
@@ -135,10 +136,10 @@ fn claimed(row: &SqliteRow, epoch: i64, check_at: Timestamp) -> Result<Option<Cl
         let headers: Option<String> = row.try_get("headers")?;
         let payload_size: Option<i32> = row.try_get("payload_size")?;
         let payload: Option<Vec<u8>> = row.try_get("payload")?;
-        let origin: Option<String> = row.try_get("origin")?;
-        Ok((delivery, content_type.zip(headers).zip(payload_size), payload, origin))
+        let (ordering_key, origin): (_, Option<String>) = (row.try_get("ordering_key")?, row.try_get("origin")?);
+        Ok((delivery, content_type.zip(headers).zip(payload_size), payload, ordering_key, origin))
     };
-    let (mut delivery, event, payload, origin) = read().map_err(failed)?;
+    let (mut delivery, event, payload, ordering_key, origin) = read().map_err(failed)?;
     let Some(((content_type, headers), payload_size)) = event else {
         tracing::error!(delivery = %delivery.id, event = %delivery.event, "the event of a pending delivery is missing");
         return Ok(None);
@@ -151,6 +152,7 @@ fn claimed(row: &SqliteRow, epoch: i64, check_at: Timestamp) -> Result<Option<Cl
         delivery,
         content_type,
         headers: map_from_json(&headers).map_err(|_| corrupt("events.headers"))?,
+        ordering_key,
         payload_size: count(payload_size),
         payload: payload.map(Bytes::from),
         trace: origin.as_deref().and_then(trace_from_json),

@@ -73,7 +73,7 @@ async fn claims_take_the_earliest_due_and_what_their_jobs_need(world: World) {
         (jobs[1].payload_size, jobs[0].content_type.as_str(), jobs[0].event_type.as_str()),
         (1_000, "application/json", "invoice.paid")
     );
-    assert_eq!(jobs[0].headers["x-a"], "1");
+    assert_eq!((jobs[0].headers["x-a"].as_str(), jobs[0].ordering_key.as_deref()), ("1", Some("customer-7")));
     let delivery = &jobs[0].delivery;
     assert_eq!((delivery.queued_epoch, delivery.generation, delivery.check_at), (Some(EPOCH), 1, check_at));
     assert_eq!((delivery.subscriptions.len(), delivery.attempt, delivery.project), (2, 1, world.project));

@@ -130,7 +130,7 @@ impl World {
             idempotency_key: None,
             headers: BTreeMap::from([("x-a".to_owned(), "1".to_owned())]),
             metadata: BTreeMap::new(),
-            ordering_key: None,
+            ordering_key: Some("customer-7".to_owned()),
             deliver_at: None,
             delivery_count: 0,
             origin: Origin::Api { actor: "system".to_owned() },

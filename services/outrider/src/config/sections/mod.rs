@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Port, Span, Target};
+use super::Span;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -30,6 +30,14 @@ macro_rules! section {
     };
 }
 
+mod gateway;
+mod sending;
+
+pub use self::{
+    gateway::Gateway,
+    sending::{Egress, Worker},
+};
+
 section! {
     /// Where events, deliveries and configuration are kept.
     Database {
@@ -37,14 +45,14 @@ section! {
         /// append `?sslmode=verify-full`, and `&sslrootcert=FILE` for an authority of your own, which is trusted beside the public ones.
         /// libpq's pairs (`host=HOST dbname=NAME`) and several hosts (`HOST1,HOST2`) are taken too: operations.md.
         url: String = "sqlite://outrider-data/outrider.db".into(),
-        /// Connections of one process to PostgreSQL for configuration and questions, at most. Two are left to the process itself; callers
-        /// have the others in turns, divided into shares. At least 4.
+        /// Connections of one process for configuration and questions, at most; on SQLite, for all that is read. Two are left to the
+        /// process itself; callers have the others in turns, divided into shares. At least 4.
         max_connections: u32 = 10,
-        /// Connections of one process to PostgreSQL for events and deliveries, at most, beside those of `max_connections`.
+        /// With PostgreSQL: connections of one process for events and deliveries, at most, beside those of `max_connections`.
         ledger_connections: u32 = 8,
         /// How long a request waits for its turn to have a connection, and then for the connection. At least 100ms.
         acquire_timeout: Span = Span::seconds(3),
-        /// How long a statement may run on PostgreSQL. At least 100ms.
+        /// With PostgreSQL: how long a statement may run. At least 100ms.
         statement_timeout: Span = Span::seconds(10),
     }
 }
@@ -55,13 +63,13 @@ section! {
         /// `embedded` (memory of the one process) or `redis://HOST:PORT/DB` (Redis 6 or later, Valkey), with TLS
         /// `rediss://HOST:PORT/DB`; several nodes of a cluster separated by commas.
         url: String = "embedded".into(),
-        /// Whether the Redis at the address is a cluster.
+        /// With Redis: whether that at the address is a cluster.
         cluster: bool = false,
-        /// What every key in Redis begins with.
+        /// With Redis: what every key there begins with.
         prefix: String = "outrider".into(),
-        /// Streams of jobs. More than one spreads over the nodes of a cluster; all processes must agree.
+        /// With Redis: streams of jobs. More than one spreads over the nodes of a cluster; all processes must agree.
         shards: u32 = 1,
-        /// Connections of one process to Redis, at most.
+        /// With Redis: connections of one process, at most.
         pool_size: u32 = 8,
         /// With `rediss://`: a PEM file of the authorities that are trusted instead of the public ones; empty for those.
         tls_ca_file: String = String::new(),
@@ -69,7 +77,7 @@ section! {
         tls_certificate_file: String = String::new(),
         /// A PEM file of its private key.
         tls_private_key_file: String = String::new(),
-        /// How long one command may take.
+        /// With Redis: how long one command may take.
         command_timeout: Span = Span::seconds(2),
         /// How long a worker holds a job without a sign of life before another takes it over; more than 30 s, the longest timeout of
         /// an endpoint.
@@ -161,107 +169,15 @@ section! {
 }
 
 section! {
-    /// The public face.
-    Gateway {
-        /// Address and port of the one public listener: gRPC, gRPC-web and REST.
-        listen: String = "127.0.0.1:8080".into(),
-        /// A PEM file of the public certificate, then of those that lead to its authority; with it the public listener speaks TLS 1.2
-        /// and 1.3, HTTP/2 and HTTP/1.1. Empty for plain HTTP.
-        tls_certificate_file: String = String::new(),
-        /// A PEM file of its private key: PKCS#8, PKCS#1 or SEC1.
-        tls_private_key_file: String = String::new(),
-        /// How often these files are looked at, and read again when they changed; at SIGHUP at once. At least 100ms.
-        tls_reload_interval: Span = Span::seconds(30),
-        /// How long a TLS handshake may take.
-        tls_handshake_timeout: Span = Span::seconds(10),
-        /// Where ingest is when it is not in this process, as `http://HOST:PORT`, or `https://` with TLS between roles.
-        ingest_url: String = "http://127.0.0.1:8081".into(),
-        /// Where dispatch is when it is not in this process.
-        dispatch_url: String = "http://127.0.0.1:8082".into(),
-        /// Where admin is when it is not in this process.
-        admin_url: String = "http://127.0.0.1:8083".into(),
-        /// One request, decoded, in bytes.
-        max_request_bytes: usize = 6 * MIB,
-        /// Bodies of all requests under way and what is decoded of them together, in bytes, divided into shares; more are refused. A lone
-        /// API key has a quarter, which must be more than one body.
-        max_buffered_bytes: usize = 256 * MIB,
-        /// What decoding one body may take in memory, in bytes. Besides, no body may take more than 8 times its size, or 24 MiB if that is
-        /// more.
-        max_decoded_bytes: usize = 64 * MIB,
-        /// Larger bodies are decoded off the threads that serve connections, in bytes.
-        decode_apart_bytes: usize = 64 * KIB,
-        /// Such bodies that are decoded at once, divided into shares; further ones wait for their turn.
-        max_decodings: usize = 4,
-        /// Answers over 16 KiB and streams, as far as their clients have not taken them, together, in bytes, divided into shares. More
-        /// requests with such answers are answered as unavailable; streams and uploads wait. An answer of which nothing is taken for
-        /// idle_timeout is given up.
-        max_unsent_bytes: usize = 256 * MIB,
-        /// From the first byte of a request to the last of its answer; a client may ask for less by `Request-Timeout` or `grpc-timeout`.
-        request_timeout: Span = Span::seconds(30),
-        /// Connections at once, those in their TLS handshake included. A further one takes the place of the oldest on which no request had
-        /// a good API key; when all had one, it is closed as it comes.
-        max_connections: usize = 10_000,
-        /// How many of them only connections may have on which a request had a good API key; less than max_connections.
-        reserved_connections: usize = 2_500,
-        /// The head of a request, in bytes; at least 8192.
-        max_header_bytes: usize = 16 * KIB,
-        /// Header fields of an HTTP/1.1 request.
-        max_headers: usize = 100,
-        /// Path and query of a request, in bytes.
-        max_uri_bytes: usize = 8 * KIB,
-        /// From the first byte of a request's head, or from the begin of the connection, to the end of the head.
-        header_read_timeout: Span = Span::seconds(10),
-        /// Bytes a second that a body must bring at least, on average after 5 seconds; 0 for no bound but request_timeout.
-        min_body_rate: usize = KIB,
-        /// A connection without a request under way is closed after so long. More than 60s, which load balancers often wait: a
-        /// connection should not be closed by us while one sends on it.
-        idle_timeout: Span = Span::seconds(75),
-        /// The time between HTTP/2 pings to a client.
-        keep_alive_interval: Span = Span::seconds(30),
-        /// How long a client may take to answer a ping.
-        keep_alive_timeout: Span = Span::seconds(20),
-        /// Requests under way at once on one HTTP/2 connection.
-        max_concurrent_streams: u32 = 100,
-        /// Requests of one HTTP/2 connection that its client reset before the server took them up, at once; with more it is closed.
-        max_pending_resets: usize = 20,
-        /// Streams of one HTTP/2 connection that the server reset since the client broke the rules; with more it is closed.
-        max_error_resets: usize = 1_024,
-        /// Requests of one connection that its client gave up before they were answered, beyond those that were answered; with more
-        /// it is closed (rapid reset).
-        max_abandoned_requests: usize = 100,
-        /// In a process of its own: how long an answer of another role about an API key is used. A key that is revoked is refused after
-        /// this time and one more second.
-        key_lifetime: Span = Span::seconds(4),
-        /// In a process of its own: valid API keys whose answers are remembered.
-        max_valid_keys: u64 = 100_000,
-        /// In a process of its own: invalid API keys whose answers are remembered.
-        max_invalid_keys: u64 = 10_000,
-        /// In a process of its own: questions to other roles under way at once about API keys that were valid, as many about those
-        /// that were made within 5 minutes, and as many about others.
-        key_questions: usize = 64,
-        /// At shutdown: how long requests that began may take to end.
-        drain: Span = Span::seconds(10),
-        /// Origins whose pages may call the API from a browser, such as `https://app.example.com`; `*` for any. Cookies are never let in.
-        cors_origins: Vec<String> = Vec::new(),
-        /// Whether gRPC reflection tells the public services to anyone, without a key.
-        reflection: bool = false,
-        /// Uploads of newline-delimited JSON under way at once, divided into shares; more are refused.
-        max_uploads: usize = 64,
-        /// How long such an upload may go without a whole line, blank ones aside, while the server waits for nothing else; at most 60 s.
-        upload_idle_timeout: Span = Span::seconds(60),
-    }
-}
-
-section! {
     /// The role that takes events in.
     Ingest {
         /// Address and port for the gateway, when it is in another process.
         listen: String = "127.0.0.1:8081".into(),
         /// Where dispatch is when it is not in this process.
         dispatch_url: String = "http://127.0.0.1:8082".into(),
-        /// One payload, decoded, in bytes.
+        /// One payload, decoded, in bytes; at most 256 MiB. All processes must agree.
         max_payload_bytes: usize = MIB,
-        /// All payloads of one batch, in bytes.
+        /// All payloads of one batch, in bytes; at most gateway.max_request_bytes. All processes must agree.
         max_batch_bytes: usize = 4 * MIB,
         /// A publish request is large if its payloads have more bytes than this together, and more than
         /// 16 KiB on average.
@@ -370,98 +286,6 @@ section! {
     Admin {
         /// Address and port for the gateway, when it is in another process.
         listen: String = "127.0.0.1:8083".into(),
-    }
-}
-
-section! {
-    /// The role that signs and sends.
-    Worker {
-        /// Where dispatch is when it is not in this process.
-        dispatch_url: String = "http://127.0.0.1:8082".into(),
-        /// Where the egress proxy is when it is not in this process, as `HOST:PORT`.
-        egress_address: String = "127.0.0.1:8084".into(),
-        /// Slots: requests under way at once, at least 8. They are divided into fair shares: alone, an organisation has half of them,
-        /// each of its projects a quarter, each endpoint an eighth.
-        max_in_flight: u32 = 8_192,
-        /// Jobs in hand, from reading until they are settled; 0 for a quarter more than all shards of the queue hold together. It must
-        /// not be less than they hold: jobs that wait for their turn would keep others in the queue.
-        max_jobs: usize = 0,
-        /// The window of an endpoint that has not answered lately: requests to it under way at once. It grows by one with each 2xx answer,
-        /// up to the endpoint's own `max_in_flight`, and is halved by each timeout.
-        initial_window: u32 = 8,
-        /// A request to an endpoint that has not answered lately, or whose last request timed out, takes one slot for each so many bytes
-        /// of a payload that is too large to travel with its job. At least 1.
-        slot_payload_bytes: usize = 128 * KIB,
-        /// How long the window of an endpoint is remembered that nothing is heard of.
-        window_memory: Span = Span::seconds(600),
-        /// Bytes of payloads in hand that were too large to travel with their jobs, divided into fair shares as the slots are. At least 8 KiB.
-        payload_bytes: usize = 256 * MIB,
-        /// Reads of such payloads under way at once, each of a batch. At least 1.
-        payload_reads: usize = 4,
-        /// Bytes of answers (bodies and headers) in reports that dispatch has not settled, divided into fair shares as the slots are; answers
-        /// below 1 KiB do not count. One endpoint may hold an eighth. An answer that finds no room is reported by its status alone. At least 8 KiB.
-        unreported_bytes: usize = 64 * MIB,
-        /// Jobs taken from the queue at once.
-        read_batch: usize = 256,
-        /// The part of an answer's body that is kept, in bytes.
-        response_kept_bytes: usize = 16 * KIB,
-        /// The part of an answer's body that is read, in bytes; of a longer one the connection is closed. At least response_kept_bytes.
-        response_read_bytes: usize = 64 * KIB,
-        /// The head of an answer with the interim answers before it, in bytes. Of a larger one the status counts, if its line has come; else
-        /// it is a bad response. At least 8192.
-        response_head_bytes: usize = 64 * KIB,
-        /// Interim answers (1xx) before an answer; more are a bad response.
-        response_interim_answers: usize = 8,
-        /// Bytes read from an endpoint's connection in one exchange, TLS, heads, chunk sizes and trailers included; the TLS handshake
-        /// may take as many again. More end the exchange. At least response_head_bytes + response_read_bytes.
-        response_wire_bytes: usize = 256 * KIB,
-        /// Reads from an endpoint's connection in one exchange, which an endpoint that sends single bytes uses up; the TLS handshake may
-        /// take as many again. More end the exchange. At least 64.
-        response_wire_reads: usize = 1_024,
-        /// Idle connections kept to one host and port of endpoints.
-        pool_idle_per_host: usize = 64,
-        /// Idle connections to endpoints kept in all. Where there is no room, those who have most make it.
-        pool_idle_total: usize = 4_096,
-        /// How long an idle connection is kept to an endpoint that does not say how long it keeps it (`Keep-Alive: timeout`). It is less for
-        /// one that ended connections before.
-        pool_idle_timeout: Span = Span::millis(1_500),
-        /// How long an idle connection is kept at most, whatever an endpoint says.
-        pool_told_timeout: Span = Span::seconds(60),
-        /// At shutdown: how long requests that began may take to end.
-        drain: Span = Span::seconds(30),
-        /// A PEM file of certificates to trust besides the public authorities; empty for none. An authority's vouches for others; any other
-        /// certificate is trusted itself, for the names in it and until it expires.
-        extra_roots_file: String = String::new(),
-    }
-}
-
-section! {
-    /// The role that opens connections to the outside.
-    Egress {
-        /// Address and port of the proxy for workers in other processes.
-        listen: String = "127.0.0.1:8084".into(),
-        /// For development only: permits loopback addresses, which lets customers reach this machine's own services.
-        allow_loopback: bool = false,
-        /// Ports of other services (SSH, mail, databases, control planes …; the list is in docs/egress.md)
-        /// that endpoints may have all the same. Give it to the processes with admin and to those with egress.
-        allowed_ports: Vec<Port> = Vec::new(),
-        /// What may be reached besides the public internet: networks (`10.20.0.0/16`), addresses, names (`receiver`) and all names
-        /// below one (`*.svc.cluster.local`), each with a port (`:8080`) or ports (`:8000-8999`) or for all that webhooks may
-        /// have; IPv6 with a port is in brackets. At most 1,000. Metadata services of clouds need their very address. Give it to
-        /// the processes with admin and to those with egress; a change takes effect without a restart.
-        allow: Vec<Target> = Vec::new(),
-        /// What may not be reached, whatever allows it, in the same form. At most 1,000.
-        deny: Vec<Target> = Vec::new(),
-        /// Connections at once.
-        max_tunnels: usize = 10_000,
-        /// Addresses of one name; a name with more is not resolved.
-        max_name_addresses: usize = 64,
-        /// How long a name may take to resolve.
-        dns_timeout: Span = Span::seconds(5),
-        /// How long a connection may take.
-        connect_timeout: Span = Span::seconds(10),
-        /// The address from which connections are made; empty to let the system choose.
-        source_address: String = String::new(),
     }
 }
 

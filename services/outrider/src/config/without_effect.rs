@@ -1,0 +1,157 @@
+//! Settings that have an effect only while another has a certain value. One that is given while it has none is refused: whoever gave it
+//! expects something of it.
+//!
+//! What equals its default is not told from what is not given, and changes nothing. Keys of roles that a process does not have are no
+//! such settings: one file serves all processes.
+
+use toml::Table;
+
+use super::{Config, Error, layers::leaves};
+
+/// Keys, and the condition without which they have no effect.
+struct Rule {
+    holds: fn(&Config) -> bool,
+    /// The condition, as it goes on from "has no effect without".
+    without: &'static str,
+    keys: &'static [&'static str],
+}
+
+const RULES: [Rule; 6] = [
+    Rule {
+        holds: |config| config.queue.url != "embedded",
+        without: "a queue.url of Redis",
+        keys: &["queue.cluster", "queue.prefix", "queue.shards", "queue.pool_size", "queue.command_timeout"],
+    },
+    Rule {
+        holds: |config| config.queue.url.starts_with("rediss://"),
+        without: "a queue.url that begins with rediss://",
+        keys: &["queue.tls_ca_file", "queue.tls_certificate_file", "queue.tls_private_key_file"],
+    },
+    Rule {
+        holds: |config| !config.database.url.starts_with("sqlite:"),
+        without: "a database.url of PostgreSQL",
+        keys: &["database.ledger_connections", "database.statement_timeout"],
+    },
+    Rule {
+        holds: |config| !config.telemetry.otlp_endpoint.is_empty(),
+        without: "telemetry.otlp_endpoint",
+        keys: &[
+            "telemetry.otlp_timeout",
+            "telemetry.sample_ratio",
+            "telemetry.service_name",
+            "telemetry.resource_attributes",
+            "telemetry.export_queue",
+            "telemetry.export_batch",
+            "telemetry.export_period",
+        ],
+    },
+    Rule {
+        holds: |config| !config.gateway.tls_certificate_file.is_empty(),
+        without: "gateway.tls_certificate_file",
+        keys: &["gateway.tls_private_key_file", "gateway.tls_reload_interval", "gateway.tls_handshake_timeout"],
+    },
+    Rule {
+        holds: |config| !config.internal.tls_certificate_file.is_empty(),
+        without: "internal.tls_certificate_file",
+        keys: &["internal.tls_private_key_file", "internal.tls_ca_file", "internal.tls_reload_interval"],
+    },
+];
+
+/// Refuses the first key that was given and has no effect.
+pub fn refuse(config: &Config) -> Result<(), Error> {
+    let given = given(config);
+    for rule in RULES.iter().filter(|rule| !(rule.holds)(config)) {
+        if let Some(key) = rule.keys.iter().find(|key| given.iter().any(|given| given == *key)) {
+            return Err(Error::Invalid { key, message: format!("has no effect without {}", rule.without) });
+        }
+    }
+    Ok(())
+}
+
+/// The keys that differ from their defaults.
+fn given(config: &Config) -> Vec<String> {
+    let leaves = |config: &Config| Table::try_from(config).map(|table| leaves(&table)).unwrap_or_default();
+    let defaults = leaves(&Config::default());
+    leaves(config).into_iter().filter(|leaf| !defaults.contains(leaf)).map(|(key, _)| key).collect()
+}
+
+/// The keys that depend on others, each with a setting under which it has an effect.
+#[cfg(test)]
+pub const CONDITIONS: &[(&str, &[&str])] = &[
+    ("queue.tls_", &["database.url=postgres://h/d", "queue.url=rediss://h/0"]),
+    ("queue.", &["database.url=postgres://h/d", "queue.url=redis://h/0"]),
+    ("database.ledger_connections", &["database.url=postgres://h/d"]),
+    ("database.statement_timeout", &["database.url=postgres://h/d"]),
+    ("telemetry.", &["telemetry.otlp_endpoint=http://collector:4317"]),
+    ("gateway.tls_", &["gateway.tls_certificate_file=c.pem", "gateway.tls_private_key_file=k.pem"]),
+    (
+        "internal.tls_",
+        &["internal.tls_certificate_file=c.pem", "internal.tls_private_key_file=k.pem", "internal.tls_ca_file=a.pem"],
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    /// A value of each key that is not the default.
+    const VALUES: &[(&str, &str)] = &[
+        ("queue.cluster", "true"),
+        ("queue.prefix", "p"),
+        ("queue.shards", "2"),
+        ("queue.pool_size", "9"),
+        ("queue.command_timeout", "3s"),
+        ("queue.tls_ca_file", "ca.pem"),
+        ("queue.tls_certificate_file", "c.pem"),
+        ("queue.tls_private_key_file", "k.pem"),
+        ("database.ledger_connections", "9"),
+        ("database.statement_timeout", "11s"),
+        ("telemetry.otlp_timeout", "9s"),
+        ("telemetry.sample_ratio", "0.5"),
+        ("telemetry.service_name", "x"),
+        ("telemetry.resource_attributes", "a=b"),
+        ("telemetry.export_queue", "9"),
+        ("telemetry.export_batch", "9"),
+        ("telemetry.export_period", "9s"),
+        ("gateway.tls_private_key_file", "k.pem"),
+        ("gateway.tls_reload_interval", "9s"),
+        ("gateway.tls_handshake_timeout", "9s"),
+        ("internal.tls_private_key_file", "k.pem"),
+        ("internal.tls_ca_file", "a.pem"),
+        ("internal.tls_reload_interval", "9s"),
+    ];
+
+    fn load(flags: &[&str]) -> Result<Config, String> {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Sources { flags, ..Sources::default() }.load().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_key_whose_condition_is_false_is_refused_and_is_taken_where_it_holds() {
+        let ruled: Vec<&str> = RULES.iter().flat_map(|rule| rule.keys).copied().collect();
+        for key in &ruled {
+            let (_, value) = VALUES.iter().find(|(known, _)| known == key).unwrap_or_else(|| panic!("a value of {key}"));
+            let flag = format!("{key}={value}");
+            let error = load(&[&flag]).unwrap_err();
+            // Files of TLS come together: that is said first.
+            let of_files = error.contains("is required with");
+            assert!(of_files || error.starts_with(&format!("{key}: has no effect without ")), "{error}");
+            let (_, conditions) = CONDITIONS.iter().find(|(prefix, _)| key.starts_with(prefix)).unwrap();
+            let mut flags: Vec<&str> =
+                conditions.iter().copied().filter(|given| !given.starts_with(&format!("{key}="))).collect();
+            flags.push(&flag);
+            if key.starts_with("queue.tls_") && *key != "queue.tls_ca_file" {
+                let pair = ["queue.tls_certificate_file=c.pem", "queue.tls_private_key_file=k.pem"];
+                flags.extend(pair.into_iter().filter(|other| !other.starts_with(key)));
+            }
+            load(&flags).unwrap_or_else(|error| panic!("{key}: {error}"));
+        }
+        assert_eq!(ruled.len(), VALUES.len());
+    }
+
+    #[test]
+    fn a_default_that_is_written_down_is_taken() {
+        assert!(load(&["queue.prefix=outrider", "telemetry.sample_ratio=1"]).is_ok());
+    }
+}

@@ -1,0 +1,175 @@
+//! Every key of the configuration has an effect: it changes what a part of Outrider is built from, or a test that is named here
+//! observes it. A new key that nobody reads fails here.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use outrider_store::MasterKeys;
+use toml::{Table, Value};
+
+use super::{admin, check, dispatch, egress, foundation, gateway, ingest, messages::Messages, tls, worker};
+use crate::{
+    config::{CONDITIONS, Config, Sources, leaves},
+    telemetry,
+};
+
+/// Where every process has ports of its own, each of them is a setting that must be honoured.
+const SIX_PROCESSES: &str = "every_metric_is_shown_and_moves_over_six_processes";
+
+/// Keys that are in no options, and the test that observes each.
+const OBSERVED: &[(&str, &str)] = &[
+    ("database.url", "rest_delivers_the_very_text"),
+    ("queue.url", "a_right_is_lost_and_granted_in_six_processes"),
+    ("queue.tls_ca_file", "everything_by_tls"),
+    ("queue.tls_certificate_file", "everything_by_tls"),
+    ("queue.tls_private_key_file", "everything_by_tls"),
+    ("operations.listen", SIX_PROCESSES),
+    ("gateway.listen", SIX_PROCESSES),
+    ("gateway.ingest_url", SIX_PROCESSES),
+    ("gateway.dispatch_url", SIX_PROCESSES),
+    ("gateway.admin_url", SIX_PROCESSES),
+    ("ingest.listen", SIX_PROCESSES),
+    ("ingest.dispatch_url", SIX_PROCESSES),
+    ("dispatch.listen", SIX_PROCESSES),
+    ("admin.listen", SIX_PROCESSES),
+    ("worker.dispatch_url", SIX_PROCESSES),
+    ("worker.egress_address", SIX_PROCESSES),
+    ("worker.extra_roots_file", "certificates_in_the_trust_file_are_trusted_themselves"),
+    ("egress.listen", SIX_PROCESSES),
+];
+
+/// Values other than the default that do not follow from it.
+const VALUES: &[(&str, &str)] = &[
+    ("queue.prefix", "other"),
+    ("internal.token", "0123456789abcdef0123456789abcdef"),
+    ("internal.tls_certificate_file", "other.pem"),
+    ("internal.tls_private_key_file", "other.pem"),
+    ("internal.tls_ca_file", "other.pem"),
+    ("log.format", "json"),
+    ("log.level", "debug"),
+    ("telemetry.otlp_endpoint", "http://other:4317"),
+    ("telemetry.service_name", "other"),
+    ("telemetry.resource_attributes", "a=b"),
+    ("gateway.tls_certificate_file", "other.pem"),
+    ("gateway.tls_private_key_file", "other.pem"),
+    ("gateway.cors_origins", "https://app.example.com"),
+    ("dispatch.retry_schedule", "7s"),
+    ("worker.max_jobs", "50000"),
+    ("egress.allowed_ports", "22"),
+    ("egress.allow", "10.0.0.7"),
+    ("egress.deny", "10.0.0.8"),
+    ("egress.source_address", "127.0.0.1"),
+];
+
+fn load(flags: &[String]) -> Config {
+    let sources = Sources { flags: flags.to_vec(), ..Sources::default() };
+    sources.load().unwrap_or_else(|error| panic!("{flags:?}: {error}"))
+}
+
+/// What the parts of Outrider are built from, as text.
+fn built(config: &Config) -> BTreeMap<&'static str, String> {
+    let no_key = || MasterKeys::parse(&format!("none:{}", STANDARD.encode([0; 32]))).unwrap();
+    let store = foundation::store_options(config).unwrap_or_else(|_| foundation::options_with(config, no_key()));
+    let worker = outrider_worker::Options { consumer: String::new(), ..worker::options(config) };
+    BTreeMap::from([
+        ("store", format!("{store:?}")),
+        ("redis", format!("{:?}", foundation::redis_options(config))),
+        ("embedded queue", format!("{:?}", foundation::embedded_options(config))),
+        ("token", foundation::internal_token(&config.internal).unwrap().is_some().to_string()),
+        ("TLS between roles", format!("{:?}", tls::internal_options(&config.internal))),
+        ("public TLS", format!("{:?}", tls::public_options(&config.gateway))),
+        ("telemetry", format!("{:?}", telemetry::options(config))),
+        ("gateway", format!("{:?}", gateway::options(config))),
+        ("keys", format!("{:?}", gateway::key_cache(config))),
+        ("ingest", format!("{:?}", ingest::options(config))),
+        ("dispatch", format!("{:?}", dispatch::options(config))),
+        ("admin", format!("{:?}", admin::options(config))),
+        ("messages", format!("{:?}", Messages::of(config))),
+        ("worker", format!("{worker:?}")),
+        ("policy", format!("{:?}", egress::policy(&config.egress))),
+        ("egress", format!("{:?}", egress::options(config).unwrap())),
+    ])
+}
+
+/// A value of a key that is not its default.
+fn another(key: &str, default: &Value) -> String {
+    if let Some((_, value)) = VALUES.iter().find(|(known, _)| *known == key) {
+        return (*value).to_owned();
+    }
+    match default {
+        Value::Integer(number) => (number + 1).to_string(),
+        Value::Float(number) => (number / 2.0).to_string(),
+        Value::Boolean(value) => (!value).to_string(),
+        Value::String(text) => match humantime::parse_duration(text) {
+            // Less, since some have a highest value.
+            Ok(length) => format!("{}ms", length.as_millis() - 1),
+            Err(_) => panic!("{key} needs a value that is not its default"),
+        },
+        _ => panic!("{key} needs a value that is not its default"),
+    }
+}
+
+/// The settings under which a key has an effect.
+fn conditions(key: &str) -> Vec<String> {
+    let of_key = CONDITIONS.iter().find(|(prefix, _)| key.starts_with(prefix));
+    of_key.into_iter().flat_map(|(_, flags)| *flags).map(|flag| (*flag).to_owned()).collect()
+}
+
+#[test]
+fn every_key_has_an_effect() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("master.key");
+    fs::write(&file, format!("of-the-file:{}\n", STANDARD.encode([7; 32]))).unwrap();
+    for (key, default) in leaves(&Table::try_from(Config::default()).unwrap()) {
+        let observed = OBSERVED.iter().find(|(known, _)| *known == key);
+        if let Some((_, test)) = observed {
+            assert!(is_test(test), "{key}: there is no test {test}");
+            continue;
+        }
+        let value = match key.as_str() {
+            "secrets.master_key" => format!("other:{}", STANDARD.encode([8; 32])),
+            "secrets.master_key_file" => file.display().to_string(),
+            _ => another(&key, &default),
+        };
+        let mut flags = conditions(&key);
+        let without = load(&flags);
+        flags.retain(|flag| !flag.starts_with(&format!("{key}=")));
+        flags.push(format!("{key}={value}"));
+        let with = load(&flags);
+        check::check(&with).unwrap_or_else(|error| panic!("{key}={value}: {error:#}"));
+        assert_ne!(without, with, "{key}");
+        assert_ne!(built(&without), built(&with), "{key} changes nothing: it has no effect, or name the test that observes it");
+    }
+}
+
+/// A key that is in the options needs no other test, and one that is gone must not be named any more.
+#[test]
+fn what_is_named_is_a_key_and_in_no_options() {
+    let keys: Vec<String> = leaves(&Table::try_from(Config::default()).unwrap()).into_iter().map(|(key, _)| key).collect();
+    for (key, _) in OBSERVED.iter().chain(VALUES) {
+        assert!(keys.iter().any(|known| known == key), "{key}");
+    }
+    assert!(!is_test("no_test_has_this_name"));
+}
+
+/// Whether some source has a test of this name.
+fn is_test(name: &str) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut left: Vec<PathBuf> = ["services", "tests"].map(|directory| root.join(directory)).into();
+    // In two pieces: this file must not count.
+    let wanted = format!("fn {name}{}", '(');
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && fs::read_to_string(path).unwrap().contains(&wanted)
+        {
+            return true;
+        }
+    }
+    false
+}
