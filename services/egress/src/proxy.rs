@@ -13,7 +13,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outrider_rpc::{Acceptor, Seat, Socket, listen, tls::Protocol};
+use outrider_rpc::{Acceptor, Seat, Socket, cause, listen, tls::Protocol};
 use outrider_telemetry::{Kind, TraceContext, catalogue::egress::TUNNELS, metrics::Ongoing};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -126,12 +126,14 @@ impl Connection {
         };
         let (socket, head) = match begun {
             Ok(begun) => begun,
-            Err(error) => return tracing::warn!(peer = %self.peer, %error, "a connection to the egress was not made"),
+            Err(error) => {
+                return tracing::warn!(peer = %self.peer, error = cause::of_client(&error), "a connection to the egress was not made");
+            }
         };
         let head = match head {
             Ok(head) => head,
             Err(bad) => {
-                tracing::debug!(peer = %self.peer, ?bad, "a request to the egress is malformed");
+                tracing::debug!(peer = %self.peer, %bad, "a request to the egress is malformed");
                 return head::refuse(socket, bad).await;
             }
         };
@@ -203,7 +205,7 @@ impl Connection {
             peer = %self.peer,
             host,
             port = target.port(),
-            end = ?summary.end,
+            end = summary.end.name(),
             bytes_out = summary.bytes_out,
             bytes_in = summary.bytes_in,
             milliseconds = started.elapsed().as_millis(),

@@ -16,6 +16,7 @@ use crate::{
     answer::Refusal,
     body::{self, Broken},
     call, client_stream, deadline,
+    fault::fault,
     meter::Meter,
     unsent,
 };
@@ -186,7 +187,7 @@ async fn whole(shared: &Shared, holder: Holder, answer: Response<Body>) -> Resul
 fn request(method: &Method, mut parts: Parts, body: Body) -> Result<Request<Body>, Error> {
     // Our own clock watches it. A channel's would cut at the same moment, and say that the role does not answer.
     parts.headers.remove(deadline::GRPC);
-    parts.uri = method.path.parse().map_err(|_| Error::internal("the method has no path"))?;
+    parts.uri = method.path.parse().map_err(fault("the method has no path"))?;
     Ok(Request::from_parts(parts, body))
 }
 

@@ -30,6 +30,7 @@ mod cors;
 mod cost;
 mod deadline;
 mod ending;
+mod fault;
 mod field_path;
 mod framing;
 #[doc(hidden)]

@@ -8,12 +8,13 @@ use outrider_proto::internal::{
     AcceptEvent, AcceptEventResult, AcceptEventsRequest, AcceptEventsResponse, AcceptedEvent, FindEvent, FindEventResult,
     FindEventsRequest, FindEventsResponse, intake_service_client::IntakeServiceClient, intake_service_server::IntakeService,
 };
-use tonic::{Request, Response, Status, service::interceptor::InterceptedService, transport::Channel};
+use tonic::{Request, Response, Status, service::interceptor::InterceptedService};
 
 use crate::{
     again::{Again, Calls},
     internal::{InternalToken, Present},
-    status::{from_status, to_status},
+    role::RoleChannel,
+    status::to_status,
 };
 
 /// Makes validated events durable.
@@ -30,16 +31,21 @@ pub trait Intake: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct RemoteIntake {
     client: IntakeServiceClient<InterceptedService<Calls, Present>>,
+    role: RoleChannel,
 }
 
 impl RemoteIntake {
     /// Over a channel, presenting the token; messages up to `max_bytes`.
     #[must_use]
-    pub fn new(channel: Channel, token: Option<InternalToken>, max_bytes: usize) -> Self {
-        let client = IntakeServiceClient::with_interceptor(Again::new(channel), Present(token))
+    pub fn new(role: RoleChannel, token: Option<InternalToken>, max_bytes: usize) -> Self {
+        let client = IntakeServiceClient::with_interceptor(Again::new(role.channel()), Present(token))
             .max_encoding_message_size(max_bytes)
             .max_decoding_message_size(max_bytes);
-        Self { client }
+        Self { client, role }
+    }
+
+    fn failed(&self, status: &Status) -> Error {
+        self.role.failed("dispatch", status)
     }
 }
 
@@ -48,14 +54,14 @@ impl Intake for RemoteIntake {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
         let wanted = events.len();
         let answer =
-            self.client.clone().accept_events(AcceptEventsRequest { events }).await.map_err(|status| from_status(&status))?;
+            self.client.clone().accept_events(AcceptEventsRequest { events }).await.map_err(|status| self.failed(&status))?;
         let results = answer.into_inner().results;
         counted(results, wanted)
     }
 
     async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
         let wanted = events.len();
-        match self.client.clone().find_events(FindEventsRequest { events }).await.map_err(|status| from_status(&status)) {
+        match self.client.clone().find_events(FindEventsRequest { events }).await.map_err(|status| self.failed(&status)) {
             Ok(answer) => counted(answer.into_inner().results.into_iter().map(|result| result.event).collect(), wanted),
             // One of the version before, during an upgrade: it accepts, and does not know how to look.
             Err(error) if error.reason == Reason::UnknownMethod => Ok(vec![None; wanted]),

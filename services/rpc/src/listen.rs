@@ -17,7 +17,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{socket::Socket, tls::Acceptor};
+use crate::{cause, socket::Socket, tls::Acceptor};
 
 /// How long accepting rests after an error that is not a single connection's, such as too many open files.
 const REST: Duration = Duration::from_millis(50);
@@ -127,7 +127,9 @@ pub fn sockets(
                         // Nobody takes it any more: it is closed.
                         drop(ready.send(Ok(socket)).await);
                     }
-                    Err(error) => tracing::warn!(%peer, %error, "a connection between roles was not made"),
+                    Err(error) => {
+                        tracing::warn!(%peer, error = cause::of_client(&error), "a connection between roles was not made")
+                    }
                 }
             });
         }

@@ -19,9 +19,12 @@ use outrider_proto::internal::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
+use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService, transport};
 
-use crate::internal::{InternalToken, Present};
+use crate::{
+    RoleChannel, cause,
+    internal::{InternalToken, Present},
+};
 
 /// Settles what workers report.
 #[async_trait]
@@ -30,6 +33,8 @@ pub trait Settlement: Send + Sync + 'static {
     async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()>;
 }
 
+/// The role, for the log.
+const DISPATCH: &str = "dispatch";
 /// Batches under way on one stream, in each direction.
 const WINDOW: usize = 16;
 
@@ -38,7 +43,8 @@ type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Result<()>>>>>>;
 
 /// Dispatch in another process. One stream carries all batches; it is opened when it is needed and again when it broke.
 pub struct RemoteSettlement {
-    client: SettlementServiceClient<InterceptedService<Channel, Present>>,
+    client: SettlementServiceClient<InterceptedService<transport::Channel, Present>>,
+    role: RoleChannel,
     stream: tokio::sync::Mutex<Option<Outbound>>,
     sequence: AtomicU64,
 }
@@ -72,11 +78,11 @@ impl Outbound {
 impl RemoteSettlement {
     /// Over a channel, presenting the token; messages up to `max_bytes`.
     #[must_use]
-    pub fn new(channel: Channel, token: Option<InternalToken>, max_bytes: usize) -> Self {
-        let client = SettlementServiceClient::with_interceptor(channel, Present(token))
+    pub fn new(role: RoleChannel, token: Option<InternalToken>, max_bytes: usize) -> Self {
+        let client = SettlementServiceClient::with_interceptor(role.channel(), Present(token))
             .max_encoding_message_size(max_bytes)
             .max_decoding_message_size(max_bytes);
-        Self { client, stream: tokio::sync::Mutex::new(None), sequence: AtomicU64::new(0) }
+        Self { client, role, stream: tokio::sync::Mutex::new(None), sequence: AtomicU64::new(0) }
     }
 
     async fn outbound(&self) -> Result<Outbound> {
@@ -90,10 +96,10 @@ impl RemoteSettlement {
             .clone()
             .report_attempts(ReceiverStream::new(receiver))
             .await
-            .map_err(|status| crate::from_status(&status))?
+            .map_err(|status| self.role.failed(DISPATCH, &status))?
             .into_inner();
         let open = Outbound { requests, waiting: Arc::new(Mutex::new(Some(HashMap::new()))) };
-        tokio::spawn(read_answers(answers, Arc::clone(&open.waiting)));
+        tokio::spawn(read_answers(answers, Arc::clone(&open.waiting), self.role.clone()));
         *stream = Some(open.clone());
         Ok(open)
     }
@@ -122,16 +128,28 @@ fn locked(waiting: &Waiting) -> std::sync::MutexGuard<'_, Option<HashMap<u64, on
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands answers to those who wait; when the stream ends, drops all waiters, who then see that it broke.
-async fn read_answers(mut answers: Streaming<ReportAttemptsResponse>, waiting: Waiting) {
-    while let Ok(Some(ReportAttemptsResponse { sequence, error })) = answers.message().await {
+/// Hands answers to those who wait; when the stream ends, tells all others why.
+async fn read_answers(mut answers: Streaming<ReportAttemptsResponse>, waiting: Waiting, role: RoleChannel) {
+    let why = loop {
+        let ReportAttemptsResponse { sequence, error } = match answers.message().await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => break "dispatch ended it".to_owned(),
+            Err(status) => {
+                let why = cause::of_status(&status);
+                role.tell(DISPATCH, &why);
+                break why;
+            }
+        };
         if let Some(waiter) = locked(&waiting).as_mut().and_then(|waiting| waiting.remove(&sequence)) {
             let outcome = if error.is_empty() { Ok(()) } else { Err(Error::unavailable(error)) };
             // A waiter that gave up needs no answer.
             let _ = waiter.send(outcome);
         }
+    };
+    let left = locked(&waiting).take();
+    for waiter in left.into_iter().flat_map(HashMap::into_values) {
+        let _ = waiter.send(Err(Error::unavailable(format!("the stream to dispatch broke: {why}"))));
     }
-    *locked(&waiting) = None;
 }
 
 /// The gRPC face of a settlement. Its streams end at shutdown, when what they brought is settled: workers open others elsewhere.
@@ -178,7 +196,11 @@ async fn serve_stream(
                     let settlement = Arc::clone(&settlement);
                     under_way.push(async move { (sequence, settlement.settle(reports).await) });
                 }
-                Ok(None) | Err(_) => break,
+                Ok(None) => break,
+                Err(status) => {
+                    tracing::info!(error = cause::of_status(&status), "a worker's stream of reports broke off");
+                    break;
+                }
             },
             Some((sequence, outcome)) = under_way.next() => {
                 if answers.send(Ok(answer(sequence, outcome))).await.is_err() {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use outrider_model::{error::Violations, header, limits};
+use outrider_model::{error::Violations, header, limits, text::quoted};
 
 /// What is wrong with a text, for the description of a violation.
 pub type Fault = String;
@@ -94,7 +94,7 @@ fn within_bounds(violations: &mut Violations, field: &str, map: &HashMap<String,
 }
 
 fn entry(field: &str, name: &str) -> String {
-    format!("{field}[{name:?}]")
+    format!("{field}[{}]", quoted(name))
 }
 
 /// In the order of names, so that the same request gets the same answer.

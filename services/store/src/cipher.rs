@@ -32,10 +32,10 @@ pub enum InvalidMasterKeys {
     #[error("key {0} needs an id of 1 to 32 letters, digits, '_' or '-', a colon, and the key")]
     Id(usize),
     /// The key is not 32 bytes in base64.
-    #[error("key {0:?} must be the base64 of 32 bytes")]
+    #[error("key {0} must be the base64 of 32 bytes")]
     Key(String),
     /// An id stands twice.
-    #[error("key {0:?} is given twice")]
+    #[error("key {0} is given twice")]
     Twice(String),
 }
 
@@ -84,7 +84,10 @@ impl MasterKeys {
     }
 
     fn decrypt(&self, row: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
-        let damaged = || Error::internal("a stored secret is damaged");
+        let damaged = || {
+            tracing::error!("a stored secret is damaged: it is not what this version writes");
+            Error::internal("a stored secret is damaged")
+        };
         let Parts { header, key_id, nonce, body } = split(sealed).ok_or_else(damaged)?;
         let Some(key) = self.keys.get(key_id) else {
             tracing::error!(key_id, "a stored secret needs a master key that is not configured");
@@ -92,7 +95,11 @@ impl MasterKeys {
         };
         let aad = Aad::from([header, row].concat());
         let mut body = body.to_vec();
-        let plain = key.open_in_place(Nonce::assume_unique_for_key(nonce), aad, &mut body).map_err(|_| damaged())?;
+        let plain = key.open_in_place(Nonce::assume_unique_for_key(nonce), aad, &mut body).map_err(|_| {
+            let why = "it is damaged, or was sealed with another key that had the same id";
+            tracing::error!(key_id, why, "a stored secret does not open");
+            Error::internal("a stored secret is damaged")
+        })?;
         Ok(plain.to_vec())
     }
 

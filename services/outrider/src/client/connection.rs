@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use outrider_rpc::cause;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -84,7 +85,7 @@ fn usage(what: &str, from: &str) -> Failure {
 }
 
 async fn connect(server: &str) -> Result<Channel, Failure> {
-    let wrong = |error: tonic::transport::Error| Failure::Usage(format!("--server {server}: {error}"));
+    let wrong = |error: tonic::transport::Error| Failure::Usage(format!("--server {server}: {}", cause::words(&error)));
     let mut endpoint = Endpoint::from_shared(server.to_owned()).map_err(wrong)?;
     match endpoint.uri().scheme_str() {
         Some("https") => endpoint = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots()).map_err(wrong)?,
@@ -94,7 +95,7 @@ async fn connect(server: &str) -> Result<Channel, Failure> {
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
     // A server that is gone without a word is noticed while a stream is open.
     let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
-    endpoint.connect().await.map_err(|error| Failure::Unreachable(format!("{server}: {:#}", anyhow::Error::from(error))))
+    endpoint.connect().await.map_err(|error| Failure::Unreachable(format!("{server}: {}", cause::words(&error))))
 }
 
 /// Adds the key to each call.
