@@ -53,3 +53,4 @@ mod tenancy;
 mod tls;
 mod upload;
 mod verify;
+mod words;

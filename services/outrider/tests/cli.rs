@@ -4,6 +4,8 @@
 #[path = "cases/installation.rs"]
 mod installation;
 mod support;
+#[path = "cases/words.rs"]
+mod words;
 
 use std::{
     io::{Read as _, Write as _},
