@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     async fn connecting(url: String) -> String {
-        let endpoint = Endpoint::from_shared(url).unwrap().connect_timeout(Duration::from_millis(200));
+        let endpoint = Endpoint::from_shared(url).unwrap().connect_timeout(Duration::from_secs(10));
         words(&endpoint.connect().await.unwrap_err())
     }
 
@@ -140,7 +140,8 @@ mod tests {
     async fn a_transport_that_fails_says_why() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         assert_eq!(connecting(format!("http://{closed}")).await, "connection refused");
-        let unknown = connecting("http://nobody.invalid:1".to_owned()).await;
+        // No name server is asked for a label that is too long.
+        let unknown = connecting(format!("http://{}:1", "a".repeat(64))).await;
         assert!(unknown.starts_with("the name does not resolve (") && !unknown.contains("os error"), "{unknown}");
     }
 
