@@ -78,6 +78,10 @@ fn known_words(error: &(dyn Error + 'static), peer: Peer) -> Option<String> {
 }
 
 fn io_words(error: &io::Error, peer: Peer) -> String {
+    let text = error.to_string();
+    if let Some(why) = text.strip_prefix("failed to lookup address information: ") {
+        return format!("the name does not resolve ({why})");
+    }
     if let Some(inner) = error.get_ref() {
         let inner: &(dyn Error + 'static) = inner;
         if error.kind() != io::ErrorKind::TimedOut {
@@ -87,13 +91,8 @@ fn io_words(error: &io::Error, peer: Peer) -> String {
     if let Some(words) = kind_words(error.kind()) {
         return words.to_owned();
     }
-    let text = error.to_string();
     // The number means nothing to most, and the words say the same.
-    let text = text.split(" (os error ").next().unwrap_or_default();
-    match text.strip_prefix("failed to lookup address information: ") {
-        Some(why) => format!("the name does not resolve ({why})"),
-        None => text.to_owned(),
-    }
+    text.split(" (os error ").next().unwrap_or_default().to_owned()
 }
 
 fn kind_words(kind: io::ErrorKind) -> Option<&'static str> {

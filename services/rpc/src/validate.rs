@@ -230,6 +230,6 @@ mod tests {
     #[test]
     fn notes_have_names_and_no_control_characters() {
         let wrong = map(&[("", "v"), ("a\0", "v"), ("b", "\0"), ("c", "Zoë\n")]);
-        assert_eq!(faults(|violations| string_map(violations, "m", &wrong)), [r#"m[""]"#, r#"m["a\0"]"#, r#"m["b"]"#]);
+        assert_eq!(faults(|violations| string_map(violations, "m", &wrong)), [r#"m[""]"#, r#"m["a\u0000"]"#, r#"m["b"]"#]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -27,6 +27,8 @@ impl Pki {
         let directory = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // A name of its own, so that one is not taken for another.
+        params.distinguished_name.push(DnType::CommonName, directory.path().display().to_string());
         let key = KeyPair::generate().unwrap();
         fs::write(directory.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
         Self { directory, issuer: Issuer::new(params, key) }
