@@ -41,7 +41,7 @@ fn a_file_that_is_of_no_use_is_told_with_the_reason_once() {
     std::fs::write(home.join("empty.pem"), "").unwrap();
     std::fs::write(home.join("cut.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
     let serve = |more: &[&str]| {
-        let common = ["serve", "--set", "gateway.listen=127.0.0.1:0", "--set", "operations.listen="];
+        let common = ["serve", "--role", "gateway", "--set", "gateway.listen=127.0.0.1:0", "--set", "operations.listen="];
         failed(outrider(home, &[&common[..], more].concat()).output().unwrap())
     };
     let certificate = |file: &str| format!("gateway.tls_certificate_file={file}");
