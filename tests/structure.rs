@@ -228,6 +228,82 @@ fn files_are_small() {
     assert!(checked > 50, "only {checked} files were found");
 }
 
+/// Files that may format by Debug, and why.
+const DEBUG_ALLOWED: [(&str, &str); 1] = [("fuzzed.rs", "what they say is compared by the fuzzer, and read by nobody else")];
+
+/// What Debug writes is for programmers: names of variants, escapes of Rust, braces. Nobody else should read it, in a log, in an answer
+/// or on a terminal. What reaches people nevertheless, by a library's own texts, the harness finds in the outputs (`shapes.rs`).
+#[test]
+fn no_text_for_people_is_formatted_by_debug() {
+    let mut checked = 0;
+    let mut found = Vec::new();
+    for package in packages().values().filter(|package| package.root.starts_with(workspace().join("services"))) {
+        let all = sources(&package.root.join("src"));
+        let of_tests = modules_of_tests(&all);
+        let is_of_tests =
+            |path: &Path| of_tests.iter().any(|module| path.starts_with(module) || path == module.with_extension("rs"));
+        for path in all.iter().filter(|path| !is_of_tests(path)) {
+            if DEBUG_ALLOWED.iter().any(|(name, _)| path.ends_with(name)) {
+                continue;
+            }
+            checked += 1;
+            let text = fs::read_to_string(path).unwrap();
+            for (number, line) in without_tests(&text).lines().enumerate().filter(|(_, line)| formats_by_debug(line)) {
+                found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(checked > 200, "only {checked} files were found");
+    assert!(found.is_empty(), "write words, by Display or `model::text`:\n{}", found.join("\n"));
+    for line in
+        ["\"{error:?}\"", "\"{:#?}\", x", "tracing::warn!(?error, \"x\")", "info!(a, names = ?names)", "?kinds,", "dbg!(x)"]
+    {
+        assert!(formats_by_debug(line), "{line}");
+    }
+    for line in ["let x = y?;", "// {error:?}", "f(x?, y)", "\"is it {word}?\"", "\"/v1?page={page}\""] {
+        assert!(!formats_by_debug(line), "{line}");
+    }
+}
+
+fn formats_by_debug(line: &str) -> bool {
+    let line = line.trim_start();
+    if line.starts_with("//") {
+        return false;
+    }
+    let in_braces = line.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    let formatted = in_braces.map(|(inside, _)| inside).any(|inside| inside.contains(":?") || inside.contains(":#?"));
+    // A field of an event of the log: `?name`, after a bracket, a comma or an equals sign.
+    let places: Vec<_> = line.match_indices('?').map(|(at, _)| at).collect();
+    let named = places.iter().any(|at| {
+        let begins = line[at + 1..].starts_with(|first: char| first.is_ascii_lowercase() || first == '_');
+        let before = line[..*at].trim_end();
+        begins && (before.is_empty() || before.ends_with(['(', ',', '=']))
+    });
+    formatted || named || ["dbg!(", "field::debug(", "Debug::fmt("].iter().any(|word| line.contains(word))
+}
+
+/// A file up to the module of its tests.
+fn without_tests(text: &str) -> &str {
+    let is_module = |rest: &str| rest.lines().nth(1).is_some_and(|line| line.contains("mod ") && line.ends_with('{'));
+    let at = text.match_indices("#[cfg(test)]\n").find(|(at, _)| is_module(&text[*at..]));
+    at.map_or(text, |(at, _)| &text[..at])
+}
+
+/// The modules that are compiled for tests only, as paths without an extension.
+fn modules_of_tests(files: &[PathBuf]) -> Vec<PathBuf> {
+    let mut modules = Vec::new();
+    for path in files {
+        let text = fs::read_to_string(path).unwrap();
+        let is_root = ["lib.rs", "mod.rs", "main.rs"].iter().any(|name| path.ends_with(name));
+        let base = if is_root { path.parent().unwrap().to_owned() } else { path.with_extension("") };
+        for rest in text.split("#[cfg(test)]\n").skip(1).chain(text.split("#[cfg(any(test, ").skip(1)) {
+            let declared = rest.lines().take(2).find_map(|line| line.trim().strip_suffix(';')?.rsplit_once("mod "));
+            modules.extend(declared.map(|(_, name)| base.join(name)));
+        }
+    }
+    modules
+}
+
 /// Pages name the tests that hold what they promise, as `file::test`: in `e2e` or in a service.
 #[test]
 fn the_tests_named_by_the_pages_are_there() {

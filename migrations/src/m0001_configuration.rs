@@ -20,7 +20,7 @@ impl MigrationTrait for Migration {
             DbBackend::Sqlite => {
                 Types { id: "BLOB", bytes: "BLOB", small: "INTEGER", number: "INTEGER", big: "INTEGER", table: " STRICT" }
             }
-            other => return Err(DbErr::Migration(format!("{other:?} is not supported"))),
+            _ => return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned())),
         };
         for statement in tables.statements() {
             manager.get_connection().execute_unprepared(&statement).await?;

@@ -19,7 +19,7 @@ impl MigrationTrait for Migration {
         let tables = match manager.get_database_backend() {
             DbBackend::Postgres => Tables::postgres(),
             DbBackend::Sqlite => Tables::sqlite(),
-            other => return Err(DbErr::Migration(format!("{other:?} is not supported"))),
+            _ => return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned())),
         };
         let mut statements = tables.statements();
         if manager.get_database_backend() == DbBackend::Postgres {

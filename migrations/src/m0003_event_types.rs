@@ -14,7 +14,7 @@ impl MigrationTrait for Migration {
         let (id, small, big, table) = match manager.get_database_backend() {
             DbBackend::Postgres => ("UUID", "SMALLINT", "BIGINT", ""),
             DbBackend::Sqlite => ("BLOB", "INTEGER", "INTEGER", " STRICT"),
-            other => return Err(DbErr::Migration(format!("{other:?} is not supported"))),
+            _ => return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned())),
         };
         let statements = [
             // Off, as it was; a version that does not know the column leaves it so.

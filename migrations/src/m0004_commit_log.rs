@@ -58,7 +58,7 @@ impl MigrationTrait for Migration {
         let statements = match manager.get_database_backend() {
             DbBackend::Postgres => POSTGRES,
             DbBackend::Sqlite => SQLITE,
-            other => return Err(DbErr::Migration(format!("{other:?} is not supported"))),
+            _ => return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned())),
         };
         let mut statements: Vec<String> = statements.map(str::to_owned).to_vec();
         if manager.get_database_backend() == DbBackend::Postgres {

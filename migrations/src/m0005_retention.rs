@@ -15,7 +15,7 @@ impl MigrationTrait for Migration {
         let (id, big, table) = match backend {
             DbBackend::Postgres => ("UUID", "BIGINT", ""),
             DbBackend::Sqlite => ("BLOB", "INTEGER", " STRICT, WITHOUT ROWID"),
-            other => return Err(DbErr::Migration(format!("{other:?} is not supported"))),
+            _ => return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned())),
         };
         let mut statements = vec![
             // A version that does not know these columns erases nothing, and reads an erased payload as an empty one.

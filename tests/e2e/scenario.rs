@@ -68,7 +68,8 @@ pub async fn run_shared(shape: Shape, scenario: impl AsyncFnOnce(&Scenario) -> R
     let outrider = outrider.unwrap_or_else(|error| panic!("cannot start: {error:#}"));
     let work = async {
         let world = Scenario::new(&outrider).await?;
-        scenario(&world).await
+        scenario(&world).await?;
+        outrider.check_words()
     };
     conclude(bounded(work).await, || outrider.logs(40));
 }

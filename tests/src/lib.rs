@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod raw;
 pub mod receiver;
 pub mod servers;
+pub mod shapes;
 pub mod usage;
 pub mod wait;
 

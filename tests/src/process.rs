@@ -1,14 +1,17 @@
 //! A server process under the harness: signals, waiting, and its log.
 
 use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::{leash, leash::Directory, wait::wait_blocking};
+use crate::{leash, leash::Directory, logs, shapes::debug_shape, wait::wait_blocking};
 
 /// A signal, by the name that `kill` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Bytes of the log whose words were looked at.
+    looked_at: Mutex<u64>,
     ended: bool,
 }
 
@@ -61,7 +66,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let child = command.spawn().with_context(|| format!("cannot start {name}: {command:?}"))?;
         leash::hold_process(child.id());
-        Ok(Self { name: name.to_owned(), child, log: directory.path().join(file), ended: false })
+        Ok(Self { name: name.to_owned(), child, log: directory.path().join(file), looked_at: Mutex::default(), ended: false })
     }
 
     /// The process id.
@@ -74,6 +79,22 @@ impl Process {
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// Fails when a line of its log looks as if Debug had written it. What was looked at before is not looked at again.
+    pub fn check_words(&self) -> Result<()> {
+        let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(mut file) = File::open(&self.log) else { return Ok(()) };
+        file.seek(SeekFrom::Start(*looked_at))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        // The last line may be half written.
+        bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
+        *looked_at += bytes.len() as u64;
+        match debug_shape(&logs::for_people(&String::from_utf8_lossy(&bytes))) {
+            Some(line) => bail!("the log of {} has a line that is no text for people: {line}", self.name),
+            None => Ok(()),
+        }
     }
 
     /// Sends a signal.

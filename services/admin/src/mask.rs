@@ -1,6 +1,9 @@
 //! Update masks (AIP-134): which fields an update changes.
 
-use outrider_model::error::Violations;
+use outrider_model::{
+    error::Violations,
+    text::{joined, quoted},
+};
 use prost_types::FieldMask;
 
 const ALL: &str = "*";
@@ -63,8 +66,7 @@ fn describe(path: &str, mutable: &[Mutable], fixed: &[&str]) -> String {
     if path == ALL {
         return "* must stand alone".to_owned();
     }
-    let shown: String = path.chars().take(64).collect();
-    format!("{shown:?} is not a field that can be changed; those are {}", names.join(", "))
+    format!("{} is not a field that can be changed; those are {}", quoted(path), joined(&names))
 }
 
 #[cfg(test)]

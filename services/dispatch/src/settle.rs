@@ -147,10 +147,13 @@ async fn settle_apart(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
             tracing::error!(%why, delivery_id = %settled.delivery, "the database refuses an answer; it is dropped from the attempt");
             record.response_headers.clear();
             record.response_body.clear();
-            record.error_message = Some("the answer could not be stored".to_owned());
+            record.error_message = Some("the answer could not be stored: the database refuses what it holds".to_owned());
             outcome = shared.ledger.settle(std::slice::from_ref(&settled)).await;
         }
-        let applied = outcome.map_err(|_| Error::unavailable("the database does not answer"))?;
+        let applied = outcome.map_err(|why| {
+            tracing::warn!(%why, delivery_id = %settled.delivery, "an attempt was not committed; workers send it again");
+            Error::unavailable("the database does not answer")
+        })?;
         measure::settled(std::slice::from_ref(&settled), &applied);
     }
     Ok(vec![(); count])

@@ -11,18 +11,19 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     error: Option<&'static str>,
     rule: Option<String>,
+    cause: Option<String>,
     text: String,
 }
 
 impl Refusal {
     fn malformed(text: &str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, error: None, rule: None, text: text.to_owned() }
+        Self { status: StatusCode::BAD_REQUEST, error: None, rule: None, cause: None, text: text.to_owned() }
     }
 
     /// The client is not one of ours (RFC 9110, 15.5.8).
     pub(crate) fn unknown_client() -> Self {
         let text = "the egress serves its own workers only".to_owned();
-        Self { status: StatusCode::PROXY_AUTHENTICATION_REQUIRED, error: None, rule: None, text }
+        Self { status: StatusCode::PROXY_AUTHENTICATION_REQUIRED, error: None, rule: None, cause: None, text }
     }
 
     /// All tunnels are taken.
@@ -45,8 +46,10 @@ impl Refusal {
         if let Some(error) = self.error {
             headers.insert(HeaderName::from_static(proxy::ERROR_HEADER), HeaderValue::from_static(error));
         }
-        if let Some(rule) = self.rule.and_then(|rule| HeaderValue::try_from(rule).ok()) {
-            headers.insert(HeaderName::from_static(proxy::RULE_HEADER), rule);
+        for (name, value) in [(proxy::RULE_HEADER, self.rule), (proxy::CAUSE_HEADER, self.cause)] {
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
         }
         response
     }
@@ -54,14 +57,14 @@ impl Refusal {
 
 impl From<DialError> for Refusal {
     fn from(error: DialError) -> Self {
-        let text = error.to_string();
+        let (text, cause) = (error.to_string(), error.cause());
         let (status, word, rule) = match error {
             DialError::Refused { rule } => (StatusCode::FORBIDDEN, proxy::REFUSED, Some(rule)),
-            DialError::NotResolved => (StatusCode::BAD_GATEWAY, proxy::NOT_RESOLVED, None),
-            DialError::ConnectFailed => (StatusCode::BAD_GATEWAY, proxy::CONNECT_FAILED, None),
+            DialError::NotResolved(_) => (StatusCode::BAD_GATEWAY, proxy::NOT_RESOLVED, None),
+            DialError::ConnectFailed(_) => (StatusCode::BAD_GATEWAY, proxy::CONNECT_FAILED, None),
             DialError::EgressUnavailable => (StatusCode::SERVICE_UNAVAILABLE, proxy::UNAVAILABLE, None),
         };
-        Self { status, error: Some(word), rule, text }
+        Self { status, error: Some(word), rule, cause, text }
     }
 }
 
@@ -84,7 +87,7 @@ pub(crate) fn authorize<B>(request: &Request<B>, token: Option<&InternalToken>) 
 pub(crate) fn target<B>(request: &Request<B>) -> Result<(String, u16), Refusal> {
     if request.method() != Method::CONNECT {
         let text = "only CONNECT is served".to_owned();
-        return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, error: None, rule: None, text });
+        return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, error: None, rule: None, cause: None, text });
     }
     let uri = request.uri();
     let authority = match (uri.authority(), uri.scheme(), uri.path_and_query()) {

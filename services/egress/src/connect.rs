@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use outrider_rpc::{DialError, listen::is_out_of_files};
+use outrider_rpc::{DialError, NoConnection, listen::is_out_of_files};
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::{sleep, timeout},
@@ -23,10 +23,12 @@ const HEAD_START: Duration = Duration::from_millis(250);
 pub(crate) async fn connect(addresses: Vec<SocketAddr>, options: &Options) -> Result<TcpStream, DialError> {
     let addresses = order(addresses, options);
     if addresses.is_empty() {
-        tracing::debug!(source = ?options.source_address, "no address of the source address's family");
-        return Err(DialError::ConnectFailed);
+        let source = options.source_address.map(tracing::field::display);
+        tracing::debug!(source, "no address of the source address's family");
+        return Err(DialError::ConnectFailed(NoConnection::OtherFamily));
     }
-    timeout(options.connect_timeout, race(addresses, options.source_address)).await.unwrap_or(Err(DialError::ConnectFailed))
+    let late = || Err(DialError::ConnectFailed(NoConnection::Late(options.connect_timeout)));
+    timeout(options.connect_timeout, race(addresses, options.source_address)).await.unwrap_or_else(|_| late())
 }
 
 /// Families by turns, IPv6 first, and only those that the source address can reach.
@@ -44,14 +46,13 @@ async fn race(mut addresses: VecDeque<SocketAddr>, source: Option<IpAddr>) -> Re
         if tries.is_empty() {
             match addresses.pop_front() {
                 Some(address) => tries.push(open(address, source)),
-                None => return Err(failure.unwrap_or(DialError::ConnectFailed)),
+                None => return Err(failure.unwrap_or(DialError::ConnectFailed(NoConnection::Other))),
             }
         }
         tokio::select! {
             Some(tried) = tries.next() => match tried {
                 Ok(stream) => return Ok(stream),
-                // That an address does not answer says more than that we could not ask another.
-                Err(error) => if failure != Some(DialError::ConnectFailed) { failure = Some(error) },
+                Err(error) => if failure.as_ref().is_none_or(|known| telling(&error) > telling(known)) { failure = Some(error) },
             },
             () = sleep(HEAD_START), if !addresses.is_empty() => {
                 tries.extend(addresses.pop_front().map(|address| open(address, source)));
@@ -60,13 +61,24 @@ async fn race(mut addresses: VecDeque<SocketAddr>, source: Option<IpAddr>) -> Re
     }
 }
 
+/// How much a failure says of the host: that an address did not take the connection says more than that we could not ask another, and
+/// an answer says more than none.
+fn telling(failure: &DialError) -> u8 {
+    match failure {
+        DialError::ConnectFailed(NoConnection::Refused | NoConnection::Reset) => 3,
+        DialError::ConnectFailed(NoConnection::Other | NoConnection::Late(_)) => 2,
+        DialError::ConnectFailed(_) => 1,
+        _ => 0,
+    }
+}
+
 async fn open(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, DialError> {
     let socket = socket(address, source).map_err(|error| {
         // A host without IPv6 is no reason to keep an endpoint waiting that has nothing else.
         if address.is_ipv6() && source.is_none() && !is_out_of_files(&error) {
-            return DialError::ConnectFailed;
+            return DialError::ConnectFailed(NoConnection::Unreachable);
         }
-        tracing::error!(%error, ?source, "no socket for an outgoing connection");
+        tracing::error!(%error, source = source.map(tracing::field::display), "no socket for an outgoing connection");
         DialError::EgressUnavailable
     })?;
     let opened = async {
@@ -80,8 +92,18 @@ async fn open(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, 
             return DialError::EgressUnavailable;
         }
         tracing::debug!(%address, %error, "an address did not take the connection");
-        DialError::ConnectFailed
+        DialError::ConnectFailed(why(&error))
     })
+}
+
+fn why(error: &io::Error) -> NoConnection {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => NoConnection::Refused,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => NoConnection::Reset,
+        // The system's own patience, which is longer than ours by default, is over.
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::TimedOut => NoConnection::Unreachable,
+        _ => NoConnection::Other,
+    }
 }
 
 fn socket(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSocket> {
@@ -122,13 +144,14 @@ mod tests {
         let stream = connect(vec![closed, listener.local_addr().unwrap()], &options).await.unwrap();
         assert_eq!(stream.local_addr().unwrap().ip().to_string(), "127.0.0.7");
         assert!(stream.nodelay().unwrap());
-        assert_eq!(connect(vec![closed], &options).await.unwrap_err(), DialError::ConnectFailed);
+        assert_eq!(connect(vec![closed], &options).await.unwrap_err(), DialError::ConnectFailed(NoConnection::Refused));
     }
 
     #[tokio::test]
     async fn a_source_that_is_not_ours_is_the_egress_fault() {
         let options = Options { source_address: Some("203.0.113.7".parse().unwrap()), ..Options::default() };
         assert_eq!(connect(sockets(&["127.0.0.1:9"]), &options).await.unwrap_err(), DialError::EgressUnavailable);
-        assert_eq!(connect(sockets(&["[::1]:9"]), &options).await.unwrap_err(), DialError::ConnectFailed);
+        let other = connect(sockets(&["[::1]:9"]), &options).await.unwrap_err();
+        assert_eq!(other, DialError::ConnectFailed(NoConnection::OtherFamily));
     }
 }

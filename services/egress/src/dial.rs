@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
 use outrider_model::address::{Basis, Judged, Policy, Refused, is_localhost};
-use outrider_rpc::{DialError, Dialer, Places, Socket};
+use outrider_rpc::{DialError, Dialer, NoConnection, NoName, Places, Socket};
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
     catalogue::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
@@ -69,7 +69,7 @@ pub enum Stopped {
     /// The policy refuses the host or the port.
     Refused(Refused),
     /// The name has no address.
-    NotResolved,
+    NotResolved(NoName),
     /// It cannot be found out: no fault of the host's.
     Unable,
 }
@@ -155,9 +155,10 @@ impl Egress {
         };
         let examined = self.examine_by(policy, host, port).await.map_err(|stopped| match stopped {
             Stopped::Refused(refusal) => refused(refusal, None),
-            Stopped::NotResolved => {
-                tracing::info!(decision = "not-resolved", host, port, "an outgoing connection has no address");
-                DialError::NotResolved
+            Stopped::NotResolved(why) => {
+                let error = DialError::NotResolved(why);
+                tracing::info!(decision = "not-resolved", host, port, %error, "an outgoing connection has no address");
+                error
             }
             Stopped::Unable => DialError::EgressUnavailable,
         })?;
@@ -178,13 +179,15 @@ impl Egress {
         let resolved = timeout(self.inner.options.dns_timeout, self.inner.resolver.resolve(name)).await;
         timed.observe_duration();
         match resolved {
-            Ok(Ok(addresses)) if !addresses.is_empty() => return Ok(addresses),
-            Ok(Ok(_)) => tracing::debug!(name, "the resolver knows no address"),
-            Ok(Err(error @ NoAddress::Unable(_))) => return Err(unavailable(&error)),
-            Ok(Err(error)) => tracing::debug!(name, %error, "the resolver found no address"),
-            Err(_) => tracing::warn!(name, "the resolver did not answer in time"),
+            Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
+            Ok(Ok(_)) => Err(Stopped::NotResolved(NoName::NoAddress)),
+            Ok(Err(error @ NoAddress::Unable(_))) => Err(unavailable(&error)),
+            Ok(Err(NoAddress::Unknown(why))) => Err(Stopped::NotResolved(why)),
+            Err(_) => {
+                tracing::warn!(name, "the resolver did not answer in time");
+                Err(Stopped::NotResolved(NoName::Late(self.inner.options.dns_timeout)))
+            }
         }
-        Err(Stopped::NotResolved)
     }
 }
 
@@ -211,7 +214,7 @@ impl Egress {
         };
         let dialed = dialed.and_then(|stream| {
             // One that is broken already has no peer.
-            let target = stream.peer_addr().map_err(|_| DialError::ConnectFailed)?;
+            let target = stream.peer_addr().map_err(|_| DialError::ConnectFailed(NoConnection::Reset))?;
             Ok(Dialed { stream, host: host.to_owned(), target, policies })
         });
         pass(Point::AfterDial);
@@ -237,8 +240,8 @@ fn result_index(dialed: &Result<Dialed, DialError>) -> usize {
     match dialed {
         Ok(_) => 0,
         Err(DialError::Refused { .. }) => 1,
-        Err(DialError::NotResolved) => 2,
-        Err(DialError::ConnectFailed) => 3,
+        Err(DialError::NotResolved(_)) => 2,
+        Err(DialError::ConnectFailed(_)) => 3,
         Err(DialError::EgressUnavailable) => 4,
     }
 }

@@ -1,7 +1,7 @@
 //! A request's head as raw bytes, read before any HTTP library sees it: stricter than libraries are, since one that forgives a
 //! bare line feed or a folded line reads another request than its neighbour does.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -16,6 +16,24 @@ pub(crate) enum BadHead {
     TooSlow,
     /// The client went away: there is nobody to answer.
     Gone,
+}
+
+impl BadHead {
+    /// The status and the text of the answer; none where there is nobody to answer.
+    fn answer(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Malformed(text) => Some(("400 Bad Request", text)),
+            Self::TooLong => Some(("431 Request Header Fields Too Large", "the request is too long")),
+            Self::TooSlow => Some(("408 Request Timeout", "the request came too slowly")),
+            Self::Gone => None,
+        }
+    }
+}
+
+impl fmt::Display for BadHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.answer().map_or("the client went away", |(_, text)| text))
+    }
 }
 
 /// Reads a whole head, of at most `limit` bytes, within `deadline`. Nothing may follow it before it is answered.
@@ -48,12 +66,7 @@ async fn read_all<S: AsyncRead + Unpin>(stream: &mut S, limit: usize) -> Result<
 /// Answers a head that is not taken, and closes. What the client still sends is read and dropped for a moment, so that the answer
 /// reaches it instead of a reset.
 pub(crate) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, bad: BadHead) {
-    let (status, text) = match bad {
-        BadHead::Malformed(text) => ("400 Bad Request", text),
-        BadHead::TooLong => ("431 Request Header Fields Too Large", "the request is too long"),
-        BadHead::TooSlow => ("408 Request Timeout", "the request came too slowly"),
-        BadHead::Gone => return,
-    };
+    let Some((status, text)) = bad.answer() else { return };
     let answer = format!(
         "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{text}\n",
         text.len() + 1

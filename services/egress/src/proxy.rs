@@ -13,7 +13,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outrider_rpc::{Acceptor, Seat, Socket, listen, tls::Protocol};
+use outrider_rpc::{Acceptor, Seat, Socket, cause, listen, tls::Protocol};
 use outrider_telemetry::{Kind, Seldom, TraceContext, catalogue::egress::TUNNELS, metrics::Ongoing};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -132,7 +132,8 @@ impl Connection {
             Ok(begun) => begun,
             Err(error) => {
                 if let Some(times) = NOT_MADE.happened() {
-                    tracing::warn!(peer = %self.peer, %error, times, "a connection to the egress was not made");
+                    let error = cause::of_client(&error);
+                    tracing::warn!(peer = %self.peer, error, times, "a connection to the egress was not made");
                 }
                 return;
             }
@@ -140,7 +141,7 @@ impl Connection {
         let head = match head {
             Ok(head) => head,
             Err(bad) => {
-                tracing::debug!(peer = %self.peer, ?bad, "a request to the egress is malformed");
+                tracing::debug!(peer = %self.peer, %bad, "a request to the egress is malformed");
                 return head::refuse(socket, bad).await;
             }
         };
@@ -214,7 +215,7 @@ impl Connection {
             peer = %self.peer,
             host,
             port = target.port(),
-            end = ?summary.end,
+            end = summary.end.name(),
             bytes_out = summary.bytes_out,
             bytes_in = summary.bytes_in,
             milliseconds = started.elapsed().as_millis(),

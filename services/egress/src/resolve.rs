@@ -9,9 +9,10 @@ use std::{
 
 use async_trait::async_trait;
 use hickory_resolver::{
-    net::NetError,
-    proto::{ProtoError, rr::Name},
+    net::{DnsError, NetError},
+    proto::{ProtoError, op::ResponseCode, rr::Name},
 };
+use outrider_rpc::{NoName, cause};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use self::{asker::Asker, files::Files};
@@ -39,8 +40,8 @@ pub trait Resolve: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAddress {
     /// There is none, or no server told.
-    #[error("{0}")]
-    Unknown(String),
+    #[error("the host name does not resolve{0}")]
+    Unknown(NoName),
     /// Nobody could be asked: no fault of the name's.
     #[error("no name server could be asked: {0}")]
     Unable(String),
@@ -52,9 +53,38 @@ impl From<NetError> for NoAddress {
     fn from(error: NetError) -> Self {
         match error {
             // The resolver makes `NoConnections` of most errors of sockets, too many open files among them.
-            NetError::Io(_) | NetError::NoConnections | NetError::Busy => Self::Unable(error.to_string()),
-            _ => Self::Unknown(error.to_string()),
+            NetError::Io(error) => Self::Unable(cause::of_io(&error)),
+            NetError::NoConnections => Self::Unable("no connection to one".to_owned()),
+            NetError::Busy => Self::Unable("too many questions are under way".to_owned()),
+            NetError::Timeout => Self::Unknown(NoName::Silent),
+            NetError::Dns(error) => Self::Unknown(of_answer(&error)),
+            _ => Self::Unknown(NoName::Other),
         }
+    }
+}
+
+/// What the servers' answer means.
+fn of_answer(error: &DnsError) -> NoName {
+    let code = match error {
+        DnsError::NoRecordsFound(none) => none.response_code,
+        DnsError::ResponseCode(code) => *code,
+        _ => return NoName::Other,
+    };
+    match code {
+        ResponseCode::NXDomain => NoName::Missing,
+        ResponseCode::NoError => NoName::NoAddress,
+        ResponseCode::ServFail => NoName::ServerFails,
+        ResponseCode::Refused => NoName::ServerRefuses,
+        _ => NoName::Other,
+    }
+}
+
+/// An error of the library about the system's files or the resolver itself. What it says of answers is Debug output.
+fn of_setup(error: &NetError) -> String {
+    match error {
+        NetError::Io(error) => cause::of_io(error),
+        NetError::Dns(_) => "a name server answers with an error".to_owned(),
+        other => other.to_string(),
     }
 }
 
@@ -92,7 +122,7 @@ impl SystemResolver {
     fn of(resolv_conf: impl Into<PathBuf>, hosts: impl Into<PathBuf>, bounds: Bounds) -> Result<Self, StartError> {
         let mut files = Files::new(resolv_conf.into(), hosts.into());
         files.refresh();
-        let resolver = files.resolver().map_err(|error| StartError::Resolver(error.to_string()))?;
+        let resolver = files.resolver().map_err(|error| StartError::Resolver(of_setup(&error)))?;
         let asker = Arc::new(Asker::new(resolver, files.search(), bounds));
         let current = Current { asker, look_at: Instant::now() + LOOK_EVERY };
         Ok(Self(Arc::new(Inner { bounds, current: Mutex::new(current), files: Mutex::new(files) })))
@@ -139,7 +169,9 @@ impl Inner {
                     "the resolver follows the system's files"
                 );
             }
-            Err(error) => tracing::error!(%error, "the resolver cannot be set up anew; the old one stays in use"),
+            Err(error) => {
+                tracing::error!(error = of_setup(&error), "the resolver cannot be set up anew; the old one stays in use")
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use outrider_model::address::Policy;
+use outrider_rpc::NoName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -59,7 +60,7 @@ impl Resolve for Answers {
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoAddress> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let mut names = self.names.lock().unwrap();
-        let answers = names.get_mut(name).ok_or_else(|| NoAddress::Unknown("no such name".into()))?;
+        let answers = names.get_mut(name).ok_or(NoAddress::Unknown(NoName::Missing))?;
         let next = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
         Ok(next.unwrap_or_default())
     }

@@ -29,6 +29,16 @@ pub(crate) enum End {
     Idle,
 }
 
+impl End {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Broken => "broken",
+            Self::Idle => "idle",
+        }
+    }
+}
+
 /// How long a tunnel may stand still.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {

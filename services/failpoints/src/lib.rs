@@ -123,7 +123,7 @@ pub fn arm() -> Result<(), String> {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     let Ok(text) = std::env::var("OUTRIDER_FAIL_POINT") else { return Ok(()) };
-    let wrong = || format!("OUTRIDER_FAIL_POINT is {text:?}, which is not NAME:N");
+    let wrong = || format!("OUTRIDER_FAIL_POINT is \"{text}\", which is not NAME:N");
     let (name, number) = text.split_once(':').ok_or_else(wrong)?;
     let number: u64 = number.parse().map_err(|_| wrong())?;
     if !Point::ALL.iter().any(|point| point.name() == name) {

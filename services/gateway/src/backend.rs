@@ -13,8 +13,8 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use outrider_model::Error;
-use outrider_rpc::{Again, Streams, again::Calls, methods, server::Backend, to_status};
-use tonic::{body::Body, transport::Channel};
+use outrider_rpc::{Again, RoleChannel, Streams, again::Calls, cause, methods, server::Backend, to_status};
+use tonic::body::Body;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
 /// The roles behind the gateway, each serving the public services of its proto package.
@@ -43,13 +43,14 @@ impl Backends {
 /// A role in another process: a channel for calls, and streams apart from it, whose clients may stop reading. An error of either becomes
 /// the answer UNAVAILABLE.
 #[must_use]
-pub fn remote_backend(calls: Channel, streams: Streams) -> Backend {
-    BoxCloneSyncService::new(Remote { calls: Again::new(calls), streams })
+pub fn remote_backend(role: RoleChannel, streams: Streams) -> Backend {
+    BoxCloneSyncService::new(Remote { calls: Again::new(role.channel()), role, streams })
 }
 
 #[derive(Clone)]
 struct Remote {
     calls: Calls,
+    role: RoleChannel,
     streams: Streams,
 }
 
@@ -65,7 +66,7 @@ impl Service<Request<Body>> for Remote {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let streams = methods::streams(request.uri().path());
-        let Self { calls, streams: streaming } = self.clone();
+        let Self { calls, role, streams: streaming } = self.clone();
         let (request, broke) = watched(request);
         Box::pin(async move {
             let path = request.uri().path().to_owned();
@@ -74,11 +75,11 @@ impl Service<Request<Body>> for Remote {
                 Ok(answer) => Ok(answer),
                 // Nobody reads this answer: the gateway knows why the body ended.
                 Err(error) if broke.load(Ordering::Relaxed) => {
-                    tracing::debug!(%path, error = %chain(&error), "a request broke off");
+                    tracing::debug!(%path, error = cause::words(&error), "a request broke off");
                     Ok(to_status(Error::unavailable("the request broke off")).into_http())
                 }
                 Err(error) => {
-                    tracing::warn!(%path, error = %chain(&error), "a role cannot be reached");
+                    role.tell(role_of(&path), cause::words(&error));
                     Ok(to_status(Error::unavailable("a server that is needed does not answer")).into_http())
                 }
             }
@@ -98,14 +99,7 @@ fn watched(request: Request<Body>) -> (Request<Body>, Arc<AtomicBool>) {
     (request.map(|body| Body::new(body.map_err(tell))), broke)
 }
 
-/// An error with its causes: a transport's own text says only "transport error".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+/// The role that serves a method: the second part of its package, as in `/outrider.ingest.v1.IngestService/PublishEvent`.
+fn role_of(path: &str) -> &str {
+    path.split('.').nth(1).unwrap_or(path)
 }

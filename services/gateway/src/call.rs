@@ -10,6 +10,8 @@ use prost_reflect::DynamicMessage;
 use tonic::{Code, Status, body::Body};
 use tower::{Service, ServiceExt};
 
+use crate::fault::{broken_off, fault};
+
 /// A flag for compression, and the length in four bytes.
 pub(crate) const PREFIX_BYTES: usize = 5;
 
@@ -70,15 +72,15 @@ pub(crate) fn frame(message: &DynamicMessage) -> Result<Bytes, Error> {
     let length = message.encoded_len();
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
     frame.put_u8(0);
-    frame.put_u32(u32::try_from(length).map_err(|_| Error::internal("the message is too large for gRPC"))?);
-    message.encode(&mut frame).map_err(|_| Error::internal("the message does not encode"))?;
+    frame.put_u32(u32::try_from(length).map_err(fault("the message is too large for gRPC"))?);
+    message.encode(&mut frame).map_err(fault("the message does not encode"))?;
     Ok(frame.freeze())
 }
 
 fn request(path: &str, headers: HeaderMap, frame: Bytes) -> Result<Request<Body>, Error> {
     let mut request = Request::new(Body::new(Full::new(frame)));
     *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = path.parse().map_err(|_| Error::internal("the method has no path"))?;
+    *request.uri_mut() = path.parse().map_err(fault("the method has no path"))?;
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = headers;
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -90,7 +92,7 @@ fn request(path: &str, headers: HeaderMap, frame: Bytes) -> Result<Request<Body>
 pub(crate) async fn read(mut body: Body, limit: usize) -> Result<(Bytes, Option<HeaderMap>), Error> {
     let (mut frames, mut length, mut trailers) = (Vec::new(), 0, None);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|status| from_status(&status))?;
+        let frame = frame.map_err(|status| broken_off(&status))?;
         match frame.into_data() {
             Ok(data) if length + data.len() > limit + PREFIX_BYTES => {
                 return Err(Error::new(Reason::TooLarge, format!("the answer is over {limit} bytes: ask for a smaller page")));

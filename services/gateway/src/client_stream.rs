@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Response};
 use http_body::Frame;
-use outrider_model::{Error, Reason};
+use outrider_model::{Error, Reason, text::span};
 use outrider_rpc::{Place, to_status};
 use outrider_shares::Holder;
 use tokio::time::{Instant, Sleep};
@@ -194,7 +194,7 @@ impl Delay {
     }
 
     fn error(&self) -> Error {
-        Error::new(Reason::TooSlow, format!("a message came slower than within {:?}", self.limit))
+        Error::new(Reason::TooSlow, format!("a message did not come within {}", span(self.limit)))
     }
 }
 

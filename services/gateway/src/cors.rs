@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Uri, header};
+use outrider_model::text::quoted;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 /// How long a browser may keep the answer to a preflight. Browsers have limits of their own, of up to two hours.
@@ -14,7 +15,7 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOrigin {
     /// Not scheme, host and port.
-    #[error("{0:?} is not an origin such as \"https://app.example.com\", nor \"*\"")]
+    #[error("{} is not an origin such as \"https://app.example.com\", nor \"*\"", quoted(.0))]
     Malformed(String),
     /// Any origin, and others, which then have no effect.
     #[error("\"*\" stands alone: it permits every origin")]

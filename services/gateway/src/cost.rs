@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use outrider_model::Error;
 use outrider_shares::{Exhausted, Gate, Holder, Resource, Share, Shares, Turn, Turns};
 
-use crate::Options;
+use crate::{Options, fault::panicked};
 
 /// A request may take so many times its size.
 const TIMES: usize = 8;
@@ -196,7 +196,7 @@ impl Decoding {
 }
 
 async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::internal("a fault of the server"))?
+    tokio::task::spawn_blocking(work).await.map_err(panicked("decoding a request"))?
 }
 
 /// The work at this cost, where it is called. Gives what it becomes and its part of the room.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use outrider_model::{Error, FieldViolation, Reason};
+use outrider_model::{Error, FieldViolation, Reason, text::span};
 use tokio::time::Instant;
 
 const REST: &str = "request-timeout";
@@ -57,7 +57,7 @@ impl Deadline {
 
     /// The error of a body that did not come within our own limit.
     pub(crate) fn body_too_slow(&self) -> Error {
-        Error::new(Reason::TooSlow, format!("the body did not come within {:?}", self.own))
+        Error::new(Reason::TooSlow, format!("the body did not come within {}", span(self.own)))
     }
 
     /// Whether the client asks for an answer sooner than within our own limit.

@@ -20,6 +20,7 @@ use crate::{
     answer::Refusal,
     body::{self, Broken},
     call, client_stream,
+    fault::fault,
     meter::Meter,
     rest, unsent,
 };
@@ -198,7 +199,7 @@ fn request(method: &Method, mut parts: Parts, body: Body) -> Result<Request<Body
         headers.extend(parts.headers.get(&name).map(|value| (name, value.clone())));
     }
     parts.headers = headers;
-    parts.uri = method.path.parse().map_err(|_| Error::internal("the method has no path"))?;
+    parts.uri = method.path.parse().map_err(fault("the method has no path"))?;
     Ok(Request::from_parts(parts, body))
 }
 

@@ -31,6 +31,7 @@ mod cost;
 mod deadline;
 mod ending;
 mod event;
+mod fault;
 mod field_path;
 mod framing;
 #[doc(hidden)]

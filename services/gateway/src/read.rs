@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use outrider_model::{Error, FieldViolation, Reason, limits};
+use outrider_model::{Error, FieldViolation, Reason, limits, text::quoted};
 use outrider_rpc::bounds;
 use outrider_shares::Exhausted;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
@@ -147,7 +147,7 @@ impl fmt::Display for Path<'_> {
             Self::Field(Self::Root(""), name) => f.write_str(&shown(name)),
             Self::Field(parent, name) => write!(f, "{parent}.{}", shown(name)),
             Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
-            Self::Key(parent, key) => write!(f, "{parent}[{:?}]", shown(key)),
+            Self::Key(parent, key) => write!(f, "{parent}[{}]", quoted(&shown(key))),
         }
     }
 }

@@ -21,7 +21,9 @@ use crate::{
     call, compress,
     cost::{Cost, Held},
     deadline::Deadline,
-    ending, header_field, mask, ndjson, payload, query, range, read, request_id,
+    ending,
+    fault::fault,
+    header_field, mask, ndjson, payload, query, range, read, request_id,
     route::{BodyRule, Found, Route},
     scalar, stream, unsent, write,
 };
@@ -65,8 +67,7 @@ pub(crate) async fn answer(
     }
     let answer = call::unary(backend, &route.grpc_path, metadata(&parts.headers), request, limit).await;
     let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
-    let answer =
-        DynamicMessage::decode(route.output.clone(), answer).map_err(|_| Error::internal("the answer does not decode"))?;
+    let answer = DynamicMessage::decode(route.output.clone(), answer).map_err(fault("the answer does not decode"))?;
     let text = match &route.response_body {
         Some(field) => write::field(&answer, field)?,
         None => write::message(&answer)?,

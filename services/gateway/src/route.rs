@@ -37,7 +37,7 @@ pub enum RouteError {
         method: String,
     },
     /// A path template is malformed.
-    #[error("{method}: the template {template:?} {why}")]
+    #[error("{method}: the template \"{template}\" {why}")]
     Template {
         /// The method's gRPC path.
         method: String,
@@ -47,7 +47,7 @@ pub enum RouteError {
         why: Malformed,
     },
     /// A field does not exist or cannot be used there.
-    #[error("{method}: {field:?} {why}")]
+    #[error("{method}: \"{field}\" {why}")]
     Field {
         /// The method's gRPC path.
         method: String,

@@ -135,7 +135,7 @@ impl Each {
         };
         let socket = match socket {
             Ok(socket) => socket,
-            Err(error) => return tracing::debug!(%error, "a handshake failed"),
+            Err(error) => return tracing::debug!(error = outrider_rpc::cause::of_client(&error), "a handshake failed"),
         };
         self.exchange(socket, seat).await;
     }

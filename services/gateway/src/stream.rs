@@ -19,7 +19,13 @@ use outrider_shares::{Holder, Shares};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use tonic::{Code, Status, body::Body};
 
-use crate::{answer::Refusal, call::PREFIX_BYTES, unsent::CHUNK_BYTES, write};
+use crate::{
+    answer::Refusal,
+    call::PREFIX_BYTES,
+    fault::{broken_off, fault},
+    unsent::CHUNK_BYTES,
+    write,
+};
 
 /// The media type.
 pub(crate) const MEDIA_TYPE: &str = "text/event-stream";
@@ -56,8 +62,7 @@ impl StreamRule {
     }
 
     fn event(&self, message: Bytes) -> Result<Bytes, Error> {
-        let message =
-            DynamicMessage::decode(self.output.clone(), message).map_err(|_| Error::internal("the answer does not decode"))?;
+        let message = DynamicMessage::decode(self.output.clone(), message).map_err(fault("the answer does not decode"))?;
         let id = self.id.as_ref().map(|field| message.get_field(field));
         let id = id.as_ref().and_then(|id| id.as_str()).filter(|id| !id.contains(['\n', '\r', '\0']));
         let name = self.output.oneofs().flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
@@ -150,7 +155,7 @@ impl Events {
             }
             let broken = || Error::unavailable("a server that is needed broke off its answer");
             let Some(frame) = self.body.frame().await else { return Err(broken()) };
-            match frame.map_err(|status| from_status(&status))?.into_data() {
+            match frame.map_err(|status| broken_off(&status))?.into_data() {
                 Ok(data) => self.read.extend_from_slice(&data),
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
@@ -191,6 +196,9 @@ impl Events {
 
 /// The event that says why the stream ends; with the time after which to come back, when that may help.
 fn last(error: Error, request_id: &HeaderValue) -> Bytes {
+    if error.reason == Reason::Internal {
+        tracing::error!(error = %error.message, "a stream ended by a fault of ours");
+    }
     let retry = error.retry_after;
     written(None, Some("error"), retry, &Refusal::from(error).json(request_id))
 }

@@ -8,6 +8,7 @@ use serde::{Serialize, de::IgnoredAny};
 
 use crate::{
     answer::ErrorObject,
+    fault::fault,
     payload::{self, DATA, DATA_BASE64},
 };
 
@@ -34,7 +35,7 @@ impl Writer {
         let desc = message.descriptor();
         match desc.full_name() {
             "google.rpc.Status" => {
-                let status = message.transcode_to().map_err(|_| Error::internal("a status does not decode"))?;
+                let status = message.transcode_to().map_err(fault("a status does not decode"))?;
                 self.json(&ErrorObject::of(&from_message(&status), None))
             }
             // Times, durations, wrappers and the like: the library's own mapping.
@@ -170,7 +171,7 @@ impl Writer {
     }
 
     fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        serde_json::to_writer(&mut self.out, value).map_err(|_| Error::internal("the answer cannot be written as JSON"))
+        serde_json::to_writer(&mut self.out, value).map_err(fault("the answer cannot be written as JSON"))
     }
 }
 

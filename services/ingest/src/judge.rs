@@ -12,6 +12,7 @@ use bytes::Bytes;
 use moka::future::Cache;
 use outrider_model::{
     Error, EventTypeId, FieldViolation, Project, Reason, Result, SchemaValidation, Timestamp, limits, principal::Actor,
+    text::joined,
 };
 use outrider_proto::{
     ingest::{PublishWarning, WarningReason},
@@ -146,7 +147,12 @@ impl Judge {
             return Ok(judgement);
         }
         let keywords: Vec<&str> = violations.iter().map(|violation| violation.keyword.as_str()).collect();
-        tracing::debug!(project = %project.id, event_type = event.event_type, ?keywords, "a payload does not fit its schema");
+        tracing::debug!(
+            project = %project.id,
+            event_type = event.event_type,
+            keywords = %joined(&keywords),
+            "a payload does not fit its schema"
+        );
         if project.schema_validation == SchemaValidation::Reject {
             judgement.refusal = Some(refusal(violations));
         } else {
@@ -190,7 +196,11 @@ impl Judge {
             let _turn = turn;
             compiled.schema.as_ref().map_or(Verdict::Fits, |schema| schema.validate_at_length(&payload, steps))
         };
-        tokio::task::spawn_blocking(validate).await.map_err(|_| Error::internal("the payload was not validated"))
+        tokio::task::spawn_blocking(validate).await.map_err(|_| {
+            // The hook of the process has said where; the panic's own text may hold what the payload holds.
+            tracing::error!("the validation of a payload panicked");
+            Error::internal("the payload was not validated")
+        })
     }
 
     async fn compiled(&self, project: &Project, entry: CatalogueEntry, asker: &Asker) -> Result<Arc<Compiled>> {
@@ -248,7 +258,10 @@ impl Judge {
             let schema = compile(entry.id, &text)?;
             Ok(Arc::new(Compiled { schema, version: entry.updated_at, share }))
         };
-        let failed = |_| Error::internal("the schema was not compiled");
+        let failed = |_| {
+            tracing::error!(event_type = %entry.id, "compiling the schema of an event type panicked");
+            Error::internal("the schema was not compiled")
+        };
         tokio::task::spawn_blocking(compile).await.map_err(failed)?
     }
 }

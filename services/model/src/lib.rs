@@ -23,6 +23,7 @@ pub mod secret;
 pub mod shares;
 pub mod signature;
 pub mod subscription;
+pub mod text;
 pub mod time;
 pub mod url;
 pub mod window;

@@ -12,6 +12,8 @@ mod secrets;
 mod support;
 #[path = "cases/usage.rs"]
 mod usage;
+#[path = "cases/words.rs"]
+mod words;
 
 use std::{
     io::{Read as _, Write as _},

@@ -18,6 +18,8 @@ use http_body::Frame;
 use tonic::{Status, body::Body, transport};
 use tower::{Service, ServiceExt};
 
+use crate::cause;
+
 /// Tries of one call, in all.
 const TRIES: usize = 4;
 /// Before another try: the channel has seen by then that its connection is gone.
@@ -59,7 +61,7 @@ where
                 let body = Body::new(Reading::new(&kept, tries));
                 match service.clone().oneshot(Request::from_parts(parts.clone(), body)).await {
                     Err(error) if tries < TRIES && never_processed(&error) => {
-                        tracing::debug!(%error, path = %parts.uri.path(), "a call that nobody looked at goes out again");
+                        tracing::debug!(error = cause::words(&error), path = %parts.uri.path(), "a call that nobody looked at goes out again");
                         tries += 1;
                         tokio::time::sleep(WAIT).await;
                     }

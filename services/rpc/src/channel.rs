@@ -6,7 +6,10 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::tls::{Protocol, Tls, connect};
+use crate::{
+    role::RoleChannel,
+    tls::{Protocol, Tls, connect},
+};
 
 /// Bytes that one call may have under way between roles, in each direction.
 pub const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -54,8 +57,9 @@ pub fn parse(url: &str) -> Result<Uri, ChannelError> {
 
 /// A channel to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`, whose server must have a certificate for HOST. It connects when
 /// it is used, and again when it broke; a peer that is gone without a word is noticed within 15 seconds.
-pub fn channel(url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel, ChannelError> {
-    with_window(url, tls, STREAM_WINDOW)
+pub fn channel(url: &str, tls: Option<&Arc<Tls>>) -> Result<RoleChannel, ChannelError> {
+    let channel = with_window(url, tls, STREAM_WINDOW)?;
+    url.parse().map(|url| RoleChannel::new(channel, &url)).map_err(|_| ChannelError::NotAUrl)
 }
 
 /// The same, whose answers have this window each.

@@ -59,7 +59,7 @@ impl http_body::Body for Until {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) if this.place.is_between_messages() => {
-                tracing::debug!(%error, "a stream broke off");
+                tracing::debug!(error = crate::cause::of_status(&error), "a stream broke off");
                 Poll::Ready(this.finish(Error::unavailable("a server that is needed broke off its answer")))
             }
             other => Poll::Ready(other),

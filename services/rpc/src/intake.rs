@@ -8,12 +8,14 @@ use outrider_proto::internal::{
     AcceptEvent, AcceptEventResult, AcceptEventsRequest, AcceptEventsResponse, AcceptedEvent, FindEvent, FindEventResult,
     FindEventsRequest, FindEventsResponse, intake_service_client::IntakeServiceClient, intake_service_server::IntakeService,
 };
-use tonic::{Code, Request, Response, Status, service::interceptor::InterceptedService, transport::Channel};
+use tonic::{Code, Request, Response, Status, service::interceptor::InterceptedService};
 
 use crate::{
     again::{Again, Calls},
+    cause,
     internal::{InternalToken, Present},
-    status::{from_status, to_status},
+    role::RoleChannel,
+    status::to_status,
 };
 
 /// Makes validated events durable.
@@ -30,14 +32,26 @@ pub trait Intake: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct RemoteIntake {
     client: IntakeServiceClient<InterceptedService<Calls, Present>>,
+    role: RoleChannel,
 }
 
 impl RemoteIntake {
     /// Over a channel, presenting the token. What it sends is bounded by its callers, and answers are by what it sends.
     #[must_use]
-    pub fn new(channel: Channel, token: Option<InternalToken>) -> Self {
-        let client = IntakeServiceClient::with_interceptor(Again::new(channel), Present(token));
-        Self { client: client.max_decoding_message_size(usize::MAX) }
+    pub fn new(role: RoleChannel, token: Option<InternalToken>) -> Self {
+        let client = IntakeServiceClient::with_interceptor(Again::new(role.channel()), Present(token));
+        Self { client: client.max_decoding_message_size(usize::MAX), role }
+    }
+
+    /// Why dispatch took nothing. Of a message over its limit it tells in the words of the library.
+    fn failed(&self, status: &Status) -> Error {
+        if status.code() == Code::OutOfRange && status.details().is_empty() {
+            let message = "the events are larger together than dispatch takes: gateway.max_request_bytes and \
+                           ingest.max_batch_bytes must be the same in all processes";
+            tracing::error!(error = cause::of_status(status), "{message}");
+            return Error::new(Reason::TooLarge, message);
+        }
+        self.role.failed("dispatch", status)
     }
 }
 
@@ -46,29 +60,18 @@ impl Intake for RemoteIntake {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
         let wanted = events.len();
         let answer = self.client.clone().accept_events(AcceptEventsRequest { events }).await;
-        counted(answer.map_err(|status| refused(&status))?.into_inner().results, wanted)
+        counted(answer.map_err(|status| self.failed(&status))?.into_inner().results, wanted)
     }
 
     async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
         let wanted = events.len();
-        match self.client.clone().find_events(FindEventsRequest { events }).await.map_err(|status| from_status(&status)) {
+        match self.client.clone().find_events(FindEventsRequest { events }).await.map_err(|status| self.failed(&status)) {
             Ok(answer) => counted(answer.into_inner().results.into_iter().map(|result| result.event).collect(), wanted),
             // One of the version before, during an upgrade: it accepts, and does not know how to look.
             Err(error) if error.reason == Reason::UnknownMethod => Ok(vec![None; wanted]),
             Err(error) => Err(error),
         }
     }
-}
-
-/// Why dispatch took nothing. Of a message over its limit it tells in the words of the library.
-fn refused(status: &Status) -> Error {
-    if status.code() == Code::OutOfRange && status.details().is_empty() {
-        let message = "the events are larger together than dispatch takes: gateway.max_request_bytes and ingest.max_batch_bytes must be \
-                       the same in all processes";
-        tracing::error!(%status, "{message}");
-        return Error::new(Reason::TooLarge, message);
-    }
-    from_status(status)
 }
 
 fn counted<T>(results: Vec<T>, wanted: usize) -> Result<Vec<T>> {

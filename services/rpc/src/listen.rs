@@ -17,7 +17,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{socket::Socket, tls::Acceptor};
+use crate::{cause, socket::Socket, tls::Acceptor};
 
 /// How long accepting rests after an error that is not a single connection's, such as too many open files.
 const REST: Duration = Duration::from_millis(50);
@@ -131,7 +131,8 @@ pub fn sockets(
                     }
                     Err(error) => {
                         if let Some(times) = NOT_MADE.happened() {
-                            tracing::warn!(%peer, %error, times, "a connection between roles was not made");
+                            let error = cause::of_client(&error);
+                            tracing::warn!(%peer, error, times, "a connection between roles was not made");
                         }
                     }
                 }

@@ -10,7 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    dial::{DialError, Dialer},
+    cause,
+    dial::{DialError, Dialer, NoConnection, NoName},
     internal::InternalToken,
     socket::Socket,
     tls::{NotAnAddress, Protocol, Tls, connect, host_and_port},
@@ -20,6 +21,8 @@ use crate::{
 pub const ERROR_HEADER: &str = "outrider-egress-error";
 /// Header of a refusal by the policy: the rule's name.
 pub const RULE_HEADER: &str = "outrider-egress-rule";
+/// Header of a refusal: what made it fail, where that is known.
+pub const CAUSE_HEADER: &str = "outrider-egress-cause";
 /// The policy refuses the host.
 pub const REFUSED: &str = "refused";
 /// The host name has no address.
@@ -90,7 +93,8 @@ impl Dialer for RemoteDialer {
     async fn dial(&self, host: &str, port: u16) -> Result<Socket, DialError> {
         let target = target(host, port)?;
         self.tunnel(&target).await.unwrap_or_else(|error| {
-            tracing::warn!(proxy = &*self.host, %error, "the egress proxy cannot be reached");
+            let (host, port, error) = (&*self.host, self.port, cause::of_io(&error));
+            tracing::warn!(host, port, error, "the egress proxy cannot be reached");
             Err(DialError::EgressUnavailable)
         })
     }
@@ -149,8 +153,8 @@ fn judge(head: &[u8]) -> Result<(), DialError> {
     let header = |name: &str| headers.iter().find(|header| header.0.eq_ignore_ascii_case(name)).map(|header| header.1.trim());
     match (status, header(ERROR_HEADER)) {
         (Some(403), Some(REFUSED)) => Err(DialError::Refused { rule: rule(header(RULE_HEADER)) }),
-        (Some(502), Some(NOT_RESOLVED)) => Err(DialError::NotResolved),
-        (Some(502), Some(CONNECT_FAILED)) => Err(DialError::ConnectFailed),
+        (Some(502), Some(NOT_RESOLVED)) => Err(DialError::NotResolved(NoName::of_header(header(CAUSE_HEADER)))),
+        (Some(502), Some(CONNECT_FAILED)) => Err(DialError::ConnectFailed(NoConnection::of_header(header(CAUSE_HEADER)))),
         (_, error) => {
             tracing::warn!(status, error, "the egress proxy did not serve");
             Err(DialError::EgressUnavailable)
@@ -224,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn maps_refusals() {
         let refused = |rule: &str| DialError::Refused { rule: rule.to_owned() };
-        let table: [(&'static [&'static [u8]], DialError); 8] = [
+        let table: [(&'static [&'static [u8]], DialError); 9] = [
             (
                 &[b"HTTP/1.1 403 Forbidden\r\noutrider-egress-error: refused\r\nOutrider-Egress-Rule:  ipv4-private \r\n\r\n"],
                 refused("ipv4-private"),
@@ -233,8 +237,18 @@ mod tests {
                 &[b"HTTP/1.1 403 Forbidden\r\noutrider-egress-error: refused\r\noutrider-egress-rule: <b>\r\n\r\n"],
                 refused("unknown"),
             ),
-            (&[b"HTTP/1.1 502 Bad Gateway\r\noutrider-egress-error: not-resolved\r\n\r\n"], DialError::NotResolved),
-            (&[b"HTTP/1.1 502 Bad Gateway\r\noutrider-egress-error: connect-failed\r\n\r\n"], DialError::ConnectFailed),
+            (
+                &[b"HTTP/1.1 502 Bad Gateway\r\noutrider-egress-error: not-resolved\r\n\r\n"],
+                DialError::NotResolved(NoName::Other),
+            ),
+            (
+                &[b"HTTP/1.1 502 Bad Gateway\r\noutrider-egress-error: not-resolved\r\noutrider-egress-cause: late 50\r\n\r\n"],
+                DialError::NotResolved(NoName::Late(Duration::from_millis(50))),
+            ),
+            (
+                &[b"HTTP/1.1 502 Bad\r\noutrider-egress-error: connect-failed\r\noutrider-egress-cause: refused\r\n\r\n"],
+                DialError::ConnectFailed(NoConnection::Refused),
+            ),
             (&[b"HTTP/1.1 503 Full\r\noutrider-egress-error: unavailable\r\n\r\n"], DialError::EgressUnavailable),
             (&[b"HTTP/1.1 502 Bad Gateway\r\n\r\n"], DialError::EgressUnavailable),
             (&[b"SSH-2.0-x\r\n\r\n"], DialError::EgressUnavailable),

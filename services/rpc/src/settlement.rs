@@ -19,9 +19,12 @@ use outrider_proto::internal::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
+use tonic::{Code, Request, Response, Status, Streaming, service::interceptor::InterceptedService, transport};
 
-use crate::internal::{InternalToken, Present};
+use crate::{
+    RoleChannel, cause,
+    internal::{InternalToken, Present},
+};
 
 /// Settles what workers report.
 #[async_trait]
@@ -31,6 +34,8 @@ pub trait Settlement: Send + Sync + 'static {
     async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()>;
 }
 
+/// The role, for the log.
+const DISPATCH: &str = "dispatch";
 /// Batches under way on one stream, in each direction.
 const WINDOW: usize = 16;
 
@@ -41,7 +46,8 @@ type Waiting = Arc<Mutex<Option<Waiters>>>;
 
 /// Dispatch in another process. One stream carries all batches; it is opened when it is needed and again when it broke.
 pub struct RemoteSettlement {
-    client: SettlementServiceClient<InterceptedService<Channel, Present>>,
+    client: SettlementServiceClient<InterceptedService<transport::Channel, Present>>,
+    role: RoleChannel,
     stream: tokio::sync::Mutex<Option<Outbound>>,
     sequence: AtomicU64,
 }
@@ -75,9 +81,9 @@ impl Outbound {
 impl RemoteSettlement {
     /// Over a channel, presenting the token. What it sends is bounded by its callers.
     #[must_use]
-    pub fn new(channel: Channel, token: Option<InternalToken>) -> Self {
-        let client = SettlementServiceClient::with_interceptor(channel, Present(token));
-        Self { client, stream: tokio::sync::Mutex::new(None), sequence: AtomicU64::new(0) }
+    pub fn new(role: RoleChannel, token: Option<InternalToken>) -> Self {
+        let client = SettlementServiceClient::with_interceptor(role.channel(), Present(token));
+        Self { client, role, stream: tokio::sync::Mutex::new(None), sequence: AtomicU64::new(0) }
     }
 
     async fn outbound(&self) -> Result<Outbound> {
@@ -91,10 +97,10 @@ impl RemoteSettlement {
             .clone()
             .report_attempts(ReceiverStream::new(receiver))
             .await
-            .map_err(|status| crate::from_status(&status))?
+            .map_err(|status| self.role.failed(DISPATCH, &status))?
             .into_inner();
         let open = Outbound { requests, waiting: Arc::new(Mutex::new(Some(HashMap::new()))) };
-        tokio::spawn(read_answers(answers, Arc::clone(&open.waiting)));
+        tokio::spawn(read_answers(answers, Arc::clone(&open.waiting), self.role.clone()));
         *stream = Some(open.clone());
         Ok(open)
     }
@@ -123,28 +129,37 @@ fn locked(waiting: &Waiting) -> std::sync::MutexGuard<'_, Option<Waiters>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands answers to those who wait; when the stream ends, drops all waiters, who then see that it broke, or tells them that a batch was
-/// over the limit: which one is not known.
-async fn read_answers(mut answers: Streaming<ReportAttemptsResponse>, waiting: Waiting) {
+/// Hands answers to those who wait; when the stream ends, tells all others why. That a batch was over the limit is told to all: which one
+/// is not known.
+async fn read_answers(mut answers: Streaming<ReportAttemptsResponse>, waiting: Waiting, role: RoleChannel) {
     let end = loop {
-        match answers.message().await {
-            Ok(Some(ReportAttemptsResponse { sequence, error })) => {
-                if let Some(waiter) = locked(&waiting).as_mut().and_then(|waiting| waiting.remove(&sequence)) {
-                    let outcome = if error.is_empty() { Ok(()) } else { Err(Error::unavailable(error)) };
-                    // A waiter that gave up needs no answer.
-                    let _ = waiter.send(outcome);
-                }
-            }
-            Ok(None) => break None,
-            Err(status) => break Some(crate::from_status(&status)),
+        let ReportAttemptsResponse { sequence, error } = match answers.message().await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => break broken("dispatch ended it"),
+            Err(status) => break ended(&status, &role),
+        };
+        if let Some(waiter) = locked(&waiting).as_mut().and_then(|waiting| waiting.remove(&sequence)) {
+            let outcome = if error.is_empty() { Ok(()) } else { Err(Error::unavailable(error)) };
+            // A waiter that gave up needs no answer.
+            let _ = waiter.send(outcome);
         }
     };
     let left = locked(&waiting).take();
-    if let Some(error) = end.filter(|error| error.reason == Reason::TooLarge) {
-        for waiter in left.into_iter().flat_map(HashMap::into_values) {
-            let _ = waiter.send(Err(error.clone()));
-        }
+    for waiter in left.into_iter().flat_map(HashMap::into_values) {
+        let _ = waiter.send(Err(end.clone()));
     }
+}
+
+/// Why dispatch ended a stream.
+fn ended(status: &Status, role: &RoleChannel) -> Error {
+    let why = cause::of_status(status);
+    role.tell(DISPATCH, &why);
+    let error = crate::from_status(status);
+    if error.reason == Reason::TooLarge { error } else { broken(&why) }
+}
+
+fn broken(why: &str) -> Error {
+    Error::unavailable(format!("the stream to dispatch broke: {why}"))
 }
 
 /// The gRPC face of a settlement. Its streams end at shutdown, when what they brought is settled: workers open others elsewhere.
@@ -196,7 +211,11 @@ async fn serve_stream(
                     let _ = answers.send(Err(status)).await;
                     return;
                 }
-                Ok(None) | Err(_) => break,
+                Ok(None) => break,
+                Err(status) => {
+                    tracing::info!(error = cause::of_status(&status), "a worker's stream of reports broke off");
+                    break;
+                }
             },
             Some((sequence, outcome)) = under_way.next() => {
                 if answers.send(Ok(answer(sequence, outcome))).await.is_err() {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use outrider_model::{error::Violations, header, limits};
+use outrider_model::{error::Violations, header, limits, text::quoted};
 
 /// What is wrong with a text, for the description of a violation.
 pub type Fault = String;
@@ -95,7 +95,7 @@ fn within_bounds(violations: &mut Violations, field: &str, map: &HashMap<String,
 
 /// The path of an entry of a map, for violations.
 pub fn entry(field: &str, name: &str) -> String {
-    format!("{field}[{name:?}]")
+    format!("{field}[{}]", quoted(name))
 }
 
 /// In the order of names, so that the same request gets the same answer.
@@ -231,6 +231,6 @@ mod tests {
     #[test]
     fn notes_have_names_and_no_control_characters() {
         let wrong = map(&[("", "v"), ("a\0", "v"), ("b", "\0"), ("c", "Zoë\n")]);
-        assert_eq!(faults(|violations| string_map(violations, "m", &wrong)), [r#"m[""]"#, r#"m["a\0"]"#, r#"m["b"]"#]);
+        assert_eq!(faults(|violations| string_map(violations, "m", &wrong)), [r#"m[""]"#, r#"m["a\u0000"]"#, r#"m["b"]"#]);
     }
 }

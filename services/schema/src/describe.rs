@@ -6,6 +6,7 @@ use jsonschema::{
     ValidationError,
     error::{TypeKind, ValidationErrorKind as Kind},
 };
+use outrider_model::text::quoted;
 
 use crate::{Fault, Violation};
 
@@ -91,7 +92,7 @@ fn joined(words: impl Iterator<Item = impl Display>) -> String {
 
 /// Some names, quoted and cut. Names of properties are told, as they are in pointers; values are not.
 fn names(unexpected: &[String]) -> String {
-    let told = unexpected.iter().take(NAMES).map(|name| format!("{:?}", shortened(name, NAME_CHARACTERS)));
+    let told = unexpected.iter().take(NAMES).map(|name| quoted(&shortened(name, NAME_CHARACTERS)).to_string());
     let mut text = told.collect::<Vec<_>>().join(", ");
     if unexpected.len() > NAMES {
         text += &format!(" and {} more", unexpected.len() - NAMES);

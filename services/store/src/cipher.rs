@@ -39,13 +39,13 @@ pub enum InvalidMasterKeys {
     #[error("key {0} needs an id of 1 to 32 letters, digits, '_' or '-', a colon, and the key")]
     Id(usize),
     /// The key is not 32 bytes in base64.
-    #[error("key {0:?} must be the base64 of 32 bytes")]
+    #[error("key {0} must be the base64 of 32 bytes")]
     Key(String),
     /// An id stands twice.
-    #[error("key {0:?} is given twice")]
+    #[error("key {0} is given twice")]
     Twice(String),
     /// The first is lost, and cannot encrypt.
-    #[error("key {0:?} stands first and encrypts: it cannot be lost")]
+    #[error("key {0} stands first and encrypts: it cannot be lost")]
     Lost(String),
 }
 

@@ -1,6 +1,6 @@
 //! One exchange over HTTP/1.1: a connection from the pool or by the dialer, the request, the head of the answer, its body.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error as _, io, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{
@@ -27,6 +27,7 @@ use crate::{
     look::Shown,
     measure::{self, Used},
     options::Options,
+    phase::Phase,
     pool::{Connection, Pool, Reused},
     request::Body,
     response::{self, Answer, Bounds, End},
@@ -43,6 +44,8 @@ const READY_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) enum Failure {
     /// The egress cannot be reached: nothing was tried.
     EgressUnavailable,
+    /// The time for the exchange was over.
+    TimedOut(Phase),
     /// An attempt failed. The text is for the owner of the endpoint and names no address.
     Attempt(AttemptOutcome, String),
 }
@@ -184,7 +187,7 @@ impl Client {
         F: Fn() -> Request<Body> + Send + Sync,
     {
         let timed = CONNECT_SECONDS.start_timer();
-        let mut connection = timeout_at(deadline, self.connect(destination)).await.map_err(|_| timed_out())??;
+        let mut connection = self.connect(destination, deadline).await?;
         timed.observe_duration();
         measure::connection(Used::First);
         match self.ask(&mut connection, request(), deadline).await {
@@ -206,7 +209,7 @@ impl Client {
                 }
                 (failure, End::Dropped)
             }
-            Err(_) => (timed_out(), End::TimedOut),
+            Err(_) => (Failure::TimedOut(Phase::of(&connection.watch)), End::TimedOut),
         };
         let watch = &connection.watch;
         match watch.status() {
@@ -224,8 +227,10 @@ impl Client {
         }
     }
 
-    async fn connect(&self, destination: &Destination) -> Result<Connection, Failure> {
-        let stream = self.dialer.dial(&destination.host, destination.port).await.map_err(undialled)?;
+    async fn connect(&self, destination: &Destination, deadline: Instant) -> Result<Connection, Failure> {
+        let late = |phase| move |_| Failure::TimedOut(phase);
+        let dialled = timeout_at(deadline, self.dialer.dial(&destination.host, destination.port)).await;
+        let stream = dialled.map_err(late(Phase::Connecting))?.map_err(undialled)?;
         // Small requests must not wait for acknowledgements; where it cannot be set they do.
         let _ = stream.tcp().set_nodelay(true);
         let stream = Shown::new(stream);
@@ -234,9 +239,9 @@ impl Client {
         let connection = match &destination.server_name {
             None => self.open(stream, watch).await,
             Some(name) => {
-                let stream = self.tls.connect(name.clone(), stream).await;
-                let stream =
-                    stream.map_err(|error| Failure::attempt(AttemptOutcome::TlsFailed, told::handshake(&error, &self.wire)))?;
+                let failed = |error| Failure::attempt(AttemptOutcome::TlsFailed, told::handshake(&error, &self.wire));
+                let secured = timeout_at(deadline, self.tls.connect(name.clone(), stream)).await;
+                let stream = secured.map_err(late(Phase::Securing))?.map_err(failed)?;
                 self.open(Secure::new(stream), watch).await
             }
         };
@@ -320,16 +325,12 @@ async fn answered(
     answer
 }
 
-fn timed_out() -> Failure {
-    Failure::attempt(AttemptOutcome::TimedOut, "the endpoint did not answer in time")
-}
-
 fn undialled(error: DialError) -> Failure {
     let outcome = match error {
         DialError::EgressUnavailable => return Failure::EgressUnavailable,
         DialError::Refused { .. } => AttemptOutcome::AddressRefused,
-        DialError::NotResolved => AttemptOutcome::NameNotResolved,
-        DialError::ConnectFailed => AttemptOutcome::ConnectionFailed,
+        DialError::NotResolved(_) => AttemptOutcome::NameNotResolved,
+        DialError::ConnectFailed(_) => AttemptOutcome::ConnectionFailed,
     };
     Failure::attempt(outcome, error.to_string())
 }
@@ -344,9 +345,31 @@ fn broken(error: &hyper::Error) -> Failure {
     } else if error.is_incomplete_message() {
         (AttemptOutcome::ConnectionFailed, "the connection was closed before the answer")
     } else {
-        (AttemptOutcome::ConnectionFailed, "the connection broke before the answer")
+        (
+            AttemptOutcome::ConnectionFailed,
+            match io_kind(error) {
+                Some(io::ErrorKind::ConnectionReset) => "the endpoint reset the connection before the answer",
+                Some(io::ErrorKind::TimedOut) => "the endpoint did not answer any more: it, or the way to it, is gone",
+                Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+                    "the endpoint was not reachable any more before the answer"
+                }
+                _ => "the connection broke before the answer",
+            },
+        )
     };
     Failure::attempt(outcome, message)
+}
+
+/// The kind of the error of IO in an error of the HTTP library.
+fn io_kind(error: &hyper::Error) -> Option<io::ErrorKind> {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        next = error.source();
+    }
+    None
 }
 
 #[cfg(test)]
@@ -454,7 +477,7 @@ mod tests {
         let receiver = Receiver::start(Reply::Hang).await;
         let (client, _, destination) = reused(b"", receiver.port).await;
         let exchanged = client.exchange(&destination, Instant::now() + Duration::from_millis(300), request).await;
-        assert!(matches!(exchanged.result, Err(Failure::Attempt(AttemptOutcome::TimedOut, _))) && exchanged.resent);
+        assert!(matches!(exchanged.result, Err(Failure::TimedOut(_))) && exchanged.resent);
     }
 
     #[tokio::test]

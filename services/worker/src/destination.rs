@@ -34,36 +34,36 @@ pub(crate) struct Destination {
 
 /// An endpoint's URL is not one that requests can go to. Validation should have refused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the endpoint's URL is not valid")]
-pub(crate) struct UnusableUrl;
+#[error("the endpoint's URL is not valid: {0}")]
+pub(crate) struct UnusableUrl(&'static str);
 
 impl Destination {
     pub(crate) fn prepare(entry: Arc<EndpointEntry>, user_agent: &HeaderValue) -> Result<Self, UnusableUrl> {
         let Target::Http { url } = &entry.endpoint.target;
-        let url = Url::parse(url).map_err(|_| UnusableUrl)?;
-        let (host, name) = match url.host().ok_or(UnusableUrl)? {
+        let url = Url::parse(url).map_err(|_| UnusableUrl("it is no URL"))?;
+        let (host, name) = match url.host().ok_or(UnusableUrl("it has no host"))? {
             Host::Domain(name) => (name.to_owned(), ServerName::try_from(name.to_owned()).ok()),
             Host::Ipv4(address) => (address.to_string(), Some(ServerName::from(std::net::IpAddr::from(address)))),
             Host::Ipv6(address) => (address.to_string(), Some(ServerName::from(std::net::IpAddr::from(address)))),
         };
         let server_name = match url.scheme() {
-            "https" => Some(name.ok_or(UnusableUrl)?),
+            "https" => Some(name.ok_or(UnusableUrl("its host is no name that a certificate can have"))?),
             "http" => None,
-            _ => return Err(UnusableUrl),
+            _ => return Err(UnusableUrl("it begins with neither https:// nor http://")),
         };
-        let port = url.port_or_known_default().ok_or(UnusableUrl)?;
+        let port = url.port_or_known_default().ok_or(UnusableUrl("it has no port"))?;
         let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
         // With the port when it is not the scheme's own, and with brackets around an IPv6 address.
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
         let mut headers = endpoint_headers(&entry);
-        headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| UnusableUrl)?);
+        headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| UnusableUrl("its host is no header value"))?);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         Ok(Self {
             origin: format!("{}://{host}:{port}", url.scheme()).into(),
             host,
             port,
             server_name,
-            uri: path.parse().map_err(|_| UnusableUrl)?,
+            uri: path.parse().map_err(|_| UnusableUrl("its path is none of HTTP"))?,
             headers,
             user_agent: user_agent.clone(),
             entry,

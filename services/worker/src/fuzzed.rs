@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
 use outrider_model::{Endpoint, EndpointId, OrganizationId, ProjectId, Target, Timestamp, endpoint::EndpointState};
+use outrider_proto::dispatch::AttemptOutcome;
 use outrider_rpc::{DialError, Dialer, Socket};
 use outrider_store::EndpointEntry;
 use tokio::{
@@ -117,6 +118,7 @@ impl Exchanges {
                 body: answer.body,
                 truncated: answer.truncated,
             }),
+            Err(Failure::TimedOut(phase)) => Err(format!("{:?}: {}", AttemptOutcome::TimedOut, phase.explain(timeout))),
             Err(Failure::Attempt(outcome, text)) => Err(format!("{outcome:?}: {text}")),
             Err(Failure::EgressUnavailable) => Err("no egress".to_owned()),
         }

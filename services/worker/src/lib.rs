@@ -27,6 +27,7 @@ mod look;
 mod lookup;
 mod measure;
 mod options;
+mod phase;
 mod pool;
 mod reader;
 mod reporter;

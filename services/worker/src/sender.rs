@@ -106,7 +106,10 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
             hop.around(shared.client.exchange(&destination, began + entry.endpoint.timeout, request)).await
         }
         (Err(error), _) => unsent(error.to_string()),
-        (_, None) => unsent("the payload was not read".to_owned()),
+        (_, None) => {
+            tracing::error!(event_id = %job.ids.event, delivery_id = %job.ids.delivery, "a job was to be sent without its payload");
+            unsent("the payload was not read: a fault of ours; Outrider's log tells more".to_owned())
+        }
     };
     let (mut result, heard) = match exchanged.result {
         Ok(answer) => {
@@ -117,9 +120,12 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
             hop.fail("the egress is unavailable");
             return None;
         }
+        Err(Failure::TimedOut(phase)) => {
+            let (outcome, error_message) = (AttemptOutcome::TimedOut, phase.explain(entry.endpoint.timeout));
+            (AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }, Some(Heard::Nothing))
+        }
         Err(Failure::Attempt(outcome, error_message)) => {
-            let heard = (outcome == AttemptOutcome::TimedOut).then_some(Heard::Nothing);
-            (AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }, heard)
+            (AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }, None)
         }
     };
     result.resent = exchanged.resent;

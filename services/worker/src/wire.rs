@@ -59,7 +59,15 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an exchange with an endpoint was given up: {self:?}")
+        f.write_str("an exchange with an endpoint was given up: ")?;
+        f.write_str(match self {
+            Self::Interim => "too many interim answers",
+            Self::Head => "too large a head",
+            Self::Switched => "another protocol",
+            Self::Bytes => "too many bytes",
+            Self::Reads => "too many pieces",
+            Self::NotHttp => "no HTTP",
+        })
     }
 }
 
@@ -77,6 +85,8 @@ struct Shared {
     fault: AtomicU8,
     /// A write failed.
     deaf: AtomicBool,
+    /// The last write waits: the other side takes nothing.
+    stuck: AtomicBool,
     /// Something has come in the exchange, above TLS.
     heard: AtomicBool,
     /// The status of the exchange's answer; 0 until its line has come.
@@ -98,6 +108,11 @@ impl Watch {
     /// Whether all that was written was taken: only then the connection is of further use.
     pub(crate) fn is_intact(&self) -> bool {
         !self.0.deaf.load(Ordering::Relaxed)
+    }
+
+    /// Whether something that is to be written is not taken.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.0.stuck.load(Ordering::Relaxed)
     }
 
     /// Why reading was given up, if it was.
@@ -190,6 +205,7 @@ impl<S> Metered<S> {
 impl<S> Metered<S> {
     /// What a write that may have failed is taken for.
     fn taken<T>(&self, written: Poll<io::Result<T>>, whole: T) -> Poll<io::Result<T>> {
+        self.watch.0.stuck.store(written.is_pending(), Ordering::Relaxed);
         match written {
             Poll::Ready(Err(_)) => {
                 self.watch.0.deaf.store(true, Ordering::Relaxed);

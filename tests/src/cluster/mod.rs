@@ -298,6 +298,11 @@ impl Outrider {
         logs::tails(self.members.iter().map(|member| member.process.log()), lines)
     }
 
+    /// Fails when a line that came since the last time, of the log of any process, looks as if Debug had written it.
+    pub fn check_words(&self) -> Result<()> {
+        self.members.iter().try_for_each(|member| member.process.check_words())
+    }
+
     /// The process of this name; of a role, where all are in one process, that one.
     fn member(&mut self, name: &str) -> Result<&mut Member> {
         let mut members = self.members.iter_mut();
@@ -377,5 +382,16 @@ impl Outrider {
         let (name, launch) = (member.name.clone(), member.launch.clone());
         self.member(&name)?.process = self.launch(&name, &launch)?;
         Ok(())
+    }
+}
+
+/// Every test looks at what its processes have written.
+impl Drop for Outrider {
+    fn drop(&mut self) {
+        match self.check_words() {
+            // The test that fails already has more to say.
+            Err(error) if !std::thread::panicking() => panic!("{error:#}"),
+            _ => {}
+        }
     }
 }

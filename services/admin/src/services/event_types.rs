@@ -72,7 +72,10 @@ impl Services {
             Schema::compile(&text).map(drop)
         };
         let compiled = tokio::task::spawn_blocking(compile).await;
-        let compiled = compiled.map_err(|_| Error::internal("the schema was not compiled"))?;
+        let compiled = compiled.map_err(|_| {
+            tracing::error!("compiling a schema panicked");
+            Error::internal("the schema was not compiled")
+        })?;
         compiled.map_err(|fault| Error::field(format!("definition.schema{}", fault.pointer), fault.description))
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use outrider_model::{
     Result, Timestamp,
     id::{time_of, uuid_bound},
+    text::joined,
 };
 use outrider_store::{AuditScope, AuditTurn, Discrepancy};
 use outrider_telemetry::catalogue::dispatch::{AUDIT_AGE, AUDIT_SECONDS, AUDITED_EVENTS, DISCREPANCIES, UNACCOUNTED};
@@ -162,10 +163,11 @@ fn log(progress: &mut Progress) {
     }
     progress.logged = Some(Instant::now());
     for (project, kinds, ids) in progress.book.projects() {
+        let kinds: Vec<String> = kinds.into_iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
         tracing::error!(
             project_id = %project,
-            ?kinds,
-            ?ids,
+            kinds = %joined(&kinds),
+            ids = %joined(&ids),
             "the ledger does not add up: `outrider verify-ledger` tells more"
         );
     }

@@ -11,6 +11,7 @@ use hickory_resolver::{
     proto::rr::Name,
 };
 use moka::future::Cache;
+use outrider_rpc::NoName;
 
 use super::{Bounds, NoAddress, absolute};
 
@@ -67,7 +68,7 @@ impl Asker {
         if let Some(known) = self.remembered.get(name).await.filter(|known| known.until > Instant::now()) {
             return known.answer;
         }
-        let asked = absolute(name).map_err(|error| NoAddress::Unknown(error.to_string()))?;
+        let asked = absolute(name).map_err(|_| NoAddress::Unknown(NoName::Other))?;
         let (answer, ttl) = match self.resolver.lookup_ip(asked).await {
             Ok(found) => {
                 let addresses: Vec<_> = found.iter().take(self.addresses + 1).collect();
@@ -90,7 +91,7 @@ impl Asker {
         if addresses.len() <= self.addresses {
             return Ok(addresses);
         }
-        Err(NoAddress::Unknown(format!("it has more than {} addresses", self.addresses)))
+        Err(NoAddress::Unknown(NoName::TooMany))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The same verdicts in the dialer's own process and through the proxy.
 
-use outrider_rpc::{DialError, Dialer};
+use outrider_rpc::{DialError, Dialer, NoConnection, NoName};
 
 use super::*;
 
@@ -107,7 +107,7 @@ async fn a_name_is_looked_up_once_and_every_time() {
     let resolver = Answers::with(&[("flip.example.com", &[&["127.0.0.1"], &["10.0.0.1"], &["127.0.0.1"], &[]])]);
     let open = egress(development(), resolver.clone());
     let mut asked = 0;
-    for expected in [Ok(()), Err(refused("ipv4-private")), Ok(()), Err(DialError::NotResolved)] {
+    for expected in [Ok(()), Err(refused("ipv4-private")), Ok(()), Err(DialError::NotResolved(NoName::NoAddress))] {
         let dialed = soon(open.dial("Flip.Example.com.", target.port())).await;
         asked += 1;
         assert_eq!(resolver.asked(), asked);
@@ -123,13 +123,17 @@ async fn a_name_is_looked_up_once_and_every_time() {
 async fn the_other_failures_are_told_apart() {
     let resolver = Answers::with(&[("empty.example.com", &[&[]]), ("closed.example.com", &[&["127.0.0.1", "::ffff:127.0.0.1"]])]);
     let open = egress(development(), resolver);
-    assert_eq!(verdict(&open, "missing.example.com", 443).await, Err(DialError::NotResolved));
-    assert_eq!(verdict(&open, "empty.example.com", 443).await, Err(DialError::NotResolved));
+    assert_eq!(verdict(&open, "missing.example.com", 443).await, Err(DialError::NotResolved(NoName::Missing)));
+    assert_eq!(verdict(&open, "empty.example.com", 443).await, Err(DialError::NotResolved(NoName::NoAddress)));
     let poor = egress(development(), Arc::new(Unable));
     assert_eq!(verdict(&poor, "example.com", 443).await, Err(DialError::EgressUnavailable), "no fault of the name's");
-    assert_eq!(verdict(&open, "closed.example.com", closed_port().await).await, Err(DialError::ConnectFailed));
+    let closed = verdict(&open, "closed.example.com", closed_port().await).await;
+    assert_eq!(closed, Err(DialError::ConnectFailed(NoConnection::Refused)));
     let slow = egress(Options { dns_timeout: Duration::from_millis(50), ..development() }, Arc::new(Held::default()));
-    assert_eq!(verdict(&slow, "slow.example.com", 443).await, Err(DialError::NotResolved));
+    assert_eq!(
+        verdict(&slow, "slow.example.com", 443).await,
+        Err(DialError::NotResolved(NoName::Late(Duration::from_millis(50))))
+    );
 }
 
 #[tokio::test]

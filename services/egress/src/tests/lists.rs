@@ -1,7 +1,7 @@
 //! The lists of the installation at the dialing, over resolvers that give any answer.
 
 use outrider_model::address::Basis;
-use outrider_rpc::{DialError, Dialer};
+use outrider_rpc::{DialError, Dialer, NoName};
 
 use super::{
     dialing::{refused, verdict},
@@ -47,7 +47,7 @@ async fn every_answer_is_judged_by_the_lists() {
         assert!(matches!(egress.examine(host, 443).await, Err(Stopped::Refused(refused)) if refused.rule == rule));
     }
     assert_eq!(resolver.asked(), 0, "what is refused by its name is not looked up");
-    assert_eq!(egress.examine("receiver", 443).await, Err(Stopped::NotResolved));
+    assert_eq!(egress.examine("receiver", 443).await, Err(Stopped::NotResolved(NoName::Missing)));
 }
 
 #[tokio::test]

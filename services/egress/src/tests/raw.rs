@@ -125,8 +125,8 @@ async fn answers_say_why_in_their_headers() {
     let closed = format!("127.0.0.1:{}", closed_port().await);
     for (target, status, headers) in [
         ("10.0.0.1:80", "403", &["outrider-egress-error: refused", "outrider-egress-rule: ipv4-private"][..]),
-        ("missing.example.com:80", "502", &["outrider-egress-error: not-resolved"]),
-        (&closed, "502", &["outrider-egress-error: connect-failed"]),
+        ("missing.example.com:80", "502", &["outrider-egress-error: not-resolved", "outrider-egress-cause: no-such-name"]),
+        (&closed, "502", &["outrider-egress-error: connect-failed", "outrider-egress-cause: refused"]),
     ] {
         let answer = exchange(served.address, format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");

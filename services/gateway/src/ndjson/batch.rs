@@ -15,7 +15,9 @@ use crate::{
     answer::ErrorObject,
     call,
     cost::{Cost, Decoding, Held},
-    deadline, payload, read, write,
+    deadline,
+    fault::fault,
+    payload, read, write,
 };
 
 /// The wait between repetitions of a call that is refused as overload.
@@ -172,8 +174,8 @@ impl Caller {
                 call::unary(self.backend.clone(), &self.grpc_path, self.headers.clone(), frame.clone(), self.max_answer_bytes);
             match tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| Err(deadline::passed())) {
                 Ok(answer) => {
-                    let answer = DynamicMessage::decode(self.output.clone(), answer)
-                        .map_err(|_| Error::internal("the answer does not decode"))?;
+                    let answer =
+                        DynamicMessage::decode(self.output.clone(), answer).map_err(fault("the answer does not decode"))?;
                     let results = answer.get_field(&self.rule.response).into_owned();
                     return match results {
                         Value::List(results) => Ok(results),
@@ -231,13 +233,16 @@ fn status_of(result: &DynamicMessage) -> Option<Error> {
 
 /// A line that says why a line is refused, or, without a number, why the upload ended early.
 pub(super) fn write_error(out: &mut Vec<u8>, number: Option<u64>, error: &Error, request_id: Option<&str>) -> Result<(), Error> {
-    let unwritable = |_| Error::internal("the answer cannot be written as JSON");
+    if number.is_none() && error.reason == Reason::Internal {
+        tracing::error!(error = %error.message, "an upload ended by a fault of ours");
+    }
     out.push(b'{');
     if let Some(number) = number {
         out.extend_from_slice(format!("\"line\":{number},").as_bytes());
     }
     out.extend_from_slice(b"\"error\":");
-    serde_json::to_writer(&mut *out, &ErrorObject::of(error, request_id)).map_err(unwritable)?;
+    serde_json::to_writer(&mut *out, &ErrorObject::of(error, request_id))
+        .map_err(fault("the answer cannot be written as JSON"))?;
     out.extend_from_slice(b"}\n");
     Ok(())
 }

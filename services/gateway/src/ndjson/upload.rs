@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream, stream::FuturesOrdered};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use outrider_model::{Error, Reason};
+use outrider_model::{Error, Reason, text::span};
 use outrider_shares::{Holder, Share, Shares};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -167,7 +167,7 @@ impl Upload {
     }
 
     fn idle(&self) -> Error {
-        Error::new(Reason::StreamIdle, format!("no whole line came for {:?}", self.options.upload_idle_timeout))
+        Error::new(Reason::StreamIdle, format!("no whole line came for {}", span(self.options.upload_idle_timeout)))
     }
 
     /// Takes what came and what else is there, as far as one batch goes, lines or not; the end, when it is reached.

@@ -53,7 +53,7 @@ const REFUSED_EVENTS: &[Refused] = &[
     (r#"{"event_type":["a"]}"#, Reason::InvalidField, "event.event_type", "must not be a list"),
     (r#"{"event_type":"a\u0000"}"#, Reason::InvalidField, "event.event_type", "NUL"),
     (r#"{"headers":{"a":"\u0000"}}"#, Reason::InvalidField, r#"event.headers["a"]"#, "NUL"),
-    (r#"{"headers":{"a\u0000":""}}"#, Reason::InvalidField, r#"event.headers["a\0"]"#, "NUL"),
+    (r#"{"headers":{"a\u0000":""}}"#, Reason::InvalidField, r#"event.headers["a\u0000"]"#, "NUL"),
     (r#"{"headers":{"a":"","a":""}}"#, Reason::MalformedRequest, r#"event.headers["a"]"#, "twice"),
     (r#"{"headers":{"a":null}}"#, Reason::InvalidField, r#"event.headers["a"]"#, "null"),
     (r#"{"headers":[]}"#, Reason::InvalidField, "event.headers", "object"),

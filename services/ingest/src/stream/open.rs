@@ -1,7 +1,7 @@
 //! The beginning of a stream: its name, and what may be under way on it.
 
 use futures::{Stream, StreamExt};
-use outrider_model::{Error, Principal, Reason, Result, error::Violations, limits};
+use outrider_model::{Error, Principal, Reason, Result, error::Violations, limits, text::span};
 use outrider_proto::ingest::{
     StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened, stream_events_request::Kind, stream_events_response,
 };
@@ -26,7 +26,7 @@ where
     let open = tokio::select! {
         first = tokio::time::timeout(options.open_timeout, inbound.next()) => match first {
             Ok(first) => opening(first)?,
-            Err(_) => return Err(Error::new(Reason::StreamIdle, format!("no \"open\" came for {:?}", options.open_timeout))),
+            Err(_) => return Err(Error::new(Reason::StreamIdle, format!("no \"open\" came for {}", span(options.open_timeout)))),
         },
         () = ingest.streams().shutdown.cancelled() => return Err(Error::shutting_down()),
     };

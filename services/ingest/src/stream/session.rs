@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use outrider_model::{Error, Principal, Project, ProjectId, Reason, Result, event::stream_key};
+use outrider_model::{Error, Principal, Project, ProjectId, Reason, Result, event::stream_key, text::span};
 use outrider_proto::{
     ingest::{
         NewEvent, PublishEventResponse, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamedEvent,
@@ -285,12 +285,12 @@ impl<'a> Session<'a> {
         let timeout = self.options.idle_timeout;
         let idle = |message| Error::new(Reason::StreamIdle, message);
         if self.untaken_since.is_some_and(|since| since.elapsed() >= timeout) {
-            let why = idle(format!("no answer was taken for {timeout:?}"));
+            let why = idle(format!("no answer was taken for {}", span(timeout)));
             self.ending.get_or_insert_with(|| Err(why.clone()));
             self.cut = Some((Instant::now(), why));
         } else if self.last_read.elapsed() >= timeout {
             if self.ending.is_none() && self.decisions.len() == 0 {
-                self.end(idle(format!("no message came for {timeout:?}")));
+                self.end(idle(format!("no message came for {}", span(timeout))));
             }
             self.last_read = Instant::now();
         }

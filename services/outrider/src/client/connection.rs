@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use outrider_rpc::cause;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -108,12 +109,12 @@ async fn connect(server: &str) -> Result<Channel, Failure> {
     let mut endpoint = Endpoint::from(uri);
     if endpoint.uri().scheme_str() == Some("https") {
         let secured = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots());
-        endpoint = secured.map_err(|error| Failure::Usage(format!("--server {server}: {error}")))?;
+        endpoint = secured.map_err(|error| Failure::Usage(format!("--server {server}: {}", cause::words(&error))))?;
     }
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
     // A server that is gone without a word is noticed while a stream is open.
     let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
-    endpoint.connect().await.map_err(|error| Failure::Unreachable(format!("{server}: {:#}", anyhow::Error::from(error))))
+    endpoint.connect().await.map_err(|error| Failure::Unreachable(format!("{server}: {}", cause::words(&error))))
 }
 
 /// Adds the key to each call.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use outrider_model::Error;
-use outrider_rpc::status::from_status;
+use outrider_rpc::{cause, status::from_status};
 use tonic::{Code, Status};
 
 use crate::printable::printable;
@@ -53,7 +53,7 @@ impl fmt::Display for Failure {
                 }
             }
             Self::Other(error) => {
-                write!(f, "{}", printable(&format!("{error:#}")))?;
+                write!(f, "{}", printable(&chain(error)))?;
                 match error.chain().find_map(|cause| cause.downcast_ref::<outrider_store::Failure>()?.advice()) {
                     Some(advice) => write!(f, "\n  {advice}"),
                     None => Ok(()),
@@ -63,6 +63,18 @@ impl fmt::Display for Failure {
             Self::Unreachable(message) => write!(f, "the server is not reachable: {message}"),
         }
     }
+}
+
+/// An error with its causes, each once: many errors tell their cause themselves.
+fn chain(error: &anyhow::Error) -> String {
+    let mut told: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if !told.iter().any(|told| told.contains(&text)) {
+            told.push(text);
+        }
+    }
+    told.join(": ")
 }
 
 impl From<anyhow::Error> for Failure {
@@ -75,7 +87,7 @@ impl From<anyhow::Error> for Failure {
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         if status.details().is_empty() && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) {
-            return Self::Unreachable(printable(status.message()));
+            return Self::Unreachable(printable(&cause::of_status(&status)));
         }
         Self::Refused(from_status(&status))
     }
@@ -102,5 +114,13 @@ mod tests {
             Error { reason: Reason::Unavailable, message: "later".into(), violations: Vec::new(), retry_after: None };
         assert_eq!(Failure::from(to_status(overloaded)).code(), 1);
         assert_eq!(Failure::Usage(String::new()).code(), 2);
+    }
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let file = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let text = format!("cannot read x: {file}");
+        let error = anyhow::Error::new(file).context(text.clone()).context("tls");
+        assert_eq!(Failure::from(error).to_string(), format!("tls: {text}"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use outrider_rpc::status::from_status;
+use outrider_rpc::{cause, status::from_status};
 use tonic::{Code, Response, Status, Streaming};
 
 use super::Failure;
@@ -88,7 +88,7 @@ impl<O, C, T> Following<O, C, T> {
     async fn rest(&mut self, status: &Status) {
         let asked = status_wait(status).filter(|asked| *asked <= WAITS.1);
         let wait = asked.map_or(self.wait, |asked| asked.max(self.wait));
-        let why = one_line(status.message());
+        let why = one_line(&cause::of_status(status));
         eprintln!("outrider: broken off ({why}); going on from the last message in {}", humantime::format_duration(wait));
         tokio::time::sleep(wait).await;
         self.wait = (wait * 2).min(WAITS.1);

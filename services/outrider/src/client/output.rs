@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(shown(&json!("ENDPOINT_STATE_UNSPECIFIED")), "");
         assert_eq!(shown(&json!(["a.*", "b"])), "a.*, b");
         assert_eq!(shown(&json!({"url": "http://x/", "n": 1})), "url=http://x/, n=1");
-        assert_eq!(shown(&json!("a\u{1b}[31m\nb")), "a\\u{1b}[31m\\nb");
+        assert_eq!(shown(&json!("a\u{1b}[31m\nb")), "a\\u001b[31m\\nb");
         assert_eq!(shown(at(&json!({"http": {"url": "u"}}), "http.url")), "u");
         assert_eq!(shown(at(&json!({}), "http.url")), "");
     }

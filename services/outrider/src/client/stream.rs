@@ -7,7 +7,7 @@ use outrider_proto::ingest::{
     NewEvent, StreamAck, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened, StreamRejection, StreamedEvent,
     ingest_service_client::IngestServiceClient, stream_events_request::Kind, stream_events_response::Kind as Told,
 };
-use outrider_rpc::{from_status, status::from_message};
+use outrider_rpc::{cause, from_status, status::from_message};
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
@@ -17,6 +17,7 @@ use super::{
     lines::Line,
     tally::Tally,
 };
+use crate::printable::printable;
 
 /// Connections in a row without an acknowledgement, before it is given up.
 const TRIES: u32 = 10;
@@ -222,7 +223,11 @@ fn again(status: Status) -> Result<End, Failure> {
             | Reason::StreamIdle
             | Reason::DeadlineExceeded
     );
-    if of_network || passing { Ok(End::Again(error.message.into_owned(), error.retry_after)) } else { Err(status.into()) }
+    match (of_network, passing) {
+        (true, _) => Ok(End::Again(printable(&cause::of_status(&status)), error.retry_after)),
+        (false, true) => Ok(End::Again(printable(&error.message), error.retry_after)),
+        (false, false) => Err(status.into()),
+    }
 }
 
 /// The wait after so many connections in vain, varied so that many clients come back apart.

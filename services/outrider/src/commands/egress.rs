@@ -9,6 +9,7 @@ use outrider_model::{
     address::{Basis, Judged, Policy, Refused},
     url::{MalformedUrl, WebhookUrl},
 };
+use outrider_rpc::DialError;
 use serde::Serialize;
 
 use super::load;
@@ -207,8 +208,8 @@ impl Judge {
             }
             Ok(_) => {}
             Err(Stopped::Refused(refused)) => self.refuse(&mut report, refused),
-            Err(Stopped::NotResolved) => {
-                (report.verdict, report.reason) = ("not_resolved", Some("the host name does not resolve".to_owned()));
+            Err(Stopped::NotResolved(why)) => {
+                (report.verdict, report.reason) = ("not_resolved", Some(DialError::NotResolved(why).to_string()));
             }
             Err(Stopped::Unable) => {
                 (report.verdict, report.reason) = ("unknown", Some("no name server could be asked".to_owned()));

@@ -1,6 +1,7 @@
 //! `outrider serve`.
 
 use anyhow::Result;
+use outrider_model::text::joined;
 
 use crate::{
     cli::Serve,
@@ -24,7 +25,9 @@ async fn serve(options: Serve, roles: Roles) -> Result<()> {
     let telemetry = telemetry::start(&config)?;
     let process = roles::start(config, roles).await?;
     process.follow(sources, prompted);
-    tracing::info!(roles = ?options.roles, public = ?process.public, "serving");
+    let names: Vec<&str> = options.roles.iter().map(|role| role.name()).collect();
+    let public = process.public.map(tracing::field::display);
+    tracing::info!(roles = %joined(&names), public, "serving");
     shutdown::requested().await?;
     tracing::info!("ending: no new work is taken, what is under way is finished or given back");
     process.stop().await;

@@ -5,12 +5,11 @@ use std::{io::Write as _, path::Path, sync::Arc};
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls};
-use outrider_rpc::{InternalToken, Streams, Tls};
+use outrider_rpc::{InternalToken, RoleChannel, Streams, Tls};
 use outrider_store::{Backend, Directory, DirectoryOptions, FailureKind, MasterKeys, Store, StoreOptions, Work};
 use outrider_telemetry::essential;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use super::{Role, Roles};
 use crate::config::{self, Config};
@@ -221,7 +220,7 @@ fn redis_tls(options: &config::Queue) -> Result<RedisTls> {
 }
 
 /// A channel to a role in another process, by mutual TLS where it is configured.
-pub fn channel(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<Channel> {
+pub fn channel(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<RoleChannel> {
     outrider_rpc::channel::channel(url, tls).with_context(|| format!("{key} = {url}"))
 }
 

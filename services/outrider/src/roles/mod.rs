@@ -45,6 +45,22 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    /// As the command line names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Gateway => "gateway",
+            Self::Ingest => "ingest",
+            Self::Dispatch => "dispatch",
+            Self::Worker => "worker",
+            Self::Egress => "egress",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 /// The roles of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roles(BTreeSet<Role>);

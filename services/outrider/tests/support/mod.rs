@@ -8,6 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[path = "../../../../tests/src/shapes.rs"]
+mod shapes;
+
 /// Everything waited for must happen within this time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -31,12 +34,21 @@ pub fn run_with(mut command: Command, input: &str) -> Output {
 /// Its standard output, which must be that of a success.
 pub fn succeeded(output: Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    in_words(&output);
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Its exit code and standard error.
 pub fn failed(output: Output) -> (i32, String) {
+    in_words(&output);
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Nothing that a command writes looks as if Debug had written it.
+fn in_words(output: &Output) {
+    for text in [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)) {
+        assert_eq!(shapes::debug_shape(&text), None, "no text for people: {text}");
+    }
 }
 
 /// A command that runs until it is told to end; killed when dropped.
@@ -77,6 +89,7 @@ impl Running {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let line = self.lines.recv_timeout(left).unwrap_or_else(|error| panic!("no line with \"{text}\": {error}"));
+            assert_eq!(shapes::debug_shape(&line), None, "no text for people");
             if line.contains(text) {
                 return line;
             }

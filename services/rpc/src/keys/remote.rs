@@ -10,17 +10,19 @@ use std::{
 
 use async_trait::async_trait;
 use futures::future::{join_all, select_ok};
-use outrider_model::{ApiKeyId, Error, HashedToken, Principal, Result};
+use outrider_model::{ApiKeyId, Error, HashedToken, Principal, Result, text::span};
 use outrider_proto::internal::{ResolveKeyRequest, key_service_client::KeyServiceClient};
 use tokio::time::{Instant, timeout};
-use tonic::{service::interceptor::InterceptedService, transport::Channel};
+use tonic::service::interceptor::InterceptedService;
 use uuid::Uuid;
 
 use super::from_wire;
 use crate::{
     Authenticate,
     again::{Again, Calls},
+    cause,
     internal::{InternalToken, Present},
+    role::{RoleChannel, says_a_role},
     status::from_status,
 };
 
@@ -39,6 +41,7 @@ pub struct RemoteKeys {
 
 struct Role {
     client: KeyServiceClient<InterceptedService<Calls, Present>>,
+    url: String,
     /// Until when it is not asked, since it did not answer.
     away: Mutex<Option<Instant>>,
 }
@@ -46,9 +49,10 @@ struct Role {
 impl RemoteKeys {
     /// Over these channels, presenting the token.
     #[must_use]
-    pub fn new(channels: impl IntoIterator<Item = Channel>, token: Option<InternalToken>) -> Self {
+    pub fn new(channels: impl IntoIterator<Item = RoleChannel>, token: Option<InternalToken>) -> Self {
         let client = |channel| KeyServiceClient::with_interceptor(Again::new(channel), Present(token.clone()));
-        let role = |channel| Role { client: client(channel), away: Mutex::default() };
+        let role =
+            |role: RoleChannel| Role { client: client(role.channel()), url: role.url().to_owned(), away: Mutex::default() };
         Self { roles: channels.into_iter().map(role).collect(), patience: PATIENCE }
     }
 
@@ -83,9 +87,11 @@ impl RemoteKeys {
             Ok(Ok(answer)) => Ok(from_wire(token.id, answer.into_inner().principal)),
             Ok(Err(status)) => match from_status(&status) {
                 error if error.is_overload() => Ok(Err(error)),
-                error => Err(error),
+                error if says_a_role(&status) => Err(error),
+                // For the log and for operators only: callers learn that nobody can tell.
+                error => Err(Error { message: cause::of_status(&status).into(), ..error }),
             },
-            Err(_) => Err(Error::unavailable(format!("no answer within {:?}", self.patience))),
+            Err(_) => Err(Error::unavailable(format!("no answer within {}", span(self.patience)))),
         };
         role.note(told.as_ref().err());
         told
@@ -116,9 +122,9 @@ impl Role {
         *away = error.map(|_| Instant::now() + AWAY);
         match error {
             Some(error) if !was_away => {
-                tracing::warn!(%error, "a role cannot tell whom API keys stand for, and is not asked for a while");
+                tracing::warn!(url = self.url, %error, "a role cannot tell whom API keys stand for, and is not asked for a while");
             }
-            None if was_away => tracing::info!("a role tells again whom API keys stand for"),
+            None if was_away => tracing::info!(url = self.url, "a role tells again whom API keys stand for"),
             _ => {}
         }
     }

@@ -13,12 +13,12 @@ use outrider_model::{OrganizationId, ProjectId, ScopeSet, Timestamp};
 use outrider_proto::internal::key_service_server::KeyServiceServer;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Channel};
+use tonic::service::Routes;
 use tower::util::BoxCloneSyncService;
 
 use super::{remote::AWAY, *};
 use crate::{
-    Acceptor, Authenticate,
+    Acceptor, Authenticate, RoleChannel,
     channel::channel,
     internal::{InternalGate, InternalToken},
     server::serve,
@@ -76,11 +76,11 @@ fn book(keys: &[HashedToken], stalls: bool) -> Arc<Book> {
     Arc::new(Book { keys: Mutex::new(keys), stalls, ..Book::default() })
 }
 
-async fn role(book: &Arc<Book>) -> Channel {
+async fn role(book: &Arc<Book>) -> RoleChannel {
     serving(Arc::clone(book) as Arc<dyn Authenticate>).await
 }
 
-async fn serving(keys: Arc<dyn Authenticate>) -> Channel {
+async fn serving(keys: Arc<dyn Authenticate>) -> RoleChannel {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     serve_on(listener, keys);
@@ -94,7 +94,7 @@ fn serve_on(listener: TcpListener, keys: Arc<dyn Authenticate>) {
 }
 
 /// Where nobody listens.
-async fn nobody() -> Channel {
+async fn nobody() -> RoleChannel {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     channel(&format!("http://{closed}"), None).unwrap()
 }
@@ -120,7 +120,7 @@ async fn a_role_tells_whom_a_key_stands_for_by_its_hash() {
 }
 
 /// A role that takes calls and never answers, until it is told to.
-async fn silent(book: &Arc<Book>) -> (Channel, watch::Sender<bool>) {
+async fn silent(book: &Arc<Book>) -> (RoleChannel, watch::Sender<bool>) {
     struct Silent(Arc<Book>, watch::Receiver<bool>);
 
     #[async_trait]

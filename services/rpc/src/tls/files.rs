@@ -12,11 +12,14 @@ use ring::digest::{Context, SHA256};
 use tokio_rustls::rustls::{
     self, ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring as provider},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     server::WebPkiClientVerifier,
 };
 
-use super::Protocol;
+use super::{Peer, Protocol, told};
 
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -45,12 +48,14 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file holds no certificate or no key in PEM.
-    #[error("{path} holds no {what} in PEM")]
+    #[error("{path} holds no {what} in PEM: {why}")]
     Pem {
         /// The file.
         path: PathBuf,
         /// What was looked for.
         what: &'static str,
+        /// What stands against it.
+        why: &'static str,
     },
     /// Certificate and key cannot be used, together or at all.
     #[error("{path} cannot be used: {message}")]
@@ -177,11 +182,15 @@ impl Contents {
     fn configs(&self, files: &TlsFiles) -> Result<Configs, TlsError> {
         let unusable = |path: &Path| {
             let path = path.to_owned();
-            move |error: rustls::Error| TlsError::Unusable { path, message: error.to_string() }
+            move |error: rustls::Error| TlsError::Unusable { path, message: unusable_words(&error) }
         };
         let chain = certificates(&files.certificate, &self.certificate)?;
         let key = || {
-            let wrong = |_| TlsError::Pem { path: files.private_key.clone(), what: "private key (PKCS#8, PKCS#1 or SEC1)" };
+            let wrong = |error| TlsError::Pem {
+                path: files.private_key.clone(),
+                what: "private key (PKCS#8, PKCS#1 or SEC1)",
+                why: pem_words(&error),
+            };
             PrivateKeyDer::from_pem_slice(&self.private_key).map_err(wrong)
         };
         let provider: Arc<CryptoProvider> = Arc::new(provider::default_provider());
@@ -218,9 +227,33 @@ pub fn read_certificates(path: impl AsRef<Path>) -> Result<Vec<CertificateDer<'s
 }
 
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = || TlsError::Pem { path: path.to_owned(), what: "certificate" };
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| wrong())?;
-    if found.is_empty() { Err(wrong()) } else { Ok(found) }
+    let wrong = |error| TlsError::Pem { path: path.to_owned(), what: "certificate", why: pem_words(&error) };
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(wrong)?;
+    if found.is_empty() { Err(wrong(pem::Error::NoItemsFound)) } else { Ok(found) }
+}
+
+/// What is wrong with PEM. The library's own texts may quote the file.
+fn pem_words(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section has no END line: the file is cut off",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is malformed",
+        pem::Error::Base64Decode(_) => "a section is no base64",
+        pem::Error::SectionTooLarge => "a section is too large",
+        pem::Error::NoItemsFound => "no section of that kind is in it",
+        _ => "it cannot be read",
+    }
+}
+
+/// Why certificate and key are of no use.
+fn unusable_words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => {
+            "the private key is not that of the certificate".to_owned()
+        }
+        rustls::Error::InconsistentKeys(_) => "whether the private key is that of the certificate cannot be told".to_owned(),
+        rustls::Error::General(why) => why.clone(),
+        other => told(other, Peer::Server),
+    }
 }
 
 fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, TlsError> {

@@ -5,10 +5,12 @@
 mod accept;
 mod connect;
 mod files;
+mod told;
 
 pub use accept::Acceptor;
 pub use connect::{NotAnAddress, connect, host_and_port};
 pub use files::{Tls, TlsError, TlsFiles, read_certificates};
+pub use told::{Peer, told};
 
 /// What is spoken on a connection, agreed upon in the handshake (ALPN).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

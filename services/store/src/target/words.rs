@@ -101,7 +101,7 @@ fn unknown(name: &str) -> String {
     let shown: String = name.chars().filter(|char| char.is_ascii_alphanumeric() || "_-".contains(*char)).take(40).collect();
     let near = WORDS.iter().map(|(word, _)| (distance(name, word), *word)).min().filter(|(distance, _)| *distance <= 3);
     match near {
-        Some((_, word)) => format!("there is no connection parameter {shown:?}; did you mean {word}?"),
+        Some((_, word)) => format!("there is no connection parameter {shown}; did you mean {word}?"),
         None => {
             "it has a connection parameter that does not exist; a character such as & or ? in a password must be escaped by %"
                 .to_owned()

@@ -86,6 +86,7 @@ async fn exchanged(client: Arc<Client>, answer: Vec<u8>, end: End, room: usize) 
     match result {
         Ok(answer) => Ok((answer.status, answer.body, answer.truncated)),
         Err(Failure::Attempt(outcome, _)) => Err(outcome),
+        Err(Failure::TimedOut(_)) => Err(AttemptOutcome::TimedOut),
         Err(Failure::EgressUnavailable) => panic!("there is none"),
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use bytes::Bytes;
 use outrider_model::{header, signature};
 use outrider_proto::{dispatch::AttemptOutcome, internal::job::Body};
-use outrider_rpc::DialError;
+use outrider_rpc::{DialError, NoConnection, NoName};
 
 use super::{
     bench::{Bench, NOW, attempted, job, leased, quick, secrets, until},
@@ -122,7 +122,7 @@ async fn a_receiver_that_hangs_times_out_at_the_deadline() {
     let result = bench.attempt().await;
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::TimedOut, 0));
     assert!((300_000..5_000_000).contains(&result.duration_micros), "{}", result.duration_micros);
-    assert_eq!(result.error_message, "the endpoint did not answer in time");
+    assert_eq!(result.error_message, "the request was sent, but no answer came within 300 ms");
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn a_body_without_end_is_bounded_and_a_broken_one_is_noted() {
 async fn what_breaks_or_is_not_http_is_told_apart() {
     let long = format!("HTTP/1.1 200 {}\r\n\r\n", "a".repeat(70 << 10));
     for (reply, outcome, message) in [
-        (Reply::Reset, AttemptOutcome::ConnectionFailed, "the connection"),
+        (Reply::Reset, AttemptOutcome::ConnectionFailed, "the endpoint reset the connection before the answer"),
         (Reply::Close(String::new()), AttemptOutcome::ConnectionFailed, "the connection was closed before the answer"),
         (Reply::Bytes("SSH-2.0-x\r\n\r\n".into()), AttemptOutcome::BadResponse, "the answer is not HTTP/1.1"),
         (Reply::Bytes(long), AttemptOutcome::BadResponse, "the head of the answer is too large"),
@@ -189,8 +189,8 @@ async fn what_breaks_or_is_not_http_is_told_apart() {
 async fn what_the_egress_refuses_is_an_attempt_without_addresses() {
     for (error, outcome) in [
         (DialError::Refused { rule: "loopback".into() }, AttemptOutcome::AddressRefused),
-        (DialError::NotResolved, AttemptOutcome::NameNotResolved),
-        (DialError::ConnectFailed, AttemptOutcome::ConnectionFailed),
+        (DialError::NotResolved(NoName::Missing), AttemptOutcome::NameNotResolved),
+        (DialError::ConnectFailed(NoConnection::Refused), AttemptOutcome::ConnectionFailed),
     ] {
         let bench = Bench::start(quick());
         *bench.dialer.error.lock().unwrap() = Some(error.clone());

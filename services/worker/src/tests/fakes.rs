@@ -14,7 +14,7 @@ use bytes::Bytes;
 use outrider_model::{DeliveryId, EndpointId, Error, EventId, Recipient, Result, Timestamp};
 use outrider_proto::internal::AttemptReport;
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};
-use outrider_rpc::{DialError, Dialer, Settlement, Socket};
+use outrider_rpc::{DialError, Dialer, NoConnection, Settlement, Socket};
 use outrider_store::EndpointEntry;
 use tokio::{net::TcpStream, sync::Notify};
 
@@ -154,7 +154,10 @@ impl Dialer for Loopback {
         if let Some(error) = self.error.lock().unwrap().clone() {
             return Err(error);
         }
-        TcpStream::connect(("127.0.0.1", port)).await.map(Socket::from).map_err(|_| DialError::ConnectFailed)
+        TcpStream::connect(("127.0.0.1", port))
+            .await
+            .map(Socket::from)
+            .map_err(|_| DialError::ConnectFailed(NoConnection::Refused))
     }
 }
 

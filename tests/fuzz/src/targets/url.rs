@@ -12,7 +12,7 @@ use outrider_model::{
     address::{Judged, Policy, is_localhost},
     url::WebhookUrl,
 };
-use outrider_rpc::{DialError, Dialer};
+use outrider_rpc::{DialError, Dialer, NoName};
 use outrider_worker::fuzzed::destination;
 
 use crate::runtime;
@@ -31,7 +31,7 @@ impl Asked {
 impl Resolve for Asked {
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoAddress> {
         self.0.lock().expect("nobody panics").push(name.to_owned());
-        Err(NoAddress::Unknown(String::new()))
+        Err(NoAddress::Unknown(NoName::Missing))
     }
 }
 
@@ -119,7 +119,7 @@ fn host(host: &str, bench: &Bench) {
     let dialled = runtime::run(Duration::from_secs(60), bench.egress.dial(host, 443)).expect_err("nothing has an address");
     let asked = bench.asked.take();
     match (judged, dialled) {
-        (Ok(Judged::Name(name)), DialError::NotResolved) => {
+        (Ok(Judged::Name(name)), DialError::NotResolved(_)) => {
             let name = name.as_str();
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte)));
             let absolute: Vec<_> = asked.iter().map(|asked| asked.strip_suffix('.').unwrap_or(asked)).collect();
