@@ -14,8 +14,8 @@ use std::{
 };
 
 use outrider_model::{
-    Endpoint, EndpointId, Error, EventTypeId, OrganizationId, Principal, Project, ProjectId, Result, Router, SigningSecret,
-    Timestamp,
+    Endpoint, EndpointId, Error, EventTypeId, OrganizationId, Principal, Project, ProjectId, Reason, Result, Router,
+    SigningSecret, Timestamp,
 };
 use outrider_shares::Holder;
 
@@ -54,6 +54,9 @@ pub struct EndpointEntry {
     pub endpoint: Endpoint,
     /// All that sign: the newest first.
     pub secrets: Vec<SigningSecret>,
+    /// Whether what is encrypted of it could be opened. If not, it has masks in place of values and no
+    /// secrets: events that match it are accepted, and nothing can be sent to it.
+    pub is_readable: bool,
 }
 
 /// A cheap handle to the cache. It is fresh while [`Directory::run`] runs.
@@ -232,13 +235,19 @@ impl Inner {
     /// The endpoint, and until when it may be used as it is: until one of its secrets expires.
     async fn load_endpoint(&self, id: EndpointId) -> Result<(Option<Arc<EndpointEntry>>, Option<Timestamp>)> {
         let store = &self.store;
-        let Some(endpoint) = endpoints::load(store.read(), store.master_keys(), id).await? else { return Ok((None, None)) };
+        let Some((endpoint, has_values)) = endpoints::load(store.read(), store.master_keys(), id).await? else {
+            return Ok((None, None));
+        };
         // A project never changes its organisation. One that is not known here yet was made by a change
         // before the one that made its endpoint, which then is loaded again.
         let Some(project) = self.project(endpoint.project).await? else { return Ok((None, None)) };
-        let stored = endpoint_secrets::load(store.read(), store.master_keys(), id, store.clock().now()).await?;
+        let stored = match endpoint_secrets::load(store.read(), store.master_keys(), id, store.clock().now()).await {
+            Err(error) if error.reason == Reason::Internal => Vec::new(),
+            stored => stored?,
+        };
+        let is_readable = has_values && !stored.is_empty();
         let until = stored.iter().filter_map(|stored| stored.expires_at).min();
         let secrets = stored.into_iter().map(|stored| stored.secret).collect();
-        Ok((Some(Arc::new(EndpointEntry { organization: project.organization, endpoint, secrets })), until))
+        Ok((Some(Arc::new(EndpointEntry { organization: project.organization, endpoint, secrets, is_readable })), until))
     }
 }

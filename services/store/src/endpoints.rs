@@ -188,9 +188,15 @@ async fn find_row(
 
 /// The endpoint with its values, whoever asks; none when it does not exist or was deleted. Whether its project exists is for the caller to
 /// see.
-pub(crate) async fn load(database: &impl ConnectionTrait, keys: &MasterKeys, id: EndpointId) -> Result<Option<Endpoint>> {
+/// The endpoint; with masks in place of its values, and false, when these cannot be opened.
+pub(crate) async fn load(database: &impl ConnectionTrait, keys: &MasterKeys, id: EndpointId) -> Result<Option<(Endpoint, bool)>> {
     let existing = endpoint::Entity::find_by_id(id.0).filter(endpoint::Column::DeletedAt.is_null());
-    existing.one(database).await.map_err(unavailable)?.map(|row| rows::from_row(row, keys)).transpose()
+    let Some(row) = existing.one(database).await.map_err(unavailable)? else { return Ok(None) };
+    match rows::from_row(row.clone(), keys) {
+        Ok(endpoint) => Ok(Some((endpoint, true))),
+        Err(error) if error.reason == Reason::Internal => Ok(Some((rows::masked(row)?, false))),
+        Err(error) => Err(error),
+    }
 }
 
 /// Refuses an id that an endpoint has or had. Callers who reach that endpoint are told that it

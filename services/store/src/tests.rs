@@ -92,6 +92,7 @@ on_both! {
     directory::follows_a_flood_of_announcements_at_a_pace;
     directory::drops_everything_when_the_feed_was_replaced;
     directory::forgets_the_endpoints_of_deleted_projects;
+    directory::knows_endpoints_that_cannot_be_decrypted;
     directory::trusts_no_longer_than_it_may;
 }
 

@@ -188,7 +188,7 @@ fn check_words(text: &str) -> Result<(), StartError> {
         None => Ok(()),
         Some(word) => {
             let levels = "off, error, warn, info, debug, trace";
-            Err(StartError::Filter(format!("{word:?} is neither a level ({levels}) nor TARGET=LEVEL")))
+            Err(StartError::Filter(format!("\"{word}\" is neither a level ({levels}) nor TARGET=LEVEL")))
         }
     }
 }

@@ -65,7 +65,7 @@ fn entry(url: &str) -> EndpointEntry {
         created_at: now,
         updated_at: now,
     };
-    EndpointEntry { organization: OrganizationId::new(now, 1), endpoint, secrets: Vec::new() }
+    EndpointEntry { organization: OrganizationId::new(now, 1), endpoint, secrets: Vec::new(), is_readable: true }
 }
 
 /// What is kept of an answer.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::{
     backoff::Backoff,
     client::{Exchanged, Failure},
+    destination::Destination,
     intake::{persist, still_current},
     job::{self, HeldJob, Outcome, Started},
     measure, request,
@@ -92,6 +93,14 @@ async fn send(shared: &Shared, job: &HeldJob) -> Sent {
     }
 }
 
+/// Where an attempt goes, or why there is none.
+fn destination(shared: &Shared, entry: &Arc<EndpointEntry>) -> Result<Arc<Destination>, String> {
+    if !entry.is_readable {
+        return Err("the endpoint's secrets cannot be decrypted: whoever runs Outrider finds the reason in its log".to_owned());
+    }
+    shared.destinations.get(entry).map_err(|error| error.to_string())
+}
+
 /// One attempt; none when the egress could not be reached and nothing was tried.
 async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> Option<Sent> {
     let start_time = shared.lookup.now();
@@ -100,12 +109,12 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
     let of_event = job::trace(&job.job);
     let hop = span(job, of_event.as_ref());
     let told = hop.or(of_event.as_ref()).filter(|_| shared.options.propagate_trace);
-    let exchanged = match (shared.destinations.get(entry), &job.payload) {
+    let exchanged = match (destination(shared, entry), &job.payload) {
         (Ok(destination), Some(payload)) => {
             let request = || request::build(&destination, &job.job, &job.ids, &payload.bytes, shared.lookup.now(), told);
             hop.around(shared.client.exchange(&destination, began + entry.endpoint.timeout, request)).await
         }
-        (Err(error), _) => unsent(error.to_string()),
+        (Err(why), _) => unsent(why),
         (_, None) => {
             tracing::error!(event_id = %job.ids.event, delivery_id = %job.ids.delivery, "a job was to be sent without its payload");
             unsent("the payload was not read: a fault of ours; Outrider's log tells more".to_owned())

@@ -278,6 +278,18 @@ pub async fn forgets_the_endpoints_of_deleted_projects(database: &TestDatabase) 
     assert!(entry_that_stays.strong_count() > 0);
 }
 
+pub async fn knows_endpoints_that_cannot_be_decrypted(database: &TestDatabase) {
+    let store = database.store().await;
+    let tenant = tenant(&store, "a").await;
+    let endpoint = tenant.endpoint(&store).await;
+    // A process whose keys are others.
+    let master_keys = crate::MasterKeys::parse(&crate::MasterKeys::generate_text("another")).unwrap();
+    let stranger = Store::connect(&crate::StoreOptions { master_keys, ..database.options().clone() }).await.unwrap();
+    let entry = directory(&stranger).endpoint(endpoint.id).await.unwrap().unwrap();
+    assert_eq!((entry.is_readable, entry.secrets.len(), &entry.endpoint), (false, 0, &endpoint.clone().masked()));
+    assert!(directory(&store).endpoint(endpoint.id).await.unwrap().unwrap().is_readable);
+}
+
 pub async fn trusts_no_longer_than_it_may(database: &TestDatabase) {
     let store = database.store().await;
     let tenant = tenant(&store, "a").await;

@@ -122,7 +122,7 @@ pub(crate) fn entry(url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointEn
         updated_at: NOW,
     };
     change(&mut endpoint);
-    EndpointEntry { organization: OrganizationId::new(NOW, 1), endpoint, secrets: secrets() }
+    EndpointEntry { organization: OrganizationId::new(NOW, 1), endpoint, secrets: secrets(), is_readable: true }
 }
 
 /// The newest and the one that it replaces.

@@ -121,6 +121,25 @@ async fn unusable_jobs_are_stale() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_cannot_be_decrypted_is_sent_nothing() {
+    let (receiver, url) = receiver().await;
+    let bench = Bench::start(quick());
+    let mut unreadable = entry(&url, |_| {});
+    (unreadable.secrets, unreadable.is_readable) = (Vec::new(), false);
+    let id = unreadable.endpoint.id;
+    bench.lookup.endpoints.lock().unwrap().insert(id, Arc::new(unreadable));
+    bench.push(id);
+    let reports = bench.reports(1).await;
+    let result = attempted(&reports[0]);
+    assert_eq!(result.outcome(), AttemptOutcome::ConnectionFailed);
+    assert!(result.error_message.contains("cannot be decrypted"), "{result:?}");
+    // It is settled: others go on.
+    bench.push(bench.endpoint(&url));
+    assert_eq!(attempted(&bench.reports(2).await[1]).outcome(), AttemptOutcome::Succeeded);
+    assert_eq!(receiver.count(), 1);
+}
+
+#[tokio::test]
 async fn payloads_by_reference_are_fetched_within_their_room() {
     let (receiver, url) = receiver().await;
     // Room for one of them at a time: an endpoint has an eighth.
