@@ -204,7 +204,7 @@ fn a_mask_is_refused_where_a_value_belongs() {
         headers: [("x-a".to_owned(), "1".to_owned()), ("x-b".to_owned(), "2".to_owned())].into(),
         ..whole()
     };
-    let mut sent_back = to_wire(masked.masked());
+    let mut sent_back = wire::Endpoint { endpoint_id: String::new(), project_id: String::new(), ..to_wire(masked.masked()) };
     sent_back.headers.insert("x-c".to_owned(), "new".to_owned());
     let expected = ["endpoint.http.url", r#"endpoint.headers["x-a"]"#, r#"endpoint.headers["x-b"]"#];
     assert_eq!(fields(created(sent_back.clone())), expected);
