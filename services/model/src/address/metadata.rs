@@ -62,6 +62,8 @@ pub(super) fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let of = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match (a, b, c, d, e, f) {
+        // Nothing and this machine, which are IPv6 addresses of their own (RFC 4291, 2.5.2 and 2.5.3).
+        (0, 0, 0, 0, 0, 0) if g == 0 && h <= 1 => None,
         (0x64, 0xff9b, 0, 0, 0, 0) | (0, 0, 0, 0, 0, 0) | (0, 0, 0, 0, 0xffff, 0) => Some(of(g, h)),
         (0x2002, ..) => Some(of(b, c)),
         _ => None,
