@@ -187,10 +187,14 @@ async fn find_row(
 }
 
 /// The endpoint with its values, whoever asks; none when it does not exist or was deleted. Whether its project exists is for the caller to
-/// see.
+/// see, except where the values were forgotten with it.
 pub(crate) async fn load(database: &impl ConnectionTrait, keys: &MasterKeys, id: EndpointId) -> Result<Option<Endpoint>> {
     let existing = endpoint::Entity::find_by_id(id.0).filter(endpoint::Column::DeletedAt.is_null());
-    existing.one(database).await.map_err(unavailable)?.map(|row| rows::from_row(row, keys)).transpose()
+    let Some(row) = existing.one(database).await.map_err(unavailable)? else { return Ok(None) };
+    if rows::is_forgotten(&row) && projects::load(database, ProjectId(row.project_id)).await?.is_none() {
+        return Ok(None);
+    }
+    rows::from_row(row, keys).map(Some)
 }
 
 /// Refuses an id that an endpoint has or had. Callers who reach that endpoint are told that it
