@@ -47,10 +47,14 @@ pub const MASK: &str = "\u{2026}";
 /// The mask as programs write it that encode URLs.
 const ENCODED_MASK: &str = "%E2%80%A6";
 
-/// Whether a URL has the mask in place of its query.
+/// Whether a URL has the mask in place of its query, or as the name of a parameter: programs that take queries apart write the mask
+/// with `=` after it, and with the parameters that they add.
 #[must_use]
 pub fn has_masked_query(url: &str) -> bool {
-    url.split_once('?').is_some_and(|(_, query)| query == MASK || query.eq_ignore_ascii_case(ENCODED_MASK))
+    let Some((_, query)) = url.split_once('?') else { return false };
+    let query = query.split_once('#').map_or(query, |(query, _)| query);
+    let mut names = query.split('&').map(|parameter| parameter.split_once('=').map_or(parameter, |(name, _)| name));
+    names.any(|name| name == MASK || name.eq_ignore_ascii_case(ENCODED_MASK))
 }
 
 /// Headers by their names in lower case.
@@ -204,10 +208,11 @@ mod tests {
         let encoded = "https://a.example/?%e2%80%A6";
         assert!(WebhookUrl::parse(encoded, &Policy::default()).is_ok());
         assert!(has_masked_query(url) && has_masked_query(encoded));
-        for other in
-            ["https://a.example/", "https://a.example/?", "https://a.example/?a=%E2%80%A6", "https://a.example/%E2%80%A6"]
-        {
-            assert!(!has_masked_query(other), "{other}");
+        for query in ["…=", "%E2%80%A6=", "%e2%80%a6=&a=b", "a=b&%E2%80%A6", "a&…=x&b", "%E2%80%A6#part", "&%E2%80%a6&"] {
+            assert!(has_masked_query(&format!("https://a.example/?{query}")), "{query}");
+        }
+        for other in ["/", "/?", "/?a=%E2%80%A6", "/?a=…", "/?a%E2%80%A6=b", "/?a#&…", "/%E2%80%A6"] {
+            assert!(!has_masked_query(&format!("https://a.example{other}")), "{other}");
         }
     }
 

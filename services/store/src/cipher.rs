@@ -11,6 +11,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_model::{EndpointId, Error, Result, SecretId, SigningSecret};
+use outrider_telemetry::Seldom;
 use rand::RngExt;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
@@ -189,9 +190,14 @@ impl MasterKeys {
     }
 }
 
-/// What a caller is told, while the log names the endpoint and the key.
+/// Callers may ask for what is unreadable as often as they like.
+static UNREADABLE: Seldom = Seldom::new();
+
+/// What a caller is told, while the log names an endpoint and the key, once a minute.
 fn unreadable(endpoint: EndpointId, what: &'static str, why: &Unopened) -> Error {
-    tracing::error!(%endpoint, %why, "what is stored of an endpoint cannot be decrypted: its {what}");
+    if let Some(times) = UNREADABLE.happened() {
+        tracing::error!(%endpoint, %why, times, "what is stored of an endpoint cannot be decrypted: its {what}");
+    }
     Error::internal(match why {
         Unopened::NoKey(_) => "a stored secret needs a master key that is not configured",
         Unopened::Damaged | Unopened::Refused(_) => "a stored secret is damaged",

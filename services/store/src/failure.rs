@@ -57,6 +57,11 @@ impl Failure {
         }
     }
 
+    /// The same where a statement with data of tenants failed: without what may quote a row.
+    pub(crate) fn of_data(what: impl Into<String>, error: &DbErr) -> Self {
+        Self { words: told_orm(error), ..Self::of_orm(what, error) }
+    }
+
     pub(crate) fn with_advice(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
         self.advice = Some(advice.into());
         self

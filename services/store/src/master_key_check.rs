@@ -1,36 +1,43 @@
 //! Whether the master keys open what is stored, before anything is done with them.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use outrider_model::{EndpointId, SecretId};
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
 use uuid::Uuid;
 
-use crate::{Failure, FailureKind, MasterKeys, Store, cipher, patience};
+use crate::{Failure, FailureKind, MasterKeys, Store, cipher, failure, patience};
 
-/// Rows of a key that are tried: one may be damaged, and then says nothing about the key.
-const SAMPLES: i64 = 5;
-/// Keys that are looked at in a table, lost and damaged ones included.
-const MOST_KEYS: usize = 100;
+/// Rows that are looked at from each end of a table, in the order of their keys: the newest tell of the keys of today, and the oldest of
+/// one that was taken away too early.
+const LOOKED_AT: usize = 1_000;
+/// Rows of a key that are tried from each end: one may be damaged, and then says nothing about the key.
+const SAMPLES: usize = 5;
+/// How long a start waits for the look.
+const AT_START: Duration = Duration::from_secs(2);
 
 /// What the settings are called, for both of them.
 const SETTING: &str = "secrets.master_key";
 const UNREAD: &str = "what is encrypted in the database was not read";
 
-/// A table with ciphertexts: its columns for the endpoint, for the row, and for the ciphertext.
+/// A table with ciphertexts.
 struct Encrypted {
-    select: &'static str,
-    column: &'static str,
+    /// Its rows with what their ciphertexts begin with: the version, a length, and an id of at most 32 bytes.
+    marks: &'static str,
+    /// Columns for the endpoint, for the row, and for the ciphertext.
+    rows: &'static str,
     opens: fn(&MasterKeys, &Row) -> bool,
 }
 
 const TABLES: [Encrypted; 2] = [
     Encrypted {
-        select: "SELECT endpoint_id, id, ciphertext FROM endpoint_secrets WHERE ciphertext IS NOT NULL",
-        column: "ciphertext",
+        marks: "SELECT id, substr(ciphertext, 1, 34) FROM endpoint_secrets",
+        rows: "SELECT endpoint_id, id, ciphertext FROM endpoint_secrets",
         opens: |keys, row| keys.try_secret(EndpointId(row.endpoint), SecretId(row.id), &row.sealed).is_ok(),
     },
     Encrypted {
-        select: "SELECT id, id, sealed FROM endpoints WHERE sealed IS NOT NULL",
-        column: "sealed",
+        marks: "SELECT id, substr(sealed, 1, 34) FROM endpoints",
+        rows: "SELECT id, id, sealed FROM endpoints",
         opens: |keys, row| keys.try_values(EndpointId(row.endpoint), &row.sealed).is_ok(),
     },
 ];
@@ -43,91 +50,136 @@ struct Row {
 
 impl Row {
     fn read(row: &QueryResult) -> Result<Self, DbErr> {
-        Ok(Self { endpoint: row.try_get_by_index(0)?, id: row.try_get_by_index(1)?, sealed: row.try_get_by_index(2)? })
+        let sealed = row.try_get_by_index::<Option<Vec<u8>>>(2)?;
+        Ok(Self { endpoint: row.try_get_by_index(0)?, id: row.try_get_by_index(1)?, sealed: sealed.unwrap_or_default() })
+    }
+}
+
+/// Why nothing is known to be well.
+enum Doubt {
+    /// A key is not as it must be.
+    Key(Failure),
+    Unread(DbErr),
+}
+
+impl From<DbErr> for Doubt {
+    fn from(error: DbErr) -> Self {
+        Self::Unread(error)
+    }
+}
+
+impl Doubt {
+    /// Whether the server ended a statement for its length.
+    fn is_late(&self) -> bool {
+        let Self::Unread(error) = self else { return false };
+        failure::sqlx_error(error).and_then(failure::code).is_some_and(|code| code == "57014")
+    }
+}
+
+impl From<Doubt> for Failure {
+    fn from(doubt: Doubt) -> Self {
+        match doubt {
+            Doubt::Key(failure) => failure,
+            Doubt::Unread(error) => Self::of_data(UNREAD, &error),
+        }
     }
 }
 
 impl Store {
-    /// OK when there is each key that something was encrypted with, and it is that very key. It reads the tables of endpoints and of their
-    /// secrets once, and a few rows for each key.
+    /// For the start of a process: fails when a key is missing that something was encrypted with, or is another one of that id. It looks at
+    /// some rows of each table and waits for them briefly: a database that is slow is no reason not to start.
     pub async fn check_master_keys(&self) -> Result<(), Failure> {
-        let check = async {
-            for table in &TABLES {
-                self.check_table(table).await?;
+        match tokio::time::timeout(AT_START, self.look_at_keys()).await {
+            Ok(Err(doubt)) if !doubt.is_late() => Err(doubt.into()),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!(
+                    "the database did not tell in time whether the master keys open what is stored: started all the same"
+                );
+                Ok(())
             }
-            Ok::<_, Failure>(())
-        };
-        let checked = tokio::time::timeout(self.patience(), check).await;
-        checked.unwrap_or_else(|_| Err(Failure::of(UNREAD, &patience::late())))
+        }
     }
 
-    async fn check_table(&self, table: &Encrypted) -> Result<(), Failure> {
-        let mut marks: Vec<Vec<u8>> = Vec::new();
-        while marks.len() < MOST_KEYS {
-            let others = self.encrypted(table, &marks, "<>", 1).await?;
-            let Some(first) = others.first() else { break };
-            let mark = cipher::mark(&first.sealed).to_vec();
-            self.check_key(table, &mark).await?;
-            marks.push(mark);
+    /// The same before anything is encrypted: it must be known.
+    pub(crate) async fn require_master_keys(&self) -> Result<(), Failure> {
+        let looked = tokio::time::timeout(self.patience(), self.look_at_keys()).await;
+        looked.map_err(|_| Failure::of(UNREAD, &patience::late()))?.map_err(Failure::from)
+    }
+
+    async fn look_at_keys(&self) -> Result<(), Doubt> {
+        let mut damaged = 0_usize;
+        for table in &TABLES {
+            for (mark, ids) in self.marks(table).await? {
+                match cipher::key_id(&mark) {
+                    Some(id) => self.check_key(table, id, &mark, ids).await?,
+                    None => damaged += ids.len(),
+                }
+            }
+        }
+        if damaged > 0 {
+            tracing::warn!(rows = damaged, "stored secrets are damaged, or were encrypted by a newer version");
         }
         Ok(())
     }
 
-    /// Whether what begins with `mark` opens.
-    async fn check_key(&self, table: &Encrypted, mark: &[u8]) -> Result<(), Failure> {
+    /// What ciphertexts begin with at both ends of a table, each with some rows that begin so.
+    async fn marks(&self, table: &Encrypted) -> Result<BTreeMap<Vec<u8>, Vec<Uuid>>, DbErr> {
+        let mut found = BTreeMap::<Vec<u8>, Vec<Uuid>>::new();
+        for (order, most) in [("DESC", SAMPLES), ("ASC", 2 * SAMPLES)] {
+            let rows = self.ask(format!("{} ORDER BY id {order} LIMIT {LOOKED_AT}", table.marks), Vec::new()).await?;
+            for row in rows {
+                let (id, start) = (row.try_get_by_index::<Uuid>(0)?, row.try_get_by_index::<Option<Vec<u8>>>(1)?);
+                let Some(start) = start else { continue };
+                let ids = found.entry(cipher::mark(&start).to_vec()).or_default();
+                if ids.len() < most && !ids.contains(&id) {
+                    ids.push(id);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether this key, with which `mark` begins, opens one of these rows.
+    async fn check_key(&self, table: &Encrypted, id: &str, mark: &[u8], ids: Vec<Uuid>) -> Result<(), Doubt> {
         let keys = self.master_keys();
-        let Some(id) = cipher::key_id(mark) else {
-            tracing::warn!("a stored secret is damaged, or was encrypted by a newer version");
-            return Ok(());
-        };
         if keys.is_lost(id) {
             tracing::warn!(key_id = id, "what a lost master key encrypted cannot be read");
             return Ok(());
         }
         if !keys.has(id) {
             let words = format!("the database holds secrets that were encrypted with key {id}, which is not given");
-            return Err(failure(words).with_advice(format!(
+            return Err(Doubt::Key(wrong(words).with_advice(format!(
                 "give it as well, after the first: {id}:BASE64. If it is lost, give {id}:lost, and make anew the endpoints that need it"
-            )));
+            ))));
         }
-        let samples = self.encrypted(table, std::slice::from_ref(&mark.to_vec()), "=", SAMPLES).await?;
-        // None: what was there is gone by now.
-        if samples.is_empty() || samples.iter().any(|row| (table.opens)(keys, row)) {
+        let places: Vec<String> = (1..=ids.len()).map(|place| format!("${place}")).collect();
+        let sql = format!("{} WHERE id IN ({})", table.rows, places.join(", "));
+        let samples = self.ask(sql, ids.into_iter().map(Value::from).collect()).await?;
+        let samples = samples.iter().map(Row::read).collect::<Result<Vec<_>, _>>()?;
+        // Some may have been encrypted by another key meanwhile, or be gone.
+        let mut samples = samples.iter().filter(|row| cipher::mark(&row.sealed) == mark).peekable();
+        if samples.peek().is_none() || samples.any(|row| (table.opens)(keys, row)) {
             return Ok(());
         }
         let words = format!("key {id} is not the key of that id with which the secrets in the database were encrypted");
-        Err(failure(words).with_advice(format!(
+        Err(Doubt::Key(wrong(words).with_advice(format!(
             "give the key {id} that servers of this database had before; a new key needs an id of its own, and stands before it"
-        )))
+        ))))
     }
 
-    /// Rows whose ciphertexts begin with none of the marks (`<>`), or with the one (`=`).
-    async fn encrypted(&self, table: &Encrypted, marks: &[Vec<u8>], is: &str, limit: i64) -> Result<Vec<Row>, Failure> {
-        let (select, column) = (table.select, table.column);
-        let (mut sql, mut values) = (select.to_owned(), Vec::<Value>::new());
-        for mark in marks {
-            let length = i32::try_from(mark.len()).unwrap_or(i32::MAX);
-            values.extend([length.into(), mark.clone().into()]);
-            sql.push_str(&format!(" AND substr({column}, 1, ${}) {is} ${}", values.len() - 1, values.len()));
-        }
-        // The newest tell most about the keys of today.
-        let order = if is == "=" { " ORDER BY id DESC" } else { "" };
-        sql.push_str(&format!("{order} LIMIT {limit}"));
-        let read = async {
-            let database = self.read();
-            let rows = Statement::from_sql_and_values(database.get_database_backend(), sql, values);
-            database.query_all_raw(rows).await?.iter().map(Row::read).collect::<Result<Vec<_>, DbErr>>()
-        };
-        read.await.map_err(|error| Failure::of_orm(UNREAD, &error))
+    async fn ask(&self, sql: String, values: Vec<Value>) -> Result<Vec<QueryResult>, DbErr> {
+        let database = self.read();
+        database.query_all_raw(Statement::from_sql_and_values(database.get_database_backend(), sql, values)).await
     }
 }
 
-fn failure(words: String) -> Failure {
+fn wrong(words: String) -> Failure {
     Failure::new(FailureKind::Key, SETTING, words)
 }
 
 /// That something is to be encrypted or opened, and there is no key.
 pub(crate) fn missing(what: &str) -> Failure {
-    failure(format!("there is no key, and {what}"))
+    wrong(format!("there is no key, and {what}"))
         .with_advice("give the key that the servers of this database have, in secrets.master_key or secrets.master_key_file")
 }

@@ -66,6 +66,11 @@ on_both! {
     sealing::tells_which_key_does_not_open_what_is_stored;
     sealing::needs_no_key_where_nothing_is_to_be_encrypted;
     sealing::is_undone_when_the_schema_goes_back;
+    sealing::looks_without_the_lock_and_waits_for_it_as_long_as_it_takes;
+    sealing::a_slow_look_at_the_keys_is_no_reason_not_to_start;
+    sealing::forgets_the_values_of_deleted_projects;
+    sealing::goes_back_without_what_a_lost_key_encrypted;
+    sealing::a_change_that_retention_removed_is_masked_already;
     event_types::are_kept_changed_and_deleted;
     event_types::have_one_entry_for_a_name_and_a_request;
     event_types::are_listed_without_their_schemas;

@@ -21,11 +21,33 @@ pub(crate) const LOCK: i64 = 0x6f75_7472_6964_6572;
 /// for writing is taken at the beginning, so that it is waited for and never refused half way.
 pub(crate) async fn begin(store: &Store) -> Result<DatabaseTransaction> {
     let transaction = begin_beside(store).await?;
+    lock(store, &transaction).await?;
+    Ok(transaction)
+}
+
+/// The same for work that an operator asks for, which takes the time it takes: no statement is ended for its length, nor for how long it
+/// waits for the lock.
+pub(crate) async fn begin_unhurried(store: &Store) -> Result<DatabaseTransaction> {
+    let transaction = begin_unhurried_beside(store).await?;
+    lock(store, &transaction).await?;
+    Ok(transaction)
+}
+
+/// The same without the lock.
+pub(crate) async fn begin_unhurried_beside(store: &Store) -> Result<DatabaseTransaction> {
+    let transaction = begin_beside(store).await?;
+    if store.backend() == Backend::Postgres {
+        transaction.execute_unprepared("SET LOCAL statement_timeout = 0").await.map_err(unavailable)?;
+    }
+    Ok(transaction)
+}
+
+async fn lock(store: &Store, transaction: &DatabaseTransaction) -> Result<()> {
     if store.backend() == Backend::Postgres {
         let lock = Statement::from_sql_and_values(Backend::Postgres.into(), "SELECT pg_advisory_xact_lock($1)", [LOCK.into()]);
         transaction.query_one_raw(lock).await.map_err(unavailable)?;
     }
-    Ok(transaction)
+    Ok(())
 }
 
 /// Begins a transaction that others may have beside it on PostgreSQL; on SQLite it is the only one that writes.

@@ -25,7 +25,7 @@ pub struct Health {
     pub configuration: Configuration,
     /// The operations listener of the server. Without it, the one that the configuration names.
     #[arg(long, value_name = "ADDRESS")]
-    pub address: Option<SocketAddr>,
+    pub address: Option<String>,
     /// Asks whether the process runs (/healthz) instead of whether it can work (/readyz).
     #[arg(long)]
     pub live: bool,
@@ -40,8 +40,8 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Succeeds when the server says yes. Every other answer, and none, is exit code 1: container engines take only that for a no.
 pub async fn run(options: Health) -> Result<(), Failure> {
     let address = match options.address {
-        Some(address) => address,
-        None => configured(&load(options.configuration)?.operations.listen)?,
+        Some(address) => parsed("--address", &address)?,
+        None => parsed("operations.listen", &load(options.configuration)?.operations.listen)?,
     };
     let path = if options.live { "/healthz" } else { "/readyz" };
     let answer = tokio::time::timeout(options.timeout, ask(reachable(address), path)).await;
@@ -54,11 +54,11 @@ pub async fn run(options: Health) -> Result<(), Failure> {
     Err(Failure::Other(anyhow!("http://{address}{path} was answered {status}{}", reasons(&body))))
 }
 
-/// The address that a server with this configuration listens on.
-fn configured(listen: &str) -> Result<SocketAddr, Failure> {
-    match listen.parse::<SocketAddr>() {
+/// The address that a server is to be asked at.
+fn parsed(what: &str, address: &str) -> Result<SocketAddr, Failure> {
+    match address.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
-        _ => Err(Failure::Usage(format!("operations.listen is \"{listen}\", which names no port to ask: give --address"))),
+        _ => Err(Failure::Other(anyhow!("{what} is \"{address}\", which names no port to ask: give --address IP:PORT"))),
     }
 }
 
@@ -98,12 +98,12 @@ mod tests {
 
     #[test]
     fn listeners_on_all_addresses_are_asked_on_loopback() {
-        let at = |text: &str| reachable(configured(text).unwrap()).to_string();
+        let at = |text: &str| reachable(parsed("--address", text).unwrap()).to_string();
         assert_eq!(at("0.0.0.0:9090"), "127.0.0.1:9090");
         assert_eq!(at("[::]:9090"), "[::1]:9090");
         assert_eq!(at("10.0.0.7:9090"), "10.0.0.7:9090");
         for nobody in ["", "127.0.0.1:0"] {
-            assert_eq!(configured(nobody).unwrap_err().code(), 2, "{nobody}");
+            assert_eq!(parsed("--address", nobody).unwrap_err().code(), 1, "{nobody}");
         }
     }
 

@@ -80,11 +80,13 @@ fn whatever_is_no_yes_is_a_no_and_says_why() {
 }
 
 #[test]
-fn a_server_without_an_address_is_a_mistake_of_the_command_line() {
+fn a_server_without_an_address_is_a_no() {
     let home = tempfile::tempdir().unwrap();
-    for listen in ["", "127.0.0.1:0"] {
-        let set = format!("operations.listen={listen}");
-        let (code, errors) = failed(outrider(home.path(), &["health", "--set", &set]).output().unwrap());
-        assert!(code == 2 && errors.contains("--address"), "{code}: {errors}");
+    for address in ["", "127.0.0.1:0"] {
+        let set = format!("operations.listen={address}");
+        for arguments in [["--set", &set], ["--address", address]] {
+            let (code, errors) = failed(outrider(home.path(), &[&["health"], &arguments[..]].concat()).output().unwrap());
+            assert!(code == 1 && errors.contains("give --address"), "{code}: {errors}");
+        }
     }
 }

@@ -116,6 +116,11 @@ pub(crate) fn forgotten(endpoint: Endpoint) -> Result<endpoint::ActiveModel> {
     columns(kind, &endpoint.masked())
 }
 
+/// Whether its values are gone.
+pub(super) fn is_forgotten(row: &endpoint::Model) -> bool {
+    row.target_kind == SEALED && row.sealed.is_none()
+}
+
 /// The same in the clear, as versions before this one have it.
 pub(crate) fn plain(endpoint: &Endpoint) -> Result<endpoint::ActiveModel> {
     columns(endpoint.target.kind(), endpoint)

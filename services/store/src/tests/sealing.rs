@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, time::Duration};
 
 use outrider_model::{
     Endpoint, EndpointState, Principal, Reason, Scope, Target,
@@ -6,15 +6,18 @@ use outrider_model::{
 };
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
-    ConnectionTrait, EntityTrait, IntoActiveModel, Statement,
+    ConnectionTrait, EntityTrait, IntoActiveModel, Statement, TransactionTrait,
 };
+use uuid::Uuid;
 
 use super::support::*;
 use crate::{
-    Directory, DirectoryOptions, EndpointChange, FailureKind, MasterKeys, NewEndpoint, Sealed, Store, StoreOptions,
+    Backend, Directory, DirectoryOptions, EndpointChange, FailureKind, MasterKeys, NewEndpoint, Sealed, Store, StoreOptions,
     endpoints::rows,
     entity::{change, endpoint, endpoint_secret},
+    sealing::mask_change,
     testing::TestDatabase,
+    transaction,
 };
 
 const VALUES: [&str; 2] = ["header value", "query-value"];
@@ -221,6 +224,17 @@ pub async fn tells_which_key_does_not_open_what_is_stored(database: &TestDatabas
     let first = tenant.endpoint(&store).await;
     store.check_master_keys().await.unwrap();
 
+    // Rows of which next to nothing is left hide no others.
+    for left in [vec![], vec![1], vec![1, 200]] {
+        let damaged = tenant.endpoint(&store).await;
+        let row = endpoint::ActiveModel { id: Unchanged(damaged.id.0), sealed: Set(Some(left)), ..Default::default() };
+        endpoint::Entity::update(row).exec(store.write()).await.unwrap();
+    }
+    store.check_master_keys().await.unwrap();
+    let without = with_keys(database, &MasterKeys::generate_text("other")).await;
+    let failure = without.check_master_keys().await.unwrap_err();
+    assert!(failure.to_string().contains("key k, which is not given"), "{failure}");
+
     let stranger = with_keys(database, &wrong).await;
     let failure = stranger.check_master_keys().await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Key);
@@ -229,7 +243,7 @@ pub async fn tells_which_key_does_not_open_what_is_stored(database: &TestDatabas
     // Nothing is encrypted with a wrong key.
     as_the_version_before(&store, &first).await;
     assert_eq!(stranger.seal().await.unwrap_err().kind, FailureKind::Key);
-    assert!(stored(&store).await[0].sealed.is_none());
+    assert!(stored(&store).await.iter().any(|row| row.id == first.id.0 && row.sealed.is_none()));
 
     // A lost key is named, and stands in nobody's way.
     let other = MasterKeys::generate_text("other");
@@ -298,4 +312,102 @@ pub async fn is_undone_when_the_schema_goes_back(database: &TestDatabase) {
     assert_eq!(store.seal().await.unwrap().endpoints, 2);
     assert_eq!(store.get_endpoint(&tenant.principal, tenant.project.id, endpoint.id).await.unwrap(), endpoint);
     assert!(stored(&store).await.iter().all(|row| !shows_values(&columns(row))));
+}
+
+/// How long something may take that waits for nothing.
+const SOON: Duration = Duration::from_secs(20);
+
+pub async fn looks_without_the_lock_and_waits_for_it_as_long_as_it_takes(database: &TestDatabase) {
+    let store = database.store().await;
+    if store.backend() == Backend::Sqlite {
+        // Its only lock is the file's, and it has no timeout of statements.
+        return;
+    }
+    let tenant = tenant(&store, "a").await;
+    let endpoint = tenant.endpoint(&store).await;
+    let options = StoreOptions { statement_timeout: Duration::from_secs(1), ..database.options().clone() };
+    let hurried = Store::connect(&options).await.unwrap();
+    let lock = transaction::begin(&store).await.unwrap();
+    assert_eq!(tokio::time::timeout(SOON, hurried.seal()).await.unwrap().unwrap(), Sealed::default());
+    as_the_version_before(&store, &endpoint).await;
+    let sealing = hurried.seal();
+    tokio::pin!(sealing);
+    // Longer than its statements may take elsewhere.
+    assert!(tokio::time::timeout(Duration::from_secs(3), &mut sealing).await.is_err());
+    lock.rollback().await.unwrap();
+    assert_eq!(tokio::time::timeout(SOON, sealing).await.unwrap().unwrap(), Sealed { endpoints: 1, ..Sealed::default() });
+}
+
+pub async fn a_slow_look_at_the_keys_is_no_reason_not_to_start(database: &TestDatabase) {
+    let store = database.store().await;
+    if store.backend() == Backend::Sqlite {
+        // Its readers wait for nobody.
+        return;
+    }
+    let tenant = tenant(&store, "a").await;
+    let endpoint = tenant.endpoint(&store).await;
+    as_the_version_before(&store, &endpoint).await;
+    let stranger = with_keys(database, &MasterKeys::generate_text("other")).await;
+    let lock = store.write().begin().await.unwrap();
+    lock.execute_unprepared("LOCK TABLE endpoint_secrets IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    tokio::time::timeout(SOON, stranger.check_master_keys()).await.unwrap().unwrap();
+    lock.rollback().await.unwrap();
+    assert_eq!(stranger.check_master_keys().await.unwrap_err().kind, FailureKind::Key);
+}
+
+pub async fn forgets_the_values_of_deleted_projects(database: &TestDatabase) {
+    let (old, new) = (MasterKeys::generate_text("old"), MasterKeys::generate_text("new"));
+    let store = with_keys(database, &old).await;
+    store.migrate_up().await.unwrap();
+    let tenant = tenant(&store, "a").await;
+    let (sealed, plain) = (tenant.endpoint(&store).await, tenant.endpoint(&store).await);
+    as_the_version_before(&store, &plain).await;
+    store.delete_project(&tenant.principal, tenant.project.id).await.unwrap();
+    assert_eq!(stored(&store).await.iter().filter(|row| row.sealed.is_some()).count(), 1);
+    // No key is needed for it, be it lost.
+    let store = with_keys(database, &format!("{new},old:lost")).await;
+    assert_eq!(store.seal().await.unwrap(), Sealed { endpoints: 2, ..Sealed::default() });
+    let rows = stored(&store).await;
+    assert!(rows.iter().all(|row| row.sealed.is_none() && !shows_values(&columns(row))), "{rows:?}");
+    assert_eq!(store.seal().await.unwrap(), Sealed::default());
+    // Deliveries to them find no endpoint.
+    let directory = Directory::new(store.clone(), DirectoryOptions::default());
+    for endpoint in [sealed, plain] {
+        assert!(directory.endpoint(endpoint.id).await.unwrap().is_none());
+    }
+    store.migrate_down(steps_back(&store).await).await.unwrap();
+}
+
+pub async fn goes_back_without_what_a_lost_key_encrypted(database: &TestDatabase) {
+    let (old, new) = (MasterKeys::generate_text("old"), MasterKeys::generate_text("new"));
+    let store = with_keys(database, &old).await;
+    store.migrate_up().await.unwrap();
+    let tenant = tenant(&store, "a").await;
+    let lost = tenant.endpoint(&store).await;
+    let store = with_keys(database, &format!("{new},old:lost")).await;
+    let kept = tenant.endpoint(&store).await;
+    store.migrate_down(steps_back(&store).await).await.unwrap();
+    let read = "SELECT id, state, headers FROM endpoints WHERE target_kind = 'http'";
+    let rows = store.write().query_all_raw(Statement::from_string(store.backend().into(), read)).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        let (id, headers) = (row.try_get_by_index::<Uuid>(0).unwrap(), row.try_get_by_index::<String>(2).unwrap());
+        let state = EndpointState::from_number(row.try_get_by_index(1).unwrap()).unwrap();
+        // Nothing is sent without the values that there were.
+        let expected = if id == lost.id.0 { (EndpointState::Paused, MASK) } else { (EndpointState::Active, VALUES[0]) };
+        assert!(state == expected.0 && headers.contains(expected.1), "{headers}");
+        assert!([lost.id.0, kept.id.0].contains(&id));
+    }
+}
+
+pub async fn a_change_that_retention_removed_is_masked_already(database: &TestDatabase) {
+    let store = database.store().await;
+    let tenant = tenant(&store, "a").await;
+    tenant.endpoint(&store).await;
+    let told = change::Entity::find().all(store.write()).await.unwrap();
+    let mut row = told.into_iter().find(|change| change.kind == "endpoint").unwrap();
+    row.after = row.after.map(|after| after.replace(&format!("?{MASK}"), "?key=query-value"));
+    assert_eq!(mask_change(store.write(), row.clone()).await.unwrap(), 1);
+    change::Entity::delete_by_id(row.seq).exec(store.write()).await.unwrap();
+    assert_eq!(mask_change(store.write(), row).await.unwrap(), 0);
 }
