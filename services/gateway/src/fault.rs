@@ -4,7 +4,11 @@ use std::fmt::Display;
 
 use outrider_model::Error;
 use outrider_rpc::{cause, from_status, role::says_a_role};
+use outrider_telemetry::Seldom;
 use tonic::Status;
+
+/// With a role, all answers break off that it had under way.
+static BROKEN_OFF: Seldom = Seldom::new();
 
 /// What the gateway itself cannot do. For errors of libraries that say nothing of what a client sent.
 pub(crate) fn fault<E: Display>(what: &'static str) -> impl FnOnce(E) -> Error {
@@ -27,7 +31,9 @@ pub(crate) fn broken_off(status: &Status) -> Error {
     if says_a_role(status) {
         return from_status(status);
     }
-    tracing::warn!(error = cause::of_status(status), "a role broke off its answer");
+    if let Some(times) = BROKEN_OFF.happened() {
+        tracing::warn!(error = cause::of_status(status), times, "a role broke off its answer");
+    }
     Error::unavailable("a server that is needed broke off its answer")
 }
 

@@ -4,7 +4,10 @@ use http::{HeaderMap, HeaderValue};
 use outrider_model::Error;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
-use crate::field_path::{FieldPath, Unresolved};
+use crate::{
+    field_path::{FieldPath, Unresolved},
+    route::Route,
+};
 
 /// The header by which a client marks repetitions of a request.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -20,12 +23,14 @@ const TABLE: &[(&str, &str, &str)] = &[
 ];
 
 /// Refuses the header where a POST would pass it over: its client repeats the request and relies on it.
-pub(crate) fn check(fields: &[HeaderField], method: &http::Method, headers: &HeaderMap) -> Result<(), Error> {
-    let is_taken = fields.iter().any(|field| field.header == IDEMPOTENCY_KEY);
+pub(crate) fn check(route: &Route, method: &http::Method, headers: &HeaderMap) -> Result<(), Error> {
+    let is_taken = route.headers.iter().any(|field| field.header == IDEMPOTENCY_KEY);
     if *method != http::Method::POST || is_taken || !headers.contains_key(IDEMPOTENCY_KEY) {
         return Ok(());
     }
-    Err(Error::field(IDEMPOTENCY_KEY, "is not taken by this method; of several events, give each an idempotency_key of its own"))
+    let takes_events = route.input.get_field_by_name("events").is_some_and(|field| field.is_list());
+    let advice = if takes_events { "; give each event an idempotency_key of its own" } else { "" };
+    Err(Error::field(IDEMPOTENCY_KEY, format!("is not taken by this method{advice}")))
 }
 
 /// A header that fills a text field when the body does not.

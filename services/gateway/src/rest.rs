@@ -38,7 +38,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     let (route, end) = (found.route, deadline.asked_end());
     check_encoding(&parts.headers)?;
-    header_field::check(&route.headers, &parts.method, &parts.headers).map_err(Refusal::closing)?;
+    header_field::check(route, &parts.method, &parts.headers).map_err(Refusal::closing)?;
     if let Some(rule) = ndjson::asked(route, &parts.headers) {
         let base = message(found, parts, Given::default()).map_err(Refusal::closing)?;
         // Boxed: it would make the future of every request as large.

@@ -191,9 +191,14 @@ async fn the_key_of_a_creation_is_its_request_id_and_no_post_passes_one_over() {
     };
     assert_eq!(send("/v1/projects/p/endpoints", r#"{"http":{"url":"u"}}"#).await.status, 200);
     assert_eq!(running.got.last::<admin::CreateEndpointRequest>().request_id, "k1");
-    for (path, body) in [(&format!("{EVENTS}:batch")[..], r#"{"events":[]}"#), ("/v1/projects/p/deliveries/d:retry", "")] {
+    for (path, body, of_events) in [
+        (&format!("{EVENTS}:batch")[..], r#"{"events":[]}"#, true),
+        ("/v1/projects/p/deliveries/d:retry", "", false),
+        (&format!("{EVENTS}/e:erasePayload"), "", false),
+    ] {
         let refused = send(path, body).await;
         assert!(refused.text.contains("is not taken by this method"), "{refused:?}");
+        assert_eq!(refused.text.contains("give each event an idempotency_key"), of_events, "{refused:?}");
         refused.is_refused(400, "INVALID_FIELD", "idempotency-key");
     }
 }

@@ -8,6 +8,7 @@ use outrider_proto::internal::{
     AcceptEvent, AcceptEventResult, AcceptEventsRequest, AcceptEventsResponse, AcceptedEvent, FindEvent, FindEventResult,
     FindEventsRequest, FindEventsResponse, intake_service_client::IntakeServiceClient, intake_service_server::IntakeService,
 };
+use outrider_telemetry::Seldom;
 use tonic::{Code, Request, Response, Status, service::interceptor::InterceptedService};
 
 use crate::{
@@ -27,6 +28,9 @@ pub trait Intake: Send + Sync + 'static {
     /// The events that were accepted under these idempotency keys for the same content, in order; accepts none.
     async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>>;
 }
+
+/// While settings differ, every call may be refused.
+static TOO_LARGE: Seldom = Seldom::new();
 
 /// Dispatch in another process.
 #[derive(Clone)]
@@ -48,7 +52,9 @@ impl RemoteIntake {
         if status.code() == Code::OutOfRange && status.details().is_empty() {
             let message = "the events are larger together than dispatch takes: gateway.max_request_bytes and \
                            ingest.max_batch_bytes must be the same in all processes";
-            tracing::error!(error = cause::of_status(status), "{message}");
+            if let Some(times) = TOO_LARGE.happened() {
+                tracing::error!(error = cause::of_status(status), times, "{message}");
+            }
             return Error::new(Reason::TooLarge, message);
         }
         self.role.failed("dispatch", status)

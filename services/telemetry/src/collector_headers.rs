@@ -1,18 +1,31 @@
 //! The headers for the collector, which the exporter takes from standard variables of OpenTelemetry. It passes over entries that are no
-//! headers, an access token with a mistake in it among them; here they are refused.
+//! headers, an access token with a mistake in it among them; here they are refused. What it sends is taken as it takes it.
 
 use std::{ffi::OsString, str::FromStr as _};
 
-use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+use http::{HeaderName, HeaderValue};
 
-/// The variables, the stronger one first: where it is set, the other one is not read.
-const VARIABLES: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
+/// The variable for spans: where it is set, the other one is not read, even when it is empty.
+const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
+/// The variable for all that is exported.
+const ALL: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 
 /// What is wrong with the variable in force, if anything. No value is told.
 pub fn check(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
-    let Some((name, given)) = VARIABLES.iter().find_map(|name| Some((name, variable(name)?))) else { return Ok(()) };
+    match (variable(TRACES), variable(ALL)) {
+        // The standard says that an empty variable is as one that is not set; the exporter would send no header.
+        (Some(traces), Some(all)) if traces.is_empty() && !all.is_empty() => {
+            Err(format!("{TRACES} is set and empty, so that {ALL} is not read: unset it"))
+        }
+        (Some(traces), _) => check_entries(TRACES, &traces),
+        (None, Some(all)) => check_entries(ALL, &all),
+        (None, None) => Ok(()),
+    }
+}
+
+fn check_entries(name: &str, given: &OsString) -> Result<(), String> {
     let text = given.to_str().ok_or_else(|| format!("{name} is not UTF-8"))?;
-    match text.split_terminator(',').position(|entry| !is_header(entry.trim())) {
+    match text.split(',').map(str::trim).position(|entry| !entry.is_empty() && !is_header(entry)) {
         None => Ok(()),
         Some(at) => Err(format!("{name} must be NAME=VALUE pairs separated by commas: entry {} makes no header", at + 1)),
     }
@@ -20,10 +33,10 @@ pub fn check(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), String> 
 
 fn is_header(entry: &str) -> bool {
     let Some((name, value)) = entry.split_once('=') else { return false };
-    // Names of HTTP/2 are in lower case, and others are made so; a name in -bin would be of a binary header.
-    let name = name.trim().to_ascii_lowercase();
-    let value = decoded(value.trim()).and_then(|value| String::from_utf8(value).ok());
-    AsciiMetadataKey::from_str(&name).is_ok() && value.is_some_and(|value| AsciiMetadataValue::from_str(&value).is_ok())
+    // What is not percent-encoded is sent as it is.
+    let decoded = decoded(value.trim()).and_then(|value| String::from_utf8(value).ok());
+    let value = decoded.as_deref().unwrap_or(value);
+    HeaderName::from_str(name.trim()).is_ok() && !value.is_empty() && HeaderValue::from_str(value).is_ok()
 }
 
 /// Without percent-encoding; none where it is malformed.
@@ -51,12 +64,33 @@ mod tests {
 
     #[test]
     fn every_entry_must_make_a_header() {
-        for good in ["", "authorization=Bearer%20abc", "a=1,b=2", "a=1, B=2,", "x-key==="] {
+        for good in [
+            "",
+            ",",
+            "authorization=Bearer%20abc",
+            "a=1,b=2",
+            "a=1, B=2,",
+            "x-key===",
+            "a=1,, ,b=2",
+            "a=50%",
+            "a=%zz",
+            "a=%FF",
+            "a-bin=1",
+            "a=é",
+        ] {
             assert_eq!(of(Some(good), None), Ok(()), "{good}");
         }
-        for (bad, entry) in
-            [("abc", 1), ("a=1,b", 2), ("=1", 1), ("a b=1", 1), ("a=%2", 1), ("a=%zz", 1), ("a=1,,b=2", 2), ("a=%0A", 1)]
-        {
+        for (bad, entry) in [
+            ("abc", 1),
+            ("a=1,b", 2),
+            ("=1", 1),
+            ("a b=1", 1),
+            ("a=", 1),
+            ("a=1,b= ,c=1", 2),
+            ("a=1,,b", 3),
+            ("a=%0A", 1),
+            ("a=%7F", 1),
+        ] {
             let refused = of(Some(bad), None).unwrap_err();
             assert!(
                 refused.starts_with("OTEL_EXPORTER_OTLP_HEADERS ") && refused.contains(&format!("entry {entry} ")),
@@ -66,6 +100,10 @@ mod tests {
         assert!(!of(Some("secret"), None).unwrap_err().contains("secret"));
         assert_eq!(of(Some("not read"), Some("a=1")), Ok(()));
         assert!(of(None, Some("bad")).unwrap_err().starts_with("OTEL_EXPORTER_OTLP_TRACES_HEADERS "));
-        assert_eq!(of(None, None), Ok(()));
+        for general in ["a=1", "bad"] {
+            let refused = of(Some(general), Some("")).unwrap_err();
+            assert!(refused.starts_with("OTEL_EXPORTER_OTLP_TRACES_HEADERS ") && refused.contains("unset it"), "{refused}");
+        }
+        assert_eq!([of(None, None), of(None, Some("")), of(Some(""), Some(""))], [Ok(()), Ok(()), Ok(())]);
     }
 }

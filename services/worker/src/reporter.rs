@@ -8,6 +8,7 @@ use outrider_failpoints::{Point, pass};
 use outrider_model::{Error, Reason};
 use outrider_proto::internal::{AttemptReport, attempt_report};
 use outrider_rpc::Settlement;
+use outrider_telemetry::Seldom;
 use prost::Message;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -15,6 +16,13 @@ use tokio::{
 };
 
 use crate::{backoff::Backoff, batches::batches, job::Key, scheduler::Grant, shared::Shared};
+
+/// While dispatch is away, no batch is settled.
+static NOT_SETTLED: Seldom = Seldom::new();
+/// While settings differ, every batch may be refused.
+static TOO_LARGE: Seldom = Seldom::new();
+/// Told apart: an answer is lost for good.
+static ANSWER_DROPPED: Seldom = Seldom::new();
 
 /// A report, and the place in hand that its job keeps until it is settled.
 pub(crate) struct Report {
@@ -76,26 +84,37 @@ impl Reporter {
 }
 
 impl Settler {
-    /// Sends the same batch until it is settled. Only then are its jobs forgotten: until then a redelivered one is known, and all
-    /// leases are renewed.
+    /// Sends the same batch until it is settled, in halves where dispatch takes it only so. Only then are its jobs forgotten: until then
+    /// a redelivered one is known, and all leases are renewed.
     async fn settle(&self, batch: Vec<Report>) {
-        let (jobs, mut reports): (Vec<_>, Vec<_>) = batch.into_iter().map(|r| ((r.key, r.place, r.answer), r.report)).unzip();
+        // The next part is the last: they go in the order of the reports.
+        let mut parts = vec![batch];
         let mut backoff = Backoff::new();
         pass(Point::BeforeReport);
-        while let Err(error) = self.try_settle(reports.clone()).await {
-            tracing::warn!(%error, reports = reports.len(), "reports were not settled; they will be sent again");
-            if error.reason == Reason::TooLarge {
-                tracing::error!(
-                    "dispatch takes no reports of this size: worker.response_kept_bytes must be the same in all processes; these go \
-                     without the answers of endpoints"
-                );
-                reports.iter_mut().for_each(drop_answer);
+        while let Some(mut part) = parts.pop() {
+            let reports = part.iter().map(|report| report.report.clone()).collect();
+            let Err(error) = self.try_settle(reports).await else {
+                pass(Point::AfterReport);
+                let (keys, held): (Vec<_>, Vec<_>) = part.into_iter().map(|r| (r.key, (r.place, r.answer))).unzip();
+                self.shared.leases.forget(keys.into_iter().flatten());
+                drop(held);
+                continue;
+            };
+            if error.reason != Reason::TooLarge {
+                tell_not_settled(&error, part.len());
+                parts.push(part);
+                backoff.wait().await;
+                continue;
             }
-            backoff.wait().await;
+            let second = part.split_off(part.len().div_ceil(2));
+            let alone = second.is_empty();
+            let dropped = alone && part.iter_mut().any(|report| drop_answer(&mut report.report));
+            tell_too_large(&error, dropped);
+            if alone && !dropped {
+                backoff.wait().await;
+            }
+            parts.extend([second, part].into_iter().filter(|part| !part.is_empty()));
         }
-        pass(Point::AfterReport);
-        self.shared.leases.forget(jobs.iter().filter_map(|(key, ..)| *key));
-        drop(jobs);
     }
 
     async fn try_settle(&self, reports: Vec<AttemptReport>) -> Result<(), Error> {
@@ -106,11 +125,31 @@ impl Settler {
     }
 }
 
-/// What an endpoint answered goes, but for its status: a batch that dispatch does not take would be sent for ever, and none of its
-/// deliveries would end.
-fn drop_answer(report: &mut AttemptReport) {
-    if let Some(attempt_report::Result::Attempted(result)) = &mut report.result {
-        result.response_truncated |= !result.response_body.is_empty() || !result.response_headers.is_empty();
-        (result.response_body, result.response_headers) = (Bytes::new(), Vec::new());
+fn tell_not_settled(error: &Error, reports: usize) {
+    if let Some(times) = NOT_SETTLED.happened() {
+        tracing::warn!(%error, reports, times, "reports were not settled; they will be sent again");
     }
+}
+
+fn tell_too_large(error: &Error, dropped: bool) {
+    let seldom = if dropped { &ANSWER_DROPPED } else { &TOO_LARGE };
+    if let Some(times) = seldom.happened() {
+        tracing::error!(
+            %error,
+            times,
+            dropped,
+            "dispatch takes no reports of this size: worker.response_kept_bytes must be the same in all processes; these go in halves, and \
+             one that is too large alone without the answer of its endpoint"
+        );
+    }
+}
+
+/// What an endpoint answered goes, but for its status: a report that dispatch does not take would be sent for ever, and its delivery would
+/// not end. Whether there was anything.
+fn drop_answer(report: &mut AttemptReport) -> bool {
+    let Some(attempt_report::Result::Attempted(result)) = &mut report.result else { return false };
+    let had_any = !result.response_body.is_empty() || !result.response_headers.is_empty();
+    result.response_truncated |= had_any;
+    (result.response_body, result.response_headers) = (Bytes::new(), Vec::new());
+    had_any
 }

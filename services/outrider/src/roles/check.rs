@@ -6,7 +6,7 @@ use outrider_model::Error;
 use outrider_rpc::{RemoteDialer, channel};
 use outrider_store::MasterKeys;
 
-use super::{egress, foundation, gateway, worker};
+use super::{Role, Roles, egress, foundation, gateway, worker};
 use crate::config::Config;
 
 /// Fails with the first key that is wrong.
@@ -18,21 +18,44 @@ pub fn check(config: &Config) -> Result<()> {
     if config.queue.url != "embedded" {
         foundation::redis_options(config).check().map_err(|error| of_section("queue", &error))?;
     }
-    for (key, url) in [
-        ("gateway.ingest_url", &config.gateway.ingest_url),
-        ("gateway.dispatch_url", &config.gateway.dispatch_url),
-        ("gateway.admin_url", &config.gateway.admin_url),
-        ("ingest.dispatch_url", &config.ingest.dispatch_url),
-        ("worker.dispatch_url", &config.worker.dispatch_url),
-    ] {
-        channel::parse(url).with_context(|| format!("{key} = {url}"))?;
+    for (key, url, ..) in elsewhere(config).into_iter().filter(|(_, url, ..)| !url.is_empty()) {
+        if key == EGRESS {
+            RemoteDialer::new(url).context(key)?;
+        } else {
+            channel::parse(url).with_context(|| format!("{key} = {url}"))?;
+        }
     }
-    RemoteDialer::new(&config.worker.egress_address).context("worker.egress_address")?;
     foundation::internal_token(&config.internal)?;
     if !config.secrets.master_key.0.is_empty() {
         MasterKeys::parse(config.secrets.master_key.0.trim()).context("secrets.master_key")?;
     }
     allowed_ports(config)
+}
+
+/// Where the egress is: an address, not a URL.
+const EGRESS: &str = "worker.egress_address";
+
+/// The keys that say where another role is, with what they say, the role that calls and the one that is called.
+fn elsewhere(config: &Config) -> [(&'static str, &str, Role, Role); 6] {
+    let Config { gateway, ingest, worker, .. } = config;
+    [
+        ("gateway.ingest_url", &gateway.ingest_url, Role::Gateway, Role::Ingest),
+        ("gateway.dispatch_url", &gateway.dispatch_url, Role::Gateway, Role::Dispatch),
+        ("gateway.admin_url", &gateway.admin_url, Role::Gateway, Role::Admin),
+        ("ingest.dispatch_url", &ingest.dispatch_url, Role::Ingest, Role::Dispatch),
+        ("worker.dispatch_url", &worker.dispatch_url, Role::Worker, Role::Dispatch),
+        (EGRESS, &worker.egress_address, Role::Worker, Role::Egress),
+    ]
+}
+
+/// An empty one is wrong only where it is needed: in a process that has the role that calls, and not the one that is called.
+pub fn check_urls(config: &Config, roles: &Roles) -> Result<()> {
+    for (key, url, caller, called) in elsewhere(config) {
+        if url.is_empty() && roles.has(caller) && !roles.has(called) {
+            bail!("{key}: must not be empty, since {} is not in this process", called.name());
+        }
+    }
+    Ok(())
 }
 
 /// A port that needs no permission is most likely a misspelt one.
@@ -101,5 +124,27 @@ mod tests {
         }
         let cluster = refused(&["database.url=postgres://h/d", "queue.url=redis://h/1", "queue.cluster=true"]);
         assert!(cluster.starts_with("queue.url: ") && cluster.contains("a cluster has database 0 only"), "{cluster}");
+    }
+
+    #[test]
+    fn an_empty_url_is_refused_where_it_is_needed() {
+        use Role::{Admin, All, Dispatch, Egress, Gateway, Ingest, Worker};
+        let keys = elsewhere(&Config::default()).map(|(key, ..)| key);
+        for (key, fine, needed) in [
+            (keys[0], &[Gateway, Ingest][..], &[Gateway, Dispatch][..]),
+            (keys[1], &[Gateway, Dispatch], &[Gateway]),
+            (keys[2], &[Gateway, Admin], &[Gateway, Worker]),
+            (keys[3], &[Worker], &[Ingest]),
+            (keys[4], &[Worker, Dispatch], &[Worker, Egress]),
+            (keys[5], &[Worker, Egress], &[Worker]),
+        ] {
+            let config = Sources { flags: vec![format!("{key}=")], ..Sources::default() }.load().unwrap();
+            assert!(check(&config).is_ok(), "{key}");
+            for fine in [&[All][..], fine] {
+                assert!(check_urls(&config, &Roles::new(fine)).is_ok(), "{key}: {fine:?}");
+            }
+            let refused = check_urls(&config, &Roles::new(needed)).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("{key}: ")), "{refused}");
+        }
     }
 }

@@ -24,7 +24,13 @@ use tokio::{net::TcpListener, signal::unix::Signal, task::JoinHandle};
 use tonic::service::Routes;
 use tower::util::BoxCloneSyncService;
 
-use super::{Role, Roles, admin, check::check, dispatch, egress, foundation, gateway, ingest, reload::Reload, tls, worker};
+use super::{
+    Role, Roles, admin,
+    check::{check, check_urls},
+    dispatch, egress, foundation, gateway, ingest,
+    reload::Reload,
+    tls, worker,
+};
 use crate::{
     config::{Config, Sources},
     keys::Keys,
@@ -96,6 +102,7 @@ pub struct Process {
     tasks: Tasks,
     serving: Arc<AtomicBool>,
     config: Config,
+    roles: Roles,
     policy: PolicyInForce,
     /// Where the public listener is, when this process has one.
     pub public: Option<SocketAddr>,
@@ -104,14 +111,12 @@ pub struct Process {
 /// Starts a process with these roles. When it returns, every listener is open.
 pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     outrider_rpc::methods::check_scopes()?;
-    check(&config)?;
-    check_shape(&config, &roles)?;
+    check_all(&config, &roles)?;
     check_lease(&config);
     check_limit_of_files(&config, &roles);
     let token = foundation::internal_token(&config.internal)?;
     let stages = Stages::default();
     let tls = tls::between_roles(&config.internal, &stages.foundation)?;
-    check_listeners(&config, &roles, token.is_some() || tls.is_some())?;
     let policy = PolicyInForce::from(egress::policy(&config.egress));
     let mut base = Base { config, roles, stages, tasks: Tasks::default(), token, tls, policy, egress: None };
     worker::check(&base)?;
@@ -139,8 +144,17 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     start_operations(&mut base, health).await?;
     let public = start_roles(&mut base, stored, queue, remote_keys).await?;
     serving.store(true, Ordering::Relaxed);
-    let Base { config, stages, tasks, policy, .. } = base;
-    Ok(Process { stages, tasks, serving, config, policy, public })
+    let Base { config, roles, stages, tasks, policy, .. } = base;
+    Ok(Process { stages, tasks, serving, config, roles, policy, public })
+}
+
+/// What a process with these roles refuses, before it opens anything.
+pub fn check_all(config: &Config, roles: &Roles) -> Result<()> {
+    check(config)?;
+    check_urls(config, roles)?;
+    check_shape(config, roles)?;
+    let guarded = !config.internal.token.0.trim().is_empty() || !config.internal.tls_certificate_file.is_empty();
+    check_listeners(config, roles, guarded)
 }
 
 /// A lease that ends before an attempt can is held by being renewed alone.
@@ -249,7 +263,7 @@ async fn start_roles(
 impl Process {
     /// Reads the configuration again at the signal, and when its file changes.
     pub fn follow(&self, sources: Sources, prompted: Signal) {
-        let reload = Reload::new(sources, self.config.clone(), self.policy.clone());
+        let reload = Reload::new(sources, self.config.clone(), self.roles.clone(), self.policy.clone());
         reload.spawn(prompted, self.stages.foundation.clone());
     }
 

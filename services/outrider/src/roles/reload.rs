@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use anyhow::Result;
 use outrider_rpc::PolicyInForce;
 use outrider_telemetry::{
     catalogue::process::{CONFIGURATION_INVALID, CONFIGURATION_READ},
@@ -18,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::egress::policy;
+use super::{Roles, egress::policy, process::check_all};
 use crate::config::{Config, Sources, changed_keys};
 
 /// Between two looks at the file. By content, so that replaced symbolic links of mounted files are seen too.
@@ -34,15 +35,16 @@ pub struct Reload {
     contents: Option<Vec<u8>>,
     /// What was read last and was valid.
     config: Config,
+    roles: Roles,
     in_force: PolicyInForce,
 }
 
 impl Reload {
     /// From what the process was started with.
-    pub fn new(sources: Sources, config: Config, in_force: PolicyInForce) -> Self {
+    pub fn new(sources: Sources, config: Config, roles: Roles, in_force: PolicyInForce) -> Self {
         was_read(true);
         // What changed between the start and now is seen at the first look.
-        Self { sources, contents: None, config, in_force }
+        Self { sources, contents: None, config, roles, in_force }
     }
 
     /// Follows until `shutdown`.
@@ -77,14 +79,22 @@ impl Reload {
         if !by_signal && !file_is_new {
             return;
         }
-        let loaded = self.sources.load();
+        let loaded = self.load();
         was_read(loaded.is_ok());
         match loaded {
             Ok(config) => self.take(config, by_signal),
             Err(error) => {
-                tracing::error!(%error, "the configuration was read again and is not valid; the old one stays in force");
+                let error = format!("{error:#}");
+                tracing::error!(error, "the configuration was read again and is not valid; the old one stays in force");
             }
         }
+    }
+
+    /// What a start would refuse is refused here too: else it would be found at the next start, when nobody expects it.
+    fn load(&self) -> Result<Config> {
+        let config = self.sources.load()?;
+        check_all(&config, &self.roles)?;
+        Ok(config)
     }
 
     fn take(&mut self, config: Config, by_signal: bool) {
@@ -121,11 +131,19 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{
+        net::Ipv4Addr,
+        sync::{Mutex, MutexGuard, PoisonError},
+    };
 
     use super::*;
+    use crate::roles::Role;
+
+    /// The metrics are of the process: one test at a time moves them.
+    static TURN: Mutex<()> = Mutex::new(());
 
     struct Bench {
+        _turn: MutexGuard<'static, ()>,
         file: tempfile::NamedTempFile,
         in_force: PolicyInForce,
         reload: Reload,
@@ -133,13 +151,14 @@ mod tests {
 
     impl Bench {
         fn new(text: &str) -> Self {
+            let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), text).unwrap();
             let sources = Sources { file: Some(file.path().into()), ..Sources::default() };
             let config = sources.load().unwrap();
             let in_force = PolicyInForce::from(policy(&config.egress));
-            let reload = Reload::new(sources, config, in_force.clone());
-            Self { file, in_force, reload }
+            let reload = Reload::new(sources, config, Roles::new(&[Role::All]), in_force.clone());
+            Self { _turn: turn, file, in_force, reload }
         }
 
         fn write(&self, text: &str) {
@@ -149,6 +168,33 @@ mod tests {
         fn permits(&self) -> bool {
             self.in_force.get().judge_address(None, Ipv4Addr::new(10, 0, 0, 1).into(), 443).is_ok()
         }
+    }
+
+    #[test]
+    fn what_a_start_would_refuse_is_refused() {
+        let mut bench = Bench::new("[egress]\nallow = [\"10.0.0.0/8\"]\n");
+        bench.reload.look(false);
+        // Each is valid by itself: a role, or the process, refuses it.
+        for (also, why) in [
+            ("allowed_ports = [8080]\n", "egress.allowed_ports"),
+            ("[log]\nlevel = \"verbose\"\n", "log.level"),
+            ("[worker]\ndispatch_url = \"http://dispatch:8082/v1\"\n", "worker.dispatch_url"),
+        ] {
+            let text = format!("[egress]\n{also}");
+            bench.write(&text);
+            assert!(bench.reload.sources.load().is_ok(), "{text}");
+            let refused = format!("{:#}", bench.reload.load().unwrap_err());
+            assert!(refused.starts_with(why), "{text}: {refused}");
+            bench.reload.look(false);
+            assert!(bench.permits(), "{text}");
+            assert_eq!(CONFIGURATION_INVALID.get(), 1, "{text}");
+        }
+        bench.write("[egress]\n");
+        bench.reload.look(false);
+        assert!(!bench.permits());
+        assert_eq!(CONFIGURATION_INVALID.get(), 0);
+        bench.reload.roles = Roles::new(&[Role::Worker]);
+        assert!(format!("{:#}", bench.reload.load().unwrap_err()).starts_with("database.url"));
     }
 
     #[test]

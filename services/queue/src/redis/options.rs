@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use ::redis::{ConnectionInfo, IntoConnectionInfo};
+use ::redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use outrider_model::{Result, error::Violations};
 
 use super::tls::{RedisTls, is_careless, is_secure};
@@ -137,9 +137,12 @@ impl RedisOptions {
 }
 
 impl RedisOptions {
-    /// What of an address the library would pass over in silence.
+    /// What of an address the library would pass over in silence, or is not supported.
     fn without_effect(&self, url: &str, info: &ConnectionInfo) -> Option<&'static str> {
         let redis = info.redis_settings();
+        if redis.protocol() == ProtocolVersion::RESP3 {
+            return Some("must be without protocol=resp3, which is not supported: the queue uses RESP2");
+        }
         if url.contains(['?', '#']) {
             return Some("must have nothing after the database: parameters have no effect (in a password write %3F and %23)");
         }
@@ -202,8 +205,11 @@ mod tests {
             assert!(!format!("{error:?}").contains("hunter2"));
             error.violations[0].description.clone()
         };
-        for url in ["redis://h/0?db=3", "redis://h?protocol=resp3", "redis://h/0#x", "rediss://:hunter2@h/0?ssl_cert_reqs=none"] {
+        for url in ["redis://h/0?db=3", "redis://h?protocol=resp2", "redis://h/0#x", "rediss://:hunter2@h/0?ssl_cert_reqs=none"] {
             assert!(why(url, false).contains("nothing after the database"), "{url}");
+        }
+        for url in ["redis://h?protocol=resp3", "redis://:hunter2@h/0?db=3&protocol=3"] {
+            assert!(why(url, false).contains("the queue uses RESP2"), "{url}");
         }
         assert!(why("redis://user@h/0", false).contains("a user name needs a password"));
         assert!(why("redis://h/-1", false).contains("must be 0 or more"));

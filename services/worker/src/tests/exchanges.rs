@@ -11,6 +11,7 @@ use super::{
     bench::{Bench, NOW, attempted, job, leased, quick, secrets, until},
     receiver::{Receiver, Reply},
 };
+use crate::Options;
 
 fn url(receiver: &Receiver) -> String {
     format!("http://hooks.example:{}/in?a=b%20c", receiver.port)
@@ -146,6 +147,30 @@ async fn an_answer_that_dispatch_does_not_take_is_reported_by_its_status_alone()
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
     assert_eq!((result.response_body.len(), result.response_headers.len(), result.response_truncated), (0, 0, true));
     assert_eq!(bench.settlement.refused.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_report_that_is_too_large_costs_no_other_its_answer() {
+    let body = "x".repeat(2 << 10);
+    let small = Receiver::start(Reply::Bytes(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()))).await;
+    let large = Receiver::start(Reply::Infinite).await;
+    let bench = Bench::start(Options { report_streams: 1, ..quick() });
+    let (small_one, large_one) = (bench.endpoint(&url(&small)), bench.endpoint(&url(&large)));
+    // While the first report is not settled, the others gather.
+    bench.settlement.down.store(true, Ordering::SeqCst);
+    bench.push(small_one);
+    until("a refused report", || bench.settlement.refused.load(Ordering::SeqCst) >= 1).await;
+    for number in 0..8 {
+        bench.push(if number == 3 { large_one } else { small_one });
+    }
+    until("the requests", || small.count() == 8 && large.count() == 1).await;
+    bench.settlement.limit.store(8 << 10, Ordering::SeqCst);
+    bench.settlement.down.store(false, Ordering::SeqCst);
+
+    let results: Vec<_> = bench.reports(9).await.iter().map(attempted).collect();
+    let (cut, whole): (Vec<_>, Vec<_>) = results.iter().partition(|result| result.response_truncated);
+    assert!(whole.len() == 8 && whole.iter().all(|result| result.response_body == body));
+    assert!(cut.len() == 1 && cut[0].response_body.is_empty() && cut[0].status_code == 200);
 }
 
 #[tokio::test]

@@ -31,11 +31,12 @@ section! {
         /// Reads of such payloads under way at once, each of a batch. At least 1.
         payload_reads: usize = 4,
         /// Bytes of answers (bodies and headers) in reports that dispatch has not settled, divided into fair shares as the slots are; answers
-        /// below 1 KiB do not count. One endpoint may hold an eighth. An answer that finds no room is reported by its status alone. At least 8 KiB.
+        /// below 1 KiB do not count. One endpoint may hold an eighth. An answer that finds no room is reported by its status alone. At least
+        /// 8 KiB, and at least eight times response_kept_bytes.
         unreported_bytes: usize = 64 * MIB,
         /// Jobs taken from the queue at once.
         read_batch: usize = 256,
-        /// The part of an answer's body that is kept, in bytes; at most an eighth of unreported_bytes. All processes must agree.
+        /// The part of an answer's body that is kept, in bytes. At most an eighth of unreported_bytes. All processes must agree.
         response_kept_bytes: usize = 16 * KIB,
         /// The part of an answer's body that is read, in bytes; of a longer one the connection is closed. At least response_kept_bytes.
         response_read_bytes: usize = 64 * KIB,

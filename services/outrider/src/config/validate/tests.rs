@@ -36,6 +36,20 @@ fn history_is_kept_for_a_day_at_least_or_for_ever() {
 }
 
 #[test]
+fn the_room_for_answers_holds_eight_of_what_is_kept() {
+    let room = |unreported: usize, kept: usize| {
+        let mut config = Config::default();
+        (config.worker.unreported_bytes, config.worker.response_kept_bytes) = (unreported, kept);
+        validate(&config).map_err(|error| error.to_string())
+    };
+    assert!(room(128 << 10, 16 << 10).is_ok() && room(8 << 10, 1 << 10).is_ok());
+    for refused in [room((128 << 10) - 1, 16 << 10), room(64 << 20, (8 << 20) + 1)] {
+        let refused = refused.unwrap_err();
+        assert!(refused.starts_with("worker.unreported_bytes: ") && refused.contains("worker.response_kept_bytes"), "{refused}");
+    }
+}
+
+#[test]
 fn files_of_tls_come_together() {
     let invalid = |change: &dyn Fn(&mut Config)| {
         let mut config = Config::default();
