@@ -189,11 +189,7 @@ async fn find_row(
 /// The endpoint with its values, whoever asks; none when it does not exist or was deleted. Whether its project exists is for the caller to
 /// see, except where the values were forgotten with it. With masks in place of its values, and false,
 /// when these cannot be opened.
-pub(crate) async fn load(
-    database: &impl ConnectionTrait,
-    keys: &MasterKeys,
-    id: EndpointId,
-) -> Result<Option<(Endpoint, bool)>> {
+pub(crate) async fn load(database: &impl ConnectionTrait, keys: &MasterKeys, id: EndpointId) -> Result<Option<(Endpoint, bool)>> {
     let existing = endpoint::Entity::find_by_id(id.0).filter(endpoint::Column::DeletedAt.is_null());
     let Some(row) = existing.one(database).await.map_err(unavailable)? else { return Ok(None) };
     if rows::is_forgotten(&row) && projects::load(database, ProjectId(row.project_id)).await?.is_none() {
