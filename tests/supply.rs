@@ -1,6 +1,7 @@
 //! Holds what may be linked: licences, sources and banned crates, by the lists in deny.toml.
 //!
-//! The same lists serve `cargo deny check`, which also knows security advisories and takes minutes to build: for people, not for CI.
+//! The same lists serve `cargo deny check`, which also knows security advisories and takes minutes
+//! to build: for people, not for CI.
 #![allow(clippy::unwrap_used, reason = "all of this program is tests")]
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
@@ -20,7 +21,9 @@ fn rules() -> Value {
 /// All packages of the lock file that some target and feature needs.
 fn packages() -> Vec<Value> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["metadata", "--format-version=1", "--locked", "--all-features"]).current_dir(root());
+    cargo
+        .args(["metadata", "--format-version=1", "--locked", "--all-features"])
+        .current_dir(root());
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -35,13 +38,21 @@ fn texts(value: &Value) -> BTreeSet<&str> {
 
 /// Whether an SPDX expression can be met with what is allowed. The old spelling `A/B` is `A OR B`.
 fn met(expression: &str, allowed: &dyn Fn(&str) -> bool) -> bool {
-    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ").replace(" WITH ", "+WITH+");
-    let tokens: Vec<_> = spaced.split_whitespace().map(|token| token.replace("+WITH+", " WITH ")).collect();
+    let spaced = expression
+        .replace('(', " ( ")
+        .replace(')', " ) ")
+        .replace('/', " OR ")
+        .replace(" WITH ", "+WITH+");
+    let tokens: Vec<_> =
+        spaced.split_whitespace().map(|token| token.replace("+WITH+", " WITH ")).collect();
     let mut tokens = tokens.iter().map(String::as_str).peekable();
     any(&mut tokens, allowed) && tokens.peek().is_none()
 }
 
-fn any<'b, I: Iterator<Item = &'b str>>(tokens: &mut std::iter::Peekable<I>, allowed: &dyn Fn(&str) -> bool) -> bool {
+fn any<'b, I: Iterator<Item = &'b str>>(
+    tokens: &mut std::iter::Peekable<I>,
+    allowed: &dyn Fn(&str) -> bool,
+) -> bool {
     let mut so = all(tokens, allowed);
     while tokens.next_if_eq(&"OR").is_some() {
         so |= all(tokens, allowed);
@@ -49,7 +60,10 @@ fn any<'b, I: Iterator<Item = &'b str>>(tokens: &mut std::iter::Peekable<I>, all
     so
 }
 
-fn all<'b, I: Iterator<Item = &'b str>>(tokens: &mut std::iter::Peekable<I>, allowed: &dyn Fn(&str) -> bool) -> bool {
+fn all<'b, I: Iterator<Item = &'b str>>(
+    tokens: &mut std::iter::Peekable<I>,
+    allowed: &dyn Fn(&str) -> bool,
+) -> bool {
     let mut so = one(tokens, allowed);
     while tokens.next_if_eq(&"AND").is_some() {
         so &= one(tokens, allowed);
@@ -57,7 +71,10 @@ fn all<'b, I: Iterator<Item = &'b str>>(tokens: &mut std::iter::Peekable<I>, all
     so
 }
 
-fn one<'b, I: Iterator<Item = &'b str>>(tokens: &mut std::iter::Peekable<I>, allowed: &dyn Fn(&str) -> bool) -> bool {
+fn one<'b, I: Iterator<Item = &'b str>>(
+    tokens: &mut std::iter::Peekable<I>,
+    allowed: &dyn Fn(&str) -> bool,
+) -> bool {
     match tokens.next() {
         Some("(") => any(tokens, allowed) & (tokens.next() == Some(")")),
         Some(license) => allowed(license),
@@ -72,7 +89,11 @@ fn every_licence_is_allowed_and_every_allowance_used() {
     let mut named = String::new();
     for package in packages() {
         let license = package["license"].as_str().unwrap_or_default();
-        assert!(met(license, &|one| allowed.contains(one)), "{}: {license:?} is not allowed", package["id"]);
+        assert!(
+            met(license, &|one| allowed.contains(one)),
+            "{}: {license:?} is not allowed",
+            package["id"]
+        );
         named.push_str(license);
     }
     let unused: Vec<_> = allowed.iter().filter(|one| !named.contains(**one)).collect();
@@ -82,8 +103,12 @@ fn every_licence_is_allowed_and_every_allowance_used() {
 #[test]
 fn every_crate_comes_from_the_registry_and_none_is_banned() {
     let rules = rules();
-    let banned: BTreeSet<_> =
-        rules["bans"]["deny"].as_array().unwrap().iter().map(|ban| ban["crate"].as_str().unwrap()).collect();
+    let banned: BTreeSet<_> = rules["bans"]["deny"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|ban| ban["crate"].as_str().unwrap())
+        .collect();
     assert!(!banned.is_empty());
     for package in packages() {
         let name = package["name"].as_str().unwrap();
@@ -103,10 +128,24 @@ fn every_crate_comes_from_the_registry_and_none_is_banned() {
 #[test]
 fn expressions_are_understood() {
     let allowed = |one: &str| ["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"].contains(&one);
-    for good in ["MIT", "GPL-3.0 OR MIT", "GPL-3.0/MIT", "(GPL-3.0 OR ISC) AND MIT", "Apache-2.0 WITH LLVM-exception"] {
+    for good in [
+        "MIT",
+        "GPL-3.0 OR MIT",
+        "GPL-3.0/MIT",
+        "(GPL-3.0 OR ISC) AND MIT",
+        "Apache-2.0 WITH LLVM-exception",
+    ] {
         assert!(met(good, &allowed), "{good}");
     }
-    for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "Apache-2.0", "(MIT", "MIT)", "GPL-3.0 OR (MIT AND GPL-3.0)"] {
+    for bad in [
+        "",
+        "GPL-3.0",
+        "MIT AND GPL-3.0",
+        "Apache-2.0",
+        "(MIT",
+        "MIT)",
+        "GPL-3.0 OR (MIT AND GPL-3.0)",
+    ] {
         assert!(!met(bad, &allowed), "{bad}");
     }
 }

@@ -1,7 +1,8 @@
 //! The schema of PostgreSQL and SQLite, step by step, up and down.
 //!
-//! A step that was released is never edited: versions N and N-1 run side by side on one schema, so that each step first expands
-//! and a later one contracts. It must never hold queries of the running system.
+//! A step that was released is never edited: versions N and N-1 run side by side on one schema, so
+//! that each step first expands and a later one contracts. It must never hold queries of the
+//! running system.
 
 use sea_orm_migration::prelude::*;
 

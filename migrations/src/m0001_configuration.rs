@@ -1,6 +1,8 @@
-//! Configuration: organisations, projects, keys, endpoints, subscriptions; the feed of their changes; request ids.
+//! Configuration: organisations, projects, keys, endpoints, subscriptions; the feed of their
+//! changes; request ids.
 //!
-//! Times are microseconds since 1970, maps and lists are JSON text, ids are UUIDs (16 bytes on SQLite).
+//! Times are microseconds since 1970, maps and lists are JSON text, ids are UUIDs (16 bytes on
+//! SQLite).
 
 use sea_orm_migration::{
     prelude::*,
@@ -14,13 +16,25 @@ pub struct Migration;
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let tables = match manager.get_database_backend() {
-            DbBackend::Postgres => {
-                Types { id: "UUID", bytes: "BYTEA", small: "SMALLINT", number: "INTEGER", big: "BIGINT", table: "" }
+            DbBackend::Postgres => Types {
+                id: "UUID",
+                bytes: "BYTEA",
+                small: "SMALLINT",
+                number: "INTEGER",
+                big: "BIGINT",
+                table: "",
+            },
+            DbBackend::Sqlite => Types {
+                id: "BLOB",
+                bytes: "BLOB",
+                small: "INTEGER",
+                number: "INTEGER",
+                big: "INTEGER",
+                table: " STRICT",
+            },
+            _ => {
+                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
             }
-            DbBackend::Sqlite => {
-                Types { id: "BLOB", bytes: "BLOB", small: "INTEGER", number: "INTEGER", big: "INTEGER", table: " STRICT" }
-            }
-            _ => return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned())),
         };
         for statement in tables.statements() {
             manager.get_connection().execute_unprepared(&statement).await?;
@@ -29,9 +43,16 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in
-            ["requests", "changes", "subscriptions", "endpoint_secrets", "endpoints", "api_keys", "projects", "organizations"]
-        {
+        for table in [
+            "requests",
+            "changes",
+            "subscriptions",
+            "endpoint_secrets",
+            "endpoints",
+            "api_keys",
+            "projects",
+            "organizations",
+        ] {
             manager.get_connection().execute_unprepared(&format!("DROP TABLE {table}")).await?;
         }
         Ok(())
@@ -130,7 +151,8 @@ impl Types {
                     expires_at {big}
                 ){table}"
             ),
-            "CREATE INDEX endpoint_secrets_by_endpoint ON endpoint_secrets (endpoint_id, id)".to_owned(),
+            "CREATE INDEX endpoint_secrets_by_endpoint ON endpoint_secrets (endpoint_id, id)"
+                .to_owned(),
             format!(
                 "CREATE TABLE subscriptions (
                     id {id} NOT NULL PRIMARY KEY,

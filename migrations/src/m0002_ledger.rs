@@ -1,7 +1,8 @@
 //! The ledger: events, deliveries, attempts, and what keeps a step from being done twice.
 //!
-//! Times are microseconds since 1970, maps and lists are JSON text, ids are UUIDs (16 bytes on SQLite). There are no foreign
-//! keys: what is written here is checked before. On PostgreSQL the history is partitioned by the day in its ids.
+//! Times are microseconds since 1970, maps and lists are JSON text, ids are UUIDs (16 bytes on
+//! SQLite). There are no foreign keys: what is written here is checked before. On PostgreSQL the
+//! history is partitioned by the day in its ids.
 
 use sea_orm_migration::{
     prelude::*,
@@ -19,7 +20,9 @@ impl MigrationTrait for Migration {
         let tables = match manager.get_database_backend() {
             DbBackend::Postgres => Tables::postgres(),
             DbBackend::Sqlite => Tables::sqlite(),
-            _ => return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned())),
+            _ => {
+                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
+            }
         };
         let mut statements = tables.statements();
         if manager.get_database_backend() == DbBackend::Postgres {
@@ -34,7 +37,14 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in ["replays", "idempotency_keys", "attempts", "deliveries", "pending_deliveries", "events"] {
+        for table in [
+            "replays",
+            "idempotency_keys",
+            "attempts",
+            "deliveries",
+            "pending_deliveries",
+            "events",
+        ] {
             manager.get_connection().execute_unprepared(&format!("DROP TABLE {table}")).await?;
         }
         Ok(())
@@ -70,7 +80,8 @@ impl Tables {
             flag: "BOOLEAN",
             by_id: " PARTITION BY RANGE (id)",
             by_day: " PARTITION BY RANGE (day)",
-            // Rows live for seconds and are rewritten in place: room for that, and a vacuum after every few thousand dead rows.
+            // Rows live for seconds and are rewritten in place: room for that, and a vacuum after
+            // every few thousand dead rows.
             mutable: " WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, \
                       autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0)",
             narrow: "",
@@ -179,7 +190,8 @@ impl Tables {
             "CREATE INDEX deliveries_by_project ON deliveries (project_id, id)".to_owned(),
             "CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint_id, id)".to_owned(),
             "CREATE INDEX deliveries_by_type ON deliveries (project_id, event_type, id)".to_owned(),
-            // Delivered (2) is the rule and needs no index of its own; what was not delivered is looked for.
+            // Delivered (2) is the rule and needs no index of its own; what was not delivered is
+            // looked for.
             "CREATE INDEX deliveries_by_status ON deliveries (project_id, status, id) WHERE status <> 2".to_owned(),
             "CREATE INDEX deliveries_by_endpoint_status ON deliveries (endpoint_id, status, id) WHERE status <> 2".to_owned(),
         ]
@@ -215,7 +227,8 @@ impl Tables {
         ]
     }
 
-    /// The day stands last in the primary key: a key is looked up in a range of days with one descent into each.
+    /// The day stands last in the primary key: a key is looked up in a range of days with one
+    /// descent into each.
     fn keys(&self) -> Vec<String> {
         let Self { id, bytes, number, big, by_day, narrow, .. } = self;
         vec![
@@ -231,8 +244,8 @@ impl Tables {
                     PRIMARY KEY (project_id, key, day)
                 ){by_day}"
             ),
-            // Deliveries of an event are found by its millisecond; only those of replays, which have a time of their own, are
-            // listed.
+            // Deliveries of an event are found by its millisecond; only those of replays, which
+            // have a time of their own, are listed.
             format!(
                 "CREATE TABLE replays (
                     event_id {id} NOT NULL,

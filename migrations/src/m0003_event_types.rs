@@ -1,4 +1,5 @@
-//! Event types: the catalogue of a project, and what a project does with events that it speaks against.
+//! Event types: the catalogue of a project, and what a project does with events that it speaks
+//! against.
 
 use sea_orm_migration::{
     prelude::*,
@@ -14,7 +15,9 @@ impl MigrationTrait for Migration {
         let (id, small, big, table) = match manager.get_database_backend() {
             DbBackend::Postgres => ("UUID", "SMALLINT", "BIGINT", ""),
             DbBackend::Sqlite => ("BLOB", "INTEGER", "INTEGER", " STRICT"),
-            _ => return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned())),
+            _ => {
+                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
+            }
         };
         let statements = [
             // Off, as it was; a version that does not know the column leaves it so.
@@ -31,7 +34,8 @@ impl MigrationTrait for Migration {
                     updated_at {big} NOT NULL
                 ){table}"
             ),
-            "CREATE UNIQUE INDEX event_types_by_name ON event_types (project_id, event_type)".to_owned(),
+            "CREATE UNIQUE INDEX event_types_by_name ON event_types (project_id, event_type)"
+                .to_owned(),
             "CREATE INDEX event_types_by_project ON event_types (project_id, id)".to_owned(),
         ];
         for statement in statements {
@@ -41,7 +45,9 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for statement in ["DROP TABLE event_types", "ALTER TABLE projects DROP COLUMN schema_validation"] {
+        for statement in
+            ["DROP TABLE event_types", "ALTER TABLE projects DROP COLUMN schema_validation"]
+        {
             manager.get_connection().execute_unprepared(statement).await?;
         }
         Ok(())

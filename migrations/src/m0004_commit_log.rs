@@ -1,7 +1,9 @@
-//! The log of commits: which events a commit accepted and which deliveries it moved, in the order of the commits. What tails read.
+//! The log of commits: which events a commit accepted and which deliveries it moved, in the order
+//! of the commits. What tails read.
 //!
-//! A row for each commit, kind (1 accepted events, 2 moved deliveries) and project. Entries are ids one after another: 16 bytes of an
-//! event, or 16 of a delivery and 16 of its attempt (zeros without one).
+//! A row for each commit, kind (1 accepted events, 2 moved deliveries) and project. Entries are ids
+//! one after another: 16 bytes of an event, or 16 of a delivery and 16 of its attempt (zeros
+//! without one).
 
 use sea_orm_migration::{
     prelude::*,
@@ -13,8 +15,8 @@ use crate::partitions;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-/// A position is the transaction's id: a reader that takes only what is below every transaction under way skips nothing. Entries are
-/// random bytes, not worth compressing.
+/// A position is the transaction's id: a reader that takes only what is below every transaction
+/// under way skips nothing. Entries are random bytes, not worth compressing.
 const POSTGRES: [&str; 4] = [
     "CREATE TABLE commit_log (
         kind SMALLINT NOT NULL,
@@ -58,7 +60,9 @@ impl MigrationTrait for Migration {
         let statements = match manager.get_database_backend() {
             DbBackend::Postgres => POSTGRES,
             DbBackend::Sqlite => SQLITE,
-            _ => return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned())),
+            _ => {
+                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
+            }
         };
         let mut statements: Vec<String> = statements.map(str::to_owned).to_vec();
         if manager.get_database_backend() == DbBackend::Postgres {

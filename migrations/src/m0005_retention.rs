@@ -1,4 +1,5 @@
-//! Retention: which payloads were erased, after what time a project's are, and how far that has come.
+//! Retention: which payloads were erased, after what time a project's are, and how far that has
+//! come.
 
 use sea_orm_migration::{
     prelude::*,
@@ -15,10 +16,13 @@ impl MigrationTrait for Migration {
         let (id, big, table) = match backend {
             DbBackend::Postgres => ("UUID", "BIGINT", ""),
             DbBackend::Sqlite => ("BLOB", "INTEGER", " STRICT, WITHOUT ROWID"),
-            _ => return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned())),
+            _ => {
+                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
+            }
         };
         let mut statements = vec![
-            // A version that does not know these columns erases nothing, and reads an erased payload as an empty one.
+            // A version that does not know these columns erases nothing, and reads an erased
+            // payload as an empty one.
             format!("ALTER TABLE events ADD COLUMN payload_erased_at {big}"),
             format!("ALTER TABLE projects ADD COLUMN payload_retention_micros {big}"),
             "CREATE INDEX projects_with_payload_retention ON projects (id) WHERE payload_retention_micros IS NOT NULL".to_owned(),
@@ -35,7 +39,8 @@ impl MigrationTrait for Migration {
         statements.push("CREATE INDEX replays_by_delivery ON replays (delivery_id)".to_owned());
         if backend == DbBackend::Sqlite {
             // On PostgreSQL a day is a partition.
-            statements.push("CREATE INDEX idempotency_keys_by_day ON idempotency_keys (day)".to_owned());
+            statements
+                .push("CREATE INDEX idempotency_keys_by_day ON idempotency_keys (day)".to_owned());
         }
         for statement in statements {
             manager.get_connection().execute_unprepared(&statement).await?;

@@ -30,7 +30,11 @@ async fn replace(manager: &SchemaManager<'_>, order: &str) -> Result<(), DbErr> 
     for (name, columns, rows) in INDEXES {
         let connection = manager.get_connection();
         connection.execute_unprepared(&format!("DROP INDEX {name}")).await?;
-        connection.execute_unprepared(&format!("CREATE INDEX {name} ON attempts ({columns}, {order}){rows}")).await?;
+        connection
+            .execute_unprepared(&format!(
+                "CREATE INDEX {name} ON attempts ({columns}, {order}){rows}"
+            ))
+            .await?;
     }
     Ok(())
 }

@@ -11,7 +11,9 @@ impl MigrationTrait for Migration {
         let column = match manager.get_database_backend() {
             DbBackend::Postgres => "BOOLEAN NOT NULL DEFAULT FALSE",
             DbBackend::Sqlite => "INTEGER NOT NULL DEFAULT 0",
-            _ => return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned())),
+            _ => {
+                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
+            }
         };
         // A version that does not know the column writes none: its workers send nothing twice.
         let statement = format!("ALTER TABLE attempts ADD COLUMN resent {column}");
@@ -19,6 +21,10 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared("ALTER TABLE attempts DROP COLUMN resent").await.map(drop)
+        manager
+            .get_connection()
+            .execute_unprepared("ALTER TABLE attempts DROP COLUMN resent")
+            .await
+            .map(drop)
     }
 }

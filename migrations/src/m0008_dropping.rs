@@ -1,4 +1,5 @@
-//! Dropping: which days may go, as the servers write it down. Who owns the tables carries it out, and need not know their settings.
+//! Dropping: which days may go, as the servers write it down. Who owns the tables carries it out,
+//! and need not know their settings.
 
 use sea_orm_migration::{prelude::*, sea_orm::ConnectionTrait};
 
@@ -12,7 +13,9 @@ const COLUMNS: [&str; 2] = ["history_from", "keys_from"];
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for column in COLUMNS {
-            let add = format!("ALTER TABLE commit_log_state ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0");
+            let add = format!(
+                "ALTER TABLE commit_log_state ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0"
+            );
             manager.get_connection().execute_unprepared(&add).await?;
         }
         Ok(())

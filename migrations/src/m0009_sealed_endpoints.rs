@@ -1,4 +1,5 @@
-//! Values of endpoints that are used as secrets, encrypted: those of headers and the query of the URL.
+//! Values of endpoints that are used as secrets, encrypted: those of headers and the query of the
+//! URL.
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
@@ -13,12 +14,17 @@ impl MigrationTrait for Migration {
             DbBackend::Sqlite => "BLOB",
             other => return Err(DbErr::Migration(format!("{other:?} is not supported"))),
         };
-        // A version that does not know the column writes none. Who has the keys fills it: the store.
+        // A version that does not know the column writes none. Who has the keys fills it: the
+        // store.
         let statement = format!("ALTER TABLE endpoints ADD COLUMN sealed {bytes}");
         manager.get_connection().execute_unprepared(&statement).await.map(drop)
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared("ALTER TABLE endpoints DROP COLUMN sealed").await.map(drop)
+        manager
+            .get_connection()
+            .execute_unprepared("ALTER TABLE endpoints DROP COLUMN sealed")
+            .await
+            .map(drop)
     }
 }

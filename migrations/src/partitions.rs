@@ -1,5 +1,5 @@
-//! Partitions of a day on PostgreSQL: of the ledger's history by the time in its ids, of idempotency keys and the log of commits by their
-//! day.
+//! Partitions of a day on PostgreSQL: of the ledger's history by the time in its ids, of
+//! idempotency keys and the log of commits by their day.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -45,8 +45,9 @@ const DAY_MILLIS: i64 = 86_400_000;
 pub struct Partition {
     /// As in `events_p20261122`.
     pub name: String,
-    /// Creates it, empty, and attaches it. To be run in one transaction, when it does not exist. Attaching takes a weaker lock
-    /// than `CREATE TABLE … PARTITION OF`: reads and writes of the table go on.
+    /// Creates it, empty, and attaches it. To be run in one transaction, when it does not exist.
+    /// Attaching takes a weaker lock than `CREATE TABLE … PARTITION OF`: reads and writes of the
+    /// table go on.
     pub statements: [String; 2],
 }
 
@@ -63,7 +64,12 @@ pub fn of_day(tables: &[Table], day: i64) -> Vec<Partition> {
         Key::Id => format!("'{}'", id_bound(day)),
         Key::Day => day.to_string(),
     };
-    tables.iter().map(|table| partition(table.name, &suffix, &bounds(table.key, day), &bounds(table.key, day + 1))).collect()
+    tables
+        .iter()
+        .map(|table| {
+            partition(table.name, &suffix, &bounds(table.key, day), &bounds(table.key, day + 1))
+        })
+        .collect()
 }
 
 /// The partitions of these tables that must exist on a day.
@@ -82,7 +88,8 @@ pub fn today() -> i64 {
 fn partition(table: &str, suffix: &str, from: &str, to: &str) -> Partition {
     let name = format!("{table}_p{suffix}");
     let create = format!("CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING STORAGE)");
-    let attach = format!("ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({to})");
+    let attach =
+        format!("ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({to})");
     Partition { name, statements: [create, attach] }
 }
 
@@ -92,7 +99,8 @@ fn id_bound(day: i64) -> String {
     format!("{:08x}-{:04x}-0000-0000-000000000000", millis >> 16, millis & 0xffff)
 }
 
-/// A day as `20261122`: years are counted from March, so that the leap day is the last one; 400 years have 146,097 days.
+/// A day as `20261122`: years are counted from March, so that the leap day is the last one; 400
+/// years have 146,097 days.
 fn date(day: i64) -> String {
     let shifted = day + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -131,10 +139,13 @@ mod tests {
         let tables: Vec<Table> = tables().collect();
         let partitions = of_day(&tables, 20_779);
         let names: Vec<&str> = partitions.iter().map(|partition| partition.name.as_str()).collect();
-        let days =
-            ["events", "deliveries", "attempts", "idempotency_keys", "commit_log"].map(|table| format!("{table}_p20261122"));
+        let days = ["events", "deliveries", "attempts", "idempotency_keys", "commit_log"]
+            .map(|table| format!("{table}_p20261122"));
         assert_eq!(names, days);
-        assert!(partitions[0].statements[1].ends_with("TO ('01a205b3-d000-0000-0000-000000000000')"), "{partitions:?}");
+        assert!(
+            partitions[0].statements[1].ends_with("TO ('01a205b3-d000-0000-0000-000000000000')"),
+            "{partitions:?}"
+        );
         assert!(partitions[4].statements[1].ends_with("FROM (20779) TO (20780)"), "{partitions:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! The wire: types and services generated from the `.proto` files beside this crate, and the descriptor set from which REST routes,
-//! scopes and documentation are derived.
+//! The wire: types and services generated from the `.proto` files beside this crate, and the
+//! descriptor set from which REST routes, scopes and documentation are derived.
 //!
 //! It must never hold logic: what a message means is said in its comments and done in the roles.
 #![allow(clippy::all, clippy::pedantic, rustdoc::all)]
@@ -60,12 +60,14 @@ pub mod google {
 }
 
 pub use outrider::{
-    admin::v1 as admin, dispatch::v1 as dispatch, ingest::v1 as ingest, internal::v1 as internal, options::v1 as options,
+    admin::v1 as admin, dispatch::v1 as dispatch, ingest::v1 as ingest, internal::v1 as internal,
+    options::v1 as options,
 };
 
 /// The encoded `google.protobuf.FileDescriptorSet` with all imports, options and comments.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The same, ready for reflection. Decoded once.
-pub static DESCRIPTORS: LazyLock<DescriptorPool> =
-    LazyLock::new(|| DescriptorPool::decode(DESCRIPTOR_SET).expect("the descriptor set is written by our own build"));
+pub static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(DESCRIPTOR_SET).expect("the descriptor set is written by our own build")
+});

@@ -25,9 +25,24 @@ fn action(line: &str) -> Action {
 fn copy_and_paste() -> Result<()> {
     let mut session = Session::new("")?;
     session.step(&step(Action::Background(vec!["Ctrl-C".to_owned()]), "outrider dev"))?;
-    let lines: Vec<_> = session.printed().lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect();
-    for command in ["export ", "outrider publish ", "outrider listen ", "curl ", "grpcurl ", "outrider deliveries "] {
-        ensure!(lines.iter().any(|line| line.starts_with(command)), "no line of {command}: {lines:#?}");
+    let lines: Vec<_> = session
+        .printed()
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .map(str::to_owned)
+        .collect();
+    for command in [
+        "export ",
+        "outrider publish ",
+        "outrider listen ",
+        "curl ",
+        "grpcurl ",
+        "outrider deliveries ",
+    ] {
+        ensure!(
+            lines.iter().any(|line| line.starts_with(command)),
+            "no line of {command}: {lines:#?}"
+        );
     }
     for line in &lines {
         session.step(&step(action(line), line)).with_context(|| line.clone())?;

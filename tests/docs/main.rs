@@ -1,5 +1,5 @@
-//! The documentation carried out: every command of README.md and docs/*.md, in order, page by page, in an empty home with the built
-//! binary on the PATH.
+//! The documentation carried out: every command of README.md and docs/*.md, in order, page by page,
+//! in an empty home with the built binary on the PATH.
 #![allow(clippy::unwrap_used, reason = "all of this program is tests")]
 
 mod greeting;
@@ -54,7 +54,10 @@ fn carry_out(path: &Path) -> Result<Outcome> {
             outcome.skipped.push((step.line, reason.clone()));
             continue;
         }
-        outcome.run += usize::from(!matches!(step.action, Action::Shows | Action::File(_) | Action::Before | Action::Stop));
+        outcome.run += usize::from(!matches!(
+            step.action,
+            Action::Shows | Action::File(_) | Action::Before | Action::Stop
+        ));
         let session = match &mut session {
             Some(session) => session,
             none => none.insert(Session::new(&text)?),
@@ -81,7 +84,11 @@ fn every_command_in_the_documentation_runs() {
                     match carry_out(&path) {
                         Ok(outcome) => {
                             *run.lock().unwrap() += outcome.run;
-                            eprintln!("{name}: {} blocks run, {} not run", outcome.run, outcome.skipped.len());
+                            eprintln!(
+                                "{name}: {} blocks run, {} not run",
+                                outcome.run,
+                                outcome.skipped.len()
+                            );
                             for (line, reason) in outcome.skipped {
                                 eprintln!("  NOT RUN {name}:{line}: {reason}");
                             }
@@ -97,20 +104,32 @@ fn every_command_in_the_documentation_runs() {
     assert!(run > 0, "no command was found");
 }
 
-/// The pages have a stand-in for cargo, which knows this line only; so it must be what cargo would run, before all else.
+/// The pages have a stand-in for cargo, which knows this line only; so it must be what cargo would
+/// run, before all else.
 #[test]
 fn the_readme_begins_with_the_one_command() {
     let readme = fs::read_to_string(repository().join("README.md")).unwrap();
-    assert!(readme.starts_with("# Outrider\n\n```sh\ncargo run --release -- demo\n```\n"), "it begins with something else");
+    assert!(
+        readme.starts_with("# Outrider\n\n```sh\ncargo run --release -- demo\n```\n"),
+        "it begins with something else"
+    );
     let mut cargo = std::process::Command::new(env!("CARGO"));
-    let output =
-        cargo.args(["metadata", "--no-deps", "--format-version=1", "--offline"]).current_dir(repository()).output().unwrap();
+    let output = cargo
+        .args(["metadata", "--no-deps", "--format-version=1", "--offline"])
+        .current_dir(repository())
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     // Without a choice to make, `cargo run` runs the one program of the default members.
     let default = metadata["workspace_default_members"].as_array().unwrap();
-    let packages = metadata["packages"].as_array().unwrap().iter().filter(|package| default.contains(&package["id"]));
-    let targets: Vec<_> = packages.flat_map(|package| package["targets"].as_array().unwrap()).collect();
+    let packages = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|package| default.contains(&package["id"]));
+    let targets: Vec<_> =
+        packages.flat_map(|package| package["targets"].as_array().unwrap()).collect();
     let programs = targets.iter().filter(|target| target["kind"] == serde_json::json!(["bin"]));
     assert_eq!(programs.map(|target| &target["name"]).collect::<Vec<_>>(), ["outrider"]);
 }

@@ -1,4 +1,5 @@
-//! What was printed before stands in for what a page leaves open: `ep_…` is the last endpoint that was printed on it.
+//! What was printed before stands in for what a page leaves open: `ep_…` is the last endpoint that
+//! was printed on it.
 
 use std::collections::BTreeMap;
 
@@ -39,13 +40,17 @@ impl Memory {
         }
     }
 
-    /// The text with what is known in the place of what is left open; an error that names what is not known.
+    /// The text with what is known in the place of what is left open; an error that names what is
+    /// not known.
     pub fn fill(&self, text: &str) -> anyhow::Result<String> {
         let mut filled = text.to_owned();
         for (prefix, _) in KINDS {
             let open = format!("{prefix}…");
             if filled.contains(&open) {
-                let known = self.0.get(prefix).ok_or_else(|| anyhow::anyhow!("nothing was printed yet that is a {open}"))?;
+                let known = self
+                    .0
+                    .get(prefix)
+                    .ok_or_else(|| anyhow::anyhow!("nothing was printed yet that is a {open}"))?;
                 filled = filled.replace(&open, known);
             }
         }
@@ -63,7 +68,10 @@ mod tests {
         let mut memory = Memory::default();
         memory.learn("\"endpoint_id\":\"ep_01h455vb4pex5vsknk084sn02q\", step_01h455vb4pex5vsknk084sn02q api_key_id");
         memory.learn("A=ep_01h455vb4pex5vsknk084sn02r\n");
-        assert_eq!(memory.fill("get ep_… 'ep_…'").unwrap(), "get ep_01h455vb4pex5vsknk084sn02r 'ep_01h455vb4pex5vsknk084sn02r'");
+        assert_eq!(
+            memory.fill("get ep_… 'ep_…'").unwrap(),
+            "get ep_01h455vb4pex5vsknk084sn02r 'ep_01h455vb4pex5vsknk084sn02r'"
+        );
         assert!(memory.fill("get evt_…").is_err() && memory.fill("…").is_err());
     }
 }

@@ -51,21 +51,27 @@ pub fn steps(text: &str) -> Result<Vec<Step>> {
         if let Some(comment) = line.strip_prefix("<!-- ") {
             let mut comment = comment.to_owned();
             while !comment.trim_end().ends_with("-->") {
-                let (_, more) = lines.next().with_context(|| format!("{}: a comment without end", at()))?;
+                let (_, more) =
+                    lines.next().with_context(|| format!("{}: a comment without end", at()))?;
                 comment.push('\n');
                 comment.push_str(more);
             }
             ensure!(mark.is_none(), "{}: the mark before has no block", at());
             match action(comment.trim_end().trim_end_matches("-->").trim()).with_context(at)? {
-                (Action::Before, text) => steps.push(Step { line: number, action: Action::Before, text }),
-                (Action::Stop, text) => steps.push(Step { line: number, action: Action::Stop, text }),
+                (Action::Before, text) => {
+                    steps.push(Step { line: number, action: Action::Before, text })
+                }
+                (Action::Stop, text) => {
+                    steps.push(Step { line: number, action: Action::Stop, text })
+                }
                 (other, _) => mark = Some(other),
             }
         } else if let Some(language) = line.trim_start().strip_prefix("```") {
             let indent = line.len() - line.trim_start().len();
             let mut block = String::new();
             loop {
-                let (_, line) = lines.next().with_context(|| format!("{}: a block without end", at()))?;
+                let (_, line) =
+                    lines.next().with_context(|| format!("{}: a block without end", at()))?;
                 if line.trim() == "```" {
                     break;
                 }
@@ -74,7 +80,11 @@ pub fn steps(text: &str) -> Result<Vec<Step>> {
             }
             add(&mut steps, mark.take(), language.trim(), number, block);
         } else {
-            ensure!(mark.is_none() || line.trim().is_empty(), "{}: the mark before has no block", at());
+            ensure!(
+                mark.is_none() || line.trim().is_empty(),
+                "{}: the mark before has no block",
+                at()
+            );
         }
     }
     ensure!(mark.is_none(), "the last mark has no block");
@@ -95,7 +105,8 @@ fn add(steps: &mut Vec<Step>, mark: Option<Action>, language: &str, line: usize,
     // What is typed has a prompt, what is printed has none.
     let typed = |line: &&str| line.starts_with("$ ");
     let commands = block.lines().filter(typed).map(|line| format!("{}\n", &line[2..])).collect();
-    let printed: String = block.lines().filter(|line| !typed(line)).map(|line| format!("{line}\n")).collect();
+    let printed: String =
+        block.lines().filter(|line| !typed(line)).map(|line| format!("{line}\n")).collect();
     steps.push(Step { line, action, text: commands });
     if !printed.trim().is_empty() {
         steps.push(Step { line, action: Action::Shows, text: printed });
@@ -141,7 +152,8 @@ mod tests {
                     <!-- shows -->\n```json\n{…}\n```\n<!-- before: c\nd -->\n<!-- not run: it takes hours -->\n\n```sh\ne\n```\n\
                     1. x\n   ```console\n   $ f\n   g\n   ```\n";
         let steps = steps(page).unwrap();
-        let all: Vec<_> = steps.iter().map(|step| (step.action.clone(), step.text.as_str())).collect();
+        let all: Vec<_> =
+            steps.iter().map(|step| (step.action.clone(), step.text.as_str())).collect();
         assert_eq!(
             all,
             [
@@ -154,7 +166,12 @@ mod tests {
                 (Action::Shows, "g\n"),
             ]
         );
-        for bad in ["<!-- sing -->\n```sh\n```", "<!-- shows -->\ntext", "```sh\n", "<!-- run: until x -->\n```sh\n```"] {
+        for bad in [
+            "<!-- sing -->\n```sh\n```",
+            "<!-- shows -->\ntext",
+            "```sh\n",
+            "<!-- run: until x -->\n```sh\n```",
+        ] {
             assert!(super::steps(bad).is_err(), "{bad}");
         }
     }

@@ -1,4 +1,5 @@
-//! A page carried out: a home directory of its own, its commands in order, each in the environment that the ones before it left.
+//! A page carried out: a home directory of its own, its commands in order, each in the environment
+//! that the ones before it left.
 
 use std::{
     fs,
@@ -35,7 +36,8 @@ const EPILOGUE: &str = "\n__code=$?; [ $__code = 0 ] || exit $__code\n{ export -
 const WRAPPER: &str = "#!/usr/bin/env bash\nif [[ $1 == dev && \" $* \" != *' --listen '* ]]; then set -- \"$@\" --listen \"$DEV_LISTEN\"; \
                        fi\nexec \"$OUTRIDER_BIN\" \"$@\"\n";
 
-/// README's first command builds a release. The rest of it is the binary's, which is there; nothing else is built by a page.
+/// README's first command builds a release. The rest of it is the binary's, which is there; nothing
+/// else is built by a page.
 const CARGO: &str = "#!/usr/bin/env bash\nif [[ \"$1 $2 $3\" == 'run --release --' ]]; then exec outrider \"${@:4}\"; fi\n\
                      echo \"only 'cargo run --release -- …' is run of a page, not 'cargo $*'\" >&2\nexit 1\n";
 
@@ -70,7 +72,10 @@ impl Session {
             false => None,
         };
         if let Some((postgres, redis)) = &servers {
-            replaced.push(("postgres://outrider:PASSWORD@db.internal:5432/outrider".to_owned(), postgres.create_database()?));
+            replaced.push((
+                "postgres://outrider:PASSWORD@db.internal:5432/outrider".to_owned(),
+                postgres.create_database()?,
+            ));
             replaced.push(("redis://redis.internal:6379/0".to_owned(), redis.url()));
         }
         replaced.push(("/etc/outrider".to_owned(), home.path().join("etc").display().to_string()));
@@ -90,7 +95,16 @@ impl Session {
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
         let (memory, background) = (Memory::default(), Vec::new());
-        Ok(Self { home, memory, replaced, variables, background, last: String::new(), scripts: 0, _servers: servers })
+        Ok(Self {
+            home,
+            memory,
+            replaced,
+            variables,
+            background,
+            last: String::new(),
+            scripts: 0,
+            _servers: servers,
+        })
     }
 
     /// Carries out one step.
@@ -118,7 +132,11 @@ impl Session {
                     if texts.iter().any(|text| self.last.contains(text.as_str())) {
                         break;
                     }
-                    ensure!(std::time::Instant::now() < end, "does not print one of {texts:?} but:\n{}", self.last);
+                    ensure!(
+                        std::time::Instant::now() < end,
+                        "does not print one of {texts:?} but:\n{}",
+                        self.last
+                    );
                 }
             }
             Action::Background(texts) => {
@@ -210,7 +228,8 @@ fn end(process: &mut Process) -> Result<()> {
     Ok(())
 }
 
-/// A directory of commands that stand before those of the system, and the search path that begins with it.
+/// A directory of commands that stand before those of the system, and the search path that begins
+/// with it.
 fn tools(home: &Directory) -> Result<String> {
     let bin = home.path().join(".bin");
     fs::create_dir(&bin)?;
@@ -222,7 +241,11 @@ fn tools(home: &Directory) -> Result<String> {
     let tools = std::env::var_os("OUTRIDER_TEST_TOOLS").map(PathBuf::from).unwrap_or_default();
     let own = [bin, tools.join("bin"), tools.join("node_modules/.bin")];
     let path = std::env::var("PATH").context("PATH")?;
-    let own = own.iter().map(|path: &PathBuf| path.as_path()).map(Path::display).map(|path| path.to_string());
+    let own = own
+        .iter()
+        .map(|path: &PathBuf| path.as_path())
+        .map(Path::display)
+        .map(|path| path.to_string());
     Ok(own.chain([path]).collect::<Vec<_>>().join(":"))
 }
 
@@ -241,7 +264,8 @@ fn replace_words(text: &str, from: &str, to: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find(from) {
         let (before, after) = (&rest[..at], &rest[at + from.len()..]);
-        let beside = before.chars().last().is_some_and(char::is_alphanumeric) || after.starts_with(char::is_alphanumeric);
+        let beside = before.chars().last().is_some_and(char::is_alphanumeric)
+            || after.starts_with(char::is_alphanumeric);
         replaced.push_str(before);
         replaced.push_str(if beside { from } else { to });
         rest = after;
@@ -251,11 +275,14 @@ fn replace_words(text: &str, from: &str, to: &str) -> String {
 
 /// Fails unless the text holds the parts between the `…` in order, whatever the white space.
 fn shows(printed: &str, expected: &str) -> Result<()> {
-    let bare = |text: &str| text.chars().filter(|character| !character.is_whitespace()).collect::<String>();
+    let bare = |text: &str| {
+        text.chars().filter(|character| !character.is_whitespace()).collect::<String>()
+    };
     let (printed_bare, mut from) = (bare(printed), 0);
     for part in bare(expected).split('…').filter(|part| !part.is_empty()) {
         let found = printed_bare[from..].find(part);
-        from += found.with_context(|| format!("{part} is not printed, but:\n{printed}"))? + part.len();
+        from +=
+            found.with_context(|| format!("{part} is not printed, but:\n{printed}"))? + part.len();
     }
     Ok(())
 }

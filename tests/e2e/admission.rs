@@ -63,7 +63,9 @@ async fn keys_come_before_bodies(scenario: &Scenario) -> Result<()> {
     ];
     for (authorization, http, grpc, reason) in &callers {
         for (method, path, media_type) in &surfaces {
-            let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: {media_type}\r\n");
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: {media_type}\r\n"
+            );
             let asking = format!("{head}Content-Length: 5000000\r\nExpect: 100-continue\r\n\r\n");
             let half = format!("{head}Content-Length: 5000000\r\n\r\n{{");
             for request in [asking, half] {
@@ -73,7 +75,10 @@ async fn keys_come_before_bodies(scenario: &Scenario) -> Result<()> {
                 if media_type.contains("grpc") {
                     ensure!(answer.contains(&format!("grpc-status: {grpc}\r\n")), what());
                 } else {
-                    ensure!(answer.starts_with(&format!("HTTP/1.1 {http} ")) && answer.contains(reason), what());
+                    ensure!(
+                        answer.starts_with(&format!("HTTP/1.1 {http} ")) && answer.contains(reason),
+                        what()
+                    );
                 }
             }
         }
@@ -86,10 +91,14 @@ async fn a_revoked_key_is_refused_soon(scenario: &Scenario) -> Result<()> {
     let caller = scenario.rest.with_token(Some(&token));
     let path = scenario.path("endpoints");
     let status = async || Ok::<_, anyhow::Error>(caller.send(Method::GET, &path, "").await?.status);
-    let good = wait_until("the new key is let in", BOUND, async || (status().await.ok()? == 200).then_some(()));
+    let good = wait_until("the new key is let in", BOUND, async || {
+        (status().await.ok()? == 200).then_some(())
+    });
     good.await.context("a new key")?;
     scenario.rest.send(Method::DELETE, &format!("/v1/api_keys/{id}"), "").await?;
-    let refused = wait_until("the revoked key is refused", BOUND, async || (status().await.ok()? == 401).then_some(()));
+    let refused = wait_until("the revoked key is refused", BOUND, async || {
+        (status().await.ok()? == 401).then_some(())
+    });
     refused.await.context("a revoked key")?;
     ensure!(status().await? == 401, "it is let in again");
     Ok(())
@@ -123,7 +132,8 @@ fn invented(number: u64) -> String {
     Token::new(ApiKeyId::new(at, number), [1; 32]).reveal()
 }
 
-/// Callers whose keys are invented, request after request, beside keys that no process has heard of.
+/// Callers whose keys are invented, request after request, beside keys that no process has heard
+/// of.
 async fn invented_keys_hold_up_no_real_one(shape: Shape) -> Result<()> {
     const CALLERS: u64 = 16;
     let outrider = block_in_place(|| scenario::start(shape, &Options::default(), None))?;
@@ -133,12 +143,16 @@ async fn invented_keys_hold_up_no_real_one(shape: Shape) -> Result<()> {
         let refused = Arc::new(AtomicU64::new(0));
         let mut flood = JoinSet::new();
         for caller in 0..CALLERS {
-            let (rest, path, refused) = (Rest::new(&scenario.url, None), path.clone(), Arc::clone(&refused));
+            let (rest, path, refused) =
+                (Rest::new(&scenario.url, None), path.clone(), Arc::clone(&refused));
             flood.spawn(async move {
                 for number in 0.. {
                     let token = invented(caller << 32 | number);
                     let reply = rest.with_token(Some(&token)).send(Method::GET, &path, "").await?;
-                    ensure!([401, 429].contains(&reply.status.as_u16()), "an invented key: {reply:?}");
+                    ensure!(
+                        [401, 429].contains(&reply.status.as_u16()),
+                        "an invented key: {reply:?}"
+                    );
                     refused.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(())
@@ -151,7 +165,10 @@ async fn invented_keys_hold_up_no_real_one(shape: Shape) -> Result<()> {
             let answer = timeout(PROMPTLY, caller.send(Method::GET, &path, "")).await;
             let reply = answer.context("a new key waits behind invented ones")??;
             ensure!(reply.status == 200, "a new key: {reply:?}");
-            wait_until("the flood goes on", BOUND, async || (refused.load(Ordering::Relaxed) > before).then_some(())).await?;
+            wait_until("the flood goes on", BOUND, async || {
+                (refused.load(Ordering::Relaxed) > before).then_some(())
+            })
+            .await?;
         }
         if let Some(ended) = flood.try_join_next() {
             ended??;
@@ -170,7 +187,8 @@ const TELLING: [&str; 3] = ["ingest", "admin", "dispatch"];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mesh_roles_that_cannot_check_keys_are_not_waited_for() {
     run_with_shares(2, async || {
-        let mut outrider = block_in_place(|| scenario::start(Shape::Mesh, &Options::default(), None))?;
+        let mut outrider =
+            block_in_place(|| scenario::start(Shape::Mesh, &Options::default(), None))?;
         let outcome = roles_that_cannot_check_keys_are_not_waited_for(&mut outrider).await;
         outcome.map_err(|error| scenario::with_logs(&error, &outrider))
     })
@@ -179,14 +197,22 @@ async fn mesh_roles_that_cannot_check_keys_are_not_waited_for() {
 
 async fn roles_that_cannot_check_keys_are_not_waited_for(outrider: &mut Outrider) -> Result<()> {
     let scenario = Scenario::new(outrider).await?;
-    let (path, hasty) = (scenario.path("endpoints"), scenario.rest.with_header("request-timeout", "1")?);
+    let (path, hasty) =
+        (scenario.path("endpoints"), scenario.rest.with_header("request-timeout", "1")?);
     let (token, _) = key(&scenario, "SCOPE_ENDPOINTS_READ").await?;
     let new = Rest::new(&scenario.url, Some(&token));
-    let gateway = outrider.processes().iter().position(|(name, _)| *name == "gateway").context("a gateway")?;
+    let gateway = outrider
+        .processes()
+        .iter()
+        .position(|(name, _)| *name == "gateway")
+        .context("a gateway")?;
     let operator = Rest::new(&format!("http://{}", outrider.operations()[gateway]), None);
     let readiness = async || {
         let reply = operator.send(Method::GET, "/readyz", "").await?;
-        Ok::<_, anyhow::Error>((reply.status.as_u16(), String::from_utf8_lossy(&reply.body).into_owned()))
+        Ok::<_, anyhow::Error>((
+            reply.status.as_u16(),
+            String::from_utf8_lossy(&reply.body).into_owned(),
+        ))
     };
     ensure!(readiness().await?.0 == 200, "the gateway is not ready");
     TELLING.iter().try_for_each(|role| outrider.signal(role, Signal::Stop))?;
@@ -196,15 +222,21 @@ async fn roles_that_cannot_check_keys_are_not_waited_for(outrider: &mut Outrider
     })
     .await?;
     for _ in 0..5 {
-        let reply = timeout(PROMPTLY / 2, new.send(Method::GET, &path, "")).await.context("it waits for a role")??;
-        ensure!((reply.status.as_u16(), reply.reason().as_str()) == (503, "UNAVAILABLE"), "{reply:?}");
+        let reply = timeout(PROMPTLY / 2, new.send(Method::GET, &path, ""))
+            .await
+            .context("it waits for a role")??;
+        ensure!(
+            (reply.status.as_u16(), reply.reason().as_str()) == (503, "UNAVAILABLE"),
+            "{reply:?}"
+        );
     }
     // A caller that was known a moment ago is let in, and waits for the role that it wants.
     wait_until("an old answer is used", BOUND, async || {
         let reply = hasty.send(Method::GET, &path, "").await.ok()?;
         let metrics = operator.send(Method::GET, "/metrics", "").await.ok()?;
         let counted = String::from_utf8_lossy(&metrics.body).into_owned();
-        let used = counted.lines().filter_map(|line| line.strip_prefix(USED)).any(|count| count != "0");
+        let used =
+            counted.lines().filter_map(|line| line.strip_prefix(USED)).any(|count| count != "0");
         (reply.status == 504 && used).then_some(())
     })
     .await?;
@@ -213,7 +245,10 @@ async fn roles_that_cannot_check_keys_are_not_waited_for(outrider: &mut Outrider
         (new.send(Method::GET, &path, "").await.ok()?.status == 200).then_some(())
     })
     .await?;
-    wait_until("the gateway is ready", BOUND, async || (readiness().await.ok()?.0 == 200).then_some(())).await
+    wait_until("the gateway is ready", BOUND, async || {
+        (readiness().await.ok()?.0 == 200).then_some(())
+    })
+    .await
 }
 
 async fn connections(address: &str, count: usize) -> Result<Vec<TcpStream>> {
@@ -227,7 +262,8 @@ async fn connections(address: &str, count: usize) -> Result<Vec<TcpStream>> {
 /// More connections that say nothing than each listener takes.
 async fn silent_connections_keep_nobody_out(shape: Shape) -> Result<()> {
     let more = json!({"gateway": {"max_connections": 40, "reserved_connections": 10}});
-    let outrider = block_in_place(|| scenario::start(shape, &Options { more, ..Options::default() }, None))?;
+    let outrider =
+        block_in_place(|| scenario::start(shape, &Options { more, ..Options::default() }, None))?;
     let outcome = async {
         let scenario = Scenario::new(&outrider).await?;
         let mut silent = connections(&scenario.address, 100).await?;
@@ -238,15 +274,23 @@ async fn silent_connections_keep_nobody_out(shape: Shape) -> Result<()> {
         for _ in 0..3 {
             scenario.rest.get(&scenario.path("endpoints")).await?;
             let another = Rest::new(&scenario.url, Some(&scenario.token));
-            another.get(&scenario.path("endpoints")).await.context("a new connection of a known caller")?;
+            another
+                .get(&scenario.path("endpoints"))
+                .await
+                .context("a new connection of a known caller")?;
         }
         let mut displaced = 0.0;
         for operations in outrider.operations() {
             let operator = Rest::new(&format!("http://{operations}"), None);
-            ensure!(operator.send(Method::GET, "/healthz", "").await?.status == 200, "{operations} is not healthy");
+            ensure!(
+                operator.send(Method::GET, "/healthz", "").await?.status == 200,
+                "{operations} is not healthy"
+            );
             let metrics = operator.send(Method::GET, "/metrics", "").await?;
             let text = String::from_utf8(metrics.body.to_vec())?;
-            let counted = text.lines().find_map(|line| line.strip_prefix("outrider_gateway_connections_displaced_total "));
+            let counted = text.lines().find_map(|line| {
+                line.strip_prefix("outrider_gateway_connections_displaced_total ")
+            });
             displaced += counted.and_then(|count| count.parse::<f64>().ok()).unwrap_or(0.0);
         }
         ensure!(displaced >= 60.0, "{displaced} connections were displaced");

@@ -31,8 +31,14 @@ fn check(reply: &Reply, what: &str, status: u16, reason: &str, field: &str) -> R
     };
     ensure!(reply.status == status && reply.reason() == reason, context());
     let error = &reply.json().with_context(context)?["error"];
-    ensure!(error["code"].is_number() && error["status"].is_string() && error["message"].is_string(), context());
-    ensure!(field.is_empty() || reply.fields().iter().any(|named| named.contains(field)), context());
+    ensure!(
+        error["code"].is_number() && error["status"].is_string() && error["message"].is_string(),
+        context()
+    );
+    ensure!(
+        field.is_empty() || reply.fields().iter().any(|named| named.contains(field)),
+        context()
+    );
     Ok(())
 }
 
@@ -46,9 +52,11 @@ async fn nothing_was_stored(scenario: &Scenario) -> Result<()> {
 
 /// Bodies of a publish that are wrong, with the reason and the field that is named.
 fn bad_bodies() -> Vec<(Vec<u8>, &'static str, &'static str)> {
-    let deep = format!("{{\"event_type\":\"a\",\"data\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    let deep =
+        format!("{{\"event_type\":\"a\",\"data\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
     let long = "x".repeat(257);
-    let many: serde_json::Map<String, Value> = (0..33).map(|n| (format!("x-{n}"), json!("v"))).collect();
+    let many: serde_json::Map<String, Value> =
+        (0..33).map(|n| (format!("x-{n}"), json!("v"))).collect();
     let texts = [
         ("", INVALID, "event"),
         ("{", MALFORMED, ""),
@@ -72,31 +80,70 @@ fn bad_bodies() -> Vec<(Vec<u8>, &'static str, &'static str)> {
         ("{\"event_type\":\"a..b\",\"data\":1}", INVALID, "event_type"),
         ("{\"event_type\":\"a.*\",\"data\":1}", INVALID, "event_type"),
         ("{\"event_type\":\"a\\u0000b\",\"data\":1}", INVALID, "event_type"),
-        ("{\"event_type\":\"a\",\"data\":1,\"idempotency_key\":\"a\\u0000b\"}", INVALID, "idempotency_key"),
-        ("{\"event_type\":\"a\",\"data\":1,\"idempotency_key\":\"schlüssel\"}", INVALID, "idempotency_key"),
-        ("{\"event_type\":\"a\",\"data\":1,\"headers\":{\"webhook-id\":\"x\"}}", INVALID, "headers"),
+        (
+            "{\"event_type\":\"a\",\"data\":1,\"idempotency_key\":\"a\\u0000b\"}",
+            INVALID,
+            "idempotency_key",
+        ),
+        (
+            "{\"event_type\":\"a\",\"data\":1,\"idempotency_key\":\"schlüssel\"}",
+            INVALID,
+            "idempotency_key",
+        ),
+        (
+            "{\"event_type\":\"a\",\"data\":1,\"headers\":{\"webhook-id\":\"x\"}}",
+            INVALID,
+            "headers",
+        ),
         ("{\"event_type\":\"a\",\"data\":1,\"headers\":{\"host\":\"x\"}}", INVALID, "headers"),
-        ("{\"event_type\":\"a\",\"data\":1,\"headers\":{\"x-a\":\"a\\r\\nb: c\"}}", INVALID, "headers"),
+        (
+            "{\"event_type\":\"a\",\"data\":1,\"headers\":{\"x-a\":\"a\\r\\nb: c\"}}",
+            INVALID,
+            "headers",
+        ),
         ("{\"event_type\":\"a\",\"data\":1,\"metadata\":{\"a\":\"\\u0000\"}}", INVALID, "metadata"),
-        ("{\"event_type\":\"a\",\"data\":1,\"ordering_key\":\"a\\u0000\"}", INVALID, "ordering_key"),
-        ("{\"event_type\":\"a\",\"data\":1,\"deliver_at\":\"2999-01-01T00:00:00Z\"}", INVALID, "deliver_at"),
+        (
+            "{\"event_type\":\"a\",\"data\":1,\"ordering_key\":\"a\\u0000\"}",
+            INVALID,
+            "ordering_key",
+        ),
+        (
+            "{\"event_type\":\"a\",\"data\":1,\"deliver_at\":\"2999-01-01T00:00:00Z\"}",
+            INVALID,
+            "deliver_at",
+        ),
         ("{\"event_type\":\"a\",\"data_base64\":\"bm8ganNvbg==\"}", INVALID, ""),
-        ("{\"event_type\":\"a\",\"data\":1,\"content_type\":\"no type\\u0000\"}", INVALID, "content_type"),
+        (
+            "{\"event_type\":\"a\",\"data\":1,\"content_type\":\"no type\\u0000\"}",
+            INVALID,
+            "content_type",
+        ),
     ];
-    let mut bodies: Vec<_> = texts.map(|(text, reason, field)| (text.as_bytes().to_vec(), reason, field)).into();
+    let mut bodies: Vec<_> =
+        texts.map(|(text, reason, field)| (text.as_bytes().to_vec(), reason, field)).into();
     bodies.push((deep.into_bytes(), MALFORMED, ""));
     bodies.push((b"{\"event_type\":\"a\",\"data\":\"\xff\xfe\"}".to_vec(), MALFORMED, ""));
     bodies.push((b"\xff\xfe{\x00}".to_vec(), MALFORMED, ""));
     bodies.push((b"{\"event_type\":\"a\",\"data\":\"\x00\"}".to_vec(), MALFORMED, ""));
-    bodies.push((json!({"event_type": long, "data": 1}).to_string().into_bytes(), INVALID, "event_type"));
+    bodies.push((
+        json!({"event_type": long, "data": 1}).to_string().into_bytes(),
+        INVALID,
+        "event_type",
+    ));
     bodies.push((
         json!({"event_type": "a", "data": 1, "idempotency_key": long}).to_string().into_bytes(),
         INVALID,
         "idempotency_key",
     ));
-    bodies.push((json!({"event_type": "a", "data": 1, "headers": many}).to_string().into_bytes(), INVALID, "headers"));
     bodies.push((
-        json!({"event_type": "a", "data": 1, "metadata": {"a": "x".repeat(9_000)}}).to_string().into_bytes(),
+        json!({"event_type": "a", "data": 1, "headers": many}).to_string().into_bytes(),
+        INVALID,
+        "headers",
+    ));
+    bodies.push((
+        json!({"event_type": "a", "data": 1, "metadata": {"a": "x".repeat(9_000)}})
+            .to_string()
+            .into_bytes(),
         INVALID,
         "metadata",
     ));
@@ -135,10 +182,17 @@ async fn bad_http_is_refused(scenario: &Scenario) -> Result<()> {
         (Method::POST, "/v1/projects/prj_nonsense/events".to_owned(), 400, INVALID),
         (Method::POST, "/v1/projects/%00/events".to_owned(), 400, ""),
         (Method::POST, "/v1/projects/%ff%fe/events".to_owned(), 400, ""),
-        (Method::POST, "/v1/projects/prj_01h455vb4pex5vsknk084sn02q/events".to_owned(), 404, "NOT_FOUND"),
+        (
+            Method::POST,
+            "/v1/projects/prj_01h455vb4pex5vsknk084sn02q/events".to_owned(),
+            404,
+            "NOT_FOUND",
+        ),
     ] {
         let reply = scenario.rest.send(method.clone(), &path, event).await?;
-        let context = || format!("{method} {path}: {} {}", reply.status, String::from_utf8_lossy(&reply.body));
+        let context = || {
+            format!("{method} {path}: {} {}", reply.status, String::from_utf8_lossy(&reply.body))
+        };
         if reason.is_empty() {
             ensure!(reply.status.is_client_error() && !reply.reason().is_empty(), context());
         } else {
@@ -146,9 +200,11 @@ async fn bad_http_is_refused(scenario: &Scenario) -> Result<()> {
         }
     }
     // Headers and request lines that HTTP does not allow.
-    for request in
-        ["GET / HTTP/9.9\r\n\r\n", "\0\0\0\0\r\n\r\n", "POST /v1/projects HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"]
-    {
+    for request in [
+        "GET / HTTP/9.9\r\n\r\n",
+        "\0\0\0\0\r\n\r\n",
+        "POST /v1/projects HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+    ] {
         let answer = exchange(&scenario.address, [request.as_bytes().to_vec()]).await?;
         ensure!(answer.status < 500, "{request:?}: {answer:?}");
     }
@@ -163,17 +219,28 @@ async fn oversized_bodies_are_refused(scenario: &Scenario) -> Result<()> {
     let head = |more: &str| {
         let (path, token) = (scenario.path("events"), &scenario.token);
         let close = "Content-Type: application/json\r\nConnection: close\r\n";
-        format!("POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n{close}{more}\r\n\r\n", scenario.address)
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n{close}{more}\r\n\r\n",
+            scenario.address
+        )
     };
     // Announced: refused before a byte of it is sent.
-    let announced = exchange(&scenario.address, [head("Content-Length: 1000000000").into_bytes()]).await?;
+    let announced =
+        exchange(&scenario.address, [head("Content-Length: 1000000000").into_bytes()]).await?;
     ensure!(announced.status == 413 && announced.text.contains("TOO_LARGE"), "{announced:?}");
     // Not announced: refused when it has grown too large, long before its end.
     let begin = b"1a\r\n{\"event_type\":\"a\",\"data\":\"\r\n".to_vec();
     let chunk = || [b"10000\r\n".as_slice(), &[b'x'; 0x1_0000], b"\r\n"].concat();
-    let parts = [head("Transfer-Encoding: chunked").into_bytes(), begin].into_iter().chain((0..1_000).map(|_| chunk()));
+    let parts = [head("Transfer-Encoding: chunked").into_bytes(), begin]
+        .into_iter()
+        .chain((0..1_000).map(|_| chunk()));
     let chunked = exchange(&scenario.address, parts).await?;
-    ensure!(chunked.status == 413 && chunked.text.contains("TOO_LARGE"), "after {} bytes: {:.300}", chunked.sent, chunked.text);
+    ensure!(
+        chunked.status == 413 && chunked.text.contains("TOO_LARGE"),
+        "after {} bytes: {:.300}",
+        chunked.sent,
+        chunked.text
+    );
     ensure!(chunked.sent < 32_000_000, "{} bytes were taken", chunked.sent);
     nothing_was_stored(scenario).await
 }
@@ -234,9 +301,15 @@ async fn bad_endpoints_are_refused(scenario: &Scenario) -> Result<()> {
         (json!({"http": {"url": "http://example.com/"}, "timeout": "31s"}), "timeout"),
         (json!({"http": {"url": "http://example.com/"}, "timeout": "0.5s"}), "timeout"),
         (json!({"http": {"url": "http://example.com/"}, "max_in_flight": 1_025}), "max_in_flight"),
-        (json!({"http": {"url": "http://example.com/"}, "headers": {"webhook-signature": "x"}}), "headers"),
+        (
+            json!({"http": {"url": "http://example.com/"}, "headers": {"webhook-signature": "x"}}),
+            "headers",
+        ),
         (json!({"http": {"url": "http://example.com/"}, "endpoint_id": "ep_no"}), "endpoint_id"),
-        (json!({"http": {"url": "http://example.com/"}, "description": "x".repeat(1_025)}), "description"),
+        (
+            json!({"http": {"url": "http://example.com/"}, "description": "x".repeat(1_025)}),
+            "description",
+        ),
     ] {
         let reply = scenario.rest.send(Method::POST, &path, body.to_string()).await?;
         findings.add(check(&reply, &body.to_string(), 400, INVALID, field));
@@ -245,7 +318,8 @@ async fn bad_endpoints_are_refused(scenario: &Scenario) -> Result<()> {
     let body = json!({"http": {"url": "http://example.com/"}, "secret": "whsec_short"}).to_string();
     let reply = scenario.rest.send(Method::POST, &path, body.clone()).await?;
     check(&reply, "a short secret", 400, INVALID, "secret")?;
-    let reply = scenario.rest.send(Method::POST, &format!("{path}?secret=whsec_short"), body).await?;
+    let reply =
+        scenario.rest.send(Method::POST, &format!("{path}?secret=whsec_short"), body).await?;
     check(&reply, "a secret in the query", 400, MALFORMED, "secret")?;
     nothing_was_stored(scenario).await?;
 
@@ -278,15 +352,33 @@ async fn bad_grpc_is_refused(scenario: &Scenario) -> Result<()> {
         None,
         Some(NewEvent { event_type: String::new(), ..good.clone() }),
         Some(NewEvent { payload: "not json".into(), ..good.clone() }),
-        Some(NewEvent { payload: vec![b' '; 1_048_577].into(), content_type: "text/plain".to_owned(), ..good.clone() }),
-        Some(NewEvent { headers: [("content-length".to_owned(), "1".to_owned())].into(), ..good.clone() }),
+        Some(NewEvent {
+            payload: vec![b' '; 1_048_577].into(),
+            content_type: "text/plain".to_owned(),
+            ..good.clone()
+        }),
+        Some(NewEvent {
+            headers: [("content-length".to_owned(), "1".to_owned())].into(),
+            ..good.clone()
+        }),
     ] {
         let request = PublishEventRequest { project_id: project_id.clone(), event };
         let reply = grpc.ingest().publish_event(request).await;
-        ensure!(reply.as_ref().is_err_and(|status| status.code() == Code::InvalidArgument), "{reply:?}");
+        ensure!(
+            reply.as_ref().is_err_and(|status| status.code() == Code::InvalidArgument),
+            "{reply:?}"
+        );
     }
-    let events = vec![NewEvent { payload: vec![b'x'; 900_000].into(), content_type: "text/plain".to_owned(), ..good }; 9];
-    let reply = grpc.ingest().batch_publish_events(BatchPublishEventsRequest { project_id, events }).await;
+    let events = vec![
+        NewEvent {
+            payload: vec![b'x'; 900_000].into(),
+            content_type: "text/plain".to_owned(),
+            ..good
+        };
+        9
+    ];
+    let reply =
+        grpc.ingest().batch_publish_events(BatchPublishEventsRequest { project_id, events }).await;
     let refused = [Code::InvalidArgument, Code::OutOfRange, Code::ResourceExhausted];
     ensure!(reply.as_ref().is_err_and(|status| refused.contains(&status.code())), "{reply:?}");
     nothing_was_stored(scenario).await

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
-use outrider_proto::ingest::{BatchPublishEventsRequest, NewEvent, batch_publish_events_result::Result as Outcome};
+use outrider_proto::ingest::{
+    BatchPublishEventsRequest, NewEvent, batch_publish_events_result::Result as Outcome,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,21 +13,33 @@ use crate::{
     verify,
 };
 
-scenarios!(a_rest_batch_is_delivered, a_grpc_batch_is_delivered, a_bad_item_fails_alone, a_full_batch_is_taken);
+scenarios!(
+    a_rest_batch_is_delivered,
+    a_grpc_batch_is_delivered,
+    a_bad_item_fails_alone,
+    a_full_batch_is_taken
+);
 
 async fn a_rest_batch_is_delivered(scenario: &Scenario) -> Result<()> {
     let target = scenario.target("/batch", &["*"], json!({})).await?;
-    let events: Vec<Value> = (0..100).map(|number| json!({"event_type": "item.made", "data": {"number": number}})).collect();
-    let reply = scenario.rest.post(&scenario.path("events:batch"), &json!({"events": events})).await?;
+    let events: Vec<Value> = (0..100)
+        .map(|number| json!({"event_type": "item.made", "data": {"number": number}}))
+        .collect();
+    let reply =
+        scenario.rest.post(&scenario.path("events:batch"), &json!({"events": events})).await?;
     let results = reply["results"].as_array().cloned().unwrap_or_default();
     ensure!(results.len() == 100, "{reply}");
     scenario.arrived("/batch", 100, BOUND).await?;
-    let ids: Vec<&str> = results.iter().filter_map(|result| result["accepted"]["event_id"].as_str()).collect();
+    let ids: Vec<&str> =
+        results.iter().filter_map(|result| result["accepted"]["event_id"].as_str()).collect();
     ensure!(ids.is_sorted(), "ids rise with the order of the request: {ids:?}");
     for (index, result) in results.iter().enumerate() {
         let id = text(&result["accepted"], "event_id")?;
         let received = scenario.receiver.received_of("/batch", &id);
-        ensure!(received.len() == 1 && received[0].body == format!("{{\"number\":{index}}}"), "result {index}: {received:?}");
+        ensure!(
+            received.len() == 1 && received[0].body == format!("{{\"number\":{index}}}"),
+            "result {index}: {received:?}"
+        );
         verify::genuine(&received[0], &target.secret)?;
     }
     Ok(())
@@ -39,13 +53,21 @@ async fn a_grpc_batch_is_delivered(scenario: &Scenario) -> Result<()> {
         content_type: "application/octet-stream".to_owned(),
         ..NewEvent::default()
     };
-    let request = BatchPublishEventsRequest { project_id: scenario.project.clone(), events: (0..100).map(event).collect() };
+    let request = BatchPublishEventsRequest {
+        project_id: scenario.project.clone(),
+        events: (0..100).map(event).collect(),
+    };
     let reply = scenario.grpc().await?.ingest().batch_publish_events(request).await?.into_inner();
     scenario.arrived("/batch", 100, BOUND).await?;
     for (number, result) in (0u8..).zip(reply.results) {
-        let Some(Outcome::Accepted(accepted)) = result.result else { anyhow::bail!("not accepted: {result:?}") };
+        let Some(Outcome::Accepted(accepted)) = result.result else {
+            anyhow::bail!("not accepted: {result:?}")
+        };
         let received = scenario.receiver.received_of("/batch", &accepted.event_id);
-        ensure!(received.len() == 1 && received[0].body == vec![number; 3], "result {number}: {received:?}");
+        ensure!(
+            received.len() == 1 && received[0].body == vec![number; 3],
+            "result {number}: {received:?}"
+        );
         verify::genuine(&received[0], &target.secret)?;
     }
     Ok(())
@@ -63,11 +85,25 @@ async fn a_bad_item_fails_alone(scenario: &Scenario) -> Result<()> {
     let reply = scenario.rest.post(&scenario.path("events:batch"), &events).await?;
     let results = &reply["results"];
     text(&results[0]["accepted"], "event_id")?;
-    ensure!(results[1]["error"]["reason"] == "INVALID_FIELD" && results[1]["error"]["code"] == 400, "{reply}");
-    ensure!(results[1]["error"]["violations"][0]["field"] == "events[1].event_type", "the field is named: {reply}");
+    ensure!(
+        results[1]["error"]["reason"] == "INVALID_FIELD" && results[1]["error"]["code"] == 400,
+        "{reply}"
+    );
+    ensure!(
+        results[1]["error"]["violations"][0]["field"] == "events[1].event_type",
+        "the field is named: {reply}"
+    );
     let first = text(&results[2]["accepted"], "event_id")?;
-    ensure!(results[3]["accepted"]["event_id"] == first.as_str() && results[3]["accepted"]["duplicate"] == true, "{reply}");
-    ensure!(results[4]["error"]["reason"] == "IDEMPOTENCY_CONFLICT" && results[4]["error"]["code"] == 409, "{reply}");
+    ensure!(
+        results[3]["accepted"]["event_id"] == first.as_str()
+            && results[3]["accepted"]["duplicate"] == true,
+        "{reply}"
+    );
+    ensure!(
+        results[4]["error"]["reason"] == "IDEMPOTENCY_CONFLICT"
+            && results[4]["error"]["code"] == 409,
+        "{reply}"
+    );
     scenario.arrived("/batch", 2, BOUND).await?;
     let events = scenario.rest.get(&scenario.path("events")).await?;
     ensure!(events["events"].as_array().map(Vec::len) == Some(2), "{events}");
@@ -75,8 +111,10 @@ async fn a_bad_item_fails_alone(scenario: &Scenario) -> Result<()> {
 }
 
 async fn a_full_batch_is_taken(scenario: &Scenario) -> Result<()> {
-    let events: Vec<Value> = (0..1_000).map(|number| json!({"event_type": "unheard", "data": number})).collect();
-    let reply = scenario.rest.post(&scenario.path("events:batch"), &json!({"events": events})).await?;
+    let events: Vec<Value> =
+        (0..1_000).map(|number| json!({"event_type": "unheard", "data": number})).collect();
+    let reply =
+        scenario.rest.post(&scenario.path("events:batch"), &json!({"events": events})).await?;
     let ids: HashSet<String> = reply["results"]
         .as_array()
         .into_iter()
@@ -88,7 +126,10 @@ async fn a_full_batch_is_taken(scenario: &Scenario) -> Result<()> {
     let mut listed = HashSet::new();
     let mut token = String::new();
     loop {
-        let page = scenario.rest.get(&scenario.path(&format!("events?page_size=300&page_token={token}"))).await?;
+        let page = scenario
+            .rest
+            .get(&scenario.path(&format!("events?page_size=300&page_token={token}")))
+            .await?;
         for event in page["events"].as_array().into_iter().flatten() {
             ensure!(listed.insert(text(event, "event_id")?), "listed twice: {event}");
         }

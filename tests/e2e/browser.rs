@@ -17,25 +17,34 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("browser")
 }
 
-/// Where `tests/run` put buf and the packages, and the browser; none, said aloud, when they are not there and nobody insists.
+/// Where `tests/run` put buf and the packages, and the browser; none, said aloud, when they are not
+/// there and nobody insists.
 fn tools() -> Result<Option<(PathBuf, PathBuf)>> {
     let tools = std::env::var_os("OUTRIDER_TEST_TOOLS").map(PathBuf::from).unwrap_or_default();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let chromium = std::env::split_paths(&path).map(|path| path.join("chromium")).find(|path| path.is_file());
+    let chromium =
+        std::env::split_paths(&path).map(|path| path.join("chromium")).find(|path| path.is_file());
     if let Some(chromium) = chromium
         && tools.join("browser/node_modules").is_dir()
     {
         return Ok(Some((tools, chromium)));
     }
-    ensure!(std::env::var_os("OUTRIDER_TEST_STRICT").is_none(), "no Chromium, or no packages in {}", tools.display());
-    eprintln!("SKIPPED: there is no Chromium, or no packages for the page; tests/run installs them");
+    ensure!(
+        std::env::var_os("OUTRIDER_TEST_STRICT").is_none(),
+        "no Chromium, or no packages in {}",
+        tools.display()
+    );
+    eprintln!(
+        "SKIPPED: there is no Chromium, or no packages for the page; tests/run installs them"
+    );
     Ok(None)
 }
 
 /// Runs a command to its end and gives what it printed.
 fn run(mut command: Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
-    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (printed, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{command:?}: {}\n{printed}{errors}", output.status);
     Ok(printed.trim().to_owned())
 }
@@ -47,10 +56,15 @@ fn build(tools: &Path, directory: &Directory) -> Result<()> {
         fs::copy(sources().join(file), at.join(file))?;
     }
     let path = std::env::join_paths(
-        [packages.join(".bin")].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").context("PATH")?)),
+        [packages.join(".bin")]
+            .into_iter()
+            .chain(std::env::split_paths(&std::env::var_os("PATH").context("PATH")?)),
     )?;
     let mut generate = Command::new(tools.join("node_modules/.bin/buf"));
-    generate.current_dir(sources().join("../..")).args(["generate", "--template"]).arg(sources().join("buf.gen.yaml"));
+    generate
+        .current_dir(sources().join("../.."))
+        .args(["generate", "--template"])
+        .arg(sources().join("buf.gen.yaml"));
     generate.arg("--output").arg(at).env("PATH", &path);
     run(generate)?;
     let mut bundle = Command::new(packages.join(".bin/esbuild"));
@@ -67,7 +81,9 @@ async fn a_page_publishes_and_tails_from_a_listed_origin_and_from_no_other() {
         let Some((tools, chromium)) = block_in_place(tools)? else { return Ok(()) };
         let (listed, other) = (ports::free(), ports::free());
         let more = json!({"gateway": {"cors_origins": [format!("http://127.0.0.1:{listed}")]}});
-        let outrider = block_in_place(|| scenario::start(Shape::Sqlite, &Options { more, ..Options::default() }, None))?;
+        let outrider = block_in_place(|| {
+            scenario::start(Shape::Sqlite, &Options { more, ..Options::default() }, None)
+        })?;
         let scenario = Scenario::new(&outrider).await?;
         let directory = Directory::create()?;
         block_in_place(|| build(&tools, &directory))?;
@@ -88,7 +104,8 @@ async fn a_page_publishes_and_tails_from_a_listed_origin_and_from_no_other() {
         ensure!(stored["data"] == json!({"amount": 42}), "{stored}");
 
         let shown = open(other)?;
-        let refused = shown.lines().count() == 2 && shown.lines().all(|line| line.starts_with("error "));
+        let refused =
+            shown.lines().count() == 2 && shown.lines().all(|line| line.starts_with("error "));
         ensure!(refused, "a page of an origin that is not listed is answered: {shown}");
         let events = scenario.rest.get(&scenario.path("events")).await?;
         ensure!(events["events"].as_array().is_some_and(|events| events.len() == 1), "{events}");

@@ -13,5 +13,8 @@ fn the_demo_ends_well_and_leaves_nothing_running() {
     let status = demo.wait(Duration::from_secs(120)).unwrap();
     let said = logs::tail(demo.log(), 200);
     assert!(status.success(), "{status}: {said}");
-    assert!(said.contains("evt_") && said.to_lowercase().contains("verified"), "it shows what arrived: {said}");
+    assert!(
+        said.contains("evt_") && said.to_lowercase().contains("verified"),
+        "it shows what arrived: {said}"
+    );
 }

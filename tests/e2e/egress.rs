@@ -73,9 +73,11 @@ async fn delivered(scenario: &Scenario, status: &str) -> Result<Vec<Value>> {
 }
 
 async fn invalid(outrider: &Outrider, count: usize) -> Result<()> {
-    wait_until(&format!("{count} processes say that their configuration is invalid"), BOUND, async || {
-        (sum(&scrapes(outrider).await.ok()?, INVALID) == count as f64).then_some(())
-    })
+    wait_until(
+        &format!("{count} processes say that their configuration is invalid"),
+        BOUND,
+        async || (sum(&scrapes(outrider).await.ok()?, INVALID) == count as f64).then_some(()),
+    )
     .await
 }
 
@@ -84,7 +86,12 @@ async fn lists_change_while_processes_run(outrider: &mut Outrider) -> Result<()>
     scenario.target("/a", &["a"], json!({})).await?;
     delivered(&scenario, "DELIVERED").await?;
     let ours = scenario.receiver.url("/a");
-    let port = ours.trim_start_matches("http://127.0.0.1:").split('/').next().context("no port")?.to_owned();
+    let port = ours
+        .trim_start_matches("http://127.0.0.1:")
+        .split('/')
+        .next()
+        .context("no port")?
+        .to_owned();
     let elsewhere = format!("http://127.0.0.2:{port}/");
     judged(&scenario, &elsewhere, Some("ipv4-loopback")).await?;
 
@@ -99,7 +106,10 @@ async fn lists_change_while_processes_run(outrider: &mut Outrider) -> Result<()>
     let attempts = delivered(&scenario, "FAILED").await?;
     let last = attempts.last().context("no attempt")?;
     ensure!(last["outcome"] == "ATTEMPT_OUTCOME_ADDRESS_REFUSED", "{attempts:?}");
-    ensure!(last["error_message"].as_str().is_some_and(|words| words.contains("(denied)")), "{attempts:?}");
+    ensure!(
+        last["error_message"].as_str().is_some_and(|words| words.contains("(denied)")),
+        "{attempts:?}"
+    );
     ensure!(!last.to_string().contains("127.0.0.1:"), "the entry is told: {last}");
 
     // By the file alone, and one that is not valid: what was in force stays, and the metrics tell
@@ -123,7 +133,8 @@ async fn lists_change_while_processes_run(outrider: &mut Outrider) -> Result<()>
 
 async fn lists(shape: Shape) -> Result<()> {
     let more = json!({"egress": {"allow_loopback": null, "allow": ["127.0.0.1"]}});
-    let mut outrider = block_in_place(|| scenario::start(shape, &Options { more, ..Options::default() }, None))?;
+    let mut outrider =
+        block_in_place(|| scenario::start(shape, &Options { more, ..Options::default() }, None))?;
     let outcome = lists_change_while_processes_run(&mut outrider).await;
     outcome.map_err(|error| scenario::with_logs(&error, &outrider))
 }

@@ -28,16 +28,24 @@ const SCHEMA: &str = r#"{ "type": "object",  "required": ["items"], "properties"
   "a.b/c": {"pattern": "^[a-z]+$"} } }"#;
 
 impl Scenario {
-    /// Sets the mode, in force when this returns, and with it all that was changed before. Ingest, which validates, follows the changes
-    /// by itself: it is asked with a type that nothing fits.
+    /// Sets the mode, in force when this returns, and with it all that was changed before. Ingest,
+    /// which validates, follows the changes by itself: it is asked with a type that nothing fits.
     async fn validate(&self, mode: &str) -> Result<()> {
         let value = format!("SCHEMA_VALIDATION_{mode}");
-        let project = self.rest.patch(&format!("/v1/projects/{}", self.project), &json!({"schema_validation": value})).await?;
-        ensure!(project["schema_validation"] == value.as_str() && project["name"] == "A scenario", "{project}");
+        let project = self
+            .rest
+            .patch(&format!("/v1/projects/{}", self.project), &json!({"schema_validation": value}))
+            .await?;
+        ensure!(
+            project["schema_validation"] == value.as_str() && project["name"] == "A scenario",
+            "{project}"
+        );
         self.define("probe", "\"schema\": false").await?;
         wait_until("the mode is in force", BOUND, async || {
             let reply = self.attempt(&json!({"event_type": "probe", "data": 1})).await.ok()?;
-            let warned = reply.json().ok()?["warnings"].as_array().is_some_and(|warnings| !warnings.is_empty());
+            let warned = reply.json().ok()?["warnings"]
+                .as_array()
+                .is_some_and(|warnings| !warnings.is_empty());
             let seen = if reply.status != 200 {
                 "REJECT"
             } else if warned {
@@ -65,18 +73,30 @@ fn order(data: Value) -> Value {
 }
 
 async fn a_schema_is_kept_to_the_byte(scenario: &Scenario) -> Result<()> {
-    let made = scenario.define("order.paid", &format!("\"description\": \"Paid\", \"schema\": {SCHEMA}")).await?;
+    let made = scenario
+        .define("order.paid", &format!("\"description\": \"Paid\", \"schema\": {SCHEMA}"))
+        .await?;
     ensure!(made.status == 200, "{made:?}");
     let path = scenario.path("event-types/order.paid");
     let kept = scenario.rest.send(Method::GET, &path, "").await?;
-    ensure!(String::from_utf8_lossy(&kept.body).contains(&format!("\"schema\":{SCHEMA},")), "{kept:?}");
+    ensure!(
+        String::from_utf8_lossy(&kept.body).contains(&format!("\"schema\":{SCHEMA},")),
+        "{kept:?}"
+    );
     let mut grpc = scenario.grpc().await?.event_types();
-    let request = GetEventTypeRequest { project_id: scenario.project.clone(), event_type: "order.paid".to_owned() };
+    let request = GetEventTypeRequest {
+        project_id: scenario.project.clone(),
+        event_type: "order.paid".to_owned(),
+    };
     let entry = grpc.get_event_type(request).await?.into_inner().definition.unwrap_or_default();
-    ensure!(entry.schema == SCHEMA && entry.description == "Paid" && !entry.deprecated, "{entry:?}");
+    ensure!(
+        entry.schema == SCHEMA && entry.description == "Paid" && !entry.deprecated,
+        "{entry:?}"
+    );
     let listed = scenario.rest.get(&scenario.path("event-types")).await?;
     ensure!(
-        listed["event_types"][0]["event_type"] == "order.paid" && listed["event_types"][0].get("schema").is_none(),
+        listed["event_types"][0]["event_type"] == "order.paid"
+            && listed["event_types"][0].get("schema").is_none(),
         "{listed}"
     );
 
@@ -85,7 +105,9 @@ async fn a_schema_is_kept_to_the_byte(scenario: &Scenario) -> Result<()> {
     back["deprecated"] = json!(true);
     let changed = scenario.rest.patch(&path, &back).await?;
     ensure!(
-        flag(&changed, "deprecated") && changed["description"] == "Paid" && changed["schema"]["type"] == "object",
+        flag(&changed, "deprecated")
+            && changed["description"] == "Paid"
+            && changed["schema"]["type"] == "object",
         "{changed}"
     );
     let cleared = scenario.rest.patch(&path, &json!({"schema": null})).await?;
@@ -98,19 +120,25 @@ async fn a_schema_is_kept_to_the_byte(scenario: &Scenario) -> Result<()> {
     Ok(())
 }
 
-/// They are one text in a path, whether or not the slash is encoded, as are the names of methods after a colon.
+/// They are one text in a path, whether or not the slash is encoded, as are the names of methods
+/// after a colon.
 async fn names_may_have_colons_and_slashes(scenario: &Scenario) -> Result<()> {
     for (name, written) in [
         ("billing/invoice.paid", ["billing/invoice.paid", "billing%2Finvoice.paid"]),
         ("order:created", ["order:created", "order%3Acreated"]),
         ("a/b:c.D", ["a/b:c.D", "a%2fb%3ac.D"]),
     ] {
-        let target = scenario.target(&format!("/{}", name.replace(['/', ':'], "-")), &[name], json!({})).await?;
+        let target = scenario
+            .target(&format!("/{}", name.replace(['/', ':'], "-")), &[name], json!({}))
+            .await?;
         let made = scenario.define(name, "\"description\": \"Given\"").await?;
         ensure!(made.status == 200, "{made:?}");
         for path in written.map(|written| scenario.path(&format!("event-types/{written}"))) {
             let entry = scenario.rest.get(&path).await?;
-            ensure!(entry["event_type"] == name && entry["description"] == "Given", "{path}: {entry}");
+            ensure!(
+                entry["event_type"] == name && entry["description"] == "Given",
+                "{path}: {entry}"
+            );
             let entry = scenario.rest.patch(&path, &json!({"description": path})).await?;
             ensure!(entry["description"] == path.as_str(), "{path}: {entry}");
             scenario.rest.patch(&path, &json!({"description": "Given"})).await?;
@@ -119,10 +147,14 @@ async fn names_may_have_colons_and_slashes(scenario: &Scenario) -> Result<()> {
         scenario.delivery_in(&event, "DELIVERED").await?;
         let received = &scenario.receiver.received_of(&target.path, &event)[0];
         ensure!(received.header("outrider-event-type") == name, "{received:?}");
-        let listed = scenario.rest.get(&scenario.path(&format!("events?event_type={name}"))).await?;
+        let listed =
+            scenario.rest.get(&scenario.path(&format!("events?event_type={name}"))).await?;
         ensure!(listed["events"][0]["event_id"] == event.as_str(), "{listed}");
         scenario.rest.delete(&scenario.path(&format!("event-types/{}", written[0]))).await?;
-        let gone = scenario.rest.send(Method::GET, &scenario.path(&format!("event-types/{}", written[1])), "").await?;
+        let gone = scenario
+            .rest
+            .send(Method::GET, &scenario.path(&format!("event-types/{}", written[1])), "")
+            .await?;
         ensure!(gone.status == 404, "{gone:?}");
     }
     Ok(())
@@ -130,7 +162,9 @@ async fn names_may_have_colons_and_slashes(scenario: &Scenario) -> Result<()> {
 
 async fn what_does_not_fit_is_refused_with_its_place(scenario: &Scenario) -> Result<()> {
     ensure!(scenario.define("order.paid", &format!("\"schema\": {SCHEMA}")).await?.status == 200);
-    let bad = order(json!({"items": [{"price": 1}, {"price": "SECRET"}, {"price": 1001}], "a.b/c": "SECRET"}));
+    let bad = order(
+        json!({"items": [{"price": 1}, {"price": "SECRET"}, {"price": 1001}], "a.b/c": "SECRET"}),
+    );
     // Nothing is validated until the project says so.
     let accepted = scenario.publish(bad.clone()).await?;
     ensure!(accepted["warnings"] == json!([]), "{accepted}");
@@ -139,17 +173,31 @@ async fn what_does_not_fit_is_refused_with_its_place(scenario: &Scenario) -> Res
     let mut fields = refused.fields();
     fields.sort();
     let expected = ["event.data/a.b~1c", "event.data/items/1/price", "event.data/items/2/price"];
-    ensure!(refused.status == 400 && refused.reason() == "PAYLOAD_SCHEMA_VIOLATION" && fields == expected, "{refused:?}");
-    ensure!(!String::from_utf8_lossy(&refused.body).contains("SECRET"), "the payload is in the error: {refused:?}");
+    ensure!(
+        refused.status == 400
+            && refused.reason() == "PAYLOAD_SCHEMA_VIOLATION"
+            && fields == expected,
+        "{refused:?}"
+    );
+    ensure!(
+        !String::from_utf8_lossy(&refused.body).contains("SECRET"),
+        "the payload is in the error: {refused:?}"
+    );
     let many = order(json!({"items": vec![json!(1); 50]}));
     ensure!(scenario.attempt(&many).await?.fields().len() == 20, "not 20 violations");
 
     let mut grpc = scenario.grpc().await?.ingest();
-    let event = NewEvent { event_type: "order.paid".to_owned(), payload: "[]".into(), ..NewEvent::default() };
-    let request = |event| PublishEventRequest { project_id: scenario.project.clone(), event: Some(event) };
+    let event = NewEvent {
+        event_type: "order.paid".to_owned(),
+        payload: "[]".into(),
+        ..NewEvent::default()
+    };
+    let request =
+        |event| PublishEventRequest { project_id: scenario.project.clone(), event: Some(event) };
     let status = grpc.publish_event(request(event.clone())).await.err().context("accepted")?;
     ensure!(
-        status.code() == Code::InvalidArgument && status.message().contains("event.payload: must be of the type object"),
+        status.code() == Code::InvalidArgument
+            && status.message().contains("event.payload: must be of the type object"),
         "{status:?}"
     );
 
@@ -168,12 +216,21 @@ async fn what_does_not_fit_is_refused_with_its_place(scenario: &Scenario) -> Res
 
     // Without its schema it takes anything again, within a second.
     scenario.rest.patch(&scenario.path("event-types/order.paid"), &json!({"schema": null})).await?;
-    wait_until("the schema is gone", BOUND, async || scenario.publish(bad.clone()).await.ok().map(drop)).await
+    wait_until("the schema is gone", BOUND, async || {
+        scenario.publish(bad.clone()).await.ok().map(drop)
+    })
+    .await
 }
 
 async fn a_warning_refuses_nothing(scenario: &Scenario) -> Result<()> {
     let target = scenario.target("/warned", &["order.*"], json!({})).await?;
-    ensure!(scenario.define("order.paid", &format!("\"schema\": {SCHEMA}, \"deprecated\": true")).await?.status == 200);
+    ensure!(
+        scenario
+            .define("order.paid", &format!("\"schema\": {SCHEMA}, \"deprecated\": true"))
+            .await?
+            .status
+            == 200
+    );
     scenario.validate("WARN").await?;
     let published = scenario.publish(order(json!({"items": [{"price": "x"}]}))).await?;
     let expected = json!([
@@ -184,11 +241,18 @@ async fn a_warning_refuses_nothing(scenario: &Scenario) -> Result<()> {
     scenario.delivery_in(&text(&published, "event_id")?, "DELIVERED").await?;
     ensure!(scenario.receiver.distinct(&target.path) == 1, "not delivered");
 
-    let event = NewEvent { event_type: "order.paid".to_owned(), payload: "{}".into(), ..NewEvent::default() };
+    let event = NewEvent {
+        event_type: "order.paid".to_owned(),
+        payload: "{}".into(),
+        ..NewEvent::default()
+    };
     let request = PublishEventRequest { project_id: scenario.project.clone(), event: Some(event) };
     let answer = scenario.grpc().await?.ingest().publish_event(request).await?.into_inner();
     let reasons: Vec<_> = answer.warnings.iter().map(|warning| warning.reason()).collect();
-    ensure!(reasons == [WarningReason::EventTypeDeprecated, WarningReason::PayloadSchemaViolation], "{answer:?}");
+    ensure!(
+        reasons == [WarningReason::EventTypeDeprecated, WarningReason::PayloadSchemaViolation],
+        "{answer:?}"
+    );
 
     // Who rejects warns of deprecated types, too.
     scenario.validate("REJECT").await?;
@@ -204,7 +268,10 @@ async fn a_bad_event_of_a_batch_fails_alone(scenario: &Scenario) -> Result<()> {
     let answer = scenario.rest.post(&scenario.path("events:batch"), &batch).await?;
     let results = answer["results"].as_array().context("no results")?;
     let accepted = |index: usize| results[index]["accepted"]["event_id"].is_string();
-    ensure!(results.len() == 4 && accepted(0) && accepted(3) && !accepted(1) && !accepted(2), "{answer}");
+    ensure!(
+        results.len() == 4 && accepted(0) && accepted(3) && !accepted(1) && !accepted(2),
+        "{answer}"
+    );
     let error = &results[1]["error"];
     ensure!(error["reason"] == "PAYLOAD_SCHEMA_VIOLATION", "{answer}");
     ensure!(error["violations"][0]["field"] == "events[1].payload/items", "{answer}");
@@ -212,14 +279,20 @@ async fn a_bad_event_of_a_batch_fails_alone(scenario: &Scenario) -> Result<()> {
     scenario.validate("WARN").await?;
     let answer = scenario
         .rest
-        .post(&scenario.path("events:batch"), &json!({"events": [order(json!({})), order(json!({"items": []}))]}))
+        .post(
+            &scenario.path("events:batch"),
+            &json!({"events": [order(json!({})), order(json!({"items": []}))]}),
+        )
         .await?;
-    let warnings = |index: usize| answer["results"][index]["accepted"]["warnings"].as_array().map(Vec::len);
+    let warnings =
+        |index: usize| answer["results"][index]["accepted"]["warnings"].as_array().map(Vec::len);
     ensure!(warnings(0) == Some(1) && warnings(1) == Some(0), "{answer}");
     Ok(())
 }
 
-async fn a_repetition_is_answered_whatever_the_schema_says_by_now(scenario: &Scenario) -> Result<()> {
+async fn a_repetition_is_answered_whatever_the_schema_says_by_now(
+    scenario: &Scenario,
+) -> Result<()> {
     let keyed = |key: &str, data: Value| json!({"event_type": "order.paid", "data": data, "idempotency_key": key});
     let first = scenario.publish(keyed("k-1", json!(1))).await?;
     ensure!(scenario.define("order.paid", &format!("\"schema\": {SCHEMA}")).await?.status == 200);
@@ -227,10 +300,13 @@ async fn a_repetition_is_answered_whatever_the_schema_says_by_now(scenario: &Sce
     // A stricter schema came after it: its publisher may not have seen the answer.
     let again = scenario.publish(keyed("k-1", json!(1))).await?;
     ensure!(
-        flag(&again, "duplicate") && again["event_id"] == first["event_id"] && again["create_time"] == first["create_time"],
+        flag(&again, "duplicate")
+            && again["event_id"] == first["event_id"]
+            && again["create_time"] == first["create_time"],
         "{again}"
     );
-    // Others under that key, or under a key that nothing was accepted under, are refused for what they are.
+    // Others under that key, or under a key that nothing was accepted under, are refused for what
+    // they are.
     for event in [keyed("k-1", json!(2)), keyed("k-2", json!(1))] {
         let refused = scenario.attempt(&event).await?;
         ensure!(refused.reason() == "PAYLOAD_SCHEMA_VIOLATION", "{refused:?}");
@@ -239,12 +315,19 @@ async fn a_repetition_is_answered_whatever_the_schema_says_by_now(scenario: &Sce
     let answer = scenario.rest.post(&scenario.path("events:batch"), &batch).await?;
     let results = &answer["results"];
     ensure!(results[0]["error"]["reason"] == "PAYLOAD_SCHEMA_VIOLATION", "{answer}");
-    ensure!(results[1]["accepted"]["event_id"] == first["event_id"] && results[1]["accepted"]["duplicate"] == true, "{answer}");
+    ensure!(
+        results[1]["accepted"]["event_id"] == first["event_id"]
+            && results[1]["accepted"]["duplicate"] == true,
+        "{answer}"
+    );
     ensure!(results[2]["accepted"]["duplicate"] == false, "{answer}");
     // What was refused took no key.
     scenario.validate("WARN").await?;
     let new = scenario.publish(keyed("k-2", json!(1))).await?;
-    ensure!(!flag(&new, "duplicate") && new["warnings"].as_array().map(Vec::len) == Some(1), "{new}");
+    ensure!(
+        !flag(&new, "duplicate") && new["warnings"].as_array().map(Vec::len) == Some(1),
+        "{new}"
+    );
     let repeated = scenario.publish(keyed("k-2", json!(1))).await?;
     ensure!(flag(&repeated, "duplicate") && repeated["warnings"] == json!([]), "{repeated}");
     Ok(())
@@ -254,22 +337,35 @@ async fn what_cannot_be_a_schema_is_refused(scenario: &Scenario) -> Result<()> {
     for (schema, field) in [
         (r#"{"properties": {"a": {"type": "money"}}}"#, "definition.schema/properties/a/type"),
         (r#"{"$ref": "http://127.0.0.1:1/schema.json"}"#, "definition.schema/$ref"),
-        (r#"{"properties": {"a": {"pattern": "(?<=a)b"}}}"#, "definition.schema/properties/a/pattern"),
+        (
+            r#"{"properties": {"a": {"pattern": "(?<=a)b"}}}"#,
+            "definition.schema/properties/a/pattern",
+        ),
         (r#""text""#, "definition.schema"),
     ] {
         let refused = scenario.define("a.b", &format!("\"schema\": {schema}")).await?;
         ensure!(
-            refused.status == 400 && refused.reason() == "INVALID_FIELD" && refused.fields() == [field],
+            refused.status == 400
+                && refused.reason() == "INVALID_FIELD"
+                && refused.fields() == [field],
             "{schema}: {refused:?}"
         );
     }
     let broken = scenario.define("a.b", "\"schema\": {,}").await?;
     ensure!(broken.reason() == "MALFORMED_REQUEST", "{broken:?}");
     let mut grpc = scenario.grpc().await?.event_types();
-    let definition = EventType { event_type: "a.b".to_owned(), schema: "{".to_owned(), ..EventType::default() };
-    let request =
-        CreateEventTypeRequest { project_id: scenario.project.clone(), definition: Some(definition), ..Default::default() };
+    let definition =
+        EventType { event_type: "a.b".to_owned(), schema: "{".to_owned(), ..EventType::default() };
+    let request = CreateEventTypeRequest {
+        project_id: scenario.project.clone(),
+        definition: Some(definition),
+        ..Default::default()
+    };
     let status = grpc.create_event_type(request).await.err().context("accepted")?;
-    ensure!(status.code() == Code::InvalidArgument && status.message().contains("definition.schema: must be JSON"), "{status:?}");
+    ensure!(
+        status.code() == Code::InvalidArgument
+            && status.message().contains("definition.schema: must be JSON"),
+        "{status:?}"
+    );
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The REST API fuzzed from its own OpenAPI document by schemathesis: no 5xx, every answer as the document says, what is wrong
-//! refused, nothing without an API key.
+//! The REST API fuzzed from its own OpenAPI document by schemathesis: no 5xx, every answer as the
+//! document says, what is wrong refused, nothing without an API key.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,10 @@ const SLACK: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// The time of all runs together in seconds: OUTRIDER_TEST_FUZZ_SECONDS, default 60.
 fn seconds() -> u64 {
-    std::env::var("OUTRIDER_TEST_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
+    std::env::var("OUTRIDER_TEST_FUZZ_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(60)
 }
 
 /// The same data for the same seed: OUTRIDER_TEST_FUZZ_SEED, default 1.
@@ -26,12 +29,18 @@ fn seed() -> String {
     std::env::var("OUTRIDER_TEST_FUZZ_SEED").unwrap_or_else(|_| "1".to_owned())
 }
 
-/// The command of schemathesis beside the Python of the tests; none, said aloud, when it is not there and nobody insists.
+/// The command of schemathesis beside the Python of the tests; none, said aloud, when it is not
+/// there and nobody insists.
 fn schemathesis() -> Result<Option<PathBuf>> {
     let python = std::env::var_os("OUTRIDER_TEST_PYTHON").map(PathBuf::from);
-    let found = python.and_then(|python| Some(python.parent()?.join("schemathesis"))).filter(|path| path.is_file());
+    let found = python
+        .and_then(|python| Some(python.parent()?.join("schemathesis")))
+        .filter(|path| path.is_file());
     if found.is_none() {
-        ensure!(std::env::var_os("OUTRIDER_TEST_STRICT").is_none(), "no schemathesis beside OUTRIDER_TEST_PYTHON");
+        ensure!(
+            std::env::var_os("OUTRIDER_TEST_STRICT").is_none(),
+            "no schemathesis beside OUTRIDER_TEST_PYTHON"
+        );
         eprintln!("SKIPPED: there is no schemathesis; tests/run installs it");
     }
     Ok(found)
@@ -41,21 +50,44 @@ fn schemathesis() -> Result<Option<PathBuf>> {
 async fn the_rest_api_holds_to_its_document() {
     run_with_shares(SHARES / 2, async || {
         let Some(command) = schemathesis()? else { return Ok(()) };
-        let outrider = block_in_place(|| scenario::start(Shape::Sqlite, &Options::default(), None))?;
+        let outrider =
+            block_in_place(|| scenario::start(Shape::Sqlite, &Options::default(), None))?;
         let scenario = Scenario::new(&outrider).await?;
         let work = async {
             let objects = Objects::new(&scenario).await?;
             let time = Extent::Time(seconds() * 2 / 3);
-            let everything = Run { name: "everything", extent: time, more: &["--phases", "examples,coverage,fuzzing"] };
+            let everything = Run {
+                name: "everything",
+                extent: time,
+                more: &["--phases", "examples,coverage,fuzzing"],
+            };
             everything.run(&command, &scenario, &objects).await?;
             let deep = ["--mode", "positive", "--phases", "fuzzing,stateful"];
-            Run { name: "valid", extent: Extent::Time(seconds() / 3), more: &deep }.run(&command, &scenario, &objects).await?;
-            // How far the others get in their time depends on the machine, so what is judged by a number has none.
-            let publish = ["--mode", "positive", "--phases", "fuzzing", "--include-operation-id", "IngestService_PublishEvent"];
-            Run { name: "published", extent: Extent::Cases(50), more: &publish }.run(&command, &scenario, &objects).await?;
-            let made = scenario.rest.get(&scenario.path("events?event_type=fuzz.made&page_size=500")).await?;
+            Run { name: "valid", extent: Extent::Time(seconds() / 3), more: &deep }
+                .run(&command, &scenario, &objects)
+                .await?;
+            // How far the others get in their time depends on the machine, so what is judged by a
+            // number has none.
+            let publish = [
+                "--mode",
+                "positive",
+                "--phases",
+                "fuzzing",
+                "--include-operation-id",
+                "IngestService_PublishEvent",
+            ];
+            Run { name: "published", extent: Extent::Cases(50), more: &publish }
+                .run(&command, &scenario, &objects)
+                .await?;
+            let made = scenario
+                .rest
+                .get(&scenario.path("events?event_type=fuzz.made&page_size=500"))
+                .await?;
             let made = made["events"].as_array().map_or(0, Vec::len);
-            ensure!(made > 5, "only {made} events were published: requests did not get into the roles");
+            ensure!(
+                made > 5,
+                "only {made} events were published: requests did not get into the roles"
+            );
             Ok(())
         };
         work.await.map_err(|error| scenario::with_logs(&error, &outrider))
@@ -74,7 +106,8 @@ impl Objects {
         let (kept, doomed) = (Self::make(scenario).await?, Self::make(scenario).await?);
         scenario.settle().await?;
         let event = scenario.publish_id("fuzz.made", json!({})).await?;
-        let page = scenario.rest.get(&scenario.path(&format!("deliveries?event_id={event}"))).await?;
+        let page =
+            scenario.rest.get(&scenario.path(&format!("deliveries?event_id={event}"))).await?;
         let delivery = text(&page["deliveries"][0], "delivery_id")?;
         outrider_tests::wait_until("the event is delivered", scenario::BOUND, async || {
             let attempts = scenario.attempts(&delivery).await.ok()?;
@@ -94,8 +127,11 @@ impl Objects {
         let rest = &scenario.rest;
         let target = scenario.endpoint("/fuzz", json!({})).await?;
         let subscription = scenario.subscribe(&target, &["fuzz.made"]).await?;
-        let key = rest.post("/v1/api_keys", &json!({"name": "A key", "scopes": ["SCOPE_EVENTS_READ"]})).await?;
-        let organization = text(&rest.get("/v1/organizations").await?["organizations"][0], "organization_id")?;
+        let key = rest
+            .post("/v1/api_keys", &json!({"name": "A key", "scopes": ["SCOPE_EVENTS_READ"]}))
+            .await?;
+        let organization =
+            text(&rest.get("/v1/organizations").await?["organizations"][0], "organization_id")?;
         Ok(json!({
             "project_id": scenario.project, "organization_id": organization, "endpoint_id": target.id,
             "subscription_id": subscription, "api_key_id": key["api_key"]["api_key_id"],
@@ -138,31 +174,52 @@ impl Run<'_> {
     async fn run(&self, command: &Path, scenario: &Scenario, objects: &Objects) -> Result<()> {
         let document = scenario.rest.get("/openapi.json").await?;
         let receiver = Receiver::start().await?;
-        let another = text(&scenario.rest.post("/v1/projects", &json!({"name": "To be deleted"})).await?, "project_id")?;
+        let another = text(
+            &scenario.rest.post("/v1/projects", &json!({"name": "To be deleted"})).await?,
+            "project_id",
+        )?;
         let directory = Directory::create()?;
         let config = configuration(&document, &scenario.token, objects, &another);
         std::fs::write(directory.path().join("schemathesis.toml"), toml::to_string(&config)?)?;
         let mut run = Command::new(command);
         // The examples of the document, sent for real, shall not leave this machine.
-        let local = without_headers(&document).to_string().replace("https://example.com/webhooks", &receiver.url("/fuzzed"));
+        let local = without_headers(&document)
+            .to_string()
+            .replace("https://example.com/webhooks", &receiver.url("/fuzzed"));
         std::fs::write(directory.path().join("openapi.json"), local)?;
-        run.current_dir(directory.path()).args(["run", "openapi.json", "--url", &scenario.url]).args(self.more);
-        run.args(["--no-color", "--no-shrink", "--continue-on-failure", "--generation-database", "none", "--warnings", "off"]);
+        run.current_dir(directory.path())
+            .args(["run", "openapi.json", "--url", &scenario.url])
+            .args(self.more);
+        run.args([
+            "--no-color",
+            "--no-shrink",
+            "--continue-on-failure",
+            "--generation-database",
+            "none",
+            "--warnings",
+            "off",
+        ]);
         run.args(["--seed", &seed()]).args(self.extent.arguments());
         for operation in streams(&document) {
             run.args(["--exclude-operation-id", &operation]);
         }
-        run.env("SCHEMATHESIS_HOOKS", "hooks").env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz"));
+        run.env("SCHEMATHESIS_HOOKS", "hooks")
+            .env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz"));
         run.env("PYTHONDONTWRITEBYTECODE", "1");
         if self.more.contains(&"positive") {
-            run.env("FUZZ_VALID", "1").env("FUZZ_TARGET", receiver.url("/fuzzed")).env("FUZZ_PROJECT", &scenario.project);
+            run.env("FUZZ_VALID", "1")
+                .env("FUZZ_TARGET", receiver.url("/fuzzed"))
+                .env("FUZZ_PROJECT", &scenario.project);
             run.env("FUZZ_ENDPOINT", objects.kept["endpoint_id"].as_str().unwrap_or_default());
         }
         let mut process = Process::start(self.name, run, &directory)?;
-        let status = block_in_place(|| process.wait(std::time::Duration::from_secs(seconds()) + SLACK))?;
+        let status =
+            block_in_place(|| process.wait(std::time::Duration::from_secs(seconds()) + SLACK))?;
         let said = logs::tail(process.log(), 400);
         ensure!(status.success(), "{}: {status}\n{said}", self.name);
-        let cases = said.lines().find_map(|line| line.trim().split_once(" generated, ")?.0.parse::<u64>().ok());
+        let cases = said
+            .lines()
+            .find_map(|line| line.trim().split_once(" generated, ")?.0.parse::<u64>().ok());
         let cases = cases.with_context(|| format!("no number of cases: {said}"))?;
         eprintln!("{}: {cases} requests", self.name);
         ensure!(cases >= self.extent.least(), "only {cases} requests: {said}");
@@ -170,7 +227,8 @@ impl Run<'_> {
     }
 }
 
-/// Headers are left to other tests: a wrong id of a request is replaced, and a time that is short ends in 504, as documented.
+/// Headers are left to other tests: a wrong id of a request is replaced, and a time that is short
+/// ends in 504, as documented.
 fn without_headers(document: &Value) -> Value {
     let mut document = document.clone();
     let in_header = |shared: &Value, parameter: &Value| {
@@ -179,22 +237,32 @@ fn without_headers(document: &Value) -> Value {
     };
     let shared = document["components"]["parameters"].take();
     let paths = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
-    for operation in paths.flat_map(|path| path.as_object_mut().into_iter().flat_map(|path| path.values_mut())) {
+    for operation in
+        paths.flat_map(|path| path.as_object_mut().into_iter().flat_map(|path| path.values_mut()))
+    {
         if let Some(parameters) = operation["parameters"].as_array_mut() {
             parameters.retain(|parameter| !in_header(&shared, parameter));
         }
     }
-    let kept = shared.as_object().into_iter().flatten().filter(|(_, parameter)| parameter["in"] != "header");
-    document["components"]["parameters"] = kept.map(|(name, parameter)| (name.clone(), parameter.clone())).collect();
+    let kept = shared
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, parameter)| parameter["in"] != "header");
+    document["components"]["parameters"] =
+        kept.map(|(name, parameter)| (name.clone(), parameter.clone())).collect();
     document
 }
 
 /// Streams have no end: they are tested elsewhere.
 fn streams(document: &Value) -> Vec<String> {
     let paths = document["paths"].as_object().into_iter().flat_map(|paths| paths.values());
-    let operations = paths.flat_map(|path| path.as_object().into_iter().flat_map(|path| path.values()));
+    let operations =
+        paths.flat_map(|path| path.as_object().into_iter().flat_map(|path| path.values()));
     operations
-        .filter(|operation| !operation["responses"]["200"]["content"]["text/event-stream"].is_null())
+        .filter(|operation| {
+            !operation["responses"]["200"]["content"]["text/event-stream"].is_null()
+        })
         .filter_map(|operation| operation["operationId"].as_str().map(str::to_owned))
         .collect()
 }
@@ -217,8 +285,9 @@ fn configuration(document: &Value, token: &str, objects: &Objects, project: &str
     let operations: Vec<_> = deleting.collect();
     json!({
         "headers": {"Authorization": format!("Bearer {token}")},
-        // The document does not say the limits of every text, so that what it permits may be refused. What is deleted is given, so that it
-        // may be gone although something was just made.
+        // The document does not say the limits of every text, so that what it permits may be
+        // refused. What is deleted is given, so that it may be gone although something was just
+        // made.
         "checks": {"positive_data_acceptance": {"enabled": false}, "ensure_resource_availability": {"enabled": false}},
         "parameters": given(&objects.kept),
         "operations": operations,

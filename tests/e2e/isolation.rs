@@ -25,9 +25,16 @@ fn backlog() -> usize {
 
 async fn publish_many(scenario: &Scenario, event_type: &str, count: usize) -> Result<()> {
     for _ in 0..count.div_ceil(BATCH) {
-        let events: Vec<Value> = (0..BATCH).map(|number| json!({"event_type": event_type, "data": {"number": number}})).collect();
-        let reply = scenario.rest.post(&scenario.path("events:batch"), &json!({"events": events})).await?;
-        let refused = reply["results"].as_array().into_iter().flatten().find(|result| !result["error"].is_null());
+        let events: Vec<Value> = (0..BATCH)
+            .map(|number| json!({"event_type": event_type, "data": {"number": number}}))
+            .collect();
+        let reply =
+            scenario.rest.post(&scenario.path("events:batch"), &json!({"events": events})).await?;
+        let refused = reply["results"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|result| !result["error"].is_null());
         ensure!(refused.is_none(), "{refused:?}");
     }
     Ok(())
@@ -48,7 +55,10 @@ async fn hang_and_deliver(scenario: &Scenario, processes: &[u32]) -> Result<()> 
     let (count, begin) = (backlog(), Instant::now());
     publish_many(scenario, "bad", count).await?;
     let published = begin.elapsed();
-    wait_until("the hanging endpoint hangs", BOUND, async || (scenario.receiver.peak("/hanging") > 0).then_some(())).await?;
+    wait_until("the hanging endpoint hangs", BOUND, async || {
+        (scenario.receiver.peak("/hanging") > 0).then_some(())
+    })
+    .await?;
 
     let mut sent = Vec::new();
     for number in 0..200 {
@@ -65,12 +75,18 @@ async fn hang_and_deliver(scenario: &Scenario, processes: &[u32]) -> Result<()> 
     ensure!(worst < PROMPT, "an event of the good endpoint took {worst:?}");
     // What hangs ends at its deadline; none of it is sent again before its time.
     let first_round = scenario.receiver.distinct("/hanging");
-    wait_until("the next ones are sent to the hanging endpoint", Duration::from_secs(60), async || {
-        (scenario.receiver.distinct("/hanging") > first_round).then_some(())
-    })
+    wait_until(
+        "the next ones are sent to the hanging endpoint",
+        Duration::from_secs(60),
+        async || (scenario.receiver.distinct("/hanging") > first_round).then_some(()),
+    )
     .await?;
-    ensure!(scenario.receiver.duplicates("/hanging") == 0, "something was sent twice to the hanging endpoint");
-    // The receiver notices the end of a request that timed out a moment after the worker has sent the next one.
+    ensure!(
+        scenario.receiver.duplicates("/hanging") == 0,
+        "something was sent twice to the hanging endpoint"
+    );
+    // The receiver notices the end of a request that timed out a moment after the worker has sent
+    // the next one.
     let peak = scenario.receiver.peak("/hanging");
     ensure!(peak <= 64 + NOTICED_LATE, "{peak} requests were open at once");
     let resident = usage::of(processes).memory / 1_048_576;
@@ -82,29 +98,48 @@ async fn hang_and_deliver(scenario: &Scenario, processes: &[u32]) -> Result<()> 
 }
 
 async fn jobs_beyond_their_lease_are_sent_once(shape: Shape) -> Result<()> {
-    let options = Options { lease: "2s".to_owned(), retry_schedule: vec!["1h".to_owned()], ..Options::default() };
+    let options = Options {
+        lease: "2s".to_owned(),
+        retry_schedule: vec!["1h".to_owned()],
+        ..Options::default()
+    };
     let outrider = block_in_place(|| scenario::start(shape, &options, None))?;
     let outcome = wait_beyond_the_lease(&Scenario::new(&outrider).await?).await;
     outcome.map_err(|error| scenario::with_logs(&error, &outrider))
 }
 
 async fn wait_beyond_the_lease(scenario: &Scenario) -> Result<()> {
-    // A thousand at once for thrice the lease, and beside them a thousand of which most wait for room.
+    // A thousand at once for thrice the lease, and beside them a thousand of which most wait for
+    // room.
     scenario.receiver.answer("/wide", [Answer::After(Duration::from_secs(6), 200)]);
     scenario.receiver.answer("/narrow", [Answer::After(Duration::from_millis(500), 200)]);
-    let wide = scenario.endpoint("/wide", json!({"max_in_flight": 1_024, "timeout": "30s"})).await?;
+    let wide =
+        scenario.endpoint("/wide", json!({"max_in_flight": 1_024, "timeout": "30s"})).await?;
     scenario.subscribe(&wide, &["long"]).await?;
-    let narrow = scenario.target("/narrow", &["long"], json!({"max_in_flight": 50, "timeout": "30s"})).await?;
+    let narrow = scenario
+        .target("/narrow", &["long"], json!({"max_in_flight": 50, "timeout": "30s"}))
+        .await?;
     publish_many(scenario, "long", 1_000).await?;
     scenario.arrived("/wide", 1_000, Duration::from_secs(60)).await?;
     scenario.arrived("/narrow", 1_000, Duration::from_secs(120)).await?;
     all_settled(scenario, BOUND).await?;
     for path in ["/wide", "/narrow"] {
-        ensure!(scenario.receiver.duplicates(path) == 0, "{} were sent twice on {path}", scenario.receiver.duplicates(path));
+        ensure!(
+            scenario.receiver.duplicates(path) == 0,
+            "{} were sent twice on {path}",
+            scenario.receiver.duplicates(path)
+        );
     }
-    let page = scenario.rest.get(&scenario.path(&format!("deliveries?endpoint_id={}&page_size=500", narrow.id))).await?;
+    let page = scenario
+        .rest
+        .get(&scenario.path(&format!("deliveries?endpoint_id={}&page_size=500", narrow.id)))
+        .await?;
     for delivery in page["deliveries"].as_array().into_iter().flatten() {
-        ensure!(text(delivery, "status")? == "DELIVERY_STATUS_DELIVERED" && delivery["attempt_count"] == 1, "{delivery}");
+        ensure!(
+            text(delivery, "status")? == "DELIVERY_STATUS_DELIVERED"
+                && delivery["attempt_count"] == 1,
+            "{delivery}"
+        );
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The ledger's audit from outside: `outrider verify-ledger` beside running processes, and its metrics.
+//! The ledger's audit from outside: `outrider verify-ledger` beside running processes, and its
+//! metrics.
 
 use anyhow::{Context, Result, ensure};
 use outrider_tests::{Outrider, Shape, cluster::Options, wait_until};
@@ -13,7 +14,8 @@ use crate::{
 /// Audits while events come.
 const AUDITS: usize = 10;
 
-/// Everything accepted is accounted for, at this moment: for the end of any scenario, and for its midst. What was found.
+/// Everything accepted is accounted for, at this moment: for the end of any scenario, and for its
+/// midst. What was found.
 pub fn adds_up(outrider: &Outrider) -> Result<Value> {
     let (code, told) = block_in_place(|| outrider.verify_ledger(&[]))?;
     ensure!(code == Some(0) && told["ok"] == true, "the ledger does not add up: {told}");
@@ -24,12 +26,16 @@ fn number(told: &Value, pointer: &str) -> u64 {
     told.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// While events come, fail and are retried. Every case of the fault suite ends with the same question.
+/// While events come, fail and are retried. Every case of the fault suite ends with the same
+/// question.
 async fn adds_up_at_every_moment(trial: &mut Trial<'_>) -> Result<()> {
     for _ in 0..AUDITS {
         trial.accepts(10).await?;
         let told = adds_up(&trial.world.outrider)?;
-        ensure!(number(&told, "/total/owed") > 0 && number(&told, "/idempotency_keys") > 0, "{told}");
+        ensure!(
+            number(&told, "/total/owed") > 0 && number(&told, "/idempotency_keys") > 0,
+            "{told}"
+        );
     }
     Ok(())
 }
@@ -44,24 +50,36 @@ async fn mesh_adds_up_at_every_moment() {
     trial::run("mesh_adds_up_at_every_moment", trial::mesh(), adds_up_at_every_moment).await;
 }
 
-/// A row that goes is found by the command, with the event's id, and by the metrics; when it is back, they say so.
+/// A row that goes is found by the command, with the event's id, and by the metrics; when it is
+/// back, they say so.
 async fn a_lost_row_is_found(outrider: &Outrider) -> Result<()> {
     let scenario = Scenario::new(outrider).await?;
     let target = scenario.target("/held", &["a"], json!({})).await?;
-    scenario.rest.patch(&scenario.path(&format!("endpoints/{}", target.id)), &json!({"state": "ENDPOINT_STATE_PAUSED"})).await?;
+    scenario
+        .rest
+        .patch(
+            &scenario.path(&format!("endpoints/{}", target.id)),
+            &json!({"state": "ENDPOINT_STATE_PAUSED"}),
+        )
+        .await?;
     scenario.settle().await?;
     let event = scenario.publish_id("a", json!({})).await?;
     unaccounted(outrider, 0.0).await?;
     let database = outrider.database().rsplit('/').next().context("no database")?.to_owned();
     let query = |sql: &'static str| block_in_place(|| scenario::postgres()?.query(&database, sql));
-    query("CREATE TABLE aside AS SELECT * FROM pending_deliveries; DELETE FROM pending_deliveries")?;
+    query(
+        "CREATE TABLE aside AS SELECT * FROM pending_deliveries; DELETE FROM pending_deliveries",
+    )?;
     let (code, told) = block_in_place(|| outrider.verify_ledger(&[]))?;
     ensure!(code == Some(4) && told["ok"] == false, "{code:?}: {told}");
     ensure!(
-        told["findings"] == json!([{"kind": "missing-delivery", "project_id": scenario.project, "id": event, "count": 1}]),
+        told["findings"]
+            == json!([{"kind": "missing-delivery", "project_id": scenario.project, "id": event, "count": 1}]),
         "{told}"
     );
-    let (code, told) = block_in_place(|| outrider.verify_ledger(&["--project", &scenario.project, "--until", "1h"]))?;
+    let (code, told) = block_in_place(|| {
+        outrider.verify_ledger(&["--project", &scenario.project, "--until", "1h"])
+    })?;
     ensure!(code == Some(0) && number(&told, "/total/events") == 0, "out of scope: {told}");
     unaccounted(outrider, 1.0).await?;
     ensure!(outrider.logs(400).contains("the ledger does not add up"), "the log does not tell it");

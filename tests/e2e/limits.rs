@@ -1,5 +1,6 @@
-//! Limits above what a library takes by itself: what one process takes, roles in processes of their own take too, and what is larger is
-//! refused as too large, with the limit and the setting that it is of.
+//! Limits above what a library takes by itself: what one process takes, roles in processes of their
+//! own take too, and what is larger is refused as too large, with the limit and the setting that it
+//! is of.
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -44,7 +45,12 @@ async fn arrives(outrider: &Outrider) -> Result<()> {
     let grpc = scenario.grpc().await?;
     let event = |payload: Bytes| {
         let content_type = "application/octet-stream".to_owned();
-        let event = NewEvent { event_type: "large".to_owned(), payload, content_type, ..NewEvent::default() };
+        let event = NewEvent {
+            event_type: "large".to_owned(),
+            payload,
+            content_type,
+            ..NewEvent::default()
+        };
         PublishEventRequest { project_id: scenario.project.clone(), event: Some(event) }
     };
     let by_grpc = grpc.ingest().publish_event(event(payload.clone())).await?.into_inner().event_id;
@@ -52,34 +58,62 @@ async fn arrives(outrider: &Outrider) -> Result<()> {
     for id in [&by_rest, &by_grpc] {
         scenario.delivery_in(id, "DELIVERED").await?;
         let received = scenario.receiver.received_of("/large", id);
-        ensure!(received.len() == 1 && received[0].body == payload, "{id}: it did not arrive as it was");
+        ensure!(
+            received.len() == 1 && received[0].body == payload,
+            "{id}: it did not arrive as it was"
+        );
         let shown = scenario.rest.get(&scenario.path(&format!("events/{id}"))).await?;
         let data = STANDARD.decode(text(&shown, "data_base64")?)?;
         ensure!(data == payload, "{id}: it is not shown as it was");
-        let request = GetEventRequest { project_id: scenario.project.clone(), event_id: id.clone() };
-        let read = grpc.events().max_decoding_message_size(MOST_REQUEST).get_event(request).await?.into_inner();
-        ensure!(read.event.context("no event")?.payload == payload, "{id}: it is not read as it was");
+        let request =
+            GetEventRequest { project_id: scenario.project.clone(), event_id: id.clone() };
+        let read = grpc
+            .events()
+            .max_decoding_message_size(MOST_REQUEST)
+            .get_event(request)
+            .await?
+            .into_inner();
+        ensure!(
+            read.event.context("no event")?.payload == payload,
+            "{id}: it is not read as it was"
+        );
     }
 
     let over = Bytes::from(vec![b'x'; MOST_PAYLOAD + 1]);
     let refused = publish(&scenario, &over).await?;
-    is_too_large(&refused, &[&(MOST_PAYLOAD + 1).to_string(), &MOST_PAYLOAD.to_string(), "ingest.max_payload_bytes"])?;
+    is_too_large(
+        &refused,
+        &[&(MOST_PAYLOAD + 1).to_string(), &MOST_PAYLOAD.to_string(), "ingest.max_payload_bytes"],
+    )?;
     let status = grpc.ingest().publish_event(event(over)).await.err().context("it is accepted")?;
-    ensure!(status.code() == Code::InvalidArgument && status.message().contains("ingest.max_payload_bytes"), "{status:?}");
-    let refused = scenario.rest.send(Method::POST, &scenario.path("events"), vec![b' '; MOST_REQUEST + 1]).await?;
+    ensure!(
+        status.code() == Code::InvalidArgument
+            && status.message().contains("ingest.max_payload_bytes"),
+        "{status:?}"
+    );
+    let refused = scenario
+        .rest
+        .send(Method::POST, &scenario.path("events"), vec![b' '; MOST_REQUEST + 1])
+        .await?;
     is_too_large(&refused, &[&MOST_REQUEST.to_string(), "gateway.max_request_bytes"])?;
     Ok(())
 }
 
 async fn publish(scenario: &Scenario, payload: &Bytes) -> Result<Reply> {
     let data = STANDARD.encode(payload);
-    let body = format!(r#"{{"event_type": "large", "content_type": "application/octet-stream", "data_base64": "{data}"}}"#);
+    let body = format!(
+        r#"{{"event_type": "large", "content_type": "application/octet-stream", "data_base64": "{data}"}}"#
+    );
     scenario.rest.send(Method::POST, &scenario.path("events"), body).await
 }
 
 fn is_too_large(refused: &Reply, told: &[&str]) -> Result<()> {
     let shown = String::from_utf8_lossy(&refused.body);
-    ensure!(refused.status == 413 && refused.reason() == "TOO_LARGE", "{}: {shown}", refused.status);
+    ensure!(
+        refused.status == 413 && refused.reason() == "TOO_LARGE",
+        "{}: {shown}",
+        refused.status
+    );
     ensure!(told.iter().all(|part| shown.contains(part)), "{told:?} is not in {shown}");
     Ok(())
 }

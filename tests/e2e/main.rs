@@ -1,5 +1,5 @@
-//! The product from outside: every scenario on SQLite and the embedded queue, on PostgreSQL and Redis in one process, and on
-//! PostgreSQL and Redis as six processes.
+//! The product from outside: every scenario on SQLite and the embedded queue, on PostgreSQL and
+//! Redis in one process, and on PostgreSQL and Redis as six processes.
 
 /// Makes a test per shape of each scenario, an `async fn(&Scenario) -> Result<()>` beside it.
 macro_rules! scenarios {

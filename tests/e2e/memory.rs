@@ -25,22 +25,30 @@ const AT_ONCE: usize = 6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_requests_cost_a_few_times_their_size() {
-    run_with_shares(scenario::SHARES, async || requests_cost_a_few_times_their_size(Shape::Sqlite).await).await;
+    run_with_shares(scenario::SHARES, async || {
+        requests_cost_a_few_times_their_size(Shape::Sqlite).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mesh_requests_cost_a_few_times_their_size() {
-    run_with_shares(scenario::SHARES, async || requests_cost_a_few_times_their_size(Shape::Mesh).await).await;
+    run_with_shares(scenario::SHARES, async || {
+        requests_cost_a_few_times_their_size(Shape::Mesh).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_memory_returns_after_a_flood() {
-    run_with_shares(scenario::SHARES, async || memory_returns_after_a_flood(Shape::Sqlite).await).await;
+    run_with_shares(scenario::SHARES, async || memory_returns_after_a_flood(Shape::Sqlite).await)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mesh_memory_returns_after_a_flood() {
-    run_with_shares(scenario::SHARES, async || memory_returns_after_a_flood(Shape::Mesh).await).await;
+    run_with_shares(scenario::SHARES, async || memory_returns_after_a_flood(Shape::Mesh).await)
+        .await;
 }
 
 /// By how much the process of any role grew at most while this went on.
@@ -53,13 +61,17 @@ async fn growth(outrider: &Outrider, work: impl Future<Output = Result<()>>) -> 
     }
     ensure!(before.iter().all(|memory| *memory > MIB), "nothing is measured: {before:?}");
     work.await?;
-    let grown = processes.iter().zip(before).map(|(process, before)| usage::peak(*process).saturating_sub(before));
+    let grown = processes
+        .iter()
+        .zip(before)
+        .map(|(process, before)| usage::peak(*process).saturating_sub(before));
     Ok(grown.max().unwrap_or(0))
 }
 
 /// A batch by REST: the status and what came with it.
 async fn batch(scenario: &Scenario, key: Option<&str>, body: &str) -> Result<(u16, String)> {
-    let authorization = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+    let authorization =
+        key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         scenario.path("events:batch"),
@@ -72,7 +84,8 @@ async fn batch(scenario: &Scenario, key: Option<&str>, body: &str) -> Result<(u1
 /// A message by gRPC: the headers or trailers that bear the status.
 async fn call(scenario: &Scenario, method: &str, message: &[u8]) -> Result<HeaderMap> {
     let io = TokioIo::new(TcpStream::connect(&scenario.address).await?);
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
     tokio::spawn(connection);
     let frame = [&[0], u32::try_from(message.len())?.to_be_bytes().as_slice(), message].concat();
     let request = Request::post(format!("{}{method}", scenario.url))
@@ -80,7 +93,9 @@ async fn call(scenario: &Scenario, method: &str, message: &[u8]) -> Result<Heade
         .header("te", "trailers")
         .header("authorization", format!("Bearer {}", scenario.token))
         .body(Full::new(Bytes::from(frame)))?;
-    let answer = tokio::time::timeout(BOUND, sender.send_request(request)).await.context("the server hangs")??;
+    let answer = tokio::time::timeout(BOUND, sender.send_request(request))
+        .await
+        .context("the server hangs")??;
     if answer.headers().contains_key("grpc-status") {
         return Ok(answer.headers().clone());
     }
@@ -88,27 +103,35 @@ async fn call(scenario: &Scenario, method: &str, message: &[u8]) -> Result<Heade
     body.trailers().cloned().context("no trailers")
 }
 
-/// After large bodies with and without a key, and many connections that are never used, each process
-/// has at most one and a half times the memory that it had before.
+/// After large bodies with and without a key, and many connections that are never used, each
+/// process has at most one and a half times the memory that it had before.
 async fn memory_returns_after_a_flood(shape: Shape) -> Result<()> {
     let outrider = scenario::start(shape, &Options::default(), None)?;
     let scenario = Scenario::new(&outrider).await?;
     let outcome = async {
-        let events = |event: &str, count: usize| format!("{{\"events\":[{}]}}", vec![event; count].join(","));
+        let events = |event: &str, count: usize| {
+            format!("{{\"events\":[{}]}}", vec![event; count].join(","))
+        };
         let small = events("{\"event_type\":\"a\",\"data\":1}", 1);
         for _ in 0..100 {
             ensure!(batch(&scenario, Some(&scenario.token), &small).await?.0 == 200);
         }
         let processes = outrider.process_ids();
-        let resident = || processes.iter().map(|process| usage::resident(*process)).collect::<Vec<_>>();
+        let resident =
+            || processes.iter().map(|process| usage::resident(*process)).collect::<Vec<_>>();
         let before = resident();
         processes.iter().try_for_each(|process| usage::forget_peak(*process))?;
 
-        let large = events(&format!("{{\"event_type\":\"a\",\"data\":\"{}\"}}", "x".repeat(4_000)), 1_000);
+        let large =
+            events(&format!("{{\"event_type\":\"a\",\"data\":\"{}\"}}", "x".repeat(4_000)), 1_000);
         let empty = events("{}", 1_500_000);
         let silent: Vec<_> = (0..200).map(|_| TcpStream::connect(&scenario.address)).collect();
         let silent = join_all(silent).await;
-        let bodies = [(Some(scenario.token.as_str()), &large), (Some(scenario.token.as_str()), &empty), (None, &large)];
+        let bodies = [
+            (Some(scenario.token.as_str()), &large),
+            (Some(scenario.token.as_str()), &empty),
+            (None, &large),
+        ];
         let flood = (0..48).map(|number| {
             let (key, body) = bodies[number % bodies.len()];
             batch(&scenario, key, body)
@@ -118,7 +141,10 @@ async fn memory_returns_after_a_flood(shape: Shape) -> Result<()> {
         ensure!(answers.iter().any(|(status, _)| *status == 200), "nothing was accepted");
         drop(silent);
         let peak = processes.iter().map(|process| usage::peak(*process)).collect::<Vec<_>>();
-        ensure!(peak.iter().zip(&before).any(|(peak, before)| *peak > before + 16 * MIB), "no flood: {before:?}, {peak:?}");
+        ensure!(
+            peak.iter().zip(&before).any(|(peak, before)| *peak > before + 16 * MIB),
+            "no flood: {before:?}, {peak:?}"
+        );
 
         let mut after = Vec::new();
         let returned = wait_until("memory has returned", IDLE, async || {
@@ -126,7 +152,9 @@ async fn memory_returns_after_a_flood(shape: Shape) -> Result<()> {
             let small = |(after, before): (&u64, &u64)| *after * 2 <= before * 3;
             after.iter().zip(&before).all(small).then_some(())
         });
-        returned.await.with_context(|| format!("before {before:?}, at most {peak:?}, after {after:?}"))
+        returned
+            .await
+            .with_context(|| format!("before {before:?}, at most {peak:?}, after {after:?}"))
     };
     outcome.await.map_err(|error: anyhow::Error| scenario::with_logs(&error, &outrider))
 }
@@ -135,8 +163,11 @@ async fn requests_cost_a_few_times_their_size(shape: Shape) -> Result<()> {
     let outrider = scenario::start(shape, &Options::default(), None)?;
     let scenario = Scenario::new(&outrider).await?;
     let outcome = async {
-        let events = |event: &str, count: usize| format!("{{\"events\":[{}]}}", vec![event; count].join(","));
-        let good = events(&format!("{{\"event_type\":\"a\",\"data\":\"{}\"}}", "x".repeat(4_000)), 1_000);
+        let events = |event: &str, count: usize| {
+            format!("{{\"events\":[{}]}}", vec![event; count].join(","))
+        };
+        let good =
+            events(&format!("{{\"event_type\":\"a\",\"data\":\"{}\"}}", "x".repeat(4_000)), 1_000);
         // What is used for the first time takes memory for good.
         ensure!(batch(&scenario, Some(&scenario.token), &good).await?.0 == 200);
 
@@ -149,16 +180,32 @@ async fn requests_cost_a_few_times_their_size(shape: Shape) -> Result<()> {
             Ok(())
         });
         let grown = grown.await?;
-        ensure!(grown < BESIDE, "a batch of {} bytes without a key took {grown} bytes", empty.len());
+        ensure!(
+            grown < BESIDE,
+            "a batch of {} bytes without a key took {grown} bytes",
+            empty.len()
+        );
 
-        let headers = (0..32).map(|number| format!("\"x-{number}\":\"{}\"", "v".repeat(60))).collect::<Vec<_>>().join(",");
-        let maps =
-            events(&format!("{{\"event_type\":\"a\",\"data\":1,\"headers\":{{{headers}}},\"metadata\":{{{headers}}}}}"), 1_000);
-        for (what, body, status) in [("empty events", &empty, 400), ("payloads", &good, 200), ("maps", &maps, 200)] {
+        let headers = (0..32)
+            .map(|number| format!("\"x-{number}\":\"{}\"", "v".repeat(60)))
+            .collect::<Vec<_>>()
+            .join(",");
+        let maps = events(
+            &format!(
+                "{{\"event_type\":\"a\",\"data\":1,\"headers\":{{{headers}}},\"metadata\":{{{headers}}}}}"
+            ),
+            1_000,
+        );
+        for (what, body, status) in
+            [("empty events", &empty, 400), ("payloads", &good, 200), ("maps", &maps, 200)]
+        {
             let grown = growth(&outrider, async {
                 let (answered, answer) = batch(&scenario, Some(&scenario.token), body).await?;
                 ensure!(answered == status, "{what}: {answer:.2000}");
-                ensure!(status == 200 || answer.contains("events: must have at most 1000 entries"), "{answer:.2000}");
+                ensure!(
+                    status == 200 || answer.contains("events: must have at most 1000 entries"),
+                    "{answer:.2000}"
+                );
                 Ok(())
             });
             let (grown, size) = (grown.await?, body.len() as u64);
@@ -169,14 +216,19 @@ async fn requests_cost_a_few_times_their_size(shape: Shape) -> Result<()> {
         message.extend_from_slice(scenario.project.as_bytes());
         message.extend_from_slice(&[0x12, 0].repeat(3_000_000));
         let grown = growth(&outrider, async {
-            let status = call(&scenario, "/outrider.ingest.v1.IngestService/BatchPublishEvents", &message).await?;
+            let status =
+                call(&scenario, "/outrider.ingest.v1.IngestService/BatchPublishEvents", &message)
+                    .await?;
             ensure!(status["grpc-status"] == "3", "{status:?}");
             let text = status["grpc-message"].to_str()?;
             ensure!(text.contains("events") && text.contains("1000"), "{text}");
             Ok(())
         });
         let grown = grown.await?;
-        ensure!(grown < 2 * message.len() as u64 + BESIDE, "3,000,000 empty events took {grown} bytes");
+        ensure!(
+            grown < 2 * message.len() as u64 + BESIDE,
+            "3,000,000 empty events took {grown} bytes"
+        );
         Ok(())
     };
     outcome.await.map_err(|error: anyhow::Error| scenario::with_logs(&error, &outrider))

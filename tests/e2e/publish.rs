@@ -25,24 +25,33 @@ scenarios!(
     official_libraries_verify_what_arrives,
 );
 
-/// JSON whose meaning a parser would keep, but not its text: spaces, the order and repetition of escapes, the spelling of numbers.
+/// JSON whose meaning a parser would keep, but not its text: spaces, the order and repetition of
+/// escapes, the spelling of numbers.
 const TEXT: &str = "{ \"z\": 1.0e2,\t\"a\" : [ 1 ,2.50],\n \"big\": 123456789012345678901234567890, \"e\": \"\\u00e9é\\/\" }";
 
 async fn rest_delivers_the_very_text(scenario: &Scenario) -> Result<()> {
     let target = scenario.target("/rest", &["order.paid"], json!({})).await?;
     for data in [TEXT, "\"just a text\"", "[]", "null", "-0.0"] {
         let body = format!("{{\"event_type\": \"order.paid\", \"data\": {data} }}");
-        let reply = scenario.rest.send(Method::POST, &scenario.path("events"), body).await?.success()?;
+        let reply =
+            scenario.rest.send(Method::POST, &scenario.path("events"), body).await?.success()?;
         let id = text(&reply, "event_id")?;
         ensure!(number(&reply, "delivery_count") == 1 && !flag(&reply, "duplicate"), "{reply}");
         scenario.delivery_in(&id, "DELIVERED").await?;
         let received = scenario.receiver.received_of("/rest", &id);
-        ensure!(received.len() == 1 && received[0].body == data, "sent {data}, received {received:?}");
+        ensure!(
+            received.len() == 1 && received[0].body == data,
+            "sent {data}, received {received:?}"
+        );
         ensure!(received[0].header("content-type") == "application/json");
         verify::genuine(&received[0], &target.secret)?;
-        let event = scenario.rest.send(Method::GET, &scenario.path(&format!("events/{id}")), "").await?;
+        let event =
+            scenario.rest.send(Method::GET, &scenario.path(&format!("events/{id}")), "").await?;
         let stored = String::from_utf8_lossy(&event.body).into_owned();
-        ensure!(stored.contains(data), "the event that is read back lacks the very text {data}: {stored}");
+        ensure!(
+            stored.contains(data),
+            "the event that is read back lacks the very text {data}: {stored}"
+        );
     }
     Ok(())
 }
@@ -51,18 +60,24 @@ async fn grpc_delivers_the_very_bytes(scenario: &Scenario) -> Result<()> {
     let target = scenario.target("/grpc", &["*"], json!({})).await?;
     let grpc = scenario.grpc().await?;
     let every_byte: Vec<u8> = (0..=255).collect();
-    for (payload, content_type) in
-        [(every_byte, "application/octet-stream"), (TEXT.as_bytes().to_vec(), ""), (Vec::new(), "text/plain")]
-    {
+    for (payload, content_type) in [
+        (every_byte, "application/octet-stream"),
+        (TEXT.as_bytes().to_vec(), ""),
+        (Vec::new(), "text/plain"),
+    ] {
         let event = NewEvent {
             event_type: "file.stored".to_owned(),
             payload: payload.clone().into(),
             content_type: content_type.to_owned(),
             ..NewEvent::default()
         };
-        let request = PublishEventRequest { project_id: scenario.project.clone(), event: Some(event) };
+        let request =
+            PublishEventRequest { project_id: scenario.project.clone(), event: Some(event) };
         let reply = grpc.ingest().publish_event(request).await?.into_inner();
-        ensure!(reply.delivery_count == 1 && !reply.duplicate && reply.create_time.is_some(), "{reply:?}");
+        ensure!(
+            reply.delivery_count == 1 && !reply.duplicate && reply.create_time.is_some(),
+            "{reply:?}"
+        );
         scenario.delivery_in(&reply.event_id, "DELIVERED").await?;
         let received = scenario.receiver.received_of("/grpc", &reply.event_id);
         ensure!(received.len() == 1 && received[0].body == payload, "{received:?}");
@@ -70,7 +85,8 @@ async fn grpc_delivers_the_very_bytes(scenario: &Scenario) -> Result<()> {
         ensure!(received[0].header("content-type") == expected, "{received:?}");
         verify::genuine(&received[0], &target.secret)?;
 
-        let request = GetEventRequest { project_id: scenario.project.clone(), event_id: reply.event_id };
+        let request =
+            GetEventRequest { project_id: scenario.project.clone(), event_id: reply.event_id };
         let event = grpc.events().get_event(request).await?.into_inner().event.unwrap_or_default();
         ensure!(event.payload == payload && event.content_type == expected, "{event:?}");
     }
@@ -78,8 +94,7 @@ async fn grpc_delivers_the_very_bytes(scenario: &Scenario) -> Result<()> {
 }
 
 async fn receivers_get_what_the_producer_added(scenario: &Scenario) -> Result<()> {
-    let own =
-        json!({"headers": {"x-of-endpoint": "yes"}, "metadata": {"team": "red"}, "description": "d", "owner_id": "customer-1"});
+    let own = json!({"headers": {"x-of-endpoint": "yes"}, "metadata": {"team": "red"}, "description": "d", "owner_id": "customer-1"});
     let target = scenario.target("/headers", &["a.b"], own).await?;
     let published = scenario
         .publish(json!({
@@ -90,14 +105,24 @@ async fn receivers_get_what_the_producer_added(scenario: &Scenario) -> Result<()
     scenario.delivery_in(&id, "DELIVERED").await?;
     let received = &scenario.receiver.received_of("/headers", &id)[0];
     verify::genuine(received, &target.secret)?;
-    ensure!(received.header("x-trace") == "abc" && received.header("x-of-endpoint") == "yes", "{received:?}");
+    ensure!(
+        received.header("x-trace") == "abc" && received.header("x-of-endpoint") == "yes",
+        "{received:?}"
+    );
     ensure!(received.header("user-agent") == "Mine/2", "{received:?}");
     ensure!(received.header("outrider-event-type") == "a.b", "{received:?}");
     ensure!(received.header("outrider-ordering-key") == "k1", "{received:?}");
-    ensure!(!format!("{:?}", received.headers).contains("not sent"), "metadata was sent: {received:?}");
+    ensure!(
+        !format!("{:?}", received.headers).contains("not sent"),
+        "metadata was sent: {received:?}"
+    );
     let event = scenario.rest.get(&scenario.path(&format!("events/{id}"))).await?;
     ensure!(event["metadata"]["note"] == "not sent" && event["ordering_key"] == "k1", "{event}");
-    ensure!(event["origin"]["kind"] == "ORIGIN_KIND_API" && text(&event["origin"], "actor")?.starts_with("key_"), "{event}");
+    ensure!(
+        event["origin"]["kind"] == "ORIGIN_KIND_API"
+            && text(&event["origin"], "actor")?.starts_with("key_"),
+        "{event}"
+    );
     Ok(())
 }
 
@@ -108,7 +133,8 @@ async fn an_event_that_matches_nothing_says_so(scenario: &Scenario) -> Result<()
     let id = text(&published, "event_id")?;
     let event = scenario.rest.get(&scenario.path(&format!("events/{id}"))).await?;
     ensure!(event["routing_outcome"] == "ROUTING_OUTCOME_NO_SUBSCRIPTION", "{event}");
-    let deliveries = scenario.rest.get(&scenario.path(&format!("deliveries?event_id={id}"))).await?;
+    let deliveries =
+        scenario.rest.get(&scenario.path(&format!("deliveries?event_id={id}"))).await?;
     ensure!(deliveries["deliveries"].as_array().is_none_or(Vec::is_empty), "{deliveries}");
     Ok(())
 }
@@ -131,7 +157,10 @@ async fn patterns_route_and_an_endpoint_gets_an_event_once(scenario: &Scenario) 
     ] {
         let published = scenario.publish(json!({"event_type": event_type, "data": {}})).await?;
         let id = text(&published, "event_id")?;
-        ensure!(number(&published, "delivery_count") == paths.len() as u64, "{event_type}: {published}");
+        ensure!(
+            number(&published, "delivery_count") == paths.len() as u64,
+            "{event_type}: {published}"
+        );
         for path in paths {
             outrider_tests::wait_until(&format!("{event_type} is on {path}"), BOUND, async || {
                 (scenario.receiver.received_of(path, &id).len() == 1).then_some(())
@@ -139,9 +168,18 @@ async fn patterns_route_and_an_endpoint_gets_an_event_once(scenario: &Scenario) 
             .await?;
         }
     }
-    ensure!(scenario.receiver.distinct("/exact") == 1 && scenario.receiver.distinct("/prefix") == 2, "too much arrived");
-    ensure!(scenario.receiver.distinct("/all") == 5 && scenario.receiver.duplicates("/all") == 0, "not once each");
-    let page = scenario.rest.get(&scenario.path(&format!("deliveries?endpoint_id={}&event_type=user.created", all.id))).await?;
+    ensure!(
+        scenario.receiver.distinct("/exact") == 1 && scenario.receiver.distinct("/prefix") == 2,
+        "too much arrived"
+    );
+    ensure!(
+        scenario.receiver.distinct("/all") == 5 && scenario.receiver.duplicates("/all") == 0,
+        "not once each"
+    );
+    let page = scenario
+        .rest
+        .get(&scenario.path(&format!("deliveries?endpoint_id={}&event_type=user.created", all.id)))
+        .await?;
     ensure!(page["deliveries"][0]["subscription_ids"] == json!([oldest, second]), "{page}");
     Ok(())
 }
@@ -149,17 +187,25 @@ async fn patterns_route_and_an_endpoint_gets_an_event_once(scenario: &Scenario) 
 async fn deliver_at_is_honoured(scenario: &Scenario) -> Result<()> {
     scenario.target("/later", &["later"], json!({})).await?;
     let due = SystemTime::now() + Duration::from_secs(3);
-    let published = scenario.publish(json!({"event_type": "later", "data": 1, "deliver_at": rfc3339(due)?})).await?;
+    let published = scenario
+        .publish(json!({"event_type": "later", "data": 1, "deliver_at": rfc3339(due)?}))
+        .await?;
     let id = text(&published, "event_id")?;
     let delivery = scenario.delivery(&id).await?;
-    ensure!(delivery["reason"] == "DELIVERY_REASON_SCHEDULED" && delivery["next_attempt_time"].is_string(), "{delivery}");
+    ensure!(
+        delivery["reason"] == "DELIVERY_REASON_SCHEDULED"
+            && delivery["next_attempt_time"].is_string(),
+        "{delivery}"
+    );
     scenario.delivery_in(&id, "DELIVERED").await?;
     let received = scenario.receiver.received_of("/later", &id);
     // The database's clock rules; here it is this machine's.
     let early = Duration::from_millis(50);
     ensure!(received.len() == 1 && received[0].time + early >= due, "it came before its time");
     ensure!(received[0].time < due + BOUND, "it came too late");
-    let past = scenario.publish(json!({"event_type": "later", "data": 2, "deliver_at": "2001-01-01T00:00:00Z"})).await?;
+    let past = scenario
+        .publish(json!({"event_type": "later", "data": 2, "deliver_at": "2001-01-01T00:00:00Z"}))
+        .await?;
     scenario.delivery_in(&text(&past, "event_id")?, "DELIVERED").await?;
     Ok(())
 }
@@ -167,8 +213,10 @@ async fn deliver_at_is_honoured(scenario: &Scenario) -> Result<()> {
 /// A time in whole seconds, rounded down, and a fraction of them, as RFC 3339 writes it in UTC.
 fn rfc3339(time: SystemTime) -> Result<String> {
     let since = time.duration_since(UNIX_EPOCH)?;
-    let timestamp =
-        prost_types::Timestamp { seconds: i64::try_from(since.as_secs())?, nanos: i32::try_from(since.subsec_nanos())? };
+    let timestamp = prost_types::Timestamp {
+        seconds: i64::try_from(since.as_secs())?,
+        nanos: i32::try_from(since.subsec_nanos())?,
+    };
     Ok(timestamp.to_string())
 }
 
@@ -178,12 +226,17 @@ async fn official_libraries_verify_what_arrives(scenario: &Scenario) -> Result<(
     let kept = scenario.rest.post(&scenario.path("endpoints"), &kept).await?;
     ensure!(kept["endpoint"].get("secret").is_none(), "the endpoint shows its secret: {kept}");
     ensure!(kept["secret"] == given, "a given secret is kept: {kept}");
-    let kept =
-        crate::scenario::Target { id: text(&kept["endpoint"], "endpoint_id")?, secret: given.to_owned(), path: "/kept".into() };
+    let kept = crate::scenario::Target {
+        id: text(&kept["endpoint"], "endpoint_id")?,
+        secret: given.to_owned(),
+        path: "/kept".into(),
+    };
     scenario.subscribe(&kept, &["*"]).await?;
     let made = scenario.target("/made", &["*"], json!({})).await?;
     ensure!(made.secret.starts_with("whsec_") && made.secret != given, "a secret was made");
-    for data in [json!({"n": 1}), json!("grün 🦊"), json!([1, 2.5, null, {"deep": {"er": "\u{0001}\""}}])] {
+    for data in
+        [json!({"n": 1}), json!("grün 🦊"), json!([1, 2.5, null, {"deep": {"er": "\u{0001}\""}}])]
+    {
         scenario.publish_id("any.type", data).await?;
     }
     let mut webhooks = Vec::new();

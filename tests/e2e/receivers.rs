@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use http::Method;
-use outrider_tests::{Act, Outrider, RawReceiver, Shape, cluster::Options, pki::Pki, usage, wait_until};
+use outrider_tests::{
+    Act, Outrider, RawReceiver, Shape, cluster::Options, pki::Pki, usage, wait_until,
+};
 use serde_json::json;
 use tokio::task::block_in_place;
 
@@ -32,9 +34,14 @@ async fn target(scenario: &Scenario, receiver: &RawReceiver, event_type: &str) -
     Ok(target)
 }
 
-/// Publishes an event to each of these receivers, which answer 2xx and break off: each is delivered by
-/// one attempt, and comes once.
-async fn each_is_delivered_once(scenario: &Scenario, name: &str, receivers: &[RawReceiver], bytes: usize) -> Result<()> {
+/// Publishes an event to each of these receivers, which answer 2xx and break off: each is delivered
+/// by one attempt, and comes once.
+async fn each_is_delivered_once(
+    scenario: &Scenario,
+    name: &str,
+    receivers: &[RawReceiver],
+    bytes: usize,
+) -> Result<()> {
     for (index, receiver) in receivers.iter().enumerate() {
         target(scenario, receiver, &format!("{name}.{index}")).await?;
     }
@@ -50,7 +57,10 @@ async fn each_is_delivered_once(scenario: &Scenario, name: &str, receivers: &[Ra
     for (index, delivery) in deliveries.iter().enumerate() {
         ensure!(number(delivery, "attempt_count") == 1, "{name}.{index}: {delivery}");
         let attempts = scenario.attempts(&text(delivery, "delivery_id")?).await?;
-        ensure!(attempts.len() == 1 && attempts[0]["outcome"] == "ATTEMPT_OUTCOME_SUCCEEDED", "{name}.{index}: {attempts:?}");
+        ensure!(
+            attempts.len() == 1 && attempts[0]["outcome"] == "ATTEMPT_OUTCOME_SUCCEEDED",
+            "{name}.{index}: {attempts:?}"
+        );
         let count = receivers[index].count(&ids[index]);
         ensure!(count == 1, "{name}.{index}: the event came {count} times");
     }
@@ -86,8 +96,10 @@ async fn a_2xx_answer_whose_body_breaks_is_delivered_once(scenario: &Scenario) -
 }
 
 async fn an_irregular_head_is_delivered_once(scenario: &Scenario) -> Result<()> {
-    let cookies: &'static str = format!("HTTP/1.1 200 OK\r\n{}\r\n", "set-cookie: a=b\r\n".repeat(120)).leak();
-    let large: &'static str = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(70 << 10)).leak();
+    let cookies: &'static str =
+        format!("HTTP/1.1 200 OK\r\n{}\r\n", "set-cookie: a=b\r\n".repeat(120)).leak();
+    let large: &'static str =
+        format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(70 << 10)).leak();
     let mut receivers = Vec::new();
     for head in [
         "HTTP/1.1 200 OK\r\nx-a: a\r\n b\r\ncontent-length: 0\r\n\r\n",
@@ -102,26 +114,39 @@ async fn an_irregular_head_is_delivered_once(scenario: &Scenario) -> Result<()> 
     ] {
         receivers.push(RawReceiver::start(&[Act::Send(head), Act::Hang]).await?);
     }
-    for end in [Act::Close, Act::Reset, Act::Hang, Act::Drip("x-a: b\r\nx-b: c\r\n", Duration::from_millis(200))] {
-        receivers.push(RawReceiver::start(&[Act::Send("HTTP/1.1 200 OK\r\n"), end, Act::Hang]).await?);
+    for end in [
+        Act::Close,
+        Act::Reset,
+        Act::Hang,
+        Act::Drip("x-a: b\r\nx-b: c\r\n", Duration::from_millis(200)),
+    ] {
+        receivers
+            .push(RawReceiver::start(&[Act::Send("HTTP/1.1 200 OK\r\n"), end, Act::Hang]).await?);
     }
     each_is_delivered_once(scenario, "irregular", &receivers, 2).await
 }
 
-/// A receiver that answers the first request on a connection, and ends the connection at the second: all is delivered by one
-/// attempt each, those that came twice say so, and no event came oftener.
-async fn a_reused_connection_that_ends_is_replaced_and_the_attempt_tells(scenario: &Scenario) -> Result<()> {
+/// A receiver that answers the first request on a connection, and ends the connection at the
+/// second: all is delivered by one attempt each, those that came twice say so, and no event came
+/// oftener.
+async fn a_reused_connection_that_ends_is_replaced_and_the_attempt_tells(
+    scenario: &Scenario,
+) -> Result<()> {
     for (name, end) in [("close", Act::Close), ("reset", Act::Reset)] {
         let receiver = RawReceiver::start_each(&[&[Act::Send(OK)], &[end]]).await?;
         target(scenario, &receiver, name).await?;
         scenario.settle().await?;
         let (mut resent, mut sent) = (0, 0);
-        // The next event comes on the connection of the one before it, if that one was settled soon enough.
+        // The next event comes on the connection of the one before it, if that one was settled soon
+        // enough.
         for _ in 0..10 {
             let id = scenario.publish_id(name, json!({})).await?;
             let delivery = scenario.delivery_in(&id, "DELIVERED").await?;
             let attempts = scenario.attempts(&text(&delivery, "delivery_id")?).await?;
-            ensure!(attempts.len() == 1 && number(&attempts[0], "status_code") == 200, "{attempts:?}");
+            ensure!(
+                attempts.len() == 1 && number(&attempts[0], "status_code") == 200,
+                "{attempts:?}"
+            );
             let twice = attempts[0]["resent"] == true;
             let count = receiver.count(&id);
             ensure!(count == 1 + usize::from(twice), "{name}: it came {count} times: {attempts:?}");
@@ -135,12 +160,18 @@ async fn a_reused_connection_that_ends_is_replaced_and_the_attempt_tells(scenari
 
 async fn interim_answers_are_bounded(scenario: &Scenario) -> Result<()> {
     const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
-    const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n";
-    let few = RawReceiver::start(&[Act::Send(CONTINUE), Act::Send(CONTINUE), Act::Send(OK)]).await?;
+    const SWITCH: &str =
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n";
+    let few =
+        RawReceiver::start(&[Act::Send(CONTINUE), Act::Send(CONTINUE), Act::Send(OK)]).await?;
     each_is_delivered_once(scenario, "few", &[few], 2).await?;
     for (event_type, acts, message) in [
         ("endless", [Act::Send(CONTINUE), Act::Repeat(CONTINUE)], "more than 8 interim answers"),
-        ("switch", [Act::Send(SWITCH), Act::Hang], "the endpoint switched protocols, which was not asked for"),
+        (
+            "switch",
+            [Act::Send(SWITCH), Act::Hang],
+            "the endpoint switched protocols, which was not asked for",
+        ),
         ("lines", [Act::Send("\r\n"), Act::Repeat("\r\n")], "the head of the answer is too large"),
     ] {
         let receiver = RawReceiver::start(&acts).await?;
@@ -159,13 +190,20 @@ async fn interim_answers_are_bounded(scenario: &Scenario) -> Result<()> {
 }
 
 async fn ports_of_other_services_are_refused_at_saving(scenario: &Scenario) -> Result<()> {
-    for (port, scheme) in [(22, "http"), (25, "https"), (6379, "http"), (10_250, "https"), (27_017, "http")] {
+    for (port, scheme) in
+        [(22, "http"), (25, "https"), (6379, "http"), (10_250, "https"), (27_017, "http")]
+    {
         let body = json!({"http": {"url": format!("{scheme}://hooks.example.com:{port}/")}});
-        let reply = scenario.rest.send(Method::POST, &scenario.path("endpoints"), body.to_string()).await?;
+        let reply =
+            scenario.rest.send(Method::POST, &scenario.path("endpoints"), body.to_string()).await?;
         let shown = String::from_utf8_lossy(&reply.body).into_owned();
         ensure!(reply.status == 400 && reply.reason() == "INVALID_FIELD", "{reply:?}");
         ensure!(reply.fields() == ["endpoint.http.url"], "{shown}");
-        ensure!(shown.contains(&format!("port {port} is refused")) && shown.contains("port-of-other-service"), "{shown}");
+        ensure!(
+            shown.contains(&format!("port {port} is refused"))
+                && shown.contains("port-of-other-service"),
+            "{shown}"
+        );
     }
     let target = scenario.endpoint("/fine", json!({})).await?;
     let path = scenario.path(&format!("endpoints/{}?update_mask=http", target.id));
@@ -173,7 +211,9 @@ async fn ports_of_other_services_are_refused_at_saving(scenario: &Scenario) -> R
     let reply = scenario.rest.send(Method::PATCH, &path, body).await?;
     ensure!(reply.status == 400 && reply.reason() == "INVALID_FIELD", "{reply:?}");
     for port in [80, 443, 3000, 5000, 8000, 8080, 8443, 9000] {
-        scenario.endpoint("/", json!({"http": {"url": format!("https://hooks.example.com:{port}/")}})).await?;
+        scenario
+            .endpoint("/", json!({"http": {"url": format!("https://hooks.example.com:{port}/")}}))
+            .await?;
     }
     Ok(())
 }
@@ -182,7 +222,10 @@ async fn names_that_cannot_be_reached_are_refused_at_saving(scenario: &Scenario)
     for host in ["hooks.invalid", "hooks.alt", "hooks.onion", "-a.example.com", "a..example.com"] {
         let body = json!({"http": {"url": format!("https://{host}/")}}).to_string();
         let reply = scenario.rest.send(Method::POST, &scenario.path("endpoints"), body).await?;
-        ensure!(reply.status == 400 && reply.fields() == ["endpoint.http.url"], "{host}: {reply:?}");
+        ensure!(
+            reply.status == 400 && reply.fields() == ["endpoint.http.url"],
+            "{host}: {reply:?}"
+        );
     }
     for host in ["a_b.example.com", "_a.example.com", "A-B.Example.com."] {
         scenario.endpoint("/", json!({"http": {"url": format!("https://{host}/")}})).await?;
@@ -196,8 +239,8 @@ fn start(shape: Shape, more: serde_json::Value) -> Result<Outrider> {
     block_in_place(|| scenario::start(shape, &options, None))
 }
 
-/// Twenty times the answer that took 20 s of CPU each: seconds of all processes together are generous,
-/// also for a debug build on a loaded machine.
+/// Twenty times the answer that took 20 s of CPU each: seconds of all processes together are
+/// generous, also for a debug build on a loaded machine.
 async fn endless_interim_answers_cost_little(shape: Shape) -> Result<()> {
     const EVENTS: usize = 20;
     let outrider = start(shape, json!({}))?;
@@ -241,7 +284,10 @@ async fn a_port_is_opened_by_the_setting() -> Result<()> {
     let delivery = text(&refused.await?, "delivery_id")?;
     let attempts = scenario.attempts(&delivery).await?;
     ensure!(attempts[0]["outcome"] == "ATTEMPT_OUTCOME_ADDRESS_REFUSED", "{attempts:?}");
-    ensure!(attempts[0]["error_message"] == "the port is not allowed (port-of-other-service)", "{attempts:?}");
+    ensure!(
+        attempts[0]["error_message"] == "the port is not allowed (port-of-other-service)",
+        "{attempts:?}"
+    );
     ensure!(receiver.count(&id) == 0, "a refused port was dialled");
     block_in_place(|| restart(&mut outrider, "egress", &opened))?;
     let id = scenario.publish_id("opened", json!({})).await?;
@@ -270,7 +316,9 @@ async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape: Shape) -> R
         &[Act::Send(SIZED), Act::Below(&[21, 3, 3, 0, 2, 2, 80]), Act::Hang],
         &[
             Act::Send(SIZED),
-            Act::Below(&[23, 3, 3, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Act::Below(&[
+                23, 3, 3, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            ]),
             Act::Hang,
         ],
         &[Act::Send(SIZED), Act::Hang],
@@ -286,10 +334,16 @@ async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape: Shape) -> R
 /// Certificates that are their own authority, in the file and not in it.
 async fn certificates_in_the_trust_file_are_trusted_themselves(shape: Shape) -> Result<()> {
     let pki = Pki::create()?;
-    let (server, authority, other) =
-        (pki.self_signed("server", false)?, pki.self_signed("authority", true)?, pki.self_signed("other", true)?);
+    let (server, authority, other) = (
+        pki.self_signed("server", false)?,
+        pki.self_signed("authority", true)?,
+        pki.self_signed("other", true)?,
+    );
     let file = server.certificate.with_extension("trusted");
-    std::fs::write(&file, [std::fs::read(&server.certificate)?, std::fs::read(&authority.certificate)?].concat())?;
+    std::fs::write(
+        &file,
+        [std::fs::read(&server.certificate)?, std::fs::read(&authority.certificate)?].concat(),
+    )?;
     let outrider = start(shape, json!({"worker": {"extra_roots_file": file}}))?;
     let scenario = Scenario::new(&outrider).await?;
     let outcome = async {
@@ -309,7 +363,10 @@ async fn certificates_in_the_trust_file_are_trusted_themselves(shape: Shape) -> 
         })
         .await?;
         let told = text(&attempts[0], "error_message")?;
-        ensure!(told.starts_with("the TLS handshake failed: the certificate is self-signed;"), "{told}");
+        ensure!(
+            told.starts_with("the TLS handshake failed: the certificate is self-signed;"),
+            "{told}"
+        );
         ensure!(receiver.count(&id) == 0, "it came");
         Ok(())
     };
@@ -319,7 +376,10 @@ async fn certificates_in_the_trust_file_are_trusted_themselves(shape: Shape) -> 
 mod opened {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_port_is_opened_by_the_setting() {
-        super::run_with_shares(super::SHARES, async || super::a_port_is_opened_by_the_setting().await).await;
+        super::run_with_shares(super::SHARES, async || {
+            super::a_port_is_opened_by_the_setting().await
+        })
+        .await;
     }
 }
 

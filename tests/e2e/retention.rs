@@ -1,4 +1,5 @@
-//! What is older than it is kept goes, what is pending stays, and what is erased does not come back.
+//! What is older than it is kept goes, what is pending stays, and what is erased does not come
+//! back.
 
 use std::{
     process::Command,
@@ -18,7 +19,8 @@ use uuid::Uuid;
 use crate::scenario::{self, BOUND, SHARES, Scenario, postgres, run_with_shares, text, with_logs};
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// No publish waits longer for a day that goes, on a loaded machine with a debug build; a sweep waits for locks for half a second.
+/// No publish waits longer for a day that goes, on a loaded machine with a debug build; a sweep
+/// waits for locks for half a second.
 const WAIT: Duration = Duration::from_secs(4);
 
 /// An Outrider that sweeps all the time, and a project in it.
@@ -29,7 +31,8 @@ struct World {
 
 impl World {
     async fn start(shape: Shape) -> Result<Self> {
-        let options = Options { more: json!({"dispatch": {"sweep_period": "200ms"}}), ..Options::default() };
+        let options =
+            Options { more: json!({"dispatch": {"sweep_period": "200ms"}}), ..Options::default() };
         let outrider = block_in_place(|| scenario::start(shape, &options, None))?;
         let scenario = Scenario::new(&outrider).await?;
         Ok(Self { outrider, scenario })
@@ -44,25 +47,39 @@ connection.executescript('BEGIN IMMEDIATE;' + sys.argv[2] + ';COMMIT')";
         let Some(file) = url.strip_prefix("sqlite://") else {
             return postgres()?.query(url, statements).map(drop);
         };
-        let output = Command::new("python3").args(["-c", PYTHON, file, statements]).output().context("python3")?;
+        let output = Command::new("python3")
+            .args(["-c", PYTHON, file, statements])
+            .output()
+            .context("python3")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 
     fn literal(&self, id: Uuid) -> String {
-        if self.outrider.shape() == Shape::Sqlite { format!("x'{}'", id.simple()) } else { format!("'{id}'") }
+        if self.outrider.shape() == Shape::Sqlite {
+            format!("x'{}'", id.simple())
+        } else {
+            format!("'{id}'")
+        }
     }
 
-    /// Makes an event with its deliveries and attempts so much older, and the day's partitions. The event's new id.
+    /// Makes an event with its deliveries and attempts so much older, and the day's partitions. The
+    /// event's new id.
     async fn age(&self, event: &str, by: Duration) -> Result<String> {
         let id: EventId = event.parse()?;
-        let page = self.scenario.rest.get(&self.scenario.path(&format!("deliveries?event_id={event}"))).await?;
+        let page = self
+            .scenario
+            .rest
+            .get(&self.scenario.path(&format!("deliveries?event_id={event}")))
+            .await?;
         let old = EventId(older(id.0, by));
         let micros = by.as_micros();
         let (from, to) = (self.literal(id.0), self.literal(old.0));
         let mut statements = vec![
             self.partitions(old),
-            format!("UPDATE events SET id = {to}, created_at = created_at - {micros} WHERE id = {from}"),
+            format!(
+                "UPDATE events SET id = {to}, created_at = created_at - {micros} WHERE id = {from}"
+            ),
         ];
         for delivery in page["deliveries"].as_array().into_iter().flatten() {
             let text = text(delivery, "delivery_id")?;
@@ -73,7 +90,8 @@ connection.executescript('BEGIN IMMEDIATE;' + sys.argv[2] + ';COMMIT')";
             }
             for attempt in self.scenario.attempts(&text).await? {
                 let id: AttemptId = crate::scenario::text(&attempt, "attempt_id")?.parse()?;
-                let (to_attempt, from_attempt) = (self.literal(older(id.0, by)), self.literal(id.0));
+                let (to_attempt, from_attempt) =
+                    (self.literal(older(id.0, by)), self.literal(id.0));
                 statements.push(format!(
                     "UPDATE attempts SET id = {to_attempt}, delivery_id = {to_delivery}, event_id = {to} WHERE id = {from_attempt}"
                 ));
@@ -103,22 +121,36 @@ connection.executescript('BEGIN IMMEDIATE;' + sys.argv[2] + ';COMMIT')";
     }
 
     async fn status(&self, path: &str) -> Result<u16> {
-        Ok(self.scenario.rest.send(Method::GET, &self.scenario.path(path), "").await?.status.as_u16())
+        Ok(self
+            .scenario
+            .rest
+            .send(Method::GET, &self.scenario.path(path), "")
+            .await?
+            .status
+            .as_u16())
     }
 
     /// Waits until an event is not found any more.
     async fn gone(&self, event: &str) -> Result<()> {
         let path = format!("events/{event}");
-        wait_until("the event's day is gone", BOUND, async || (self.status(&path).await.ok()? == 404).then_some(())).await
+        wait_until("the event's day is gone", BOUND, async || {
+            (self.status(&path).await.ok()? == 404).then_some(())
+        })
+        .await
     }
 
     /// The largest sample of a metric in any process.
     async fn metric(&self, begin: &str) -> Result<f64> {
         let mut most = 0.0_f64;
         for address in self.outrider.operations() {
-            let reply = Rest::new(&format!("http://{address}"), None).send(Method::GET, "/metrics", "").await?;
+            let reply = Rest::new(&format!("http://{address}"), None)
+                .send(Method::GET, "/metrics", "")
+                .await?;
             let text = String::from_utf8(reply.body.to_vec())?;
-            let samples = text.lines().filter(|line| line.starts_with(begin)).filter_map(|line| line.rsplit_once(' '));
+            let samples = text
+                .lines()
+                .filter(|line| line.starts_with(begin))
+                .filter_map(|line| line.rsplit_once(' '));
             most = samples.filter_map(|(_, value)| value.parse().ok()).fold(most, f64::max);
         }
         Ok(most)
@@ -133,7 +165,8 @@ fn older(id: Uuid, by: Duration) -> Uuid {
 async fn old_days_go_and_pending_ones_stay(world: &World) -> Result<()> {
     let scenario = &world.scenario;
     scenario.target("/kept", &["a"], json!({})).await?;
-    let paused = scenario.target("/held", &["held"], json!({"state": "ENDPOINT_STATE_PAUSED"})).await?;
+    let paused =
+        scenario.target("/held", &["held"], json!({"state": "ENDPOINT_STATE_PAUSED"})).await?;
     let recent = scenario.publish_id("a", json!({"recent": true})).await?;
     let old = scenario.publish_id("a", json!({})).await?;
     let waiting = scenario.publish_id("held", json!({"still": "here"})).await?;
@@ -142,7 +175,10 @@ async fn old_days_go_and_pending_ones_stay(world: &World) -> Result<()> {
     }
     let waiting = world.age(&waiting, DAY * 41).await?;
     let delivery = text(&scenario.delivery(&waiting).await?, "delivery_id")?;
-    let attempt = text(&scenario.attempts(&text(&scenario.delivery(&old).await?, "delivery_id")?).await?[0], "attempt_id")?;
+    let attempt = text(
+        &scenario.attempts(&text(&scenario.delivery(&old).await?, "delivery_id")?).await?[0],
+        "attempt_id",
+    )?;
     let attempt = AttemptId(older(attempt.parse::<AttemptId>()?.0, DAY * 40));
     let old = world.age(&old, DAY * 40).await?;
 
@@ -164,8 +200,12 @@ async fn old_days_go_and_pending_ones_stay(world: &World) -> Result<()> {
     .await?;
     let event = scenario.rest.get(&scenario.path(&format!("events/{waiting}"))).await?;
     ensure!(event["data"] == json!({"still": "here"}), "{event}");
-    let went = if world.outrider.shape() == Shape::Sqlite { "rows_deleted" } else { "partitions_dropped" };
-    ensure!(world.metric(&format!("outrider_dispatch_{went}_total{{kind=\"events\"}}")).await? >= 1.0, "nothing is counted");
+    let went =
+        if world.outrider.shape() == Shape::Sqlite { "rows_deleted" } else { "partitions_dropped" };
+    ensure!(
+        world.metric(&format!("outrider_dispatch_{went}_total{{kind=\"events\"}}")).await? >= 1.0,
+        "nothing is counted"
+    );
 
     // It is delivered, with its payload, and then its day goes, too.
     let resume = json!({"state": "ENDPOINT_STATE_ACTIVE"});
@@ -179,7 +219,10 @@ async fn old_days_go_and_pending_ones_stay(world: &World) -> Result<()> {
     })
     .await?;
     ensure!(world.status(&format!("events/{recent}")).await? == 200, "what is recent went");
-    let retried = scenario.rest.send(Method::POST, &scenario.path(&format!("deliveries/{delivery}:retry")), "{}").await?;
+    let retried = scenario
+        .rest
+        .send(Method::POST, &scenario.path(&format!("deliveries/{delivery}:retry")), "{}")
+        .await?;
     ensure!(retried.status == 404, "{retried:?}");
     crate::ledger::adds_up(&world.outrider)?;
     Ok(())
@@ -231,12 +274,19 @@ async fn what_is_erased_does_not_come_back(world: &World) -> Result<()> {
     let scenario = &world.scenario;
     scenario.receiver.answer("/told", [Answer::Full(200, Vec::new(), "a secret answer".into())]);
     scenario.target("/told", &["told"], json!({})).await?;
-    let paused = scenario.target("/later", &["later"], json!({"state": "ENDPOINT_STATE_PAUSED"})).await?;
+    let paused =
+        scenario.target("/later", &["later"], json!({"state": "ENDPOINT_STATE_PAUSED"})).await?;
     let told = scenario.publish_id("told", json!({"name": "Ada"})).await?;
     let delivery = text(&scenario.delivery_in(&told, "DELIVERED").await?, "delivery_id")?;
     let attempt = text(&scenario.attempts(&delivery).await?[0], "attempt_id")?;
     let attempt = scenario.path(&format!("attempts/{attempt}"));
-    ensure!(!scenario.rest.get(&attempt).await?["response_body"].as_str().unwrap_or_default().is_empty(), "no answer is kept");
+    ensure!(
+        !scenario.rest.get(&attempt).await?["response_body"]
+            .as_str()
+            .unwrap_or_default()
+            .is_empty(),
+        "no answer is kept"
+    );
 
     // At once.
     let erase = |event: &str| scenario.path(&format!("events/{event}:erasePayload"));
@@ -245,7 +295,10 @@ async fn what_is_erased_does_not_come_back(world: &World) -> Result<()> {
     let event = scenario.rest.get(&scenario.path(&format!("events/{told}"))).await?;
     ensure!(event["payload_erase_time"] == at.as_str() && event.get("data").is_none(), "{event}");
     ensure!(event["payload_size"] == 14 && event["event_type"] == "told", "{event}");
-    ensure!(scenario.rest.get(&attempt).await?["response_body"].as_str().unwrap_or_default().is_empty(), "an answer is kept");
+    ensure!(
+        scenario.rest.get(&attempt).await?["response_body"].as_str().unwrap_or_default().is_empty(),
+        "an answer is kept"
+    );
     let again = scenario.rest.post(&erase(&told), &json!({})).await?;
     ensure!(again["payload_erase_time"] == at.as_str(), "{again}");
     let retry = scenario.path(&format!("deliveries/{delivery}:retry"));
@@ -268,18 +321,38 @@ async fn what_is_erased_does_not_come_back(world: &World) -> Result<()> {
         let event = scenario.rest.get(&scenario.path(&format!("events/{event}"))).await.ok()?;
         Some(event.get("payload_erase_time").is_some() && event.get("data").is_none())
     };
-    wait_until("an old payload is erased", BOUND, async || erased(&old).await?.then_some(())).await?;
-    ensure!(erased(&later).await == Some(false) && erased(&young).await == Some(false), "too much is erased");
+    wait_until("an old payload is erased", BOUND, async || erased(&old).await?.then_some(()))
+        .await?;
+    ensure!(
+        erased(&later).await == Some(false) && erased(&young).await == Some(false),
+        "too much is erased"
+    );
     let resume = json!({"state": "ENDPOINT_STATE_ACTIVE"});
     scenario.rest.patch(&scenario.path(&format!("endpoints/{}", paused.id)), &resume).await?;
     scenario.arrived("/later", 1, BOUND).await?;
-    ensure!(scenario.receiver.received_of("/later", &later)[0].body == "{\"name\":\"Grace\"}", "another payload was sent");
-    wait_until("the payload is erased after its delivery", BOUND, async || erased(&later).await?.then_some(())).await?;
+    ensure!(
+        scenario.receiver.received_of("/later", &later)[0].body == "{\"name\":\"Grace\"}",
+        "another payload was sent"
+    );
+    wait_until("the payload is erased after its delivery", BOUND, async || {
+        erased(&later).await?.then_some(())
+    })
+    .await?;
     ensure!(erased(&young).await == Some(false), "too much is erased");
-    ensure!(world.metric("outrider_dispatch_payloads_erased_total{cause=\"request\"}").await? == 1.0, "not counted");
-    let refused = scenario.rest.send(Method::PATCH, &project, "{\"payload_retention\": \"59s\"}").await?;
-    ensure!(refused.status == 400 && refused.fields() == ["project.payload_retention"], "{refused:?}");
-    let cleared = scenario.rest.patch(&format!("{project}?update_mask=payload_retention"), &json!({})).await?;
+    ensure!(
+        world.metric("outrider_dispatch_payloads_erased_total{cause=\"request\"}").await? == 1.0,
+        "not counted"
+    );
+    let refused =
+        scenario.rest.send(Method::PATCH, &project, "{\"payload_retention\": \"59s\"}").await?;
+    ensure!(
+        refused.status == 400 && refused.fields() == ["project.payload_retention"],
+        "{refused:?}"
+    );
+    let cleared = scenario
+        .rest
+        .patch(&format!("{project}?update_mask=payload_retention"), &json!({}))
+        .await?;
     ensure!(cleared.get("payload_retention").is_none(), "{cleared}");
     Ok(())
 }

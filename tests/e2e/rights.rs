@@ -1,4 +1,5 @@
-//! A Redis user that lacks a right: processes say which, nothing accepted is lost, and once it is granted everything goes on.
+//! A Redis user that lacks a right: processes say which, nothing accepted is lost, and once it is
+//! granted everything goes on.
 
 use anyhow::{Context, Result, ensure};
 use http::Method;
@@ -28,7 +29,10 @@ fn set_user(redis: &Redis, words: &str) -> Result<()> {
 /// The line of docs/operations.md.
 fn documented() -> Result<String> {
     let page = include_str!("../../docs/operations.md");
-    let line = page.lines().find_map(|line| line.strip_prefix("ACL SETUSER outrider ")).context("no line")?;
+    let line = page
+        .lines()
+        .find_map(|line| line.strip_prefix("ACL SETUSER outrider "))
+        .context("no line")?;
     Ok(line.replace("PASSWORD", PASSWORD))
 }
 
@@ -36,7 +40,10 @@ fn documented() -> Result<String> {
 async fn readiness(outrider: &Outrider) -> Option<(usize, String)> {
     let (mut ready, mut waiting) = (0, String::new());
     for address in outrider.operations() {
-        let reply = Rest::new(&format!("http://{address}"), None).send(Method::GET, "/readyz", "").await.ok()?;
+        let reply = Rest::new(&format!("http://{address}"), None)
+            .send(Method::GET, "/readyz", "")
+            .await
+            .ok()?;
         let text = String::from_utf8(reply.body.to_vec()).ok()?;
         match reply.status {
             http::StatusCode::OK => ready += 1,
@@ -47,15 +54,22 @@ async fn readiness(outrider: &Outrider) -> Option<(usize, String)> {
     Some((ready, waiting))
 }
 
-/// Begins with less than everything, loses a right, and gets it back. The processes with a queue are so many.
+/// Begins with less than everything, loses a right, and gets it back. The processes with a queue
+/// are so many.
 async fn lost_and_granted(outrider: &Outrider, redis: &Redis, with_queue: usize) -> Result<()> {
     let all = outrider.operations().len();
     let scenario = Scenario::new(outrider).await?;
     scenario.target("/x", &["*"], json!({})).await?;
     let before = scenario.publish_id("a", json!({})).await?;
     scenario.delivery_in(&before, "DELIVERED").await?;
-    ensure!(sum(&scrapes(outrider).await?, WITHOUT_INFO) > 0.0, "without INFO it works, and says so");
-    ensure!(outrider.logs(400).contains("INFO is refused"), "the log does not say that INFO is refused");
+    ensure!(
+        sum(&scrapes(outrider).await?, WITHOUT_INFO) > 0.0,
+        "without INFO it works, and says so"
+    );
+    ensure!(
+        outrider.logs(400).contains("INFO is refused"),
+        "the log does not say that INFO is refused"
+    );
 
     set_user(redis, "-xadd")?;
     let mut events = Vec::new();
@@ -65,14 +79,23 @@ async fn lost_and_granted(outrider: &Outrider, redis: &Redis, with_queue: usize)
     let mut last = None;
     let refused = wait_until("the processes with a queue are not ready", BOUND, async || {
         last = readiness(outrider).await;
-        last.as_ref().filter(|(ready, _)| all - ready == with_queue).map(|(_, waiting)| waiting.clone())
+        last.as_ref()
+            .filter(|(ready, _)| all - ready == with_queue)
+            .map(|(_, waiting)| waiting.clone())
     });
     let waiting = refused.await.with_context(|| format!("{last:?}"))?;
-    for words in ["XADD is refused", "can't run this command or subcommand", "grant the user +xadd (docs/operations.md)"] {
+    for words in [
+        "XADD is refused",
+        "can't run this command or subcommand",
+        "grant the user +xadd (docs/operations.md)",
+    ] {
         ensure!(waiting.matches(words).count() == with_queue, "{words}: {waiting}");
     }
     ensure!(!waiting.contains(PASSWORD) && !waiting.contains("127.0.0.1"), "{waiting}");
-    ensure!(outrider.logs(400).contains("XADD is refused"), "the log does not say that XADD is refused");
+    ensure!(
+        outrider.logs(400).contains("XADD is refused"),
+        "the log does not say that XADD is refused"
+    );
     wait_until("the metrics tell it", BOUND, async || {
         let texts = scrapes(outrider).await.ok()?;
         (sum(&texts, WITHOUT_XADD) > 0.5 && sum(&texts, AVAILABLE) < 0.5).then_some(())
@@ -82,8 +105,10 @@ async fn lost_and_granted(outrider: &Outrider, redis: &Redis, with_queue: usize)
     events.push(scenario.publish_id("a", json!({})).await?);
 
     set_user(redis, "+xadd")?;
-    wait_until("all processes are ready", BOUND, async || readiness(outrider).await.filter(|(ready, _)| *ready == all).map(drop))
-        .await?;
+    wait_until("all processes are ready", BOUND, async || {
+        readiness(outrider).await.filter(|(ready, _)| *ready == all).map(drop)
+    })
+    .await?;
     for event in &events {
         scenario.delivery_in(event, "DELIVERED").await?;
     }
@@ -104,8 +129,12 @@ async fn begins_without_info(shape: Shape, with_queue: usize) -> Result<()> {
         "queue": {"url": url, "prefix": "outrider"},
         "dispatch": {"measure_period": "200ms", "check_after": "3s"},
     });
-    let outrider = block_in_place(|| scenario::start(shape, &Options { more, ..Options::default() }, Some(&redis)))?;
-    lost_and_granted(&outrider, &redis, with_queue).await.map_err(|error| scenario::with_logs(&error, &outrider))
+    let outrider = block_in_place(|| {
+        scenario::start(shape, &Options { more, ..Options::default() }, Some(&redis))
+    })?;
+    lost_and_granted(&outrider, &redis, with_queue)
+        .await
+        .map_err(|error| scenario::with_logs(&error, &outrider))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

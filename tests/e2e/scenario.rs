@@ -1,4 +1,5 @@
-//! What every scenario stands on: a running Outrider, a project of its own in it, a receiver, and the words to speak of them.
+//! What every scenario stands on: a running Outrider, a project of its own in it, a receiver, and
+//! the words to speak of them.
 
 use std::{
     collections::HashMap,
@@ -27,10 +28,13 @@ const SCENARIO_BOUND: Duration = Duration::from_secs(480);
 pub const SHARES: u32 = 4;
 static MACHINE: Semaphore = Semaphore::const_new(SHARES as usize);
 
-/// One PostgreSQL server for the whole test binary, ended by the leash; each Outrider has a database of its own.
-static POSTGRES: LazyLock<Result<Postgres, String>> = LazyLock::new(|| Postgres::start().map_err(|error| format!("{error:#}")));
+/// One PostgreSQL server for the whole test binary, ended by the leash; each Outrider has a
+/// database of its own.
+static POSTGRES: LazyLock<Result<Postgres, String>> =
+    LazyLock::new(|| Postgres::start().map_err(|error| format!("{error:#}")));
 /// One Redis server for the scenarios that do not harm it.
-static REDIS: LazyLock<Result<Redis, String>> = LazyLock::new(|| Redis::start().map_err(|error| format!("{error:#}")));
+static REDIS: LazyLock<Result<Redis, String>> =
+    LazyLock::new(|| Redis::start().map_err(|error| format!("{error:#}")));
 /// One Outrider per shape for the scenarios that do not harm it, each with a project of its own.
 static SHARED: LazyLock<Mutex<HashMap<Shape, Arc<Outrider>>>> = LazyLock::new(Mutex::default);
 
@@ -64,7 +68,8 @@ pub fn start(shape: Shape, options: &Options, own: Option<&Redis>) -> Result<Out
 /// Runs a scenario in a project of its own on the shape's shared Outrider.
 pub async fn run_shared(shape: Shape, scenario: impl AsyncFnOnce(&Scenario) -> Result<()>) {
     let _share = MACHINE.acquire().await.expect("never closed");
-    let outrider = tokio::task::spawn_blocking(move || shared(shape)).await.expect("does not panic");
+    let outrider =
+        tokio::task::spawn_blocking(move || shared(shape)).await.expect("does not panic");
     let outrider = outrider.unwrap_or_else(|error| panic!("cannot start: {error:#}"));
     let work = async {
         let world = Scenario::new(&outrider).await?;
@@ -86,7 +91,9 @@ pub async fn run_with_shares(shares: u32, scenario: impl AsyncFnOnce() -> Result
 }
 
 async fn bounded(work: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::time::timeout(SCENARIO_BOUND, work).await.with_context(|| format!("took longer than {SCENARIO_BOUND:?}"))?
+    tokio::time::timeout(SCENARIO_BOUND, work)
+        .await
+        .with_context(|| format!("took longer than {SCENARIO_BOUND:?}"))?
 }
 
 fn conclude(outcome: Result<()>, logs: impl FnOnce() -> String) {
@@ -179,7 +186,8 @@ impl Scenario {
 
     /// A subscription.
     pub async fn subscribe(&self, target: &Target, event_types: &[&str]) -> Result<String> {
-        let subscription = json!({"endpoint_id": target.id, "name": "A subscription", "event_types": event_types});
+        let subscription =
+            json!({"endpoint_id": target.id, "name": "A subscription", "event_types": event_types});
         let made = self.rest.post(&self.path("subscriptions"), &subscription).await?;
         text(&made, "subscription_id")
     }
@@ -192,15 +200,17 @@ impl Scenario {
         Ok(target)
     }
 
-    /// Waits until all configuration that was changed before is in force. Changes take effect in the order of their commits: once
-    /// a change made now is seen, in a project of its own, those before it are too.
+    /// Waits until all configuration that was changed before is in force. Changes take effect in
+    /// the order of their commits: once a change made now is seen, in a project of its own, those
+    /// before it are too.
     pub async fn settle(&self) -> Result<()> {
         let probe = self.rest.post("/v1/projects", &json!({"name": "A probe"})).await?;
         let probe = text(&probe, "project_id")?;
         let within = |rest: &str| format!("/v1/projects/{probe}/{rest}");
         let endpoint = json!({"http": {"url": self.receiver.url("/probe")}});
         let endpoint = self.rest.post(&within("endpoints"), &endpoint).await?;
-        // Read once before the subscription is made, so that the probe's project is remembered without it.
+        // Read once before the subscription is made, so that the probe's project is remembered
+        // without it.
         let event = json!({"event_type": "probe", "data": {}});
         self.rest.post(&within("events"), &event).await?;
         let subscription = json!({"endpoint_id": endpoint["endpoint"]["endpoint_id"], "name": "probe", "event_types": ["probe"]});
@@ -253,14 +263,22 @@ impl Scenario {
     /// Waits until a path has received so many different events.
     pub async fn arrived(&self, path: &str, count: usize, bound: Duration) -> Result<()> {
         let what = format!("{count} events arrived on {path}");
-        let arrived = wait_until(&what, bound, async || (self.receiver.distinct(path) >= count).then_some(()));
-        arrived.await.with_context(|| format!("{} of {count} arrived", self.receiver.distinct(path)))
+        let arrived = wait_until(&what, bound, async || {
+            (self.receiver.distinct(path) >= count).then_some(())
+        });
+        arrived
+            .await
+            .with_context(|| format!("{} of {count} arrived", self.receiver.distinct(path)))
     }
 }
 
 /// A text that must be there.
 pub fn text(value: &Value, key: &str) -> Result<String> {
-    value[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned).with_context(|| format!("no {key} in {value}"))
+    value[key]
+        .as_str()
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .with_context(|| format!("no {key} in {value}"))
 }
 
 /// A number; 0 when it is left out, as JSON of protobuf may do.

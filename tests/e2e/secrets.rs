@@ -1,14 +1,21 @@
-//! Values of endpoints that are used as secrets, those of headers and the queries of URLs: they go to the endpoint, and are shown to few.
+//! Values of endpoints that are used as secrets, those of headers and the queries of URLs: they go
+//! to the endpoint, and are shown to few.
 
 use anyhow::{Context, Result, ensure};
 use http::Method;
-use outrider_proto::admin::{Endpoint, GetEndpointRequest, ListEndpointsRequest, UpdateEndpointRequest, endpoint::Target};
+use outrider_proto::admin::{
+    Endpoint, GetEndpointRequest, ListEndpointsRequest, UpdateEndpointRequest, endpoint::Target,
+};
 use outrider_tests::{Answer, client::Grpc, wait_until};
 use serde_json::{Value, json};
 
 use crate::scenario::{BOUND, Scenario, text};
 
-scenarios!(values_go_to_the_endpoint_and_nowhere_else, readers_and_lists_see_masks, a_mask_that_is_sent_back_is_refused);
+scenarios!(
+    values_go_to_the_endpoint_and_nowhere_else,
+    readers_and_lists_see_masks,
+    a_mask_that_is_sent_back_is_refused
+);
 
 const HEADER: &str = "marker-of-a-header";
 const QUERY: &str = "key=marker-of-a-query";
@@ -28,15 +35,17 @@ async fn key(scenario: &Scenario, scopes: &[&str]) -> Result<String> {
 
 async fn values_go_to_the_endpoint_and_nowhere_else(scenario: &Scenario) -> Result<()> {
     let target = scenario.target("/sealed", &["a"], fields(scenario, "/sealed")).await?;
-    let nowhere =
-        json!({"http": {"url": format!("http://nobody.outrider-tests.example.com/?{QUERY}")}, "headers": {"x-key": HEADER}});
+    let nowhere = json!({"http": {"url": format!("http://nobody.outrider-tests.example.com/?{QUERY}")}, "headers": {"x-key": HEADER}});
     scenario.target("/nowhere", &["b"], nowhere).await?;
     scenario.receiver.answer("/sealed", [Answer::Status(500), Answer::Status(200)]);
     let event = scenario.publish_id("a", json!({})).await?;
     let delivery = text(&scenario.delivery_in(&event, "DELIVERED").await?, "delivery_id")?;
     let received = scenario.receiver.received_of("/sealed", &event);
     ensure!(received.len() == 2, "{received:?}");
-    ensure!(received.iter().all(|one| one.header("x-key") == HEADER && one.query == QUERY), "{received:?}");
+    ensure!(
+        received.iter().all(|one| one.header("x-key") == HEADER && one.query == QUERY),
+        "{received:?}"
+    );
 
     let lost = scenario.publish_id("b", json!({})).await?;
     let failed = wait_until("an attempt failed", BOUND, async || {
@@ -61,7 +70,8 @@ async fn values_go_to_the_endpoint_and_nowhere_else(scenario: &Scenario) -> Resu
         let shown = scenario.rest.get(&scenario.path(&path)).await?.to_string();
         ensure!(!shows(&shown), "{path}: {shown}");
     }
-    let secret = scenario.rest.get(&scenario.path(&format!("endpoints/{}/secret", target.id))).await?;
+    let secret =
+        scenario.rest.get(&scenario.path(&format!("endpoints/{}/secret", target.id))).await?;
     ensure!(!shows(&secret.to_string()), "{secret}");
     Ok(())
 }
@@ -69,34 +79,62 @@ async fn values_go_to_the_endpoint_and_nowhere_else(scenario: &Scenario) -> Resu
 async fn readers_and_lists_see_masks(scenario: &Scenario) -> Result<()> {
     let target = scenario.endpoint("/masked", fields(scenario, "/masked")).await?;
     let path = scenario.path(&format!("endpoints/{}", target.id));
-    let (whole, masked) =
-        (format!("{}?{QUERY}", scenario.receiver.url("/masked")), format!("{}?…", scenario.receiver.url("/masked")));
-    let is = |endpoint: &Value, url: &str, value: &str| endpoint["http"]["url"] == url && endpoint["headers"]["x-key"] == value;
+    let (whole, masked) = (
+        format!("{}?{QUERY}", scenario.receiver.url("/masked")),
+        format!("{}?…", scenario.receiver.url("/masked")),
+    );
+    let is = |endpoint: &Value, url: &str, value: &str| {
+        endpoint["http"]["url"] == url && endpoint["headers"]["x-key"] == value
+    };
     for (scopes, shows_values) in [
         (&["SCOPE_ENDPOINTS_READ"][..], false),
         (&["SCOPE_ENDPOINTS_READ", "SCOPE_ENDPOINTS_WRITE"], true),
         (&["SCOPE_ADMIN"], true),
     ] {
         let token = key(scenario, scopes).await?;
-        let (url, value) = if shows_values { (whole.as_str(), HEADER) } else { (masked.as_str(), "…") };
+        let (url, value) =
+            if shows_values { (whole.as_str(), HEADER) } else { (masked.as_str(), "…") };
         let rest = scenario.rest.with_token(Some(&token));
         let read = rest.get(&path).await?;
         ensure!(is(&read, url, value), "{scopes:?}: {read}");
         let secret = rest.send(Method::GET, &format!("{path}/secret"), "").await?;
-        ensure!(secret.status.is_success() == shows_values, "what shows one shows the other: {secret:?}");
+        ensure!(
+            secret.status.is_success() == shows_values,
+            "what shows one shows the other: {secret:?}"
+        );
         let listed = rest.get(&scenario.path("endpoints")).await?;
-        ensure!(listed["endpoints"].as_array().is_some_and(|all| all.iter().all(|one| is(one, &masked, "…"))), "{listed}");
+        ensure!(
+            listed["endpoints"]
+                .as_array()
+                .is_some_and(|all| all.iter().all(|one| is(one, &masked, "…"))),
+            "{listed}"
+        );
 
         let grpc = match &scenario.authority {
             Some(authority) => Grpc::trusting(&scenario.url, &token, authority).await?,
             None => Grpc::connect(&scenario.url, &token).await?,
         };
-        let request = GetEndpointRequest { project_id: scenario.project.clone(), endpoint_id: target.id.clone() };
-        let read = grpc.endpoints().get_endpoint(request).await?.into_inner().endpoint.context("an endpoint")?;
+        let request = GetEndpointRequest {
+            project_id: scenario.project.clone(),
+            endpoint_id: target.id.clone(),
+        };
+        let read = grpc
+            .endpoints()
+            .get_endpoint(request)
+            .await?
+            .into_inner()
+            .endpoint
+            .context("an endpoint")?;
         ensure!(read.headers["x-key"] == value && url_of(&read) == url, "{scopes:?}: {read:?}");
-        let request = ListEndpointsRequest { project_id: scenario.project.clone(), ..ListEndpointsRequest::default() };
+        let request = ListEndpointsRequest {
+            project_id: scenario.project.clone(),
+            ..ListEndpointsRequest::default()
+        };
         let listed = grpc.endpoints().list_endpoints(request).await?.into_inner().endpoints;
-        ensure!(listed.iter().all(|one| one.headers["x-key"] == "…" && url_of(one) == masked), "{listed:?}");
+        ensure!(
+            listed.iter().all(|one| one.headers["x-key"] == "…" && url_of(one) == masked),
+            "{listed:?}"
+        );
     }
     Ok(())
 }
@@ -116,23 +154,41 @@ async fn a_mask_that_is_sent_back_is_refused(scenario: &Scenario) -> Result<()> 
     masked["description"] = "changed".into();
     let refused = scenario.rest.send(Method::PATCH, &path, masked.to_string()).await?;
     ensure!(refused.status == 400 && refused.reason() == "INVALID_FIELD", "{refused:?}");
-    ensure!(refused.fields() == ["endpoint.http.url", "endpoint.headers[\"x-key\"]"], "{refused:?}");
+    ensure!(
+        refused.fields() == ["endpoint.http.url", "endpoint.headers[\"x-key\"]"],
+        "{refused:?}"
+    );
     masked["http"]["url"] = scenario.receiver.url("/back?%E2%80%A6").into();
-    let encoded = scenario.rest.send(Method::PATCH, &format!("{path}?update_mask=http"), masked.to_string()).await?;
+    let encoded = scenario
+        .rest
+        .send(Method::PATCH, &format!("{path}?update_mask=http"), masked.to_string())
+        .await?;
     ensure!(encoded.fields() == ["endpoint.http.url"], "{encoded:?}");
     let request = UpdateEndpointRequest {
         project_id: scenario.project.clone(),
         endpoint_id: target.id.clone(),
-        endpoint: Some(Endpoint { headers: [("x-key".to_owned(), "…".to_owned())].into(), ..Endpoint::default() }),
+        endpoint: Some(Endpoint {
+            headers: [("x-key".to_owned(), "…".to_owned())].into(),
+            ..Endpoint::default()
+        }),
         update_mask: None,
     };
-    let status = scenario.grpc().await?.endpoints().update_endpoint(request).await.err().context("the mask is refused")?;
+    let status = scenario
+        .grpc()
+        .await?
+        .endpoints()
+        .update_endpoint(request)
+        .await
+        .err()
+        .context("the mask is refused")?;
     ensure!(status.code() == tonic::Code::InvalidArgument, "{status:?}");
 
     // Named alone, the other field changes, and the values stay.
     let changed = scenario.rest.patch(&format!("{path}?update_mask=description"), &masked).await?;
     ensure!(
-        changed["description"] == "changed" && changed["http"] == before["http"] && changed["headers"] == before["headers"],
+        changed["description"] == "changed"
+            && changed["http"] == before["http"]
+            && changed["headers"] == before["headers"],
         "{changed}"
     );
     Ok(())

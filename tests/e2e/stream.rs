@@ -26,16 +26,29 @@ scenarios!(
 
 /// An event whose payload is a number.
 pub fn numbered(number: usize) -> NewEvent {
-    NewEvent { event_type: "item.made".to_owned(), payload: number.to_string().into(), ..NewEvent::default() }
+    NewEvent {
+        event_type: "item.made".to_owned(),
+        payload: number.to_string().into(),
+        ..NewEvent::default()
+    }
 }
 
 async fn a_stream_is_delivered(scenario: &Scenario) -> Result<()> {
     scenario.target("/stream", &["item.made"], json!({})).await?;
     let mut producer = Producer::new(&scenario.url, &scenario.token, &scenario.project, "a-run")?;
     let mut told = Vec::new();
-    producer.publish(&mut iter((1..=500).map(numbered)), |acknowledged| told.push(acknowledged)).await?;
-    ensure!((producer.accepted, producer.duplicates, producer.connections) == (500, 0, 1), "{producer:?}");
-    ensure!(told.is_sorted() && told.last() == Some(&500) && told.len() < 500, "acknowledgements are shared: {}", told.len());
+    producer
+        .publish(&mut iter((1..=500).map(numbered)), |acknowledged| told.push(acknowledged))
+        .await?;
+    ensure!(
+        (producer.accepted, producer.duplicates, producer.connections) == (500, 0, 1),
+        "{producer:?}"
+    );
+    ensure!(
+        told.is_sorted() && told.last() == Some(&500) && told.len() < 500,
+        "acknowledgements are shared: {}",
+        told.len()
+    );
     scenario.arrived("/stream", 500, BOUND).await?;
     let mut numbers: Vec<usize> = Vec::new();
     for received in scenario.receiver.received("/stream") {
@@ -44,20 +57,33 @@ async fn a_stream_is_delivered(scenario: &Scenario) -> Result<()> {
     numbers.sort_unstable();
     ensure!(numbers == (1..=500).collect::<Vec<_>>(), "{numbers:?}");
     let events = scenario.rest.get(&scenario.path("events?page_size=1")).await?;
-    let event = scenario.rest.get(&scenario.path(&format!("events/{}", text(&events["events"][0], "event_id")?))).await?;
-    ensure!(event["idempotency_key"] == "", "the place in the stream is no key of the producer's: {event}");
+    let event = scenario
+        .rest
+        .get(&scenario.path(&format!("events/{}", text(&events["events"][0], "event_id")?)))
+        .await?;
+    ensure!(
+        event["idempotency_key"] == "",
+        "the place in the stream is no key of the producer's: {event}"
+    );
     Ok(())
 }
 
 async fn refusals_are_rejections(scenario: &Scenario) -> Result<()> {
     let mut producer = Producer::new(&scenario.url, &scenario.token, &scenario.project, "s")?;
     let good = numbered(1);
-    let keyed = |payload: &'static str| NewEvent { payload: payload.into(), idempotency_key: "k".to_owned(), ..good.clone() };
+    let keyed = |payload: &'static str| NewEvent {
+        payload: payload.into(),
+        idempotency_key: "k".to_owned(),
+        ..good.clone()
+    };
     let events = [
         good.clone(),
         NewEvent { event_type: "not good".to_owned(), ..good.clone() },
         NewEvent { payload: "{".into(), ..good.clone() },
-        NewEvent { deliver_at: Some(Timestamp { seconds: 253_402_300_000, nanos: 0 }), ..good.clone() },
+        NewEvent {
+            deliver_at: Some(Timestamp { seconds: 253_402_300_000, nanos: 0 }),
+            ..good.clone()
+        },
         NewEvent { payload: format!("\"{}\"", "x".repeat(1_048_576)).into(), ..good.clone() },
         keyed("1"),
         keyed("1"),
@@ -69,10 +95,19 @@ async fn refusals_are_rejections(scenario: &Scenario) -> Result<()> {
     let rejected: Vec<(u64, Code)> = producer
         .rejections
         .iter()
-        .map(|rejection| (rejection.sequence, Code::from_i32(rejection.error.as_ref().map_or(0, |error| error.code))))
+        .map(|rejection| {
+            (
+                rejection.sequence,
+                Code::from_i32(rejection.error.as_ref().map_or(0, |error| error.code)),
+            )
+        })
         .collect();
     let invalid = Code::InvalidArgument;
-    ensure!(rejected == [(2, invalid), (3, invalid), (4, invalid), (5, invalid), (8, Code::AlreadyExists)], "{rejected:?}");
+    ensure!(
+        rejected
+            == [(2, invalid), (3, invalid), (4, invalid), (5, invalid), (8, Code::AlreadyExists)],
+        "{rejected:?}"
+    );
     let message = &producer.rejections[0].error.as_ref().context("no error")?.message;
     ensure!(message.starts_with("event.event_type: "), "{message}");
     Ok(())
@@ -80,9 +115,13 @@ async fn refusals_are_rejections(scenario: &Scenario) -> Result<()> {
 
 async fn a_resend_counts_once(scenario: &Scenario) -> Result<()> {
     for round in 0..2 {
-        let mut producer = Producer::new(&scenario.url, &scenario.token, &scenario.project, "again")?;
+        let mut producer =
+            Producer::new(&scenario.url, &scenario.token, &scenario.project, "again")?;
         producer.publish(&mut iter((1..=50).map(numbered)), |_| ()).await?;
-        ensure!((producer.accepted, producer.duplicates) == (50, 50 * round), "round {round}: {producer:?}");
+        ensure!(
+            (producer.accepted, producer.duplicates) == (50, 50 * round),
+            "round {round}: {producer:?}"
+        );
     }
     let mut changed = Producer::new(&scenario.url, &scenario.token, &scenario.project, "again")?;
     changed.publish(&mut iter((2..=3).map(numbered)), |_| ()).await?;
@@ -97,7 +136,8 @@ async fn a_resend_counts_once(scenario: &Scenario) -> Result<()> {
 
 /// Sends numbers on a new stream and gives how it ends.
 async fn ends(scenario: &Scenario, sequences: &[u64]) -> Result<(u64, Status)> {
-    let mut connection = Connection::open(&scenario.grpc().await?, &scenario.project, "out-of-place").await?;
+    let mut connection =
+        Connection::open(&scenario.grpc().await?, &scenario.project, "out-of-place").await?;
     for sequence in sequences {
         connection.out.send(streamed(*sequence, numbered(1))).await?;
     }
@@ -113,9 +153,11 @@ async fn ends(scenario: &Scenario, sequences: &[u64]) -> Result<(u64, Status)> {
 }
 
 async fn what_is_out_of_place_ends_the_stream(scenario: &Scenario) -> Result<()> {
-    for (sequences, acknowledged, why) in
-        [(&[5, 6, 8][..], 6, "is 8; the next is 7"), (&[5, 6, 6], 6, "is 6; the next is 7"), (&[0], 0, "is 0; the next is 1")]
-    {
+    for (sequences, acknowledged, why) in [
+        (&[5, 6, 8][..], 6, "is 8; the next is 7"),
+        (&[5, 6, 6], 6, "is 6; the next is 7"),
+        (&[0], 0, "is 0; the next is 1"),
+    ] {
         let (upto, status) = ends(scenario, sequences).await?;
         ensure!(upto == acknowledged && status.code() == Code::InvalidArgument, "{upto}: {status}");
         ensure!(status.message() == format!("event.sequence: {why}"), "{status}");
@@ -126,13 +168,17 @@ async fn what_is_out_of_place_ends_the_stream(scenario: &Scenario) -> Result<()>
 async fn keys_and_projects_are_checked(scenario: &Scenario) -> Result<()> {
     let code = async |token: &str, project: &str| {
         let grpc = Grpc::connect(&scenario.url, token).await?;
-        anyhow::Ok(Connection::open(&grpc, project, "s").await.map(|_| ()).map_err(|status| status.code()))
+        anyhow::Ok(
+            Connection::open(&grpc, project, "s").await.map(|_| ()).map_err(|status| status.code()),
+        )
     };
-    let reader = json!({"name": "reader", "project_id": scenario.project, "scopes": ["SCOPE_EVENTS_READ"]});
+    let reader =
+        json!({"name": "reader", "project_id": scenario.project, "scopes": ["SCOPE_EVENTS_READ"]});
     let reader = text(&scenario.rest.post("/v1/api_keys", &reader).await?, "token")?;
     ensure!(code(&reader, &scenario.project).await? == Err(Code::PermissionDenied));
     ensure!(code("ork_nonsense", &scenario.project).await? == Err(Code::Unauthenticated));
-    let other = text(&scenario.rest.post("/v1/projects", &json!({"name": "Other"})).await?, "project_id")?;
+    let other =
+        text(&scenario.rest.post("/v1/projects", &json!({"name": "Other"})).await?, "project_id")?;
     let bound = json!({"name": "bound", "project_id": other, "scopes": ["SCOPE_EVENTS_PUBLISH"]});
     let bound = text(&scenario.rest.post("/v1/api_keys", &bound).await?, "token")?;
     ensure!(code(&bound, &scenario.project).await? == Err(Code::NotFound));
@@ -144,15 +190,25 @@ async fn keys_and_projects_are_checked(scenario: &Scenario) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_never_reads_is_held() {
     run_with_shares(1, async || {
-        let outrider = tokio::task::block_in_place(|| scenario::start(Shape::Sqlite, &cluster::Options::default(), None))?;
+        let outrider = tokio::task::block_in_place(|| {
+            scenario::start(Shape::Sqlite, &cluster::Options::default(), None)
+        })?;
         let scenario = Scenario::new(&outrider).await?;
-        let connection = Connection::open(&scenario.grpc().await?, &scenario.project, "deaf").await?;
+        let connection =
+            Connection::open(&scenario.grpc().await?, &scenario.project, "deaf").await?;
         let before = usage::of(&outrider.process_ids()).memory;
-        let bad = NewEvent { event_type: "not good".to_owned(), payload: vec![b'x'; 1_000].into(), ..NewEvent::default() };
+        let bad = NewEvent {
+            event_type: "not good".to_owned(),
+            payload: vec![b'x'; 1_000].into(),
+            ..NewEvent::default()
+        };
         let mut sent = 0_u64;
         // Each answer is larger than an acknowledgement: the way down fills soon.
-        while let Ok(taken) =
-            tokio::time::timeout(Duration::from_secs(2), connection.out.send(streamed(sent + 1, bad.clone()))).await
+        while let Ok(taken) = tokio::time::timeout(
+            Duration::from_secs(2),
+            connection.out.send(streamed(sent + 1, bad.clone())),
+        )
+        .await
         {
             taken?;
             sent += 1;

@@ -25,7 +25,8 @@ const RECOVERY: Duration = Duration::from_secs(240);
 
 /// Events and cuts of the large run; `OUTRIDER_TEST_STREAM_EVENTS` changes the former.
 fn large() -> (usize, usize) {
-    let events = std::env::var("OUTRIDER_TEST_STREAM_EVENTS").ok().and_then(|text| text.parse().ok());
+    let events =
+        std::env::var("OUTRIDER_TEST_STREAM_EVENTS").ok().and_then(|text| text.parse().ok());
     (events.unwrap_or(20_000), 100)
 }
 
@@ -42,7 +43,8 @@ impl Dice {
 
     fn below(&mut self, limit: u64) -> u64 {
         // Knuth's MMIX.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 }
@@ -50,7 +52,8 @@ impl Dice {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_every_event_once_over_a_hundred_cut_connections() {
     let (events, cuts) = large();
-    run_with_shares(SHARES, async || cut_again_and_again(Shape::Postgres, events, cuts).await).await;
+    run_with_shares(SHARES, async || cut_again_and_again(Shape::Postgres, events, cuts).await)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,10 +73,16 @@ async fn cut_again_and_again(shape: Shape, events: usize, cuts: usize) -> Result
     outcome.map_err(|error| scenario::with_logs(&error, &outrider))
 }
 
-async fn publish_through_cuts(scenario: &Scenario, outrider: &Outrider, events: usize, cuts: usize) -> Result<()> {
+async fn publish_through_cuts(
+    scenario: &Scenario,
+    outrider: &Outrider,
+    events: usize,
+    cuts: usize,
+) -> Result<()> {
     scenario.target("/once", &["item.made"], json!({"max_in_flight": 512})).await?;
     let proxy = Proxy::start(&outrider.address()).await?;
-    let mut producer = Producer::new(&proxy.url(), &scenario.token, &scenario.project, "cut-again-and-again")?;
+    let mut producer =
+        Producer::new(&proxy.url(), &scenario.token, &scenario.project, "cut-again-and-again")?;
     let (acknowledged, begin) = (AtomicU64::new(0), Instant::now());
     let (done, made) = watch::channel(0);
     let share = events / cuts;
@@ -82,15 +91,19 @@ async fn publish_through_cuts(scenario: &Scenario, outrider: &Outrider, events: 
         for cut in 0..cuts {
             // Spread over the run, each at any moment of what goes on then.
             let from = (share * cut) as u64;
-            wait_until("the producer gets on", RECOVERY, async || (acknowledged.load(Ordering::Relaxed) >= from).then_some(()))
-                .await?;
+            wait_until("the producer gets on", RECOVERY, async || {
+                (acknowledged.load(Ordering::Relaxed) >= from).then_some(())
+            })
+            .await?;
             tokio::time::sleep(Duration::from_micros(dice.below(30_000))).await;
-            wait_until("a connection is open", RECOVERY, async || (proxy.cut() > 0).then_some(())).await?;
+            wait_until("a connection is open", RECOVERY, async || (proxy.cut() > 0).then_some(()))
+                .await?;
             done.send_replace(cut + 1);
         }
         anyhow::Ok(())
     };
-    // No more than two shares ahead of the cuts, and the last one after them, so that all of these find something to cut.
+    // No more than two shares ahead of the cuts, and the last one after them, so that all of these
+    // find something to cut.
     let numbers = iter(1..=events).then(|number| {
         let mut made = made.clone();
         async move {
@@ -101,7 +114,8 @@ async fn publish_through_cuts(scenario: &Scenario, outrider: &Outrider, events: 
         }
     });
     let mut numbers = Box::pin(numbers);
-    let publishing = producer.publish(&mut numbers, |upto| acknowledged.store(upto, Ordering::Relaxed));
+    let publishing =
+        producer.publish(&mut numbers, |upto| acknowledged.store(upto, Ordering::Relaxed));
     tokio::try_join!(publishing, cutting)?;
     eprintln!(
         "{events} events over {} connections in {:?}, {} of them sent again after they were durable",
@@ -110,12 +124,21 @@ async fn publish_through_cuts(scenario: &Scenario, outrider: &Outrider, events: 
         producer.duplicates
     );
     // Some are cut before the producer knows that it is connected.
-    ensure!(producer.connections as usize > cuts * 9 / 10, "only {} connections", producer.connections);
-    ensure!(producer.accepted == events as u64 && producer.rejections.is_empty(), "{} accepted", producer.accepted);
+    ensure!(
+        producer.connections as usize > cuts * 9 / 10,
+        "only {} connections",
+        producer.connections
+    );
+    ensure!(
+        producer.accepted == events as u64 && producer.rejections.is_empty(),
+        "{} accepted",
+        producer.accepted
+    );
     once_each(scenario, "/once", events).await
 }
 
-/// Every number from 1 is one event in the store and one delivery at the receiver, none twice, none missing.
+/// Every number from 1 is one event in the store and one delivery at the receiver, none twice, none
+/// missing.
 async fn once_each(scenario: &Scenario, path: &str, events: usize) -> Result<()> {
     scenario.arrived(path, events, RECOVERY).await?;
     all_settled(scenario, RECOVERY).await?;
@@ -123,14 +146,25 @@ async fn once_each(scenario: &Scenario, path: &str, events: usize) -> Result<()>
     for received in scenario.receiver.received(path) {
         let number: usize = std::str::from_utf8(&received.body)?.parse()?;
         let before = ids_of.insert(number, received.id().to_owned());
-        ensure!(before.is_none(), "number {number} arrived twice: {before:?} and {}", received.id());
+        ensure!(
+            before.is_none(),
+            "number {number} arrived twice: {before:?} and {}",
+            received.id()
+        );
     }
-    ensure!(ids_of.len() == events && (1..=events).all(|number| ids_of.contains_key(&number)), "{} numbers", ids_of.len());
+    ensure!(
+        ids_of.len() == events && (1..=events).all(|number| ids_of.contains_key(&number)),
+        "{} numbers",
+        ids_of.len()
+    );
     let arrived: HashSet<String> = ids_of.into_values().collect();
     let mut stored = HashSet::new();
     let mut token = String::new();
     loop {
-        let page = scenario.rest.get(&scenario.path(&format!("events?page_size=500&page_token={token}"))).await?;
+        let page = scenario
+            .rest
+            .get(&scenario.path(&format!("events?page_size=500&page_token={token}")))
+            .await?;
         for event in page["events"].as_array().into_iter().flatten() {
             ensure!(stored.insert(text(event, "event_id")?), "listed twice: {event}");
         }
@@ -143,8 +177,14 @@ async fn once_each(scenario: &Scenario, path: &str, events: usize) -> Result<()>
     Ok(())
 }
 
-/// Publishes slowly enough that `fault` comes in the middle, and reckons; how the connections ended.
-async fn in_mid_stream(scenario: &Scenario, url: &str, events: usize, fault: impl FnOnce() -> Result<()>) -> Result<Vec<Status>> {
+/// Publishes slowly enough that `fault` comes in the middle, and reckons; how the connections
+/// ended.
+async fn in_mid_stream(
+    scenario: &Scenario,
+    url: &str,
+    events: usize,
+    fault: impl FnOnce() -> Result<()>,
+) -> Result<Vec<Status>> {
     scenario.target("/mid", &["item.made"], json!({})).await?;
     let mut producer = Producer::new(url, &scenario.token, &scenario.project, "mid-stream")?;
     let mut fault = Some(fault);
@@ -161,7 +201,11 @@ async fn in_mid_stream(scenario: &Scenario, url: &str, events: usize, fault: imp
         })
         .await?;
     outcome?;
-    ensure!(fault.is_none() && producer.accepted == events as u64, "{} accepted", producer.accepted);
+    ensure!(
+        fault.is_none() && producer.accepted == events as u64,
+        "{} accepted",
+        producer.accepted
+    );
     once_each(scenario, "/mid", events).await?;
     Ok(producer.ends)
 }
@@ -174,12 +218,14 @@ fn says(status: &Status, reason: Reason) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_a_replica_takes_over_at_shutdown() {
     run_with_shares(2, async || {
-        let mut outrider = block_in_place(|| scenario::start(Shape::Postgres, &Options::default(), None))?;
+        let mut outrider =
+            block_in_place(|| scenario::start(Shape::Postgres, &Options::default(), None))?;
         let scenario = Scenario::new(&outrider).await?;
         let proxy = Proxy::start(&outrider.address()).await?;
         let replica = block_in_place(|| outrider.start_another("all"))?;
         // The scenario speaks to the one that stays.
-        let rest = outrider_tests::client::Rest::new(&format!("http://{replica}"), Some(&scenario.token));
+        let rest =
+            outrider_tests::client::Rest::new(&format!("http://{replica}"), Some(&scenario.token));
         let scenario = Scenario { rest, ..scenario };
         let url = proxy.url();
         let ends = in_mid_stream(&scenario, &url, 10_000, || {
@@ -187,7 +233,11 @@ async fn postgres_a_replica_takes_over_at_shutdown() {
             let begin = Instant::now();
             let status = outrider.terminate("all", Duration::from_secs(40))?;
             ensure!(status.success(), "ended with {status}");
-            ensure!(begin.elapsed() < Duration::from_secs(20), "the stream held the shutdown for {:?}", begin.elapsed());
+            ensure!(
+                begin.elapsed() < Duration::from_secs(20),
+                "the stream held the shutdown for {:?}",
+                begin.elapsed()
+            );
             Ok(())
         });
         let ends = ends.await?;
@@ -201,7 +251,8 @@ async fn postgres_a_replica_takes_over_at_shutdown() {
 async fn mesh_a_gateway_and_an_ingest_that_end_send_the_client_elsewhere() {
     run_with_shares(2, async || {
         for role in ["gateway", "ingest"] {
-            let mut outrider = block_in_place(|| scenario::start(Shape::Mesh, &Options::default(), None))?;
+            let mut outrider =
+                block_in_place(|| scenario::start(Shape::Mesh, &Options::default(), None))?;
             let scenario = Scenario::new(&outrider).await?;
             let url = scenario.url.clone();
             let ends = in_mid_stream(&scenario, &url, 3_000, || {
@@ -217,7 +268,10 @@ async fn mesh_a_gateway_and_an_ingest_that_end_send_the_client_elsewhere() {
                 outrider.ready()
             });
             let ends = ends.await.with_context(|| role.to_owned())?;
-            ensure!(ends.first().is_some_and(|end| says(end, Reason::ShuttingDown)), "{role}: {ends:?}");
+            ensure!(
+                ends.first().is_some_and(|end| says(end, Reason::ShuttingDown)),
+                "{role}: {ends:?}"
+            );
         }
         Ok(())
     })

@@ -4,7 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use outrider_proto::dispatch::{
-    DeliveryStatus, TailDeliveriesRequest, TailEventsRequest, TailEventsResponse, tail_deliveries_response, tail_events_response,
+    DeliveryStatus, TailDeliveriesRequest, TailEventsRequest, TailEventsResponse,
+    tail_deliveries_response, tail_events_response,
 };
 use outrider_tests::{
     Answer, Outrider, Shape,
@@ -37,7 +38,8 @@ impl Scenario {
     /// A tail by REST that says that it lives.
     async fn event_source(&self, query: &str, last_event_id: &str) -> Result<EventSource> {
         let path = self.path(&format!("events:tail{query}"));
-        let mut source = EventSource::open(&self.address, &path, &self.token, last_event_id).await?;
+        let mut source =
+            EventSource::open(&self.address, &path, &self.token, last_event_id).await?;
         let first = source.next().await?.context("it ended at once")?;
         ensure!(first.name == "heartbeat" && !first.id.is_empty(), "{first:?}");
         Ok(source)
@@ -89,11 +91,18 @@ async fn of_web(stream: &mut WebStream) -> Result<String> {
 }
 
 async fn every_way_tells_the_same(scenario: &Scenario) -> Result<()> {
-    let mut grpc = scenario.grpc().await?.events().tail_events(scenario.tail_request()).await?.into_inner();
-    ensure!(event_id(grpc.message().await?.context("it ended")?).is_none(), "a heartbeat comes first");
+    let mut grpc =
+        scenario.grpc().await?.events().tail_events(scenario.tail_request()).await?.into_inner();
+    ensure!(
+        event_id(grpc.message().await?.context("it ended")?).is_none(),
+        "a heartbeat comes first"
+    );
     let request = scenario.tail_request().encode_to_vec();
     let mut web = WebStream::open(&scenario.address, TAIL, &scenario.token, &request).await?;
-    ensure!(event_id(TailEventsResponse::decode(web.next().await?)?).is_none(), "a heartbeat comes first");
+    ensure!(
+        event_id(TailEventsResponse::decode(web.next().await?)?).is_none(),
+        "a heartbeat comes first"
+    );
     let mut source = scenario.event_source("?include_payload=true", "").await?;
     let published: HashSet<String> = scenario.publish_many(30).await?.into_iter().collect();
     let mut told = Vec::new();
@@ -102,7 +111,11 @@ async fn every_way_tells_the_same(scenario: &Scenario) -> Result<()> {
         ensure!(of_web(&mut web).await? == id, "the order is one");
         let event = of_source(&mut source).await?;
         ensure!(event.data["event"]["event_id"] == id.as_str(), "the order is one: {event:?}");
-        ensure!(event.data["event"]["data"]["number"].is_u64() && event.data["cursor"] == event.id.as_str(), "{event:?}");
+        ensure!(
+            event.data["event"]["data"]["number"].is_u64()
+                && event.data["cursor"] == event.id.as_str(),
+            "{event:?}"
+        );
         told.push(id);
     }
     ensure!(told.into_iter().collect::<HashSet<_>>() == published, "each once");
@@ -126,7 +139,10 @@ async fn a_tail_goes_on_from_every_event(scenario: &Scenario) -> Result<()> {
     // By gRPC with the same cursors.
     let request = TailEventsRequest { cursor: events[5].id.clone(), ..scenario.tail_request() };
     let mut grpc = scenario.grpc().await?.events().tail_events(request).await?.into_inner();
-    ensure!(of_grpc(&mut grpc).await? == text(&events[6].data["event"], "event_id")?, "the next one");
+    ensure!(
+        of_grpc(&mut grpc).await? == text(&events[6].data["event"], "event_id")?,
+        "the next one"
+    );
     Ok(())
 }
 
@@ -139,30 +155,56 @@ async fn deliveries_are_told_with_their_attempts(scenario: &Scenario) -> Result<
         statuses: statuses.iter().map(|status| (*status).into()).collect(),
         ..TailDeliveriesRequest::default()
     };
-    let mut all = scenario.grpc().await?.deliveries().tail_deliveries(request(&[])).await?.into_inner();
-    let mut failed = scenario.grpc().await?.deliveries().tail_deliveries(request(&[DeliveryStatus::Failed])).await?.into_inner();
+    let mut all =
+        scenario.grpc().await?.deliveries().tail_deliveries(request(&[])).await?.into_inner();
+    let mut failed = scenario
+        .grpc()
+        .await?
+        .deliveries()
+        .tail_deliveries(request(&[DeliveryStatus::Failed]))
+        .await?
+        .into_inner();
     all.message().await?;
     failed.message().await?;
     let event = scenario.publish_id("tail.one", json!(1)).await?;
     let mut attempts = Vec::new();
     while attempts.len() < 2 {
         let message = tokio::time::timeout(BOUND, all.message()).await??.context("it ended")?;
-        let Some(tail_deliveries_response::Update::Delivery(update)) = message.update else { continue };
-        let (delivery, attempt) = (update.delivery.context("no delivery")?, update.attempt.context("no attempt")?);
-        ensure!(delivery.event_id == event && attempt.delivery_id == delivery.delivery_id, "{delivery:?}");
+        let Some(tail_deliveries_response::Update::Delivery(update)) = message.update else {
+            continue;
+        };
+        let (delivery, attempt) =
+            (update.delivery.context("no delivery")?, update.attempt.context("no attempt")?);
+        ensure!(
+            delivery.event_id == event && attempt.delivery_id == delivery.delivery_id,
+            "{delivery:?}"
+        );
         attempts.push((attempt.number, attempt.status_code));
     }
     ensure!(attempts == [(1, 503), (2, 200)], "{attempts:?}");
-    // Nothing failed: the other tail has only heartbeats, the first of which was read. What is asked for by REST is the same.
-    let path = scenario.path(&format!("deliveries:tail?endpoint_id={}&statuses=DELIVERY_STATUS_DELIVERED", target.id));
+    // Nothing failed: the other tail has only heartbeats, the first of which was read. What is
+    // asked for by REST is the same.
+    let path = scenario.path(&format!(
+        "deliveries:tail?endpoint_id={}&statuses=DELIVERY_STATUS_DELIVERED",
+        target.id
+    ));
     let mut source = EventSource::open(&scenario.address, &path, &scenario.token, "").await?;
     source.next().await?;
     scenario.publish_id("tail.two", json!(2)).await?;
     let told = of_source(&mut source).await?;
-    ensure!(told.name == "delivery" && told.data["delivery"]["delivery"]["status"] == "DELIVERY_STATUS_DELIVERED", "{told:?}");
+    ensure!(
+        told.name == "delivery"
+            && told.data["delivery"]["delivery"]["status"] == "DELIVERY_STATUS_DELIVERED",
+        "{told:?}"
+    );
     ensure!(told.data["delivery"]["attempt"]["attempt_id"].is_string(), "{told:?}");
-    let message = tokio::time::timeout(Duration::from_secs(20), failed.message()).await??.context("it ended")?;
-    ensure!(matches!(message.update, Some(tail_deliveries_response::Update::Heartbeat(_))), "{message:?}");
+    let message = tokio::time::timeout(Duration::from_secs(20), failed.message())
+        .await??
+        .context("it ended")?;
+    ensure!(
+        matches!(message.update, Some(tail_deliveries_response::Update::Heartbeat(_))),
+        "{message:?}"
+    );
     Ok(())
 }
 
@@ -173,18 +215,24 @@ async fn only_what_is_asked_for_comes(scenario: &Scenario) -> Result<()> {
     }
     for expected in ["wanted.one", "alone", "wanted.two.three"] {
         let event = of_source(&mut source).await?;
-        ensure!(event.data["event"]["event_type"] == expected && event.data["event"].get("data").is_none(), "{event:?}");
+        ensure!(
+            event.data["event"]["event_type"] == expected
+                && event.data["event"].get("data").is_none(),
+            "{event:?}"
+        );
     }
     Ok(())
 }
 
 async fn a_revoked_key_ends_its_tails(scenario: &Scenario) -> Result<()> {
-    let key = json!({"name": "tail", "project_id": scenario.project, "scopes": ["SCOPE_EVENTS_READ"]});
+    let key =
+        json!({"name": "tail", "project_id": scenario.project, "scopes": ["SCOPE_EVENTS_READ"]});
     let made = scenario.rest.post("/v1/api_keys", &key).await?;
     let (id, token) = (text(&made["api_key"], "api_key_id")?, text(&made, "token")?);
     let grpc = Grpc::connect(&scenario.url, &token).await?;
     let mut stream = grpc.events().tail_events(scenario.tail_request()).await?.into_inner();
-    let mut source = EventSource::open(&scenario.address, &scenario.path("events:tail"), &token, "").await?;
+    let mut source =
+        EventSource::open(&scenario.address, &scenario.path("events:tail"), &token, "").await?;
     stream.message().await?;
     source.next().await?;
     scenario.rest.delete(&format!("/v1/api_keys/{id}")).await?;
@@ -195,7 +243,8 @@ async fn a_revoked_key_ends_its_tails(scenario: &Scenario) -> Result<()> {
             }
         }
     };
-    let status = tokio::time::timeout(BOUND, ended).await.context("the tail goes on without a key")?;
+    let status =
+        tokio::time::timeout(BOUND, ended).await.context("the tail goes on without a key")?;
     ensure!(status.code() == Code::Unauthenticated, "{status:?}");
     loop {
         let event = source.next().await?.context("it ended without a word")?;
@@ -217,7 +266,9 @@ async fn bad_cursors_are_refused(scenario: &Scenario) -> Result<()> {
         anyhow::Ok((reply.status.as_u16(), reply.reason(), reply.fields()))
     };
     let field = |status: u16| (status, "INVALID_FIELD".to_owned(), vec!["cursor".to_owned()]);
-    for path in [format!("events:tail?cursor={}", &cursor[1..]), format!("deliveries:tail?cursor={cursor}")] {
+    for path in
+        [format!("events:tail?cursor={}", &cursor[1..]), format!("deliveries:tail?cursor={cursor}")]
+    {
         let answer = refused(scenario.path(&path)).await?;
         ensure!(answer == field(400), "{path}: {answer:?}");
     }
@@ -230,7 +281,10 @@ async fn bad_cursors_are_refused(scenario: &Scenario) -> Result<()> {
 }
 
 /// A client that goes on wherever it was broken off, and misses nothing.
-async fn followed(outrider: &mut Outrider, harm: impl FnOnce(&mut Outrider) -> Result<()>) -> Result<()> {
+async fn followed(
+    outrider: &mut Outrider,
+    harm: impl FnOnce(&mut Outrider) -> Result<()>,
+) -> Result<()> {
     let scenario = Scenario::new(outrider).await?;
     let mut source = scenario.event_source("", "").await?;
     let before = scenario.publish_many(20).await?;
@@ -261,7 +315,11 @@ async fn followed(outrider: &mut Outrider, harm: impl FnOnce(&mut Outrider) -> R
     };
     tokio::time::timeout(4 * BOUND, read).await.context("some events are never told")??;
     let told: HashSet<&String> = seen.iter().collect();
-    ensure!(told.len() == seen.len() && told == before.iter().chain(&after).collect(), "all once: {} of 40", told.len());
+    ensure!(
+        told.len() == seen.len() && told == before.iter().chain(&after).collect(),
+        "all once: {} of 40",
+        told.len()
+    );
     Ok(())
 }
 

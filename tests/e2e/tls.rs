@@ -1,4 +1,5 @@
-//! TLS everywhere: the public port, between roles, to PostgreSQL and to Redis; and who is not let in.
+//! TLS everywhere: the public port, between roles, to PostgreSQL and to Redis; and who is not let
+//! in.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -37,7 +38,8 @@ struct Secured {
 
 fn start() -> Result<Secured> {
     let pki = Pki::create()?;
-    let (servers, roles, public) = (pki.issue("servers")?, pki.issue("roles")?, pki.issue("public")?);
+    let (servers, roles, public) =
+        (pki.issue("servers")?, pki.issue("roles")?, pki.issue("public")?);
     let (postgres, redis) = (Postgres::start_tls(&servers)?, Redis::start_tls(&servers)?);
     let options = Options {
         between_roles: Some(roles.clone()),
@@ -71,13 +73,16 @@ async fn check(secured: &Secured) -> Result<()> {
     let by_rest = scenario.publish_id("a", json!({"by": "rest"})).await?;
     let event = NewEvent { event_type: "a".into(), payload: "{}".into(), ..NewEvent::default() };
     let request = PublishEventRequest { project_id: scenario.project.clone(), event: Some(event) };
-    let by_grpc = scenario.grpc().await?.ingest().publish_event(request).await?.into_inner().event_id;
+    let by_grpc =
+        scenario.grpc().await?.ingest().publish_event(request).await?.into_inner().event_id;
     for event in [by_rest, by_grpc] {
         scenario.delivery_in(&event, "DELIVERED").await?;
     }
-    let plain =
-        "SELECT count(*) FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE application_name = 'outrider' AND NOT ssl";
-    ensure!(secured.postgres.query("postgres", plain)?.trim() == "0", "a connection to PostgreSQL is plain");
+    let plain = "SELECT count(*) FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE application_name = 'outrider' AND NOT ssl";
+    ensure!(
+        secured.postgres.query("postgres", plain)?.trim() == "0",
+        "a connection to PostgreSQL is plain"
+    );
     public_port(secured, &scenario).await?;
     for role in LISTENERS {
         strangers(secured, role).await.with_context(|| format!("at the listener of {role}"))?;
@@ -89,11 +94,21 @@ async fn check(secured: &Secured) -> Result<()> {
 /// Both versions of HTTP by one port; plain HTTP is told to come by TLS.
 async fn public_port(secured: &Secured, scenario: &Scenario) -> Result<()> {
     let address = &scenario.address;
-    let plain = exchange(address, [b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_vec()]).await?;
+    let plain = exchange(
+        address,
+        [b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_vec()],
+    )
+    .await?;
     ensure!(plain.status == 400 && plain.text.contains("https://"), "{plain:?}");
     let stranger = Pki::create()?;
-    ensure!(presented(&stranger.authority(), address).await.is_err(), "the certificate is not of that authority");
-    ensure!(presented(&secured.pki.authority(), address).await? == der(&secured.public.certificate)?, "another certificate");
+    ensure!(
+        presented(&stranger.authority(), address).await.is_err(),
+        "the certificate is not of that authority"
+    );
+    ensure!(
+        presented(&secured.pki.authority(), address).await? == der(&secured.public.certificate)?,
+        "another certificate"
+    );
     Ok(())
 }
 
@@ -108,9 +123,18 @@ async fn strangers(secured: &Secured, role: &str) -> Result<()> {
     let others = Pki::create()?;
     let other = others.issue("other")?;
     // One of the roles gets an answer to whatever it says.
-    ensure!(says_something(&secured.pki, Some(&secured.roles), &address).await?, "a role is not served");
-    ensure!(!says_something(&secured.pki, None, &address).await?, "a client without a certificate is served");
-    ensure!(!says_something(&secured.pki, Some(&other), &address).await?, "a certificate of another authority is taken");
+    ensure!(
+        says_something(&secured.pki, Some(&secured.roles), &address).await?,
+        "a role is not served"
+    );
+    ensure!(
+        !says_something(&secured.pki, None, &address).await?,
+        "a client without a certificate is served"
+    );
+    ensure!(
+        !says_something(&secured.pki, Some(&other), &address).await?,
+        "a certificate of another authority is taken"
+    );
     let plain = exchange(&address, [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()]).await?;
     ensure!(plain.status == 400 || plain.text.is_empty(), "plain HTTP is served: {plain:?}");
     Ok(())
@@ -134,8 +158,11 @@ async fn says_something(pki: &Pki, identity: Option<&Identity>, address: &str) -
 async fn impostors(secured: &Secured) -> Result<()> {
     let url = format!("https://{}", secured.outrider.role_address("dispatch"));
     let authority = Certificate::from_pem(fs::read(secured.pki.authority())?);
-    let channel = Endpoint::from_shared(url)?.tls_config(ClientTlsConfig::new().ca_certificate(authority))?.connect_lazy();
-    let call = IntakeServiceClient::new(channel).accept_events(AcceptEventsRequest::default()).await;
+    let channel = Endpoint::from_shared(url)?
+        .tls_config(ClientTlsConfig::new().ca_certificate(authority))?
+        .connect_lazy();
+    let call =
+        IntakeServiceClient::new(channel).accept_events(AcceptEventsRequest::default()).await;
     ensure!(call.is_err(), "a stranger calls internal services");
     Ok(())
 }
@@ -174,7 +201,10 @@ async fn sighup_reads_certificates_again() {
             more: json!({"gateway": {"tls_reload_interval": "1h"}}),
             ..Options::default()
         };
-        let mut outrider = tokio::task::spawn_blocking(move || Outrider::start(Shape::Sqlite, &options, None, None)).await??;
+        let mut outrider = tokio::task::spawn_blocking(move || {
+            Outrider::start(Shape::Sqlite, &options, None, None)
+        })
+        .await??;
         let (address, authority) = (outrider.address(), pki.authority());
         ensure!(presented(&authority, &address).await? == der(&public.certificate)?);
         pki.issue("public")?;
@@ -199,7 +229,15 @@ async fn impossible_tls_is_refused_at_start() {
     let refusal = |flags: &[String]| -> Result<String> {
         let mut command = Command::new(outrider_tests::cluster::binary()?);
         // Gateway and egress need neither database nor queue.
-        command.args(["serve", "--role", "gateway", "--role", "egress", "--set", "operations.listen="]);
+        command.args([
+            "serve",
+            "--role",
+            "gateway",
+            "--role",
+            "egress",
+            "--set",
+            "operations.listen=",
+        ]);
         for flag in flags {
             command.args(["--set", flag]);
         }
@@ -228,7 +266,10 @@ async fn impossible_tls_is_refused_at_start() {
                 ],
                 "gateway.tls_certificate_file",
             ),
-            (vec!["egress.listen=0.0.0.0:0".to_owned()], "internal.token or internal.tls_certificate_file"),
+            (
+                vec!["egress.listen=0.0.0.0:0".to_owned()],
+                "internal.token or internal.tls_certificate_file",
+            ),
         ] {
             let said = refusal(&flags)?;
             ensure!(said.contains(expected), "{flags:?}: {said}");
@@ -243,22 +284,37 @@ async fn a_trust_file_that_is_of_no_use_is_refused_at_start() {
     run_with_shares(1, async || {
         let pki = Pki::create()?;
         let identity = pki.issue("receiver")?;
-        let (certificate, key) = (fs::read_to_string(&identity.certificate)?, fs::read_to_string(&identity.private_key)?);
+        let (certificate, key) = (
+            fs::read_to_string(&identity.certificate)?,
+            fs::read_to_string(&identity.private_key)?,
+        );
         let file = identity.certificate.with_extension("trusted");
         for (content, expected) in [
             (String::new(), "holds no certificate in PEM"),
             ("garbage".to_owned(), "holds no certificate in PEM"),
             (key, "holds no certificate in PEM"),
-            (certificate.replace(" CERTIFICATE", " TRUSTED CERTIFICATE"), "holds no certificate in PEM"),
-            (format!("{certificate}-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n"), "certificate 2 of it"),
+            (
+                certificate.replace(" CERTIFICATE", " TRUSTED CERTIFICATE"),
+                "holds no certificate in PEM",
+            ),
+            (
+                format!(
+                    "{certificate}-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n"
+                ),
+                "certificate 2 of it",
+            ),
         ] {
             fs::write(&file, &content)?;
             let mut command = std::process::Command::new(outrider_tests::cluster::binary()?);
             let set = format!("worker.extra_roots_file={}", file.display());
-            let output = command.args(["serve", "--set", "operations.listen=", "--set", &set]).output()?;
+            let output =
+                command.args(["serve", "--set", "operations.listen=", "--set", &set]).output()?;
             let said = String::from_utf8_lossy(&output.stderr);
             ensure!(!output.status.success(), "it started with {content:?}");
-            ensure!(said.contains("worker.extra_roots_file") && said.contains(expected), "{content:?}: {said}");
+            ensure!(
+                said.contains("worker.extra_roots_file") && said.contains(expected),
+                "{content:?}: {said}"
+            );
             ensure!(said.contains(&file.display().to_string()) && !said.contains("AQID"), "{said}");
         }
         Ok(())

@@ -15,7 +15,8 @@ scenarios!(lines_are_published_and_answered, a_large_upload_is_taken);
 async fn duplex(address: &str, request: &[u8]) -> Result<String> {
     let (mut reader, mut writer) = TcpStream::connect(address).await?.into_split();
     let mut answer = String::new();
-    let (written, read) = tokio::join!(writer.write_all(request), reader.read_to_string(&mut answer));
+    let (written, read) =
+        tokio::join!(writer.write_all(request), reader.read_to_string(&mut answer));
     read?;
     written.with_context(|| answer.chars().take(1_000).collect::<String>())?;
     Ok(answer)
@@ -36,9 +37,15 @@ async fn upload(scenario: &Scenario, body: &str) -> Result<Vec<Value>> {
         parts.extend(b"\r\n");
     }
     parts.extend(b"0\r\n\r\n");
-    let answer = tokio::time::timeout(BOUND, duplex(&scenario.address, &parts)).await.context("the server hangs")??;
+    let answer = tokio::time::timeout(BOUND, duplex(&scenario.address, &parts))
+        .await
+        .context("the server hangs")??;
     let (head, chunks) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    ensure!(head.starts_with("HTTP/1.1 200 "), "{head}\n{}", chunks.chars().take(1_000).collect::<String>());
+    ensure!(
+        head.starts_with("HTTP/1.1 200 "),
+        "{head}\n{}",
+        chunks.chars().take(1_000).collect::<String>()
+    );
     // The sizes of chunks stand between the lines: they are put together again.
     let (mut rest, mut lines) = (chunks, String::new());
     while let Some((size, after)) = rest.split_once("\r\n") {
@@ -56,22 +63,38 @@ async fn lines_are_published_and_answered(scenario: &Scenario) -> Result<()> {
                 {\"event_type\": \"item.made\", \"data\": 2, \"idempotencyKey\": \"k\"}";
     let lines = upload(scenario, body).await?;
     ensure!(lines.len() == 5, "{lines:?}");
-    ensure!(lines.iter().map(|line| line["line"].as_u64()).eq([1, 3, 4, 5, 6].map(Some)), "{lines:?}");
+    ensure!(
+        lines.iter().map(|line| line["line"].as_u64()).eq([1, 3, 4, 5, 6].map(Some)),
+        "{lines:?}"
+    );
     let first = text(&lines[0]["accepted"], "event_id")?;
     ensure!(lines[1]["error"]["violations"][0]["field"] == "event_type", "{}", lines[1]);
     ensure!(lines[2]["error"]["reason"] == "MALFORMED_REQUEST", "{}", lines[2]);
     let key = text(&lines[3]["accepted"], "event_id")?;
-    ensure!(lines[4]["accepted"]["event_id"] == key.as_str() && lines[4]["accepted"]["duplicate"] == true, "{}", lines[4]);
+    ensure!(
+        lines[4]["accepted"]["event_id"] == key.as_str()
+            && lines[4]["accepted"]["duplicate"] == true,
+        "{}",
+        lines[4]
+    );
     scenario.arrived("/lines", 2, BOUND).await?;
-    ensure!(scenario.receiver.received_of("/lines", &first)[0].body == "{\"n\": 1.0}", "to the byte");
+    ensure!(
+        scenario.receiver.received_of("/lines", &first)[0].body == "{\"n\": 1.0}",
+        "to the byte"
+    );
     Ok(())
 }
 
 async fn a_large_upload_is_taken(scenario: &Scenario) -> Result<()> {
-    let line = |number: usize| format!("{{\"event_type\": \"unheard\", \"data\": \"{number:0>1000}\"}}\n");
+    let line =
+        |number: usize| format!("{{\"event_type\": \"unheard\", \"data\": \"{number:0>1000}\"}}\n");
     let body: String = (0..10_000).map(line).collect();
     ensure!(body.len() > 10_000_000, "larger than any request may be");
     let lines = upload(scenario, &body).await?;
-    ensure!(lines.len() == 10_000 && lines.iter().all(|line| line["accepted"]["event_id"].is_string()), "{:?}", lines.last());
+    ensure!(
+        lines.len() == 10_000 && lines.iter().all(|line| line["accepted"]["event_id"].is_string()),
+        "{:?}",
+        lines.last()
+    );
     Ok(())
 }

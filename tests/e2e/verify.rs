@@ -17,15 +17,26 @@ pub fn genuine(received: &Received, secret: &str) -> Result<()> {
     let (id, timestamp) = (received.id(), received.header("webhook-timestamp"));
     ensure!(id.starts_with("evt_"), "webhook-id is {id:?}");
     ensure!(received.header("outrider-delivery-id").starts_with("dlv_"), "no delivery id");
-    signature::verify(&secret, id, timestamp, received.header("webhook-signature"), &received.body, now)
-        .with_context(|| format!("{id} does not verify"))
+    signature::verify(
+        &secret,
+        id,
+        timestamp,
+        received.header("webhook-signature"),
+        &received.body,
+        now,
+    )
+    .with_context(|| format!("{id} does not verify"))
 }
 
-/// Verifies requests by the official libraries for Python and JavaScript, which must also refuse each of them with another body.
-/// They take text only: bodies that are not UTF-8 are left to `genuine`.
+/// Verifies requests by the official libraries for Python and JavaScript, which must also refuse
+/// each of them with another body. They take text only: bodies that are not UTF-8 are left to
+/// `genuine`.
 pub fn by_official_libraries(webhooks: &[(Received, String)]) -> Result<()> {
-    let texts: Vec<Value> =
-        webhooks.iter().filter(|(received, _)| std::str::from_utf8(&received.body).is_ok()).map(record).collect();
+    let texts: Vec<Value> = webhooks
+        .iter()
+        .filter(|(received, _)| std::str::from_utf8(&received.body).is_ok())
+        .map(record)
+        .collect();
     ensure!(!texts.is_empty(), "nothing to verify");
     let directory = Directory::create()?;
     let file = directory.path().join("webhooks.json");
@@ -49,22 +60,38 @@ pub fn by_official_libraries(webhooks: &[(Received, String)]) -> Result<()> {
 }
 
 fn record((received, secret): &(Received, String)) -> Value {
-    let headers =
-        ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| (name.to_owned(), json!(received.header(name))));
+    let headers = ["webhook-id", "webhook-timestamp", "webhook-signature"]
+        .map(|name| (name.to_owned(), json!(received.header(name))));
     json!({"secret": secret, "headers": Value::Object(headers.into_iter().collect()), "body": STANDARD.encode(&received.body)})
 }
 
-/// Where `tests/run` put the libraries; none, said aloud, when they are not there and nobody insists.
+/// Where `tests/run` put the libraries; none, said aloud, when they are not there and nobody
+/// insists.
 fn tools() -> Result<Option<PathBuf>> {
     let cache = || {
         let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home).map(|cache| cache.join("outrider-tests"))
+        std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or(home)
+            .map(|cache| cache.join("outrider-tests"))
     };
-    let tools = std::env::var_os("OUTRIDER_TEST_TOOLS").map(PathBuf::from).or_else(cache).context("no cache directory")?;
-    if tools.join("venv/bin/python").exists() && tools.join("node_modules/standardwebhooks").exists() {
+    let tools = std::env::var_os("OUTRIDER_TEST_TOOLS")
+        .map(PathBuf::from)
+        .or_else(cache)
+        .context("no cache directory")?;
+    if tools.join("venv/bin/python").exists()
+        && tools.join("node_modules/standardwebhooks").exists()
+    {
         return Ok(Some(tools));
     }
-    ensure!(std::env::var_os("OUTRIDER_TEST_STRICT").is_none(), "no libraries of Standard Webhooks in {}", tools.display());
-    eprintln!("SKIPPED: the libraries of Standard Webhooks are not in {}; tests/run installs them", tools.display());
+    ensure!(
+        std::env::var_os("OUTRIDER_TEST_STRICT").is_none(),
+        "no libraries of Standard Webhooks in {}",
+        tools.display()
+    );
+    eprintln!(
+        "SKIPPED: the libraries of Standard Webhooks are not in {}; tests/run installs them",
+        tools.display()
+    );
     Ok(None)
 }

@@ -1,5 +1,5 @@
-//! Another organisation whose endpoints do their worst, for the benchmark of attacks and the hostile
-//! suite.
+//! Another organisation whose endpoints do their worst, for the benchmark of attacks and the
+//! hostile suite.
 
 use std::{
     sync::{
@@ -70,12 +70,24 @@ impl Attacker {
             Some(authority) => Rest::trusting(&url, token, authority)?,
             None => Rest::new(&url, token),
         };
-        Ok(Self { rest, token: other.token, receiver: Arc::clone(receiver), paths: AtomicUsize::new(0) })
+        Ok(Self {
+            rest,
+            token: other.token,
+            receiver: Arc::clone(receiver),
+            paths: AtomicUsize::new(0),
+        })
     }
 
     /// Projects, each with so many endpoints that accept and never answer, and so many events of a
     /// size, to all of its endpoints.
-    pub async fn hanging(&self, projects: usize, endpoints: usize, limits: Limits, events: usize, payload: usize) -> Result<()> {
+    pub async fn hanging(
+        &self,
+        projects: usize,
+        endpoints: usize,
+        limits: Limits,
+        events: usize,
+        payload: usize,
+    ) -> Result<()> {
         for _ in 0..projects {
             let (project, _) = self.endpoints(endpoints, limits, &Answer::Hang).await?;
             self.publish(&project, events, payload).await?;
@@ -126,7 +138,12 @@ impl Attacker {
 
     /// A new project with endpoints at the receiver that all answer so; its path and those of the
     /// endpoints.
-    pub async fn endpoints(&self, count: usize, limits: Limits, answer: &Answer) -> Result<(String, Vec<String>)> {
+    pub async fn endpoints(
+        &self,
+        count: usize,
+        limits: Limits,
+        answer: &Answer,
+    ) -> Result<(String, Vec<String>)> {
         let project = self.project().await?;
         let mut paths = Vec::new();
         for _ in 0..count {
@@ -149,7 +166,8 @@ impl Attacker {
         }
         let made = self.rest.post(&format!("{project}/endpoints"), &endpoint).await?;
         let id = made["endpoint"]["endpoint_id"].as_str().context("no endpoint_id")?.to_owned();
-        let subscription = json!({"endpoint_id": id, "name": "attack", "event_types": [EVENT_TYPE]});
+        let subscription =
+            json!({"endpoint_id": id, "name": "attack", "event_types": [EVENT_TYPE]});
         self.rest.post(&format!("{project}/subscriptions"), &subscription).await?;
         Ok(id)
     }
@@ -158,7 +176,8 @@ impl Attacker {
     pub async fn publish(&self, project: &str, events: usize, payload: usize) -> Result<()> {
         let event = event(payload);
         let begin = Instant::now();
-        while self.offer(project, event.clone()).await?["delivery_count"].as_u64().unwrap_or(0) == 0 {
+        while self.offer(project, event.clone()).await?["delivery_count"].as_u64().unwrap_or(0) == 0
+        {
             ensure!(begin.elapsed() < IN_FORCE, "the subscriptions of the attack are not in force");
             sleep(PAUSE).await;
         }
@@ -170,7 +189,8 @@ impl Attacker {
     async fn offer(&self, project: &str, event: Bytes) -> Result<Value> {
         const TRIES: usize = 600;
         for _ in 0..TRIES {
-            let reply = self.rest.send(Method::POST, &format!("{project}/events"), event.clone()).await?;
+            let reply =
+                self.rest.send(Method::POST, &format!("{project}/events"), event.clone()).await?;
             if ![429, 503].contains(&reply.status.as_u16()) {
                 return reply.success();
             }

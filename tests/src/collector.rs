@@ -64,8 +64,10 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn text(attributes: &[KeyValue], key: &str) -> String {
-    let value =
-        attributes.iter().find(|attribute| attribute.key == key).and_then(|attribute| attribute.value.as_ref()?.value.as_ref());
+    let value = attributes
+        .iter()
+        .find(|attribute| attribute.key == key)
+        .and_then(|attribute| attribute.value.as_ref()?.value.as_ref());
     match value {
         Some(Value::StringValue(text)) => text.clone(),
         Some(Value::IntValue(number)) => number.to_string(),
@@ -78,10 +80,14 @@ struct Spans(Arc<Mutex<Vec<Arrived>>>);
 
 #[tonic::async_trait]
 impl TraceService for Spans {
-    async fn export(&self, request: Request<ExportTraceServiceRequest>) -> Result<Response<ExportTraceServiceResponse>, Status> {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for of_resource in request.into_inner().resource_spans {
-            let resource = of_resource.resource.map(|resource| resource.attributes).unwrap_or_default();
+            let resource =
+                of_resource.resource.map(|resource| resource.attributes).unwrap_or_default();
             let sent = of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
             spans.extend(sent.map(|span| Arrived { span, resource: resource.clone() }));
         }
@@ -104,8 +110,9 @@ impl Collector {
         let address = listener.local_addr()?;
         let spans = Spans::default();
         let service = TraceServiceServer::new(spans.clone());
-        let serving =
-            tonic::transport::Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
+        let serving = tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(TcpListenerStream::new(listener));
         let server = tokio::spawn(async move {
             // It ends with the test.
             let _ = serving.await;

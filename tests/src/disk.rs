@@ -26,7 +26,8 @@ impl FullDisk {
         let directory = Directory::create()?;
         // Servers run as others.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
-        let [shim, full, read_only] = ["full.so", "full", "read-only"].map(|name| directory.path().join(name));
+        let [shim, full, read_only] =
+            ["full.so", "full", "read-only"].map(|name| directory.path().join(name));
         let mut compile = Command::new("cc");
         compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&shim);
         compile.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/disk/full.c")).arg("-ldl");
@@ -38,7 +39,11 @@ impl FullDisk {
     #[must_use]
     pub fn environment(&self) -> [(&'static str, String); 3] {
         let path = |path: &Path| path.display().to_string();
-        [("LD_PRELOAD", path(&self.shim)), ("FULL_DISK", path(&self.full)), ("READ_ONLY_DISK", path(&self.read_only))]
+        [
+            ("LD_PRELOAD", path(&self.shim)),
+            ("FULL_DISK", path(&self.full)),
+            ("READ_ONLY_DISK", path(&self.read_only)),
+        ]
     }
 
     /// No room is left.

@@ -1,4 +1,5 @@
-//! Ends what the tests started when the test process ends, however it ends: a panic in a destructor, an interrupt, or SIGKILL.
+//! Ends what the tests started when the test process ends, however it ends: a panic in a
+//! destructor, an interrupt, or SIGKILL.
 
 use std::{
     fs::File,
@@ -8,8 +9,9 @@ use std::{
     sync::{LazyLock, Mutex, PoisonError},
 };
 
-/// Reads what to hold (`+p PID`, `+d DIRECTORY`) and what to let go (`-p`, `-d`); at the end of its input, which comes when the
-/// process that holds the other end of the pipe is gone, it kills and removes what it still holds.
+/// Reads what to hold (`+p PID`, `+d DIRECTORY`) and what to let go (`-p`, `-d`); at the end of its
+/// input, which comes when the process that holds the other end of the pipe is gone, it kills and
+/// removes what it still holds.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 declare -A processes directories
@@ -45,7 +47,8 @@ static LEASH: LazyLock<Mutex<Leash>> = LazyLock::new(|| {
 
 fn say(operation: &str, value: &str) {
     let mut leash = LEASH.lock().unwrap_or_else(PoisonError::into_inner);
-    // Should the leash be gone, destructors still clean up; only a killed test process would leave something behind.
+    // Should the leash be gone, destructors still clean up; only a killed test process would leave
+    // something behind.
     if let Err(error) = writeln!(leash.input, "{operation} {value}") {
         eprintln!("the leash is gone: {error}");
     }

@@ -18,9 +18,14 @@ pub fn tail(path: &Path, lines: usize) -> String {
 /// Without what libraries say at the levels that are for programmers.
 #[must_use]
 pub fn for_people(text: &str) -> String {
-    let is_chatty = |line: &str| [" DEBUG ", " TRACE ", "\"DEBUG\"", "\"TRACE\""].iter().any(|level| line.contains(level));
-    let is_ours = |line: &str| [" outrider", "\"outrider"].iter().any(|target| line.contains(target));
-    text.lines().filter(|line| !is_chatty(line) || is_ours(line)).fold(String::new(), |text, line| text + line + "\n")
+    let is_chatty = |line: &str| {
+        [" DEBUG ", " TRACE ", "\"DEBUG\"", "\"TRACE\""].iter().any(|level| line.contains(level))
+    };
+    let is_ours =
+        |line: &str| [" outrider", "\"outrider"].iter().any(|target| line.contains(target));
+    text.lines()
+        .filter(|line| !is_chatty(line) || is_ours(line))
+        .fold(String::new(), |text, line| text + line + "\n")
 }
 
 /// The last lines of several files, each under its name.
@@ -28,6 +33,12 @@ pub fn for_people(text: &str) -> String {
 pub fn tails<'a>(paths: impl IntoIterator<Item = &'a Path>, lines: usize) -> String {
     paths
         .into_iter()
-        .map(|path| format!("--- {}\n{}\n", path.file_name().unwrap_or_default().to_string_lossy(), tail(path, lines)))
+        .map(|path| {
+            format!(
+                "--- {}\n{}\n",
+                path.file_name().unwrap_or_default().to_string_lossy(),
+                tail(path, lines)
+            )
+        })
         .collect()
 }

@@ -40,7 +40,8 @@ impl Pki {
         Ok(Self { directory, issuer: Issuer::new(params, key) })
     }
 
-    /// Writes a new certificate for 127.0.0.1 and localhost under a name; a former one of the name is replaced.
+    /// Writes a new certificate for 127.0.0.1 and localhost under a name; a former one of the name
+    /// is replaced.
     pub fn issue(&self, name: &str) -> Result<Identity> {
         let key = KeyPair::generate()?;
         let hosts = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];

@@ -7,8 +7,8 @@ use std::{
 
 use outrider_model::address::Policy;
 
-/// Below the range from which the kernel takes ports for outgoing connections, so that a server that is killed finds its port free
-/// when it is started again.
+/// Below the range from which the kernel takes ports for outgoing connections, so that a server
+/// that is killed finds its port free when it is started again.
 const FIRST: u32 = 18_000;
 const COUNT: u32 = 14_000;
 
@@ -24,7 +24,9 @@ pub fn free() -> u16 {
         let port = FIRST + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let port = u16::try_from(port).unwrap_or(u16::MAX);
         // An endpoint at a port of another service would be refused.
-        if policy.judge("example.com", port).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if policy.judge("example.com", port).is_ok()
+            && TcpListener::bind(("127.0.0.1", port)).is_ok()
+        {
             return port;
         }
     }

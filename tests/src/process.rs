@@ -66,7 +66,13 @@ impl Process {
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let child = command.spawn().with_context(|| format!("cannot start {name}: {command:?}"))?;
         leash::hold_process(child.id());
-        Ok(Self { name: name.to_owned(), child, log: directory.path().join(file), looked_at: Mutex::default(), ended: false })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: directory.path().join(file),
+            looked_at: Mutex::default(),
+            ended: false,
+        })
     }
 
     /// The process id.
@@ -81,7 +87,8 @@ impl Process {
         &self.log
     }
 
-    /// Fails when a line of its log looks as if Debug had written it. What was looked at before is not looked at again.
+    /// Fails when a line of its log looks as if Debug had written it. What was looked at before is
+    /// not looked at again.
     pub fn check_words(&self) -> Result<()> {
         let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(mut file) = File::open(&self.log) else { return Ok(()) };
@@ -92,7 +99,9 @@ impl Process {
         bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
         *looked_at += bytes.len() as u64;
         match debug_shape(&logs::for_people(&String::from_utf8_lossy(&bytes))) {
-            Some(line) => bail!("the log of {} has a line that is no text for people: {line}", self.name),
+            Some(line) => {
+                bail!("the log of {} has a line that is no text for people: {line}", self.name)
+            }
             None => Ok(()),
         }
     }

@@ -1,4 +1,5 @@
-//! A TCP proxy whose connections can be cut or fall silent at any moment, and which spreads new ones over several servers.
+//! A TCP proxy whose connections can be cut or fall silent at any moment, and which spreads new
+//! ones over several servers.
 
 use std::{
     collections::VecDeque,
@@ -31,7 +32,12 @@ impl Proxy {
         let connections = Arc::<Mutex<Vec<AbortHandle>>>::default();
         let targets = Arc::new(Mutex::new(VecDeque::from([target.to_owned()])));
         let silence = Arc::<Notify>::default();
-        let server = tokio::spawn(serve(listener, Arc::clone(&targets), Arc::clone(&connections), Arc::clone(&silence)));
+        let server = tokio::spawn(serve(
+            listener,
+            Arc::clone(&targets),
+            Arc::clone(&connections),
+            Arc::clone(&silence),
+        ));
         Ok(Self { address, targets, connections, silence, server })
     }
 
@@ -54,17 +60,20 @@ impl Proxy {
 
     /// Passes new connections on to these in turn; to the next one when one does not accept.
     pub fn spread<'a>(&self, targets: impl IntoIterator<Item = &'a str>) {
-        *self.targets.lock().unwrap_or_else(PoisonError::into_inner) = targets.into_iter().map(str::to_owned).collect();
+        *self.targets.lock().unwrap_or_else(PoisonError::into_inner) =
+            targets.into_iter().map(str::to_owned).collect();
     }
 
-    /// From now on nothing passes on the connections there are, and nobody is told: as when a host is gone. New ones are as before.
+    /// From now on nothing passes on the connections there are, and nobody is told: as when a host
+    /// is gone. New ones are as before.
     pub fn fall_silent(&self) {
         self.silence.notify_waiters();
     }
 
     /// Cuts all connections, whatever is under way on them; how many there were.
     pub fn cut(&self) -> usize {
-        let connections = std::mem::take(&mut *self.connections.lock().unwrap_or_else(PoisonError::into_inner));
+        let connections =
+            std::mem::take(&mut *self.connections.lock().unwrap_or_else(PoisonError::into_inner));
         let open = connections.iter().filter(|connection| !connection.is_finished());
         open.map(AbortHandle::abort).count()
     }
@@ -139,7 +148,11 @@ mod tests {
         let receiver = Receiver::start().await.unwrap();
         let proxy = Proxy::start(&receiver.url("").replace("http://", "")).await.unwrap();
         let post = async |client: &Rest| {
-            tokio::time::timeout(std::time::Duration::from_secs(1), client.send(http::Method::POST, "/a", "x")).await
+            tokio::time::timeout(
+                std::time::Duration::from_secs(1),
+                client.send(http::Method::POST, "/a", "x"),
+            )
+            .await
         };
         let client = Rest::new(&proxy.url(), None);
         assert_eq!(post(&client).await.unwrap().unwrap().status, 200);
@@ -161,9 +174,11 @@ mod tests {
         let other = Rest::new(&proxy.url(), None);
         let hanging = other.send(http::Method::POST, "/b", "x");
         let cut = async {
-            crate::wait_until("the request is there", std::time::Duration::from_secs(20), async || {
-                (receiver.peak("/b") > 0).then_some(())
-            })
+            crate::wait_until(
+                "the request is there",
+                std::time::Duration::from_secs(20),
+                async || (receiver.peak("/b") > 0).then_some(()),
+            )
             .await
             .unwrap();
             proxy.cut()

@@ -80,14 +80,21 @@ impl RawReceiver {
         Self::start_each(&[acts]).await
     }
 
-    /// Does these things to the first request on each connection, those to the second, and so on; the last ones to all that follow.
+    /// Does these things to the first request on each connection, those to the second, and so on;
+    /// the last ones to all that follow.
     pub async fn start_each(acts: &[&[Act]]) -> Result<Self> {
         Self::listen("127.0.0.1:0", acts, Reads::Request, None).await
     }
 
     /// The same under TLS.
     pub async fn start_each_tls(acts: &[&[Act]], identity: &Identity) -> Result<Self> {
-        Self::listen("127.0.0.1:0", acts, Reads::Request, Some(acceptor(&identity.certificate, &identity.private_key)?)).await
+        Self::listen(
+            "127.0.0.1:0",
+            acts,
+            Reads::Request,
+            Some(acceptor(&identity.certificate, &identity.private_key)?),
+        )
+        .await
     }
 
     /// Does this to every request on a port of the caller's choice.
@@ -117,7 +124,12 @@ impl RawReceiver {
         self
     }
 
-    async fn listen(address: &str, acts: &[&[Act]], reads: Reads, tls: Option<TlsAcceptor>) -> Result<Self> {
+    async fn listen(
+        address: &str,
+        acts: &[&[Act]],
+        reads: Reads,
+        tls: Option<TlsAcceptor>,
+    ) -> Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let requests: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
@@ -150,7 +162,12 @@ impl RawReceiver {
     /// How often an event came.
     #[must_use]
     pub fn count(&self, event: &str) -> usize {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).get(event).copied().unwrap_or(0)
+        self.requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(event)
+            .copied()
+            .unwrap_or(0)
     }
 }
 
@@ -221,10 +238,13 @@ impl Script {
         let head = String::from_utf8_lossy(&unread[..end]).into_owned();
         let header = |name: &str| {
             let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-            lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+            lines
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.to_owned())
         };
         let event = header("webhook-id").unwrap_or_default();
-        *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(event).or_default() += 1;
+        *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(event).or_default() +=
+            1;
         if self.reads == Reads::Request {
             let length: usize = header("content-length")?.parse().ok()?;
             while unread.len() < end + length {

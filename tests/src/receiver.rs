@@ -1,4 +1,5 @@
-//! A server that receives webhooks on the loopback: it records what comes and answers as it was told.
+//! A server that receives webhooks on the loopback: it records what comes and answers as it was
+//! told.
 
 use std::{
     collections::HashMap,
@@ -69,7 +70,8 @@ impl Received {
 
 #[derive(Debug, Default)]
 struct PathState {
-    /// The answers to the first, second, … request with the same webhook-id; the last one repeats. Empty: 200.
+    /// The answers to the first, second, … request with the same webhook-id; the last one repeats.
+    /// Empty: 200.
     answers: Vec<Answer>,
     counts: HashMap<String, usize>,
     received: Vec<Received>,
@@ -81,7 +83,8 @@ struct PathState {
 struct State {
     keep: bool,
     paths: Mutex<HashMap<String, PathState>>,
-    /// On all paths together, so that a benchmark may ask at any moment, however many paths there are.
+    /// On all paths together, so that a benchmark may ask at any moment, however many paths there
+    /// are.
     distinct: AtomicUsize,
     duplicates: AtomicUsize,
 }
@@ -114,8 +117,12 @@ impl Receiver {
     async fn launch(keep: bool) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let state =
-            Arc::new(State { keep, paths: Mutex::default(), distinct: AtomicUsize::new(0), duplicates: AtomicUsize::new(0) });
+        let state = Arc::new(State {
+            keep,
+            paths: Mutex::default(),
+            distinct: AtomicUsize::new(0),
+            duplicates: AtomicUsize::new(0),
+        });
         let server = Mutex::new(tokio::spawn(serve(listener, Arc::clone(&state))));
         Ok(Self { address, state, server })
     }
@@ -142,9 +149,11 @@ impl Receiver {
         format!("http://{}{path}", self.address)
     }
 
-    /// How to answer the first, second, … request of each webhook-id on a path; the last answer repeats.
+    /// How to answer the first, second, … request of each webhook-id on a path; the last answer
+    /// repeats.
     pub fn answer(&self, path: &str, answers: impl IntoIterator<Item = Answer>) {
-        self.state.paths().entry(path.to_owned()).or_default().answers = answers.into_iter().collect();
+        self.state.paths().entry(path.to_owned()).or_default().answers =
+            answers.into_iter().collect();
     }
 
     /// Everything that came on a path, in the order of arrival.
@@ -156,7 +165,11 @@ impl Receiver {
     /// What came on a path and was not taken before, in the order of arrival; the counts stay.
     #[must_use]
     pub fn take(&self, path: &str) -> Vec<Received> {
-        self.state.paths().get_mut(path).map(|state| std::mem::take(&mut state.received)).unwrap_or_default()
+        self.state
+            .paths()
+            .get_mut(path)
+            .map(|state| std::mem::take(&mut state.received))
+            .unwrap_or_default()
     }
 
     /// What came on a path for one event.
@@ -186,7 +199,10 @@ impl Receiver {
     /// How many requests came on a path beyond the first of each webhook-id.
     #[must_use]
     pub fn duplicates(&self, path: &str) -> usize {
-        self.state.paths().get(path).map_or(0, |state| state.counts.values().map(|count| count - 1).sum())
+        self.state
+            .paths()
+            .get(path)
+            .map_or(0, |state| state.counts.values().map(|count| count - 1).sum())
     }
 
     /// How many different webhook-ids came on each path, over all paths; cheap.
@@ -195,7 +211,8 @@ impl Receiver {
         self.state.distinct.load(Ordering::Relaxed)
     }
 
-    /// How many requests came beyond the first of each webhook-id on each path, over all paths; cheap.
+    /// How many requests came beyond the first of each webhook-id on each path, over all paths;
+    /// cheap.
     #[must_use]
     pub fn duplicates_on_all(&self) -> usize {
         self.state.duplicates.load(Ordering::Relaxed)
@@ -224,7 +241,11 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
         connections.spawn(async move {
             let service = service_fn(|request| handle(&state, request));
             // An error here is a client that went away, or an answer that says to close.
-            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await.ok();
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+                .ok();
         });
     }
 }
@@ -258,9 +279,14 @@ impl Drop for Open<'_> {
     }
 }
 
-async fn handle(state: &State, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Closed> {
+async fn handle(
+    state: &State,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Closed> {
     let (parts, body) = request.into_parts();
-    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else { return Err(Closed) };
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
+        return Err(Closed);
+    };
     let path = parts.uri.path().to_owned();
     let answer = record(state, &path, parts, body);
     let _open = Open(state, path);
@@ -284,11 +310,17 @@ fn record(state: &State, path: &str, parts: http::request::Parts, body: Bytes) -
     let entry = paths.get_mut(path).expect("it was inserted");
     entry.in_flight += 1;
     entry.peak = entry.peak.max(entry.in_flight);
-    let id = parts.headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let id = parts
+        .headers
+        .get("webhook-id")
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     let count = entry.counts.entry(id).or_default();
     *count += 1;
     if *count == 1 { &state.distinct } else { &state.duplicates }.fetch_add(1, Ordering::Relaxed);
-    let answer = entry.answers.get((*count - 1).min(entry.answers.len().saturating_sub(1))).cloned();
+    let answer =
+        entry.answers.get((*count - 1).min(entry.answers.len().saturating_sub(1))).cloned();
     if state.keep {
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let (method, headers) = (parts.method.to_string(), parts.headers);
@@ -307,7 +339,8 @@ fn record(state: &State, path: &str, parts: http::request::Parts, body: Bytes) -
 
 fn respond(status: u16, headers: &[(&'static str, String)], body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in headers {
         if let Ok(value) = value.parse() {
             response.headers_mut().append(*name, value);
@@ -331,7 +364,15 @@ mod tests {
         assert!(post().await.is_err());
         assert_eq!(post().await.unwrap().status, 201);
         assert_eq!(post().await.unwrap().status, 201);
-        assert_eq!((receiver.distinct("/a"), receiver.duplicates("/a"), receiver.total("/a"), receiver.peak("/a")), (1, 3, 4, 1));
+        assert_eq!(
+            (
+                receiver.distinct("/a"),
+                receiver.duplicates("/a"),
+                receiver.total("/a"),
+                receiver.peak("/a")
+            ),
+            (1, 3, 4, 1)
+        );
         assert!(client.send(http::Method::POST, "/b", "body").await.is_ok());
         assert_eq!((receiver.distinct_on_all(), receiver.duplicates_on_all()), (2, 3));
         assert_eq!(receiver.received("/a")[3].body, "body");

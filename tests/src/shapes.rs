@@ -1,8 +1,18 @@
-//! Texts that look as if Rust's Debug had written them. No person should read such a text: in a log, an answer, or on a terminal.
+//! Texts that look as if Rust's Debug had written them. No person should read such a text: in a
+//! log, an answer, or on a terminal.
 
 /// Marks that no sentence of ours holds.
-const MARKS: [&str; 9] =
-    ["\\u{", "=None", "(None", "called `Result", "called `Option", "PoolTimedOut", "RecvError", "code: '", "message: \""];
+const MARKS: [&str; 9] = [
+    "\\u{",
+    "=None",
+    "(None",
+    "called `Result",
+    "called `Option",
+    "PoolTimedOut",
+    "RecvError",
+    "code: '",
+    "message: \"",
+];
 /// Constructors, where they are words of their own.
 const CONSTRUCTORS: [&str; 3] = ["Some", "Ok", "Err"];
 
@@ -20,21 +30,29 @@ fn holds_a_value(line: &str) -> bool {
         match bracket {
             '(' => {
                 let name = last_word(before);
-                let is_value = |first: char| first.is_ascii_uppercase() || first.is_ascii_digit() || "\"([{".contains(first);
-                CONSTRUCTORS.contains(&name) || (is_name_of_type(name) && after.starts_with(is_value))
+                let is_value = |first: char| {
+                    first.is_ascii_uppercase() || first.is_ascii_digit() || "\"([{".contains(first)
+                };
+                CONSTRUCTORS.contains(&name)
+                    || (is_name_of_type(name) && after.starts_with(is_value))
             }
-            _ => before.strip_suffix(' ').is_some_and(|before| is_name_of_type(last_word(before)) && begins_with_a_field(after)),
+            _ => before.strip_suffix(' ').is_some_and(|before| {
+                is_name_of_type(last_word(before)) && begins_with_a_field(after)
+            }),
         }
     })
 }
 
 fn last_word(text: &str) -> &str {
-    text.rsplit(|character: char| !character.is_ascii_alphanumeric() && character != '_').next().unwrap_or_default()
+    text.rsplit(|character: char| !character.is_ascii_alphanumeric() && character != '_')
+        .next()
+        .unwrap_or_default()
 }
 
 /// As types and variants are named: a capital, and a small letter after it.
 fn is_name_of_type(word: &str) -> bool {
-    word.starts_with(|first: char| first.is_ascii_uppercase()) && word.contains(|character: char| character.is_ascii_lowercase())
+    word.starts_with(|first: char| first.is_ascii_uppercase())
+        && word.contains(|character: char| character.is_ascii_lowercase())
 }
 
 fn begins_with_a_field(text: &str) -> bool {
@@ -42,7 +60,9 @@ fn begins_with_a_field(text: &str) -> bool {
     let name = text.split(':').next().unwrap_or_default();
     name.len() < text.len()
         && !name.is_empty()
-        && name.chars().all(|character| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_')
+        && name.chars().all(|character| {
+            character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
+        })
 }
 
 #[cfg(test)]

@@ -49,15 +49,20 @@ pub fn of_one(pid: u32) -> Usage {
 }
 
 fn sum<'a>(rows: impl Iterator<Item = (&'a u32, &'a Row)>) -> Usage {
-    let (ticks, memory) = rows.fold((0, 0), |(ticks, memory), (pid, row)| (ticks + row.ticks, memory + self::memory(*pid)));
+    let (ticks, memory) = rows.fold((0, 0), |(ticks, memory), (pid, row)| {
+        (ticks + row.ticks, memory + self::memory(*pid))
+    });
     Usage { cpu: Duration::from_millis(ticks * 1_000 / u64::from(TICKS)), memory }
 }
 
-/// The memory of one process alone in bytes: of pages that processes share, each counts its part (PSS). Where that may not be read, all of
-/// its resident pages (RSS); 0 when there is no such process.
+/// The memory of one process alone in bytes: of pages that processes share, each counts its part
+/// (PSS). Where that may not be read, all of its resident pages (RSS); 0 when there is no such
+/// process.
 #[must_use]
 pub fn memory(pid: u32) -> u64 {
-    let told = |file: &str, key: &str| kibibytes(&fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?, key);
+    let told = |file: &str, key: &str| {
+        kibibytes(&fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?, key)
+    };
     told("smaps_rollup", "Pss:").or_else(|| told("status", "VmRSS:")).unwrap_or(0) * 1_024
 }
 
@@ -68,7 +73,8 @@ pub fn resident(pid: u32) -> u64 {
     kibibytes(&status, "VmRSS:").unwrap_or(0) * 1_024
 }
 
-/// The most resident pages (RSS) that a process had since [`forget_peak`], in bytes; 0 when there is no such process.
+/// The most resident pages (RSS) that a process had since [`forget_peak`], in bytes; 0 when there
+/// is no such process.
 #[must_use]
 pub fn peak(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -81,7 +87,8 @@ pub fn forget_peak(pid: u32) -> std::io::Result<()> {
 }
 
 fn kibibytes(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.trim().parse().ok())
 }
 
 fn table() -> HashMap<u32, Row> {
@@ -98,7 +105,8 @@ fn table() -> HashMap<u32, Row> {
 fn row(stat: &str) -> Option<Row> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    // utime, stime, cutime and cstime: the time of living processes and of children that were waited for.
+    // utime, stime, cutime and cstime: the time of living processes and of children that were
+    // waited for.
     let ticks = (11..=14).map(number).sum::<Option<u64>>()?;
     Some(Row { parent: u32::try_from(number(1)?).ok()?, ticks })
 }
@@ -120,7 +128,10 @@ mod tests {
 
     #[test]
     fn memory_is_read_from_either_file_and_of_no_process_is_nothing() {
-        assert_eq!(kibibytes("Rss:  9 kB\nPss:                1234 kB\nPss_Anon: 7 kB\n", "Pss:"), Some(1_234));
+        assert_eq!(
+            kibibytes("Rss:  9 kB\nPss:                1234 kB\nPss_Anon: 7 kB\n", "Pss:"),
+            Some(1_234)
+        );
         assert_eq!(kibibytes("VmHWM:\t  9 kB\nVmRSS:\t    5678 kB\n", "VmRSS:"), Some(5_678));
         assert_eq!(kibibytes("Name:\tkthreadd\n", "VmRSS:"), None);
         assert_eq!((memory(u32::MAX), resident(u32::MAX)), (0, 0));

@@ -7,7 +7,11 @@ use anyhow::{Result, bail};
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Asks `condition` until it gives a value; an error that says `what` when `bound` has passed.
-pub async fn wait_until<T>(what: &str, bound: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+pub async fn wait_until<T>(
+    what: &str,
+    bound: Duration,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> Result<T> {
     let begin = Instant::now();
     loop {
         if let Some(value) = condition().await {
@@ -21,7 +25,11 @@ pub async fn wait_until<T>(what: &str, bound: Duration, mut condition: impl Asyn
 }
 
 /// The same without a runtime.
-pub fn wait_blocking<T>(what: &str, bound: Duration, mut condition: impl FnMut() -> Option<T>) -> Result<T> {
+pub fn wait_blocking<T>(
+    what: &str,
+    bound: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> Result<T> {
     let begin = Instant::now();
     loop {
         if let Some(value) = condition() {

@@ -39,9 +39,14 @@ where
     checked(violations, project.zip(id))
 }
 
-/// A field that has its value already: given again, it must be that value, since any other would have no effect.
+/// A field that has its value already: given again, it must be that value, since any other would
+/// have no effect.
 pub fn as_it_is(violations: &mut Violations, field: &str, given: &str, known: &str) {
-    violations.require(given.is_empty() || given == known, field, "is fixed, and is another than this");
+    violations.require(
+        given.is_empty() || given == known,
+        field,
+        "is fixed, and is another than this",
+    );
 }
 
 /// The request id, when one is given.

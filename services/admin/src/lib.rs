@@ -1,14 +1,18 @@
-//! The admin role: organisations, projects, API keys, endpoints, subscriptions and event types, over gRPC.
+//! The admin role: organisations, projects, API keys, endpoints, subscriptions and event types,
+//! over gRPC.
 //!
-//! A method takes the principal from its request, checks and converts every field, makes one change through the store, announces it and
-//! converts the answer. It must never speak SQL, decide what a principal reaches (the store does), or be on the way of an event.
+//! A method takes the principal from its request, checks and converts every field, makes one change
+//! through the store, announces it and converts the answer. It must never speak SQL, decide what a
+//! principal reaches (the store does), or be on the way of an event.
 
 use std::sync::Arc;
 
 use outrider_proto::admin::{
     api_key_service_server::ApiKeyServiceServer, endpoint_service_server::EndpointServiceServer,
-    event_type_service_server::EventTypeServiceServer, organization_service_server::OrganizationServiceServer,
-    project_service_server::ProjectServiceServer, subscription_service_server::SubscriptionServiceServer,
+    event_type_service_server::EventTypeServiceServer,
+    organization_service_server::OrganizationServiceServer,
+    project_service_server::ProjectServiceServer,
+    subscription_service_server::SubscriptionServiceServer,
 };
 use outrider_queue::Queue;
 use outrider_rpc::PolicyInForce;
@@ -48,19 +52,36 @@ impl Admin {
     /// Over a store and the queue by which changes are announced.
     #[must_use]
     pub fn new(options: Options, store: Store, queue: Arc<dyn Queue>) -> Self {
-        Self { services: Arc::new(Services::new(options.policy, store, queue)), max_request_bytes: options.max_request_bytes }
+        Self {
+            services: Arc::new(Services::new(options.policy, store, queue)),
+            max_request_bytes: options.max_request_bytes,
+        }
     }
 
-    /// Its gRPC services, to be served behind [`outrider_rpc::Guard`]: without a principal every method answers INTERNAL.
+    /// Its gRPC services, to be served behind [`outrider_rpc::Guard`]: without a principal every
+    /// method answers INTERNAL.
     #[must_use]
     pub fn routes(self) -> Routes {
         let Self { services, max_request_bytes: most } = self;
-        let organizations = OrganizationServiceServer::from_arc(Arc::clone(&services)).max_decoding_message_size(most);
+        let organizations = OrganizationServiceServer::from_arc(Arc::clone(&services))
+            .max_decoding_message_size(most);
         Routes::new(organizations)
-            .add_service(ProjectServiceServer::from_arc(Arc::clone(&services)).max_decoding_message_size(most))
-            .add_service(ApiKeyServiceServer::from_arc(Arc::clone(&services)).max_decoding_message_size(most))
-            .add_service(EndpointServiceServer::from_arc(Arc::clone(&services)).max_decoding_message_size(most))
-            .add_service(SubscriptionServiceServer::from_arc(Arc::clone(&services)).max_decoding_message_size(most))
+            .add_service(
+                ProjectServiceServer::from_arc(Arc::clone(&services))
+                    .max_decoding_message_size(most),
+            )
+            .add_service(
+                ApiKeyServiceServer::from_arc(Arc::clone(&services))
+                    .max_decoding_message_size(most),
+            )
+            .add_service(
+                EndpointServiceServer::from_arc(Arc::clone(&services))
+                    .max_decoding_message_size(most),
+            )
+            .add_service(
+                SubscriptionServiceServer::from_arc(Arc::clone(&services))
+                    .max_decoding_message_size(most),
+            )
             .add_service(EventTypeServiceServer::from_arc(services).max_decoding_message_size(most))
     }
 }

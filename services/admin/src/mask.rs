@@ -34,18 +34,28 @@ impl Mutable {
 pub struct Changes(Vec<&'static str>);
 
 impl Changes {
-    /// From the mask: the fields that it names; all with `*`; those that are set when it is absent or empty. A path that is neither
-    /// mutable nor fixed is unknown; both kinds of wrong paths are violations of `update_mask`.
-    pub fn resolve(violations: &mut Violations, mask: Option<&FieldMask>, mutable: &[Mutable], fixed: &[&str]) -> Self {
+    /// From the mask: the fields that it names; all with `*`; those that are set when it is absent
+    /// or empty. A path that is neither mutable nor fixed is unknown; both kinds of wrong paths are
+    /// violations of `update_mask`.
+    pub fn resolve(
+        violations: &mut Violations,
+        mask: Option<&FieldMask>,
+        mutable: &[Mutable],
+        fixed: &[&str],
+    ) -> Self {
         let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
         if paths.is_empty() {
-            return Self(mutable.iter().filter(|field| field.set).map(|field| field.name).collect());
+            return Self(
+                mutable.iter().filter(|field| field.set).map(|field| field.name).collect(),
+            );
         }
         if let [ALL] = paths.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             return Self(mutable.iter().map(|field| field.name).collect());
         }
         // One violation for all wrong paths: a mask may name any number.
-        if let Some(wrong) = paths.iter().find(|path| !mutable.iter().any(|field| field.answers_to(path))) {
+        if let Some(wrong) =
+            paths.iter().find(|path| !mutable.iter().any(|field| field.answers_to(path)))
+        {
             violations.add("update_mask", describe(wrong, mutable, fixed));
         }
         let named = |field: &&Mutable| paths.iter().any(|path| field.answers_to(path));
@@ -81,7 +91,9 @@ mod tests {
             Mutable::new("note", false),
             Mutable { name: "target", aliases: &["http", "http.url"], set: true },
         ];
-        let mask = paths.map(|paths| FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() });
+        let mask = paths.map(|paths| FieldMask {
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        });
         let mut violations = Violations::new();
         let changes = Changes::resolve(&mut violations, mask.as_ref(), &mutable, FIXED);
         match violations.finish() {
@@ -113,7 +125,10 @@ mod tests {
         assert_eq!(resolve(Some(&["name", "thing_id"])).unwrap_err(), "thing_id cannot be changed");
         assert_eq!(resolve(Some(&["name", "*"])).unwrap_err(), "* must stand alone");
         for path in ["", "Name", "name.x", "other", "http.other"] {
-            assert!(resolve(Some(&[path])).unwrap_err().ends_with("those are name, note, target"), "{path}");
+            assert!(
+                resolve(Some(&[path])).unwrap_err().ends_with("those are name, note, target"),
+                "{path}"
+            );
         }
     }
 

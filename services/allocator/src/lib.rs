@@ -1,6 +1,6 @@
 //! What the process allocates memory with: on Linux jemalloc, which returns to the system what a
-//! burst took. SQLite is written in C and would allocate with the C library, in an arena for each of
-//! its threads; [`install`] has it allocate with jemalloc, too.
+//! burst took. SQLite is written in C and would allocate with the C library, in an arena for each
+//! of its threads; [`install`] has it allocate with jemalloc, too.
 //!
 //! It must never be linked by anything but a program, and never do anything but allocate: no other
 //! crate of the product may have unsafe code.

@@ -1,11 +1,14 @@
-//! SQLite's memory methods, by jemalloc's functions: <https://www.sqlite.org/c3ref/mem_methods.html>.
+//! SQLite's memory methods, by jemalloc's functions:
+//! <https://www.sqlite.org/c3ref/mem_methods.html>.
 
 use std::{
     ffi::{c_int, c_void},
     sync::OnceLock,
 };
 
-use libsqlite3_sys::{SQLITE_CONFIG_MALLOC, SQLITE_CONFIG_MEMSTATUS, SQLITE_OK, sqlite3_config, sqlite3_mem_methods};
+use libsqlite3_sys::{
+    SQLITE_CONFIG_MALLOC, SQLITE_CONFIG_MEMSTATUS, SQLITE_OK, sqlite3_config, sqlite3_mem_methods,
+};
 use tikv_jemalloc_sys as jemalloc;
 
 use crate::TooLate;
@@ -27,8 +30,12 @@ pub(crate) fn install() -> Result<(), TooLate> {
         let (methods, no) = (METHODS, 0 as c_int);
         // SAFETY: the arguments are what these options take, and SQLite copies the methods. It
         // refuses them once it is in use; the lock keeps two threads from being here at once.
-        let told =
-            unsafe { [sqlite3_config(SQLITE_CONFIG_MALLOC, &raw const methods), sqlite3_config(SQLITE_CONFIG_MEMSTATUS, no)] };
+        let told = unsafe {
+            [
+                sqlite3_config(SQLITE_CONFIG_MALLOC, &raw const methods),
+                sqlite3_config(SQLITE_CONFIG_MEMSTATUS, no),
+            ]
+        };
         if told == [SQLITE_OK; 2] { Ok(()) } else { Err(TooLate) }
     })
 }

@@ -1,4 +1,5 @@
-//! Accepting: an event, its idempotency key and its pending deliveries in one commit; then the answer; then the queue.
+//! Accepting: an event, its idempotency key and its pending deliveries in one commit; then the
+//! answer; then the queue.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,9 +7,12 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use outrider_failpoints::{Point, pass};
 use outrider_model::{
-    DeliveryId, Error, Event, EventId, Origin, PendingDelivery, ProjectId, Reason, Result, Route, Timestamp, principal::Actor,
+    DeliveryId, Error, Event, EventId, Origin, PendingDelivery, ProjectId, Reason, Result, Route,
+    Timestamp, principal::Actor,
 };
-use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result};
+use outrider_proto::internal::{
+    AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result,
+};
 use outrider_queue::NewJob;
 use outrider_rpc::{Intake, convert, status};
 use outrider_shares::{Holder, Resource, Share, Shares};
@@ -33,7 +37,8 @@ struct Routed {
     jobs: Vec<NewJob>,
     /// From the event's arrival until its commit is known.
     hop: Hop,
-    /// What its whole call holds: given back once all of it is committed, whether or not somebody still waits for the answer.
+    /// What its whole call holds: given back once all of it is committed, whether or not somebody
+    /// still waits for the answer.
     room: Arc<Room>,
 }
 
@@ -43,7 +48,8 @@ struct Room {
     _call: Share,
 }
 
-const CALLS: Resource = Resource { name: "accept-calls", noun: "publish requests that wait for a commit", least: 1 };
+const CALLS: Resource =
+    Resource { name: "accept-calls", noun: "publish requests that wait for a commit", least: 1 };
 const BYTES: Resource = Resource {
     name: "accept-bytes",
     noun: "bytes of events and deliveries that wait for a commit",
@@ -97,7 +103,8 @@ pub struct Accepter {
 
 impl Accepter {
     pub fn start(shared: Shared, handoff: Handoff) -> Self {
-        let Options { accept_lanes: lanes, accept_batch: batch, accept_queue: queue, .. } = *shared.options;
+        let Options { accept_lanes: lanes, accept_batch: batch, accept_queue: queue, .. } =
+            *shared.options;
         let shape = Shape { lanes, reserved: usize::from(lanes > 1), batch, queue };
         let commit: Commit<Routed, Result<AcceptedEvent>> = {
             let (shared, handoff) = (shared.clone(), handoff.clone());
@@ -106,13 +113,29 @@ impl Accepter {
         let calls = Shares::new(CALLS, queue);
         let bytes = Shares::new(BYTES, shared.options.accept_queue_bytes);
         let most_of_a_call = bytes.most() / 2;
-        Self { batcher: Batcher::start(shape, weigh, commit), calls, bytes, most_of_a_call, shared, handoff }
+        Self {
+            batcher: Batcher::start(shape, weigh, commit),
+            calls,
+            bytes,
+            most_of_a_call,
+            shared,
+            handoff,
+        }
     }
 
     /// Finds where an event goes and makes its rows and jobs.
-    async fn route(&self, event: AcceptEvent, id: EventId, now: Timestamp) -> Result<(NewEvent, Vec<NewJob>, Hop)> {
+    async fn route(
+        &self,
+        event: AcceptEvent,
+        id: EventId,
+        now: Timestamp,
+    ) -> Result<(NewEvent, Vec<NewJob>, Hop)> {
         let project: ProjectId = convert::parse_id("project_id", &event.project_id)?;
-        let deliver_at = event.deliver_at.as_ref().map(|at| convert::parse_timestamp("deliver_at", at)).transpose()?;
+        let deliver_at = event
+            .deliver_at
+            .as_ref()
+            .map(|at| convert::parse_timestamp("deliver_at", at))
+            .transpose()?;
         let (hop, trace) = trace::accepting(&event, id);
         let router = self.shared.directory.router(project).await?;
         let routes = router.route(&event.event_type);
@@ -122,10 +145,18 @@ impl Accepter {
         let mut deliveries = Vec::with_capacity(routes.len());
         let mut jobs = Vec::with_capacity(routes.len());
         for route in routes {
-            let Some(entry) = self.shared.directory.endpoint(route.endpoint).await? else { continue };
+            let Some(entry) = self.shared.directory.endpoint(route.endpoint).await? else {
+                continue;
+            };
             let paused = entry.endpoint.state != outrider_model::EndpointState::Active;
-            let birth =
-                Birth { id, project, event_type: &event.event_type, now, due_at: deliver_at.unwrap_or(now).max(now), paused };
+            let birth = Birth {
+                id,
+                project,
+                event_type: &event.event_type,
+                now,
+                due_at: deliver_at.unwrap_or(now).max(now),
+                paused,
+            };
             let delivery = self.pending(&birth, route);
             let job_event = JobEvent {
                 event_type: &event.event_type,
@@ -165,8 +196,8 @@ impl Accepter {
         Ok(Room { _call: self.calls.take(holder, 1)?, bytes: self.bytes.share(holder) })
     }
 
-    /// More memory for a call: so many bytes of payloads, or of deliveries, each of which has a row and a job with a copy of the
-    /// headers.
+    /// More memory for a call: so many bytes of payloads, or of deliveries, each of which has a row
+    /// and a job with a copy of the headers.
     fn take(&self, room: &mut Room, bytes: usize) -> Result<()> {
         let left = self.most_of_a_call.saturating_sub(room.bytes.amount());
         Ok(room.bytes.grow(bytes.min(left))?)
@@ -220,7 +251,10 @@ impl Intake for Accepter {
             routed.push(event);
         }
         let room = Arc::new(room);
-        let routed = routed.into_iter().map(|(event, jobs, hop)| Routed { event, jobs, hop, room: Arc::clone(&room) }).collect();
+        let routed = routed
+            .into_iter()
+            .map(|(event, jobs, hop)| Routed { event, jobs, hop, room: Arc::clone(&room) })
+            .collect();
         // From here on only the commit holds it.
         drop(room);
         let results = self.batcher.try_commit(owner, routed).await?;
@@ -229,12 +263,14 @@ impl Intake for Accepter {
 
     async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
         let keys = events.into_iter().map(used_key).collect::<Result<Vec<_>>>()?;
-        let keys_since = self.shared.store.clock().now().minus(self.shared.options.idempotency_lifetime);
+        let keys_since =
+            self.shared.store.clock().now().minus(self.shared.options.idempotency_lifetime);
         let found = self.shared.ledger.find(&keys, keys_since).await.map_err(|why| {
             tracing::warn!(%why, "idempotency keys were not looked up");
             Error::unavailable("the database does not answer")
         })?;
-        let event = |found: FoundEvent| to_wire(found.event, true, found.delivery_count, found.created_at);
+        let event =
+            |found: FoundEvent| to_wire(found.event, true, found.delivery_count, found.created_at);
         Ok(found.into_iter().map(|found| found.map(event)).collect())
     }
 }
@@ -255,10 +291,17 @@ fn result(outcome: Result<AcceptedEvent>) -> AcceptEventResult {
     }
 }
 
-/// One commit, and then the jobs of what was new. The answers do not wait for the queue: jobs go on by a channel.
-async fn commit(shared: Shared, handoff: Handoff, batch: Vec<Routed>) -> Result<Vec<Result<AcceptedEvent>>> {
-    let (events, rest): (Vec<NewEvent>, Vec<_>) =
-        batch.into_iter().map(|Routed { event, jobs, hop, room }| (event, (jobs, hop, room))).unzip();
+/// One commit, and then the jobs of what was new. The answers do not wait for the queue: jobs go on
+/// by a channel.
+async fn commit(
+    shared: Shared,
+    handoff: Handoff,
+    batch: Vec<Routed>,
+) -> Result<Vec<Result<AcceptedEvent>>> {
+    let (events, rest): (Vec<NewEvent>, Vec<_>) = batch
+        .into_iter()
+        .map(|Routed { event, jobs, hop, room }| (event, (jobs, hop, room)))
+        .unzip();
     let keys_since = shared.store.clock().now().minus(shared.options.idempotency_lifetime);
     COMMIT_EVENTS.observe(events.len() as f64);
     let timed = COMMIT_SECONDS.start_timer();
@@ -273,7 +316,10 @@ async fn commit(shared: Shared, handoff: Handoff, batch: Vec<Routed>) -> Result<
         trace::committed(&hop, events.len(), seconds, &outcome);
         if matches!(outcome, Ok(Accepted::New)) {
             queued.extend(jobs);
-            let due = event.deliveries.iter().filter(|row| row.queued_epoch.is_none() && row.due_at <= row.created_at);
+            let due = event
+                .deliveries
+                .iter()
+                .filter(|row| row.queued_epoch.is_none() && row.due_at <= row.created_at);
             unmarked.extend(due.map(|row| row.endpoint));
         }
         results.push(outcome.and_then(|accepted| answer(&event.event, accepted)));
@@ -286,8 +332,13 @@ async fn commit(shared: Shared, handoff: Handoff, batch: Vec<Routed>) -> Result<
     Ok(results)
 }
 
-/// Writes a batch; when the database refuses the data of some row, splits until the culprit is alone.
-fn write<'a>(shared: &'a Shared, events: &'a [NewEvent], keys_since: Timestamp) -> BoxFuture<'a, Vec<Result<Accepted>>> {
+/// Writes a batch; when the database refuses the data of some row, splits until the culprit is
+/// alone.
+fn write<'a>(
+    shared: &'a Shared,
+    events: &'a [NewEvent],
+    keys_since: Timestamp,
+) -> BoxFuture<'a, Vec<Result<Accepted>>> {
     Box::pin(async move {
         match shared.ledger.accept(events, keys_since).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
@@ -303,7 +354,14 @@ fn write<'a>(shared: &'a Shared, events: &'a [NewEvent], keys_since: Timestamp) 
             }
             Err(LedgerError::Unavailable(why)) => {
                 tracing::warn!(%why, events = events.len(), "events were not committed");
-                events.iter().map(|_| Err(Error::unavailable("the database does not answer; the outcome is unknown"))).collect()
+                events
+                    .iter()
+                    .map(|_| {
+                        Err(Error::unavailable(
+                            "the database does not answer; the outcome is unknown",
+                        ))
+                    })
+                    .collect()
             }
         }
     })
@@ -312,7 +370,9 @@ fn write<'a>(shared: &'a Shared, events: &'a [NewEvent], keys_since: Timestamp) 
 fn answer(event: &Event, accepted: Accepted) -> Result<AcceptedEvent> {
     let (event_id, duplicate, delivery_count, created_at) = match accepted {
         Accepted::New => (event.id, false, event.delivery_count, event.created_at),
-        Accepted::Duplicate { event, delivery_count, created_at } => (event, true, delivery_count, created_at),
+        Accepted::Duplicate { event, delivery_count, created_at } => {
+            (event, true, delivery_count, created_at)
+        }
         Accepted::Conflict => {
             let message = "the idempotency key was used with another event";
             return Err(Error::new(Reason::IdempotencyConflict, message));
@@ -321,6 +381,16 @@ fn answer(event: &Event, accepted: Accepted) -> Result<AcceptedEvent> {
     Ok(to_wire(event_id, duplicate, delivery_count, created_at))
 }
 
-fn to_wire(event: EventId, duplicate: bool, delivery_count: u32, created_at: Timestamp) -> AcceptedEvent {
-    AcceptedEvent { event_id: event.to_string(), duplicate, delivery_count, create_time: Some(convert::timestamp(created_at)) }
+fn to_wire(
+    event: EventId,
+    duplicate: bool,
+    delivery_count: u32,
+    created_at: Timestamp,
+) -> AcceptedEvent {
+    AcceptedEvent {
+        event_id: event.to_string(),
+        duplicate,
+        delivery_count,
+        create_time: Some(convert::timestamp(created_at)),
+    }
 }

@@ -1,9 +1,10 @@
-//! Shared commits. Whatever waits goes together in the next one, and while that is on its way the next
-//! batch forms: a lone item waits for nobody, a crowd shares. A batch that grew to a quarter of the
-//! largest goes beside those that are under way.
+//! Shared commits. Whatever waits goes together in the next one, and while that is on its way the
+//! next batch forms: a lone item waits for nobody, a crowd shares. A batch that grew to a quarter
+//! of the largest goes beside those that are under way.
 //!
-//! What waits goes in turns ([`crate::line`]), so whoever has much waiting never stands before one who
-//! has little. Beside large batches there is a lane for organisations of which nothing is under way.
+//! What waits goes in turns ([`crate::line`]), so whoever has much waiting never stands before one
+//! who has little. Beside large batches there is a lane for organisations of which nothing is under
+//! way.
 
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 
@@ -16,8 +17,8 @@ use tokio::{
 
 use crate::line::{Line, Owner};
 
-/// Organisations among which one is looked for that newly comes. It has the first turns, unless many
-/// come at once.
+/// Organisations among which one is looked for that newly comes. It has the first turns, unless
+/// many come at once.
 const LOOKED_AT: usize = 16;
 
 /// A group of items of one caller: they stay together and are answered together.
@@ -30,7 +31,8 @@ struct Group<T, R> {
 }
 
 /// Commits a batch: a result for each item, in order.
-pub type Commit<T, R> = Arc<dyn Fn(Vec<T>) -> Pin<Box<dyn Future<Output = Result<Vec<R>>> + Send>> + Send + Sync>;
+pub type Commit<T, R> =
+    Arc<dyn Fn(Vec<T>) -> Pin<Box<dyn Future<Output = Result<Vec<R>>> + Send>> + Send + Sync>;
 
 /// The door to shared commits.
 pub struct Batcher<T, R> {
@@ -107,10 +109,11 @@ struct Forming<T, R> {
 }
 
 impl<T, R> Forming<T, R> {
-    /// Whether it takes longer than others should wait: it weighs as much as a company, or its payloads
-    /// and deliveries weigh a quarter of that, beside the 1 of each item.
+    /// Whether it takes longer than others should wait: it weighs as much as a company, or its
+    /// payloads and deliveries weigh a quarter of that, beside the 1 of each item.
     fn is_large(&self, company: usize) -> bool {
-        self.weight >= company || self.weight.saturating_sub(self.items.len()) >= company.div_ceil(4)
+        self.weight >= company
+            || self.weight.saturating_sub(self.items.len()) >= company.div_ceil(4)
     }
 }
 
@@ -152,16 +155,17 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
         self.line.push(group.owner, weight, group);
     }
 
-    /// The next commit, if it is time for one. A lone item waits for nobody. Beside a commit that is
-    /// under way only a company starts: small commits side by side would each cost as much as one for
-    /// all. But whoever newly comes does not wait for large commits of others.
+    /// The next commit, if it is time for one. A lone item waits for nobody. Beside a commit that
+    /// is under way only a company starts: small commits side by side would each cost as much as
+    /// one for all. But whoever newly comes does not wait for large commits of others.
     fn form(&mut self) -> Option<Forming<T, R>> {
         let lanes = self.commits.len();
         if self.line.is_empty() || lanes >= self.shape.lanes {
             return None;
         }
         let company = self.company();
-        let crowd = self.line.weight() >= company as u64 && lanes + self.shape.reserved < self.shape.lanes;
+        let crowd =
+            self.line.weight() >= company as u64 && lanes + self.shape.reserved < self.shape.lanes;
         if lanes == 0 || crowd {
             return Some(self.gather(self.shape.batch, |line| line.pop()));
         }
@@ -179,8 +183,9 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
 
     /// The first organisation in turn of which nothing is under way.
     fn newcomer(&self) -> Option<OrganizationId> {
-        let is_new =
-            |organization: &OrganizationId| !self.under_way.values().any(|commit| commit.organizations.contains(organization));
+        let is_new = |organization: &OrganizationId| {
+            !self.under_way.values().any(|commit| commit.organizations.contains(organization))
+        };
         self.line.next_organizations().take(LOOKED_AT).find(is_new)
     }
 
@@ -190,7 +195,12 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
         enough: usize,
         next: impl Fn(&mut Line<Group<T, R>>) -> Option<(OrganizationId, Group<T, R>)>,
     ) -> Forming<T, R> {
-        let mut forming = Forming { items: Vec::new(), callers: Vec::new(), organizations: Vec::new(), weight: 0 };
+        let mut forming = Forming {
+            items: Vec::new(),
+            callers: Vec::new(),
+            organizations: Vec::new(),
+            weight: 0,
+        };
         while forming.weight < enough
             && let Some((organization, Group { items, answer, .. })) = next(&mut self.line)
         {
@@ -251,8 +261,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_waits_while_a_commit_is_on_its_way_shares_the_next_and_answers_find_their_callers() {
-        let (commits, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
+    async fn what_waits_while_a_commit_is_on_its_way_shares_the_next_and_answers_find_their_callers()
+     {
+        let (commits, gate) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
         let commit: Commit<u32, u32> = {
             let (commits, gate) = (Arc::clone(&commits), Arc::clone(&gate));
             Arc::new(move |batch| {
@@ -264,7 +276,11 @@ mod tests {
                 })
             })
         };
-        let batcher = Batcher::start(Shape { lanes: 1, reserved: 0, batch: 1000, queue: 1000 }, |_| 1, commit);
+        let batcher = Batcher::start(
+            Shape { lanes: 1, reserved: 0, batch: 1000, queue: 1000 },
+            |_| 1,
+            commit,
+        );
         let first = batcher.commit(Owner::ANYBODY, vec![0, 1]);
         let others = async {
             // The others come while the first is on its way.
@@ -272,7 +288,11 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             let open = async { gate.add_permits(2) };
-            tokio::join!(join_all((1..100).map(|n| batcher.commit(Owner::ANYBODY, vec![n, n + 1]))), open).0
+            tokio::join!(
+                join_all((1..100).map(|n| batcher.commit(Owner::ANYBODY, vec![n, n + 1]))),
+                open
+            )
+            .0
         };
         let (first, others) = tokio::join!(first, others);
         let answers = std::iter::once(first).chain(others);
@@ -298,7 +318,8 @@ mod tests {
                 })
             })
         };
-        let batcher = Batcher::start(Shape { lanes: 2, reserved: 0, batch: 8, queue: 10 }, |_| 1, commit);
+        let batcher =
+            Batcher::start(Shape { lanes: 2, reserved: 0, batch: 8, queue: 10 }, |_| 1, commit);
         let first = batcher.commit(Owner::ANYBODY, vec![1]);
         let others = async {
             tokio::task::yield_now().await;
@@ -308,13 +329,19 @@ mod tests {
         };
         let (first, company) = tokio::join!(first, others);
         assert_eq!((first.unwrap(), company.unwrap()), (vec![1], vec![2, 3]));
-        assert_eq!(batcher.commit(Owner::ANYBODY, vec![7]).await.unwrap_err().reason, outrider_model::Reason::Unavailable);
+        assert_eq!(
+            batcher.commit(Owner::ANYBODY, vec![7]).await.unwrap_err().reason,
+            outrider_model::Reason::Unavailable
+        );
         assert_eq!(batcher.commit(Owner::ANYBODY, vec![8]).await.unwrap(), [8]);
     }
 
     fn owner(organization: u64) -> Owner {
         let at = outrider_model::Timestamp(0);
-        Owner { organization: OrganizationId::new(at, organization), project: outrider_model::ProjectId::new(at, organization) }
+        Owner {
+            organization: OrganizationId::new(at, organization),
+            project: outrider_model::ProjectId::new(at, organization),
+        }
     }
 
     /// What a commit is of, and how it is let go.
@@ -326,7 +353,9 @@ mod tests {
         let commit: Commit<u32, u32> = Arc::new(move |batch| {
             let (end, ended) = oneshot::channel();
             begun.send((batch.clone(), end)).unwrap();
-            Box::pin(async move { ended.await.map(|()| batch).map_err(|_| Error::unavailable("given up")) })
+            Box::pin(async move {
+                ended.await.map(|()| batch).map_err(|_| Error::unavailable("given up"))
+            })
         });
         (commit, commits)
     }
@@ -334,10 +363,16 @@ mod tests {
     #[tokio::test]
     async fn whoever_newly_comes_goes_beside_large_commits_of_others_and_those_leave_a_lane() {
         let (commit, mut commits) = gated();
-        let batcher = Arc::new(Batcher::start(Shape { lanes: 3, reserved: 1, batch: 8, queue: 1_000 }, |_| 1, commit));
+        let batcher = Arc::new(Batcher::start(
+            Shape { lanes: 3, reserved: 1, batch: 8, queue: 1_000 },
+            |_| 1,
+            commit,
+        ));
         let publish = |organization: u64, item: u32, count: usize| {
             let batcher = Arc::clone(&batcher);
-            tokio::spawn(async move { batcher.commit(owner(organization), vec![item; count]).await })
+            tokio::spawn(
+                async move { batcher.commit(owner(organization), vec![item; count]).await },
+            )
         };
         // Far more of one organisation than its lanes take.
         let mut calls: Vec<_> = (0..20).map(|_| publish(1, 1, 8)).collect();
@@ -364,7 +399,9 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_newly_comes_goes_beside_one_heavy_item_but_not_beside_a_few_light_ones() {
-        for (weight, count, beside) in [(62, 1, true), (17, 1, true), (16, 1, false), (1, 40, false), (1, 64, true)] {
+        for (weight, count, beside) in
+            [(62, 1, true), (17, 1, true), (16, 1, false), (1, 40, false), (1, 64, true)]
+        {
             let (commit, mut commits) = gated();
             let shape = Shape { lanes: 3, reserved: 1, batch: 256, queue: 1_000 };
             let batcher = Arc::new(Batcher::start(shape, |weight| *weight as usize, commit));
@@ -406,8 +443,13 @@ mod tests {
                 Box::pin(async { Ok(batch) })
             })
         };
-        let batcher = Batcher::start(Shape { lanes: 1, reserved: 0, batch: 100, queue: 1000 }, |weight| *weight, commit);
-        let answers = join_all((0..200).map(|n| batcher.commit(Owner::ANYBODY, vec![n % 40 + 1]))).await;
+        let batcher = Batcher::start(
+            Shape { lanes: 1, reserved: 0, batch: 100, queue: 1000 },
+            |weight| *weight,
+            commit,
+        );
+        let answers =
+            join_all((0..200).map(|n| batcher.commit(Owner::ANYBODY, vec![n % 40 + 1]))).await;
         assert!(answers.into_iter().zip(0..).all(|(answer, n)| answer.unwrap() == [n % 40 + 1]));
         let largest = largest.load(Ordering::SeqCst);
         assert!((100..140).contains(&largest), "{largest}");
@@ -415,10 +457,14 @@ mod tests {
 
     #[tokio::test]
     async fn refuses_when_full_and_reports_a_failed_commit_to_all() {
-        let commit: Commit<u32, u32> = Arc::new(|_| Box::pin(async { Err(Error::unavailable("down")) }));
-        let batcher = Batcher::start(Shape { lanes: 1, reserved: 0, batch: 10, queue: 1 }, |_| 1, commit);
+        let commit: Commit<u32, u32> =
+            Arc::new(|_| Box::pin(async { Err(Error::unavailable("down")) }));
+        let batcher =
+            Batcher::start(Shape { lanes: 1, reserved: 0, batch: 10, queue: 1 }, |_| 1, commit);
         let answers = join_all((0..5).map(|n| batcher.try_commit(Owner::ANYBODY, vec![n]))).await;
         assert!(answers.iter().all(Result::is_err));
-        assert!(answers.iter().any(|answer| answer.as_ref().unwrap_err().reason == outrider_model::Reason::Overloaded));
+        assert!(answers.iter().any(
+            |answer| answer.as_ref().unwrap_err().reason == outrider_model::Reason::Overloaded
+        ));
     }
 }

@@ -58,7 +58,11 @@ pub fn delivery(delivery: Delivery) -> wire::Delivery {
 
 /// An attempt, with what the endpoint answered or (in lists) without.
 pub fn attempt(attempt: Attempt, with_response: bool) -> wire::DeliveryAttempt {
-    let (headers, body) = if with_response { (attempt.response_headers, attempt.response_body) } else { Default::default() };
+    let (headers, body) = if with_response {
+        (attempt.response_headers, attempt.response_body)
+    } else {
+        Default::default()
+    };
     wire::DeliveryAttempt {
         attempt_id: attempt.id.to_string(),
         delivery_id: attempt.delivery.to_string(),
@@ -70,7 +74,10 @@ pub fn attempt(attempt: Attempt, with_response: bool) -> wire::DeliveryAttempt {
         status_code: attempt.status_code.map_or(0, u32::from),
         start_time: Some(timestamp(attempt.started_at)),
         duration: Some(duration(attempt.duration)),
-        response_headers: headers.into_iter().map(|(name, value)| wire::Header { name, value }).collect(),
+        response_headers: headers
+            .into_iter()
+            .map(|(name, value)| wire::Header { name, value })
+            .collect(),
         response_body: body.into(),
         response_truncated: attempt.response_truncated,
         error_message: attempt.error_message.unwrap_or_default(),
@@ -89,12 +96,17 @@ pub fn tailed_event(message: Message<(Event, Option<Bytes>)>) -> wire::TailEvent
 }
 
 /// A message of a tail of deliveries.
-pub fn tailed_delivery(message: Message<(Delivery, Option<Attempt>)>) -> wire::TailDeliveriesResponse {
+pub fn tailed_delivery(
+    message: Message<(Delivery, Option<Attempt>)>,
+) -> wire::TailDeliveriesResponse {
     use wire::tail_deliveries_response::Update;
     let update = match message.item {
         Some((moved, made)) => {
             let made = made.map(|made| attempt(made, false));
-            Update::Delivery(wire::DeliveryUpdate { delivery: Some(delivery(moved)), attempt: made })
+            Update::Delivery(wire::DeliveryUpdate {
+                delivery: Some(delivery(moved)),
+                attempt: made,
+            })
         }
         None => Update::Heartbeat(wire::TailHeartbeat { time: Some(timestamp(message.at)) }),
     };
@@ -109,14 +121,25 @@ mod tests {
     #[test]
     fn the_model_and_the_protos_number_alike() {
         let names = |name: &str, known: fn(i32) -> Option<String>| {
-            for value in DESCRIPTORS.get_enum_by_name(name).unwrap().values().filter(|value| value.number() != 0) {
+            for value in DESCRIPTORS
+                .get_enum_by_name(name)
+                .unwrap()
+                .values()
+                .filter(|value| value.number() != 0)
+            {
                 let spelled = value.name().replace('_', "").to_lowercase();
                 let model = known(value.number()).unwrap().to_lowercase();
                 assert!(spelled.ends_with(&model), "{spelled} is {model}");
             }
         };
-        names("outrider.dispatch.v1.DeliveryStatus", |n| DeliveryStatus::from_number(n).map(|v| format!("{v:?}")));
-        names("outrider.dispatch.v1.DeliveryReason", |n| DeliveryReason::from_number(n).map(|v| format!("{v:?}")));
-        names("outrider.dispatch.v1.AttemptOutcome", |n| AttemptOutcome::from_number(n).map(|v| format!("{v:?}")));
+        names("outrider.dispatch.v1.DeliveryStatus", |n| {
+            DeliveryStatus::from_number(n).map(|v| format!("{v:?}"))
+        });
+        names("outrider.dispatch.v1.DeliveryReason", |n| {
+            DeliveryReason::from_number(n).map(|v| format!("{v:?}"))
+        });
+        names("outrider.dispatch.v1.AttemptOutcome", |n| {
+            AttemptOutcome::from_number(n).map(|v| format!("{v:?}"))
+        });
     }
 }

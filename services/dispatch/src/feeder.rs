@@ -1,6 +1,8 @@
-//! The feeder: moves what is due from the database into the window of the queue, as settles free room, fairly between projects.
+//! The feeder: moves what is due from the database into the window of the queue, as settles free
+//! room, fairly between projects.
 //!
-//! It goes by endpoint, a few due rows of each, never by one global order that a dead endpoint could fill.
+//! It goes by endpoint, a few due rows of each, never by one global order that a dead endpoint
+//! could fill.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -8,7 +10,9 @@ use std::{
 };
 
 use outrider_failpoints::{Point, pass};
-use outrider_model::{DeliveryReason, DeliveryStatus, EndpointId, EndpointState, ProjectId, Recipient, Result};
+use outrider_model::{
+    DeliveryReason, DeliveryStatus, EndpointId, EndpointState, ProjectId, Recipient, Result,
+};
 use outrider_queue::NewJob;
 use outrider_store::{Backlog, CancelScope, Claim, LedgerError};
 use outrider_telemetry::catalogue::dispatch::{FEED_CLAIMED, FEED_ROUNDS};
@@ -24,8 +28,9 @@ use crate::{
 
 /// Endpoints looked at in one go.
 const PAGE: u32 = 1_000;
-/// The feeder rests so many times as long as it looked: a hundred thousand endpoints whose retries are hours ahead take a tenth of a
-/// connection, not all of it. But never for longer than the second: that it took long may have been a database that stood still.
+/// The feeder rests so many times as long as it looked: a hundred thousand endpoints whose retries
+/// are hours ahead take a tenth of a connection, not all of it. But never for longer than the
+/// second: that it took long may have been a database that stood still.
 const REST: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
@@ -73,7 +78,8 @@ impl Feeder {
             let (now, begin) = (self.shared.store.clock().now(), Instant::now());
             let page = self.shared.ledger.backlog(after, PAGE).await?;
             looked += begin.elapsed();
-            let due: Vec<Backlog> = page.iter().filter(|backlog| backlog.earliest_due <= now).copied().collect();
+            let due: Vec<Backlog> =
+                page.iter().filter(|backlog| backlog.earliest_due <= now).copied().collect();
             self.feed(&due).await?;
             match page.last() {
                 Some(last) if page.len() == PAGE as usize => after = Some(last.endpoint),
@@ -117,7 +123,8 @@ impl Feeder {
         Ok(())
     }
 
-    /// Drops endpoints behind a gate, tells what can never be sent, and asks the queue for the room of the others.
+    /// Drops endpoints behind a gate, tells what can never be sent, and asks the queue for the room
+    /// of the others.
     async fn candidates(&self, due: &[Backlog]) -> (Vec<Candidate>, Vec<Gone>) {
         let (mut open, mut gone) = (Vec::new(), Vec::new());
         for backlog in due {
@@ -152,8 +159,12 @@ impl Feeder {
     async fn gate(&self, endpoint: EndpointId, project: ProjectId) -> Gate {
         let directory = &self.shared.directory;
         match (directory.project_exists(project).await, directory.endpoint(endpoint).await) {
-            (Ok(false), _) => Gate::Gone(CancelScope::Project(project), DeliveryReason::ProjectDeleted),
-            (Ok(true), Ok(None)) => Gate::Gone(CancelScope::Endpoint(endpoint), DeliveryReason::EndpointDeleted),
+            (Ok(false), _) => {
+                Gate::Gone(CancelScope::Project(project), DeliveryReason::ProjectDeleted)
+            }
+            (Ok(true), Ok(None)) => {
+                Gate::Gone(CancelScope::Endpoint(endpoint), DeliveryReason::EndpointDeleted)
+            }
             (Ok(true), Ok(Some(entry))) if entry.endpoint.state == EndpointState::Active => {
                 Gate::Open(self.shared.windows.endpoint(&entry))
             }
@@ -161,7 +172,8 @@ impl Feeder {
         }
     }
 
-    /// Ends a batch of what can never be sent; when there may be more, the feeder comes back to it at once.
+    /// Ends a batch of what can never be sent; when there may be more, the feeder comes back to it
+    /// at once.
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason) {
         let now = self.shared.store.clock().now();
         let limit = CANCELLED_AT_ONCE;
@@ -175,30 +187,43 @@ impl Feeder {
                     self.handoff.feed_all();
                 }
             }
-            Err(why) => tracing::warn!(%why, "deliveries without an endpoint are not cancelled yet"),
+            Err(why) => {
+                tracing::warn!(%why, "deliveries without an endpoint are not cancelled yet")
+            }
         }
     }
 
-    /// Claims due deliveries of these endpoints and puts their jobs on the queue; those endpoints which may have more.
-    async fn feed_batch(&self, batch: Vec<(Candidate, u32)>) -> Result<Vec<(Candidate, u32)>, LedgerError> {
+    /// Claims due deliveries of these endpoints and puts their jobs on the queue; those endpoints
+    /// which may have more.
+    async fn feed_batch(
+        &self,
+        batch: Vec<(Candidate, u32)>,
+    ) -> Result<Vec<(Candidate, u32)>, LedgerError> {
         let Shared { ledger, store, options, .. } = &self.shared;
         let now = store.clock().now();
         let claims: Vec<Claim> = batch
             .iter()
-            .map(|(candidate, wanted)| Claim { endpoint: candidate.who.endpoint, limit: *wanted, epoch: candidate.epoch })
+            .map(|(candidate, wanted)| Claim {
+                endpoint: candidate.who.endpoint,
+                limit: *wanted,
+                epoch: candidate.epoch,
+            })
             .collect();
         let inline = u32::try_from(options.inline_bytes).unwrap_or(u32::MAX);
         pass(Point::BeforeClaim);
         let claimed = ledger.claim(&claims, now, now.plus(options.check_after), inline).await?;
         FEED_CLAIMED.inc_by(claimed.len() as u64);
         let mut counts: BTreeMap<EndpointId, u32> = BTreeMap::new();
-        let asked: BTreeMap<EndpointId, JobEndpoint> = batch.iter().map(|(c, _)| (c.who.endpoint, c.endpoint())).collect();
+        let asked: BTreeMap<EndpointId, JobEndpoint> =
+            batch.iter().map(|(c, _)| (c.who.endpoint, c.endpoint())).collect();
         let mut queue: Vec<NewJob> = Vec::with_capacity(claimed.len());
         for job in &claimed {
             let endpoint = job.delivery.endpoint;
             *counts.entry(endpoint).or_default() += 1;
             // Nothing is claimed that was not asked for.
-            queue.extend(asked.get(&endpoint).and_then(|endpoint| jobs::claimed(job, *endpoint, now)));
+            queue.extend(
+                asked.get(&endpoint).and_then(|endpoint| jobs::claimed(job, *endpoint, now)),
+            );
         }
         let mut refused = HashSet::new();
         if !queue.is_empty() {
@@ -210,10 +235,12 @@ impl Feeder {
         for (candidate, wanted) in batch {
             let endpoint = candidate.who.endpoint;
             if refused.contains(&endpoint) {
-                // More of its jobs would be refused, too: it waits until room is freed, or for the next period.
+                // More of its jobs would be refused, too: it waits until room is freed, or for the
+                // next period.
                 self.handoff.congest(endpoint);
             } else if counts.get(&endpoint).copied().unwrap_or(0) < wanted {
-                // Fewer than asked for: nothing more is due there, new deliveries may go the short way again.
+                // Fewer than asked for: nothing more is due there, new deliveries may go the short
+                // way again.
                 self.handoff.relieve(endpoint);
             } else {
                 self.handoff.congest(endpoint);

@@ -1,4 +1,5 @@
-//! Removes settled jobs from the queue, in batches, after their settlement is committed; then room is known and the feeder is woken.
+//! Removes settled jobs from the queue, in batches, after their settlement is committed; then room
+//! is known and the feeder is woken.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use crate::{Shared, handoff::Handoff};
 
 /// Jobs in one round trip to the queue.
 const BATCH: usize = 512;
-/// Tries while the queue does not answer. Jobs that stay are found again when their lease runs out, and dropped as settled.
+/// Tries while the queue does not answer. Jobs that stay are found again when their lease runs out,
+/// and dropped as settled.
 const TRIES: u32 = 20;
 const WAIT: Duration = Duration::from_millis(500);
 
@@ -33,7 +35,9 @@ impl Finisher {
     pub fn submit(&self, done: Vec<Done>) {
         for job in done {
             if self.done.try_send(job).is_err() {
-                tracing::warn!("too many finished jobs wait; some stay in the queue until their lease runs out");
+                tracing::warn!(
+                    "too many finished jobs wait; some stay in the queue until their lease runs out"
+                );
                 return;
             }
         }
@@ -46,7 +50,11 @@ async fn run(shared: Shared, handoff: Handoff, mut receiver: mpsc::Receiver<Done
         pass(Point::BeforeFinish);
         finish(&shared, &batch).await;
         pass(Point::AfterFinish);
-        let freed: Vec<_> = batch.iter().map(|done| done.endpoint).filter(|endpoint| handoff.is_congested(*endpoint)).collect();
+        let freed: Vec<_> = batch
+            .iter()
+            .map(|done| done.endpoint)
+            .filter(|endpoint| handoff.is_congested(*endpoint))
+            .collect();
         if !freed.is_empty() {
             handoff.feed(freed);
         }
@@ -58,7 +66,9 @@ async fn finish(shared: &Shared, batch: &[Done]) {
     for _ in 0..TRIES {
         match shared.queue.finish(batch).await {
             Ok(()) => return,
-            Err(error) => tracing::warn!(%error, jobs = batch.len(), "settled jobs stay in the queue for now"),
+            Err(error) => {
+                tracing::warn!(%error, jobs = batch.len(), "settled jobs stay in the queue for now")
+            }
         }
         tokio::time::sleep(WAIT).await;
     }

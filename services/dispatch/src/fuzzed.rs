@@ -1,4 +1,5 @@
-//! What reads texts of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of the crate's interface.
+//! What reads texts of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of
+//! the crate's interface.
 
 use outrider_model::{ProjectId, Result};
 use outrider_store::LogKind;
@@ -6,7 +7,12 @@ use outrider_store::LogKind;
 use crate::tail::cursor::Cursors;
 
 /// Reads the cursor of a tail of this project and database, and writes it again.
-pub fn reread_cursor(text: &str, of_events: bool, project: ProjectId, identity: i64) -> Result<String> {
+pub fn reread_cursor(
+    text: &str,
+    of_events: bool,
+    project: ProjectId,
+    identity: i64,
+) -> Result<String> {
     let kind = if of_events { LogKind::Events } else { LogKind::Deliveries };
     let cursors = Cursors { kind, project, identity };
     cursors.read(text).map(|place| cursors.write(place))

@@ -1,6 +1,6 @@
-//! From the database to the queue: puts jobs of committed deliveries on the queue and takes back the mark of those that it refused.
-//! Also knows which endpoints are congested (their window was full lately), so that new deliveries to them are born unqueued, and what
-//! epoch each shard has.
+//! From the database to the queue: puts jobs of committed deliveries on the queue and takes back
+//! the mark of those that it refused. Also knows which endpoints are congested (their window was
+//! full lately), so that new deliveries to them are born unqueued, and what epoch each shard has.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,7 +29,8 @@ const BATCH: usize = 256;
 const TURN: usize = 32;
 /// Round trips whose refused jobs are written down at once.
 const LEFTOVERS_AT_ONCE: usize = 8;
-/// Endpoints remembered as congested. Beyond, new deliveries are tried and refused by the queue, which costs an update more.
+/// Endpoints remembered as congested. Beyond, new deliveries are tried and refused by the queue,
+/// which costs an update more.
 const MAX_CONGESTED: usize = 100_000;
 
 /// What a job takes while it waits, in KiB: its payload, its headers, and 1 KiB for the rest.
@@ -76,7 +77,8 @@ struct Leftover {
 
 impl Leftover {
     fn of(refused: &[&NewJob], present: &[&NewJob], full: Vec<EndpointId>, room: Room) -> Self {
-        let names = |jobs: &[&NewJob]| jobs.iter().map(|job| (job.delivery, job.job.generation)).collect();
+        let names =
+            |jobs: &[&NewJob]| jobs.iter().map(|job| (job.delivery, job.job.generation)).collect();
         Self { refused: names(refused), present: names(present), full, room }
     }
 
@@ -150,7 +152,10 @@ impl Handoff {
         let handoff = Self {
             inner: Arc::new(Inner {
                 shared,
-                on_their_way: Mutex::new(OnTheirWay { line: Line::new(), room: FairShares::new(room) }),
+                on_their_way: Mutex::new(OnTheirWay {
+                    line: Line::new(),
+                    room: FairShares::new(room),
+                }),
                 filled: Notify::new(),
                 epochs: ArcSwap::default(),
                 available: AtomicBool::new(false),
@@ -164,8 +169,8 @@ impl Handoff {
         handoff
     }
 
-    /// The epoch that a new delivery to this endpoint is born with; none when it must wait in the database first: the queue is not
-    /// reachable, or the endpoint's window is full.
+    /// The epoch that a new delivery to this endpoint is born with; none when it must wait in the
+    /// database first: the queue is not reachable, or the endpoint's window is full.
     pub fn birth_epoch(&self, endpoint: EndpointId) -> Option<i64> {
         if !self.inner.available.load(Ordering::Relaxed) || self.congested().contains(&endpoint) {
             return None;
@@ -179,7 +184,8 @@ impl Handoff {
         self.inner.epochs.load().get(shard).copied()
     }
 
-    /// Puts jobs of committed deliveries on the queue, soon. What finds no place here goes by the feeder.
+    /// Puts jobs of committed deliveries on the queue, soon. What finds no place here goes by the
+    /// feeder.
     pub async fn submit(&self, jobs: Vec<NewJob>) {
         let refused = self.line_up(jobs);
         self.inner.filled.notify_one();
@@ -202,7 +208,8 @@ impl Handoff {
                 refused.push((job.delivery, job.job.generation));
                 continue;
             }
-            if group.len() >= TURN || group.first().is_some_and(|first| owner(first) != owner(&job)) {
+            if group.len() >= TURN || group.first().is_some_and(|first| owner(first) != owner(&job))
+            {
                 close(&mut group);
             }
             group.push(job);
@@ -270,15 +277,16 @@ impl Handoff {
         self.congested().contains(&endpoint)
     }
 
-    /// Nothing of the endpoint was found to wait in the database any more. What was born meanwhile may: if it was congested, the feeder looks
-    /// once more.
+    /// Nothing of the endpoint was found to wait in the database any more. What was born meanwhile
+    /// may: if it was congested, the feeder looks once more.
     pub fn relieve(&self, endpoint: EndpointId) {
         if self.congested().remove(&endpoint) {
             self.feed([endpoint]);
         }
     }
 
-    /// Wakes the feeder for endpoints of which something waits and which nothing else leads to: those that are not congested.
+    /// Wakes the feeder for endpoints of which something waits and which nothing else leads to:
+    /// those that are not congested.
     pub fn feed_uncongested(&self, endpoints: impl IntoIterator<Item = EndpointId>) {
         if !self.inner.available.load(Ordering::Relaxed) {
             return;
@@ -328,8 +336,8 @@ impl Handoff {
         }
     }
 
-    /// Writes down what the queue did not take. That waits for the database, and the jobs behind, which may be of other organizations, do
-    /// not wait for it.
+    /// Writes down what the queue did not take. That waits for the database, and the jobs behind,
+    /// which may be of other organizations, do not wait for it.
     async fn write_down_all(self, mut leftovers: mpsc::UnboundedReceiver<Leftover>) {
         let mut waiting = Vec::with_capacity(LEFTOVERS_AT_ONCE);
         while leftovers.recv_many(&mut waiting, LEFTOVERS_AT_ONCE).await > 0 {
@@ -347,14 +355,16 @@ impl Handoff {
         self.check_soon(&leftover.present).await;
     }
 
-    /// Puts marked jobs on the queue and deals with each answer; the endpoints of those that were refused.
+    /// Puts marked jobs on the queue and deals with each answer; the endpoints of those that were
+    /// refused.
     pub async fn enqueue(&self, jobs: Vec<NewJob>) -> HashSet<EndpointId> {
         let (leftover, refused) = self.offer_due(jobs).await;
         self.write_down(leftover).await;
         refused
     }
 
-    /// Puts marked jobs on the queue; what is to be written down of the others, and the endpoints of those that were refused.
+    /// Puts marked jobs on the queue; what is to be written down of the others, and the endpoints
+    /// of those that were refused.
     async fn offer_due(&self, mut jobs: Vec<NewJob>) -> (Leftover, HashSet<EndpointId>) {
         let late = self.too_late(&mut jobs);
         let answers = self.offer(&jobs).await;
@@ -380,9 +390,10 @@ impl Handoff {
         (Leftover::of(&refused, &present, full, room), endpoints)
     }
 
-    /// Takes out what waited here for too long: it goes by the feeder. From its time of check on, a delivery that the queue does not have
-    /// yet counts as lost and gets another job; this one would be sent besides, if it came after the other was done. Half of the time until
-    /// then is left for the queue's answer.
+    /// Takes out what waited here for too long: it goes by the feeder. From its time of check on, a
+    /// delivery that the queue does not have yet counts as lost and gets another job; this one
+    /// would be sent besides, if it came after the other was done. Half of the time until then is
+    /// left for the queue's answer.
     fn too_late(&self, jobs: &mut Vec<NewJob>) -> Vec<NewJob> {
         let Shared { options, store, .. } = &self.inner.shared;
         // The clock by which deliveries are asked after.
@@ -390,7 +401,10 @@ impl Handoff {
         let late: Vec<NewJob> = jobs.extract_if(.., |job| job.job.queued_at < oldest.0).collect();
         if !late.is_empty() {
             measure::too_late(late.len());
-            tracing::warn!(jobs = late.len(), "jobs waited too long for the queue or the database; they go by the feeder");
+            tracing::warn!(
+                jobs = late.len(),
+                "jobs waited too long for the queue or the database; they go by the feeder"
+            );
         }
         late
     }
@@ -406,7 +420,8 @@ impl Handoff {
             }
             Err(error) => {
                 measure::not_offered(jobs.len());
-                // Whether they are queued is unknown. Taking the marks back is safe: what is queued answers Present later.
+                // Whether they are queued is unknown. Taking the marks back is safe: what is queued
+                // answers Present later.
                 tracing::warn!(%error, jobs = jobs.len(), "jobs were not queued; they go by the feeder");
                 self.set_unavailable();
                 vec![Enqueued::WrongEpoch; jobs.len()]
@@ -414,7 +429,8 @@ impl Handoff {
         }
     }
 
-    /// An older job of these deliveries still has its place. It may be sent, or be on its way out: look again in a moment.
+    /// An older job of these deliveries still has its place. It may be sent, or be on its way out:
+    /// look again in a moment.
     async fn check_soon(&self, present: &[(DeliveryId, u32)]) {
         if present.is_empty() {
             return;

@@ -37,7 +37,12 @@ pub struct JobEndpoint {
 }
 
 /// A job for a delivery that bears an epoch; none when it bears none.
-pub fn job(delivery: &PendingDelivery, event: JobEvent<'_>, endpoint: JobEndpoint, now: Timestamp) -> Option<NewJob> {
+pub fn job(
+    delivery: &PendingDelivery,
+    event: JobEvent<'_>,
+    endpoint: JobEndpoint,
+    now: Timestamp,
+) -> Option<NewJob> {
     let epoch = delivery.queued_epoch?;
     let job = Job {
         version: 1,
@@ -60,7 +65,8 @@ pub fn job(delivery: &PendingDelivery, event: JobEvent<'_>, endpoint: JobEndpoin
         ordering_key: event.ordering_key.to_owned(),
     };
     let JobEndpoint { organization, limit } = endpoint;
-    let recipient = Recipient { organization, project: delivery.project, endpoint: delivery.endpoint };
+    let recipient =
+        Recipient { organization, project: delivery.project, endpoint: delivery.endpoint };
     Some(NewJob { job: Arc::new(job), delivery: delivery.id, recipient, endpoint_limit: limit })
 }
 

@@ -1,8 +1,8 @@
-//! The role `dispatch`: makes events durable, routes them to deliveries, feeds the queue, settles attempts and answers questions about
-//! all of these.
+//! The role `dispatch`: makes events durable, routes them to deliveries, feeds the queue, settles
+//! attempts and answers questions about all of these.
 //!
-//! Every outcome passes through here, so every decision about a delivery is made here. It must never send to an endpoint, and never
-//! answer OK before the database has committed.
+//! Every outcome passes through here, so every decision about a delivery is made here. It must
+//! never send to an endpoint, and never answer OK before the database has committed.
 
 mod accept;
 mod audit;
@@ -40,8 +40,9 @@ use tonic::service::Routes;
 pub use options::Options;
 
 use crate::{
-    accept::Accepter, audit::Auditor, feeder::Feeder, finisher::Finisher, handoff::Handoff, measure::Measure, settle::Settler,
-    sweep::Sweeper, tail::Tails, watch::Watch, windows::QueueWindows,
+    accept::Accepter, audit::Auditor, feeder::Feeder, finisher::Finisher, handoff::Handoff,
+    measure::Measure, settle::Settler, sweep::Sweeper, tail::Tails, watch::Watch,
+    windows::QueueWindows,
 };
 
 /// What every part of the role works with.
@@ -72,11 +73,17 @@ pub struct Dispatch {
 impl Dispatch {
     /// Starts the tasks that commit; [`Dispatch::run`] starts those that feed and repair.
     #[must_use]
-    pub fn new(options: Options, store: Store, directory: Directory, queue: Arc<dyn Queue>) -> Self {
+    pub fn new(
+        options: Options,
+        store: Store,
+        directory: Directory,
+        queue: Arc<dyn Queue>,
+    ) -> Self {
         let ledger = store.ledger();
         let tails = Tails::new(&options, store.clone());
         let windows = Arc::new(QueueWindows::new(&options));
-        let shared = Shared { options: Arc::new(options), store, ledger, directory, queue, tails, windows };
+        let shared =
+            Shared { options: Arc::new(options), store, ledger, directory, queue, tails, windows };
         let handoff = Handoff::start(shared.clone());
         let finisher = Finisher::start(shared.clone(), handoff.clone());
         Self {
@@ -110,15 +117,16 @@ impl Dispatch {
         service::routes(self.shared.clone(), self.handoff.clone(), shutdown)
     }
 
-    /// The services for ingest and workers, never to be mounted by a gateway. Streams of reports end at `shutdown`.
+    /// The services for ingest and workers, never to be mounted by a gateway. Streams of reports
+    /// end at `shutdown`.
     #[must_use]
     pub fn internal_routes(&self, shutdown: CancellationToken) -> Routes {
         let settlement = SettlementServer::new(self.settlement(), shutdown);
         service::internal_routes(self.intake(), settlement, &self.shared.options)
     }
 
-    /// Feeds the queue, asks it about what is overdue, notices when it was emptied, lets go of what is kept no longer, audits the ledger,
-    /// and wakes tails, until `shutdown`.
+    /// Feeds the queue, asks it about what is overdue, notices when it was emptied, lets go of what
+    /// is kept no longer, audits the ledger, and wakes tails, until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -128,6 +136,13 @@ impl Dispatch {
 
     async fn work(&self) {
         let Self { feeder, watch, sweeper, measure, auditor, shared, .. } = self;
-        tokio::join!(feeder.run(), watch.run(), sweeper.run(), measure.run(), auditor.run(), shared.tails.run());
+        tokio::join!(
+            feeder.run(),
+            watch.run(),
+            sweeper.run(),
+            measure.run(),
+            auditor.run(),
+            shared.tails.run()
+        );
     }
 }

@@ -26,7 +26,8 @@ pub struct Owner {
 
 impl Owner {
     /// The same for all: they go in the order in which they came.
-    pub const ANYBODY: Self = Self { organization: OrganizationId(Uuid::nil()), project: ProjectId(Uuid::nil()) };
+    pub const ANYBODY: Self =
+        Self { organization: OrganizationId(Uuid::nil()), project: ProjectId(Uuid::nil()) };
 }
 
 /// What waits, by whose it is. Not bounded: whoever fills it bounds it.
@@ -44,7 +45,10 @@ impl<T> Line<T> {
     pub fn push(&mut self, owner: Owner, weight: usize, value: T) {
         let weight = u64::try_from(weight).unwrap_or(u64::MAX).max(1);
         self.weight = self.weight.saturating_add(weight);
-        self.organizations.member(owner.organization).member(owner.project).push_back((weight, value));
+        self.organizations
+            .member(owner.organization)
+            .member(owner.project)
+            .push_back((weight, value));
     }
 
     /// The next in turn, and whose it is.
@@ -100,7 +104,13 @@ struct Member<V> {
 
 impl<K, V> Default for Level<K, V> {
     fn default() -> Self {
-        Self { now: 0, arrivals: 0, members: HashMap::new(), order: BTreeSet::new(), rested: HashMap::new() }
+        Self {
+            now: 0,
+            arrivals: 0,
+            members: HashMap::new(),
+            order: BTreeSet::new(),
+            rested: HashMap::new(),
+        }
     }
 }
 
@@ -172,7 +182,10 @@ mod tests {
     use super::*;
 
     fn owner(organization: u64, project: u64) -> Owner {
-        Owner { organization: OrganizationId::new(Timestamp(0), organization), project: ProjectId::new(Timestamp(0), project) }
+        Owner {
+            organization: OrganizationId::new(Timestamp(0), organization),
+            project: ProjectId::new(Timestamp(0), project),
+        }
     }
 
     /// A line of groups: their organisation, project and weight.
@@ -242,9 +255,13 @@ mod tests {
         for number in 0..10 {
             line.push(owner(1, number % 2), 1, number);
         }
-        let even: Vec<u64> = std::iter::from_fn(|| next(&mut line)).filter(|number| number % 2 == 0).collect();
+        let even: Vec<u64> =
+            std::iter::from_fn(|| next(&mut line)).filter(|number| number % 2 == 0).collect();
         assert_eq!(even, [0, 2, 4, 6, 8]);
-        assert_eq!((line.weight(), line.organizations.now, line.organizations.rested.len()), (0, 0, 0));
+        assert_eq!(
+            (line.weight(), line.organizations.now, line.organizations.rested.len()),
+            (0, 0, 0)
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! What dispatch shows of itself, and what it measures of the whole now and then. An alarm must not depend on what it watches: the age of
-//! the oldest due delivery is asked of the database, not of the feeder.
+//! What dispatch shows of itself, and what it measures of the whole now and then. An alarm must not
+//! depend on what it watches: the age of the oldest due delivery is asked of the database, not of
+//! the feeder.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -9,8 +10,9 @@ use outrider_store::{Gone, Settled};
 use outrider_telemetry::{
     catalogue::{
         dispatch::{
-            ATTEMPTS, CONGESTED, ENDED, HELD_DAYS, JOBS, NARROW_WINDOWS, OLDEST_DAY, OLDEST_DUE, PARTITIONS_DROPPED,
-            PAYLOADS_ERASED, PENDING, QUEUE_AVAILABLE, REQUEUED, ROWS_DELETED, SECTION, SWEEPS,
+            ATTEMPTS, CONGESTED, ENDED, HELD_DAYS, JOBS, NARROW_WINDOWS, OLDEST_DAY, OLDEST_DUE,
+            PARTITIONS_DROPPED, PAYLOADS_ERASED, PENDING, QUEUE_AVAILABLE, REQUEUED, ROWS_DELETED,
+            SECTION, SWEEPS,
         },
         queue,
     },
@@ -24,10 +26,12 @@ const COUNT_LIMIT: u32 = 100_000;
 
 const STATUSES: [&str; 3] = ["delivered", "failed", "cancelled"];
 const RESULTS: [&str; 6] = ["queued", "present", "full", "wrong-epoch", "failed", "late"];
-const TABLES: [&str; 6] = ["events", "deliveries", "attempts", "idempotency_keys", "replays", "changes"];
+const TABLES: [&str; 6] =
+    ["events", "deliveries", "attempts", "idempotency_keys", "replays", "changes"];
 const CAUSES: [&str; 2] = ["lost", "epoch"];
 
-static BY_OUTCOME: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&ATTEMPTS, &AttemptOutcome::NAMES));
+static BY_OUTCOME: LazyLock<ByIndex> =
+    LazyLock::new(|| ByIndex::new(&ATTEMPTS, &AttemptOutcome::NAMES));
 static BY_STATUS: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&ENDED, &STATUSES));
 static BY_RESULT: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&JOBS, &RESULTS));
 static BY_CAUSE: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&REQUEUED, &CAUSES));
@@ -184,7 +188,9 @@ impl Measure {
         QUEUE_AVAILABLE.set(i64::from(self.shared.queue.ready().await.is_ok()));
         let depths = self.shared.queue.depths().await;
         for (shard, depth) in depths.unwrap_or_default().into_iter().enumerate() {
-            queue::JOBS.with_label_values(&[shard.to_string()]).set(i64::try_from(depth).unwrap_or(i64::MAX));
+            queue::JOBS
+                .with_label_values(&[shard.to_string()])
+                .set(i64::try_from(depth).unwrap_or(i64::MAX));
         }
     }
 }
@@ -199,6 +205,9 @@ mod tests {
             let outcome = AttemptOutcome::from_number(i32::try_from(number).unwrap()).unwrap();
             assert_eq!(format!("{outcome:?}").to_lowercase(), name.replace('-', ""));
         }
-        assert!(AttemptOutcome::from_number(i32::try_from(AttemptOutcome::NAMES.len()).unwrap()).is_none());
+        assert!(
+            AttemptOutcome::from_number(i32::try_from(AttemptOutcome::NAMES.len()).unwrap())
+                .is_none()
+        );
     }
 }

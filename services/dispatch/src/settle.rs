@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
 use outrider_model::{
-    Attempt, AttemptId, AttemptOutcome, DeliveryId, EndpointId, Error, EventId, HoldReason, ProjectId, Result, Timestamp,
-    Verdict, delivery,
+    Attempt, AttemptId, AttemptOutcome, DeliveryId, EndpointId, Error, EventId, HoldReason,
+    ProjectId, Result, Timestamp, Verdict, delivery,
 };
 use outrider_proto::internal::{self, AttemptReport, AttemptResult, attempt_report};
 use outrider_queue::{Done, Receipt};
@@ -34,7 +34,8 @@ pub struct Settler {
 
 impl Settler {
     pub fn start(shared: Shared, finisher: Finisher) -> Self {
-        let Options { settle_lanes: lanes, settle_batch: batch, settle_queue: queue, .. } = *shared.options;
+        let Options { settle_lanes: lanes, settle_batch: batch, settle_queue: queue, .. } =
+            *shared.options;
         let shape = Shape { lanes, reserved: 0, batch, queue };
         let commit: Commit<(Settled, Hop), ()> = {
             let shared = shared.clone();
@@ -51,10 +52,18 @@ impl Settler {
             attempt_report::Result::Attempted(result) => {
                 let record = parsed.record(result)?;
                 let policy = &self.shared.options.retry_policy;
-                let verdict = delivery::judge_attempt(record.outcome, parsed.attempt, now, policy, rand::random());
+                let verdict = delivery::judge_attempt(
+                    record.outcome,
+                    parsed.attempt,
+                    now,
+                    policy,
+                    rand::random(),
+                );
                 (verdict, Some(record))
             }
-            attempt_report::Result::Held(reason) => (delivery::judge_hold(hold_reason(reason)?), None),
+            attempt_report::Result::Held(reason) => {
+                (delivery::judge_hold(hold_reason(reason)?), None)
+            }
         };
         let settled = Settled {
             delivery: parsed.delivery,
@@ -76,7 +85,9 @@ impl Settlement for Settler {
         for report in reports {
             let Some((judged, job)) = self.judge(report) else {
                 // Of a version that says something else: sending it again would not help.
-                tracing::error!("a worker's report cannot be read; its job stays until its lease runs out");
+                tracing::error!(
+                    "a worker's report cannot be read; its job stays until its lease runs out"
+                );
                 continue;
             };
             settled.extend(judged);
@@ -97,7 +108,10 @@ async fn commit(shared: Shared, batch: Vec<(Settled, Hop)>) -> Result<Vec<()>> {
     let outcome = write(&shared, batch).await;
     pass(Point::AfterSettle);
     for hop in hops {
-        hop.set("outrider.commit.reports", outcome.as_ref().map_or(0, |all| i64::try_from(all.len()).unwrap_or(i64::MAX)));
+        hop.set(
+            "outrider.commit.reports",
+            outcome.as_ref().map_or(0, |all| i64::try_from(all.len()).unwrap_or(i64::MAX)),
+        );
         if let Err(error) = &outcome {
             hop.fail(error.reason.as_str());
         }
@@ -138,7 +152,8 @@ async fn learn(shared: &Shared, attempts: impl Iterator<Item = &Attempt>) {
     }
 }
 
-/// Some report holds what the database refuses: each is written alone, and that one without what the endpoint answered.
+/// Some report holds what the database refuses: each is written alone, and that one without what
+/// the endpoint answered.
 async fn settle_apart(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
     let count = batch.len();
     for mut settled in batch {
@@ -147,7 +162,9 @@ async fn settle_apart(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
             tracing::error!(%why, delivery_id = %settled.delivery, "the database refuses an answer; it is dropped from the attempt");
             record.response_headers.clear();
             record.response_body.clear();
-            record.error_message = Some("the answer could not be stored: the database refuses what it holds".to_owned());
+            record.error_message = Some(
+                "the answer could not be stored: the database refuses what it holds".to_owned(),
+            );
             outcome = shared.ledger.settle(std::slice::from_ref(&settled)).await;
         }
         let applied = outcome.map_err(|why| {
@@ -176,7 +193,8 @@ impl Report {
         let delivery = DeliveryId::from_bytes(&report.delivery_id)?;
         let endpoint = EndpointId::from_bytes(&report.endpoint_id)?;
         let project = ProjectId::from_bytes(&report.project_id)?;
-        let receipt = Receipt { shard: receipt.shard, entry: receipt.entry.clone(), epoch: receipt.epoch };
+        let receipt =
+            Receipt { shard: receipt.shard, entry: receipt.entry.clone(), epoch: receipt.epoch };
         Some(Self {
             delivery,
             event: EventId::from_bytes(&report.event_id)?,
@@ -202,7 +220,11 @@ impl Report {
             status_code: u16::try_from(result.status_code).ok().filter(|code| *code != 0),
             started_at,
             duration: Duration::from_micros(result.duration_micros),
-            response_headers: result.response_headers.into_iter().map(|header| (header.name, header.value)).collect(),
+            response_headers: result
+                .response_headers
+                .into_iter()
+                .map(|header| (header.name, header.value))
+                .collect(),
             response_body: result.response_body.to_vec(),
             response_truncated: result.response_truncated,
             error_message: Some(result.error_message).filter(|message| !message.is_empty()),

@@ -1,7 +1,8 @@
-//! The sweeper: what is older than it is kept goes, day by day and step by step, and payloads that a project keeps no longer are erased.
+//! The sweeper: what is older than it is kept goes, day by day and step by step, and payloads that
+//! a project keeps no longer are erased.
 //!
-//! Every process of the role sweeps. Steps are small and repeatable, and on PostgreSQL one process takes a step at a time; whoever publishes
-//! or settles at the same time comes first.
+//! Every process of the role sweeps. Steps are small and repeatable, and on PostgreSQL one process
+//! takes a step at a time; whoever publishes or settles at the same time comes first.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,9 +18,11 @@ const REST: Duration = Duration::from_millis(50);
 const PROJECTS: u64 = 100;
 /// Steps for one project before it is another's turn.
 const STEPS: usize = 100;
-/// Of those, over events that had a pending delivery the last time: the next sweep goes on where this one stops.
+/// Of those, over events that had a pending delivery the last time: the next sweep goes on where
+/// this one stops.
 const HELD_STEPS: usize = 20;
-/// So long after its time an event may be committed and its payload is erased by age all the same; and a clock may go back by any time.
+/// So long after its time an event may be committed and its payload is erased by age all the same;
+/// and a clock may go back by any time.
 const LATE: Duration = Duration::from_secs(900);
 
 /// How a sweep or a part of it ended; of several, the worst counts.
@@ -86,7 +89,10 @@ impl Sweeper {
         let mut ended = Ended::of("what may go", written);
         match store.may_drop().await {
             Ok(true) => {
-                ended = ended.max(Ended::of("idempotency keys", self.repeat(|| store.prune_keys(keys_since)).await));
+                ended = ended.max(Ended::of(
+                    "idempotency keys",
+                    self.repeat(|| store.prune_keys(keys_since)).await,
+                ));
                 if let Some(before) = before {
                     ended = ended.max(self.drop_days(before).await);
                 }
@@ -101,7 +107,8 @@ impl Sweeper {
         });
         ended = ended.max(Ended::of("the oldest day", oldest));
         if !options.change_retention.is_zero() {
-            let changes = self.repeat(|| store.prune_changes(now.minus(options.change_retention))).await;
+            let changes =
+                self.repeat(|| store.prune_changes(now.minus(options.change_retention))).await;
             ended = ended.max(Ended::of("changes", changes));
         }
         ended.max(self.erase_payloads(now).await)
@@ -119,7 +126,8 @@ impl Sweeper {
             let of_day = Ended::of("a day", progress);
             ended = ended.max(of_day);
             if of_day == Ended::Blocked {
-                // Whoever is in the way would be in that of every day, and publishing waits behind each try.
+                // Whoever is in the way would be in that of every day, and publishing waits behind
+                // each try.
                 break;
             }
             tokio::time::sleep(REST).await;
@@ -137,7 +145,10 @@ impl Sweeper {
     }
 
     /// Step after step, with rests, until there is no more, or none for now.
-    async fn repeat<F: Future<Output = Result<Step>>>(&self, step: impl Fn() -> F) -> Result<Progress> {
+    async fn repeat<F: Future<Output = Result<Step>>>(
+        &self,
+        step: impl Fn() -> F,
+    ) -> Result<Progress> {
         loop {
             let Step { gone, progress } = step().await?;
             measure::gone(&gone);
@@ -150,7 +161,8 @@ impl Sweeper {
 
     /// Turn after turn, until there is no more to erase.
     async fn erase_payloads(&self, now: Timestamp) -> Ended {
-        let (mut again, mut ended) = (Some(LATE.saturating_add(self.shared.options.sweep_period)), Ended::Done);
+        let (mut again, mut ended) =
+            (Some(LATE.saturating_add(self.shared.options.sweep_period)), Ended::Done);
         loop {
             match self.erase_in_turn(now, again.take(), &mut ended).await {
                 Ok(true) => tokio::time::sleep(REST).await,
@@ -160,16 +172,23 @@ impl Sweeper {
         }
     }
 
-    /// A turn for each project that keeps payloads for a time of its own; whether there is more to erase. What became too old in the time
-    /// `again` is looked at again.
-    async fn erase_in_turn(&self, now: Timestamp, again: Option<Duration>, ended: &mut Ended) -> Result<bool> {
+    /// A turn for each project that keeps payloads for a time of its own; whether there is more to
+    /// erase. What became too old in the time `again` is looked at again.
+    async fn erase_in_turn(
+        &self,
+        now: Timestamp,
+        again: Option<Duration>,
+        ended: &mut Ended,
+    ) -> Result<bool> {
         let (mut after, mut more) = (None, false);
         loop {
             let projects = self.shared.store.payload_retentions(after, PROJECTS).await?;
             for (project, kept) in &projects {
                 let before = now.minus(*kept);
                 let erased = async {
-                    let more = self.erase_of_project(*project, before, again.map(|again| before.minus(again))).await?;
+                    let more = self
+                        .erase_of_project(*project, before, again.map(|again| before.minus(again)))
+                        .await?;
                     self.erase_held(*project, before).await?;
                     Ok::<bool, Error>(more)
                 };
@@ -189,9 +208,15 @@ impl Sweeper {
         }
     }
 
-    async fn erase_of_project(&self, project: ProjectId, before: Timestamp, mut again: Option<Timestamp>) -> Result<bool> {
+    async fn erase_of_project(
+        &self,
+        project: ProjectId,
+        before: Timestamp,
+        mut again: Option<Timestamp>,
+    ) -> Result<bool> {
         for _ in 0..STEPS {
-            let Erased { payloads, progress } = self.shared.store.erase_old_payloads(project, before, again.take()).await?;
+            let Erased { payloads, progress } =
+                self.shared.store.erase_old_payloads(project, before, again.take()).await?;
             measure::erased("retention", payloads);
             if progress != Progress::More {
                 return Ok(false);
@@ -205,7 +230,8 @@ impl Sweeper {
         let mut places = self.places.lock().await;
         for _ in 0..HELD_STEPS {
             let place = places.get(&project).copied();
-            let (Erased { payloads, progress }, next) = self.shared.store.erase_held_payloads(project, before, place).await?;
+            let (Erased { payloads, progress }, next) =
+                self.shared.store.erase_held_payloads(project, before, place).await?;
             measure::erased("retention", payloads);
             match next {
                 Some(next) => places.insert(project, next),

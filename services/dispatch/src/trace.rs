@@ -1,11 +1,13 @@
-//! The spans of dispatch. A commit is of many events: each has a span of its own, which says with how many others it was written.
+//! The spans of dispatch. A commit is of many events: each has a span of its own, which says with
+//! how many others it was written.
 
 use outrider_model::{Error, EventId, Trace};
 use outrider_proto::internal::{AcceptEvent, AttemptReport};
 use outrider_store::Accepted;
 use outrider_telemetry::{Hop, Kind, TraceContext};
 
-/// The span of an event that arrived, and the trace that goes on with the event: to its row, its jobs, its attempts.
+/// The span of an event that arrived, and the trace that goes on with the event: to its row, its
+/// jobs, its attempts.
 pub fn accepting(event: &AcceptEvent, id: EventId) -> (Hop, Option<Trace>) {
     if event.traceparent.is_empty() {
         return (Hop::none(), None);
@@ -13,8 +15,10 @@ pub fn accepting(event: &AcceptEvent, id: EventId) -> (Hop, Option<Trace>) {
     let incoming = TraceContext::parse(&event.traceparent, &event.tracestate);
     let hop = Hop::child(Kind::Internal, "dispatch accept", incoming.as_ref());
     hop.set_with("outrider.event.id", || id.to_string());
-    let trace =
-        hop.or(incoming.as_ref()).map(|context| Trace { parent: context.traceparent(), state: context.tracestate().to_owned() });
+    let trace = hop.or(incoming.as_ref()).map(|context| Trace {
+        parent: context.traceparent(),
+        state: context.tracestate().to_owned(),
+    });
     (hop, trace)
 }
 
@@ -24,7 +28,9 @@ pub fn committed(hop: &Hop, events: usize, seconds: f64, outcome: &Result<Accept
     hop.set("outrider.commit.seconds", seconds);
     match outcome {
         Ok(Accepted::New) => {}
-        Ok(Accepted::Duplicate { event, .. }) => hop.set_with("outrider.duplicate_of", || event.to_string()),
+        Ok(Accepted::Duplicate { event, .. }) => {
+            hop.set_with("outrider.duplicate_of", || event.to_string())
+        }
         Ok(Accepted::Conflict) => hop.fail("IDEMPOTENCY_CONFLICT"),
         Err(error) => hop.fail(error.reason.as_str()),
     }
@@ -35,5 +41,9 @@ pub fn settling(report: &AttemptReport) -> Hop {
     if report.traceparent.is_empty() {
         return Hop::none();
     }
-    Hop::child(Kind::Internal, "dispatch settle", TraceContext::parse(&report.traceparent, "").as_ref())
+    Hop::child(
+        Kind::Internal,
+        "dispatch settle",
+        TraceContext::parse(&report.traceparent, "").as_ref(),
+    )
 }

@@ -1,5 +1,5 @@
-//! The order in which endpoints are fed, and how much at a time: organisations take turns, within an
-//! organisation its projects, and within a project its endpoints.
+//! The order in which endpoints are fed, and how much at a time: organisations take turns, within
+//! an organisation its projects, and within a project its endpoints.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,7 +7,8 @@ use outrider_model::{OrganizationId, ProjectId, Recipient};
 
 use crate::jobs::JobEndpoint;
 
-/// Rows of one endpoint in one go: the first are on their way while the next are claimed, and others have their turn between.
+/// Rows of one endpoint in one go: the first are on their way while the next are claimed, and
+/// others have their turn between.
 const TURN: u32 = 128;
 
 /// An endpoint with due deliveries and room in the window.
@@ -37,7 +38,8 @@ pub struct Turns {
 
 impl Turns {
     pub fn of(candidates: Vec<Candidate>) -> Self {
-        let mut organizations: BTreeMap<OrganizationId, BTreeMap<ProjectId, VecDeque<Candidate>>> = BTreeMap::new();
+        let mut organizations: BTreeMap<OrganizationId, BTreeMap<ProjectId, VecDeque<Candidate>>> =
+            BTreeMap::new();
         for candidate in candidates {
             let projects = organizations.entry(candidate.who.organization).or_default();
             projects.entry(candidate.who.project).or_default().push_back(candidate);
@@ -111,13 +113,17 @@ mod tests {
 
     #[test]
     fn organizations_and_projects_take_turns_and_batches_stay_within_the_limit() {
-        let mut candidates: Vec<Candidate> = (0..100).map(|n| candidate(1, n % 50, n, 64)).collect();
+        let mut candidates: Vec<Candidate> =
+            (0..100).map(|n| candidate(1, n % 50, n, 64)).collect();
         candidates.push(candidate(1, 1_000, 1_000, 64));
         candidates.push(candidate(2, 2_000, 2_000, 64));
         let mut turns = Turns::of(candidates);
         let first = turns.next(128).expect("a batch");
         let second = OrganizationId::new(Timestamp(0), 2);
-        assert!(first.iter().any(|(candidate, _)| candidate.who.organization == second), "the small one is in the first batch");
+        assert!(
+            first.iter().any(|(candidate, _)| candidate.who.organization == second),
+            "the small one is in the first batch"
+        );
         let mut fed = first.len();
         while let Some(wants) = wants(&mut turns, 128) {
             assert!(wants.iter().sum::<u32>() <= 128);
@@ -138,7 +144,10 @@ mod tests {
         }
         assert_eq!(batches, [vec![128, 1], vec![128], vec![44]]);
         let mut turns = Turns::of(vec![candidate(1, 1, 1, 1_000), candidate(1, 1, 2, 1)]);
-        assert_eq!([wants(&mut turns, 10), wants(&mut turns, 10), wants(&mut turns, 10)], [Some(vec![10]), Some(vec![1]), None]);
+        assert_eq!(
+            [wants(&mut turns, 10), wants(&mut turns, 10), wants(&mut turns, 10)],
+            [Some(vec![10]), Some(vec![1]), None]
+        );
         assert_eq!(wants(&mut Turns::of(Vec::new()), 10), None);
     }
 }

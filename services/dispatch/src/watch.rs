@@ -1,4 +1,5 @@
-//! Repair: notices when the queue was emptied or replaced, and asks it about deliveries that stay unsettled.
+//! Repair: notices when the queue was emptied or replaced, and asks it about deliveries that stay
+//! unsettled.
 
 use std::time::Duration;
 
@@ -11,14 +12,14 @@ use crate::{Shared, handoff::Handoff, measure};
 
 /// Deliveries asked after in one round trip.
 const PAGE: u32 = 1_000;
-/// How far the frequent look goes back behind the end of the last one: longer than rows are under way to their commit, and than the clocks
-/// of processes differ until they are measured again.
+/// How far the frequent look goes back behind the end of the last one: longer than rows are under
+/// way to their commit, and than the clocks of processes differ until they are measured again.
 const REACH: Duration = Duration::from_secs(300);
-/// The look at all that is older rests so many times as long as it took: while a long transaction makes it dear, it takes a tenth of a
-/// connection.
+/// The look at all that is older rests so many times as long as it took: while a long transaction
+/// makes it dear, it takes a tenth of a connection.
 const REST: u32 = 9;
-/// How often partitions of the days to come are looked after: one cheap look-up. A clock that jumps by more days than there are partitions
-/// keeps everything from being committed until then.
+/// How often partitions of the days to come are looked after: one cheap look-up. A clock that jumps
+/// by more days than there are partitions keeps everything from being committed until then.
 const PREPARE_PERIOD: Duration = Duration::from_secs(10);
 
 /// The part of dispatch that repairs.
@@ -60,21 +61,27 @@ impl Watch {
                         Ok(count) => {
                             measure::of_former_queue(count);
                             if !known.is_empty() || count > 0 {
-                                tracing::info!(deliveries = count, "the queue has a new identity; what it lost is queued again");
+                                tracing::info!(
+                                    deliveries = count,
+                                    "the queue has a new identity; what it lost is queued again"
+                                );
                             }
                             pass(Point::AfterEpochRepair);
                             known = epochs;
                             self.handoff.feed_all();
                         }
-                        Err(why) => tracing::warn!(%why, "deliveries of a former queue are not yet known"),
+                        Err(why) => {
+                            tracing::warn!(%why, "deliveries of a former queue are not yet known")
+                        }
                     }
                 }
             }
         }
     }
 
-    /// Asks the queue about deliveries that are marked as queued and stay unsettled. What the last look went through is left out but for
-    /// a part: PostgreSQL would go through all that ended since the oldest transaction began.
+    /// Asks the queue about deliveries that are marked as queued and stay unsettled. What the last
+    /// look went through is left out but for a part: PostgreSQL would go through all that ended
+    /// since the oldest transaction began.
     async fn watch_overdue(&self) {
         let mut period = tokio::time::interval(self.look_period());
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -89,7 +96,8 @@ impl Watch {
         }
     }
 
-    /// The same of what is older than that look goes: what nobody asked after while all processes were away, or what took long to commit.
+    /// The same of what is older than that look goes: what nobody asked after while all processes
+    /// were away, or what took long to commit.
     async fn watch_older(&self) {
         loop {
             let begin = Instant::now();
@@ -119,8 +127,12 @@ impl Watch {
             return Ok(0);
         }
         let asked: Vec<_> = overdue.iter().map(|row| (row.endpoint, row.delivery)).collect();
-        let held = queue.held(&asked).await.map_err(|error| LedgerError::Unavailable(error.to_string()))?;
-        let (waiting, lost): (Vec<_>, Vec<_>) = overdue.iter().zip(held).partition(|(_, held)| held.is_some());
+        let held = queue
+            .held(&asked)
+            .await
+            .map_err(|error| LedgerError::Unavailable(error.to_string()))?;
+        let (waiting, lost): (Vec<_>, Vec<_>) =
+            overdue.iter().zip(held).partition(|(_, held)| held.is_some());
         let refs = |rows: Vec<(&QueuedRef, Option<u32>)>| -> Vec<(DeliveryId, u32)> {
             rows.into_iter().map(|(row, _)| (row.delivery, row.generation)).collect()
         };
@@ -130,7 +142,10 @@ impl Watch {
             ledger.extend(&waiting, store.clock().now().plus(options.check_after)).await?;
         }
         if !lost.is_empty() {
-            tracing::warn!(deliveries = lost.len(), "the queue lacks jobs that were queued; they are queued again");
+            tracing::warn!(
+                deliveries = lost.len(),
+                "the queue lacks jobs that were queued; they are queued again"
+            );
             pass(Point::BeforeLostRepair);
             ledger.unqueue(&lost).await?;
             pass(Point::AfterLostRepair);
@@ -152,7 +167,8 @@ impl Watch {
     }
 }
 
-/// Where a look begins that is to go on where another ended. Where the clock stepped back meanwhile, rows of now on bear earlier times.
+/// Where a look begins that is to go on where another ended. Where the clock stepped back
+/// meanwhile, rows of now on bear earlier times.
 fn looks_after(looked: Timestamp, now: Timestamp) -> Timestamp {
     looked.min(now).minus(REACH)
 }

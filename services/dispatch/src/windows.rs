@@ -1,5 +1,6 @@
-//! How many jobs of an endpoint go to the queue: as many as it may have under way, or fewer while it
-//! does not answer in time. The deliveries beyond wait in the database, and take no part of the queue.
+//! How many jobs of an endpoint go to the queue: as many as it may have under way, or fewer while
+//! it does not answer in time. The deliveries beyond wait in the database, and take no part of the
+//! queue.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -40,7 +41,8 @@ impl QueueWindows {
         JobEndpoint { organization: entry.organization, limit }
     }
 
-    /// Whether an attempt changes what is known. Most endpoints always answer: of them nothing is known.
+    /// Whether an attempt changes what is known. Most endpoints always answer: of them nothing is
+    /// known.
     pub fn cares(&self, attempt: &Attempt) -> bool {
         match heard(attempt) {
             Some(Heard::Nothing) => true,

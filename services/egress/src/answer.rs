@@ -17,13 +17,25 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     fn malformed(text: &str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, error: None, rule: None, cause: None, text: text.to_owned() }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            error: None,
+            rule: None,
+            cause: None,
+            text: text.to_owned(),
+        }
     }
 
     /// The client is not one of ours (RFC 9110, 15.5.8).
     pub(crate) fn unknown_client() -> Self {
         let text = "the egress serves its own workers only".to_owned();
-        Self { status: StatusCode::PROXY_AUTHENTICATION_REQUIRED, error: None, rule: None, cause: None, text }
+        Self {
+            status: StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+            error: None,
+            rule: None,
+            cause: None,
+            text,
+        }
     }
 
     /// All tunnels are taken.
@@ -44,7 +56,10 @@ impl Refusal {
             headers.insert(header::PROXY_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(error) = self.error {
-            headers.insert(HeaderName::from_static(proxy::ERROR_HEADER), HeaderValue::from_static(error));
+            headers.insert(
+                HeaderName::from_static(proxy::ERROR_HEADER),
+                HeaderValue::from_static(error),
+            );
         }
         for (name, value) in [(proxy::RULE_HEADER, self.rule), (proxy::CAUSE_HEADER, self.cause)] {
             if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
@@ -62,7 +77,9 @@ impl From<DialError> for Refusal {
             DialError::Refused { rule } => (StatusCode::FORBIDDEN, proxy::REFUSED, Some(rule)),
             DialError::NotResolved(_) => (StatusCode::BAD_GATEWAY, proxy::NOT_RESOLVED, None),
             DialError::ConnectFailed(_) => (StatusCode::BAD_GATEWAY, proxy::CONNECT_FAILED, None),
-            DialError::EgressUnavailable => (StatusCode::SERVICE_UNAVAILABLE, proxy::UNAVAILABLE, None),
+            DialError::EgressUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, proxy::UNAVAILABLE, None)
+            }
         };
         Self { status, error: Some(word), rule, cause, text }
     }
@@ -74,9 +91,16 @@ pub(crate) fn established() -> Response<Full<Bytes>> {
 }
 
 /// Refuses a client that does not present the token, when there is one.
-pub(crate) fn authorize<B>(request: &Request<B>, token: Option<&InternalToken>) -> Result<(), Refusal> {
+pub(crate) fn authorize<B>(
+    request: &Request<B>,
+    token: Option<&InternalToken>,
+) -> Result<(), Refusal> {
     let Some(token) = token else { return Ok(()) };
-    let given = request.headers().get(header::PROXY_AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let given = request
+        .headers()
+        .get(header::PROXY_AUTHORIZATION)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
     match given.strip_prefix(b"Bearer ") {
         Some(presented) if token.matches(presented) => Ok(()),
         _ => Err(Refusal::unknown_client()),
@@ -87,7 +111,13 @@ pub(crate) fn authorize<B>(request: &Request<B>, token: Option<&InternalToken>) 
 pub(crate) fn target<B>(request: &Request<B>) -> Result<(String, u16), Refusal> {
     if request.method() != Method::CONNECT {
         let text = "only CONNECT is served".to_owned();
-        return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, error: None, rule: None, cause: None, text });
+        return Err(Refusal {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            error: None,
+            rule: None,
+            cause: None,
+            text,
+        });
     }
     let uri = request.uri();
     let authority = match (uri.authority(), uri.scheme(), uri.path_and_query()) {
@@ -96,7 +126,13 @@ pub(crate) fn target<B>(request: &Request<B>) -> Result<(String, u16), Refusal> 
     };
     let headers = request.headers();
     // A request that could be framed or continued in another way has no business here.
-    for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::UPGRADE, header::EXPECT, header::TRAILER] {
+    for name in [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::EXPECT,
+        header::TRAILER,
+    ] {
         if headers.contains_key(&name) {
             return Err(Refusal::malformed(&format!("CONNECT must not have a {name} header")));
         }
@@ -112,9 +148,15 @@ pub(crate) fn target<B>(request: &Request<B>) -> Result<(String, u16), Refusal> 
 }
 
 fn split(authority: &str) -> Result<(String, u16), Refusal> {
-    let (host, port) = authority.rsplit_once(':').ok_or_else(|| Refusal::malformed("the target must name a port"))?;
+    let (host, port) = authority
+        .rsplit_once(':')
+        .ok_or_else(|| Refusal::malformed("the target must name a port"))?;
     let digits = !port.starts_with('0') && port.bytes().all(|byte| byte.is_ascii_digit());
-    let port = port.parse().ok().filter(|_| digits).ok_or_else(|| Refusal::malformed("the port must be from 1 to 65535"))?;
+    let port = port
+        .parse()
+        .ok()
+        .filter(|_| digits)
+        .ok_or_else(|| Refusal::malformed("the port must be from 1 to 65535"))?;
     let host = if host.starts_with('[') {
         let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         inner
@@ -170,7 +212,10 @@ mod tests {
         };
         let host = ("host", "example.com:443");
         assert_eq!(judge("CONNECT", "example.com:443", &[host]), Ok(("example.com".into(), 443)));
-        assert_eq!(judge("CONNECT", "example.com:443", &[("host", "EXAMPLE.com:443")]), Ok(("example.com".into(), 443)));
+        assert_eq!(
+            judge("CONNECT", "example.com:443", &[("host", "EXAMPLE.com:443")]),
+            Ok(("example.com".into(), 443))
+        );
         for headers in [
             &[] as &[(&str, &str)],
             &[host, host],

@@ -19,8 +19,12 @@ use crate::options::Options;
 /// How long an address is tried alone before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// The first connection that succeeds; addresses are tried in order, each with a head start, all within the connect timeout.
-pub(crate) async fn connect(addresses: Vec<SocketAddr>, options: &Options) -> Result<TcpStream, DialError> {
+/// The first connection that succeeds; addresses are tried in order, each with a head start, all
+/// within the connect timeout.
+pub(crate) async fn connect(
+    addresses: Vec<SocketAddr>,
+    options: &Options,
+) -> Result<TcpStream, DialError> {
     let addresses = order(addresses, options);
     if addresses.is_empty() {
         let source = options.source_address.map(tracing::field::display);
@@ -28,25 +32,40 @@ pub(crate) async fn connect(addresses: Vec<SocketAddr>, options: &Options) -> Re
         return Err(DialError::ConnectFailed(NoConnection::OtherFamily));
     }
     let late = || Err(DialError::ConnectFailed(NoConnection::Late(options.connect_timeout)));
-    timeout(options.connect_timeout, race(addresses, options.source_address)).await.unwrap_or_else(|_| late())
+    timeout(options.connect_timeout, race(addresses, options.source_address))
+        .await
+        .unwrap_or_else(|_| late())
 }
 
 /// Families by turns, IPv6 first, and only those that the source address can reach.
 fn order(addresses: Vec<SocketAddr>, options: &Options) -> VecDeque<SocketAddr> {
-    let reachable = |address: &SocketAddr| options.source_address.is_none_or(|source| source.is_ipv4() == address.is_ipv4());
-    let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().filter(reachable).partition(SocketAddr::is_ipv6);
+    let reachable = |address: &SocketAddr| {
+        options.source_address.is_none_or(|source| source.is_ipv4() == address.is_ipv4())
+    };
+    let (v6, v4): (Vec<_>, Vec<_>) =
+        addresses.into_iter().filter(reachable).partition(SocketAddr::is_ipv6);
     let longer = v6.len().max(v4.len());
-    (0..longer).flat_map(|at| [v6.get(at), v4.get(at)]).flatten().copied().take(options.max_addresses).collect()
+    (0..longer)
+        .flat_map(|at| [v6.get(at), v4.get(at)])
+        .flatten()
+        .copied()
+        .take(options.max_addresses)
+        .collect()
 }
 
-async fn race(mut addresses: VecDeque<SocketAddr>, source: Option<IpAddr>) -> Result<TcpStream, DialError> {
+async fn race(
+    mut addresses: VecDeque<SocketAddr>,
+    source: Option<IpAddr>,
+) -> Result<TcpStream, DialError> {
     let mut tries = FuturesUnordered::new();
     let mut failure = None;
     loop {
         if tries.is_empty() {
             match addresses.pop_front() {
                 Some(address) => tries.push(open(address, source)),
-                None => return Err(failure.unwrap_or(DialError::ConnectFailed(NoConnection::Other))),
+                None => {
+                    return Err(failure.unwrap_or(DialError::ConnectFailed(NoConnection::Other)));
+                }
             }
         }
         tokio::select! {
@@ -61,8 +80,8 @@ async fn race(mut addresses: VecDeque<SocketAddr>, source: Option<IpAddr>) -> Re
     }
 }
 
-/// How much a failure says of the host: that an address did not take the connection says more than that we could not ask another, and
-/// an answer says more than none.
+/// How much a failure says of the host: that an address did not take the connection says more than
+/// that we could not ask another, and an answer says more than none.
 fn telling(failure: &DialError) -> u8 {
     match failure {
         DialError::ConnectFailed(NoConnection::Refused | NoConnection::Reset) => 3,
@@ -101,7 +120,9 @@ fn why(error: &io::Error) -> NoConnection {
         io::ErrorKind::ConnectionRefused => NoConnection::Refused,
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => NoConnection::Reset,
         // The system's own patience, which is longer than ours by default, is over.
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::TimedOut => NoConnection::Unreachable,
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::TimedOut => NoConnection::Unreachable,
         _ => NoConnection::Other,
     }
 }
@@ -109,7 +130,8 @@ fn why(error: &io::Error) -> NoConnection {
 fn socket(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(source) = source {
-        // Else a port that is in TIME_WAIT could not be bound, although its next destination may be another.
+        // Else a port that is in TIME_WAIT could not be bound, although its next destination may be
+        // another.
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddr::new(source, 0))?;
     }
@@ -132,7 +154,10 @@ mod tests {
         let ordered = |options: Options| Vec::from(order(all.clone(), &options));
         let both = ordered(Options { max_addresses: 3, ..Options::default() });
         assert_eq!(both, sockets(&["[2a00::1]:1", "1.1.1.1:1", "1.1.1.2:1"]));
-        let v6 = ordered(Options { source_address: Some("2a00::9".parse().unwrap()), ..Options::default() });
+        let v6 = ordered(Options {
+            source_address: Some("2a00::9".parse().unwrap()),
+            ..Options::default()
+        });
         assert_eq!(v6, sockets(&["[2a00::1]:1"]));
     }
 
@@ -140,17 +165,25 @@ mod tests {
     async fn goes_on_to_the_next_address_and_binds_the_source() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let options = Options { source_address: Some("127.0.0.7".parse().unwrap()), ..Options::default() };
+        let options =
+            Options { source_address: Some("127.0.0.7".parse().unwrap()), ..Options::default() };
         let stream = connect(vec![closed, listener.local_addr().unwrap()], &options).await.unwrap();
         assert_eq!(stream.local_addr().unwrap().ip().to_string(), "127.0.0.7");
         assert!(stream.nodelay().unwrap());
-        assert_eq!(connect(vec![closed], &options).await.unwrap_err(), DialError::ConnectFailed(NoConnection::Refused));
+        assert_eq!(
+            connect(vec![closed], &options).await.unwrap_err(),
+            DialError::ConnectFailed(NoConnection::Refused)
+        );
     }
 
     #[tokio::test]
     async fn a_source_that_is_not_ours_is_the_egress_fault() {
-        let options = Options { source_address: Some("203.0.113.7".parse().unwrap()), ..Options::default() };
-        assert_eq!(connect(sockets(&["127.0.0.1:9"]), &options).await.unwrap_err(), DialError::EgressUnavailable);
+        let options =
+            Options { source_address: Some("203.0.113.7".parse().unwrap()), ..Options::default() };
+        assert_eq!(
+            connect(sockets(&["127.0.0.1:9"]), &options).await.unwrap_err(),
+            DialError::EgressUnavailable
+        );
         let other = connect(sockets(&["[::1]:9"]), &options).await.unwrap_err();
         assert_eq!(other, DialError::ConnectFailed(NoConnection::OtherFamily));
     }

@@ -1,4 +1,5 @@
-//! What stands by a policy that is no longer in force: a connection is cut when a later policy refuses it.
+//! What stands by a policy that is no longer in force: a connection is cut when a later policy
+//! refuses it.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -6,11 +7,20 @@ use outrider_model::address::{Judged, Policy};
 use tokio::sync::watch;
 
 /// Resolves when a later policy than the one by which this connection was opened refuses it.
-pub(crate) async fn refused(mut policies: watch::Receiver<Arc<Policy>>, host: String, target: SocketAddr) {
+pub(crate) async fn refused(
+    mut policies: watch::Receiver<Arc<Policy>>,
+    host: String,
+    target: SocketAddr,
+) {
     while policies.changed().await.is_ok() {
         let policy = Arc::clone(&policies.borrow_and_update());
         if let Some(rule) = rule(&policy, &host, target) {
-            tracing::info!(host, port = target.port(), rule, "a connection is cut: the egress policy refuses it now");
+            tracing::info!(
+                host,
+                port = target.port(),
+                rule,
+                "a connection is cut: the egress policy refuses it now"
+            );
             return;
         }
     }
@@ -21,7 +31,9 @@ pub(crate) async fn refused(mut policies: watch::Receiver<Arc<Policy>>, host: St
 /// The rule by which a policy refuses a host that has this address.
 fn rule(policy: &Policy, host: &str, target: SocketAddr) -> Option<&'static str> {
     let judged = match policy.judge(host, target.port()) {
-        Ok(Judged::Name(name)) => policy.judge_address(Some(&name), target.ip(), target.port()).map(drop),
+        Ok(Judged::Name(name)) => {
+            policy.judge_address(Some(&name), target.ip(), target.port()).map(drop)
+        }
         Ok(Judged::Address(..)) => Ok(()),
         Err(refused) => Err(refused),
     };

@@ -1,4 +1,5 @@
-//! The one way to the outside: judge the name, look it up once, judge all its addresses, dial those.
+//! The one way to the outside: judge the name, look it up once, judge all its addresses, dial
+//! those.
 
 use std::{
     fmt,
@@ -32,7 +33,8 @@ use crate::{
 const OWN_LISTENER: Refused = Refused::new("own-listener", "an address of this service");
 const PORT_ZERO: Refused = Refused::new("port-zero", "port 0");
 
-/// The egress. Clones share everything. It is a dialer for its own process, and `serve` makes it a proxy for others.
+/// The egress. Clones share everything. It is a dialer for its own process, and `serve` makes it a
+/// proxy for others.
 #[derive(Clone)]
 pub struct Egress {
     pub(crate) inner: Arc<Inner>,
@@ -110,17 +112,24 @@ impl Egress {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Refuses a listener of this process to all who dial, also where loopback is permitted. `serve` does so for its own.
+    /// Refuses a listener of this process to all who dial, also where loopback is permitted.
+    /// `serve` does so for its own.
     pub fn protect(&self, listener: SocketAddr) {
         self.inner.own.add(listener);
     }
 
-    /// What the policy in force says about a host and port, and about each address that it has. Connects to nothing.
+    /// What the policy in force says about a host and port, and about each address that it has.
+    /// Connects to nothing.
     pub async fn examine(&self, host: &str, port: u16) -> Result<Examined, Stopped> {
         self.examine_by(&self.inner.options.policy.get(), host, port).await
     }
 
-    async fn examine_by(&self, policy: &Policy, host: &str, port: u16) -> Result<Examined, Stopped> {
+    async fn examine_by(
+        &self,
+        policy: &Policy,
+        host: &str,
+        port: u16,
+    ) -> Result<Examined, Stopped> {
         if port == 0 {
             return Err(Stopped::Refused(PORT_ZERO));
         }
@@ -129,15 +138,19 @@ impl Egress {
             Judged::Address(address, _) => (None, vec![*address]),
             Judged::Name(name) => (Some(name), self.resolve(name.as_str()).await?),
         };
-        let mut addresses: Vec<(SocketAddr, Result<Basis, Refused>)> = Vec::with_capacity(found.len());
-        // What is judged is what is dialed, to the bit: an IPv4-mapped address as the IPv4 address it was judged as.
+        let mut addresses: Vec<(SocketAddr, Result<Basis, Refused>)> =
+            Vec::with_capacity(found.len());
+        // What is judged is what is dialed, to the bit: an IPv4-mapped address as the IPv4 address
+        // it was judged as.
         for address in found.into_iter().map(|address| address.to_canonical()) {
             let target = SocketAddr::new(address, port);
             if addresses.iter().any(|(known, _)| *known == target) {
                 continue;
             }
             let mut verdict = policy.judge_address(name, address, port);
-            if verdict.is_ok() && self.inner.own.contains(target).map_err(|error| unavailable(&error))? {
+            if verdict.is_ok()
+                && self.inner.own.contains(target).map_err(|error| unavailable(&error))?
+            {
                 verdict = Err(OWN_LISTENER);
             }
             addresses.push((target, verdict));
@@ -146,11 +159,23 @@ impl Egress {
     }
 
     /// What may be dialed for a host and port; one line in the log when it is nothing.
-    async fn vet(&self, policy: &Policy, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+    async fn vet(
+        &self,
+        policy: &Policy,
+        host: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, DialError> {
         let refused = |refused: Refused, address: Option<IpAddr>| {
             let address = address.map(tracing::field::display);
             REFUSALS.with_label_values(&[refused.rule]).inc();
-            tracing::info!(decision = "refused", host, port, rule = refused.rule, address, "an outgoing connection is refused");
+            tracing::info!(
+                decision = "refused",
+                host,
+                port,
+                rule = refused.rule,
+                address,
+                "an outgoing connection is refused"
+            );
             DialError::Refused { rule: refused.rule.to_owned() }
         };
         let examined = self.examine_by(policy, host, port).await.map_err(|stopped| match stopped {
@@ -176,7 +201,8 @@ impl Egress {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         let timed = DNS_SECONDS.start_timer();
-        let resolved = timeout(self.inner.options.dns_timeout, self.inner.resolver.resolve(name)).await;
+        let resolved =
+            timeout(self.inner.options.dns_timeout, self.inner.resolver.resolve(name)).await;
         timed.observe_duration();
         match resolved {
             Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
@@ -214,7 +240,8 @@ impl Egress {
         };
         let dialed = dialed.and_then(|stream| {
             // One that is broken already has no peer.
-            let target = stream.peer_addr().map_err(|_| DialError::ConnectFailed(NoConnection::Reset))?;
+            let target =
+                stream.peer_addr().map_err(|_| DialError::ConnectFailed(NoConnection::Reset))?;
             Ok(Dialed { stream, host: host.to_owned(), target, policies })
         });
         pass(Point::AfterDial);
@@ -232,7 +259,8 @@ fn unavailable(error: &dyn fmt::Display) -> Stopped {
     Stopped::Unable
 }
 
-const RESULTS: [&str; 5] = ["connected", "refused", "not-resolved", "connect-failed", "unavailable"];
+const RESULTS: [&str; 5] =
+    ["connected", "refused", "not-resolved", "connect-failed", "unavailable"];
 static DIALS_BY_RESULT: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&DIALS, &RESULTS));
 
 /// The place among [`RESULTS`].
@@ -249,7 +277,11 @@ fn result_index(dialed: &Result<Dialed, DialError>) -> usize {
 #[async_trait]
 impl Dialer for Egress {
     async fn dial(&self, host: &str, port: u16) -> Result<Socket, DialError> {
-        let dialed = self.dial_within(outrider_telemetry::current().as_ref(), Kind::Internal, host, port).await;
-        dialed.map(|Dialed { stream, host, target, policies }| Socket::from(stream).cut_when(refused(policies, host, target)))
+        let dialed = self
+            .dial_within(outrider_telemetry::current().as_ref(), Kind::Internal, host, port)
+            .await;
+        dialed.map(|Dialed { stream, host, target, policies }| {
+            Socket::from(stream).cut_when(refused(policies, host, target))
+        })
     }
 }

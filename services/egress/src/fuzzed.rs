@@ -1,4 +1,5 @@
-//! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of the crate's interface.
+//! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of
+//! the crate's interface.
 
 use std::{
     convert::Infallible,
@@ -25,7 +26,8 @@ pub enum Judged {
     Target(String, u16),
 }
 
-/// Reads the request of a client as the proxy does, up to the question of what to dial. Gives the head too.
+/// Reads the request of a client as the proxy does, up to the question of what to dial. Gives the
+/// head too.
 pub async fn judge<S>(mut stream: S, options: &Options) -> (Judged, Vec<u8>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -36,14 +38,16 @@ where
     };
     let seen = Arc::new(Mutex::new(Judged::NoRequest));
     let service = service_fn(|request: Request<Incoming>| {
-        let judged = answer::authorize(&request, options.token.as_ref()).and_then(|()| answer::target(&request));
+        let judged = answer::authorize(&request, options.token.as_ref())
+            .and_then(|()| answer::target(&request));
         let refusal = match judged {
             Ok((host, port)) => {
                 *seen.lock().unwrap_or_else(PoisonError::into_inner) = Judged::Target(host, port);
                 answer::Refusal::full()
             }
             Err(refusal) => {
-                *seen.lock().unwrap_or_else(PoisonError::into_inner) = Judged::Refused(refusal.status.as_u16());
+                *seen.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Judged::Refused(refusal.status.as_u16());
                 refusal
             }
         };

@@ -1,5 +1,6 @@
-//! A request's head as raw bytes, read before any HTTP library sees it: stricter than libraries are, since one that forgives a
-//! bare line feed or a folded line reads another request than its neighbour does.
+//! A request's head as raw bytes, read before any HTTP library sees it: stricter than libraries
+//! are, since one that forgives a bare line feed or a folded line reads another request than its
+//! neighbour does.
 
 use std::{fmt, time::Duration};
 
@@ -23,7 +24,9 @@ impl BadHead {
     fn answer(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Malformed(text) => Some(("400 Bad Request", text)),
-            Self::TooLong => Some(("431 Request Header Fields Too Large", "the request is too long")),
+            Self::TooLong => {
+                Some(("431 Request Header Fields Too Large", "the request is too long"))
+            }
             Self::TooSlow => Some(("408 Request Timeout", "the request came too slowly")),
             Self::Gone => None,
         }
@@ -36,8 +39,13 @@ impl fmt::Display for BadHead {
     }
 }
 
-/// Reads a whole head, of at most `limit` bytes, within `deadline`. Nothing may follow it before it is answered.
-pub(crate) async fn read<S>(stream: &mut S, limit: usize, deadline: Duration) -> Result<Vec<u8>, BadHead>
+/// Reads a whole head, of at most `limit` bytes, within `deadline`. Nothing may follow it before it
+/// is answered.
+pub(crate) async fn read<S>(
+    stream: &mut S,
+    limit: usize,
+    deadline: Duration,
+) -> Result<Vec<u8>, BadHead>
 where
     S: AsyncRead + Unpin,
 {
@@ -51,11 +59,17 @@ async fn read_all<S: AsyncRead + Unpin>(stream: &mut S, limit: usize) -> Result<
         if head.len() >= limit {
             return Err(BadHead::TooLong);
         }
-        // One byte beyond the limit is never read: what fits is judged, the rest stays with the system.
+        // One byte beyond the limit is never read: what fits is judged, the rest stays with the
+        // system.
         let room = (limit - head.len()) as u64;
-        let read = (&mut *stream).take(room).read_buf(&mut head).await.map_err(|_| BadHead::Gone)?;
+        let read =
+            (&mut *stream).take(room).read_buf(&mut head).await.map_err(|_| BadHead::Gone)?;
         if read == 0 {
-            return Err(if head.is_empty() { BadHead::Gone } else { BadHead::Malformed("the request is cut off") });
+            return Err(if head.is_empty() {
+                BadHead::Gone
+            } else {
+                BadHead::Malformed("the request is cut off")
+            });
         }
         if scan.advance(&head).map_err(BadHead::Malformed)? {
             return Ok(head);
@@ -63,8 +77,8 @@ async fn read_all<S: AsyncRead + Unpin>(stream: &mut S, limit: usize) -> Result<
     }
 }
 
-/// Answers a head that is not taken, and closes. What the client still sends is read and dropped for a moment, so that the answer
-/// reaches it instead of a reset.
+/// Answers a head that is not taken, and closes. What the client still sends is read and dropped
+/// for a moment, so that the answer reaches it instead of a reset.
 pub(crate) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, bad: BadHead) {
     let Some((status, text)) = bad.answer() else { return };
     let answer = format!(
@@ -145,7 +159,8 @@ fn check_field(line: &[u8]) -> Result<(), &'static str> {
 }
 
 fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !text.is_empty()
+        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 #[cfg(test)]
@@ -196,7 +211,8 @@ mod tests {
             let mut pieces = Scan::default();
             let cut = cut.min(head.len());
             let first = pieces.advance(&head.as_bytes()[..cut]);
-            // A head that is whole before the last piece came is answered then; the rest is not looked at.
+            // A head that is whole before the last piece came is answered then; the rest is not
+            // looked at.
             if first == Ok(false) {
                 prop_assert_eq!(pieces.advance(head.as_bytes()), whole);
             } else if first.is_err() {

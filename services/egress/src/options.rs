@@ -10,10 +10,11 @@ use tokio::sync::Semaphore;
 pub struct Options {
     /// What may be reached. Default: the public internet, without the ports of other services.
     pub policy: PolicyInForce,
-    /// Tunnels at once, and connections being opened for one; each holds two sockets and some 20 KiB. Default: 10 000.
+    /// Tunnels at once, and connections being opened for one; each holds two sockets and some 20
+    /// KiB. Default: 10 000.
     pub max_tunnels: usize,
-    /// Connections to the proxy that have no tunnel yet. A further one takes the place of the oldest that has not presented the token.
-    /// Default: 1 000.
+    /// Connections to the proxy that have no tunnel yet. A further one takes the place of the
+    /// oldest that has not presented the token. Default: 1 000.
     pub max_waiting: usize,
     /// A name's addresses that are tried, at most; all are judged. Default: 8.
     pub max_addresses: usize,
@@ -33,15 +34,17 @@ pub struct Options {
     pub max_head_bytes: usize,
     /// For tunnels to end by themselves at shutdown. Default: 10 s.
     pub drain: Duration,
-    /// At shutdown, a tunnel on which the outside spoke last and nothing moved for so long is closed: it is one that a worker keeps
-    /// for later. Default: 1 s.
+    /// At shutdown, a tunnel on which the outside spoke last and nothing moved for so long is
+    /// closed: it is one that a worker keeps for later. Default: 1 s.
     pub drain_idle: Duration,
-    /// The local address of outgoing connections; destinations of the other family cannot be reached then. Default: the system's
-    /// choice.
+    /// The local address of outgoing connections; destinations of the other family cannot be
+    /// reached then. Default: the system's choice.
     pub source_address: Option<IpAddr>,
-    /// What clients of the proxy must present as `Proxy-Authorization: Bearer …`; everybody is served without. Default: none.
+    /// What clients of the proxy must present as `Proxy-Authorization: Bearer …`; everybody is
+    /// served without. Default: none.
     pub token: Option<InternalToken>,
-    /// With which clients of the proxy are served, by mutual TLS; without it, plainly. Default: none.
+    /// With which clients of the proxy are served, by mutual TLS; without it, plainly. Default:
+    /// none.
     pub tls: Option<Arc<Tls>>,
 }
 
@@ -95,7 +98,10 @@ impl Options {
                 return bad(option, "must not be zero");
             }
         }
-        if self.source_address.is_some_and(|address| address.is_unspecified() || address.is_multicast()) {
+        if self
+            .source_address
+            .is_some_and(|address| address.is_unspecified() || address.is_multicast())
+        {
             return bad("source_address", "must be an address of this host");
         }
         Ok(())

@@ -19,11 +19,14 @@ impl OwnListeners {
         }
     }
 
-    /// Whether a connection to `target` would arrive at one of them. An error when that cannot be found out.
+    /// Whether a connection to `target` would arrive at one of them. An error when that cannot be
+    /// found out.
     pub(crate) fn contains(&self, target: SocketAddr) -> io::Result<bool> {
         let listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for listener in listeners.iter().filter(|listener| listener.port() == target.port()) {
-            if listener.ip().to_canonical() == target.ip() || (listener.ip().is_unspecified() && is_here(target.ip())?) {
+            if listener.ip().to_canonical() == target.ip()
+                || (listener.ip().is_unspecified() && is_here(target.ip())?)
+            {
                 return Ok(true);
             }
         }
@@ -31,7 +34,8 @@ impl OwnListeners {
     }
 }
 
-/// Whether an address belongs to an interface of this host, which is so when it can be bound. When in doubt, yes.
+/// Whether an address belongs to an interface of this host, which is so when it can be bound. When
+/// in doubt, yes.
 fn is_here(address: IpAddr) -> io::Result<bool> {
     match UdpSocket::bind((address, 0)) {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(false),

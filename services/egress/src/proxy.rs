@@ -1,4 +1,5 @@
-//! The CONNECT proxy: accepts, reads one request per connection, and makes it a tunnel or refuses and closes it.
+//! The CONNECT proxy: accepts, reads one request per connection, and makes it a tunnel or refuses
+//! and closes it.
 
 use std::{
     convert::Infallible,
@@ -14,7 +15,9 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use outrider_rpc::{Acceptor, Seat, Socket, cause, listen, tls::Protocol};
-use outrider_telemetry::{Kind, Seldom, TraceContext, catalogue::egress::TUNNELS, metrics::Ongoing};
+use outrider_telemetry::{
+    Kind, Seldom, TraceContext, catalogue::egress::TUNNELS, metrics::Ongoing,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
@@ -32,12 +35,18 @@ static FULL: Seldom = Seldom::new();
 static NOT_MADE: Seldom = Seldom::new();
 
 impl Egress {
-    /// Serves CONNECT on a listener until `shutdown` resolves; then takes no more, gives tunnels the time of `drain` to end, and
-    /// cuts those that are left. Dropping the future cuts all at once.
+    /// Serves CONNECT on a listener until `shutdown` resolves; then takes no more, gives tunnels
+    /// the time of `drain` to end, and cuts those that are left. Dropping the future cuts all at
+    /// once.
     ///
-    /// The answers: 200 and the tunnel; 403 refused by the policy, 502 not resolved or not connected, 503 full, each with the
-    /// headers of `outrider_rpc::proxy`; 407 without the token of the options; 400, 405, 408 or 431 for what is no proper CONNECT.
-    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+    /// The answers: 200 and the tunnel; 403 refused by the policy, 502 not resolved or not
+    /// connected, 503 full, each with the headers of `outrider_rpc::proxy`; 407 without the token
+    /// of the options; 400, 405, 408 or 431 for what is no proper CONNECT.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> io::Result<()> {
         self.protect(listener.local_addr()?);
         let tasks = TaskTracker::new();
         let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
@@ -77,7 +86,12 @@ impl Egress {
             tracing::debug!(%peer, "too many connections wait: the oldest is closed");
         }
         let displaced = waiting.displaced();
-        let connection = Connection { egress: self.clone(), peer, waiting: Mutex::new(Some(waiting)), opened: Mutex::new(None) };
+        let connection = Connection {
+            egress: self.clone(),
+            peer,
+            waiting: Mutex::new(Some(waiting)),
+            opened: Mutex::new(None),
+        };
         let (closing, cut) = (closing.clone(), cut.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -111,7 +125,8 @@ struct Opened {
 struct Connection {
     egress: Egress,
     peer: SocketAddr,
-    /// Held until a tunnel is granted. Until the token is presented, a newer connection may displace it.
+    /// Held until a tunnel is granted. Until the token is presented, a newer connection may
+    /// displace it.
     waiting: Mutex<Option<Seat>>,
     opened: Mutex<Option<Opened>>,
 }
@@ -120,7 +135,9 @@ impl Connection {
     async fn run(self, stream: TcpStream, closing: CancellationToken) {
         let options = &self.egress.inner.options;
         let begin = async {
-            let mut socket = Acceptor::between_roles(options.tls.as_ref(), Protocol::Proxy).accept(stream).await?;
+            let mut socket = Acceptor::between_roles(options.tls.as_ref(), Protocol::Proxy)
+                .accept(stream)
+                .await?;
             let head = head::read(&mut socket, options.max_head_bytes, options.head_timeout).await;
             Ok::<_, io::Error>((socket, head))
         };
@@ -190,7 +207,8 @@ impl Connection {
         // From here on the tunnel's permit stands for this connection.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         let caller = TraceContext::of_headers(request.headers());
-        let outside = self.egress.dial_within(caller.as_ref(), Kind::Server, &target.0, target.1).await?;
+        let outside =
+            self.egress.dial_within(caller.as_ref(), Kind::Server, &target.0, target.1).await?;
         Ok(Opened { upgrade: hyper::upgrade::on(request), outside, _tunnel: tunnel })
     }
 
@@ -198,7 +216,9 @@ impl Connection {
         let Some(opened) = self.opened().take() else { return };
         let client = match opened.upgrade.await {
             Ok(client) => TokioIo::new(client),
-            Err(error) => return tracing::debug!(peer = %self.peer, %error, "a tunnel did not begin"),
+            Err(error) => {
+                return tracing::debug!(peer = %self.peer, %error, "a tunnel did not begin");
+            }
         };
         let started = Instant::now();
         let options = &self.egress.inner.options;

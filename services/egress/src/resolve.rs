@@ -31,8 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Looks names up. A trait so that tests can give any answer.
 #[async_trait]
 pub trait Resolve: Send + Sync + 'static {
-    /// All addresses of an absolute name: no search list applies, but to a name of one label, which comes only where the
-    /// installation allows it by name.
+    /// All addresses of an absolute name: no search list applies, but to a name of one label, which
+    /// comes only where the installation allows it by name.
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoAddress>;
 }
 
@@ -48,11 +48,13 @@ pub enum NoAddress {
 }
 
 impl From<NetError> for NoAddress {
-    /// Servers that are late or answer with an error may be those of the name's owner, whom that must not excuse: `Unable` is
-    /// tried again without being counted. So it is only what happens between us and our own name servers.
+    /// Servers that are late or answer with an error may be those of the name's owner, whom that
+    /// must not excuse: `Unable` is tried again without being counted. So it is only what happens
+    /// between us and our own name servers.
     fn from(error: NetError) -> Self {
         match error {
-            // The resolver makes `NoConnections` of most errors of sockets, too many open files among them.
+            // The resolver makes `NoConnections` of most errors of sockets, too many open files
+            // among them.
             NetError::Io(error) => Self::Unable(cause::of_io(&error)),
             NetError::NoConnections => Self::Unable("no connection to one".to_owned()),
             NetError::Busy => Self::Unable("too many questions are under way".to_owned()),
@@ -79,7 +81,8 @@ fn of_answer(error: &DnsError) -> NoName {
     }
 }
 
-/// An error of the library about the system's files or the resolver itself. What it says of answers is Debug output.
+/// An error of the library about the system's files or the resolver itself. What it says of answers
+/// is Debug output.
 fn of_setup(error: &NetError) -> String {
     match error {
         NetError::Io(error) => cause::of_io(error),
@@ -88,7 +91,8 @@ fn of_setup(error: &NetError) -> String {
     }
 }
 
-/// The resolver that the system's files describe, followed as they change; the hosts file comes first.
+/// The resolver that the system's files describe, followed as they change; the hosts file comes
+/// first.
 pub struct SystemResolver(Arc<Inner>);
 
 struct Inner {
@@ -113,13 +117,19 @@ struct Current {
 }
 
 impl SystemResolver {
-    /// Reads the system's configuration. Without name servers only the hosts file serves, until there are some.
+    /// Reads the system's configuration. Without name servers only the hosts file serves, until
+    /// there are some.
     pub fn new(options: &Options) -> Result<Self, StartError> {
-        let bounds = Bounds { names: options.dns_cache_entries, addresses: options.max_name_addresses };
+        let bounds =
+            Bounds { names: options.dns_cache_entries, addresses: options.max_name_addresses };
         Self::of("/etc/resolv.conf", "/etc/hosts", bounds)
     }
 
-    fn of(resolv_conf: impl Into<PathBuf>, hosts: impl Into<PathBuf>, bounds: Bounds) -> Result<Self, StartError> {
+    fn of(
+        resolv_conf: impl Into<PathBuf>,
+        hosts: impl Into<PathBuf>,
+        bounds: Bounds,
+    ) -> Result<Self, StartError> {
         let mut files = Files::new(resolv_conf.into(), hosts.into());
         files.refresh();
         let resolver = files.resolver().map_err(|error| StartError::Resolver(of_setup(&error)))?;
@@ -170,7 +180,10 @@ impl Inner {
                 );
             }
             Err(error) => {
-                tracing::error!(error = of_setup(&error), "the resolver cannot be set up anew; the old one stays in use")
+                tracing::error!(
+                    error = of_setup(&error),
+                    "the resolver cannot be set up anew; the old one stays in use"
+                )
             }
         }
     }

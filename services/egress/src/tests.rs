@@ -44,7 +44,10 @@ struct Answers {
 impl Answers {
     fn with(names: &[(&'static str, &[&[&str]])]) -> Arc<Self> {
         let parse = |answers: &[&[&str]]| {
-            answers.iter().map(|answer| answer.iter().map(|text| text.parse().unwrap()).collect()).collect()
+            answers
+                .iter()
+                .map(|answer| answer.iter().map(|text| text.parse().unwrap()).collect())
+                .collect()
         };
         let names = names.iter().map(|(name, answers)| (*name, parse(answers))).collect();
         Arc::new(Self { names: Mutex::new(names), asked: AtomicUsize::new(0) })
@@ -163,7 +166,8 @@ impl Drop for Served {
     }
 }
 
-/// Says something through a connection to `echo`, closes its half, and checks that it comes back whole.
+/// Says something through a connection to `echo`, closes its half, and checks that it comes back
+/// whole.
 async fn check_echo(stream: impl AsyncRead + AsyncWrite) {
     let sent: Vec<u8> = (0..200_000_u32).map(|number| number as u8).collect();
     let (mut reader, mut writer) = tokio::io::split(stream);

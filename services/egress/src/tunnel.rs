@@ -19,7 +19,8 @@ use tokio::{
 };
 
 /// Counted while they move: a tunnel that is kept alive may last for days.
-static BYTES_BY_DIRECTION: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&BYTES, &["out", "in"]));
+static BYTES_BY_DIRECTION: LazyLock<ByIndex> =
+    LazyLock::new(|| ByIndex::new(&BYTES, &["out", "in"]));
 
 /// Why a tunnel ended, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,8 @@ impl End {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
     pub(crate) idle: Duration,
-    /// When nobody waits for an answer: the proxy is closing and the outside spoke last, or the client has ended its side.
+    /// When nobody waits for an answer: the proxy is closing and the outside spoke last, or the
+    /// client has ended its side.
     pub(crate) kept: Duration,
 }
 
@@ -55,10 +57,15 @@ pub(crate) struct Summary {
     pub(crate) bytes_in: u64,
 }
 
-/// Copies until both directions are closed, one breaks, or nothing moved for longer than `patience`. An end of one direction is
-/// passed on and leaves the other open; a client that has ended its side is most often gone, so that an outside that says nothing more
-/// is not waited for.
-pub(crate) async fn run<C, O>(mut client: C, outside: O, patience: Patience, closing: impl Future<Output = ()>) -> Summary
+/// Copies until both directions are closed, one breaks, or nothing moved for longer than
+/// `patience`. An end of one direction is passed on and leaves the other open; a client that has
+/// ended its side is most often gone, so that an outside that says nothing more is not waited for.
+pub(crate) async fn run<C, O>(
+    mut client: C,
+    outside: O,
+    patience: Patience,
+    closing: impl Future<Output = ()>,
+) -> Summary
 where
     C: AsyncRead + AsyncWrite + Unpin,
     O: AsyncRead + AsyncWrite + Unpin,
@@ -85,7 +92,11 @@ where
             meter.idle(patience.kept, || true).await;
         } => End::Idle,
     };
-    Summary { end, bytes_out: meter.out.load(Ordering::Relaxed), bytes_in: meter.into.load(Ordering::Relaxed) }
+    Summary {
+        end,
+        bytes_out: meter.out.load(Ordering::Relaxed),
+        bytes_in: meter.into.load(Ordering::Relaxed),
+    }
 }
 
 struct Meter {
@@ -106,7 +117,10 @@ impl Meter {
             self.answered.store(answered, Ordering::Relaxed);
             counter.fetch_add(bytes as u64, Ordering::Relaxed);
             BYTES_BY_DIRECTION.add(usize::from(answered), bytes as u64);
-            self.last.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.last.store(
+                u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                Ordering::Relaxed,
+            );
         }
     }
 
@@ -132,7 +146,11 @@ struct Metered<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
         self.meter.count(&self.meter.into, buffer.filled().len() - before, true);
@@ -141,7 +159,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if self.deaf {
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -150,8 +172,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
                 self.meter.count(&self.meter.out, written, false);
                 Poll::Ready(Ok(written))
             }
-            // An endpoint may answer and close before it has read everything. Its answer may have come with
-            // the reset, and must reach the client: reading tells how the tunnel ends.
+            // An endpoint may answer and close before it has read everything. Its answer may have
+            // come with the reset, and must reach the client: reading tells how the tunnel ends.
             Poll::Ready(Err(_)) => {
                 self.deaf = true;
                 self.meter.client_ended.notify_one();
@@ -208,7 +230,8 @@ mod tests {
             let tunnel = tokio::spawn(run(near, far, PATIENCE, pending()));
             let (mut reader, mut writer) = tokio::io::split(&mut client);
             let mut text = String::new();
-            let (_, read) = tokio::join!(writer.write_all(&[b'q'; 1000]), reader.read_to_string(&mut text));
+            let (_, read) =
+                tokio::join!(writer.write_all(&[b'q'; 1000]), reader.read_to_string(&mut text));
             read.unwrap();
             assert_eq!(text, "an early answer");
             drop(client);

@@ -1,7 +1,8 @@
-//! The edges of commits and acknowledgements at which the fault suite ends a process. One list, so that a test can go through all of it.
+//! The edges of commits and acknowledgements at which the fault suite ends a process. One list, so
+//! that a test can go through all of it.
 //!
-//! Without the feature `on`, [`pass`] is empty and nothing is linked; with it, a release build is refused. A point must never change what
-//! a process does other than by ending it.
+//! Without the feature `on`, [`pass`] is empty and nothing is linked; with it, a release build is
+//! refused. A point must never change what a process does other than by ending it.
 
 #[cfg(all(feature = "on", not(debug_assertions)))]
 compile_error!("fail points are for debug builds: a release must not have them");
@@ -116,8 +117,9 @@ pub fn pass(point: Point) {
     let _ = point;
 }
 
-/// Arms what `OUTRIDER_FAIL_POINT` says, `NAME:N`: the process ends by SIGABRT, without unwinding, when it passes the point for the
-/// N-th time. Nothing to do without the variable. Errors: another form, or no such point.
+/// Arms what `OUTRIDER_FAIL_POINT` says, `NAME:N`: the process ends by SIGABRT, without unwinding,
+/// when it passes the point for the N-th time. Nothing to do without the variable. Errors: another
+/// form, or no such point.
 #[cfg(feature = "on")]
 pub fn arm() -> Result<(), String> {
     use std::sync::atomic::{AtomicU64, Ordering};

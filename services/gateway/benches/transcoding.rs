@@ -19,7 +19,9 @@ fn transcoding(c: &mut Criterion) {
              \"metadata\": {{\"customer\": \"c-1\"}}}}"
         ));
         group.throughput(Throughput::Bytes(body.len() as u64));
-        group.bench_function(BenchmarkId::new("publish", format!("{size} B")), |b| b.iter(|| publish.request(black_box(&body))));
+        group.bench_function(BenchmarkId::new("publish", format!("{size} B")), |b| {
+            b.iter(|| publish.request(black_box(&body)))
+        });
     }
     let answer = PublishEventResponse {
         event_id: "evt_01h455vb4pex5vsknk084sn02q".to_owned(),

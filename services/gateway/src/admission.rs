@@ -38,7 +38,9 @@ pub(crate) async fn admit(
     let checked = match poll!(checked.as_mut()) {
         Poll::Ready(checked) => checked,
         // Boxed: it is rare, and would make the future of every request as large.
-        Poll::Pending => Box::pin(in_time(deadline.end_within(shared.options.request_timeout), checked)).await,
+        Poll::Pending => {
+            Box::pin(in_time(deadline.end_within(shared.options.request_timeout), checked)).await
+        }
     };
     match checked {
         Ok(admitted) => {
@@ -52,9 +54,14 @@ pub(crate) async fn admit(
     }
 }
 
-async fn in_time<T>(end: Instant, checked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn in_time<T>(
+    end: Instant,
+    checked: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     let late = "the API key was not checked in time; the request took no effect";
-    timeout_at(end, checked).await.unwrap_or_else(|_| Err(Error::new(Reason::DeadlineExceeded, late)))
+    timeout_at(end, checked)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(Reason::DeadlineExceeded, late)))
 }
 
 /// Admits a request of gRPC, which bears its principal from then on.
@@ -73,7 +80,10 @@ pub(crate) async fn admit_request<B>(
 
 /// A place for a stream that needs no key, until it is dropped; none is needed for others. Whoever
 /// has no key cannot hold more of them than there are.
-pub(crate) fn stream_without_key(shared: &Shared, method: &Method) -> Result<Option<OwnedSemaphorePermit>, Error> {
+pub(crate) fn stream_without_key(
+    shared: &Shared,
+    method: &Method,
+) -> Result<Option<OwnedSemaphorePermit>, Error> {
     if method.scope.is_some() {
         return Ok(None);
     }
@@ -84,7 +94,12 @@ pub(crate) fn stream_without_key(shared: &Shared, method: &Method) -> Result<Opt
 /// Lets go of a body that is not read, while its refusal is on its way. Of HTTP/1.1 its rest is
 /// dropped for a moment: a client that writes all before it reads anything would else see a broken
 /// connection in the place of the answer. Whether there is any.
-pub(crate) fn let_go(options: &Options, version: Version, headers: &HeaderMap, mut body: Incoming) -> bool {
+pub(crate) fn let_go(
+    options: &Options,
+    version: Version,
+    headers: &HeaderMap,
+    mut body: Incoming,
+) -> bool {
     if body.is_end_stream() {
         return false;
     }

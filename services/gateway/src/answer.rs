@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response,
-    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+        X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use http_body_util::Full;
 use outrider_model::{Error, FieldViolation};
@@ -44,7 +47,8 @@ impl Refusal {
     /// The text of that answer.
     pub(crate) fn json(&self, request_id: &HeaderValue) -> Vec<u8> {
         let body = Outer { error: ErrorObject::of(&self.error, request_id.to_str().ok()) };
-        serde_json::to_vec(&body).unwrap_or_else(|_| br#"{"error":{"code":500,"status":"INTERNAL"}}"#.to_vec())
+        serde_json::to_vec(&body)
+            .unwrap_or_else(|_| br#"{"error":{"code":500,"status":"INTERNAL"}}"#.to_vec())
     }
 
     /// As an answer of gRPC.
@@ -76,7 +80,9 @@ impl Refusal {
         if codes(self.error.reason).0 == Code::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+        if let Some(allow) =
+            self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok())
+        {
             headers.insert(ALLOW, allow);
         }
         if self.close {
@@ -85,7 +91,8 @@ impl Refusal {
     }
 }
 
-/// A JSON answer with status 200. Answers may hold secrets (a new API key): nobody on the way may keep them.
+/// A JSON answer with status 200. Answers may hold secrets (a new API key): nobody on the way may
+/// keep them.
 pub(crate) fn json(text: impl Into<Bytes>) -> Response<Body> {
     let mut answer = Response::new(Body::new(Full::new(text.into())));
     let headers = answer.headers_mut();
@@ -138,7 +145,10 @@ struct Violation<'a> {
     description: &'a str,
 }
 
-fn violations<S: Serializer>(violations: &[FieldViolation], serializer: S) -> Result<S::Ok, S::Error> {
+fn violations<S: Serializer>(
+    violations: &[FieldViolation],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let mut list = serializer.serialize_seq(Some(violations.len()))?;
     for FieldViolation { field, description } in violations {
         list.serialize_element(&Violation { field, description })?;
@@ -183,7 +193,8 @@ mod tests {
     #[test]
     fn retry_after_is_rounded_up() {
         for (millis, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2)] {
-            let error = Error { retry_after: Some(Duration::from_millis(millis)), ..Error::internal("") };
+            let error =
+                Error { retry_after: Some(Duration::from_millis(millis)), ..Error::internal("") };
             assert_eq!(retry_seconds(&error), Some(seconds));
         }
     }
@@ -193,9 +204,15 @@ mod tests {
         let id = HeaderValue::from_static("r");
         let answer = |error: Error| Refusal::from(error).into_json(&id);
         let missing = answer(Error::new(outrider_model::Reason::MissingCredentials, ""));
-        assert_eq!((missing.status().as_u16(), &missing.headers()[WWW_AUTHENTICATE]), (401, &HeaderValue::from_static("Bearer")));
+        assert_eq!(
+            (missing.status().as_u16(), &missing.headers()[WWW_AUTHENTICATE]),
+            (401, &HeaderValue::from_static("Bearer"))
+        );
         let full = answer(Error::overloaded(""));
-        assert_eq!((full.status().as_u16(), &full.headers()[RETRY_AFTER]), (429, &HeaderValue::from_static("1")));
+        assert_eq!(
+            (full.status().as_u16(), &full.headers()[RETRY_AFTER]),
+            (429, &HeaderValue::from_static("1"))
+        );
         let closing = Refusal::closing(Error::internal("")).into_json(&id);
         assert_eq!(closing.headers()[CONNECTION], "close");
     }

@@ -13,7 +13,9 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use outrider_model::Error;
-use outrider_rpc::{Again, RoleChannel, Streams, again::Calls, cause, methods, server::Backend, to_status};
+use outrider_rpc::{
+    Again, RoleChannel, Streams, again::Calls, cause, methods, server::Backend, to_status,
+};
 use tonic::body::Body;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
@@ -40,8 +42,8 @@ impl Backends {
     }
 }
 
-/// A role in another process: a channel for calls, and streams apart from it, whose clients may stop reading. An error of either becomes
-/// the answer UNAVAILABLE.
+/// A role in another process: a channel for calls, and streams apart from it, whose clients may
+/// stop reading. An error of either becomes the answer UNAVAILABLE.
 #[must_use]
 pub fn remote_backend(role: RoleChannel, streams: Streams) -> Backend {
     BoxCloneSyncService::new(Remote { calls: Again::new(role.channel()), role, streams })
@@ -60,7 +62,8 @@ impl Service<Request<Body>> for Remote {
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The channel's readiness may be an error, which only an answer can tell: it is awaited in the call.
+        // The channel's readiness may be an error, which only an answer can tell: it is awaited in
+        // the call.
         Poll::Ready(Ok(()))
     }
 
@@ -70,7 +73,11 @@ impl Service<Request<Body>> for Remote {
         let (request, broke) = watched(request);
         Box::pin(async move {
             let path = request.uri().path().to_owned();
-            let answer = if streams { streaming.oneshot(request).await } else { calls.oneshot(request).await };
+            let answer = if streams {
+                streaming.oneshot(request).await
+            } else {
+                calls.oneshot(request).await
+            };
             match answer {
                 Ok(answer) => Ok(answer),
                 // Nobody reads this answer: the gateway knows why the body ended.
@@ -80,7 +87,8 @@ impl Service<Request<Body>> for Remote {
                 }
                 Err(error) => {
                     role.tell(role_of(&path), cause::words(&error));
-                    Ok(to_status(Error::unavailable("a server that is needed does not answer")).into_http())
+                    Ok(to_status(Error::unavailable("a server that is needed does not answer"))
+                        .into_http())
                 }
             }
         })
@@ -99,7 +107,8 @@ fn watched(request: Request<Body>) -> (Request<Body>, Arc<AtomicBool>) {
     (request.map(|body| Body::new(body.map_err(tell))), broke)
 }
 
-/// The role that serves a method: the second part of its package, as in `/outrider.ingest.v1.IngestService/PublishEvent`.
+/// The role that serves a method: the second part of its package, as in
+/// `/outrider.ingest.v1.IngestService/PublishEvent`.
 fn role_of(path: &str) -> &str {
     path.split('.').nth(1).unwrap_or(path)
 }

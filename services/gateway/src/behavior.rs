@@ -14,7 +14,9 @@ pub(crate) const IDENTIFIER: i32 = 8;
 
 /// The behaviours of a field, by their numbers.
 pub(crate) fn of(field: &FieldDescriptor) -> Vec<i32> {
-    let Some(extension) = DESCRIPTORS.get_extension_by_name("google.api.field_behavior") else { return Vec::new() };
+    let Some(extension) = DESCRIPTORS.get_extension_by_name("google.api.field_behavior") else {
+        return Vec::new();
+    };
     match field.options().get_extension(&extension).as_ref() {
         Value::List(behaviors) => behaviors.iter().filter_map(Value::as_enum_number).collect(),
         _ => Vec::new(),

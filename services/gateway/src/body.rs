@@ -28,7 +28,8 @@ use crate::{Options, Shared, answer::Refusal, deadline::Deadline};
 /// The setting that bounds a body, a line and a message, as refusals name it.
 pub(crate) const LIMIT_KEY: &str = "gateway.max_request_bytes";
 
-/// A share of the room for bodies grows by so many bytes at once: it is not asked for each small piece.
+/// A share of the room for bodies grows by so many bytes at once: it is not asked for each small
+/// piece.
 const STEP: usize = 1024;
 
 /// Counts one request's bytes against its own limit and against its caller's share of the room.
@@ -99,7 +100,10 @@ impl Meter {
 }
 
 fn too_large(limit: usize) -> Error {
-    Error::new(Reason::TooLarge, format!("the body is over {limit} bytes, the most that this server takes ({LIMIT_KEY})"))
+    Error::new(
+        Reason::TooLarge,
+        format!("the body is over {limit} bytes, the most that this server takes ({LIMIT_KEY})"),
+    )
 }
 
 /// How fast a body must come.
@@ -114,7 +118,12 @@ struct Pace {
 
 impl Pace {
     fn new(shared: &Shared) -> Self {
-        Self { begun: Instant::now(), grace: shared.options.body_grace, rate: shared.options.min_body_rate, bytes: 0 }
+        Self {
+            begun: Instant::now(),
+            grace: shared.options.body_grace,
+            rate: shared.options.min_body_rate,
+            bytes: 0,
+        }
     }
 
     /// When the next byte must have come.
@@ -129,7 +138,10 @@ impl Pace {
     }
 
     fn too_slow(&self) -> Error {
-        Error::new(Reason::TooSlow, format!("the body came slower than {} bytes a second", self.rate))
+        Error::new(
+            Reason::TooSlow,
+            format!("the body came slower than {} bytes a second", self.rate),
+        )
     }
 }
 
@@ -144,7 +156,12 @@ pub(crate) struct Whole {
 /// Reads a body to its end, within the room that was taken for what it announces. One that is too
 /// large is refused, after its rest was read and dropped for a moment: a client that writes all
 /// before it reads anything would else see a broken connection in the place of the answer.
-pub(crate) async fn whole(shared: &Shared, parts: &Parts, mut body: Incoming, deadline: &Deadline) -> Result<Whole, Refusal> {
+pub(crate) async fn whole(
+    shared: &Shared,
+    parts: &Parts,
+    mut body: Incoming,
+    deadline: &Deadline,
+) -> Result<Whole, Refusal> {
     let (headers, announced) = (&parts.headers, announced(&parts.headers));
     let holder = Holder::of_request(&parts.extensions);
     let (mut meter, mut pace) = (Meter::new(shared, holder), Pace::new(shared));
@@ -162,7 +179,8 @@ pub(crate) async fn whole(shared: &Shared, parts: &Parts, mut body: Incoming, de
             Some(end) if end < pace.due() => (end, true),
             _ => (pace.due(), false),
         };
-        let too_slow = |_| Refusal::closing(if late { deadline.body_too_slow() } else { pace.too_slow() });
+        let too_slow =
+            |_| Refusal::closing(if late { deadline.body_too_slow() } else { pace.too_slow() });
         let Some(frame) = timeout_at(due, body.frame()).await.map_err(too_slow)? else { break };
         let frame = match frame {
             Ok(frame) => frame,
@@ -201,7 +219,9 @@ impl Broken {
         match error.downcast_ref::<Status>() {
             Some(status) if status.message().ends_with(GONE) => Self::Gone,
             Some(status) if status.message().ends_with(BROKE_OFF) => Self::Refused(broke_off()),
-            Some(_) => Self::Refused(Error::new(Reason::MalformedRequest, "the body is not base64")),
+            Some(_) => {
+                Self::Refused(Error::new(Reason::MalformedRequest, "the body is not base64"))
+            }
             None if is_gone(error) => Self::Gone,
             None => Self::Refused(broke_off()),
         }
@@ -232,7 +252,11 @@ pub(crate) fn broke_off() -> Error {
 
 /// The length that a request announces; 0 when it announces none.
 fn announced(headers: &HeaderMap) -> usize {
-    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()).unwrap_or(0)
+    headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Reads and drops the rest of a body, for a moment.
@@ -261,8 +285,9 @@ pub(crate) struct Metered<B> {
     cut: Cut,
 }
 
-/// Tells the forwarder why the body was cut, since a channel would only report that the request broke. Holds the request's part of the
-/// room until it is dropped: the role reads a body before it answers.
+/// Tells the forwarder why the body was cut, since a channel would only report that the request
+/// broke. Holds the request's part of the room until it is dropped: the role reads a body before it
+/// answers.
 #[derive(Clone)]
 pub(crate) struct Cut(Arc<(OnceLock<Broken>, Mutex<Meter>)>);
 
@@ -285,7 +310,12 @@ impl Cut {
 
 /// Takes room for what is announced, by the head or by the prefix of the message, or refuses it.
 /// The rest, and what the role makes of it, is counted as it passes.
-pub(crate) fn metered<B>(shared: &Shared, path: &str, parts: &Parts, inner: B) -> Result<(Metered<B>, Cut), Error> {
+pub(crate) fn metered<B>(
+    shared: &Shared,
+    path: &str,
+    parts: &Parts,
+    inner: B,
+) -> Result<(Metered<B>, Cut), Error> {
     let mut meter = Meter::new(shared, Holder::of_request(&parts.extensions));
     meter.expect(announced(&parts.headers))?;
     let cut = Cut(Arc::new((OnceLock::new(), Mutex::new(meter))));
@@ -325,7 +355,10 @@ where
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => frame,
             Poll::Ready(Some(Err(error))) => {

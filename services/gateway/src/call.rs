@@ -1,7 +1,10 @@
 //! Calls to a role, from the side of REST.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header::CONTENT_TYPE, header::TE};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header::CONTENT_TYPE,
+    header::TE,
+};
 use http_body_util::{BodyExt, Full};
 use outrider_model::{Error, Principal, Reason};
 use outrider_rpc::{from_status, server::Backend, wire};
@@ -44,7 +47,8 @@ fn told(path: &str, status: &Status) -> Error {
     }
 }
 
-/// Sends a message and gives the answer as it begins, unless it is an error. The stream is of this caller's share.
+/// Sends a message and gives the answer as it begins, unless it is an error. The stream is of this
+/// caller's share.
 pub(crate) async fn open(
     mut backend: Backend,
     path: &str,
@@ -58,7 +62,9 @@ pub(crate) async fn open(
     }
     let Ok(ready) = backend.ready().await;
     let Ok(answer) = ready.call(request).await;
-    if let Some(status) = Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok) {
+    if let Some(status) =
+        Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok)
+    {
         return Err(told(path, &status));
     }
     if answer.status() != StatusCode::OK {
@@ -89,13 +95,19 @@ fn request(path: &str, headers: HeaderMap, frame: Bytes) -> Result<Request<Body>
 }
 
 /// The answer to its end: its data and its trailers, if there are any.
-pub(crate) async fn read(mut body: Body, limit: usize) -> Result<(Bytes, Option<HeaderMap>), Error> {
+pub(crate) async fn read(
+    mut body: Body,
+    limit: usize,
+) -> Result<(Bytes, Option<HeaderMap>), Error> {
     let (mut frames, mut length, mut trailers) = (Vec::new(), 0, None);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|status| broken_off(&status))?;
         match frame.into_data() {
             Ok(data) if length + data.len() > limit + PREFIX_BYTES => {
-                return Err(Error::new(Reason::TooLarge, format!("the answer is over {limit} bytes: ask for a smaller page")));
+                return Err(Error::new(
+                    Reason::TooLarge,
+                    format!("the answer is over {limit} bytes: ask for a smaller page"),
+                ));
             }
             Ok(data) => {
                 length += data.len();
@@ -118,7 +130,11 @@ fn unframe(mut data: Bytes) -> Result<Bytes, Error> {
         _ => None,
     };
     let prefix = data.split_to(PREFIX_BYTES.min(data.len()));
-    if length(&prefix) == Some(data.len()) { Ok(data) } else { Err(Error::internal("the answer is not one message of gRPC")) }
+    if length(&prefix) == Some(data.len()) {
+        Ok(data)
+    } else {
+        Err(Error::internal("the answer is not one message of gRPC"))
+    }
 }
 
 #[cfg(test)]
@@ -140,7 +156,13 @@ mod tests {
     #[test]
     fn exactly_one_plain_message_is_an_answer() {
         assert_eq!(unframe(Bytes::from_static(b"\0\0\0\0\x02hi")).unwrap(), "hi");
-        for bad in [b"".as_slice(), b"\0\0\0", b"\x01\0\0\0\x02hi", b"\0\0\0\0\x03hi", b"\0\0\0\0\x02hi\0\0\0\0\0"] {
+        for bad in [
+            b"".as_slice(),
+            b"\0\0\0",
+            b"\x01\0\0\0\x02hi",
+            b"\0\0\0\0\x03hi",
+            b"\0\0\0\0\x02hi\0\0\0\0\0",
+        ] {
             assert!(unframe(Bytes::copy_from_slice(bad)).is_err(), "{bad:?}");
         }
     }

@@ -1,8 +1,10 @@
-//! The client's side of a stream on its way to a role: in whole messages as far as its end is ours, and each message in good time.
+//! The client's side of a stream on its way to a role: in whole messages as far as its end is ours,
+//! and each message in good time.
 //!
-//! At the shutdown of the gateway the client's side is ended, after the message under way, so that the role tells what became of all
-//! that it got, and then the client is told to connect again. Cut in the middle, the client would have to send more of it twice.
-//! When the answer is over, however it ended, so is the client's side.
+//! At the shutdown of the gateway the client's side is ended, after the message under way, so that
+//! the role tells what became of all that it got, and then the client is told to connect again. Cut
+//! in the middle, the client would have to send more of it twice. When the answer is over, however
+//! it ended, so is the client's side.
 
 use std::{
     pin::Pin,
@@ -27,7 +29,8 @@ use crate::{
     body::{Broken, GONE, Meter},
 };
 
-/// A message under way that is longer takes its part of the room for bodies: less is in every connection's buffers anyway.
+/// A message under way that is longer takes its part of the room for bodies: less is in every
+/// connection's buffers anyway.
 const FREE_BYTES: usize = 16 * 1024;
 
 /// The client's side of a stream.
@@ -44,20 +47,24 @@ pub(crate) struct ClientSide<B> {
     ended: Ended,
 }
 
-/// What the sides tell each other: that the client's was ended by us, and why; that the server's is over.
+/// What the sides tell each other: that the client's was ended by us, and why; that the server's is
+/// over.
 #[derive(Clone, Default)]
 pub(crate) struct Ended {
     why: Arc<OnceLock<Error>>,
     over: CancellationToken,
 }
 
-/// The client's side, which ends when the gateway drains, or when a message is too large or too slow.
+/// The client's side, which ends when the gateway drains, or when a message is too large or too
+/// slow.
 pub(crate) fn watched<B>(shared: &Shared, holder: Holder, inner: B) -> (ClientSide<B>, Ended) {
     let ended = Ended::default();
     let (draining, over) = (shared.draining(), ended.over.clone());
     let side = ClientSide {
         inner: Some(inner),
-        until: Some(Box::pin(async move { over.run_until_cancelled_owned(draining).await.unwrap_or_default() })),
+        until: Some(Box::pin(async move {
+            over.run_until_cancelled_owned(draining).await.unwrap_or_default()
+        })),
         place: Place::default(),
         meter: Meter::new(shared, holder),
         held: 0,
@@ -109,7 +116,10 @@ where
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         loop {
             let drains = this.drains(cx);
@@ -146,7 +156,9 @@ where
             if end.is_some() {
                 this.end(Error::shutting_down());
             }
-            return Poll::Ready(Some(passed.map(|()| Frame::data(data)).map_err(|error| to_status(this.end(error)))));
+            return Poll::Ready(Some(
+                passed.map(|()| Frame::data(data)).map_err(|error| to_status(this.end(error))),
+            ));
         }
     }
 
@@ -155,7 +167,8 @@ where
     }
 }
 
-/// How long the client lets us wait for the rest of a message. While the role takes nothing, nobody waits.
+/// How long the client lets us wait for the rest of a message. While the role takes nothing, nobody
+/// waits.
 struct Delay {
     limit: Duration,
     /// Of earlier frames of the message.
@@ -174,9 +187,11 @@ impl Delay {
         self.waited = Duration::ZERO;
     }
 
-    /// Something came. Where the alarm rang unheard, the role did not look, and it may have been there all the time.
+    /// Something came. Where the alarm rang unheard, the role did not look, and it may have been
+    /// there all the time.
     fn end(&mut self) {
-        let waited = self.waited + self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        let waited =
+            self.waited + self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         if waited < self.limit {
             self.waited = waited;
         }
@@ -202,7 +217,8 @@ impl Delay {
 pub(crate) fn told(answer: Response<Body>, ended: Ended) -> Response<Body> {
     // A channel breaks the call off before the role has said anything.
     if let Some(why) = ended.why.get()
-        && Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unavailable)
+        && Status::from_header_map(answer.headers())
+            .is_some_and(|status| status.code() == Code::Unavailable)
     {
         return to_status(why.clone()).into_http();
     }
@@ -222,20 +238,28 @@ impl http_body::Body for ServerSide {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if self.done {
             return Poll::Ready(None);
         }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         let good = |frame: &Frame<Bytes>| {
-            frame.trailers_ref().and_then(Status::from_header_map).is_some_and(|status| status.code() == Code::Ok)
+            frame
+                .trailers_ref()
+                .and_then(Status::from_header_map)
+                .is_some_and(|status| status.code() == Code::Ok)
         };
         let ours = match &frame {
             Some(Ok(frame)) => good(frame),
             // A channel breaks the call off when the client's side ends in the middle of a message.
             Some(Err(_)) | None => true,
         };
-        let Some(why) = self.ended.why.get().filter(|_| ours).cloned() else { return Poll::Ready(frame) };
+        let Some(why) = self.ended.why.get().filter(|_| ours).cloned() else {
+            return Poll::Ready(frame);
+        };
         self.done = true;
         let mut trailers = HeaderMap::new();
         let told = to_status(why).add_header(&mut trailers);

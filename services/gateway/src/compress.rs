@@ -34,7 +34,10 @@ pub(crate) async fn json(text: Vec<u8>, headers: &HeaderMap) -> Response<Body> {
 }
 
 /// The answer with the compressed text when there is one. Caches must know that there are two.
-pub(crate) fn encoded(text: impl Into<Bytes>, compressed: Option<impl Into<Bytes>>) -> Response<Body> {
+pub(crate) fn encoded(
+    text: impl Into<Bytes>,
+    compressed: Option<impl Into<Bytes>>,
+) -> Response<Body> {
     let is_compressed = compressed.is_some();
     let mut answer = answer::json(compressed.map_or_else(|| text.into(), Into::into));
     if is_compressed {
@@ -58,7 +61,8 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
     for item in values.flat_map(|value| value.split(',')) {
         let mut parts = item.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
-        let refused = parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32)));
+        let refused =
+            parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32)));
         if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") {
             named = Some(!refused);
         } else if name == "*" {
@@ -74,7 +78,9 @@ mod tests {
 
     #[test]
     fn gzip_is_taken_when_it_is_named_and_not_refused() {
-        let takes = |text: &'static str| takes_gzip(&HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(text))]));
+        let takes = |text: &'static str| {
+            takes_gzip(&HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(text))]))
+        };
         for text in ["gzip", "br, GZIP;q=0.1", "*", "gzip;q=1, *;q=0", "deflate,gzip ; q=0.5"] {
             assert!(takes(text), "{text}");
         }

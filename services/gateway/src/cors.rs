@@ -1,6 +1,7 @@
 //! CORS: which pages of other origins a browser lets call the API.
 //!
-//! Credentials in the sense of browsers (cookies) are never permitted: callers send their API key in a header.
+//! Credentials in the sense of browsers (cookies) are never permitted: callers send their API key
+//! in a header.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use http::{HeaderName, HeaderValue, Method, Uri, header};
 use outrider_model::text::quoted;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-/// How long a browser may keep the answer to a preflight. Browsers have limits of their own, of up to two hours.
+/// How long a browser may keep the answer to a preflight. Browsers have limits of their own, of up
+/// to two hours.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// Why a text is not an origin.
@@ -34,7 +36,14 @@ pub(crate) fn layer(origins: &[String]) -> Result<Option<CorsLayer>, InvalidOrig
     }
     let layer = CorsLayer::new()
         .allow_origin(if any { AllowOrigin::any() } else { AllowOrigin::list(values) })
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         // gRPC-web carries metadata of any name.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
@@ -52,8 +61,12 @@ pub(crate) fn layer(origins: &[String]) -> Result<Option<CorsLayer>, InvalidOrig
 fn value(origin: &str) -> Result<HeaderValue, InvalidOrigin> {
     let invalid = || InvalidOrigin::Malformed(origin.to_owned());
     let value = HeaderValue::from_str(origin).map_err(|_| invalid())?;
-    let exact = origin.parse::<Uri>().ok().and_then(|uri| Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?)));
-    let usable = exact.is_some_and(|exact| exact == origin && !exact.contains('@')) && origin == origin.to_ascii_lowercase();
+    let exact = origin
+        .parse::<Uri>()
+        .ok()
+        .and_then(|uri| Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?)));
+    let usable = exact.is_some_and(|exact| exact == origin && !exact.contains('@'))
+        && origin == origin.to_ascii_lowercase();
     if usable || origin == "*" { Ok(value) } else { Err(invalid()) }
 }
 
@@ -66,10 +79,20 @@ mod tests {
         for good in ["https://app.example.com", "http://localhost:3000", "http://[::1]:3000", "*"] {
             assert!(layer(&[good.to_owned()]).unwrap().is_some(), "{good}");
         }
-        for bad in
-            ["", "app.example.com", "https://a.example/", "https://A.example", "https://u@a.example", "https://*/x", "null"]
-        {
-            assert_eq!(layer(&[bad.to_owned()]).err(), Some(InvalidOrigin::Malformed(bad.to_owned())), "{bad}");
+        for bad in [
+            "",
+            "app.example.com",
+            "https://a.example/",
+            "https://A.example",
+            "https://u@a.example",
+            "https://*/x",
+            "null",
+        ] {
+            assert_eq!(
+                layer(&[bad.to_owned()]).err(),
+                Some(InvalidOrigin::Malformed(bad.to_owned())),
+                "{bad}"
+            );
         }
         assert!(layer(&[]).unwrap().is_none());
         let beside = ["*".to_owned(), "https://app.example.com".to_owned()];

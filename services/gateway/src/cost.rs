@@ -22,11 +22,19 @@ const LIKELY: usize = 2;
 
 const DECODINGS: Gate = Gate {
     places: Resource { name: "decodings", noun: "decodings of large bodies", least: 1 },
-    line: Resource { name: "decodings-line", noun: "places in the line for decodings of large bodies", least: 1 },
+    line: Resource {
+        name: "decodings-line",
+        noun: "places in the line for decodings of large bodies",
+        least: 1,
+    },
 };
 const BEYOND: Gate = Gate {
     places: Resource { name: "decodings-beyond", noun: "decodings beyond a share", least: 1 },
-    line: Resource { name: "decodings-beyond-line", noun: "places in the line for decodings beyond a share", least: 1 },
+    line: Resource {
+        name: "decodings-beyond-line",
+        noun: "places in the line for decodings beyond a share",
+        least: 1,
+    },
 };
 
 /// A message without its fields. All of these are about what is allocated, from the text to what
@@ -132,7 +140,11 @@ impl Decoding {
     ) -> Result<(T, Held), Error> {
         let work = here(self.cost(bytes, self.room.share(holder)), work);
         // Boxed: it would make the future of every request as large.
-        let (decoded, share) = if bytes <= self.apart_bytes { work() } else { Box::pin(self.apart(holder, work)).await }?;
+        let (decoded, share) = if bytes <= self.apart_bytes {
+            work()
+        } else {
+            Box::pin(self.apart(holder, work)).await
+        }?;
         Ok((decoded, Held { _share: share, _turn: None }))
     }
 
@@ -171,7 +183,8 @@ impl Decoding {
         };
         let work = here(self.cost(bytes, share), work);
         // Who goes beyond its share has the one place for that, and waits for no other.
-        let (decoded, share) = if turn.is_some() { off_thread(work).await } else { self.apart(holder, work).await }?;
+        let (decoded, share) =
+            if turn.is_some() { off_thread(work).await } else { self.apart(holder, work).await }?;
         Ok((decoded, Held { _share: share, _turn: turn }))
     }
 
@@ -195,12 +208,17 @@ impl Decoding {
     }
 }
 
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(panicked("decoding a request"))?
 }
 
 /// The work at this cost, where it is called. Gives what it becomes and its part of the room.
-fn here<T>(cost: Cost, work: impl FnOnce(&Cost) -> Result<T, Error>) -> impl FnOnce() -> Result<(T, Option<Share>), Error> {
+fn here<T>(
+    cost: Cost,
+    work: impl FnOnce(&Cost) -> Result<T, Error>,
+) -> impl FnOnce() -> Result<(T, Option<Share>), Error> {
     move || work(&cost).map(|decoded| (decoded, cost.settled()))
 }
 
@@ -273,7 +291,9 @@ mod tests {
                 tokio::task::yield_now().await
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), is_so).await.unwrap_or_else(|_| panic!("{what}"));
+        tokio::time::timeout(Duration::from_secs(20), is_so)
+            .await
+            .unwrap_or_else(|_| panic!("{what}"));
     }
 
     #[tokio::test]
@@ -287,7 +307,9 @@ mod tests {
         let slow = tokio::spawn({
             let decoding = decoding.clone();
             async move {
-                let wait = move |_: &Cost| ends.lock().unwrap().recv().map_err(|_| Error::overloaded("never"));
+                let wait = move |_: &Cost| {
+                    ends.lock().unwrap().recv().map_err(|_| Error::overloaded("never"))
+                };
                 decoding.body(somebody(1), BODY, wait).await.map(drop)
             }
         });
@@ -298,7 +320,10 @@ mod tests {
         });
         until("the next waits", || decoding.places.held() == (1, 1)).await;
         let other = decoding.body(somebody(2), BODY, |_| Ok(7));
-        let (decoded, _) = tokio::time::timeout(Duration::from_secs(20), other).await.expect("it has its turn").unwrap();
+        let (decoded, _) = tokio::time::timeout(Duration::from_secs(20), other)
+            .await
+            .expect("it has its turn")
+            .unwrap();
         assert!(decoded == 7 && !next.is_finished());
         may_end.send(()).unwrap();
         slow.await.unwrap().unwrap();
@@ -317,8 +342,9 @@ mod tests {
             share
         });
         let (_, first) = decoding.body(somebody(1), BODY, |_| Ok(())).await.unwrap();
-        let mut waiting: Vec<_> =
-            [1, 1, 1, 2].map(|who| Box::pin(decoding.body(somebody(who), 2 * BODY, move |_| Ok(who)))).into();
+        let mut waiting: Vec<_> = [1, 1, 1, 2]
+            .map(|who| Box::pin(decoding.body(somebody(who), 2 * BODY, move |_| Ok(who))))
+            .into();
         for one in &mut waiting {
             assert!(futures::poll!(one).is_pending());
         }
@@ -341,7 +367,10 @@ mod tests {
         for (bytes, most) in [(0, 24), (2, 24), (5, 40), (8, 64), (20, 64)] {
             let cost = Cost::alone(bytes * mib, 64 * mib);
             assert!(cost.spend(most * mib).is_ok());
-            assert!(matches!(cost.spend(1), Err(Refused::TooMuch(limit)) if limit == most * mib), "{bytes}");
+            assert!(
+                matches!(cost.spend(1), Err(Refused::TooMuch(limit)) if limit == most * mib),
+                "{bytes}"
+            );
         }
     }
 }

@@ -72,7 +72,10 @@ const BODY_AHEAD: Duration = Duration::from_millis(10);
 
 /// The error of a deadline that passed.
 pub(crate) fn passed() -> Error {
-    Error::new(Reason::DeadlineExceeded, "the request took too long; whether it took effect is unknown")
+    Error::new(
+        Reason::DeadlineExceeded,
+        "the request took too long; whether it took effect is unknown",
+    )
 }
 
 /// The least that a REST client can ask for, in seconds: no answer is quicker.
@@ -81,7 +84,8 @@ pub(crate) const LEAST_SECONDS: f64 = 0.001;
 /// What a REST client asks for, in seconds, as JSON writes numbers.
 pub(crate) fn of_rest(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     given(headers, REST, "must be one number of seconds, 0.001 or more, such as 2.5", |text| {
-        let seconds = serde_json::from_str::<f64>(text).ok().filter(|seconds| *seconds >= LEAST_SECONDS)?;
+        let seconds =
+            serde_json::from_str::<f64>(text).ok().filter(|seconds| *seconds >= LEAST_SECONDS)?;
         Some(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).min(LONGEST))
     })
 }
@@ -115,7 +119,8 @@ fn given(
 ) -> Result<Option<Duration>, Error> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let time = value.to_str().ok().filter(|_| values.next().is_none()).and_then(|text| parse(text.trim()));
+    let time =
+        value.to_str().ok().filter(|_| values.next().is_none()).and_then(|text| parse(text.trim()));
     let wrong = || {
         let violation = FieldViolation { field: name.into(), description: expected.to_owned() };
         Error { reason: Reason::MalformedRequest, ..Error::fields(vec![violation]) }
@@ -139,12 +144,24 @@ mod tests {
     async fn a_deadline_counts_from_the_head_of_the_request() {
         let second = Duration::from_secs(1);
         let none = Deadline::new(Ok(None), 30 * second);
-        let (short, long) = (Deadline::new(Ok(Some(second)), 30 * second), Deadline::new(Ok(Some(60 * second)), 30 * second));
+        let (short, long) = (
+            Deadline::new(Ok(Some(second)), 30 * second),
+            Deadline::new(Ok(Some(60 * second)), 30 * second),
+        );
         let begun = Instant::now();
         tokio::time::advance(5 * second).await;
-        assert_eq!((none.end(), none.asked_end(), none.is_of_client()), (begun + 30 * second, None, false));
-        assert_eq!((short.end(), short.asked_end(), short.is_of_client()), (begun + second, Some(begun + second), true));
-        assert_eq!((long.end(), long.asked_end(), long.is_of_client()), (begun + 30 * second, Some(begun + 60 * second), false));
+        assert_eq!(
+            (none.end(), none.asked_end(), none.is_of_client()),
+            (begun + 30 * second, None, false)
+        );
+        assert_eq!(
+            (short.end(), short.asked_end(), short.is_of_client()),
+            (begun + second, Some(begun + second), true)
+        );
+        assert_eq!(
+            (long.end(), long.asked_end(), long.is_of_client()),
+            (begun + 30 * second, Some(begun + 60 * second), false)
+        );
         assert!(short.of_body().is_none() && none.of_body() < Some(none.end()));
         let malformed = Deadline::new(of_rest(&headers(REST, "soon")), 30 * second);
         assert_eq!(malformed.end(), Instant::now() + 30 * second);
@@ -159,7 +176,11 @@ mod tests {
         assert_eq!(of("1e-3").unwrap(), Some(Duration::from_millis(1)));
         for bad in ["", "0", "-1", "1s", "inf", "NaN", "5e-324", "+1", "1,5", ".", "\"1\""] {
             let error = of(bad).unwrap_err();
-            assert_eq!((error.reason, error.violations[0].field.as_str()), (Reason::MalformedRequest, REST), "{bad}");
+            assert_eq!(
+                (error.reason, error.violations[0].field.as_str()),
+                (Reason::MalformedRequest, REST),
+                "{bad}"
+            );
         }
         assert_eq!(of_rest(&HeaderMap::new()).unwrap(), None);
         let mut twice = headers(REST, "1");
@@ -170,16 +191,25 @@ mod tests {
     #[test]
     fn grpc_has_units() {
         let of = |text| of_grpc(&headers(GRPC, text));
-        for (text, time) in
-            [("1H", 3_600_000), ("2M", 120_000), ("3S", 3_000), ("4m", 4), ("5000u", 5), ("6000000n", 6), ("0S", 0)]
-        {
+        for (text, time) in [
+            ("1H", 3_600_000),
+            ("2M", 120_000),
+            ("3S", 3_000),
+            ("4m", 4),
+            ("5000u", 5),
+            ("6000000n", 6),
+            ("0S", 0),
+        ] {
             assert_eq!(of(text).unwrap(), Some(Duration::from_millis(time)), "{text}");
         }
         assert_eq!(of("99999999H").unwrap(), Some(LONGEST));
         for bad in ["", "S", "1", "123456789S", "-1S", "1s", "1.5S", "1ü"] {
             assert!(
-                of_grpc(&HeaderMap::from_iter([(http::HeaderName::from_static(GRPC), HeaderValue::from_str(bad).unwrap())]))
-                    .is_err(),
+                of_grpc(&HeaderMap::from_iter([(
+                    http::HeaderName::from_static(GRPC),
+                    HeaderValue::from_str(bad).unwrap()
+                )]))
+                .is_err(),
                 "{bad}"
             );
         }

@@ -1,4 +1,5 @@
-//! How streams end that have no end of their own: when the gateway drains, and at the deadline that the client gave.
+//! How streams end that have no end of their own: when the gateway drains, and at the deadline that
+//! the client gave.
 
 use http::Response;
 use outrider_model::Error;
@@ -8,9 +9,13 @@ use tonic::body::Body;
 
 use crate::{Shared, deadline};
 
-/// The answer of a stream of gRPC, which ends when the gateway drains, so that it is told rather than cut, and no later than its
-/// deadline.
-pub(crate) fn bounded(shared: &Shared, answer: Response<Body>, deadline: Option<Instant>) -> Response<Body> {
+/// The answer of a stream of gRPC, which ends when the gateway drains, so that it is told rather
+/// than cut, and no later than its deadline.
+pub(crate) fn bounded(
+    shared: &Shared,
+    answer: Response<Body>,
+    deadline: Option<Instant>,
+) -> Response<Body> {
     let draining = shared.draining();
     ending::until(answer, async move {
         tokio::select! {
@@ -21,7 +26,10 @@ pub(crate) fn bounded(shared: &Shared, answer: Response<Body>, deadline: Option<
 }
 
 /// The same for streams that end at a drain in a way of their own.
-pub(crate) fn bounded_by_deadline(answer: Response<Body>, deadline: Option<Instant>) -> Response<Body> {
+pub(crate) fn bounded_by_deadline(
+    answer: Response<Body>,
+    deadline: Option<Instant>,
+) -> Response<Body> {
     ending::until(answer, at(deadline))
 }
 

@@ -10,7 +10,8 @@ use tonic::Status;
 /// With a role, all answers break off that it had under way.
 static BROKEN_OFF: Seldom = Seldom::new();
 
-/// What the gateway itself cannot do. For errors of libraries that say nothing of what a client sent.
+/// What the gateway itself cannot do. For errors of libraries that say nothing of what a client
+/// sent.
 pub(crate) fn fault<E: Display>(what: &'static str) -> impl FnOnce(E) -> Error {
     move |error| {
         tracing::error!(%error, what, "the gateway failed at what no request may bring about");
@@ -18,7 +19,8 @@ pub(crate) fn fault<E: Display>(what: &'static str) -> impl FnOnce(E) -> Error {
     }
 }
 
-/// Work beside the tasks that panicked. Its text may hold what a client sent: only its place is in the log, by the hook of the process.
+/// Work beside the tasks that panicked. Its text may hold what a client sent: only its place is in
+/// the log, by the hook of the process.
 pub(crate) fn panicked<E>(what: &'static str) -> impl FnOnce(E) -> Error {
     move |_| {
         tracing::error!(what, "a task of the gateway panicked");
@@ -48,7 +50,9 @@ mod tests {
     fn what_a_role_says_is_passed_on_and_what_the_way_says_is_not() {
         let said = broken_off(&to_status(Error::new(Reason::CursorExpired, "too old")));
         assert_eq!((said.reason, &*said.message), (Reason::CursorExpired, "too old"));
-        let broke = broken_off(&Status::internal("h2 protocol error: error reading a body from connection 10.0.0.7"));
+        let broke = broken_off(&Status::internal(
+            "h2 protocol error: error reading a body from connection 10.0.0.7",
+        ));
         assert_eq!(broke.reason, Reason::Unavailable);
         assert!(!broke.message.contains("10.0.0.7"), "{}", broke.message);
     }

@@ -29,7 +29,8 @@ pub enum Unresolved {
 }
 
 impl FieldPath {
-    /// Resolves dotted names; each may be written as in the proto or in camelCase. The last field holds scalars.
+    /// Resolves dotted names; each may be written as in the proto or in camelCase. The last field
+    /// holds scalars.
     pub(crate) fn resolve(message: &MessageDescriptor, text: &str) -> Result<Self, Unresolved> {
         let mut message = message.clone();
         let mut fields: Vec<FieldDescriptor> = Vec::new();
@@ -37,10 +38,14 @@ impl FieldPath {
         while let Some(name) = names.next() {
             let field = field(&message, name).ok_or(Unresolved::Unknown)?;
             match (names.peek(), field.kind()) {
-                (None, kind) if field.is_map() || !scalar::is_scalar(&kind) => return Err(Unresolved::NotScalar),
+                (None, kind) if field.is_map() || !scalar::is_scalar(&kind) => {
+                    return Err(Unresolved::NotScalar);
+                }
                 (None, _) => {}
                 (Some(_), kind) if scalar::is_scalar(&kind) => return Err(Unresolved::NotMessage),
-                (Some(_), Kind::Message(inner)) if !field.is_list() && !field.is_map() => message = inner,
+                (Some(_), Kind::Message(inner)) if !field.is_list() && !field.is_map() => {
+                    message = inner
+                }
                 (Some(_), _) => return Err(Unresolved::NotMessage),
             }
             fields.push(field);
@@ -88,7 +93,11 @@ impl FieldPath {
     }
 }
 
-fn get(message: &DynamicMessage, field: &FieldDescriptor, rest: &[FieldDescriptor]) -> Option<Value> {
+fn get(
+    message: &DynamicMessage,
+    field: &FieldDescriptor,
+    rest: &[FieldDescriptor],
+) -> Option<Value> {
     let value = message.has_field(field).then(|| message.get_field(field))?;
     match rest {
         [] => Some(value.into_owned()),

@@ -57,7 +57,14 @@ struct Head {
 
 impl Framing {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, place: Place::default(), head: Head::default(), heads: 0, line_at: 0, searched: 0 }
+        Self {
+            limits,
+            place: Place::default(),
+            head: Head::default(),
+            heads: 0,
+            line_at: 0,
+            searched: 0,
+        }
     }
 
     /// How many heads passed.
@@ -93,18 +100,22 @@ impl Framing {
                 }
                 _ => {
                     let from = at + std::mem::take(&mut searched);
-                    let Some(end) = bytes[from..].iter().position(|byte| *byte == b'\n') else { break };
+                    let Some(end) = bytes[from..].iter().position(|byte| *byte == b'\n') else {
+                        break;
+                    };
                     let line = &bytes[at..from + end];
                     if !self.is_in_head() && line.len() > LINE_BYTES {
                         return Judged { passed, fault: Some(LONG_LINE) };
                     }
                     at = from + end + 1;
                     let (in_head, began) = (self.is_in_head(), self.head.lines > 0);
-                    if let Err(fault) = self.line(line).and_then(|()| self.whole_head(began, &bytes[passed..at])) {
+                    if let Err(fault) =
+                        self.line(line).and_then(|()| self.whole_head(began, &bytes[passed..at]))
+                    {
                         return Judged { passed, fault: Some(fault) };
                     }
-                    // Empty lines before a request belong to its head, and count: hyper would buffer them and
-                    // answer by itself when they are too many.
+                    // Empty lines before a request belong to its head, and count: hyper would
+                    // buffer them and answer by itself when they are too many.
                     if !in_head || began && self.head.lines == 0 {
                         passed = at;
                     }
@@ -113,7 +124,11 @@ impl Framing {
         }
         (self.line_at, self.searched) = (at - passed, bytes.len() - at);
         let limit = if self.is_in_head() { self.limits.bytes } else { LINE_BYTES };
-        let fault = (bytes.len() - passed > limit).then_some(if self.is_in_head() { Fault::HeadersTooLarge } else { LONG_LINE });
+        let fault = (bytes.len() - passed > limit).then_some(if self.is_in_head() {
+            Fault::HeadersTooLarge
+        } else {
+            LONG_LINE
+        });
         Judged { passed, fault }
     }
 
@@ -149,7 +164,9 @@ impl Framing {
     }
 
     fn head_line(&mut self, line: &[u8]) -> Result<(), Fault> {
-        const FRAMING: Fault = Fault::Malformed("there must be one Content-Length, a number, or one Transfer-Encoding, chunked");
+        const FRAMING: Fault = Fault::Malformed(
+            "there must be one Content-Length, a number, or one Transfer-Encoding, chunked",
+        );
         if self.head.lines == 0 {
             // Empty lines before a request mean nothing.
             self.head.lines = usize::from(!line.is_empty());
@@ -167,7 +184,10 @@ impl Framing {
         if line[0] == b' ' || line[0] == b'\t' {
             return Err(Fault::Malformed("a header field must not be folded over several lines"));
         }
-        let colon = line.iter().position(|byte| *byte == b':').ok_or(Fault::Malformed("a header field has no colon"))?;
+        let colon = line
+            .iter()
+            .position(|byte| *byte == b':')
+            .ok_or(Fault::Malformed("a header field has no colon"))?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
             if self.head.chunked || self.head.length.is_some() {
@@ -175,7 +195,10 @@ impl Framing {
             }
             self.head.length = Some(decimal(value).ok_or(FRAMING)?);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if self.head.chunked || self.head.length.is_some() || !value.eq_ignore_ascii_case(b"chunked") {
+            if self.head.chunked
+                || self.head.length.is_some()
+                || !value.eq_ignore_ascii_case(b"chunked")
+            {
                 return Err(FRAMING);
             }
             self.head.chunked = true;
@@ -201,7 +224,10 @@ fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
     let end = line.iter().position(|byte| *byte == b';').unwrap_or(line.len());
     let digits = line[..end].trim_ascii_end();
     let good = (1..=16).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit);
-    let size = std::str::from_utf8(digits).ok().filter(|_| good).and_then(|text| u64::from_str_radix(text, 16).ok());
+    let size = std::str::from_utf8(digits)
+        .ok()
+        .filter(|_| good)
+        .and_then(|text| u64::from_str_radix(text, 16).ok());
     size.ok_or(Fault::Malformed("the size of a chunk must be 1 to 16 hexadecimal digits"))
 }
 
@@ -322,7 +348,10 @@ mod tests {
         let head = [b"\r\n".repeat(LIMITS.bytes / 2).as_slice(), first].concat();
         assert_eq!(judge(&[&head]), (0, Some(Fault::HeadersTooLarge)));
         let chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice();
-        assert_eq!(judge(&[chunked, &vec![b'1'; LINE_BYTES + 1]]), (chunked.len(), Some(LONG_LINE)));
+        assert_eq!(
+            judge(&[chunked, &vec![b'1'; LINE_BYTES + 1]]),
+            (chunked.len(), Some(LONG_LINE))
+        );
         // In one piece, with its end and more.
         let extension = vec![b'a'; LINE_BYTES];
         let whole = [chunked, b"1;", &extension, b"\r\nx\r\n0\r\n\r\n"].concat();

@@ -1,4 +1,5 @@
-//! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of the crate's interface.
+//! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of
+//! the crate's interface.
 
 use std::sync::Arc;
 
@@ -32,8 +33,8 @@ impl Framing {
         Self(framing::Framing::new(Limits::of(options)))
     }
 
-    /// Judges bytes that begin with those that did not pass at the last call: how many may pass, and
-    /// why nothing more may.
+    /// Judges bytes that begin with those that did not pass at the last call: how many may pass,
+    /// and why nothing more may.
     pub fn advance(&mut self, bytes: &[u8]) -> (usize, Option<String>) {
         let framing::Judged { passed, fault } = self.0.advance(bytes);
         (passed, fault.map(|fault| format!("{fault:?}")))
@@ -62,17 +63,28 @@ impl Transcoder {
     /// When the protos give no routes.
     #[must_use]
     pub fn new() -> Self {
-        let methods = methods::public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect::<Vec<_>>();
+        let methods = methods::public_services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .collect::<Vec<_>>();
         Self(Routes::of(&DESCRIPTORS, &methods).expect("the protos give routes"))
     }
 
-    /// The path of the method and the message that a request stands for, or why it is none. A body is
-    /// read where the route has one.
-    pub fn request(&self, parts: &Parts, body: &Bytes, options: &Options) -> Result<(&str, DynamicMessage), Error> {
+    /// The path of the method and the message that a request stands for, or why it is none. A body
+    /// is read where the route has one.
+    pub fn request(
+        &self,
+        parts: &Parts,
+        body: &Bytes,
+        options: &Options,
+    ) -> Result<(&str, DynamicMessage), Error> {
         let found = self.found(parts)?;
         let route = found.route;
         let cost = Cost::alone(body.len(), options.max_decoded_bytes);
-        let given = if body.is_empty() { rest::Given::default() } else { rest::given(&route.body, &route.input, body, &cost)? };
+        let given = if body.is_empty() {
+            rest::Given::default()
+        } else {
+            rest::given(&route.body, &route.input, body, &cost)?
+        };
         Ok((&route.grpc_path, rest::message(&found, parts, given)?))
     }
 
@@ -93,14 +105,22 @@ pub fn to_json(message: &DynamicMessage) -> Result<Vec<u8>, Error> {
 }
 
 /// A message from JSON; none from `null`.
-pub fn from_json(text: &Bytes, desc: &MessageDescriptor, options: &Options) -> Result<Option<Value>, Error> {
-    read::message(text, desc, &Cost::alone(text.len(), options.max_decoded_bytes)).map(|read| read.value)
+pub fn from_json(
+    text: &Bytes,
+    desc: &MessageDescriptor,
+    options: &Options,
+) -> Result<Option<Value>, Error> {
+    read::message(text, desc, &Cost::alone(text.len(), options.max_decoded_bytes))
+        .map(|read| read.value)
 }
 
 /// The lines of an upload that comes in these pieces: the numbers of those that are not blank, and
 /// their texts, or that they are too long; and the most bytes that were held.
 #[must_use]
-pub fn lines<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, limit: usize) -> (Vec<(u64, Option<Bytes>)>, usize) {
+pub fn lines<'p>(
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+    limit: usize,
+) -> (Vec<(u64, Option<Bytes>)>, usize) {
     let (mut lines, mut read, mut held) = (Lines::new(limit), Vec::new(), 0);
     for piece in pieces {
         lines.push(&Bytes::copy_from_slice(piece));
@@ -124,7 +144,8 @@ impl Connections {
     #[must_use]
     pub fn new(gateway: Gateway) -> Self {
         let Gateway { shared, .. } = gateway;
-        let places = Places::new(shared.options.max_connections, shared.options.reserved_connections);
+        let places =
+            Places::new(shared.options.max_connections, shared.options.reserved_connections);
         Self { each: Arc::new(server::Each::new(shared, Acceptor::plain())), places }
     }
 

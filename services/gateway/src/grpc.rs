@@ -26,7 +26,8 @@ use crate::{
 };
 
 /// How messages are compressed, and how they may be.
-const ENCODINGS: [HeaderName; 2] = [HeaderName::from_static("grpc-encoding"), HeaderName::from_static("grpc-accept-encoding")];
+const ENCODINGS: [HeaderName; 2] =
+    [HeaderName::from_static("grpc-encoding"), HeaderName::from_static("grpc-accept-encoding")];
 
 /// The media type of gRPC, and what all that are related to it begin with.
 const MEDIA_TYPE: &str = "application/grpc";
@@ -48,7 +49,9 @@ pub(crate) struct Method {
 
 impl Methods {
     /// Fails for one that names no scope, unless it is known to need no key.
-    pub(crate) fn of<'m>(methods: impl IntoIterator<Item = &'m MethodDescriptor>) -> Result<Self, WithoutScope> {
+    pub(crate) fn of<'m>(
+        methods: impl IntoIterator<Item = &'m MethodDescriptor>,
+    ) -> Result<Self, WithoutScope> {
         let entry = |method: &MethodDescriptor| {
             let path = methods::path(method);
             let package = method.parent_service().package_name().to_owned();
@@ -69,7 +72,9 @@ impl Methods {
     }
 
     pub(crate) fn find(&self, path: &str) -> Result<&Method, Error> {
-        self.0.get(path).ok_or_else(|| Error::new(Reason::UnknownMethod, "no public method of that name"))
+        self.0
+            .get(path)
+            .ok_or_else(|| Error::new(Reason::UnknownMethod, "no public method of that name"))
     }
 }
 
@@ -108,7 +113,9 @@ impl Dialect {
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let given = headers.get(CONTENT_TYPE)?.as_bytes();
         let essence = given.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        if essence.len() < MEDIA_TYPE.len() || !essence[..MEDIA_TYPE.len()].eq_ignore_ascii_case(MEDIA_TYPE.as_bytes()) {
+        if essence.len() < MEDIA_TYPE.len()
+            || !essence[..MEDIA_TYPE.len()].eq_ignore_ascii_case(MEDIA_TYPE.as_bytes())
+        {
             return None;
         }
         let subtype = essence[MEDIA_TYPE.len()..].to_ascii_lowercase();
@@ -135,7 +142,11 @@ impl Dialect {
 /// Refuses heads that the gRPC protocol forbids: methods other than POST, unknown encodings, and
 /// HTTP/1.1. The answer's HTTP status is an error too, so that clients that do not speak gRPC do
 /// not take it for a success.
-pub(crate) fn check_head(dialect: Dialect, http_method: &HttpMethod, version: Version) -> Result<(), Refusal> {
+pub(crate) fn check_head(
+    dialect: Dialect,
+    http_method: &HttpMethod,
+    version: Version,
+) -> Result<(), Refusal> {
     if http_method != HttpMethod::POST {
         let error = Error::new(Reason::MethodNotAllowed, "gRPC is sent by POST");
         return Err(Refusal { allow: Some(HttpMethod::POST.to_string()), ..error.into() });
@@ -153,13 +164,23 @@ pub(crate) fn check_head(dialect: Dialect, http_method: &HttpMethod, version: Ve
 
 /// Forwards a request to the role of its method.
 ///
-/// A request of one message is bounded as a whole, and each message of a client's stream. An answer that is no stream is read here,
-/// however slowly the client takes it: answers to others are on the same connection from the role.
-pub(crate) async fn answer<B>(shared: &Shared, method: &Method, parts: Parts, incoming: B) -> Result<Response<Body>, Error>
+/// A request of one message is bounded as a whole, and each message of a client's stream. An answer
+/// that is no stream is read here, however slowly the client takes it: answers to others are on the
+/// same connection from the role.
+pub(crate) async fn answer<B>(
+    shared: &Shared,
+    method: &Method,
+    parts: Parts,
+    incoming: B,
+) -> Result<Response<Body>, Error>
 where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static,
 {
-    let mut backend = shared.backend(&method.package).ok_or_else(|| Error::internal("the method has no role"))?;
+    let mut backend =
+        shared.backend(&method.package).ok_or_else(|| Error::internal("the method has no role"))?;
     let holder = Holder::of_request(&parts.extensions);
     if method.client_streams {
         let (body, ended) = client_stream::watched(shared, holder, incoming);
@@ -179,20 +200,26 @@ where
 }
 
 /// The answer, once all of it is there.
-async fn whole(shared: &Shared, holder: Holder, answer: Response<Body>) -> Result<Response<Body>, Error> {
+async fn whole(
+    shared: &Shared,
+    holder: Holder,
+    answer: Response<Body>,
+) -> Result<Response<Body>, Error> {
     // An error in the headers has no body.
     if answer.headers().contains_key("grpc-status") {
         return Ok(answer);
     }
     let (parts, body) = answer.into_parts();
     let (data, trailers) = call::read(body, shared.options.max_answer_bytes).await?;
-    let trailers = trailers.ok_or_else(|| Error::unavailable("a server that is needed broke off its answer"))?;
+    let trailers = trailers
+        .ok_or_else(|| Error::unavailable("a server that is needed broke off its answer"))?;
     Ok(Response::from_parts(parts, unsent::message(shared, holder, data, trailers)?))
 }
 
-/// The request with no more of its address than the path, and no more of its head than roles read: the rest is the client's view of this
-/// server, and as long as this server permits. The client's deadline is not in it: our own clock watches it, and a channel's would cut at
-/// the same moment, and say that the role does not answer.
+/// The request with no more of its address than the path, and no more of its head than roles read:
+/// the rest is the client's view of this server, and as long as this server permits. The client's
+/// deadline is not in it: our own clock watches it, and a channel's would cut at the same moment,
+/// and say that the role does not answer.
 fn request(method: &Method, mut parts: Parts, body: Body) -> Result<Request<Body>, Error> {
     let mut headers = rest::metadata(&parts.headers);
     for name in [CONTENT_TYPE, TE].into_iter().chain(ENCODINGS) {
@@ -211,8 +238,15 @@ mod tests {
 
     #[test]
     fn grpc_is_told_by_its_media_type() {
-        let of = |text: &'static str| Dialect::of(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(text))]));
-        for text in ["application/grpc", "application/grpc+proto", "Application/GRPC+Proto", "application/grpc ; charset=utf-8"] {
+        let of = |text: &'static str| {
+            Dialect::of(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(text))]))
+        };
+        for text in [
+            "application/grpc",
+            "application/grpc+proto",
+            "Application/GRPC+Proto",
+            "application/grpc ; charset=utf-8",
+        ] {
             assert_eq!(of(text), Some(Dialect::Grpc), "{text}");
         }
         for text in ["application/grpc-web", "application/grpc-WEB+proto;x=y"] {
@@ -229,14 +263,22 @@ mod tests {
         ] {
             assert_eq!(of(text), Some(Dialect::Unknown { web }), "{text}");
         }
-        for text in ["application/json", "application/grpcx", "application/grp", "", "application/json; a=application/grpc"] {
+        for text in [
+            "application/json",
+            "application/grpcx",
+            "application/grp",
+            "",
+            "application/json; a=application/grpc",
+        ] {
             assert_eq!(of(text), None, "{text}");
         }
     }
 
     #[test]
     fn a_method_without_a_scope_is_not_served() {
-        let keys = outrider_proto::DESCRIPTORS.get_service_by_name("outrider.internal.v1.KeyService").unwrap();
+        let keys = outrider_proto::DESCRIPTORS
+            .get_service_by_name("outrider.internal.v1.KeyService")
+            .unwrap();
         let method = keys.methods().next().unwrap();
         let error = Methods::of([&method]).err().unwrap();
         assert_eq!(error, WithoutScope("/outrider.internal.v1.KeyService/ResolveKey".to_owned()));
@@ -244,16 +286,28 @@ mod tests {
 
     #[test]
     fn only_posts_of_a_known_encoding_are_grpc() {
-        let over =
-            |dialect, method: HttpMethod, version| check_head(dialect, &method, version).map_err(|refusal| refusal.error.reason);
+        let over = |dialect, method: HttpMethod, version| {
+            check_head(dialect, &method, version).map_err(|refusal| refusal.error.reason)
+        };
         let reason = |dialect, method| over(dialect, method, Version::HTTP_2);
-        assert_eq!(over(Dialect::Grpc, HttpMethod::POST, Version::HTTP_11), Err(Reason::MalformedRequest));
+        assert_eq!(
+            over(Dialect::Grpc, HttpMethod::POST, Version::HTTP_11),
+            Err(Reason::MalformedRequest)
+        );
         assert_eq!(over(Dialect::Web { text: false }, HttpMethod::POST, Version::HTTP_11), Ok(()));
         assert_eq!(reason(Dialect::Grpc, HttpMethod::POST), Ok(()));
         assert_eq!(reason(Dialect::Web { text: true }, HttpMethod::POST), Ok(()));
-        for method in [HttpMethod::GET, HttpMethod::PUT, HttpMethod::CONNECT, HttpMethod::from_bytes(b"X").unwrap()] {
+        for method in [
+            HttpMethod::GET,
+            HttpMethod::PUT,
+            HttpMethod::CONNECT,
+            HttpMethod::from_bytes(b"X").unwrap(),
+        ] {
             assert_eq!(reason(Dialect::Grpc, method), Err(Reason::MethodNotAllowed));
         }
-        assert_eq!(reason(Dialect::Unknown { web: false }, HttpMethod::POST), Err(Reason::UnsupportedMediaType));
+        assert_eq!(
+            reason(Dialect::Unknown { web: false }, HttpMethod::POST),
+            Err(Reason::UnsupportedMediaType)
+        );
     }
 }

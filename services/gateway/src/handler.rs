@@ -1,4 +1,5 @@
-//! One request of either kind: its id, its deadline, its log line, and what happens when it goes wrong.
+//! One request of either kind: its id, its deadline, its log line, and what happens when it goes
+//! wrong.
 
 use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc};
 
@@ -33,7 +34,11 @@ use crate::{
 
 /// Answers a request; whatever happens, there is an answer with a request id.
 /// A caller with a good key keeps the place of its connection.
-pub(crate) async fn handle(shared: &Shared, seat: &Seat, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub(crate) async fn handle(
+    shared: &Shared,
+    seat: &Seat,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let id = request_id::settle(request.headers_mut());
     let mut observed = Observed::begin(&mut request, id.clone());
     let version = request.version();
@@ -41,10 +46,16 @@ pub(crate) async fn handle(shared: &Shared, seat: &Seat, mut request: Request<In
     let mut answer = match (vet(shared, &request), dialect) {
         (Err(refusal), dialect) => {
             observed.on(&unrouted(dialect.map_or("rest", Dialect::protocol), request.method()));
-            if dialect.is_some() { observed.seen.watch(refusal.into_grpc()) } else { refusal.into_json(&id) }
+            if dialect.is_some() {
+                observed.seen.watch(refusal.into_grpc())
+            } else {
+                refusal.into_json(&id)
+            }
         }
         // Boxed: it would make the future of a REST request larger, which is moved more than once.
-        (Ok(()), Some(dialect)) => Box::pin(answer_grpc(shared, seat, request, dialect, &mut observed)).await,
+        (Ok(()), Some(dialect)) => {
+            Box::pin(answer_grpc(shared, seat, request, dialect, &mut observed)).await
+        }
         (Ok(()), None) => answer_rest(shared, seat, request, &id, &mut observed).await,
     };
     // Connections of HTTP/2 carry other requests, and know no such header.
@@ -55,22 +66,30 @@ pub(crate) async fn handle(shared: &Shared, seat: &Seat, mut request: Request<In
     Ok(observed.answered(answer))
 }
 
-/// Refuses a request by its head alone: an address that is too long, and in HTTP/1.1 a host that is missing or given twice, by which
-/// another server on the way could have sent it elsewhere (RFC 9112, section 3.2).
+/// Refuses a request by its head alone: an address that is too long, and in HTTP/1.1 a host that is
+/// missing or given twice, by which another server on the way could have sent it elsewhere (RFC
+/// 9112, section 3.2).
 fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
     if let Some(fault) = request.extensions().get::<Fault>() {
         return Err(Refusal::closing(fault.error(&shared.options)));
     }
-    if request.version() == Version::HTTP_2 && head::list_size(request.headers()) > Limits::of(&shared.options).bytes {
+    if request.version() == Version::HTTP_2
+        && head::list_size(request.headers()) > Limits::of(&shared.options).bytes
+    {
         return Err(Fault::HeadersTooLarge.error(&shared.options).into());
     }
     let limit = shared.options.max_uri_bytes;
     if request.uri().path_and_query().map_or(0, |path| path.as_str().len()) > limit {
-        let error = Error::new(Reason::UriTooLong, format!("path and query are over {limit} bytes"));
+        let error =
+            Error::new(Reason::UriTooLong, format!("path and query are over {limit} bytes"));
         return Err(Refusal::closing(error));
     }
-    if request.version() == Version::HTTP_11 && request.headers().get_all(HOST).iter().count() != 1 {
-        return Err(Refusal::closing(Error::new(Reason::MalformedRequest, "there must be one Host header")));
+    if request.version() == Version::HTTP_11 && request.headers().get_all(HOST).iter().count() != 1
+    {
+        return Err(Refusal::closing(Error::new(
+            Reason::MalformedRequest,
+            "there must be one Host header",
+        )));
     }
     Ok(())
 }
@@ -101,9 +120,11 @@ async fn answer_grpc(
             None
         }
     };
-    let deadline = Deadline::new(deadline::of_grpc(request.headers()), shared.options.request_timeout);
+    let deadline =
+        Deadline::new(deadline::of_grpc(request.headers()), shared.options.request_timeout);
     observed.client_deadline = deadline.is_of_client();
-    if let Err(error) = admission::admit_request(shared, seat, scope, &mut request, &deadline).await {
+    if let Err(error) = admission::admit_request(shared, seat, scope, &mut request, &deadline).await
+    {
         let (parts, body) = request.into_parts();
         let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
         let answer = seen.watch(Refusal { close, ..error.into() }.into_grpc());
@@ -111,7 +132,9 @@ async fn answer_grpc(
     }
     match dialect {
         // Boxed: it would make the future of every request as large.
-        Dialect::Web { text } => Box::pin(web::answer(shared, request, text, &deadline, &seen)).await,
+        Dialect::Web { text } => {
+            Box::pin(web::answer(shared, request, text, &deadline, &seen)).await
+        }
         _ => call(shared, request, false, &deadline, &seen).await,
     }
 }
@@ -130,7 +153,10 @@ pub(crate) async fn call<B>(
     seen: &Seen,
 ) -> Response<Body>
 where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static,
 {
     let method = match callable(shared, request.uri().path(), from_web, deadline) {
         Ok(method) => method,
@@ -141,11 +167,19 @@ where
         // Boxed: it would make the future of every call as large.
         return seen.watch(Box::pin(stream(shared, method, parts, body, deadline)).await);
     }
-    let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
-    seen.watch(in_time(deadline.end(), answer, &method.path).await.unwrap_or_else(Refusal::into_grpc))
+    let answer =
+        grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
+    seen.watch(
+        in_time(deadline.end(), answer, &method.path).await.unwrap_or_else(Refusal::into_grpc),
+    )
 }
 
-fn callable<'s>(shared: &'s Shared, path: &str, from_web: bool, deadline: &Deadline) -> Result<&'s grpc::Method, Error> {
+fn callable<'s>(
+    shared: &'s Shared,
+    path: &str,
+    from_web: bool,
+    deadline: &Deadline,
+) -> Result<&'s grpc::Method, Error> {
     let method = shared.methods.find(path)?;
     if from_web && method.client_streams {
         return Err(Error::new(Reason::UnknownMethod, "gRPC-web carries no streams of the client"));
@@ -155,16 +189,26 @@ fn callable<'s>(shared: &'s Shared, path: &str, from_web: bool, deadline: &Deadl
 }
 
 /// Answers a call that streams: it has no natural end, and so no deadline but the client's.
-async fn stream<B>(shared: &Shared, method: &grpc::Method, parts: Parts, body: B, deadline: &Deadline) -> Response<Body>
+async fn stream<B>(
+    shared: &Shared,
+    method: &grpc::Method,
+    parts: Parts,
+    body: B,
+    deadline: &Deadline,
+) -> Response<Body>
 where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static,
 {
     let (holder, end) = (Holder::of_request(&parts.extensions), deadline.asked_end());
     let place = match admission::stream_without_key(shared, method) {
         Ok(place) => place,
         Err(error) => return Refusal::from(error).into_grpc(),
     };
-    let answer = grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
+    let answer =
+        grpc::answer(shared, method, parts, body).map(|answer| answer.map_err(Refusal::from));
     let answer = match end {
         None => unbroken(answer, &method.path).await,
         Some(end) => in_time(end, answer, &method.path).await,
@@ -204,7 +248,8 @@ async fn answer_rest(
             };
             let deadline = Deadline::new(deadline::of_rest(&parts.headers), own);
             observed.client_deadline = deadline.is_of_client();
-            match admission::admit(shared, seat, found.route.scope, &parts.headers, &deadline).await {
+            match admission::admit(shared, seat, found.route.scope, &parts.headers, &deadline).await
+            {
                 Ok(principal) => {
                     if let Some(principal) = principal {
                         parts.extensions.insert(principal);
@@ -212,7 +257,8 @@ async fn answer_rest(
                     routed(shared, &found, &parts, body, &deadline).await
                 }
                 Err(error) => {
-                    let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
+                    let close =
+                        admission::let_go(&shared.options, parts.version, &parts.headers, body);
                     Err(Refusal { close, ..error.into() })
                 }
             }
@@ -239,19 +285,24 @@ async fn routed(
     in_time(deadline.end(), answer, &found.route.template).await
 }
 
-/// The answer, or an error when it takes too long. The request is dropped then, and what it began with it; whether it took effect
-/// is unknown.
+/// The answer, or an error when it takes too long. The request is dropped then, and what it began
+/// with it; whether it took effect is unknown.
 async fn in_time(
     end: Instant,
     answer: impl Future<Output = Result<Response<Body>, Refusal>>,
     route: &str,
 ) -> Result<Response<Body>, Refusal> {
-    tokio::time::timeout_at(end, unbroken(answer, route)).await.unwrap_or_else(|_| Err(Refusal::closing(deadline::passed())))
+    tokio::time::timeout_at(end, unbroken(answer, route))
+        .await
+        .unwrap_or_else(|_| Err(Refusal::closing(deadline::passed())))
 }
 
-/// The answer, or an error when its code panics. The panic's own text may hold what the client sent: only its place is logged, by
-/// the hook of the process.
-async fn unbroken(answer: impl Future<Output = Result<Response<Body>, Refusal>>, route: &str) -> Result<Response<Body>, Refusal> {
+/// The answer, or an error when its code panics. The panic's own text may hold what the client
+/// sent: only its place is logged, by the hook of the process.
+async fn unbroken(
+    answer: impl Future<Output = Result<Response<Body>, Refusal>>,
+    route: &str,
+) -> Result<Response<Body>, Refusal> {
     let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(route, "a request panicked");
         Err(Refusal::closing(Error::internal("a fault of the server")))

@@ -49,16 +49,22 @@ impl Fault {
     pub(crate) fn error(self, options: &Options) -> Error {
         let limits = Limits::of(options);
         match self {
-            Self::Malformed(what) => Error::new(Reason::MalformedRequest, format!("the request is not well-formed HTTP: {what}")),
-            Self::HeadersTooLarge => {
-                Error::new(Reason::HeadersTooLarge, format!("the head of the request is over {} bytes", limits.bytes))
-            }
-            Self::TooManyHeaders => {
-                Error::new(Reason::HeadersTooLarge, format!("the request has more than {} header fields", limits.fields))
-            }
-            Self::UriTooLong => {
-                Error::new(Reason::UriTooLong, format!("path and query are over {} bytes", options.max_uri_bytes))
-            }
+            Self::Malformed(what) => Error::new(
+                Reason::MalformedRequest,
+                format!("the request is not well-formed HTTP: {what}"),
+            ),
+            Self::HeadersTooLarge => Error::new(
+                Reason::HeadersTooLarge,
+                format!("the head of the request is over {} bytes", limits.bytes),
+            ),
+            Self::TooManyHeaders => Error::new(
+                Reason::HeadersTooLarge,
+                format!("the request has more than {} header fields", limits.fields),
+            ),
+            Self::UriTooLong => Error::new(
+                Reason::UriTooLong,
+                format!("path and query are over {} bytes", options.max_uri_bytes),
+            ),
         }
     }
 }
@@ -72,7 +78,11 @@ pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<(), Fault> {
     let mut few = [const { MaybeUninit::uninit() }; FEW_FIELDS];
     let mut many = Vec::new();
     let outcome = if limits.fields <= FEW_FIELDS {
-        ParserConfig::default().parse_request_with_uninit_headers(&mut request, head, &mut few[..limits.fields])
+        ParserConfig::default().parse_request_with_uninit_headers(
+            &mut request,
+            head,
+            &mut few[..limits.fields],
+        )
     } else {
         many.resize_with(limits.fields, MaybeUninit::uninit);
         ParserConfig::default().parse_request_with_uninit_headers(&mut request, head, &mut many)
@@ -89,7 +99,9 @@ pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<(), Fault> {
         return Err(fault(httparse::Error::HeaderValue));
     }
     let is_old = request.version == Some(0);
-    if is_old && request.headers.iter().any(|field| field.name.eq_ignore_ascii_case("transfer-encoding")) {
+    if is_old
+        && request.headers.iter().any(|field| field.name.eq_ignore_ascii_case("transfer-encoding"))
+    {
         return Err(Fault::Malformed("HTTP/1.0 has no Transfer-Encoding"));
     }
     Ok(())
@@ -98,8 +110,12 @@ pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<(), Fault> {
 fn fault(error: httparse::Error) -> Fault {
     match error {
         httparse::Error::TooManyHeaders => Fault::TooManyHeaders,
-        httparse::Error::HeaderName => Fault::Malformed("the name of a header field holds characters that it must not"),
-        httparse::Error::HeaderValue => Fault::Malformed("the value of a header field holds characters that it must not"),
+        httparse::Error::HeaderName => {
+            Fault::Malformed("the name of a header field holds characters that it must not")
+        }
+        httparse::Error::HeaderValue => {
+            Fault::Malformed("the value of a header field holds characters that it must not")
+        }
         httparse::Error::Version => Fault::Malformed("the version must be HTTP/1.1 or HTTP/1.0"),
         httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => {
             Fault::Malformed("the request line must be a method, an address and a version")
@@ -138,8 +154,14 @@ mod tests {
         assert_eq!(checked("GET /a?b#c HTTP/1.1\r\nA: \u{e9}\r\n\r\n"), Ok(()));
         assert_eq!(checked("OPTIONS * HTTP/1.1\r\n\r\n"), Ok(()));
         assert_eq!(checked("CONNECT a:1 HTTP/1.1\r\n\r\n"), Ok(()));
-        assert_eq!(checked("GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n"), Err(Fault::TooManyHeaders));
-        assert_eq!(checked(&format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(8 * 1024))), Err(Fault::HeadersTooLarge));
+        assert_eq!(
+            checked("GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n"),
+            Err(Fault::TooManyHeaders)
+        );
+        assert_eq!(
+            checked(&format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(8 * 1024))),
+            Err(Fault::HeadersTooLarge)
+        );
         for bad in [
             "GET / HTTP/1.1\r\nA: \u{7f}",
             "GET  / HTTP/1.1",
@@ -149,7 +171,10 @@ mod tests {
             "GET / HTTP/9.9",
             "PRI * HTTP/2.0",
         ] {
-            assert!(matches!(checked(&format!("{bad}\r\n\r\n")), Err(Fault::Malformed(_))), "{bad}");
+            assert!(
+                matches!(checked(&format!("{bad}\r\n\r\n")), Err(Fault::Malformed(_))),
+                "{bad}"
+            );
         }
         let large = Limits { bytes: 200 * 1024, fields: 500 };
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(500));

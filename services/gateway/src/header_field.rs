@@ -22,8 +22,13 @@ const TABLE: &[(&str, &str, &str)] = &[
     (IDEMPOTENCY_KEY, "/outrider.admin.v1.SubscriptionService/CreateSubscription", "request_id"),
 ];
 
-/// Refuses the header where a POST would pass it over: its client repeats the request and relies on it.
-pub(crate) fn check(route: &Route, method: &http::Method, headers: &HeaderMap) -> Result<(), Error> {
+/// Refuses the header where a POST would pass it over: its client repeats the request and relies on
+/// it.
+pub(crate) fn check(
+    route: &Route,
+    method: &http::Method,
+    headers: &HeaderMap,
+) -> Result<(), Error> {
     let is_taken = route.headers.iter().any(|field| field.header == IDEMPOTENCY_KEY);
     if *method != http::Method::POST || is_taken || !headers.contains_key(IDEMPOTENCY_KEY) {
         return Ok(());
@@ -42,10 +47,15 @@ pub(crate) struct HeaderField {
 
 impl HeaderField {
     /// The headers of a method.
-    pub(crate) fn of(grpc_path: &str, input: &MessageDescriptor) -> Result<Vec<Self>, (&'static str, Unresolved)> {
+    pub(crate) fn of(
+        grpc_path: &str,
+        input: &MessageDescriptor,
+    ) -> Result<Vec<Self>, (&'static str, Unresolved)> {
         let rows = TABLE.iter().filter(|(_, path, _)| *path == grpc_path);
-        rows.map(|(header, _, name)| Ok(Self { header, field: FieldPath::resolve(input, name).map_err(|why| (*name, why))? }))
-            .collect()
+        rows.map(|(header, _, name)| {
+            Ok(Self { header, field: FieldPath::resolve(input, name).map_err(|why| (*name, why))? })
+        })
+        .collect()
     }
 
     /// The header's name.
@@ -59,13 +69,23 @@ impl HeaderField {
     }
 
     /// Fills the field; what the body says must not differ.
-    pub(crate) fn apply(&self, headers: &HeaderMap, message: &mut DynamicMessage) -> Result<(), Error> {
+    pub(crate) fn apply(
+        &self,
+        headers: &HeaderMap,
+        message: &mut DynamicMessage,
+    ) -> Result<(), Error> {
         let Some(text) = self.text(headers)? else { return Ok(()) };
         match self.field.get(message) {
             Some(Value::String(given)) if given == text => Ok(()),
-            Some(_) => Err(Error::field(self.field.name(), format!("differs from the header {}", self.header))),
+            Some(_) => Err(Error::field(
+                self.field.name(),
+                format!("differs from the header {}", self.header),
+            )),
             None => {
-                let entry = self.field.entry(message).ok_or_else(|| Error::internal("a field path leads nowhere"))?;
+                let entry = self
+                    .field
+                    .entry(message)
+                    .ok_or_else(|| Error::internal("a field path leads nowhere"))?;
                 *entry = Value::String(text.to_owned());
                 Ok(())
             }

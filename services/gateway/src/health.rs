@@ -1,5 +1,5 @@
-//! `grpc.health.v1` for the gateway itself: it serves from its start until its shutdown begins. Whether the roles behind it do is
-//! theirs to say.
+//! `grpc.health.v1` for the gateway itself: it serves from its start until its shutdown begins.
+//! Whether the roles behind it do is theirs to say.
 
 use std::{collections::HashSet, pin::Pin};
 
@@ -7,7 +7,9 @@ use futures::{Stream, StreamExt, stream};
 use outrider_rpc::methods;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
-use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server,
+};
 
 /// The health of the gateway and of each public service: all the same.
 pub(crate) struct Health {
@@ -18,7 +20,9 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn new(serving: watch::Receiver<bool>) -> Self {
-        let names = methods::public_services().map(|service| service.full_name().to_owned()).chain([String::new()]);
+        let names = methods::public_services()
+            .map(|service| service.full_name().to_owned())
+            .chain([String::new()]);
         Self { serving, names: names.collect() }
     }
 
@@ -39,9 +43,14 @@ type Watching = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> +
 
 #[tonic::async_trait]
 impl health_server::Health for Health {
-    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
         match self.now(&request.get_ref().service) {
-            ServingStatus::ServiceUnknown => Err(Status::not_found("no public service of that name")),
+            ServingStatus::ServiceUnknown => {
+                Err(Status::not_found("no public service of that name"))
+            }
             status => Ok(Response::new(answer(status))),
         }
     }
@@ -49,13 +58,20 @@ impl health_server::Health for Health {
     type WatchStream = Watching;
 
     /// Tells the status now and at the shutdown, and ends with that: no stream may hold it up.
-    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Watching>, Status> {
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Watching>, Status> {
         let now = self.now(&request.get_ref().service);
         let mut serving = self.serving.clone();
         let last = async move {
             // An error means that the gateway is gone, which is no service either.
             let _ = serving.wait_for(|serving| !serving).await;
-            Ok(answer(if now == ServingStatus::ServiceUnknown { now } else { ServingStatus::NotServing }))
+            Ok(answer(if now == ServingStatus::ServiceUnknown {
+                now
+            } else {
+                ServingStatus::NotServing
+            }))
         };
         let last = stream::once(last).take(usize::from(now != ServingStatus::NotServing));
         Ok(Response::new(Box::pin(stream::iter([Ok(answer(now))]).chain(last))))

@@ -1,8 +1,9 @@
-//! A connection's bytes under watch: a head that is sent too slowly, a connection that stands still, one whose client gives up
-//! request after request, and a request whose framing could be read in two ways are cut.
+//! A connection's bytes under watch: a head that is sent too slowly, a connection that stands
+//! still, one whose client gives up request after request, and a request whose framing could be
+//! read in two ways are cut.
 //!
-//! hyper's own timeout for heads also runs while a connection waits for its next request, and does not run before it knows the
-//! version of HTTP; so it is off, and this is in its place.
+//! hyper's own timeout for heads also runs while a connection waits for its next request, and does
+//! not run before it knows the version of HTTP; so it is off, and this is in its place.
 
 use std::{
     io,
@@ -62,7 +63,8 @@ impl Progress {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.arrived.notify_waiters();
         // In HTTP/1.1 requests come one after the other.
-        let fault = self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| *fault);
+        let fault =
+            self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| *fault);
         (Ending { progress: Arc::clone(self), answered: false }, Sending(Arc::clone(self)), fault)
     }
 
@@ -83,7 +85,8 @@ impl Progress {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// A request under way has a deadline of its own: the connection stands still from its end only.
+    /// A request under way has a deadline of its own: the connection stands still from its end
+    /// only.
     fn last_work(&self) -> Instant {
         if self.is_busy() {
             Instant::now()
@@ -114,8 +117,11 @@ impl Progress {
     pub(crate) async fn rested(&self, length: Duration) {
         loop {
             let now = Instant::now();
-            let since =
-                if self.is_open() { now } else { self.opened + Duration::from_millis(self.last_sent_ms.load(Ordering::Relaxed)) };
+            let since = if self.is_open() {
+                now
+            } else {
+                self.opened + Duration::from_millis(self.last_sent_ms.load(Ordering::Relaxed))
+            };
             if since + length <= now {
                 return;
             }
@@ -208,10 +214,24 @@ pub(crate) struct Watched<T> {
 impl<T> Watched<T> {
     pub(crate) fn new(inner: T, progress: Arc<Progress>, bounds: Bounds) -> Self {
         let now = Instant::now();
-        let alarm = Box::pin(tokio::time::sleep_until(now + bounds.head_timeout.min(bounds.idle_timeout)));
+        let alarm =
+            Box::pin(tokio::time::sleep_until(now + bounds.head_timeout.min(bounds.idle_timeout)));
         let (framing, head, preface) = (Framing::new(bounds.limits), Some((now, 0)), Some(0));
         let (held, ahead, refused, dropped) = (Vec::new(), Bytes::new(), false, 0);
-        Self { inner, progress, bounds, framing, held, ahead, refused, dropped, head, preface, last_bytes: now, alarm }
+        Self {
+            inner,
+            progress,
+            bounds,
+            framing,
+            held,
+            ahead,
+            refused,
+            dropped,
+            head,
+            preface,
+            last_bytes: now,
+            alarm,
+        }
     }
 
     /// Gives bytes that come before those that are read next. Returns whether there were any.
@@ -279,7 +299,8 @@ impl<T> Watched<T> {
     fn on_read(&mut self, bytes: &[u8]) {
         if let Some(agreed) = self.preface.filter(|agreed| *agreed < PREFACE.len()) {
             let more = bytes.len().min(PREFACE.len() - agreed);
-            self.preface = (bytes[..more] == PREFACE[agreed..agreed + more]).then_some(agreed + more);
+            self.preface =
+                (bytes[..more] == PREFACE[agreed..agreed + more]).then_some(agreed + more);
         }
         self.last_bytes = Instant::now();
         self.forget_complete_head();
@@ -300,21 +321,27 @@ impl<T> Watched<T> {
         self.forget_complete_head();
         loop {
             let idle = self.last_bytes.max(self.progress.last_work()) + self.bounds.idle_timeout;
-            let deadline = self.head.map_or(idle, |(since, _)| idle.min(since + self.bounds.head_timeout));
+            let deadline =
+                self.head.map_or(idle, |(since, _)| idle.min(since + self.bounds.head_timeout));
             if deadline <= Instant::now() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             if self.alarm.deadline() > deadline || self.alarm.is_elapsed() {
                 self.alarm.as_mut().reset(deadline);
             }
-            // An alarm that is too early only looks again: resetting it at every byte would cost more.
+            // An alarm that is too early only looks again: resetting it at every byte would cost
+            // more.
             if self.alarm.as_mut().poll(cx).is_pending() {
                 return Ok(());
             }
         }
     }
 
-    fn watched<R>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+    fn watched<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
         match poll {
             Poll::Pending => match self.check(cx) {
                 Ok(()) => Poll::Pending,
@@ -329,7 +356,11 @@ impl<T> Watched<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
             if this.give(buffer) || buffer.remaining() == 0 {
@@ -342,9 +373,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
                 return this.watched(cx, Poll::Pending);
             }
             let before = buffer.filled().len();
-            let apart = !this.is_http2() && (!this.held.is_empty() || buffer.remaining() < LEAST_READ);
+            let apart =
+                !this.is_http2() && (!this.held.is_empty() || buffer.remaining() < LEAST_READ);
             let polled = if apart { this.read_apart(cx) } else { this.read_in_place(cx, buffer) };
-            let Poll::Ready(Ok(came)) = polled else { return this.watched(cx, polled.map_ok(drop)) };
+            let Poll::Ready(Ok(came)) = polled else {
+                return this.watched(cx, polled.map_ok(drop));
+            };
             if this.progress.is_flood(this.bounds.max_abandoned) {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
@@ -357,7 +391,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 
 impl<T: AsyncRead + Unpin> Watched<T> {
     /// Reads into hyper's buffer. Returns the number of new bytes.
-    fn read_in_place(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+    fn read_in_place(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         let came = buffer.filled().len() - before;
@@ -375,7 +413,9 @@ impl<T: AsyncRead + Unpin> Watched<T> {
         while self.dropped < MAX_DROPPED {
             let mut own = ReadBuf::uninit(&mut own);
             match Pin::new(&mut self.inner).poll_read(cx, &mut own) {
-                Poll::Ready(Ok(())) if !own.filled().is_empty() => self.dropped += own.filled().len(),
+                Poll::Ready(Ok(())) if !own.filled().is_empty() => {
+                    self.dropped += own.filled().len()
+                }
                 _ => return,
             }
         }
@@ -395,7 +435,11 @@ impl<T: AsyncRead + Unpin> Watched<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.watched(cx, poll)
     }

@@ -1,22 +1,26 @@
-//! The public face: one port that serves gRPC, gRPC-web and REST, and forwards all to the roles behind it.
+//! The public face: one port that serves gRPC, gRPC-web and REST, and forwards all to the roles
+//! behind it.
 //!
-//! REST is derived from the descriptors: a public method with a `google.api.http` annotation has its routes without a line here; with
-//! an `ndjson` option it takes lines too. Streams of the server are server-sent events; streams of the client are reached by gRPC only.
-//! JSON follows proto3's mapping with these decisions:
+//! REST is derived from the descriptors: a public method with a `google.api.http` annotation has
+//! its routes without a line here; with an `ndjson` option it takes lines too. Streams of the
+//! server are server-sent events; streams of the client are reached by gRPC only. JSON follows
+//! proto3's mapping with these decisions:
 //!
-//! - Names go out in snake_case and come in as snake_case or camelCase; 64-bit numbers go out as strings, enums by name, times as
-//!   RFC 3339. Fields with default values are written; what is absent (messages, optional fields, members of a oneof) is left
-//!   out.
-//! - What a client sends is taken strictly: unknown fields, keys given twice, enum values and query parameters that do not exist
-//!   are refused with the name of the field.
-//! - A payload (`json_payload` option) is `data`, a JSON value whose text is kept to the byte, or `data_base64`.
+//! - Names go out in snake_case and come in as snake_case or camelCase; 64-bit numbers go out as
+//!   strings, enums by name, times as RFC 3339. Fields with default values are written; what is
+//!   absent (messages, optional fields, members of a oneof) is left out.
+//! - What a client sends is taken strictly: unknown fields, keys given twice, enum values and query
+//!   parameters that do not exist are refused with the name of the field.
+//! - A payload (`json_payload` option) is `data`, a JSON value whose text is kept to the byte, or
+//!   `data_base64`.
 //! - A secret (`secret` option) comes in bodies only, never in a path or a query.
 //! - An error inside of an answer (`google.rpc.Status`) has the shape of the error of a request.
 //!
-//! The API key of a request is checked before anything of its body is read; the role that serves the method checks it again, and is
-//! the one that decides what the caller reaches.
+//! The API key of a request is checked before anything of its body is read; the role that serves
+//! the method checks it again, and is the one that decides what the caller reaches.
 //!
-//! It must never keep anything between requests but answers about keys, log a body or a credential, or depend on a role.
+//! It must never keep anything between requests but answers about keys, log a body or a credential,
+//! or depend on a role.
 
 mod admission;
 mod answer;
@@ -141,8 +145,13 @@ struct Shared {
 
 /// What every share of a room for bytes is at least: a request or an answer of usual size.
 const LEAST_BYTES: usize = 64 * 1024;
-const REQUEST_BYTES: Resource = Resource { name: "request-bytes", noun: "bytes of requests under way", least: LEAST_BYTES };
-const ANSWER_BYTES: Resource = Resource { name: "answer-bytes", noun: "bytes of answers that are not sent", least: LEAST_BYTES };
+const REQUEST_BYTES: Resource =
+    Resource { name: "request-bytes", noun: "bytes of requests under way", least: LEAST_BYTES };
+const ANSWER_BYTES: Resource = Resource {
+    name: "answer-bytes",
+    noun: "bytes of answers that are not sent",
+    least: LEAST_BYTES,
+};
 const UPLOADS: Resource = Resource { name: "uploads", noun: "uploads", least: 1 };
 
 impl Shared {
@@ -161,7 +170,8 @@ impl Shared {
     }
 }
 
-/// Shows how many bytes are read and not answered, and answered and not sent, for as long as the gateway lives.
+/// Shows how many bytes are read and not answered, and answered and not sent, for as long as the
+/// gateway lives.
 fn show_buffered(shared: &Arc<Shared>) {
     let shared = Arc::downgrade(shared);
     metrics::before_scrape(move || {
@@ -174,21 +184,33 @@ fn show_buffered(shared: &Arc<Shared>) {
 }
 
 impl Gateway {
-    /// Builds the routes of all public methods. Fails when an annotation is malformed, names an unknown field, or two claim the
-    /// same path: faults of the protos, found at the first start; and when an origin is none.
-    pub fn new(options: Options, backends: Backends, keys: Arc<dyn Authenticate>) -> Result<Self, StartError> {
-        let methods = methods::public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect::<Vec<_>>();
+    /// Builds the routes of all public methods. Fails when an annotation is malformed, names an
+    /// unknown field, or two claim the same path: faults of the protos, found at the first start;
+    /// and when an origin is none.
+    pub fn new(
+        options: Options,
+        backends: Backends,
+        keys: Arc<dyn Authenticate>,
+    ) -> Result<Self, StartError> {
+        let methods = methods::public_services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .collect::<Vec<_>>();
         let routes = route::Routes::of(&DESCRIPTORS, &methods)?;
         let serving = watch::Sender::new(true);
-        let own = own::Own::new(options.reflection, serving.subscribe()).map_err(StartError::Reflection)?;
+        let own = own::Own::new(options.reflection, serving.subscribe())
+            .map_err(StartError::Reflection)?;
         metrics::expose(&SECTION);
         let room = Shares::new(REQUEST_BYTES, options.max_buffered_bytes);
-        for reason in [Reason::MissingCredentials, Reason::InvalidCredentials, Reason::MissingScope] {
+        for reason in [Reason::MissingCredentials, Reason::InvalidCredentials, Reason::MissingScope]
+        {
             REFUSED_UNREAD.with_label_values(&[reason.as_str()]);
         }
         let shared = Shared {
             cors: cors::layer(&options.cors_origins).map_err(StartError::Origin)?,
-            pages: page::Pages::new(&openapi::document(&routes, &methods, options.version), &options),
+            pages: page::Pages::new(
+                &openapi::document(&routes, &methods, options.version),
+                &options,
+            ),
             routes,
             methods: grpc::Methods::of(methods.iter().chain(&own.methods))?,
             own,
@@ -218,7 +240,8 @@ impl Gateway {
         self.shared.routes.list()
     }
 
-    /// Accepts connections until `shutdown` resolves; then lets requests that began end, for at most [`Options::drain`].
+    /// Accepts connections until `shutdown` resolves; then lets requests that began end, for at
+    /// most [`Options::drain`].
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         server::serve(self.shared, self.acceptor, listener, shutdown).await;
     }

@@ -9,7 +9,8 @@ use prost_reflect::DynamicMessage;
 
 use crate::{cost::Cost, rest, route::Routes, write};
 
-/// A publish by REST, from the text of its body to the bytes of the message, and its answer, the other way.
+/// A publish by REST, from the text of its body to the bytes of the message, and its answer, the
+/// other way.
 pub struct Publish {
     routes: Routes,
     parts: Parts,
@@ -22,10 +23,12 @@ impl Publish {
     /// When the protos give no such route.
     #[must_use]
     pub fn new() -> Self {
-        let methods = methods::public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect::<Vec<_>>();
+        let methods = methods::public_services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .collect::<Vec<_>>();
         let routes = Routes::of(&DESCRIPTORS, &methods).expect("the protos give routes");
-        let request =
-            Request::post("/v1/projects/prj_01h455vb4pex5vsknk084sn02q/events").header("content-type", "application/json");
+        let request = Request::post("/v1/projects/prj_01h455vb4pex5vsknk084sn02q/events")
+            .header("content-type", "application/json");
         Self { routes, parts: request.body(()).expect("a request").into_parts().0 }
     }
 
@@ -35,9 +38,12 @@ impl Publish {
     /// When the body is not one of a publish.
     #[must_use]
     pub fn request(&self, body: &Bytes) -> Vec<u8> {
-        let Ok(found) = self.routes.find("POST", self.parts.uri.path()) else { panic!("publishing has no route") };
+        let Ok(found) = self.routes.find("POST", self.parts.uri.path()) else {
+            panic!("publishing has no route")
+        };
         let cost = Cost::alone(body.len(), usize::MAX);
-        let given = rest::given(&found.route.body, &found.route.input, body, &cost).expect("a body of a publish");
+        let given = rest::given(&found.route.body, &found.route.input, body, &cost)
+            .expect("a body of a publish");
         rest::message(&found, &self.parts, given).expect("a publish").encode_to_vec()
     }
 
@@ -47,8 +53,11 @@ impl Publish {
     /// When the bytes are not an answer to a publish.
     #[must_use]
     pub fn answer(&self, answer: &[u8]) -> Vec<u8> {
-        let Ok(found) = self.routes.find("POST", self.parts.uri.path()) else { panic!("publishing has no route") };
-        let answer = DynamicMessage::decode(found.route.output.clone(), answer).expect("an answer to a publish");
+        let Ok(found) = self.routes.find("POST", self.parts.uri.path()) else {
+            panic!("publishing has no route")
+        };
+        let answer = DynamicMessage::decode(found.route.output.clone(), answer)
+            .expect("an answer to a publish");
         write::message(&answer).expect("it has a JSON form")
     }
 }

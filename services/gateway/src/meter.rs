@@ -59,7 +59,9 @@ impl Status {
             Self::Grpc(Code::Cancelled) | Self::Cancelled => SLOTS - 1,
             Self::ClientDeadline => SLOTS - 2,
             Self::Grpc(code) => (code as usize).min(CODES - 1),
-            Self::Http(status) => CODES + HTTP.iter().position(|(known, _)| *known == status).unwrap_or(HTTP.len()),
+            Self::Http(status) => {
+                CODES + HTTP.iter().position(|(known, _)| *known == status).unwrap_or(HTTP.len())
+            }
         }
     }
 
@@ -68,7 +70,9 @@ impl Status {
             Self::Grpc(Code::Cancelled) | Self::Cancelled => "cancelled",
             Self::ClientDeadline => "client-deadline",
             Self::Grpc(code) => code_name(code),
-            Self::Http(status) => HTTP.iter().find(|(known, _)| *known == status).map_or("other", |(_, name)| name),
+            Self::Http(status) => {
+                HTTP.iter().find(|(known, _)| *known == status).map_or("other", |(_, name)| name)
+            }
         }
     }
 
@@ -76,7 +80,9 @@ impl Status {
     pub(crate) fn is_failure(self) -> bool {
         match self {
             Self::Http(status) => status >= 500,
-            Self::Grpc(code) => matches!(code, Code::Internal | Code::Unknown | Code::Unavailable | Code::DataLoss),
+            Self::Grpc(code) => {
+                matches!(code, Code::Internal | Code::Unknown | Code::Unavailable | Code::DataLoss)
+            }
             Self::Cancelled | Self::ClientDeadline => false,
         }
     }
@@ -94,7 +100,12 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) fn new(protocol: &'static str, method: &str, route: impl Into<String>, streams: bool) -> Self {
+    pub(crate) fn new(
+        protocol: &'static str,
+        method: &str,
+        route: impl Into<String>,
+        streams: bool,
+    ) -> Self {
         Self {
             protocol,
             method: known(method),
@@ -107,9 +118,12 @@ impl Meter {
 
     /// A request ended.
     pub(crate) fn count(&self, status: Status, seconds: f64) {
-        let of_route = || REQUEST_SECONDS.with_label_values(&[self.protocol, self.method, &self.route]);
+        let of_route =
+            || REQUEST_SECONDS.with_label_values(&[self.protocol, self.method, &self.route]);
         self.seconds.get_or_init(of_route).observe(seconds);
-        let of_status = || REQUESTS.with_label_values(&[self.protocol, self.method, &self.route, status.label()]);
+        let of_status = || {
+            REQUESTS.with_label_values(&[self.protocol, self.method, &self.route, status.label()])
+        };
         self.counters[status.slot()].get_or_init(of_status).inc();
     }
 }
@@ -140,8 +154,14 @@ mod tests {
             .chain(HTTP.map(|(status, _)| Status::Http(status)))
             .chain([Status::Http(299), Status::Cancelled, Status::ClientDeadline])
             .collect();
-        assert_eq!(statuses.iter().map(|status| status.slot()).collect::<HashSet<_>>().len(), SLOTS - 1);
-        assert_eq!(statuses.iter().map(|status| status.label()).collect::<HashSet<_>>().len(), SLOTS - 1);
+        assert_eq!(
+            statuses.iter().map(|status| status.slot()).collect::<HashSet<_>>().len(),
+            SLOTS - 1
+        );
+        assert_eq!(
+            statuses.iter().map(|status| status.label()).collect::<HashSet<_>>().len(),
+            SLOTS - 1
+        );
         assert_eq!(Status::Grpc(Code::Cancelled).slot(), Status::Cancelled.slot());
         assert_eq!((Status::Http(418).label(), known("BREW")), ("other", "other"));
     }
@@ -154,6 +174,9 @@ mod tests {
         meter.count(Status::Http(503), 0.1);
         let of = |status| REQUESTS.with_label_values(&["rest", "GET", "/v1/test", status]).get();
         assert_eq!((of("200"), of("503")), (2, 1));
-        assert_eq!(REQUEST_SECONDS.with_label_values(&["rest", "GET", "/v1/test"]).get_sample_count(), 3);
+        assert_eq!(
+            REQUEST_SECONDS.with_label_values(&["rest", "GET", "/v1/test"]).get_sample_count(),
+            3
+        );
     }
 }

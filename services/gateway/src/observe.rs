@@ -1,4 +1,5 @@
-//! One request from its head to the last byte of its answer: its line in the log, its counters, its span.
+//! One request from its head to the last byte of its answer: its line in the log, its counters, its
+//! span.
 
 use std::{
     pin::Pin,
@@ -29,8 +30,8 @@ use crate::{
 /// No code was seen.
 const UNSEEN: u8 = u8::MAX;
 
-/// The gRPC status of an answer, as soon as somebody sees it: in its head, or in its trailers. In gRPC-web the trailers are bytes by the
-/// time they leave, so they are looked at before.
+/// The gRPC status of an answer, as soon as somebody sees it: in its head, or in its trailers. In
+/// gRPC-web the trailers are bytes by the time they leave, so they are looked at before.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen(Arc<AtomicU8>);
 
@@ -76,7 +77,10 @@ impl http_body::Body for Tapped {
     type Data = Bytes;
     type Error = tonic::Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
@@ -99,7 +103,8 @@ impl http_body::Body for Tapped {
     }
 }
 
-/// A request under way. When it is dropped it has ended: with its answer, or because the client went away.
+/// A request under way. When it is dropped it has ended: with its answer, or because the client
+/// went away.
 pub(crate) struct Observed {
     started: Instant,
     id: HeaderValue,
@@ -175,9 +180,27 @@ impl Observed {
         let trace_id = self.trace.as_ref().map(TraceContext::trace_id);
         let status = self.status;
         if ended.is_failure() {
-            tracing::warn!(protocol, route, status, grpc_status, duration_us, request_id, trace_id, "request failed");
+            tracing::warn!(
+                protocol,
+                route,
+                status,
+                grpc_status,
+                duration_us,
+                request_id,
+                trace_id,
+                "request failed"
+            );
         } else {
-            tracing::debug!(protocol, route, status, grpc_status, duration_us, request_id, trace_id, "request");
+            tracing::debug!(
+                protocol,
+                route,
+                status,
+                grpc_status,
+                duration_us,
+                request_id,
+                trace_id,
+                "request"
+            );
         }
     }
 }
@@ -189,7 +212,8 @@ impl Drop for Observed {
         meter.count(ended, self.started.elapsed().as_secs_f64());
         self.hop.rename(&meter.route);
         self.hop.set("outrider.protocol", meter.protocol);
-        self.hop.set_with("outrider.request_id", || self.id.to_str().unwrap_or_default().to_owned());
+        self.hop
+            .set_with("outrider.request_id", || self.id.to_str().unwrap_or_default().to_owned());
         if let Some(status) = self.status {
             self.hop.set("http.response.status_code", i64::from(status));
         }
@@ -214,9 +238,14 @@ mod tests {
     /// An answer of some data and then these trailers, or none.
     fn answer(grpc_status: Option<&'static str>) -> Response<Body> {
         let trailers = grpc_status.map(|status| {
-            HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), HeaderValue::from_static(status))])
+            HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-status"),
+                HeaderValue::from_static(status),
+            )])
         });
-        let frames = [Frame::data(Bytes::from_static(b"x"))].into_iter().chain(trailers.map(Frame::trailers));
+        let frames = [Frame::data(Bytes::from_static(b"x"))]
+            .into_iter()
+            .chain(trailers.map(Frame::trailers));
         let frames: Vec<Result<_, tonic::Status>> = frames.map(Ok).collect();
         Response::new(Body::new(StreamBody::new(futures::stream::iter(frames))))
     }
@@ -230,8 +259,11 @@ mod tests {
     #[tokio::test]
     async fn the_status_of_grpc_is_that_of_the_trailers_once_they_are_there() {
         let meter = Arc::new(Meter::new("grpc", "POST", "/test.Observe/Trailers", true));
-        let count = |status| REQUESTS.with_label_values(&["grpc", "POST", "/test.Observe/Trailers", status]).get();
-        for (sent, status) in [(Some("0"), "OK"), (Some("14"), "UNAVAILABLE"), (None, "cancelled")] {
+        let count = |status| {
+            REQUESTS.with_label_values(&["grpc", "POST", "/test.Observe/Trailers", status]).get()
+        };
+        for (sent, status) in [(Some("0"), "OK"), (Some("14"), "UNAVAILABLE"), (None, "cancelled")]
+        {
             let observed = observed(&meter);
             let seen = observed.seen.clone();
             let answer = observed.answered(seen.watch(answer(sent)));
@@ -249,9 +281,16 @@ mod tests {
     async fn trace_headers_are_the_clients_or_none_where_no_span_is_made() {
         const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         for (sent, kept) in [(GOOD, Some(GOOD)), ("nonsense", None)] {
-            let mut request = Request::builder().header("traceparent", sent).header("tracestate", "a=b").body(()).unwrap();
+            let mut request = Request::builder()
+                .header("traceparent", sent)
+                .header("tracestate", "a=b")
+                .body(())
+                .unwrap();
             let observed = Observed::begin(&mut request, HeaderValue::from_static("id"));
-            assert_eq!(request.headers().get("traceparent").map(|value| value.to_str().unwrap()), kept);
+            assert_eq!(
+                request.headers().get("traceparent").map(|value| value.to_str().unwrap()),
+                kept
+            );
             assert_eq!(request.headers().contains_key("tracestate"), kept.is_some());
             assert_eq!(observed.trace.is_some(), kept.is_some());
         }

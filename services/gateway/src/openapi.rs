@@ -1,4 +1,5 @@
-//! The OpenAPI 3.1 document: the routes, their messages and comments, and the one shape of errors, from the descriptors.
+//! The OpenAPI 3.1 document: the routes, their messages and comments, and the one shape of errors,
+//! from the descriptors.
 
 mod comments;
 mod errors;
@@ -55,8 +56,13 @@ pub(crate) fn document(routes: &Routes, methods: &[MethodDescriptor], version: &
     })
 }
 
-fn paths(schemas: &mut Schemas, routes: &Routes, methods: &[MethodDescriptor]) -> Map<String, Value> {
-    let methods = methods.iter().map(|method| (methods::path(method), method)).collect::<HashMap<_, _>>();
+fn paths(
+    schemas: &mut Schemas,
+    routes: &Routes,
+    methods: &[MethodDescriptor],
+) -> Map<String, Value> {
+    let methods =
+        methods.iter().map(|method| (methods::path(method), method)).collect::<HashMap<_, _>>();
     let mut count = HashMap::<&str, usize>::new();
     let mut paths = Map::new();
     for route in routes.all() {

@@ -1,4 +1,5 @@
-//! gRPC services that the gateway itself answers, without an API key: health, and reflection by switch.
+//! gRPC services that the gateway itself answers, without an API key: health, and reflection by
+//! switch.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +28,8 @@ pub(crate) struct Own {
 
 impl Own {
     pub(crate) fn new(reflection: bool, serving: watch::Receiver<bool>) -> Result<Self, Error> {
-        let health = HealthServer::new(Health::new(serving)).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let health =
+            HealthServer::new(Health::new(serving)).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let mut routes = Routes::new(health);
         let mut described = vec![tonic_health::pb::FILE_DESCRIPTOR_SET];
         if reflection {
@@ -38,28 +40,35 @@ impl Own {
             };
             routes = routes
                 .add_service(builder().build_v1()?.max_decoding_message_size(MAX_MESSAGE_BYTES))
-                .add_service(builder().build_v1alpha()?.max_decoding_message_size(MAX_MESSAGE_BYTES));
+                .add_service(
+                    builder().build_v1alpha()?.max_decoding_message_size(MAX_MESSAGE_BYTES),
+                );
             described.push(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET);
             described.push(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
         }
         // They come with the libraries that serve them.
-        let methods = described.iter().filter_map(|set| DescriptorPool::decode(*set).ok()).flat_map(|pool| {
-            let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-            methods.collect::<Vec<_>>()
-        });
-        let backend = BoxCloneSyncService::new(Wire::new(routes.prepare(), |path| path.ends_with(REFLECTION)));
+        let methods =
+            described.iter().filter_map(|set| DescriptorPool::decode(*set).ok()).flat_map(|pool| {
+                let methods =
+                    pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+                methods.collect::<Vec<_>>()
+            });
+        let backend = BoxCloneSyncService::new(Wire::new(routes.prepare(), |path| {
+            path.ends_with(REFLECTION)
+        }));
         Ok(Self { methods: methods.collect(), backend })
     }
 
     /// The services, when the package is one of theirs.
     pub(crate) fn of(&self, package: &str) -> Option<Backend> {
-        let is_own = self.methods.iter().any(|method| method.parent_service().package_name() == package);
+        let is_own =
+            self.methods.iter().any(|method| method.parent_service().package_name() == package);
         is_own.then(|| self.backend.clone())
     }
 }
 
-/// The files of the public services and what they import, as an encoded `google.protobuf.FileDescriptorSet`. Options that are
-/// extensions (routes, scopes) are kept.
+/// The files of the public services and what they import, as an encoded
+/// `google.protobuf.FileDescriptorSet`. Options that are extensions (routes, scopes) are kept.
 fn public_set() -> Vec<u8> {
     /// `FileDescriptorSet.file`.
     const FILE: u32 = 1;
@@ -100,15 +109,26 @@ mod tests {
         assert!(pool.files().all(|file| !file.package_name().contains("internal")));
         assert!(pool.files().count() < DESCRIPTORS.files().count());
         let http = pool.get_extension_by_name("google.api.http").unwrap();
-        let publish = pool.get_service_by_name("outrider.ingest.v1.IngestService").unwrap().methods().next().unwrap();
+        let publish = pool
+            .get_service_by_name("outrider.ingest.v1.IngestService")
+            .unwrap()
+            .methods()
+            .next()
+            .unwrap();
         assert!(publish.options().has_extension(&http));
     }
 
     #[test]
     fn reflection_is_served_by_switch() {
         let own = |reflection| Own::new(reflection, watch::channel(true).1).unwrap();
-        assert!(own(false).of("grpc.health.v1").is_some() && own(false).of("grpc.reflection.v1").is_none());
-        assert!(own(true).of("grpc.reflection.v1").is_some() && own(true).of("grpc.reflection.v1alpha").is_some());
+        assert!(
+            own(false).of("grpc.health.v1").is_some()
+                && own(false).of("grpc.reflection.v1").is_none()
+        );
+        assert!(
+            own(true).of("grpc.reflection.v1").is_some()
+                && own(true).of("grpc.reflection.v1alpha").is_some()
+        );
         assert!(own(true).of("outrider.internal.v1").is_none());
     }
 }

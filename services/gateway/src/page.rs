@@ -1,4 +1,5 @@
-//! What the gateway itself answers to GET, without an API key: its OpenAPI document and its version.
+//! What the gateway itself answers to GET, without an API key: its OpenAPI document and its
+//! version.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -73,7 +74,8 @@ impl Page {
             *answer.status_mut() = StatusCode::NOT_MODIFIED;
             answer
         } else {
-            let compressed = self.compressed.clone().filter(|_| compress::takes_gzip(&parts.headers));
+            let compressed =
+                self.compressed.clone().filter(|_| compress::takes_gzip(&parts.headers));
             compress::encoded(self.text.clone(), compressed)
         };
         // It changes with the server's version only, but then at once.
@@ -86,8 +88,11 @@ impl Page {
     fn is_known(&self, headers: &HeaderMap) -> bool {
         let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
         let own = self.etag.to_str().map(opaque).unwrap_or_default();
-        let given =
-            headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        let given = headers
+            .get_all(IF_NONE_MATCH)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
         given.map(opaque).any(|tag| tag == "*" || tag == own)
     }
 }

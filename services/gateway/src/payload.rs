@@ -1,5 +1,6 @@
-//! Fields whose JSON is kept as its text stands: payloads (`json_payload` option), bytes that REST writes as `data` or `data_base64` in
-//! the place of the field, and strings that hold JSON (`json_text` option).
+//! Fields whose JSON is kept as its text stands: payloads (`json_payload` option), bytes that REST
+//! writes as `data` or `data_base64` in the place of the field, and strings that hold JSON
+//! (`json_text` option).
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -13,15 +14,19 @@ pub(crate) const DATA_BASE64: &str = "data_base64";
 /// The same in the other spelling.
 pub(crate) const DATA_BASE64_CAMEL: &str = "dataBase64";
 
-/// The payload field of each type that has one, by the type's full name. Options are decoded at every look: hence a table.
-static FIELDS: LazyLock<HashMap<String, FieldDescriptor>> = LazyLock::new(|| fields("outrider.options.v1.json_payload"));
+/// The payload field of each type that has one, by the type's full name. Options are decoded at
+/// every look: hence a table.
+static FIELDS: LazyLock<HashMap<String, FieldDescriptor>> =
+    LazyLock::new(|| fields("outrider.options.v1.json_payload"));
 
 /// The field that holds the text of JSON of each type that has one.
-static TEXTS: LazyLock<HashMap<String, FieldDescriptor>> = LazyLock::new(|| fields("outrider.options.v1.json_text"));
+static TEXTS: LazyLock<HashMap<String, FieldDescriptor>> =
+    LazyLock::new(|| fields("outrider.options.v1.json_text"));
 
 fn fields(option: &str) -> HashMap<String, FieldDescriptor> {
     let Some(extension) = DESCRIPTORS.get_extension_by_name(option) else { return HashMap::new() };
-    let fields = DESCRIPTORS.all_messages().flat_map(|message| message.fields().collect::<Vec<_>>());
+    let fields =
+        DESCRIPTORS.all_messages().flat_map(|message| message.fields().collect::<Vec<_>>());
     fields
         .filter(|field| field.options().get_extension(&extension).as_ref() == &Value::Bool(true))
         .map(|field| (field.parent_message().full_name().to_owned(), field))
@@ -38,8 +43,8 @@ pub(crate) fn text_of(message: &MessageDescriptor) -> Option<&'static FieldDescr
     TEXTS.get(message.full_name())
 }
 
-/// A field path of a role's error in the words of REST: where it ends in a payload, or in a JSON pointer into one, the client wrote
-/// `data`.
+/// A field path of a role's error in the words of REST: where it ends in a payload, or in a JSON
+/// pointer into one, the client wrote `data`.
 pub(crate) fn rename(input: &MessageDescriptor, path: &str) -> Option<String> {
     let (path, pointer) = path.split_at(path.find('/').unwrap_or(path.len()));
     let (parents, last) = path.rsplit_once('.').unwrap_or(("", path));
@@ -50,7 +55,11 @@ pub(crate) fn rename(input: &MessageDescriptor, path: &str) -> Option<String> {
         message = inner;
     }
     field_of(&message).filter(|payload| payload.name() == last)?;
-    Some(if parents.is_empty() { format!("{DATA}{pointer}") } else { format!("{parents}.{DATA}{pointer}") })
+    Some(if parents.is_empty() {
+        format!("{DATA}{pointer}")
+    } else {
+        format!("{parents}.{DATA}{pointer}")
+    })
 }
 
 /// Whether a media type promises JSON: `application/json`, or any with the suffix `+json`.
@@ -67,7 +76,11 @@ mod tests {
     fn finds_the_payload_fields_of_the_protos() {
         let mut names = FIELDS.keys().map(String::as_str).collect::<Vec<_>>();
         names.sort_unstable();
-        assert!(names.contains(&"outrider.dispatch.v1.Event") && names.contains(&"outrider.ingest.v1.NewEvent"), "{names:?}");
+        assert!(
+            names.contains(&"outrider.dispatch.v1.Event")
+                && names.contains(&"outrider.ingest.v1.NewEvent"),
+            "{names:?}"
+        );
     }
 
     #[test]
@@ -77,7 +90,10 @@ mod tests {
         assert_eq!(rename(&publish, "event.payload").as_deref(), Some("event.data"));
         let batch = message("outrider.ingest.v1.BatchPublishEventsRequest");
         assert_eq!(rename(&batch, "events[3].payload").as_deref(), Some("events[3].data"));
-        assert_eq!(rename(&message("outrider.ingest.v1.NewEvent"), "payload").as_deref(), Some("data"));
+        assert_eq!(
+            rename(&message("outrider.ingest.v1.NewEvent"), "payload").as_deref(),
+            Some("data")
+        );
         assert_eq!(rename(&publish, "event.payload/a.b/0").as_deref(), Some("event.data/a.b/0"));
         for other in [
             "event.event_type",
@@ -94,7 +110,9 @@ mod tests {
 
     #[test]
     fn media_types_of_json() {
-        for json in ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json"] {
+        for json in
+            ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json"]
+        {
             assert!(is_json(json), "{json}");
         }
         for other in ["", "text/plain", "application/jsonl", "application/x-ndjson"] {

@@ -12,7 +12,8 @@ pub(crate) fn decode_query(text: &str) -> Option<Cow<'_, str>> {
     decode_keeping(text, None, true)
 }
 
-/// The same, but an encoded `/` stays encoded: in a value of several segments it would not be told from a separator.
+/// The same, but an encoded `/` stays encoded: in a value of several segments it would not be told
+/// from a separator.
 pub(crate) fn decode_but_slashes(text: &str) -> Option<Cow<'_, str>> {
     decode_keeping(text, Some(b'/'), false)
 }
@@ -28,7 +29,11 @@ fn decode_keeping(text: &str, keep: Option<u8>, plus: bool) -> Option<Cow<'_, st
             b'%' => {
                 let (high, low) = (bytes.next()?, bytes.next()?);
                 let byte = digit(high)? << 4 | digit(low)?;
-                if keep == Some(byte) { decoded.extend([b'%', high, low]) } else { decoded.push(byte) }
+                if keep == Some(byte) {
+                    decoded.extend([b'%', high, low])
+                } else {
+                    decoded.push(byte)
+                }
             }
             b'+' if plus => decoded.push(b' '),
             other => decoded.push(other),

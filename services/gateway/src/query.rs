@@ -14,19 +14,23 @@ use crate::{
 /// Parameter names are the client's, and as long as it likes.
 const SHOWN_NAME_CHARACTERS: usize = 64;
 
-/// Sets the fields that a query names. A field that the path or the body gives is not to be named, a single field only once.
+/// Sets the fields that a query names. A field that the path or the body gives is not to be named,
+/// a single field only once.
 pub(crate) fn apply(route: &Route, query: &str, message: &mut DynamicMessage) -> Result<(), Error> {
     let mut given: Vec<FieldPath> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = percent::decode_query(name).ok_or_else(|| malformed("the query", "is not percent-encoded UTF-8"))?;
-        let value = percent::decode_query(value).ok_or_else(|| malformed(&name, "is not percent-encoded UTF-8"))?;
+        let name = percent::decode_query(name)
+            .ok_or_else(|| malformed("the query", "is not percent-encoded UTF-8"))?;
+        let value = percent::decode_query(value)
+            .ok_or_else(|| malformed(&name, "is not percent-encoded UTF-8"))?;
         let path = resolve(route, &name)?;
         let field = path.last();
         if !field.is_list() && given.iter().any(|other| other.same(&path)) {
             return Err(malformed(&name, "is given twice"));
         }
-        let value = scalar::from_query(&field.kind(), &value).map_err(|expected| Error::field(path.name(), expected))?;
+        let value = scalar::from_query(&field.kind(), &value)
+            .map_err(|expected| Error::field(path.name(), expected))?;
         set(&path, value, message)?;
         given.push(path);
     }
@@ -39,7 +43,10 @@ fn resolve(route: &Route, name: &str) -> Result<FieldPath, Error> {
         other => malformed(name, &other.to_string()),
     })?;
     if path.is_secret() {
-        return Err(malformed(name, "is a secret, which is given in the body and never in a query"));
+        return Err(malformed(
+            name,
+            "is a secret, which is given in the body and never in a query",
+        ));
     }
     if route.variables.iter().any(|variable| variable.field.same(&path)) {
         return Err(malformed(name, "is given by the path"));
@@ -67,5 +74,8 @@ fn set(path: &FieldPath, value: Value, message: &mut DynamicMessage) -> Result<(
 
 fn malformed(name: &str, description: &str) -> Error {
     let field = name.chars().take(SHOWN_NAME_CHARACTERS).collect();
-    Error { reason: Reason::MalformedRequest, ..Error::fields(vec![FieldViolation { field, description: description.into() }]) }
+    Error {
+        reason: Reason::MalformedRequest,
+        ..Error::fields(vec![FieldViolation { field, description: description.into() }])
+    }
 }

@@ -1,4 +1,5 @@
-//! JSON to a message, strictly and in one pass: what is wrong is named by its path, a payload's text is kept as it stands.
+//! JSON to a message, strictly and in one pass: what is wrong is named by its path, a payload's
+//! text is kept as it stands.
 
 mod object;
 #[cfg(test)]
@@ -43,9 +44,13 @@ pub(crate) fn field(text: &Bytes, field: &FieldDescriptor, cost: &Cost) -> Resul
 
 fn read(body: &Bytes, path: &Path<'_>, shape: Shape<'_>, cost: &Cost) -> Result<Read, Error> {
     let text = std::str::from_utf8(body).map_err(|error| {
-        Error::new(Reason::MalformedRequest, format!("the body is not UTF-8 at byte {}", error.valid_up_to()))
+        Error::new(
+            Reason::MalformedRequest,
+            format!("the body is not UTF-8 at byte {}", error.valid_up_to()),
+        )
     })?;
-    // Editors and some clients write a byte order mark, which a parser may ignore (RFC 8259, section 8.1).
+    // Editors and some clients write a byte order mark, which a parser may ignore (RFC 8259,
+    // section 8.1).
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let context = Context {
         body,
@@ -83,17 +88,25 @@ struct Fault {
 
 impl Context<'_> {
     /// Notes what is wrong; serde only needs to stop.
-    fn fail<E: serde::de::Error>(&self, reason: Reason, path: &Path<'_>, description: impl Into<String>) -> E {
-        *self.fault.borrow_mut() = Some(Fault { reason, field: path.to_string(), description: Some(description.into()) });
+    fn fail<E: serde::de::Error>(
+        &self,
+        reason: Reason,
+        path: &Path<'_>,
+        description: impl Into<String>,
+    ) -> E {
+        *self.fault.borrow_mut() =
+            Some(Fault { reason, field: path.to_string(), description: Some(description.into()) });
         E::custom("refused")
     }
 
     /// Notes that memory is taken, or that there is no more.
     fn spend<E: serde::de::Error>(&self, bytes: usize, path: &Path<'_>) -> Result<(), E> {
         self.cost.spend(bytes).map_err(|refused| match refused {
-            Refused::TooMuch(most) => {
-                self.fail(Reason::TooLarge, path, format!("takes more than the {most} bytes of memory that the request may take"))
-            }
+            Refused::TooMuch(most) => self.fail(
+                Reason::TooLarge,
+                path,
+                format!("takes more than the {most} bytes of memory that the request may take"),
+            ),
             Refused::NoRoom(exhausted) => {
                 self.no_room.set(Some(exhausted));
                 E::custom("refused")
@@ -113,7 +126,9 @@ impl Context<'_> {
     fn error(self, error: &serde_json::Error) -> Error {
         let syntax = || format!("is not JSON: {error}");
         let deep = error.to_string().starts_with("recursion limit exceeded");
-        let syntax = || if deep { format!("is nested deeper than {}", limits::JSON_DEPTH) } else { syntax() };
+        let syntax = || {
+            if deep { format!("is nested deeper than {}", limits::JSON_DEPTH) } else { syntax() }
+        };
         if let Some(exhausted) = self.no_room.get() {
             return exhausted.into();
         }
@@ -122,7 +137,9 @@ impl Context<'_> {
                 let description = description.unwrap_or_else(syntax);
                 Error { reason, ..Error::fields(vec![FieldViolation { field, description }]) }
             }
-            Some(Fault { reason, description: Some(description), .. }) => Error::new(reason, format!("the body {description}")),
+            Some(Fault { reason, description: Some(description), .. }) => {
+                Error::new(reason, format!("the body {description}"))
+            }
             _ => Error::new(Reason::MalformedRequest, format!("the body {}", syntax())),
         }
     }
@@ -194,10 +211,14 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
             Shape::Single(Kind::Message(desc))
                 if matches!(
                     desc.full_name(),
-                    "google.protobuf.Any" | "google.protobuf.Struct" | "google.protobuf.Value" | "google.protobuf.ListValue"
+                    "google.protobuf.Any"
+                        | "google.protobuf.Struct"
+                        | "google.protobuf.Value"
+                        | "google.protobuf.ListValue"
                 ) =>
             {
-                DynamicMessage::deserialize(desc.clone(), deserializer).map(|message| Some(Value::Message(message)))
+                DynamicMessage::deserialize(desc.clone(), deserializer)
+                    .map(|message| Some(Value::Message(message)))
             }
             _ => deserializer.deserialize_any(self),
         };
@@ -282,7 +303,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<Value>, A::Error> {
         match self.shape {
             Shape::Map(entry, most) => object::entries(self, entry, most, map),
-            Shape::Single(Kind::Message(desc)) if !scalar::is_scalar(&Kind::Message(desc.clone())) => {
+            Shape::Single(Kind::Message(desc))
+                if !scalar::is_scalar(&Kind::Message(desc.clone())) =>
+            {
                 object::message(self, desc, map)
             }
             Shape::Single(_) => Err(self.wrong("must not be an object")),

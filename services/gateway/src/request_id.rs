@@ -7,10 +7,12 @@ use uuid::Uuid;
 /// The header that carries it in both directions.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The client's id when it is 1 to 128 bytes of visible ASCII, else a new one. The headers then have this one only.
+/// The client's id when it is 1 to 128 bytes of visible ASCII, else a new one. The headers then
+/// have this one only.
 pub(crate) fn settle(headers: &mut HeaderMap) -> HeaderValue {
     let usable = |value: &&HeaderValue| {
-        (1..=limits::REQUEST_ID_BYTES).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        (1..=limits::REQUEST_ID_BYTES).contains(&value.len())
+            && value.as_bytes().iter().all(u8::is_ascii_graphic)
     };
     let id = headers.get(HEADER).filter(usable).cloned().unwrap_or_else(make);
     headers.insert(HEADER, id.clone());
@@ -18,7 +20,8 @@ pub(crate) fn settle(headers: &mut HeaderMap) -> HeaderValue {
 }
 
 fn make() -> HeaderValue {
-    HeaderValue::from_str(&Uuid::now_v7().to_string()).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    HeaderValue::from_str(&Uuid::now_v7().to_string())
+        .unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
 #[cfg(test)]

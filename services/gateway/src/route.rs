@@ -142,7 +142,10 @@ pub(crate) struct Found<'r, 'p> {
 
 impl Routes {
     /// Routes of `methods`. Those whose client streams and those without annotation have none.
-    pub(crate) fn of(pool: &DescriptorPool, methods: &[MethodDescriptor]) -> Result<Self, RouteError> {
+    pub(crate) fn of(
+        pool: &DescriptorPool,
+        methods: &[MethodDescriptor],
+    ) -> Result<Self, RouteError> {
         let mut routes = Self::default();
         for method in methods.iter().filter(|method| !method.is_client_streaming()) {
             if let Some(rule) = annotation(pool, method)? {
@@ -157,11 +160,13 @@ impl Routes {
 
     fn add(&mut self, method: &MethodDescriptor, rule: &HttpRule) -> Result<(), RouteError> {
         let (route, template) = Route::of(method, rule)?;
-        self.trie.insert(&template, &route.http_method, self.routes.len()).map_err(|other| RouteError::Conflict {
-            method: route.grpc_path.clone(),
-            other: self.routes[other].grpc_path.clone(),
-            http_method: route.http_method.clone(),
-            template: route.template.clone(),
+        self.trie.insert(&template, &route.http_method, self.routes.len()).map_err(|other| {
+            RouteError::Conflict {
+                method: route.grpc_path.clone(),
+                other: self.routes[other].grpc_path.clone(),
+                http_method: route.http_method.clone(),
+                template: route.template.clone(),
+            }
         })?;
         self.routes.push(route);
         Ok(())
@@ -174,13 +179,21 @@ impl Routes {
 
     /// HTTP method and template of each, sorted.
     pub(crate) fn list(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut list = self.routes.iter().map(|route| (route.http_method.as_str(), route.template.as_str())).collect::<Vec<_>>();
+        let mut list = self
+            .routes
+            .iter()
+            .map(|route| (route.http_method.as_str(), route.template.as_str()))
+            .collect::<Vec<_>>();
         list.sort_unstable_by_key(|(method, template)| (*template, *method));
         list.into_iter()
     }
 
     /// The route of a request. HEAD is GET without the body of the answer.
-    pub(crate) fn find<'p>(&self, http_method: &str, path: &'p str) -> Result<Found<'_, 'p>, Refusal> {
+    pub(crate) fn find<'p>(
+        &self,
+        http_method: &str,
+        path: &'p str,
+    ) -> Result<Found<'_, 'p>, Refusal> {
         let raw = path.strip_prefix('/').unwrap_or(path).split('/').collect::<Vec<_>>();
         let method = if http_method == "HEAD" { "GET" } else { http_method };
         let mut allowed = BTreeSet::new();
@@ -202,7 +215,8 @@ impl Routes {
     }
 }
 
-/// Splits a custom verb (AIP-136) off the last segment of a path. Some clients encode the colon, as in `dlv_1%3Aretry`.
+/// Splits a custom verb (AIP-136) off the last segment of a path. Some clients encode the colon, as
+/// in `dlv_1%3Aretry`.
 fn split_verb(last: &str) -> Option<(&str, Cow<'_, str>)> {
     let encoded = last.rfind("%3A").max(last.rfind("%3a"));
     let (at, length) = last.rfind(':').map(|at| (at, 1)).max(encoded.map(|at| (at, 3)))?;
@@ -212,7 +226,9 @@ fn split_verb(last: &str) -> Option<(&str, Cow<'_, str>)> {
 
 fn decoded<'p>(raw: &[&'p str]) -> Result<Vec<Cow<'p, str>>, Error> {
     let decoded = raw.iter().map(|segment| percent::decode(segment)).collect::<Option<Vec<_>>>();
-    decoded.ok_or_else(|| Error::new(Reason::MalformedRequest, "the path is not percent-encoded UTF-8"))
+    decoded.ok_or_else(|| {
+        Error::new(Reason::MalformedRequest, "the path is not percent-encoded UTF-8")
+    })
 }
 
 fn refusal(mut allowed: BTreeSet<&str>) -> Refusal {
@@ -233,7 +249,11 @@ impl Found<'_, '_> {
         let end = if variable.rest { self.segments.len() } else { variable.segments.end };
         let segments = self.segments.get(variable.segments.start..end).unwrap_or_default();
         // What takes the rest of the path is one text, whether or not its slashes are encoded.
-        let decode = if variable.many && !variable.rest { percent::decode_but_slashes } else { percent::decode };
+        let decode = if variable.many && !variable.rest {
+            percent::decode_but_slashes
+        } else {
+            percent::decode
+        };
         let segments = segments.iter().map(|segment| decode(segment)).collect::<Option<Vec<_>>>();
         segments
             .map(|segments| segments.join("/"))
@@ -241,16 +261,20 @@ impl Found<'_, '_> {
     }
 }
 
-fn annotation(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Option<HttpRule>, RouteError> {
+fn annotation(
+    pool: &DescriptorPool,
+    method: &MethodDescriptor,
+) -> Result<Option<HttpRule>, RouteError> {
     let Some(extension) = pool.get_extension_by_name("google.api.http") else { return Ok(None) };
     let options = method.options();
     if !options.has_extension(&extension) {
         return Ok(None);
     }
     match options.get_extension(&extension).as_ref() {
-        Value::Message(message) => {
-            message.transcode_to().map(Some).map_err(|_| RouteError::Annotation { method: methods::path(method) })
-        }
+        Value::Message(message) => message
+            .transcode_to()
+            .map(Some)
+            .map_err(|_| RouteError::Annotation { method: methods::path(method) }),
         _ => Err(RouteError::Annotation { method: methods::path(method) }),
     }
 }
@@ -258,8 +282,13 @@ fn annotation(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Option
 impl Route {
     fn of(method: &MethodDescriptor, rule: &HttpRule) -> Result<(Self, Template), RouteError> {
         let grpc_path = methods::path(method);
-        let at = |field: &str, why| RouteError::Field { method: grpc_path.clone(), field: field.to_owned(), why };
-        let (http_method, text) = pattern(rule).ok_or_else(|| RouteError::Annotation { method: grpc_path.clone() })?;
+        let at = |field: &str, why| RouteError::Field {
+            method: grpc_path.clone(),
+            field: field.to_owned(),
+            why,
+        };
+        let (http_method, text) =
+            pattern(rule).ok_or_else(|| RouteError::Annotation { method: grpc_path.clone() })?;
         let template = Template::parse(text).map_err(|why| RouteError::Template {
             method: grpc_path.clone(),
             template: text.to_owned(),
@@ -308,7 +337,10 @@ fn pattern(rule: &HttpRule) -> Option<(String, &str)> {
     (!method.is_empty()).then(|| (method.to_owned(), path.as_str()))
 }
 
-fn variables(input: &MessageDescriptor, template: &Template) -> Result<Vec<Variable>, (String, Unresolved)> {
+fn variables(
+    input: &MessageDescriptor,
+    template: &Template,
+) -> Result<Vec<Variable>, (String, Unresolved)> {
     let mut seen = HashSet::new();
     let mut variables = Vec::new();
     for variable in &template.variables {
@@ -322,7 +354,12 @@ fn variables(input: &MessageDescriptor, template: &Template) -> Result<Vec<Varia
             return Err(at(Unresolved::NotScalar));
         }
         let rest = template.segments[variable.segments.clone()].contains(&Segment::Rest);
-        variables.push(Variable { field, segments: variable.segments.clone(), many: variable.many, rest });
+        variables.push(Variable {
+            field,
+            segments: variable.segments.clone(),
+            many: variable.many,
+            rest,
+        });
     }
     Ok(variables)
 }

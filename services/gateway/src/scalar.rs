@@ -1,5 +1,5 @@
-//! Single values: from JSON and from the texts of queries, paths and headers. Errors describe what is expected, and never repeat
-//! what was given.
+//! Single values: from JSON and from the texts of queries, paths and headers. Errors describe what
+//! is expected, and never repeat what was given.
 
 use std::borrow::Cow;
 
@@ -27,7 +27,8 @@ pub(crate) enum Scalar<'a> {
     Text(&'a str),
 }
 
-/// Whether a kind is written as a single value: all but messages, and the well-known messages that are texts or numbers in JSON.
+/// Whether a kind is written as a single value: all but messages, and the well-known messages that
+/// are texts or numbers in JSON.
 pub(crate) fn is_scalar(kind: &Kind) -> bool {
     match kind {
         Kind::Message(message) => is_text(message) || wrapped(message).is_some(),
@@ -36,14 +37,22 @@ pub(crate) fn is_scalar(kind: &Kind) -> bool {
 }
 
 fn is_text(message: &MessageDescriptor) -> bool {
-    matches!(message.full_name(), "google.protobuf.Timestamp" | "google.protobuf.Duration" | "google.protobuf.FieldMask")
+    matches!(
+        message.full_name(),
+        "google.protobuf.Timestamp" | "google.protobuf.Duration" | "google.protobuf.FieldMask"
+    )
 }
 
 /// The kind inside of a wrapper such as `google.protobuf.Int64Value`.
 fn wrapped(message: &MessageDescriptor) -> Option<Kind> {
     let name = message.full_name().strip_prefix("google.protobuf.")?.strip_suffix("Value")?;
-    let known = ["Float", "Double", "Int32", "Int64", "UInt32", "UInt64", "Bool", "String", "Bytes"];
-    known.contains(&name).then(|| message.get_field_by_name("value")).flatten().map(|field| field.kind())
+    let known =
+        ["Float", "Double", "Int32", "Int64", "UInt32", "UInt64", "Bool", "String", "Bytes"];
+    known
+        .contains(&name)
+        .then(|| message.get_field_by_name("value"))
+        .flatten()
+        .map(|field| field.kind())
 }
 
 /// A value from JSON, or what is expected.
@@ -60,13 +69,16 @@ pub(crate) fn from_json(kind: &Kind, scalar: Scalar<'_>) -> Result<Value, String
         Kind::Double => float(scalar).map(Value::F64),
         Kind::Float => float(scalar).and_then(narrow).map(Value::F32),
         Kind::Enum(names) => enumerated(names, scalar),
-        Kind::String => text(scalar, "must be a string").and_then(without_nul).map(|text| Value::String(text.to_owned())),
+        Kind::String => text(scalar, "must be a string")
+            .and_then(without_nul)
+            .map(|text| Value::String(text.to_owned())),
         Kind::Bytes => text(scalar, "must be a string of base64").and_then(bytes),
         Kind::Message(message) => well_known(message, scalar),
     }
 }
 
-/// A value from the text of a query, in which a `+` that was not encoded has become a space: that of an offset of a time is meant as `+`.
+/// A value from the text of a query, in which a `+` that was not encoded has become a space: that
+/// of an offset of a time is meant as `+`.
 pub(crate) fn from_query(kind: &Kind, text: &str) -> Result<Value, String> {
     let is_time = matches!(kind, Kind::Message(message) if message.full_name() == "google.protobuf.Timestamp");
     let is_offset = |text: &str| {
@@ -91,7 +103,9 @@ pub(crate) fn from_text(kind: &Kind, text: &str) -> Result<Value, String> {
             let inner = wrapped(message).ok_or("cannot be given here")?;
             return Ok(wrap(message, from_text(&inner, text)?));
         }
-        (Kind::Enum(_), number) if number.parse::<i32>().is_ok() => Scalar::Signed(number.parse().unwrap_or_default()),
+        (Kind::Enum(_), number) if number.parse::<i32>().is_ok() => {
+            Scalar::Signed(number.parse().unwrap_or_default())
+        }
         _ => Scalar::Text(text),
     };
     from_json(kind, scalar)
@@ -153,7 +167,11 @@ fn float(scalar: Scalar<'_>) -> Result<f64, String> {
 #[allow(clippy::cast_possible_truncation)]
 fn narrow(number: f64) -> Result<f32, String> {
     let narrow = number as f32;
-    if narrow.is_finite() || !number.is_finite() { Ok(narrow) } else { Err("must be a number of 32 bits".into()) }
+    if narrow.is_finite() || !number.is_finite() {
+        Ok(narrow)
+    } else {
+        Err("must be a number of 32 bits".into())
+    }
 }
 
 /// By name or by number; only values that exist.
@@ -165,19 +183,32 @@ fn enumerated(names: &EnumDescriptor, scalar: Scalar<'_>) -> Result<Value, Strin
         Scalar::Unsigned(given) => number(i32::try_from(given).ok()),
         Scalar::Float(_) | Scalar::Bool(_) => None,
     };
-    let expected =
-        || format!("must be one of {}", names.values().map(|value| value.name().to_owned()).collect::<Vec<_>>().join(", "));
+    let expected = || {
+        format!(
+            "must be one of {}",
+            names.values().map(|value| value.name().to_owned()).collect::<Vec<_>>().join(", ")
+        )
+    };
     value.map(|value| Value::EnumNumber(value.number())).ok_or_else(expected)
 }
 
-/// Both alphabets, with or without padding, as proto3's JSON takes them, and in lines, as the command base64 writes them.
+/// Both alphabets, with or without padding, as proto3's JSON takes them, and in lines, as the
+/// command base64 writes them.
 fn bytes(text: &str) -> Result<Value, String> {
-    const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
     const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
     let engine = if text.contains(['-', '_']) { URL_SAFE } else { STANDARD };
-    let text = if text.contains(['\r', '\n']) { Cow::Owned(text.replace(['\r', '\n'], "")) } else { Cow::Borrowed(text) };
-    engine.decode(text.as_bytes()).map(|bytes| Value::Bytes(bytes.into())).map_err(|_| "must be base64".into())
+    let text = if text.contains(['\r', '\n']) {
+        Cow::Owned(text.replace(['\r', '\n'], ""))
+    } else {
+        Cow::Borrowed(text)
+    };
+    engine
+        .decode(text.as_bytes())
+        .map(|bytes| Value::Bytes(bytes.into()))
+        .map_err(|_| "must be base64".into())
 }
 
 fn well_known(message: &MessageDescriptor, scalar: Scalar<'_>) -> Result<Value, String> {
@@ -188,13 +219,17 @@ fn well_known(message: &MessageDescriptor, scalar: Scalar<'_>) -> Result<Value, 
         "google.protobuf.Timestamp" => "must be a time by RFC 3339, as in \"2030-01-31T12:00:00Z\"",
         "google.protobuf.Duration" => "must be a duration in seconds, as in \"1.5s\"",
         "google.protobuf.FieldMask" => {
-            return text(scalar, "must be a string of field names").and_then(|text| mask(message, text));
+            return text(scalar, "must be a string of field names")
+                .and_then(|text| mask(message, text));
         }
         _ => return Err("must be an object".into()),
     };
-    // The letters of a time may be in lower case (RFC 3339, section 5.6), which the library refuses.
+    // The letters of a time may be in lower case (RFC 3339, section 5.6), which the library
+    // refuses.
     let given = match text(scalar, expected)? {
-        time if message.full_name() == "google.protobuf.Timestamp" => Cow::Owned(time.to_ascii_uppercase()),
+        time if message.full_name() == "google.protobuf.Timestamp" => {
+            Cow::Owned(time.to_ascii_uppercase())
+        }
         other => Cow::Borrowed(other),
     };
     let deserializer: StrDeserializer<'_, ValueError> = given.as_ref().into_deserializer();
@@ -217,7 +252,10 @@ fn mask(message: &MessageDescriptor, text: &str) -> Result<Value, String> {
         return Err(bounds::too_many(most));
     }
     let mut mask = DynamicMessage::new(message.clone());
-    mask.set_field_by_name("paths", Value::List(given().map(|path| Value::String(snake_case(path))).collect()));
+    mask.set_field_by_name(
+        "paths",
+        Value::List(given().map(|path| Value::String(snake_case(path))).collect()),
+    );
     Ok(Value::Message(mask))
 }
 
@@ -245,7 +283,10 @@ mod tests {
     #[test]
     fn integers_are_whole_and_in_range() {
         assert_eq!(from_json(&Kind::Int32, Scalar::Float(3.0)), Ok(Value::I32(3)));
-        assert_eq!(from_json(&Kind::Uint64, Scalar::Text("18446744073709551615")), Ok(Value::U64(u64::MAX)));
+        assert_eq!(
+            from_json(&Kind::Uint64, Scalar::Text("18446744073709551615")),
+            Ok(Value::U64(u64::MAX))
+        );
         assert_eq!(from_json(&Kind::Int64, Scalar::Signed(-1)), Ok(Value::I64(-1)));
         let bad = [
             Scalar::Float(1.5),
@@ -271,9 +312,10 @@ mod tests {
         assert!(from_text(&Kind::Bytes, "?").is_err());
         assert!(from_text(&Kind::String, "a\0").is_err());
         assert!(from_text(&Kind::Float, "1e39").is_err());
-        for (name, good, bad) in
-            [("Timestamp", "2024-02-29T12:00:00.5+02:00", "2023-02-29T12:00:00Z"), ("Duration", "-1.5s", "1.5")]
-        {
+        for (name, good, bad) in [
+            ("Timestamp", "2024-02-29T12:00:00.5+02:00", "2023-02-29T12:00:00Z"),
+            ("Duration", "-1.5s", "1.5"),
+        ] {
             assert!(from_text(&well_known_kind(name), good).is_ok(), "{name}");
             assert!(from_text(&well_known_kind(name), bad).is_err(), "{name}");
         }
@@ -283,10 +325,21 @@ mod tests {
     fn what_has_one_meaning_is_taken() {
         let time = well_known_kind("Timestamp");
         let meant = from_text(&time, "2024-02-29T12:00:00+02:00").unwrap();
-        for text in ["2024-02-29T12:00:00 02:00", "2024-02-29t12:00:00+02:00", "2024-02-29T10:00:00Z", "2024-02-29T10:00:00z"] {
+        for text in [
+            "2024-02-29T12:00:00 02:00",
+            "2024-02-29t12:00:00+02:00",
+            "2024-02-29T10:00:00Z",
+            "2024-02-29T10:00:00z",
+        ] {
             assert_eq!(from_query(&time, text).as_ref(), Ok(&meant), "{text}");
         }
-        for text in ["2024-02-29 12:00", "12:00", "2024-02-29T12:00:00 2:00", "2024-02-29T12:00:00 é:00", " "] {
+        for text in [
+            "2024-02-29 12:00",
+            "12:00",
+            "2024-02-29T12:00:00 2:00",
+            "2024-02-29T12:00:00 é:00",
+            " ",
+        ] {
             assert!(from_query(&time, text).is_err(), "{text}");
         }
         assert_eq!(from_query(&Kind::String, "a: 02:00"), Ok(Value::String("a: 02:00".into())));
@@ -304,17 +357,22 @@ mod tests {
 
     #[test]
     fn masks_come_in_both_spellings() {
-        let Ok(Value::Message(mask)) = from_text(&well_known_kind("FieldMask"), "max_in_flight,ownerId,a.bC") else {
+        let Ok(Value::Message(mask)) =
+            from_text(&well_known_kind("FieldMask"), "max_in_flight,ownerId,a.bC")
+        else {
             panic!("no mask")
         };
         let paths = mask.get_field_by_name("paths").unwrap();
-        let paths = paths.as_list().unwrap().iter().map(|path| path.as_str().unwrap()).collect::<Vec<_>>();
+        let paths =
+            paths.as_list().unwrap().iter().map(|path| path.as_str().unwrap()).collect::<Vec<_>>();
         assert_eq!(paths, ["max_in_flight", "owner_id", "a.b_c"]);
     }
 
     #[test]
     fn enums_are_closed() {
-        let kind = Kind::Enum(DESCRIPTORS.get_enum_by_name("outrider.dispatch.v1.DeliveryStatus").unwrap());
+        let kind = Kind::Enum(
+            DESCRIPTORS.get_enum_by_name("outrider.dispatch.v1.DeliveryStatus").unwrap(),
+        );
         assert_eq!(from_text(&kind, "DELIVERY_STATUS_FAILED"), Ok(Value::EnumNumber(3)));
         assert_eq!(from_text(&kind, "3"), Ok(Value::EnumNumber(3)));
         assert!(from_text(&kind, "99").unwrap_err().contains("DELIVERY_STATUS_PENDING"));

@@ -32,16 +32,19 @@ use crate::{
     io::{Bounds, Progress, Sending, Watched},
 };
 
-/// Bytes that a client may send on an HTTP/2 connection before they are read. Half of it is what h2 tolerates in small frames that
-/// arrived and are not read (256 bytes each, less their own): so much that a stream of events may wait with its whole window, 4,096
-/// events by default, each in a frame of its own.
+/// Bytes that a client may send on an HTTP/2 connection before they are read. Half of it is what h2
+/// tolerates in small frames that arrived and are not read (256 bytes each, less their own): so
+/// much that a stream of events may wait with its whole window, 4,096 events by default, each in a
+/// frame of its own.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
-/// Bytes of one answer that wait in an HTTP/2 connection for its client to take them. The rest stays where it is counted.
+/// Bytes of one answer that wait in an HTTP/2 connection for its client to take them. The rest
+/// stays where it is counted.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How long a connection without a request lives on at shutdown. A client of HTTP/1.1 may be writing one in that very moment: answered
-/// with `Connection: close` it goes elsewhere, cut off it would not know what came of it.
+/// How long a connection without a request lives on at shutdown. A client of HTTP/1.1 may be
+/// writing one in that very moment: answered with `Connection: close` it goes elsewhere, cut off it
+/// would not know what came of it.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Connections for which another is closed, or that are closed themselves. Anybody can open them.
@@ -83,7 +86,8 @@ pub(crate) struct Each {
 
 impl Server {
     fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
-        let places = Places::divided(shared.options.max_connections, shared.options.reserved_connections);
+        let places =
+            Places::divided(shared.options.max_connections, shared.options.reserved_connections);
         let each = Arc::new(Each::new(shared, acceptor));
         Self { each, connections: JoinSet::new(), places }
     }
@@ -94,7 +98,11 @@ impl Server {
             && let Some(times) = FULL.happened()
         {
             let limit = self.each.shared.options.max_connections;
-            tracing::warn!(limit, times, "as many connections are open as may be: another is closed");
+            tracing::warn!(
+                limit,
+                times,
+                "as many connections are open as may be: another is closed"
+            );
         }
         match seat {
             Some(seat) => {
@@ -102,7 +110,8 @@ impl Server {
                     CONNECTIONS_DISPLACED.inc();
                 }
                 let each = Arc::clone(&self.each);
-                self.connections.spawn(async move { each.connection(stream, Arc::new(seat)).await });
+                self.connections
+                    .spawn(async move { each.connection(stream, Arc::new(seat)).await });
             }
             None => CONNECTIONS_REFUSED.inc(),
         }
@@ -114,7 +123,10 @@ impl Server {
         self.each.closing.cancel();
         let all = async { while self.connections.join_next().await.is_some() {} };
         if tokio::time::timeout(shared.options.drain, all).await.is_err() {
-            tracing::warn!(connections = self.connections.len(), "connections did not end in time and are cut");
+            tracing::warn!(
+                connections = self.connections.len(),
+                "connections did not end in time and are cut"
+            );
         }
         self.connections.shutdown().await;
     }
@@ -135,13 +147,18 @@ impl Each {
         };
         let socket = match socket {
             Ok(socket) => socket,
-            Err(error) => return tracing::debug!(error = outrider_rpc::cause::of_client(&error), "a handshake failed"),
+            Err(error) => {
+                return tracing::debug!(
+                    error = outrider_rpc::cause::of_client(&error),
+                    "a handshake failed"
+                );
+            }
         };
         self.exchange(socket, seat).await;
     }
 
-    /// All that follows the handshake. Clients break off, time out and speak no HTTP: that is their affair, and each request has its
-    /// own line in the log.
+    /// All that follows the handshake. Clients break off, time out and speak no HTTP: that is their
+    /// affair, and each request has its own line in the log.
     pub(crate) async fn exchange<S>(&self, socket: S, seat: Arc<Seat>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -156,7 +173,10 @@ impl Each {
             max_abandoned: options.max_abandoned_requests as u64,
         };
         let io = TokioIo::new(Watched::new(socket, Arc::clone(&progress), bounds));
-        let mut connection = pin!(self.builder.serve_connection(io, self.service(Arc::clone(&progress), Arc::clone(&seat))));
+        let mut connection = pin!(
+            self.builder
+                .serve_connection(io, self.service(Arc::clone(&progress), Arc::clone(&seat)))
+        );
         let ended = tokio::select! {
             ended = &mut connection => ended,
             () = self.end_of(&progress, &seat) => {
@@ -178,8 +198,8 @@ impl Each {
         }
     }
 
-    /// Resolves when the connection is to end: at the shutdown, after it rested, or when it has lost
-    /// its place.
+    /// Resolves when the connection is to end: at the shutdown, after it rested, or when it has
+    /// lost its place.
     async fn end_of(&self, progress: &Progress, seat: &Seat) {
         let options = &self.shared.options;
         tokio::select! {
@@ -196,13 +216,19 @@ impl Each {
         &self,
         progress: Arc<Progress>,
         seat: Arc<Seat>,
-    ) -> impl Service<Request<Incoming>, Response = Response<Kept<Body, Sending>>, Error = Infallible, Future: Send + 'static> + use<>
-    {
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<Kept<Body, Sending>>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + use<> {
         let shared = Arc::clone(&self.shared);
-        let answering = ServiceBuilder::new().option_layer(shared.cors.clone()).service(tower::service_fn(move |request| {
-            let (shared, seat) = (Arc::clone(&shared), Arc::clone(&seat));
-            async move { handler::handle(&shared, &seat, request).await }
-        }));
+        let answering = ServiceBuilder::new().option_layer(shared.cors.clone()).service(
+            tower::service_fn(move |request| {
+                let (shared, seat) = (Arc::clone(&shared), Arc::clone(&seat));
+                async move { handler::handle(&shared, &seat, request).await }
+            }),
+        );
         service_fn(move |mut request: Request<Incoming>| {
             let (ending, sending, fault) = progress.begin();
             if let Some(fault) = fault {

@@ -1,8 +1,10 @@
-//! Streams of the server over REST: server-sent events (WHATWG HTML, "Server-sent events"), one for each message.
+//! Streams of the server over REST: server-sent events (WHATWG HTML, "Server-sent events"), one for
+//! each message.
 //!
-//! Its `id` is the place in the stream, if messages have one (`resume_cursor` option), its `event` the name of the oneof's member that
-//! is set, and its `data` the message in JSON. `Last-Event-ID` sets the request's place. An error after the first message is an event
-//! `error` with the JSON of an error, and the last one.
+//! Its `id` is the place in the stream, if messages have one (`resume_cursor` option), its `event`
+//! the name of the oneof's member that is set, and its `data` the message in JSON. `Last-Event-ID`
+//! sets the request's place. An error after the first message is an event `error` with the JSON of
+//! an error, and the last one.
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::{StreamExt, stream};
@@ -47,8 +49,13 @@ impl StreamRule {
         Self { output: output.clone(), resume: cursor_of(input), id: cursor_of(output) }
     }
 
-    /// Takes the place from the client's headers, which win over the query: that is where it was, and the query is where it began.
-    pub(crate) fn resume(&self, headers: &HeaderMap, message: &mut DynamicMessage) -> Result<(), Error> {
+    /// Takes the place from the client's headers, which win over the query: that is where it was,
+    /// and the query is where it began.
+    pub(crate) fn resume(
+        &self,
+        headers: &HeaderMap,
+        message: &mut DynamicMessage,
+    ) -> Result<(), Error> {
         let mut values = headers.get_all(LAST_EVENT_ID).iter();
         let (Some(field), Some(value)) = (&self.resume, values.next()) else { return Ok(()) };
         match (value.to_str(), values.next()) {
@@ -62,9 +69,11 @@ impl StreamRule {
     }
 
     fn event(&self, message: Bytes) -> Result<Bytes, Error> {
-        let message = DynamicMessage::decode(self.output.clone(), message).map_err(fault("the answer does not decode"))?;
+        let message = DynamicMessage::decode(self.output.clone(), message)
+            .map_err(fault("the answer does not decode"))?;
         let id = self.id.as_ref().map(|field| message.get_field(field));
-        let id = id.as_ref().and_then(|id| id.as_str()).filter(|id| !id.contains(['\n', '\r', '\0']));
+        let id =
+            id.as_ref().and_then(|id| id.as_str()).filter(|id| !id.contains(['\n', '\r', '\0']));
         let name = self.output.oneofs().flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
         let name = name.into_iter().find(|field| message.has_field(field));
         Ok(written(id, name.as_ref().map(FieldDescriptor::name), None, &write::message(&message)?))
@@ -75,19 +84,22 @@ impl StreamRule {
 fn cursor_of(message: &MessageDescriptor) -> Option<FieldDescriptor> {
     let extension = DESCRIPTORS.get_extension_by_name("outrider.options.v1.resume_cursor")?;
     let is_cursor = |field: &FieldDescriptor| {
-        matches!(field.kind(), Kind::String) && field.options().get_extension(&extension).as_ref() == &Value::Bool(true)
+        matches!(field.kind(), Kind::String)
+            && field.options().get_extension(&extension).as_ref() == &Value::Bool(true)
     };
     message.fields().find(is_cursor)
 }
 
-/// Refuses a client that does not take server-sent events (RFC 9110, 12.5.1): the most specific of its ranges decides.
+/// Refuses a client that does not take server-sent events (RFC 9110, 12.5.1): the most specific of
+/// its ranges decides.
 pub(crate) fn check_accept(headers: &HeaderMap) -> Result<(), Error> {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut verdict = None;
     for range in values.flat_map(|value| value.split(',')) {
         let mut parts = range.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let refused = parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32)));
+        let refused =
+            parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32)));
         let specific = match name.as_str() {
             MEDIA_TYPE => 2,
             "text/*" => 1,
@@ -99,11 +111,19 @@ pub(crate) fn check_accept(headers: &HeaderMap) -> Result<(), Error> {
         }
     }
     let takes = verdict.map_or(!headers.contains_key(ACCEPT), |(_, refused)| !refused);
-    if takes { Ok(()) } else { Err(Error::new(Reason::NotAcceptable, format!("the method answers {MEDIA_TYPE} only"))) }
+    if takes {
+        Ok(())
+    } else {
+        Err(Error::new(Reason::NotAcceptable, format!("the method answers {MEDIA_TYPE} only")))
+    }
 }
 
-/// The answer of a role as server-sent events. Waits for the first message: until then an error is an answer of its own.
-pub(crate) async fn answer(mut events: Events, request_id: HeaderValue) -> Result<Response<Body>, Error> {
+/// The answer of a role as server-sent events. Waits for the first message: until then an error is
+/// an answer of its own.
+pub(crate) async fn answer(
+    mut events: Events,
+    request_id: HeaderValue,
+) -> Result<Response<Body>, Error> {
     let first = events.next().await?;
     let rest = stream::unfold(first.is_some().then_some(events), move |events| {
         let request_id = request_id.clone();
@@ -139,7 +159,13 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub(crate) fn new(rule: &StreamRule, body: Body, limit: usize, unsent: Shares, holder: Holder) -> Self {
+    pub(crate) fn new(
+        rule: &StreamRule,
+        body: Body,
+        limit: usize,
+        unsent: Shares,
+        holder: Holder,
+    ) -> Self {
         Self { rule: rule.clone(), body, read: BytesMut::new(), limit, unsent, holder }
     }
 
@@ -150,7 +176,9 @@ impl Events {
             if let Some(message) = self.message()? {
                 return self.rule.event(message).map(Some);
             }
-            if let Some(missing) = self.missing().filter(|missing| room.is_none() && *missing > CHUNK_BYTES) {
+            if let Some(missing) =
+                self.missing().filter(|missing| room.is_none() && *missing > CHUNK_BYTES)
+            {
                 room = Some(self.unsent.wait(self.holder, missing).await);
             }
             let broken = || Error::unavailable("a server that is needed broke off its answer");
@@ -178,13 +206,18 @@ impl Events {
 
     /// A whole message of what was read.
     fn message(&mut self) -> Result<Option<Bytes>, Error> {
-        let Some([flag, length @ ..]) = self.read.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+        let Some([flag, length @ ..]) = self.read.first_chunk::<PREFIX_BYTES>() else {
+            return Ok(None);
+        };
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         if *flag != 0 {
             return Err(Error::internal("the answer is compressed"));
         }
         if length > self.limit {
-            return Err(Error::new(Reason::TooLarge, format!("a message of the answer is over {} bytes", self.limit)));
+            return Err(Error::new(
+                Reason::TooLarge,
+                format!("a message of the answer is over {} bytes", self.limit),
+            ));
         }
         if self.read.len() < PREFIX_BYTES + length {
             return Ok(None);
@@ -194,7 +227,8 @@ impl Events {
     }
 }
 
-/// The event that says why the stream ends; with the time after which to come back, when that may help.
+/// The event that says why the stream ends; with the time after which to come back, when that may
+/// help.
 fn last(error: Error, request_id: &HeaderValue) -> Bytes {
     if error.reason == Reason::Internal {
         tracing::error!(error = %error.message, "a stream ended by a fault of ours");
@@ -204,7 +238,12 @@ fn last(error: Error, request_id: &HeaderValue) -> Bytes {
 }
 
 /// One event. Data that has lines of its own, as a payload may, goes line by line.
-fn written(id: Option<&str>, name: Option<&str>, retry: Option<std::time::Duration>, data: &[u8]) -> Bytes {
+fn written(
+    id: Option<&str>,
+    name: Option<&str>,
+    retry: Option<std::time::Duration>,
+    data: &[u8],
+) -> Bytes {
     let mut event = BytesMut::with_capacity(data.len() + 128);
     let mut line = |field: &str, value: &[u8]| {
         for part in [field.as_bytes(), b": ", value, b"\n"] {
@@ -232,13 +271,18 @@ mod tests {
 
     #[test]
     fn an_event_is_lines() {
-        let text = |id, name, data: &str| String::from_utf8(written(id, name, None, data.as_bytes()).to_vec()).unwrap();
+        let text = |id, name, data: &str| {
+            String::from_utf8(written(id, name, None, data.as_bytes()).to_vec()).unwrap()
+        };
         assert_eq!(text(Some("c"), Some("event"), "{}"), "id: c\nevent: event\ndata: {}\n\n");
         assert_eq!(text(None, None, "{\r\n1}\n"), "data: {\ndata: \ndata: 1}\ndata: \n\n");
         let error = Error::unavailable("later");
         let event = last(error, &HeaderValue::from_static("r"));
         let event = std::str::from_utf8(&event).unwrap();
-        assert!(event.starts_with("event: error\nretry: 1000\ndata: {\"error\":{\"code\":503,"), "{event}");
+        assert!(
+            event.starts_with("event: error\nretry: 1000\ndata: {\"error\":{\"code\":503,"),
+            "{event}"
+        );
         assert!(event.ends_with("\"request_id\":\"r\"}}\n\n"), "{event}");
     }
 
@@ -248,10 +292,18 @@ mod tests {
             let values = accept.iter().map(|value| (ACCEPT, HeaderValue::from_static(value)));
             check_accept(&HeaderMap::from_iter(values)).is_ok()
         };
-        for accept in [&[][..], &["text/event-stream"], &["*/*"], &["text/*;q=0.1"], &["application/json, */*;q=0.5"]] {
+        for accept in [
+            &[][..],
+            &["text/event-stream"],
+            &["*/*"],
+            &["text/*;q=0.1"],
+            &["application/json, */*;q=0.5"],
+        ] {
             assert!(takes(accept), "{accept:?}");
         }
-        for accept in ["application/json", "", "text/html", "text/event-stream;q=0, */*", "*/*, text/*;q=0.0"] {
+        for accept in
+            ["application/json", "", "text/html", "text/event-stream;q=0, */*", "*/*, text/*;q=0.0"]
+        {
             assert!(!takes(&[accept]), "{accept}");
         }
     }

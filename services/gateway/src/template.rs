@@ -55,7 +55,8 @@ pub enum Malformed {
 impl Template {
     pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
         let (path, verb) = split_verb(text.strip_prefix('/').ok_or(Malformed::NoSlash)?)?;
-        let mut template = Self { segments: Vec::new(), verb: verb.to_owned(), variables: Vec::new() };
+        let mut template =
+            Self { segments: Vec::new(), verb: verb.to_owned(), variables: Vec::new() };
         for piece in split_outside_braces(path)? {
             match piece.strip_prefix('{').and_then(|piece| piece.strip_suffix('}')) {
                 Some(inner) => template.variable(inner)?,
@@ -135,10 +136,19 @@ mod tests {
     #[test]
     fn parses_variables_patterns_and_verbs() {
         let template = Template::parse("/v1/{a.b}/x/{name=things/*}:retry").unwrap();
-        assert_eq!(template.segments, [literal("v1"), Segment::One, literal("x"), literal("things"), Segment::One]);
+        assert_eq!(
+            template.segments,
+            [literal("v1"), Segment::One, literal("x"), literal("things"), Segment::One]
+        );
         assert_eq!(template.verb, "retry");
-        assert_eq!(template.variables[0], Variable { field: "a.b".into(), segments: 1..2, many: false });
-        assert_eq!(template.variables[1], Variable { field: "name".into(), segments: 3..5, many: true });
+        assert_eq!(
+            template.variables[0],
+            Variable { field: "a.b".into(), segments: 1..2, many: false }
+        );
+        assert_eq!(
+            template.variables[1],
+            Variable { field: "name".into(), segments: 3..5, many: true }
+        );
         let template = Template::parse("/v1/events:batch").unwrap();
         assert_eq!((template.segments.len(), template.verb.as_str()), (2, "batch"));
         assert!(Template::parse("/v1/{rest=**}").unwrap().variables[0].many);

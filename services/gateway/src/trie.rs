@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
 
 use crate::template::{Segment, Template};
 
-/// A tree node: what may follow, and what ends here. Values are indices into the caller's list of routes.
+/// A tree node: what may follow, and what ends here. Values are indices into the caller's list of
+/// routes.
 #[derive(Debug, Default)]
 pub(crate) struct Trie {
     literals: HashMap<String, Trie>,
@@ -18,7 +19,12 @@ type Ends = HashMap<String, BTreeMap<String, usize>>;
 
 impl Trie {
     /// Adds a route; the index of the other one when the same method and shape of path is taken.
-    pub(crate) fn insert(&mut self, template: &Template, method: &str, index: usize) -> Result<(), usize> {
+    pub(crate) fn insert(
+        &mut self,
+        template: &Template,
+        method: &str,
+        index: usize,
+    ) -> Result<(), usize> {
         let mut node = self;
         let mut rest = false;
         for segment in &template.segments {
@@ -38,7 +44,8 @@ impl Trie {
         }
     }
 
-    /// The most literal route for a path and method; what other methods the path has is added to `allowed`.
+    /// The most literal route for a path and method; what other methods the path has is added to
+    /// `allowed`.
     pub(crate) fn find<'t>(
         &'t self,
         segments: &[impl AsRef<str>],
@@ -47,9 +54,14 @@ impl Trie {
         allowed: &mut BTreeSet<&'t str>,
     ) -> Option<usize> {
         if let [first, others @ ..] = segments {
-            let literal = self.literals.get(first.as_ref()).and_then(|node| node.find(others, verb, method, allowed));
+            let literal = self
+                .literals
+                .get(first.as_ref())
+                .and_then(|node| node.find(others, verb, method, allowed));
             let wild = || self.one.as_ref().filter(|_| !first.as_ref().is_empty());
-            if let Some(index) = literal.or_else(|| wild().and_then(|node| node.find(others, verb, method, allowed))) {
+            if let Some(index) =
+                literal.or_else(|| wild().and_then(|node| node.find(others, verb, method, allowed)))
+            {
                 return Some(index);
             }
         } else if let Some(index) = ended(&self.ends, verb, method, allowed) {
@@ -59,7 +71,12 @@ impl Trie {
     }
 }
 
-fn ended<'t>(ends: &'t Ends, verb: &str, method: &str, allowed: &mut BTreeSet<&'t str>) -> Option<usize> {
+fn ended<'t>(
+    ends: &'t Ends,
+    verb: &str,
+    method: &str,
+    allowed: &mut BTreeSet<&'t str>,
+) -> Option<usize> {
     let methods = ends.get(verb)?;
     allowed.extend(methods.keys().map(String::as_str));
     methods.get(method).copied()
@@ -79,7 +96,13 @@ mod tests {
 
     #[test]
     fn literals_go_before_wildcards_unless_only_the_wildcard_has_the_method() {
-        let trie = trie(&[("GET", "/a/{x}"), ("GET", "/a/b"), ("POST", "/a/{x}"), ("GET", "/a/{x}:v"), ("GET", "/f/{x=**}")]);
+        let trie = trie(&[
+            ("GET", "/a/{x}"),
+            ("GET", "/a/b"),
+            ("POST", "/a/{x}"),
+            ("GET", "/a/{x}:v"),
+            ("GET", "/f/{x=**}"),
+        ]);
         let find = |path: &[&str], verb: &str, method: &str| {
             let mut allowed = BTreeSet::new();
             let found = trie.find(path, verb, method, &mut allowed);

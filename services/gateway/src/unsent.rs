@@ -1,6 +1,7 @@
-//! Answers that wait to be taken. Connections are given small pieces of them; what is left of a long one counts as its caller's share
-//! of a room. One of which its client takes nothing for long is given up, a stream too: clients that do not read hold neither memory
-//! nor a connection between roles.
+//! Answers that wait to be taken. Connections are given small pieces of them; what is left of a
+//! long one counts as its caller's share of a room. One of which its client takes nothing for long
+//! is given up, a stream too: clients that do not read hold neither memory nor a connection between
+//! roles.
 
 use std::{
     pin::Pin,
@@ -26,38 +27,63 @@ use tonic::{Status, body::Body};
 
 use crate::Shared;
 
-/// Bytes that a connection is given at once. Shorter answers are not counted: the requests that they answer took as much.
+/// Bytes that a connection is given at once. Shorter answers are not counted: the requests that
+/// they answer took as much.
 pub(crate) const CHUNK_BYTES: usize = PIECE_BYTES;
 
 /// The answer of a request of REST, of which all is there.
-pub(crate) fn whole(shared: &Shared, holder: Holder, answer: Response<Body>) -> Result<Response<Body>, Error> {
+pub(crate) fn whole(
+    shared: &Shared,
+    holder: Holder,
+    answer: Response<Body>,
+) -> Result<Response<Body>, Error> {
     let long = answer.body().size_hint().exact().is_some_and(|length| length > CHUNK_BYTES as u64);
     if !long {
         return Ok(answer);
     }
     let (parts, body) = answer.into_parts();
-    let data = body.collect().now_or_never().and_then(Result::ok).ok_or_else(|| Error::internal("the answer is not whole"))?;
+    let data = body
+        .collect()
+        .now_or_never()
+        .and_then(Result::ok)
+        .ok_or_else(|| Error::internal("the answer is not whole"))?;
     Ok(Response::from_parts(parts, kept(shared, holder, data.to_bytes(), None)?))
 }
 
 /// The body of an answer of gRPC.
-pub(crate) fn message(shared: &Shared, holder: Holder, data: Bytes, trailers: HeaderMap) -> Result<Body, Error> {
+pub(crate) fn message(
+    shared: &Shared,
+    holder: Holder,
+    data: Bytes,
+    trailers: HeaderMap,
+) -> Result<Body, Error> {
     kept(shared, holder, data, Some(trailers))
 }
 
-/// The answer of a stream, which is given up when its client takes nothing for long of what there is. One of which there is nothing may
-/// last.
+/// The answer of a stream, which is given up when its client takes nothing for long of what there
+/// is. One of which there is nothing may last.
 pub(crate) fn stream(shared: &Shared, holder: Holder, answer: Response<Body>) -> Response<Body> {
-    if answer.body().is_end_stream() { answer } else { answer.map(|body| watched(shared, holder, body)) }
+    if answer.body().is_end_stream() {
+        answer
+    } else {
+        answer.map(|body| watched(shared, holder, body))
+    }
 }
 
 /// Fails when there is no room for the caller. What the request did is done.
-fn kept(shared: &Shared, holder: Holder, data: Bytes, trailers: Option<HeaderMap>) -> Result<Body, Error> {
+fn kept(
+    shared: &Shared,
+    holder: Holder,
+    data: Bytes,
+    trailers: Option<HeaderMap>,
+) -> Result<Body, Error> {
     if data.len() <= CHUNK_BYTES {
         return Ok(Body::new(Chunks { data, trailers }));
     }
     let room = shared.unsent.take(holder, data.len());
-    let room = room.map_err(|exhausted| Error::unavailable(format!("{exhausted}; the outcome of the request is unknown")))?;
+    let room = room.map_err(|exhausted| {
+        Error::unavailable(format!("{exhausted}; the outcome of the request is unknown"))
+    })?;
     Ok(watched(shared, holder, Body::new(Kept::new(Chunks { data, trailers }, room))))
 }
 
@@ -71,7 +97,10 @@ impl http_body::Body for Chunks {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let next = self.data.len().min(CHUNK_BYTES);
         if next > 0 {
             return Poll::Ready(Some(Ok(Frame::data(self.data.split_to(next)))));
@@ -85,14 +114,24 @@ impl http_body::Body for Chunks {
 
     /// HTTP is told a length only where nothing follows the data.
     fn size_hint(&self) -> SizeHint {
-        if self.trailers.is_none() { SizeHint::with_exact(self.data.len() as u64) } else { SizeHint::default() }
+        if self.trailers.is_none() {
+            SizeHint::with_exact(self.data.len() as u64)
+        } else {
+            SizeHint::default()
+        }
     }
 }
 
 fn watched(shared: &Shared, holder: Holder, inner: Body) -> Body {
     let (rest, room) = (Bytes::new(), shared.unsent.share(holder));
-    let flow = Arc::new(Mutex::new(Flow { inner: Some(inner), rest, room, untaken_since: Some(Instant::now()) }));
-    let watch = AbortOnDropHandle::new(tokio::spawn(watch(Arc::clone(&flow), shared.options.idle_timeout)));
+    let flow = Arc::new(Mutex::new(Flow {
+        inner: Some(inner),
+        rest,
+        room,
+        untaken_since: Some(Instant::now()),
+    }));
+    let watch =
+        AbortOnDropHandle::new(tokio::spawn(watch(Arc::clone(&flow), shared.options.idle_timeout)));
     Body::new(Kept::new(Flowing(flow), watch))
 }
 
@@ -119,7 +158,8 @@ impl Flow {
         match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) if frame.data_ref().is_some_and(|data| data.len() > CHUNK_BYTES) => {
                 self.rest = frame.into_data().unwrap_or_default();
-                // It is here already. Whoever makes long messages of a stream has looked for room before.
+                // It is here already. Whoever makes long messages of a stream has looked for room
+                // before.
                 self.room.exceed(self.rest.len());
                 Poll::Ready(Some(Ok(piece(&mut self.rest))))
             }
@@ -157,7 +197,10 @@ impl http_body::Body for Flowing {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let mut flow = locked(&self.0);
         let polled = flow.poll(cx);
         flow.untaken_since = polled.is_ready().then(Instant::now);

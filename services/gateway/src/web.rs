@@ -36,8 +36,9 @@ pub(crate) async fn answer(
     let media_type = HeaderValue::from_static(if text { TEXT_MEDIA_TYPE } else { MEDIA_TYPE });
     request.headers_mut().insert(CONTENT_TYPE, media_type);
     // It passes errors on as text.
-    let request =
-        request.map(|incoming| incoming.map_err(|error| if body::is_gone(&error) { body::GONE } else { body::BROKE_OFF }));
+    let request = request.map(|incoming| {
+        incoming.map_err(|error| if body::is_gone(&error) { body::GONE } else { body::BROKE_OFF })
+    });
     let inner = tower::service_fn(|request| async {
         Ok::<_, Infallible>(handler::call(shared, as_grpc(request), true, deadline, seen).await)
     });

@@ -1,9 +1,12 @@
-//! A message to JSON: proto names, defaults written, absent fields left out, payloads as their text.
+//! A message to JSON: proto names, defaults written, absent fields left out, payloads as their
+//! text.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_model::Error;
 use outrider_rpc::status::from_message;
-use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
+use prost_reflect::{
+    DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, ReflectMessage, Value,
+};
 use serde::{Serialize, de::IgnoredAny};
 
 use crate::{
@@ -63,16 +66,26 @@ impl Writer {
         Ok(())
     }
 
-    /// The text itself when it is the JSON that its content type says it is, else base64; nothing when it is empty.
-    fn payload(&mut self, message: &DynamicMessage, field: &FieldDescriptor, first: &mut bool) -> Result<(), Error> {
+    /// The text itself when it is the JSON that its content type says it is, else base64; nothing
+    /// when it is empty.
+    fn payload(
+        &mut self,
+        message: &DynamicMessage,
+        field: &FieldDescriptor,
+        first: &mut bool,
+    ) -> Result<(), Error> {
         let value = message.get_field(field);
         let bytes = value.as_bytes().map(|bytes| bytes.as_ref()).unwrap_or_default();
         if bytes.is_empty() {
             return Ok(());
         }
         let media_type = message.get_field_by_name("content_type");
-        let promised = media_type.as_ref().and_then(|value| value.as_str()).is_none_or(payload::is_json);
-        if promised && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() && std::str::from_utf8(bytes).is_ok() {
+        let promised =
+            media_type.as_ref().and_then(|value| value.as_str()).is_none_or(payload::is_json);
+        if promised
+            && serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
+            && std::str::from_utf8(bytes).is_ok()
+        {
             self.name(DATA, first)?;
             self.out.extend_from_slice(bytes);
             Ok(())
@@ -83,7 +96,12 @@ impl Writer {
     }
 
     /// The JSON that the string holds; nothing when it is empty.
-    fn text(&mut self, message: &DynamicMessage, field: &FieldDescriptor, first: &mut bool) -> Result<(), Error> {
+    fn text(
+        &mut self,
+        message: &DynamicMessage,
+        field: &FieldDescriptor,
+        first: &mut bool,
+    ) -> Result<(), Error> {
         let value = message.get_field(field);
         let text = value.as_str().unwrap_or_default();
         if text.is_empty() {
@@ -128,7 +146,11 @@ impl Writer {
     }
 
     /// In the order of the keys, so that equal messages are equal texts.
-    fn map<'v>(&mut self, values: impl Iterator<Item = (&'v MapKey, &'v Value)>, kind: &Kind) -> Result<(), Error> {
+    fn map<'v>(
+        &mut self,
+        values: impl Iterator<Item = (&'v MapKey, &'v Value)>,
+        kind: &Kind,
+    ) -> Result<(), Error> {
         let kind = kind.as_message().map(|entry| entry.map_entry_value_field().kind());
         let kind = kind.ok_or_else(|| Error::internal("a map has no entries' type"))?;
         let mut entries = values.map(|(key, value)| (key_text(key), value)).collect::<Vec<_>>();
@@ -171,7 +193,8 @@ impl Writer {
     }
 
     fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        serde_json::to_writer(&mut self.out, value).map_err(fault("the answer cannot be written as JSON"))
+        serde_json::to_writer(&mut self.out, value)
+            .map_err(fault("the answer cannot be written as JSON"))
     }
 }
 
@@ -202,7 +225,11 @@ mod tests {
     }
 
     fn event(content_type: &str, payload: &'static [u8]) -> serde_json::Value {
-        let event = dispatch::Event { content_type: content_type.into(), payload: payload.into(), ..Default::default() };
+        let event = dispatch::Event {
+            content_type: content_type.into(),
+            payload: payload.into(),
+            ..Default::default()
+        };
         serde_json::from_str(&written("outrider.dispatch.v1.Event", &event)).unwrap()
     }
 
@@ -218,7 +245,10 @@ mod tests {
             text,
             r#"{"event_id":"evt_\"1","duplicate":false,"delivery_count":0,"create_time":"2023-11-14T22:13:20.005Z","warnings":[]}"#
         );
-        let text = written("outrider.ingest.v1.PublishEventResponse", &ingest::PublishEventResponse::default());
+        let text = written(
+            "outrider.ingest.v1.PublishEventResponse",
+            &ingest::PublishEventResponse::default(),
+        );
         assert!(!text.contains("create_time"));
     }
 
@@ -237,7 +267,11 @@ mod tests {
         assert_eq!(event("application/json", b"\"\xff\"")["data_base64"], "Iv8i");
         assert_eq!(event("text/plain", b"1")["data_base64"], "MQ==");
         let empty = event("text/plain", b"");
-        assert!(empty.get("data").is_none() && empty.get("data_base64").is_none() && empty.get("payload").is_none());
+        assert!(
+            empty.get("data").is_none()
+                && empty.get("data_base64").is_none()
+                && empty.get("payload").is_none()
+        );
     }
 
     #[test]
@@ -256,7 +290,9 @@ mod tests {
     #[test]
     fn maps_are_sorted_and_enums_named() {
         let event = dispatch::Event {
-            headers: [("b", "2"), ("a", "1"), ("c", "3")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            headers: [("b", "2"), ("a", "1"), ("c", "3")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
             routing_outcome: dispatch::RoutingOutcome::Routed.into(),
             origin: Some(dispatch::Origin { kind: 77, actor: String::new() }),
             ..Default::default()
@@ -270,7 +306,9 @@ mod tests {
     #[test]
     fn an_error_inside_has_the_shape_of_errors() {
         let error = to_message(Error::field("event_type", "is required"));
-        let result = ingest::BatchPublishEventsResult { result: Some(ingest::batch_publish_events_result::Result::Error(error)) };
+        let result = ingest::BatchPublishEventsResult {
+            result: Some(ingest::batch_publish_events_result::Result::Error(error)),
+        };
         let text = written("outrider.ingest.v1.BatchPublishEventsResult", &result);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["error"]["reason"], Reason::InvalidField.as_str());

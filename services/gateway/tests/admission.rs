@@ -44,10 +44,18 @@ async fn say(running: &Running, text: &str) -> TcpStream {
 
 /// A surface over HTTP/1.1: path, media type, headers that are wrong too.
 const SURFACES: [(&str, &str, &str); 4] = [
-    ("POST /v1/projects/p/events", "application/json", "request-timeout: soon\r\ncontent-encoding: gzip\r\n"),
+    (
+        "POST /v1/projects/p/events",
+        "application/json",
+        "request-timeout: soon\r\ncontent-encoding: gzip\r\n",
+    ),
     ("POST /v1/projects/p/events:batch", "application/x-ndjson", "content-encoding: gzip\r\n"),
     ("GET /v1/projects/p/events:tail", "application/json", "accept: image/png\r\n"),
-    ("POST /outrider.ingest.v1.IngestService/PublishEvent", "application/grpc-web+proto", "grpc-timeout: soon\r\n"),
+    (
+        "POST /outrider.ingest.v1.IngestService/PublishEvent",
+        "application/grpc-web+proto",
+        "grpc-timeout: soon\r\n",
+    ),
 ];
 
 #[tokio::test]
@@ -63,11 +71,20 @@ async fn nobody_is_told_to_send_a_body_without_a_good_key() {
             assert!(!answer.contains("HTTP/1.1 100"), "{line} {reason}: {answer}");
             assert!(answer.contains("connection: close"), "{line} {reason}: {answer}");
             if media_type.starts_with("application/grpc-web") {
-                assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("grpc-status: "), "{line} {reason}: {answer}");
+                assert!(
+                    answer.starts_with("HTTP/1.1 200 ") && answer.contains("grpc-status: "),
+                    "{line} {reason}: {answer}"
+                );
                 assert!(!answer.contains("grpc-status: 0"), "{line} {reason}: {answer}");
             } else {
-                assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{line} {reason}: {answer}");
-                assert!(answer.contains(&format!("\"reason\":\"{reason}\"")), "{line} {reason}: {answer}");
+                assert!(
+                    answer.starts_with(&format!("HTTP/1.1 {code} ")),
+                    "{line} {reason}: {answer}"
+                );
+                assert!(
+                    answer.contains(&format!("\"reason\":\"{reason}\"")),
+                    "{line} {reason}: {answer}"
+                );
             }
         }
     }
@@ -81,20 +98,34 @@ async fn nobody_is_told_to_send_a_body_without_a_good_key() {
 
 #[tokio::test]
 async fn a_half_sent_body_is_refused_at_once_and_a_whole_one_does_not_hide_the_answer() {
-    let running = Running::with(Options { linger: Duration::from_millis(200), ..Options::default() }).await;
-    for framing in ["content-length: 5000000\r\n\r\n{", "transfer-encoding: chunked\r\n\r\n5\r\n{\"ev"] {
-        let head = format!("POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n{framing}");
+    let running =
+        Running::with(Options { linger: Duration::from_millis(200), ..Options::default() }).await;
+    for framing in
+        ["content-length: 5000000\r\n\r\n{", "transfer-encoding: chunked\r\n\r\n5\r\n{\"ev"]
+    {
+        let head = format!(
+            "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n{framing}"
+        );
         let mut stream = say(&running, &head).await;
         let mut first = [0; 12];
-        timeout(LONG, stream.read_exact(&mut first)).await.expect("it does not wait for the rest").unwrap();
+        timeout(LONG, stream.read_exact(&mut first))
+            .await
+            .expect("it does not wait for the rest")
+            .unwrap();
         assert_eq!(&first, b"HTTP/1.1 401");
         rest(&mut stream).await;
     }
     // A client that writes everything before it reads.
     let body = "x".repeat(5_000_000);
-    let head = format!("POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     let answer = rest(&mut say(&running, &format!("{head}{body}")).await).await;
-    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("MISSING_CREDENTIALS"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 401 ") && answer.contains("MISSING_CREDENTIALS"),
+        "{answer}"
+    );
     // Without a body the connection lives on.
     let get = "GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n";
     let twice = format!("{get}\r\n{get}authorization: {BEARER}\r\nconnection: close\r\n\r\n");
@@ -105,7 +136,9 @@ async fn a_half_sent_body_is_refused_at_once_and_a_whole_one_does_not_hide_the_a
 #[tokio::test]
 async fn every_method_wants_a_key_first_by_grpc_and_by_every_route() {
     let running = Running::start().await;
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", running.address)).unwrap().connect_lazy();
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", running.address))
+        .unwrap()
+        .connect_lazy();
     for service in methods::public_services() {
         for method in service.methods() {
             let mut grpc = tonic::client::Grpc::new(channel.clone());
@@ -114,10 +147,14 @@ async fn every_method_wants_a_key_first_by_grpc_and_by_every_route() {
             // A message that never comes: who waits for it does not look at the key first.
             let never = tonic::Request::new(futures::stream::pending::<()>());
             let codec = tonic_prost::ProstCodec::<(), ()>::default();
-            let call = timeout(LONG, grpc.streaming(never, path.clone(), codec)).await.unwrap_or_else(|_| panic!("{path} waits"));
+            let call = timeout(LONG, grpc.streaming(never, path.clone(), codec))
+                .await
+                .unwrap_or_else(|_| panic!("{path} waits"));
             let status = match call {
                 Err(status) => status,
-                Ok(mut answer) => timeout(LONG, answer.get_mut().message()).await.unwrap().unwrap_err(),
+                Ok(mut answer) => {
+                    timeout(LONG, answer.get_mut().message()).await.unwrap().unwrap_err()
+                }
             };
             assert_eq!(from_status(&status).reason.as_str(), "MISSING_CREDENTIALS", "{path}");
         }

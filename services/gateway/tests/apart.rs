@@ -1,5 +1,5 @@
-//! Clients before roles in other processes: what one of them does to the connections that all share, by frames, windows and silence,
-//! is nobody else's trouble.
+//! Clients before roles in other processes: what one of them does to the connections that all
+//! share, by frames, windows and silence, is nobody else's trouble.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -49,13 +49,19 @@ impl Raw {
     async fn connect(running: &Running, window: u32) -> Self {
         let io = TokioIo::new(TcpStream::connect(running.address).await.unwrap());
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        let (sender, connection) = builder.initial_stream_window_size(window).handshake(io).await.unwrap();
+        let (sender, connection) =
+            builder.initial_stream_window_size(window).handshake(io).await.unwrap();
         tokio::spawn(connection);
         Self { sender, base: format!("http://{}", running.address) }
     }
 
-    async fn call(&mut self, path: &str, frames: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response<Incoming> {
-        let body = Body::new(StreamBody::new(frames.map(|data| Ok::<_, Infallible>(Frame::data(data)))));
+    async fn call(
+        &mut self,
+        path: &str,
+        frames: impl futures::Stream<Item = Bytes> + Send + 'static,
+    ) -> Response<Incoming> {
+        let body =
+            Body::new(StreamBody::new(frames.map(|data| Ok::<_, Infallible>(Frame::data(data)))));
         self.request(path, body, "1H").await
     }
 
@@ -63,7 +69,11 @@ impl Raw {
     async fn request(&mut self, path: &str, body: Body, time: &str) -> Response<Incoming> {
         let request = Request::post(format!("{}{path}", self.base)).header("grpc-timeout", time);
         let request = request.header("authorization", common::BEARER);
-        let request = request.header("content-type", "application/grpc").header("te", "trailers").body(body).unwrap();
+        let request = request
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(body)
+            .unwrap();
         timeout(LONG, self.sender.send_request(request)).await.expect("an answer").unwrap()
     }
 
@@ -81,8 +91,13 @@ struct Stream {
 impl Stream {
     /// The sequence number that is acknowledged next.
     async fn acked(&mut self) -> u64 {
-        let frame = timeout(LONG, self.answer.body_mut().frame()).await.expect("an answer").unwrap().unwrap();
-        let message = StreamEventsResponse::decode(&frame.into_data().expect("a message")[5..]).unwrap();
+        let frame = timeout(LONG, self.answer.body_mut().frame())
+            .await
+            .expect("an answer")
+            .unwrap()
+            .unwrap();
+        let message =
+            StreamEventsResponse::decode(&frame.into_data().expect("a message")[5..]).unwrap();
         match message.kind.unwrap() {
             stream_events_response::Kind::Ack(ack) => ack.sequence,
             other => panic!("{other:?}"),
@@ -91,7 +106,10 @@ impl Stream {
 
     /// The error at its end.
     async fn end(self) -> outrider_model::Error {
-        let body = timeout(LONG, self.answer.into_body().collect()).await.expect("the stream ends").unwrap();
+        let body = timeout(LONG, self.answer.into_body().collect())
+            .await
+            .expect("the stream ends")
+            .unwrap();
         from_status(&Status::from_header_map(body.trailers().expect("trailers")).unwrap())
     }
 }
@@ -115,7 +133,8 @@ async fn status(answer: Response<Incoming>) -> Status {
 #[tokio::test]
 async fn frames_without_bytes_go_no_further() {
     let running = Running::apart(Options::default()).await;
-    // A role's HTTP/2 suffers a hundred of them in the life of a connection, and so the gateway's must not pass them on.
+    // A role's HTTP/2 suffers a hundred of them in the life of a connection, and so the gateway's
+    // must not pass them on.
     for _ in 0..3 {
         let empty = stream::repeat(Bytes::new()).take(60);
         let mut raw = Raw::connect(&running, 65_535).await;
@@ -132,13 +151,18 @@ async fn frames_without_bytes_go_no_further() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_nobody_takes_hold_up_nobody_and_are_given_up() {
-    let options = Options { max_unsent_bytes: 16 << 20, idle_timeout: Duration::from_secs(2), ..Options::default() };
+    let options = Options {
+        max_unsent_bytes: 16 << 20,
+        idle_timeout: Duration::from_secs(2),
+        ..Options::default()
+    };
     let running = Running::apart(options).await;
     let get = |project: &str| {
         let request = GetEventRequest { project_id: project.into(), event_id: "evt_1".into() };
         stream::iter([framed(&request)])
     };
-    // Each answer is as large as the window of a call between roles, and its client takes a byte of it.
+    // Each answer is as large as the window of a call between roles, and its client takes a byte of
+    // it.
     let mut unread = Raw::connect(&running, 1).await;
     let mut answers = Vec::new();
     for _ in 0..3 {
@@ -152,7 +176,11 @@ async fn answers_that_nobody_takes_hold_up_nobody_and_are_given_up() {
         assert_eq!(refused.reason, Reason::Unavailable, "{refused:?}");
         running.get("/v1/projects/large/events/evt_1").await.is_refused(503, "UNAVAILABLE", "");
     }
-    assert_eq!(status(other.call(GET, get("p")).await).await.code(), tonic::Code::Ok, "a short answer needs no room");
+    assert_eq!(
+        status(other.call(GET, get("p")).await).await.code(),
+        tonic::Code::Ok,
+        "a short answer needs no room"
+    );
     let wait = async {
         while running.get("/v1/projects/large/events/evt_1").await.status != 200 {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -166,7 +194,10 @@ async fn answers_that_nobody_takes_hold_up_nobody_and_are_given_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_their_role_does_not_read_stop_no_other() {
     let running = Running::apart(Options::default()).await;
-    let open = stream_events_request::Kind::Open(ingest::StreamOpen { project_id: "hangs".into(), ..Default::default() });
+    let open = stream_events_request::Kind::Open(ingest::StreamOpen {
+        project_id: "hangs".into(),
+        ..Default::default()
+    });
     let open = framed(&ingest::StreamEventsRequest { kind: Some(open) });
     let mut stuck = Vec::new();
     for _ in 0..20 {
@@ -189,7 +220,8 @@ async fn streams_that_their_role_does_not_read_stop_no_other() {
 #[tokio::test]
 async fn at_the_drain_the_message_under_way_is_taken_whole_and_no_other() {
     for apart in [false, true] {
-        let mut running = if apart { Running::apart(Options::default()).await } else { Running::start().await };
+        let mut running =
+            if apart { Running::apart(Options::default()).await } else { Running::start().await };
         let (out, mut stream) = Raw::connect(&running, 65_535).await.stream().await;
         let second = event(2, 100_000);
         out.send([event(1, 10), second.slice(..50_000)].concat().into()).await.unwrap();
@@ -199,7 +231,11 @@ async fn at_the_drain_the_message_under_way_is_taken_whole_and_no_other() {
         out.send([second.slice(50_000..), event(3, 10).slice(..7)].concat().into()).await.unwrap();
         assert_eq!(stream.acked().await, 2);
         let error = stream.end().await;
-        assert_eq!((error.reason, error.retry_after.is_some()), (Reason::ShuttingDown, true), "{error:?}");
+        assert_eq!(
+            (error.reason, error.retry_after.is_some()),
+            (Reason::ShuttingDown, true),
+            "{error:?}"
+        );
         timeout(LONG / 4, running.served).await.expect("well before its drain time").unwrap();
     }
 }
@@ -211,7 +247,10 @@ impl http_body::Body for Ending {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = ready!(self.0.poll_recv(cx));
         self.1 = next.as_ref().is_none_or(|(_, last)| *last);
         Poll::Ready(next.map(|(data, _)| Ok(Frame::data(data))))
@@ -225,10 +264,12 @@ impl http_body::Body for Ending {
 #[tokio::test]
 async fn what_comes_with_the_clients_end_at_the_drain_is_not_called_done() {
     for apart in [false, true] {
-        let mut running = if apart { Running::apart(Options::default()).await } else { Running::start().await };
+        let mut running =
+            if apart { Running::apart(Options::default()).await } else { Running::start().await };
         let (out, frames) = mpsc::channel(1);
         let mut raw = Raw::connect(&running, 65_535).await;
-        let mut stream = Stream { answer: raw.request(STREAM, Body::new(Ending(frames, false)), "1H").await };
+        let mut stream =
+            Stream { answer: raw.request(STREAM, Body::new(Ending(frames, false)), "1H").await };
         let second = event(2, 1_000);
         out.send(([event(1, 10), second.slice(..500)].concat().into(), false)).await.unwrap();
         assert_eq!(stream.acked().await, 1);
@@ -245,11 +286,13 @@ async fn what_comes_with_the_clients_end_at_the_drain_is_not_called_done() {
 async fn a_stream_is_over_on_both_sides_whatever_its_client_does() {
     for apart in [false, true] {
         let options = Options { idle_timeout: Duration::from_secs(1), ..Options::default() };
-        let running = if apart { Running::apart(options).await } else { Running::with(options).await };
+        let running =
+            if apart { Running::apart(options).await } else { Running::with(options).await };
         // Its time is up, and it goes on sending.
         let mut raw = Raw::connect(&running, 65_535).await;
         let (out, frames) = mpsc::channel(1);
-        let mut stream = Stream { answer: raw.request(STREAM, Body::new(Ending(frames, false)), "500m").await };
+        let mut stream =
+            Stream { answer: raw.request(STREAM, Body::new(Ending(frames, false)), "500m").await };
         out.send((event(1, 10), false)).await.unwrap();
         assert_eq!((stream.acked().await, running.got.open_streams()), (1, 1));
         assert_eq!(stream.end().await.reason, Reason::DeadlineExceeded);
@@ -267,8 +310,12 @@ async fn a_stream_is_over_on_both_sides_whatever_its_client_does() {
 #[tokio::test]
 async fn messages_of_streams_come_in_time_and_within_the_room() {
     for apart in [false, true] {
-        let start = async |options| if apart { Running::apart(options).await } else { Running::with(options).await };
-        let running = start(Options { request_timeout: Duration::from_millis(300), ..Options::default() }).await;
+        let start = async |options| {
+            if apart { Running::apart(options).await } else { Running::with(options).await }
+        };
+        let running =
+            start(Options { request_timeout: Duration::from_millis(300), ..Options::default() })
+                .await;
         let (out, mut stream) = Raw::connect(&running, 65_535).await.stream().await;
         out.send(event(1, 10)).await.unwrap();
         assert_eq!(stream.acked().await, 1);
@@ -291,7 +338,10 @@ async fn messages_of_streams_come_in_time_and_within_the_room() {
 
         // The first message is too large by what it announces, before the role has said anything.
         let huge = stream::iter([Bytes::from_static(b"\0\xff\xff\xff\xff")]);
-        let status = status(Raw::connect(&running, 65_535).await.call(STREAM, huge.chain(stream::pending())).await).await;
+        let status = status(
+            Raw::connect(&running, 65_535).await.call(STREAM, huge.chain(stream::pending())).await,
+        )
+        .await;
         assert_eq!(from_status(&status).reason, Reason::TooLarge, "{status:?}");
     }
 }

@@ -40,7 +40,11 @@ fn json() -> String {
 }
 
 /// Sends a body but for its last byte, which follows once it is told to. Tells when it is refused.
-async fn post(running: &Running, refused: mpsc::Sender<()>, mut go: watch::Receiver<bool>) -> (u16, String) {
+async fn post(
+    running: &Running,
+    refused: mpsc::Sender<()>,
+    mut go: watch::Receiver<bool>,
+) -> (u16, String) {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let head = format!(
         "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\nconnection: close\r\n\
@@ -75,10 +79,16 @@ async fn of_bodies_beyond_the_share_as_many_are_taken_as_fit() {
         go.send(true).unwrap();
     };
     let (answers, ()) = tokio::join!(all, when_the_rest_is_refused);
-    let (taken, others): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(status, _)| *status == 200);
+    let (taken, others): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|(status, _)| *status == 200);
     assert_eq!(taken.len(), FIT, "{others:.300?}");
     for (status, answer) in others {
-        assert!(status == 429 && answer.contains("SHARE_EXHAUSTED") && answer.contains("retry-after: 1"), "{answer}");
+        assert!(
+            status == 429
+                && answer.contains("SHARE_EXHAUSTED")
+                && answer.contains("retry-after: 1"),
+            "{answer}"
+        );
     }
     assert_eq!(running.got.calls().len(), FIT);
     // All of it is given back.
@@ -89,7 +99,8 @@ async fn of_bodies_beyond_the_share_as_many_are_taken_as_fit() {
 async fn bodies_that_come_at_once_are_not_all_refused() {
     let running = running().await;
     let body = json();
-    let answers = join_all((0..2 * SENT).map(|_| running.post("/v1/projects/p/events", &body))).await;
+    let answers =
+        join_all((0..2 * SENT).map(|_| running.post("/v1/projects/p/events", &body))).await;
     let taken = answers.iter().filter(|answer| answer.status == 200).count();
     assert!(taken >= FIT, "{taken}");
     for answer in answers.iter().filter(|answer| answer.status != 200) {
@@ -108,7 +119,10 @@ async fn a_body_that_announces_nothing_is_counted_as_it_comes() {
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         for _ in 1..chunks {
-            stream.write_all(format!("{BODY:x}\r\n{}\r\n", " ".repeat(BODY)).as_bytes()).await.unwrap();
+            stream
+                .write_all(format!("{BODY:x}\r\n{}\r\n", " ".repeat(BODY)).as_bytes())
+                .await
+                .unwrap();
         }
         stream.write_all(format!("{BODY:x}\r\n{}\r\n0\r\n\r\n", json()).as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -120,25 +134,36 @@ async fn a_body_that_announces_nothing_is_counted_as_it_comes() {
         assert!(taken.starts_with("HTTP/1.1 200 "), "{taken}");
     }
     let refused = send(FIT + 1).await;
-    assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("SHARE_EXHAUSTED"), "{refused}");
+    assert!(
+        refused.starts_with("HTTP/1.1 429 ") && refused.contains("SHARE_EXHAUSTED"),
+        "{refused}"
+    );
 }
 
 /// A message but for its last byte, which follows once it is told to; the status of its answer.
-async fn call(running: &Running, mut go: watch::Receiver<bool>, refused: mpsc::Sender<()>) -> Status {
+async fn call(
+    running: &Running,
+    mut go: watch::Receiver<bool>,
+    refused: mpsc::Sender<()>,
+) -> Status {
     let io = TokioIo::new(TcpStream::connect(running.address).await.unwrap());
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
     let event = ingest::NewEvent { payload: vec![b'1'; BODY].into(), ..Default::default() };
-    let message = framed(&ingest::PublishEventRequest { project_id: "p".into(), event: Some(event) });
+    let message =
+        framed(&ingest::PublishEventRequest { project_id: "p".into(), event: Some(event) });
     let last = message.slice(message.len() - 1..);
     let waiting = go.clone();
     let last = stream::once(async move {
         let _ = go.wait_for(|go| *go).await;
         last
     });
-    let pieces = (0..message.len() - 1).step_by(16 << 10).map(|at| message.slice(at..(at + (16 << 10)).min(message.len() - 1)));
+    let pieces = (0..message.len() - 1)
+        .step_by(16 << 10)
+        .map(|at| message.slice(at..(at + (16 << 10)).min(message.len() - 1)));
     let frames = stream::iter(pieces.collect::<Vec<Bytes>>()).chain(last);
-    let body = Body::new(StreamBody::new(frames.map(|data| Ok::<_, Infallible>(Frame::data(data)))));
+    let body =
+        Body::new(StreamBody::new(frames.map(|data| Ok::<_, Infallible>(Frame::data(data)))));
     let path = format!("http://{}/outrider.ingest.v1.IngestService/PublishEvent", running.address);
     let request = Request::post(path).header("authorization", BEARER).header("te", "trailers");
     let request = request.header("content-type", "application/grpc").body(body).unwrap();
@@ -165,7 +190,11 @@ async fn messages_of_grpc_hold_room_by_what_their_prefix_announces() {
         go.send(true).unwrap();
     };
     let (statuses, ()) = tokio::join!(all, when_the_rest_is_refused);
-    let (taken, others): (Vec<_>, Vec<_>) = statuses.into_iter().partition(|status| status.code() == Code::Ok);
+    let (taken, others): (Vec<_>, Vec<_>) =
+        statuses.into_iter().partition(|status| status.code() == Code::Ok);
     assert_eq!(taken.len(), FIT, "{others:?}");
-    assert!(others.iter().all(|status| from_status(status).reason == Reason::ShareExhausted), "{others:?}");
+    assert!(
+        others.iter().all(|status| from_status(status).reason == Reason::ShareExhausted),
+        "{others:?}"
+    );
 }

@@ -15,7 +15,12 @@ use tokio::{
 
 /// A lone key keeps four of them, and eight may be beyond shares.
 async fn running() -> Running {
-    let options = Options { max_connections: 16, reserved_connections: 4, request_timeout: LONG * 3, ..Options::default() };
+    let options = Options {
+        max_connections: 16,
+        reserved_connections: 4,
+        request_timeout: LONG * 3,
+        ..Options::default()
+    };
     Running::with(options).await
 }
 
@@ -39,7 +44,11 @@ async fn again(stream: &mut TcpStream, key: u8, request: &str) {
 /// The status that is answered; none when the connection is closed.
 async fn status(stream: &mut TcpStream) -> Option<String> {
     let mut answer = [0; 2048];
-    let read = timeout(LONG, stream.read(&mut answer)).await.expect("an answer or the end").ok().filter(|read| *read > 0)?;
+    let read = timeout(LONG, stream.read(&mut answer))
+        .await
+        .expect("an answer or the end")
+        .ok()
+        .filter(|read| *read > 0)?;
     Some(String::from_utf8_lossy(&answer[9..read.min(12)]).into_owned())
 }
 

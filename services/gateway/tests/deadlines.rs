@@ -26,8 +26,11 @@ const TAIL: &str = "/outrider.dispatch.v1.EventService/TailEvents";
 
 /// The status of a call whose body never comes.
 async fn call(running: &Running, path: &str, media_type: &str, time: Option<&str>) -> Status {
-    let request = Request::post(path).header("authorization", bearer(UNTOLD)).header("content-type", media_type);
-    let request = time.into_iter().fold(request, |request, time| request.header("grpc-timeout", time));
+    let request = Request::post(path)
+        .header("authorization", bearer(UNTOLD))
+        .header("content-type", media_type);
+    let request =
+        time.into_iter().fold(request, |request, time| request.header("grpc-timeout", time));
     let request = request.header("te", "trailers").body(Full::default()).unwrap();
     let answer = running.exchange_http2(request).await;
     let head = Status::from_header_map(answer.headers());
@@ -50,11 +53,18 @@ async fn ends(running: &Running, rest: Option<&str>, grpc: Option<&str>) {
         }
         running.send(asked).await.is_refused(504, "DEADLINE_EXCEEDED", "");
     }
-    for (path, media_type) in
-        [(UNARY, "application/grpc"), (STREAM, "application/grpc"), (TAIL, "application/grpc"), (UNARY, "application/grpc-web")]
-    {
+    for (path, media_type) in [
+        (UNARY, "application/grpc"),
+        (STREAM, "application/grpc"),
+        (TAIL, "application/grpc"),
+        (UNARY, "application/grpc-web"),
+    ] {
         let status = call(running, path, media_type, grpc).await;
-        assert_eq!(from_status(&status).reason, Reason::DeadlineExceeded, "{path} {media_type}: {status:?}");
+        assert_eq!(
+            from_status(&status).reason,
+            Reason::DeadlineExceeded,
+            "{path} {media_type}: {status:?}"
+        );
     }
     assert!(running.got.calls().is_empty());
 }
@@ -62,7 +72,12 @@ async fn ends(running: &Running, rest: Option<&str>, grpc: Option<&str>) {
 #[tokio::test]
 async fn a_key_is_checked_within_the_deadline_of_its_request() {
     let short = Duration::from_millis(100);
-    ends(&Running::with(Options { request_timeout: short, ..Options::default() }).await, None, None).await;
+    ends(
+        &Running::with(Options { request_timeout: short, ..Options::default() }).await,
+        None,
+        None,
+    )
+    .await;
     let hour = Duration::from_secs(3600);
     let patient = Running::with(Options { request_timeout: hour, ..Options::default() }).await;
     ends(&patient, Some("0.1"), Some("100m")).await;
@@ -93,7 +108,8 @@ async fn streams_without_a_key_are_few() {
     const MOST: usize = 256;
     let running = Running::start().await;
     let connect = async || {
-        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", running.address)).unwrap();
+        let endpoint =
+            tonic::transport::Endpoint::from_shared(format!("http://{}", running.address)).unwrap();
         HealthClient::new(endpoint.connect().await.unwrap())
     };
     let mut open = Vec::new();
@@ -108,7 +124,10 @@ async fn streams_without_a_key_are_few() {
         open.push(stream);
     }
     let refused = client.watch(HealthCheckRequest::default()).await.unwrap_err();
-    assert_eq!((refused.code(), from_status(&refused).reason), (Code::ResourceExhausted, Reason::Overloaded));
+    assert_eq!(
+        (refused.code(), from_status(&refused).reason),
+        (Code::ResourceExhausted, Reason::Overloaded)
+    );
     assert_eq!(client.check(HealthCheckRequest::default()).await.unwrap().into_inner().status, 1);
     open.pop();
     let again = async {

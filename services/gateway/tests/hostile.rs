@@ -1,5 +1,5 @@
-//! Clients that attack: floods of HTTP/2 frames, slow bodies, requests that can be read in two ways. The attacker is cut off, and
-//! others are served meanwhile.
+//! Clients that attack: floods of HTTP/2 frames, slow bodies, requests that can be read in two
+//! ways. The attacker is cut off, and others are served meanwhile.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -37,7 +37,8 @@ async fn others_are_served(running: &Running) {
 #[tokio::test]
 async fn requests_that_can_be_read_in_two_ways_are_refused() {
     let running = Running::start().await;
-    let post = &format!("POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\n");
+    let post =
+        &format!("POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\n");
     let smuggled = "0\r\n\r\nPOST /v1/projects/smuggled/events HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n";
     for bad in [
         format!("{post}content-length: {}\r\ntransfer-encoding: chunked\r\n\r\n{smuggled}", smuggled.len()),
@@ -63,9 +64,19 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
         assert!(running.got.calls().is_empty(), "{bad:?}");
     }
     // In the chunks of a body that began well.
-    for bad in ["2\n{}\r\n0\r\n\r\n", "2\r\n{}\n0\r\n\r\n", "0x2\r\n{}\r\n0\r\n\r\n", "2\r\n{}x\r\n0\r\n\r\n"] {
-        let answer = exchange(&running, format!("{post}transfer-encoding: chunked\r\n\r\n{bad}").as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("MALFORMED_REQUEST"), "{bad:?}: {answer}");
+    for bad in [
+        "2\n{}\r\n0\r\n\r\n",
+        "2\r\n{}\n0\r\n\r\n",
+        "0x2\r\n{}\r\n0\r\n\r\n",
+        "2\r\n{}x\r\n0\r\n\r\n",
+    ] {
+        let answer =
+            exchange(&running, format!("{post}transfer-encoding: chunked\r\n\r\n{bad}").as_bytes())
+                .await;
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.contains("MALFORMED_REQUEST"),
+            "{bad:?}: {answer}"
+        );
     }
     assert!(running.got.calls().is_empty());
     // What is well-formed passes, also when requests come together and in pieces.
@@ -85,7 +96,11 @@ async fn long_addresses_are_refused() {
     let at_limit = running.get(&path(300)).await;
     assert_ne!(at_limit.status, 414);
     running.get(&path(301)).await.is_refused(414, "URI_TOO_LONG", "");
-    running.send_http2(common::request("GET", &path(301), None)).await.is_refused(414, "URI_TOO_LONG", "");
+    running.send_http2(common::request("GET", &path(301), None)).await.is_refused(
+        414,
+        "URI_TOO_LONG",
+        "",
+    );
 }
 
 fn post(framing: &str) -> String {
@@ -97,13 +112,19 @@ fn post(framing: &str) -> String {
 
 #[tokio::test]
 async fn slow_bodies_are_cut_and_steady_ones_are_not() {
-    let options = Options { body_grace: Duration::from_millis(100), min_body_rate: 100, ..Options::default() };
+    let options = Options {
+        body_grace: Duration::from_millis(100),
+        min_body_rate: 100,
+        ..Options::default()
+    };
     let running = Running::with(options).await;
     let began = Instant::now();
     for framing in ["content-length: 10000", "transfer-encoding: chunked"] {
         let slow = exchange(&running, post(framing).as_bytes()).await;
         assert!(
-            slow.starts_with("HTTP/1.1 408 ") && slow.contains("\"TOO_SLOW\"") && slow.contains("connection: close"),
+            slow.starts_with("HTTP/1.1 408 ")
+                && slow.contains("\"TOO_SLOW\"")
+                && slow.contains("connection: close"),
             "{slow}"
         );
     }
@@ -122,14 +143,19 @@ async fn slow_bodies_are_cut_and_steady_ones_are_not() {
 
 #[tokio::test]
 async fn slow_bodies_of_grpc_are_cut() {
-    let running = Running::with(Options { body_grace: Duration::from_millis(100), ..Options::default() }).await;
+    let running =
+        Running::with(Options { body_grace: Duration::from_millis(100), ..Options::default() })
+            .await;
     let mut grpc = tonic::client::Grpc::new(common::keyed(running.address).await);
     grpc.ready().await.unwrap();
     let codec = tonic_prost::ProstCodec::<PublishEventRequest, PublishEventResponse>::default();
     let path = "/outrider.ingest.v1.IngestService/PublishEvent".parse().unwrap();
     // A request whose message never comes.
     let never = tonic::Request::new(futures::stream::pending());
-    let status = timeout(LONG, grpc.client_streaming(never, path, codec)).await.expect("it is cut").unwrap_err();
+    let status = timeout(LONG, grpc.client_streaming(never, path, codec))
+        .await
+        .expect("it is cut")
+        .unwrap_err();
     assert_eq!(outrider_rpc::from_status(&status).reason, Reason::TooSlow, "{status:?}");
 }
 
@@ -151,20 +177,30 @@ fn frame((kind, flags): (u8, u8), stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// The headers of `POST path`, in HPACK without Huffman and without the table.
 fn headers(path: &str) -> Vec<u8> {
-    let literal = |index: &[u8], text: &str| [index, &[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let literal = |index: &[u8], text: &str| {
+        [index, &[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
+    };
     // The number of "authorization", 23, takes two bytes.
-    [vec![0x83, 0x86], literal(&[4], path), literal(&[1], "t"), literal(&[0x0f, 8], BEARER)].concat()
+    [vec![0x83, 0x86], literal(&[4], path), literal(&[1], "t"), literal(&[0x0f, 8], BEARER)]
+        .concat()
 }
 
 /// A client of HTTP/2 by hand.
 async fn by_hand(running: &Running) -> TcpStream {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, &[]), &frame(SETTINGS_ACK, 0, &[])].concat()).await.unwrap();
+    stream
+        .write_all(&[PREFACE, &frame(SETTINGS, 0, &[]), &frame(SETTINGS_ACK, 0, &[])].concat())
+        .await
+        .unwrap();
     stream
 }
 
 /// Writes until the gateway no longer listens; how many writes it took.
-async fn flood(stream: &mut TcpStream, most: usize, mut next: impl FnMut(usize) -> Vec<u8>) -> Option<usize> {
+async fn flood(
+    stream: &mut TcpStream,
+    most: usize,
+    mut next: impl FnMut(usize) -> Vec<u8>,
+) -> Option<usize> {
     let flooding = async {
         for number in 0..most {
             if stream.write_all(&next(number)).await.is_err() {
@@ -201,7 +237,8 @@ async fn requests_that_are_given_up_one_after_the_other_end_the_connection() {
             if stream.write_all(&frame(HEADERS_END, id, &block)).await.is_err() {
                 return number;
             }
-            // It is given up only when the role has it: none of the library's own limits counts that.
+            // It is given up only when the role has it: none of the library's own limits counts
+            // that.
             let before = Instant::now();
             while running.got.calls().len() <= number as usize {
                 if before.elapsed() > Duration::from_secs(2) {
@@ -285,7 +322,8 @@ async fn floods_of_pings_and_settings_hurt_their_sender_only() {
         let mut stream = by_hand(&running).await;
         let many = control.repeat(1_000);
         // Nothing is read: answers pile up with the sender, and then it cannot write.
-        let wrote = timeout(Duration::from_secs(2), flood(&mut stream, 1_000, |_| many.clone())).await;
+        let wrote =
+            timeout(Duration::from_secs(2), flood(&mut stream, 1_000, |_| many.clone())).await;
         others_are_served(&running).await;
         drop((wrote, stream));
     }
@@ -305,7 +343,12 @@ async fn floods_of_pings_and_settings_hurt_their_sender_only() {
 #[tokio::test]
 async fn a_connection_that_only_pings_is_asked_to_leave() {
     let times = (Duration::from_millis(300), Duration::from_millis(300));
-    let running = Running::with(Options { idle_timeout: times.0, keep_alive_timeout: times.1, ..Options::default() }).await;
+    let running = Running::with(Options {
+        idle_timeout: times.0,
+        keep_alive_timeout: times.1,
+        ..Options::default()
+    })
+    .await;
     let mut stream = by_hand(&running).await;
     let mut came = Vec::new();
     let pinging = async {
@@ -324,24 +367,43 @@ async fn a_connection_that_only_pings_is_asked_to_leave() {
         }
     };
     timeout(LONG, pinging).await.expect("the connection is closed");
-    assert!(came.windows(4).any(|window| window[..2] == [0, 0] && window[3] == GO_AWAY), "it was told so before");
+    assert!(
+        came.windows(4).any(|window| window[..2] == [0, 0] && window[3] == GO_AWAY),
+        "it was told so before"
+    );
 }
 
 #[tokio::test]
 async fn a_stream_that_is_open_keeps_its_connection() {
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
     let times = (Duration::from_millis(100), Duration::from_millis(30));
-    let mut running = Running::with(Options { idle_timeout: times.0, keep_alive_interval: times.1, ..Options::default() }).await;
-    let channel =
-        tonic::transport::Endpoint::from_shared(format!("http://{}", running.address)).unwrap().connect().await.unwrap();
+    let mut running = Running::with(Options {
+        idle_timeout: times.0,
+        keep_alive_interval: times.1,
+        ..Options::default()
+    })
+    .await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", running.address))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     let mut health = HealthClient::new(channel);
     let request = HealthCheckRequest { service: String::new() };
     let mut states = health.watch(request).await.unwrap().into_inner();
     states.message().await.unwrap().expect("the first state");
     // Nothing moves for several times the limit.
-    assert!(timeout(Duration::from_millis(600), states.message()).await.is_err(), "the stream ended");
+    assert!(
+        timeout(Duration::from_millis(600), states.message()).await.is_err(),
+        "the stream ended"
+    );
     running.shut_down();
-    assert!(timeout(LONG, states.message()).await.expect("a state or the end").is_ok_and(|state| state.is_some()));
+    assert!(
+        timeout(LONG, states.message())
+            .await
+            .expect("a state or the end")
+            .is_ok_and(|state| state.is_some())
+    );
 }
 
 #[tokio::test]

@@ -25,7 +25,10 @@ async fn exchange(running: &Running, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    timeout(LONG, stream.read_to_end(&mut answer)).await.expect("the connection is closed").unwrap();
+    timeout(LONG, stream.read_to_end(&mut answer))
+        .await
+        .expect("the connection is closed")
+        .unwrap();
     String::from_utf8(answer).unwrap()
 }
 
@@ -46,9 +49,18 @@ fn assert_too_large(answer: &str) {
 async fn an_announced_body_that_is_too_large_is_refused_and_the_connection_closed() {
     let running = small().await;
     let body = "x".repeat(SMALL + 1);
-    assert_too_large(&exchange(&running, format!("{}{body}", head(&format!("content-length: {}", body.len()))).as_bytes()).await);
+    assert_too_large(
+        &exchange(
+            &running,
+            format!("{}{body}", head(&format!("content-length: {}", body.len()))).as_bytes(),
+        )
+        .await,
+    );
     // Who asks first is answered at once.
-    assert_too_large(&exchange(&running, head("content-length: 99999999\r\nexpect: 100-continue").as_bytes()).await);
+    assert_too_large(
+        &exchange(&running, head("content-length: 99999999\r\nexpect: 100-continue").as_bytes())
+            .await,
+    );
     assert!(running.got.calls().is_empty());
 }
 
@@ -67,7 +79,9 @@ async fn the_largest_body_is_taken() {
     let body = format!("{start}{}\"}}", "x".repeat(SMALL - start.len() - 2));
     assert_eq!(running.post("/v1/projects/p/events", &body).await.status, 200);
     assert_eq!(running.post("/v1/projects/p/events", &format!("{body} ")).await.status, 413);
-    let http2 = running.send_http2(request("POST", "/v1/projects/p/events", Some(&format!("{body} ")))).await;
+    let http2 = running
+        .send_http2(request("POST", "/v1/projects/p/events", Some(&format!("{body} "))))
+        .await;
     http2.is_refused(413, "TOO_LARGE", "");
 }
 
@@ -76,15 +90,22 @@ async fn grpc_bodies_have_the_same_bound() {
     let running = small().await;
     let mut client = IngestServiceClient::new(common::keyed(running.address).await);
     let event = ingest::NewEvent { payload: vec![0; SMALL].into(), ..Default::default() };
-    let status =
-        client.publish_event(ingest::PublishEventRequest { project_id: "p".into(), event: Some(event) }).await.unwrap_err();
-    assert_eq!(outrider_rpc::from_status(&status).reason, outrider_model::Reason::TooLarge, "{status:?}");
+    let status = client
+        .publish_event(ingest::PublishEventRequest { project_id: "p".into(), event: Some(event) })
+        .await
+        .unwrap_err();
+    assert_eq!(
+        outrider_rpc::from_status(&status).reason,
+        outrider_model::Reason::TooLarge,
+        "{status:?}"
+    );
     assert!(running.got.calls().is_empty());
 }
 
 #[tokio::test]
 async fn bodies_of_all_requests_share_a_room() {
-    let running = Running::with(Options { max_buffered_bytes: 4 * 1024, ..Options::default() }).await;
+    let running =
+        Running::with(Options { max_buffered_bytes: 4 * 1024, ..Options::default() }).await;
     let body = format!(r#"{{"data":"{}"}}"#, "x".repeat(8 * 1024));
     let refused = running.post("/v1/projects/p/events", &body).await;
     refused.is_refused(429, "OVERLOADED", "");
@@ -96,29 +117,41 @@ async fn bodies_of_all_requests_share_a_room() {
 
 #[tokio::test]
 async fn a_slow_body_and_a_slow_role_are_cut() {
-    let running = Running::with(Options { request_timeout: Duration::from_millis(100), ..Options::default() }).await;
+    let running = Running::with(Options {
+        request_timeout: Duration::from_millis(100),
+        ..Options::default()
+    })
+    .await;
     let slow = exchange(&running, head("content-length: 10").as_bytes()).await;
     assert!(slow.starts_with("HTTP/1.1 408 ") && slow.contains("\"TOO_SLOW\""), "{slow}");
     running.post("/v1/projects/hangs/events", "{}").await.is_refused(504, "DEADLINE_EXCEEDED", "");
 
     // A connection is not idle while its request is under way.
-    let idle =
-        Options { request_timeout: Duration::from_millis(500), idle_timeout: Duration::from_millis(50), ..Options::default() };
+    let idle = Options {
+        request_timeout: Duration::from_millis(500),
+        idle_timeout: Duration::from_millis(50),
+        ..Options::default()
+    };
     let running = Running::with(idle).await;
     running.post("/v1/projects/hangs/events", "{}").await.is_refused(504, "DEADLINE_EXCEEDED", "");
 }
 
 #[tokio::test]
 async fn slow_heads_and_silent_connections_are_cut() {
-    let options =
-        Options { header_read_timeout: Duration::from_millis(100), idle_timeout: Duration::from_secs(2), ..Options::default() };
+    let options = Options {
+        header_read_timeout: Duration::from_millis(100),
+        idle_timeout: Duration::from_secs(2),
+        ..Options::default()
+    };
     let running = Running::with(options).await;
     for begin in ["", "P", "PRI * HT", "GET /v1/projects HTTP/1.1\r\nhost:"] {
         assert_eq!(exchange(&running, begin.as_bytes()).await, "", "{begin}");
     }
     // A connection that waits for its next request lives longer than a head may take.
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    let get = format!("GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\n\r\n");
+    let get = format!(
+        "GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\n\r\n"
+    );
     let get = get.as_bytes();
     stream.write_all(get).await.unwrap();
     let mut first = vec![0; 4096];
@@ -126,39 +159,62 @@ async fn slow_heads_and_silent_connections_are_cut() {
     tokio::time::sleep(Duration::from_millis(250)).await;
     stream.write_all(get).await.unwrap();
     let mut rest = Vec::new();
-    timeout(LONG, stream.read_to_end(&mut rest)).await.expect("an idle connection is closed").unwrap();
+    timeout(LONG, stream.read_to_end(&mut rest))
+        .await
+        .expect("an idle connection is closed")
+        .unwrap();
     assert!(String::from_utf8(rest).unwrap().starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]
 async fn heads_are_bounded() {
     let running = Running::start().await;
-    let long = exchange(&running, format!("GET /{} HTTP/1.1\r\nhost: t\r\n\r\n", "a".repeat(20_000)).as_bytes()).await;
+    let long = exchange(
+        &running,
+        format!("GET /{} HTTP/1.1\r\nhost: t\r\n\r\n", "a".repeat(20_000)).as_bytes(),
+    )
+    .await;
     assert!(long.starts_with("HTTP/1.1 431 ") && long.contains("is over 16384 bytes"), "{long}");
-    let many = exchange(&running, format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101)).as_bytes()).await;
-    assert!(many.starts_with("HTTP/1.1 431 ") && many.contains("more than 100 header fields"), "{many}");
+    let many =
+        exchange(&running, format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101)).as_bytes())
+            .await;
+    assert!(
+        many.starts_with("HTTP/1.1 431 ") && many.contains("more than 100 header fields"),
+        "{many}"
+    );
     assert!(many.contains("HEADERS_TOO_LARGE") && many.contains("x-request-id: "), "{many}");
 }
 
-/// A request whose key is good or missing, and the status of its answer; none when the connection is closed.
+/// A request whose key is good or missing, and the status of its answer; none when the connection
+/// is closed.
 async fn get(running: &Running, key: &str) -> Option<(TcpStream, String)> {
     let mut stream = TcpStream::connect(running.address).await.ok()?;
     let text = format!("GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n{key}\r\n");
     stream.write_all(text.as_bytes()).await.ok()?;
     let mut answer = [0; 512];
-    let length =
-        timeout(LONG, stream.read(&mut answer)).await.expect("an answer or the end").ok().filter(|length| *length > 0)?;
+    let length = timeout(LONG, stream.read(&mut answer))
+        .await
+        .expect("an answer or the end")
+        .ok()
+        .filter(|length| *length > 0)?;
     Some((stream, String::from_utf8_lossy(&answer[..length]).get(9..12)?.to_owned()))
 }
 
 async fn is_closed(stream: &mut TcpStream) -> bool {
-    timeout(LONG, async { while !matches!(stream.read(&mut [0; 512]).await, Ok(0) | Err(_)) {} }).await.is_ok()
+    timeout(LONG, async { while !matches!(stream.read(&mut [0; 512]).await, Ok(0) | Err(_)) {} })
+        .await
+        .is_ok()
 }
 
 #[tokio::test]
 async fn connections_of_known_callers_keep_their_places_and_others_are_closed() {
     let known = |key| format!("authorization: {}\r\n", bearer(key));
-    let running = Running::with(Options { max_connections: 4, reserved_connections: 0, ..Options::default() }).await;
+    let running = Running::with(Options {
+        max_connections: 4,
+        reserved_connections: 0,
+        ..Options::default()
+    })
+    .await;
     let mut callers = Vec::new();
     for key in 4..7 {
         let (stream, status) = get(&running, &known(key)).await.unwrap();
@@ -177,15 +233,24 @@ async fn connections_of_known_callers_keep_their_places_and_others_are_closed() 
     assert_eq!(get(&running, "").await.unwrap().1, "401");
     assert!(is_closed(&mut beyond).await);
     for (key, stream) in &mut callers {
-        let again = format!("GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n{}\r\n", known(*key));
+        let again =
+            format!("GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n{}\r\n", known(*key));
         stream.write_all(again.as_bytes()).await.unwrap();
-        assert!(timeout(LONG, stream.read(&mut [0; 512])).await.unwrap().unwrap() > 0, "it is still there");
+        assert!(
+            timeout(LONG, stream.read(&mut [0; 512])).await.unwrap().unwrap() > 0,
+            "it is still there"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_flood_of_silent_connections_leaves_the_reserve_to_known_callers() {
-    let running = Running::with(Options { max_connections: 8, reserved_connections: 4, ..Options::default() }).await;
+    let running = Running::with(Options {
+        max_connections: 8,
+        reserved_connections: 4,
+        ..Options::default()
+    })
+    .await;
     let mut flood = Vec::new();
     for _ in 0..20 {
         flood.push(TcpStream::connect(running.address).await.unwrap());
@@ -199,8 +264,17 @@ async fn a_flood_of_silent_connections_leaves_the_reserve_to_known_callers() {
         flood.push(TcpStream::connect(running.address).await.unwrap());
     }
     for caller in &mut callers {
-        caller.write_all(format!("GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n{known}\r\n").as_bytes()).await.unwrap();
-        assert!(timeout(LONG, caller.read(&mut [0; 512])).await.unwrap().unwrap() > 0, "it is still there");
+        caller
+            .write_all(
+                format!("GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n{known}\r\n")
+                    .as_bytes(),
+            )
+            .await
+            .unwrap();
+        assert!(
+            timeout(LONG, caller.read(&mut [0; 512])).await.unwrap().unwrap() > 0,
+            "it is still there"
+        );
     }
     for stream in &mut flood[..12] {
         assert!(is_closed(stream).await);
@@ -217,7 +291,9 @@ async fn shutdown_lets_requests_end() {
     assert!(buffer.starts_with(b"HTTP/1.1 100 "));
     running.shut_down();
     // The listener is gone: the shutdown has begun.
-    timeout(LONG, async { while TcpStream::connect(running.address).await.is_ok() {} }).await.unwrap();
+    timeout(LONG, async { while TcpStream::connect(running.address).await.is_ok() {} })
+        .await
+        .unwrap();
     stream.write_all(b"{}").await.unwrap();
     let mut answer = String::new();
     timeout(LONG, stream.read_to_string(&mut answer)).await.expect("the connection ends").unwrap();
@@ -227,7 +303,8 @@ async fn shutdown_lets_requests_end() {
 
 #[tokio::test]
 async fn shutdown_waits_for_nobody_forever() {
-    let mut running = Running::with(Options { drain: Duration::from_millis(200), ..Options::default() }).await;
+    let mut running =
+        Running::with(Options { drain: Duration::from_millis(200), ..Options::default() }).await;
     let address = running.address;
     let mut hanging = TcpStream::connect(address).await.unwrap();
     let head = head("content-length: 0").replace("/p/", "/hangs/");
@@ -248,7 +325,10 @@ async fn shutdown_waits_for_nobody_forever() {
 async fn an_answer_that_is_too_large_is_the_callers_to_ask_for_in_parts() {
     let running = Running::with(Options { max_answer_bytes: 100_000, ..Options::default() }).await;
     let answer = running.get("/v1/projects/large/events/evt_1").await;
-    assert!(answer.text.contains("the answer is over 100000 bytes: ask for a smaller page"), "{answer:.300?}");
+    assert!(
+        answer.text.contains("the answer is over 100000 bytes: ask for a smaller page"),
+        "{answer:.300?}"
+    );
     answer.is_refused(413, "TOO_LARGE", "");
     assert_eq!(running.get("/v1/projects/p/events/evt_1").await.status, 200);
 }

@@ -12,8 +12,8 @@ use http_body_util::Full;
 use outrider_gateway::{Backends, Options};
 use outrider_model::{Error, Reason};
 use outrider_proto::ingest::{
-    BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult, PublishEventRequest, PublishEventResponse,
-    StreamEventsRequest, StreamEventsResponse,
+    BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult,
+    PublishEventRequest, PublishEventResponse, StreamEventsRequest, StreamEventsResponse,
     batch_publish_events_result::Result as Outcome,
     ingest_service_server::{IngestService, IngestServiceServer},
 };
@@ -45,7 +45,10 @@ impl IngestService for Ingest {
         Err(Status::unimplemented("not here"))
     }
 
-    async fn batch_publish_events(&self, request: Call<BatchPublishEventsRequest>) -> Answered<BatchPublishEventsResponse> {
+    async fn batch_publish_events(
+        &self,
+        request: Call<BatchPublishEventsRequest>,
+    ) -> Answered<BatchPublishEventsResponse> {
         let request = request.into_inner();
         if let Some(gate) = &self.gate {
             gate.acquire().await.unwrap().forget();
@@ -62,7 +65,10 @@ impl IngestService for Ingest {
         self.calls.lock().await.push(request.events.len());
         let result = |(index, event): (usize, outrider_proto::ingest::NewEvent)| {
             let result = match event.event_type.as_str() {
-                "bad" => Outcome::Error(to_message(Error::field(format!("events[{index}].payload"), "must be good"))),
+                "bad" => Outcome::Error(to_message(Error::field(
+                    format!("events[{index}].payload"),
+                    "must be good",
+                ))),
                 _ => Outcome::Accepted(PublishEventResponse {
                     event_id: String::from_utf8(event.payload.to_vec()).unwrap(),
                     ..PublishEventResponse::default()
@@ -70,19 +76,27 @@ impl IngestService for Ingest {
             };
             BatchPublishEventsResult { result: Some(result) }
         };
-        Ok(Response::new(BatchPublishEventsResponse { results: request.events.into_iter().enumerate().map(result).collect() }))
+        Ok(Response::new(BatchPublishEventsResponse {
+            results: request.events.into_iter().enumerate().map(result).collect(),
+        }))
     }
 
     type StreamEventsStream = tokio_stream::Empty<Result<StreamEventsResponse, Status>>;
 
-    async fn stream_events(&self, _: Call<Streaming<StreamEventsRequest>>) -> Answered<Self::StreamEventsStream> {
+    async fn stream_events(
+        &self,
+        _: Call<Streaming<StreamEventsRequest>>,
+    ) -> Answered<Self::StreamEventsStream> {
         Err(Status::unimplemented("not here"))
     }
 }
 
 async fn running(ingest: &Ingest, options: Options) -> Running {
     let routes = Routes::new(IngestServiceServer::new(ingest.clone()));
-    let backends = Backends { ingest: BoxCloneSyncService::new(routes.prepare()), ..backends(&Default::default()) };
+    let backends = Backends {
+        ingest: BoxCloneSyncService::new(routes.prepare()),
+        ..backends(&Default::default())
+    };
     Running::before(options, backends, Default::default()).await
 }
 
@@ -95,7 +109,10 @@ fn upload(path: &str, body: &str) -> Request<Full<Bytes>> {
 }
 
 fn lines(answer: &Answer) -> Vec<Value> {
-    assert_eq!((answer.status.as_u16(), answer.headers["content-type"].to_str().unwrap()), (200, "application/x-ndjson"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.headers["content-type"].to_str().unwrap()),
+        (200, "application/x-ndjson")
+    );
     answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -105,7 +122,9 @@ async fn each_line_is_answered_in_order_and_fails_alone() {
     let running = running(&ingest, Options::default()).await;
     let body = "{\"event_type\":\"a\",\"data\":\"x\"}\n\n  \nnot json\r\n{\"event_type\":\"bad\",\"data\":1}\n{\"nothing\":1}\nnull\n\u{b}\n\
                 {\"event_type\":\"a\",\"data\":\"last\"}";
-    for answer in [running.send(upload(PATH, body)).await, running.send_http2(upload(PATH, body)).await] {
+    for answer in
+        [running.send(upload(PATH, body)).await, running.send_http2(upload(PATH, body)).await]
+    {
         let lines = lines(&answer);
         let shape = |line: &Value| {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -121,10 +140,15 @@ async fn each_line_is_answered_in_order_and_fails_alone() {
             (8, "MALFORMED_REQUEST", ""),
             (9, "\"last\"", ""),
         ];
-        let expected = expected.map(|(line, what, field)| (line, what.to_owned(), field.to_owned()));
+        let expected =
+            expected.map(|(line, what, field)| (line, what.to_owned(), field.to_owned()));
         assert_eq!(lines.iter().map(shape).collect::<Vec<_>>(), expected, "{}", answer.text);
         assert_eq!(lines[2]["error"]["message"], "data: must be good");
-        assert!(lines[1]["error"]["message"].as_str().unwrap().starts_with("the line is not JSON"), "{}", answer.text);
+        assert!(
+            lines[1]["error"]["message"].as_str().unwrap().starts_with("the line is not JSON"),
+            "{}",
+            answer.text
+        );
         assert_eq!(answer.headers["cache-control"], "no-store");
     }
 }
@@ -133,7 +157,9 @@ async fn each_line_is_answered_in_order_and_fails_alone() {
 async fn a_hundred_thousand_lines_travel_in_calls_of_bounded_size() {
     let ingest = Ingest::default();
     let running = running(&ingest, Options::default()).await;
-    let body: String = (1..=100_000).map(|number| format!("{{\"event_type\":\"a\",\"data\":{number}}}\n")).collect();
+    let body: String = (1..=100_000)
+        .map(|number| format!("{{\"event_type\":\"a\",\"data\":{number}}}\n"))
+        .collect();
     let answer = running.send(upload(PATH, &body)).await;
     let mut expected = 0_u64;
     for line in answer.text.lines() {
@@ -146,7 +172,11 @@ async fn a_hundred_thousand_lines_travel_in_calls_of_bounded_size() {
     }
     assert_eq!(expected, 100_000);
     let calls = ingest.calls.lock().await;
-    assert!(calls.iter().all(|size| *size <= 1_000) && calls.len() < 2_000, "{} calls", calls.len());
+    assert!(
+        calls.iter().all(|size| *size <= 1_000) && calls.len() < 2_000,
+        "{} calls",
+        calls.len()
+    );
     // A body of more than one request's size is fine; a line is not.
     assert!(body.len() > 3_000_000);
 }
@@ -154,7 +184,9 @@ async fn a_hundred_thousand_lines_travel_in_calls_of_bounded_size() {
 #[tokio::test]
 async fn what_no_call_can_do_is_an_ordinary_error() {
     let running = running(&Ingest::default(), Options::default()).await;
-    let to = |project: &str, body: &str| running.send(upload(&format!("/v1/projects/{project}/events:batch"), body));
+    let to = |project: &str, body: &str| {
+        running.send(upload(&format!("/v1/projects/{project}/events:batch"), body))
+    };
     to("no_key", "{\"event_type\":\"a\"}\n").await.is_refused(401, "INVALID_CREDENTIALS", "");
     // Not even for lines that are none is the work done for a stranger.
     to("no_key", "x\n").await.is_refused(401, "INVALID_CREDENTIALS", "");
@@ -162,7 +194,10 @@ async fn what_no_call_can_do_is_an_ordinary_error() {
         "POST /v1/projects/no_key/events:batch HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\nContent-Type: application/x-ndjson\r\n"
     );
     let mut stranger = TcpStream::connect(running.address).await.unwrap();
-    stranger.write_all(format!("{asking}Content-Length: 9\r\nExpect: 100-continue\r\n\r\n").as_bytes()).await.unwrap();
+    stranger
+        .write_all(format!("{asking}Content-Length: 9\r\nExpect: 100-continue\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut answer = String::new();
     tokio::time::timeout(LONG, stranger.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 401 "), "nobody asked for the body: {answer}");
@@ -193,7 +228,10 @@ async fn a_call_that_fails_later_gives_its_lines_its_error() {
     ingest.failures.lock().await.push(Error::unavailable("nobody knows"));
     chunk(&mut client, "{\"event_type\":\"a\",\"data\":2}\n").await;
     let failed = result(&mut results).await;
-    assert_eq!((&failed["line"], failed["error"]["reason"].as_str()), (&2.into(), Some("UNAVAILABLE")));
+    assert_eq!(
+        (&failed["line"], failed["error"]["reason"].as_str()),
+        (&2.into(), Some("UNAVAILABLE"))
+    );
     ingest.failures.lock().await.push(Error::overloaded("later"));
     chunk(&mut client, "{\"event_type\":\"a\",\"data\":3}\n").await;
     assert_eq!(result(&mut results).await["accepted"]["event_id"], "3");
@@ -232,7 +270,8 @@ async fn result(reader: &mut Reader) -> Value {
 #[tokio::test]
 async fn results_come_while_lines_are_still_to_be_sent() {
     let running = running(&Ingest::default(), Options::default()).await;
-    let (mut writer, mut reader) = raw(&running, "Transfer-Encoding: chunked\r\nExpect: 100-continue").await;
+    let (mut writer, mut reader) =
+        raw(&running, "Transfer-Encoding: chunked\r\nExpect: 100-continue").await;
     let mut first = String::new();
     tokio::time::timeout(LONG, reader.read_line(&mut first)).await.unwrap().unwrap();
     assert_eq!(first, "HTTP/1.1 100 Continue\r\n");
@@ -250,12 +289,17 @@ async fn results_come_while_lines_are_still_to_be_sent() {
 #[tokio::test]
 async fn a_line_over_the_limit_and_an_upload_that_stands_still() {
     let idle = Duration::from_millis(200);
-    let options = Options { max_request_bytes: 1_000, upload_idle_timeout: idle, ..Options::default() };
+    let options =
+        Options { max_request_bytes: 1_000, upload_idle_timeout: idle, ..Options::default() };
     let running = running(&Ingest::default(), options).await;
     let long = format!("{{\"event_type\":\"a\",\"data\":\"{}\"}}\n", "x".repeat(100_000));
-    let answer = running.send(upload(PATH, &format!("{long}{{\"event_type\":\"a\",\"data\":2}}\n"))).await;
+    let answer =
+        running.send(upload(PATH, &format!("{long}{{\"event_type\":\"a\",\"data\":2}}\n"))).await;
     let lines = lines(&answer);
-    assert_eq!((lines[0]["error"]["reason"].as_str(), lines[1]["accepted"]["event_id"].as_str()), (Some("TOO_LARGE"), Some("2")));
+    assert_eq!(
+        (lines[0]["error"]["reason"].as_str(), lines[1]["accepted"]["event_id"].as_str()),
+        (Some("TOO_LARGE"), Some("2"))
+    );
 
     let (mut writer, mut reader) = raw(&running, "Transfer-Encoding: chunked").await;
     chunk(&mut writer, "{\"event_type\":\"a\",\"data\":1}\n{\"event_type\":").await;
@@ -289,16 +333,25 @@ async fn keep_sending(running: &Running, piece: &str, pause: Duration) -> String
 #[tokio::test]
 async fn a_body_without_a_whole_line_ends_in_time() {
     // The time of a request is over before.
-    let (request_timeout, upload_idle_timeout) = (Duration::from_secs(1), Duration::from_millis(1_500));
+    let (request_timeout, upload_idle_timeout) =
+        (Duration::from_secs(1), Duration::from_millis(1_500));
     let ingest = Ingest::default();
-    let options = Options { request_timeout, upload_idle_timeout, max_request_bytes: 1_000, ..Options::default() };
+    let options = Options {
+        request_timeout,
+        upload_idle_timeout,
+        max_request_bytes: 1_000,
+        ..Options::default()
+    };
     let running = running(&ingest, options).await;
     let pause = Duration::from_millis(50);
     let (line, blank, long) = (" {", " \n", "x".repeat(30_000));
     let answers = [(line, pause), (blank, pause), (long.as_str(), Duration::ZERO)];
     let answers = answers.map(|(piece, pause)| keep_sending(&running, piece, pause));
     for answer in futures::future::join_all(answers).await {
-        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"STREAM_IDLE\""), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"STREAM_IDLE\""),
+            "{answer}"
+        );
         assert!(answer.contains("connection: close"), "{answer}");
     }
     assert!(ingest.calls.lock().await.is_empty());
@@ -320,7 +373,8 @@ async fn a_client_that_waits_for_results_is_not_idle() {
     let gate = Arc::new(Semaphore::new(1));
     let ingest = Ingest { gate: Some(Arc::clone(&gate)), ..Ingest::default() };
     let idle = Duration::from_millis(200);
-    let running = running(&ingest, Options { upload_idle_timeout: idle, ..Options::default() }).await;
+    let running =
+        running(&ingest, Options { upload_idle_timeout: idle, ..Options::default() }).await;
     let (mut writer, mut reader) = raw(&running, "Transfer-Encoding: chunked").await;
     for number in 1..=2 {
         chunk(&mut writer, &format!("{{\"event_type\":\"a\",\"data\":{number}}}\n")).await;

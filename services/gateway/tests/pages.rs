@@ -31,7 +31,10 @@ fn unzipped(bytes: &[u8]) -> String {
 async fn the_openapi_document_is_served_without_a_key_and_only_when_it_is_new() {
     let running = Running::start().await;
     let answer = running.send(plain("GET", "/openapi.json", &[])).await;
-    assert_eq!((answer.status.as_u16(), &answer.headers["content-type"]), (200, &"application/json".parse().unwrap()));
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers["content-type"]),
+        (200, &"application/json".parse().unwrap())
+    );
     assert_eq!(answer.headers["cache-control"], "no-cache");
     let json = answer.json();
     assert_eq!(json["openapi"], "3.1.0");
@@ -43,10 +46,16 @@ async fn the_openapi_document_is_served_without_a_key_and_only_when_it_is_new() 
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (304, ""), "{known}");
         assert_eq!(answer.headers["etag"], etag);
     }
-    assert_eq!(running.send(plain("GET", "/openapi.json", &[("if-none-match", "\"x\"")])).await.status, 200);
+    assert_eq!(
+        running.send(plain("GET", "/openapi.json", &[("if-none-match", "\"x\"")])).await.status,
+        200
+    );
 
     let head = running.send(plain("HEAD", "/openapi.json", &[])).await;
-    assert_eq!((head.text.as_str(), head.headers["content-length"].to_str().unwrap()), ("", &*answer.text.len().to_string()));
+    assert_eq!(
+        (head.text.as_str(), head.headers["content-length"].to_str().unwrap()),
+        ("", &*answer.text.len().to_string())
+    );
     let post = running.send(plain("POST", "/openapi.json", &[])).await;
     post.is_refused(405, "METHOD_NOT_ALLOWED", "");
     assert_eq!(post.headers["allow"], "GET, HEAD");
@@ -55,11 +64,16 @@ async fn the_openapi_document_is_served_without_a_key_and_only_when_it_is_new() 
 
 #[tokio::test]
 async fn the_version_is_told() {
-    let running = Running::with(Options { version: "1.2.3", commit: Some("abc"), ..Options::default() }).await;
+    let running =
+        Running::with(Options { version: "1.2.3", commit: Some("abc"), ..Options::default() })
+            .await;
     let answer = running.send(plain("GET", "/version", &[])).await;
     assert_eq!(answer.text, r#"{"version":"1.2.3","commit":"abc"}"#);
     let running = Running::with(Options { commit: None, ..Options::default() }).await;
-    assert_eq!(running.send(plain("GET", "/version", &[])).await.json().as_object().unwrap().len(), 1);
+    assert_eq!(
+        running.send(plain("GET", "/version", &[])).await.json().as_object().unwrap().len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -67,21 +81,31 @@ async fn large_answers_are_compressed_for_who_takes_it() {
     let running = Running::start().await;
     let plain_text = running.send(plain("GET", "/openapi.json", &[])).await;
     assert_eq!(plain_text.headers["vary"], "accept-encoding");
-    let zipped = running.send(plain("GET", "/openapi.json", &[("accept-encoding", "br, gzip")])).await;
+    let zipped =
+        running.send(plain("GET", "/openapi.json", &[("accept-encoding", "br, gzip")])).await;
     assert_eq!(zipped.headers["content-encoding"], "gzip");
     assert!(zipped.bytes.len() * 4 < plain_text.bytes.len());
     assert_eq!(unzipped(&zipped.bytes), plain_text.text);
 
-    // What a role answered, small and large; the larger one is compressed beside the requests' threads.
+    // What a role answered, small and large; the larger one is compressed beside the requests'
+    // threads.
     for (size, compressed) in [(10, false), (2_000, true), (400_000, true)] {
         let path = "/v1/projects/p/endpoints";
         let body = format!(r#"{{"description":"{}"}}"#, "x".repeat(size));
         let mut create = request("POST", path, Some(&body));
         create.headers_mut().insert("accept-encoding", "gzip".parse().unwrap());
         let answer = running.send(create).await;
-        assert_eq!((answer.status.as_u16(), answer.headers.contains_key("content-encoding")), (200, compressed), "{size}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.headers.contains_key("content-encoding")),
+            (200, compressed),
+            "{size}"
+        );
         let text = if compressed { unzipped(&answer.bytes) } else { answer.text };
-        assert_eq!(text.matches('x').count(), running.post(path, &body).await.text.matches('x').count(), "{size}");
+        assert_eq!(
+            text.matches('x').count(),
+            running.post(path, &body).await.text.matches('x').count(),
+            "{size}"
+        );
     }
 }
 

@@ -12,14 +12,18 @@ const EVENTS: &str = "/v1/projects/prj_1/events";
 async fn publishes_with_the_text_of_data_as_it_stood() {
     let running = Running::start().await;
     let data = r#"{"a":1.0,  "b":1e400, "dup":1,"dup":2}"#;
-    let body =
-        format!(r#"{{ "eventType": "a.b", "data" : {data} , "headers":{{"x-a":"1"}}, "deliver_at":"2030-01-01T00:00:00.25Z" }}"#);
+    let body = format!(
+        r#"{{ "eventType": "a.b", "data" : {data} , "headers":{{"x-a":"1"}}, "deliver_at":"2030-01-01T00:00:00.25Z" }}"#
+    );
     let mut publish = request("POST", EVENTS, Some(&body));
     publish.headers_mut().insert("x-request-id", "mine-1".parse().unwrap());
     let answer = running.send(publish).await;
 
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.text, r#"{"event_id":"evt_1","duplicate":false,"delivery_count":0,"warnings":[]}"#);
+    assert_eq!(
+        answer.text,
+        r#"{"event_id":"evt_1","duplicate":false,"delivery_count":0,"warnings":[]}"#
+    );
     assert_eq!(answer.headers["content-type"], "application/json");
     assert_eq!(answer.headers["x-request-id"], "mine-1");
     let got: ingest::PublishEventRequest = running.got.last();
@@ -27,7 +31,10 @@ async fn publishes_with_the_text_of_data_as_it_stood() {
     assert_eq!(got.project_id, "prj_1");
     assert_eq!(event.payload, data);
     assert_eq!((event.event_type.as_str(), event.headers["x-a"].as_str()), ("a.b", "1"));
-    assert_eq!(event.deliver_at, Some(prost_types::Timestamp { seconds: 1_893_456_000, nanos: 250_000_000 }));
+    assert_eq!(
+        event.deliver_at,
+        Some(prost_types::Timestamp { seconds: 1_893_456_000, nanos: 250_000_000 })
+    );
     let call = running.got.calls().pop().unwrap();
     assert_eq!(call.authorization.as_deref(), Some(BEARER));
     assert_eq!(call.request_id.as_deref(), Some("mine-1"));
@@ -36,23 +43,38 @@ async fn publishes_with_the_text_of_data_as_it_stood() {
 #[tokio::test]
 async fn publishes_over_http2_too() {
     let running = Running::start().await;
-    let answer = running.send_http2(request("POST", EVENTS, Some(r#"{"event_type":"a","data_base64":"/w=="}"#))).await;
+    let answer = running
+        .send_http2(request("POST", EVENTS, Some(r#"{"event_type":"a","data_base64":"/w=="}"#)))
+        .await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(running.got.last::<ingest::PublishEventRequest>().event.unwrap().payload, b"\xff".as_slice());
+    assert_eq!(
+        running.got.last::<ingest::PublishEventRequest>().event.unwrap().payload,
+        b"\xff".as_slice()
+    );
 }
 
 #[tokio::test]
 async fn batches_have_results_of_both_kinds() {
     let running = Running::start().await;
-    let answer =
-        running.post("/v1/projects/prj_1/events:batch", r#"{"events":[{"event_type":"a","data":[1, 2]},{"data":null}]}"#).await;
+    let answer = running
+        .post(
+            "/v1/projects/prj_1/events:batch",
+            r#"{"events":[{"event_type":"a","data":[1, 2]},{"data":null}]}"#,
+        )
+        .await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let got: ingest::BatchPublishEventsRequest = running.got.last();
-    assert_eq!(got.events.iter().map(|event| event.payload.as_ref()).collect::<Vec<_>>(), [b"[1, 2]".as_slice(), b"null"]);
+    assert_eq!(
+        got.events.iter().map(|event| event.payload.as_ref()).collect::<Vec<_>>(),
+        [b"[1, 2]".as_slice(), b"null"]
+    );
     let json = answer.json();
     assert_eq!(json["results"][0]["accepted"]["event_id"], "evt_1");
     let error = &json["results"][1]["error"];
-    assert_eq!((error["code"].as_u64(), error["reason"].as_str()), (Some(400), Some("INVALID_FIELD")));
+    assert_eq!(
+        (error["code"].as_u64(), error["reason"].as_str()),
+        (Some(400), Some("INVALID_FIELD"))
+    );
     assert_eq!(error["violations"][0]["field"], "events[1].event_type");
 }
 
@@ -71,7 +93,10 @@ async fn query_parameters_fill_fields_in_both_spellings() {
     let answer = running.get(&format!("/v1/projects/p%20%2F1/deliveries?{query}")).await;
     assert_eq!(answer.text, r#"{"deliveries":[],"next_page_token":"","previous_page_token":""}"#);
     let got: dispatch::ListDeliveriesRequest = running.got.last();
-    assert_eq!((got.project_id.as_str(), got.page_size, got.page_token.as_str()), ("p /1", 7, "a+b c"));
+    assert_eq!(
+        (got.project_id.as_str(), got.page_size, got.page_token.as_str()),
+        ("p /1", 7, "a+b c")
+    );
     assert_eq!((got.status(), got.event_id.as_str()), (dispatch::DeliveryStatus::Failed, "evt_1"));
     assert_eq!(got.start_time.unwrap().seconds, 1_704_067_200);
 }
@@ -103,7 +128,8 @@ async fn query_parameters_that_are_wrong_are_named() {
 #[tokio::test]
 async fn lists_in_queries_and_masks_are_bounded() {
     let running = Running::start().await;
-    let tail = |entries| format!("/v1/projects/p/deliveries:tail?{}", "statuses=1&".repeat(entries));
+    let tail =
+        |entries| format!("/v1/projects/p/deliveries:tail?{}", "statuses=1&".repeat(entries));
     assert_eq!(running.exchange(request("GET", &tail(16), None)).await.status(), 200);
     let calls = running.got.calls().len();
     let answer = running.get(&tail(17)).await;
@@ -116,7 +142,10 @@ async fn lists_in_queries_and_masks_are_bounded() {
     assert_eq!(answer.json()["error"]["message"], "update_mask: must have at most 256 entries");
     assert_eq!(running.got.calls().len(), calls, "no role sees them");
     running.send(request("PATCH", &mask(256), Some("{}"))).await;
-    assert_eq!(running.got.last::<admin::UpdateEndpointRequest>().update_mask.unwrap().paths.len(), 256);
+    assert_eq!(
+        running.got.last::<admin::UpdateEndpointRequest>().update_mask.unwrap().paths.len(),
+        256
+    );
 }
 
 #[tokio::test]
@@ -127,9 +156,11 @@ async fn additional_bindings_and_verbs_are_routes() {
     let answer = running.send(request("POST", "/v1/projects/p/deliveries/dlv_1:retry", None)).await;
     assert_eq!(answer.json()["delivery_id"], "dlv_1", "{answer:?}");
     assert_eq!(running.got.last::<dispatch::RetryDeliveryRequest>().delivery_id, "dlv_1");
-    let same = running.post("/v1/projects/p/deliveries/dlv_1:retry", r#"{"delivery_id":"dlv_1"}"#).await;
+    let same =
+        running.post("/v1/projects/p/deliveries/dlv_1:retry", r#"{"delivery_id":"dlv_1"}"#).await;
     assert_eq!(same.status, 200);
-    let other = running.post("/v1/projects/p/deliveries/dlv_1:retry", r#"{"delivery_id":"dlv_2"}"#).await;
+    let other =
+        running.post("/v1/projects/p/deliveries/dlv_1:retry", r#"{"delivery_id":"dlv_2"}"#).await;
     other.is_refused(400, "INVALID_FIELD", "delivery_id");
 }
 
@@ -137,14 +168,29 @@ async fn additional_bindings_and_verbs_are_routes() {
 async fn the_mask_of_an_update_is_the_keys_of_the_body_unless_it_is_given() {
     let running = Running::start().await;
     let path = "/v1/projects/p/endpoints/ep_1";
-    let answer = running.send(request("PATCH", path, Some(r#"{"maxInFlight":7,"description":null,"http":{"url":"u"}}"#))).await;
+    let answer = running
+        .send(request(
+            "PATCH",
+            path,
+            Some(r#"{"maxInFlight":7,"description":null,"http":{"url":"u"}}"#),
+        ))
+        .await;
     assert_eq!(answer.json()["max_in_flight"], 7, "{answer:?}");
     let got: admin::UpdateEndpointRequest = running.got.last();
     assert_eq!(got.update_mask.unwrap().paths, ["max_in_flight", "description", "http"]);
     assert_eq!((got.endpoint_id.as_str(), got.endpoint.unwrap().max_in_flight), ("ep_1", 7));
 
-    running.send(request("PATCH", &format!("{path}?updateMask=description,ownerId"), Some(r#"{"description":"d"}"#))).await;
-    assert_eq!(running.got.last::<admin::UpdateEndpointRequest>().update_mask.unwrap().paths, ["description", "owner_id"]);
+    running
+        .send(request(
+            "PATCH",
+            &format!("{path}?updateMask=description,ownerId"),
+            Some(r#"{"description":"d"}"#),
+        ))
+        .await;
+    assert_eq!(
+        running.got.last::<admin::UpdateEndpointRequest>().update_mask.unwrap().paths,
+        ["description", "owner_id"]
+    );
 
     running.send(request("PATCH", path, Some("{}"))).await;
     assert_eq!(running.got.last::<admin::UpdateEndpointRequest>().update_mask, None);
@@ -153,12 +199,19 @@ async fn the_mask_of_an_update_is_the_keys_of_the_body_unless_it_is_given() {
 #[tokio::test]
 async fn fields_beside_the_body_come_from_the_query() {
     let running = Running::start().await;
-    let answer = running.post("/v1/projects/p/endpoints?request_id=r", r#"{"http":{"url":"u"},"secret":"s"}"#).await;
+    let answer = running
+        .post("/v1/projects/p/endpoints?request_id=r", r#"{"http":{"url":"u"},"secret":"s"}"#)
+        .await;
     assert_eq!(answer.json()["secret"], "whsec_x");
     let got = running.got.last::<admin::CreateEndpointRequest>();
-    assert_eq!((got.request_id.as_str(), got.endpoint.unwrap().secret.as_deref()), ("r", Some("s")));
+    assert_eq!(
+        (got.request_id.as_str(), got.endpoint.unwrap().secret.as_deref()),
+        ("r", Some("s"))
+    );
     for query in ["secret=s", "endpoint.secret=s"] {
-        let refused = running.post(&format!("/v1/projects/p/endpoints?{query}"), r#"{"http":{"url":"u"}}"#).await;
+        let refused = running
+            .post(&format!("/v1/projects/p/endpoints?{query}"), r#"{"http":{"url":"u"}}"#)
+            .await;
         assert!(refused.text.contains("is a secret, which is given in the body"), "{refused:?}");
         refused.is_refused(400, "MALFORMED_REQUEST", query.strip_suffix("=s").unwrap());
     }
@@ -175,9 +228,16 @@ async fn the_idempotency_key_may_be_a_header() {
         running.send(publish).await
     };
     assert_eq!(send(r#"{"event_type":"a"}"#, "k1").await.status, 200);
-    assert_eq!(running.got.last::<ingest::PublishEventRequest>().event.unwrap().idempotency_key, "k1");
+    assert_eq!(
+        running.got.last::<ingest::PublishEventRequest>().event.unwrap().idempotency_key,
+        "k1"
+    );
     assert_eq!(send(r#"{"idempotency_key":"k1"}"#, "k1").await.status, 200);
-    send(r#"{"idempotency_key":"k2"}"#, "k1").await.is_refused(400, "INVALID_FIELD", "event.idempotency_key");
+    send(r#"{"idempotency_key":"k2"}"#, "k1").await.is_refused(
+        400,
+        "INVALID_FIELD",
+        "event.idempotency_key",
+    );
     send("{}", "").await.is_refused(400, "INVALID_FIELD", "idempotency-key");
 }
 
@@ -198,7 +258,11 @@ async fn the_key_of_a_creation_is_its_request_id_and_no_post_passes_one_over() {
     ] {
         let refused = send(path, body).await;
         assert!(refused.text.contains("is not taken by this method"), "{refused:?}");
-        assert_eq!(refused.text.contains("give each event an idempotency_key"), of_events, "{refused:?}");
+        assert_eq!(
+            refused.text.contains("give each event an idempotency_key"),
+            of_events,
+            "{refused:?}"
+        );
         refused.is_refused(400, "INVALID_FIELD", "idempotency-key");
     }
 }
@@ -220,7 +284,9 @@ async fn bodies_that_are_wrong_are_refused_before_a_role_sees_them() {
     ] {
         running.post(EVENTS, body).await.is_refused(400, reason, field);
     }
-    let batch = running.post("/v1/projects/p/events:batch", r#"{"events":[{},{},{},{"event_type":[]}]}"#).await;
+    let batch = running
+        .post("/v1/projects/p/events:batch", r#"{"events":[{},{},{},{"event_type":[]}]}"#)
+        .await;
     batch.is_refused(400, "INVALID_FIELD", "events[3].event_type");
     assert!(running.got.calls().is_empty());
 }
@@ -245,17 +311,27 @@ async fn bodies_must_be_declared_and_wanted() {
         assert_eq!(running.send(charset).await.status, status, "{media_type}");
     }
     running.send(request("GET", EVENTS, Some("{}"))).await.is_refused(400, "MALFORMED_REQUEST", "");
-    running.send(request("DELETE", "/v1/projects/p/endpoints/e", Some("{}"))).await.is_refused(400, "MALFORMED_REQUEST", "");
-    assert_eq!(running.send(request("DELETE", "/v1/projects/p/endpoints/e", None)).await.text, "{}");
+    running.send(request("DELETE", "/v1/projects/p/endpoints/e", Some("{}"))).await.is_refused(
+        400,
+        "MALFORMED_REQUEST",
+        "",
+    );
+    assert_eq!(
+        running.send(request("DELETE", "/v1/projects/p/endpoints/e", None)).await.text,
+        "{}"
+    );
 }
 
 #[tokio::test]
 async fn a_byte_order_mark_before_the_body_is_not_looked_at() {
     let running = Running::start().await;
     let plain = running.post(EVENTS, "{\"event_type\": \"a\", \"data\": {\"b\":  1}}").await;
-    let marked = running.post(EVENTS, "\u{feff}{\"event_type\": \"a\", \"data\": {\"b\":  1}}").await;
+    let marked =
+        running.post(EVENTS, "\u{feff}{\"event_type\": \"a\", \"data\": {\"b\":  1}}").await;
     assert_eq!((plain.status.as_u16(), marked.status), (200, plain.status));
-    for (elsewhere, field) in [("\u{feff}\u{feff}{}", "event"), ("{\u{feff}}", "event"), ("{}\u{feff}", "")] {
+    for (elsewhere, field) in
+        [("\u{feff}\u{feff}{}", "event"), ("{\u{feff}}", "event"), ("{}\u{feff}", "")]
+    {
         running.post(EVENTS, elsewhere).await.is_refused(400, "MALFORMED_REQUEST", field);
     }
 }
@@ -263,7 +339,8 @@ async fn a_byte_order_mark_before_the_body_is_not_looked_at() {
 #[tokio::test]
 async fn errors_of_roles_keep_their_reason() {
     let running = Running::start().await;
-    let of = async |project: &str| running.post(&format!("/v1/projects/{project}/events"), "{}").await;
+    let of =
+        async |project: &str| running.post(&format!("/v1/projects/{project}/events"), "{}").await;
     let no_key = of("no_key").await;
     no_key.is_refused(401, "MISSING_CREDENTIALS", "");
     assert_eq!(no_key.headers["www-authenticate"], "Bearer");
@@ -310,7 +387,10 @@ async fn head_is_get_without_the_body() {
     let running = Running::start().await;
     let path = "/v1/projects/p/endpoints/ep_1";
     let length = running.get(path).await.text.len().to_string();
-    for head in [running.send(request("HEAD", path, None)).await, running.send_http2(request("HEAD", path, None)).await] {
+    for head in [
+        running.send(request("HEAD", path, None)).await,
+        running.send_http2(request("HEAD", path, None)).await,
+    ] {
         assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
         assert_eq!(head.headers["content-length"], length.as_str());
     }

@@ -40,7 +40,9 @@ impl Open {
                 self.text = rest.to_owned();
                 return Some(event);
             }
-            let frame = timeout(LONG, self.answer.body_mut().frame()).await.expect("an event or the end")?;
+            let frame = timeout(LONG, self.answer.body_mut().frame())
+                .await
+                .expect("an event or the end")?;
             self.text += std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap();
         }
     }
@@ -72,19 +74,34 @@ fn get(path: &str, headers: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
 #[tokio::test]
 async fn messages_are_events_as_they_come() {
     let running = Running::start().await;
-    let mut open =
-        Open::get(&running, "/v1/projects/p/events:tail?event_types=a.*&event_types=b&include_payload=true", &[]).await;
+    let mut open = Open::get(
+        &running,
+        "/v1/projects/p/events:tail?event_types=a.*&event_types=b&include_payload=true",
+        &[],
+    )
+    .await;
     let headers = open.answer.headers();
-    for (name, value) in [("content-type", "text/event-stream"), ("cache-control", "no-store"), ("x-accel-buffering", "no")] {
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-store"),
+        ("x-accel-buffering", "no"),
+    ] {
         assert_eq!(headers[name], value);
     }
     assert!(headers.contains_key("x-request-id") && !headers.contains_key("content-encoding"));
-    assert_eq!(open.next().await.unwrap(), ["id: c0", "event: heartbeat", r#"data: {"cursor":"c0","heartbeat":{}}"#]);
+    assert_eq!(
+        open.next().await.unwrap(),
+        ["id: c0", "event: heartbeat", r#"data: {"cursor":"c0","heartbeat":{}}"#]
+    );
     let event = open.next().await.unwrap();
     assert_eq!(event[..2], ["id: c1", "event: event"]);
-    let data: Vec<&str> = event[2..].iter().map(|line| line.strip_prefix("data: ").unwrap()).collect();
+    let data: Vec<&str> =
+        event[2..].iter().map(|line| line.strip_prefix("data: ").unwrap()).collect();
     let data: serde_json::Value = serde_json::from_str(&data.join("\n")).unwrap();
-    assert_eq!((&data["event"]["event_id"], &data["event"]["data"]["a"]), (&"evt_1".into(), &1.0.into()));
+    assert_eq!(
+        (&data["event"]["event_id"], &data["event"]["data"]["a"]),
+        (&"evt_1".into(), &1.0.into())
+    );
     let asked = TailEventsRequest {
         project_id: "p".into(),
         event_types: vec!["a.*".into(), "b".into()],
@@ -95,7 +112,9 @@ async fn messages_are_events_as_they_come() {
     assert_eq!(running.got.open_streams(), 1);
     drop(open);
     until(|| running.got.open_streams() == 0).await;
-    let mut deliveries = Open::get(&running, "/v1/projects/p/deliveries:tail?statuses=DELIVERY_STATUS_FAILED", &[]).await;
+    let mut deliveries =
+        Open::get(&running, "/v1/projects/p/deliveries:tail?statuses=DELIVERY_STATUS_FAILED", &[])
+            .await;
     assert_eq!(deliveries.next().await.unwrap()[..2], ["id: c", "event: delivery"]);
     assert_eq!(deliveries.next().await, None);
 }
@@ -111,7 +130,11 @@ async fn a_client_goes_on_where_it_was() {
     assert_eq!(cursor(plain, &[]).await, "");
     assert_eq!(cursor(given, &[]).await, "a");
     assert_eq!(cursor(plain, &[("last-event-id", "b")]).await, "b");
-    assert_eq!(cursor(given, &[("last-event-id", "b")]).await, "b", "it is where the client was, not where it began");
+    assert_eq!(
+        cursor(given, &[("last-event-id", "b")]).await,
+        "b",
+        "it is where the client was, not where it began"
+    );
     assert_eq!(cursor(given, &[("last-event-id", "")]).await, "a");
     let twice = running.send(get(plain, &[("last-event-id", "a"), ("last-event-id", "b")])).await;
     twice.is_refused(400, "INVALID_FIELD", "last-event-id");
@@ -120,16 +143,26 @@ async fn a_client_goes_on_where_it_was() {
 #[tokio::test]
 async fn refusals_before_the_first_message_are_answers() {
     let running = Running::start().await;
-    for (project, status, reason) in
-        [("missing", 404, "NOT_FOUND"), ("no_key", 401, "MISSING_CREDENTIALS"), ("full", 429, "OVERLOADED")]
-    {
+    for (project, status, reason) in [
+        ("missing", 404, "NOT_FOUND"),
+        ("no_key", 401, "MISSING_CREDENTIALS"),
+        ("full", 429, "OVERLOADED"),
+    ] {
         let answer = running.get(&format!("/v1/projects/{project}/events:tail")).await;
         answer.is_refused(status, reason, "");
         assert_eq!(answer.headers["content-type"], "application/json");
     }
     let path = "/v1/projects/p/events:tail";
-    running.send(get(path, &[("accept", "application/json")])).await.is_refused(406, "NOT_ACCEPTABLE", "");
-    running.get("/v1/projects/p/events:tail?unknown=1").await.is_refused(400, "MALFORMED_REQUEST", "unknown");
+    running.send(get(path, &[("accept", "application/json")])).await.is_refused(
+        406,
+        "NOT_ACCEPTABLE",
+        "",
+    );
+    running.get("/v1/projects/p/events:tail?unknown=1").await.is_refused(
+        400,
+        "MALFORMED_REQUEST",
+        "unknown",
+    );
     running.post(path, "{}").await.is_refused(405, "METHOD_NOT_ALLOWED", "");
     let head = running.send(request("HEAD", path, None)).await;
     assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
@@ -141,7 +174,8 @@ async fn refusals_before_the_first_message_are_answers() {
 #[tokio::test]
 async fn an_error_in_the_middle_is_the_last_event() {
     let running = Running::start().await;
-    let mut open = Open::get(&running, "/v1/projects/fails/events:tail", &[("x-request-id", "mine")]).await;
+    let mut open =
+        Open::get(&running, "/v1/projects/fails/events:tail", &[("x-request-id", "mine")]).await;
     open.two().await;
     let error = open.error().await;
     assert_eq!(
@@ -152,8 +186,13 @@ async fn an_error_in_the_middle_is_the_last_event() {
     open.two().await;
     assert_eq!(open.next().await, None);
     // A deadline of the client's holds for the whole stream; there is no other.
-    let running = Running::with(Options { request_timeout: Duration::from_millis(200), ..Options::default() }).await;
-    let mut open = Open::get(&running, "/v1/projects/p/events:tail", &[("request-timeout", "1")]).await;
+    let running = Running::with(Options {
+        request_timeout: Duration::from_millis(200),
+        ..Options::default()
+    })
+    .await;
+    let mut open =
+        Open::get(&running, "/v1/projects/p/events:tail", &[("request-timeout", "1")]).await;
     let mut longer = Open::get(&running, "/v1/projects/p/events:tail", &[]).await;
     open.two().await;
     assert_eq!(open.error().await["reason"], "DEADLINE_EXCEEDED");
@@ -177,7 +216,12 @@ async fn a_drain_is_told_to_all_who_listen() {
     }
     running.shut_down();
     let event = events.next().await.unwrap();
-    assert!(event[0] == "event: error" && event[1] == "retry: 100" && event[2].contains("SHUTTING_DOWN"), "{event:?}");
+    assert!(
+        event[0] == "event: error"
+            && event[1] == "retry: 100"
+            && event[2].contains("SHUTTING_DOWN"),
+        "{event:?}"
+    );
     assert_eq!(events.next().await, None);
     let error = from_status(&timeout(LONG, grpc.message()).await.unwrap().unwrap_err());
     assert!(error.reason == Reason::ShuttingDown && error.retry_after.is_some(), "{error:?}");
@@ -200,7 +244,9 @@ async fn clients_that_do_not_read_hold_nobody_up() {
     }
     // Long enough for all windows to fill: another stream and calls still pass.
     for _ in 0..50 {
-        let answer = timeout(LONG, running.get("/v1/projects/p/events/evt_1")).await.expect("calls are answered");
+        let answer = timeout(LONG, running.get("/v1/projects/p/events/evt_1"))
+            .await
+            .expect("calls are answered");
         assert_eq!(answer.status, 200);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

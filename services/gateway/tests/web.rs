@@ -32,13 +32,21 @@ fn framed(message: &impl Message) -> Bytes {
 
 fn post(path: &str, media_type: &str, body: Bytes) -> Request<Full<Bytes>> {
     let body = if media_type.contains("text") { STANDARD.encode(body).into() } else { body };
-    let builder = Request::builder().method("POST").uri(path).header("host", "test").header("authorization", BEARER);
-    let builder = builder.header("content-type", media_type).header("accept", media_type).header("x-grpc-web", "1");
+    let builder = Request::builder()
+        .method("POST")
+        .uri(path)
+        .header("host", "test")
+        .header("authorization", BEARER);
+    let builder = builder
+        .header("content-type", media_type)
+        .header("accept", media_type)
+        .header("x-grpc-web", "1");
     builder.header("origin", "https://app.example").body(Full::new(body)).unwrap()
 }
 
 fn publish(project: &str) -> ingest::PublishEventRequest {
-    let event = ingest::NewEvent { event_type: "a".into(), payload: "{ }".into(), ..Default::default() };
+    let event =
+        ingest::NewEvent { event_type: "a".into(), payload: "{ }".into(), ..Default::default() };
     ingest::PublishEventRequest { project_id: project.into(), event: Some(event) }
 }
 
@@ -63,7 +71,10 @@ fn published(answer: &Answer, bytes: &[u8]) {
     assert_eq!(answer.status, 200, "{answer:?}");
     let frames = frames(bytes);
     assert_eq!(frames.len(), 2, "{answer:?}");
-    assert_eq!(ingest::PublishEventResponse::decode(frames[0].1.as_slice()).unwrap().event_id, "evt_1");
+    assert_eq!(
+        ingest::PublishEventResponse::decode(frames[0].1.as_slice()).unwrap().event_id,
+        "evt_1"
+    );
     let trailers = String::from_utf8(frames[1].1.clone()).unwrap();
     assert!(frames[1].0 == 0x80 && trailers.contains("grpc-status:0"), "{trailers}");
 }
@@ -89,16 +100,27 @@ async fn errors_come_as_grpc_does_it() {
     let running = Running::start().await;
     let status = async |request: Request<Full<Bytes>>| {
         let answer = running.send(request).await;
-        let trailers = frames(&answer.bytes).pop().map(|(_, content)| String::from_utf8(content).unwrap()).unwrap_or_default();
-        let in_header = answer.headers.get("grpc-status").map(|status| status.to_str().unwrap().to_owned());
-        let line = trailers.lines().find_map(|line| line.strip_prefix("grpc-status:").map(str::to_owned));
-        assert!(answer.headers["content-type"].to_str().unwrap().starts_with("application/grpc-web"), "{answer:?}");
+        let trailers = frames(&answer.bytes)
+            .pop()
+            .map(|(_, content)| String::from_utf8(content).unwrap())
+            .unwrap_or_default();
+        let in_header =
+            answer.headers.get("grpc-status").map(|status| status.to_str().unwrap().to_owned());
+        let line =
+            trailers.lines().find_map(|line| line.strip_prefix("grpc-status:").map(str::to_owned));
+        assert!(
+            answer.headers["content-type"].to_str().unwrap().starts_with("application/grpc-web"),
+            "{answer:?}"
+        );
         in_header.or(line).unwrap_or_else(|| panic!("{answer:?}"))
     };
     let body = || framed(&publish("p"));
     assert_eq!(status(post(PUBLISH, BINARY, framed(&publish("bad")))).await, "3");
     assert_eq!(status(post(PUBLISH, BINARY, framed(&publish("panics")))).await, "13");
-    assert_eq!(status(post("/outrider.internal.v1.IntakeService/AcceptEvents", BINARY, body())).await, "12");
+    assert_eq!(
+        status(post("/outrider.internal.v1.IntakeService/AcceptEvents", BINARY, body())).await,
+        "12"
+    );
     assert_eq!(status(post(PUBLISH, "application/grpc-web+json", body())).await, "12");
     let mut get = post(PUBLISH, BINARY, Bytes::new());
     *get.method_mut() = http::Method::GET;
@@ -126,7 +148,10 @@ async fn streams_of_the_server_pass_message_by_message_and_tell_the_shutdown() {
     let io = TokioIo::new(TcpStream::connect(running.address).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
     tokio::spawn(connection);
-    let answer = sender.send_request(post(WATCH, BINARY, framed(&HealthCheckRequest::default()))).await.unwrap();
+    let answer = sender
+        .send_request(post(WATCH, BINARY, framed(&HealthCheckRequest::default())))
+        .await
+        .unwrap();
     let mut body = answer.into_body();
     let first = timeout(LONG, body.frame()).await.unwrap().unwrap().unwrap().into_data().unwrap();
     assert_eq!(HealthCheckResponse::decode(frames(&first)[0].1.as_slice()).unwrap().status, 1);
@@ -139,9 +164,16 @@ async fn streams_of_the_server_pass_message_by_message_and_tell_the_shutdown() {
 }
 
 fn preflight(origin: &str) -> Request<Full<Bytes>> {
-    let builder = Request::builder().method("OPTIONS").uri(PUBLISH).header("host", "test").header("origin", origin);
+    let builder = Request::builder()
+        .method("OPTIONS")
+        .uri(PUBLISH)
+        .header("host", "test")
+        .header("origin", origin);
     let builder = builder.header("access-control-request-method", "POST");
-    builder.header("access-control-request-headers", "authorization,x-grpc-web").body(Full::default()).unwrap()
+    builder
+        .header("access-control-request-headers", "authorization,x-grpc-web")
+        .body(Full::default())
+        .unwrap()
 }
 
 #[tokio::test]
@@ -158,7 +190,9 @@ async fn pages_of_other_origins_are_let_in_by_configuration() {
     let answer = running.send(post(PUBLISH, BINARY, framed(&publish("p")))).await;
     assert_eq!(answer.headers["access-control-allow-origin"], "https://app.example");
     let exposed = answer.headers["access-control-expose-headers"].to_str().unwrap();
-    for name in ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "retry-after"] {
+    for name in
+        ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "retry-after"]
+    {
         assert!(exposed.contains(name), "{exposed}");
     }
     // REST answers and refusals have it too; other origins have nothing.
@@ -167,12 +201,19 @@ async fn pages_of_other_origins_are_let_in_by_configuration() {
     let refused = running.send(rest).await;
     assert_eq!(refused.headers["access-control-allow-origin"], "http://localhost:3000");
     refused.is_refused(404, "UNKNOWN_METHOD", "");
-    assert!(!running.send(preflight("https://evil.example")).await.headers.contains_key("access-control-allow-origin"));
+    assert!(
+        !running
+            .send(preflight("https://evil.example"))
+            .await
+            .headers
+            .contains_key("access-control-allow-origin")
+    );
 }
 
 #[tokio::test]
 async fn any_origin_and_none() {
-    let running = Running::with(Options { cors_origins: vec!["*".to_owned()], ..Options::default() }).await;
+    let running =
+        Running::with(Options { cors_origins: vec!["*".to_owned()], ..Options::default() }).await;
     let asked = running.send(preflight("https://evil.example")).await;
     assert_eq!(asked.headers["access-control-allow-origin"], "*");
     assert!(!asked.headers.contains_key("access-control-allow-credentials"));
@@ -180,7 +221,13 @@ async fn any_origin_and_none() {
     let asked = running.send(preflight("https://app.example")).await;
     assert!(!asked.headers.contains_key("access-control-allow-origin"), "{asked:?}");
     let wrong = Options { cors_origins: vec!["app.example".to_owned()], ..Options::default() };
-    let error = Gateway::new(wrong, common::backends(&Default::default()), std::sync::Arc::new(common::Keys)).err().unwrap();
+    let error = Gateway::new(
+        wrong,
+        common::backends(&Default::default()),
+        std::sync::Arc::new(common::Keys),
+    )
+    .err()
+    .unwrap();
     assert!(error.to_string().contains("cors_origins: \"app.example\""), "{error}");
 }
 

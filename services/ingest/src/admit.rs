@@ -1,5 +1,5 @@
-//! From checked events to answers: the catalogue judges them, what is good goes to dispatch together, and every answer finds its
-//! place.
+//! From checked events to answers: the catalogue judges them, what is good goes to dispatch
+//! together, and every answer finds its place.
 
 use outrider_failpoints::{Point, pass};
 use outrider_model::{Error, Project, Result};
@@ -16,13 +16,13 @@ enum Fate {
     Refused(Error),
     /// It goes to dispatch; its publisher is told this.
     Offered(Vec<PublishWarning>),
-    /// Refused, unless it was accepted before: an answer may have been lost, and what was accepted once stays so, whatever the
-    /// schema says by now.
+    /// Refused, unless it was accepted before: an answer may have been lost, and what was accepted
+    /// once stays so, whatever the schema says by now.
     Repeated(Error),
 }
 
-/// Answers events in their order; `path` tells where in the request one stands. An error means that the outcome of all is unknown, or
-/// that none was accepted.
+/// Answers events in their order; `path` tells where in the request one stands. An error means that
+/// the outcome of all is unknown, or that none was accepted.
 pub async fn admit(
     judge: &Judge,
     intake: &dyn Intake,
@@ -61,17 +61,26 @@ pub async fn admit(
     let answer = |fate| match fate {
         Fate::Refused(error) => Err(error),
         Fate::Offered(warnings) => published(accepted.next(), warnings),
-        Fate::Repeated(error) => found.next().flatten().map(|event| response(event, Vec::new())).ok_or(error),
+        Fate::Repeated(error) => {
+            found.next().flatten().map(|event| response(event, Vec::new())).ok_or(error)
+        }
     };
     Ok(fates.into_iter().map(answer).collect())
 }
 
-fn offer(event: AcceptEvent, warnings: Vec<PublishWarning>, offered: &mut Vec<AcceptEvent>) -> Fate {
+fn offer(
+    event: AcceptEvent,
+    warnings: Vec<PublishWarning>,
+    offered: &mut Vec<AcceptEvent>,
+) -> Fate {
     offered.push(event);
     Fate::Offered(warnings)
 }
 
-fn published(result: Option<AcceptEventResult>, warnings: Vec<PublishWarning>) -> Result<PublishEventResponse> {
+fn published(
+    result: Option<AcceptEventResult>,
+    warnings: Vec<PublishWarning>,
+) -> Result<PublishEventResponse> {
     match result.and_then(|result| result.result) {
         Some(accept_event_result::Result::Accepted(event)) => Ok(response(event, warnings)),
         Some(accept_event_result::Result::Error(error)) => Err(status::from_message(&error)),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use outrider_proto::internal::AcceptEvent;
 use ring::digest::{Context, SHA256};
 
-/// SHA-256 over all that the producer gave, each part with its length, so that no two events look alike.
+/// SHA-256 over all that the producer gave, each part with its length, so that no two events look
+/// alike.
 pub fn fingerprint(event: &AcceptEvent) -> Vec<u8> {
     let mut context = Context::new(&SHA256);
     let mut part = |bytes: &[u8]| {
@@ -35,8 +36,11 @@ mod tests {
 
     #[test]
     fn differs_with_every_part_and_not_with_the_order_of_maps() {
-        let base = AcceptEvent { event_type: "a".into(), payload: "{}".into(), ..Default::default() };
-        let map = |entries: &[(&str, &str)]| entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let base =
+            AcceptEvent { event_type: "a".into(), payload: "{}".into(), ..Default::default() };
+        let map = |entries: &[(&str, &str)]| {
+            entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        };
         let others = [
             AcceptEvent { event_type: "b".into(), ..base.clone() },
             AcceptEvent { payload: "{ }".into(), ..base.clone() },
@@ -44,7 +48,10 @@ mod tests {
             AcceptEvent { ordering_key: "k".into(), ..base.clone() },
             AcceptEvent { headers: map(&[("a", "b")]), ..base.clone() },
             AcceptEvent { metadata: map(&[("a", "b")]), ..base.clone() },
-            AcceptEvent { deliver_at: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }), ..base.clone() },
+            AcceptEvent {
+                deliver_at: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+                ..base.clone()
+            },
         ];
         for (index, other) in others.iter().enumerate() {
             assert_ne!(fingerprint(&base), fingerprint(other), "{index}");
@@ -52,6 +59,9 @@ mod tests {
         let forth = AcceptEvent { headers: map(&[("a", "1"), ("b", "2")]), ..base.clone() };
         let back = AcceptEvent { headers: map(&[("b", "2"), ("a", "1")]), ..base.clone() };
         assert_eq!(fingerprint(&forth), fingerprint(&back));
-        assert_eq!(fingerprint(&AcceptEvent { project_id: "x".into(), actor: "y".into(), ..base.clone() }), fingerprint(&base));
+        assert_eq!(
+            fingerprint(&AcceptEvent { project_id: "x".into(), actor: "y".into(), ..base.clone() }),
+            fingerprint(&base)
+        );
     }
 }

@@ -14,19 +14,24 @@ pub enum NotJson {
     TooDeep,
 }
 
-/// Whether a media type promises JSON: `application/json`, or any with the suffix `+json` (RFC 6839).
+/// Whether a media type promises JSON: `application/json`, or any with the suffix `+json` (RFC
+/// 6839).
 pub fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
+    essence.eq_ignore_ascii_case("application/json")
+        || essence.to_ascii_lowercase().ends_with("+json")
 }
 
-/// Checks syntax (RFC 8259) and nesting without building anything: memory does not grow with the input.
+/// Checks syntax (RFC 8259) and nesting without building anything: memory does not grow with the
+/// input.
 pub fn check(payload: &[u8]) -> Result<(), NotJson> {
     let text = std::str::from_utf8(payload).map_err(|_| NotJson::NotUtf8)?;
     if !is_shallow(payload) {
         return Err(NotJson::TooDeep);
     }
-    serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|error| NotJson::Syntax(error.to_string()))
+    serde_json::from_str::<IgnoredAny>(text)
+        .map(drop)
+        .map_err(|error| NotJson::Syntax(error.to_string()))
 }
 
 #[cfg(test)]
@@ -53,7 +58,9 @@ mod tests {
 
     #[test]
     fn media_types() {
-        for json in ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json"] {
+        for json in
+            ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json"]
+        {
             assert!(is_json(json), "{json}");
         }
         for other in ["text/plain", "application/jsonl", "application/xml"] {

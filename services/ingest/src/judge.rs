@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use moka::future::Cache;
 use outrider_model::{
-    Error, EventTypeId, FieldViolation, Project, Reason, Result, SchemaValidation, Timestamp, limits, principal::Actor,
-    text::joined,
+    Error, EventTypeId, FieldViolation, Project, Reason, Result, SchemaValidation, Timestamp,
+    limits, principal::Actor, text::joined,
 };
 use outrider_proto::{
     ingest::{PublishWarning, WarningReason},
@@ -26,7 +26,8 @@ use crate::{Options, json};
 
 /// Larger payloads are not validated in the task that takes them: reading them alone takes a while.
 const BRIEF_BYTES: usize = 16 * 1024;
-/// A compiled schema is taken to need so many times the memory of its text, and so much in any case.
+/// A compiled schema is taken to need so many times the memory of its text, and so much in any
+/// case.
 const COMPILED_FACTOR: usize = 16;
 const COMPILED_BYTES: usize = 4 * 1024;
 /// Compiled schemas are kept so long after their last use, and so many at most.
@@ -39,14 +40,26 @@ const LINE: usize = 1_024;
 /// Before a stream that had no turn asks again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-const SCHEMA_BYTES: Resource = Resource { name: "schema-cache-bytes", noun: "bytes of compiled schemas", least: COMPILED_BYTES };
+const SCHEMA_BYTES: Resource = Resource {
+    name: "schema-cache-bytes",
+    noun: "bytes of compiled schemas",
+    least: COMPILED_BYTES,
+};
 const LONG_VALIDATIONS: Gate = Gate {
     places: Resource { name: "long-validations", noun: "long validations", least: 1 },
-    line: Resource { name: "long-validations-line", noun: "places in the line for long validations", least: 1 },
+    line: Resource {
+        name: "long-validations-line",
+        noun: "places in the line for long validations",
+        least: 1,
+    },
 };
 const SCHEMA_COMPILATIONS: Gate = Gate {
     places: Resource { name: "schema-compilations", noun: "compilations of schemas", least: 1 },
-    line: Resource { name: "schema-compilations-line", noun: "places in the line for compilations of schemas", least: 1 },
+    line: Resource {
+        name: "schema-compilations-line",
+        noun: "places in the line for compilations of schemas",
+        least: 1,
+    },
 };
 
 /// Who waits for the judgement of an event.
@@ -56,8 +69,8 @@ pub enum Asker {
     Call(Holder),
     /// A stream, which waits. How many events wait in streams is bounded and divided as it is.
     Stream(Holder),
-    /// A large request that has its turn, of which there are few. It must not wait for another turn of its caller: all other large
-    /// requests would.
+    /// A large request that has its turn, of which there are few. It must not wait for another turn
+    /// of its caller: all other large requests would.
     InTurn,
 }
 
@@ -115,23 +128,41 @@ pub struct Judgement {
 impl Judge {
     pub fn new(options: &Options, directory: Directory) -> Self {
         let compiled = Cache::builder().time_to_idle(IDLE).max_capacity(MOST_COMPILED);
-        let memory = Shares::new(SCHEMA_BYTES, usize::try_from(options.schema_cache_bytes).unwrap_or(usize::MAX));
+        let memory = Shares::new(
+            SCHEMA_BYTES,
+            usize::try_from(options.schema_cache_bytes).unwrap_or(usize::MAX),
+        );
         let compilations = Turns::new(SCHEMA_COMPILATIONS, COMPILATIONS, LINE);
         let lengthy = Turns::new(LONG_VALIDATIONS, options.long_validations, LINE);
-        Self { directory, compiled: compiled.build(), memory, compilations, lengthy, steps: options.validation_steps }
+        Self {
+            directory,
+            compiled: compiled.build(),
+            memory,
+            compilations,
+            lengthy,
+            steps: options.validation_steps,
+        }
     }
 
     /// The catalogue by which events of a project are judged; none where they are not.
     pub async fn catalogue(&self, project: &Project) -> Result<Option<Arc<Catalogue>>> {
         match project.schema_validation {
             SchemaValidation::Off => Ok(None),
-            SchemaValidation::Warn | SchemaValidation::Reject => self.directory.catalogue(project.id).await.map(Some),
+            SchemaValidation::Warn | SchemaValidation::Reject => {
+                self.directory.catalogue(project.id).await.map(Some)
+            }
         }
     }
 
-    /// What the catalogue has against an event of the project. Errors: `UNAVAILABLE` when the schema cannot be loaded;
-    /// `SHARE_EXHAUSTED` and `OVERLOADED` for a call.
-    pub async fn judge(&self, project: &Project, catalogue: &Catalogue, event: &AcceptEvent, asker: &Asker) -> Result<Judgement> {
+    /// What the catalogue has against an event of the project. Errors: `UNAVAILABLE` when the
+    /// schema cannot be loaded; `SHARE_EXHAUSTED` and `OVERLOADED` for a call.
+    pub async fn judge(
+        &self,
+        project: &Project,
+        catalogue: &Catalogue,
+        event: &AcceptEvent,
+        asker: &Asker,
+    ) -> Result<Judgement> {
         let mut judgement = Judgement::default();
         let Some(entry) = catalogue.get(&event.event_type) else { return Ok(judgement) };
         if entry.deprecated {
@@ -146,7 +177,8 @@ impl Judge {
         if violations.is_empty() {
             return Ok(judgement);
         }
-        let keywords: Vec<&str> = violations.iter().map(|violation| violation.keyword.as_str()).collect();
+        let keywords: Vec<&str> =
+            violations.iter().map(|violation| violation.keyword.as_str()).collect();
         tracing::debug!(
             project = %project.id,
             event_type = event.event_type,
@@ -170,10 +202,16 @@ impl Judge {
     ) -> Result<Vec<Violation>> {
         let compiled = self.compiled(project, entry, asker).await?;
         let Some(schema) = &compiled.schema else { return Ok(Vec::new()) };
-        let brief = if payload.len() <= BRIEF_BYTES { schema.validate_briefly(payload) } else { Verdict::Undecided };
+        let brief = if payload.len() <= BRIEF_BYTES {
+            schema.validate_briefly(payload)
+        } else {
+            Verdict::Undecided
+        };
         let verdict = match brief {
             // Boxed: it is rare, and would make the future of every publish as large.
-            Verdict::Undecided => Box::pin(self.at_length(Arc::clone(&compiled), payload.clone(), *asker)).await?,
+            Verdict::Undecided => {
+                Box::pin(self.at_length(Arc::clone(&compiled), payload.clone(), *asker)).await?
+            }
             brief => brief,
         };
         Ok(match verdict {
@@ -181,29 +219,46 @@ impl Judge {
             Verdict::Violates(violations) => violations,
             Verdict::Undecided => vec![Violation {
                 pointer: String::new(),
-                description: format!("is too large or too deep for its schema: at most {} steps are taken", self.steps),
+                description: format!(
+                    "is too large or too deep for its schema: at most {} steps are taken",
+                    self.steps
+                ),
                 keyword: String::new(),
             }],
         })
     }
 
     /// Beside the tasks, few at once: the longest takes about as long as so many steps do.
-    async fn at_length(&self, compiled: Arc<Compiled>, payload: Bytes, asker: Asker) -> Result<Verdict> {
+    async fn at_length(
+        &self,
+        compiled: Arc<Compiled>,
+        payload: Bytes,
+        asker: Asker,
+    ) -> Result<Verdict> {
         let turn = asker.turn(&self.lengthy).await?;
         let steps = self.steps;
         let validate = move || {
             // Until it is done, whether or not anybody still waits for it.
             let _turn = turn;
-            compiled.schema.as_ref().map_or(Verdict::Fits, |schema| schema.validate_at_length(&payload, steps))
+            compiled
+                .schema
+                .as_ref()
+                .map_or(Verdict::Fits, |schema| schema.validate_at_length(&payload, steps))
         };
         tokio::task::spawn_blocking(validate).await.map_err(|_| {
-            // The hook of the process has said where; the panic's own text may hold what the payload holds.
+            // The hook of the process has said where; the panic's own text may hold what the
+            // payload holds.
             tracing::error!("the validation of a payload panicked");
             Error::internal("the payload was not validated")
         })
     }
 
-    async fn compiled(&self, project: &Project, entry: CatalogueEntry, asker: &Asker) -> Result<Arc<Compiled>> {
+    async fn compiled(
+        &self,
+        project: &Project,
+        entry: CatalogueEntry,
+        asker: &Asker,
+    ) -> Result<Arc<Compiled>> {
         if let Some(compiled) = self.compiled.get(&entry.id).await
             && compiled.version >= entry.updated_at
         {
@@ -214,7 +269,12 @@ impl Judge {
     }
 
     /// Compiles a schema, once for all who want it meanwhile and have to wait.
-    async fn compile(&self, project: &Project, entry: CatalogueEntry, asker: Asker) -> Result<Arc<Compiled>> {
+    async fn compile(
+        &self,
+        project: &Project,
+        entry: CatalogueEntry,
+        asker: Asker,
+    ) -> Result<Arc<Compiled>> {
         if asker == Asker::InTurn {
             let compiled = self.load(project, entry, asker).await?;
             if compiled.share.is_some() {
@@ -239,7 +299,9 @@ impl Judge {
                         return Ok(compiled);
                     }
                 }
-                Err(error) if error.is_overload() && matches!(asker, Asker::Stream(_)) => tokio::time::sleep(AGAIN).await,
+                Err(error) if error.is_overload() && matches!(asker, Asker::Stream(_)) => {
+                    tokio::time::sleep(AGAIN).await
+                }
                 // The share that is used up is of another caller, whose compilation it joined.
                 Err(error) if error.is_overload() && !is_own.load(Relaxed) => {}
                 Err(error) => return Err(error),
@@ -247,10 +309,20 @@ impl Judge {
         }
     }
 
-    async fn load(&self, project: &Project, entry: CatalogueEntry, asker: Asker) -> Result<Arc<Compiled>> {
-        let owner = Holder { organization: project.organization, project: Some(project.id), actor: Actor::System };
+    async fn load(
+        &self,
+        project: &Project,
+        entry: CatalogueEntry,
+        asker: Asker,
+    ) -> Result<Arc<Compiled>> {
+        let owner = Holder {
+            organization: project.organization,
+            project: Some(project.id),
+            actor: Actor::System,
+        };
         let turn = asker.turn(&self.compilations).await?;
-        let text = self.directory.event_type_schema(asker.holder(), entry.id).await?.unwrap_or_default();
+        let text =
+            self.directory.event_type_schema(asker.holder(), entry.id).await?.unwrap_or_default();
         let share = self.memory.take(owner, COMPILED_BYTES + COMPILED_FACTOR * text.len()).ok();
         let compile = move || {
             // Until it is done, whether or not anybody still waits for it.

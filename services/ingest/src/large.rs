@@ -8,11 +8,15 @@ use crate::Options;
 
 const GATE: Gate = Gate {
     places: Resource { name: "large-requests", noun: "large publish requests", least: 1 },
-    line: Resource { name: "large-requests-waiting", noun: "large publish requests that wait for their turn", least: 1 },
+    line: Resource {
+        name: "large-requests-waiting",
+        noun: "large publish requests that wait for their turn",
+        least: 1,
+    },
 };
 
-/// A request is large only if its payloads have more bytes than this on average: beside smaller ones,
-/// what an event takes for itself counts more, and events take turns in commits.
+/// A request is large only if its payloads have more bytes than this on average: beside smaller
+/// ones, what an event takes for itself counts more, and events take turns in commits.
 const LARGE_EVENT: usize = 16 * 1024;
 
 /// The turns, and what needs one. A cheap handle.

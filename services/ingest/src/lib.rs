@@ -1,6 +1,7 @@
 //! The role `ingest`: takes events in, validates them and hands them to dispatch.
 //!
-//! It must never write to the database and never speak to the queue: an event is accepted when dispatch says that it is committed.
+//! It must never write to the database and never speak to the queue: an event is accepted when
+//! dispatch says that it is committed.
 
 mod admit;
 mod fingerprint;

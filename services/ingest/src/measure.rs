@@ -9,9 +9,11 @@ use outrider_telemetry::{
     metrics::{self, ByIndex},
 };
 
-static BY_RESULT: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&ACCEPTED, &["new", "duplicate"]));
-static BY_REASON: LazyLock<ByIndex> =
-    LazyLock::new(|| ByIndex::new(&REFUSED, &Reason::ALL.iter().map(|reason| reason.as_str()).collect::<Vec<_>>()));
+static BY_RESULT: LazyLock<ByIndex> =
+    LazyLock::new(|| ByIndex::new(&ACCEPTED, &["new", "duplicate"]));
+static BY_REASON: LazyLock<ByIndex> = LazyLock::new(|| {
+    ByIndex::new(&REFUSED, &Reason::ALL.iter().map(|reason| reason.as_str()).collect::<Vec<_>>())
+});
 
 /// Shows the role's metrics.
 pub fn expose() {

@@ -14,18 +14,20 @@ pub struct Options {
     /// A publish request is large if its payloads have more bytes than this together, and more than
     /// 16 KiB on average. Default 128 KiB.
     pub large_bytes: usize,
-    /// Large requests that are validated and committed at once, by turns; further ones wait. What they
-    /// take of the processors is not there for others, whose requests are small. Default 1.
+    /// Large requests that are validated and committed at once, by turns; further ones wait. What
+    /// they take of the processors is not there for others, whose requests are small. Default 1.
     pub large_requests: usize,
-    /// Large requests that wait for their turn, divided into shares; more are refused. Default 1,024.
+    /// Large requests that wait for their turn, divided into shares; more are refused. Default
+    /// 1,024.
     pub large_requests_waiting: usize,
-    /// Steps that validating one payload by its schema may take; a million take a tenth to half a second. What takes more
-    /// violates its schema. Default 1,000,000.
+    /// Steps that validating one payload by its schema may take; a million take a tenth to half a
+    /// second. What takes more violates its schema. Default 1,000,000.
     pub validation_steps: u64,
-    /// Validations that take more than a few milliseconds and run at once, divided into shares; further ones wait for
-    /// their turn. Default 4.
+    /// Validations that take more than a few milliseconds and run at once, divided into shares;
+    /// further ones wait for their turn. Default 4.
     pub long_validations: usize,
-    /// Memory for compiled schemas, in bytes, divided into shares; each counts as 4 KiB and 16 times its text. Default 256 MiB.
+    /// Memory for compiled schemas, in bytes, divided into shares; each counts as 4 KiB and 16
+    /// times its text. Default 256 MiB.
     pub schema_cache_bytes: u64,
     /// Bounds of StreamEvents.
     pub stream: StreamOptions,
@@ -38,10 +40,11 @@ pub struct StreamOptions {
     pub max_streams: usize,
     /// Events of one stream that are read and not acknowledged. Default 4,096.
     pub window_events: u32,
-    /// The same for what they hold (payload, headers, metadata), in bytes; one event may go beyond. Default 16 MiB.
+    /// The same for what they hold (payload, headers, metadata), in bytes; one event may go beyond.
+    /// Default 16 MiB.
     pub window_bytes: u64,
-    /// The same of all streams of this process together, in bytes, divided into shares: streams of a caller whose share is used up are
-    /// not read. Default 256 MiB.
+    /// The same of all streams of this process together, in bytes, divided into shares: streams of
+    /// a caller whose share is used up are not read. Default 256 MiB.
     pub buffer_bytes: usize,
     /// Events handed to dispatch in one call. Default 512.
     pub batch_events: usize,
@@ -49,7 +52,8 @@ pub struct StreamOptions {
     pub calls: usize,
     /// How long a call may take before its outcome counts as unknown. Default 30 s.
     pub call_timeout: Duration,
-    /// How long a call that is refused as overload is repeated before the stream ends. Default 30 s.
+    /// How long a call that is refused as overload is repeated before the stream ends. Default 30
+    /// s.
     pub overload_patience: Duration,
     /// How long the first message may take. Default 10 s.
     pub open_timeout: Duration,

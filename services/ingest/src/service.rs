@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use outrider_model::{Error, Principal, Project, ProjectId, Result, limits};
 use outrider_proto::ingest::{
-    BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult, NewEvent, PublishEventRequest,
-    PublishEventResponse, StreamEventsRequest,
+    BatchPublishEventsRequest, BatchPublishEventsResponse, BatchPublishEventsResult, NewEvent,
+    PublishEventRequest, PublishEventResponse, StreamEventsRequest,
     batch_publish_events_result::Result as ItemResult,
     ingest_service_server::{IngestService, IngestServiceServer},
 };
@@ -50,7 +50,8 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Reads projects from the directory and hands events to the intake. Streams end when `shutdown` is cancelled.
+    /// Reads projects from the directory and hands events to the intake. Streams end when
+    /// `shutdown` is cancelled.
     #[must_use]
     pub fn new(
         options: Options,
@@ -69,8 +70,8 @@ impl Ingest {
     /// The public services.
     #[must_use]
     pub fn routes(self) -> Routes {
-        // What it answers is bounded by the number of events in a request. Events that are committed must not be refused by their
-        // answer's size.
+        // What it answers is bounded by the number of events in a request. Events that are
+        // committed must not be refused by their answer's size.
         let limit = self.options.max_request_bytes;
         Routes::new(IngestServiceServer::new(self).max_decoding_message_size(limit))
     }
@@ -95,7 +96,11 @@ impl Ingest {
         &self.streams
     }
 
-    pub(crate) async fn project(&self, principal: &Principal, project_id: &str) -> Result<Arc<Project>> {
+    pub(crate) async fn project(
+        &self,
+        principal: &Principal,
+        project_id: &str,
+    ) -> Result<Arc<Project>> {
         let id: ProjectId = parse_id("project_id", project_id)?;
         self.directory.project(principal, id).await
     }
@@ -110,7 +115,10 @@ impl Ingest {
         let event = request.event.ok_or_else(|| Error::field("event", "is required"))?;
         let of = Of { principal, project, trace };
         let answers = self.accept(of, vec![event], |_| "event".to_owned()).await?;
-        answers.into_iter().next().unwrap_or_else(|| Err(Error::internal("an event was not answered")))
+        answers
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| Err(Error::internal("an event was not answered")))
     }
 
     async fn publish_batch(
@@ -122,19 +130,31 @@ impl Ingest {
         let project = self.project(principal, &request.project_id).await?;
         let events = request.events;
         if events.is_empty() || events.len() > limits::BATCH_EVENTS {
-            let description = format!("has {} entries; 1 to {} are allowed", events.len(), limits::BATCH_EVENTS);
+            let description =
+                format!("has {} entries; 1 to {} are allowed", events.len(), limits::BATCH_EVENTS);
             return Err(Error::field("events", description));
         }
         let bytes = events.iter().map(|event| event.payload.len()).sum();
         if bytes > self.options.max_batch_bytes {
-            return Err(too_large("events", bytes, self.options.max_batch_bytes, "ingest.max_batch_bytes"));
+            return Err(too_large(
+                "events",
+                bytes,
+                self.options.max_batch_bytes,
+                "ingest.max_batch_bytes",
+            ));
         }
-        self.accept(Of { principal, project, trace }, events, |index| format!("events[{index}]")).await
+        self.accept(Of { principal, project, trace }, events, |index| format!("events[{index}]"))
+            .await
     }
 
     /// Answers events in their order; those of a large request when it is their turn. `path` tells
     /// where in the request one stands.
-    async fn accept(&self, of: Of<'_>, events: Vec<NewEvent>, path: Path) -> Result<Vec<Result<PublishEventResponse>>> {
+    async fn accept(
+        &self,
+        of: Of<'_>,
+        events: Vec<NewEvent>,
+        path: Path,
+    ) -> Result<Vec<Result<PublishEventResponse>>> {
         let bytes = events.iter().map(|event| event.payload.len()).sum();
         if self.large.is_large(bytes, events.len()) {
             // Boxed: small requests are not to be as large as this.
@@ -145,8 +165,14 @@ impl Ingest {
         }
     }
 
-    /// Apart, with the turn: it has to do with the work, whether or not somebody still waits for it.
-    async fn accept_in_turn(&self, of: Of<'_>, events: Vec<NewEvent>, path: Path) -> Result<Vec<Result<PublishEventResponse>>> {
+    /// Apart, with the turn: it has to do with the work, whether or not somebody still waits for
+    /// it.
+    async fn accept_in_turn(
+        &self,
+        of: Of<'_>,
+        events: Vec<NewEvent>,
+        path: Path,
+    ) -> Result<Vec<Result<PublishEventResponse>>> {
         let turn = self.large.take(Holder::within(of.principal, of.project.id)).await?;
         let (ingest, principal, trace) = (self.clone(), of.principal.clone(), of.trace.cloned());
         let work = async move {
@@ -154,7 +180,9 @@ impl Ingest {
             let of = Of { principal: &principal, project: of.project, trace: trace.as_ref() };
             ingest.accept_now(of, Asker::InTurn, events, path).await
         };
-        tokio::spawn(work.in_current_span()).await.unwrap_or_else(|_| Err(Error::internal("a fault of the server")))
+        tokio::spawn(work.in_current_span())
+            .await
+            .unwrap_or_else(|_| Err(Error::internal("a fault of the server")))
     }
 
     async fn accept_now(
@@ -185,7 +213,10 @@ impl Ingest {
 
 #[async_trait]
 impl IngestService for Ingest {
-    async fn publish_event(&self, request: Request<PublishEventRequest>) -> Result<Response<PublishEventResponse>, Status> {
+    async fn publish_event(
+        &self,
+        request: Request<PublishEventRequest>,
+    ) -> Result<Response<PublishEventResponse>, Status> {
         let principal = principal(&request)?;
         let trace = request.extensions().get::<TraceContext>().cloned();
         let answer = self.publish(&principal, trace.as_ref(), request.into_inner()).await;
@@ -203,7 +234,10 @@ impl IngestService for Ingest {
         let answers = self.publish_batch(&principal, trace.as_ref(), request.into_inner()).await;
         measure::batch(events, &answers);
         let result = |answer: Result<PublishEventResponse>| BatchPublishEventsResult {
-            result: Some(answer.map_or_else(|error| ItemResult::Error(status::to_message(error)), ItemResult::Accepted)),
+            result: Some(answer.map_or_else(
+                |error| ItemResult::Error(status::to_message(error)),
+                ItemResult::Accepted,
+            )),
         };
         let results = answers.map_err(to_status)?.into_iter().map(result).collect();
         Ok(Response::new(BatchPublishEventsResponse { results }))
@@ -211,8 +245,13 @@ impl IngestService for Ingest {
 
     type StreamEventsStream = stream::Answer;
 
-    async fn stream_events(&self, request: Request<Streaming<StreamEventsRequest>>) -> Result<Response<stream::Answer>, Status> {
+    async fn stream_events(
+        &self,
+        request: Request<Streaming<StreamEventsRequest>>,
+    ) -> Result<Response<stream::Answer>, Status> {
         let principal = principal(&request)?;
-        stream::answer(self.clone(), principal, request.into_inner()).map(Response::new).map_err(to_status)
+        stream::answer(self.clone(), principal, request.into_inner())
+            .map(Response::new)
+            .map_err(to_status)
     }
 }

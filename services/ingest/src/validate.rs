@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use outrider_model::{Error, EventType, Principal, Project, Reason, Result, Timestamp, error::Violations, limits};
+use outrider_model::{
+    Error, EventType, Principal, Project, Reason, Result, Timestamp, error::Violations, limits,
+};
 use outrider_proto::{ingest::NewEvent, internal::AcceptEvent};
 use outrider_rpc::{convert, validate};
 use outrider_telemetry::{TraceContext, catalogue::ingest::PAYLOAD_BYTES};
@@ -24,11 +26,20 @@ pub struct Context<'a> {
 /// The event as dispatch takes it, or what is wrong with its fields (paths relative to the event).
 pub fn event(event: NewEvent, context: &Context<'_>) -> Result<AcceptEvent> {
     if event.payload.len() > context.options.max_payload_bytes {
-        return Err(too_large("payload", event.payload.len(), context.options.max_payload_bytes, "ingest.max_payload_bytes"));
+        return Err(too_large(
+            "payload",
+            event.payload.len(),
+            context.options.max_payload_bytes,
+            "ingest.max_payload_bytes",
+        ));
     }
     let mut violations = Violations::new();
     violations.check("event_type", event.event_type.parse::<EventType>());
-    let content_type = if event.content_type.is_empty() { DEFAULT_CONTENT_TYPE.to_owned() } else { event.content_type };
+    let content_type = if event.content_type.is_empty() {
+        DEFAULT_CONTENT_TYPE.to_owned()
+    } else {
+        event.content_type
+    };
     check_payload(&mut violations, &content_type, &event.payload);
     check_key(&mut violations, "idempotency_key", &event.idempotency_key);
     check_key(&mut violations, "ordering_key", &event.ordering_key);
@@ -70,7 +81,8 @@ pub fn event_of_stream(new: NewEvent, key: String, context: &Context<'_>) -> Res
 
 /// An error that names the field, the limit and the setting that it is of.
 pub fn too_large(field: &str, bytes: usize, limit: usize, key: &str) -> Error {
-    let error = Error::field(field, format!("has {bytes} bytes; at most {limit} are allowed ({key})"));
+    let error =
+        Error::field(field, format!("has {bytes} bytes; at most {limit} are allowed ({key})"));
     Error { reason: Reason::TooLarge, ..error }
 }
 
@@ -89,13 +101,21 @@ fn check_key(violations: &mut Violations, field: &str, key: &str) {
     }
 }
 
-fn check_deliver_at(violations: &mut Violations, deliver_at: Option<&prost_types::Timestamp>, now: Timestamp) {
+fn check_deliver_at(
+    violations: &mut Violations,
+    deliver_at: Option<&prost_types::Timestamp>,
+    now: Timestamp,
+) {
     let Some(deliver_at) = deliver_at else { return };
     match convert::parse_timestamp("deliver_at", deliver_at) {
         Err(_) => violations.add("deliver_at", "must be a time between the years 1 and 9999"),
         Ok(at) => {
             let latest = now.plus(Duration::from_secs(limits::DELIVER_AT_DAYS * 86_400));
-            violations.require(at <= latest, "deliver_at", format!("must be at most {} days ahead", limits::DELIVER_AT_DAYS));
+            violations.require(
+                at <= latest,
+                "deliver_at",
+                format!("must be at most {} days ahead", limits::DELIVER_AT_DAYS),
+            );
         }
     }
 }

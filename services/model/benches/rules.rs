@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use outrider_model::{
-    AttemptOutcome, DeliveryId, EndpointId, EventId, PendingDelivery, ProjectId, RetryPolicy, Router, SigningSecret,
-    Subscription, SubscriptionId, Timestamp,
+    AttemptOutcome, DeliveryId, EndpointId, EventId, PendingDelivery, ProjectId, RetryPolicy,
+    Router, SigningSecret, Subscription, SubscriptionId, Timestamp,
     delivery::{Report, judge_attempt, step},
     signature,
 };
@@ -35,18 +35,24 @@ fn routing(c: &mut Criterion) {
             9 => "*".to_owned(),
             _ => format!("other.type{number}"),
         };
-        let subscriptions: Vec<Subscription> = (0..count).map(|number| subscription(number, &pattern(number))).collect();
+        let subscriptions: Vec<Subscription> =
+            (0..count).map(|number| subscription(number, &pattern(number))).collect();
         let router = Router::new(&subscriptions);
         assert_eq!(router.route("invoice.paid.eu").len(), 10);
-        group.bench_function(BenchmarkId::from_parameter(count), |b| b.iter(|| router.route(black_box("invoice.paid.eu"))));
+        group.bench_function(BenchmarkId::from_parameter(count), |b| {
+            b.iter(|| router.route(black_box("invoice.paid.eu")))
+        });
     }
     group.finish();
     let mut group = c.benchmark_group("route, all match");
     for count in [10_u64, 1_000, 100_000] {
-        let subscriptions: Vec<Subscription> = (0..count).map(|number| subscription(number, "*")).collect();
+        let subscriptions: Vec<Subscription> =
+            (0..count).map(|number| subscription(number, "*")).collect();
         let router = Router::new(&subscriptions);
         group.throughput(Throughput::Elements(count));
-        group.bench_function(BenchmarkId::from_parameter(count), |b| b.iter(|| router.route(black_box("invoice.paid.eu"))));
+        group.bench_function(BenchmarkId::from_parameter(count), |b| {
+            b.iter(|| router.route(black_box("invoice.paid.eu")))
+        });
     }
     group.finish();
     let mut group = c.benchmark_group("compile the router");
@@ -54,7 +60,9 @@ fn routing(c: &mut Criterion) {
         let subscriptions: Vec<Subscription> =
             (0..count).map(|number| subscription(number, &format!("other.type{number}"))).collect();
         group.throughput(Throughput::Elements(count));
-        group.bench_function(BenchmarkId::from_parameter(count), |b| b.iter(|| Router::new(black_box(&subscriptions))));
+        group.bench_function(BenchmarkId::from_parameter(count), |b| {
+            b.iter(|| Router::new(black_box(&subscriptions)))
+        });
     }
     group.finish();
 }
@@ -66,7 +74,14 @@ fn signing(c: &mut Criterion) {
         let body = vec![b'x'; size];
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(BenchmarkId::from_parameter(format!("{size} B")), |b| {
-            b.iter(|| signature::sign([&secret], black_box("evt_01h455vb4pex5vsknk084sn02q"), NOW, black_box(&body)));
+            b.iter(|| {
+                signature::sign(
+                    [&secret],
+                    black_box("evt_01h455vb4pex5vsknk084sn02q"),
+                    NOW,
+                    black_box(&body),
+                )
+            });
         });
     }
     group.finish();
@@ -74,7 +89,9 @@ fn signing(c: &mut Criterion) {
 
 fn settling(c: &mut Criterion) {
     let (event, endpoint) = (EventId::new(NOW, 1), EndpointId::new(NOW, 2));
-    c.bench_function("derive a delivery's id", |b| b.iter(|| DeliveryId::derive(NOW, black_box(event), black_box(endpoint), 0)));
+    c.bench_function("derive a delivery's id", |b| {
+        b.iter(|| DeliveryId::derive(NOW, black_box(event), black_box(endpoint), 0))
+    });
     let row = PendingDelivery {
         id: DeliveryId::derive(NOW, event, endpoint, 0),
         project: ProjectId::new(NOW, 1),
@@ -92,11 +109,16 @@ fn settling(c: &mut Criterion) {
     };
     let policy = RetryPolicy::default();
     let mut group = c.benchmark_group("judge and settle");
-    for (name, outcome) in [("success", AttemptOutcome::Succeeded), ("failure", AttemptOutcome::Rejected)] {
+    for (name, outcome) in
+        [("success", AttemptOutcome::Succeeded), ("failure", AttemptOutcome::Rejected)]
+    {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let verdict = judge_attempt(black_box(outcome), 1, NOW, &policy, 0.5);
-                step(black_box(&row), Report { attempt: 1, generation: 1, attempted: true, verdict })
+                step(
+                    black_box(&row),
+                    Report { attempt: 1, generation: 1, attempted: true, verdict },
+                )
             });
         });
     }

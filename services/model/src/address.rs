@@ -1,7 +1,9 @@
-//! Which addresses, names and ports of the outside may be reached: the same rules at the API, at the sending and at the dialing.
+//! Which addresses, names and ports of the outside may be reached: the same rules at the API, at
+//! the sending and at the dialing.
 //!
-//! IPv4 is everything but the special-purpose table, IPv6 is 2000::/3 but its table. What a table does not know of IPv6 is
-//! refused. An installation may allow and deny networks, addresses and names besides ([`Policy`]).
+//! IPv4 is everything but the special-purpose table, IPv6 is 2000::/3 but its table. What a table
+//! does not know of IPv6 is refused. An installation may allow and deny networks, addresses and
+//! names besides ([`Policy`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,7 +16,8 @@ pub enum Verdict {
     Refused(Refused),
 }
 
-/// Why an address or a name may not be reached. The text is fit for users of the API: it names no address.
+/// Why an address or a name may not be reached. The text is fit for users of the API: it names no
+/// address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} is not allowed ({rule})")]
 pub struct Refused {
@@ -45,8 +48,8 @@ const fn v4(a: u8, b: u8, c: u8, d: u8) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, d)
 }
 
-/// The IANA special-purpose registry, multicast, and what clouds keep for themselves in public space. The first match names the
-/// rule.
+/// The IANA special-purpose registry, multicast, and what clouds keep for themselves in public
+/// space. The first match names the rule.
 const IPV4: [Rule<Ipv4Addr>; 20] = [
     (v4(0, 0, 0, 0), 8, "ipv4-this-network", "an address of \"this network\""),
     (v4(10, 0, 0, 0), 8, "ipv4-private", "a private address"),
@@ -75,7 +78,8 @@ const fn v6(a: u16, b: u16, c: u16, d: u16) -> Ipv6Addr {
     Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)
 }
 
-/// What 2000::/3 must not reach, and the names of what lies outside it. The first match names the rule.
+/// What 2000::/3 must not reach, and the names of what lies outside it. The first match names the
+/// rule.
 const IPV6: [Rule<Ipv6Addr>; 21] = [
     (Ipv6Addr::UNSPECIFIED, 128, "ipv6-unspecified", "the unspecified address"),
     (Ipv6Addr::LOCALHOST, 128, "ipv6-loopback", "a loopback address"),
@@ -102,10 +106,12 @@ const IPV6: [Rule<Ipv6Addr>; 21] = [
     (v6(0x8000, 0, 0, 0), 1, "ipv6-not-global", "an address outside the global unicast space"),
 ];
 
-const IPV6_NOT_GLOBAL: Refused = Refused::new("ipv6-not-global", "an address outside the global unicast space");
+const IPV6_NOT_GLOBAL: Refused =
+    Refused::new("ipv6-not-global", "an address outside the global unicast space");
 const IPV6_ISATAP: Refused = Refused::new("ipv6-isatap", "an address that embeds IPv4");
 
-/// Whether an address may be reached. IPv4-mapped IPv6 addresses are judged as the IPv4 addresses they stand for.
+/// Whether an address may be reached. IPv4-mapped IPv6 addresses are judged as the IPv4 addresses
+/// they stand for.
 #[must_use]
 pub fn classify(address: IpAddr) -> Verdict {
     let refused = match address.to_canonical() {
@@ -116,24 +122,30 @@ pub fn classify(address: IpAddr) -> Verdict {
 }
 
 fn classify_v4(address: Ipv4Addr) -> Option<Refused> {
-    let inside = |prefix: Ipv4Addr, length: u8| (address.to_bits() ^ prefix.to_bits()).leading_zeros() >= u32::from(length);
+    let inside = |prefix: Ipv4Addr, length: u8| {
+        (address.to_bits() ^ prefix.to_bits()).leading_zeros() >= u32::from(length)
+    };
     IPV4.iter().find(|rule| inside(rule.0, rule.1)).map(|rule| Refused::new(rule.2, rule.3))
 }
 
 fn classify_v6(address: Ipv6Addr) -> Option<Refused> {
-    let inside = |prefix: Ipv6Addr, length: u8| (address.to_bits() ^ prefix.to_bits()).leading_zeros() >= u32::from(length);
+    let inside = |prefix: Ipv6Addr, length: u8| {
+        (address.to_bits() ^ prefix.to_bits()).leading_zeros() >= u32::from(length)
+    };
     if let Some(rule) = IPV6.iter().find(|rule| inside(rule.0, rule.1)) {
         return Some(Refused::new(rule.2, rule.3));
     }
     if !inside(v6(0x2000, 0, 0, 0), 3) {
         return Some(IPV6_NOT_GLOBAL);
     }
-    // Within any prefix, an interface id 0:5efe or 200:5efe is a tunnel to the IPv4 address in its last half.
+    // Within any prefix, an interface id 0:5efe or 200:5efe is a tunnel to the IPv4 address in its
+    // last half.
     let segments = address.segments();
     (segments[4] & !0x0200 == 0 && segments[5] == 0x5efe).then_some(IPV6_ISATAP)
 }
 
-/// Whether a name is `localhost` or below it: by its standard it means loopback and is never looked up.
+/// Whether a name is `localhost` or below it: by its standard it means loopback and is never looked
+/// up.
 #[must_use]
 pub fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);

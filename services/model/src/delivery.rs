@@ -1,8 +1,11 @@
-//! A delivery and its state machine: pending until an attempt succeeds, the schedule is used up, or its endpoint is gone.
+//! A delivery and its state machine: pending until an attempt succeeds, the schedule is used up, or
+//! its endpoint is gone.
 
 use std::time::Duration;
 
-use crate::{AttemptId, DeliveryId, EndpointId, EventId, ProjectId, RetryPolicy, SubscriptionId, Timestamp};
+use crate::{
+    AttemptId, DeliveryId, EndpointId, EventId, ProjectId, RetryPolicy, SubscriptionId, Timestamp,
+};
 
 /// One event to one endpoint, as it is shown: pending or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +44,8 @@ pub struct PendingDelivery {
     pub attempt: u32,
     /// When it may begin.
     pub due_at: Timestamp,
-    /// The queue shard's epoch when a job was (or is about to be) queued for it; none while it only waits in the database.
+    /// The queue shard's epoch when a job was (or is about to be) queued for it; none while it only
+    /// waits in the database.
     pub queued_epoch: Option<i64>,
     /// How often it was queued.
     pub generation: u32,
@@ -141,7 +145,8 @@ pub struct Attempt {
     pub response_truncated: bool,
     /// Without addresses of the inside.
     pub error_message: Option<String>,
-    /// The request went out twice, since a connection that had been used before ended without an answer.
+    /// The request went out twice, since a connection that had been used before ended without an
+    /// answer.
     pub resent: bool,
 }
 
@@ -169,7 +174,13 @@ pub enum Verdict {
 
 /// Judges an attempt that was made. `random` is drawn uniformly from 0 to 1.
 #[must_use]
-pub fn judge_attempt(outcome: AttemptOutcome, attempt: u32, now: Timestamp, policy: &RetryPolicy, random: f64) -> Verdict {
+pub fn judge_attempt(
+    outcome: AttemptOutcome,
+    attempt: u32,
+    now: Timestamp,
+    policy: &RetryPolicy,
+    random: f64,
+) -> Verdict {
     if outcome == AttemptOutcome::Succeeded {
         return Verdict::End(DeliveryStatus::Delivered, DeliveryReason::Succeeded);
     }
@@ -179,18 +190,22 @@ pub fn judge_attempt(outcome: AttemptOutcome, attempt: u32, now: Timestamp, poli
     }
 }
 
-/// Judges a job for which nothing was sent. A worker knows from a cache that an endpoint is gone, and what is cancelled does not come
-/// back: the delivery goes back to the database, where cancelling checks it.
+/// Judges a job for which nothing was sent. A worker knows from a cache that an endpoint is gone,
+/// and what is cancelled does not come back: the delivery goes back to the database, where
+/// cancelling checks it.
 #[must_use]
 pub fn judge_hold(reason: HoldReason) -> Verdict {
     match reason {
-        HoldReason::EndpointPaused | HoldReason::EndpointDeleted | HoldReason::Released => Verdict::Hold,
+        HoldReason::EndpointPaused | HoldReason::EndpointDeleted | HoldReason::Released => {
+            Verdict::Hold
+        }
         HoldReason::Stale => Verdict::Ignore,
     }
 }
 
-/// Whether a verdict about the attempt `reported` applies to a delivery whose next attempt is `current`: that of the same attempt
-/// does, and so does success of an earlier one, which arrives late but is true.
+/// Whether a verdict about the attempt `reported` applies to a delivery whose next attempt is
+/// `current`: that of the same attempt does, and so does success of an earlier one, which arrives
+/// late but is true.
 fn applies(verdict: Verdict, reported: u32, current: u32) -> bool {
     match verdict {
         Verdict::End(DeliveryStatus::Delivered, _) => reported <= current,
@@ -220,8 +235,8 @@ pub enum Step {
     End { status: DeliveryStatus, reason: DeliveryReason, attempt_count: u32 },
 }
 
-/// The one step of the state machine; none when the report changes nothing. A hold needs the row's own generation: an older job that
-/// was given back says nothing about the one that followed it.
+/// The one step of the state machine; none when the report changes nothing. A hold needs the row's
+/// own generation: an older job that was given back says nothing about the one that followed it.
 #[must_use]
 pub fn step(row: &PendingDelivery, report: Report) -> Option<Step> {
     if !applies(report.verdict, report.attempt, row.attempt) {
@@ -233,8 +248,13 @@ pub fn step(row: &PendingDelivery, report: Report) -> Option<Step> {
         Verdict::Hold => Some(Step::Wait { attempt: row.attempt, due_at: row.due_at }),
         Verdict::Retry(due_at) => Some(Step::Wait { attempt: row.attempt + 1, due_at }),
         Verdict::End(status, reason) => {
-            let made = if report.attempted { report.attempt } else { report.attempt.saturating_sub(1) };
-            Some(Step::End { status, reason, attempt_count: made.max(row.attempt.saturating_sub(1)) })
+            let made =
+                if report.attempted { report.attempt } else { report.attempt.saturating_sub(1) };
+            Some(Step::End {
+                status,
+                reason,
+                attempt_count: made.max(row.attempt.saturating_sub(1)),
+            })
         }
     }
 }
@@ -247,9 +267,15 @@ mod tests {
     fn success_ends_failure_retries_until_the_schedule_is_used_up() {
         let policy = RetryPolicy::new(vec![Duration::from_secs(1)]);
         let judge = |outcome, attempt| judge_attempt(outcome, attempt, Timestamp(0), &policy, 0.5);
-        assert_eq!(judge(AttemptOutcome::Succeeded, 7), Verdict::End(DeliveryStatus::Delivered, DeliveryReason::Succeeded));
+        assert_eq!(
+            judge(AttemptOutcome::Succeeded, 7),
+            Verdict::End(DeliveryStatus::Delivered, DeliveryReason::Succeeded)
+        );
         assert_eq!(judge(AttemptOutcome::TimedOut, 1), Verdict::Retry(Timestamp(1_000_000)));
-        assert_eq!(judge(AttemptOutcome::Rejected, 2), Verdict::End(DeliveryStatus::Failed, DeliveryReason::Exhausted));
+        assert_eq!(
+            judge(AttemptOutcome::Rejected, 2),
+            Verdict::End(DeliveryStatus::Failed, DeliveryReason::Exhausted)
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Endpoints: where webhooks go.
 //!
-//! Values of headers and the queries of URLs may be credentials. Nothing here has a `Debug` that shows them.
+//! Values of headers and the queries of URLs may be credentials. Nothing here has a `Debug` that
+//! shows them.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +33,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// As it is shown to readers: with a mask for each value of a header, and for the query of the URL.
+    /// As it is shown to readers: with a mask for each value of a header, and for the query of the
+    /// URL.
     #[must_use]
     pub fn masked(mut self) -> Self {
         self.headers.values_mut().for_each(|value| MASK.clone_into(value));
@@ -41,19 +43,22 @@ impl Endpoint {
     }
 }
 
-/// Stands for a value that is not shown. It is never a value itself: those of headers and queries are ASCII.
+/// Stands for a value that is not shown. It is never a value itself: those of headers and queries
+/// are ASCII.
 pub const MASK: &str = "\u{2026}";
 
 /// The mask as programs write it that encode URLs.
 const ENCODED_MASK: &str = "%E2%80%A6";
 
-/// Whether a URL has the mask in place of its query, or as the name of a parameter: programs that take queries apart write the mask
-/// with `=` after it, and with the parameters that they add.
+/// Whether a URL has the mask in place of its query, or as the name of a parameter: programs that
+/// take queries apart write the mask with `=` after it, and with the parameters that they add.
 #[must_use]
 pub fn has_masked_query(url: &str) -> bool {
     let Some((_, query)) = url.split_once('?') else { return false };
     let query = query.split_once('#').map_or(query, |(query, _)| query);
-    let mut names = query.split('&').map(|parameter| parameter.split_once('=').map_or(parameter, |(name, _)| name));
+    let mut names = query
+        .split('&')
+        .map(|parameter| parameter.split_once('=').map_or(parameter, |(name, _)| name));
     names.any(|name| name == MASK || name.eq_ignore_ascii_case(ENCODED_MASK))
 }
 
@@ -203,15 +208,27 @@ mod tests {
     fn a_mask_is_no_value() {
         let masked = endpoint("https://a.example/?a=b", Headers::default()).masked();
         let Target::Http { url } = &masked.target;
-        assert!(WebhookUrl::parse(url, &Policy::default()).is_err() && header::check("x-a", MASK).is_err());
+        assert!(
+            WebhookUrl::parse(url, &Policy::default()).is_err()
+                && header::check("x-a", MASK).is_err()
+        );
         // A client that encodes URLs makes one of it that would be accepted.
         let encoded = "https://a.example/?%e2%80%A6";
         assert!(WebhookUrl::parse(encoded, &Policy::default()).is_ok());
         assert!(has_masked_query(url) && has_masked_query(encoded));
-        for query in ["…=", "%E2%80%A6=", "%e2%80%a6=&a=b", "a=b&%E2%80%A6", "a&…=x&b", "%E2%80%A6#part", "&%E2%80%a6&"] {
+        for query in [
+            "…=",
+            "%E2%80%A6=",
+            "%e2%80%a6=&a=b",
+            "a=b&%E2%80%A6",
+            "a&…=x&b",
+            "%E2%80%A6#part",
+            "&%E2%80%a6&",
+        ] {
             assert!(has_masked_query(&format!("https://a.example/?{query}")), "{query}");
         }
-        for other in ["/", "/?", "/?a=%E2%80%A6", "/?a=…", "/?a%E2%80%A6=b", "/?a#&…", "/%E2%80%A6"] {
+        for other in ["/", "/?", "/?a=%E2%80%A6", "/?a=…", "/?a%E2%80%A6=b", "/?a#&…", "/%E2%80%A6"]
+        {
             assert!(!has_masked_query(&format!("https://a.example{other}")), "{other}");
         }
     }

@@ -1,4 +1,5 @@
-//! What can go wrong, in one enum of reasons that callers may rely on. `rpc` maps reasons to gRPC codes and HTTP statuses.
+//! What can go wrong, in one enum of reasons that callers may rely on. `rpc` maps reasons to gRPC
+//! codes and HTTP statuses.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -31,19 +32,26 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A field is missing, malformed or over its limit; the violations name each. Correct the request.
+    /// A field is missing, malformed or over its limit; the violations name each. Correct the
+    /// request.
     InvalidField = "INVALID_FIELD";
-    /// The payload does not fit the schema of its event type, and the project rejects such events; the violations name each place. Correct the payload, or the schema.
+    /// The payload does not fit the schema of its event type, and the project rejects such events;
+    /// the violations name each place. Correct the payload, or the schema.
     PayloadSchemaViolation = "PAYLOAD_SCHEMA_VIOLATION";
-    /// The request is not well-formed: not HTTP, not JSON, not UTF-8, too deep, a key twice, an unknown field; in gRPC a broken frame or a message that does not decode. Correct the request.
+    /// The request is not well-formed: not HTTP, not JSON, not UTF-8, too deep, a key twice, an
+    /// unknown field; in gRPC a broken frame or a message that does not decode. Correct the
+    /// request.
     MalformedRequest = "MALFORMED_REQUEST";
-    /// The request, or the answer that it asks for, is larger than allowed. Send less at once, or ask for a smaller page.
+    /// The request, or the answer that it asks for, is larger than allowed. Send less at once, or
+    /// ask for a smaller page.
     TooLarge = "TOO_LARGE";
     /// Path and query are longer than allowed. Shorten the query.
     UriTooLong = "URI_TOO_LONG";
-    /// The header fields of the request are larger, or more, than allowed. Send fewer or shorter ones.
+    /// The header fields of the request are larger, or more, than allowed. Send fewer or shorter
+    /// ones.
     HeadersTooLarge = "HEADERS_TOO_LARGE";
-    /// The content type, or the encoding of the messages, is not one that the server takes; the message names those that it takes.
+    /// The content type, or the encoding of the messages, is not one that the server takes; the
+    /// message names those that it takes.
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE";
     /// The body came too slowly, and the connection is closed. Nothing took effect; send it again.
     TooSlow = "TOO_SLOW";
@@ -63,31 +71,42 @@ reasons! {
     MethodNotAllowed = "METHOD_NOT_ALLOWED";
     /// An object with the given id exists.
     AlreadyExists = "ALREADY_EXISTS";
-    /// The idempotency key or request id was used with another request. Use a new key for a new request.
+    /// The idempotency key or request id was used with another request. Use a new key for a new
+    /// request.
     IdempotencyConflict = "IDEMPOTENCY_CONFLICT";
     /// The state of the object does not allow it; the message says why.
     FailedPrecondition = "FAILED_PRECONDITION";
-    /// Deliveries of the event are pending, and need its payload. Wait until they ended, or cancel them by deleting their endpoints.
+    /// Deliveries of the event are pending, and need its payload. Wait until they ended, or cancel
+    /// them by deleting their endpoints.
     DeliveriesPending = "DELIVERIES_PENDING";
-    /// The payload of the event was erased: there is nothing to deliver any more. Publish it anew, if you have it.
+    /// The payload of the event was erased: there is nothing to deliver any more. Publish it anew,
+    /// if you have it.
     PayloadErased = "PAYLOAD_ERASED";
     /// The page token is not one of ours, or belongs to other filters. Begin with the first page.
     InvalidPageToken = "INVALID_PAGE_TOKEN";
-    /// The cursor is from before what is kept, or of another database. Begin anew without one; what lies between is read from the lists.
+    /// The cursor is from before what is kept, or of another database. Begin anew without one; what
+    /// lies between is read from the lists.
     CursorExpired = "CURSOR_EXPIRED";
-    /// The method answers server-sent events only, which the Accept header refuses. Accept text/event-stream.
+    /// The method answers server-sent events only, which the Accept header refuses. Accept
+    /// text/event-stream.
     NotAcceptable = "NOT_ACCEPTABLE";
     /// A bounded queue is full. Retry after the time given.
     Overloaded = "OVERLOADED";
-    /// The API key, its project or its organization has used up its share of something that all callers share; the message says whose share and of what. Nothing took effect. End something of the same kind, or retry after the time given.
+    /// The API key, its project or its organization has used up its share of something that all
+    /// callers share; the message says whose share and of what. Nothing took effect. End something
+    /// of the same kind, or retry after the time given.
     ShareExhausted = "SHARE_EXHAUSTED";
-    /// A server that is needed does not answer. Whether the request took effect is unknown; retry with the same idempotency key.
+    /// A server that is needed does not answer. Whether the request took effect is unknown; retry
+    /// with the same idempotency key.
     Unavailable = "UNAVAILABLE";
-    /// The deadline of the request passed. Whether it took effect is unknown; retry with the same idempotency key.
+    /// The deadline of the request passed. Whether it took effect is unknown; retry with the same
+    /// idempotency key.
     DeadlineExceeded = "DEADLINE_EXCEEDED";
-    /// The server is shutting down and took no more. Connect again after the time given, and resend what was not acknowledged.
+    /// The server is shutting down and took no more. Connect again after the time given, and resend
+    /// what was not acknowledged.
     ShuttingDown = "SHUTTING_DOWN";
-    /// Nothing came on an open stream or upload for too long. Connect again when there is something to send.
+    /// Nothing came on an open stream or upload for too long. Connect again when there is something
+    /// to send.
     StreamIdle = "STREAM_IDLE";
     /// A fault of the server. Report it with the request id.
     Internal = "INTERNAL";
@@ -102,7 +121,8 @@ impl fmt::Display for Reason {
 /// What is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldViolation {
-    /// The path of the field in the request, as in `event.headers["x-a"]` or `events[3].event_type`.
+    /// The path of the field in the request, as in `event.headers["x-a"]` or
+    /// `events[3].event_type`.
     pub field: String,
     /// What is wrong, with the limit.
     pub description: String,
@@ -143,7 +163,12 @@ impl Error {
             .map(|violation| format!("{}: {}", violation.field, violation.description))
             .collect::<Vec<_>>()
             .join("; ");
-        Self { reason: Reason::InvalidField, message: message.into(), violations, retry_after: None }
+        Self {
+            reason: Reason::InvalidField,
+            message: message.into(),
+            violations,
+            retry_after: None,
+        }
     }
 
     /// A thing of this kind is not there for the caller.
@@ -155,14 +180,20 @@ impl Error {
     /// The outcome is unknown; a retry may help.
     #[must_use]
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Reason::Unavailable, message) }
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(Reason::Unavailable, message)
+        }
     }
 
     /// The process ends; another may be there already.
     #[must_use]
     pub fn shutting_down() -> Self {
         let message = "the server is shutting down: connect again";
-        Self { retry_after: Some(Duration::from_millis(100)), ..Self::new(Reason::ShuttingDown, message) }
+        Self {
+            retry_after: Some(Duration::from_millis(100)),
+            ..Self::new(Reason::ShuttingDown, message)
+        }
     }
 
     /// A bounded queue is full.
@@ -174,10 +205,14 @@ impl Error {
     /// A caller has used up its share of a bounded resource.
     #[must_use]
     pub fn share_exhausted(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Reason::ShareExhausted, message) }
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(Reason::ShareExhausted, message)
+        }
     }
 
-    /// Whether it was refused because too much is under way, and had no effect: the same request may succeed later.
+    /// Whether it was refused because too much is under way, and had no effect: the same request
+    /// may succeed later.
     #[must_use]
     pub fn is_overload(&self) -> bool {
         matches!(self.reason, Reason::Overloaded | Reason::ShareExhausted)
@@ -219,14 +254,23 @@ impl Violations {
     }
 
     /// A field is wrong unless `good`.
-    pub fn require(&mut self, good: bool, field: impl Into<String>, description: impl Into<String>) {
+    pub fn require(
+        &mut self,
+        good: bool,
+        field: impl Into<String>,
+        description: impl Into<String>,
+    ) {
         if !good {
             self.add(field, description);
         }
     }
 
     /// The value, or a violation that the error describes.
-    pub fn check<T>(&mut self, field: impl Into<String>, result: Result<T, impl fmt::Display>) -> Option<T> {
+    pub fn check<T>(
+        &mut self,
+        field: impl Into<String>,
+        result: Result<T, impl fmt::Display>,
+    ) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(error) => {

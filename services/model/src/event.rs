@@ -54,8 +54,8 @@ pub enum RoutingOutcome {
     NoSubscription,
 }
 
-/// The idempotency key of an event that has no other name than its place in a stream. It holds spaces, and what producers give is
-/// visible ASCII: no key of theirs is ever one of these.
+/// The idempotency key of an event that has no other name than its place in a stream. It holds
+/// spaces, and what producers give is visible ASCII: no key of theirs is ever one of these.
 #[must_use]
 pub fn stream_key(stream_id: &str, sequence: u64) -> String {
     format!("stream {stream_id} {sequence}")
@@ -71,7 +71,11 @@ impl Event {
     /// What routing made of it.
     #[must_use]
     pub fn routing_outcome(&self) -> RoutingOutcome {
-        if self.delivery_count == 0 { RoutingOutcome::NoSubscription } else { RoutingOutcome::Routed }
+        if self.delivery_count == 0 {
+            RoutingOutcome::NoSubscription
+        } else {
+            RoutingOutcome::Routed
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr};
 
 use crate::{EventTypeId, ProjectId, Timestamp, limits};
 
-/// The name of a kind of event: parts of letters, digits, `_` and `-`, joined by dots, as Standard Webhooks advises, or by `:` or `/`,
-/// as other systems do.
+/// The name of a kind of event: parts of letters, digits, `_` and `-`, joined by dots, as Standard
+/// Webhooks advises, or by `:` or `/`, as other systems do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventType(String);
 
@@ -49,8 +49,15 @@ impl FromStr for EventType {
         if text.len() > limits::EVENT_TYPE_BYTES {
             return Err(Malformed::TooLong);
         }
-        let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if text.split(['.', ':', '/']).all(part) { Ok(Self(text.to_owned())) } else { Err(Malformed::Characters) }
+        let part = |part: &str| {
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        };
+        if text.split(['.', ':', '/']).all(part) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Malformed::Characters)
+        }
     }
 }
 
@@ -89,7 +96,9 @@ impl EventTypePattern {
         match self {
             Self::All => true,
             Self::Exactly(wanted) => wanted.as_str() == event_type,
-            Self::Under(prefix) => event_type.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('.')),
+            Self::Under(prefix) => {
+                event_type.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            }
         }
     }
 }
@@ -128,22 +137,49 @@ mod tests {
 
     #[test]
     fn patterns_match_whole_parts_only() {
-        let matches = |pattern: &str, event_type: &str| pattern.parse::<EventTypePattern>().unwrap().matches(event_type);
+        let matches = |pattern: &str, event_type: &str| {
+            pattern.parse::<EventTypePattern>().unwrap().matches(event_type)
+        };
         assert!(matches("*", "a"));
         assert!(matches("invoice.*", "invoice.paid") && matches("invoice.*", "invoice.line.added"));
         assert!(!matches("invoice.*", "invoice") && !matches("invoice.*", "invoices.paid"));
-        assert!(matches("invoice.paid", "invoice.paid") && !matches("invoice.paid", "invoice.paid.late"));
+        assert!(
+            matches("invoice.paid", "invoice.paid")
+                && !matches("invoice.paid", "invoice.paid.late")
+        );
     }
 
     #[test]
     fn names_are_parts_joined_by_single_separators() {
-        for text in ["a", "invoice.paid", "order:created", "billing/invoice.paid", "A.b-c_D:e/0", &"a".repeat(256)] {
+        for text in [
+            "a",
+            "invoice.paid",
+            "order:created",
+            "billing/invoice.paid",
+            "A.b-c_D:e/0",
+            &"a".repeat(256),
+        ] {
             assert_eq!(text.parse::<EventType>().unwrap().as_str(), text);
             assert_eq!(text.parse::<EventTypePattern>().unwrap().to_string(), text);
         }
-        for text in
-            ["", ".", "a.", ".a", "a..b", "a/", "/a", "a//b", "a/./b", "a:.b", "a:", "a b", "a%2Fb", "\0", "é", &"a".repeat(257)]
-        {
+        for text in [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "a/",
+            "/a",
+            "a//b",
+            "a/./b",
+            "a:.b",
+            "a:",
+            "a b",
+            "a%2Fb",
+            "\0",
+            "é",
+            &"a".repeat(257),
+        ] {
             assert!(text.parse::<EventType>().is_err(), "{text:?}");
             assert!(text.parse::<EventTypePattern>().is_err(), "{text:?}");
         }

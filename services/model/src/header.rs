@@ -1,5 +1,5 @@
-//! The headers of a request to an endpoint: which ones events and endpoints may give, and which only
-//! Outrider sets. Whatever may be given is sent.
+//! The headers of a request to an endpoint: which ones events and endpoints may give, and which
+//! only Outrider sets. Whatever may be given is sent.
 
 /// The header with the number of the attempt; 1 for the first.
 pub const ATTEMPT: &str = "outrider-attempt";
@@ -15,15 +15,21 @@ pub enum Refused {
     Name,
     #[error("must have a value of visible ASCII characters, spaces and tabs")]
     Value,
-    #[error("must have a value that does not begin or end with a space or tab, which HTTP does not keep (RFC 9110)")]
+    #[error(
+        "must have a value that does not begin or end with a space or tab, which HTTP does not keep (RFC 9110)"
+    )]
     Padded,
     #[error("cannot be given: the connection to the endpoint needs it (RFC 9110)")]
     Connection,
     #[error("cannot be given: set the content_type of the event")]
     ContentType,
-    #[error("cannot be given: content-* headers describe the body, which is sent as it was published")]
+    #[error(
+        "cannot be given: content-* headers describe the body, which is sent as it was published"
+    )]
     Content,
-    #[error("cannot be given: answers are read as they are, so Outrider asks for the encoding \"identity\"")]
+    #[error(
+        "cannot be given: answers are read as they are, so Outrider asks for the encoding \"identity\""
+    )]
     AcceptEncoding,
     #[error("cannot be given: webhook-* and outrider-* headers are set by Outrider")]
     Ours,
@@ -60,9 +66,8 @@ pub fn reserved(name: &str) -> Option<Refused> {
         "content-type" => Some(Refused::ContentType),
         "accept-encoding" => Some(Refused::AcceptEncoding),
         "traceparent" | "tracestate" => Some(Refused::Trace),
-        "host" | "transfer-encoding" | "connection" | "keep-alive" | "upgrade" | "te" | "trailer" | "expect" => {
-            Some(Refused::Connection)
-        }
+        "host" | "transfer-encoding" | "connection" | "keep-alive" | "upgrade" | "te"
+        | "trailer" | "expect" => Some(Refused::Connection),
         _ if name.starts_with("content-") => Some(Refused::Content),
         _ if name.starts_with("proxy-") => Some(Refused::Connection),
         _ if name.starts_with("webhook-") || name.starts_with("outrider-") => Some(Refused::Ours),
@@ -73,7 +78,10 @@ pub fn reserved(name: &str) -> Option<Refused> {
 /// Whether a text is a token of RFC 9110, as names of headers and the parts of media types are.
 #[must_use]
 pub fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// Whether a byte may stand in the value of a header that somebody gives.
@@ -88,7 +96,12 @@ mod tests {
 
     #[test]
     fn what_may_be_given() {
-        for (name, value) in [("authorization", "Bearer x"), ("user-agent", "Mine/1 (a; b)"), ("x-a", "1 \t2"), ("accept", "")] {
+        for (name, value) in [
+            ("authorization", "Bearer x"),
+            ("user-agent", "Mine/1 (a; b)"),
+            ("x-a", "1 \t2"),
+            ("accept", ""),
+        ] {
             assert_eq!(check(name, value), Ok(()), "{name}");
         }
     }

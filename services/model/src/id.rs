@@ -1,5 +1,5 @@
-//! Ids are TypeIDs: a prefix that names the noun and a UUIDv7 in Crockford's base32 (<https://github.com/jetify-com/typeid/tree/main/spec>),
-//! stored as UUID.
+//! Ids are TypeIDs: a prefix that names the noun and a UUIDv7 in Crockford's base32
+//! (<https://github.com/jetify-com/typeid/tree/main/spec>), stored as UUID.
 
 use std::{fmt, str::FromStr};
 
@@ -101,8 +101,8 @@ ids! {
 }
 
 impl DeliveryId {
-    /// The one id of an event's delivery to an endpoint: the event's time, then a hash. Doing a step twice writes nothing twice.
-    /// A replay carries its own time.
+    /// The one id of an event's delivery to an endpoint: the event's time, then a hash. Doing a
+    /// step twice writes nothing twice. A replay carries its own time.
     #[must_use]
     pub fn derive(at: Timestamp, event: EventId, endpoint: EndpointId, replay_number: u32) -> Self {
         let mut input = [0; 36];
@@ -114,8 +114,9 @@ impl DeliveryId {
 }
 
 impl AttemptId {
-    /// The one id of an exchange: the delivery's time, then a hash of delivery, attempt, generation and start. One that is reported again
-    /// has the same; two of one attempt, as when another worker took a lease over, differ by when they began.
+    /// The one id of an exchange: the delivery's time, then a hash of delivery, attempt, generation
+    /// and start. One that is reported again has the same; two of one attempt, as when another
+    /// worker took a lease over, differ by when they began.
     #[must_use]
     pub fn derive(delivery: DeliveryId, number: u32, generation: u32, start: Timestamp) -> Self {
         let mut input = [0; 32];
@@ -127,7 +128,8 @@ impl AttemptId {
     }
 }
 
-/// RFC 9562 UUIDv7 whose 12 bits after the milliseconds hold the fraction of the millisecond, so that ids of one process sort by time.
+/// RFC 9562 UUIDv7 whose 12 bits after the milliseconds hold the fraction of the millisecond, so
+/// that ids of one process sort by time.
 fn uuid_v7(at: Timestamp, random: u64) -> Uuid {
     let millis = u128::from(at.millis().max(0).unsigned_abs()) & 0xffff_ffff_ffff;
     let fraction = u128::from(at.0.rem_euclid(1_000).unsigned_abs() * 4096 / 1_000);
@@ -142,10 +144,13 @@ fn timed_hash(at: Timestamp, input: &[u8]) -> Uuid {
     let tail = u128::from_be_bytes(tail);
     let millis = u128::from(at.millis().max(0).unsigned_abs()) & 0xffff_ffff_ffff;
     let fraction = (tail >> 64) & 0xfff;
-    Uuid::from_u128(millis << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail & 0x3fff_ffff_ffff_ffff)
+    Uuid::from_u128(
+        millis << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail & 0x3fff_ffff_ffff_ffff,
+    )
 }
 
-/// The smallest and the largest UUID of a millisecond range `[from, to)`: bounds for look-ups by time.
+/// The smallest and the largest UUID of a millisecond range `[from, to)`: bounds for look-ups by
+/// time.
 #[must_use]
 pub fn uuid_bound(at: Timestamp) -> Uuid {
     let millis = u128::from(at.millis().clamp(0, 0xffff_ffff_ffff).unsigned_abs());

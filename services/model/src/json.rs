@@ -61,7 +61,9 @@ mod tests {
         ] {
             assert!(is_shallow(shallow.as_bytes()), "{shallow}");
         }
-        for deep in [nested(JSON_DEPTH + 1), nested(1_000_000), format!("\"\\\\\"{}", "[".repeat(500))] {
+        for deep in
+            [nested(JSON_DEPTH + 1), nested(1_000_000), format!("\"\\\\\"{}", "[".repeat(500))]
+        {
             assert!(!is_shallow(deep.as_bytes()), "{}", deep.len());
         }
     }

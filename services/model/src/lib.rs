@@ -1,7 +1,8 @@
-//! The nouns of Outrider and their pure rules: ids, events, endpoints, subscriptions, routing, the delivery's state machine, retry
-//! schedules, signatures, errors.
+//! The nouns of Outrider and their pure rules: ids, events, endpoints, subscriptions, routing, the
+//! delivery's state machine, retry schedules, signatures, errors.
 //!
-//! It must never do IO, read a clock or draw randomness: time and random numbers are arguments. It knows no wire types and no SQL.
+//! It must never do IO, read a clock or draw randomness: time and random numbers are arguments. It
+//! knows no wire types and no SQL.
 
 pub mod address;
 pub mod delivery;
@@ -28,13 +29,17 @@ pub mod time;
 pub mod url;
 pub mod window;
 
-pub use delivery::{Attempt, AttemptOutcome, Delivery, DeliveryReason, DeliveryStatus, HoldReason, PendingDelivery, Verdict};
+pub use delivery::{
+    Attempt, AttemptOutcome, Delivery, DeliveryReason, DeliveryStatus, HoldReason, PendingDelivery,
+    Verdict,
+};
 pub use endpoint::{Endpoint, EndpointState, Headers, Target};
 pub use error::{Error, FieldViolation, Reason, Result};
 pub use event::{Event, Origin, RoutingOutcome, Trace};
 pub use event_type::{EventType, EventTypeDefinition, EventTypePattern};
 pub use id::{
-    ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, EventTypeId, OrganizationId, ProjectId, SecretId, SubscriptionId,
+    ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, EventTypeId, OrganizationId, ProjectId,
+    SecretId, SubscriptionId,
 };
 pub use page::{Page, PageRequest};
 pub use principal::Principal;

@@ -1,4 +1,5 @@
-//! Pages of a list, by a key that sorts (AIP-158). A page asks for what lies after or before a key, never for an offset.
+//! Pages of a list, by a key that sorts (AIP-158). A page asks for what lies after or before a key,
+//! never for an offset.
 
 use uuid::Uuid;
 
@@ -90,7 +91,8 @@ pub struct Page<T, P = Uuid> {
 }
 
 impl<T, P: Place> Page<T, P> {
-    /// Makes a page from up to `size + 1` items in the order of the request's direction: the extra one tells that there are more.
+    /// Makes a page from up to `size + 1` items in the order of the request's direction: the extra
+    /// one tells that there are more.
     #[must_use]
     pub fn from_rows(request: PageRequest<P>, mut rows: Vec<T>, place: impl Fn(&T) -> P) -> Self {
         let size = request.size as usize;
@@ -113,7 +115,11 @@ impl<T, P: Place> Page<T, P> {
     /// The same page of other items.
     #[must_use]
     pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U, P> {
-        Page { items: self.items.into_iter().map(convert).collect(), next: self.next, previous: self.previous }
+        Page {
+            items: self.items.into_iter().map(convert).collect(),
+            next: self.next,
+            previous: self.previous,
+        }
     }
 }
 
@@ -139,9 +145,15 @@ mod tests {
             let rows: Vec<Uuid> = match from {
                 None => all.clone(),
                 Some(Cursor::After(id)) => all.iter().copied().filter(|row| *row > id).collect(),
-                Some(Cursor::Before(id)) => all.iter().rev().copied().filter(|row| *row < id).collect(),
+                Some(Cursor::Before(id)) => {
+                    all.iter().rev().copied().filter(|row| *row < id).collect()
+                }
             };
-            Page::from_rows(PageRequest { size: 2, from }, rows.into_iter().take(3).collect(), |id| *id)
+            Page::from_rows(
+                PageRequest { size: 2, from },
+                rows.into_iter().take(3).collect(),
+                |id| *id,
+            )
         };
         let first = page(None);
         let second = page(first.next);

@@ -39,11 +39,17 @@ impl Principal {
     /// The operator, with everything in one organisation.
     #[must_use]
     pub fn system(organization: OrganizationId) -> Self {
-        Self { organization, project: None, owner: None, actor: Actor::System, scopes: [Scope::Admin].into_iter().collect() }
+        Self {
+            organization,
+            project: None,
+            owner: None,
+            actor: Actor::System,
+            scopes: [Scope::Admin].into_iter().collect(),
+        }
     }
 
-    /// Refuses a project that the key is not bound to, as if it did not exist. That the project belongs to the organisation is the
-    /// store's to check.
+    /// Refuses a project that the key is not bound to, as if it did not exist. That the project
+    /// belongs to the organisation is the store's to check.
     pub fn require_project(&self, project: ProjectId) -> Result<()> {
         match self.project {
             Some(own) if own != project => Err(Error::not_found("project")),

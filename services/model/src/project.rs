@@ -26,8 +26,8 @@ pub struct Project {
     pub updated_at: Timestamp,
 }
 
-/// What becomes of events that the catalogue of event types speaks against. The numbers are those of
-/// `outrider.admin.v1.SchemaValidation` and are stored.
+/// What becomes of events that the catalogue of event types speaks against. The numbers are those
+/// of `outrider.admin.v1.SchemaValidation` and are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]
 pub enum SchemaValidation {
@@ -44,7 +44,9 @@ impl SchemaValidation {
     /// By its number.
     #[must_use]
     pub fn from_number(number: i32) -> Option<Self> {
-        [Self::Off, Self::Warn, Self::Reject].into_iter().find(|one| i32::from(*one as u8) == number)
+        [Self::Off, Self::Warn, Self::Reject]
+            .into_iter()
+            .find(|one| i32::from(*one as u8) == number)
     }
 }
 

@@ -2,23 +2,34 @@
 
 use std::time::Duration;
 
-/// A schedule of waits: the first after the first failed attempt, and so on. When it is used up, the delivery has failed.
+/// A schedule of waits: the first after the first failed attempt, and so on. When it is used up,
+/// the delivery has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
     waits: Vec<Duration>,
 }
 
-/// Each wait is multiplied by a number drawn from 1 − JITTER to 1 + JITTER, so that failures that began together do not return together.
+/// Each wait is multiplied by a number drawn from 1 − JITTER to 1 + JITTER, so that failures that
+/// began together do not return together.
 pub const JITTER: f64 = 0.2;
 
 impl Default for RetryPolicy {
-    /// Fifteen attempts over 75 hours: the example schedule of Standard Webhooks 1.0.0, and five attempts in its first gap for what
-    /// fails while an endpoint is restarted.
+    /// Fifteen attempts over 75 hours: the example schedule of Standard Webhooks 1.0.0, and five
+    /// attempts in its first gap for what fails while an endpoint is restarted.
     fn default() -> Self {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 60 * MINUTE;
         let restart = [5, 5, 5, 15, 30, 2 * MINUTE];
-        let outage = [5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
+        let outage = [
+            5 * MINUTE,
+            30 * MINUTE,
+            2 * HOUR,
+            5 * HOUR,
+            10 * HOUR,
+            14 * HOUR,
+            20 * HOUR,
+            24 * HOUR,
+        ];
         let seconds = restart.into_iter().chain(outage);
         Self::new(seconds.map(Duration::from_secs).collect())
     }
@@ -37,8 +48,8 @@ impl RetryPolicy {
         &self.waits
     }
 
-    /// How long to wait after the attempt of this number (1 for the first) failed; none when no attempt is left. `random` is drawn
-    /// uniformly from 0 to 1.
+    /// How long to wait after the attempt of this number (1 for the first) failed; none when no
+    /// attempt is left. `random` is drawn uniformly from 0 to 1.
     #[must_use]
     pub fn wait_after(&self, attempt: u32, random: f64) -> Option<Duration> {
         let wait = self.waits.get(usize::try_from(attempt).ok()?.checked_sub(1)?)?;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::{EndpointId, EventTypePattern, Subscription, SubscriptionId};
 
-/// The compiled subscriptions of one project. Matching costs a look-up per dot of the type, however many subscriptions there are.
+/// The compiled subscriptions of one project. Matching costs a look-up per dot of the type, however
+/// many subscriptions there are.
 #[derive(Debug, Default)]
 pub struct Router {
     all: Vec<Entry>,
@@ -36,8 +37,12 @@ impl Router {
             for pattern in &subscription.event_types {
                 match pattern {
                     EventTypePattern::All => router.all.push(entry),
-                    EventTypePattern::Exactly(name) => router.exact.entry(name.to_string()).or_default().push(entry),
-                    EventTypePattern::Under(name) => router.under.entry(name.to_string()).or_default().push(entry),
+                    EventTypePattern::Exactly(name) => {
+                        router.exact.entry(name.to_string()).or_default().push(entry)
+                    }
+                    EventTypePattern::Under(name) => {
+                        router.under.entry(name.to_string()).or_default().push(entry)
+                    }
                 }
             }
         }
@@ -47,9 +52,14 @@ impl Router {
     /// One route per endpoint with a matching subscription, in the order of the endpoints' ids.
     #[must_use]
     pub fn route(&self, event_type: &str) -> Vec<Route> {
-        let prefixes = event_type.match_indices('.').filter_map(|(dot, _)| self.under.get(&event_type[..dot]));
-        let mut entries: Vec<Entry> =
-            self.all.iter().chain(self.exact.get(event_type).into_iter().chain(prefixes).flatten()).copied().collect();
+        let prefixes =
+            event_type.match_indices('.').filter_map(|(dot, _)| self.under.get(&event_type[..dot]));
+        let mut entries: Vec<Entry> = self
+            .all
+            .iter()
+            .chain(self.exact.get(event_type).into_iter().chain(prefixes).flatten())
+            .copied()
+            .collect();
         entries.sort_unstable();
         entries.dedup();
         let mut routes: Vec<Route> = Vec::with_capacity(entries.len());

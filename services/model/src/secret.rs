@@ -1,4 +1,5 @@
-//! Secrets that never show themselves: neither in logs nor in errors, and compared in constant time.
+//! Secrets that never show themselves: neither in logs nor in errors, and compared in constant
+//! time.
 
 use std::fmt;
 
@@ -8,7 +9,8 @@ use subtle::ConstantTimeEq;
 
 use crate::ApiKeyId;
 
-/// The key with which webhooks to an endpoint are signed, by Standard Webhooks: 24 to 64 bytes, written `whsec_` and base64.
+/// The key with which webhooks to an endpoint are signed, by Standard Webhooks: 24 to 64 bytes,
+/// written `whsec_` and base64.
 #[derive(Clone)]
 pub struct SigningSecret(Vec<u8>);
 
@@ -20,7 +22,11 @@ pub struct MalformedSecret;
 impl SigningSecret {
     /// From the bytes of the key.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MalformedSecret> {
-        if (24..=64).contains(&bytes.len()) { Ok(Self(bytes.to_vec())) } else { Err(MalformedSecret) }
+        if (24..=64).contains(&bytes.len()) {
+            Ok(Self(bytes.to_vec()))
+        } else {
+            Err(MalformedSecret)
+        }
     }
 
     /// From its text. `v1,whsec_…`, a common slip, is taken too.
@@ -107,7 +113,8 @@ impl fmt::Debug for Token {
     }
 }
 
-/// An API key by its id and the hash of its secret: enough to check that a caller has the key, and not enough to act as that caller.
+/// An API key by its id and the hash of its secret: enough to check that a caller has the key, and
+/// not enough to act as that caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HashedToken {
     /// Which key.
@@ -149,7 +156,15 @@ mod tests {
     #[test]
     fn what_is_not_a_token_is_refused() {
         let good = Token::new(ApiKeyId::new(Timestamp(0), 7), [1; 32]).reveal();
-        for text in ["", "ork_", "ork_é", &good[1..], &good[..good.len() - 1], &format!("{good}A"), &good.replace("ork", "sk")] {
+        for text in [
+            "",
+            "ork_",
+            "ork_é",
+            &good[1..],
+            &good[..good.len() - 1],
+            &format!("{good}A"),
+            &good.replace("ork", "sk"),
+        ] {
             assert!(Token::parse(text).is_none(), "{text}");
         }
     }
@@ -157,9 +172,15 @@ mod tests {
     #[test]
     fn secrets_have_24_to_64_bytes_and_hide() {
         assert!(SigningSecret::parse("").is_err());
-        assert!(SigningSecret::from_bytes(&[1; 23]).is_err() && SigningSecret::from_bytes(&[1; 65]).is_err());
+        assert!(
+            SigningSecret::from_bytes(&[1; 23]).is_err()
+                && SigningSecret::from_bytes(&[1; 65]).is_err()
+        );
         let secret = SigningSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        assert_eq!(SigningSecret::parse("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap().expose(), secret.expose());
+        assert_eq!(
+            SigningSecret::parse("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap().expose(),
+            secret.expose()
+        );
         assert_eq!(secret.reveal(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
         assert_eq!(format!("{secret:?}"), "SigningSecret(…)");
     }

@@ -56,13 +56,14 @@ fn fits(used: u32, amount: u32, left: u32) -> bool {
     amount <= left && (used == 0 || u64::from(used) + 2 * u64::from(amount) <= u64::from(left))
 }
 
-/// What is left to the members of somebody who holds `used`, where `left` is left to all. Of one who
-/// holds nothing, any member may take the last.
+/// What is left to the members of somebody who holds `used`, where `left` is left to all. Of one
+/// who holds nothing, any member may take the last.
 fn left_within(used: u32, left: u32) -> u32 {
     if used == 0 { left } else { left.saturating_sub(used) / 2 }
 }
 
-/// The rule: whether an endpoint that holds so much on each level may take `amount` of what is `left`.
+/// The rule: whether an endpoint that holds so much on each level may take `amount` of what is
+/// `left`.
 #[must_use]
 pub fn may_take(held: Held, amount: u32, left: u32) -> bool {
     let of_organization = left_within(held.organization, left);
@@ -82,7 +83,8 @@ pub fn room(held: Held, left: u32) -> u32 {
     let left = left - 1;
     let of_organization = left_within(held.organization + 1, left);
     let of_project = left_within(held.project + 1, of_organization);
-    let levels = [(held.organization, left), (held.project, of_organization), (held.endpoint, of_project)];
+    let levels =
+        [(held.organization, left), (held.project, of_organization), (held.endpoint, of_project)];
     1 + levels.into_iter().map(|(used, left)| left.saturating_sub(used + 1) / 2).min().unwrap_or(0)
 }
 
@@ -114,12 +116,17 @@ impl FairShares {
     /// What is held on the way to this endpoint.
     #[must_use]
     pub fn held(&self, who: &Recipient) -> Held {
-        let Some(organization) = self.organizations.get(&who.organization) else { return Held::default() };
+        let Some(organization) = self.organizations.get(&who.organization) else {
+            return Held::default();
+        };
         let project = organization.projects.get(&who.project);
         Held {
             organization: organization.used,
             project: project.map_or(0, |project| project.used),
-            endpoint: project.and_then(|project| project.endpoints.get(&who.endpoint)).copied().unwrap_or(0),
+            endpoint: project
+                .and_then(|project| project.endpoints.get(&who.endpoint))
+                .copied()
+                .unwrap_or(0),
         }
     }
 
@@ -154,9 +161,16 @@ impl FairShares {
 
     /// Gives back what was taken. More than the endpoint has counts as all of it.
     pub fn give_back(&mut self, who: &Recipient, amount: u32) {
-        let Entry::Occupied(mut organization) = self.organizations.entry(who.organization) else { return };
-        let Entry::Occupied(mut project) = organization.get_mut().projects.entry(who.project) else { return };
-        let Entry::Occupied(mut endpoint) = project.get_mut().endpoints.entry(who.endpoint) else { return };
+        let Entry::Occupied(mut organization) = self.organizations.entry(who.organization) else {
+            return;
+        };
+        let Entry::Occupied(mut project) = organization.get_mut().projects.entry(who.project)
+        else {
+            return;
+        };
+        let Entry::Occupied(mut endpoint) = project.get_mut().endpoints.entry(who.endpoint) else {
+            return;
+        };
         let amount = amount.min(*endpoint.get());
         *endpoint.get_mut() -= amount;
         if *endpoint.get() == 0 {
@@ -201,9 +215,14 @@ mod tests {
     #[test]
     fn nobody_holds_more_than_what_is_left_to_others() {
         let mut shares = FairShares::new(8_192);
-        let of_project: Vec<_> = (0..4).map(|endpoint| fill(&mut shares, who(1, 1, endpoint))).collect();
+        let of_project: Vec<_> =
+            (0..4).map(|endpoint| fill(&mut shares, who(1, 1, endpoint))).collect();
         assert_eq!(of_project, [1_024, 512, 256, 128]);
-        assert_eq!(fill(&mut shares, who(1, 2, 0)), 544, "another project finds a quarter of the rest");
+        assert_eq!(
+            fill(&mut shares, who(1, 2, 0)),
+            544,
+            "another project finds a quarter of the rest"
+        );
         let other = fill(&mut shares, who(2, 1, 0));
         assert!(other >= 700, "another organisation is as if it were alone with the rest: {other}");
     }
@@ -237,7 +256,9 @@ mod tests {
     #[test]
     fn room_is_what_is_granted_one_by_one() {
         let mut shares = FairShares::new(1_000);
-        for (organization, project, endpoint) in [(1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1), (2, 1, 1), (3, 1, 1), (4, 1, 1)] {
+        for (organization, project, endpoint) in
+            [(1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1), (2, 1, 1), (3, 1, 1), (4, 1, 1)]
+        {
             let who = who(organization, project, endpoint);
             let room = shares.room(&who);
             assert_eq!(fill(&mut shares, who), room, "{who:?}");
@@ -250,7 +271,10 @@ mod tests {
         assert!(shares.try_take(&who(1, 1, 1), 1));
         let mut shares = FairShares::new(1_000);
         assert!(shares.try_take(&who(1, 1, 1), shares.largest_amount()));
-        assert_eq!(shares.held(&who(1, 1, 1)), Held { organization: 125, project: 125, endpoint: 125 });
+        assert_eq!(
+            shares.held(&who(1, 1, 1)),
+            Held { organization: 125, project: 125, endpoint: 125 }
+        );
         shares.give_back(&who(1, 1, 1), u32::MAX);
         assert_eq!((shares.used(), shares.organizations.len()), (0, 0));
     }

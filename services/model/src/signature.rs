@@ -1,4 +1,5 @@
-//! Signatures by Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`, written `v1,` and base64.
+//! Signatures by Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`, written `v1,` and
+//! base64.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::hmac;
@@ -13,12 +14,18 @@ pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
 pub const SIGNATURE_HEADER: &str = "webhook-signature";
 /// Our own header with the delivery's id.
 pub const DELIVERY_ID_HEADER: &str = "outrider-delivery-id";
-/// How old or how far ahead a timestamp may be, in seconds: what every library of Standard Webhooks allows.
+/// How old or how far ahead a timestamp may be, in seconds: what every library of Standard Webhooks
+/// allows.
 pub const TOLERANCE_SECONDS: i64 = 300;
 
 /// The value of `webhook-signature`: one signature per secret, separated by single spaces.
 #[must_use]
-pub fn sign<'a>(secrets: impl IntoIterator<Item = &'a SigningSecret>, id: &str, at: Timestamp, body: &[u8]) -> String {
+pub fn sign<'a>(
+    secrets: impl IntoIterator<Item = &'a SigningSecret>,
+    id: &str,
+    at: Timestamp,
+    body: &[u8],
+) -> String {
     let mut header = String::new();
     for secret in secrets {
         if !header.is_empty() {
@@ -50,14 +57,19 @@ pub fn verify(
     body: &[u8],
     now: Timestamp,
 ) -> Result<(), Untrusted> {
-    let digits = !timestamp.is_empty() && timestamp.len() <= 12 && timestamp.bytes().all(|byte| byte.is_ascii_digit());
-    let seconds: i64 = timestamp.parse().ok().filter(|_| digits).ok_or(Untrusted::MalformedTimestamp)?;
+    let digits = !timestamp.is_empty()
+        && timestamp.len() <= 12
+        && timestamp.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds: i64 =
+        timestamp.parse().ok().filter(|_| digits).ok_or(Untrusted::MalformedTimestamp)?;
     if (now.seconds() - seconds).abs() > TOLERANCE_SECONDS {
         return Err(Untrusted::Stale);
     }
     let matches = |signature: &str| {
         let bytes = signature.strip_prefix("v1,").and_then(|text| STANDARD.decode(text).ok());
-        bytes.is_some_and(|bytes| hmac::verify(&key(secret), &message(id, seconds, body), &bytes).is_ok())
+        bytes.is_some_and(|bytes| {
+            hmac::verify(&key(secret), &message(id, seconds, body), &bytes).is_ok()
+        })
     };
     if signatures.split(' ').any(matches) { Ok(()) } else { Err(Untrusted::WrongSignature) }
 }
@@ -105,7 +117,10 @@ mod tests {
             let secret = SigningSecret::parse(secret).unwrap();
             let at = Timestamp::from_parts(seconds, 0);
             assert_eq!(sign([&secret], id, at, body.as_bytes()), signature);
-            assert_eq!(verify(&secret, id, &seconds.to_string(), signature, body.as_bytes(), at), Ok(()));
+            assert_eq!(
+                verify(&secret, id, &seconds.to_string(), signature, body.as_bytes(), at),
+                Ok(())
+            );
         }
     }
 
@@ -122,10 +137,20 @@ mod tests {
         assert_eq!(check(id, &text, signature, "{}", now), Err(Untrusted::WrongSignature));
         assert_eq!(check(id, &text, "", body, now), Err(Untrusted::WrongSignature));
         assert_eq!(check(id, &text, &format!("v1,AAAA {signature}"), body, now), Ok(()));
-        assert_eq!(check(id, &text, signature, body, Timestamp::from_parts(seconds + 301, 0)), Err(Untrusted::Stale));
-        assert_eq!(check(id, &text, signature, body, Timestamp::from_parts(seconds - 301, 0)), Err(Untrusted::Stale));
+        assert_eq!(
+            check(id, &text, signature, body, Timestamp::from_parts(seconds + 301, 0)),
+            Err(Untrusted::Stale)
+        );
+        assert_eq!(
+            check(id, &text, signature, body, Timestamp::from_parts(seconds - 301, 0)),
+            Err(Untrusted::Stale)
+        );
         for malformed in ["", "+1614265330", "1614265330abc", "16142653301614265330"] {
-            assert_eq!(check(id, malformed, signature, body, now), Err(Untrusted::MalformedTimestamp), "{malformed}");
+            assert_eq!(
+                check(id, malformed, signature, body, now),
+                Err(Untrusted::MalformedTimestamp),
+                "{malformed}"
+            );
         }
     }
 }

@@ -5,7 +5,8 @@ use std::{fmt, time::Duration};
 /// Characters of a text that are shown: whoever gave it knows the rest.
 const SHOWN: usize = 128;
 
-/// A text in quotation marks as JSON writes it, with nothing in it that commands a terminal; cut after 128 characters.
+/// A text in quotation marks as JSON writes it, with nothing in it that commands a terminal; cut
+/// after 128 characters.
 #[must_use]
 pub fn quoted(text: &str) -> impl fmt::Display + '_ {
     Quoted(text)
@@ -17,7 +18,8 @@ pub fn joined<'t, T: fmt::Display>(texts: &'t [T]) -> impl fmt::Display + 't {
     Joined(texts)
 }
 
-/// A length of time with its units: "250 ms", "15 s", "1 min 30 s". Of a second or more, whole milliseconds are told.
+/// A length of time with its units: "250 ms", "15 s", "1 min 30 s". Of a second or more, whole
+/// milliseconds are told.
 #[must_use]
 pub fn span(length: Duration) -> impl fmt::Display {
     Span(length)
@@ -36,7 +38,9 @@ impl fmt::Display for Quoted<'_> {
                 '\n' => f.write_str("\\n")?,
                 '\r' => f.write_str("\\r")?,
                 '\t' => f.write_str("\\t")?,
-                hidden if hidden.is_control() || turns(hidden) => write!(f, "\\u{:04x}", u32::from(hidden))?,
+                hidden if hidden.is_control() || turns(hidden) => {
+                    write!(f, "\\u{:04x}", u32::from(hidden))?
+                }
                 plain => write!(f, "{plain}")?,
             }
         }
@@ -67,7 +71,10 @@ impl fmt::Display for Span {
         let (seconds, below) = (self.0.as_secs(), self.0.subsec_nanos());
         if seconds == 0 && below > 0 {
             // The largest unit of which it has some.
-            let (one, unit) = [(1_000_000, "ms"), (1_000, "µs")].into_iter().find(|(one, _)| below >= *one).unwrap_or((1, "ns"));
+            let (one, unit) = [(1_000_000, "ms"), (1_000, "µs")]
+                .into_iter()
+                .find(|(one, _)| below >= *one)
+                .unwrap_or((1, "ns"));
             return write!(f, "{} {unit}", below / one);
         }
         let parts = [

@@ -1,4 +1,5 @@
-//! Where a webhook goes: a URL that is parsed once, strictly. Every later layer takes the parsed form.
+//! Where a webhook goes: a URL that is parsed once, strictly. Every later layer takes the parsed
+//! form.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,8 +14,9 @@ use crate::{
 /// An absolute http or https URL in its canonical form, whose host and port the policy permits. The
 /// addresses of a name are judged when it is dialed.
 ///
-/// Canonical: scheme and host in lower case, names in punycode and without the root dot, no default port, a path. At most
-/// `limits::URL_BYTES`. Debug output ends with the host, since paths and queries of webhooks are often secret.
+/// Canonical: scheme and host in lower case, names in punycode and without the root dot, no default
+/// port, a path. At most `limits::URL_BYTES`. Debug output ends with the host, since paths and
+/// queries of webhooks are often secret.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WebhookUrl {
     text: String,
@@ -65,7 +67,10 @@ impl WebhookUrl {
     pub fn parse(text: &str, policy: &Policy) -> Result<Self> {
         require(!text.is_empty(), "must not be empty")?;
         require(text.len() <= limits::URL_BYTES, TOO_LONG)?;
-        require(!text.chars().any(is_hidden), "must not contain spaces, control or invisible characters")?;
+        require(
+            !text.chars().any(is_hidden),
+            "must not contain spaces, control or invisible characters",
+        )?;
         require(!text.contains('\\'), "must not contain a backslash")?;
         let parts = Parts::split(text)?;
         let (host, shown) = host(parts.host, parts.port(), policy)?;
@@ -92,13 +97,17 @@ impl WebhookUrl {
         Self { text, host, port, authority_at: scheme.len() + "://".len(), path_at }
     }
 
-    /// The other widespread reading of URLs, WHATWG's, must arrive at the same request for what was given and for what is kept.
+    /// The other widespread reading of URLs, WHATWG's, must arrive at the same request for what was
+    /// given and for what is kept.
     fn compare(&self, given: &str) -> Result<()> {
-        const DIFFER: &str = "is read differently by different programs; write it in its plain form";
+        const DIFFER: &str =
+            "is read differently by different programs; write it in its plain form";
         for text in [given, &self.text] {
             let other = Url::parse(text).map_err(|_| MalformedUrl::Malformed(DIFFER))?;
             let host = match other.host() {
-                Some(ParsedHost::Domain(name)) => name.strip_suffix('.').unwrap_or(name) == self.host,
+                Some(ParsedHost::Domain(name)) => {
+                    name.strip_suffix('.').unwrap_or(name) == self.host
+                }
                 Some(ParsedHost::Ipv4(address)) => self.host == address.to_string(),
                 Some(ParsedHost::Ipv6(address)) => self.host == address.to_string(),
                 None => false,
@@ -148,7 +157,8 @@ impl WebhookUrl {
         self.port
     }
 
-    /// What the Host header says: the host, in brackets if it is an IPv6 address, and the port unless it is the default.
+    /// What the Host header says: the host, in brackets if it is an IPv6 address, and the port
+    /// unless it is the default.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.text[self.authority_at..self.path_at]
@@ -175,7 +185,8 @@ impl fmt::Debug for WebhookUrl {
 
 const TOO_LONG: &str = "must not be longer than 2048 bytes";
 
-/// Space, controls, separators, and what is not seen: formatting, tags, variation selectors, private use.
+/// Space, controls, separators, and what is not seen: formatting, tags, variation selectors,
+/// private use.
 fn is_hidden(character: char) -> bool {
     character.is_control()
         || character.is_whitespace()
@@ -216,14 +227,20 @@ impl<'a> Parts<'a> {
             None => (target, None),
         };
         require(is_encoded(path, b""), "has characters in its path that must be percent-encoded")?;
-        require(is_encoded(query.unwrap_or_default(), b"?[]"), "has characters in its query that must be percent-encoded")?;
+        require(
+            is_encoded(query.unwrap_or_default(), b"?[]"),
+            "has characters in its query that must be percent-encoded",
+        )?;
         Ok(Self { https, host, port, path, query })
     }
 }
 
 fn split_port(authority: &str) -> Result<(&str, Option<u16>)> {
     let after_bracket = if authority.starts_with('[') {
-        authority.find(']').ok_or(MalformedUrl::Malformed("has an address without its closing bracket"))? + 1
+        authority
+            .find(']')
+            .ok_or(MalformedUrl::Malformed("has an address without its closing bracket"))?
+            + 1
     } else {
         authority.find(':').unwrap_or(authority.len())
     };
@@ -233,32 +250,47 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>)> {
         return Ok((host, None));
     }
     const PORT: &str = "must have a port between 1 and 65535, or none";
-    let digits = port.strip_prefix(':').ok_or(MalformedUrl::Malformed("has text between its host and its path"))?;
+    let digits = port
+        .strip_prefix(':')
+        .ok_or(MalformedUrl::Malformed("has text between its host and its path"))?;
     // Neither a sign nor leading zeros, which a number's parser would take.
     require(digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0'), PORT)?;
     digits.parse().map(|port| (host, Some(port))).map_err(|_| MalformedUrl::Malformed(PORT))
 }
 
-/// Whether text has only characters that a path may have, those besides, and well-formed percent escapes.
+/// Whether text has only characters that a path may have, those besides, and well-formed percent
+/// escapes.
 fn is_encoded(text: &str, besides: &[u8]) -> bool {
     let bytes = text.as_bytes();
     bytes.iter().enumerate().all(|(at, byte)| match byte {
-        b'%' => bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)),
-        _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(byte) || besides.contains(byte),
+        b'%' => {
+            bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        }
+        _ => {
+            byte.is_ascii_alphanumeric()
+                || b"-._~!$&'()*+,;=:@/".contains(byte)
+                || besides.contains(byte)
+        }
     })
 }
 
-/// The host for a dialer and the host for a URL, which differ by the brackets of IPv6; both judged with the port.
+/// The host for a dialer and the host for a URL, which differ by the brackets of IPv6; both judged
+/// with the port.
 fn host(given: &str, port: u16, policy: &Policy) -> Result<(String, String)> {
     let judge = |host: &str| {
         policy.judge(host, port).map_err(|refused| {
-            if refused.is_of_port() { MalformedUrl::Port { port, refused } } else { MalformedUrl::Refused(refused) }
+            if refused.is_of_port() {
+                MalformedUrl::Port { port, refused }
+            } else {
+                MalformedUrl::Refused(refused)
+            }
         })
     };
     require(!given.contains('%'), "must not contain % in its host")?;
     if let Some(inner) = given.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        let address: std::net::Ipv6Addr =
-            inner.parse().map_err(|_| MalformedUrl::Malformed("has no IPv6 address between its brackets"))?;
+        let address: std::net::Ipv6Addr = inner
+            .parse()
+            .map_err(|_| MalformedUrl::Malformed("has no IPv6 address between its brackets"))?;
         judge(&address.to_string())?;
         require(address.to_ipv4_mapped().is_none(), "must have an IPv4 address in its plain form")?;
         return Ok((address.to_string(), format!("[{address}]")));
@@ -271,20 +303,28 @@ fn host(given: &str, port: u16, policy: &Policy) -> Result<(String, String)> {
     Ok((name.clone(), name))
 }
 
-/// A name in punycode. Refused unless turning it back gives what was given, so that no character is taken for one that looks
-/// alike.
+/// A name in punycode. Refused unless turning it back gives what was given, so that no character is
+/// taken for one that looks alike.
 pub(crate) fn to_ascii(given: &str) -> Result<Cow<'_, str>> {
-    let punycode = given.split('.').any(|label| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--")));
+    let punycode = given
+        .split('.')
+        .any(|label| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--")));
     if given.is_ascii() && !punycode {
         return Ok(Cow::Borrowed(given));
     }
     const NAME: &str = "has a host name that is not a valid international name; write it in lower case or in punycode";
     let lower: String = given.chars().map(|character| character.to_ascii_lowercase()).collect();
     let ascii = Uts46::new()
-        .to_ascii(lower.as_bytes(), AsciiDenyList::URL, Hyphens::CheckFirstLast, DnsLength::VerifyAllowRootDot)
+        .to_ascii(
+            lower.as_bytes(),
+            AsciiDenyList::URL,
+            Hyphens::CheckFirstLast,
+            DnsLength::VerifyAllowRootDot,
+        )
         .map_err(|_| MalformedUrl::Malformed(NAME))?
         .into_owned();
-    let (back, valid) = Uts46::new().to_unicode(ascii.as_bytes(), AsciiDenyList::URL, Hyphens::CheckFirstLast);
+    let (back, valid) =
+        Uts46::new().to_unicode(ascii.as_bytes(), AsciiDenyList::URL, Hyphens::CheckFirstLast);
     require(valid.is_ok(), NAME)?;
     // Labels that came as punycode stay so; all others must come back unchanged.
     let same = lower.split('.').count() == back.split('.').count()

@@ -1,10 +1,10 @@
 //! Slow start: how many requests an endpoint may have under way, by what was heard of it lately.
 //!
-//! The window of an endpoint of which nothing is known has an initial size. It grows by one with each
-//! 2xx answer, and so doubles with each window of answers, up to the endpoint's own limit; it is
-//! halved by each request that nobody answered in time, down to the least. A window also remembers
-//! which of the two came last. This is soft state: forgetting a window loses nothing but what was
-//! learned of its endpoint.
+//! The window of an endpoint of which nothing is known has an initial size. It grows by one with
+//! each 2xx answer, and so doubles with each window of answers, up to the endpoint's own limit; it
+//! is halved by each request that nobody answered in time, down to the least. A window also
+//! remembers which of the two came last. This is soft state: forgetting a window loses nothing but
+//! what was learned of its endpoint.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -109,7 +109,9 @@ impl Windows {
     pub fn count(&self) -> (usize, usize) {
         let older = self.older.iter().filter(|(endpoint, _)| !self.recent.contains_key(endpoint));
         let known = self.recent.iter().chain(older);
-        known.fold((0, 0), |(all, narrow), (_, known)| (all + 1, narrow + usize::from(known.size < self.rules.initial)))
+        known.fold((0, 0), |(all, narrow), (_, known)| {
+            (all + 1, narrow + usize::from(known.size < self.rules.initial))
+        })
     }
 }
 
@@ -117,7 +119,8 @@ impl Windows {
 mod tests {
     use super::*;
 
-    const RULES: WindowRules = WindowRules { initial: 8, least: 1, capacity: 10, memory: Duration::from_secs(60) };
+    const RULES: WindowRules =
+        WindowRules { initial: 8, least: 1, capacity: 10, memory: Duration::from_secs(60) };
     const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
 
     fn endpoint(number: u64) -> EndpointId {

@@ -21,7 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-/// Connections at once. A further one takes the place of that which has been without a request for the longest time.
+/// Connections at once. A further one takes the place of that which has been without a request for
+/// the longest time.
 const MAX_CONNECTIONS: usize = 256;
 /// The head of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -44,7 +45,9 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             accepted = listen::accept(&listener) => accepted,
         };
         match places.take() {
-            Some(seat) => drop(connections.spawn(connection(stream, router.clone(), shutdown.clone(), seat))),
+            Some(seat) => {
+                drop(connections.spawn(connection(stream, router.clone(), shutdown.clone(), seat)))
+            }
             None => {
                 if let Some(times) = FULL.happened() {
                     let limit = MAX_CONNECTIONS;
@@ -74,7 +77,8 @@ async fn connection(stream: TcpStream, router: Router, shutdown: CancellationTok
             answer
         }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = pin!(connection);
     let life = tokio::time::timeout(CONNECTION_LIFETIME, async {
         tokio::select! {
@@ -123,7 +127,8 @@ mod tests {
         assert!(good.starts_with("HTTP/1.1 200 "), "{good}");
         let (many, _) = say(format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101))).await;
         assert!(many.starts_with("HTTP/1.1 431 "), "{many}");
-        let (long, _) = say(format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(MAX_HEADER_BYTES))).await;
+        let (long, _) =
+            say(format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(MAX_HEADER_BYTES))).await;
         assert!(long.starts_with("HTTP/1.1 431 "), "{long}");
         shutdown.cancel();
         tokio::time::timeout(HEADER_READ_TIMEOUT / 2, serving).await.expect("it ends").unwrap();
@@ -144,7 +149,10 @@ mod tests {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n").await.unwrap();
             let mut answer = [0; 12];
-            tokio::time::timeout(LONG, stream.read_exact(&mut answer)).await.expect("it is answered").unwrap();
+            tokio::time::timeout(LONG, stream.read_exact(&mut answer))
+                .await
+                .expect("it is answered")
+                .unwrap();
             assert_eq!(&answer, b"HTTP/1.1 200");
             idle.push(stream);
         }

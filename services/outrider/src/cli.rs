@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    client::{deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail},
+    client::{
+        deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail,
+    },
     commands::{completions, config, dev, egress, health, listen, verify_ledger},
     roles::Role,
 };
@@ -48,11 +50,14 @@ pub enum Command {
     Serve(Serve),
     /// Brings the database's schema up to date, back, or tells where it stands.
     Migrate(Migrate),
-    /// Proves from the database's tables that every accepted event is accounted for. Reads only, beside running servers or without.
+    /// Proves from the database's tables that every accepted event is accounted for. Reads only,
+    /// beside running servers or without.
     VerifyLedger(verify_ledger::VerifyLedger),
-    /// Makes the first organisation, project and admin key, and prints the key. Where there is an organisation, it makes nothing.
+    /// Makes the first organisation, project and admin key, and prints the key. Where there is an
+    /// organisation, it makes nothing.
     Bootstrap(Bootstrap),
-    /// Asks a server on this machine whether it can work. Exit code 1 when it cannot, or does not answer.
+    /// Asks a server on this machine whether it can work. Exit code 1 when it cannot, or does not
+    /// answer.
     Health(health::Health),
     /// Tells what the egress would do.
     Egress(egress::EgressCommand),
@@ -90,7 +95,8 @@ pub struct Migrate {
 
 #[derive(Debug, Subcommand)]
 pub enum Direction {
-    /// Applies what is missing, and encrypts with the first master key what is in the clear or under a former key.
+    /// Applies what is missing, and encrypts with the first master key what is in the clear or
+    /// under a former key.
     Up {
         #[command(flatten)]
         configuration: Configuration,

@@ -1,5 +1,5 @@
-//! Every flag of every command has an effect that something observes: a test of the command line gives it, or an example of the
-//! documentation, which the documentation's own tests run.
+//! Every flag of every command has an effect that something observes: a test of the command line
+//! gives it, or an example of the documentation, which the documentation's own tests run.
 
 use std::{
     fs,
@@ -24,8 +24,11 @@ const SHARED: &[&str] = &[
 ];
 
 /// Flags that neither gives, and what observes them.
-const ELSEWHERE: &[(&str, &str, &str)] =
-    &[("deliveries watch", "--cursor", "a_tail_prints_events_goes_on_from_a_cursor_and_ends_when_told, by the same follower")];
+const ELSEWHERE: &[(&str, &str, &str)] = &[(
+    "deliveries watch",
+    "--cursor",
+    "a_tail_prints_events_goes_on_from_a_cursor_and_ends_when_told, by the same follower",
+)];
 
 /// A flag of a command, by the command's words.
 struct Flag {
@@ -34,8 +37,9 @@ struct Flag {
 }
 
 fn flags(command: &Command, words: &[String], into: &mut Vec<Flag>) {
-    for argument in
-        command.get_arguments().filter(|argument| !matches!(argument.get_action(), ArgAction::Help | ArgAction::Version))
+    for argument in command
+        .get_arguments()
+        .filter(|argument| !matches!(argument.get_action(), ArgAction::Help | ArgAction::Version))
     {
         if let Some(long) = argument.get_long() {
             into.push(Flag { words: words.to_vec(), long: format!("--{long}") });
@@ -62,8 +66,11 @@ const NEAR: usize = 500;
 
 fn is_given(flag: &Flag, tests: &[String], pages: &[String]) -> bool {
     if SHARED.contains(&flag.long.as_str()) {
-        let (quoted, shown) = (format!("\"{}", flag.long), pages.iter().flat_map(|page| page.lines()));
-        let in_example = shown.filter(|text| text.trim_start().starts_with("outrider ")).any(|text| has_word(text, &flag.long));
+        let (quoted, shown) =
+            (format!("\"{}", flag.long), pages.iter().flat_map(|page| page.lines()));
+        let in_example = shown
+            .filter(|text| text.trim_start().starts_with("outrider "))
+            .any(|text| has_word(text, &flag.long));
         return in_example || tests.iter().any(|test| has_word(test, &quoted));
     }
     let line = format!("outrider {}", flag.words.join(" "));
@@ -75,7 +82,10 @@ fn is_given(flag: &Flag, tests: &[String], pages: &[String]) -> bool {
     let (command, long) = (quoted.join(", "), format!("\"{}", flag.long));
     tests.iter().any(|test| {
         test.match_indices(&command).any(|(at, _)| {
-            let end = (at..=(at + NEAR).min(test.len())).rev().find(|end| test.is_char_boundary(*end)).unwrap_or(at);
+            let end = (at..=(at + NEAR).min(test.len()))
+                .rev()
+                .find(|end| test.is_char_boundary(*end))
+                .unwrap_or(at);
             has_word(&test[at..end], &long)
         })
     })
@@ -83,8 +93,10 @@ fn is_given(flag: &Flag, tests: &[String], pages: &[String]) -> bool {
 
 /// Whether a flag stands in a text, and not only as the begin of a longer one.
 fn has_word(text: &str, flag: &str) -> bool {
-    text.match_indices(flag)
-        .any(|(at, _)| !text[at + flag.len()..].starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-'))
+    text.match_indices(flag).any(|(at, _)| {
+        !text[at + flag.len()..]
+            .starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-')
+    })
 }
 
 #[test]
@@ -95,15 +107,26 @@ fn every_flag_is_given_by_a_test_or_an_example() {
     read_all(&root.join("../../tests"), "rs", &mut tests);
     read_all(&root.join("../../docs"), "md", &mut pages);
     // Long lists stand on several lines.
-    let tests: Vec<String> = tests.iter().map(|test| test.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let tests: Vec<String> =
+        tests.iter().map(|test| test.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let mut all = Vec::new();
     flags(&crate::cli::Cli::command(), &[], &mut all);
     let name = |flag: &Flag| format!("{} {}", flag.words.join(" "), flag.long);
-    let elsewhere =
-        |flag: &Flag| ELSEWHERE.iter().any(|(command, long, _)| *command == flag.words.join(" ") && *long == flag.long);
-    let missing: Vec<String> = all.iter().filter(|flag| !elsewhere(flag) && !is_given(flag, &tests, &pages)).map(name).collect();
+    let elsewhere = |flag: &Flag| {
+        ELSEWHERE
+            .iter()
+            .any(|(command, long, _)| *command == flag.words.join(" ") && *long == flag.long)
+    };
+    let missing: Vec<String> = all
+        .iter()
+        .filter(|flag| !elsewhere(flag) && !is_given(flag, &tests, &pages))
+        .map(name)
+        .collect();
     assert!(missing.is_empty(), "no test and no example gives {missing:#?}");
     for (command, long, _) in ELSEWHERE {
-        assert!(all.iter().any(|flag| flag.words.join(" ") == *command && flag.long == *long), "{command} {long}");
+        assert!(
+            all.iter().any(|flag| flag.words.join(" ") == *command && flag.long == *long),
+            "{command} {long}"
+        );
     }
 }

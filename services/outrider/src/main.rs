@@ -35,7 +35,8 @@ fn main() -> ExitCode {
         eprintln!("outrider: {error}");
         return ExitCode::FAILURE;
     }
-    // Each connection is an open file, and often a process begins with a limit of 1,024. Where it cannot be raised, `serve` says so.
+    // Each connection is an open file, and often a process begins with a limit of 1,024. Where it
+    // cannot be raised, `serve` says so.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

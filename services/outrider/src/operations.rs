@@ -1,5 +1,5 @@
-//! The listener for operators: `/healthz` (the process runs), `/readyz` (it can do its work, or what it waits for) and `/metrics` (the
-//! text format of Prometheus).
+//! The listener for operators: `/healthz` (the process runs), `/readyz` (it can do its work, or
+//! what it waits for) and `/metrics` (the text format of Prometheus).
 
 use std::sync::{
     Arc,
@@ -62,15 +62,22 @@ impl Health {
 /// Serves until `shutdown`.
 pub async fn serve(listener: TcpListener, health: Health, shutdown: CancellationToken) {
     let router = Router::new()
-        .route("/healthz", get(|| async { Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})) }))
+        .route(
+            "/healthz",
+            get(|| async { Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})) }),
+        )
         .route("/readyz", get(readyz))
-        .route("/metrics", get(|| async { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render()) }))
+        .route(
+            "/metrics",
+            get(|| async { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render()) }),
+        )
         .with_state(health);
     bounded::serve(listener, router, shutdown).await;
 }
 
 async fn readyz(State(health): State<Health>) -> (StatusCode, Json<Value>) {
     let waiting_for = health.waiting_for().await;
-    let status = if waiting_for.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status =
+        if waiting_for.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({"ready": waiting_for.is_empty(), "waiting_for": waiting_for})))
 }

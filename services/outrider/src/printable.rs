@@ -1,9 +1,10 @@
-//! Text from outside on a terminal: what came over the network must not move the cursor, hide a line or change colours.
+//! Text from outside on a terminal: what came over the network must not move the cursor, hide a
+//! line or change colours.
 
 use std::fmt::Write as _;
 
-/// The text with every control character but line feeds and tabs written as JSON escapes it, and marks that turn the direction of
-/// writing too.
+/// The text with every control character but line feeds and tabs written as JSON escapes it, and
+/// marks that turn the direction of writing too.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

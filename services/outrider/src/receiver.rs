@@ -1,4 +1,5 @@
-//! A receiver of webhooks on this machine, which verifies what arrives as an endpoint should. For the demo and for `outrider listen`.
+//! A receiver of webhooks on this machine, which verifies what arrives as an endpoint should. For
+//! the demo and for `outrider listen`.
 
 use std::{
     net::SocketAddr,
@@ -21,7 +22,8 @@ use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::printable::printable;
 
-/// The largest webhook that is taken, in bytes: more than any payload that the server sends by default.
+/// The largest webhook that is taken, in bytes: more than any payload that the server sends by
+/// default.
 const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
 /// The part of a body that is kept to be shown, in bytes.
 const SHOWN_BYTES: usize = 64 * 1024;
@@ -83,15 +85,20 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Listens on a port of loopback, 0 for a free one, and answers webhooks with `status`; with 401 when a signature does not verify.
+    /// Listens on a port of loopback, 0 for a free one, and answers webhooks with `status`; with
+    /// 401 when a signature does not verify.
     pub async fn start(port: u16, status: StatusCode) -> Result<Self> {
-        let listener =
-            TcpListener::bind(("127.0.0.1", port)).await.with_context(|| format!("cannot listen on 127.0.0.1:{port}"))?;
+        let listener = TcpListener::bind(("127.0.0.1", port))
+            .await
+            .with_context(|| format!("cannot listen on 127.0.0.1:{port}"))?;
         let address = listener.local_addr()?;
         let (sender, arrived) = mpsc::channel(WAITING);
         let secret = Arc::new(OnceLock::new());
         let shared = Shared { secret: Arc::clone(&secret), status, arrived: sender };
-        let router = Router::new().fallback(receive).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).with_state(shared);
+        let router = Router::new()
+            .fallback(receive)
+            .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+            .with_state(shared);
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(Self { address, secret, arrived })
     }
@@ -107,15 +114,21 @@ impl Receiver {
     }
 }
 
-async fn receive(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+async fn receive(
+    State(shared): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    let text =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let at = Timestamp(i64::try_from(at.as_micros()).unwrap_or(i64::MAX));
-    let verified = shared
-        .secret
-        .get()
-        .map(|secret| verify(secret, text(ID_HEADER), text(TIMESTAMP_HEADER), text(SIGNATURE_HEADER), &body, at));
-    let status = if matches!(verified, Some(Err(_))) { StatusCode::UNAUTHORIZED } else { shared.status };
+    let verified = shared.secret.get().map(|secret| {
+        verify(secret, text(ID_HEADER), text(TIMESTAMP_HEADER), text(SIGNATURE_HEADER), &body, at)
+    });
+    let status =
+        if matches!(verified, Some(Err(_))) { StatusCode::UNAUTHORIZED } else { shared.status };
     let arrived = Arrived {
         id: text(ID_HEADER).to_owned(),
         target: printable(&uri.to_string()),
@@ -131,10 +144,14 @@ async fn receive(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, bod
 }
 
 fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let shown = |name: &str| name.starts_with("webhook-") || name.starts_with("outrider-") || name == "content-type";
+    let shown = |name: &str| {
+        name.starts_with("webhook-") || name.starts_with("outrider-") || name == "content-type"
+    };
     headers
         .iter()
         .filter(|(name, _)| shown(name.as_str()))
-        .map(|(name, value)| (name.to_string(), printable(&String::from_utf8_lossy(value.as_bytes()))))
+        .map(|(name, value)| {
+            (name.to_string(), printable(&String::from_utf8_lossy(value.as_bytes())))
+        })
         .collect()
 }

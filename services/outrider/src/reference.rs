@@ -1,5 +1,5 @@
-//! The generated pages of `docs/`: configuration, errors and metrics. The tests fail when a page is not what the code says; with
-//! OUTRIDER_TEST_WRITE_DOCS=1 they write it.
+//! The generated pages of `docs/`: configuration, errors and metrics. The tests fail when a page is
+//! not what the code says; with OUTRIDER_TEST_WRITE_DOCS=1 they write it.
 
 use std::{fmt::Write as _, path::PathBuf};
 
@@ -10,8 +10,8 @@ use outrider_telemetry::catalogue::SECTIONS as METRICS;
 use toml::{Table, Value};
 
 use crate::config::{
-    self, Admin, Config, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Telemetry,
-    Worker, early_secrets, variable,
+    self, Admin, Config, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations,
+    Queue, Secrets, Telemetry, Worker, early_secrets, variable,
 };
 
 const SECTIONS: [(&str, &[(&str, &str)]); 13] = [
@@ -41,13 +41,19 @@ fn configuration_page() -> String {
     for (section, docs) in SECTIONS {
         let values = defaults[section].as_table().unwrap();
         assert_eq!(values.len(), docs.len(), "{section}: every key is documented");
-        write!(page, "\n## `[{section}]`\n\n| key | default | variable | meaning |\n|---|---|---|---|\n").unwrap();
+        write!(
+            page,
+            "\n## `[{section}]`\n\n| key | default | variable | meaning |\n|---|---|---|---|\n"
+        )
+        .unwrap();
         for (key, doc) in docs {
             let variable = variable(&format!("{section}.{key}"));
             let doc = doc.trim().replace('|', "\\|");
-            writeln!(page, "| `{key}` | {} | `{variable}` | {doc} |", shown(&values[*key])).unwrap();
+            writeln!(page, "| `{key}` | {} | `{variable}` | {doc} |", shown(&values[*key]))
+                .unwrap();
             if early_secrets().any(|secret| secret == format!("{section}.{key}")) {
-                let doc = format!("A file that holds the value of `{key}`, which must not be given too.");
+                let doc =
+                    format!("A file that holds the value of `{key}`, which must not be given too.");
                 writeln!(page, "| `{key}_file` | empty | `{variable}_FILE` | {doc} |").unwrap();
             }
         }
@@ -57,7 +63,9 @@ fn configuration_page() -> String {
 
 fn shown(value: &Value) -> String {
     match value {
-        Value::Array(items) => format!("`[{}]`", items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        Value::Array(items) => {
+            format!("`[{}]`", items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        }
         Value::String(text) if text.is_empty() => "empty".to_owned(),
         other => format!("`{other}`"),
     }
@@ -83,11 +91,24 @@ fn metrics_page() -> String {
          docs/operations.md has alerts.\n",
     );
     for section in METRICS {
-        write!(page, "\n## {}\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n", section.name).unwrap();
+        write!(
+            page,
+            "\n## {}\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n",
+            section.name
+        )
+        .unwrap();
         for entry in section.entries {
-            let labels: Vec<String> = entry.shape.labels.iter().map(|label| format!("`{label}`")).collect();
+            let labels: Vec<String> =
+                entry.shape.labels.iter().map(|label| format!("`{label}`")).collect();
             let help = entry.shape.help.trim().replace('|', "\\|");
-            writeln!(page, "| `{}` | {} | {} | {help} |", entry.shape.name, entry.kind, labels.join(", ")).unwrap();
+            writeln!(
+                page,
+                "| `{}` | {} | {} | {help} |",
+                entry.shape.name,
+                entry.kind,
+                labels.join(", ")
+            )
+            .unwrap();
         }
     }
     page
@@ -99,7 +120,10 @@ fn check(name: &str, page: &str) {
         std::fs::write(&path, page).unwrap();
     }
     let stored = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(stored == page, "docs/{name} is not what the code says: run the test with OUTRIDER_TEST_WRITE_DOCS=1");
+    assert!(
+        stored == page,
+        "docs/{name} is not what the code says: run the test with OUTRIDER_TEST_WRITE_DOCS=1"
+    );
 }
 
 #[test]
@@ -119,7 +143,9 @@ fn the_metrics_page_is_current() {
 
 /// The whole names of the commands that have no commands of their own.
 fn leaves(command: &clap::Command, name: &str, into: &mut Vec<String>) {
-    if command.get_subcommands().next().is_none() || command.is_args_conflicts_with_subcommands_set() {
+    if command.get_subcommands().next().is_none()
+        || command.is_args_conflicts_with_subcommands_set()
+    {
         into.push(name.to_owned());
     }
     for inner in command.get_subcommands() {
@@ -129,12 +155,16 @@ fn leaves(command: &clap::Command, name: &str, into: &mut Vec<String>) {
 
 #[test]
 fn every_command_has_an_example() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
     let mut commands = Vec::new();
     leaves(&crate::cli::Cli::command(), "outrider", &mut commands);
     let examples: Vec<&str> = page.lines().filter(|line| line.contains("outrider ")).collect();
     for command in commands {
-        assert!(examples.iter().any(|line| line.contains(&command)), "docs/cli.md has no example of `{command}`");
+        assert!(
+            examples.iter().any(|line| line.contains(&command)),
+            "docs/cli.md has no example of `{command}`"
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Writing to standard output, which whoever reads it may close early: `outrider events list | head -1`.
+//! Writing to standard output, which whoever reads it may close early: `outrider events list | head
+//! -1`.
 
 use std::io::{ErrorKind, Write as _};
 

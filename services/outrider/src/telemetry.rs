@@ -25,7 +25,9 @@ fn export(config: &config::Telemetry) -> Option<ExportOptions> {
     if config.otlp_endpoint.is_empty() {
         return None;
     }
-    let attribute = |text: &String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let attribute = |text: &String| {
+        text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+    };
     Some(ExportOptions {
         endpoint: config.otlp_endpoint.clone(),
         timeout: config.otlp_timeout.0,

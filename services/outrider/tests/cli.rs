@@ -43,7 +43,14 @@ impl Dev {
     fn start(home: &Path, more: &[&str]) -> Self {
         let arguments = [&["dev", "--data", "data", "--listen", "127.0.0.1:0"], more].concat();
         let process = Running::start(outrider(home, &arguments));
-        let word = |name: &str| process.line(name).split_whitespace().find(|word| word.contains(['_', ':'])).unwrap().to_owned();
+        let word = |name: &str| {
+            process
+                .line(name)
+                .split_whitespace()
+                .find(|word| word.contains(['_', ':']))
+                .unwrap()
+                .to_owned()
+        };
         let (server, project, key) = (word("gateway "), word("project "), word("API key "));
         process.line("deliveries list");
         Self { process, server, project, key }
@@ -51,7 +58,10 @@ impl Dev {
 
     fn command(&self, home: &Path, arguments: &[&str]) -> Command {
         let mut command = outrider(home, arguments);
-        command.env("OUTRIDER_SERVER", &self.server).env("OUTRIDER_API_KEY", &self.key).env("OUTRIDER_PROJECT", &self.project);
+        command
+            .env("OUTRIDER_SERVER", &self.server)
+            .env("OUTRIDER_API_KEY", &self.key)
+            .env("OUTRIDER_PROJECT", &self.project);
         command
     }
 
@@ -102,12 +112,16 @@ fn an_event_goes_from_the_command_line_to_a_listener_and_a_restart_finds_it_agai
     let secret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
     let listener = Running::start(outrider(home, &["listen", "0", "--secret", secret]));
     let url = listener.line("listening").split_whitespace().nth(1).unwrap().to_owned();
-    let created = dev.json(home, &["endpoints", "create", "--url", &url, "--secret", secret, "--header", "x-a=b"]);
+    let created = dev.json(
+        home,
+        &["endpoints", "create", "--url", &url, "--secret", secret, "--header", "x-a=b"],
+    );
     assert_eq!(created["secret"], secret);
     let endpoint = created["endpoint"]["endpoint_id"].as_str().unwrap();
     dev.text(home, &["subscriptions", "create", endpoint, "invoice.*"]);
 
-    let published = dev.json(home, &["publish", "invoice.paid", "{\"amount\":  42.0}", "--metadata", "a=b"]);
+    let published =
+        dev.json(home, &["publish", "invoice.paid", "{\"amount\":  42.0}", "--metadata", "a=b"]);
     assert_eq!(published["delivery_count"], 1);
     let event = published["event_id"].as_str().unwrap();
     listener.line("signature verified");
@@ -120,7 +134,10 @@ fn an_event_goes_from_the_command_line_to_a_listener_and_a_restart_finds_it_agai
     assert!(dev.text(home, &["deliveries", "list"]).contains("delivered"));
     let attempts = dev.json(home, &["deliveries", "attempts", id]);
     let attempt = attempts["attempts"][0]["attempt_id"].as_str().unwrap();
-    assert_eq!(dev.json(home, &["deliveries", "attempt", attempt])["outcome"], "ATTEMPT_OUTCOME_SUCCEEDED");
+    assert_eq!(
+        dev.json(home, &["deliveries", "attempt", attempt])["outcome"],
+        "ATTEMPT_OUTCOME_SUCCEEDED"
+    );
     for (arguments, collection) in [
         (["endpoints", "get", endpoint], format!("endpoints/{endpoint}")),
         (["events", "get", event], format!("events/{event}")),
@@ -131,14 +148,23 @@ fn an_event_goes_from_the_command_line_to_a_listener_and_a_restart_finds_it_agai
         let text = dev.text(home, &[&arguments[..], &["--json"]].concat());
         assert_eq!(text.trim_end(), dev.rest(&collection), "{arguments:?}");
     }
-    assert!(dev.text(home, &["events", "get", event, "--json"]).contains("\"data\":{\"amount\":  42.0}"));
+    assert!(
+        dev.text(home, &["events", "get", event, "--json"])
+            .contains("\"data\":{\"amount\":  42.0}")
+    );
     assert_eq!(dev.json(home, &["deliveries", "retry", id])["replay_number"], 1);
     listener.line("signature verified");
 
     let (server, project, key) = (dev.server.clone(), dev.project.clone(), dev.key.clone());
     dev.process.stop();
-    let (code, _) =
-        failed(outrider(home, &["events", "list", "--server", &server, "--key", &key, "--project", &project]).output().unwrap());
+    let (code, _) = failed(
+        outrider(
+            home,
+            &["events", "list", "--server", &server, "--key", &key, "--project", &project],
+        )
+        .output()
+        .unwrap(),
+    );
     assert_eq!(code, 3);
     let again = Dev::start(home, &[]);
     assert_eq!((&again.project, &again.key), (&project, &key));
@@ -167,11 +193,14 @@ fn a_listener_with_another_secret_and_a_failing_one_say_so() {
         let created = dev.json(home, &["endpoints", "create", "--url", &url]);
         let endpoint = created["endpoint"]["endpoint_id"].as_str().unwrap();
         dev.text(home, &["subscriptions", "create", endpoint, verdict.split(' ').next().unwrap()]);
-        let published = dev.json(home, &["publish", verdict.split(' ').next().unwrap(), "\"\\u001b[2J\""]);
+        let published =
+            dev.json(home, &["publish", verdict.split(' ').next().unwrap(), "\"\\u001b[2J\""]);
         listener.line(verdict);
         let end = Instant::now() + PATIENCE;
         let event = published["event_id"].as_str().unwrap();
-        while dev.json(home, &["deliveries", "list", "--event", event])["deliveries"][0]["last_status_code"] != status {
+        while dev.json(home, &["deliveries", "list", "--event", event])["deliveries"][0]["last_status_code"]
+            != status
+        {
             assert!(Instant::now() < end, "no attempt was answered {status}");
         }
         listener.stop();
@@ -184,7 +213,9 @@ fn many_lines_are_published_and_each_refusal_is_told() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let dev = Dev::start(home, &[]);
-    let mut lines: String = (0..2_500).map(|number| format!("{{\"event_type\": \"a.b\", \"data\": {number}}}\n")).collect();
+    let mut lines: String = (0..2_500)
+        .map(|number| format!("{{\"event_type\": \"a.b\", \"data\": {number}}}\n"))
+        .collect();
     let good = run_with(dev.command(home, &["publish", "--lines", "-", "--json"]), &lines);
     let summary: Value = serde_json::from_str(&succeeded(good)).unwrap();
     assert_eq!((&summary["accepted"], &summary["refused"]), (&2_500.into(), &0.into()));
@@ -195,12 +226,18 @@ fn many_lines_are_published_and_each_refusal_is_told() {
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("2500 accepted"));
     let (code, errors) = failed(output);
     assert_eq!(code, 1);
-    assert!(errors.contains("line 2502: ") && errors.contains("line 2503: INVALID_FIELD"), "{errors}");
+    assert!(
+        errors.contains("line 2502: ") && errors.contains("line 2503: INVALID_FIELD"),
+        "{errors}"
+    );
 
     // Under a name a run may be repeated.
     for duplicates in [0, 2] {
         let lines = "{\"event_type\": \"a\", \"data\": 1}\n{\"event_type\": \"b\", \"data\": 2}\n";
-        let again = run_with(dev.command(home, &["publish", "--lines", "-", "--stream", "a-run", "--json"]), lines);
+        let again = run_with(
+            dev.command(home, &["publish", "--lines", "-", "--stream", "a-run", "--json"]),
+            lines,
+        );
         let summary: Value = serde_json::from_str(&succeeded(again)).unwrap();
         assert_eq!((&summary["accepted"], &summary["duplicates"]), (&2.into(), &duplicates.into()));
     }
@@ -212,13 +249,16 @@ fn every_noun_is_managed_and_refusals_are_explained() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let dev = Dev::start(home, &[]);
-    let project = dev.json(home, &["projects", "create", "Other"])["project_id"].as_str().unwrap().to_owned();
+    let project =
+        dev.json(home, &["projects", "create", "Other"])["project_id"].as_str().unwrap().to_owned();
     assert_eq!(dev.json(home, &["projects", "update", &project, "--name", "New"])["name"], "New");
     assert!(dev.text(home, &["projects", "list"]).contains("New"));
     dev.text(home, &["projects", "delete", &project]);
 
-    let key = dev.json(home, &["keys", "create", "reader", "--scopes", "events_read,endpoints_read"]);
-    let (id, token) = (key["api_key"]["api_key_id"].as_str().unwrap(), key["token"].as_str().unwrap());
+    let key =
+        dev.json(home, &["keys", "create", "reader", "--scopes", "events_read,endpoints_read"]);
+    let (id, token) =
+        (key["api_key"]["api_key_id"].as_str().unwrap(), key["token"].as_str().unwrap());
     assert_eq!(key["api_key"]["project_id"], dev.project.as_str());
     assert!(dev.text(home, &["keys", "list"]).contains("events_read, endpoints_read"));
     let refused = dev.command(home, &["publish", "a.b", "1", "--key", token]).output().unwrap();
@@ -227,14 +267,39 @@ fn every_noun_is_managed_and_refusals_are_explained() {
     assert_eq!(dev.json(home, &["keys", "update", id, "--name", "r"])["name"], "r");
     dev.text(home, &["keys", "delete", id]);
 
-    let created = dev.json(home, &["endpoints", "create", "--url", "http://127.0.0.1:2/", "--description", "d", "--owner", "o"]);
+    let created = dev.json(
+        home,
+        &[
+            "endpoints",
+            "create",
+            "--url",
+            "http://127.0.0.1:2/",
+            "--description",
+            "d",
+            "--owner",
+            "o",
+        ],
+    );
     let endpoint = created["endpoint"]["endpoint_id"].as_str().unwrap();
-    let update = ["endpoints", "update", endpoint, "--state", "paused", "--timeout", "5s", "--clear", "description,owner_id"];
+    let update = [
+        "endpoints",
+        "update",
+        endpoint,
+        "--state",
+        "paused",
+        "--timeout",
+        "5s",
+        "--clear",
+        "description,owner_id",
+    ];
     let updated = dev.json(home, &update);
     let both = [&update[..], &["--description", "d"]].concat();
     let (code, errors) = failed(dev.command(home, &both).output().unwrap());
     assert!(code == 2 && errors.contains("description is named twice"), "{errors}");
-    assert_eq!((&updated["state"], &updated["timeout"]), (&"ENDPOINT_STATE_PAUSED".into(), &"5s".into()));
+    assert_eq!(
+        (&updated["state"], &updated["timeout"]),
+        (&"ENDPOINT_STATE_PAUSED".into(), &"5s".into())
+    );
     assert_eq!((&updated["description"], &updated["owner_id"]), (&"".into(), &"".into()));
     assert_eq!(dev.json(home, &["endpoints", "secret", endpoint])["secret"], created["secret"]);
     let subscription = dev.json(home, &["subscriptions", "create", endpoint, "a.*", "b"]);
@@ -245,9 +310,14 @@ fn every_noun_is_managed_and_refusals_are_explained() {
     assert!(dev.text(home, &["endpoints", "get", endpoint]).contains("paused"));
     dev.text(home, &["endpoints", "delete", endpoint]);
 
-    let (code, errors) = failed(dev.command(home, &["publish", "not a type", "1"]).output().unwrap());
-    assert!(code == 1 && errors.contains("INVALID_FIELD") && errors.contains("event_type: "), "{errors}");
-    let (code, errors) = failed(dev.command(home, &["endpoints", "get", endpoint]).output().unwrap());
+    let (code, errors) =
+        failed(dev.command(home, &["publish", "not a type", "1"]).output().unwrap());
+    assert!(
+        code == 1 && errors.contains("INVALID_FIELD") && errors.contains("event_type: "),
+        "{errors}"
+    );
+    let (code, errors) =
+        failed(dev.command(home, &["endpoints", "get", endpoint]).output().unwrap());
     assert!(code == 1 && errors.contains("NOT_FOUND"), "{errors}");
     dev.process.stop();
 }
@@ -257,7 +327,8 @@ fn a_tail_prints_events_goes_on_from_a_cursor_and_ends_when_told() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let dev = Dev::start(home, &[]);
-    let tail = Running::start(dev.command(home, &["tail", "--json", "--payload", "--event-type", "a.*"]));
+    let tail =
+        Running::start(dev.command(home, &["tail", "--json", "--payload", "--event-type", "a.*"]));
     // It is live when one of these is printed.
     let live = Arc::new(AtomicBool::new(false));
     let mut publish = dev.command(home, &["publish", "a.first", "{\"n\":  1}"]);
@@ -277,10 +348,15 @@ fn a_tail_prints_events_goes_on_from_a_cursor_and_ends_when_told() {
     tail.line("a.third");
     tail.stop();
     let cursor = first["cursor"].as_str().unwrap();
-    let rest = Running::start(dev.command(home, &["tail", "--type", "a.second,a.third", "--cursor", cursor]));
+    let rest = Running::start(
+        dev.command(home, &["tail", "--type", "a.second,a.third", "--cursor", cursor]),
+    );
     assert!(rest.line("a.").contains("a.second"));
     let line = rest.line("a.");
-    assert!(line.contains("a.third") && line.contains("evt_") && line.contains("no_subscription"), "{line}");
+    assert!(
+        line.contains("a.third") && line.contains("evt_") && line.contains("no_subscription"),
+        "{line}"
+    );
     rest.interrupt();
     let (code, errors) = failed(dev.command(home, &["tail", "--cursor", "x"]).output().unwrap());
     assert!(code == 1 && errors.contains("cursor"), "{errors}");
@@ -293,21 +369,35 @@ fn a_delivery_is_watched_until_it_ends() {
     let home = home.path();
     let dev = Dev::start(home, &["--set", "dispatch.retry_schedule=300ms,300ms"]);
     let listener = Running::start(outrider(home, &["listen", "0", "--status", "500"]));
-    let url = listener.line("listening").split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+    let url = listener
+        .line("listening")
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"))
+        .unwrap()
+        .to_owned();
     let endpoint =
-        dev.json(home, &["endpoints", "create", "--url", &url])["endpoint"]["endpoint_id"].as_str().unwrap().to_owned();
+        dev.json(home, &["endpoints", "create", "--url", &url])["endpoint"]["endpoint_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
     dev.text(home, &["subscriptions", "create", &endpoint, "*"]);
-    let all =
-        Running::start(dev.command(home, &["deliveries", "watch", "--endpoint", &endpoint, "--status", "failed", "--json"]));
+    let all = Running::start(dev.command(
+        home,
+        &["deliveries", "watch", "--endpoint", &endpoint, "--status", "failed", "--json"],
+    ));
     let delivery = (0..).find_map(|_| {
-        let event = dev.json(home, &["publish", "a.b", "1"])["event_id"].as_str().unwrap().to_owned();
+        let event =
+            dev.json(home, &["publish", "a.b", "1"])["event_id"].as_str().unwrap().to_owned();
         let page = dev.json(home, &["deliveries", "list", "--event", &event]);
         page["deliveries"][0]["delivery_id"].as_str().map(str::to_owned)
     });
     let delivery = delivery.unwrap();
     let text = dev.text(home, &["deliveries", "watch", &delivery]);
     let last = text.lines().last().unwrap();
-    assert!(last.contains(&delivery) && last.contains("failed") && last.contains("exhausted"), "{text}");
+    assert!(
+        last.contains(&delivery) && last.contains("failed") && last.contains("exhausted"),
+        "{text}"
+    );
     dev.text(home, &["publish", "a.c", "1"]);
     let update: Value = serde_json::from_str(&all.line("DELIVERY_STATUS_FAILED")).unwrap();
     assert_eq!(update["delivery"]["delivery"]["endpoint_id"], endpoint.as_str());
@@ -323,16 +413,41 @@ fn event_types_are_managed_and_publishing_tells_what_they_say() {
     let dev = Dev::start(home, &[]);
     let schema = "{\n  \"type\": \"object\",\n  \"required\": [\"amount\"]\n}\n";
     std::fs::write(home.join("paid.json"), schema).unwrap();
-    let made = dev.json(home, &["event-types", "create", "invoice.paid", "--schema", "paid.json", "--description", "Paid"]);
-    assert_eq!((&made["event_type"], &made["schema"]["required"][0]), (&"invoice.paid".into(), &"amount".into()));
+    let made = dev.json(
+        home,
+        &[
+            "event-types",
+            "create",
+            "invoice.paid",
+            "--schema",
+            "paid.json",
+            "--description",
+            "Paid",
+        ],
+    );
+    assert_eq!(
+        (&made["event_type"], &made["schema"]["required"][0]),
+        (&"invoice.paid".into(), &"amount".into())
+    );
     let shown = dev.text(home, &["event-types", "get", "invoice.paid"]);
-    assert!(shown.contains("Paid") && shown.contains("\"required\": [\n") && !shown.contains('\u{1b}'), "{shown}");
+    assert!(
+        shown.contains("Paid") && shown.contains("\"required\": [\n") && !shown.contains('\u{1b}'),
+        "{shown}"
+    );
     // What REST answers, but for the white space within the schema.
     let rest: Value = serde_json::from_str(&dev.rest("event-types/invoice.paid")).unwrap();
     assert_eq!(dev.json(home, &["event-types", "get", "invoice.paid"]), rest);
-    assert_eq!(dev.text(home, &["event-types", "list", "--json"]).trim_end(), dev.rest("event-types"));
+    assert_eq!(
+        dev.text(home, &["event-types", "list", "--json"]).trim_end(),
+        dev.rest("event-types")
+    );
     let table = dev.text(home, &["event-types", "list"]);
-    assert!(table.trim_start().starts_with("TYPE") && table.contains("invoice.paid") && !table.contains("required"), "{table}");
+    assert!(
+        table.trim_start().starts_with("TYPE")
+            && table.contains("invoice.paid")
+            && !table.contains("required"),
+        "{table}"
+    );
 
     let update = ["projects", "update", &dev.project, "--schema-validation", "reject"];
     assert_eq!(dev.json(home, &update)["schema_validation"], "SCHEMA_VALIDATION_REJECT");
@@ -344,26 +459,45 @@ fn event_types_are_managed_and_publishing_tells_what_they_say() {
         }
         assert!(Instant::now() < end, "nothing is rejected");
     };
-    assert!(errors.contains("PAYLOAD_SCHEMA_VIOLATION") && errors.contains("must have the property \"amount\""), "{errors}");
-    let deprecated = dev.json(home, &["event-types", "update", "invoice.paid", "--deprecated", "--clear", "schema"]);
+    assert!(
+        errors.contains("PAYLOAD_SCHEMA_VIOLATION")
+            && errors.contains("must have the property \"amount\""),
+        "{errors}"
+    );
+    let deprecated = dev.json(
+        home,
+        &["event-types", "update", "invoice.paid", "--deprecated", "--clear", "schema"],
+    );
     assert!(deprecated["deprecated"] == true && deprecated.get("schema").is_none(), "{deprecated}");
     let end = Instant::now() + PATIENCE;
-    while !dev.command(home, &["publish", "invoice.paid", "{}"]).output().unwrap().status.success() {
+    while !dev.command(home, &["publish", "invoice.paid", "{}"]).output().unwrap().status.success()
+    {
         assert!(Instant::now() < end, "the schema is still there");
     }
     assert!(dev.text(home, &["publish", "invoice.paid", "{}"]).contains("event_type_deprecated"));
-    let lines = run_with(dev.command(home, &["publish", "--lines", "-"]), "{\"event_type\": \"invoice.paid\", \"data\": 1}\n");
+    let lines = run_with(
+        dev.command(home, &["publish", "--lines", "-"]),
+        "{\"event_type\": \"invoice.paid\", \"data\": 1}\n",
+    );
     assert!(succeeded(lines).contains("1 with warnings"));
     let update = dev.json(home, &["event-types", "update", "invoice.paid", "--deprecated=false"]);
     assert_eq!(update["deprecated"], false);
-    let stdin = run_with(dev.command(home, &["event-types", "create", "a.b", "--schema", "-"]), "{\"type\": \"money\"}");
+    let stdin = run_with(
+        dev.command(home, &["event-types", "create", "a.b", "--schema", "-"]),
+        "{\"type\": \"money\"}",
+    );
     let (code, errors) = failed(stdin);
     assert!(code == 1 && errors.contains("definition.schema/type: "), "{errors}");
     std::fs::write(home.join("empty.json"), " \n").unwrap();
-    let (code, errors) = failed(dev.command(home, &["event-types", "create", "a.b", "--schema", "empty.json"]).output().unwrap());
+    let (code, errors) = failed(
+        dev.command(home, &["event-types", "create", "a.b", "--schema", "empty.json"])
+            .output()
+            .unwrap(),
+    );
     assert!(code == 2 && errors.contains("bytes of JSON"), "{errors}");
     dev.text(home, &["event-types", "delete", "invoice.paid"]);
-    let (code, _) = failed(dev.command(home, &["event-types", "get", "invoice.paid"]).output().unwrap());
+    let (code, _) =
+        failed(dev.command(home, &["event-types", "get", "invoice.paid"]).output().unwrap());
     assert_eq!(code, 1);
     dev.process.stop();
 }
@@ -377,7 +511,11 @@ fn a_profile_names_the_server_and_the_key() {
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("config.toml");
     let Dev { server, key, project, .. } = &dev;
-    std::fs::write(&path, format!("[profiles.x]\nserver = \"{server}\"\nkey = \"{key}\"\nproject = \"{project}\"\n")).unwrap();
+    std::fs::write(
+        &path,
+        format!("[profiles.x]\nserver = \"{server}\"\nkey = \"{key}\"\nproject = \"{project}\"\n"),
+    )
+    .unwrap();
     let list = ["events", "list", "--profile", "x"];
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let (code, errors) = failed(outrider(home, &list).output().unwrap());
@@ -397,18 +535,31 @@ fn the_configuration_is_explained_and_checked() {
         .env("OUTRIDER_SECRETS_MASTER_KEY", "k1:c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=")
         .env("OUTRIDER_API_KEY", "ork_unused");
     let text = succeeded(command.output().unwrap());
-    let origin = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap().split_once("# ").unwrap().1.to_owned();
+    let origin = |key: &str| {
+        text.lines()
+            .find(|line| line.starts_with(key))
+            .unwrap()
+            .split_once("# ")
+            .unwrap()
+            .1
+            .to_owned()
+    };
     assert!(!text.contains("c2VjcmV0") && !text.contains("ork_unused"), "{text}");
     assert_eq!(origin("master_key "), "variable OUTRIDER_SECRETS_MASTER_KEY");
     assert_eq!(origin("feed_batch "), "file o.toml");
     assert_eq!(origin("level "), "flag --set");
     assert_eq!(origin("shards "), "default");
 
-    assert_eq!(succeeded(outrider(home, &["config", "check", "--config", "o.toml"]).output().unwrap()), "");
+    assert_eq!(
+        succeeded(outrider(home, &["config", "check", "--config", "o.toml"]).output().unwrap()),
+        ""
+    );
     std::fs::write(home.join("o.toml"), "[queue]\nprefx = \"x\"\n").unwrap();
-    let (code, errors) = failed(outrider(home, &["config", "check", "--config", "o.toml"]).output().unwrap());
+    let (code, errors) =
+        failed(outrider(home, &["config", "check", "--config", "o.toml"]).output().unwrap());
     assert!(code == 1 && errors.contains("prefx"), "{errors}");
-    let (code, errors) = failed(outrider(home, &["config", "check", "--set", "log.level=a=b=c"]).output().unwrap());
+    let (code, errors) =
+        failed(outrider(home, &["config", "check", "--set", "log.level=a=b=c"]).output().unwrap());
     assert!(code == 1 && errors.contains("log.level"), "{errors}");
     // What a start would refuse, and what would have no effect.
     for (setting, why) in [
@@ -418,7 +569,8 @@ fn the_configuration_is_explained_and_checked() {
         ("database.url=sqlite:", "database.url: must name a file"),
         ("log.level=verbose", "log.level"),
     ] {
-        let (code, errors) = failed(outrider(home, &["config", "check", "--set", setting]).output().unwrap());
+        let (code, errors) =
+            failed(outrider(home, &["config", "check", "--set", setting]).output().unwrap());
         assert!(code == 1 && errors.contains(why), "{setting}: {errors}");
     }
 }
@@ -430,22 +582,39 @@ fn failures_of_the_database_tell_why_and_what_to_do() {
     let home = home.path();
     let nobody = "database.url=postgres://me:hunter2@127.0.0.1:1/x";
     let quick = "database.acquire_timeout=300ms";
-    for command in [&["migrate", "up"][..], &["migrate", "status"], &["bootstrap"], &["verify-ledger"]] {
+    for command in
+        [&["migrate", "up"][..], &["migrate", "status"], &["bootstrap"], &["verify-ledger"]]
+    {
         let mut arguments = command.to_vec();
         arguments.extend(["--set", nobody, "--set", quick, "--set", "secrets.master_key_file=key"]);
         let (code, errors) = failed(outrider(home, &arguments).output().unwrap());
         let name = command.join(" ");
         assert_eq!(code, 1, "{errors}");
-        let told = format!("outrider: {name}: database.url: cannot connect to 127.0.0.1:1 as me, database x: Connection refused");
+        let told = format!(
+            "outrider: {name}: database.url: cannot connect to 127.0.0.1:1 as me, database x: Connection refused"
+        );
         assert!(errors.contains(&told) && errors.contains("\n  nothing listens there"), "{errors}");
         assert!(!errors.contains("hunter2"), "{errors}");
     }
     let (_, errors) = failed(
-        outrider(home, &["verify-ledger", "--set", "database.url=sqlite://absent/x.db", "--set", "secrets.master_key_file=key"])
-            .output()
-            .unwrap(),
+        outrider(
+            home,
+            &[
+                "verify-ledger",
+                "--set",
+                "database.url=sqlite://absent/x.db",
+                "--set",
+                "secrets.master_key_file=key",
+            ],
+        )
+        .output()
+        .unwrap(),
     );
-    assert!(errors.contains("unable to open database file (14)") && errors.contains("\n  the directory"), "{errors}");
+    assert!(
+        errors.contains("unable to open database file (14)")
+            && errors.contains("\n  the directory"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -453,10 +622,15 @@ fn payloads_are_erased_at_once_or_after_a_time() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let dev = Dev::start(home, &[]);
-    let update = |length: &str| dev.json(home, &["projects", "update", &dev.project, "--payload-retention", length]);
+    let update = |length: &str| {
+        dev.json(home, &["projects", "update", &dev.project, "--payload-retention", length])
+    };
     assert_eq!(update("30d")["payload_retention"], "2592000s");
     assert!(update("none").get("payload_retention").is_none());
-    let refused = dev.command(home, &["projects", "update", &dev.project, "--payload-retention", "1s"]).output().unwrap();
+    let refused = dev
+        .command(home, &["projects", "update", &dev.project, "--payload-retention", "1s"])
+        .output()
+        .unwrap();
     assert!(failed(refused).1.contains("project.payload_retention"));
     let event = dev.json(home, &["publish", "person.registered", "{\"name\": \"Ada\"}"]);
     let id = event["event_id"].as_str().unwrap();

@@ -32,7 +32,9 @@ fn jobs(c: &mut Criterion) {
         let job = job(size);
         let bytes = Bytes::from(job.encode_to_vec());
         let mut group = c.benchmark_group("job");
-        group.bench_function(BenchmarkId::new("encode", format!("{size} B")), |b| b.iter(|| black_box(&job).encode_to_vec()));
+        group.bench_function(BenchmarkId::new("encode", format!("{size} B")), |b| {
+            b.iter(|| black_box(&job).encode_to_vec())
+        });
         // The payload stays where it was received.
         group.bench_function(BenchmarkId::new("decode", format!("{size} B")), |b| {
             b.iter(|| Job::decode(black_box(bytes.clone())).unwrap());

@@ -4,8 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Wakes those who wait. An announcement that comes while nobody waits is kept for the next who does, so that a caller who waits,
-/// looks, and waits again misses none; several are kept as one.
+/// Wakes those who wait. An announcement that comes while nobody waits is kept for the next who
+/// does, so that a caller who waits, looks, and waits again misses none; several are kept as one.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     state: Mutex<State>,
@@ -40,7 +40,8 @@ impl Changes {
             state.waiting += 1;
             Waiting(self)
         };
-        // `notify_waiters` wakes every `Notified` that exists, polled or not: this one was made before the lock was taken.
+        // `notify_waiters` wakes every `Notified` that exists, polled or not: this one was made
+        // before the lock was taken.
         notified.await;
     }
 

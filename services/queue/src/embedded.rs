@@ -1,4 +1,5 @@
-//! The queue in memory, for one process. What it holds is gone with the process, and found again by the feeder.
+//! The queue in memory, for one process. What it holds is gone with the process, and found again by
+//! the feeder.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,14 +24,14 @@ use window::Window;
 /// Bounds of the embedded queue.
 #[derive(Debug, Clone, Copy)]
 pub struct EmbeddedOptions {
-    /// The size of its window, in units: jobs that wait or are held by workers, a unit for each and one
-    /// more for each 4 KiB of its payload and headers. Divided into fair shares; at least 8. Default
-    /// 32,768.
+    /// The size of its window, in units: jobs that wait or are held by workers, a unit for each and
+    /// one more for each 4 KiB of its payload and headers. Divided into fair shares; at least 8.
+    /// Default 32,768.
     pub window: u32,
     /// How long a job is held before another may take it over. Default 45 s.
     pub lease: Duration,
-    /// How many shards. More than one is of use in tests only: there is one lock per shard, and no lock is held for long. Default
-    /// 1; 0 is taken as 1.
+    /// How many shards. More than one is of use in tests only: there is one lock per shard, and no
+    /// lock is held for long. Default 1; 0 is taken as 1.
     pub shards: u32,
 }
 
@@ -40,8 +41,8 @@ impl Default for EmbeddedOptions {
     }
 }
 
-/// The queue in memory. Its epoch is chosen anew with each queue, so that rows of an earlier process are known to be queued
-/// nowhere.
+/// The queue in memory. Its epoch is chosen anew with each queue, so that rows of an earlier
+/// process are known to be queued nowhere.
 pub struct EmbeddedQueue {
     epoch: i64,
     lease: Duration,
@@ -55,8 +56,15 @@ impl EmbeddedQueue {
     #[must_use]
     pub fn new(options: EmbeddedOptions) -> Self {
         metrics::expose(&SECTION);
-        let shards = (0..options.shards.max(1)).map(|_| Mutex::new(Window::new(options.window))).collect();
-        Self { epoch: random_epoch(), lease: options.lease, shards, arrived: Notify::new(), changes: Changes::default() }
+        let shards =
+            (0..options.shards.max(1)).map(|_| Mutex::new(Window::new(options.window))).collect();
+        Self {
+            epoch: random_epoch(),
+            lease: options.lease,
+            shards,
+            arrived: Notify::new(),
+            changes: Changes::default(),
+        }
     }
 
     fn window(&self, shard: u32) -> Option<MutexGuard<'_, Window>> {
@@ -85,9 +93,19 @@ impl EmbeddedQueue {
         (jobs, more)
     }
 
-    fn leased(&self, shard: usize, entry: u64, job: Arc<outrider_proto::internal::Job>, first: bool) -> LeasedJob {
+    fn leased(
+        &self,
+        shard: usize,
+        entry: u64,
+        job: Arc<outrider_proto::internal::Job>,
+        first: bool,
+    ) -> LeasedJob {
         let shard = u32::try_from(shard).unwrap_or(u32::MAX);
-        LeasedJob { job, receipt: Receipt { shard, entry: entry.to_string(), epoch: self.epoch }, first }
+        LeasedJob {
+            job,
+            receipt: Receipt { shard, entry: entry.to_string(), epoch: self.epoch },
+            first,
+        }
     }
 
     /// The entry that a receipt names, when it is of this queue.
@@ -117,7 +135,8 @@ impl Queue for EmbeddedQueue {
                 if job.job.epoch != self.epoch {
                     return Enqueued::WrongEpoch;
                 }
-                self.window(self.shard(job.endpoint())).map_or(Enqueued::Full, |mut window| window.add(job))
+                self.window(self.shard(job.endpoint()))
+                    .map_or(Enqueued::Full, |mut window| window.add(job))
             })
             .collect();
         if results.contains(&Enqueued::Queued) {
@@ -133,12 +152,15 @@ impl Queue for EmbeddedQueue {
         }
         let deadline = Instant::now() + wait;
         loop {
-            // No job that comes after the look is missed: `notify_one` leaves a permit when nobody waits yet.
+            // No job that comes after the look is missed: `notify_one` leaves a permit when nobody
+            // waits yet.
             let (jobs, more) = self.take(consumer, max);
             if more {
                 self.arrived.notify_one();
             }
-            if !jobs.is_empty() || tokio::time::timeout_at(deadline, self.arrived.notified()).await.is_err() {
+            if !jobs.is_empty()
+                || tokio::time::timeout_at(deadline, self.arrived.notified()).await.is_err()
+            {
                 return Ok(jobs);
             }
         }
@@ -148,7 +170,9 @@ impl Queue for EmbeddedQueue {
         let now = Instant::now();
         let mut jobs = Vec::new();
         for (shard, window) in self.shards.iter().enumerate() {
-            for (entry, job) in locked(window).reclaim(consumer, max - jobs.len(), now, now + self.lease) {
+            for (entry, job) in
+                locked(window).reclaim(consumer, max - jobs.len(), now, now + self.lease)
+            {
                 jobs.push(self.leased(shard, entry, job, false));
             }
         }
@@ -166,7 +190,9 @@ impl Queue for EmbeddedQueue {
 
     async fn finish(&self, done: &[Done]) -> Result<()> {
         for done in done {
-            if let (Some(entry), Some(mut window)) = (self.entry(&done.receipt), self.window(done.receipt.shard)) {
+            if let (Some(entry), Some(mut window)) =
+                (self.entry(&done.receipt), self.window(done.receipt.shard))
+            {
                 window.finish(entry, done.generation);
             }
         }
@@ -176,13 +202,16 @@ impl Queue for EmbeddedQueue {
     async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
         Ok(deliveries
             .iter()
-            .map(|(endpoint, delivery)| self.window(self.shard(*endpoint)).and_then(|window| window.held(*delivery)))
+            .map(|(endpoint, delivery)| {
+                self.window(self.shard(*endpoint)).and_then(|window| window.held(*delivery))
+            })
             .collect())
     }
 
     async fn room(&self, endpoints: &[(Recipient, u32)]) -> Result<Vec<u32>> {
-        let room =
-            |(who, limit): &(Recipient, u32)| self.window(self.shard(who.endpoint)).map_or(0, |window| window.room(who, *limit));
+        let room = |(who, limit): &(Recipient, u32)| {
+            self.window(self.shard(who.endpoint)).map_or(0, |window| window.room(who, *limit))
+        };
         Ok(endpoints.iter().map(room).collect())
     }
 

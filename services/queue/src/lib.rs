@@ -1,7 +1,8 @@
-//! The window of jobs that are ready to be sent: a bounded, disposable copy of what the database holds, in Redis or in memory.
+//! The window of jobs that are ready to be sent: a bounded, disposable copy of what the database
+//! holds, in Redis or in memory.
 //!
-//! It must never be the only place where something is known: whatever is lost here is found again by the feeder. Nothing outside
-//! this crate speaks to Redis.
+//! It must never be the only place where something is known: whatever is lost here is found again
+//! by the feeder. Nothing outside this crate speaks to Redis.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +21,8 @@ pub use redis::{RedisOptions, RedisQueue, RedisTls};
 /// The size of the window, in units, that both backends have by default. Each shard has a window of
 /// its own.
 pub const DEFAULT_WINDOW: u32 = 32_768;
-/// A job takes one unit of the window, and one more for each so many bytes of its payload and headers.
+/// A job takes one unit of the window, and one more for each so many bytes of its payload and
+/// headers.
 const UNIT_BYTES: usize = 4_096;
 
 /// A job to be queued.
@@ -44,7 +46,8 @@ impl NewJob {
 
     /// Units of a window of this size that the job takes; never more than a lone endpoint has.
     fn units(&self, window: u32) -> u32 {
-        let headers: usize = self.job.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let headers: usize =
+            self.job.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         let payload = match &self.job.body {
             Some(Body::Payload(bytes)) => bytes.len(),
             _ => 0,
@@ -61,8 +64,8 @@ pub enum Enqueued {
     Queued,
     /// A job of the same delivery waits or is held already; nothing was done.
     Present,
-    /// The window has no room for it: the endpoint has as many jobs there as it may, or its share, that
-    /// of its project or of its organisation is used up.
+    /// The window has no room for it: the endpoint has as many jobs there as it may, or its share,
+    /// that of its project or of its organisation is used up.
     Full,
     /// The shard has another epoch than the job: it is not what the caller knew.
     WrongEpoch,
@@ -82,7 +85,8 @@ pub struct Receipt {
 pub struct LeasedJob {
     pub job: Arc<Job>,
     pub receipt: Receipt,
-    /// False when another worker held it before: it may have been sent, and must be checked in the database.
+    /// False when another worker held it before: it may have been sent, and must be checked in the
+    /// database.
     pub first: bool,
 }
 
@@ -102,15 +106,16 @@ pub trait Queue: Send + Sync + 'static {
     /// The shard of an endpoint's jobs.
     fn shard(&self, endpoint: EndpointId) -> u32;
 
-    /// The epoch of each shard. A shard whose identity changed (emptied, restarted, failed over) is cleared and gets a new epoch
-    /// here, so that rows which name the old one are known to be queued nowhere.
+    /// The epoch of each shard. A shard whose identity changed (emptied, restarted, failed over) is
+    /// cleared and gets a new epoch here, so that rows which name the old one are known to be
+    /// queued nowhere.
     async fn epochs(&self) -> Result<Vec<i64>>;
 
     /// Queues what fits; a result for each, in order. All jobs of a shard go in one round trip.
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>>;
 
-    /// Takes up to `max` jobs for this consumer, waiting up to `wait` for the first. Must not be dropped before it returns: jobs
-    /// that it took would wait for their lease to run out.
+    /// Takes up to `max` jobs for this consumer, waiting up to `wait` for the first. Must not be
+    /// dropped before it returns: jobs that it took would wait for their lease to run out.
     async fn read(&self, consumer: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>>;
 
     /// Takes over up to `max` jobs whose lease ran out.
@@ -127,8 +132,8 @@ pub trait Queue: Send + Sync + 'static {
     /// For each delivery: the generation of the job that waits or is held, if there is one.
     async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>>;
 
-    /// For each endpoint and its limit: how many more small jobs the window would take of it, if it took
-    /// none of the others.
+    /// For each endpoint and its limit: how many more small jobs the window would take of it, if it
+    /// took none of the others.
     async fn room(&self, endpoints: &[(Recipient, u32)]) -> Result<Vec<u32>>;
 
     /// How many jobs wait or are held, by shard.
@@ -139,12 +144,14 @@ pub trait Queue: Send + Sync + 'static {
         Ok(self.depths().await?.into_iter().sum())
     }
 
-    /// Fails while jobs cannot be delivered through it: it does not answer, or it refuses a command that the work needs.
+    /// Fails while jobs cannot be delivered through it: it does not answer, or it refuses a command
+    /// that the work needs.
     async fn ready(&self) -> Result<()> {
         self.depth().await.map(drop)
     }
 
-    /// Tells every process that configuration changed. Best effort: the feed in the database is polled as well.
+    /// Tells every process that configuration changed. Best effort: the feed in the database is
+    /// polled as well.
     async fn announce_change(&self) -> Result<()>;
 
     /// Returns when a change was announced (by this or another process), or never. May be dropped.

@@ -1,9 +1,9 @@
 //! The queue in Redis 6.0 or later, Valkey, or a cluster of either.
 //!
 //! A shard is five keys on one node: the stream of jobs, the places of those that wait or are held,
-//! what of the window each endpoint, project and organisation has, the epoch, and the identity of the
-//! server that wrote them. Whatever reads and then writes is one script, so that no crash and no
-//! race leaves half of it.
+//! what of the window each endpoint, project and organisation has, the epoch, and the identity of
+//! the server that wrote them. Whatever reads and then writes is one script, so that no crash and
+//! no race leaves half of it.
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +52,8 @@ use rights::Rights;
 use script::Script;
 pub use tls::RedisTls;
 
-/// How long a shard that failed is left out when others are read: waiting for it would hold them up.
+/// How long a shard that failed is left out when others are read: waiting for it would hold them
+/// up.
 const REST: Duration = Duration::from_secs(2);
 
 /// The queue in Redis.
@@ -78,27 +79,34 @@ struct Shard {
 
 impl Shard {
     fn rest(&self) {
-        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Instant::now() + REST);
     }
 
     fn resting(&self) -> bool {
-        self.rests_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+        self.rests_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|until| Instant::now() < until)
     }
 }
 
 impl RedisQueue {
-    /// A queue of these options. The server need not answer now: nothing that Outrider accepts depends on it. If it does answer,
-    /// it is refused when it is set to evict our keys. Must be called within a tokio runtime, where the listener for changes runs
-    /// until the queue is dropped.
+    /// A queue of these options. The server need not answer now: nothing that Outrider accepts
+    /// depends on it. If it does answer, it is refused when it is set to evict our keys. Must be
+    /// called within a tokio runtime, where the listener for changes runs until the queue is
+    /// dropped.
     ///
     /// # Errors
-    /// `InvalidField` names each wrong option; `FailedPrecondition` tells that the server evicts keys.
+    /// `InvalidField` names each wrong option; `FailedPrecondition` tells that the server evicts
+    /// keys.
     pub async fn connect(options: RedisOptions) -> Result<Self> {
         let servers = options.validate()?;
         metrics::expose(&SECTION);
         let rights = Arc::new(Rights::new());
-        let commands = Commands::new(&servers, &options, Arc::clone(&rights))
-            .map_err(|error| Error::field("urls", format!("cannot be used: {}", error.category())))?;
+        let commands = Commands::new(&servers, &options, Arc::clone(&rights)).map_err(|error| {
+            Error::field("urls", format!("cannot be used: {}", error.category()))
+        })?;
         let shards = (0..options.shards).map(|number| Shard {
             number,
             keys: ShardKeys::new(&options.prefix, options.shards, number),
@@ -108,7 +116,8 @@ impl RedisQueue {
         let (commands, shards): (_, Arc<[Shard]>) = (Arc::new(commands), shards.collect());
         let channel = changes_channel(&options.prefix);
         let changes = Arc::new(Changes::default());
-        let (bound, to_wake, noted) = (options.command_timeout, Arc::clone(&changes), Arc::clone(&rights));
+        let (bound, to_wake, noted) =
+            (options.command_timeout, Arc::clone(&changes), Arc::clone(&rights));
         let listen = subscriber::listen(servers, channel.clone(), bound, to_wake, noted);
         let listener = tokio::spawn(essential("subscriber", listen)).abort_handle();
         let probe = Probe {
@@ -141,7 +150,8 @@ impl RedisQueue {
 
     /// Whether the server is of use now, and whether it ever will be as it is set.
     async fn first_answer(&self) -> Result<()> {
-        // Where the probe was refused or not answered, asking for the epochs would take as long again.
+        // Where the probe was refused or not answered, asking for the epochs would take as long
+        // again.
         self.rights.ready()?;
         self.all_epochs().await.map(drop)
     }
@@ -161,7 +171,9 @@ impl RedisQueue {
         command.arg(GROUP).arg(random_epoch());
         let (epoch, new, policy): (i64, i64, String) = self.call(&script::EPOCH, &command).await?;
         if policy.starts_with("allkeys") {
-            let message = format!("redis: maxmemory-policy is {policy}, which evicts keys that are in use: set noeviction");
+            let message = format!(
+                "redis: maxmemory-policy is {policy}, which evicts keys that are in use: set noeviction"
+            );
             return Err(Error::new(Reason::FailedPrecondition, message));
         }
         // Where the right to ask is missing, the probe says so.
@@ -186,7 +198,10 @@ impl RedisQueue {
         for (index, endpoint) in endpoints.enumerate() {
             groups.entry(self.shard(endpoint)).or_default().push(index);
         }
-        groups.into_iter().filter_map(|(number, indexes)| Some((self.shards.get(number as usize)?, indexes))).collect()
+        groups
+            .into_iter()
+            .filter_map(|(number, indexes)| Some((self.shards.get(number as usize)?, indexes)))
+            .collect()
     }
 }
 

@@ -5,13 +5,12 @@ use outrider_model::EndpointId;
 /// Epochs stay below this, so that they are exact in every place that counts in floating point.
 const EPOCH_BELOW: i64 = 1 << 53;
 
-/// The shard of an endpoint, the same in every process and version: FNV-1a over the id's bytes, which spreads ids that were given
-/// by the caller (imports) as well as ours.
+/// The shard of an endpoint, the same in every process and version: FNV-1a over the id's bytes,
+/// which spreads ids that were given by the caller (imports) as well as ours.
 pub(crate) fn shard_of(endpoint: EndpointId, shards: u32) -> u32 {
-    let hash = endpoint
-        .as_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = endpoint.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
     // The low bits of FNV depend on few bits of the input; the high half is folded in.
     let folded = hash ^ (hash >> 32);
     u32::try_from(folded % u64::from(shards.max(1))).unwrap_or(0)
@@ -31,7 +30,8 @@ mod tests {
     #[test]
     fn shards_are_stable_and_even() {
         let known = EndpointId::new(Timestamp(1_700_000_000_000_000), 42);
-        // Processes of different versions must agree: a change of this number is a change of the layout in Redis.
+        // Processes of different versions must agree: a change of this number is a change of the
+        // layout in Redis.
         assert_eq!(shard_of(known, 1), 0);
         assert_eq!(shard_of(known, 16), shard_of(known, 16));
         let mut counts = [0_u32; 8];

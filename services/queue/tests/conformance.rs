@@ -66,7 +66,12 @@ async fn redis_by_tls_is_not_reached_without_what_it_asks_for() {
         RedisTls { authorities: strangers.authorities, ..good.tls.clone() },
         RedisTls { authorities: None, ..good.tls.clone() },
     ] {
-        let queue = RedisQueue::connect(RedisOptions { tls, command_timeout: Duration::from_secs(2), ..good.clone() }).await;
+        let queue = RedisQueue::connect(RedisOptions {
+            tls,
+            command_timeout: Duration::from_secs(2),
+            ..good.clone()
+        })
+        .await;
         assert!(queue.expect("it may be down").epochs().await.is_err());
     }
     RedisQueue::connect(good).await.expect("a queue").epochs().await.expect("epochs");

@@ -43,15 +43,17 @@ async fn new_epochs(fixture: &Fixture) -> Vec<i64> {
     epochs
 }
 
-/// What stands in the counts is what is held: as many jobs as there are places, and the same units of endpoints, projects and
-/// organisations as in all.
+/// What stands in the counts is what is held: as many jobs as there are places, and the same units
+/// of endpoints, projects and organisations as in all.
 fn assert_no_drift(server: &Server) {
     let held: i64 = server.run(&["HLEN", HELD]);
     let entries: i64 = server.run(&["XLEN", STREAM]);
     assert_eq!(held, entries, "each place has its entry");
     let counts: Vec<(Vec<u8>, i64)> = server.run(&["HGETALL", COUNTS]);
     assert!(counts.iter().all(|(_, count)| *count > 0), "{counts:?}");
-    let sum = |tag: u8| counts.iter().filter(|(name, _)| name[0] == tag).map(|(_, count)| count).sum::<i64>();
+    let sum = |tag: u8| {
+        counts.iter().filter(|(name, _)| name[0] == tag).map(|(_, count)| count).sum::<i64>()
+    };
     assert_eq!(sum(b'n'), held, "{counts:?}");
     assert_eq!([b'e', b'p', b'o'].map(sum), [sum(b't'); 3], "{counts:?}");
 }
@@ -101,7 +103,10 @@ async fn a_lost_group_is_made_again_and_the_rest_of_the_shard_is_not_trusted() {
     fixture.put(&fixture.jobs(endpoint, 0..5)).await;
     // Somebody deletes the stream alone: the places would be held for ever.
     fixture.server().run::<Value>(&["DEL", STREAM]);
-    eventually("reading goes on", async || fixture.queue.read("one", 10, Duration::ZERO).await.ok()).await;
+    eventually("reading goes on", async || {
+        fixture.queue.read("one", 10, Duration::ZERO).await.ok()
+    })
+    .await;
     assert!(fixture.queue.reclaim("one", 10).await.expect("reclaim").is_empty());
     fixture.epochs = new_epochs(&fixture).await;
     assert_eq!(depth(&*fixture.queue).await, 0);
@@ -119,7 +124,9 @@ async fn reclaim_alone_makes_a_lost_group_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_server_is_another_even_if_it_forgot_nothing() {
-    let Some(server) = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
+    let Some(server) = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]) else {
+        return;
+    };
     let queue = Arc::new(RedisQueue::connect(options(&server)).await.expect("a queue"));
     let epochs = queue.epochs().await.expect("epochs");
     let mut fixture = Fixture { queue, epochs, server: Some(server) };
@@ -134,7 +141,12 @@ async fn a_restarted_server_is_another_even_if_it_forgot_nothing() {
     fixture.queue.finish(&all_done(&held)).await.expect("finished");
     fixture.put(&fixture.jobs(endpoint, 0..5)).await;
     let taken = eventually("reading goes on", async || {
-        fixture.queue.read("one", 10, Duration::from_secs(1)).await.ok().filter(|jobs| !jobs.is_empty())
+        fixture
+            .queue
+            .read("one", 10, Duration::from_secs(1))
+            .await
+            .ok()
+            .filter(|jobs| !jobs.is_empty())
     })
     .await;
     assert_eq!(taken.len(), 5);
@@ -148,7 +160,11 @@ async fn a_replica_changes_nothing_until_it_takes_over() {
     fixture.put(&fixture.jobs(fixture.endpoint(0), 0..3)).await;
     follow(&replica, fixture.server()).await;
     assert_eq!(replica.run::<i64>(&["HLEN", HELD]), 3);
-    assert_eq!(fixture.queue.epochs().await.expect("epochs"), fixture.epochs, "the same server with the same data");
+    assert_eq!(
+        fixture.queue.epochs().await.expect("epochs"),
+        fixture.epochs,
+        "the same server with the same data"
+    );
 
     // The replica may lack what came last: it is another server.
     replica.run::<Value>(&["REPLICAOF", "NO", "ONE"]);
@@ -168,7 +184,8 @@ async fn follow(replica: &Server, master: &Server) {
     replica.run::<Value>(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]);
     eventually("the replica has the data", async || {
         let about: String = replica.run(&["INFO", "replication"]);
-        (about.contains("master_link_status:up") && about.contains("master_sync_in_progress:0")).then_some(())
+        (about.contains("master_link_status:up") && about.contains("master_sync_in_progress:0"))
+            .then_some(())
     })
     .await;
 }
@@ -177,8 +194,11 @@ async fn follow(replica: &Server, master: &Server) {
 async fn a_frozen_server_fails_commands_in_time_and_then_serves_again() {
     let Some(server) = Server::start() else { return };
     let bound = Duration::from_millis(500);
-    let queue =
-        Arc::new(RedisQueue::connect(RedisOptions { command_timeout: bound, ..options(&server) }).await.expect("a queue"));
+    let queue = Arc::new(
+        RedisQueue::connect(RedisOptions { command_timeout: bound, ..options(&server) })
+            .await
+            .expect("a queue"),
+    );
     let epochs = eventually("epochs", async || queue.epochs().await.ok()).await;
     let fixture = Fixture { queue, epochs, server: Some(server) };
     let job = fixture.job(1, fixture.endpoint(0));
@@ -199,15 +219,28 @@ async fn a_frozen_server_fails_commands_in_time_and_then_serves_again() {
     assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
 
     fixture.server().thaw();
-    let results = eventually("an answer", async || fixture.queue.enqueue(std::slice::from_ref(&job)).await.ok()).await;
-    // What timed out may have reached the server all the same: then the job is present, and there is one of it.
+    let results = eventually("an answer", async || {
+        fixture.queue.enqueue(std::slice::from_ref(&job)).await.ok()
+    })
+    .await;
+    // What timed out may have reached the server all the same: then the job is present, and there
+    // is one of it.
     assert!(matches!(results[..], [Enqueued::Queued | Enqueued::Present]), "{results:?}");
     let taken = eventually("the job", async || {
-        fixture.queue.read("one", 10, Duration::from_secs(1)).await.ok().filter(|jobs| !jobs.is_empty())
+        fixture
+            .queue
+            .read("one", 10, Duration::from_secs(1))
+            .await
+            .ok()
+            .filter(|jobs| !jobs.is_empty())
     })
     .await;
     assert_eq!(taken.len(), 1);
-    assert_eq!(fixture.queue.epochs().await.expect("epochs"), fixture.epochs, "it is the same server");
+    assert_eq!(
+        fixture.queue.epochs().await.expect("epochs"),
+        fixture.epochs,
+        "it is the same server"
+    );
     assert_no_drift(fixture.server());
 }
 
@@ -215,7 +248,11 @@ async fn a_frozen_server_fails_commands_in_time_and_then_serves_again() {
 async fn a_server_that_is_gone_is_no_reason_not_to_start() {
     let Some(mut server) = Server::start() else { return };
     server.kill();
-    let queue = RedisQueue::connect(RedisOptions { command_timeout: Duration::from_millis(500), ..options(&server) }).await;
+    let queue = RedisQueue::connect(RedisOptions {
+        command_timeout: Duration::from_millis(500),
+        ..options(&server)
+    })
+    .await;
     let queue = queue.expect("a queue that waits for its server");
     assert_eq!(queue.epochs().await.expect_err("gone").reason, Reason::Unavailable);
     server.restart();
@@ -251,7 +288,10 @@ async fn garbage_is_removed_and_never_comes_back() {
     fixture.put(&[fixture.job(1, fixture.endpoint(0))]).await;
     let taken = fixture.take("one", 1).await;
     assert_eq!(number(&taken[0]), 1);
-    eventually("only the job is left", async || (server.run::<i64>(&["XLEN", STREAM]) == 1).then_some(())).await;
+    eventually("only the job is left", async || {
+        (server.run::<i64>(&["XLEN", STREAM]) == 1).then_some(())
+    })
+    .await;
 
     // Garbage that a dead consumer took is removed by the one that takes over.
     server.run::<String>(&["XADD", STREAM, "*", "other", "x"]);
@@ -311,7 +351,10 @@ async fn full_memory_refuses_jobs_whole_and_lets_them_go() {
     // What is there is read, renewed, taken over and finished all the same.
     fixture.queue.finish(&all_done(&taken[..5])).await.expect("finished");
     assert_no_drift(server);
-    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 100)]).await.expect("room"), [85]);
+    assert_eq!(
+        fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 100)]).await.expect("room"),
+        [85]
+    );
     let rest = fixture.take("one", 10).await;
     fixture.queue.renew("one", &[rest[0].receipt.clone()]).await.expect("renewed");
     fixture.queue.reclaim("two", 10).await.expect("reclaim");
@@ -331,8 +374,13 @@ async fn a_server_that_fills_up_keeps_whole_batches_only() {
     let Some(fixture) = redis().await else { return };
     let server = fixture.server();
     let about: String = server.run(&["INFO", "memory"]);
-    let used: u64 =
-        about.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("used").trim().parse().expect("a number");
+    let used: u64 = about
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"))
+        .expect("used")
+        .trim()
+        .parse()
+        .expect("a number");
     server.run::<Value>(&["CONFIG", "SET", "maxmemory", &(used + 3_000_000).to_string()]);
     let endpoint = fixture.endpoint(0);
     let payload = bytes::Bytes::from(vec![b'x'; 10_000]);
@@ -340,11 +388,14 @@ async fn a_server_that_fills_up_keeps_whole_batches_only() {
     let refused = (0..1_000_u64).find(|batch| {
         let mut jobs = fixture.jobs(endpoint, batch * 10..batch * 10 + 10);
         for job in &mut jobs {
-            Arc::make_mut(&mut job.job).body = Some(outrider_proto::internal::job::Body::Payload(payload.clone()));
+            Arc::make_mut(&mut job.job).body =
+                Some(outrider_proto::internal::job::Body::Payload(payload.clone()));
             job.endpoint_limit = 100_000;
         }
         let queue = Arc::clone(&fixture.queue);
-        let result = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(queue.enqueue(&jobs)));
+        let result = tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(queue.enqueue(&jobs))
+        });
         match result {
             Ok(results) => {
                 assert!(results.iter().all(|result| *result == Enqueued::Queued), "{results:?}");
@@ -405,10 +456,16 @@ async fn a_password_is_used_and_never_told() {
     assert!(queue.read("one", 1, Duration::ZERO).await.expect("read").is_empty());
     let wrong = RedisOptions { command_timeout: Duration::from_millis(500), ..with("hunter3") };
     let wrong = RedisQueue::connect(wrong).await.expect("a queue that hopes");
-    for error in [wrong.epochs().await.expect_err("wrong"), wrong.read("one", 1, Duration::ZERO).await.expect_err("wrong")] {
+    for error in [
+        wrong.epochs().await.expect_err("wrong"),
+        wrong.read("one", 1, Duration::ZERO).await.expect_err("wrong"),
+    ] {
         assert_eq!(error.reason, Reason::Unavailable);
         assert!(!format!("{error:?}").contains("hunter"), "{error:?}");
-        assert!(error.message.contains("AUTH is refused") && error.message.contains("queue.url"), "{error}");
+        assert!(
+            error.message.contains("AUTH is refused") && error.message.contains("queue.url"),
+            "{error}"
+        );
     }
 }
 
@@ -423,7 +480,9 @@ async fn consumers_that_are_gone_are_forgotten() {
         let taken = fixture.take(consumer, 1).await;
         fixture.queue.finish(&all_done(&taken)).await.expect("finished");
     }
-    let names = || fixture.server().run::<Vec<Vec<Value>>>(&["XINFO", "CONSUMERS", STREAM, "workers"]).len();
+    let names = || {
+        fixture.server().run::<Vec<Vec<Value>>>(&["XINFO", "CONSUMERS", STREAM, "workers"]).len()
+    };
     assert_eq!(names(), 2);
     eventually("one consumer is left", async || {
         fixture.queue.reclaim("here", 10).await.expect("reclaim");

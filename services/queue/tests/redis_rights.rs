@@ -1,4 +1,5 @@
-//! What a Redis user must be allowed: what the documentation says is enough, and whatever is missing of it is named.
+//! What a Redis user must be allowed: what the documentation says is enough, and whatever is
+//! missing of it is named.
 
 mod support;
 
@@ -20,13 +21,23 @@ const PASSWORD: &str = "hunter2";
 const STREAM: &str = "{outrider:2:1:0}:jobs";
 
 /// What Outrider works without.
-const WANTED: [&str; 8] =
-    ["info", "xinfo|consumers", "xgroup|delconsumer", "publish", "subscribe", "client|id", "client|unblock", "ping"];
+const WANTED: [&str; 8] = [
+    "info",
+    "xinfo|consumers",
+    "xgroup|delconsumer",
+    "publish",
+    "subscribe",
+    "client|id",
+    "client|unblock",
+    "ping",
+];
 
-/// The words after `ACL SETUSER outrider` in docs/operations.md, of a user whose keys begin with a prefix.
+/// The words after `ACL SETUSER outrider` in docs/operations.md, of a user whose keys begin with a
+/// prefix.
 fn documented(prefix: &str) -> Vec<String> {
     let page = include_str!("../../../docs/operations.md");
-    let line = page.lines().find_map(|line| line.strip_prefix("ACL SETUSER outrider ")).expect("the line");
+    let line =
+        page.lines().find_map(|line| line.strip_prefix("ACL SETUSER outrider ")).expect("the line");
     let word = |word: &str| match word {
         ">PASSWORD" => format!(">{PASSWORD}"),
         word => word.replace("outrider:", &format!("{prefix}:")),
@@ -36,11 +47,16 @@ fn documented(prefix: &str) -> Vec<String> {
 
 /// The rights in that line.
 fn rights() -> Vec<String> {
-    documented("outrider").iter().filter_map(|word| word.strip_prefix('+')).map(str::to_owned).collect()
+    documented("outrider")
+        .iter()
+        .filter_map(|word| word.strip_prefix('+'))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn set_user(server: &Server, user: &str, words: &[String]) {
-    let command: Vec<&str> = ["ACL", "SETUSER", user].into_iter().chain(words.iter().map(String::as_str)).collect();
+    let command: Vec<&str> =
+        ["ACL", "SETUSER", user].into_iter().chain(words.iter().map(String::as_str)).collect();
     server.run::<Value>(&command);
 }
 
@@ -48,7 +64,8 @@ fn change_user(server: &Server, user: &str, word: &str) {
     server.run::<Value>(&["ACL", "SETUSER", user, word]);
 }
 
-/// Takes one right away. Redis 6 takes none of single subcommands away: the user is made anew without it.
+/// Takes one right away. Redis 6 takes none of single subcommands away: the user is made anew
+/// without it.
 fn take_right(server: &Server, user: &str, right: &str) {
     let mut words = documented(user);
     words.retain(|word| word.strip_prefix('+') != Some(right));
@@ -71,7 +88,8 @@ async fn restricted() -> Option<(Fixture, Arc<RedisQueue>)> {
     set_user(&server, "outrider", &documented("outrider"));
     let queue = Arc::new(RedisQueue::connect(options(&server, "outrider")).await.expect("a queue"));
     let epochs = queue.epochs().await.expect("epochs");
-    let fixture = Fixture { queue: Arc::clone(&queue) as Arc<dyn Queue>, epochs, server: Some(server) };
+    let fixture =
+        Fixture { queue: Arc::clone(&queue) as Arc<dyn Queue>, epochs, server: Some(server) };
     Some((fixture, queue))
 }
 
@@ -100,7 +118,10 @@ fn counted(command: &str) -> bool {
     let needed = if WANTED.contains(&command) { "no" } else { "yes" };
     let text = String::from_utf8(outrider_telemetry::metrics::render()).expect("text");
     let sample = format!("outrider_queue_refused{{command=\"{command}\",needed=\"{needed}\"}} ");
-    let value = text.lines().find_map(|line| line.strip_prefix(sample.as_str())).unwrap_or_else(|| panic!("no {sample}"));
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(sample.as_str()))
+        .unwrap_or_else(|| panic!("no {sample}"));
     value.parse::<i64>().expect("a number") > 0
 }
 
@@ -166,7 +187,8 @@ async fn the_documented_line_is_enough_for_a_cluster() {
     let epochs = queue.epochs().await.expect("epochs");
     let fixture = Fixture { queue: Arc::clone(&queue) as Arc<dyn Queue>, epochs, server: None };
     cluster.nodes.iter().for_each(|node| change_user(node, "outrider", "-xadd"));
-    let error = fixture.queue.enqueue(&[fixture.job(9, fixture.endpoint(0))]).await.expect_err("refused");
+    let error =
+        fixture.queue.enqueue(&[fixture.job(9, fixture.endpoint(0))]).await.expect_err("refused");
     assert!(error.message.contains("XADD is refused"), "{error}");
     assert!(refusal(&*queue).await.message.contains("XADD is refused"));
     cluster.nodes.iter().for_each(|node| change_user(node, "outrider", "+xadd"));
@@ -174,7 +196,8 @@ async fn the_documented_line_is_enough_for_a_cluster() {
     works(&queue).await;
 }
 
-/// Without one right: what is needed is named with the server's words until it is granted; without the rest it works.
+/// Without one right: what is needed is named with the server's words until it is granted; without
+/// the rest it works.
 async fn without(server: &Server, number: usize, right: &str) {
     let user = format!("user{number}");
     take_right(server, &user, right);
@@ -191,8 +214,14 @@ async fn without(server: &Server, number: usize, right: &str) {
     let error = refusal(&*queue).await;
     let name = right.replace('|', " ").to_uppercase();
     assert!(error.message.contains(&format!("{name} is refused: \"")), "{right}: {error}");
-    assert!(error.message.contains("permission") || error.message.contains("can't run this command"), "{right}: {error}");
-    assert!(error.message.contains(&format!("grant the user +{right} (docs/operations.md)")), "{right}: {error}");
+    assert!(
+        error.message.contains("permission") || error.message.contains("can't run this command"),
+        "{right}: {error}"
+    );
+    assert!(
+        error.message.contains(&format!("grant the user +{right} (docs/operations.md)")),
+        "{right}: {error}"
+    );
     assert!(counted(right), "{right}");
     assert_eq!(queue.epochs().await.expect_err("nothing is tried").message, error.message);
     change_user(server, &user, &format!("+{right}"));
@@ -213,16 +242,25 @@ async fn each_right_that_is_missing_is_named_until_it_is_granted() {
 async fn keys_channels_and_databases_are_named() {
     let Some(server) = Server::start() else { return };
     for (words, expected) in [
-        (vec!["resetkeys", "~{outrider:2:*}:jobs", "~{outrider:2:*}:held"], "the right to the keys is refused: \"NOPERM"),
+        (
+            vec!["resetkeys", "~{outrider:2:*}:jobs", "~{outrider:2:*}:held"],
+            "the right to the keys is refused: \"NOPERM",
+        ),
         (vec!["off"], "AUTH is refused"),
     ] {
         set_user(&server, "outrider", &documented("outrider"));
         words.iter().for_each(|word| change_user(&server, "outrider", word));
-        let wrong = RedisOptions { command_timeout: Duration::from_millis(700), ..options(&server, "outrider") };
+        let wrong = RedisOptions {
+            command_timeout: Duration::from_millis(700),
+            ..options(&server, "outrider")
+        };
         let queue = RedisQueue::connect(wrong).await.expect("a queue");
         let error = refusal(&queue).await;
         assert!(error.message.contains(expected), "{words:?}: {error}");
-        assert!(!error.message.contains(PASSWORD) && !error.message.contains("127.0.0.1"), "{error}");
+        assert!(
+            !error.message.contains(PASSWORD) && !error.message.contains("127.0.0.1"),
+            "{error}"
+        );
     }
     set_user(&server, "outrider", &documented("outrider"));
     let another = RedisOptions {
@@ -231,13 +269,19 @@ async fn keys_channels_and_databases_are_named() {
         ..options(&server, "outrider")
     };
     let error = refusal(&RedisQueue::connect(another).await.expect("a queue")).await;
-    assert!(error.message.contains("SELECT is refused: \"") && error.message.contains("+select"), "{error}");
+    assert!(
+        error.message.contains("SELECT is refused: \"") && error.message.contains("+select"),
+        "{error}"
+    );
     // The channel is no reason not to work.
     change_user(&server, "outrider", "resetchannels");
     let queue = Arc::new(RedisQueue::connect(options(&server, "outrider")).await.expect("a queue"));
     ready(&*queue).await;
     let error = queue.announce_change().await.expect_err("refused");
-    assert!(error.message.contains("PUBLISH is refused") && error.message.contains("&PREFIX:changes"), "{error}");
+    assert!(
+        error.message.contains("PUBLISH is refused") && error.message.contains("&PREFIX:changes"),
+        "{error}"
+    );
     works(&queue).await;
 }
 
@@ -249,10 +293,15 @@ async fn who_says_no_password_and_who_renames_commands_is_told() {
         command_timeout: Duration::from_millis(700),
         ..options(&server, "outrider")
     };
-    let error = refusal(&RedisQueue::connect(as_default(server.url())).await.expect("a queue")).await;
-    assert!(error.message.contains("XADD is refused") && error.message.contains("its own name"), "{error}");
+    let error =
+        refusal(&RedisQueue::connect(as_default(server.url())).await.expect("a queue")).await;
+    assert!(
+        error.message.contains("XADD is refused") && error.message.contains("its own name"),
+        "{error}"
+    );
     server.run::<Value>(&["CONFIG", "SET", "requirepass", PASSWORD]);
-    let error = refusal(&RedisQueue::connect(as_default(server.url())).await.expect("a queue")).await;
+    let error =
+        refusal(&RedisQueue::connect(as_default(server.url())).await.expect("a queue")).await;
     assert!(error.message.contains("NOAUTH") && error.message.contains("queue.url"), "{error}");
 }
 
@@ -261,7 +310,8 @@ fn assert_sound(server: &Server) {
     let held: i64 = server.run(&["HLEN", "{outrider:2:1:0}:held"]);
     assert_eq!(held, server.run::<i64>(&["XLEN", STREAM]));
     let counts: Vec<(Vec<u8>, i64)> = server.run(&["HGETALL", "{outrider:2:1:0}:counts"]);
-    let jobs = counts.iter().filter(|(name, _)| name[0] == b'n').map(|(_, count)| count).sum::<i64>();
+    let jobs =
+        counts.iter().filter(|(name, _)| name[0] == b'n').map(|(_, count)| count).sum::<i64>();
     assert_eq!(jobs, held, "{counts:?}");
 }
 
@@ -271,7 +321,9 @@ async fn what_was_refused_halfway_is_made_anew() {
     let server = fixture.server.take().expect("a server");
     let endpoint = fixture.endpoint(0);
     // The last lacks what the epoch is removed with, too.
-    for missing in [vec!["-xadd"], vec!["-hlen"], vec!["-hincrby"], vec!["-xdel"], vec!["-xadd", "-unlink"]] {
+    for missing in
+        [vec!["-xadd"], vec!["-hlen"], vec!["-hincrby"], vec!["-xdel"], vec!["-xadd", "-unlink"]]
+    {
         ready(&*queue).await;
         fixture.epochs = eventually("epochs", async || queue.epochs().await.ok()).await;
         fixture.put(&fixture.jobs(endpoint, 0..3)).await;
@@ -324,11 +376,17 @@ async fn without_info_a_loss_of_everything_is_noticed() {
     let words = [documented("outrider"), vec!["-info".to_owned()]].concat();
     set_user(&server, "blind", &words);
     let urls = vec![format!("redis://blind:{PASSWORD}@127.0.0.1:{}", server.port)];
-    let blind = RedisQueue::connect(RedisOptions { urls, ..options(&server, "outrider") }).await.expect("a queue");
+    let blind = RedisQueue::connect(RedisOptions { urls, ..options(&server, "outrider") })
+        .await
+        .expect("a queue");
     let blind = Arc::new(blind);
     ready(&*blind).await;
     for _ in 0..3 {
-        assert_eq!(blind.epochs().await.expect("epochs"), fixture.epochs, "one that cannot tell clears nothing");
+        assert_eq!(
+            blind.epochs().await.expect("epochs"),
+            fixture.epochs,
+            "one that cannot tell clears nothing"
+        );
         assert_eq!(with.epochs().await.expect("epochs"), fixture.epochs);
     }
     server.run::<Value>(&["FLUSHALL"]);
@@ -348,16 +406,19 @@ async fn without_the_right_to_end_waits_three_shards_are_read_all_the_same() {
     for right in ["client|id", "client|unblock"] {
         let Some(server) = Server::start() else { return };
         take_right(&server, "outrider", right);
-        let options = RedisOptions { shards: 3, lease: LONG, window: ROOMY, ..options(&server, "outrider") };
+        let options =
+            RedisOptions { shards: 3, lease: LONG, window: ROOMY, ..options(&server, "outrider") };
         let queue = Arc::new(RedisQueue::connect(options).await.expect("a queue"));
         ready(&*queue).await;
         works(&queue).await;
         let epochs = queue.epochs().await.expect("epochs");
         let fixture = Fixture { queue: Arc::clone(&queue) as Arc<dyn Queue>, epochs, server: None };
-        // A reader that waits for long gets its job soon: it is told at the latest when this is noticed.
+        // A reader that waits for long gets its job soon: it is told at the latest when this is
+        // noticed.
         for number in 0..3 {
             let reader = Arc::clone(&queue);
-            let read = tokio::spawn(async move { reader.read("one", 30, Duration::from_secs(3)).await });
+            let read =
+                tokio::spawn(async move { reader.read("one", 30, Duration::from_secs(3)).await });
             eventually("the reader waits", async || {
                 let about: String = server.run(&["INFO", "clients"]);
                 (!about.contains("blocked_clients:0")).then_some(())
@@ -389,7 +450,8 @@ async fn a_probe_announces_nothing() {
     let Some((fixture, queue)) = restricted().await else { return };
     let server = fixture.server.as_ref().expect("a server");
     let url = server.url();
-    let mut others = redis::Client::open(url).expect("a URL").get_async_pubsub().await.expect("a connection");
+    let mut others =
+        redis::Client::open(url).expect("a URL").get_async_pubsub().await.expect("a connection");
     others.subscribe("outrider:changes").await.expect("subscribed");
     let publish = |text| server.run::<i64>(&["PUBLISH", "outrider:changes", text]);
     eventually("the queue listens", async || (publish("probe") == 2).then_some(())).await;
@@ -409,6 +471,9 @@ async fn a_probe_announces_nothing() {
         assert!(!waiter.is_finished(), "a probe was taken for a change");
     }
     another.announce_change().await.expect("announced");
-    tokio::time::timeout(Duration::from_secs(20), waiter).await.expect("told of the change").expect("no panic");
+    tokio::time::timeout(Duration::from_secs(20), waiter)
+        .await
+        .expect("told of the change")
+        .expect("no panic");
     while messages.next().await.expect("a message").get_payload_bytes() == b"probe" {}
 }

@@ -1,8 +1,9 @@
-//! Calls that surely were never looked at go out again: when a role ends in good order, calls that were on their way to it in that
-//! moment are not its callers' trouble.
+//! Calls that surely were never looked at go out again: when a role ends in good order, calls that
+//! were on their way to it in that moment are not its callers' trouble.
 //!
-//! A call was never looked at when it was not written to a connection, or when the peer says so: by the number of the last call that it
-//! took, in the message that announces its end, or by refusing the call. Whatever else goes wrong may have had an effect, and is told.
+//! A call was never looked at when it was not written to a connection, or when the peer says so: by
+//! the number of the last call that it took, in the message that announces its end, or by refusing
+//! the call. Whatever else goes wrong may have had an effect, and is told.
 
 use std::{
     pin::Pin,
@@ -25,7 +26,8 @@ const TRIES: usize = 4;
 /// Before another try: the channel has seen by then that its connection is gone.
 const WAIT: Duration = Duration::from_millis(20);
 
-/// Makes calls over a service such as a channel. Keeps what it sends of a call until the call is answered: for calls of bounded size.
+/// Makes calls over a service such as a channel. Keeps what it sends of a call until the call is
+/// answered: for calls of bounded size.
 #[derive(Debug, Clone)]
 pub struct Again<S>(S);
 
@@ -55,7 +57,8 @@ where
         let service = self.0.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let kept = Arc::new(Mutex::new(Kept { body, frames: Vec::new(), ended: false, reader: 0 }));
+            let kept =
+                Arc::new(Mutex::new(Kept { body, frames: Vec::new(), ended: false, reader: 0 }));
             let mut tries = 1;
             loop {
                 let body = Body::new(Reading::new(&kept, tries));
@@ -82,7 +85,9 @@ fn never_processed(error: &(dyn std::error::Error + 'static)) -> bool {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
             // Only calls beyond the last one that the peer took end with it.
-            let beyond_the_last = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+            let beyond_the_last = error.is_go_away()
+                && error.is_remote()
+                && error.reason() == Some(h2::Reason::NO_ERROR);
             return refused || beyond_the_last;
         }
         cause = error.source();
@@ -121,7 +126,10 @@ impl http_body::Body for Reading {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let mut kept = locked(&this.kept);
         if kept.reader != this.reader {
@@ -210,7 +218,8 @@ mod tests {
             let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
             let _ = server.serve_connection(TokioIo::new(far), service_fn(never)).await;
         });
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
         tokio::spawn(async move {
             let _ = connection.await;
         });
@@ -243,7 +252,8 @@ mod tests {
 
     async fn call(failures: impl IntoIterator<Item = Failed>) -> (Result<Bytes, Failed>, usize) {
         let answers: Answers = Arc::new(Mutex::new(failures.into_iter().map(Err).collect()));
-        let frames = ["one ", "two ", "three"].map(|text| Ok::<_, Status>(Frame::data(Bytes::from(text))));
+        let frames =
+            ["one ", "two ", "three"].map(|text| Ok::<_, Status>(Frame::data(Bytes::from(text))));
         let request = Request::new(Body::new(StreamBody::new(futures::stream::iter(frames))));
         let answer = Again::new(Failing(Arc::clone(&answers))).oneshot(request).await;
         let left = answers.lock().unwrap().len();

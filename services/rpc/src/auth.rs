@@ -1,4 +1,5 @@
-//! From a request's API key to a principal: the one layer in front of every public method of every role.
+//! From a request's API key to a principal: the one layer in front of every public method of every
+//! role.
 
 use std::{
     convert::Infallible,
@@ -17,7 +18,8 @@ use tower::Service;
 
 use crate::{bounds::Bounded, ending, methods, pieces, status::to_status};
 
-/// How often the key of an open stream is looked at again: within this time a revoked or expired one ends it.
+/// How often the key of an open stream is looked at again: within this time a revoked or expired
+/// one ends it.
 pub const LOOKED_AT_EVERY: Duration = Duration::from_secs(15);
 
 /// Turns a token into its principal.
@@ -27,10 +29,12 @@ pub trait Authenticate: Send + Sync + 'static {
     async fn authenticate(&self, token: &HashedToken) -> Result<Principal>;
 }
 
-/// In front of gRPC services: bounds what a request may hold ([`Bounded`]), refuses requests whose API key does not carry the method's scope, and puts the principal of all others
-/// into the request's extensions. The span of the role begins here, and ends with the head of the answer; what follows from it finds its
-/// [`TraceContext`] in the extensions. A stream is admitted again every 15 s ([`LOOKED_AT_EVERY`]): when its key is revoked, expired or
-/// lost the scope, its answer ends with that error, and the service's side of it is dropped.
+/// In front of gRPC services: bounds what a request may hold ([`Bounded`]), refuses requests whose
+/// API key does not carry the method's scope, and puts the principal of all others into the
+/// request's extensions. The span of the role begins here, and ends with the head of the answer;
+/// what follows from it finds its [`TraceContext`] in the extensions. A stream is admitted again
+/// every 15 s ([`LOOKED_AT_EVERY`]): when its key is revoked, expired or lost the scope, its answer
+/// ends with that error, and the service's side of it is dropped.
 #[derive(Clone)]
 pub struct Guard<S> {
     inner: S,
@@ -46,7 +50,10 @@ impl<S> Guard<S> {
 
 impl<S> Service<Request<Body>> for Guard<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
 {
     type Response = Response<Body>;
@@ -63,7 +70,11 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let keys = Arc::clone(&self.keys);
         let incoming = TraceContext::of_headers(request.headers());
-        let hop = Hop::child(Kind::Server, request.uri().path().trim_start_matches('/'), incoming.as_ref());
+        let hop = Hop::child(
+            Kind::Server,
+            request.uri().path().trim_start_matches('/'),
+            incoming.as_ref(),
+        );
         Box::pin(async move {
             let path = request.uri().path();
             let streams = methods::streams(path);
@@ -80,7 +91,11 @@ where
                     let (parts, body) = request.into_parts();
                     let body = Bounded::of(parts.uri.path(), body);
                     let answer = hop.around(inner.call(Request::from_parts(parts, body))).await?;
-                    Ok(if streams { ending::until(pieces::in_pieces(answer), admitted.refused()) } else { answer })
+                    Ok(if streams {
+                        ending::until(pieces::in_pieces(answer), admitted.refused())
+                    } else {
+                        answer
+                    })
                 }
                 Err(error) => {
                     hop.fail(error.reason.as_str());
@@ -100,8 +115,13 @@ pub struct Admitted {
     pub principal: Principal,
 }
 
-/// Checks the API key in a request's headers: that it is there, well-formed, known, and carries the scope; in this order.
-pub async fn admit(keys: Arc<dyn Authenticate>, headers: &HeaderMap, scope: Scope) -> Result<Admitted> {
+/// Checks the API key in a request's headers: that it is there, well-formed, known, and carries the
+/// scope; in this order.
+pub async fn admit(
+    keys: Arc<dyn Authenticate>,
+    headers: &HeaderMap,
+    scope: Scope,
+) -> Result<Admitted> {
     let token = token(headers)?.hashed();
     let principal = permitted(keys.as_ref(), &token, scope).await?;
     Ok(Admitted { keys, token, scope, principal })
@@ -113,8 +133,12 @@ impl Admitted {
         loop {
             tokio::time::sleep(LOOKED_AT_EVERY).await;
             match permitted(self.keys.as_ref(), &self.token, self.scope).await {
-                // Scopes may change as long as the one that is needed stays; whom the key stands for may not.
-                Ok(now) if (Principal { scopes: self.principal.scopes, ..now.clone() }) != self.principal => {
+                // Scopes may change as long as the one that is needed stays; whom the key stands
+                // for may not.
+                Ok(now)
+                    if (Principal { scopes: self.principal.scopes, ..now.clone() })
+                        != self.principal =>
+                {
                     return Error::new(Reason::InvalidCredentials, "the API key has changed");
                 }
                 Ok(_) => {}
@@ -125,10 +149,15 @@ impl Admitted {
 }
 
 fn scope(path: &str) -> Result<Scope> {
-    methods::required_scope(path).ok_or_else(|| Error::new(Reason::UnknownMethod, "no method of that name"))
+    methods::required_scope(path)
+        .ok_or_else(|| Error::new(Reason::UnknownMethod, "no method of that name"))
 }
 
-async fn permitted(keys: &dyn Authenticate, token: &HashedToken, scope: Scope) -> Result<Principal> {
+async fn permitted(
+    keys: &dyn Authenticate,
+    token: &HashedToken,
+    scope: Scope,
+) -> Result<Principal> {
     let principal = keys.authenticate(token).await?;
     if !principal.scopes.permits(scope) {
         return Err(Error::new(Reason::MissingScope, format!("the API key lacks {scope}")));
@@ -137,14 +166,17 @@ async fn permitted(keys: &dyn Authenticate, token: &HashedToken, scope: Scope) -
 }
 
 fn token(headers: &HeaderMap) -> Result<Token> {
-    let missing = || Error::new(Reason::MissingCredentials, "send an API key as \"Authorization: Bearer …\"");
+    let missing =
+        || Error::new(Reason::MissingCredentials, "send an API key as \"Authorization: Bearer …\"");
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(missing()) };
-    let (scheme, text) = value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(missing)?;
+    let (scheme, text) =
+        value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(missing)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(missing());
     }
-    Token::parse(text.trim()).ok_or_else(|| Error::new(Reason::InvalidCredentials, "the API key is not valid"))
+    Token::parse(text.trim())
+        .ok_or_else(|| Error::new(Reason::InvalidCredentials, "the API key is not valid"))
 }
 
 /// The principal that the guard put into a request.
@@ -191,8 +223,10 @@ mod tests {
         });
         let token = Token::new(ApiKeyId::new(Timestamp(0), 1), [1; 32]);
         let header = format!("Bearer {}", token.reveal());
-        let request = Request::builder().uri(path).header(AUTHORIZATION, header).body(Body::empty()).unwrap();
-        let answer = Guard::new(silent, Arc::clone(keys) as Arc<dyn Authenticate>).oneshot(request).await;
+        let request =
+            Request::builder().uri(path).header(AUTHORIZATION, header).body(Body::empty()).unwrap();
+        let answer =
+            Guard::new(silent, Arc::clone(keys) as Arc<dyn Authenticate>).oneshot(request).await;
         answer.unwrap()
     }
 
@@ -207,16 +241,25 @@ mod tests {
         let keys = Arc::new(Told(Mutex::new(Ok(principal.clone()))));
         let mut body = open(&keys, TAIL).await.into_body();
         let hour = Duration::from_secs(3600);
-        assert!(tokio::time::timeout(hour, body.frame()).await.is_err(), "it is open as long as the key is good");
+        assert!(
+            tokio::time::timeout(hour, body.frame()).await.is_err(),
+            "it is open as long as the key is good"
+        );
         let begin = tokio::time::Instant::now();
         *keys.0.lock().unwrap() = Err(Error::new(Reason::InvalidCredentials, "revoked"));
         assert_eq!(ended(&mut body).await, Reason::InvalidCredentials);
         assert!(begin.elapsed() <= LOOKED_AT_EVERY);
 
         let changed = Principal { owner: Some("acme".to_owned()), ..principal.clone() };
-        let lesser = Principal { scopes: [Scope::EventsPublish].into_iter().collect(), ..principal.clone() };
-        let other = Principal { scopes: [Scope::EventsRead].into_iter().collect(), ..principal.clone() };
-        for (now, reason) in [(changed, Some(Reason::InvalidCredentials)), (lesser, Some(Reason::MissingScope)), (other, None)] {
+        let lesser =
+            Principal { scopes: [Scope::EventsPublish].into_iter().collect(), ..principal.clone() };
+        let other =
+            Principal { scopes: [Scope::EventsRead].into_iter().collect(), ..principal.clone() };
+        for (now, reason) in [
+            (changed, Some(Reason::InvalidCredentials)),
+            (lesser, Some(Reason::MissingScope)),
+            (other, None),
+        ] {
             *keys.0.lock().unwrap() = Ok(principal.clone());
             let mut body = open(&keys, TAIL).await.into_body();
             *keys.0.lock().unwrap() = Ok(now);
@@ -224,6 +267,9 @@ mod tests {
         }
         let mut body = open(&keys, GET).await.into_body();
         *keys.0.lock().unwrap() = Err(Error::new(Reason::InvalidCredentials, "revoked"));
-        assert!(tokio::time::timeout(hour, body.frame()).await.is_err(), "a single call is over soon anyway");
+        assert!(
+            tokio::time::timeout(hour, body.frame()).await.is_err(),
+            "a single call is over soon anyway"
+        );
     }
 }

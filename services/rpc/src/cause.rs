@@ -1,8 +1,9 @@
-//! Why a connection or a call failed, in words: for logs and terminals, never for callers of the API, since the system's words may
-//! name hosts.
+//! Why a connection or a call failed, in words: for logs and terminals, never for callers of the
+//! API, since the system's words may name hosts.
 //!
-//! The texts of the libraries in between say only that a transport failed. The cause lies at the end of their chain, and in the case of
-//! TLS beside it: an error of IO does not count what it was made of as its source.
+//! The texts of the libraries in between say only that a transport failed. The cause lies at the
+//! end of their chain, and in the case of TLS beside it: an error of IO does not count what it was
+//! made of as its source.
 
 use std::{error::Error, io};
 
@@ -56,7 +57,9 @@ fn of(error: &(dyn Error + 'static), peer: Peer) -> String {
         // The deeper it lies, the more it says.
         known = known_words(error, peer).or(known);
         let text = error.to_string();
-        if !EMPTY.contains(&text.as_str()) && !texts.iter().any(|told: &String| told.contains(&text)) {
+        if !EMPTY.contains(&text.as_str())
+            && !texts.iter().any(|told: &String| told.contains(&text))
+        {
             texts.push(text);
         }
         next = error.source();
@@ -100,7 +103,9 @@ fn kind_words(kind: io::ErrorKind) -> Option<&'static str> {
     Some(match kind {
         K::ConnectionRefused => "connection refused",
         K::ConnectionReset => "the connection was reset",
-        K::ConnectionAborted | K::BrokenPipe | K::UnexpectedEof | K::NotConnected => "the connection was closed",
+        K::ConnectionAborted | K::BrokenPipe | K::UnexpectedEof | K::NotConnected => {
+            "the connection was closed"
+        }
         K::TimedOut => "no answer in time",
         K::HostUnreachable => "the host is not reachable",
         K::NetworkUnreachable => "the network is not reachable",
@@ -114,7 +119,9 @@ fn h2_words(error: &h2::Error, peer: Peer) -> String {
     }
     let by = if error.is_remote() { "the other side" } else { "this side" };
     match error.reason() {
-        Some(reason) if error.is_go_away() => format!("{by} ended the connection ({})", reason.description()),
+        Some(reason) if error.is_go_away() => {
+            format!("{by} ended the connection ({})", reason.description())
+        }
         Some(reason) => format!("{by} ended the call ({})", reason.description()),
         None => error.to_string(),
     }
@@ -141,18 +148,26 @@ mod tests {
         assert_eq!(connecting(format!("http://{closed}")).await, "connection refused");
         // No name server is asked for a label that is too long.
         let unknown = connecting(format!("http://{}:1", "a".repeat(64))).await;
-        assert!(unknown.starts_with("the name does not resolve (") && !unknown.contains("os error"), "{unknown}");
+        assert!(
+            unknown.starts_with("the name does not resolve (") && !unknown.contains("os error"),
+            "{unknown}"
+        );
     }
 
     #[tokio::test]
     async fn a_call_that_breaks_off_says_why() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let channel = Endpoint::from_shared(format!("http://{}", listener.local_addr().unwrap())).unwrap().connect_lazy();
+        let channel = Endpoint::from_shared(format!("http://{}", listener.local_addr().unwrap()))
+            .unwrap()
+            .connect_lazy();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         });
-        let status = KeyServiceClient::new(channel).resolve_key(ResolveKeyRequest::default()).await.unwrap_err();
+        let status = KeyServiceClient::new(channel)
+            .resolve_key(ResolveKeyRequest::default())
+            .await
+            .unwrap_err();
         let told = of_status(&status);
         assert!(!told.contains("transport error") && !told.is_empty(), "{told}");
         server.await.unwrap();
@@ -165,12 +180,18 @@ mod tests {
         assert_eq!(of_io(&error), "the server presented no certificate");
         assert_eq!(of_client(&error), "the client presented no certificate");
         let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        assert_eq!(of_io(&io::Error::other(unknown)), "the certificate is of an authority that is not known here");
+        assert_eq!(
+            of_io(&io::Error::other(unknown)),
+            "the certificate is of an authority that is not known here"
+        );
     }
 
     #[test]
     fn words_of_ours_and_of_the_system_are_told_without_numbers() {
-        assert_eq!(of_io(&io::Error::other("no authorities to judge the server by")), "no authorities to judge the server by");
+        assert_eq!(
+            of_io(&io::Error::other("no authorities to judge the server by")),
+            "no authorities to judge the server by"
+        );
         assert_eq!(of_io(&io::Error::from_raw_os_error(24)), "Too many open files");
         assert_eq!(of_io(&io::ErrorKind::TimedOut.into()), "no answer in time");
         assert_eq!(of_status(&Status::unavailable("later")), "later");

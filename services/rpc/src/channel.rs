@@ -14,9 +14,10 @@ use crate::{
 /// Bytes that one call may have under way between roles, in each direction.
 pub const STREAM_WINDOW: u32 = 1024 * 1024;
 
-/// Bytes that one connection may have under way between roles. Fixed and large, not adaptive: half of it is also what h2 tolerates in
-/// small frames that arrived and are not read yet, and an adaptive window begins so small that a burst of a hundred and thirty short
-/// answers ends the connection (ENHANCE_YOUR_CALM, too_many_data_frames).
+/// Bytes that one connection may have under way between roles. Fixed and large, not adaptive: half
+/// of it is also what h2 tolerates in small frames that arrived and are not read yet, and an
+/// adaptive window begins so small that a burst of a hundred and thirty short answers ends the
+/// connection (ENHANCE_YOUR_CALM, too_many_data_frames).
 pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// Why a URL is not one of a role.
@@ -26,25 +27,34 @@ pub enum ChannelError {
     #[error("must be a URL such as http://dispatch:8082, with nothing after it")]
     NotAUrl,
     /// Plain, although this process has certificates: its role expects TLS too.
-    #[error("must begin with https://, since TLS between roles is configured (internal.tls_certificate_file)")]
+    #[error(
+        "must begin with https://, since TLS between roles is configured (internal.tls_certificate_file)"
+    )]
     Plain,
     /// TLS, for which there are no certificates.
-    #[error("must begin with http://, unless TLS between roles is configured (internal.tls_certificate_file)")]
+    #[error(
+        "must begin with http://, unless TLS between roles is configured (internal.tls_certificate_file)"
+    )]
     NoTls,
 }
 
-/// The head of an answer, in bytes: an error is in it with all that it tells, which is bounded ([`crate::to_status`]).
+/// The head of an answer, in bytes: an error is in it with all that it tells, which is bounded
+/// ([`crate::to_status`]).
 const MAX_HEAD_BYTES: u32 = 64 * 1024;
 
-/// Bytes of a stream's answer that may wait to be read, where its reader is not ours and may be as slow as it likes.
+/// Bytes of a stream's answer that may wait to be read, where its reader is not ours and may be as
+/// slow as it likes.
 pub const LONG_STREAM_WINDOW: u32 = 64 * 1024;
 
-/// The address of a server: `http://HOST:PORT` or `https://HOST:PORT`. What may be written beside it has no effect on a channel: a
-/// path, parameters, a user.
+/// The address of a server: `http://HOST:PORT` or `https://HOST:PORT`. What may be written beside
+/// it has no effect on a channel: a path, parameters, a user.
 pub fn parse(url: &str) -> Result<Uri, ChannelError> {
     let uri: Uri = url.parse().map_err(|_| ChannelError::NotAUrl)?;
     let given = url.split_once("://").map(|(_, rest)| rest.strip_suffix('/').unwrap_or(rest));
-    let authority = uri.authority().filter(|authority| given == Some(authority.as_str())).ok_or(ChannelError::NotAUrl)?;
+    let authority = uri
+        .authority()
+        .filter(|authority| given == Some(authority.as_str()))
+        .ok_or(ChannelError::NotAUrl)?;
     let port_is_one = match authority.as_str().strip_prefix(authority.host()) {
         Some("") => true,
         Some(_) => authority.port_u16().is_some_and(|port| port > 0),
@@ -52,29 +62,44 @@ pub fn parse(url: &str) -> Result<Uri, ChannelError> {
         None => false,
     };
     let http = matches!(uri.scheme_str(), Some("http" | "https"));
-    if http && !authority.host().is_empty() && port_is_one { Ok(uri) } else { Err(ChannelError::NotAUrl) }
+    if http && !authority.host().is_empty() && port_is_one {
+        Ok(uri)
+    } else {
+        Err(ChannelError::NotAUrl)
+    }
 }
 
-/// A channel to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`, whose server must have a certificate for HOST. It connects when
-/// it is used, and again when it broke; a peer that is gone without a word is noticed within 15 seconds.
+/// A channel to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`, whose server must have a
+/// certificate for HOST. It connects when it is used, and again when it broke; a peer that is gone
+/// without a word is noticed within 15 seconds.
 pub fn channel(url: &str, tls: Option<&Arc<Tls>>) -> Result<RoleChannel, ChannelError> {
     let channel = with_window(url, tls, STREAM_WINDOW)?;
     url.parse().map(|url| RoleChannel::new(channel, &url)).map_err(|_| ChannelError::NotAUrl)
 }
 
 /// The same, whose answers have this window each.
-pub(crate) fn with_window(url: &str, tls: Option<&Arc<Tls>>, window: u32) -> Result<Channel, ChannelError> {
+pub(crate) fn with_window(
+    url: &str,
+    tls: Option<&Arc<Tls>>,
+    window: u32,
+) -> Result<Channel, ChannelError> {
     let uri = parse(url)?;
     let host = uri.host().ok_or(ChannelError::NotAUrl)?;
     let endpoint = match (uri.scheme_str(), tls) {
         (Some("http"), None) => return Ok(tuned(Endpoint::from(uri), window).connect_lazy()),
-        (Some("https"), Some(_)) => Endpoint::from_shared(format!("http://{host}")).map_err(|_| ChannelError::NotAUrl)?,
+        (Some("https"), Some(_)) => {
+            Endpoint::from_shared(format!("http://{host}")).map_err(|_| ChannelError::NotAUrl)?
+        }
         (Some("http"), Some(_)) => return Err(ChannelError::Plain),
         (Some("https"), None) => return Err(ChannelError::NoTls),
         _ => return Err(ChannelError::NotAUrl),
     };
-    // The endpoint's own address is never dialed and says http: tonic would add its TLS to https, and ours is there already.
-    let (host, port) = (host.trim_start_matches('[').trim_end_matches(']').to_owned(), uri.port_u16().unwrap_or(443));
+    // The endpoint's own address is never dialed and says http: tonic would add its TLS to https,
+    // and ours is there already.
+    let (host, port) = (
+        host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        uri.port_u16().unwrap_or(443),
+    );
     let (host, tls): (Arc<str>, _) = (host.into(), tls.cloned());
     let connector = tower::service_fn(move |_: Uri| {
         let (host, tls) = (Arc::clone(&host), tls.clone());
@@ -102,7 +127,8 @@ mod tests {
     use async_trait::async_trait;
     use outrider_model::Result;
     use outrider_proto::internal::{
-        AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, intake_service_server::IntakeServiceServer,
+        AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent,
+        intake_service_server::IntakeServiceServer,
     };
     use tokio::{net::TcpListener, sync::Barrier};
     use tokio_util::sync::CancellationToken;
@@ -117,7 +143,13 @@ mod tests {
 
     #[test]
     fn an_address_is_scheme_host_and_port_with_nothing_after_them() {
-        for good in ["http://dispatch:8082", "https://dispatch", "http://127.0.0.1:1/", "https://[::1]:8443", "HTTP://h:1"] {
+        for good in [
+            "http://dispatch:8082",
+            "https://dispatch",
+            "http://127.0.0.1:1/",
+            "https://[::1]:8443",
+            "HTTP://h:1",
+        ] {
             assert!(parse(good).is_ok(), "{good}");
         }
         for bad in [
@@ -168,14 +200,21 @@ mod tests {
     async fn a_burst_of_short_answers_does_not_end_the_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let intake = IntakeServiceServer::new(IntakeServer(Arc::new(Crowd(Barrier::new(CALLERS / 4)))));
+        let intake =
+            IntakeServiceServer::new(IntakeServer(Arc::new(Crowd(Barrier::new(CALLERS / 4)))));
         let routes = tonic::service::Routes::new(intake);
         let shutdown = CancellationToken::new();
-        let serving =
-            tokio::spawn(serve(listener, BoxCloneSyncService::new(routes.prepare()), Acceptor::plain(), shutdown.clone()));
+        let serving = tokio::spawn(serve(
+            listener,
+            BoxCloneSyncService::new(routes.prepare()),
+            Acceptor::plain(),
+            shutdown.clone(),
+        ));
         let remote = RemoteIntake::new(channel(&url, None).unwrap(), None);
         let calls = (0..CALLERS).map(|_| remote.accept(vec![AcceptEvent::default()]));
-        let all = tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(calls)).await.unwrap();
+        let all = tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(calls))
+            .await
+            .unwrap();
         for answer in all {
             assert_eq!(answer.unwrap().len(), 1);
         }

@@ -10,7 +10,8 @@ use crate::socket::Socket;
 /// Opens a connection to a host and port of the outside, if the egress policy permits it.
 #[async_trait]
 pub trait Dialer: Send + Sync + 'static {
-    /// A connection to `host` (a name, or an address without brackets) and `port`. The caller sets the deadline by dropping the future.
+    /// A connection to `host` (a name, or an address without brackets) and `port`. The caller sets
+    /// the deadline by dropping the future.
     async fn dial(&self, host: &str, port: u16) -> Result<Socket, DialError>;
 }
 
@@ -102,7 +103,8 @@ impl fmt::Display for NoConnection {
     }
 }
 
-/// Words that stay as they are: they travel from the egress to the worker, with a limit in milliseconds where there is one.
+/// Words that stay as they are: they travel from the egress to the worker, with a limit in
+/// milliseconds where there is one.
 const NAMES: [(&str, NoName); 6] = [
     ("no-such-name", NoName::Missing),
     ("no-address", NoName::NoAddress),
@@ -137,7 +139,8 @@ impl DialError {
     #[must_use]
     pub fn cause(&self) -> Option<String> {
         match self {
-            Self::NotResolved(NoName::Late(limit)) | Self::ConnectFailed(NoConnection::Late(limit)) => {
+            Self::NotResolved(NoName::Late(limit))
+            | Self::ConnectFailed(NoConnection::Late(limit)) => {
                 Some(format!("{LATE} {}", limit.as_millis()))
             }
             Self::NotResolved(cause) => Some(word(*cause, &NAMES)),
@@ -151,8 +154,14 @@ fn word<T: PartialEq>(cause: T, words: &[(&str, T)]) -> String {
     words.iter().find(|(_, known)| *known == cause).map_or(OTHER, |(word, _)| word).to_owned()
 }
 
-/// An egress of the version before says nothing, and one of the next may say what is not known here.
-fn read<T: Copy>(text: Option<&str>, words: &[(&str, T)], late: impl Fn(Duration) -> T, other: T) -> T {
+/// An egress of the version before says nothing, and one of the next may say what is not known
+/// here.
+fn read<T: Copy>(
+    text: Option<&str>,
+    words: &[(&str, T)],
+    late: impl Fn(Duration) -> T,
+    other: T,
+) -> T {
     let text = text.unwrap_or(OTHER);
     if let Some(millis) = text.strip_prefix(LATE).and_then(|rest| rest.trim().parse::<u32>().ok()) {
         return late(Duration::from_millis(millis.into()));
@@ -167,8 +176,12 @@ mod tests {
     #[test]
     fn every_cause_survives_the_wire_and_has_words_of_its_own() {
         let late = Duration::from_secs(10);
-        let names = NAMES.iter().map(|(_, cause)| *cause).chain([NoName::Late(late), NoName::Other]);
-        let connections = CONNECTIONS.iter().map(|(_, cause)| *cause).chain([NoConnection::Late(late), NoConnection::Other]);
+        let names =
+            NAMES.iter().map(|(_, cause)| *cause).chain([NoName::Late(late), NoName::Other]);
+        let connections = CONNECTIONS
+            .iter()
+            .map(|(_, cause)| *cause)
+            .chain([NoConnection::Late(late), NoConnection::Other]);
         let mut texts = std::collections::HashSet::new();
         for cause in names {
             let error = DialError::NotResolved(cause);
@@ -184,7 +197,14 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_another_cause() {
-        for text in [None, Some(""), Some("late"), Some("late x"), Some("late 99999999999999999999"), Some("<b>")] {
+        for text in [
+            None,
+            Some(""),
+            Some("late"),
+            Some("late x"),
+            Some("late 99999999999999999999"),
+            Some("<b>"),
+        ] {
             assert_eq!(NoName::of_header(text), NoName::Other, "{text:?}");
             assert_eq!(NoConnection::of_header(text), NoConnection::Other, "{text:?}");
         }

@@ -1,5 +1,5 @@
-//! The end of a stream before its own: at a deadline, at a shutdown, when its key is revoked. The caller is told why, by trailers, and
-//! never in the middle of a message.
+//! The end of a stream before its own: at a deadline, at a shutdown, when its key is revoked. The
+//! caller is told why, by trailers, and never in the middle of a message.
 
 use std::{
     future::Future,
@@ -15,14 +15,24 @@ use tonic::{Status, body::Body};
 
 use crate::{Place, to_status};
 
-/// The answer of a stream, which ends with this error as soon as `end` resolves and the message under way is through. One that breaks
-/// off between two messages ends with `UNAVAILABLE`.
-pub fn until(answer: Response<Body>, end: impl Future<Output = Error> + Send + 'static) -> Response<Body> {
+/// The answer of a stream, which ends with this error as soon as `end` resolves and the message
+/// under way is through. One that breaks off between two messages ends with `UNAVAILABLE`.
+pub fn until(
+    answer: Response<Body>,
+    end: impl Future<Output = Error> + Send + 'static,
+) -> Response<Body> {
     // An error in the headers has no body.
     if answer.headers().contains_key("grpc-status") {
         return answer;
     }
-    answer.map(|inner| Body::new(Until { inner: Some(inner), end: Box::pin(end), ended: None, place: Place::default() }))
+    answer.map(|inner| {
+        Body::new(Until {
+            inner: Some(inner),
+            end: Box::pin(end),
+            ended: None,
+            place: Place::default(),
+        })
+    })
 }
 
 struct Until {
@@ -38,7 +48,10 @@ impl http_body::Body for Until {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
         if this.ended.is_none()
@@ -60,7 +73,9 @@ impl http_body::Body for Until {
             }
             Some(Err(error)) if this.place.is_between_messages() => {
                 tracing::debug!(error = crate::cause::of_status(&error), "a stream broke off");
-                Poll::Ready(this.finish(Error::unavailable("a server that is needed broke off its answer")))
+                Poll::Ready(
+                    this.finish(Error::unavailable("a server that is needed broke off its answer")),
+                )
             }
             other => Poll::Ready(other),
         }
@@ -89,7 +104,9 @@ mod tests {
 
     use super::*;
 
-    fn answer(frames: impl futures::Stream<Item = Result<Frame<Bytes>, Status>> + Send + 'static) -> Response<Body> {
+    fn answer(
+        frames: impl futures::Stream<Item = Result<Frame<Bytes>, Status>> + Send + 'static,
+    ) -> Response<Body> {
         Response::new(Body::new(StreamBody::new(frames)))
     }
 
@@ -108,7 +125,8 @@ mod tests {
         let (end, told) = oneshot::channel();
         let frames = [data(b"\0\0\0\0\x02a"), data(b"b"), data(b"\0\0\0\0\x01c")];
         let ended = async move { told.await.unwrap() };
-        let mut body = until(answer(stream::iter(frames).chain(stream::pending())), ended).into_body();
+        let mut body =
+            until(answer(stream::iter(frames).chain(stream::pending())), ended).into_body();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "\0\0\0\0\x02a");
         end.send(Error::overloaded("x")).unwrap();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "b");
@@ -135,9 +153,11 @@ mod tests {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
         let frames = stream::iter([data(b"\0\0\0\0\x01c"), Ok(Frame::trailers(trailers))]);
-        let body = until(answer(frames), std::future::pending()).into_body().collect().await.unwrap();
+        let body =
+            until(answer(frames), std::future::pending()).into_body().collect().await.unwrap();
         assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
-        let refused = until(to_status(Error::not_found("x")).into_http(), async { Error::internal("never") });
+        let refused =
+            until(to_status(Error::not_found("x")).into_http(), async { Error::internal("never") });
         assert_eq!(refused.headers()["grpc-status"], "5");
     }
 }

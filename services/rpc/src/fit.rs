@@ -1,5 +1,6 @@
-//! Errors that fit the head of an answer: over gRPC, what is wrong travels in header fields, and clients read heads of 8 KiB. The
-//! message is in it with escapes and in base64, the violations in base64.
+//! Errors that fit the head of an answer: over gRPC, what is wrong travels in header fields, and
+//! clients read heads of 8 KiB. The message is in it with escapes and in base64, the violations in
+//! base64.
 
 use outrider_model::{Error, FieldViolation};
 
@@ -17,7 +18,8 @@ pub fn fit(mut error: Error) -> Error {
         error.violations.truncate(kept.max(1));
         if kept == 0 {
             for FieldViolation { field, description } in &mut error.violations {
-                (*field, *description) = (cut(field, VIOLATIONS / 2), cut(description, VIOLATIONS / 2));
+                (*field, *description) =
+                    (cut(field, VIOLATIONS / 2), cut(description, VIOLATIONS / 2));
             }
         }
         error.message = Error::fields(error.violations.clone()).message;
@@ -59,25 +61,42 @@ mod tests {
     use super::*;
 
     fn violations(count: usize, bytes: usize) -> Vec<FieldViolation> {
-        (0..count).map(|number| FieldViolation { field: format!("f[{number}]"), description: "é".repeat(bytes / 2) }).collect()
+        (0..count)
+            .map(|number| FieldViolation {
+                field: format!("f[{number}]"),
+                description: "é".repeat(bytes / 2),
+            })
+            .collect()
     }
 
     #[test]
     fn what_fits_is_as_it_was() {
-        for error in [Error::fields(violations(8, 100)), Error::internal("x"), Error::field("a", "b")] {
+        for error in
+            [Error::fields(violations(8, 100)), Error::internal("x"), Error::field("a", "b")]
+        {
             assert_eq!(fit(error.clone()), error);
         }
     }
 
     #[test]
     fn what_does_not_fit_tells_how_much_is_left_out() {
-        let error = fit(Error { reason: Reason::PayloadSchemaViolation, ..Error::fields(violations(200, 100)) });
+        let error = fit(Error {
+            reason: Reason::PayloadSchemaViolation,
+            ..Error::fields(violations(200, 100))
+        });
         assert_eq!(error.reason, Reason::PayloadSchemaViolation);
         assert!((20..40).contains(&error.violations.len()), "{}", error.violations.len());
-        assert!(error.message.ends_with(&format!("; and {} more", 200 - error.violations.len())), "{}", error.message);
+        assert!(
+            error.message.ends_with(&format!("; and {} more", 200 - error.violations.len())),
+            "{}",
+            error.message
+        );
         assert_eq!(error.violations[0], violations(1, 100)[0]);
         let lone = fit(Error::fields(violations(1, 100_000)));
-        assert!(lone.violations.len() == 1 && lone.violations[0].description.ends_with('…'), "{lone}");
+        assert!(
+            lone.violations.len() == 1 && lone.violations[0].description.ends_with('…'),
+            "{lone}"
+        );
         assert!(lone.message.len() < MESSAGE + 10);
         assert!(fit(Error::internal("x".repeat(1 << 20))).message.len() < MESSAGE + 10);
     }
@@ -86,8 +105,13 @@ mod tests {
     fn a_head_has_room_for_the_longest() {
         for error in [Error::fields(violations(200, 100)), Error::fields(violations(1, 100_000))] {
             let head = crate::to_status(error).into_http::<()>();
-            let bytes: usize = head.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-            // Three bytes of the header for each byte that is not ASCII: what is written here is the worst.
+            let bytes: usize = head
+                .headers()
+                .iter()
+                .map(|(name, value)| name.as_str().len() + value.len() + 32)
+                .sum();
+            // Three bytes of the header for each byte that is not ASCII: what is written here is
+            // the worst.
             assert!(bytes <= 8 * 1024, "{bytes}");
         }
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use outrider_model::{Error, Reason, Result};
 use outrider_proto::internal::{
-    AcceptEvent, AcceptEventResult, AcceptEventsRequest, AcceptEventsResponse, AcceptedEvent, FindEvent, FindEventResult,
-    FindEventsRequest, FindEventsResponse, intake_service_client::IntakeServiceClient, intake_service_server::IntakeService,
+    AcceptEvent, AcceptEventResult, AcceptEventsRequest, AcceptEventsResponse, AcceptedEvent,
+    FindEvent, FindEventResult, FindEventsRequest, FindEventsResponse,
+    intake_service_client::IntakeServiceClient, intake_service_server::IntakeService,
 };
 use outrider_telemetry::Seldom;
 use tonic::{Code, Request, Response, Status, service::interceptor::InterceptedService};
@@ -22,10 +23,12 @@ use crate::{
 /// Makes validated events durable.
 #[async_trait]
 pub trait Intake: Send + Sync + 'static {
-    /// A result for each event, in order. An error means that the outcome of all is unknown or all were refused.
+    /// A result for each event, in order. An error means that the outcome of all is unknown or all
+    /// were refused.
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>>;
 
-    /// The events that were accepted under these idempotency keys for the same content, in order; accepts none.
+    /// The events that were accepted under these idempotency keys for the same content, in order;
+    /// accepts none.
     async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>>;
 }
 
@@ -40,10 +43,12 @@ pub struct RemoteIntake {
 }
 
 impl RemoteIntake {
-    /// Over a channel, presenting the token. What it sends is bounded by its callers, and answers are by what it sends.
+    /// Over a channel, presenting the token. What it sends is bounded by its callers, and answers
+    /// are by what it sends.
     #[must_use]
     pub fn new(role: RoleChannel, token: Option<InternalToken>) -> Self {
-        let client = IntakeServiceClient::with_interceptor(Again::new(role.channel()), Present(token));
+        let client =
+            IntakeServiceClient::with_interceptor(Again::new(role.channel()), Present(token));
         Self { client: client.max_decoding_message_size(usize::MAX), role }
     }
 
@@ -71,9 +76,19 @@ impl Intake for RemoteIntake {
 
     async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
         let wanted = events.len();
-        match self.client.clone().find_events(FindEventsRequest { events }).await.map_err(|status| self.failed(&status)) {
-            Ok(answer) => counted(answer.into_inner().results.into_iter().map(|result| result.event).collect(), wanted),
-            // One of the version before, during an upgrade: it accepts, and does not know how to look.
+        match self
+            .client
+            .clone()
+            .find_events(FindEventsRequest { events })
+            .await
+            .map_err(|status| self.failed(&status))
+        {
+            Ok(answer) => counted(
+                answer.into_inner().results.into_iter().map(|result| result.event).collect(),
+                wanted,
+            ),
+            // One of the version before, during an upgrade: it accepts, and does not know how to
+            // look.
             Err(error) if error.reason == Reason::UnknownMethod => Ok(vec![None; wanted]),
             Err(error) => Err(error),
         }
@@ -81,7 +96,11 @@ impl Intake for RemoteIntake {
 }
 
 fn counted<T>(results: Vec<T>, wanted: usize) -> Result<Vec<T>> {
-    if results.len() == wanted { Ok(results) } else { Err(Error::internal("dispatch answered another number of results")) }
+    if results.len() == wanted {
+        Ok(results)
+    } else {
+        Err(Error::internal("dispatch answered another number of results"))
+    }
 }
 
 /// The gRPC face of an intake.
@@ -89,12 +108,18 @@ pub struct IntakeServer(pub Arc<dyn Intake>);
 
 #[async_trait]
 impl IntakeService for IntakeServer {
-    async fn accept_events(&self, request: Request<AcceptEventsRequest>) -> Result<Response<AcceptEventsResponse>, Status> {
+    async fn accept_events(
+        &self,
+        request: Request<AcceptEventsRequest>,
+    ) -> Result<Response<AcceptEventsResponse>, Status> {
         let results = self.0.accept(request.into_inner().events).await.map_err(to_status)?;
         Ok(Response::new(AcceptEventsResponse { results }))
     }
 
-    async fn find_events(&self, request: Request<FindEventsRequest>) -> Result<Response<FindEventsResponse>, Status> {
+    async fn find_events(
+        &self,
+        request: Request<FindEventsRequest>,
+    ) -> Result<Response<FindEventsResponse>, Status> {
         let found = self.0.find(request.into_inner().events).await.map_err(to_status)?;
         let results = found.into_iter().map(|event| FindEventResult { event }).collect();
         Ok(Response::new(FindEventsResponse { results }))
@@ -130,11 +155,15 @@ mod tests {
         const LIMIT: usize = 20 << 20;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let service = IntakeServiceServer::new(IntakeServer(Arc::new(Everything))).max_decoding_message_size(LIMIT);
+        let service = IntakeServiceServer::new(IntakeServer(Arc::new(Everything)))
+            .max_decoding_message_size(LIMIT);
         let server = tonic::transport::Server::builder().add_service(service);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let remote = RemoteIntake::new(crate::channel::channel(&url, None).unwrap(), None);
-        let of = |bytes: usize| AcceptEvent { payload: vec![b'x'; bytes].into(), ..AcceptEvent::default() };
+        let of = |bytes: usize| AcceptEvent {
+            payload: vec![b'x'; bytes].into(),
+            ..AcceptEvent::default()
+        };
         // More than any limit of the library, and just below that of dispatch.
         assert_eq!(remote.accept(vec![of(LIMIT - 64)]).await.unwrap().len(), 1);
         let refused = remote.accept(vec![of(LIMIT)]).await.unwrap_err();

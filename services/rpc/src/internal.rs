@@ -1,5 +1,6 @@
-//! The token by which roles in different processes know each other. It guards what only roles may call: the internal services of
-//! dispatch, ingest and admin, and the egress proxy. Public methods are guarded by API keys, on every listener.
+//! The token by which roles in different processes know each other. It guards what only roles may
+//! call: the internal services of dispatch, ingest and admin, and the egress proxy. Public methods
+//! are guarded by API keys, on every listener.
 
 use std::{
     convert::Infallible,
@@ -66,16 +67,16 @@ pub struct Present(pub Option<InternalToken>);
 impl Interceptor for Present {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
         if let Some(token) = &self.0 {
-            let value =
-                MetadataValue::try_from(token.reveal()).map_err(|_| to_status(Error::internal("the token is no header")))?;
+            let value = MetadataValue::try_from(token.reveal())
+                .map_err(|_| to_status(Error::internal("the token is no header")))?;
             request.metadata_mut().insert(TOKEN_HEADER, value);
         }
         Ok(request)
     }
 }
 
-/// In front of internal services: refuses calls without the token. Without a token of its own it lets everybody in, which is for
-/// listeners on loopback only.
+/// In front of internal services: refuses calls without the token. Without a token of its own it
+/// lets everybody in, which is for listeners on loopback only.
 #[derive(Clone)]
 pub struct InternalGate<S> {
     inner: S,
@@ -102,11 +103,16 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let presented = request.headers().get(TOKEN_HEADER).map(http::HeaderValue::as_bytes).unwrap_or_default();
+        let presented = request
+            .headers()
+            .get(TOKEN_HEADER)
+            .map(http::HeaderValue::as_bytes)
+            .unwrap_or_default();
         if self.token.as_ref().is_none_or(|token| token.matches(presented)) {
             return Either::Left(self.inner.call(request));
         }
-        let error = Error::new(Reason::InvalidCredentials, "the internal token is missing or wrong");
+        let error =
+            Error::new(Reason::InvalidCredentials, "the internal token is missing or wrong");
         Either::Right(ready(Ok(to_status(error).into_http())))
     }
 }
@@ -121,18 +127,25 @@ mod tests {
 
     #[test]
     fn tokens_are_long_and_hide() {
-        for bad in ["", &TOKEN[1..], &format!("{TOKEN} "), &format!("{TOKEN}é"), &"a".repeat(513)] {
+        for bad in ["", &TOKEN[1..], &format!("{TOKEN} "), &format!("{TOKEN}é"), &"a".repeat(513)]
+        {
             assert!(InternalToken::new(bad).is_err(), "{bad}");
         }
         let token = InternalToken::new(TOKEN).unwrap();
-        assert!(token.matches(TOKEN.as_bytes()) && !token.matches(b"") && !token.matches(&TOKEN.as_bytes()[1..]));
+        assert!(
+            token.matches(TOKEN.as_bytes())
+                && !token.matches(b"")
+                && !token.matches(&TOKEN.as_bytes()[1..])
+        );
         assert!(!format!("{token:?}").contains(TOKEN));
     }
 
     #[tokio::test]
     async fn the_gate_opens_to_the_token_only() {
         let status = async |own: Option<&str>, presented: Option<&str>| {
-            let inner = service_fn(|_: Request<Body>| ready(Ok::<_, Infallible>(Response::new(Body::empty()))));
+            let inner = service_fn(|_: Request<Body>| {
+                ready(Ok::<_, Infallible>(Response::new(Body::empty())))
+            });
             let gate = InternalGate::new(inner, own.map(|text| InternalToken::new(text).unwrap()));
             let mut request = Request::new(Body::empty());
             if let Some(text) = presented {

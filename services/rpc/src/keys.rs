@@ -4,8 +4,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use outrider_model::{ApiKeyId, Error, HashedToken, Principal, Reason, Result, Scope, principal::Actor};
-use outrider_proto::internal::{KeyPrincipal, ResolveKeyRequest, ResolveKeyResponse, key_service_server::KeyService};
+use outrider_model::{
+    ApiKeyId, Error, HashedToken, Principal, Reason, Result, Scope, principal::Actor,
+};
+use outrider_proto::internal::{
+    KeyPrincipal, ResolveKeyRequest, ResolveKeyResponse, key_service_server::KeyService,
+};
 use tonic::{Request, Response, Status};
 
 use crate::{convert::parse_id, status::to_status};
@@ -27,7 +31,10 @@ pub struct KeyServer(pub Arc<dyn super::Authenticate>);
 
 #[async_trait]
 impl KeyService for KeyServer {
-    async fn resolve_key(&self, request: Request<ResolveKeyRequest>) -> Result<Response<ResolveKeyResponse>, Status> {
+    async fn resolve_key(
+        &self,
+        request: Request<ResolveKeyRequest>,
+    ) -> Result<Response<ResolveKeyResponse>, Status> {
         let token = token(&request.into_inner()).map_err(to_status)?;
         let principal = match self.0.authenticate(&token).await {
             Ok(principal) => Some(to_wire(principal)),
@@ -39,7 +46,11 @@ impl KeyService for KeyServer {
 }
 
 fn token(request: &ResolveKeyRequest) -> Result<HashedToken> {
-    let hash = request.secret_hash.as_ref().try_into().map_err(|_| Error::field("secret_hash", "must be 32 bytes"))?;
+    let hash = request
+        .secret_hash
+        .as_ref()
+        .try_into()
+        .map_err(|_| Error::field("secret_hash", "must be 32 bytes"))?;
     Ok(HashedToken { id: parse_id("api_key_id", &request.api_key_id)?, hash })
 }
 
@@ -54,7 +65,8 @@ fn to_wire(principal: Principal) -> KeyPrincipal {
 
 /// Scopes that this version does not know permit nothing here.
 fn from_wire(id: ApiKeyId, principal: Option<KeyPrincipal>) -> Result<Principal> {
-    let KeyPrincipal { organization_id, project_id, owner_id, scopes } = principal.ok_or_else(invalid)?;
+    let KeyPrincipal { organization_id, project_id, owner_id, scopes } =
+        principal.ok_or_else(invalid)?;
     let malformed = |_| Error::unavailable("the answer about an API key does not make sense");
     Ok(Principal {
         organization: parse_id("organization_id", &organization_id).map_err(malformed)?,

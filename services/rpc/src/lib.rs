@@ -1,5 +1,5 @@
-//! What every role shares to speak and to be spoken to: errors on the wire, authentication, the traits by which roles call each other
-//! (in process or by gRPC), and the server loop.
+//! What every role shares to speak and to be spoken to: errors on the wire, authentication, the
+//! traits by which roles call each other (in process or by gRPC), and the server loop.
 //!
 //! It must never hold a role's logic, and knows neither SQL nor Redis.
 

@@ -19,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{cause, socket::Socket, tls::Acceptor};
 
-/// How long accepting rests after an error that is not a single connection's, such as too many open files.
+/// How long accepting rests after an error that is not a single connection's, such as too many open
+/// files.
 const REST: Duration = Duration::from_millis(50);
 
-/// How long a connection on which nothing was said lives on at a shutdown. Its client may be about to
-/// speak, and is told then that the server ends; cut off it would not know what came of its call.
+/// How long a connection on which nothing was said lives on at a shutdown. Its client may be about
+/// to speak, and is told then that the server ends; cut off it would not know what came of its
+/// call.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A file of no use; one for the process.
@@ -34,7 +36,8 @@ static NOT_ACCEPTED: Seldom = Seldom::new();
 static FULL: Seldom = Seldom::new();
 static NOT_MADE: Seldom = Seldom::new();
 
-/// Whether a process, or its system, may open no further file, and so no connection: no fault of the other side.
+/// Whether a process, or its system, may open no further file, and so no connection: no fault of
+/// the other side.
 #[must_use]
 pub fn is_out_of_files(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
@@ -42,8 +45,9 @@ pub fn is_out_of_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
-/// The next connection. Errors are logged and waited out. Without files to open, connections are taken in the place of a spare one and
-/// closed: who made them hears it at once, instead of waiting for an answer that cannot come.
+/// The next connection. Errors are logged and waited out. Without files to open, connections are
+/// taken in the place of a spare one and closed: who made them hears it at once, instead of waiting
+/// for an answer that cannot come.
 pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     keep_spare();
@@ -54,7 +58,11 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 let _ = stream.set_nodelay(true);
                 return (stream, peer);
             }
-            Err(error) if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ConnectionAborted | ConnectionRefused | ConnectionReset
+                ) => {}
             Err(error) => {
                 tell(&error);
                 if is_out_of_files(&error) {

@@ -9,8 +9,8 @@ use outrider_model::Scope;
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{MethodDescriptor, ServiceDescriptor, Value};
 
-/// Methods that need no API key: the health of a gateway, and reflection, which is off unless it is switched on. Every other method of a
-/// public service names a scope.
+/// Methods that need no API key: the health of a gateway, and reflection, which is off unless it is
+/// switched on. Every other method of a public service names a scope.
 const WITHOUT_KEY: [&str; 4] = [
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
@@ -20,21 +20,30 @@ const WITHOUT_KEY: [&str; 4] = [
 
 /// A method that nobody may call: it names no scope, and is not among those that need no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} names no scope: it lacks the option outrider.options.v1.scope, or that is of no scope that is known")]
+#[error(
+    "{0} names no scope: it lacks the option outrider.options.v1.scope, or that is of no scope that is known"
+)]
 pub struct WithoutScope(pub String);
 
 /// The packages whose services are public. All others stay between roles.
-const PUBLIC_PACKAGES: [&str; 3] = ["outrider.ingest.v1", "outrider.dispatch.v1", "outrider.admin.v1"];
+const PUBLIC_PACKAGES: [&str; 3] =
+    ["outrider.ingest.v1", "outrider.dispatch.v1", "outrider.admin.v1"];
 
 /// The scope of each public method, by its gRPC path.
 static SCOPES: LazyLock<HashMap<String, Option<Scope>>> = LazyLock::new(|| {
-    public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).map(|m| (path(&m), scope(&m))).collect()
+    public_services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .map(|m| (path(&m), scope(&m)))
+        .collect()
 });
 
 /// The paths of the public methods that stream, in either direction.
 static STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let methods = public_services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    methods.filter(|method| method.is_client_streaming() || method.is_server_streaming()).map(|method| path(&method)).collect()
+    methods
+        .filter(|method| method.is_client_streaming() || method.is_server_streaming())
+        .map(|method| path(&method))
+        .collect()
 });
 
 /// The paths of the public methods whose clients send a stream.
@@ -54,14 +63,16 @@ pub fn path(method: &MethodDescriptor) -> String {
     format!("/{}/{}", method.parent_service().full_name(), method.name())
 }
 
-/// The scope of the public method at a gRPC path; none when there is no such method, or (a fault of ours) it names no scope.
+/// The scope of the public method at a gRPC path; none when there is no such method, or (a fault of
+/// ours) it names no scope.
 #[must_use]
 pub fn required_scope(path: &str) -> Option<Scope> {
     SCOPES.get(path).copied().flatten()
 }
 
-/// What the key of a caller of the method at a gRPC path must carry; none where no key is needed. A method without a scope that is not
-/// known to need none is an error: it would be open to everybody.
+/// What the key of a caller of the method at a gRPC path must carry; none where no key is needed. A
+/// method without a scope that is not known to need none is an error: it would be open to
+/// everybody.
 pub fn scope_or_open(path: &str) -> Result<Option<Scope>, WithoutScope> {
     match required_scope(path) {
         None if !WITHOUT_KEY.contains(&path) => Err(WithoutScope(path.to_owned())),
@@ -71,10 +82,12 @@ pub fn scope_or_open(path: &str) -> Result<Option<Scope>, WithoutScope> {
 
 /// OK when every public method names its scope.
 pub fn check_scopes() -> Result<(), WithoutScope> {
-    public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).try_for_each(|method| {
-        let path = path(&method);
-        if required_scope(&path).is_some() { Ok(()) } else { Err(WithoutScope(path)) }
-    })
+    public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).try_for_each(
+        |method| {
+            let path = path(&method);
+            if required_scope(&path).is_some() { Ok(()) } else { Err(WithoutScope(path)) }
+        },
+    )
 }
 
 /// Whether the public method at a gRPC path streams, in either direction: it has no natural end.
@@ -116,7 +129,12 @@ mod tests {
         assert_eq!(scope_or_open("/grpc.health.v1.Health/Watch"), Ok(None));
         // Between roles there are no scopes, and so none of these may become public.
         let error = scope_or_open("/outrider.internal.v1.KeyService/ResolveKey").unwrap_err();
-        assert!(error.to_string().starts_with("/outrider.internal.v1.KeyService/ResolveKey names no scope"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("/outrider.internal.v1.KeyService/ResolveKey names no scope"),
+            "{error}"
+        );
         assert!(scope_or_open("/x").is_err());
     }
 

@@ -1,7 +1,8 @@
-//! Page tokens (AIP-158): opaque to callers, and bound to the method and the filters of the list that they continue.
+//! Page tokens (AIP-158): opaque to callers, and bound to the method and the filters of the list
+//! that they continue.
 //!
-//! A token is neither secret nor signed: it holds the place of an item that its bearer has seen, and whatever is asked with it passes the same
-//! checks of the principal as the first page.
+//! A token is neither secret nor signed: it holds the place of an item that its bearer has seen,
+//! and whatever is asked with it passes the same checks of the principal as the first page.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use outrider_model::{
@@ -17,14 +18,16 @@ const BEFORE: u8 = 1;
 const HEAD_BYTES: usize = 2;
 const BINDING_BYTES: usize = 8;
 
-/// Reads and writes the page tokens of one list: made anew for each request from the method's name and the texts of its filters.
+/// Reads and writes the page tokens of one list: made anew for each request from the method's name
+/// and the texts of its filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pager {
     binding: [u8; BINDING_BYTES],
 }
 
 impl Pager {
-    /// For a method and its filters: each filter always at the same place, an empty text when it is absent. The project is one of them.
+    /// For a method and its filters: each filter always at the same place, an empty text when it is
+    /// absent. The project is one of them.
     #[must_use]
     pub fn new(method: &str, filters: &[&str]) -> Self {
         let mut context = Context::new(&SHA256);
@@ -38,14 +41,20 @@ impl Pager {
         Self { binding }
     }
 
-    /// What `page_size` and `page_token` of a request ask for. Zero is the default size; a size that is negative or over the limit
-    /// ([`limits::PAGE_SIZE`]) is a violation of `page_size`. `InvalidPageToken` for a token that is not of this list.
+    /// What `page_size` and `page_token` of a request ask for. Zero is the default size; a size
+    /// that is negative or over the limit ([`limits::PAGE_SIZE`]) is a violation of `page_size`.
+    /// `InvalidPageToken` for a token that is not of this list.
     pub fn request<P: Place>(&self, page_size: i32, page_token: &str) -> Result<PageRequest<P>> {
         let (default, most) = limits::PAGE_SIZE;
         let size = match u32::try_from(page_size) {
             Ok(0) => default,
             Ok(size) if size <= most => size,
-            _ => return Err(Error::field("page_size", format!("must be 1 to {most}, or 0 for the default of {default}"))),
+            _ => {
+                return Err(Error::field(
+                    "page_size",
+                    format!("must be 1 to {most}, or 0 for the default of {default}"),
+                ));
+            }
         };
         let from = if page_token.is_empty() { None } else { Some(self.decode(page_token)?) };
         Ok(PageRequest { size, from })
@@ -54,7 +63,9 @@ impl Pager {
     /// The tokens of the next and of the previous page; empty where there is none.
     #[must_use]
     pub fn tokens<T, P: Place>(&self, page: &Page<T, P>) -> (String, String) {
-        let token = |cursor: Option<Cursor<P>>| cursor.map(|cursor| self.encode(cursor)).unwrap_or_default();
+        let token = |cursor: Option<Cursor<P>>| {
+            cursor.map(|cursor| self.encode(cursor)).unwrap_or_default()
+        };
         (token(page.next), token(page.previous))
     }
 
@@ -77,16 +88,22 @@ impl Pager {
         let malformed = || refused("page_token: is not a token of an earlier answer");
         // The encoded tokens of a list have one length; what is longer is not worth decoding.
         let text = Some(token).filter(|token| token.len() <= 2 * token_bytes::<P>());
-        let bytes = text.and_then(|token| URL_SAFE_NO_PAD.decode(token).ok()).ok_or_else(malformed)?;
+        let bytes =
+            text.and_then(|token| URL_SAFE_NO_PAD.decode(token).ok()).ok_or_else(malformed)?;
         let (head, rest) = bytes.split_at_checked(HEAD_BYTES).ok_or_else(malformed)?;
         let (place, binding) = rest.split_at_checked(P::BYTES).ok_or_else(malformed)?;
-        let place = P::read(place).filter(|_| binding.len() == BINDING_BYTES).ok_or_else(malformed)?;
+        let place =
+            P::read(place).filter(|_| binding.len() == BINDING_BYTES).ok_or_else(malformed)?;
         let cursor = match head {
             [VERSION, AFTER] => Cursor::After(place),
             [VERSION, BEFORE] => Cursor::Before(place),
             _ => return Err(malformed()),
         };
-        if binding == self.binding { Ok(cursor) } else { Err(refused("page_token: belongs to another list or to other filters")) }
+        if binding == self.binding {
+            Ok(cursor)
+        } else {
+            Err(refused("page_token: belongs to another list or to other filters"))
+        }
     }
 }
 
@@ -106,8 +123,11 @@ mod tests {
     #[test]
     fn tokens_round_trip_in_both_directions() {
         let pager = Pager::new("ListEndpoints", &["prj_1", "owner"]);
-        let page =
-            Page { items: vec![()], next: Some(Cursor::After(Uuid::from_u128(7))), previous: Some(Cursor::Before(Uuid::max())) };
+        let page = Page {
+            items: vec![()],
+            next: Some(Cursor::After(Uuid::from_u128(7))),
+            previous: Some(Cursor::Before(Uuid::max())),
+        };
         let (next, previous) = pager.tokens(&page);
         assert_eq!(pager.request(10, &next), Ok(PageRequest { size: 10, from: page.next }));
         assert_eq!(pager.request(10, &previous), Ok(PageRequest { size: 10, from: page.previous }));
@@ -117,7 +137,8 @@ mod tests {
 
     #[test]
     fn tokens_of_other_lists_are_refused() {
-        let token = Pager::new("ListEndpoints", &["prj_1", "ab"]).encode(Cursor::After(Uuid::max()));
+        let token =
+            Pager::new("ListEndpoints", &["prj_1", "ab"]).encode(Cursor::After(Uuid::max()));
         for (method, filters) in [
             ("ListSubscriptions", ["prj_1", "ab"].as_slice()),
             ("ListEndpoints", &["prj_2", "ab"]),
@@ -125,7 +146,11 @@ mod tests {
             ("ListEndpoints", &["prj_1a", "b"]),
             ("ListEndpoints", &["prj_1", "ab", ""]),
         ] {
-            assert_eq!(reason(Pager::new(method, filters).request(0, &token)), Reason::InvalidPageToken, "{method} {filters:?}");
+            assert_eq!(
+                reason(Pager::new(method, filters).request(0, &token)),
+                Reason::InvalidPageToken,
+                "{method} {filters:?}"
+            );
         }
     }
 
@@ -139,7 +164,9 @@ mod tests {
             URL_SAFE_NO_PAD.encode(bytes)
         };
         let (short, long, huge) = (&good[1..], format!("{good}AAAA"), "A".repeat(1 << 20));
-        for token in ["?", "é", "AAAA", short, &long, &huge, &altered(0, 3), &altered(1, 2), &altered(25, 1)] {
+        for token in
+            ["?", "é", "AAAA", short, &long, &huge, &altered(0, 3), &altered(1, 2), &altered(25, 1)]
+        {
             assert_eq!(reason(pager.request(0, token)), Reason::InvalidPageToken, "{:.40}", token);
         }
     }
@@ -150,7 +177,10 @@ mod tests {
         assert_eq!(pager.request::<Uuid>(0, "").unwrap().size, limits::PAGE_SIZE.0);
         assert_eq!(pager.request::<Uuid>(500, ""), Ok(PageRequest { size: 500, from: None }));
         for size in [-1, 501, i32::MIN, i32::MAX] {
-            assert_eq!(pager.request::<Uuid>(size, "").unwrap_err().violations[0].field, "page_size");
+            assert_eq!(
+                pager.request::<Uuid>(size, "").unwrap_err().violations[0].field,
+                "page_size"
+            );
         }
     }
 }

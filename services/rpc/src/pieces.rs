@@ -1,8 +1,8 @@
 //! Answers in small pieces.
 //!
-//! A connection takes whole frames, and asks for the next one before it has sent the last one. Where
-//! a frame is a long message, it would hold two of them for a client that does not read. In pieces,
-//! the next message is made once all of the last one has been taken.
+//! A connection takes whole frames, and asks for the next one before it has sent the last one.
+//! Where a frame is a long message, it would hold two of them for a client that does not read. In
+//! pieces, the next message is made once all of the last one has been taken.
 
 use std::{
     pin::Pin,
@@ -41,7 +41,10 @@ impl http_body::Body for Pieces {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if self.rest.is_empty() {
             let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
             let Some(Ok(frame)) = frame else { return Poll::Ready(frame) };
@@ -69,9 +72,16 @@ mod tests {
 
     #[tokio::test]
     async fn long_frames_are_cut_and_nothing_else_changes() {
-        let long = Bytes::from((0..100_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect::<Vec<_>>());
-        let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("a"), "b".parse().unwrap())]);
-        let frames = [Frame::data(Bytes::from_static(b"short")), Frame::data(long.clone()), Frame::trailers(trailers.clone())];
+        let long = Bytes::from(
+            (0..100_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect::<Vec<_>>(),
+        );
+        let trailers =
+            HeaderMap::from_iter([(http::HeaderName::from_static("a"), "b".parse().unwrap())]);
+        let frames = [
+            Frame::data(Bytes::from_static(b"short")),
+            Frame::data(long.clone()),
+            Frame::trailers(trailers.clone()),
+        ];
         let inner = Body::new(StreamBody::new(futures::stream::iter(frames).map(Ok::<_, Status>)));
         let mut body = in_pieces(Response::new(inner)).into_body();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "short");

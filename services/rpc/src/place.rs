@@ -92,7 +92,11 @@ mod tests {
             for chunk in THREE.chunks(cut) {
                 place.pass(chunk);
                 passed += chunk.len();
-                assert_eq!(place.is_between_messages(), [8, 13].contains(&passed), "{passed} by {cut}");
+                assert_eq!(
+                    place.is_between_messages(),
+                    [8, 13].contains(&passed),
+                    "{passed} by {cut}"
+                );
                 let begun = [13, 8, 0].into_iter().find(|begun| *begun <= passed).unwrap();
                 assert_eq!(place.passed(), passed - begun, "{passed} by {cut}");
             }

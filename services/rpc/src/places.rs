@@ -94,7 +94,12 @@ impl Places {
 
     fn of(most: usize, reserved: usize, shares: Option<Shares>) -> Self {
         let most = most.max(1);
-        Self(Arc::new(Inner { most, reserved: reserved.min(most - 1), shares, taken: Mutex::default() }))
+        Self(Arc::new(Inner {
+            most,
+            reserved: reserved.min(most - 1),
+            shares,
+            taken: Mutex::default(),
+        }))
     }
 
     /// Places that nobody has.
@@ -189,10 +194,12 @@ impl Taken {
     /// The oldest without a request, of the caller that has the most beyond its share.
     fn displace_idle(&mut self) -> Option<CancellationToken> {
         let idle = |(holder, all): (&Holder, &BTreeMap<u64, Beyond>)| {
-            let oldest = all.iter().find(|(_, beyond)| beyond.under_way.load(Ordering::Acquire) == 0);
+            let oldest =
+                all.iter().find(|(_, beyond)| beyond.under_way.load(Ordering::Acquire) == 0);
             oldest.map(|(number, _)| (all.len(), *holder, *number))
         };
-        let (_, holder, number) = self.over.iter().filter_map(idle).max_by_key(|(count, ..)| *count)?;
+        let (_, holder, number) =
+            self.over.iter().filter_map(idle).max_by_key(|(count, ..)| *count)?;
         self.leave_beyond(&holder, number).map(|beyond| beyond.displaced)
     }
 }
@@ -272,7 +279,10 @@ impl Seat {
                     idle.cancel();
                 }
                 if taken.leave(standing) {
-                    let beyond = Beyond { displaced: self.displaced.clone(), under_way: Arc::clone(&self.under_way) };
+                    let beyond = Beyond {
+                        displaced: self.displaced.clone(),
+                        under_way: Arc::clone(&self.under_way),
+                    };
                     *standing = Standing::Over(holder, taken.enter_beyond(holder, beyond));
                 }
                 true

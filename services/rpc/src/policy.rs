@@ -1,5 +1,6 @@
-//! The policy of destinations that a process has in force. Admin, which judges what is saved, and the egress, which judges what
-//! is dialed, hold the same one, so that a new policy is everywhere at once.
+//! The policy of destinations that a process has in force. Admin, which judges what is saved, and
+//! the egress, which judges what is dialed, hold the same one, so that a new policy is everywhere
+//! at once.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The egress in another process, from the worker's side: HTTP CONNECT, and the headers by which the proxy says why it refused.
+//! The egress in another process, from the worker's side: HTTP CONNECT, and the headers by which
+//! the proxy says why it refused.
 
 use std::{borrow::Cow, io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -34,10 +35,12 @@ pub const UNAVAILABLE: &str = "unavailable";
 
 /// An answer's head, in bytes, at most.
 const HEAD_BYTES: usize = 8 * 1024;
-/// The proxy is near: who does not take a connection within this is gone, which no endpoint is to be blamed for.
+/// The proxy is near: who does not take a connection within this is gone, which no endpoint is to
+/// be blamed for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Dials through an egress proxy. Uses nothing of the environment, and no other way when the proxy is unreachable.
+/// Dials through an egress proxy. Uses nothing of the environment, and no other way when the proxy
+/// is unreachable.
 #[derive(Debug, Clone)]
 pub struct RemoteDialer {
     host: Arc<str>,
@@ -66,12 +69,23 @@ impl RemoteDialer {
     }
 
     fn head(&self, target: &str) -> String {
-        let token = self.token.as_ref().map(|token| format!("Proxy-Authorization: Bearer {}\r\n", token.reveal()));
-        format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{}{}\r\n", token.unwrap_or_default(), trace_lines())
+        let token = self
+            .token
+            .as_ref()
+            .map(|token| format!("Proxy-Authorization: Bearer {}\r\n", token.reveal()));
+        format!(
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{}{}\r\n",
+            token.unwrap_or_default(),
+            trace_lines()
+        )
     }
 
     async fn tunnel(&self, target: &str) -> io::Result<Result<Socket, DialError>> {
-        let connected = timeout(CONNECT_TIMEOUT, connect(self.tls.as_deref(), Protocol::Proxy, &self.host, self.port)).await;
+        let connected = timeout(
+            CONNECT_TIMEOUT,
+            connect(self.tls.as_deref(), Protocol::Proxy, &self.host, self.port),
+        )
+        .await;
         let mut socket = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         socket.write_all(self.head(target).as_bytes()).await?;
         socket.flush().await?;
@@ -100,7 +114,8 @@ impl Dialer for RemoteDialer {
     }
 }
 
-/// The authority form. The host is checked here too, so that no text of it is ever read as another part of the request.
+/// The authority form. The host is checked here too, so that no text of it is ever read as another
+/// part of the request.
 fn target(host: &str, port: u16) -> Result<String, DialError> {
     let refused = |rule: &str| Err(DialError::Refused { rule: rule.to_owned() });
     if port == 0 {
@@ -135,26 +150,43 @@ async fn read_head(socket: &mut Socket) -> io::Result<(Bytes, Bytes)> {
             return Ok((head.freeze(), ahead.freeze()));
         }
         if head.len() > HEAD_BYTES {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer's head is too long"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the answer's head is too long",
+            ));
         }
     }
 }
 
-/// What the answer means. Any answer that is not one of our proxy's counts as an egress that is unavailable.
+/// What the answer means. Any answer that is not one of our proxy's counts as an egress that is
+/// unavailable.
 fn judge(head: &[u8]) -> Result<(), DialError> {
     let head = String::from_utf8_lossy(head);
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).and_then(|rest| rest.split(' ').next());
-    let status = status.filter(|status| status.len() == 3).and_then(|status| status.parse::<u16>().ok());
+    let status = lines
+        .next()
+        .and_then(|line| line.strip_prefix("HTTP/1.1 "))
+        .and_then(|rest| rest.split(' ').next());
+    let status =
+        status.filter(|status| status.len() == 3).and_then(|status| status.parse::<u16>().ok());
     if matches!(status, Some(200..=299)) {
         return Ok(());
     }
     let headers: Vec<_> = lines.filter_map(|line| line.split_once(':')).collect();
-    let header = |name: &str| headers.iter().find(|header| header.0.eq_ignore_ascii_case(name)).map(|header| header.1.trim());
+    let header = |name: &str| {
+        headers
+            .iter()
+            .find(|header| header.0.eq_ignore_ascii_case(name))
+            .map(|header| header.1.trim())
+    };
     match (status, header(ERROR_HEADER)) {
         (Some(403), Some(REFUSED)) => Err(DialError::Refused { rule: rule(header(RULE_HEADER)) }),
-        (Some(502), Some(NOT_RESOLVED)) => Err(DialError::NotResolved(NoName::of_header(header(CAUSE_HEADER)))),
-        (Some(502), Some(CONNECT_FAILED)) => Err(DialError::ConnectFailed(NoConnection::of_header(header(CAUSE_HEADER)))),
+        (Some(502), Some(NOT_RESOLVED)) => {
+            Err(DialError::NotResolved(NoName::of_header(header(CAUSE_HEADER))))
+        }
+        (Some(502), Some(CONNECT_FAILED)) => {
+            Err(DialError::ConnectFailed(NoConnection::of_header(header(CAUSE_HEADER))))
+        }
         (_, error) => {
             tracing::warn!(status, error, "the egress proxy did not serve");
             Err(DialError::EgressUnavailable)
@@ -165,7 +197,10 @@ fn judge(head: &[u8]) -> Result<(), DialError> {
 /// A rule's name goes into texts for users: only what rules are made of.
 fn rule(given: Option<&str>) -> String {
     let good = |name: &&str| {
-        name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        name.len() <= 64
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
     given.filter(good).unwrap_or("unknown").to_owned()
 }
@@ -176,8 +211,11 @@ mod tests {
 
     use super::*;
 
-    /// A proxy that answers one request with these pieces, each in its own segment, and gives the request.
-    async fn proxy(pieces: &'static [&'static [u8]]) -> (RemoteDialer, tokio::task::JoinHandle<String>) {
+    /// A proxy that answers one request with these pieces, each in its own segment, and gives the
+    /// request.
+    async fn proxy(
+        pieces: &'static [&'static [u8]],
+    ) -> (RemoteDialer, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dialer = RemoteDialer::new(&listener.local_addr().unwrap().to_string()).unwrap();
         let task = tokio::spawn(async move {
@@ -202,12 +240,17 @@ mod tests {
 
     #[tokio::test]
     async fn sends_the_authority_form_with_brackets_for_ipv6() {
-        for (host, target) in
-            [("example.com", "example.com:443"), ("8.8.8.8", "8.8.8.8:443"), ("2001:db8::1", "[2001:db8::1]:443")]
-        {
+        for (host, target) in [
+            ("example.com", "example.com:443"),
+            ("8.8.8.8", "8.8.8.8:443"),
+            ("2001:db8::1", "[2001:db8::1]:443"),
+        ] {
             let (dialer, request) = proxy(&[b"HTTP/1.1 200 OK\r\n\r\n"]).await;
             dialer.dial(host, 443).await.unwrap();
-            assert_eq!(request.await.unwrap(), format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"));
+            assert_eq!(
+                request.await.unwrap(),
+                format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n")
+            );
         }
     }
 
@@ -269,9 +312,18 @@ mod tests {
     async fn fails_closed_without_a_proxy_and_sends_no_forged_target() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let dialer = RemoteDialer::new(&closed.to_string()).unwrap();
-        assert_eq!(dialer.dial("example.com", 443).await.unwrap_err(), DialError::EgressUnavailable);
-        for host in ["", "a b", "a\r\nx: y", "user@example.com", "example.com:80", "a/b", "fe80::1%eth0"] {
-            assert_eq!(dialer.dial(host, 443).await.unwrap_err(), DialError::Refused { rule: "name-syntax".into() }, "{host}");
+        assert_eq!(
+            dialer.dial("example.com", 443).await.unwrap_err(),
+            DialError::EgressUnavailable
+        );
+        for host in
+            ["", "a b", "a\r\nx: y", "user@example.com", "example.com:80", "a/b", "fe80::1%eth0"]
+        {
+            assert_eq!(
+                dialer.dial(host, 443).await.unwrap_err(),
+                DialError::Refused { rule: "name-syntax".into() },
+                "{host}"
+            );
         }
         assert!(matches!(dialer.dial("example.com", 0).await, Err(DialError::Refused { .. })));
     }

@@ -1,5 +1,6 @@
-//! A role in another process: the channel to it, and what is told when it does not answer. The log says which role, where, and why;
-//! whoever called learns only that a server is missing, since addresses of the inside are nobody else's business.
+//! A role in another process: the channel to it, and what is told when it does not answer. The log
+//! says which role, where, and why; whoever called learns only that a server is missing, since
+//! addresses of the inside are nobody else's business.
 
 use std::{
     fmt,
@@ -67,8 +68,8 @@ impl RoleChannel {
         }
     }
 
-    /// The error of a call to the role, for whoever called us: what a role of ours says is passed on as it is. What the transport says,
-    /// or something that is no role, goes to the log.
+    /// The error of a call to the role, for whoever called us: what a role of ours says is passed
+    /// on as it is. What the transport says, or something that is no role, goes to the log.
     #[must_use]
     pub fn failed(&self, role: &str, status: &Status) -> Error {
         let error = from_status(status);

@@ -1,4 +1,5 @@
-//! The server loop of a role's gRPC services, and the service that a gateway calls in the same process.
+//! The server loop of a role's gRPC services, and the service that a gateway calls in the same
+//! process.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -16,7 +17,8 @@ use crate::{
     wire::Wire,
 };
 
-/// How long requests that began may take to end at shutdown. Callers between roles repeat what was cut.
+/// How long requests that began may take to end at shutdown. Callers between roles repeat what was
+/// cut.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
 /// Connections at once, of roles in other processes; those beyond are closed as they come.
@@ -25,9 +27,11 @@ const MAX_CONNECTIONS: usize = 4096;
 const MAX_STREAMS: u32 = 1024;
 /// The headers of a call, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// Calls that were reset before the server saw them, at once on one connection; with more the connection ends.
+/// Calls that were reset before the server saw them, at once on one connection; with more the
+/// connection ends.
 const MAX_PENDING_RESETS: usize = 64;
-/// Streams that the server had to reset since the peer broke the rules, in the life of one connection; with more it ends.
+/// Streams that the server had to reset since the peer broke the rules, in the life of one
+/// connection; with more it ends.
 const MAX_ERROR_RESETS: usize = 1024;
 /// How often a silent peer is asked whether it is there, and how long its answer may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
@@ -41,7 +45,8 @@ pub fn guarded(routes: Routes, keys: Arc<dyn Authenticate>) -> Backend {
     BoxCloneSyncService::new(Guard::new(Wire::new(routes.prepare(), methods::client_streams), keys))
 }
 
-/// Serves gRPC on a listener until `shutdown`, then lets requests that began end, for at most [`DRAIN`].
+/// Serves gRPC on a listener until `shutdown`, then lets requests that began end, for at most
+/// [`DRAIN`].
 pub async fn serve(
     listener: TcpListener,
     service: Backend,
@@ -125,8 +130,13 @@ mod tests {
         // It has seen the shutdown once its listener is closed.
         let closed = async { while TcpStream::connect(server).await.is_ok() {} };
         timeout(DRAIN / 2, closed).await.expect("its listener closes");
-        connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-        let told = async { while frame(&mut connection).await.expect("it says that it ends") != GOAWAY {} };
+        connection
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+            .await
+            .unwrap();
+        let told = async {
+            while frame(&mut connection).await.expect("it says that it ends") != GOAWAY {}
+        };
         timeout(DRAIN / 2, told).await.expect("it says so at once");
         drop(connection);
         timeout(DRAIN / 2, serving).await.expect("it ends").unwrap();

@@ -10,13 +10,16 @@ use async_trait::async_trait;
 use futures::{Stream, StreamExt, stream::FuturesUnordered};
 use outrider_model::{Error, Reason, Result};
 use outrider_proto::internal::{
-    AttemptReport, ReportAttemptsRequest, ReportAttemptsResponse, settlement_service_client::SettlementServiceClient,
+    AttemptReport, ReportAttemptsRequest, ReportAttemptsResponse,
+    settlement_service_client::SettlementServiceClient,
     settlement_service_server::SettlementService,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status, Streaming, service::interceptor::InterceptedService, transport};
+use tonic::{
+    Code, Request, Response, Status, Streaming, service::interceptor::InterceptedService, transport,
+};
 
 use crate::{
     RoleChannel, cause,
@@ -26,8 +29,9 @@ use crate::{
 /// Settles what workers report.
 #[async_trait]
 pub trait Settlement: Send + Sync + 'static {
-    /// OK when all reports are committed and their jobs acknowledged in the queue. After an error the same batch may be sent again;
-    /// after `TOO_LARGE` only parts of it, or less of its reports.
+    /// OK when all reports are committed and their jobs acknowledged in the queue. After an error
+    /// the same batch may be sent again; after `TOO_LARGE` only parts of it, or less of its
+    /// reports.
     async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()>;
 }
 
@@ -36,7 +40,8 @@ const DISPATCH: &str = "dispatch";
 /// Batches under way on one stream, in each direction.
 const WINDOW: usize = 16;
 
-/// Who waits for the answer to which batch, in the order in which these were sent. Who gave up is in it until the answer comes.
+/// Who waits for the answer to which batch, in the order in which these were sent. Who gave up is
+/// in it until the answer comes.
 #[derive(Default)]
 struct Waiters {
     sent: u64,
@@ -46,7 +51,8 @@ struct Waiters {
 /// The same; none once the stream has ended, when nobody would be answered.
 type Waiting = Arc<Mutex<Option<Waiters>>>;
 
-/// Dispatch in another process. One stream carries all batches; it is opened when it is needed and again when it broke.
+/// Dispatch in another process. One stream carries all batches; it is opened when it is needed and
+/// again when it broke.
 pub struct RemoteSettlement {
     client: SettlementServiceClient<InterceptedService<transport::Channel, Present>>,
     role: RoleChannel,
@@ -60,7 +66,8 @@ struct Outbound {
 }
 
 impl Outbound {
-    /// Whether answers may still come. Of a stream that dispatch ended, batches may be taken for a while longer.
+    /// Whether answers may still come. Of a stream that dispatch ended, batches may be taken for a
+    /// while longer.
     fn is_open(&self) -> bool {
         !self.requests.is_closed() && locked(&self.waiting).is_some()
     }
@@ -134,16 +141,23 @@ fn locked(waiting: &Waiting) -> std::sync::MutexGuard<'_, Option<Waiters>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands answers to those who wait; when the stream ends, tells all others why. Dispatch reads in the order of sending and answers what it
-/// read before it ends a stream: the first batch that is left is the one over the limit, and it never looked at the others.
-async fn read_answers(mut answers: Streaming<ReportAttemptsResponse>, waiting: Waiting, role: RoleChannel) {
+/// Hands answers to those who wait; when the stream ends, tells all others why. Dispatch reads in
+/// the order of sending and answers what it read before it ends a stream: the first batch that is
+/// left is the one over the limit, and it never looked at the others.
+async fn read_answers(
+    mut answers: Streaming<ReportAttemptsResponse>,
+    waiting: Waiting,
+    role: RoleChannel,
+) {
     let end = loop {
         let ReportAttemptsResponse { sequence, error } = match answers.message().await {
             Ok(Some(answer)) => answer,
             Ok(None) => break broken("dispatch ended it"),
             Err(status) => break ended(&status, &role),
         };
-        if let Some(waiter) = locked(&waiting).as_mut().and_then(|waiting| waiting.answers.remove(&sequence)) {
+        if let Some(waiter) =
+            locked(&waiting).as_mut().and_then(|waiting| waiting.answers.remove(&sequence))
+        {
             let outcome = if error.is_empty() { Ok(()) } else { Err(Error::unavailable(error)) };
             // A waiter that gave up needs no answer.
             let _ = waiter.send(outcome);
@@ -178,7 +192,8 @@ fn broken(why: &str) -> Error {
     Error::unavailable(format!("the stream to dispatch broke: {why}"))
 }
 
-/// The gRPC face of a settlement. Its streams end at shutdown, when what they brought is settled: workers open others elsewhere.
+/// The gRPC face of a settlement. Its streams end at shutdown, when what they brought is settled:
+/// workers open others elsewhere.
 pub struct SettlementServer {
     settlement: Arc<dyn Settlement>,
     shutdown: CancellationToken,
@@ -194,20 +209,26 @@ impl SettlementServer {
 
 #[async_trait]
 impl SettlementService for SettlementServer {
-    type ReportAttemptsStream = Pin<Box<dyn Stream<Item = Result<ReportAttemptsResponse, Status>> + Send>>;
+    type ReportAttemptsStream =
+        Pin<Box<dyn Stream<Item = Result<ReportAttemptsResponse, Status>> + Send>>;
 
     async fn report_attempts(
         &self,
         request: Request<Streaming<ReportAttemptsRequest>>,
     ) -> Result<Response<Self::ReportAttemptsStream>, Status> {
         let (answers, receiver) = mpsc::channel(WINDOW);
-        tokio::spawn(serve_stream(Arc::clone(&self.settlement), self.shutdown.clone(), request.into_inner(), answers));
+        tokio::spawn(serve_stream(
+            Arc::clone(&self.settlement),
+            self.shutdown.clone(),
+            request.into_inner(),
+            answers,
+        ));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
 
-/// Settles up to WINDOW batches of one stream at once, and answers each when it is done. A batch over the limit ends the stream, when all
-/// before it are answered.
+/// Settles up to WINDOW batches of one stream at once, and answers each when it is done. A batch
+/// over the limit ends the stream, when all before it are answered.
 async fn serve_stream(
     settlement: Arc<dyn Settlement>,
     shutdown: CancellationToken,
@@ -264,12 +285,14 @@ mod tests {
 
     use super::*;
 
-    /// Answers the first batch of each stream and ends its side, but goes on to take what comes, as a server does that ends.
+    /// Answers the first batch of each stream and ends its side, but goes on to take what comes, as
+    /// a server does that ends.
     struct Ending;
 
     #[async_trait]
     impl SettlementService for Ending {
-        type ReportAttemptsStream = Pin<Box<dyn Stream<Item = Result<ReportAttemptsResponse, Status>> + Send>>;
+        type ReportAttemptsStream =
+            Pin<Box<dyn Stream<Item = Result<ReportAttemptsResponse, Status>> + Send>>;
 
         async fn report_attempts(
             &self,
@@ -292,7 +315,8 @@ mod tests {
     async fn nobody_waits_for_an_answer_on_a_stream_that_has_ended() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = tonic::transport::Server::builder().add_service(SettlementServiceServer::new(Ending));
+        let server =
+            tonic::transport::Server::builder().add_service(SettlementServiceServer::new(Ending));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let remote = RemoteSettlement::new(crate::channel::channel(&url, None).unwrap(), None);
         let mut broken = 0;
@@ -331,8 +355,11 @@ mod tests {
     }
 
     async fn settle(remote: &RemoteSettlement, bytes: usize) -> Result<()> {
-        let report = AttemptReport { delivery_id: vec![b'x'; bytes].into(), ..AttemptReport::default() };
-        tokio::time::timeout(Duration::from_secs(20), remote.settle(vec![report])).await.expect("an answer")
+        let report =
+            AttemptReport { delivery_id: vec![b'x'; bytes].into(), ..AttemptReport::default() };
+        tokio::time::timeout(Duration::from_secs(20), remote.settle(vec![report]))
+            .await
+            .expect("an answer")
     }
 
     #[tokio::test]
@@ -342,7 +369,8 @@ mod tests {
         settle(&remote, 17 << 20).await.unwrap();
         assert_eq!(settle(&remote, 21 << 20).await.unwrap_err().reason, Reason::TooLarge);
         settle(&remote, 1).await.unwrap();
-        let kept: Vec<_> = kept.0.lock().unwrap().iter().map(|report| report.delivery_id.len()).collect();
+        let kept: Vec<_> =
+            kept.0.lock().unwrap().iter().map(|report| report.delivery_id.len()).collect();
         assert_eq!(kept, [17 << 20, 1]);
     }
 
@@ -351,7 +379,12 @@ mod tests {
         let remote = limited(Arc::new(Keeping::default())).await;
         // The stream is open: these go in this order.
         settle(&remote, 1).await.unwrap();
-        let outcomes = tokio::join!(settle(&remote, 2), settle(&remote, 21 << 20), settle(&remote, 3), settle(&remote, 4));
+        let outcomes = tokio::join!(
+            settle(&remote, 2),
+            settle(&remote, 21 << 20),
+            settle(&remote, 3),
+            settle(&remote, 4)
+        );
         outcomes.0.expect("what dispatch read before is answered");
         assert_eq!(outcomes.1.unwrap_err().reason, Reason::TooLarge);
         for behind in [outcomes.2, outcomes.3] {
@@ -386,7 +419,11 @@ mod tests {
         serve_stream(slow, CancellationToken::new(), Box::pin(requests), answers).await;
         let mut told = Vec::new();
         while let Some(answer) = received.recv().await {
-            told.push(answer.map(|answer| (answer.sequence, answer.error)).map_err(|status| status.code()));
+            told.push(
+                answer
+                    .map(|answer| (answer.sequence, answer.error))
+                    .map_err(|status| status.code()),
+            );
         }
         told[..2].sort_by_key(|answer| answer.as_ref().map(|(sequence, _)| *sequence).ok());
         assert_eq!(told, [Ok((0, String::new())), Ok((1, String::new())), Err(Code::OutOfRange)]);

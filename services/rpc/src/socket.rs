@@ -65,8 +65,8 @@ impl From<TlsStream<TcpStream>> for Socket {
 }
 
 impl Socket {
-    /// Ends for its reader when `end` is cancelled, unless something was read from it by then. A client
-    /// that gives up a call while it connects leaves a connection on which it says nothing.
+    /// Ends for its reader when `end` is cancelled, unless something was read from it by then. A
+    /// client that gives up a call while it connects leaves a connection on which it says nothing.
     #[must_use]
     pub fn ending_if_silent_at(self, end: CancellationToken) -> Self {
         Self { end_if_silent: Some(Box::pin(end.cancelled_owned())), ..self }
@@ -107,7 +107,11 @@ impl Connected for Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.ahead.is_empty() {
             let taken = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(&self.ahead[..taken]);
@@ -140,7 +144,11 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Wire::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),

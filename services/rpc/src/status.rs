@@ -1,4 +1,5 @@
-//! Errors on the wire: `google.rpc.Status` with `ErrorInfo`, `BadRequest` and `RetryInfo` (AIP-193). One table maps reasons to codes.
+//! Errors on the wire: `google.rpc.Status` with `ErrorInfo`, `BadRequest` and `RetryInfo`
+//! (AIP-193). One table maps reasons to codes.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,9 +16,10 @@ pub const DOMAIN: &str = "outrider.dev";
 #[must_use]
 pub fn codes(reason: Reason) -> (Code, u16) {
     match reason {
-        Reason::InvalidField | Reason::PayloadSchemaViolation | Reason::MalformedRequest | Reason::InvalidPageToken => {
-            (Code::InvalidArgument, 400)
-        }
+        Reason::InvalidField
+        | Reason::PayloadSchemaViolation
+        | Reason::MalformedRequest
+        | Reason::InvalidPageToken => (Code::InvalidArgument, 400),
         Reason::TooLarge => (Code::InvalidArgument, 413),
         Reason::UriTooLong => (Code::InvalidArgument, 414),
         Reason::TooSlow => (Code::DeadlineExceeded, 408),
@@ -27,7 +29,9 @@ pub fn codes(reason: Reason) -> (Code, u16) {
         Reason::UnknownMethod => (Code::Unimplemented, 404),
         Reason::MethodNotAllowed => (Code::Unimplemented, 405),
         Reason::AlreadyExists | Reason::IdempotencyConflict => (Code::AlreadyExists, 409),
-        Reason::FailedPrecondition | Reason::DeliveriesPending | Reason::PayloadErased => (Code::FailedPrecondition, 412),
+        Reason::FailedPrecondition | Reason::DeliveriesPending | Reason::PayloadErased => {
+            (Code::FailedPrecondition, 412)
+        }
         Reason::CursorExpired => (Code::OutOfRange, 410),
         Reason::HeadersTooLarge => (Code::InvalidArgument, 431),
         Reason::UnsupportedMediaType => (Code::Unimplemented, 415),
@@ -110,10 +114,12 @@ pub fn from_status(status: &Status) -> Error {
 pub fn to_message(error: Error) -> outrider_proto::google::rpc::Status {
     let status = whole(error);
     // A status's details are an encoded google.rpc.Status.
-    prost::Message::decode(status.details()).unwrap_or_else(|_| outrider_proto::google::rpc::Status {
-        code: status.code() as i32,
-        message: status.message().to_owned(),
-        details: Vec::new(),
+    prost::Message::decode(status.details()).unwrap_or_else(|_| {
+        outrider_proto::google::rpc::Status {
+            code: status.code() as i32,
+            message: status.message().to_owned(),
+            details: Vec::new(),
+        }
     })
 }
 
@@ -121,7 +127,11 @@ pub fn to_message(error: Error) -> outrider_proto::google::rpc::Status {
 #[must_use]
 pub fn from_message(message: &outrider_proto::google::rpc::Status) -> Error {
     let code = Code::from_i32(message.code);
-    from_status(&Status::with_details(code, message.message.clone(), prost::Message::encode_to_vec(message).into()))
+    from_status(&Status::with_details(
+        code,
+        message.message.clone(),
+        prost::Message::encode_to_vec(message).into(),
+    ))
 }
 
 #[cfg(test)]
@@ -139,7 +149,9 @@ mod tests {
             };
             assert_eq!(from_status(&to_status(error.clone())), error);
             assert_eq!(from_message(&to_message(error.clone())), error);
-            assert!(http_status(*reason).is_client_error() || http_status(*reason).is_server_error());
+            assert!(
+                http_status(*reason).is_client_error() || http_status(*reason).is_server_error()
+            );
         }
     }
 }

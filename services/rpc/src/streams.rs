@@ -1,5 +1,6 @@
-//! Streams to a role in another process, each on a connection of its own: the client at their end may read as slowly, and send in as
-//! small pieces, as it likes, and what a connection bounds (its windows, its frames that nobody read) is then bound for it alone.
+//! Streams to a role in another process, each on a connection of its own: the client at their end
+//! may read as slowly, and send in as small pieces, as it likes, and what a connection bounds (its
+//! windows, its frames that nobody read) is then bound for it alone.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,7 +26,8 @@ use crate::{
 
 /// Streams at once to one role, and so connections, divided into shares; those beyond are refused.
 const MAX_STREAMS: usize = 1024;
-const STREAMS: Resource = Resource { name: "role-streams", noun: "streams to another role", least: 1 };
+const STREAMS: Resource =
+    Resource { name: "role-streams", noun: "streams to another role", least: 1 };
 /// Connections without a stream that are kept for the next ones.
 const MAX_IDLE: usize = 16;
 
@@ -60,7 +62,8 @@ impl Streams {
         let kept = self.0.idle().pop();
         let channel = match kept {
             Some(channel) => channel,
-            None => connect(&self.0.url, self.0.tls.as_ref()).map_err(|_| Error::internal("no URL of a role"))?,
+            None => connect(&self.0.url, self.0.tls.as_ref())
+                .map_err(|_| Error::internal("no URL of a role"))?,
         };
         Ok(Lease { channel, pool: Arc::clone(&self.0), _place: place })
     }

@@ -1,5 +1,5 @@
-//! Rules of fields that several roles share. Rules of one text answer what is wrong with it; rules of maps add to the violations,
-//! each under the path of its entry.
+//! Rules of fields that several roles share. Rules of one text answer what is wrong with it; rules
+//! of maps add to the violations, each under the path of its entry.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,10 +19,15 @@ pub fn name(text: &str) -> Result<(), Fault> {
 /// A name that may be empty: at most 128 characters, no control characters.
 pub fn optional_name(text: &str) -> Result<(), Fault> {
     at_most_characters(text, limits::NAME_CHARACTERS)?;
-    if text.chars().any(char::is_control) { Err("must not contain control characters".to_owned()) } else { Ok(()) }
+    if text.chars().any(char::is_control) {
+        Err("must not contain control characters".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
-/// A text for people: at most 1,024 characters; line feeds and tabs are its only control characters.
+/// A text for people: at most 1,024 characters; line feeds and tabs are its only control
+/// characters.
 pub fn description(text: &str) -> Result<(), Fault> {
     at_most_characters(text, limits::DESCRIPTION_CHARACTERS)?;
     prose(text)
@@ -54,21 +59,30 @@ pub fn content_type(text: &str) -> Result<(), Fault> {
     }
 }
 
-/// Notes: at most 32 entries, names and values at most 8 KiB together; names not empty and without control characters.
+/// Notes: at most 32 entries, names and values at most 8 KiB together; names not empty and without
+/// control characters.
 pub fn string_map(violations: &mut Violations, field: &str, map: &HashMap<String, String>) {
     if !within_bounds(violations, field, map) {
         return;
     }
     for (name, value) in sorted(map) {
         let named = !name.is_empty() && !name.chars().any(char::is_control);
-        violations.require(named, entry(field, name), "must have a name without control characters");
+        violations.require(
+            named,
+            entry(field, name),
+            "must have a name without control characters",
+        );
         violations.check(entry(field, name), prose(value));
     }
 }
 
-/// Headers for receivers, their names in lower case: at most 32, names and values at most 8 KiB together, and each of them one that
-/// may be given ([`header::check`]).
-pub fn headers(violations: &mut Violations, field: &str, map: &HashMap<String, String>) -> BTreeMap<String, String> {
+/// Headers for receivers, their names in lower case: at most 32, names and values at most 8 KiB
+/// together, and each of them one that may be given ([`header::check`]).
+pub fn headers(
+    violations: &mut Violations,
+    field: &str,
+    map: &HashMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut headers = BTreeMap::new();
     if !within_bounds(violations, field, map) {
         return headers;
@@ -84,12 +98,17 @@ pub fn headers(violations: &mut Violations, field: &str, map: &HashMap<String, S
     headers
 }
 
-/// Entries are looked at one by one only when there are few and small ones: an error stays small, too.
+/// Entries are looked at one by one only when there are few and small ones: an error stays small,
+/// too.
 fn within_bounds(violations: &mut Violations, field: &str, map: &HashMap<String, String>) -> bool {
     let bytes: usize = map.iter().map(|(name, value)| name.len() + value.len()).sum();
     let (few, small) = (map.len() <= limits::MAP_ENTRIES, bytes <= limits::MAP_BYTES);
     violations.require(few, field, format!("must have at most {} entries", limits::MAP_ENTRIES));
-    violations.require(small, field, format!("must have names and values of at most {} bytes together", limits::MAP_BYTES));
+    violations.require(
+        small,
+        field,
+        format!("must have names and values of at most {} bytes together", limits::MAP_BYTES),
+    );
     few && small
 }
 
@@ -104,11 +123,16 @@ fn sorted(map: &HashMap<String, String>) -> BTreeMap<&str, &str> {
 }
 
 fn at_most_characters(text: &str, most: usize) -> Result<(), Fault> {
-    if text.chars().nth(most).is_some() { Err(format!("must be at most {most} characters")) } else { Ok(()) }
+    if text.chars().nth(most).is_some() {
+        Err(format!("must be at most {most} characters"))
+    } else {
+        Ok(())
+    }
 }
 
 fn prose(text: &str) -> Result<(), Fault> {
-    let refused = |character: char| character.is_control() && character != '\n' && character != '\t';
+    let refused =
+        |character: char| character.is_control() && character != '\n' && character != '\t';
     if text.chars().any(refused) {
         Err("must not contain control characters other than line feeds and tabs".to_owned())
     } else {
@@ -127,7 +151,11 @@ mod tests {
     fn faults(check: impl FnOnce(&mut Violations)) -> Vec<String> {
         let mut violations = Violations::new();
         check(&mut violations);
-        violations.finish().err().map(|error| error.violations.into_iter().map(|v| v.field).collect()).unwrap_or_default()
+        violations
+            .finish()
+            .err()
+            .map(|error| error.violations.into_iter().map(|v| v.field).collect())
+            .unwrap_or_default()
     }
 
     fn header_faults(entries: &[(&str, &str)]) -> Vec<String> {
@@ -138,7 +166,11 @@ mod tests {
 
     #[test]
     fn names_have_1_to_128_characters_without_control_characters() {
-        assert!(name("Zoë's shop").is_ok() && name(&"é".repeat(128)).is_ok() && optional_name("").is_ok());
+        assert!(
+            name("Zoë's shop").is_ok()
+                && name(&"é".repeat(128)).is_ok()
+                && optional_name("").is_ok()
+        );
         for text in ["", " ", "a\nb", "a\0", "\u{85}a", &"a".repeat(129)] {
             assert!(name(text).is_err(), "{text:?}");
         }
@@ -146,7 +178,11 @@ mod tests {
 
     #[test]
     fn descriptions_may_have_lines() {
-        assert!(description("").is_ok() && description("a\n\tb").is_ok() && description(&"é".repeat(1_024)).is_ok());
+        assert!(
+            description("").is_ok()
+                && description("a\n\tb").is_ok()
+                && description(&"é".repeat(1_024)).is_ok()
+        );
         for text in ["a\0", "a\rb", "\u{1b}[31m", &"a".repeat(1_025)] {
             assert!(description(text).is_err(), "{text:?}");
         }
@@ -162,10 +198,25 @@ mod tests {
 
     #[test]
     fn content_types_are_media_types() {
-        for text in ["application/json", "text/plain; charset=utf-8", "application/vnd.a+json;q=\"a;b\"", "text/plain ;a=b"] {
+        for text in [
+            "application/json",
+            "text/plain; charset=utf-8",
+            "application/vnd.a+json;q=\"a;b\"",
+            "text/plain ;a=b",
+        ] {
             assert!(content_type(text).is_ok(), "{text}");
         }
-        for text in ["", "json", "a/", "/b", "a/b/c", "a b/c", "a/b;\r\nx: y", "a/b;é", &format!("a/{}", "b".repeat(254))] {
+        for text in [
+            "",
+            "json",
+            "a/",
+            "/b",
+            "a/b/c",
+            "a b/c",
+            "a/b;\r\nx: y",
+            "a/b;é",
+            &format!("a/{}", "b".repeat(254)),
+        ] {
             assert!(content_type(text).is_err(), "{text}");
         }
     }
@@ -173,7 +224,11 @@ mod tests {
     #[test]
     fn headers_are_lower_cased_and_kept() {
         let mut violations = Violations::new();
-        let kept = headers(&mut violations, "h", &map(&[("X-A", "1 \t2"), ("User-Agent", ""), ("Authorization", "Bearer x")]));
+        let kept = headers(
+            &mut violations,
+            "h",
+            &map(&[("X-A", "1 \t2"), ("User-Agent", ""), ("Authorization", "Bearer x")]),
+        );
         assert!(violations.finish().is_ok());
         let names: Vec<&str> = kept.keys().map(String::as_str).collect();
         assert_eq!(names, ["authorization", "user-agent", "x-a"]);
@@ -219,7 +274,8 @@ mod tests {
 
     #[test]
     fn maps_are_bounded_as_a_whole() {
-        let many: HashMap<_, _> = (0..33).map(|number| (format!("n{number}"), "\0".to_owned())).collect();
+        let many: HashMap<_, _> =
+            (0..33).map(|number| (format!("n{number}"), "\0".to_owned())).collect();
         assert_eq!(faults(|violations| string_map(violations, "m", &many)), ["m"]);
         let full = map(&[("name", &"v".repeat(limits::MAP_BYTES - 4))]);
         assert!(faults(|violations| string_map(violations, "m", &full)).is_empty());
@@ -231,6 +287,9 @@ mod tests {
     #[test]
     fn notes_have_names_and_no_control_characters() {
         let wrong = map(&[("", "v"), ("a\0", "v"), ("b", "\0"), ("c", "Zoë\n")]);
-        assert_eq!(faults(|violations| string_map(violations, "m", &wrong)), [r#"m[""]"#, r#"m["a\u0000"]"#, r#"m["b"]"#]);
+        assert_eq!(
+            faults(|violations| string_map(violations, "m", &wrong)),
+            [r#"m[""]"#, r#"m["a\u0000"]"#, r#"m["b"]"#]
+        );
     }
 }

@@ -49,12 +49,15 @@ pub fn request_error(status: &Status) -> Error {
         // The library names the limit last, as in "the limit is: 4194304 bytes".
         Code::OutOfRange | Code::ResourceExhausted => {
             let limit = text.split_once("limit is: ").map(|(_, limit)| limit);
-            let message = limit.map_or("the message is too large".into(), |limit| format!("the message is over {limit}"));
+            let message = limit.map_or("the message is too large".into(), |limit| {
+                format!("the message is over {limit}")
+            });
             Error::new(Reason::TooLarge, message)
         }
-        Code::Unimplemented if text.contains("compressed with") => {
-            Error::new(Reason::UnsupportedMediaType, "messages are taken without compression: grpc-encoding must be identity")
-        }
+        Code::Unimplemented if text.contains("compressed with") => Error::new(
+            Reason::UnsupportedMediaType,
+            "messages are taken without compression: grpc-encoding must be identity",
+        ),
         _ => from_status(status),
     }
 }
@@ -101,8 +104,11 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let single = !(self.client_streams)(request.uri().path());
-        let request =
-            if single { request.map(|body| Body::new(Single { body, place: Place::default(), whole: false })) } else { request };
+        let request = if single {
+            request.map(|body| Body::new(Single { body, place: Place::default(), whole: false }))
+        } else {
+            request
+        };
         let answer = self.inner.call(request);
         Box::pin(async move { answer.await.map(in_our_words) })
     }
@@ -115,9 +121,11 @@ fn in_our_words(answer: Response<Body>) -> Response<Body> {
     }
     match Status::from_header_map(answer.headers()).filter(|status| status.details().is_empty()) {
         Some(status) => match status.code() {
-            Code::Internal | Code::DataLoss | Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented => {
-                to_status(request_error(&status)).into_http()
-            }
+            Code::Internal
+            | Code::DataLoss
+            | Code::OutOfRange
+            | Code::ResourceExhausted
+            | Code::Unimplemented => to_status(request_error(&status)).into_http(),
             _ => answer,
         },
         None => answer,
@@ -136,7 +144,10 @@ impl http_body::Body for Single {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref())
             && !data.is_empty()
@@ -165,8 +176,8 @@ mod tests {
     use futures::stream;
     use http_body_util::{BodyExt, Full, StreamBody};
     use outrider_proto::ingest::{
-        BatchPublishEventsRequest, BatchPublishEventsResponse, PublishEventRequest, PublishEventResponse, StreamEventsRequest,
-        StreamEventsResponse,
+        BatchPublishEventsRequest, BatchPublishEventsResponse, PublishEventRequest,
+        PublishEventResponse, StreamEventsRequest, StreamEventsResponse,
         ingest_service_server::{IngestService, IngestServiceServer},
     };
     use tonic::{Streaming, service::Routes};
@@ -215,7 +226,9 @@ mod tests {
         let answer = wire.ready().await.unwrap().call(request.body(body).unwrap()).await.unwrap();
         let (parts, body) = answer.into_parts();
         let trailers = body.collect().await.unwrap().trailers().cloned().unwrap_or_default();
-        let status = Status::from_header_map(&parts.headers).or_else(|| Status::from_header_map(&trailers)).unwrap();
+        let status = Status::from_header_map(&parts.headers)
+            .or_else(|| Status::from_header_map(&trailers))
+            .unwrap();
         if status.code() == Code::Ok { Ok(()) } else { Err((status.code(), from_status(&status))) }
     }
 
@@ -235,7 +248,8 @@ mod tests {
                 b"\0\0\0\0\x03\x0a\x01\xff",
                 b"\0\0\0\0\0\0",
             ] {
-                let (code, error) = call(method, "identity", full(bytes)).await.expect_err("it is malformed");
+                let (code, error) =
+                    call(method, "identity", full(bytes)).await.expect_err("it is malformed");
                 assert_eq!(
                     (code, error.reason),
                     (Code::InvalidArgument, Reason::MalformedRequest),
@@ -258,13 +272,16 @@ mod tests {
         assert!(call("StreamEvents", "identity", full(TWO)).await.is_ok());
         assert!(call("StreamEvents", "identity", Body::empty()).await.is_ok());
         for cut in 0..TWO.len() {
-            let pieces = [&TWO[..cut], &TWO[cut..]].map(|piece| Ok::<_, Status>(Frame::data(Bytes::from_static(piece))));
+            let pieces = [&TWO[..cut], &TWO[cut..]]
+                .map(|piece| Ok::<_, Status>(Frame::data(Bytes::from_static(piece))));
             let body = Body::new(StreamBody::new(stream::iter(pieces)));
-            let (_, error) = call("PublishEvent", "identity", body).await.expect_err("two messages");
+            let (_, error) =
+                call("PublishEvent", "identity", body).await.expect_err("two messages");
             assert_eq!(error.reason, Reason::MalformedRequest, "at {cut}");
             assert!(is_unreadable(&error), "{error}");
         }
-        let (_, error) = call("PublishEvent", "identity", Body::empty()).await.expect_err("no message");
+        let (_, error) =
+            call("PublishEvent", "identity", Body::empty()).await.expect_err("no message");
         assert_eq!(error.reason, Reason::MalformedRequest);
     }
 
@@ -278,7 +295,8 @@ mod tests {
 
     #[tokio::test]
     async fn errors_of_ours_pass() {
-        let (code, error) = call("BatchPublishEvents", "identity", full(b"\0\0\0\0\0")).await.unwrap_err();
+        let (code, error) =
+            call("BatchPublishEvents", "identity", full(b"\0\0\0\0\0")).await.unwrap_err();
         assert_eq!((code, error), (Code::Internal, Error::internal("ours")));
         let (code, _) = call("NoSuchMethod", "identity", full(b"\0\0\0\0\0")).await.unwrap_err();
         assert_eq!(code, Code::Unimplemented);

@@ -28,7 +28,13 @@ const SCHEMA: &str = r#"{
 fn payload(lines: usize) -> String {
     let mut payload = r#"{"id": "inv_01h455vb4p", "total": 12.5, "customer": {"email": "a@example.com"}, "lines": ["#.to_owned();
     for line in 0..lines {
-        write!(payload, r#"{}{{"sku": "sku-{line:06}", "count": {}}}"#, if line == 0 { "" } else { "," }, line + 1).unwrap();
+        write!(
+            payload,
+            r#"{}{{"sku": "sku-{line:06}", "count": {}}}"#,
+            if line == 0 { "" } else { "," },
+            line + 1
+        )
+        .unwrap();
     }
     payload + "]}"
 }

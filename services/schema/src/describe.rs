@@ -1,4 +1,5 @@
-//! The library's errors in our words: what must hold, with what the schema says, and without what the payload holds.
+//! The library's errors in our words: what must hold, with what the schema says, and without what
+//! the payload holds.
 
 use std::fmt::Display;
 
@@ -48,11 +49,17 @@ fn describe(kind: &Kind) -> String {
             format!("must not have the properties {}", names(unexpected))
         }
         Kind::AnyOf { .. } => "must fit at least one of the schemas of anyOf".to_owned(),
-        Kind::OneOfNotValid { .. } => "must fit one of the schemas of oneOf, and fits none".to_owned(),
-        Kind::OneOfMultipleValid { .. } => "must fit one of the schemas of oneOf, and fits several".to_owned(),
+        Kind::OneOfNotValid { .. } => {
+            "must fit one of the schemas of oneOf, and fits none".to_owned()
+        }
+        Kind::OneOfMultipleValid { .. } => {
+            "must fit one of the schemas of oneOf, and fits several".to_owned()
+        }
         Kind::Constant { expected_value } => format!("must be {expected_value}"),
         Kind::Contains => "must have the items that contains asks for".to_owned(),
-        Kind::ContentEncoding { content_encoding } => format!("must be encoded in {content_encoding}"),
+        Kind::ContentEncoding { content_encoding } => {
+            format!("must be encoded in {content_encoding}")
+        }
         Kind::ContentMediaType { content_media_type } => format!("must be {content_media_type}"),
         Kind::FromUtf8 { .. } => "must be UTF-8 when decoded".to_owned(),
         Kind::Enum { options } => format!("must be one of {options}"),
@@ -71,10 +78,14 @@ fn describe(kind: &Kind) -> String {
         Kind::Format { format } => format!("must be of the format {format}"),
         Kind::Not { .. } => "must not fit the schema of not".to_owned(),
         Kind::Pattern { pattern } => format!("must match the pattern {pattern}"),
-        Kind::PropertyNames { error } => format!("has a property whose name {}", describe(error.kind())),
+        Kind::PropertyNames { error } => {
+            format!("has a property whose name {}", describe(error.kind()))
+        }
         Kind::Required { property } => format!("must have the property {property}"),
         Kind::Type { kind: TypeKind::Single(one) } => format!("must be of the type {one}"),
-        Kind::Type { kind: TypeKind::Multiple(several) } => format!("must be of the type {}", joined(several.iter())),
+        Kind::Type { kind: TypeKind::Multiple(several) } => {
+            format!("must be of the type {}", joined(several.iter()))
+        }
         Kind::UnevaluatedItems { .. } => "must not have further items".to_owned(),
         Kind::UniqueItems => "must have no two equal items".to_owned(),
         Kind::BacktrackLimitExceeded { .. } | Kind::RegexEngineFailure { .. } => {
@@ -90,9 +101,13 @@ fn joined(words: impl Iterator<Item = impl Display>) -> String {
     words.map(|word| word.to_string()).collect::<Vec<_>>().join(" or ")
 }
 
-/// Some names, quoted and cut. Names of properties are told, as they are in pointers; values are not.
+/// Some names, quoted and cut. Names of properties are told, as they are in pointers; values are
+/// not.
 fn names(unexpected: &[String]) -> String {
-    let told = unexpected.iter().take(NAMES).map(|name| quoted(&shortened(name, NAME_CHARACTERS)).to_string());
+    let told = unexpected
+        .iter()
+        .take(NAMES)
+        .map(|name| quoted(&shortened(name, NAME_CHARACTERS)).to_string());
     let mut text = told.collect::<Vec<_>>().join(", ");
     if unexpected.len() > NAMES {
         text += &format!(" and {} more", unexpected.len() - NAMES);

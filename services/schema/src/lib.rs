@@ -1,8 +1,11 @@
-//! JSON Schemas of event types: compiled within limits, and payloads validated by them in bounded time.
+//! JSON Schemas of event types: compiled within limits, and payloads validated by them in bounded
+//! time.
 //!
-//! Who writes a schema is not who runs the server, and who publishes need not be who wrote the schema: neither may make the other's
-//! part slow. Schemas are surveyed before they are compiled ([`survey`]), patterns are matched in linear time, and validation counts
-//! its steps and ends when there are too many ([`metered`]). Nothing is ever fetched. It must never do IO; it knows no wire types.
+//! Who writes a schema is not who runs the server, and who publishes need not be who wrote the
+//! schema: neither may make the other's part slow. Schemas are surveyed before they are compiled
+//! ([`survey`]), patterns are matched in linear time, and validation counts its steps and ends when
+//! there are too many ([`metered`]). Nothing is ever fetched. It must never do IO; it knows no wire
+//! types.
 
 mod describe;
 mod metered;
@@ -18,11 +21,13 @@ use serde_json::Value;
 
 use metered::{Effort, Metered};
 
-/// The memory of one compiled pattern, in bytes: what bounds the time of a match for each byte of text.
+/// The memory of one compiled pattern, in bytes: what bounds the time of a match for each byte of
+/// text.
 const PATTERN_BYTES: usize = 64 * 1_024;
 /// The memory in which the matcher of one pattern remembers its states, in bytes for each thread.
 const PATTERN_CACHE_BYTES: usize = 256 * 1_024;
-/// The stack of a thread that compiles, or that validates at length. Only what is used of it is memory.
+/// The stack of a thread that compiles, or that validates at length. Only what is used of it is
+/// memory.
 const LARGE_STACK_BYTES: usize = 64 * 1_024 * 1_024;
 
 /// What is wrong with a schema.
@@ -76,28 +81,35 @@ impl fmt::Debug for Schema {
 }
 
 impl Schema {
-    /// Compiles the text of a schema: by draft 2020-12, or the draft that its `$schema` names. At most 64 KiB
-    /// ([`limits::SCHEMA_BYTES`]), and within the limits of [`survey`]. It takes up to some 100 ms, and starts a thread for its
-    /// stack: not for an asynchronous task.
+    /// Compiles the text of a schema: by draft 2020-12, or the draft that its `$schema` names. At
+    /// most 64 KiB ([`limits::SCHEMA_BYTES`]), and within the limits of [`survey`]. It takes up to
+    /// some 100 ms, and starts a thread for its stack: not for an asynchronous task.
     ///
     /// # Errors
     /// The first fault of the schema.
     pub fn compile(text: &str) -> Result<Self, Fault> {
         if text.len() > limits::SCHEMA_BYTES {
-            return Err(Fault::at("", format!("has {} bytes; at most {} are allowed", text.len(), limits::SCHEMA_BYTES)));
+            return Err(Fault::at(
+                "",
+                format!("has {} bytes; at most {} are allowed", text.len(), limits::SCHEMA_BYTES),
+            ));
         }
-        let schema: Value = serde_json::from_str(text).map_err(|error| Fault::at("", format!("must be JSON: {error}")))?;
-        on_large_stack(|| compile(&schema)).unwrap_or_else(|| Err(Fault::at("", "cannot be compiled")))
+        let schema: Value = serde_json::from_str(text)
+            .map_err(|error| Fault::at("", format!("must be JSON: {error}")))?;
+        on_large_stack(|| compile(&schema))
+            .unwrap_or_else(|| Err(Fault::at("", "cannot be compiled")))
     }
 
-    /// Validates a payload, which is JSON, with little effort: `Undecided` when it takes more than a few milliseconds.
+    /// Validates a payload, which is JSON, with little effort: `Undecided` when it takes more than
+    /// a few milliseconds.
     #[must_use]
     pub fn validate_briefly(&self, payload: &[u8]) -> Verdict {
         self.validate(payload, Effort::BRIEF)
     }
 
-    /// Validates a payload, which is JSON, in at most so many steps: a step is a look at a value or at some bytes of text, and a
-    /// million take a tenth to half a second. On a thread of its own: not for an asynchronous task.
+    /// Validates a payload, which is JSON, in at most so many steps: a step is a look at a value or
+    /// at some bytes of text, and a million take a tenth to half a second. On a thread of its own:
+    /// not for an asynchronous task.
     #[must_use]
     pub fn validate_at_length(&self, payload: &[u8], steps: u64) -> Verdict {
         let effort = Effort { steps, stack_bytes: LARGE_STACK_BYTES / 2 };
@@ -107,14 +119,23 @@ impl Schema {
     fn validate(&self, payload: &[u8], effort: Effort) -> Verdict {
         let value = match serde_json::from_slice::<Value>(payload) {
             Ok(value) => value,
-            // Its syntax was checked: it holds a number beyond 64-bit floating point, which the text alone can carry.
+            // Its syntax was checked: it holds a number beyond 64-bit floating point, which the
+            // text alone can carry.
             Err(_) => {
                 let description = "has a number that is too large to be validated".to_owned();
-                return Verdict::Violates(vec![Violation { pointer: String::new(), description, keyword: String::new() }]);
+                return Verdict::Violates(vec![Violation {
+                    pointer: String::new(),
+                    description,
+                    keyword: String::new(),
+                }]);
             }
         };
         let violations = metered::run(&value, effort, self.text_cost, |root| {
-            self.validator.iter_errors(root).take(limits::SCHEMA_VIOLATIONS).map(|error| describe::violation(&error)).collect()
+            self.validator
+                .iter_errors(root)
+                .take(limits::SCHEMA_VIOLATIONS)
+                .map(|error| describe::violation(&error))
+                .collect()
         });
         match violations {
             Some(violations) if Vec::is_empty(&violations) => Verdict::Fits,
@@ -126,13 +147,15 @@ impl Schema {
 
 fn compile(schema: &Value) -> Result<Schema, Fault> {
     let survey = survey::survey(schema)?;
-    let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_CACHE_BYTES);
+    let patterns =
+        PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_CACHE_BYTES);
     let options = jsonschema::options_for::<Metered>().offline().with_pattern_options(patterns);
     let validator = options.build(schema).map_err(|error| describe::fault(&error))?;
     Ok(Schema { validator, text_cost: survey.text_cost })
 }
 
-/// The result of `work` on a thread with a large stack; none when there is no such thread, or `work` panicked.
+/// The result of `work` on a thread with a large stack; none when there is no such thread, or
+/// `work` panicked.
 fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("schema".to_owned()).stack_size(LARGE_STACK_BYTES);

@@ -1,6 +1,7 @@
-//! Validation that counts its steps. The library walks over schema and instance as deep and as often as they say, which a recursive
-//! schema can make exponential; it cannot be told to stop. So it is given an instance that counts how often it is looked at, and
-//! that, when there were too many looks or the stack has grown too deep, ends the walk by unwinding to where it began.
+//! Validation that counts its steps. The library walks over schema and instance as deep and as
+//! often as they say, which a recursive schema can make exponential; it cannot be told to stop. So
+//! it is given an instance that counts how often it is looked at, and that, when there were too
+//! many looks or the stack has grown too deep, ends the walk by unwinding to where it began.
 
 use std::{
     borrow::Cow,
@@ -25,8 +26,8 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// What an asynchronous task may do between two points where it yields: a few milliseconds at most, and a part of a thread's usual
-    /// stack of 2 MiB.
+    /// What an asynchronous task may do between two points where it yields: a few milliseconds at
+    /// most, and a part of a thread's usual stack of 2 MiB.
     pub const BRIEF: Self = Self { steps: 20_000, stack_bytes: 512 * 1_024 };
 }
 
@@ -76,7 +77,12 @@ fn stack() -> usize {
 ///
 /// # Panics
 /// As `walk` does.
-pub fn run<T>(instance: &Value, effort: Effort, text: TextCost, walk: impl FnOnce(Place<'_>) -> T) -> Option<T> {
+pub fn run<T>(
+    instance: &Value,
+    effort: Effort,
+    text: TextCost,
+    walk: impl FnOnce(Place<'_>) -> T,
+) -> Option<T> {
     let meter = Meter { left: Cell::new(effort.steps), base: stack(), effort, text };
     // What unwinding leaves half done belongs to the walk, and ends with it.
     match catch_unwind(AssertUnwindSafe(|| walk(Place { value: instance, meter: Some(&meter) }))) {
@@ -182,7 +188,10 @@ impl<'a> Node<'a, Metered> for Place<'a> {
 
     fn equals_value(&self, expected: &Value) -> bool {
         // Only what is on both sides is compared.
-        let alike = matches!((self.value, expected), (Value::Array(_), Value::Array(_)) | (Value::Object(_), Value::Object(_)));
+        let alike = matches!(
+            (self.value, expected),
+            (Value::Array(_), Value::Array(_)) | (Value::Object(_), Value::Object(_))
+        );
         self.charge(if alike { size(expected) } else { 1 });
         cmp::equal(self.value, expected)
     }
@@ -202,7 +211,9 @@ fn size(value: &Value) -> u64 {
     let text = |text: &str| 1 + text.len() as u64 / 64;
     match value {
         Value::Array(elements) => 1 + elements.iter().map(size).sum::<u64>(),
-        Value::Object(members) => 1 + members.iter().map(|(name, value)| text(name) + size(value)).sum::<u64>(),
+        Value::Object(members) => {
+            1 + members.iter().map(|(name, value)| text(name) + size(value)).sum::<u64>()
+        }
         Value::String(value) => text(value),
         _ => 1,
     }

@@ -1,7 +1,9 @@
-//! A look at a schema before it is compiled: whether all it refers to is in it, and whether what it asks of one value is bounded.
+//! A look at a schema before it is compiled: whether all it refers to is in it, and whether what it
+//! asks of one value is bounded.
 //!
-//! A subschema asks in place (`allOf`, `anyOf`, `$ref` …: of the same value) or goes down (`properties`, `items` …: into what is in
-//! it). Going down is bounded by the payload and metered; asking in place is bounded here.
+//! A subschema asks in place (`allOf`, `anyOf`, `$ref` …: of the same value) or goes down
+//! (`properties`, `items` …: into what is in it). Going down is bounded by the payload and metered;
+//! asking in place is bounded here.
 
 use std::{collections::HashMap, ptr};
 
@@ -60,7 +62,14 @@ pub fn survey(root: &Value) -> Result<Survey, Fault> {
     if levels(root) > LEVELS {
         return Err(Fault::at("", format!("must not be nested deeper than {LEVELS}")));
     }
-    let mut walk = Walk { root, anchors: HashMap::new(), places: Vec::new(), known: HashMap::new(), patterns: 0, names: 0 };
+    let mut walk = Walk {
+        root,
+        anchors: HashMap::new(),
+        places: Vec::new(),
+        known: HashMap::new(),
+        patterns: 0,
+        names: 0,
+    };
     anchors(root, &mut String::new(), &mut walk.anchors);
     walk.place(root, String::new())?;
     let mut next = 0;
@@ -73,7 +82,9 @@ pub fn survey(root: &Value) -> Result<Survey, Fault> {
         weigh(&walk.places, index, &mut asked)?;
     }
     let cost = |patterns: u64| PATTERN_COST * patterns;
-    Ok(Survey { text_cost: TextCost { value: cost(u64::from(walk.patterns > 0)), name: cost(walk.names) } })
+    Ok(Survey {
+        text_cost: TextCost { value: cost(u64::from(walk.patterns > 0)), name: cost(walk.names) },
+    })
 }
 
 /// A subschema.
@@ -103,7 +114,10 @@ impl<'a> Walk<'a> {
             return Ok(*index);
         }
         if self.places.len() == SUBSCHEMAS {
-            return Err(Fault::at(pointer, format!("is one subschema too many: at most {SUBSCHEMAS} are allowed")));
+            return Err(Fault::at(
+                pointer,
+                format!("is one subschema too many: at most {SUBSCHEMAS} are allowed"),
+            ));
         }
         let index = self.places.len();
         self.known.insert(address, index);
@@ -139,8 +153,13 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn count_patterns(&mut self, keywords: &Map<String, Value>, pointer: &str) -> Result<(), Fault> {
-        let names = keywords.get("patternProperties").and_then(Value::as_object).map_or(0, Map::len);
+    fn count_patterns(
+        &mut self,
+        keywords: &Map<String, Value>,
+        pointer: &str,
+    ) -> Result<(), Fault> {
+        let names =
+            keywords.get("patternProperties").and_then(Value::as_object).map_or(0, Map::len);
         self.names = self.names.max(names as u64);
         self.patterns += names + usize::from(keywords.contains_key("pattern"));
         // Names are validated as strings there, whose cost is part of their own.
@@ -148,7 +167,10 @@ impl<'a> Walk<'a> {
             self.names = self.names.max(PATTERNS as u64 / 10);
         }
         if self.patterns > PATTERNS {
-            return Err(Fault::at(pointer, format!("has one pattern too many: at most {PATTERNS} are allowed")));
+            return Err(Fault::at(
+                pointer,
+                format!("has one pattern too many: at most {PATTERNS} are allowed"),
+            ));
         }
         Ok(())
     }
@@ -157,26 +179,43 @@ impl<'a> Walk<'a> {
     fn held(&mut self, value: &'a Value, at: &str) -> Result<Vec<usize>, Fault> {
         match value {
             Value::Object(_) | Value::Bool(_) => Ok(vec![self.place(value, at.to_owned())?]),
-            Value::Array(list) => list.iter().enumerate().map(|(index, one)| self.place(one, format!("{at}/{index}"))).collect(),
+            Value::Array(list) => list
+                .iter()
+                .enumerate()
+                .map(|(index, one)| self.place(one, format!("{at}/{index}")))
+                .collect(),
             _ => Ok(Vec::new()),
         }
     }
 
     fn named(&mut self, value: &'a Value, at: &str) -> Result<Vec<usize>, Fault> {
-        let entries = value.as_object().into_iter().flatten().filter(|(_, one)| one.is_object() || one.is_boolean());
+        let entries = value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, one)| one.is_object() || one.is_boolean());
         entries.map(|(name, one)| self.place(one, format!("{at}/{}", escaped(name)))).collect()
     }
 
     fn referred(&mut self, value: &'a Value, at: &str) -> Result<Vec<usize>, Fault> {
         let Some(text) = value.as_str() else { return Ok(Vec::new()) };
-        let own = self.root.get("$id").or_else(|| self.root.get("id")).and_then(Value::as_str).unwrap_or_default();
+        let own = self
+            .root
+            .get("$id")
+            .or_else(|| self.root.get("id"))
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let own = own.trim_end_matches('#');
         let fragment = text.strip_prefix(own).filter(|_| !own.is_empty()).unwrap_or(text);
-        let Some(fragment) = fragment.strip_prefix('#').or_else(|| fragment.is_empty().then_some("")) else {
-            let description = "must refer into this schema, as in \"#/$defs/name\": nothing is fetched";
+        let Some(fragment) =
+            fragment.strip_prefix('#').or_else(|| fragment.is_empty().then_some(""))
+        else {
+            let description =
+                "must refer into this schema, as in \"#/$defs/name\": nothing is fetched";
             return Err(Fault::at(at, description));
         };
-        let fragment = percent_encoding::percent_decode_str(fragment).decode_utf8_lossy().into_owned();
+        let fragment =
+            percent_encoding::percent_decode_str(fragment).decode_utf8_lossy().into_owned();
         let found = if fragment.is_empty() || fragment.starts_with('/') {
             self.root.pointer(&fragment).map(|schema| vec![(fragment.clone(), schema)])
         } else {
@@ -187,7 +226,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// How often subschemas are asked about a value of which this one is asked, and how many stand in place of each other at most.
+/// How often subschemas are asked about a value of which this one is asked, and how many stand in
+/// place of each other at most.
 #[derive(Debug, Clone, Copy)]
 enum Asked {
     /// It is being weighed: to meet it again is a circle.
@@ -198,11 +238,17 @@ enum Asked {
     },
 }
 
-fn weigh(places: &[Place<'_>], index: usize, asked: &mut [Option<Asked>]) -> Result<(u64, u32), Fault> {
+fn weigh(
+    places: &[Place<'_>],
+    index: usize,
+    asked: &mut [Option<Asked>],
+) -> Result<(u64, u32), Fault> {
     let fault = |description: String| Fault::at(places[index].pointer.clone(), description);
     match asked[index] {
         Some(Asked::Known { times, chain }) => return Ok((times, chain)),
-        Some(Asked::Open) => return Err(fault("must not refer to itself for the same value".to_owned())),
+        Some(Asked::Open) => {
+            return Err(fault("must not refer to itself for the same value".to_owned()));
+        }
         None => asked[index] = Some(Asked::Open),
     }
     let (mut times, mut chain) = (1_u64, 1_u32);
@@ -215,7 +261,9 @@ fn weigh(places: &[Place<'_>], index: usize, asked: &mut [Option<Asked>]) -> Res
         return Err(fault(format!("must not ask more than {ASKED} subschemas about one value")));
     }
     if chain > CHAIN {
-        return Err(fault(format!("must not have more than {CHAIN} subschemas in place of each other")));
+        return Err(fault(format!(
+            "must not have more than {CHAIN} subschemas in place of each other"
+        )));
     }
     asked[index] = Some(Asked::Known { times, chain });
     Ok((times, chain))
@@ -223,19 +271,25 @@ fn weigh(places: &[Place<'_>], index: usize, asked: &mut [Option<Asked>]) -> Res
 
 /// Whether a subschema is a resource of its own, from which references would be resolved.
 fn is_resource(root: &Value, keywords: &Map<String, Value>) -> bool {
-    let draft_4 = root.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains("draft-04"));
+    let draft_4 =
+        root.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains("draft-04"));
     let id = keywords.get(if draft_4 { "id" } else { "$id" }).and_then(Value::as_str);
     id.is_some_and(|id| !id.starts_with('#'))
 }
 
 /// All that bears a name to refer to, wherever it stands: more than the library finds, never less.
-fn anchors<'a>(value: &'a Value, pointer: &mut String, found: &mut HashMap<&'a str, Vec<(String, &'a Value)>>) {
+fn anchors<'a>(
+    value: &'a Value,
+    pointer: &mut String,
+    found: &mut HashMap<&'a str, Vec<(String, &'a Value)>>,
+) {
     let length = pointer.len();
     match value {
         Value::Object(members) => {
             for keyword in ["$anchor", "$dynamicAnchor", "$id", "id"] {
                 let Some(name) = members.get(keyword).and_then(Value::as_str) else { continue };
-                let name = if keyword.ends_with("id") { name.strip_prefix('#') } else { Some(name) };
+                let name =
+                    if keyword.ends_with("id") { name.strip_prefix('#') } else { Some(name) };
                 if let Some(name) = name {
                     found.entry(name).or_default().push((pointer.clone(), value));
                 }

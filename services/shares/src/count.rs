@@ -1,4 +1,5 @@
-//! The rule by which a total is divided, and the counts that it needs: no waiting, no clock, no metrics.
+//! The rule by which a total is divided, and the counts that it needs: no waiting, no clock, no
+//! metrics.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -35,8 +36,8 @@ impl Level {
     }
 }
 
-/// Parts of what is left to an organisation, to a project and to a key. Together they give a project that is alone half of the total,
-/// and a key that is alone a quarter.
+/// Parts of what is left to an organisation, to a project and to a key. Together they give a
+/// project that is alone half of the total, and a key that is alone a quarter.
 const ORGANIZATION: (usize, usize) = (3, 4);
 const PROJECT: (usize, usize) = (2, 3);
 const KEY: (usize, usize) = (1, 2);
@@ -72,7 +73,9 @@ impl Counts {
 
     /// What a key may hold while nobody else holds anything.
     pub fn most(&self) -> usize {
-        [ORGANIZATION, PROJECT, KEY].into_iter().fold(self.total, |left, part| self.limit(left, part))
+        [ORGANIZATION, PROJECT, KEY]
+            .into_iter()
+            .fold(self.total, |left, part| self.limit(left, part))
     }
 
     /// Whether the holder may have so much more; if not, the widest share that this would exceed.
@@ -144,5 +147,9 @@ impl Counts {
 /// The widest first.
 pub fn places(holder: &Holder) -> [Place; 3] {
     let Holder { organization, project, actor } = *holder;
-    [Place::Organization(organization), Place::Project(organization, project), Place::Key(organization, project, actor)]
+    [
+        Place::Organization(organization),
+        Place::Project(organization, project),
+        Place::Key(organization, project, actor),
+    ]
 }

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 /// A caller, as shares count it: an API key, in a project, in an organisation.
 ///
-/// A key that is bound to no project counts with the project that its request names, where that is known. Elsewhere it counts with the
-/// organisation itself, which is then one more project.
+/// A key that is bound to no project counts with the project that its request names, where that is
+/// known. Elsewhere it counts with the organisation itself, which is then one more project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Holder {
     /// The organisation.
@@ -26,10 +26,12 @@ impl Holder {
         Self { organization: *organization, project: *project, actor: *actor }
     }
 
-    /// The caller of a request that bears its principal, if it has one. All others are one caller, in an organisation of their own.
+    /// The caller of a request that bears its principal, if it has one. All others are one caller,
+    /// in an organisation of their own.
     #[must_use]
     pub fn of_request(extensions: &Extensions) -> Self {
-        let nobody = Self { organization: OrganizationId(Uuid::nil()), project: None, actor: Actor::System };
+        let nobody =
+            Self { organization: OrganizationId(Uuid::nil()), project: None, actor: Actor::System };
         extensions.get::<Principal>().map_or(nobody, Self::of)
     }
 

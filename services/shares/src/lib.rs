@@ -1,10 +1,11 @@
 //! Shared resources and their division among callers: places for streams, bytes of a buffer.
 //!
-//! The rule: a *project* may hold half of what others leave of the total, and an *API key* half of what the other keys of its project
-//! leave of that. However much somebody takes, half of the rest is there for the next. So that an organisation gains nothing by having
-//! many projects, it may hold three quarters of what other organisations leave, and each of its projects two thirds of what the others
-//! leave of that: for a single project that is the same half. Every limit is at least a minimum, as long as so much is left. See
-//! docs/decisions/0061-shares.md.
+//! The rule: a *project* may hold half of what others leave of the total, and an *API key* half of
+//! what the other keys of its project leave of that. However much somebody takes, half of the rest
+//! is there for the next. So that an organisation gains nothing by having many projects, it may
+//! hold three quarters of what other organisations leave, and each of its projects two thirds of
+//! what the others leave of that: for a single project that is the same half. Every limit is at
+//! least a minimum, as long as so much is left. See docs/decisions/0061-shares.md.
 
 mod count;
 mod holder;
@@ -32,7 +33,8 @@ pub use self::{
 };
 use count::Counts;
 
-/// Between two attempts of a caller that waits: what others give back meanwhile wakes it once, not each time.
+/// Between two attempts of a caller that waits: what others give back meanwhile wakes it once, not
+/// each time.
 const PACE: Duration = Duration::from_millis(20);
 
 /// What is divided.
@@ -81,7 +83,8 @@ impl Shares {
     #[must_use]
     pub fn new(resource: Resource, total: usize) -> Self {
         let counts = Counts::new(total, resource.least);
-        let inner = Arc::new(Inner { resource, counts: Mutex::new(counts), given_back: Notify::new() });
+        let inner =
+            Arc::new(Inner { resource, counts: Mutex::new(counts), given_back: Notify::new() });
         let shown = Arc::downgrade(&inner);
         show(resource, total, move || Some(shown.upgrade()?.counts().held()));
         Self(inner)
@@ -112,7 +115,8 @@ impl Shares {
         Ok(share)
     }
 
-    /// The same, but waits until the caller may have so much. More than the largest share counts as that.
+    /// The same, but waits until the caller may have so much. More than the largest share counts as
+    /// that.
     pub async fn wait(&self, holder: Holder, amount: usize) -> Share {
         let mut share = self.share(holder);
         let amount = amount.min(self.most());
@@ -163,7 +167,11 @@ impl Shares {
 }
 
 /// Shows the metrics of a resource until nobody can tell any more how much of it is held.
-fn show(resource: Resource, total: usize, held: impl Fn() -> Option<usize> + Send + Sync + 'static) {
+fn show(
+    resource: Resource,
+    total: usize,
+    held: impl Fn() -> Option<usize> + Send + Sync + 'static,
+) {
     let number = |amount| i64::try_from(amount).unwrap_or(i64::MAX);
     metrics::expose(&SECTION);
     for level in Level::ALL {
@@ -230,7 +238,8 @@ impl Share {
         Ok(())
     }
 
-    /// Counts so much more, whatever the limits: it is in memory already, and others shall know. The caller bounds how often.
+    /// Counts so much more, whatever the limits: it is in memory already, and others shall know.
+    /// The caller bounds how often.
     pub fn exceed(&mut self, more: usize) {
         self.shares.0.counts().add(&self.holder, more);
         self.amount += more;
@@ -269,8 +278,12 @@ impl fmt::Display for Exhausted {
         let noun = self.noun;
         match self.level {
             Level::Key => write!(f, "the API key has used up its share of this server's {noun}"),
-            Level::Project => write!(f, "the project has used up its share of this server's {noun}"),
-            Level::Organization => write!(f, "the organization has used up its share of this server's {noun}"),
+            Level::Project => {
+                write!(f, "the project has used up its share of this server's {noun}")
+            }
+            Level::Organization => {
+                write!(f, "the organization has used up its share of this server's {noun}")
+            }
             Level::Server => write!(f, "all of this server's {noun} are used up"),
         }
     }

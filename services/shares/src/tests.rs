@@ -72,7 +72,10 @@ fn everybody_gets_one_while_there_is_one() {
         let shares = Shares::new(RESOURCE, total);
         let taken: Vec<_> = (0..10).map(|n| take_all(&shares, holder(n, n, n))).collect();
         assert_eq!(shares.held(), total, "of {total}");
-        let of_all = taken.iter().filter(|(share, level)| share.amount() == 0 && *level == Level::Server).count();
+        let of_all = taken
+            .iter()
+            .filter(|(share, level)| share.amount() == 0 && *level == Level::Server)
+            .count();
         assert_eq!(of_all, 10 - total);
     }
     let shares = Shares::new(Resource { least: 10, ..RESOURCE }, 100);
@@ -112,7 +115,8 @@ fn errors_say_whose_share_it_is() {
     assert_eq!(full.reason, Reason::Overloaded);
 }
 
-/// Whatever happens: the sums are right, nobody exceeds the rule at the moment of taking, and nothing is left behind.
+/// Whatever happens: the sums are right, nobody exceeds the rule at the moment of taking, and
+/// nothing is left behind.
 #[test]
 fn counts_hold_over_any_history() {
     let mut counts = Counts::new(1_000, 3);
@@ -136,7 +140,9 @@ fn counts_hold_over_any_history() {
         } else if counts.check(&holder, amount).is_ok() {
             counts.add(&holder, amount);
             *mine += amount;
-            let sum = |of: &dyn Fn(&Holder) -> bool| held.iter().filter(|(other, _)| of(other)).map(|(_, n)| n).sum::<usize>();
+            let sum = |of: &dyn Fn(&Holder) -> bool| {
+                held.iter().filter(|(other, _)| of(other)).map(|(_, n)| n).sum::<usize>()
+            };
             let mine = sum(&|other| other.project == holder.project);
             let others = sum(&|other| other.project != holder.project);
             assert!(amount == 0 || mine <= ((1_000 - others) / 2).max(3), "{mine} beside {others}");

@@ -1,12 +1,14 @@
 //! API keys: only the hash of a token is stored. No key gives what it does not have itself.
 
 use outrider_model::{
-    ApiKey, ApiKeyId, Error, OrganizationId, Page, PageRequest, Principal, ProjectId, Reason, Result, ScopeSet, Timestamp, Token,
+    ApiKey, ApiKeyId, Error, OrganizationId, Page, PageRequest, Principal, ProjectId, Reason,
+    Result, ScopeSet, Timestamp, Token,
 };
 use rand::RngExt;
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Select,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -43,8 +45,8 @@ pub struct ApiKeyChange {
 }
 
 impl Store {
-    /// Creates a key. The token is absent when `request_id` repeats an earlier request: it was told then. Errors: `NOT_FOUND` for
-    /// the project, `BEYOND_OWN_SCOPE`, `IDEMPOTENCY_CONFLICT`.
+    /// Creates a key. The token is absent when `request_id` repeats an earlier request: it was told
+    /// then. Errors: `NOT_FOUND` for the project, `BEYOND_OWN_SCOPE`, `IDEMPOTENCY_CONFLICT`.
     pub async fn create_api_key(
         &self,
         principal: &Principal,
@@ -77,14 +79,30 @@ impl Store {
     }
 
     /// The keys of the organisation, or of the project that the principal is bound to.
-    pub async fn list_api_keys(&self, principal: &Principal, page: PageRequest) -> Result<Page<ApiKey>> {
-        let rows =
-            lists::page(&self.asked_by(principal), within_reach(principal), api_key::Column::Id, page, |row| row.id).await?;
+    pub async fn list_api_keys(
+        &self,
+        principal: &Principal,
+        page: PageRequest,
+    ) -> Result<Page<ApiKey>> {
+        let rows = lists::page(
+            &self.asked_by(principal),
+            within_reach(principal),
+            api_key::Column::Id,
+            page,
+            |row| row.id,
+        )
+        .await?;
         Ok(rows.map(from_row))
     }
 
-    /// Changes what is given. Errors: `NOT_FOUND`; `BEYOND_OWN_SCOPE` when the key has, or would have, more than the principal.
-    pub async fn update_api_key(&self, principal: &Principal, id: ApiKeyId, change: ApiKeyChange) -> Result<ApiKey> {
+    /// Changes what is given. Errors: `NOT_FOUND`; `BEYOND_OWN_SCOPE` when the key has, or would
+    /// have, more than the principal.
+    pub async fn update_api_key(
+        &self,
+        principal: &Principal,
+        id: ApiKeyId,
+        change: ApiKeyChange,
+    ) -> Result<ApiKey> {
         let transaction = Transaction::begin(self, principal).await?;
         let before = find(&transaction.database, principal, id).await?;
         let mut after = before.clone();
@@ -116,16 +134,25 @@ impl Store {
     pub async fn delete_api_key(&self, principal: &Principal, id: ApiKeyId) -> Result<()> {
         let transaction = Transaction::begin(self, principal).await?;
         let before = find(&transaction.database, principal, id).await?;
-        let row = api_key::ActiveModel { id: Unchanged(id.0), deleted_at: Set(Some(transaction.now.0)), ..Default::default() };
+        let row = api_key::ActiveModel {
+            id: Unchanged(id.0),
+            deleted_at: Set(Some(transaction.now.0)),
+            ..Default::default()
+        };
         api_key::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
-        transaction.record(ChangeKind::ApiKey, before.project, id.0, Some(describe(&before)), None).await?;
+        transaction
+            .record(ChangeKind::ApiKey, before.project, id.0, Some(describe(&before)), None)
+            .await?;
         transaction.commit().await
     }
 }
 
-/// A key and the hash of its token, whoever asks; none when it does not exist or was revoked. Whether it expired, and whether its
-/// project exists, is for the caller to see.
-pub(crate) async fn load(database: &impl ConnectionTrait, id: ApiKeyId) -> Result<Option<(ApiKey, Vec<u8>)>> {
+/// A key and the hash of its token, whoever asks; none when it does not exist or was revoked.
+/// Whether it expired, and whether its project exists, is for the caller to see.
+pub(crate) async fn load(
+    database: &impl ConnectionTrait,
+    id: ApiKeyId,
+) -> Result<Option<(ApiKey, Vec<u8>)>> {
     let existing = api_key::Entity::find_by_id(id.0).filter(api_key::Column::DeletedAt.is_null());
     let row = existing.one(database).await.map_err(unavailable)?;
     Ok(row.map(|mut row| {
@@ -135,7 +162,11 @@ pub(crate) async fn load(database: &impl ConnectionTrait, id: ApiKeyId) -> Resul
 }
 
 /// The ids of keys that are not revoked, whoever asks, in their order: so many after one.
-pub(crate) async fn ids(database: &impl ConnectionTrait, after: Option<ApiKeyId>, most: u64) -> Result<Vec<ApiKeyId>> {
+pub(crate) async fn ids(
+    database: &impl ConnectionTrait,
+    after: Option<ApiKeyId>,
+    most: u64,
+) -> Result<Vec<ApiKeyId>> {
     let ids = api_key::Entity::find()
         .select_only()
         .column(api_key::Column::Id)
@@ -148,12 +179,25 @@ pub(crate) async fn ids(database: &impl ConnectionTrait, after: Option<ApiKeyId>
 }
 
 /// Adds a key of an organisation.
-pub(crate) async fn insert(transaction: &Transaction, organization: OrganizationId, new: NewApiKey) -> Result<(ApiKey, Token)> {
+pub(crate) async fn insert(
+    transaction: &Transaction,
+    organization: OrganizationId,
+    new: NewApiKey,
+) -> Result<(ApiKey, Token)> {
     let now = transaction.now;
     let id = ApiKeyId::new(now, random());
     let token = Token::new(id, rand::rng().random());
     let NewApiKey { project, name, scopes, expires_at } = new;
-    let key = ApiKey { id, organization, project, name, scopes, expires_at, created_at: now, updated_at: now };
+    let key = ApiKey {
+        id,
+        organization,
+        project,
+        name,
+        scopes,
+        expires_at,
+        created_at: now,
+        updated_at: now,
+    };
     let row = api_key::ActiveModel {
         id: Set(id.0),
         organization_id: Set(organization.0),
@@ -166,12 +210,21 @@ pub(crate) async fn insert(transaction: &Transaction, organization: Organization
         updated_at: Set(now.0),
         deleted_at: Set(None),
     };
-    api_key::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
-    transaction.record(ChangeKind::ApiKey, key.project, key.id.0, None, Some(describe(&key))).await?;
+    api_key::Entity::insert(row)
+        .exec_without_returning(&transaction.database)
+        .await
+        .map_err(exists(WHAT))?;
+    transaction
+        .record(ChangeKind::ApiKey, key.project, key.id.0, None, Some(describe(&key)))
+        .await?;
     Ok((key, token))
 }
 
-fn require_within_own(principal: &Principal, project: Option<ProjectId>, scopes: ScopeSet) -> Result<()> {
+fn require_within_own(
+    principal: &Principal,
+    project: Option<ProjectId>,
+    scopes: ScopeSet,
+) -> Result<()> {
     let refused = |message| Err(Error::new(Reason::BeyondOwnScope, message));
     if principal.owner.is_some() {
         return refused("the API key is bound to an owner of endpoints and gives no keys");
@@ -185,13 +238,21 @@ fn require_within_own(principal: &Principal, project: Option<ProjectId>, scopes:
     Ok(())
 }
 
-async fn find(database: &impl ConnectionTrait, principal: &Principal, id: ApiKeyId) -> Result<ApiKey> {
-    let row = within_reach(principal).filter(api_key::Column::Id.eq(id.0)).one(database).await.map_err(unavailable)?;
+async fn find(
+    database: &impl ConnectionTrait,
+    principal: &Principal,
+    id: ApiKeyId,
+) -> Result<ApiKey> {
+    let row = within_reach(principal)
+        .filter(api_key::Column::Id.eq(id.0))
+        .one(database)
+        .await
+        .map_err(unavailable)?;
     row.map(from_row).ok_or_else(|| Error::not_found(WHAT))
 }
 
-/// Keys of the organisation (of the one project, when the principal is bound) that are not revoked and whose project exists. A
-/// principal that is bound to an owner sees none.
+/// Keys of the organisation (of the one project, when the principal is bound) that are not revoked
+/// and whose project exists. A principal that is bound to an owner sees none.
 fn within_reach(principal: &Principal) -> Select<api_key::Entity> {
     let projects = project::Entity::find()
         .select_only()
@@ -199,8 +260,9 @@ fn within_reach(principal: &Principal) -> Select<api_key::Entity> {
         .filter(project::Column::OrganizationId.eq(principal.organization.0))
         .filter(project::Column::DeletedAt.is_null())
         .into_query();
-    let project_exists =
-        Condition::any().add(api_key::Column::ProjectId.is_null()).add(api_key::Column::ProjectId.in_subquery(projects));
+    let project_exists = Condition::any()
+        .add(api_key::Column::ProjectId.is_null())
+        .add(api_key::Column::ProjectId.in_subquery(projects));
     api_key::Entity::find()
         .filter(api_key::Column::OrganizationId.eq(principal.organization.0))
         .filter(api_key::Column::DeletedAt.is_null())

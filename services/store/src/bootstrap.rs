@@ -1,6 +1,9 @@
-//! The first organisation, project and API key of a database, which nobody can make through the API.
+//! The first organisation, project and API key of a database, which nobody can make through the
+//! API.
 
-use outrider_model::{ApiKeyId, Organization, OrganizationId, ProjectId, Result, Scope, Token, principal::Actor};
+use outrider_model::{
+    ApiKeyId, Organization, OrganizationId, ProjectId, Result, Scope, Token, principal::Actor,
+};
 
 use crate::{
     NewApiKey, NewProject, Store, api_keys, organizations, projects,
@@ -36,17 +39,25 @@ pub enum Bootstrapped {
 }
 
 impl Store {
-    /// Makes an organisation, a project in it and a key, unless there is an organisation (`again`: also then). It is one
-    /// transaction under the lock of all changes, so that of any number at once one makes them, and nobody finds a part.
+    /// Makes an organisation, a project in it and a key, unless there is an organisation (`again`:
+    /// also then). It is one transaction under the lock of all changes, so that of any number at
+    /// once one makes them, and nobody finds a part.
     pub async fn bootstrap(&self, new: NewInstallation, again: bool) -> Result<Bootstrapped> {
         let id = OrganizationId::new(self.clock().now(), random());
         let transaction = Transaction::begin_in(self, Actor::System, id).await?;
-        if let Some(oldest) = organizations::oldest(&transaction.database).await?.filter(|_| !again) {
+        if let Some(oldest) = organizations::oldest(&transaction.database).await?.filter(|_| !again)
+        {
             return Ok(Bootstrapped::Exists(oldest));
         }
         organizations::insert(&transaction, id, &new.organization).await?;
         let project = ProjectId::new(transaction.now, random());
-        projects::insert(&transaction, id, project, NewProject { name: new.project, ..NewProject::default() }).await?;
+        projects::insert(
+            &transaction,
+            id,
+            project,
+            NewProject { name: new.project, ..NewProject::default() },
+        )
+        .await?;
         let key = NewApiKey {
             project: None,
             name: "bootstrap".to_owned(),

@@ -1,7 +1,10 @@
 //! The feed of changes: who changed what, before and after, in the order of commits, without gaps.
 
 use outrider_model::{Error, OrganizationId, ProjectId, Result, Timestamp, principal::Actor};
-use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, prelude::*};
+use sea_orm::{
+    ActiveValue::Set, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    prelude::*,
+};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -88,13 +91,17 @@ pub(crate) struct Entry {
 
 /// The place of the last entry; 0 before the first.
 pub(crate) async fn last_seq(database: &impl ConnectionTrait) -> Result<i64> {
-    let last = change::Entity::find().select_only().column(change::Column::Seq).order_by_desc(change::Column::Seq);
+    let last = change::Entity::find()
+        .select_only()
+        .column(change::Column::Seq)
+        .order_by_desc(change::Column::Seq);
     let last = last.into_tuple::<i64>().one(database).await.map_err(unavailable)?;
     Ok(last.unwrap_or(0))
 }
 
-/// Writes an entry. Only within [`crate::transaction::begin`], whose lock makes the next number ours alone: a reader that saw a
-/// number has seen all before it, which numbers of a sequence, given out of order and lost by rollbacks, would not tell.
+/// Writes an entry. Only within [`crate::transaction::begin`], whose lock makes the next number
+/// ours alone: a reader that saw a number has seen all before it, which numbers of a sequence,
+/// given out of order and lost by rollbacks, would not tell.
 pub(crate) async fn insert(database: &impl ConnectionTrait, entry: Entry) -> Result<()> {
     let row = change::ActiveModel {
         seq: Set(last_seq(database).await? + 1),
@@ -113,7 +120,8 @@ pub(crate) async fn insert(database: &impl ConnectionTrait, entry: Entry) -> Res
 }
 
 impl Store {
-    /// Up to `limit` entries from the place `from` on, in order. For roles, not on behalf of a caller: it knows no principal.
+    /// Up to `limit` entries from the place `from` on, in order. For roles, not on behalf of a
+    /// caller: it knows no principal.
     pub async fn changes(&self, from: i64, limit: u64) -> Result<Vec<Change>> {
         let rows = change::Entity::find()
             .filter(change::Column::Seq.gte(from))
@@ -127,7 +135,11 @@ impl Store {
 
     /// The last entry of the feed; none before the first.
     pub async fn last_change(&self) -> Result<Option<Change>> {
-        let row = change::Entity::find().order_by_desc(change::Column::Seq).one(self.read()).await.map_err(unavailable)?;
+        let row = change::Entity::find()
+            .order_by_desc(change::Column::Seq)
+            .one(self.read())
+            .await
+            .map_err(unavailable)?;
         Ok(row.map(from_row))
     }
 }
@@ -148,7 +160,11 @@ fn from_row(row: change::Model) -> Change {
 }
 
 /// JSON text of a stored column.
-pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(table: &'static str, column: &'static str, text: &str) -> Result<T> {
+pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(
+    table: &'static str,
+    column: &'static str,
+    text: &str,
+) -> Result<T> {
     serde_json::from_str(text).map_err(|_| malformed_row(table, column))
 }
 

@@ -1,7 +1,9 @@
-//! Secrets at rest: AES-256-GCM under a master key whose id is stored along, bound to the row by additional data.
+//! Secrets at rest: AES-256-GCM under a master key whose id is stored along, bound to the row by
+//! additional data.
 //!
-//! A ciphertext is: version (1), length of the key's id, the id, 12 bytes of nonce, the encrypted bytes, 16 bytes of tag. The
-//! additional data are the part before the nonce and the row's name, so that a ciphertext moved to another row does not open.
+//! A ciphertext is: version (1), length of the key's id, the id, 12 bytes of nonce, the encrypted
+//! bytes, 16 bytes of tag. The additional data are the part before the nonce and the row's name, so
+//! that a ciphertext moved to another row does not open.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,7 +24,8 @@ const KEY_ID_BYTES: usize = 32;
 /// In place of a key that nobody has any more.
 const LOST: &str = "lost";
 
-/// The keys with which secrets are encrypted: the current one, and old ones that still open what they closed.
+/// The keys with which secrets are encrypted: the current one, and old ones that still open what
+/// they closed.
 #[derive(Clone)]
 pub struct MasterKeys {
     current: String,
@@ -65,13 +68,19 @@ pub(crate) enum Unopened {
 }
 
 impl MasterKeys {
-    /// From `id:base64`, more after commas: the first is the current key, the others only decrypt. `id:lost` is a former key that is
-    /// lost: what it encrypted cannot be read, and is no reason not to start.
+    /// From `id:base64`, more after commas: the first is the current key, the others only decrypt.
+    /// `id:lost` is a former key that is lost: what it encrypted cannot be read, and is no reason
+    /// not to start.
     pub fn parse(text: &str) -> Result<Self, InvalidMasterKeys> {
         let (mut keys, mut lost) = (HashMap::new(), HashSet::new());
         let mut current = None;
-        for (index, entry) in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).enumerate() {
-            let (id, key) = entry.split_once(':').filter(|(id, _)| is_id(id)).ok_or(InvalidMasterKeys::Id(index + 1))?;
+        for (index, entry) in
+            text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).enumerate()
+        {
+            let (id, key) = entry
+                .split_once(':')
+                .filter(|(id, _)| is_id(id))
+                .ok_or(InvalidMasterKeys::Id(index + 1))?;
             if keys.contains_key(id) || lost.contains(id) {
                 return Err(InvalidMasterKeys::Twice(id.to_owned()));
             }
@@ -86,7 +95,11 @@ impl MasterKeys {
             keys.insert(id.to_owned(), LessSafeKey::new(key));
             current.get_or_insert_with(|| id.to_owned());
         }
-        Ok(Self { current: current.ok_or(InvalidMasterKeys::None)?, keys: Arc::new(keys), lost: Arc::new(lost) })
+        Ok(Self {
+            current: current.ok_or(InvalidMasterKeys::None)?,
+            keys: Arc::new(keys),
+            lost: Arc::new(lost),
+        })
     }
 
     /// No key, for commands that need none: nothing is encrypted and nothing opens.
@@ -116,7 +129,8 @@ impl MasterKeys {
         self.keys.contains_key(id)
     }
 
-    /// What everything begins with that the current key encrypts, and nothing that another one does.
+    /// What everything begins with that the current key encrypts, and nothing that another one
+    /// does.
     pub(crate) fn current_mark(&self) -> Vec<u8> {
         let mut mark = vec![VERSION, u8::try_from(self.current.len()).unwrap_or(u8::MAX)];
         mark.extend_from_slice(self.current.as_bytes());
@@ -136,7 +150,10 @@ impl MasterKeys {
     }
 
     fn encrypt(&self, row: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
-        let key = self.keys.get(&self.current).ok_or_else(|| Error::internal("there is no master key"))?;
+        let key = self
+            .keys
+            .get(&self.current)
+            .ok_or_else(|| Error::internal("there is no master key"))?;
         let mut sealed = self.current_mark();
         let aad = Aad::from([sealed.as_slice(), row].concat());
         let nonce: [u8; NONCE_LEN] = rand::rng().random();
@@ -158,15 +175,28 @@ impl MasterKeys {
     }
 
     /// Encrypts the secret of an endpoint for its row.
-    pub(crate) fn seal_secret(&self, endpoint: EndpointId, id: SecretId, secret: &SigningSecret) -> Result<Vec<u8>> {
+    pub(crate) fn seal_secret(
+        &self,
+        endpoint: EndpointId,
+        id: SecretId,
+        secret: &SigningSecret,
+    ) -> Result<Vec<u8>> {
         self.encrypt(&secret_row(endpoint, id), secret.expose())
     }
 
-    /// Decrypts the secret of an endpoint: an error when it is damaged, of another row, or of a key that is not there.
-    pub(crate) fn open_secret(&self, endpoint: EndpointId, id: SecretId, sealed: &[u8]) -> Result<SigningSecret> {
-        let plain =
-            self.decrypt(&secret_row(endpoint, id), sealed).map_err(|why| unreadable(endpoint, "signing secret", &why))?;
-        SigningSecret::from_bytes(&plain).map_err(|_| unreadable(endpoint, "signing secret", &Unopened::Damaged))
+    /// Decrypts the secret of an endpoint: an error when it is damaged, of another row, or of a key
+    /// that is not there.
+    pub(crate) fn open_secret(
+        &self,
+        endpoint: EndpointId,
+        id: SecretId,
+        sealed: &[u8],
+    ) -> Result<SigningSecret> {
+        let plain = self
+            .decrypt(&secret_row(endpoint, id), sealed)
+            .map_err(|why| unreadable(endpoint, "signing secret", &why))?;
+        SigningSecret::from_bytes(&plain)
+            .map_err(|_| unreadable(endpoint, "signing secret", &Unopened::Damaged))
     }
 
     /// Encrypts the values of an endpoint that are used as secrets for its row.
@@ -176,11 +206,17 @@ impl MasterKeys {
 
     /// Decrypts them, as [`MasterKeys::open_secret`] does.
     pub(crate) fn open_values(&self, endpoint: EndpointId, sealed: &[u8]) -> Result<Vec<u8>> {
-        self.decrypt(&values_row(endpoint), sealed).map_err(|why| unreadable(endpoint, "values", &why))
+        self.decrypt(&values_row(endpoint), sealed)
+            .map_err(|why| unreadable(endpoint, "values", &why))
     }
 
     /// Whether the secret of an endpoint opens, or why not.
-    pub(crate) fn try_secret(&self, endpoint: EndpointId, id: SecretId, sealed: &[u8]) -> Result<(), Unopened> {
+    pub(crate) fn try_secret(
+        &self,
+        endpoint: EndpointId,
+        id: SecretId,
+        sealed: &[u8],
+    ) -> Result<(), Unopened> {
         self.decrypt(&secret_row(endpoint, id), sealed).map(drop)
     }
 
@@ -204,7 +240,8 @@ fn unreadable(endpoint: EndpointId, what: &'static str, why: &Unopened) -> Error
     })
 }
 
-/// What a ciphertext has before its nonce, which names its key; of what is none, all that there may be of it.
+/// What a ciphertext has before its nonce, which names its key; of what is none, all that there may
+/// be of it.
 pub(crate) fn mark(sealed: &[u8]) -> &[u8] {
     let length = sealed.get(1).map_or(0, |length| usize::from(*length));
     sealed.get(..2 + length).unwrap_or(sealed)
@@ -213,7 +250,9 @@ pub(crate) fn mark(sealed: &[u8]) -> &[u8] {
 /// The id of the key that such a mark names; none when it is of no version that is known here.
 pub(crate) fn key_id(mark: &[u8]) -> Option<&str> {
     match mark {
-        [VERSION, length, id @ ..] if id.len() == usize::from(*length) => std::str::from_utf8(id).ok().filter(|id| is_id(id)),
+        [VERSION, length, id @ ..] if id.len() == usize::from(*length) => {
+            std::str::from_utf8(id).ok().filter(|id| is_id(id))
+        }
         _ => None,
     }
 }
@@ -225,7 +264,8 @@ impl fmt::Debug for MasterKeys {
 }
 
 fn is_id(id: &str) -> bool {
-    (1..=KEY_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    (1..=KEY_ID_BYTES).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 fn secret_row(endpoint: EndpointId, id: SecretId) -> Vec<u8> {
@@ -297,7 +337,8 @@ mod tests {
 
     #[test]
     fn marks_of_anything_are_read() {
-        let texts: [&[u8]; 6] = [b"", b"\x01", b"\x01\x05ab", b"\x02\x01a", b"\x01\x00", b"\x01\x02\xff\xff"];
+        let texts: [&[u8]; 6] =
+            [b"", b"\x01", b"\x01\x05ab", b"\x02\x01a", b"\x01\x00", b"\x01\x02\xff\xff"];
         for text in texts {
             assert!(text.starts_with(mark(text)) && key_id(mark(text)).is_none(), "{text:?}");
         }
@@ -311,17 +352,28 @@ mod tests {
         let without = keys(&format!("{new},old:lost"));
         assert!(without.is_lost("old") && !without.has("old") && without.has("new"));
         assert_eq!(without.try_values(endpoint, &sealed), Err(Unopened::NoKey("old".to_owned())));
-        assert_eq!(MasterKeys::parse(&format!("old:lost,{new}")).unwrap_err(), InvalidMasterKeys::Lost("old".to_owned()));
-        assert_eq!(MasterKeys::parse(&format!("{new},new:lost")).unwrap_err(), InvalidMasterKeys::Twice("new".to_owned()));
+        assert_eq!(
+            MasterKeys::parse(&format!("old:lost,{new}")).unwrap_err(),
+            InvalidMasterKeys::Lost("old".to_owned())
+        );
+        assert_eq!(
+            MasterKeys::parse(&format!("{new},new:lost")).unwrap_err(),
+            InvalidMasterKeys::Twice("new".to_owned())
+        );
         let none = MasterKeys::none();
-        assert!(none.is_none() && none.seal_values(endpoint, b"v").is_err() && none.open_values(endpoint, &sealed).is_err());
+        assert!(
+            none.is_none()
+                && none.seal_values(endpoint, b"v").is_err()
+                && none.open_values(endpoint, &sealed).is_err()
+        );
     }
 
     #[test]
     fn every_changed_bit_and_every_cut_is_an_error() {
         let keys = keys(&MasterKeys::generate_text("key-1"));
         let (endpoint, id) = ids(1);
-        let sealed = keys.seal_secret(endpoint, id, &SigningSecret::from_bytes(&[7; 24]).unwrap()).unwrap();
+        let sealed =
+            keys.seal_secret(endpoint, id, &SigningSecret::from_bytes(&[7; 24]).unwrap()).unwrap();
         for bit in 0..sealed.len() * 8 {
             let mut changed = sealed.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
@@ -352,10 +404,16 @@ mod tests {
         let short = format!("a:{}", STANDARD.encode([1; 31]));
         assert_eq!(MasterKeys::parse("").unwrap_err(), InvalidMasterKeys::None);
         assert_eq!(MasterKeys::parse("nocolon").unwrap_err(), InvalidMasterKeys::Id(1));
-        assert_eq!(MasterKeys::parse(&good.replacen('a', "ä", 1)).unwrap_err(), InvalidMasterKeys::Id(1));
+        assert_eq!(
+            MasterKeys::parse(&good.replacen('a', "ä", 1)).unwrap_err(),
+            InvalidMasterKeys::Id(1)
+        );
         assert_eq!(MasterKeys::parse(&short).unwrap_err(), InvalidMasterKeys::Key("a".to_owned()));
         assert_eq!(MasterKeys::parse("a:???").unwrap_err(), InvalidMasterKeys::Key("a".to_owned()));
-        assert_eq!(MasterKeys::parse(&format!("{good},{good}")).unwrap_err(), InvalidMasterKeys::Twice("a".to_owned()));
+        assert_eq!(
+            MasterKeys::parse(&format!("{good},{good}")).unwrap_err(),
+            InvalidMasterKeys::Twice("a".to_owned())
+        );
         assert!(!format!("{:?}", keys(&good)).contains(good.split_once(':').unwrap().1));
     }
 }

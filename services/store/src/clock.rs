@@ -1,4 +1,5 @@
-//! The database's clock, told without asking it each time: its measured offset plus this process's monotonic clock.
+//! The database's clock, told without asking it each time: its measured offset plus this process's
+//! monotonic clock.
 
 use std::{
     sync::{
@@ -18,7 +19,8 @@ const SAMPLES: usize = 5;
 /// Between measurements.
 const MEASURED_EVERY: Duration = Duration::from_secs(60);
 
-/// A cheap handle to the database's clock. It steps by at most the error of a measurement, once a minute.
+/// A cheap handle to the database's clock. It steps by at most the error of a measurement, once a
+/// minute.
 #[derive(Clone)]
 pub struct Clock(Arc<Inner>);
 
@@ -50,7 +52,8 @@ impl Clock {
         Ok(())
     }
 
-    /// Measures again every 60 s, until dropped. While the database does not answer, the last offset holds.
+    /// Measures again every 60 s, until dropped. While the database does not answer, the last
+    /// offset holds.
     pub async fn run(&self) {
         loop {
             tokio::time::sleep(MEASURED_EVERY).await;
@@ -61,7 +64,8 @@ impl Clock {
     }
 }
 
-/// The database's time at `base`: the median of some round trips, each taken to have been read half way.
+/// The database's time at `base`: the median of some round trips, each taken to have been read half
+/// way.
 async fn measure(database: &DatabaseConnection, base: Instant) -> Result<i64> {
     let mut samples = Vec::with_capacity(SAMPLES);
     for _ in 0..SAMPLES {
@@ -78,15 +82,18 @@ async fn read(database: &DatabaseConnection) -> Result<Timestamp> {
     let backend = database.get_database_backend();
     let text = match backend {
         DbBackend::Postgres => "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT",
-        // SQLite has no clock of its own: it reads this host's, to the millisecond. The host's is the same and finer.
+        // SQLite has no clock of its own: it reads this host's, to the millisecond. The host's is
+        // the same and finer.
         _ => return Ok(host_time()),
     };
-    let row = database.query_one_raw(Statement::from_string(backend, text)).await.map_err(unavailable)?;
+    let row =
+        database.query_one_raw(Statement::from_string(backend, text)).await.map_err(unavailable)?;
     let row = row.ok_or_else(|| crate::error::malformed_row("clock", "now"))?;
     row.try_get_by_index(0).map(Timestamp).map_err(unavailable)
 }
 
 fn host_time() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(0).plus(since)
 }

@@ -24,13 +24,14 @@ use crate::{
     target::{self, Target},
 };
 
-/// A connection that was idle for longer is tested before it is used, so that a restart of the database is not a caller's error.
+/// A connection that was idle for longer is tested before it is used, so that a restart of the
+/// database is not a caller's error.
 pub(crate) const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// A connection that reads SQLite's file is closed after so long, and with it go its pages and its
 /// statements: memory follows use.
 const READER_LIFETIME: Duration = Duration::from_secs(20);
-/// What it caches of the file, in SQLite's terms: 512 KiB, a quarter of the default. The system caches
-/// the file too.
+/// What it caches of the file, in SQLite's terms: 512 KiB, a quarter of the default. The system
+/// caches the file too.
 const READER_CACHE: &str = "-512";
 /// How long SQLite waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,8 +64,8 @@ struct Inner {
     ledger: OnceLock<Arc<dyn Ledger>>,
 }
 
-/// The connections of the ledger. On PostgreSQL they are its own, so that no question waits for events nor events for questions, and
-/// they plan otherwise.
+/// The connections of the ledger. On PostgreSQL they are its own, so that no question waits for
+/// events nor events for questions, and they plan otherwise.
 pub(crate) enum Hot {
     Postgres(Sessions),
     Sqlite { read: SqlitePool, write: SqlitePool },
@@ -77,7 +78,9 @@ impl measure::Pools for Inner {
                 let questions = self.read.get_postgres_connection_pool();
                 vec![(questions.size(), questions.num_idle()), hot.count()]
             }
-            Hot::Sqlite { read, write } => [read, write].map(|pool| (pool.size(), pool.num_idle())).into(),
+            Hot::Sqlite { read, write } => {
+                [read, write].map(|pool| (pool.size(), pool.num_idle())).into()
+            }
         }
     }
 }
@@ -103,9 +106,12 @@ impl Store {
         };
         let patience = patience::of(backend, options);
         let clock = patience::within(patience, Clock::measured(read.clone())).await;
-        let clock = clock.map_err(|error| Failure::new(FailureKind::Unreachable, "its clock was not read", error.to_string()))?;
+        let clock = clock.map_err(|error| {
+            Failure::new(FailureKind::Unreachable, "its clock was not read", error.to_string())
+        })?;
         let (master_keys, ledger) = (options.master_keys.clone(), OnceLock::new());
-        let most = options.max_connections + if backend == Backend::Postgres { options.ledger_connections } else { 1 };
+        let most = options.max_connections
+            + if backend == Backend::Postgres { options.ledger_connections } else { 1 };
         let questions = Questions::new(pool_size(backend, options), options.acquire_timeout);
         let inner = Arc::new(Inner {
             backend,
@@ -141,15 +147,16 @@ impl Store {
         Arc::clone(self.inner.ledger.get_or_init(|| ledger::open(self)))
     }
 
-    /// OK when the database can be worked with: it answers, its schema is current, and it refuses nothing of the work that this process
-    /// began with ([`Store::begin`]).
+    /// OK when the database can be worked with: it answers, its schema is current, and it refuses
+    /// nothing of the work that this process began with ([`Store::begin`]).
     pub async fn ready(&self) -> Result<(), Failure> {
         self.current().await?;
         self.tomorrow().await?;
         self.standing().check()
     }
 
-    /// Closes all connections but those of the ledger, which end with its last handle; calls under way end first, in bounds.
+    /// Closes all connections but those of the ledger, which end with its last handle; calls under
+    /// way end first, in bounds.
     pub async fn close(&self) {
         for connection in [&self.inner.read, &self.inner.write] {
             let closed = async { connection.clone().close().await.map_err(unavailable) };
@@ -164,8 +171,8 @@ impl Store {
         &self.inner.read
     }
 
-    /// For writes. On SQLite this is one connection: who holds it must not ask for another, and does not see "database is
-    /// locked".
+    /// For writes. On SQLite this is one connection: who holds it must not ask for another, and
+    /// does not see "database is locked".
     pub(crate) fn write(&self) -> &DatabaseConnection {
         &self.inner.write
     }
@@ -202,30 +209,37 @@ impl Store {
     }
 }
 
-/// What is wrong with a `database.url`, if anything. It is not dialled, no file is read, and the error tells no value.
+/// What is wrong with a `database.url`, if anything. It is not dialled, no file is read, and the
+/// error tells no value.
 pub fn check_url(url: &str) -> Result<(), String> {
     if target::is_postgres(url) {
         return Target::parse(url).map(drop);
     }
     let Some(file) = url.strip_prefix("sqlite:") else {
-        return Err("must begin with sqlite: or postgres://, or be HOST=… pairs as of libpq".to_owned());
+        return Err(
+            "must begin with sqlite: or postgres://, or be HOST=… pairs as of libpq".to_owned()
+        );
     };
     check_file(file.strip_prefix("//").unwrap_or(file)).map_err(str::to_owned)
 }
 
-/// SQLite without a name is a database that nobody finds again, and the parameters of its URLs are ours to set.
+/// SQLite without a name is a database that nobody finds again, and the parameters of its URLs are
+/// ours to set.
 fn check_file(file: &str) -> Result<(), &'static str> {
     if file.is_empty() {
         Err("must name a file, as in sqlite://outrider.db")
     } else if file.contains('?') {
-        Err("must have nothing after the file: it is made where it is missing, and is read and written (in a name write %3F)")
+        Err(
+            "must have nothing after the file: it is made where it is missing, and is read and written (in a name write %3F)",
+        )
     } else {
         Ok(())
     }
 }
 
 fn target(options: &StoreOptions) -> Result<Target, Failure> {
-    let target = Target::parse(&options.url).and_then(|target| target.with_environment(|name| std::env::var(name).ok()));
+    let target = Target::parse(&options.url)
+        .and_then(|target| target.with_environment(|name| std::env::var(name).ok()));
     target.map_err(Failure::parameter)
 }
 
@@ -243,20 +257,25 @@ async fn connect_postgres(options: &StoreOptions, reach: &Reach) -> Result<PgPoo
         .before_acquire(move |connection, meta| {
             let reach = again.clone();
             Box::pin(async move {
-                if meta.idle_for > TESTED_AFTER_IDLE && patience::test(connection, acquire_timeout).await.is_err() {
+                if meta.idle_for > TESTED_AFTER_IDLE
+                    && patience::test(connection, acquire_timeout).await.is_err()
+                {
                     // In its place: the pool would wait for a lost host to hear that it is closed.
                     *connection = reach.question().await?;
                 }
                 Ok(true)
             })
         })
-        .after_release(move |connection, meta| Box::pin(patience::test_returned(connection, meta.age, writes)))
+        .after_release(move |connection, meta| {
+            Box::pin(patience::test_returned(connection, meta.age, writes))
+        })
         .after_connect(move |connection, _| {
             let reach = anew.clone();
             Box::pin(async move { reach.accept(connection).await })
         })
         .connect_with(reach.hosts().current().clone());
-    let pool = pool.await.map_err(|error| Failure::of("no connection of the pool was opened", &error))?;
+    let pool =
+        pool.await.map_err(|error| Failure::of("no connection of the pool was opened", &error))?;
     reach.hosts().lead(&pool);
     Ok(pool)
 }
@@ -288,7 +307,8 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
     let read = match pool_size(Backend::Sqlite, options) {
         1 => write.clone(),
         size => {
-            // The file is there now. One that was removed since must not be replaced by an empty one.
+            // The file is there now. One that was removed since must not be replaced by an empty
+            // one.
             let connect = connect.create_if_missing(false).pragma("cache_size", READER_CACHE);
             pool(size, connect, Some(READER_LIFETIME)).await.map_err(|error| cannot_open(&error))?
         }
@@ -296,8 +316,9 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
     Ok((read, write))
 }
 
-/// Whether a connection that is given back is in no transaction; one that is not makes room for a new one. When its disk is full or fails,
-/// SQLite may end a transaction itself; the driver would then take the connection for one inside for ever, and begin none on it (sqlx 0.9).
+/// Whether a connection that is given back is in no transaction; one that is not makes room for a
+/// new one. When its disk is full or fails, SQLite may end a transaction itself; the driver would
+/// then take the connection for one inside for ever, and begin none on it (sqlx 0.9).
 async fn is_outside(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     // What was dropped is being rolled back: it is, once this is answered.
     connection.ping().await?;
@@ -306,7 +327,8 @@ async fn is_outside(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
 
 /// Connections for questions.
 fn pool_size(backend: Backend, options: &StoreOptions) -> u32 {
-    // What is in memory of SQLite lives in its one connection, and who only reads a file needs no other.
+    // What is in memory of SQLite lives in its one connection, and who only reads a file needs no
+    // other.
     match backend {
         Backend::Sqlite if is_in_memory(&options.url) || options.read_only => 1,
         _ => options.max_connections.max(1),
@@ -320,9 +342,9 @@ fn is_in_memory(url: &str) -> bool {
 fn cannot_open(error: &sqlx::Error) -> Failure {
     let failure = Failure::of("database.url: the database of SQLite was not opened", error);
     match error {
-        sqlx::Error::PoolTimedOut => {
-            failure.with_advice("another process has the file: does `outrider serve` or `outrider dev` run on it?")
-        }
+        sqlx::Error::PoolTimedOut => failure.with_advice(
+            "another process has the file: does `outrider serve` or `outrider dev` run on it?",
+        ),
         _ => failure,
     }
 }

@@ -1,4 +1,5 @@
-//! The directory: the bounded cache of configuration that the hot path reads. Loaded on demand, kept fresh by the change feed.
+//! The directory: the bounded cache of configuration that the hot path reads. Loaded on demand,
+//! kept fresh by the change feed.
 
 mod cached;
 mod feed;
@@ -14,12 +15,14 @@ use std::{
 };
 
 use outrider_model::{
-    Endpoint, EndpointId, Error, EventTypeId, OrganizationId, Principal, Project, ProjectId, Reason, Result, Router,
-    SigningSecret, Timestamp,
+    Endpoint, EndpointId, Error, EventTypeId, OrganizationId, Principal, Project, ProjectId,
+    Reason, Result, Router, SigningSecret, Timestamp,
 };
 use outrider_shares::Holder;
 
-use crate::{Catalogue, Store, endpoint_secrets, endpoints, event_types, measure, projects, subscriptions};
+use crate::{
+    Catalogue, Store, endpoint_secrets, endpoints, event_types, measure, projects, subscriptions,
+};
 use cached::{Cached, Versions};
 use feed::Feed;
 use gone::Gone;
@@ -42,7 +45,12 @@ pub struct DirectoryOptions {
 
 impl Default for DirectoryOptions {
     fn default() -> Self {
-        Self { capacity: 100_000, poll: Duration::from_millis(500), max_stale: Duration::from_secs(5 * 60), key_ids: 1_000_000 }
+        Self {
+            capacity: 100_000,
+            poll: Duration::from_millis(500),
+            max_stale: Duration::from_secs(5 * 60),
+            key_ids: 1_000_000,
+        }
     }
 }
 
@@ -54,8 +62,8 @@ pub struct EndpointEntry {
     pub endpoint: Endpoint,
     /// All that sign: the newest first.
     pub secrets: Vec<SigningSecret>,
-    /// Whether what is encrypted of it could be opened. If not, it has masks in place of values and no
-    /// secrets: events that match it are accepted, and nothing can be sent to it.
+    /// Whether what is encrypted of it could be opened. If not, it has masks in place of values and
+    /// no secrets: events that match it are accepted, and nothing can be sent to it.
     pub is_readable: bool,
 }
 
@@ -109,13 +117,22 @@ impl Directory {
         let inner = &self.inner;
         inner.trust().await?;
         let load = || async move {
-            // In the caller's turn: it may ask for any number of projects, whether or not they exist. The key of the cache holds the
-            // organisation, so that nobody waits for the turn of somebody else's caller.
+            // In the caller's turn: it may ask for any number of projects, whether or not they
+            // exist. The key of the cache holds the organisation, so that nobody waits for the turn
+            // of somebody else's caller.
             let _turn = inner.store.connection_turn(Holder::of(principal)).await?;
             let project = projects::load(inner.store.read(), id).await?;
-            Ok((project.filter(|project| project.organization == principal.organization).map(Arc::new), None))
+            Ok((
+                project
+                    .filter(|project| project.organization == principal.organization)
+                    .map(Arc::new),
+                None,
+            ))
         };
-        let project = inner.reached.get((principal.organization, id), &inner.versions, inner.now(), load).await?;
+        let project = inner
+            .reached
+            .get((principal.organization, id), &inner.versions, inner.now(), load)
+            .await?;
         project.ok_or_else(|| Error::not_found("project"))
     }
 
@@ -146,16 +163,24 @@ impl Directory {
         if inner.project(project).await?.is_none() {
             return Ok(Arc::default());
         }
-        let load = || async move { Ok((Arc::new(event_types::load(inner.store.read(), project).await?), None)) };
+        let load = || async move {
+            Ok((Arc::new(event_types::load(inner.store.read(), project).await?), None))
+        };
         inner.catalogues.get(project, &inner.versions, inner.now(), load).await
     }
 
-    /// The text of an event type's schema as it is now, from the database: for whoever keeps what it makes of it. In the turn of a
-    /// caller, unless there is none because few may ask at once.
-    pub async fn event_type_schema(&self, holder: Option<Holder>, id: EventTypeId) -> Result<Option<String>> {
+    /// The text of an event type's schema as it is now, from the database: for whoever keeps what
+    /// it makes of it. In the turn of a caller, unless there is none because few may ask at once.
+    pub async fn event_type_schema(
+        &self,
+        holder: Option<Holder>,
+        id: EventTypeId,
+    ) -> Result<Option<String>> {
         let store = &self.inner.store;
         match holder {
-            Some(holder) => store.within(event_types::load_schema(&store.asked_as(holder), id)).await,
+            Some(holder) => {
+                store.within(event_types::load_schema(&store.asked_as(holder), id)).await
+            }
             None => store.within(event_types::load_schema(store.read(), id)).await,
         }
     }
@@ -165,20 +190,22 @@ impl Directory {
         let inner = &self.inner;
         inner.trust().await?;
         let load = || inner.load_endpoint(id);
-        let Some(entry) = inner.endpoints.get(id, &inner.versions, inner.now(), load).await? else { return Ok(None) };
+        let Some(entry) = inner.endpoints.get(id, &inner.versions, inner.now(), load).await? else {
+            return Ok(None);
+        };
         let project = inner.project(entry.endpoint.project).await?;
         Ok(project.map(|_| entry))
     }
 
-    /// Reads the change feed now, as after an announcement: what was committed before is seen by all calls that begin afterwards.
-    /// Reads the ids of all API keys, too, unless they are known.
+    /// Reads the change feed now, as after an announcement: what was committed before is seen by
+    /// all calls that begin afterwards. Reads the ids of all API keys, too, unless they are known.
     pub async fn refresh(&self) -> Result<()> {
         self.inner.poll().await?;
         self.inner.keys.ids.load(&self.inner.store).await
     }
 
-    /// Reads the change feed when `announced` returns, until dropped: at once, unless there are many
-    /// announcements; then one reading is for all that came since the last.
+    /// Reads the change feed when `announced` returns, until dropped: at once, unless there are
+    /// many announcements; then one reading is for all that came since the last.
     pub async fn follow<F: Future<Output = ()>>(&self, announced: impl Fn() -> F) {
         let mut pace = Pace::default();
         loop {
@@ -190,7 +217,8 @@ impl Directory {
         }
     }
 
-    /// Keeps the cache fresh until dropped: polls the feed. Forgets the endpoints of deleted projects.
+    /// Keeps the cache fresh until dropped: polls the feed. Forgets the endpoints of deleted
+    /// projects.
     pub async fn run(&self) {
         let mut readable = true;
         loop {
@@ -211,7 +239,12 @@ impl Directory {
 impl measure::Entries for Inner {
     fn entries(&self) -> Vec<(&'static str, u64)> {
         let projects = [self.projects.entries(), self.reached.entries()];
-        self.keys.entries().into_iter().chain(projects).chain([self.routers.entries(), self.endpoints.entries()]).collect()
+        self.keys
+            .entries()
+            .into_iter()
+            .chain(projects)
+            .chain([self.routers.entries(), self.endpoints.entries()])
+            .collect()
     }
 }
 
@@ -223,31 +256,55 @@ impl Inner {
     /// Frees the memory of the endpoints, with their secrets, of projects that were deleted.
     async fn forget_gone(&self, now: Instant) {
         let Some(gone) = self.gone.due(now) else { return };
-        let is_gone = |entry: &Option<Arc<EndpointEntry>>| entry.as_ref().is_some_and(|entry| gone.has(entry.endpoint.project));
+        let is_gone = |entry: &Option<Arc<EndpointEntry>>| {
+            entry.as_ref().is_some_and(|entry| gone.has(entry.endpoint.project))
+        };
         self.endpoints.forget(is_gone).await;
     }
 
     async fn project(&self, id: ProjectId) -> Result<Option<Arc<Project>>> {
-        let load = || async move { Ok((projects::load(self.store.read(), id).await?.map(Arc::new), None)) };
+        let load = || async move {
+            Ok((projects::load(self.store.read(), id).await?.map(Arc::new), None))
+        };
         self.projects.get(id, &self.versions, self.now(), load).await
     }
 
     /// The endpoint, and until when it may be used as it is: until one of its secrets expires.
-    async fn load_endpoint(&self, id: EndpointId) -> Result<(Option<Arc<EndpointEntry>>, Option<Timestamp>)> {
+    async fn load_endpoint(
+        &self,
+        id: EndpointId,
+    ) -> Result<(Option<Arc<EndpointEntry>>, Option<Timestamp>)> {
         let store = &self.store;
-        let Some((endpoint, has_values)) = endpoints::load(store.read(), store.master_keys(), id).await? else {
+        let Some((endpoint, has_values)) =
+            endpoints::load(store.read(), store.master_keys(), id).await?
+        else {
             return Ok((None, None));
         };
-        // A project never changes its organisation. One that is not known here yet was made by a change
-        // before the one that made its endpoint, which then is loaded again.
+        // A project never changes its organisation. One that is not known here yet was made by a
+        // change before the one that made its endpoint, which then is loaded again.
         let Some(project) = self.project(endpoint.project).await? else { return Ok((None, None)) };
-        let stored = match endpoint_secrets::load(store.read(), store.master_keys(), id, store.clock().now()).await {
+        let stored = match endpoint_secrets::load(
+            store.read(),
+            store.master_keys(),
+            id,
+            store.clock().now(),
+        )
+        .await
+        {
             Err(error) if error.reason == Reason::Internal => Vec::new(),
             stored => stored?,
         };
         let is_readable = has_values && !stored.is_empty();
         let until = stored.iter().filter_map(|stored| stored.expires_at).min();
         let secrets = stored.into_iter().map(|stored| stored.secret).collect();
-        Ok((Some(Arc::new(EndpointEntry { organization: project.organization, endpoint, secrets, is_readable })), until))
+        Ok((
+            Some(Arc::new(EndpointEntry {
+                organization: project.organization,
+                endpoint,
+                secrets,
+                is_readable,
+            })),
+            until,
+        ))
     }
 }

@@ -1,7 +1,9 @@
 //! Signing secrets of endpoints, encrypted at rest.
 
 use outrider_model::{EndpointId, Error, ProjectId, Result, SecretId, SigningSecret, Timestamp};
-use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+};
 
 use crate::{
     MasterKeys,
@@ -34,7 +36,10 @@ pub(crate) async fn insert(
         created_at: Set(transaction.now.0),
         expires_at: Set(None),
     };
-    endpoint_secret::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(unavailable)?;
+    endpoint_secret::Entity::insert(row)
+        .exec_without_returning(&transaction.database)
+        .await
+        .map_err(unavailable)?;
     Ok(())
 }
 
@@ -45,8 +50,9 @@ pub(crate) async fn load(
     endpoint: EndpointId,
     now: Timestamp,
 ) -> Result<Vec<StoredSecret>> {
-    let unexpired =
-        Condition::any().add(endpoint_secret::Column::ExpiresAt.is_null()).add(endpoint_secret::Column::ExpiresAt.gt(now.0));
+    let unexpired = Condition::any()
+        .add(endpoint_secret::Column::ExpiresAt.is_null())
+        .add(endpoint_secret::Column::ExpiresAt.gt(now.0));
     let rows = endpoint_secret::Entity::find()
         .filter(endpoint_secret::Column::EndpointId.eq(endpoint.0))
         .filter(unexpired)

@@ -1,4 +1,5 @@
-//! From the database's errors to what a caller may see: details go to the log, never parameters of statements.
+//! From the database's errors to what a caller may see: details go to the log, never parameters of
+//! statements.
 
 use std::sync::{
     LazyLock,
@@ -12,8 +13,8 @@ use tokio::sync::watch;
 
 use crate::{failure, pooler, questions};
 
-/// Counts the failures that make it doubtful whether the database does what it is asked. It is the process's, as the metrics are: another
-/// store in it only looks once too often.
+/// Counts the failures that make it doubtful whether the database does what it is asked. It is the
+/// process's, as the metrics are: another store in it only looks once too often.
 static DOUBTS: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 
 /// Whether a failure was such as sessions have that are shared with others.
@@ -37,7 +38,8 @@ pub(crate) fn doubts() -> watch::Receiver<u64> {
     DOUBTS.subscribe()
 }
 
-/// Anything unexpected: the outcome is unknown. A question that had no turn is no fault, and had no effect.
+/// Anything unexpected: the outcome is unknown. A question that had no turn is no fault, and had no
+/// effect.
 pub(crate) fn unavailable(error: DbErr) -> Error {
     if let Some(exhausted) = questions::exhausted(&error) {
         return exhausted.into();
@@ -46,11 +48,17 @@ pub(crate) fn unavailable(error: DbErr) -> Error {
     ERRORS.with_label_values(&[if code.is_some() { "data" } else { "unavailable" }]).inc();
     if let Some(code) = code {
         tracing::warn!(code, "the database refuses data of a request");
-        return Error::new(Reason::MalformedRequest, "the database refuses the data, as it does a text with a NUL character");
+        return Error::new(
+            Reason::MalformedRequest,
+            "the database refuses the data, as it does a text with a NUL character",
+        );
     }
     doubt(failure::sqlx_error(&error));
     let words = failure::told_orm(&error);
-    if failure::sqlx_error(&error).and_then(failure::code).is_some_and(|code| !failure::is_away(&code)) {
+    if failure::sqlx_error(&error)
+        .and_then(failure::code)
+        .is_some_and(|code| !failure::is_away(&code))
+    {
         tracing::warn!(error = words, "the database refuses a statement");
         return Error::unavailable("the database refuses a statement of the server");
     }
@@ -90,7 +98,14 @@ pub(crate) fn malformed_row(table: &'static str, column: &'static str) -> Error 
 
 /// The SQLSTATE when it is of class 22 (data exception): the fault is in the request.
 fn data_error(error: &DbErr) -> Option<String> {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else { return None };
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        error
+    else {
+        return None;
+    };
     let sqlx::Error::Database(error) = error.as_ref() else { return None };
-    error.code().filter(|code| code.len() == 5 && code.starts_with("22")).map(|code| code.into_owned())
+    error
+        .code()
+        .filter(|code| code.len() == 5 && code.starts_with("22"))
+        .map(|code| code.into_owned())
 }

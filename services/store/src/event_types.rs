@@ -1,11 +1,12 @@
-//! Event types: the catalogue of a project. Principals that are bound to an owner of endpoints may read it. Deleted entries are gone;
-//! the feed of changes keeps what they were, with the digest of the schema in the place of its text.
+//! Event types: the catalogue of a project. Principals that are bound to an owner of endpoints may
+//! read it. Deleted entries are gone; the feed of changes keeps what they were, with the digest of
+//! the schema in the place of its text.
 
 use std::collections::HashMap;
 
 use outrider_model::{
-    Error, EventType, EventTypeDefinition, EventTypeId, Page, PageRequest, Principal, ProjectId, Reason, Result, Timestamp,
-    limits,
+    Error, EventType, EventTypeDefinition, EventTypeId, Page, PageRequest, Principal, ProjectId,
+    Reason, Result, Timestamp, limits,
 };
 use ring::digest::{SHA256, digest};
 use sea_orm::{
@@ -46,7 +47,8 @@ pub struct EventTypeChange {
     pub deprecated: Option<bool>,
 }
 
-/// What publishing needs to know of a project's event types; schemas are loaded apart ([`crate::Directory::event_type_schema`]).
+/// What publishing needs to know of a project's event types; schemas are loaded apart
+/// ([`crate::Directory::event_type_schema`]).
 #[derive(Debug, Default)]
 pub struct Catalogue(HashMap<String, CatalogueEntry>);
 
@@ -69,9 +71,9 @@ impl Catalogue {
 }
 
 impl Store {
-    /// Adds a type to a catalogue. Errors: `NOT_FOUND` for the project, `ALREADY_EXISTS`, `IDEMPOTENCY_CONFLICT`,
-    /// `FAILED_PRECONDITION` when the catalogue is full ([`limits::EVENT_TYPES`]), `BEYOND_OWN_SCOPE` for a key that is bound to
-    /// an owner.
+    /// Adds a type to a catalogue. Errors: `NOT_FOUND` for the project, `ALREADY_EXISTS`,
+    /// `IDEMPOTENCY_CONFLICT`, `FAILED_PRECONDITION` when the catalogue is full
+    /// ([`limits::EVENT_TYPES`]), `BEYOND_OWN_SCOPE` for a key that is bound to an owner.
     pub async fn create_event_type(
         &self,
         principal: &Principal,
@@ -93,17 +95,35 @@ impl Store {
         if named(project, &new.event_type).one(database).await.map_err(unavailable)?.is_some() {
             return Err(Error::new(Reason::AlreadyExists, "the event type is in the catalogue"));
         }
-        if of_project(project).count(database).await.map_err(unavailable)? >= u64::from(limits::EVENT_TYPES) {
-            let message = format!("the catalogue is full: at most {} event types are allowed", limits::EVENT_TYPES);
+        if of_project(project).count(database).await.map_err(unavailable)?
+            >= u64::from(limits::EVENT_TYPES)
+        {
+            let message = format!(
+                "the catalogue is full: at most {} event types are allowed",
+                limits::EVENT_TYPES
+            );
             return Err(Error::new(Reason::FailedPrecondition, message));
         }
         let now = transaction.now;
         let NewEventType { event_type, description, schema, deprecated } = new;
         let id = EventTypeId::new(now, random());
-        let entry =
-            EventTypeDefinition { id, project, event_type, description, schema, deprecated, created_at: now, updated_at: now };
-        Entity::insert(to_row(&entry)).exec_without_returning(database).await.map_err(exists(WHAT))?;
-        transaction.record(ChangeKind::EventType, Some(project), id.0, None, Some(describe(&entry))).await?;
+        let entry = EventTypeDefinition {
+            id,
+            project,
+            event_type,
+            description,
+            schema,
+            deprecated,
+            created_at: now,
+            updated_at: now,
+        };
+        Entity::insert(to_row(&entry))
+            .exec_without_returning(database)
+            .await
+            .map_err(exists(WHAT))?;
+        transaction
+            .record(ChangeKind::EventType, Some(project), id.0, None, Some(describe(&entry)))
+            .await?;
         Request::remember(request.as_ref(), &transaction, id.0).await?;
         transaction.commit().await?;
         Ok(entry)
@@ -137,7 +157,8 @@ impl Store {
         lists::convert(rows, from_row)
     }
 
-    /// Changes what is given. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to an owner.
+    /// Changes what is given. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to an
+    /// owner.
     pub async fn update_event_type(
         &self,
         principal: &Principal,
@@ -159,16 +180,32 @@ impl Store {
         row.id = Unchanged(after.id.0);
         Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
         let (old, new) = (describe(&before), describe(&after));
-        transaction.record(ChangeKind::EventType, Some(project), after.id.0, Some(old), Some(new)).await?;
+        transaction
+            .record(ChangeKind::EventType, Some(project), after.id.0, Some(old), Some(new))
+            .await?;
         transaction.commit().await?;
         Ok(after)
     }
 
-    /// Takes a type out of the catalogue. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to an owner.
-    pub async fn delete_event_type(&self, principal: &Principal, project: ProjectId, event_type: &EventType) -> Result<()> {
+    /// Takes a type out of the catalogue. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is
+    /// bound to an owner.
+    pub async fn delete_event_type(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        event_type: &EventType,
+    ) -> Result<()> {
         let (transaction, before) = self.begin_change(principal, project, event_type).await?;
         Entity::delete_by_id(before.id.0).exec(&transaction.database).await.map_err(unavailable)?;
-        transaction.record(ChangeKind::EventType, Some(project), before.id.0, Some(describe(&before)), None).await?;
+        transaction
+            .record(
+                ChangeKind::EventType,
+                Some(project),
+                before.id.0,
+                Some(describe(&before)),
+                None,
+            )
+            .await?;
         transaction.commit().await
     }
 
@@ -197,14 +234,18 @@ pub(crate) async fn load(database: &impl ConnectionTrait, project: ProjectId) ->
         .await
         .map_err(unavailable)?;
     let entry = |(id, name, deprecated, updated_at, has_schema)| {
-        let (id, updated_at, deprecated) = (EventTypeId(id), Timestamp(updated_at), deprecated != 0);
+        let (id, updated_at, deprecated) =
+            (EventTypeId(id), Timestamp(updated_at), deprecated != 0);
         (name, CatalogueEntry { id, updated_at, deprecated, has_schema })
     };
     Ok(Catalogue(rows.into_iter().map(entry).collect()))
 }
 
 /// The text of an entry's schema; none when there is no entry, or it has none.
-pub(crate) async fn load_schema(database: &impl ConnectionTrait, id: EventTypeId) -> Result<Option<String>> {
+pub(crate) async fn load_schema(
+    database: &impl ConnectionTrait,
+    id: EventTypeId,
+) -> Result<Option<String>> {
     let schema = Entity::find_by_id(id.0).select_only().column(Column::Schema);
     Ok(schema.into_tuple::<Option<String>>().one(database).await.map_err(unavailable)?.flatten())
 }
@@ -217,7 +258,10 @@ fn named(project: ProjectId, event_type: &EventType) -> Select<Entity> {
     of_project(project).filter(Column::EventType.eq(event_type.as_str()))
 }
 
-async fn one(database: &impl ConnectionTrait, select: Select<Entity>) -> Result<EventTypeDefinition> {
+async fn one(
+    database: &impl ConnectionTrait,
+    select: Select<Entity>,
+) -> Result<EventTypeDefinition> {
     let row = select.one(database).await.map_err(unavailable)?;
     from_row(row.ok_or_else(|| Error::not_found(WHAT))?)
 }
@@ -249,8 +293,13 @@ fn from_row(row: event_type::Model) -> Result<EventTypeDefinition> {
 }
 
 fn describe(entry: &EventTypeDefinition) -> Value {
-    let hex =
-        |text: &String| digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |text: &String| {
+        digest(&SHA256, text.as_bytes())
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
     json!({
         "event_type": entry.event_type.as_str(),
         "description": entry.description,

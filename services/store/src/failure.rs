@@ -1,5 +1,6 @@
-//! Why the database does not do what an operator asked for, in its own words and with what to do. It is for terminals, logs and the
-//! listener of operators, never for callers of the API: it names hosts, roles and tables.
+//! Why the database does not do what an operator asked for, in its own words and with what to do.
+//! It is for terminals, logs and the listener of operators, never for callers of the API: it names
+//! hosts, roles and tables.
 
 use std::{borrow::Cow, io::ErrorKind};
 
@@ -34,7 +35,11 @@ pub struct Failure {
 
 impl Failure {
     /// One in words of ours.
-    pub(crate) fn new(kind: FailureKind, what: impl Into<String>, words: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        kind: FailureKind,
+        what: impl Into<String>,
+        words: impl Into<String>,
+    ) -> Self {
         Self { kind, what: what.into(), words: words.into(), advice: None }
     }
 
@@ -45,7 +50,11 @@ impl Failure {
 
     /// In the words of the database, its client or the system.
     pub(crate) fn of(what: impl Into<String>, error: &sqlx::Error) -> Self {
-        let kind = if code(error).is_some_and(|code| !is_away(&code)) { FailureKind::Refused } else { FailureKind::Unreachable };
+        let kind = if code(error).is_some_and(|code| !is_away(&code)) {
+            FailureKind::Refused
+        } else {
+            FailureKind::Unreachable
+        };
         Self { advice: advice(error), ..Self::new(kind, what, told_fully(error)) }
     }
 
@@ -74,8 +83,8 @@ impl Failure {
     }
 }
 
-/// The words of the database with its code, else those of its client or the system: without what sqlx adds, as the line of PostgreSQL's
-/// source.
+/// The words of the database with its code, else those of its client or the system: without what
+/// sqlx adds, as the line of PostgreSQL's source.
 pub(crate) fn told(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(database) => match database.code() {
@@ -95,7 +104,8 @@ pub(crate) fn told_orm(error: &DbErr) -> String {
     sqlx_error(error).map_or_else(|| error.to_string(), told)
 }
 
-/// With the detail and the hint of PostgreSQL. Only where no statement with data of tenants may have failed: a detail may quote a row.
+/// With the detail and the hint of PostgreSQL. Only where no statement with data of tenants may
+/// have failed: a detail may quote a row.
 fn told_fully(error: &sqlx::Error) -> String {
     let mut words = told(error);
     if let sqlx::Error::Database(database) = error
@@ -125,7 +135,8 @@ pub(crate) fn code(error: &sqlx::Error) -> Option<String> {
     error.code().map(Cow::into_owned)
 }
 
-/// Whether a code of PostgreSQL says that it is not there for now: it starts, ends, or has no connection to give.
+/// Whether a code of PostgreSQL says that it is not there for now: it starts, ends, or has no
+/// connection to give.
 pub(crate) fn is_away(code: &str) -> bool {
     code.starts_with("57P") || code.starts_with("53") || code.starts_with("08")
 }
@@ -136,7 +147,8 @@ pub(crate) fn place(connect: &PgConnectOptions) -> String {
         Some(socket) => format!("the socket in {}", socket.display()),
         None => format!("{}:{}", connect.get_host(), connect.get_port()),
     };
-    let database = connect.get_database().map(|name| format!(", database {name}")).unwrap_or_default();
+    let database =
+        connect.get_database().map(|name| format!(", database {name}")).unwrap_or_default();
     format!("{at} as {}{database}", connect.get_username())
 }
 
@@ -156,39 +168,53 @@ fn advice(error: &sqlx::Error) -> Option<Cow<'static, str>> {
 
 fn of_io(error: &std::io::Error) -> Option<&'static str> {
     match error.kind() {
-        ErrorKind::ConnectionRefused => {
-            Some("nothing listens there: is PostgreSQL running, and are host and port of database.url right?")
+        ErrorKind::ConnectionRefused => Some(
+            "nothing listens there: is PostgreSQL running, and are host and port of database.url right?",
+        ),
+        ErrorKind::TimedOut => Some(
+            "a firewall, or the wrong host in database.url? database.acquire_timeout is how long is waited",
+        ),
+        ErrorKind::NotFound => Some(
+            "there is no such socket: is PostgreSQL running, and is the host of database.url right?",
+        ),
+        _ if error.to_string().starts_with("failed to lookup") => {
+            Some("check the host in database.url")
         }
-        ErrorKind::TimedOut => {
-            Some("a firewall, or the wrong host in database.url? database.acquire_timeout is how long is waited")
-        }
-        ErrorKind::NotFound => Some("there is no such socket: is PostgreSQL running, and is the host of database.url right?"),
-        _ if error.to_string().starts_with("failed to lookup") => Some("check the host in database.url"),
         _ => None,
     }
 }
 
 fn of_code(code: &str) -> Option<&'static str> {
     Some(match code {
-        "28P01" | "28000" => "the user or the password of database.url is wrong, or pg_hba.conf does not let this host in",
+        "28P01" | "28000" => {
+            "the user or the password of database.url is wrong, or pg_hba.conf does not let this host in"
+        }
         "3D000" => "make it with CREATE DATABASE, or correct the name in database.url",
         "42501" => {
             "grant the right to the role of database.url (docs/operations.md lists them); migrations are for the owner of the schema"
         }
-        "42P01" | "42703" | "42P07" => "the schema is not of this version: see `outrider migrate status`",
+        "42P01" | "42703" | "42P07" => {
+            "the schema is not of this version: see `outrider migrate status`"
+        }
         "53300" => {
             "lower database.max_connections and database.ledger_connections of the processes, or raise the server's max_connections"
         }
         "53100" => "make room on the server's disk",
         "57P01" | "57P02" | "57P03" => "the server starts or ends: try again",
-        "25006" => "this is a standby, or its database or role is read-only: database.url must lead to the primary",
+        "25006" => {
+            "this is a standby, or its database or role is read-only: database.url must lead to the primary"
+        }
         "55P03" => "others use the tables: try again",
         "57014" => "raise database.statement_timeout",
         // SQLite's.
         "14" | "1038" => "the directory of database.url must be there and writable",
         "26" => "the file of database.url is no database of SQLite",
-        "8" | "264" | "520" | "776" | "1032" => "the file of database.url must be writable, and its directory too",
-        "5" | "261" | "517" => "another process has the file: does `outrider serve` or `outrider dev` run on it?",
+        "8" | "264" | "520" | "776" | "1032" => {
+            "the file of database.url must be writable, and its directory too"
+        }
+        "5" | "261" | "517" => {
+            "another process has the file: does `outrider serve` or `outrider dev` run on it?"
+        }
         "13" => "make room on the disk",
         _ => return None,
     })
@@ -208,18 +234,29 @@ mod tests {
             (ErrorKind::NotFound, Some("no such socket")),
             (ErrorKind::BrokenPipe, None),
         ] {
-            let failure = Failure::of("connecting", &sqlx::Error::Io(io::Error::new(kind, "as it is")));
+            let failure =
+                Failure::of("connecting", &sqlx::Error::Io(io::Error::new(kind, "as it is")));
             assert_eq!(failure.kind, FailureKind::Unreachable);
             assert_eq!(failure.to_string(), "connecting: as it is");
-            assert_eq!(failure.advice().map(|advice| advice.contains(expected.unwrap_or("?"))), expected.map(|_| true), "{kind}");
+            assert_eq!(
+                failure.advice().map(|advice| advice.contains(expected.unwrap_or("?"))),
+                expected.map(|_| true),
+                "{kind}"
+            );
         }
-        let lookup = io::Error::other("failed to lookup address information: Name or service not known");
-        assert_eq!(Failure::of("x", &sqlx::Error::Io(lookup)).advice(), Some("check the host in database.url"));
+        let lookup =
+            io::Error::other("failed to lookup address information: Name or service not known");
+        assert_eq!(
+            Failure::of("x", &sqlx::Error::Io(lookup)).advice(),
+            Some("check the host in database.url")
+        );
     }
 
     #[test]
     fn codes_that_mean_that_nobody_is_there_are_told_from_refusals() {
-        for (code, away) in [("57P03", true), ("53300", true), ("08006", true), ("42501", false), ("25006", false)] {
+        for (code, away) in
+            [("57P03", true), ("53300", true), ("08006", true), ("42501", false), ("25006", false)]
+        {
             assert_eq!(is_away(code), away, "{code}");
         }
     }

@@ -1,4 +1,5 @@
-//! The hosts of PostgreSQL, of which one served last. A connection goes to that one, and to the others in turn when it does not serve.
+//! The hosts of PostgreSQL, of which one served last. A connection goes to that one, and to the
+//! others in turn when it does not serve.
 
 use std::{
     io,
@@ -31,10 +32,15 @@ pub(crate) struct Hosts {
 impl Hosts {
     /// An error says what the target asks that cannot be.
     pub fn new(target: &Target, options: &StoreOptions) -> Result<Self, String> {
-        // Poolers refuse extra_float_digits at the start of a session, and no column is a floating-point number.
-        let prepared = |connect: PgConnectOptions| connect.extra_float_digits(None).disable_statement_logging();
-        let connects: Vec<PgConnectOptions> = target.connects()?.into_iter().map(prepared).collect();
-        let each = options.acquire_timeout / u32::try_from(connects.len()).unwrap_or(u32::MAX).max(1);
+        // Poolers refuse extra_float_digits at the start of a session, and no column is a
+        // floating-point number.
+        let prepared = |connect: PgConnectOptions| {
+            connect.extra_float_digits(None).disable_statement_logging()
+        };
+        let connects: Vec<PgConnectOptions> =
+            target.connects()?.into_iter().map(prepared).collect();
+        let each =
+            options.acquire_timeout / u32::try_from(connects.len()).unwrap_or(u32::MAX).max(1);
         let bound = target.connect_timeout().unwrap_or(each);
         let wanted = target.wanted(options.read_only)?;
         Ok(Self { connects, wanted, bound, current: AtomicUsize::new(0), pool: OnceLock::new() })
@@ -81,8 +87,12 @@ impl Hosts {
                         return Ok(connection);
                     }
                     // As libpq has it: who is not let in by one is let in by none.
-                    Err(error) if code(&error).is_some_and(|code| code.starts_with("28")) => return Err(error),
-                    Err(error) => words.push(format!("{}: {}", place(&self.connects[index]), told(&error))),
+                    Err(error) if code(&error).is_some_and(|code| code.starts_with("28")) => {
+                        return Err(error);
+                    }
+                    Err(error) => {
+                        words.push(format!("{}: {}", place(&self.connects[index]), told(&error)))
+                    }
                 }
             }
         }
@@ -104,14 +114,20 @@ impl Hosts {
 
     fn turn(&self, index: usize) {
         if self.current.swap(index, Ordering::Relaxed) != index {
-            tracing::info!(host = place(&self.connects[index]), "the database is at another host now");
+            tracing::info!(
+                host = place(&self.connects[index]),
+                "the database is at another host now"
+            );
             if let Some(pool) = self.pool.get() {
                 pool.set_connect_options(self.connects[index].clone());
             }
         }
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
         tokio::time::timeout(self.bound, work).await.unwrap_or_else(|_| Err(no_answer(self.bound)))
     }
 }
@@ -123,8 +139,12 @@ pub(crate) fn no_answer(patience: Duration) -> sqlx::Error {
 }
 
 /// Why a server will not do, by what libpq asks.
-async fn wrong(connection: &mut PgConnection, wanted: Wanted) -> Result<Option<&'static str>, sqlx::Error> {
-    const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'";
+async fn wrong(
+    connection: &mut PgConnection,
+    wanted: Wanted,
+) -> Result<Option<&'static str>, sqlx::Error> {
+    const STATE: &str =
+        "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'";
     let row = sqlx::raw_sql(STATE).fetch_one(connection).await?;
     let (standby, read_only): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
     Ok(match wanted {

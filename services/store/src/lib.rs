@@ -1,8 +1,9 @@
-//! Storage on sea-orm: PostgreSQL and SQLite. Configuration with its change feed and directory, and the ledger: events,
-//! deliveries, attempts.
+//! Storage on sea-orm: PostgreSQL and SQLite. Configuration with its change feed and directory, and
+//! the ledger: events, deliveries, attempts.
 //!
-//! All SQL is here and nowhere else. It speaks the model, never wire types; every call on behalf of a caller takes the principal.
-//! It must never let a row of one project be seen by a principal of another.
+//! All SQL is here and nowhere else. It speaks the model, never wire types; every call on behalf of
+//! a caller takes the principal. It must never let a row of one project be seen by a principal of
+//! another.
 
 mod api_keys;
 mod audit;
@@ -48,7 +49,9 @@ pub mod testing;
 mod tests;
 
 pub use api_keys::{ApiKeyChange, NewApiKey};
-pub use audit::{AuditScope, AuditTurn, Audited, AuditedKeys, Discrepancy, Finding, KeyPlace, ProjectAudit};
+pub use audit::{
+    AuditScope, AuditTurn, Audited, AuditedKeys, Discrepancy, Finding, KeyPlace, ProjectAudit,
+};
 pub use bootstrap::{Bootstrapped, First, NewInstallation};
 pub use changes::{Change, ChangeAction, ChangeKind};
 pub use cipher::{InvalidMasterKeys, MasterKeys};
@@ -60,8 +63,8 @@ pub use endpoints::{EndpointChange, NewEndpoint};
 pub use event_types::{Catalogue, CatalogueEntry, EventTypeChange, NewEventType};
 pub use failure::{Failure, FailureKind};
 pub use ledger::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef,
-    Settled, Standing, UsedKey, open_with as open_ledger,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError,
+    LedgerOptions, NewEvent, QueuedRef, Settled, Standing, UsedKey, open_with as open_ledger,
 };
 pub use options::StoreOptions;
 pub use probes::Work;

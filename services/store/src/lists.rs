@@ -1,7 +1,9 @@
 //! Pages of lists, in the order of ids.
 
 use outrider_model::{Page, PageRequest, Result, limits, page::Cursor};
-use sea_orm::{ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, prelude::*};
+use sea_orm::{
+    ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, prelude::*,
+};
 use uuid::Uuid;
 
 use crate::error::unavailable;
@@ -23,7 +25,8 @@ where
         Some(Cursor::After(after)) => select.filter(column.gt(after)).order_by_asc(column),
         Some(Cursor::Before(before)) => select.filter(column.lt(before)).order_by_desc(column),
     };
-    let rows = select.limit(u64::from(request.size) + 1).all(database).await.map_err(unavailable)?;
+    let rows =
+        select.limit(u64::from(request.size) + 1).all(database).await.map_err(unavailable)?;
     Ok(Page::from_rows(request, rows, id))
 }
 

@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use crate::{Failure, FailureKind, MasterKeys, Store, cipher, failure, patience};
 
-/// Rows that are looked at from each end of a table, in the order of their keys: the newest tell of the keys of today, and the oldest of
-/// one that was taken away too early.
+/// Rows that are looked at from each end of a table, in the order of their keys: the newest tell of
+/// the keys of today, and the oldest of one that was taken away too early.
 const LOOKED_AT: usize = 1_000;
-/// Rows of a key that are tried from each end: one may be damaged, and then says nothing about the key.
+/// Rows of a key that are tried from each end: one may be damaged, and then says nothing about the
+/// key.
 const SAMPLES: usize = 5;
 /// How long a start waits for the look.
 const AT_START: Duration = Duration::from_secs(2);
@@ -22,7 +23,8 @@ const UNREAD: &str = "what is encrypted in the database was not read";
 
 /// A table with ciphertexts.
 struct Encrypted {
-    /// Its rows with what their ciphertexts begin with: the version, a length, and an id of at most 32 bytes.
+    /// Its rows with what their ciphertexts begin with: the version, a length, and an id of at most
+    /// 32 bytes.
     marks: &'static str,
     /// Columns for the endpoint, for the row, and for the ciphertext.
     rows: &'static str,
@@ -33,7 +35,9 @@ const TABLES: [Encrypted; 2] = [
     Encrypted {
         marks: "SELECT id, substr(ciphertext, 1, 34) FROM endpoint_secrets",
         rows: "SELECT endpoint_id, id, ciphertext FROM endpoint_secrets",
-        opens: |keys, row| keys.try_secret(EndpointId(row.endpoint), SecretId(row.id), &row.sealed).is_ok(),
+        opens: |keys, row| {
+            keys.try_secret(EndpointId(row.endpoint), SecretId(row.id), &row.sealed).is_ok()
+        },
     },
     Encrypted {
         marks: "SELECT id, substr(sealed, 1, 34) FROM endpoints",
@@ -51,7 +55,11 @@ struct Row {
 impl Row {
     fn read(row: &QueryResult) -> Result<Self, DbErr> {
         let sealed = row.try_get_by_index::<Option<Vec<u8>>>(2)?;
-        Ok(Self { endpoint: row.try_get_by_index(0)?, id: row.try_get_by_index(1)?, sealed: sealed.unwrap_or_default() })
+        Ok(Self {
+            endpoint: row.try_get_by_index(0)?,
+            id: row.try_get_by_index(1)?,
+            sealed: sealed.unwrap_or_default(),
+        })
     }
 }
 
@@ -86,8 +94,9 @@ impl From<Doubt> for Failure {
 }
 
 impl Store {
-    /// For the start of a process: fails when a key is missing that something was encrypted with, or is another one of that id. It looks at
-    /// some rows of each table and waits for them briefly: a database that is slow is no reason not to start.
+    /// For the start of a process: fails when a key is missing that something was encrypted with,
+    /// or is another one of that id. It looks at some rows of each table and waits for them
+    /// briefly: a database that is slow is no reason not to start.
     pub async fn check_master_keys(&self) -> Result<(), Failure> {
         match tokio::time::timeout(AT_START, self.look_at_keys()).await {
             Ok(Err(doubt)) if !doubt.is_late() => Err(doubt.into()),
@@ -118,7 +127,10 @@ impl Store {
             }
         }
         if damaged > 0 {
-            tracing::warn!(rows = damaged, "stored secrets are damaged, or were encrypted by a newer version");
+            tracing::warn!(
+                rows = damaged,
+                "stored secrets are damaged, or were encrypted by a newer version"
+            );
         }
         Ok(())
     }
@@ -127,9 +139,12 @@ impl Store {
     async fn marks(&self, table: &Encrypted) -> Result<BTreeMap<Vec<u8>, Vec<Uuid>>, DbErr> {
         let mut found = BTreeMap::<Vec<u8>, Vec<Uuid>>::new();
         for (order, most) in [("DESC", SAMPLES), ("ASC", 2 * SAMPLES)] {
-            let rows = self.ask(format!("{} ORDER BY id {order} LIMIT {LOOKED_AT}", table.marks), Vec::new()).await?;
+            let rows = self
+                .ask(format!("{} ORDER BY id {order} LIMIT {LOOKED_AT}", table.marks), Vec::new())
+                .await?;
             for row in rows {
-                let (id, start) = (row.try_get_by_index::<Uuid>(0)?, row.try_get_by_index::<Option<Vec<u8>>>(1)?);
+                let (id, start) =
+                    (row.try_get_by_index::<Uuid>(0)?, row.try_get_by_index::<Option<Vec<u8>>>(1)?);
                 let Some(start) = start else { continue };
                 let ids = found.entry(cipher::mark(&start).to_vec()).or_default();
                 if ids.len() < most && !ids.contains(&id) {
@@ -141,14 +156,22 @@ impl Store {
     }
 
     /// Whether this key, with which `mark` begins, opens one of these rows.
-    async fn check_key(&self, table: &Encrypted, id: &str, mark: &[u8], ids: Vec<Uuid>) -> Result<(), Doubt> {
+    async fn check_key(
+        &self,
+        table: &Encrypted,
+        id: &str,
+        mark: &[u8],
+        ids: Vec<Uuid>,
+    ) -> Result<(), Doubt> {
         let keys = self.master_keys();
         if keys.is_lost(id) {
             tracing::warn!(key_id = id, "what a lost master key encrypted cannot be read");
             return Ok(());
         }
         if !keys.has(id) {
-            let words = format!("the database holds secrets that were encrypted with key {id}, which is not given");
+            let words = format!(
+                "the database holds secrets that were encrypted with key {id}, which is not given"
+            );
             return Err(Doubt::Key(wrong(words).with_advice(format!(
                 "give it as well, after the first: {id}:BASE64. If it is lost, give {id}:lost, and make anew the endpoints that need it"
             ))));
@@ -162,7 +185,9 @@ impl Store {
         if samples.peek().is_none() || samples.any(|row| (table.opens)(keys, row)) {
             return Ok(());
         }
-        let words = format!("key {id} is not the key of that id with which the secrets in the database were encrypted");
+        let words = format!(
+            "key {id} is not the key of that id with which the secrets in the database were encrypted"
+        );
         Err(Doubt::Key(wrong(words).with_advice(format!(
             "give the key {id} that servers of this database had before; a new key needs an id of its own, and stands before it"
         ))))
@@ -170,7 +195,13 @@ impl Store {
 
     async fn ask(&self, sql: String, values: Vec<Value>) -> Result<Vec<QueryResult>, DbErr> {
         let database = self.read();
-        database.query_all_raw(Statement::from_sql_and_values(database.get_database_backend(), sql, values)).await
+        database
+            .query_all_raw(Statement::from_sql_and_values(
+                database.get_database_backend(),
+                sql,
+                values,
+            ))
+            .await
     }
 }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use outrider_migrations::partitions::DAYS_AHEAD;
 use outrider_telemetry::{
-    catalogue::store::{CONNECTIONS, CONNECTIONS_MAX, DIRECTORY_ENTRIES, ERRORS, PARTITIONS_AHEAD, PROBE_REFUSED, SECTION},
+    catalogue::store::{
+        CONNECTIONS, CONNECTIONS_MAX, DIRECTORY_ENTRIES, ERRORS, PARTITIONS_AHEAD, PROBE_REFUSED,
+        SECTION,
+    },
     metrics,
 };
 
@@ -54,7 +57,9 @@ pub(crate) fn expose_directory<E: Entries>(directory: &Arc<E>) {
     metrics::before_scrape(move || {
         let Some(directory) = directory.upgrade() else { return false };
         for (kind, entries) in directory.entries() {
-            DIRECTORY_ENTRIES.with_label_values(&[kind]).set(i64::try_from(entries).unwrap_or(i64::MAX));
+            DIRECTORY_ENTRIES
+                .with_label_values(&[kind])
+                .set(i64::try_from(entries).unwrap_or(i64::MAX));
         }
         true
     });

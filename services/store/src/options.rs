@@ -9,18 +9,20 @@ use crate::MasterKeys;
 pub struct StoreOptions {
     /// `postgres://…`, `sqlite://path` (created when missing) or `sqlite::memory:`.
     pub url: String,
-    /// Connections held at most for configuration and questions: two for the process itself, the others for callers, in turns. Default
+    /// Connections held at most for configuration and questions: two for the process itself, the
+    /// others for callers, in turns. Default
     /// 10. In-memory SQLite has one, whatever is set; SQLite in a file has one more, for writes.
     pub max_connections: u32,
     /// Connections to PostgreSQL held at most, beside those, for events and deliveries. Default 8.
     pub ledger_connections: u32,
-    /// How long a call waits for its turn to have a connection before it answers `SHARE_EXHAUSTED` or `OVERLOADED`, and then for the
-    /// connection before it answers `UNAVAILABLE`. Default 3 s.
+    /// How long a call waits for its turn to have a connection before it answers `SHARE_EXHAUSTED`
+    /// or `OVERLOADED`, and then for the connection before it answers `UNAVAILABLE`. Default 3 s.
     pub acquire_timeout: Duration,
-    /// How long PostgreSQL works on one statement before it gives up. Default 10 s; migrations are exempt.
+    /// How long PostgreSQL works on one statement before it gives up. Default 10 s; migrations are
+    /// exempt.
     pub statement_timeout: Duration,
-    /// Whether nothing may be written: for commands that look at the database of running servers. SQLite's file must be there then, and
-    /// its log is left to its server. Default false.
+    /// Whether nothing may be written: for commands that look at the database of running servers.
+    /// SQLite's file must be there then, and its log is left to its server. Default false.
     pub read_only: bool,
     /// With which the secrets of endpoints are encrypted.
     pub master_keys: MasterKeys,

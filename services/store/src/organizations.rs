@@ -1,7 +1,8 @@
 //! Organisations: a principal sees its own.
 
 use outrider_model::{
-    Error, Organization, OrganizationId, Page, PageRequest, Principal, Reason, Result, Timestamp, principal::Actor,
+    Error, Organization, OrganizationId, Page, PageRequest, Principal, Reason, Result, Timestamp,
+    principal::Actor,
 };
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
@@ -30,18 +31,32 @@ impl Store {
     }
 
     /// The organisation of the principal. Errors: `NOT_FOUND` for any other.
-    pub async fn get_organization(&self, principal: &Principal, id: OrganizationId) -> Result<Organization> {
+    pub async fn get_organization(
+        &self,
+        principal: &Principal,
+        id: OrganizationId,
+    ) -> Result<Organization> {
         find(&self.asked_by(principal), principal, id).await
     }
 
     /// The organisations that the principal reaches: its own.
-    pub async fn list_organizations(&self, principal: &Principal, page: PageRequest) -> Result<Page<Organization>> {
-        let own = organization::Entity::find().filter(organization::Column::Id.eq(principal.organization.0));
-        let rows = lists::page(&self.asked_by(principal), own, organization::Column::Id, page, |row| row.id).await?;
+    pub async fn list_organizations(
+        &self,
+        principal: &Principal,
+        page: PageRequest,
+    ) -> Result<Page<Organization>> {
+        let own = organization::Entity::find()
+            .filter(organization::Column::Id.eq(principal.organization.0));
+        let rows =
+            lists::page(&self.asked_by(principal), own, organization::Column::Id, page, |row| {
+                row.id
+            })
+            .await?;
         Ok(rows.map(from_row))
     }
 
-    /// Changes what is given. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to a project.
+    /// Changes what is given. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to a
+    /// project.
     pub async fn update_organization(
         &self,
         principal: &Principal,
@@ -67,14 +82,26 @@ impl Store {
             ..Default::default()
         };
         organization::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
-        transaction.record(ChangeKind::Organization, None, id.0, Some(describe(&before)), Some(describe(&after))).await?;
+        transaction
+            .record(
+                ChangeKind::Organization,
+                None,
+                id.0,
+                Some(describe(&before)),
+                Some(describe(&after)),
+            )
+            .await?;
         transaction.commit().await?;
         Ok(after)
     }
 }
 
 /// Adds an organisation, in a transaction that was begun in it.
-pub(crate) async fn insert(transaction: &Transaction, id: OrganizationId, name: &str) -> Result<Organization> {
+pub(crate) async fn insert(
+    transaction: &Transaction,
+    id: OrganizationId,
+    name: &str,
+) -> Result<Organization> {
     let now = transaction.now;
     let organization = Organization { id, name: name.to_owned(), created_at: now, updated_at: now };
     let row = organization::ActiveModel {
@@ -83,8 +110,13 @@ pub(crate) async fn insert(transaction: &Transaction, id: OrganizationId, name: 
         created_at: Set(now.0),
         updated_at: Set(now.0),
     };
-    organization::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
-    transaction.record(ChangeKind::Organization, None, id.0, None, Some(describe(&organization))).await?;
+    organization::Entity::insert(row)
+        .exec_without_returning(&transaction.database)
+        .await
+        .map_err(exists(WHAT))?;
+    transaction
+        .record(ChangeKind::Organization, None, id.0, None, Some(describe(&organization)))
+        .await?;
     Ok(organization)
 }
 
@@ -102,7 +134,11 @@ pub(crate) fn require_whole_organization(principal: &Principal) -> Result<()> {
     }
 }
 
-async fn find(database: &impl ConnectionTrait, principal: &Principal, id: OrganizationId) -> Result<Organization> {
+async fn find(
+    database: &impl ConnectionTrait,
+    principal: &Principal,
+    id: OrganizationId,
+) -> Result<Organization> {
     if principal.organization != id {
         return Err(Error::not_found(WHAT));
     }

@@ -1,6 +1,7 @@
-//! Poolers between us and PostgreSQL. One that gives each client a session of its own is fine. One that gives each transaction another
-//! session is not: settings and prepared statements would be those of others, and locks nobody's. It is told at the start, by two sessions
-//! that must be two and must each stay itself; what they leave behind is a setting that means nothing.
+//! Poolers between us and PostgreSQL. One that gives each client a session of its own is fine. One
+//! that gives each transaction another session is not: settings and prepared statements would be
+//! those of others, and locks nobody's. It is told at the start, by two sessions that must be two
+//! and must each stay itself; what they leave behind is a setting that means nothing.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::{
     hosts::{Hosts, no_answer},
 };
 
-/// Looks at whether each session stays itself while another is in a transaction. On a busy pooler each is a draw among its servers.
+/// Looks at whether each session stays itself while another is in a transaction. On a busy pooler
+/// each is a draw among its servers.
 const ROUNDS: usize = 4;
 
 /// What was found of a session.
@@ -23,19 +25,29 @@ enum Found {
 }
 
 /// An error when sessions are shared. `first` was just opened, and nothing was set in it.
-pub(crate) async fn check(hosts: &Hosts, first: &mut PgConnection, patience: Duration) -> Result<(), Failure> {
-    let second = tokio::time::timeout(patience, hosts.connect()).await.unwrap_or_else(|_| Err(no_answer(patience)));
+pub(crate) async fn check(
+    hosts: &Hosts,
+    first: &mut PgConnection,
+    patience: Duration,
+) -> Result<(), Failure> {
+    let second = tokio::time::timeout(patience, hosts.connect())
+        .await
+        .unwrap_or_else(|_| Err(no_answer(patience)));
     let mut second = second.map_err(|error| {
         let advice = "a process needs database.max_connections + database.ledger_connections + 1 sessions, of a pooler too";
         Failure::of("no second session was opened", &error).with_advice(advice)
     })?;
-    let found = tokio::time::timeout(patience, compare(first, &mut second)).await.unwrap_or_else(|_| Err(no_answer(patience)));
+    let found = tokio::time::timeout(patience, compare(first, &mut second))
+        .await
+        .unwrap_or_else(|_| Err(no_answer(patience)));
     match found {
         Ok(Found::Itself) => {
             let _ = tokio::time::timeout(patience, second.close()).await;
             Ok(())
         }
-        Err(error) if !is_of_sharing(&error) => Err(few("two sessions were not told apart", &error)),
+        Err(error) if !is_of_sharing(&error) => {
+            Err(few("two sessions were not told apart", &error))
+        }
         Ok(Found::Shared) | Err(_) => Err(shared()),
     }
 }
@@ -57,10 +69,12 @@ fn shared() -> Failure {
     )
 }
 
-/// A prepared statement that is there no more or already, a transaction that began elsewhere, or PgBouncer's own words.
+/// A prepared statement that is there no more or already, a transaction that began elsewhere, or
+/// PgBouncer's own words.
 pub(crate) fn is_of_sharing(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(database) = error else { return false };
-    let by_code = code(error).is_some_and(|code| ["26000", "42P05", "25P01", "25P02"].contains(&code.as_str()));
+    let by_code = code(error)
+        .is_some_and(|code| ["26000", "42P05", "25P01", "25P02"].contains(&code.as_str()));
     by_code || database.message().contains("statement pooling mode")
 }
 
@@ -94,9 +108,15 @@ async fn named(session: &mut PgConnection, before: &str) -> Result<Option<String
     sqlx::raw_sql(AssertSqlSafe(ask)).fetch_one(session).await?.try_get(0)
 }
 
-/// PgBouncer gives prepared statements names of its own, in no mode but those: that is certain however busy it is.
+/// PgBouncer gives prepared statements names of its own, in no mode but those: that is certain
+/// however busy it is.
 async fn are_renamed(session: &mut PgConnection, nonce: u64) -> Result<Found, sqlx::Error> {
-    let ask = format!("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%{nonce:016x}%'");
+    let ask =
+        format!("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%{nonce:016x}%'");
     let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(ask)).fetch_all(session).await?;
-    Ok(if names.iter().any(|name| name.starts_with("PGBOUNCER_")) { Found::Shared } else { Found::Itself })
+    Ok(if names.iter().any(|name| name.starts_with("PGBOUNCER_")) {
+        Found::Shared
+    } else {
+        Found::Itself
+    })
 }

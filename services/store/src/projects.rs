@@ -1,9 +1,11 @@
-//! Projects: a principal sees those of its organisation, or the one that it is bound to. Deleted ones are as if they were not.
+//! Projects: a principal sees those of its organisation, or the one that it is bound to. Deleted
+//! ones are as if they were not.
 
 use std::time::Duration;
 
 use outrider_model::{
-    Error, OrganizationId, Page, PageRequest, Principal, Project, ProjectId, Reason, Result, SchemaValidation, Timestamp,
+    Error, OrganizationId, Page, PageRequest, Principal, Project, ProjectId, Reason, Result,
+    SchemaValidation, Timestamp,
 };
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
@@ -46,7 +48,12 @@ pub struct ProjectChange {
 impl Store {
     /// Creates a project. Errors: `ALREADY_EXISTS`, `NOT_FOUND` when another organisation has the
     /// given id, `IDEMPOTENCY_CONFLICT`, `BEYOND_OWN_SCOPE` for a key that is bound to a project.
-    pub async fn create_project(&self, principal: &Principal, new: NewProject, request_id: Option<&str>) -> Result<Project> {
+    pub async fn create_project(
+        &self,
+        principal: &Principal,
+        new: NewProject,
+        request_id: Option<&str>,
+    ) -> Result<Project> {
         require_whole_organization(principal)?;
         let mut content = json!({
             "id": new.id.map(|id| id.to_string()), "name": new.name, "schema_validation": new.schema_validation as u8,
@@ -55,7 +62,8 @@ impl Store {
             // Only when it is set: request ids of a version that did not know it stay good.
             content["payload_retention"] = micros(length).into();
         }
-        let request = Request::new(principal.organization.0, request_id, "create_project", &content);
+        let request =
+            Request::new(principal.organization.0, request_id, "create_project", &content);
         let transaction = Transaction::begin(self, principal).await?;
         if let Some(first) = Request::find(request.as_ref(), &transaction).await? {
             return find(&transaction.database, principal, ProjectId(first)).await;
@@ -74,14 +82,30 @@ impl Store {
     }
 
     /// The projects that the principal reaches.
-    pub async fn list_projects(&self, principal: &Principal, page: PageRequest) -> Result<Page<Project>> {
-        let rows =
-            lists::page(&self.asked_by(principal), within_reach(principal), project::Column::Id, page, |row| row.id).await?;
+    pub async fn list_projects(
+        &self,
+        principal: &Principal,
+        page: PageRequest,
+    ) -> Result<Page<Project>> {
+        let rows = lists::page(
+            &self.asked_by(principal),
+            within_reach(principal),
+            project::Column::Id,
+            page,
+            |row| row.id,
+        )
+        .await?;
         Ok(rows.map(from_row))
     }
 
-    /// Changes what is given. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to an owner.
-    pub async fn update_project(&self, principal: &Principal, id: ProjectId, change: ProjectChange) -> Result<Project> {
+    /// Changes what is given. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to an
+    /// owner.
+    pub async fn update_project(
+        &self,
+        principal: &Principal,
+        id: ProjectId,
+        change: ProjectChange,
+    ) -> Result<Project> {
         let transaction = Transaction::begin(self, principal).await?;
         let before = find(&transaction.database, principal, id).await?;
         require_no_owner(principal)?;
@@ -102,20 +126,34 @@ impl Store {
             ..Default::default()
         };
         project::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
-        transaction.record(ChangeKind::Project, Some(id), id.0, Some(describe(&before)), Some(describe(&after))).await?;
+        transaction
+            .record(
+                ChangeKind::Project,
+                Some(id),
+                id.0,
+                Some(describe(&before)),
+                Some(describe(&after)),
+            )
+            .await?;
         transaction.commit().await?;
         Ok(after)
     }
 
-    /// Deletes a project: with it, all that belongs to it is no longer found. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key
-    /// that is bound to an owner.
+    /// Deletes a project: with it, all that belongs to it is no longer found. Errors: `NOT_FOUND`,
+    /// `BEYOND_OWN_SCOPE` for a key that is bound to an owner.
     pub async fn delete_project(&self, principal: &Principal, id: ProjectId) -> Result<()> {
         let transaction = Transaction::begin(self, principal).await?;
         let before = find(&transaction.database, principal, id).await?;
         require_no_owner(principal)?;
-        let row = project::ActiveModel { id: Unchanged(id.0), deleted_at: Set(Some(transaction.now.0)), ..Default::default() };
+        let row = project::ActiveModel {
+            id: Unchanged(id.0),
+            deleted_at: Set(Some(transaction.now.0)),
+            ..Default::default()
+        };
         project::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
-        transaction.record(ChangeKind::Project, Some(id), id.0, Some(describe(&before)), None).await?;
+        transaction
+            .record(ChangeKind::Project, Some(id), id.0, Some(describe(&before)), None)
+            .await?;
         transaction.commit().await
     }
 }
@@ -129,7 +167,15 @@ pub(crate) async fn insert(
 ) -> Result<Project> {
     let now = transaction.now;
     let NewProject { name, schema_validation, payload_retention, .. } = new;
-    let project = Project { id, organization, name, schema_validation, payload_retention, created_at: now, updated_at: now };
+    let project = Project {
+        id,
+        organization,
+        name,
+        schema_validation,
+        payload_retention,
+        created_at: now,
+        updated_at: now,
+    };
     let row = project::ActiveModel {
         id: Set(id.0),
         organization_id: Set(project.organization.0),
@@ -140,27 +186,46 @@ pub(crate) async fn insert(
         updated_at: Set(now.0),
         deleted_at: Set(None),
     };
-    project::Entity::insert(row).exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
+    project::Entity::insert(row)
+        .exec_without_returning(&transaction.database)
+        .await
+        .map_err(exists(WHAT))?;
     transaction.record(ChangeKind::Project, Some(id), id.0, None, Some(describe(&project))).await?;
     Ok(project)
 }
 
 /// Refuses an id that a project has or had. Other organisations are told nothing about it.
-async fn require_free(database: &impl ConnectionTrait, principal: &Principal, id: ProjectId) -> Result<()> {
+async fn require_free(
+    database: &impl ConnectionTrait,
+    principal: &Principal,
+    id: ProjectId,
+) -> Result<()> {
     match project::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)? {
         Some(row) => Err(taken(WHAT, row.organization_id == principal.organization.0)),
         None => Ok(()),
     }
 }
 
-/// The project, when it exists and the principal reaches it: the check before all that belongs to a project.
-pub(crate) async fn find(database: &impl ConnectionTrait, principal: &Principal, id: ProjectId) -> Result<Project> {
-    let row = within_reach(principal).filter(project::Column::Id.eq(id.0)).one(database).await.map_err(unavailable)?;
+/// The project, when it exists and the principal reaches it: the check before all that belongs to a
+/// project.
+pub(crate) async fn find(
+    database: &impl ConnectionTrait,
+    principal: &Principal,
+    id: ProjectId,
+) -> Result<Project> {
+    let row = within_reach(principal)
+        .filter(project::Column::Id.eq(id.0))
+        .one(database)
+        .await
+        .map_err(unavailable)?;
     row.map(from_row).ok_or_else(|| Error::not_found(WHAT))
 }
 
 /// The project, whoever asks; none when it does not exist or was deleted.
-pub(crate) async fn load(database: &impl ConnectionTrait, id: ProjectId) -> Result<Option<Project>> {
+pub(crate) async fn load(
+    database: &impl ConnectionTrait,
+    id: ProjectId,
+) -> Result<Option<Project>> {
     let existing = project::Entity::find_by_id(id.0).filter(project::Column::DeletedAt.is_null());
     Ok(existing.one(database).await.map_err(unavailable)?.map(from_row))
 }
@@ -178,7 +243,10 @@ fn within_reach(principal: &Principal) -> Select<project::Entity> {
 /// Refuses a key that is bound to an owner of endpoints what concerns others too.
 pub(crate) fn require_no_owner(principal: &Principal) -> Result<()> {
     if principal.owner.is_some() {
-        return Err(Error::new(Reason::BeyondOwnScope, "the API key is bound to an owner of endpoints"));
+        return Err(Error::new(
+            Reason::BeyondOwnScope,
+            "the API key is bound to an owner of endpoints",
+        ));
     }
     Ok(())
 }
@@ -189,8 +257,11 @@ fn from_row(row: project::Model) -> Project {
         organization: OrganizationId(row.organization_id),
         name: row.name,
         // One of a newer version is not known here.
-        schema_validation: SchemaValidation::from_number(row.schema_validation.into()).unwrap_or_default(),
-        payload_retention: row.payload_retention_micros.map(|micros| Duration::from_micros(micros.unsigned_abs())),
+        schema_validation: SchemaValidation::from_number(row.schema_validation.into())
+            .unwrap_or_default(),
+        payload_retention: row
+            .payload_retention_micros
+            .map(|micros| Duration::from_micros(micros.unsigned_abs())),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }

@@ -1,5 +1,5 @@
-//! What callers ask of the database: in turns, so that nobody has all connections, and some stay for the
-//! process itself.
+//! What callers ask of the database: in turns, so that nobody has all connections, and some stay
+//! for the process itself.
 
 use std::{
     io,
@@ -14,31 +14,45 @@ use async_trait::async_trait;
 use outrider_model::{Principal, ProjectId, Result};
 use outrider_shares::{Exhausted, Gate, Holder, Resource, Turn, Turns};
 use sea_orm::{
-    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement,
+    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult,
+    RuntimeErr, Statement,
 };
 
 use crate::{Store, error::unavailable, projects};
 
-/// Connections that callers leave to the process itself: to its directory and the feed of changes, to the
-/// feeder, to probes and measurements.
+/// Connections that callers leave to the process itself: to its directory and the feed of changes,
+/// to the feeder, to probes and measurements.
 const OWN: u32 = 2;
 /// Questions that wait for a connection, and changes of configuration that wait for others.
 const LINE: usize = 1_024;
 
 const CONNECTIONS: Gate = Gate {
-    places: Resource { name: "database-connections", noun: "connections to the database", least: 1 },
+    places: Resource {
+        name: "database-connections",
+        noun: "connections to the database",
+        least: 1,
+    },
     line: Resource { name: "database-line", noun: "places in the line for the database", least: 1 },
 };
 const CHANGES: Gate = Gate {
-    places: Resource { name: "configuration-changes", noun: "changes of configuration under way", least: 1 },
-    line: Resource { name: "configuration-line", noun: "places in the line for changes of configuration", least: 1 },
+    places: Resource {
+        name: "configuration-changes",
+        noun: "changes of configuration under way",
+        least: 1,
+    },
+    line: Resource {
+        name: "configuration-line",
+        noun: "places in the line for changes of configuration",
+        least: 1,
+    },
 };
 
 /// The turns of callers.
 pub(crate) struct Questions {
     connections: Turns,
-    /// Those that change configuration, of which a database carries out one at a time. Such a caller has a
-    /// connection by then: so many of one caller wait as it may have connections, and no more.
+    /// Those that change configuration, of which a database carries out one at a time. Such a
+    /// caller has a connection by then: so many of one caller wait as it may have connections, and
+    /// no more.
     changes: Turns,
     /// How long a turn may be waited for.
     patience: Duration,
@@ -67,7 +81,11 @@ impl Questions {
     async fn turn(&self, of: &Turns, holder: Holder) -> Result<Turn, DbErr> {
         of.take_within(holder, self.patience).await.map_err(|exhausted| {
             // While the database is gone, those who wait for it hold all places.
-            if self.answers.load(Relaxed) { refused(exhausted) } else { DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) }
+            if self.answers.load(Relaxed) {
+                refused(exhausted)
+            } else {
+                DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)
+            }
         })
     }
 
@@ -100,7 +118,8 @@ pub(crate) fn exhausted(error: &DbErr) -> Option<Exhausted> {
     error.get_ref()?.downcast_ref().copied()
 }
 
-/// A database as a caller asks it: each statement has its turn, and a connection no longer than that.
+/// A database as a caller asks it: each statement has its turn, and a connection no longer than
+/// that.
 pub(crate) struct Asked<'s> {
     database: &'s DatabaseConnection,
     questions: &'s Questions,
@@ -157,7 +176,11 @@ impl Store {
     }
 
     /// For reads of a caller in a project, when the caller reaches it. Errors: `NOT_FOUND`.
-    pub(crate) async fn reach(&self, principal: &Principal, project: ProjectId) -> Result<Asked<'_>> {
+    pub(crate) async fn reach(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+    ) -> Result<Asked<'_>> {
         projects::find(&self.asked_by(principal), principal, project).await?;
         Ok(self.asked_within(principal, project))
     }
@@ -168,8 +191,8 @@ impl Store {
         questions.turn(&questions.connections, holder).await.map_err(unavailable)
     }
 
-    /// A caller's turn to change configuration. It has a turn to have a connection already: a caller that
-    /// waits for its share of connections would keep all others from changing anything.
+    /// A caller's turn to change configuration. It has a turn to have a connection already: a
+    /// caller that waits for its share of connections would keep all others from changing anything.
     pub(crate) async fn change_turn(&self, holder: Holder) -> Result<Turn> {
         let questions = self.questions();
         questions.turn(&questions.changes, holder).await.map_err(unavailable)

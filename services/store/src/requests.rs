@@ -5,8 +5,8 @@ use std::time::Duration;
 use outrider_model::{Error, Reason, Result};
 use ring::digest::{SHA256, digest};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Statement,
-    sea_query::OnConflict,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    Statement, sea_query::OnConflict,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -20,7 +20,8 @@ const PURGED_AT_ONCE: i64 = 100;
 
 /// A request that may be a repetition.
 pub(crate) struct Request<'a> {
-    /// The project, or for what belongs to no project the organisation: ids of one do not meet those of another.
+    /// The project, or for what belongs to no project the organisation: ids of one do not meet
+    /// those of another.
     scope: Uuid,
     id: &'a str,
     method: &'static str,
@@ -29,13 +30,19 @@ pub(crate) struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// None without an id. `content` is all that the caller asked for.
-    pub fn new(scope: Uuid, id: Option<&'a str>, method: &'static str, content: &Value) -> Option<Self> {
+    pub fn new(
+        scope: Uuid,
+        id: Option<&'a str>,
+        method: &'static str,
+        content: &Value,
+    ) -> Option<Self> {
         let fingerprint = digest(&SHA256, content.to_string().as_bytes()).as_ref().to_vec();
         id.map(|id| Self { scope, id, method, fingerprint })
     }
 
-    /// What the first request with this id created; none when this is the first. Errors: `IDEMPOTENCY_CONFLICT` when the first
-    /// asked for something else. The transaction's lock keeps others out until what is decided here is committed.
+    /// What the first request with this id created; none when this is the first. Errors:
+    /// `IDEMPOTENCY_CONFLICT` when the first asked for something else. The transaction's lock keeps
+    /// others out until what is decided here is committed.
     pub async fn find(request: Option<&Self>, transaction: &Transaction) -> Result<Option<Uuid>> {
         let Some(request) = request else { return Ok(None) };
         let row = request::Entity::find_by_id((request.scope, request.id.to_owned()))
@@ -45,13 +52,22 @@ impl<'a> Request<'a> {
             .map_err(unavailable)?;
         match row {
             None => Ok(None),
-            Some(row) if row.method == request.method && row.fingerprint == request.fingerprint => Ok(Some(row.object_id)),
-            Some(_) => Err(Error::new(Reason::IdempotencyConflict, "the request id was used with another request")),
+            Some(row) if row.method == request.method && row.fingerprint == request.fingerprint => {
+                Ok(Some(row.object_id))
+            }
+            Some(_) => Err(Error::new(
+                Reason::IdempotencyConflict,
+                "the request id was used with another request",
+            )),
         }
     }
 
     /// Notes what it created.
-    pub async fn remember(request: Option<&Self>, transaction: &Transaction, object: Uuid) -> Result<()> {
+    pub async fn remember(
+        request: Option<&Self>,
+        transaction: &Transaction,
+        object: Uuid,
+    ) -> Result<()> {
         let Some(request) = request else { return Ok(()) };
         purge(&transaction.database, transaction.now.minus(KEPT).0).await?;
         let row = request::ActiveModel {
@@ -80,7 +96,11 @@ impl<'a> Request<'a> {
 async fn purge(database: &DatabaseTransaction, until: i64) -> Result<()> {
     const PURGE: &str = "DELETE FROM requests WHERE (scope_id, request_id) IN \
          (SELECT scope_id, request_id FROM requests WHERE created_at <= $1 ORDER BY created_at LIMIT $2)";
-    let purge = Statement::from_sql_and_values(database.get_database_backend(), PURGE, [until.into(), PURGED_AT_ONCE.into()]);
+    let purge = Statement::from_sql_and_values(
+        database.get_database_backend(),
+        PURGE,
+        [until.into(), PURGED_AT_ONCE.into()],
+    );
     database.execute_raw(purge).await.map_err(unavailable)?;
     Ok(())
 }

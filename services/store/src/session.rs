@@ -1,5 +1,6 @@
-//! A session of PostgreSQL: the first look at the server, and the settings that the statements rely on. A role, a database or a pooler may
-//! have others; ours are set in every session, by statement and not by start-up parameters, which poolers refuse.
+//! A session of PostgreSQL: the first look at the server, and the settings that the statements rely
+//! on. A role, a database or a pooler may have others; ours are set in every session, by statement
+//! and not by start-up parameters, which poolers refuse.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -19,8 +20,9 @@ const OLDEST: i32 = 150_000;
 /// Between tries to reach a server that starts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What every session is set to. Under another isolation a look that follows a lock would see what was before the lock, and what is
-/// pending would lose its event; another `search_path` finds other tables. The others keep waits and formats as they are expected.
+/// What every session is set to. Under another isolation a look that follows a lock would see what
+/// was before the lock, and what is pending would lose its event; another `search_path` finds other
+/// tables. The others keep waits and formats as they are expected.
 pub(crate) const RELIED_ON: [(&str, &str); 9] = [
     ("default_transaction_isolation", "read committed"),
     ("lock_timeout", "0"),
@@ -33,20 +35,21 @@ pub(crate) const RELIED_ON: [(&str, &str); 9] = [
     ("standard_conforming_strings", "on"),
 ];
 
-/// What depends on the server: `synchronous_commit = off` is overruled, for a commit must be on disk, and stronger settings are kept;
-/// `transaction_timeout` is there from PostgreSQL 17 on.
+/// What depends on the server: `synchronous_commit = off` is overruled, for a commit must be on
+/// disk, and stronger settings are kept; `transaction_timeout` is there from PostgreSQL 17 on.
 const BY_SERVER: &str = "set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
          ELSE current_setting('synchronous_commit') END, false), \
      CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', '0', false) END";
 
-/// A question whose asker is gone ends at the server too, within a second, where the server's system can tell.
-const NOTICE_WHO_LEFT: &str =
-    "SELECT set_config('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '1s' ELSE '0' END, false)";
+/// A question whose asker is gone ends at the server too, within a second, where the server's
+/// system can tell.
+const NOTICE_WHO_LEFT: &str = "SELECT set_config('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '1s' ELSE '0' END, false)";
 
-/// The ledger's statements are few and constant, and each row they touch is one descent into an index, however large the batch: they are
-/// planned once per session, which was a third of their cost. Such a plan knows no sizes: the planner must not take a table that is
-/// empty now for one that can be scanned, nor what it then thinks of the cost for a reason to compile. Large payloads are compressed by
-/// lz4 where the server has it, which takes half the time of its default.
+/// The ledger's statements are few and constant, and each row they touch is one descent into an
+/// index, however large the batch: they are planned once per session, which was a third of their
+/// cost. Such a plan knows no sizes: the planner must not take a table that is empty now for one
+/// that can be scanned, nor what it then thinks of the cost for a reason to compile. Large payloads
+/// are compressed by lz4 where the server has it, which takes half the time of its default.
 const LEDGER: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
      set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false), \
      (SELECT set_config(name, 'lz4', false) FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals))";
@@ -59,7 +62,8 @@ struct Inner {
     hosts: Hosts,
     /// A statement that sets what `database.url` says, before ours; empty for nothing.
     settings: String,
-    /// One statement, with what is bound to it: the time a statement may take, and where tables are looked for.
+    /// One statement, with what is bound to it: the time a statement may take, and where tables are
+    /// looked for.
     set_up: String,
     statement_millis: String,
     search_path: String,
@@ -68,12 +72,14 @@ struct Inner {
 }
 
 impl Reach {
-    /// Looks at the server for the first time: a server that starts is waited for as long as any connection. The error says what cannot be.
+    /// Looks at the server for the first time: a server that starts is waited for as long as any
+    /// connection. The error says what cannot be.
     pub async fn find(target: &Target, options: &StoreOptions) -> Result<Self, Failure> {
         let hosts = Hosts::new(target, options).map_err(Failure::parameter)?;
         let mut first = reached(&hosts, options.acquire_timeout).await?;
         let settings = given(target);
-        let refused = |error: sqlx::Error| Failure::of("the settings of a session were refused", &error);
+        let refused =
+            |error: sqlx::Error| Failure::of("the settings of a session were refused", &error);
         bounded(set_given(&mut first, &settings), options).await.map_err(refused)?;
         let search_path = look(&mut first, options).await?;
         pooler::check(&hosts, &mut first, options.acquire_timeout).await?;
@@ -81,7 +87,9 @@ impl Reach {
             hosts,
             settings,
             set_up: set_up(),
-            statement_millis: i64::try_from(options.statement_timeout.as_millis()).unwrap_or(i64::MAX).to_string(),
+            statement_millis: i64::try_from(options.statement_timeout.as_millis())
+                .unwrap_or(i64::MAX)
+                .to_string(),
             search_path,
             read_only: options.read_only,
             acquire_timeout: options.acquire_timeout,
@@ -129,7 +137,8 @@ impl Reach {
         sqlx::query(NOTICE_WHO_LEFT).execute(connection).await.map(drop)
     }
 
-    /// Finds a host that will do, where there are several, and tells the pool, which only knows the one that served last.
+    /// Finds a host that will do, where there are several, and tells the pool, which only knows the
+    /// one that served last.
     pub async fn find_host(&self) {
         if !self.0.hosts.is_plain()
             && let Err(error) = self.0.hosts.connect().await
@@ -147,18 +156,24 @@ impl Reach {
     async fn set_up(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let inner = &*self.0;
         set_given(connection, &inner.settings).await?;
-        let set_up = sqlx::query(AssertSqlSafe(inner.set_up.as_str())).bind(&inner.statement_millis).bind(&inner.search_path);
+        let set_up = sqlx::query(AssertSqlSafe(inner.set_up.as_str()))
+            .bind(&inner.statement_millis)
+            .bind(&inner.search_path);
         set_up.execute(&mut *connection).await?;
         if inner.read_only {
-            sqlx::query("SELECT set_config('default_transaction_read_only', 'on', false)").execute(connection).await?;
+            sqlx::query("SELECT set_config('default_transaction_read_only', 'on', false)")
+                .execute(connection)
+                .await?;
         }
         Ok(())
     }
 }
 
 fn set_up() -> String {
-    let relied_on: Vec<String> =
-        RELIED_ON.iter().map(|(name, value)| format!("set_config('{name}', '{value}', false)")).collect();
+    let relied_on: Vec<String> = RELIED_ON
+        .iter()
+        .map(|(name, value)| format!("set_config('{name}', '{value}', false)"))
+        .collect();
     format!(
         "SELECT set_config('statement_timeout', $1, false), set_config('search_path', $2, false), {}, {BY_SERVER}",
         relied_on.join(", ")
@@ -169,7 +184,10 @@ fn set_up() -> String {
 fn given(target: &Target) -> String {
     // A quote that no setting that `standard_conforming_strings` may have reads otherwise.
     let set = |(name, value): &(String, String)| {
-        format!("set_config('{name}', $outrider${}$outrider$, false)", value.replace("$outrider$", ""))
+        format!(
+            "set_config('{name}', $outrider${}$outrider$, false)",
+            value.replace("$outrider$", "")
+        )
     };
     let settings: Vec<String> = target.settings().iter().map(set).collect();
     if settings.is_empty() { String::new() } else { format!("SELECT {}", settings.join(", ")) }
@@ -189,9 +207,13 @@ async fn reached(hosts: &Hosts, patience: Duration) -> Result<PgConnection, Fail
     loop {
         match timeout_at(until, hosts.connect()).await {
             Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) if is_for_now(&error) && Instant::now() + PAUSE < until => last = Some(error),
+            Ok(Err(error)) if is_for_now(&error) && Instant::now() + PAUSE < until => {
+                last = Some(error)
+            }
             Ok(Err(error)) => return Err(Failure::of(what(), &error)),
-            Err(_) => return Err(Failure::of(what(), &last.unwrap_or_else(|| no_answer(patience)))),
+            Err(_) => {
+                return Err(Failure::of(what(), &last.unwrap_or_else(|| no_answer(patience))));
+            }
         }
         sleep(PAUSE).await;
     }
@@ -199,16 +221,24 @@ async fn reached(hosts: &Hosts, patience: Duration) -> Result<PgConnection, Fail
 
 fn is_for_now(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(error) => [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotConnected].contains(&error.kind()),
+        sqlx::Error::Io(error) => {
+            [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotConnected].contains(&error.kind())
+        }
         error => code(error).is_some_and(|code| is_away(&code)),
     }
 }
 
-async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>, options: &StoreOptions) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(patience::of_a_statement(options), work).await.unwrap_or_else(|_| Err(patience::late()))
+async fn bounded<T>(
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+    options: &StoreOptions,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(patience::of_a_statement(options), work)
+        .await
+        .unwrap_or_else(|_| Err(patience::late()))
 }
 
-/// By a simple statement, which any pooler takes. The schema of our tables, or in which they will be made, as a `search_path`; an error tells all that is not as it must be.
+/// By a simple statement, which any pooler takes. The schema of our tables, or in which they will
+/// be made, as a `search_path`; an error tells all that is not as it must be.
 async fn look(connection: &mut PgConnection, options: &StoreOptions) -> Result<String, Failure> {
     const LOOK: &str = "SELECT current_setting('server_version_num')::int4 AS version, current_setting('server_version') AS told,
         current_setting('server_encoding') AS kept, current_setting('client_encoding') AS spoken, current_user::text AS role,
@@ -234,10 +264,14 @@ async fn look(connection: &mut PgConnection, options: &StoreOptions) -> Result<S
         wrong.push(format!("its sessions have the client_encoding {spoken}, which a pooler may set: it must be UTF8"));
     }
     if home.is_none() {
-        wrong.push(format!("the search_path of the role {role} names no schema that is there and that it may use"));
+        wrong.push(format!(
+            "the search_path of the role {role} names no schema that is there and that it may use"
+        ));
     }
     match home {
         Some(home) if wrong.is_empty() => Ok(format!("{home}, pg_temp")),
-        _ => Err(Failure::new(FailureKind::Refused, "the database cannot be used", wrong.join("; "))),
+        _ => {
+            Err(Failure::new(FailureKind::Refused, "the database cannot be used", wrong.join("; ")))
+        }
     }
 }

@@ -1,6 +1,7 @@
-//! The ledger's sessions on PostgreSQL. A session whose work was not seen to its end is closed and never used again: it may be in the middle of
-//! a transaction, or on a host that is gone without a word. That needs no question to the server when it is given back, and none waits for
-//! another's: whoever needs a session opens it, in its own time.
+//! The ledger's sessions on PostgreSQL. A session whose work was not seen to its end is closed and
+//! never used again: it may be in the middle of a transaction, or on a host that is gone without a
+//! word. That needs no question to the server when it is given back, and none waits for another's:
+//! whoever needs a session opens it, in its own time.
 
 use std::{
     io,
@@ -51,7 +52,8 @@ impl Sessions {
     /// How many there are, about, and how many of them nobody uses.
     pub fn count(&self) -> (u32, usize) {
         let idle = self.0.idle().len();
-        let used = (self.0.options.ledger_connections.max(1) as usize).saturating_sub(self.0.places.available_permits());
+        let used = (self.0.options.ledger_connections.max(1) as usize)
+            .saturating_sub(self.0.places.available_permits());
         (u32::try_from(used + idle).unwrap_or(u32::MAX), idle)
     }
 
@@ -67,7 +69,9 @@ impl Sessions {
             Ok(Taken { session, inner: &self.0, _place: place })
         };
         let taken = tokio::time::timeout(self.0.options.acquire_timeout, taken).await;
-        taken.unwrap_or_else(|_| Err(last.unwrap_or_else(|| timed_out("no session came free in time"))))
+        taken.unwrap_or_else(|_| {
+            Err(last.unwrap_or_else(|| timed_out("no session came free in time")))
+        })
     }
 }
 
@@ -84,7 +88,11 @@ impl Inner {
                 continue;
             }
             let is_fresh = session.used_at.elapsed() <= connect::TESTED_AFTER_IDLE;
-            if is_fresh || patience::test(&mut session.connection, self.options.acquire_timeout).await.is_ok() {
+            if is_fresh
+                || patience::test(&mut session.connection, self.options.acquire_timeout)
+                    .await
+                    .is_ok()
+            {
                 return Some(session);
             }
             self.idle().clear();
@@ -120,7 +128,8 @@ pub(crate) struct Taken<'s> {
 }
 
 impl Taken<'_> {
-    /// Does the work, in bounds. Only what was carried out, or refused by the server as `is_refusal` says, leaves a session that is used again.
+    /// Does the work, in bounds. Only what was carried out, or refused by the server as
+    /// `is_refusal` says, leaves a session that is used again.
     pub async fn carry_out<T, E: From<sqlx::Error>>(
         mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,

@@ -1,13 +1,14 @@
-//! Subscriptions of a project. A principal that is bound to an owner of endpoints sees those of that owner's endpoints only.
-//! Deleted ones are gone; the feed of changes keeps what they were.
+//! Subscriptions of a project. A principal that is bound to an owner of endpoints sees those of
+//! that owner's endpoints only. Deleted ones are gone; the feed of changes keeps what they were.
 
 use outrider_model::{
-    EndpointId, Error, EventTypePattern, Page, PageRequest, Principal, ProjectId, Reason, Result, Subscription, SubscriptionId,
-    Timestamp,
+    EndpointId, Error, EventTypePattern, Page, PageRequest, Principal, ProjectId, Reason, Result,
+    Subscription, SubscriptionId, Timestamp,
 };
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Select,
 };
 use serde_json::{Value, json};
 
@@ -68,23 +69,44 @@ impl Store {
         let id = new.id.unwrap_or_else(|| SubscriptionId::new(now, random()));
         require_free(&transaction.database, principal, id).await?;
         let NewSubscription { endpoint, name, event_types, .. } = new;
-        let subscription = Subscription { id, project, endpoint, name, event_types, created_at: now, updated_at: now };
+        let subscription = Subscription {
+            id,
+            project,
+            endpoint,
+            name,
+            event_types,
+            created_at: now,
+            updated_at: now,
+        };
         let insert = subscription::Entity::insert(to_row(&subscription)?);
         insert.exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
-        transaction.record(ChangeKind::Subscription, Some(project), id.0, None, Some(describe(&subscription))).await?;
+        transaction
+            .record(
+                ChangeKind::Subscription,
+                Some(project),
+                id.0,
+                None,
+                Some(describe(&subscription)),
+            )
+            .await?;
         Request::remember(request.as_ref(), &transaction, id.0).await?;
         transaction.commit().await?;
         Ok(subscription)
     }
 
     /// One subscription. Errors: `NOT_FOUND`.
-    pub async fn get_subscription(&self, principal: &Principal, project: ProjectId, id: SubscriptionId) -> Result<Subscription> {
+    pub async fn get_subscription(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        id: SubscriptionId,
+    ) -> Result<Subscription> {
         let database = self.reach(principal, project).await?;
         find(&database, principal, project, id).await
     }
 
-    /// The subscriptions of a project, of one endpoint when one is named. Errors: `NOT_FOUND` for the project and for the
-    /// endpoint.
+    /// The subscriptions of a project, of one endpoint when one is named. Errors: `NOT_FOUND` for
+    /// the project and for the endpoint.
     pub async fn list_subscriptions(
         &self,
         principal: &Principal,
@@ -96,9 +118,11 @@ impl Store {
         if let Some(endpoint) = endpoint {
             endpoints::find(&database, principal, project, endpoint).await?;
         }
-        let wanted = Condition::all().add_option(endpoint.map(|endpoint| subscription::Column::EndpointId.eq(endpoint.0)));
+        let wanted = Condition::all()
+            .add_option(endpoint.map(|endpoint| subscription::Column::EndpointId.eq(endpoint.0)));
         let select = within_reach(principal, project).filter(wanted);
-        let rows = lists::page(&database, select, subscription::Column::Id, page, |row| row.id).await?;
+        let rows =
+            lists::page(&database, select, subscription::Column::Id, page, |row| row.id).await?;
         lists::convert(rows, from_row)
     }
 
@@ -124,13 +148,20 @@ impl Store {
         row.id = Unchanged(id.0);
         subscription::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
         let (old, new) = (describe(&before), describe(&after));
-        transaction.record(ChangeKind::Subscription, Some(project), id.0, Some(old), Some(new)).await?;
+        transaction
+            .record(ChangeKind::Subscription, Some(project), id.0, Some(old), Some(new))
+            .await?;
         transaction.commit().await?;
         Ok(after)
     }
 
     /// Deletes a subscription. Errors: `NOT_FOUND`.
-    pub async fn delete_subscription(&self, principal: &Principal, project: ProjectId, id: SubscriptionId) -> Result<()> {
+    pub async fn delete_subscription(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        id: SubscriptionId,
+    ) -> Result<()> {
         let transaction = Transaction::begin(self, principal).await?;
         projects::find(&transaction.database, principal, project).await?;
         let before = find(&transaction.database, principal, project, id).await?;
@@ -140,7 +171,10 @@ impl Store {
 }
 
 /// All subscriptions of a project whose endpoint exists, oldest first.
-pub(crate) async fn load(database: &impl ConnectionTrait, project: ProjectId) -> Result<Vec<Subscription>> {
+pub(crate) async fn load(
+    database: &impl ConnectionTrait,
+    project: ProjectId,
+) -> Result<Vec<Subscription>> {
     let existing = endpoint::Entity::find()
         .select_only()
         .column(endpoint::Column::Id)
@@ -158,7 +192,11 @@ pub(crate) async fn load(database: &impl ConnectionTrait, project: ProjectId) ->
 }
 
 /// Deletes the subscriptions of an endpoint that is being deleted, whoever made them.
-pub(crate) async fn delete_of_endpoint(transaction: &Transaction, project: ProjectId, endpoint: EndpointId) -> Result<()> {
+pub(crate) async fn delete_of_endpoint(
+    transaction: &Transaction,
+    project: ProjectId,
+    endpoint: EndpointId,
+) -> Result<()> {
     let rows = subscription::Entity::find()
         .filter(subscription::Column::ProjectId.eq(project.0))
         .filter(subscription::Column::EndpointId.eq(endpoint.0))
@@ -176,12 +214,22 @@ async fn delete(transaction: &Transaction, subscription: &Subscription) -> Resul
     let delete = subscription::Entity::delete_by_id(subscription.id.0);
     delete.exec(&transaction.database).await.map_err(unavailable)?;
     let (project, id) = (Some(subscription.project), subscription.id.0);
-    transaction.record(ChangeKind::Subscription, project, id, Some(describe(subscription)), None).await
+    transaction
+        .record(ChangeKind::Subscription, project, id, Some(describe(subscription)), None)
+        .await
 }
 
 /// Refuses an id that a subscription has. Callers who do not reach it are told nothing about it.
-async fn require_free(database: &impl ConnectionTrait, principal: &Principal, id: SubscriptionId) -> Result<()> {
-    let Some(row) = subscription::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)? else { return Ok(()) };
+async fn require_free(
+    database: &impl ConnectionTrait,
+    principal: &Principal,
+    id: SubscriptionId,
+) -> Result<()> {
+    let Some(row) =
+        subscription::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)?
+    else {
+        return Ok(());
+    };
     let project = ProjectId(row.project_id);
     let reached = async {
         projects::find(database, principal, project).await?;
@@ -200,8 +248,11 @@ async fn find(
     project: ProjectId,
     id: SubscriptionId,
 ) -> Result<Subscription> {
-    let row =
-        within_reach(principal, project).filter(subscription::Column::Id.eq(id.0)).one(database).await.map_err(unavailable)?;
+    let row = within_reach(principal, project)
+        .filter(subscription::Column::Id.eq(id.0))
+        .one(database)
+        .await
+        .map_err(unavailable)?;
     from_row(row.ok_or_else(|| Error::not_found(WHAT))?)
 }
 
@@ -210,7 +261,10 @@ fn within_reach(principal: &Principal, project: ProjectId) -> Select<subscriptio
     if principal.owner.is_none() {
         return all;
     }
-    let own = endpoints::within_reach(principal, project).select_only().column(endpoint::Column::Id).into_query();
+    let own = endpoints::within_reach(principal, project)
+        .select_only()
+        .column(endpoint::Column::Id)
+        .into_query();
     all.filter(subscription::Column::EndpointId.in_subquery(own))
 }
 
@@ -232,7 +286,8 @@ fn to_row(subscription: &Subscription) -> Result<subscription::ActiveModel> {
 
 fn from_row(row: subscription::Model) -> Result<Subscription> {
     let patterns: Vec<String> = parse_json(TABLE, "event_types", &row.event_types)?;
-    let patterns = patterns.iter().map(|text| text.parse().map_err(|_| malformed_row(TABLE, "event_types")));
+    let patterns =
+        patterns.iter().map(|text| text.parse().map_err(|_| malformed_row(TABLE, "event_types")));
     Ok(Subscription {
         id: SubscriptionId(row.id),
         project: ProjectId(row.project_id),

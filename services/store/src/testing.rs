@@ -1,8 +1,10 @@
-//! Databases for tests, of this crate and of others (feature `testing`). Each test gets a fresh one, which is gone afterwards.
+//! Databases for tests, of this crate and of others (feature `testing`). Each test gets a fresh
+//! one, which is gone afterwards.
 //!
 //! PostgreSQL: with `OUTRIDER_TEST_POSTGRES` (the URL of a role that may create databases, as in
-//! `postgres://user@127.0.0.1:5432/postgres`) that server; else one that this process starts and that ends with it, however it
-//! ends. Without either a test fails, unless `OUTRIDER_TEST_SKIP_POSTGRES=1`: then it says that it skips.
+//! `postgres://user@127.0.0.1:5432/postgres`) that server; else one that this process starts and
+//! that ends with it, however it ends. Without either a test fails, unless
+//! `OUTRIDER_TEST_SKIP_POSTGRES=1`: then it says that it skips.
 
 mod pgbouncer;
 #[cfg(test)]
@@ -41,9 +43,14 @@ impl TestPostgres {
     /// # Panics
     /// When there is no server and it is not to be skipped.
     pub async fn create() -> Option<Self> {
-        let admin_url = match tokio::task::spawn_blocking(admin_url).await.expect("the server is started without a panic") {
+        let admin_url = match tokio::task::spawn_blocking(admin_url)
+            .await
+            .expect("the server is started without a panic")
+        {
             Ok(url) => url,
-            Err(why) if std::env::var("OUTRIDER_TEST_SKIP_POSTGRES").is_ok_and(|skip| skip == "1") => {
+            Err(why)
+                if std::env::var("OUTRIDER_TEST_SKIP_POSTGRES").is_ok_and(|skip| skip == "1") =>
+            {
                 eprintln!("SKIPPED on PostgreSQL (OUTRIDER_TEST_SKIP_POSTGRES=1): {why}");
                 return None;
             }
@@ -53,8 +60,11 @@ impl TestPostgres {
         };
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("outrider_test_{}_{count}_{:08x}", std::process::id(), rand::random::<u32>());
-        execute(&admin_url, &format!("CREATE DATABASE {name}")).await.expect("a database is created");
+        let name =
+            format!("outrider_test_{}_{count}_{:08x}", std::process::id(), rand::random::<u32>());
+        execute(&admin_url, &format!("CREATE DATABASE {name}"))
+            .await
+            .expect("a database is created");
         let url = with_database(&admin_url, &name);
         Some(Self { admin_url, name, url })
     }
@@ -79,8 +89,10 @@ impl TestPostgres {
 
 impl Drop for TestPostgres {
     fn drop(&mut self) {
-        let drop_it =
-            [format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name), format!("DROP ROLE IF EXISTS {}_role", self.name)];
+        let drop_it = [
+            format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name),
+            format!("DROP ROLE IF EXISTS {}_role", self.name),
+        ];
         let url = self.admin_url.clone();
         // Drop cannot wait, and the test's own runtime may be ending.
         let done = thread::spawn(move || {
@@ -116,7 +128,10 @@ impl TestDatabase {
     /// One of PostgreSQL; none when PostgreSQL is to be skipped.
     pub async fn postgres() -> Option<Self> {
         let database = TestPostgres::create().await?;
-        Some(Self { options: options(database.url()), _kept: Kept::Postgres { _database: database } })
+        Some(Self {
+            options: options(database.url()),
+            _kept: Kept::Postgres { _database: database },
+        })
     }
 
     /// One that somebody else made ready, for a role of theirs.
@@ -164,7 +179,12 @@ impl TestDatabase {
     /// # Panics
     /// When it is refused.
     pub async fn execute(&self, statement: &str) {
-        self.connect().await.write().execute_unprepared(statement).await.expect("the test's statement is carried out");
+        self.connect()
+            .await
+            .write()
+            .execute_unprepared(statement)
+            .await
+            .expect("the test's statement is carried out");
     }
 
     /// A connection to it, with its schema up to date.
@@ -181,10 +201,15 @@ impl TestDatabase {
 /// Options for tests: random master keys, few connections.
 #[must_use]
 pub fn options(url: &str) -> StoreOptions {
-    let master_keys = MasterKeys::parse(&MasterKeys::generate_text("test")).expect("a generated key is one");
+    let master_keys =
+        MasterKeys::parse(&MasterKeys::generate_text("test")).expect("a generated key is one");
     let options = StoreOptions::new(url, master_keys);
     // Tests run side by side, on machines that may be slow.
-    StoreOptions { max_connections: 8, acquire_timeout: std::time::Duration::from_secs(20), ..options }
+    StoreOptions {
+        max_connections: 8,
+        acquire_timeout: std::time::Duration::from_secs(20),
+        ..options
+    }
 }
 
 /// The server for this process: given, or started once.
@@ -193,7 +218,11 @@ fn admin_url() -> Result<String, String> {
     if let Ok(url) = std::env::var("OUTRIDER_TEST_POSTGRES") {
         return Ok(url);
     }
-    SERVER.get_or_init(server::Server::start).as_ref().map(|server| server.url().to_owned()).map_err(Clone::clone)
+    SERVER
+        .get_or_init(server::Server::start)
+        .as_ref()
+        .map(|server| server.url().to_owned())
+        .map_err(Clone::clone)
 }
 
 async fn execute(url: &str, statement: &str) -> Result<(), sqlx::Error> {
@@ -204,7 +233,8 @@ async fn execute(url: &str, statement: &str) -> Result<(), sqlx::Error> {
 
 /// The same URL with another database.
 pub(crate) fn with_database(url: &str, name: &str) -> String {
-    let (base, query) = url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
+    let (base, query) =
+        url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
     let authority = base.find("://").map_or(0, |at| at + 3);
     let end = base[authority..].find('/').map_or(base.len(), |at| authority + at);
     let mut url = format!("{}/{name}", &base[..end]);
@@ -220,7 +250,10 @@ mod tests {
 
     #[test]
     fn only_the_database_of_a_url_is_replaced() {
-        assert_eq!(with_database("postgres://u:p@h:1/postgres?sslmode=disable", "x"), "postgres://u:p@h:1/x?sslmode=disable");
+        assert_eq!(
+            with_database("postgres://u:p@h:1/postgres?sslmode=disable", "x"),
+            "postgres://u:p@h:1/x?sslmode=disable"
+        );
         assert_eq!(with_database("postgres://h", "x"), "postgres://h/x");
     }
 }

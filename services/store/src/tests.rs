@@ -104,8 +104,10 @@ on_both! {
 /// What is in memory lives in one connection: nothing may need two at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_memory_sqlite_serves_reads_and_writes() {
-    let options =
-        crate::StoreOptions { acquire_timeout: std::time::Duration::from_secs(2), ..crate::testing::options("sqlite::memory:") };
+    let options = crate::StoreOptions {
+        acquire_timeout: std::time::Duration::from_secs(2),
+        ..crate::testing::options("sqlite::memory:")
+    };
     let store = crate::Store::connect(&options).await.unwrap();
     store.migrate_up().await.unwrap();
     store.ready().await.unwrap();
@@ -132,5 +134,7 @@ async fn other_urls_and_unreachable_databases_are_errors_that_hide_the_url() {
         let error = crate::Store::connect(&crate::testing::options(url)).await.err().unwrap();
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
-    assert!(!format!("{:?}", crate::testing::options("postgres://u:hunter2@h/x")).contains("hunter2"));
+    assert!(
+        !format!("{:?}", crate::testing::options("postgres://u:hunter2@h/x")).contains("hunter2")
+    );
 }

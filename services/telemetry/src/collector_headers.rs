@@ -1,5 +1,6 @@
-//! The headers for the collector, which the exporter takes from standard variables of OpenTelemetry. It passes over entries that are no
-//! headers, an access token with a mistake in it among them; here they are refused. What it sends is taken as it takes it.
+//! The headers for the collector, which the exporter takes from standard variables of
+//! OpenTelemetry. It passes over entries that are no headers, an access token with a mistake in it
+//! among them; here they are refused. What it sends is taken as it takes it.
 
 use std::{ffi::OsString, str::FromStr as _};
 
@@ -13,7 +14,8 @@ const ALL: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 /// What is wrong with the variable in force, if anything. No value is told.
 pub fn check(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
     match (variable(TRACES), variable(ALL)) {
-        // The standard says that an empty variable is as one that is not set; the exporter would send no header.
+        // The standard says that an empty variable is as one that is not set; the exporter would
+        // send no header.
         (Some(traces), Some(all)) if traces.is_empty() && !all.is_empty() => {
             Err(format!("{TRACES} is set and empty, so that {ALL} is not read: unset it"))
         }
@@ -27,7 +29,10 @@ fn check_entries(name: &str, given: &OsString) -> Result<(), String> {
     let text = given.to_str().ok_or_else(|| format!("{name} is not UTF-8"))?;
     match text.split(',').map(str::trim).position(|entry| !entry.is_empty() && !is_header(entry)) {
         None => Ok(()),
-        Some(at) => Err(format!("{name} must be NAME=VALUE pairs separated by commas: entry {} makes no header", at + 1)),
+        Some(at) => Err(format!(
+            "{name} must be NAME=VALUE pairs separated by commas: entry {} makes no header",
+            at + 1
+        )),
     }
 }
 
@@ -36,7 +41,9 @@ fn is_header(entry: &str) -> bool {
     // What is not percent-encoded is sent as it is.
     let decoded = decoded(value.trim()).and_then(|value| String::from_utf8(value).ok());
     let value = decoded.as_deref().unwrap_or(value);
-    HeaderName::from_str(name.trim()).is_ok() && !value.is_empty() && HeaderValue::from_str(value).is_ok()
+    HeaderName::from_str(name.trim()).is_ok()
+        && !value.is_empty()
+        && HeaderValue::from_str(value).is_ok()
 }
 
 /// Without percent-encoding; none where it is malformed.
@@ -93,17 +100,27 @@ mod tests {
         ] {
             let refused = of(Some(bad), None).unwrap_err();
             assert!(
-                refused.starts_with("OTEL_EXPORTER_OTLP_HEADERS ") && refused.contains(&format!("entry {entry} ")),
+                refused.starts_with("OTEL_EXPORTER_OTLP_HEADERS ")
+                    && refused.contains(&format!("entry {entry} ")),
                 "{refused}"
             );
         }
         assert!(!of(Some("secret"), None).unwrap_err().contains("secret"));
         assert_eq!(of(Some("not read"), Some("a=1")), Ok(()));
-        assert!(of(None, Some("bad")).unwrap_err().starts_with("OTEL_EXPORTER_OTLP_TRACES_HEADERS "));
+        assert!(
+            of(None, Some("bad")).unwrap_err().starts_with("OTEL_EXPORTER_OTLP_TRACES_HEADERS ")
+        );
         for general in ["a=1", "bad"] {
             let refused = of(Some(general), Some("")).unwrap_err();
-            assert!(refused.starts_with("OTEL_EXPORTER_OTLP_TRACES_HEADERS ") && refused.contains("unset it"), "{refused}");
+            assert!(
+                refused.starts_with("OTEL_EXPORTER_OTLP_TRACES_HEADERS ")
+                    && refused.contains("unset it"),
+                "{refused}"
+            );
         }
-        assert_eq!([of(None, None), of(None, Some("")), of(Some(""), Some(""))], [Ok(()), Ok(()), Ok(())]);
+        assert_eq!(
+            [of(None, None), of(None, Some("")), of(Some(""), Some(""))],
+            [Ok(()), Ok(()), Ok(())]
+        );
     }
 }

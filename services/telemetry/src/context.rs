@@ -1,4 +1,5 @@
-//! The W3C trace context (Trace Context, level 1): by which requests of different programs are known to belong together.
+//! The W3C trace context (Trace Context, level 1): by which requests of different programs are
+//! known to belong together.
 
 use std::{fmt, sync::Arc};
 
@@ -11,13 +12,15 @@ pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// `00-` 32 `-` 16 `-` 2.
 const PARENT_BYTES: usize = 55;
-/// The most of a tracestate that is handed on; the standard asks for at least so much. A longer one is dropped as a whole.
+/// The most of a tracestate that is handed on; the standard asks for at least so much. A longer one
+/// is dropped as a whole.
 const STATE_BYTES: usize = 512;
 /// The most members of a tracestate.
 const STATE_MEMBERS: usize = 32;
 const SAMPLED: u8 = 1;
 
-/// A position in a trace: the trace, the span that is the parent of what follows, and whether spans are recorded.
+/// A position in a trace: the trace, the span that is the parent of what follows, and whether spans
+/// are recorded.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TraceContext {
     trace: [u8; 16],
@@ -31,12 +34,14 @@ impl TraceContext {
         Self { trace, span, sampled, state }
     }
 
-    /// From the values of both headers; none when `traceparent` is malformed, and then the request begins a trace of its own. A
-    /// malformed `tracestate` is dropped alone. Empty texts stand for absent headers.
+    /// From the values of both headers; none when `traceparent` is malformed, and then the request
+    /// begins a trace of its own. A malformed `tracestate` is dropped alone. Empty texts stand for
+    /// absent headers.
     #[must_use]
     pub fn parse(traceparent: &str, tracestate: &str) -> Option<Self> {
         let bytes = traceparent.as_bytes();
-        if bytes.len() < PARENT_BYTES || bytes[2] != b'-' || bytes[35] != b'-' || bytes[52] != b'-' {
+        if bytes.len() < PARENT_BYTES || bytes[2] != b'-' || bytes[35] != b'-' || bytes[52] != b'-'
+        {
             return None;
         }
         let [version] = hex(&bytes[..2])?;
@@ -45,7 +50,8 @@ impl TraceContext {
         if version == 0xff || longer && (version == 0 || bytes[PARENT_BYTES] != b'-') {
             return None;
         }
-        let (trace, span, [flags]) = (hex(&bytes[3..35])?, hex(&bytes[36..52])?, hex(&bytes[53..55])?);
+        let (trace, span, [flags]) =
+            (hex(&bytes[3..35])?, hex(&bytes[36..52])?, hex(&bytes[53..55])?);
         if trace == [0; 16] || span == [0; 8] {
             return None;
         }
@@ -60,7 +66,8 @@ impl TraceContext {
         if parents.next().is_some() {
             return None;
         }
-        let mut states = headers.get_all(TRACESTATE).iter().map(|value| value.to_str().unwrap_or_default());
+        let mut states =
+            headers.get_all(TRACESTATE).iter().map(|value| value.to_str().unwrap_or_default());
         let first = states.next().unwrap_or_default();
         match states.next() {
             None => Self::parse(parent.to_str().ok()?, first),
@@ -160,7 +167,9 @@ fn state(text: &str) -> Arc<str> {
     let text = text.trim_matches([',', ' ', '\t']);
     let member = |member: &str| {
         member.trim().is_empty()
-            || member.split_once('=').is_some_and(|(key, value)| !key.trim().is_empty() && !value.trim().is_empty())
+            || member
+                .split_once('=')
+                .is_some_and(|(key, value)| !key.trim().is_empty() && !value.trim().is_empty())
     };
     let plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t';
     let good = text.len() <= STATE_BYTES
@@ -181,10 +190,20 @@ mod tests {
     #[test]
     fn a_context_goes_out_as_it_came_in() {
         let context = TraceContext::parse(GOOD, "vendor=a,other=b").unwrap();
-        assert_eq!((context.traceparent().as_str(), context.tracestate()), (GOOD, "vendor=a,other=b"));
-        assert_eq!((context.trace_id().as_str(), context.is_sampled()), ("4bf92f3577b34da6a3ce929d0e0e4736", true));
+        assert_eq!(
+            (context.traceparent().as_str(), context.tracestate()),
+            (GOOD, "vendor=a,other=b")
+        );
+        assert_eq!(
+            (context.trace_id().as_str(), context.is_sampled()),
+            ("4bf92f3577b34da6a3ce929d0e0e4736", true)
+        );
         // Of the flags only "sampled" is known; a later version is answered with ours.
-        let later = TraceContext::parse("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-fe-what-ever", "").unwrap();
+        let later = TraceContext::parse(
+            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-fe-what-ever",
+            "",
+        )
+        .unwrap();
         assert_eq!(later.traceparent(), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00");
     }
 
@@ -206,14 +225,30 @@ mod tests {
         }
         let long = format!("a={}", "b".repeat(STATE_BYTES));
         let many = vec!["a=b"; STATE_MEMBERS + 1].join(",");
-        for bad in [long.as_str(), many.as_str(), "novalue", "a=\u{e9}", "a=b\r\nx: y", "=b", "a= ", "a= ,b=c"] {
+        for bad in [
+            long.as_str(),
+            many.as_str(),
+            "novalue",
+            "a=\u{e9}",
+            "a=b\r\nx: y",
+            "=b",
+            "a= ",
+            "a= ,b=c",
+        ] {
             assert_eq!(TraceContext::parse(GOOD, bad).unwrap().tracestate(), "", "{bad:?}");
         }
     }
 
     #[test]
     fn a_blank_state_is_absent() {
-        for (given, kept) in [(" ", ""), ("\t \t", ""), (",", ""), (" , ,\t", ""), (" a=b ,", "a=b"), (",a=b,,c=d", "a=b,,c=d")] {
+        for (given, kept) in [
+            (" ", ""),
+            ("\t \t", ""),
+            (",", ""),
+            (" , ,\t", ""),
+            (" a=b ,", "a=b"),
+            (",a=b,,c=d", "a=b,,c=d"),
+        ] {
             assert_eq!(TraceContext::parse(GOOD, given).unwrap().tracestate(), kept, "{given:?}");
         }
         let mut headers = HeaderMap::new();

@@ -10,16 +10,19 @@ use std::{
 pub async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     // After a panic it is not polled again.
-    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
-        Ok(Poll::Ready(done)) => Poll::Ready(Some(done)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(_) => Poll::Ready(None),
+    std::future::poll_fn(|context| {
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(Poll::Ready(done)) => Poll::Ready(Some(done)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(None),
+        }
     })
     .await
 }
 
-/// Work without which a process is of no use: when it panics, the process ends at once, as by SIGKILL. Nothing that was accepted is lost by
-/// that, and whoever runs the process starts it again; without it the process would be there, and do nothing, for ever.
+/// Work without which a process is of no use: when it panics, the process ends at once, as by
+/// SIGKILL. Nothing that was accepted is lost by that, and whoever runs the process starts it
+/// again; without it the process would be there, and do nothing, for ever.
 pub async fn essential<T>(name: &'static str, work: impl Future<Output = T>) -> T {
     match caught(work).await {
         Some(done) => done,

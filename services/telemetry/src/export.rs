@@ -1,5 +1,5 @@
-//! From ended spans to the collector: a bounded queue and one task. A collector that is slow, hangs or is gone costs spans, never a
-//! delivery; what is lost is counted.
+//! From ended spans to the collector: a bounded queue and one task. A collector that is slow, hangs
+//! or is gone costs spans, never a delivery; what is lost is counted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -109,13 +109,16 @@ impl<E: SpanExporter> Export<E> {
             return;
         }
         let count = batch.len() as u64;
-        let outcome = timeout(self.bounds.timeout, self.exporter.export(std::mem::take(batch))).await;
+        let outcome =
+            timeout(self.bounds.timeout, self.exporter.export(std::mem::take(batch))).await;
         let failed = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("it did not answer in time".to_owned()),
         };
-        SPANS.with_label_values(&[if failed.is_none() { "exported" } else { "failed" }]).inc_by(count);
+        SPANS
+            .with_label_values(&[if failed.is_none() { "exported" } else { "failed" }])
+            .inc_by(count);
         if let Some(why) = failed.as_ref().filter(|_| !self.failing) {
             tracing::warn!(%why, "spans cannot be exported; they are dropped until the collector answers");
         } else if failed.is_none() && self.failing {
@@ -125,7 +128,8 @@ impl<E: SpanExporter> Export<E> {
     }
 }
 
-/// Waits until the batch is full, or until the period has passed since its first span. May be dropped: the batch keeps what it has.
+/// Waits until the batch is full, or until the period has passed since its first span. May be
+/// dropped: the batch keeps what it has.
 async fn fill(received: &mut mpsc::Receiver<SpanData>, batch: &mut Vec<SpanData>, bounds: Bounds) {
     if batch.is_empty() && received.recv_many(batch, bounds.batch).await == 0 {
         // The provider is gone; the task is about to be stopped.
@@ -193,7 +197,12 @@ mod tests {
         }
     }
 
-    const BOUNDS: Bounds = Bounds { queue: 4, batch: 2, period: Duration::from_secs(3600), timeout: Duration::from_millis(100) };
+    const BOUNDS: Bounds = Bounds {
+        queue: 4,
+        batch: 2,
+        period: Duration::from_secs(3600),
+        timeout: Duration::from_millis(100),
+    };
 
     #[tokio::test(start_paused = true)]
     async fn full_batches_go_at_once_and_the_rest_at_the_end() {
@@ -216,7 +225,11 @@ mod tests {
         for _ in 0..100 {
             queue.on_end(span());
         }
-        assert_eq!(count("dropped") - before.0, 96, "what the queue does not hold is dropped at once");
+        assert_eq!(
+            count("dropped") - before.0,
+            96,
+            "what the queue does not hold is dropped at once"
+        );
         let begun = Instant::now();
         running.stop().await;
         assert!(begun.elapsed() <= 2 * BOUNDS.timeout);

@@ -49,8 +49,8 @@ impl Kind {
     }
 }
 
-/// A span, or nothing: where spans are not exported, and in traces that are not sampled, it costs a comparison. It ends when it is
-/// dropped.
+/// A span, or nothing: where spans are not exported, and in traces that are not sampled, it costs a
+/// comparison. It ends when it is dropped.
 #[derive(Debug, Default)]
 pub struct Hop(Option<Box<Open>>);
 
@@ -71,7 +71,9 @@ impl Hop {
     #[must_use]
     pub fn child(kind: Kind, name: &str, parent: Option<&TraceContext>) -> Self {
         match parent {
-            Some(parent) if parent.is_sampled() && is_exporting() => Self::open(kind, name, Some(parent)),
+            Some(parent) if parent.is_sampled() && is_exporting() => {
+                Self::open(kind, name, Some(parent))
+            }
             _ => Self::none(),
         }
     }
@@ -80,7 +82,9 @@ impl Hop {
     #[must_use]
     pub fn root(kind: Kind, name: &str) -> Self {
         match SAMPLE_RATIO.get() {
-            Some(ratio) if *ratio >= 1.0 || rand::random::<f64>() < *ratio => Self::open(kind, name, None),
+            Some(ratio) if *ratio >= 1.0 || rand::random::<f64>() < *ratio => {
+                Self::open(kind, name, None)
+            }
             _ => Self::none(),
         }
     }
@@ -88,7 +92,8 @@ impl Hop {
     fn open(kind: Kind, name: &str, parent: Option<&TraceContext>) -> Self {
         let span = tracing::info_span!(target: TARGET, parent: None, "hop", otel.name = name, otel.kind = kind.name());
         if let Some(parent) = parent {
-            // Fails only for a span that has begun, or when a filter took it: then it has no context either.
+            // Fails only for a span that has begun, or when a filter took it: then it has no
+            // context either.
             let _ = span.set_parent(Context::new().with_remote_span_context(remote(parent)));
         }
         let context = context_of(&span);
@@ -153,7 +158,12 @@ fn context_of(span: &Span) -> Option<TraceContext> {
     let position = span.span_context();
     position.is_valid().then(|| {
         let (trace, span) = (position.trace_id().to_bytes(), position.span_id().to_bytes());
-        TraceContext::new(trace, span, position.is_sampled(), position.trace_state().header().into())
+        TraceContext::new(
+            trace,
+            span,
+            position.is_sampled(),
+            position.trace_state().header().into(),
+        )
     })
 }
 
@@ -170,7 +180,9 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_exporter_there_is_no_span_and_what_came_in_goes_on() {
-        let incoming = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "a=b").unwrap();
+        let incoming =
+            TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "a=b")
+                .unwrap();
         let hop = Hop::child(Kind::Server, "x", Some(&incoming));
         hop.set("a", "b");
         hop.fail("why");

@@ -1,8 +1,9 @@
-//! What operators see of Outrider: metrics, traces and logs. The catalogue of all metrics, the W3C trace context, spans that cost nothing
-//! where they are not wanted, and the start of it all in a process.
+//! What operators see of Outrider: metrics, traces and logs. The catalogue of all metrics, the W3C
+//! trace context, spans that cost nothing where they are not wanted, and the start of it all in a
+//! process.
 //!
-//! It must never hold a payload, a secret, or a label that grows with the number of tenants; and it depends on nothing of ours, so that
-//! every other crate may use it.
+//! It must never hold a payload, a secret, or a label that grows with the number of tenants; and it
+//! depends on nothing of ours, so that every other crate may use it.
 
 pub mod catalogue;
 mod collector_headers;
@@ -21,4 +22,6 @@ pub use essential::{caught, essential};
 pub use hop::{Hop, Kind, current, is_exporting};
 pub use process::expose_process;
 pub use seldom::Seldom;
-pub use start::{ExportOptions, LogOptions, Options, StartError, Telemetry, check_filter, tell_warnings};
+pub use start::{
+    ExportOptions, LogOptions, Options, StartError, Telemetry, check_filter, tell_warnings,
+};

@@ -6,15 +6,17 @@ use std::{
 };
 
 use crate::{
-    catalogue::process::{BUILD_INFO, CPU_SECONDS, MAX_FDS, OPEN_FDS, RESIDENT_MEMORY, SECTION, START_TIME, TASKS},
+    catalogue::process::{
+        BUILD_INFO, CPU_SECONDS, MAX_FDS, OPEN_FDS, RESIDENT_MEMORY, SECTION, START_TIME, TASKS,
+    },
     metrics,
 };
 
 /// Ticks of a second in /proc, the same on every Linux.
 const TICKS: f64 = 100.0;
 
-/// Shows the process's own metrics: its build, memory, descriptors and tasks. To be called on the runtime that is measured. Where there
-/// is no /proc, what it would tell stays 0.
+/// Shows the process's own metrics: its build, memory, descriptors and tasks. To be called on the
+/// runtime that is measured. Where there is no /proc, what it would tell stays 0.
 pub fn expose_process(version: &str, commit: Option<&str>) {
     metrics::expose(&SECTION);
     BUILD_INFO.with_label_values(&[version, commit.unwrap_or("unknown")]).set(1);
@@ -50,14 +52,16 @@ fn resident(status: &str) -> Option<i64> {
     line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok().map(|kib| kib * 1024)
 }
 
-/// The 14th and 15th field; the second, the program's name, is in parentheses and may hold anything.
+/// The 14th and 15th field; the second, the program's name, is in parentheses and may hold
+/// anything.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut ticks = rest.split_whitespace().skip(11).map(str::parse::<f64>);
     Some((ticks.next()?.ok()? + ticks.next()?.ok()?) / TICKS)
 }
 
-/// `Max open files            1024                 524288               files`: the first is in force.
+/// `Max open files            1024                 524288               files`: the first is in
+/// force.
 fn max_fds(limits: &str) -> Option<i64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
@@ -73,7 +77,9 @@ mod tests {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 8 0 100 1000 10";
         assert_eq!(cpu_seconds(stat), Some(3.0));
         assert_eq!(
-            max_fds("Limit  Soft Limit\nMax open files            1024                 524288               files\n"),
+            max_fds(
+                "Limit  Soft Limit\nMax open files            1024                 524288               files\n"
+            ),
             Some(1024)
         );
         assert_eq!((resident(""), cpu_seconds(""), max_fds("")), (None, None, None));

@@ -28,8 +28,8 @@ use crate::{
 pub struct LogOptions {
     /// Whether lines are JSON. Default false.
     pub json: bool,
-    /// A filter such as `info` or `info,outrider_worker=debug`. Default `info`. Of the HTTP/2 library
-    /// only errors are logged, unless the filter names it (`h2=warn`).
+    /// A filter such as `info` or `info,outrider_worker=debug`. Default `info`. Of the HTTP/2
+    /// library only errors are logged, unless the filter names it (`h2=warn`).
     pub filter: String,
 }
 
@@ -46,7 +46,8 @@ pub struct ExportOptions {
     pub endpoint: String,
     /// How long one export may take, connecting included. Default 10 s.
     pub timeout: Duration,
-    /// The share of the traces begun here that are recorded, 0 to 1; those begun by clients are recorded as their flag says. Default 1.
+    /// The share of the traces begun here that are recorded, 0 to 1; those begun by clients are
+    /// recorded as their flag says. Default 1.
     pub sample_ratio: f64,
     /// The resource's `service.name`. Default `outrider`.
     pub service_name: String,
@@ -109,7 +110,8 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts the log on standard error, and the export of spans. To be called once, on a tokio runtime.
+    /// Starts the log on standard error, and the export of spans. To be called once, on a tokio
+    /// runtime.
     pub fn start(options: &Options) -> Result<Self, StartError> {
         metrics::expose(&catalogue::telemetry::SECTION);
         for result in ["exported", "dropped", "failed"] {
@@ -117,9 +119,13 @@ impl Telemetry {
         }
         // Spans are for the collector: a log that followed them would tell each twice.
         let filter = filter(&options.log.filter)?;
-        let hidden = format!("{TARGET}=off").parse().map_err(|_| StartError::Filter(TARGET.to_owned()))?;
-        let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-        let log = if options.log.json { log.json().flatten_event(true).boxed() } else { log.boxed() };
+        let hidden =
+            format!("{TARGET}=off").parse().map_err(|_| StartError::Filter(TARGET.to_owned()))?;
+        let log = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal());
+        let log =
+            if options.log.json { log.json().flatten_event(true).boxed() } else { log.boxed() };
         let export = options.export.as_ref().map(exporting).transpose()?;
         let spans = export.as_ref().map(|(provider, _)| {
             tracing_opentelemetry::layer()
@@ -157,7 +163,8 @@ pub fn check_filter(text: &str) -> Result<(), StartError> {
     filter(text).map(drop)
 }
 
-/// Tells warnings on standard error as a command does that people run: a line each, without time and place. To be called once.
+/// Tells warnings on standard error as a command does that people run: a line each, without time
+/// and place. To be called once.
 pub fn tell_warnings() -> Result<(), StartError> {
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
@@ -165,20 +172,25 @@ pub fn tell_warnings() -> Result<(), StartError> {
         .without_time()
         .with_target(false);
     let log = log.with_filter(filter("warn")?);
-    tracing_subscriber::registry().with(log).try_init().map_err(|error| StartError::Twice(error.to_string()))
+    tracing_subscriber::registry()
+        .with(log)
+        .try_init()
+        .map_err(|error| StartError::Twice(error.to_string()))
 }
 
-/// Applies unless the filter says otherwise. The libraries of HTTP/2 and TLS warn of what a client or
-/// an endpoint does, as often as it does it, but our warnings mean a fault of ours.
+/// Applies unless the filter says otherwise. The libraries of HTTP/2 and TLS warn of what a client
+/// or an endpoint does, as often as it does it, but our warnings mean a fault of ours.
 const BASE: &str = "h2=error,rustls=error";
 
 fn filter(text: &str) -> Result<EnvFilter, StartError> {
     check_words(text)?;
     // Of two directives for one target the later one holds.
-    EnvFilter::try_new(format!("{BASE},{text}")).map_err(|error| StartError::Filter(error.to_string()))
+    EnvFilter::try_new(format!("{BASE},{text}"))
+        .map_err(|error| StartError::Filter(error.to_string()))
 }
 
-/// A word alone that is no level is a target to the library, whose events are logged, and nothing else.
+/// A word alone that is no level is a target to the library, whose events are logged, and nothing
+/// else.
 fn check_words(text: &str) -> Result<(), StartError> {
     let words = directives(text);
     let mut words = words.iter().copied().map(str::trim).filter(|word| !word.is_empty()).peekable();
@@ -187,13 +199,19 @@ fn check_words(text: &str) -> Result<(), StartError> {
     }
     // The library splits at these commas too, and says only that a directive is none.
     if let Some(word) = words.clone().find(|word| word.contains(',')) {
-        return Err(StartError::Filter(format!("\"{word}\" has a comma within brackets: name one field in each directive")));
+        return Err(StartError::Filter(format!(
+            "\"{word}\" has a comma within brackets: name one field in each directive"
+        )));
     }
-    match words.find(|word| !word.contains(['=', '[', ']', '{', '}']) && word.parse::<LevelFilter>().is_err()) {
+    match words.find(|word| {
+        !word.contains(['=', '[', ']', '{', '}']) && word.parse::<LevelFilter>().is_err()
+    }) {
         None => Ok(()),
         Some(word) => {
             let levels = "off, error, warn, info, debug, trace";
-            Err(StartError::Filter(format!("\"{word}\" is neither a level ({levels}) nor TARGET=LEVEL")))
+            Err(StartError::Filter(format!(
+                "\"{word}\" is neither a level ({levels}) nor TARGET=LEVEL"
+            )))
         }
     }
 }
@@ -217,9 +235,12 @@ fn exporting(options: &ExportOptions) -> Result<(SdkTracerProvider, export::Runn
     let wrong = |error: &dyn std::error::Error| {
         StartError::Endpoint(error.source().map_or_else(|| error.to_string(), ToString::to_string))
     };
-    let mut endpoint = Endpoint::from_shared(options.endpoint.clone()).map_err(|error| wrong(&error))?;
+    let mut endpoint =
+        Endpoint::from_shared(options.endpoint.clone()).map_err(|error| wrong(&error))?;
     if options.endpoint.starts_with("https:") {
-        endpoint = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots()).map_err(|error| wrong(&error))?;
+        endpoint = endpoint
+            .tls_config(ClientTlsConfig::new().with_webpki_roots())
+            .map_err(|error| wrong(&error))?;
     }
     let channel = endpoint.connect_timeout(options.timeout).connect_lazy();
     let mut exporter = SpanExporter::builder()
@@ -228,7 +249,8 @@ fn exporting(options: &ExportOptions) -> Result<(SdkTracerProvider, export::Runn
         .with_timeout(options.timeout)
         .build()
         .map_err(|error| wrong(&error))?;
-    let attributes = options.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    let attributes =
+        options.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
     let resource = Resource::builder()
         .with_service_name(options.service_name.clone())
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))

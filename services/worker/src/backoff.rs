@@ -1,4 +1,5 @@
-//! Waits between tries, so that those who wait for the same thing do not return together, nor all complain.
+//! Waits between tries, so that those who wait for the same thing do not return together, nor all
+//! complain.
 
 use std::{
     sync::{Mutex, PoisonError},

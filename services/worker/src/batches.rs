@@ -27,7 +27,10 @@ mod tests {
     #[test]
     fn batches_are_bounded_and_keep_the_order() {
         let sizes = vec![3, 4, 5, 20, 1, 9, 1];
-        assert_eq!(batches(sizes, 10, |size| *size), [vec![3, 4], vec![5], vec![20], vec![1, 9], vec![1]]);
+        assert_eq!(
+            batches(sizes, 10, |size| *size),
+            [vec![3, 4], vec![5], vec![20], vec![1, 9], vec![1]]
+        );
         assert!(batches(Vec::new(), 10, |size: &usize| *size).is_empty());
     }
 }

@@ -27,7 +27,10 @@ impl WireBounds {
     /// Refuses bounds that an ordinary answer of `head` and `body` bytes would exceed.
     pub(crate) fn check(&self, head: usize, body: usize) -> Result<()> {
         if self.bytes < head.saturating_add(body) {
-            return Err(Error::field("response_wire_bytes", "must be at least response_head_bytes + response_read_bytes"));
+            return Err(Error::field(
+                "response_wire_bytes",
+                "must be at least response_head_bytes + response_read_bytes",
+            ));
         }
         if self.reads < 64 {
             return Err(Error::field("response_wire_reads", "must be at least 64"));
@@ -44,7 +47,13 @@ mod tests {
     fn an_ordinary_answer_must_fit() {
         let bounds = WireBounds::default();
         assert_eq!(bounds.check(64 << 10, 64 << 10), Ok(()));
-        assert_eq!(bounds.check(usize::MAX, 1).unwrap_err().violations[0].field, "response_wire_bytes");
-        assert_eq!(WireBounds { reads: 63, ..bounds }.check(0, 0).unwrap_err().violations[0].field, "response_wire_reads");
+        assert_eq!(
+            bounds.check(usize::MAX, 1).unwrap_err().violations[0].field,
+            "response_wire_bytes"
+        );
+        assert_eq!(
+            WireBounds { reads: 63, ..bounds }.check(0, 0).unwrap_err().violations[0].field,
+            "response_wire_reads"
+        );
     }
 }

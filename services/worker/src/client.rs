@@ -1,4 +1,5 @@
-//! One exchange over HTTP/1.1: a connection from the pool or by the dialer, the request, the head of the answer, its body.
+//! One exchange over HTTP/1.1: a connection from the pool or by the dialer, the request, the head
+//! of the answer, its body.
 
 use std::{error::Error as _, io, sync::Arc, time::Duration};
 
@@ -95,18 +96,28 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(options: &Options, dialer: Arc<dyn Dialer>) -> Result<Self> {
         let mut http = Builder::new();
-        // The buffer alone bounds heads only roughly: it may hold more when the last read brought it.
+        // The buffer alone bounds heads only roughly: it may hold more when the last read brought
+        // it.
         http.max_buf_size(options.response_head_bytes).max_header_size(options.response_head_bytes);
         let bounds = Bounds::new(options);
-        let timeouts = Timeouts { idle: options.pool_idle_timeout, told: options.pool_told_timeout };
+        let timeouts =
+            Timeouts { idle: options.pool_idle_timeout, told: options.pool_told_timeout };
         Ok(Self {
             dialer,
             tls: tls::connector(&options.extra_roots, options.pool_idle_total)?,
             http,
-            pool: Arc::new(Pool::new(options.pool_idle_per_host, options.pool_idle_total, timeouts)),
+            pool: Arc::new(Pool::new(
+                options.pool_idle_per_host,
+                options.pool_idle_total,
+                timeouts,
+            )),
             bounds,
             wire: options.wire,
-            heads: HeadBounds { interim: options.wire.interim_answers, bytes: options.response_head_bytes, kept: bounds },
+            heads: HeadBounds {
+                interim: options.wire.interim_answers,
+                bytes: options.response_head_bytes,
+                kept: bounds,
+            },
         })
     }
 
@@ -120,9 +131,15 @@ impl Client {
         self.pool.sweep();
     }
 
-    /// One exchange within one deadline, from the dial to the end of the answer. `request` makes the request, and is called
-    /// when there is a connection to send it on, so that it is signed at that moment.
-    pub(crate) async fn exchange<F>(&self, destination: &Destination, deadline: Instant, request: F) -> Exchanged
+    /// One exchange within one deadline, from the dial to the end of the answer. `request` makes
+    /// the request, and is called when there is a connection to send it on, so that it is signed at
+    /// that moment.
+    pub(crate) async fn exchange<F>(
+        &self,
+        destination: &Destination,
+        deadline: Instant,
+        request: F,
+    ) -> Exchanged
     where
         F: Fn() -> Request<Body> + Send + Sync,
     {
@@ -140,8 +157,11 @@ impl Client {
                 }
                 Ok(answer)
             }
-            // The request may have arrived the first time: that was an attempt, and nothing was sent again.
-            (Err(Failure::EgressUnavailable), Some(failure)) => return Exchanged { result: Err(failure), resent: false },
+            // The request may have arrived the first time: that was an attempt, and nothing was
+            // sent again.
+            (Err(Failure::EgressUnavailable), Some(failure)) => {
+                return Exchanged { result: Err(failure), resent: false };
+            }
             (Err(failure), _) => Err(failure),
         };
         if resent {
@@ -150,11 +170,13 @@ impl Client {
         Exchanged { result, resent }
     }
 
-    /// Sends on a connection from the pool, and waits for the head of the answer; none when it is to be sent on a new one.
+    /// Sends on a connection from the pool, and waits for the head of the answer; none when it is
+    /// to be sent on a new one.
     ///
-    /// The endpoint may have closed the connection while it was idle. When that is seen before anything of the request was
-    /// written, hyper gives the request back. When the connection ends before the first byte of an answer, the endpoint has most
-    /// likely not seen it: it is sent once more, and what the first sending came to is in `first`.
+    /// The endpoint may have closed the connection while it was idle. When that is seen before
+    /// anything of the request was written, hyper gives the request back. When the connection ends
+    /// before the first byte of an answer, the endpoint has most likely not seen it: it is sent
+    /// once more, and what the first sending came to is in `first`.
     async fn ask_reused<F>(
         &self,
         destination: &Destination,
@@ -182,7 +204,12 @@ impl Client {
     }
 
     /// Sends on a new connection, and waits for the head of the answer.
-    async fn ask_new<F>(&self, destination: &Destination, deadline: Instant, request: &F) -> Result<(Connection, Head), Failure>
+    async fn ask_new<F>(
+        &self,
+        destination: &Destination,
+        deadline: Instant,
+        request: &F,
+    ) -> Result<(Connection, Head), Failure>
     where
         F: Fn() -> Request<Body> + Send + Sync,
     {
@@ -196,8 +223,14 @@ impl Client {
         }
     }
 
-    /// Sends a request on a connection. Once the status line of an answer has come, it decides, whatever becomes of the rest.
-    async fn ask(&self, connection: &mut Connection, request: Request<Body>, deadline: Instant) -> Asked {
+    /// Sends a request on a connection. Once the status line of an answer has come, it decides,
+    /// whatever becomes of the rest.
+    async fn ask(
+        &self,
+        connection: &mut Connection,
+        request: Request<Body>,
+        deadline: Instant,
+    ) -> Asked {
         connection.begin();
         let (failure, end) = match timeout_at(deadline, answered(connection, request)).await {
             Ok(Ok(response)) => return Asked::Answered(Head::Whole(response)),
@@ -214,7 +247,9 @@ impl Client {
         let watch = &connection.watch;
         match watch.status() {
             Some(status) => Asked::Answered(Head::Status(status, end)),
-            None if end == End::Dropped && watch.fault().is_none() && !watch.heard() => Asked::Ended(failure),
+            None if end == End::Dropped && watch.fault().is_none() && !watch.heard() => {
+                Asked::Ended(failure)
+            }
             None => Asked::Failed(failure),
         }
     }
@@ -222,14 +257,22 @@ impl Client {
     /// Reads the rest of an answer.
     async fn read(&self, connection: &Connection, head: Head, deadline: Instant) -> Answer {
         match head {
-            Head::Whole(response) => response::read(response, connection.watch.take_fields(), self.bounds, deadline).await,
+            Head::Whole(response) => {
+                response::read(response, connection.watch.take_fields(), self.bounds, deadline)
+                    .await
+            }
             Head::Status(status, end) => Answer::of_status(status, end),
         }
     }
 
-    async fn connect(&self, destination: &Destination, deadline: Instant) -> Result<Connection, Failure> {
+    async fn connect(
+        &self,
+        destination: &Destination,
+        deadline: Instant,
+    ) -> Result<Connection, Failure> {
         let late = |phase| move |_| Failure::TimedOut(phase);
-        let dialled = timeout_at(deadline, self.dialer.dial(&destination.host, destination.port)).await;
+        let dialled =
+            timeout_at(deadline, self.dialer.dial(&destination.host, destination.port)).await;
         let stream = dialled.map_err(late(Phase::Connecting))?.map_err(undialled)?;
         // Small requests must not wait for acknowledgements; where it cannot be set they do.
         let _ = stream.tcp().set_nodelay(true);
@@ -239,7 +282,9 @@ impl Client {
         let connection = match &destination.server_name {
             None => self.open(stream, watch).await,
             Some(name) => {
-                let failed = |error| Failure::attempt(AttemptOutcome::TlsFailed, told::handshake(&error, &self.wire));
+                let failed = |error| {
+                    Failure::attempt(AttemptOutcome::TlsFailed, told::handshake(&error, &self.wire))
+                };
                 let secured = timeout_at(deadline, self.tls.connect(name.clone(), stream)).await;
                 let stream = secured.map_err(late(Phase::Securing))?.map_err(failed)?;
                 self.open(Secure::new(stream), watch).await
@@ -254,7 +299,12 @@ impl Client {
     }
 
     /// One exchange over a plain stream, which is dropped after it.
-    pub(crate) async fn exchange_on<S>(&self, stream: S, deadline: Instant, request: Request<Body>) -> Result<Answer, Failure>
+    pub(crate) async fn exchange_on<S>(
+        &self,
+        stream: S,
+        deadline: Instant,
+        request: Request<Body>,
+    ) -> Result<Answer, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -271,7 +321,11 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = Heads::new(stream, watch.clone(), self.heads);
-        let (sender, connection) = self.http.handshake::<_, Body>(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        let (sender, connection) = self
+            .http
+            .handshake::<_, Body>(TokioIo::new(stream))
+            .await
+            .map_err(|error| broken(&error))?;
         let ending = watch.clone();
         let task = tokio::spawn(async move {
             // The exchange that was under way sees the error; between exchanges nobody needs it.
@@ -281,7 +335,8 @@ impl Client {
         Ok(Connection::new(sender, watch, task.abort_handle()))
     }
 
-    /// What an error of an open connection means: what was found on the wire goes before what the HTTP library says.
+    /// What an error of an open connection means: what was found on the wire goes before what the
+    /// HTTP library says.
     fn broken(&self, error: &hyper::Error, connection: &Connection) -> Failure {
         match connection.watch.fault() {
             Some(fault) => Failure::attempt(AttemptOutcome::BadResponse, fault.explain(&self.wire)),
@@ -289,8 +344,9 @@ impl Client {
         }
     }
 
-    /// Back to the pool, once the connection's task has seen the end of the exchange too. An endpoint may answer before it has
-    /// read the whole request, and never read the rest: such a connection is dropped.
+    /// Back to the pool, once the connection's task has seen the end of the exchange too. An
+    /// endpoint may answer before it has read the whole request, and never read the rest: such a
+    /// connection is dropped.
     fn keep(&self, destination: &Destination, mut connection: Connection, told: Option<Duration>) {
         if !connection.watch.is_intact() {
             return;
@@ -300,9 +356,14 @@ impl Client {
             self.pool.put(destination.met(), connection, told);
             return;
         }
-        let (pool, origin, by) = (Arc::clone(&self.pool), Arc::clone(&destination.origin), destination.entry.organization);
+        let (pool, origin, by) = (
+            Arc::clone(&self.pool),
+            Arc::clone(&destination.origin),
+            destination.entry.organization,
+        );
         tokio::spawn(async move {
-            if let Ok(Ok(())) = tokio::time::timeout(READY_WITHIN, connection.sender.ready()).await {
+            if let Ok(Ok(())) = tokio::time::timeout(READY_WITHIN, connection.sender.ready()).await
+            {
                 connection.end();
                 pool.put(Met { origin: &origin, by }, connection, told);
             }
@@ -348,8 +409,12 @@ fn broken(error: &hyper::Error) -> Failure {
         (
             AttemptOutcome::ConnectionFailed,
             match io_kind(error) {
-                Some(io::ErrorKind::ConnectionReset) => "the endpoint reset the connection before the answer",
-                Some(io::ErrorKind::TimedOut) => "the endpoint did not answer any more: it, or the way to it, is gone",
+                Some(io::ErrorKind::ConnectionReset) => {
+                    "the endpoint reset the connection before the answer"
+                }
+                Some(io::ErrorKind::TimedOut) => {
+                    "the endpoint did not answer any more: it, or the way to it, is gone"
+                }
                 Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
                     "the endpoint was not reachable any more before the answer"
                 }
@@ -390,17 +455,22 @@ mod tests {
     };
 
     fn request() -> Request<Body> {
-        Request::post("/").header("content-length", 2).body(Full::new(Bytes::from_static(b"{}"))).unwrap()
+        Request::post("/")
+            .header("content-length", 2)
+            .body(Full::new(Bytes::from_static(b"{}")))
+            .unwrap()
     }
 
-    // On one thread: nothing else runs between the end of the idle connection and the exchange that takes it.
+    // On one thread: nothing else runs between the end of the idle connection and the exchange that
+    // takes it.
     #[tokio::test]
     async fn a_request_that_was_never_sent_goes_out_on_a_new_connection() {
         let receiver = Receiver::start(Reply::status("200 OK")).await;
         let dialer = Arc::new(Loopback::default());
         let client = Client::new(&quick(), dialer.clone()).unwrap();
         let entry = Arc::new(entry(&format!("http://hooks.example:{}/", receiver.port), |_| {}));
-        let destination = Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();
+        let destination =
+            Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();
         let (near, far) = tokio::io::duplex(1024);
         let mut idle = client.open(near, Watch::default()).await.unwrap();
         idle.sender.ready().await.unwrap();
@@ -412,14 +482,15 @@ mod tests {
         assert_eq!((receiver.count(), dialer.dials.load(Ordering::SeqCst)), (1, 1));
     }
 
-    /// A client with an idle connection whose other side reads a byte of the request, answers with these, and closes; its
-    /// destination is at this port.
+    /// A client with an idle connection whose other side reads a byte of the request, answers with
+    /// these, and closes; its destination is at this port.
     async fn reused(answer: &'static [u8], port: u16) -> (Client, Arc<Loopback>, Arc<Destination>) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let dialer = Arc::new(Loopback::default());
         let client = Client::new(&quick(), dialer.clone()).unwrap();
         let entry = Arc::new(entry(&format!("http://hooks.example:{port}/"), |_| {}));
-        let destination = Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();
+        let destination =
+            Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();
         let (near, mut far) = tokio::io::duplex(1024);
         let mut idle = client.open(near, Watch::default()).await.unwrap();
         idle.sender.ready().await.unwrap();
@@ -442,7 +513,10 @@ mod tests {
         };
         let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
         assert_eq!((exchanged.result.unwrap().status, exchanged.resent), (200, true));
-        assert_eq!((receiver.count(), dialer.dials.load(Ordering::SeqCst), signed.load(Ordering::SeqCst)), (1, 1, 2));
+        assert_eq!(
+            (receiver.count(), dialer.dials.load(Ordering::SeqCst), signed.load(Ordering::SeqCst)),
+            (1, 1, 2)
+        );
     }
 
     #[tokio::test]
@@ -455,13 +529,22 @@ mod tests {
         ] {
             let (client, dialer, destination) = reused(answer.as_bytes(), receiver.port).await;
             let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
-            assert!(matches!(&exchanged.result, Err(Failure::Attempt(known, _)) if *known == outcome), "{exchanged:?}");
-            assert_eq!((exchanged.resent, dialer.dials.load(Ordering::SeqCst)), (false, 0), "{answer}");
+            assert!(
+                matches!(&exchanged.result, Err(Failure::Attempt(known, _)) if *known == outcome),
+                "{exchanged:?}"
+            );
+            assert_eq!(
+                (exchanged.resent, dialer.dials.load(Ordering::SeqCst)),
+                (false, 0),
+                "{answer}"
+            );
         }
         let (client, ..) = reused(b"HTTP/1.1 201 A\r\n", receiver.port).await;
         let destination = Destinations::new(1, http::HeaderValue::from_static("t"));
         let entry = Arc::new(entry(&format!("http://hooks.example:{}/", receiver.port), |_| {}));
-        let exchanged = client.exchange(&destination.get(&entry).unwrap(), Instant::now() + PATIENCE, request).await;
+        let exchanged = client
+            .exchange(&destination.get(&entry).unwrap(), Instant::now() + PATIENCE, request)
+            .await;
         assert_eq!((exchanged.result.unwrap().status, exchanged.resent), (201, false));
         assert_eq!(receiver.count(), 0);
     }
@@ -471,12 +554,17 @@ mod tests {
         let receiver = Receiver::start(Reply::Close(String::new())).await;
         let (client, dialer, destination) = reused(b"", receiver.port).await;
         let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
-        assert!(matches!(exchanged.result, Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, _))) && exchanged.resent);
+        assert!(
+            matches!(exchanged.result, Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, _)))
+                && exchanged.resent
+        );
         assert_eq!((receiver.count(), dialer.dials.load(Ordering::SeqCst)), (1, 1));
 
         let receiver = Receiver::start(Reply::Hang).await;
         let (client, _, destination) = reused(b"", receiver.port).await;
-        let exchanged = client.exchange(&destination, Instant::now() + Duration::from_millis(300), request).await;
+        let exchanged = client
+            .exchange(&destination, Instant::now() + Duration::from_millis(300), request)
+            .await;
         assert!(matches!(exchanged.result, Err(Failure::TimedOut(_))) && exchanged.resent);
     }
 
@@ -485,7 +573,10 @@ mod tests {
         let (client, dialer, destination) = reused(b"", 1).await;
         *dialer.error.lock().unwrap() = Some(DialError::EgressUnavailable);
         let exchanged = client.exchange(&destination, Instant::now() + PATIENCE, request).await;
-        assert!(matches!(exchanged.result, Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, _))), "{exchanged:?}");
+        assert!(
+            matches!(exchanged.result, Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, _))),
+            "{exchanged:?}"
+        );
         assert!(!exchanged.resent, "it went out once");
     }
 }

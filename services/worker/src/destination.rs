@@ -1,4 +1,5 @@
-//! What is the same in every request to an endpoint, prepared once per version of its configuration.
+//! What is the same in every request to an endpoint, prepared once per version of its
+//! configuration.
 
 use std::{
     collections::HashMap,
@@ -38,16 +39,25 @@ pub(crate) struct Destination {
 pub(crate) struct UnusableUrl(&'static str);
 
 impl Destination {
-    pub(crate) fn prepare(entry: Arc<EndpointEntry>, user_agent: &HeaderValue) -> Result<Self, UnusableUrl> {
+    pub(crate) fn prepare(
+        entry: Arc<EndpointEntry>,
+        user_agent: &HeaderValue,
+    ) -> Result<Self, UnusableUrl> {
         let Target::Http { url } = &entry.endpoint.target;
         let url = Url::parse(url).map_err(|_| UnusableUrl("it is no URL"))?;
         let (host, name) = match url.host().ok_or(UnusableUrl("it has no host"))? {
             Host::Domain(name) => (name.to_owned(), ServerName::try_from(name.to_owned()).ok()),
-            Host::Ipv4(address) => (address.to_string(), Some(ServerName::from(std::net::IpAddr::from(address)))),
-            Host::Ipv6(address) => (address.to_string(), Some(ServerName::from(std::net::IpAddr::from(address)))),
+            Host::Ipv4(address) => {
+                (address.to_string(), Some(ServerName::from(std::net::IpAddr::from(address))))
+            }
+            Host::Ipv6(address) => {
+                (address.to_string(), Some(ServerName::from(std::net::IpAddr::from(address))))
+            }
         };
         let server_name = match url.scheme() {
-            "https" => Some(name.ok_or(UnusableUrl("its host is no name that a certificate can have"))?),
+            "https" => {
+                Some(name.ok_or(UnusableUrl("its host is no name that a certificate can have"))?)
+            }
             "http" => None,
             _ => return Err(UnusableUrl("it begins with neither https:// nor http://")),
         };
@@ -56,7 +66,11 @@ impl Destination {
         // With the port when it is not the scheme's own, and with brackets around an IPv6 address.
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
         let mut headers = endpoint_headers(&entry);
-        headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| UnusableUrl("its host is no header value"))?);
+        headers.insert(
+            header::HOST,
+            HeaderValue::from_str(authority)
+                .map_err(|_| UnusableUrl("its host is no header value"))?,
+        );
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         Ok(Self {
             origin: format!("{}://{host}:{port}", url.scheme()).into(),
@@ -84,7 +98,9 @@ fn endpoint_headers(entry: &EndpointEntry) -> HeaderMap {
                 headers.insert(name, value);
             }
             // Validation should have refused it.
-            _ => tracing::warn!(endpoint = %entry.endpoint.id, header = name, "a header of the endpoint is not sent"),
+            _ => {
+                tracing::warn!(endpoint = %entry.endpoint.id, header = name, "a header of the endpoint is not sent")
+            }
         }
     }
     headers
@@ -106,7 +122,8 @@ impl Destinations {
     /// The destination of an endpoint, of this very version of it.
     pub(crate) fn get(&self, entry: &Arc<EndpointEntry>) -> Result<Arc<Destination>, UnusableUrl> {
         let id = entry.endpoint.id;
-        if let Some(known) = self.locked().get(&id).filter(|known| Arc::ptr_eq(&known.entry, entry)) {
+        if let Some(known) = self.locked().get(&id).filter(|known| Arc::ptr_eq(&known.entry, entry))
+        {
             return Ok(Arc::clone(known));
         }
         let made = Arc::new(Destination::prepare(Arc::clone(entry), &self.user_agent)?);
@@ -178,10 +195,18 @@ mod tests {
 
     #[test]
     fn names_with_underscores_and_addresses_have_a_name_for_tls() {
-        for text in ["https://a_b.example.com/", "https://_a.b_.example.com/", "https://8.8.8.8/", "https://[2a00:1450::1]:8443/"]
-        {
+        for text in [
+            "https://a_b.example.com/",
+            "https://_a.b_.example.com/",
+            "https://8.8.8.8/",
+            "https://[2a00:1450::1]:8443/",
+        ] {
             let url = WebhookUrl::parse(text, &Policy::default()).unwrap();
-            let made = Destination::prepare(Arc::new(entry(url.as_str(), |_| {})), &HeaderValue::from_static("t")).unwrap();
+            let made = Destination::prepare(
+                Arc::new(entry(url.as_str(), |_| {})),
+                &HeaderValue::from_static("t"),
+            )
+            .unwrap();
             assert!(made.server_name.is_some(), "{text}");
         }
     }

@@ -1,4 +1,5 @@
-//! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of the crate's interface.
+//! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of
+//! the crate's interface.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -6,7 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
-use outrider_model::{Endpoint, EndpointId, OrganizationId, ProjectId, Target, Timestamp, endpoint::EndpointState};
+use outrider_model::{
+    Endpoint, EndpointId, OrganizationId, ProjectId, Target, Timestamp, endpoint::EndpointState,
+};
 use outrider_proto::dispatch::AttemptOutcome;
 use outrider_rpc::{DialError, Dialer, Socket};
 use outrider_store::EndpointEntry;
@@ -65,7 +68,12 @@ fn entry(url: &str) -> EndpointEntry {
         created_at: now,
         updated_at: now,
     };
-    EndpointEntry { organization: OrganizationId::new(now, 1), endpoint, secrets: Vec::new(), is_readable: true }
+    EndpointEntry {
+        organization: OrganizationId::new(now, 1),
+        endpoint,
+        secrets: Vec::new(),
+        is_readable: true,
+    }
 }
 
 /// What is kept of an answer.
@@ -109,16 +117,24 @@ impl Exchanges {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let request = Request::post("/").header("content-length", 2).body(Full::new(Bytes::from_static(b"{}")));
+        let request = Request::post("/")
+            .header("content-length", 2)
+            .body(Full::new(Bytes::from_static(b"{}")));
         let request = request.map_err(|error| error.to_string())?;
         match self.0.exchange_on(stream, Instant::now() + timeout, request).await {
             Ok(answer) => Ok(Answer {
                 status: answer.status,
-                headers: answer.headers.into_iter().map(|header| (header.name, header.value)).collect(),
+                headers: answer
+                    .headers
+                    .into_iter()
+                    .map(|header| (header.name, header.value))
+                    .collect(),
                 body: answer.body,
                 truncated: answer.truncated,
             }),
-            Err(Failure::TimedOut(phase)) => Err(format!("{:?}: {}", AttemptOutcome::TimedOut, phase.explain(timeout))),
+            Err(Failure::TimedOut(phase)) => {
+                Err(format!("{:?}: {}", AttemptOutcome::TimedOut, phase.explain(timeout)))
+            }
             Err(Failure::Attempt(outcome, text)) => Err(format!("{outcome:?}: {text}")),
             Err(Failure::EgressUnavailable) => Err("no egress".to_owned()),
         }

@@ -1,5 +1,5 @@
-//! The head of an answer, read before the HTTP library reads it: leniently, but strictly in what tells
-//! where the answer ends.
+//! The head of an answer, read before the HTTP library reads it: leniently, but strictly in what
+//! tells where the answer ends.
 //!
 //! The library refuses an answer for a folded line or a header field too many, although its status
 //! was clear. So [`Reader`] finds the head of each exchange's final answer. A head that is regular
@@ -82,7 +82,14 @@ struct Found {
 
 impl Reader {
     pub(crate) fn new(bounds: HeadBounds) -> Self {
-        Self { bounds, place: Place::Status, interim: bounds.interim, held: Vec::new(), line: 0, looked: 0 }
+        Self {
+            bounds,
+            place: Place::Status,
+            interim: bounds.interim,
+            held: Vec::new(),
+            line: 0,
+            looked: 0,
+        }
     }
 
     /// Reads the next bytes, and tells the watch the status as soon as its line has come.
@@ -105,7 +112,11 @@ impl Reader {
         self.place = Place::Done;
         let head = &text[begin..end];
         if !cut && is_regular(head) {
-            return Ok(if whole && begin == 0 { Read::Same } else { Read::Instead(text[begin..].to_vec()) });
+            return Ok(if whole && begin == 0 {
+                Read::Same
+            } else {
+                Read::Instead(text[begin..].to_vec())
+            });
         }
         let rewritten = rewrite(head, cut, self.bounds.kept);
         let rest = if rewritten.ends { Vec::new() } else { text[end..].to_vec() };
@@ -138,7 +149,9 @@ impl Reader {
                 Place::Status if line.is_empty() => Place::Status,
                 Place::Status => self.begun(begin, line, watch)?,
                 Place::Interim if line.is_empty() => Place::Status,
-                Place::Final { begin } if line.is_empty() => return Ok(Some(Found { begin, end, cut: false })),
+                Place::Final { begin } if line.is_empty() => {
+                    return Ok(Some(Found { begin, end, cut: false }));
+                }
                 place => place,
             };
         }
@@ -237,11 +250,16 @@ pub(crate) fn length(value: &[u8]) -> Option<u64> {
 fn is_regular(head: &[u8]) -> bool {
     let mut lines = head.split_inclusive(|byte| *byte == b'\n');
     let first = lines.next().and_then(|line| line.strip_suffix(b"\r\n"));
-    let Some(reason) = first.and_then(|line| line.strip_prefix(b"HTTP/1.1 ")).and_then(|code| code.get(3..)) else {
+    let Some(reason) =
+        first.and_then(|line| line.strip_prefix(b"HTTP/1.1 ")).and_then(|code| code.get(3..))
+    else {
         return false;
     };
     // A code that begins with a blank had another one before it.
-    if is_blank(&head[9]) || reason.first().is_some_and(|byte| *byte != b' ') || !reason.iter().all(is_text) {
+    if is_blank(&head[9])
+        || reason.first().is_some_and(|byte| *byte != b' ')
+        || !reason.iter().all(is_text)
+    {
         return false;
     }
     let (mut fields, mut frames) = (0, 0);
@@ -326,7 +344,12 @@ mod tests {
         let whole = read(&[text]);
         for cut in 0..text.len() {
             let (first, second) = text.split_at(cut);
-            assert_eq!(read(&[first, second]), whole, "{:?} at {cut}", text.escape_ascii().to_string());
+            assert_eq!(
+                read(&[first, second]),
+                whole,
+                "{:?} at {cut}",
+                text.escape_ascii().to_string()
+            );
         }
         assert_eq!(read(&text.chunks(1).collect::<Vec<_>>()), whole);
         whole
@@ -338,9 +361,17 @@ mod tests {
 
     #[test]
     fn a_regular_head_goes_on_as_it_came() {
-        for text in [OK, "HTTP/1.1 204\r\n\r\n", "HTTP/1.1 500 \u{e9}\r\nX-A:b \r\ntransfer-encoding: Chunked\r\n\r\n0\r\n\r\n"] {
+        for text in [
+            OK,
+            "HTTP/1.1 204\r\n\r\n",
+            "HTTP/1.1 500 \u{e9}\r\nX-A:b \r\ntransfer-encoding: Chunked\r\n\r\n0\r\n\r\n",
+        ] {
             let came = judge(text.as_bytes());
-            assert_eq!((came.result, came.fields), (Ok(text.as_bytes().to_vec()), None), "{text:?}");
+            assert_eq!(
+                (came.result, came.fields),
+                (Ok(text.as_bytes().to_vec()), None),
+                "{text:?}"
+            );
         }
         let (mut reader, watch) = (reader(), Watch::default());
         assert_eq!(reader.advance(OK.as_bytes(), &watch), Ok(Read::Same));
@@ -355,21 +386,42 @@ mod tests {
         }
         assert_eq!(faulty(&format!("{}{OK}", INTERIM.repeat(3))), Some(Fault::Interim));
         // Lines may end with a line feed alone, and a reason phrase may be missing.
-        assert_eq!(faulty("HTTP/1.1 100\n\nHTTP/1.1 100\n\nHTTP/1.1 100\n\n"), Some(Fault::Interim));
+        assert_eq!(
+            faulty("HTTP/1.1 100\n\nHTTP/1.1 100\n\nHTTP/1.1 100\n\n"),
+            Some(Fault::Interim)
+        );
         assert_eq!(faulty(&format!("{OK}{}", INTERIM.repeat(9))), None, "a body is no head");
-        assert_eq!(faulty(&format!("HTTP/1.1 102 A\r\nx: HTTP/1.1 101 B\r\n\r\n{OK}")), None, "nor is a header");
+        assert_eq!(
+            faulty(&format!("HTTP/1.1 102 A\r\nx: HTTP/1.1 101 B\r\n\r\n{OK}")),
+            None,
+            "nor is a header"
+        );
     }
 
     #[test]
     fn a_switch_of_protocols_is_a_fault() {
-        assert_eq!(faulty("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n"), Some(Fault::Switched));
-        assert_eq!(faulty(&format!("{INTERIM}HTTP/1.1 101 Switching Protocols\r\n\r\n")), Some(Fault::Switched));
+        assert_eq!(
+            faulty("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n"),
+            Some(Fault::Switched)
+        );
+        assert_eq!(
+            faulty(&format!("{INTERIM}HTTP/1.1 101 Switching Protocols\r\n\r\n")),
+            Some(Fault::Switched)
+        );
     }
 
     #[test]
     fn what_is_not_http_is_told_at_once() {
-        for text in ["SSH-2.0-x", "S", "HTTP/2 200", "HTTP/1.x", "HTTP/1.1200", "HTTP/1.1 099 A", "HTTP/1.1 2x0", "HTTP/1.1 2000"]
-        {
+        for text in [
+            "SSH-2.0-x",
+            "S",
+            "HTTP/2 200",
+            "HTTP/1.x",
+            "HTTP/1.1200",
+            "HTTP/1.1 099 A",
+            "HTTP/1.1 2x0",
+            "HTTP/1.1 2000",
+        ] {
             assert_eq!(faulty(text), Some(Fault::NotHttp), "{text}");
         }
         for text in ["HTTP/1.1\r\n", "HTTP/1.1 20\r\n", "HTTP/1.1 2", "HTTP"] {
@@ -397,23 +449,35 @@ mod tests {
 
     #[test]
     fn interim_answers_and_empty_lines_count_towards_the_head() {
-        let filled = |length: usize| format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(length - 24));
+        let filled =
+            |length: usize| format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(length - 24));
         for (before, after) in [(INTERIM, 150 - INTERIM.len()), ("\r\n", 148), ("", 150)] {
             let fits = judge(format!("{before}{}", filled(after)).as_bytes());
             assert_eq!((fits.fields, fits.ends), (None, false));
             let beyond = judge(format!("{before}{}", filled(after + 1)).as_bytes());
             // It ends before its body, with the fields that came.
-            assert_eq!((beyond.ends, beyond.status, beyond.fields.unwrap().len()), (true, Some(200), 1));
+            assert_eq!(
+                (beyond.ends, beyond.status, beyond.fields.unwrap().len()),
+                (true, Some(200), 1)
+            );
         }
         assert_eq!(faulty(&"\r\n".repeat(76)), Some(Fault::Head));
-        assert_eq!(faulty(&format!("{INTERIM}{}", "\n".repeat(151 - INTERIM.len()))), Some(Fault::Head));
+        assert_eq!(
+            faulty(&format!("{INTERIM}{}", "\n".repeat(151 - INTERIM.len()))),
+            Some(Fault::Head)
+        );
         assert_eq!(faulty(&format!("HTTP/1.1 200 {}", "a".repeat(150))), Some(Fault::Head));
     }
 
     #[test]
     fn lengths_are_digits() {
-        assert_eq!((length(b"0"), length(b"0012"), length(b"9223372036854775807")), (Some(0), Some(12), Some(u64::MAX / 2)));
-        for none in ["", "-1", "+1", "1 1", "0x1", "9223372036854775808", "99999999999999999999999999"] {
+        assert_eq!(
+            (length(b"0"), length(b"0012"), length(b"9223372036854775807")),
+            (Some(0), Some(12), Some(u64::MAX / 2))
+        );
+        for none in
+            ["", "-1", "+1", "1 1", "0x1", "9223372036854775808", "99999999999999999999999999"]
+        {
             assert_eq!(length(none.as_bytes()), None, "{none}");
         }
     }

@@ -13,7 +13,8 @@ use crate::{
     wire::{Watch, write_through},
 };
 
-/// Lies above TLS. Interim answers and irregular heads go no further; all else costs it a look at the head.
+/// Lies above TLS. Interim answers and irregular heads go no further; all else costs it a look at
+/// the head.
 pub(crate) struct Heads<S> {
     inner: S,
     watch: Watch,
@@ -29,7 +30,16 @@ pub(crate) struct Heads<S> {
 
 impl<S> Heads<S> {
     pub(crate) fn new(inner: S, watch: Watch, bounds: HeadBounds) -> Self {
-        Self { inner, watch, bounds, exchange: 0, reader: Reader::new(bounds), ahead: Vec::new(), passed: 0, ended: false }
+        Self {
+            inner,
+            watch,
+            bounds,
+            exchange: 0,
+            reader: Reader::new(bounds),
+            ahead: Vec::new(),
+            passed: 0,
+            ended: false,
+        }
     }
 
     /// Passes on what was read already; false when there is nothing.
@@ -46,7 +56,11 @@ impl<S> Heads<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
             if this.pass_on(buffer) || buffer.remaining() == 0 {
@@ -102,7 +116,11 @@ mod tests {
     fn pair() -> (Watch, Heads<Metered<DuplexStream>>, DuplexStream) {
         let (near, far) = duplex(4096);
         let watch = Watch::default();
-        let metered = Metered::new(near, watch.clone(), WireBounds { interim_answers: 1, bytes: 200, reads: 10 });
+        let metered = Metered::new(
+            near,
+            watch.clone(),
+            WireBounds { interim_answers: 1, bytes: 200, reads: 10 },
+        );
         let bounds = HeadBounds { interim: 1, bytes: 120, kept: Bounds::new(&Options::default()) };
         (watch.clone(), Heads::new(metered, watch, bounds), far)
     }
@@ -140,7 +158,10 @@ mod tests {
         while let Ok(length @ 1..) = near.read(&mut buffer).await {
             text.extend_from_slice(&buffer[..length]);
         }
-        assert_eq!(String::from_utf8(text).unwrap(), "HTTP/1.1 200 \r\ncontent-length: 4\r\nconnection: close\r\n\r\nbody");
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "HTTP/1.1 200 \r\ncontent-length: 4\r\nconnection: close\r\n\r\nbody"
+        );
         let fields = watch.take_fields().unwrap();
         assert_eq!((fields.len(), fields[0].name.as_str(), watch.take_fields()), (2, "a", None));
     }

@@ -26,7 +26,9 @@ pub(crate) fn accept(shared: &Arc<Shared>, jobs: Vec<LeasedJob>, mut room: Room,
     let (mut sure, mut doubtful) = (Vec::with_capacity(jobs.len()), Vec::new());
     for leased in jobs {
         let Some(place) = room.next() else {
-            tracing::error!("the queue handed out more jobs than were asked for; the rest is left to its leases");
+            tracing::error!(
+                "the queue handed out more jobs than were asked for; the rest is left to its leases"
+            );
             break;
         };
         // It may be of the past.
@@ -40,18 +42,28 @@ pub(crate) fn accept(shared: &Arc<Shared>, jobs: Vec<LeasedJob>, mut room: Room,
         let shared = Arc::clone(shared);
         shared.tasks.clone().spawn(async move {
             let keys = doubtful.iter().map(HeldJob::key).collect();
-            let check = Box::pin(async { turns::enter(&shared, still_current(&shared, doubtful).await) });
+            let check =
+                Box::pin(async { turns::enter(&shared, still_current(&shared, doubtful).await) });
             shared.with_jobs(keys, check).await;
         });
     }
 }
 
 /// The job, unless it is unusable or its attempt is in hand.
-fn take_in_hand(shared: &Shared, leased: LeasedJob, place: OwnedSemaphorePermit, read_at: Instant) -> Option<HeldJob> {
+fn take_in_hand(
+    shared: &Shared,
+    leased: LeasedJob,
+    place: OwnedSemaphorePermit,
+    read_at: Instant,
+) -> Option<HeldJob> {
     let LeasedJob { job, receipt, .. } = leased;
     let Some(ids) = Ids::of(&job) else {
         // Nothing can be reported without ids.
-        tracing::error!(shard = receipt.shard, entry = receipt.entry, "a job without proper ids is left in the queue");
+        tracing::error!(
+            shard = receipt.shard,
+            entry = receipt.entry,
+            "a job without proper ids is left in the queue"
+        );
         return None;
     };
     if job.epoch != receipt.epoch {
@@ -83,7 +95,12 @@ fn take_in_hand(shared: &Shared, leased: LeasedJob, place: OwnedSemaphorePermit,
 }
 
 /// Reports a job that was not taken in hand, so that its place in the queue is freed.
-fn free(shared: &Shared, job: &outrider_proto::internal::Job, receipt: Receipt, place: OwnedSemaphorePermit) {
+fn free(
+    shared: &Shared,
+    job: &outrider_proto::internal::Job,
+    receipt: Receipt,
+    place: OwnedSemaphorePermit,
+) {
     let report = job::report(job, receipt, Outcome::Held(HoldReason::Stale));
     shared.send(Report { key: None, report, place, answer: None });
 }
@@ -94,7 +111,9 @@ pub(crate) async fn still_current(shared: &Shared, jobs: Vec<HeldJob>) -> Vec<He
         return jobs;
     }
     let questions: Vec<_> = jobs.iter().map(HeldJob::question).collect();
-    let Some(answers) = persist(shared, "jobs cannot be checked", || shared.lookup.current(&questions)).await else {
+    let Some(answers) =
+        persist(shared, "jobs cannot be checked", || shared.lookup.current(&questions)).await
+    else {
         release(shared, jobs);
         return Vec::new();
     };

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, EventId, OrganizationId, ProjectId, Recipient, Timestamp};
-use outrider_proto::internal::{AttemptReport, AttemptResult, HoldReason, Job, JobReceipt, attempt_report, job::Body};
+use outrider_model::{
+    DeliveryId, EndpointId, EventId, OrganizationId, ProjectId, Recipient, Timestamp,
+};
+use outrider_proto::internal::{
+    AttemptReport, AttemptResult, HoldReason, Job, JobReceipt, attempt_report, job::Body,
+};
 use outrider_queue::Receipt;
 use outrider_telemetry::TraceContext;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
@@ -37,7 +41,8 @@ impl Ids {
         let project = ProjectId::from_bytes(&job.project_id)?;
         Some(Self {
             // A job of a version that did not name it: its project then counts as one of its own.
-            organization: OrganizationId::from_bytes(&job.organization_id).unwrap_or(OrganizationId(project.0)),
+            organization: OrganizationId::from_bytes(&job.organization_id)
+                .unwrap_or(OrganizationId(project.0)),
             delivery: DeliveryId::from_bytes(&job.delivery_id)?,
             event: EventId::from_bytes(&job.event_id)?,
             endpoint: EndpointId::from_bytes(&job.endpoint_id)?,
@@ -89,7 +94,9 @@ impl HeldJob {
     /// The size of a payload that is still to be fetched.
     pub(crate) fn missing_payload(&self) -> Option<usize> {
         match self.job.body {
-            Some(Body::PayloadReference(size)) if self.payload.is_none() => Some(usize::try_from(size).unwrap_or(usize::MAX)),
+            Some(Body::PayloadReference(size)) if self.payload.is_none() => {
+                Some(usize::try_from(size).unwrap_or(usize::MAX))
+            }
             _ => None,
         }
     }
@@ -116,7 +123,11 @@ pub(crate) fn inline_payload(job: &Job) -> Option<Payload> {
 
 /// Where its event stands in a trace.
 pub(crate) fn trace(job: &Job) -> Option<TraceContext> {
-    if job.traceparent.is_empty() { None } else { TraceContext::parse(&job.traceparent, &job.tracestate) }
+    if job.traceparent.is_empty() {
+        None
+    } else {
+        TraceContext::parse(&job.traceparent, &job.tracestate)
+    }
 }
 
 /// When it was queued.
@@ -146,7 +157,11 @@ pub(crate) fn report(job: &Job, receipt: Receipt, outcome: Outcome) -> AttemptRe
         project_id: job.project_id.clone(),
         attempt: job.attempt,
         generation: job.generation,
-        receipt: Some(JobReceipt { shard: receipt.shard, entry: receipt.entry, epoch: receipt.epoch }),
+        receipt: Some(JobReceipt {
+            shard: receipt.shard,
+            entry: receipt.entry,
+            epoch: receipt.epoch,
+        }),
         result: Some(result),
         traceparent: span.map(|span| span.traceparent()).unwrap_or_default(),
     }

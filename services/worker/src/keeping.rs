@@ -9,7 +9,8 @@ use tokio::time::Instant;
 const MEMORY: Duration = Duration::from_secs(600);
 /// Connections that would be kept for less are not kept.
 const SHORTEST: Duration = Duration::from_millis(50);
-/// Ends within so long of each other are one lesson: a receiver that restarts ends all its connections.
+/// Ends within so long of each other are one lesson: a receiver that restarts ends all its
+/// connections.
 const LESSON: Duration = Duration::from_secs(1);
 
 /// The bounds on how long idle connections are kept.
@@ -62,7 +63,9 @@ impl Known {
 
     /// An answer said `Keep-Alive: timeout`. Its end may be on its way before that.
     pub(crate) fn told(&mut self, met: Met<'_>, timeout: Duration, now: Instant) {
-        let time = timeout.saturating_sub((timeout / 4).max(Duration::from_secs(1))).min(self.timeouts.told);
+        let time = timeout
+            .saturating_sub((timeout / 4).max(Duration::from_secs(1)))
+            .min(self.timeouts.told);
         if let Some(keeping) = self.about(met, now) {
             keeping.told = Some(time);
         }
@@ -82,7 +85,9 @@ impl Known {
     fn learn(&mut self, met: Met<'_>, time: Duration, now: Instant) {
         let known = self.time(met.origin);
         let Some(keeping) = self.about(met, now) else { return };
-        if time >= known || keeping.lesson.is_some_and(|lesson| now.saturating_duration_since(lesson) < LESSON) {
+        if time >= known
+            || keeping.lesson.is_some_and(|lesson| now.saturating_duration_since(lesson) < LESSON)
+        {
             return;
         }
         (keeping.seen, keeping.lesson) = (Some(time.max(known / 2)), Some(now));
@@ -92,12 +97,18 @@ impl Known {
     /// more than what is left for the others.
     fn about(&mut self, Met { origin, by }: Met<'_>, now: Instant) -> Option<&mut Keeping> {
         if !self.origins.contains_key(origin) {
-            let (left, share) = (self.capacity.saturating_sub(self.origins.len()), self.shares.entry(by).or_default());
+            let (left, share) = (
+                self.capacity.saturating_sub(self.origins.len()),
+                self.shares.entry(by).or_default(),
+            );
             if left == 0 || (*share > 0 && *share + 2 > left) {
                 return None;
             }
             *share += 1;
-            self.origins.insert(Arc::clone(origin), Keeping { owner: by, told: None, seen: None, lesson: None, heard: now });
+            self.origins.insert(
+                Arc::clone(origin),
+                Keeping { owner: by, told: None, seen: None, lesson: None, heard: now },
+            );
         }
         let keeping = self.origins.get_mut(origin)?;
         keeping.heard = now;
@@ -123,7 +134,8 @@ mod tests {
 
     use super::*;
 
-    const TIMEOUTS: Timeouts = Timeouts { idle: Duration::from_millis(1_500), told: Duration::from_secs(60) };
+    const TIMEOUTS: Timeouts =
+        Timeouts { idle: Duration::from_millis(1_500), told: Duration::from_secs(60) };
 
     fn known() -> (Known, Arc<str>, Instant) {
         (Known::new(8, TIMEOUTS), Arc::from("http://a:80"), Instant::now())
@@ -137,7 +149,15 @@ mod tests {
     fn what_an_origin_tells_is_kept_short_of() {
         let (mut known, origin, now) = known();
         assert_eq!(known.time(&origin), TIMEOUTS.idle);
-        for (told, time) in [(5, 3_750), (2, 1_000), (1, 0), (0, 0), (20, 15_000), (3_600, 60_000), (u64::MAX, 60_000)] {
+        for (told, time) in [
+            (5, 3_750),
+            (2, 1_000),
+            (1, 0),
+            (0, 0),
+            (20, 15_000),
+            (3_600, 60_000),
+            (u64::MAX, 60_000),
+        ] {
             known.told(met(&origin), Duration::from_secs(told), now);
             assert_eq!(known.time(&origin), Duration::from_millis(time), "{told}");
         }

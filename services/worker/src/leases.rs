@@ -35,7 +35,8 @@ struct State {
     held: HashMap<Key, Held>,
     /// The begin of the last renewal that succeeded for all.
     renewed_at: Option<Instant>,
-    /// Jobs read until then may have been given to another worker before a renewal came, which says nothing of those it is too late for.
+    /// Jobs read until then may have been given to another worker before a renewal came, which says
+    /// nothing of those it is too late for.
     doubted_until: Option<Instant>,
 }
 
@@ -64,8 +65,14 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    pub(crate) fn new(queue: Arc<dyn Queue>, consumer: String, lease: Duration, batch: usize) -> Self {
-        let state = Mutex::new(State { held: HashMap::new(), renewed_at: None, doubted_until: None });
+    pub(crate) fn new(
+        queue: Arc<dyn Queue>,
+        consumer: String,
+        lease: Duration,
+        batch: usize,
+    ) -> Self {
+        let state =
+            Mutex::new(State { held: HashMap::new(), renewed_at: None, doubted_until: None });
         Self { queue, consumer, lease, batch, state }
     }
 
@@ -81,7 +88,8 @@ impl Leases {
                 Taken::New
             }
             Entry::Occupied(mut entry) if entry.get().generation == generation => {
-                // The queue may have given the job another entry: that is the one to be acknowledged.
+                // The queue may have given the job another entry: that is the one to be
+                // acknowledged.
                 *entry.get_mut() = Held { generation, receipt, lost: false };
                 Taken::Again
             }
@@ -112,14 +120,20 @@ impl Leases {
         self.state().held.len()
     }
 
-    /// Whether a job read at that time is surely still this worker's: nobody else can have got it in the meantime.
+    /// Whether a job read at that time is surely still this worker's: nobody else can have got it
+    /// in the meantime.
     pub(crate) fn sure(&self, read_at: Instant) -> bool {
         self.state().sure(read_at, self.lease)
     }
 
-    /// Renews all leases each `period` until `stop`; after a failure, soon. `lost` is told the jobs that are
-    /// not this worker's any more.
-    pub(crate) async fn keep(&self, period: Duration, stop: CancellationToken, lost: impl Fn(HashSet<Key>)) {
+    /// Renews all leases each `period` until `stop`; after a failure, soon. `lost` is told the jobs
+    /// that are not this worker's any more.
+    pub(crate) async fn keep(
+        &self,
+        period: Duration,
+        stop: CancellationToken,
+        lost: impl Fn(HashSet<Key>),
+    ) {
         let mut backoff = Backoff::new();
         let mut wait = period;
         while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
@@ -158,7 +172,9 @@ impl Leases {
         let mut state = self.state();
         state.renewed(began, Instant::now(), self.lease);
         let mut lost = HashSet::new();
-        for (key, receipt) in keys.into_iter().zip(receipts).filter(|(_, receipt)| gone.contains(receipt)) {
+        for (key, receipt) in
+            keys.into_iter().zip(receipts).filter(|(_, receipt)| gone.contains(receipt))
+        {
             // It may have been handed out again meanwhile, with another receipt.
             if let Some(held) = state.held.get_mut(&key).filter(|held| held.receipt == receipt) {
                 held.lost = true;
@@ -180,7 +196,10 @@ mod tests {
 
     fn key(attempt: u32) -> Key {
         let event = EventId::new(Timestamp(0), 1);
-        Key { delivery: DeliveryId::derive(Timestamp(0), event, EndpointId::new(Timestamp(0), 1), 0), attempt }
+        Key {
+            delivery: DeliveryId::derive(Timestamp(0), event, EndpointId::new(Timestamp(0), 1), 0),
+            attempt,
+        }
     }
 
     fn receipt(entry: &str) -> Receipt {
@@ -189,7 +208,8 @@ mod tests {
 
     #[test]
     fn an_attempt_is_in_hand_once_and_has_its_last_receipt() {
-        let leases = Leases::new(Arc::new(FakeQueue::default()), "c".into(), Duration::from_secs(45), 10);
+        let leases =
+            Leases::new(Arc::new(FakeQueue::default()), "c".into(), Duration::from_secs(45), 10);
         assert_eq!(leases.take(key(1), 1, receipt("a")), Taken::New);
         assert_eq!(leases.take(key(1), 1, receipt("b")), Taken::Again);
         assert_eq!(leases.take(key(1), 2, receipt("c")), Taken::OtherGeneration);
@@ -207,7 +227,10 @@ mod tests {
         let sure = |state: &State, read: u64| state.sure(ago(read), lease);
         state.renewed(ago(100), ago(100), lease);
         state.renewed(ago(60), ago(60), lease);
-        assert!(!sure(&state, 90) && sure(&state, 30), "the last renewal is too long ago for those before it");
+        assert!(
+            !sure(&state, 90) && sure(&state, 30),
+            "the last renewal is too long ago for those before it"
+        );
         // It began in time, and ended when those that were not renewed since had been given away.
         state.renewed(ago(20), ago(10), lease);
         assert!(!sure(&state, 90) && !sure(&state, 56) && sure(&state, 50) && sure(&state, 0));
@@ -218,7 +241,8 @@ mod tests {
     #[tokio::test]
     async fn all_are_renewed_in_batches_and_a_failure_soon_again() {
         let queue = Arc::new(FakeQueue::default());
-        let leases = Arc::new(Leases::new(queue.clone(), "c".into(), Duration::from_millis(150), 2));
+        let leases =
+            Arc::new(Leases::new(queue.clone(), "c".into(), Duration::from_millis(150), 2));
         for attempt in 1..=5 {
             leases.take(key(attempt), 1, receipt(&attempt.to_string()));
         }

@@ -1,7 +1,7 @@
 //! A look at the socket of a connection that belongs to the HTTP library's task.
 //!
-//! An idle connection that its endpoint has ended is good for the library until its task was polled. The
-//! kernel knows it before.
+//! An idle connection that its endpoint has ended is good for the library until its task was
+//! polled. The kernel knows it before.
 
 use std::{
     io::{self, IoSlice},
@@ -15,7 +15,8 @@ use outrider_rpc::Socket;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream that can be looked at while somebody else has it. Only a look ever waits for the lock, or makes one wait.
+/// A stream that can be looked at while somebody else has it. Only a look ever waits for the lock,
+/// or makes one wait.
 #[derive(Debug)]
 pub(crate) struct Shown<S>(Arc<Mutex<S>>);
 
@@ -51,17 +52,29 @@ impl Look {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Shown<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.stream()).poll_read(cx, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Shown<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.stream()).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.stream()).poll_write_vectored(cx, slices)
     }
 

@@ -13,7 +13,8 @@ pub trait Lookup: Send + Sync + 'static {
     /// An endpoint with its secrets; none when it does not exist or was deleted.
     async fn endpoint(&self, id: EndpointId) -> Result<Option<Arc<EndpointEntry>>>;
 
-    /// For each job (delivery, attempt, generation), in order: whether it is what the pending delivery names now.
+    /// For each job (delivery, attempt, generation), in order: whether it is what the pending
+    /// delivery names now.
     async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>>;
 
     /// The payloads of events, in order, where they exist.

@@ -1,4 +1,5 @@
-//! What a worker shows of itself. Counters of outcomes are found by number: nothing here looks a text up for a job.
+//! What a worker shows of itself. Counters of outcomes are found by number: nothing here looks a
+//! text up for a job.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -9,8 +10,9 @@ use outrider_model::{AttemptOutcome, Timestamp};
 use outrider_proto::internal::{AttemptResult, HoldReason, Job};
 use outrider_telemetry::{
     catalogue::worker::{
-        ANSWERS_DROPPED, ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS, HELD, IDLE_CONNECTIONS, JOBS,
-        NARROW_WINDOWS, PAYLOAD_BYTES, QUEUE_SECONDS, RESENT, SECTION, SLOTS_USED, UNREPORTED_BYTES, WAITING, WINDOWS,
+        ANSWERS_DROPPED, ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS,
+        HELD, IDLE_CONNECTIONS, JOBS, NARROW_WINDOWS, PAYLOAD_BYTES, QUEUE_SECONDS, RESENT,
+        SECTION, SLOTS_USED, UNREPORTED_BYTES, WAITING, WINDOWS,
     },
     metrics::{self, ByIndex},
 };
@@ -23,7 +25,8 @@ const USES: [&str; 2] = ["new", "reused"];
 /// In the order of `Fault`, from 1.
 const BOUNDS: [&str; 6] = ["unknown", "interim-answers", "head", "upgrade", "bytes", "reads"];
 
-static BY_OUTCOME: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&ATTEMPTS, &AttemptOutcome::NAMES));
+static BY_OUTCOME: LazyLock<ByIndex> =
+    LazyLock::new(|| ByIndex::new(&ATTEMPTS, &AttemptOutcome::NAMES));
 static BY_REASON: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&HELD, &REASONS));
 static BY_BOUND: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&EXCEEDED, &BOUNDS));
 static BY_USE: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&CONNECTIONS, &USES));
@@ -102,7 +105,8 @@ pub(crate) fn connection(used: Used) {
     BY_USE.add(used as usize, 1);
 }
 
-/// A request is sent once more, since a connection that had been used before ended without an answer.
+/// A request is sent once more, since a connection that had been used before ended without an
+/// answer.
 pub(crate) fn resent() {
     RESENT.inc();
 }
@@ -116,12 +120,19 @@ mod tests {
     #[test]
     fn names_stand_at_their_numbers() {
         for (number, name) in AttemptOutcome::NAMES.iter().enumerate().skip(1) {
-            let outcome = dispatch::AttemptOutcome::try_from(i32::try_from(number).unwrap()).unwrap();
-            assert_eq!(outcome.as_str_name(), format!("ATTEMPT_OUTCOME_{}", name.to_uppercase().replace('-', "_")));
+            let outcome =
+                dispatch::AttemptOutcome::try_from(i32::try_from(number).unwrap()).unwrap();
+            assert_eq!(
+                outcome.as_str_name(),
+                format!("ATTEMPT_OUTCOME_{}", name.to_uppercase().replace('-', "_"))
+            );
         }
         for (number, name) in REASONS.iter().enumerate().skip(1) {
             let reason = HoldReason::try_from(i32::try_from(number).unwrap()).unwrap();
-            assert_eq!(reason.as_str_name(), format!("HOLD_REASON_{}", name.to_uppercase().replace('-', "_")));
+            assert_eq!(
+                reason.as_str_name(),
+                format!("HOLD_REASON_{}", name.to_uppercase().replace('-', "_"))
+            );
         }
         let known = |name: &str| DESCRIPTORS.get_enum_by_name(name).unwrap().values().count();
         assert_eq!(known("outrider.dispatch.v1.AttemptOutcome"), AttemptOutcome::NAMES.len());

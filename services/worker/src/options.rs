@@ -10,21 +10,23 @@ use crate::{bounds::WireBounds, trust::Trust};
 /// How a worker behaves. [`Options::default`] is what each field names as its default.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// This process's name in the queue. Default: `worker-` and 16 random hexadecimal digits. Two processes must not share one.
+    /// This process's name in the queue. Default: `worker-` and 16 random hexadecimal digits. Two
+    /// processes must not share one.
     pub consumer: String,
-    /// Slots: requests under way at once, divided into fair shares. At least 8. Alone, an organisation
-    /// has half of them, each of its projects a quarter, each endpoint an eighth. Default 8192.
+    /// Slots: requests under way at once, divided into fair shares. At least 8. Alone, an
+    /// organisation has half of them, each of its projects a quarter, each endpoint an eighth.
+    /// Default 8192.
     pub max_in_flight: u32,
-    /// The window of an endpoint that has not answered lately: requests to it under way at once. It grows
-    /// by one with each 2xx answer, up to the endpoint's `max_in_flight`, and is halved by each timeout.
-    /// At least 1. Default 8.
+    /// The window of an endpoint that has not answered lately: requests to it under way at once. It
+    /// grows by one with each 2xx answer, up to the endpoint's `max_in_flight`, and is halved by
+    /// each timeout. At least 1. Default 8.
     pub initial_window: u32,
-    /// A request to an endpoint that has not answered lately, or whose last request timed out, takes one
-    /// slot for each so many bytes of a payload that does not travel with its job. At least 1. Default
-    /// 128 KiB.
+    /// A request to an endpoint that has not answered lately, or whose last request timed out,
+    /// takes one slot for each so many bytes of a payload that does not travel with its job. At
+    /// least 1. Default 128 KiB.
     pub slot_payload_bytes: usize,
-    /// How long the window of an endpoint is remembered that nothing is heard of; up to twice as long.
-    /// Default 10 min.
+    /// How long the window of an endpoint is remembered that nothing is heard of; up to twice as
+    /// long. Default 10 min.
     pub window_memory: Duration,
     /// Windows remembered; beyond it those are forgotten of which nothing was heard for longest. At
     /// least 1. Default 20000.
@@ -33,33 +35,37 @@ pub struct Options {
     pub read_batch: usize,
     /// How long a read waits for the first job. Default 1 s; a shutdown waits as long.
     pub read_wait: Duration,
-    /// How long the queue leaves a job to its reader; must be the queue's own setting, at least 1 s, better longer than the longest
-    /// timeout of an endpoint (30 s), so that a worker that stalls between renewals keeps its jobs. Renewed each third of it.
-    /// Default 45 s. Jobs queued longer ago than this are checked in the database before they are sent, like redelivered ones.
+    /// How long the queue leaves a job to its reader; must be the queue's own setting, at least 1
+    /// s, better longer than the longest timeout of an endpoint (30 s), so that a worker that
+    /// stalls between renewals keeps its jobs. Renewed each third of it. Default 45 s. Jobs queued
+    /// longer ago than this are checked in the database before they are sent, like redelivered
+    /// ones.
     pub lease: Duration,
     /// How often jobs whose lease ran out are looked for. Default 5 s.
     pub reclaim_period: Duration,
     /// Leases renewed in one call. Default 1024.
     pub renew_batch: usize,
-    /// Reports settled at once, at most. Whatever is ready goes at once; while batches are on their way the next one forms.
-    /// Default 256.
+    /// Reports settled at once, at most. Whatever is ready goes at once; while batches are on their
+    /// way the next one forms. Default 256.
     pub report_batch: usize,
     /// Size of a batch of reports, in bytes; one report may exceed it alone. Default 2 MiB.
     pub report_batch_bytes: usize,
     /// Batches of reports on their way at once. Default 4.
     pub report_streams: usize,
-    /// Jobs in hand from reading to settlement, at most; when so many are, reading stops. Should be above
-    /// the window of the queue, so that jobs which wait for their turn never keep others in the queue.
-    /// At least `max_in_flight`. Default 40000.
+    /// Jobs in hand from reading to settlement, at most; when so many are, reading stops. Should be
+    /// above the window of the queue, so that jobs which wait for their turn never keep others in
+    /// the queue. At least `max_in_flight`. Default 40000.
     pub max_jobs: usize,
-    /// How long an answer to a batch of reports is awaited before the batch is sent again. Default 60 s.
+    /// How long an answer to a batch of reports is awaited before the batch is sent again. Default
+    /// 60 s.
     pub settle_timeout: Duration,
     /// Bytes of an answer's body that are reported. Default 16 KiB.
     pub response_kept_bytes: usize,
-    /// Bytes of an answer's body that are read; after more, the connection is dropped. Default 64 KiB.
+    /// Bytes of an answer's body that are read; after more, the connection is dropped. Default 64
+    /// KiB.
     pub response_read_bytes: usize,
-    /// Bytes of an answer's head that are read; of a larger one the status counts, if its line has come. At least 8 KiB. Default
-    /// 64 KiB.
+    /// Bytes of an answer's head that are read; of a larger one the status counts, if its line has
+    /// come. At least 8 KiB. Default 64 KiB.
     pub response_head_bytes: usize,
     /// What one exchange may take from the wire, whatever the endpoint sends.
     pub wire: WireBounds,
@@ -67,38 +73,43 @@ pub struct Options {
     pub response_headers_kept: usize,
     /// Bytes of headers (names and values) of an answer that are reported. Default 8 KiB.
     pub response_headers_kept_bytes: usize,
-    /// Bytes of answers (bodies and headers) in reports that dispatch has not settled, divided into fair
-    /// shares as the slots are: one endpoint may hold an eighth. Answers below 1 KiB do not count. An
-    /// answer that finds no room is reported by its status alone. At least 8 KiB. Default 64 MiB.
+    /// Bytes of answers (bodies and headers) in reports that dispatch has not settled, divided into
+    /// fair shares as the slots are: one endpoint may hold an eighth. Answers below 1 KiB do not
+    /// count. An answer that finds no room is reported by its status alone. At least 8 KiB. Default
+    /// 64 MiB.
     pub unreported_bytes: usize,
     /// Idle connections kept to one host and port. Default 64.
     pub pool_idle_per_host: usize,
     /// Idle connections kept in all. Default 4096.
     pub pool_idle_total: usize,
-    /// How long an idle connection is kept to an endpoint that does not say (`Keep-Alive: timeout`) how long it keeps it. Default
-    /// 1.5 s.
+    /// How long an idle connection is kept to an endpoint that does not say (`Keep-Alive: timeout`)
+    /// how long it keeps it. Default 1.5 s.
     pub pool_idle_timeout: Duration,
     /// How long one is kept at most, whatever an endpoint says. Default 60 s.
     pub pool_told_timeout: Duration,
     /// Endpoints whose prepared headers are kept. Default 4096.
     pub destinations_kept: usize,
-    /// Bytes of payloads that are in hand because their jobs named them by reference, divided into fair
-    /// shares as the slots are. A payload counts as an eighth of this at most. At least 8 KiB. Default
-    /// 256 MiB.
+    /// Bytes of payloads that are in hand because their jobs named them by reference, divided into
+    /// fair shares as the slots are. A payload counts as an eighth of this at most. At least 8 KiB.
+    /// Default 256 MiB.
     pub payload_bytes: usize,
-    /// Bytes of payloads that are read from the database at once; one payload may exceed it alone. Default 1 MiB.
+    /// Bytes of payloads that are read from the database at once; one payload may exceed it alone.
+    /// Default 1 MiB.
     pub payload_batch_bytes: usize,
     /// Such reads under way at once. At least 1. Default 4.
     pub payload_reads: usize,
-    /// How long a job waits for an egress that cannot be reached before it is given back. Default 10 s.
+    /// How long a job waits for an egress that cannot be reached before it is given back. Default
+    /// 10 s.
     pub egress_patience: Duration,
     /// How long a shutdown waits for requests under way and for their reports. Default 30 s.
     pub drain: Duration,
     /// What requests name as their user agent. Default `Outrider/` and the version.
     pub user_agent: String,
-    /// Whether endpoints are told the trace of an event that has one, by the headers `traceparent` and `tracestate`. Default true.
+    /// Whether endpoints are told the trace of an event that has one, by the headers `traceparent`
+    /// and `tracestate`. Default true.
     pub propagate_trace: bool,
-    /// Certificates that are trusted beside the authorities of the web: authorities, and servers' own. Default none.
+    /// Certificates that are trusted beside the authorities of the web: authorities, and servers'
+    /// own. Default none.
     pub extra_roots: Vec<CertificateDer<'static>>,
 }
 
@@ -153,7 +164,12 @@ impl Options {
 
     /// How the windows of endpoints begin and end.
     pub(crate) fn windows(&self) -> WindowRules {
-        WindowRules { initial: self.initial_window, least: 1, capacity: self.windows_kept, memory: self.window_memory }
+        WindowRules {
+            initial: self.initial_window,
+            least: 1,
+            capacity: self.windows_kept,
+            memory: self.window_memory,
+        }
     }
 
     /// The room for payloads that come by reference, in KiB.
@@ -186,9 +202,17 @@ impl Options {
             (self.renew_batch == 0, "renew_batch", "must be at least 1"),
             (self.report_batch == 0, "report_batch", "must be at least 1"),
             (self.report_streams == 0, "report_streams", "must be at least 1"),
-            (self.max_jobs < self.max_in_flight as usize, "max_jobs", "must be at least max_in_flight"),
+            (
+                self.max_jobs < self.max_in_flight as usize,
+                "max_jobs",
+                "must be at least max_in_flight",
+            ),
             (self.settle_timeout.is_zero(), "settle_timeout", "must be more than 0"),
-            (self.response_read_bytes < self.response_kept_bytes, "response_read_bytes", "must be at least response_kept_bytes"),
+            (
+                self.response_read_bytes < self.response_kept_bytes,
+                "response_read_bytes",
+                "must be at least response_kept_bytes",
+            ),
             (self.response_head_bytes < 8 << 10, "response_head_bytes", "must be at least 8192"),
             (self.payload_bytes < 8 << 10, "payload_bytes", "must be at least 8192"),
             (self.unreported_bytes < 8 << 10, "unreported_bytes", "must be at least 8192"),

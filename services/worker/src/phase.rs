@@ -27,10 +27,16 @@ impl Phase {
         let limit = span(limit);
         match self {
             Self::Connecting => format!("no connection within {limit}"),
-            Self::Securing => format!("connected, but the TLS handshake was not done within {limit}"),
-            Self::Sending => format!("connected, but the endpoint did not take the whole request within {limit}"),
+            Self::Securing => {
+                format!("connected, but the TLS handshake was not done within {limit}")
+            }
+            Self::Sending => {
+                format!("connected, but the endpoint did not take the whole request within {limit}")
+            }
             Self::Waiting => format!("the request was sent, but no answer came within {limit}"),
-            Self::Reading => format!("an answer began, but its status line was not whole within {limit}"),
+            Self::Reading => {
+                format!("an answer began, but its status line was not whole within {limit}")
+            }
         }
     }
 
@@ -58,7 +64,9 @@ mod tests {
         let mut near = Metered::new(near, watch.clone(), WireBounds::default());
         near.write_all(b"abcd").await.unwrap();
         assert_eq!(Phase::of(&watch), Phase::Waiting);
-        assert!(tokio::time::timeout(Duration::from_millis(20), near.write_all(b"e")).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(20), near.write_all(b"e")).await.is_err()
+        );
         assert_eq!(Phase::of(&watch), Phase::Sending);
         far.read_exact(&mut [0; 4]).await.unwrap();
         near.write_all(b"e").await.unwrap();

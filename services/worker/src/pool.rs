@@ -1,7 +1,8 @@
 //! Connections between requests.
 //!
-//! hyper-util's pooling client is not used because three promises need what it does not give: the request back when it was
-//! never sent, a connection that is certainly new for the second try, and a bound on idle connections in all.
+//! hyper-util's pooling client is not used because three promises need what it does not give: the
+//! request back when it was never sent, a connection that is certainly new for the second try, and
+//! a bound on idle connections in all.
 
 use std::{
     collections::HashMap,
@@ -99,10 +100,13 @@ struct State {
 }
 
 impl State {
-    /// Closes the oldest idle connection of an origin that has more than `own`; whether it found one.
+    /// Closes the oldest idle connection of an origin that has more than `own`; whether it found
+    /// one.
     fn make_room(&mut self, own: usize) -> bool {
         let some = self.origins.iter().take(LOOKED_AT);
-        let Some((origin, most)) = some.max_by_key(|(_, idle)| idle.len()).filter(|(_, idle)| idle.len() > own) else {
+        let Some((origin, most)) =
+            some.max_by_key(|(_, idle)| idle.len()).filter(|(_, idle)| idle.len() > own)
+        else {
             return false;
         };
         let (origin, last) = (Arc::clone(origin), most.len() == 1);
@@ -171,9 +175,10 @@ impl Pool {
         self.state().total
     }
 
-    /// Keeps a connection on which nothing is under way, if there is room. Where all room is taken, an
-    /// origin that has more makes some. Otherwise a few with many idle connections would keep all
-    /// others from having any. `told` is for how long its last answer said that it would be kept.
+    /// Keeps a connection on which nothing is under way, if there is room. Where all room is taken,
+    /// an origin that has more makes some. Otherwise a few with many idle connections would keep
+    /// all others from having any. `told` is for how long its last answer said that it would be
+    /// kept.
     pub(crate) fn put(&self, met: Met<'_>, connection: Connection, told: Option<Duration>) {
         let Met { origin, by } = met;
         let mut state = self.state();
@@ -187,7 +192,11 @@ impl Pool {
         if own >= self.per_origin || (state.total >= self.total && !state.make_room(own)) {
             return;
         }
-        state.origins.entry(Arc::clone(origin)).or_default().push(Idle { connection, by, since: Instant::now() });
+        state.origins.entry(Arc::clone(origin)).or_default().push(Idle {
+            connection,
+            by,
+            since: Instant::now(),
+        });
         state.total += 1;
     }
 
@@ -217,7 +226,8 @@ mod tests {
     use super::*;
     use crate::tests::bench::until;
 
-    const KEPT: Timeouts = Timeouts { idle: Duration::from_secs(60), told: Duration::from_secs(60) };
+    const KEPT: Timeouts =
+        Timeouts { idle: Duration::from_secs(60), told: Duration::from_secs(60) };
 
     fn met(origin: &Arc<str>) -> Met<'_> {
         Met { origin, by: OrganizationId::new(outrider_model::Timestamp(0), 1) }
@@ -226,7 +236,8 @@ mod tests {
     /// An idle connection, and its other side.
     async fn connection() -> (Connection, DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
         let watch = Watch::default();
         let ending = watch.clone();
         let task = tokio::spawn(async move {
@@ -249,7 +260,11 @@ mod tests {
         }
         assert_eq!(pool.state().total, 3);
         assert!(pool.take(met(&a)).is_some() && pool.take(met(&a)).is_none());
-        assert!(pool.take(met(&b)).is_some() && pool.take(met(&b)).is_some() && pool.take(met(&b)).is_none());
+        assert!(
+            pool.take(met(&b)).is_some()
+                && pool.take(met(&b)).is_some()
+                && pool.take(met(&b)).is_none()
+        );
         assert_eq!(pool.state().total, 0);
     }
 

@@ -1,4 +1,5 @@
-//! Takes jobs from the queue when there is room for them: new ones, and those that another worker left.
+//! Takes jobs from the queue when there is room for them: new ones, and those that another worker
+//! left.
 
 use std::sync::Arc;
 
@@ -34,9 +35,12 @@ impl Room {
 
 /// At least one permit and at most `most`.
 async fn some(permits: &Arc<Semaphore>, most: usize) -> OwnedSemaphorePermit {
-    let mut taken = Arc::clone(permits).acquire_owned().await.expect("no semaphore of a worker is closed");
+    let mut taken =
+        Arc::clone(permits).acquire_owned().await.expect("no semaphore of a worker is closed");
     let more = permits.available_permits().min(most - 1);
-    if let Ok(more) = Arc::clone(permits).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX)) {
+    if let Ok(more) =
+        Arc::clone(permits).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX))
+    {
         taken.merge(more);
     }
     taken
@@ -55,12 +59,15 @@ impl Reader {
         Self { shared, reclaim_at }
     }
 
-    /// Reads until the shutdown. A read that began then is awaited, because the queue has handed its jobs out.
+    /// Reads until the shutdown. A read that began then is awaited, because the queue has handed
+    /// its jobs out.
     pub(crate) async fn run(mut self) {
         let stop = self.shared.shutdown.clone();
         let mut backoff = Backoff::new();
         while !stop.is_cancelled() {
-            let Some(room) = stop.run_until_cancelled(Room::wait(&self.shared)).await else { break };
+            let Some(room) = stop.run_until_cancelled(Room::wait(&self.shared)).await else {
+                break;
+            };
             // Before the read: no lease begins earlier.
             let read_at = Instant::now();
             match self.take(room.jobs()).await {

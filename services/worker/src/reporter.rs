@@ -1,5 +1,5 @@
-//! Reports to dispatch, in batches: like a group commit, whatever is ready goes at once, and while batches are on their way the
-//! next one forms.
+//! Reports to dispatch, in batches: like a group commit, whatever is ready goes at once, and while
+//! batches are on their way the next one forms.
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,14 +50,22 @@ struct Settler {
 }
 
 impl Reporter {
-    pub(crate) fn new(shared: &Arc<Shared>, reports: mpsc::UnboundedReceiver<Report>, settlement: Arc<dyn Settlement>) -> Self {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        reports: mpsc::UnboundedReceiver<Report>,
+        settlement: Arc<dyn Settlement>,
+    ) -> Self {
         let options = &shared.options;
         Self {
             reports,
             streams: options.report_streams,
             batch: options.report_batch,
             batch_bytes: options.report_batch_bytes,
-            settler: Arc::new(Settler { shared: Arc::clone(shared), settlement, timeout: options.settle_timeout }),
+            settler: Arc::new(Settler {
+                shared: Arc::clone(shared),
+                settlement,
+                timeout: options.settle_timeout,
+            }),
         }
     }
 
@@ -74,7 +82,8 @@ impl Reporter {
                     }
                     for batch in batches(std::mem::take(&mut ready), self.batch_bytes, |report| report.report.encoded_len()) {
                         let settler = Arc::clone(&self.settler);
-                        // More than the allowed streams only when large reports split this one batch.
+                        // More than the allowed streams only when large reports split this one
+                        // batch.
                         under_way.spawn(async move { settler.settle(batch).await });
                     }
                 }
@@ -84,8 +93,9 @@ impl Reporter {
 }
 
 impl Settler {
-    /// Sends the same batch until it is settled, in halves where dispatch takes it only so. Only then are its jobs forgotten: until then
-    /// a redelivered one is known, and all leases are renewed.
+    /// Sends the same batch until it is settled, in halves where dispatch takes it only so. Only
+    /// then are its jobs forgotten: until then a redelivered one is known, and all leases are
+    /// renewed.
     async fn settle(&self, batch: Vec<Report>) {
         // The next part is the last: they go in the order of the reports.
         let mut parts = vec![batch];
@@ -95,7 +105,8 @@ impl Settler {
             let reports = part.iter().map(|report| report.report.clone()).collect();
             let Err(error) = self.try_settle(reports).await else {
                 pass(Point::AfterReport);
-                let (keys, held): (Vec<_>, Vec<_>) = part.into_iter().map(|r| (r.key, (r.place, r.answer))).unzip();
+                let (keys, held): (Vec<_>, Vec<_>) =
+                    part.into_iter().map(|r| (r.key, (r.place, r.answer))).unzip();
                 self.shared.leases.forget(keys.into_iter().flatten());
                 drop(held);
                 continue;
@@ -144,8 +155,8 @@ fn tell_too_large(error: &Error, dropped: bool) {
     }
 }
 
-/// What an endpoint answered goes, but for its status: a report that dispatch does not take would be sent for ever, and its delivery would
-/// not end. Whether there was anything.
+/// What an endpoint answered goes, but for its status: a report that dispatch does not take would
+/// be sent for ever, and its delivery would not end. Whether there was anything.
 fn drop_answer(report: &mut AttemptReport) -> bool {
     let Some(attempt_report::Result::Attempted(result)) = &mut report.result else { return false };
     let had_any = !result.response_body.is_empty() || !result.response_headers.is_empty();

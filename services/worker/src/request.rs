@@ -12,7 +12,8 @@ use crate::{destination::Destination, job::Ids};
 /// The body of a request.
 pub(crate) type Body = Full<Bytes>;
 
-/// The request, signed by all secrets of the endpoint at `now`, with the headers of this trace. The payload is not copied.
+/// The request, signed by all secrets of the endpoint at `now`, with the headers of this trace. The
+/// payload is not copied.
 pub(crate) fn build(
     destination: &Destination,
     job: &Job,

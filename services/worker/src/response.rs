@@ -47,12 +47,17 @@ impl Answer {
         Self { status, headers: Vec::new(), body: Vec::new(), truncated: true, end }
     }
 
-    /// For how long the endpoint says that it keeps the connection (`Keep-Alive: timeout=5, max=100`).
+    /// For how long the endpoint says that it keeps the connection (`Keep-Alive: timeout=5,
+    /// max=100`).
     pub(crate) fn keep_alive(&self) -> Option<Duration> {
         let header = self.headers.iter().find(|header| header.name == "keep-alive")?;
         header.value.split(',').find_map(|parameter| {
             let (name, value) = parameter.split_once('=')?;
-            let seconds = value.trim().parse().ok().filter(|_| name.trim().eq_ignore_ascii_case("timeout"))?;
+            let seconds = value
+                .trim()
+                .parse()
+                .ok()
+                .filter(|_| name.trim().eq_ignore_ascii_case("timeout"))?;
             Some(Duration::from_secs(seconds))
         })
     }
@@ -69,9 +74,15 @@ pub(crate) enum End {
     TimedOut,
 }
 
-/// Reads an answer whose head is there until its body ends, a bound is reached or the deadline passes. The status decides how the
-/// attempt ended, so nothing here can fail. `fields` is what is kept of the head, when the HTTP library did not get it as it was.
-pub(crate) async fn read(response: Response<Incoming>, fields: Option<Fields>, bounds: Bounds, deadline: Instant) -> Answer {
+/// Reads an answer whose head is there until its body ends, a bound is reached or the deadline
+/// passes. The status decides how the attempt ended, so nothing here can fail. `fields` is what is
+/// kept of the head, when the HTTP library did not get it as it was.
+pub(crate) async fn read(
+    response: Response<Incoming>,
+    fields: Option<Fields>,
+    bounds: Bounds,
+    deadline: Instant,
+) -> Answer {
     let (head, body) = response.into_parts();
     let mut kept = Kept { body: Vec::new(), read: 0, bounds };
     let end = timeout_at(deadline, kept.read(body)).await.unwrap_or(End::TimedOut);
@@ -134,11 +145,17 @@ mod tests {
     fn the_time_that_a_connection_is_kept_is_read() {
         let keep_alive = |value: &str| {
             let headers = vec![Header { name: "keep-alive".to_owned(), value: value.to_owned() }];
-            Answer { headers, ..Answer::of_status(200, End::Whole) }.keep_alive().map(|time| time.as_secs())
+            Answer { headers, ..Answer::of_status(200, End::Whole) }
+                .keep_alive()
+                .map(|time| time.as_secs())
         };
-        for (value, seconds) in
-            [("timeout=5", Some(5)), ("max=9, Timeout = 0", Some(0)), ("timeout=x", None), ("timeout=-1", None), ("", None)]
-        {
+        for (value, seconds) in [
+            ("timeout=5", Some(5)),
+            ("max=9, Timeout = 0", Some(0)),
+            ("timeout=x", None),
+            ("timeout=-1", None),
+            ("", None),
+        ] {
             assert_eq!(keep_alive(value), seconds, "{value}");
         }
         assert_eq!(Answer::of_status(200, End::Whole).keep_alive(), None);

@@ -1,8 +1,8 @@
 //! A head that the HTTP library would refuse, or might frame otherwise than somebody before it.
 //!
 //! What names the end of the answer is read as RFC 9112 wants it, all else as far as it can be. The
-//! library gets a head with the status and the framing alone. Wherever there is doubt, the connection
-//! is not used again: the answer to one event must never be taken for that to another.
+//! library gets a head with the status and the framing alone. Wherever there is doubt, the
+//! connection is not used again: the answer to one event must never be taken for that to another.
 
 use outrider_proto::dispatch::Header;
 
@@ -92,7 +92,8 @@ impl Reading {
         self.end_field();
         self.doubt |= bare;
         let colon = line.iter().position(|byte| *byte == b':');
-        let (name, value) = colon.map_or((line, b"".as_slice()), |colon| (&line[..colon], &line[colon + 1..]));
+        let (name, value) =
+            colon.map_or((line, b"".as_slice()), |colon| (&line[..colon], &line[colon + 1..]));
         let blanks = name.iter().rev().take_while(|byte| is_blank(byte)).count();
         let name = &name[..name.len() - blanks];
         if colon.is_none() || !is_name(name) {
@@ -106,7 +107,8 @@ impl Reading {
     fn drop_line(&mut self, line: &[u8]) {
         self.doubt = true;
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        let name: Vec<u8> = name.iter().filter(|byte| is_name(&[**byte])).map(u8::to_ascii_lowercase).collect();
+        let name: Vec<u8> =
+            name.iter().filter(|byte| is_name(&[**byte])).map(u8::to_ascii_lowercase).collect();
         let meant = |framing: &[u8]| name.windows(framing.len()).any(|part| part == framing);
         self.unreadable |= meant(b"content-length") || meant(b"transfer-encoding");
     }
@@ -127,7 +129,9 @@ impl Reading {
                 }
                 None => self.codings = Some(value.to_vec()),
             },
-            "connection" => self.close |= elements(value).any(|option| option.eq_ignore_ascii_case(b"close")),
+            "connection" => {
+                self.close |= elements(value).any(|option| option.eq_ignore_ascii_case(b"close"))
+            }
             _ => {}
         }
         self.keep(name, value);
@@ -149,7 +153,8 @@ impl Reading {
     fn lengths(&mut self, value: &[u8]) {
         for element in elements(value) {
             let length = length(element);
-            self.unreadable |= length.is_none() || self.length.is_some_and(|known| Some(known) != length);
+            self.unreadable |=
+                length.is_none() || self.length.is_some_and(|known| Some(known) != length);
             self.length = length;
         }
     }
@@ -198,7 +203,8 @@ enum Coding {
 impl Coding {
     fn of(codings: &[u8]) -> Self {
         let all: Vec<_> = elements(codings).collect();
-        let chunked: Vec<_> = all.iter().map(|coding| coding.eq_ignore_ascii_case(b"chunked")).collect();
+        let chunked: Vec<_> =
+            all.iter().map(|coding| coding.eq_ignore_ascii_case(b"chunked")).collect();
         match chunked.iter().filter(|chunked| **chunked).count() {
             _ if !all.iter().all(|coding| is_name(coding)) => Self::Unreadable,
             0 => Self::ToEnd,
@@ -218,16 +224,25 @@ mod tests {
     }
 
     fn read_bytes(head: &[u8]) -> Rewritten {
-        let bounds = Bounds::new(&Options { response_headers_kept: 3, response_headers_kept_bytes: 40, ..Options::default() });
+        let bounds = Bounds::new(&Options {
+            response_headers_kept: 3,
+            response_headers_kept_bytes: 40,
+            ..Options::default()
+        });
         rewrite(head, false, bounds)
     }
 
-    /// The framing of a head: what it names, whether the connection is closed, and whether nothing more is read.
+    /// The framing of a head: what it names, whether the connection is closed, and whether nothing
+    /// more is read.
     fn framing(rewritten: &Rewritten) -> (String, bool, bool) {
         let head = String::from_utf8(rewritten.head.clone()).unwrap();
         let fields = head.strip_prefix("HTTP/1.1 200 \r\n").unwrap().strip_suffix("\r\n").unwrap();
         let close = fields.ends_with("connection: close\r\n");
-        (fields.trim_end_matches("connection: close\r\n").trim_end().to_owned(), close, rewritten.ends)
+        (
+            fields.trim_end_matches("connection: close\r\n").trim_end().to_owned(),
+            close,
+            rewritten.ends,
+        )
     }
 
     fn kept(rewritten: &Rewritten) -> Vec<(&str, &str)> {
@@ -266,27 +281,53 @@ mod tests {
             &long[..8]
         ));
         assert_eq!(kept(&rewritten), [("b", &long[..30]), ("c", "1"), ("e", "2")]);
-        assert_eq!(framing(&rewritten), ("content-length: 9".into(), false, false), "what frames it is looked at");
+        assert_eq!(
+            framing(&rewritten),
+            ("content-length: 9".into(), false, false),
+            "what frames it is looked at"
+        );
     }
 
     #[test]
     fn doubt_closes_the_connection() {
-        for fields in ["A: b\r\n c\r\n", " a\r\n", "A : b\r\n", "a\r\n", ": a\r\n", "A: \0\r\n", "A: b\n", "A: b\rc\r\n"] {
+        for fields in [
+            "A: b\r\n c\r\n",
+            " a\r\n",
+            "A : b\r\n",
+            "a\r\n",
+            ": a\r\n",
+            "A: \0\r\n",
+            "A: b\n",
+            "A: b\rc\r\n",
+        ] {
             assert_eq!(
                 framing(&read(&format!("{fields}Content-Length: 5\r\n"))),
                 ("content-length: 5".into(), true, false),
                 "{fields:?}"
             );
         }
-        for status in ["HTTP/1.1  200 OK", "HTTP/1.0 200 OK", "HTTP/1.2 200 OK", "HTTP/1.1\t200", "HTTP/1.1 200 \x01"] {
+        for status in [
+            "HTTP/1.1  200 OK",
+            "HTTP/1.0 200 OK",
+            "HTTP/1.2 200 OK",
+            "HTTP/1.1\t200",
+            "HTTP/1.1 200 \x01",
+        ] {
             let head = format!("{status}\r\nContent-Length: 5\r\n\r\n");
-            assert_eq!(framing(&read_bytes(head.as_bytes())), ("content-length: 5".into(), true, false), "{status:?}");
+            assert_eq!(
+                framing(&read_bytes(head.as_bytes())),
+                ("content-length: 5".into(), true, false),
+                "{status:?}"
+            );
         }
         // What is clear may go on.
         for (fields, length) in [
             ("Content-Length: 5\r\nContent-Length: 05\r\n", "content-length: 5"),
             ("Content-Length: 5, 5\r\n", "content-length: 5"),
-            ("Transfer-Encoding: gzip\r\nTransfer-Encoding: CHUNKED\r\n", "transfer-encoding: chunked"),
+            (
+                "Transfer-Encoding: gzip\r\nTransfer-Encoding: CHUNKED\r\n",
+                "transfer-encoding: chunked",
+            ),
         ] {
             assert_eq!(framing(&read(fields)), (length.into(), false, false), "{fields:?}");
             assert!(framing(&read(&format!("Connection: x, Close\r\n{fields}"))).1);
@@ -299,7 +340,9 @@ mod tests {
         assert_eq!(framing(&read(mixed)), ("transfer-encoding: chunked".into(), true, false));
         let old = read_bytes(b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         assert_eq!(framing(&old), ("transfer-encoding: chunked".into(), true, false));
-        for to_end in ["", "Transfer-Encoding: gzip\r\n", "Transfer-Encoding: gzip\r\nContent-Length: 5\r\n"] {
+        for to_end in
+            ["", "Transfer-Encoding: gzip\r\n", "Transfer-Encoding: gzip\r\nContent-Length: 5\r\n"]
+        {
             assert_eq!(framing(&read(to_end)), (String::new(), true, false), "{to_end:?}");
         }
     }
@@ -330,7 +373,10 @@ mod tests {
         // Without a body there is nothing to doubt but the connection.
         for status in [204, 304] {
             let head = format!("HTTP/1.1 {status} A\r\nContent-Length: x\r\n\r\n");
-            assert_eq!(read_bytes(head.as_bytes()).head, format!("HTTP/1.1 {status} \r\nconnection: close\r\n\r\n").into_bytes());
+            assert_eq!(
+                read_bytes(head.as_bytes()).head,
+                format!("HTTP/1.1 {status} \r\nconnection: close\r\n\r\n").into_bytes()
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! One job whose turn has come: its endpoint as it is now, the exchange, and what the report says of it.
+//! One job whose turn has come: its endpoint as it is now, the exchange, and what the report says
+//! of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +11,9 @@ use outrider_proto::{
 };
 use outrider_rpc::convert;
 use outrider_store::EndpointEntry;
-use outrider_telemetry::{Hop, Kind, TraceContext, catalogue::worker::REQUESTS_OPEN, metrics::Ongoing};
+use outrider_telemetry::{
+    Hop, Kind, TraceContext, catalogue::worker::REQUESTS_OPEN, metrics::Ongoing,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -53,33 +56,45 @@ struct Sent {
     news: Option<News>,
 }
 
-/// When the lease may have run out in the meantime, somebody else may have sent the job: the database knows.
+/// When the lease may have run out in the meantime, somebody else may have sent the job: the
+/// database knows.
 async fn surely_ours(shared: &Shared, job: HeldJob) -> Option<HeldJob> {
     if shared.leases.lost(job.key()) {
         // Whoever has it now sends it.
         shared.leases.forget([job.key()]);
         return None;
     }
-    if shared.leases.sure(job.read_at) { Some(job) } else { still_current(shared, vec![job]).await.pop() }
+    if shared.leases.sure(job.read_at) {
+        Some(job)
+    } else {
+        still_current(shared, vec![job]).await.pop()
+    }
 }
 
-/// Sends the job to its endpoint as it is now. An egress that cannot be reached is no attempt: it is waited for, in bounds.
+/// Sends the job to its endpoint as it is now. An egress that cannot be reached is no attempt: it
+/// is waited for, in bounds.
 async fn send(shared: &Shared, job: &HeldJob) -> Sent {
     let patience = Instant::now() + shared.options.egress_patience;
     let mut backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(1));
     loop {
-        let asked = persist(shared, "endpoints cannot be looked up", || shared.lookup.endpoint(job.ids.endpoint));
+        let asked = persist(shared, "endpoints cannot be looked up", || {
+            shared.lookup.endpoint(job.ids.endpoint)
+        });
         let held = match asked.await {
             None => HoldReason::Released,
             Some(None) => HoldReason::EndpointDeleted,
-            Some(Some(entry)) if entry.endpoint.state == EndpointState::Paused => HoldReason::EndpointPaused,
+            Some(Some(entry)) if entry.endpoint.state == EndpointState::Paused => {
+                HoldReason::EndpointPaused
+            }
             Some(Some(_)) if shared.shutdown.is_cancelled() => HoldReason::Released,
             Some(Some(entry)) => match attempt(shared, job, &entry).await {
                 Some(sent) => return sent,
                 None => {
                     let wait = backoff.step();
                     let sleep = tokio::time::sleep(wait);
-                    if Instant::now() + wait < patience && shared.shutdown.run_until_cancelled(sleep).await.is_some() {
+                    if Instant::now() + wait < patience
+                        && shared.shutdown.run_until_cancelled(sleep).await.is_some()
+                    {
                         continue;
                     }
                     if shared.complaints.due() {
@@ -111,13 +126,29 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
     let told = hop.or(of_event.as_ref()).filter(|_| shared.options.propagate_trace);
     let exchanged = match (destination(shared, entry), &job.payload) {
         (Ok(destination), Some(payload)) => {
-            let request = || request::build(&destination, &job.job, &job.ids, &payload.bytes, shared.lookup.now(), told);
-            hop.around(shared.client.exchange(&destination, began + entry.endpoint.timeout, request)).await
+            let request = || {
+                request::build(
+                    &destination,
+                    &job.job,
+                    &job.ids,
+                    &payload.bytes,
+                    shared.lookup.now(),
+                    told,
+                )
+            };
+            hop.around(shared.client.exchange(
+                &destination,
+                began + entry.endpoint.timeout,
+                request,
+            ))
+            .await
         }
         (Err(why), _) => unsent(why),
         (_, None) => {
             tracing::error!(event_id = %job.ids.event, delivery_id = %job.ids.delivery, "a job was to be sent without its payload");
-            unsent("the payload was not read: a fault of ours; Outrider's log tells more".to_owned())
+            unsent(
+                "the payload was not read: a fault of ours; Outrider's log tells more".to_owned(),
+            )
         }
     };
     let (mut result, heard) = match exchanged.result {
@@ -130,12 +161,21 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
             return None;
         }
         Err(Failure::TimedOut(phase)) => {
-            let (outcome, error_message) = (AttemptOutcome::TimedOut, phase.explain(entry.endpoint.timeout));
-            (AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }, Some(Heard::Nothing))
+            let (outcome, error_message) =
+                (AttemptOutcome::TimedOut, phase.explain(entry.endpoint.timeout));
+            (
+                AttemptResult {
+                    outcome: outcome.into(),
+                    error_message,
+                    ..AttemptResult::default()
+                },
+                Some(Heard::Nothing),
+            )
         }
-        Err(Failure::Attempt(outcome, error_message)) => {
-            (AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }, None)
-        }
+        Err(Failure::Attempt(outcome, error_message)) => (
+            AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() },
+            None,
+        ),
     };
     result.resent = exchanged.resent;
     result.start_time = Some(convert::timestamp(start_time));
@@ -143,17 +183,21 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
     result.duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     measure::attempted(&job.job, start_time, &result, duration);
     conclude(&hop, &result);
-    let news = heard.map(|heard| News { heard, most: entry.endpoint.max_in_flight, at: start_time });
+    let news =
+        heard.map(|heard| News { heard, most: entry.endpoint.max_in_flight, at: start_time });
     Some(Sent { outcome: Outcome::Attempted(result, hop.context().cloned()), news })
 }
 
 /// An exchange that could not begin.
 fn unsent(message: String) -> Exchanged {
-    Exchanged { result: Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, message)), resent: false }
+    Exchanged {
+        result: Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, message)),
+        resent: false,
+    }
 }
 
-/// What an answer tells of the endpoint's window. One that drips until the time is up holds its slot
-/// like none at all.
+/// What an answer tells of the endpoint's window. One that drips until the time is up holds its
+/// slot like none at all.
 fn heard(answer: &Answer) -> Option<Heard> {
     match answer.end {
         End::TimedOut => Some(Heard::Nothing),
@@ -166,7 +210,8 @@ fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-/// The span of an attempt; each attempt of a delivery has its own, under the span in which the event was accepted.
+/// The span of an attempt; each attempt of a delivery has its own, under the span in which the
+/// event was accepted.
 fn span(job: &HeldJob, parent: Option<&TraceContext>) -> Hop {
     let hop = Hop::child(Kind::Client, "attempt", parent);
     hop.set_with("outrider.event.id", || job.ids.event.to_string());
@@ -188,7 +233,11 @@ fn conclude(hop: &Hop, result: &AttemptResult) {
 
 /// The status line alone decides.
 fn answered(answer: Answer) -> AttemptResult {
-    let outcome = if is_success(answer.status) { AttemptOutcome::Succeeded } else { AttemptOutcome::Rejected };
+    let outcome = if is_success(answer.status) {
+        AttemptOutcome::Succeeded
+    } else {
+        AttemptOutcome::Rejected
+    };
     AttemptResult {
         outcome: outcome.into(),
         status_code: answer.status.into(),

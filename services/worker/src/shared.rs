@@ -73,14 +73,20 @@ impl Shared {
             "job done"
         );
         let answer = self.keep_answer(job.recipient(), &mut outcome);
-        self.send(Report { key: Some(key), report: report(&job.job, receipt, outcome), place: job.place, answer });
+        self.send(Report {
+            key: Some(key),
+            report: report(&job.job, receipt, outcome),
+            place: job.place,
+            answer,
+        });
     }
 
     /// Takes room for a large answer until its report is settled. While dispatch does not settle,
     /// reports gather; one that finds no room goes without its body and headers.
     fn keep_answer(&self, who: Recipient, outcome: &mut Outcome) -> Option<Grant<()>> {
         let Outcome::Attempted(result, _) = outcome else { return None };
-        let headers = result.response_headers.iter().map(|header| header.name.len() + header.value.len());
+        let headers =
+            result.response_headers.iter().map(|header| header.name.len() + header.value.len());
         let bytes = result.response_body.len() + headers.sum::<usize>();
         if bytes < SMALL_ANSWER {
             return None;
@@ -99,10 +105,15 @@ impl Shared {
         let _ = self.reports.send(report);
     }
 
-    /// Does some work on jobs in hand. The work is boxed, since a future is copied into each one around it. Should it panic, they are left to their leases: renewed for ever they would never be sent.
+    /// Does some work on jobs in hand. The work is boxed, since a future is copied into each one
+    /// around it. Should it panic, they are left to their leases: renewed for ever they would never
+    /// be sent.
     pub(crate) async fn with_jobs(&self, keys: Vec<Key>, work: Pin<Box<impl Future<Output = ()>>>) {
         if self.cut.run_until_cancelled(caught(work)).await == Some(None) {
-            tracing::error!(jobs = keys.len(), "a task panicked; its jobs are left to their leases");
+            tracing::error!(
+                jobs = keys.len(),
+                "a task panicked; its jobs are left to their leases"
+            );
             self.leases.forget(keys);
         }
     }
@@ -117,7 +128,9 @@ impl Shared {
 
 fn brief(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Attempted(result, _) => format!("{} {}", result.outcome().as_str_name(), result.status_code),
+        Outcome::Attempted(result, _) => {
+            format!("{} {}", result.outcome().as_str_name(), result.status_code)
+        }
         Outcome::Held(reason) => reason.as_str_name().to_owned(),
     }
 }

@@ -17,15 +17,19 @@ use tokio_rustls::{
 
 use crate::{trust::Trust, wire::write_through};
 
-/// Trusts the authorities of the web and `extra_roots`. Of so many hosts TLS sessions are remembered, which are resumed on new
-/// connections.
-pub(crate) fn connector(extra_roots: &[CertificateDer<'static>], sessions: usize) -> Result<TlsConnector> {
+/// Trusts the authorities of the web and `extra_roots`. Of so many hosts TLS sessions are
+/// remembered, which are resumed on new connections.
+pub(crate) fn connector(
+    extra_roots: &[CertificateDer<'static>],
+    sessions: usize,
+) -> Result<TlsConnector> {
     let provider = Arc::new(ring::default_provider());
     let trust = Trust::new(extra_roots, Arc::clone(&provider))?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))?
-        // It is the library's own verifier, with certificates that are trusted themselves beside it.
+        // It is the library's own verifier, with certificates that are trusted themselves beside
+        // it.
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(trust))
         .with_no_client_auth();
@@ -52,14 +56,19 @@ impl<S> Secure<S> {
 
     /// Reads what was decrypted already; false when there is nothing.
     fn drain(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
-        let decrypted = self.inner.get_mut().1.reader().read(buffer.initialize_unfilled()).unwrap_or(0);
+        let decrypted =
+            self.inner.get_mut().1.reader().read(buffer.initialize_unfilled()).unwrap_or(0);
         buffer.advance(decrypted);
         decrypted > 0
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Secure<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let fault = match self.fault.take() {
             Some(fault) => fault,
             None => match Pin::new(&mut self.inner).poll_read(cx, buffer) {

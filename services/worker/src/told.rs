@@ -18,8 +18,12 @@ pub(crate) fn handshake(error: &io::Error, bounds: &WireBounds) -> String {
     let why = match (cause, fault, error.kind()) {
         (Some(cause), ..) => tls(cause),
         (None, Some(fault), _) => fault.explain(bounds),
-        (None, None, io::ErrorKind::UnexpectedEof) => "the endpoint closed the connection during it".to_owned(),
-        (None, None, io::ErrorKind::ConnectionReset) => "the endpoint reset the connection during it".to_owned(),
+        (None, None, io::ErrorKind::UnexpectedEof) => {
+            "the endpoint closed the connection during it".to_owned()
+        }
+        (None, None, io::ErrorKind::ConnectionReset) => {
+            "the endpoint reset the connection during it".to_owned()
+        }
         (None, None, io::ErrorKind::TimedOut) => "the endpoint did not answer any more".to_owned(),
         (None, None, io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
             "the endpoint was not reachable any more".to_owned()
@@ -29,12 +33,14 @@ pub(crate) fn handshake(error: &io::Error, bounds: &WireBounds) -> String {
     cut(format!("the TLS handshake failed: {why}"))
 }
 
-/// The alert by which an endpoint ended a connection after the handshake, as one that wants a client certificate does in TLS 1.3.
+/// The alert by which an endpoint ended a connection after the handshake, as one that wants a
+/// client certificate does in TLS 1.3.
 pub(crate) fn alert_after(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(error @ Error::AlertReceived(_)) = inner.and_then(|inner| inner.downcast_ref()) {
+        if let Some(error @ Error::AlertReceived(_)) = inner.and_then(|inner| inner.downcast_ref())
+        {
             return Some(cut(format!("the endpoint ended TLS: {}", tls(error))));
         }
         next = error.source();
@@ -50,7 +56,9 @@ fn cut(mut text: String) -> String {
 /// An error of the library, or what our own judgement of certificates says.
 pub(crate) fn tls(error: &Error) -> String {
     let of_ours = match error {
-        Error::InvalidCertificate(CertificateError::Other(OtherError(error))) => error.downcast_ref::<Untrusted>(),
+        Error::InvalidCertificate(CertificateError::Other(OtherError(error))) => {
+            error.downcast_ref::<Untrusted>()
+        }
         _ => None,
     };
     of_ours.map_or_else(|| told(error, Peer::Endpoint), ToString::to_string)
@@ -66,12 +74,15 @@ mod tests {
 
     #[test]
     fn our_own_judgement_is_told_and_a_long_text_is_cut() {
-        let untrusted = Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Untrusted::Chain))));
+        let untrusted = Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(
+            Untrusted::Chain,
+        ))));
         assert_eq!(tls(&untrusted), Untrusted::Chain.to_string());
-        let long = io::Error::other(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-            expected: ServerName::try_from("a.example").unwrap(),
-            presented: vec![format!("DnsName(\"{}\")", "b".repeat(400))],
-        }));
+        let long =
+            io::Error::other(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                expected: ServerName::try_from("a.example").unwrap(),
+                presented: vec![format!("DnsName(\"{}\")", "b".repeat(400))],
+            }));
         assert_eq!(handshake(&long, &WireBounds::default()).len(), TEXT_BYTES);
     }
 
@@ -82,7 +93,10 @@ mod tests {
             (io::ErrorKind::ConnectionReset, "the endpoint reset the connection during it"),
             (io::ErrorKind::BrokenPipe, "the connection broke"),
         ] {
-            assert_eq!(handshake(&kind.into(), &WireBounds::default()), format!("the TLS handshake failed: {end}"));
+            assert_eq!(
+                handshake(&kind.into(), &WireBounds::default()),
+                format!("the TLS handshake failed: {end}")
+            );
         }
     }
 

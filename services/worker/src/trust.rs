@@ -1,15 +1,16 @@
 //! Which certificates of endpoints are trusted.
 //!
-//! The library trusts authorities, and no certificate by itself: of a self-signed one in the file it says
-//! that an authority is used as a server. And whatever certificate it is given as an authority may vouch
-//! for every name. So the file is judged first: an authority vouches for others, any other certificate is
-//! trusted itself and vouches for nobody.
+//! The library trusts authorities, and no certificate by itself: of a self-signed one in the file
+//! it says that an authority is used as a server. And whatever certificate it is given as an
+//! authority may vouch for every name. So the file is judged first: an authority vouches for
+//! others, any other certificate is trusted itself and vouches for nobody.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
 use outrider_model::{Error, Result};
 use tokio_rustls::rustls::{
-    CertificateError, DigitallySignedStruct, Error as TlsError, OtherError, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error as TlsError, OtherError, RootCertStore,
+    SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -80,35 +81,52 @@ enum Use {
 }
 
 impl Trust {
-    /// Trusts the authorities of the web and these certificates. Errors: one of them is of no use; the error says which.
-    pub(crate) fn new(extra: &[CertificateDer<'static>], provider: Arc<CryptoProvider>) -> Result<Self> {
+    /// Trusts the authorities of the web and these certificates. Errors: one of them is of no use;
+    /// the error says which.
+    pub(crate) fn new(
+        extra: &[CertificateDer<'static>],
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self> {
         let algorithms = provider.signature_verification_algorithms;
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let mut themselves = HashSet::new();
         let mut useful = extra.is_empty();
         for (index, certificate) in extra.iter().enumerate() {
-            let refused = |why: &str| Error::field("extra_roots", format!("certificate {} of it {why}", index + 1));
+            let refused = |why: &str| {
+                Error::field("extra_roots", format!("certificate {} of it {why}", index + 1))
+            };
             let found = judge(certificate, algorithms).map_err(refused)?;
             if matches!(found, Use::Authority | Use::AuthorityAlone) {
-                roots.add(certificate.clone()).map_err(|_| refused("is no certificate that can be used"))?;
+                roots
+                    .add(certificate.clone())
+                    .map_err(|_| refused("is no certificate that can be used"))?;
             }
             if matches!(found, Use::Authority | Use::Itself) {
                 themselves.insert(certificate.clone());
             }
             match found {
-                Use::Expired => tracing::warn!(certificate = index + 1, "a certificate that is to be trusted has expired"),
+                Use::Expired => tracing::warn!(
+                    certificate = index + 1,
+                    "a certificate that is to be trusted has expired"
+                ),
                 _ => useful = true,
             }
         }
         if !useful {
-            return Err(Error::field("extra_roots", "holds nothing but certificates that have expired"));
+            return Err(Error::field(
+                "extra_roots",
+                "holds nothing but certificates that have expired",
+            ));
         }
-        let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        let authorities = authorities.map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))?;
+        let authorities =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let authorities = authorities
+            .map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))?;
         Ok(Self { authorities, themselves, algorithms })
     }
 
-    /// A certificate that is trusted itself: its dates, purpose and names must be good all the same.
+    /// A certificate that is trusted itself: its dates, purpose and names must be good all the
+    /// same.
     fn itself(
         &self,
         certificate: &CertificateDer<'_>,
@@ -116,9 +134,16 @@ impl Trust {
         now: UnixTime,
     ) -> std::result::Result<(), TlsError> {
         let certificate = ParsedCertificate::try_from(certificate)?;
-        // Where nobody vouches for anything, all but that must be found good. What the endpoint sends along decides nothing.
+        // Where nobody vouches for anything, all but that must be found good. What the endpoint
+        // sends along decides nothing.
         let nobody = RootCertStore::empty();
-        match verify_server_cert_signed_by_trust_anchor(&certificate, &nobody, &[], now, self.algorithms.all) {
+        match verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &nobody,
+            &[],
+            now,
+            self.algorithms.all,
+        ) {
             Err(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {}
             Err(TlsError::InvalidCertificate(ref error)) if is_authority(error) => {}
             Err(error) => return Err(error),
@@ -129,24 +154,38 @@ impl Trust {
     }
 }
 
-/// What the library says of an authority's certificate in the place of a server's, once its dates were found good.
+/// What the library says of an authority's certificate in the place of a server's, once its dates
+/// were found good.
 fn is_authority(error: &CertificateError) -> bool {
     let CertificateError::Other(OtherError(error)) = error else { return false };
     matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 /// What a certificate is good for, now or at a time at which it is valid.
-fn judge(certificate: &CertificateDer<'_>, algorithms: WebPkiSupportedAlgorithms) -> std::result::Result<Use, &'static str> {
+fn judge(
+    certificate: &CertificateDer<'_>,
+    algorithms: WebPkiSupportedAlgorithms,
+) -> std::result::Result<Use, &'static str> {
     const NONE: &str = "is no certificate that can be used";
     let parsed = match EndEntityCert::try_from(certificate) {
         Ok(parsed) => parsed,
-        Err(webpki::Error::UnsupportedCertVersion) if anchor_from_trusted_cert(certificate).is_ok() => {
+        Err(webpki::Error::UnsupportedCertVersion)
+            if anchor_from_trusted_cert(certificate).is_ok() =>
+        {
             return Ok(Use::AuthorityAlone);
         }
         Err(_) => return Err(NONE),
     };
     let at = |time| {
-        let judged = parsed.verify_for_usage(algorithms.all, &[], &[], time, KeyUsage::server_auth(), None, None);
+        let judged = parsed.verify_for_usage(
+            algorithms.all,
+            &[],
+            &[],
+            time,
+            KeyUsage::server_auth(),
+            None,
+            None,
+        );
         judged.err().unwrap_or(webpki::Error::UnknownIssuer)
     };
     let (mut error, mut expired) = (at(UnixTime::now()), false);
@@ -159,13 +198,19 @@ fn judge(certificate: &CertificateDer<'_>, algorithms: WebPkiSupportedAlgorithms
         webpki::Error::CaUsedAsEndEntity => Ok(Use::Authority),
         webpki::Error::UnknownIssuer if expired => Ok(Use::Expired),
         webpki::Error::UnknownIssuer => Ok(Use::Itself),
-        webpki::Error::RequiredEkuNotFoundContext(_) => Err("is neither an authority's nor a server's"),
+        webpki::Error::RequiredEkuNotFoundContext(_) => {
+            Err("is neither an authority's nor a server's")
+        }
         _ => Err(NONE),
     }
 }
 
 /// An error of the library, and who is missing where nobody vouches for a certificate.
-fn refined(error: TlsError, end_entity: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> TlsError {
+fn refined(
+    error: TlsError,
+    end_entity: &CertificateDer<'_>,
+    others: &[CertificateDer<'_>],
+) -> TlsError {
     let (unknown, authority) = match &error {
         TlsError::InvalidCertificate(CertificateError::UnknownIssuer) => (true, false),
         TlsError::InvalidCertificate(other) => (false, is_authority(other)),
@@ -195,9 +240,17 @@ impl ServerCertVerifier for Trust {
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, TlsError> {
         if self.themselves.contains(end_entity) {
-            return self.itself(end_entity, server_name, now).map(|()| ServerCertVerified::assertion());
+            return self
+                .itself(end_entity, server_name, now)
+                .map(|()| ServerCertVerified::assertion());
         }
-        let judged = self.authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let judged = self.authorities.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
         judged.map_err(|error| refined(error, end_entity, intermediates))
     }
 
@@ -227,7 +280,8 @@ impl ServerCertVerifier for Trust {
 #[cfg(test)]
 mod tests {
     use rcgen::{
-        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose,
+        IsCa, KeyPair, date_time_ymd,
     };
     use tokio_rustls::rustls::crypto::ring;
 
@@ -248,7 +302,8 @@ mod tests {
     }
 
     fn expired(params: &mut CertificateParams) {
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
     }
 
     fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Der {
@@ -259,7 +314,10 @@ mod tests {
         CertifiedIssuer::self_signed(params(name, ca), KeyPair::generate().unwrap()).unwrap()
     }
 
-    fn issued(by: &CertifiedIssuer<'static, KeyPair>, change: impl FnOnce(&mut CertificateParams)) -> Der {
+    fn issued(
+        by: &CertifiedIssuer<'static, KeyPair>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Der {
         params("issued", change).signed_by(&KeyPair::generate().unwrap(), by).unwrap().der().clone()
     }
 
@@ -272,7 +330,13 @@ mod tests {
     fn verdict(file: &[&Der], presented: &[&Der], host: &str) -> String {
         let others: Vec<_> = presented[1..].iter().map(|der| (*der).clone()).collect();
         let name = ServerName::try_from(host.to_owned()).unwrap();
-        let judged = trust(file).unwrap().verify_server_cert(presented[0], &others, &name, &[], UnixTime::now());
+        let judged = trust(file).unwrap().verify_server_cert(
+            presented[0],
+            &others,
+            &name,
+            &[],
+            UnixTime::now(),
+        );
         judged.err().map(|error| told::tls(&error)).unwrap_or_default()
     }
 
@@ -287,9 +351,14 @@ mod tests {
             let old = self_signed(expired);
             assert_eq!(verdict(&[&certificate], &[&certificate, &old], "hooks.example"), "");
         }
-        let client = |params: &mut CertificateParams| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let client = |params: &mut CertificateParams| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]
+        };
         let refused = trust(&[&self_signed(client)]).unwrap_err();
-        assert_eq!(refused.violations[0].description, "certificate 1 of it is neither an authority's nor a server's");
+        assert_eq!(
+            refused.violations[0].description,
+            "certificate 1 of it is neither an authority's nor a server's"
+        );
     }
 
     #[test]
@@ -300,11 +369,16 @@ mod tests {
         assert_eq!(verdict(&[root], &[&leaf], "hooks.example"), "");
         assert_eq!(verdict(&[root], &[root], "hooks.example"), "", "it is trusted itself, too");
         // One that is no authority, and whose key signed another all the same.
-        let server = CertifiedIssuer::self_signed(params("server", |_| {}), KeyPair::generate().unwrap()).unwrap();
+        let server =
+            CertifiedIssuer::self_signed(params("server", |_| {}), KeyPair::generate().unwrap())
+                .unwrap();
         let forged = issued(&server, |_| {});
         let told = verdict(&[server.as_ref().der()], &[&forged], "hooks.example");
         assert_eq!(told, Untrusted::Alone.to_string());
-        assert_ne!(verdict(&[server.as_ref().der()], &[&forged, server.as_ref().der()], "hooks.example"), "");
+        assert_ne!(
+            verdict(&[server.as_ref().der()], &[&forged, server.as_ref().der()], "hooks.example"),
+            ""
+        );
     }
 
     #[test]
@@ -316,15 +390,24 @@ mod tests {
         });
         let told = verdict(&[&old], &[&old], "hooks.example");
         assert!(
-            told.starts_with("the certificate expired ") && told.ends_with(" days ago; the endpoint needs a new one"),
+            told.starts_with("the certificate expired ")
+                && told.ends_with(" days ago; the endpoint needs a new one"),
             "{told}"
         );
-        let late =
-            self_signed(|params| (params.not_before, params.not_after) = (date_time_ymd(2090, 1, 1), date_time_ymd(2091, 1, 1)));
-        assert!(verdict(&[&late], &[&late], "hooks.example").starts_with("the certificate is not valid yet (for "));
+        let late = self_signed(|params| {
+            (params.not_before, params.not_after) =
+                (date_time_ymd(2090, 1, 1), date_time_ymd(2091, 1, 1))
+        });
+        assert!(
+            verdict(&[&late], &[&late], "hooks.example")
+                .starts_with("the certificate is not valid yet (for ")
+        );
         // A server's that has expired is of no use, unless something else is.
         let old = self_signed(expired);
-        assert_eq!(trust(&[&old]).unwrap_err().violations[0].description, "holds nothing but certificates that have expired");
+        assert_eq!(
+            trust(&[&old]).unwrap_err().violations[0].description,
+            "holds nothing but certificates that have expired"
+        );
         assert!(trust(&[&old, &late]).is_ok() && trust(&[]).is_ok());
     }
 
@@ -350,7 +433,10 @@ mod tests {
         for wrong in [vec![1, 2, 3], Vec::new(), good[..good.len() - 1].to_vec()] {
             let error = trust(&[&good, &CertificateDer::from(wrong)]).unwrap_err();
             assert_eq!(error.violations[0].field, "extra_roots");
-            assert_eq!(error.violations[0].description, "certificate 2 of it is no certificate that can be used");
+            assert_eq!(
+                error.violations[0].description,
+                "certificate 2 of it is no certificate that can be used"
+            );
         }
     }
 }

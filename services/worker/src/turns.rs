@@ -43,7 +43,8 @@ pub(crate) fn enter(shared: &Arc<Shared>, jobs: Vec<HeldJob>) {
 /// The slots that a job takes: one while its endpoint answers; otherwise one for each
 /// `slot_payload_bytes` of a payload that does not travel with the job.
 fn slots_of(shared: &Shared, job: &HeldJob) -> Amount {
-    let parts = job.missing_payload().map_or(1, |bytes| bytes.div_ceil(shared.options.slot_payload_bytes));
+    let parts =
+        job.missing_payload().map_or(1, |bytes| bytes.div_ceil(shared.options.slot_payload_bytes));
     Amount::one_or(u32::try_from(parts).unwrap_or(u32::MAX).max(1))
 }
 
@@ -72,7 +73,9 @@ pub(crate) async fn read_payloads(shared: Arc<Shared>) {
         shared.payloads.freed().await;
         loop {
             // Never closed.
-            let Ok(reader) = Arc::clone(&shared.payload_reads).acquire_owned().await else { return };
+            let Ok(reader) = Arc::clone(&shared.payload_reads).acquire_owned().await else {
+                return;
+            };
             let batch = shared.payloads.batch(most);
             if batch.is_empty() {
                 break;
@@ -82,8 +85,8 @@ pub(crate) async fn read_payloads(shared: Arc<Shared>) {
     }
 }
 
-/// Gives back the jobs that wait; those that come later are given back, too. Beyond the first they are
-/// left to their leases: the reports of requests that end now must not wait behind theirs.
+/// Gives back the jobs that wait; those that come later are given back, too. Beyond the first they
+/// are left to their leases: the reports of requests that end now must not wait behind theirs.
 pub(crate) fn close(shared: &Arc<Shared>) {
     let started = shared.payloads.close().into_iter().map(|started| started.job);
     let mut jobs = started.chain(shared.slots.close());
@@ -98,23 +101,32 @@ pub(crate) fn close(shared: &Arc<Shared>) {
 pub(crate) fn let_go(shared: &Shared, lost: &HashSet<Key>) {
     let started = shared.payloads.remove(|started| lost.contains(&started.job.key()));
     let waiting = shared.slots.remove(|job| lost.contains(&job.key()));
-    let keys: Vec<Key> = waiting.iter().map(HeldJob::key).chain(started.iter().map(|started| started.job.key())).collect();
+    let keys: Vec<Key> = waiting
+        .iter()
+        .map(HeldJob::key)
+        .chain(started.iter().map(|started| started.job.key()))
+        .collect();
     if !keys.is_empty() {
-        tracing::warn!(jobs = keys.len(), "jobs that waited for their turn are not this worker's any more");
+        tracing::warn!(
+            jobs = keys.len(),
+            "jobs that waited for their turn are not this worker's any more"
+        );
         shared.leases.forget(keys);
     }
 }
 
-/// Gives back the jobs that wait for endpoints which were paused or deleted meanwhile. Their turn would
-/// tell the same, but behind one that hangs it may be hours away, and until then they take room in the
-/// queue and in memory. To be run by one task.
+/// Gives back the jobs that wait for endpoints which were paused or deleted meanwhile. Their turn
+/// would tell the same, but behind one that hangs it may be hours away, and until then they take
+/// room in the queue and in memory. To be run by one task.
 pub(crate) async fn give_gated_back(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(GATES).await;
         for endpoint in shared.slots.endpoints() {
             let reason = match shared.lookup.endpoint(endpoint).await {
                 Ok(None) => HoldReason::EndpointDeleted,
-                Ok(Some(entry)) if entry.endpoint.state == EndpointState::Paused => HoldReason::EndpointPaused,
+                Ok(Some(entry)) if entry.endpoint.state == EndpointState::Paused => {
+                    HoldReason::EndpointPaused
+                }
                 // Nobody can tell now, or it is open.
                 Ok(Some(_)) | Err(_) => continue,
             };
@@ -131,7 +143,8 @@ fn start(shared: &Arc<Shared>, jobs: Vec<Started>) {
             sender::spawn(shared, started);
             continue;
         };
-        if let Err(started) = shared.payloads.line_up(started.job.recipient(), kib(bytes), started) {
+        if let Err(started) = shared.payloads.line_up(started.job.recipient(), kib(bytes), started)
+        {
             shared.report(started.job, Outcome::Held(HoldReason::Released));
         }
     }

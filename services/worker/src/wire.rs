@@ -2,8 +2,8 @@
 //!
 //! [`Metered`] lies below TLS: it counts the bytes and reads of each exchange, so that nothing that
 //! an endpoint can send (TLS records without content, session tickets, chunks of one byte, chunk
-//! extensions, trailers) costs more than a bounded time. [`crate::heads::Heads`] lies above TLS, and
-//! reads the heads of answers before hyper does.
+//! extensions, trailers) costs more than a bounded time. [`crate::heads::Heads`] lies above TLS,
+//! and reads the heads of answers before hyper does.
 
 use std::{
     fmt,
@@ -42,7 +42,8 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 6] = [Self::Interim, Self::Head, Self::Switched, Self::Bytes, Self::Reads, Self::NotHttp];
+    const ALL: [Self; 6] =
+        [Self::Interim, Self::Head, Self::Switched, Self::Bytes, Self::Reads, Self::NotHttp];
 
     /// In words for the owner of the endpoint.
     pub(crate) fn explain(self, bounds: &WireBounds) -> String {
@@ -51,7 +52,9 @@ impl Fault {
             Self::Head => "the head of the answer is too large".to_owned(),
             Self::Switched => "the endpoint switched protocols, which was not asked for".to_owned(),
             Self::Bytes => format!("more than {} bytes on the wire for one exchange", bounds.bytes),
-            Self::Reads => format!("more than {} pieces on the wire for one exchange", bounds.reads),
+            Self::Reads => {
+                format!("more than {} pieces on the wire for one exchange", bounds.reads)
+            }
             Self::NotHttp => "the answer is not HTTP/1.1".to_owned(),
         }
     }
@@ -168,7 +171,12 @@ impl Watch {
 
     /// Notes the first fault, and fails.
     pub(crate) fn fail<T>(&self, fault: Fault) -> Poll<io::Result<T>> {
-        if self.0.fault.compare_exchange(0, fault as u8, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self
+            .0
+            .fault
+            .compare_exchange(0, fault as u8, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+        {
             measure::exceeded(fault);
         }
         Poll::Ready(Err(io::Error::other(fault)))
@@ -198,7 +206,11 @@ impl<S> Metered<S> {
         }
         self.bytes = self.bytes.saturating_add(read);
         self.reads += 1;
-        if self.bytes > self.bounds.bytes { Some(Fault::Bytes) } else { (self.reads > self.bounds.reads).then_some(Fault::Reads) }
+        if self.bytes > self.bounds.bytes {
+            Some(Fault::Bytes)
+        } else {
+            (self.reads > self.bounds.reads).then_some(Fault::Reads)
+        }
     }
 }
 
@@ -217,7 +229,11 @@ impl<S> Metered<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         match self.count(buffer.filled().len() - before) {
@@ -227,10 +243,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-/// Writes that fail are dropped, and it is reading that tells how the exchange ends: an endpoint may
-/// answer and close before it has read the whole request, and its answer may come with the reset.
+/// Writes that fail are dropped, and it is reading that tells how the exchange ends: an endpoint
+/// may answer and close before it has read the whole request, and its answer may come with the
+/// reset.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if !self.watch.is_intact() {
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -238,7 +259,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         self.taken(written, bytes.len())
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let length = slices.iter().map(|slice| slice.len()).sum();
         if !self.watch.is_intact() {
             return Poll::Ready(Ok(length));

@@ -14,8 +14,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    backoff::Complaints, client::Client, destination::Destinations, leases::Leases, lookup::Lookup, measure, options::Options,
-    reader::Reader, reporter::Reporter, scheduler::Scheduler, shared::Shared, turns,
+    backoff::Complaints, client::Client, destination::Destinations, leases::Leases, lookup::Lookup,
+    measure, options::Options, reader::Reader, reporter::Reporter, scheduler::Scheduler,
+    shared::Shared, turns,
 };
 
 /// Reads jobs, signs, sends and reports.
@@ -35,13 +36,19 @@ impl Worker {
     ) -> Result<Self> {
         options.check()?;
         let user_agent = HeaderValue::from_str(&options.user_agent);
-        let user_agent = user_agent.map_err(|_| Error::field("user_agent", "must be visible ASCII"))?;
+        let user_agent =
+            user_agent.map_err(|_| Error::field("user_agent", "must be visible ASCII"))?;
         let (reports, received) = mpsc::unbounded_channel();
         let windows = Windows::new(options.windows());
         let shared = Shared {
             client: Client::new(&options, dialer)?,
             destinations: Destinations::new(options.destinations_kept, user_agent),
-            leases: Leases::new(Arc::clone(&queue), options.consumer.clone(), options.lease, options.renew_batch),
+            leases: Leases::new(
+                Arc::clone(&queue),
+                options.consumer.clone(),
+                options.lease,
+                options.renew_batch,
+            ),
             places: Arc::new(Semaphore::new(options.max_jobs)),
             slots: Scheduler::new(options.max_in_flight, Some(windows)),
             payloads: Scheduler::new(options.payload_units(), None),
@@ -62,15 +69,18 @@ impl Worker {
         Ok(Self { shared, reporter })
     }
 
-    /// Works until `shutdown`, then drains: nothing more is read, what was read but not begun is given back, requests under way
-    /// may end within `Options::drain`, and what they reported is settled within it. What is not is left to its lease.
+    /// Works until `shutdown`, then drains: nothing more is read, what was read but not begun is
+    /// given back, requests under way may end within `Options::drain`, and what they reported is
+    /// settled within it. What is not is left to its lease.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { shared, reporter } = self;
         let ended = CancellationToken::new();
         // Should this be dropped before it returns, all that it started ends too.
         let _ends = (ended.clone().drop_guard(), shared.cut.clone().drop_guard());
         spawn_housekeeping(&shared, &ended);
-        let reporting = tokio::spawn(ended.clone().run_until_cancelled_owned(essential("reporter", reporter.run())));
+        let reporting = tokio::spawn(
+            ended.clone().run_until_cancelled_owned(essential("reporter", reporter.run())),
+        );
         let stop = shared.shutdown.clone();
         let watch = tokio::spawn(ended.clone().run_until_cancelled_owned(async move {
             shutdown.cancelled().await;
@@ -91,7 +101,10 @@ impl Worker {
         }
         let left = tokio::time::timeout_at(deadline, shared.places_free()).await.is_err();
         if left {
-            tracing::warn!(jobs = shared.leases.len(), "worker ended with jobs in hand: their leases will run out");
+            tracing::warn!(
+                jobs = shared.leases.len(),
+                "worker ended with jobs in hand: their leases will run out"
+            );
         } else {
             tracing::info!("worker ended");
         }
@@ -110,7 +123,10 @@ fn spawn_housekeeping(shared: &Arc<Shared>, ended: &CancellationToken) {
     let keeper = Arc::clone(shared);
     let stop = ended.clone();
     tokio::spawn(essential("leases", async move {
-        keeper.leases.keep(keeper.options.renew_period(), stop, |lost| turns::let_go(&keeper, &lost)).await;
+        keeper
+            .leases
+            .keep(keeper.options.renew_period(), stop, |lost| turns::let_go(&keeper, &lost))
+            .await;
     }));
     let sweeper = Arc::clone(shared);
     tokio::spawn(ended.clone().run_until_cancelled_owned(essential("sweeper", async move {

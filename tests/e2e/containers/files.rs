@@ -6,7 +6,9 @@ use anyhow::Result;
 use outrider_tests::{cluster::binary, leash::Directory};
 use serde_json::Value;
 
-use super::parsed::{compose, dockerfile, environment, image, make_secrets, only, repository, unescaped, words};
+use super::parsed::{
+    compose, dockerfile, environment, image, make_secrets, only, repository, unescaped, words,
+};
 
 /// A registry's image that is named with a version.
 fn has_version(image: &str) -> bool {
@@ -22,13 +24,18 @@ fn known_command(arguments: &[String]) -> bool {
 #[test]
 fn the_image_has_a_process_without_rights_and_commands_that_exist() {
     let (all, image) = (dockerfile().unwrap(), image().unwrap());
-    let stages: BTreeSet<_> =
-        all.iter().filter(|(word, _)| word == "FROM").filter_map(|(_, from)| from.split_once(" AS ")).collect();
+    let stages: BTreeSet<_> = all
+        .iter()
+        .filter(|(word, _)| word == "FROM")
+        .filter_map(|(_, from)| from.split_once(" AS "))
+        .collect();
     for (_, from) in all.iter().filter(|(word, _)| word == "FROM") {
         let base = from.split(' ').next().unwrap();
         assert!(base == "scratch" || has_version(base), "{from}");
     }
-    assert!(stages.iter().any(|(base, name)| *name == "build" && base.starts_with("rust:") && base.ends_with("-bookworm")));
+    assert!(stages.iter().any(|(base, name)| *name == "build"
+        && base.starts_with("rust:")
+        && base.ends_with("-bookworm")));
     // The C library of the image is that of the stage that links.
     assert!(only(&image, "FROM").unwrap().starts_with("gcr.io/distroless/cc-debian12:"));
     assert!(
@@ -40,8 +47,13 @@ fn the_image_has_a_process_without_rights_and_commands_that_exist() {
     let list = |text: &str| words(&serde_json::from_str(text).unwrap()).unwrap();
     let entry = list(&only(&image, "ENTRYPOINT").unwrap());
     let [program] = entry.as_slice() else { panic!("{entry:?}") };
-    let copied = |copy: &str| copy.split(' ').next_back() == Some(program.as_str()) && copy.contains("--from=build ");
-    assert!(image.iter().any(|(word, copy)| word == "COPY" && copied(copy)), "nothing is copied to {program}");
+    let copied = |copy: &str| {
+        copy.split(' ').next_back() == Some(program.as_str()) && copy.contains("--from=build ")
+    };
+    assert!(
+        image.iter().any(|(word, copy)| word == "COPY" && copied(copy)),
+        "nothing is copied to {program}"
+    );
     assert!(known_command(&list(&only(&image, "CMD").unwrap())));
     let check = only(&image, "HEALTHCHECK").unwrap();
     let check = list(check.split_once("CMD ").unwrap().1);
@@ -63,13 +75,28 @@ fn what_the_build_needs_is_not_kept_from_it() {
     let ignored: BTreeSet<_> = ignored.lines().filter(|line| !line.starts_with('#')).collect();
     assert!(ignored.contains(".git") && ignored.contains("target") && ignored.contains("**/*.key"));
     // Whatever cargo or .ci/release reads.
-    let needed =
-        [".cargo", ".ci", "Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "migrations", "proto", "services", "tests"];
+    let needed = [
+        ".cargo",
+        ".ci",
+        "Cargo.toml",
+        "Cargo.lock",
+        "LICENSE",
+        "README.md",
+        "migrations",
+        "proto",
+        "services",
+        "tests",
+    ];
     for name in needed {
         assert!(repository().join(name).exists() && !ignored.contains(name), "{name}");
     }
     let release = repository().join(".ci/release");
-    assert!(dockerfile().unwrap().iter().any(|(word, text)| word == "RUN" && text.contains(" .ci/release /published")));
+    assert!(
+        dockerfile()
+            .unwrap()
+            .iter()
+            .any(|(word, text)| word == "RUN" && text.contains(" .ci/release /published"))
+    );
     assert!(Command::new("bash").arg("-n").arg(release).status().unwrap().success());
 }
 
@@ -113,34 +140,52 @@ fn services_wait_for_what_they_need() {
             let once = other["restart"] == "no";
             let expected = if once { "service_completed_successfully" } else { "service_healthy" };
             assert_eq!(how["condition"], expected, "{name} needs {needed}");
-            assert!(once || other["healthcheck"]["test"].is_array(), "{needed} has no health check");
+            assert!(
+                once || other["healthcheck"]["test"].is_array(),
+                "{needed} has no health check"
+            );
         }
         // Without that, `up --wait` takes its end for a failure.
-        assert!(!ends || outrider["depends_on"][name].is_object(), "the server does not wait for {name}");
+        assert!(
+            !ends || outrider["depends_on"][name].is_object(),
+            "the server does not wait for {name}"
+        );
     }
     for (name, service) in services(&compose) {
         for volume in words(&service["volumes"]).unwrap() {
             let named = volume.split(':').next().unwrap();
-            assert!(compose["volumes"].as_object().unwrap().contains_key(named), "{name}: {volume}");
+            assert!(
+                compose["volumes"].as_object().unwrap().contains_key(named),
+                "{name}: {volume}"
+            );
         }
         for network in words(&service["networks"]).unwrap_or_default() {
-            assert!(compose["networks"].as_object().unwrap().contains_key(&network), "{name}: {network}");
+            assert!(
+                compose["networks"].as_object().unwrap().contains_key(&network),
+                "{name}: {network}"
+            );
         }
     }
 }
 
-/// The secrets that `secrets` makes are what the configuration of the server reads, and every variable is a key of it.
+/// The secrets that `secrets` makes are what the configuration of the server reads, and every
+/// variable is a key of it.
 #[test]
 fn every_variable_is_a_key_and_every_secret_is_made() {
     let Some(compose) = compose().unwrap() else { return };
     let made = Directory::create().unwrap();
     make_secrets(&compose, made.path()).unwrap();
     let read = |file: &str| fs::read_to_string(made.path().join(file)).unwrap();
-    let first = (read("outrider/master_key"), read("outrider/database_url"), read("postgres/password"));
+    let first =
+        (read("outrider/master_key"), read("outrider/database_url"), read("postgres/password"));
     assert!(first.1.contains(&first.2) && first.2.len() == 48);
     assert!(read("outrider/queue_url").contains(&read("redis/password")));
     make_secrets(&compose, made.path()).unwrap();
-    assert_eq!(first, (read("outrider/master_key"), read("outrider/database_url"), read("postgres/password")), "made once");
+    assert_eq!(
+        first,
+        (read("outrider/master_key"), read("outrider/database_url"), read("postgres/password")),
+        "made once"
+    );
 
     let directory = made.path().join("outrider");
     for name in ["outrider", "migrate"] {
@@ -160,7 +205,10 @@ fn every_variable_is_a_key_and_every_secret_is_made() {
         for (key, value) in variables.iter().filter(|(key, _)| key.starts_with("OUTRIDER_")) {
             // A file of a secret is told by its path, every other variable by its name.
             let path = value.replace("/etc/outrider", &directory.display().to_string());
-            assert!(told.contains(key.as_str()) || (key.ends_with("_FILE") && told.contains(&path)), "{key}: {told}");
+            assert!(
+                told.contains(key.as_str()) || (key.ends_with("_FILE") && told.contains(&path)),
+                "{key}: {told}"
+            );
         }
         for secret in [&first.0, &first.2] {
             assert!(!told.contains(secret.as_str()));
@@ -187,7 +235,8 @@ fn a_release_has_no_debug_information() -> Result<()> {
     let (release, dist) = (&manifest["profile"]["release"], &manifest["profile"]["dist"]);
     assert_eq!((&release["debug"], &release["strip"]), (&false.into(), &"symbols".into()));
     assert_eq!(dist["inherits"], "release");
-    let differs: Vec<_> = dist.as_object().unwrap().keys().filter(|key| *key != "inherits").collect();
+    let differs: Vec<_> =
+        dist.as_object().unwrap().keys().filter(|key| *key != "inherits").collect();
     assert_eq!(differs, ["debug", "strip"]);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The conditions of the image without an engine: the binary and its libraries as all that there is, nothing of it writable, as a
-//! user without a name and without rights.
+//! The conditions of the image without an engine: the binary and its libraries as all that there
+//! is, nothing of it writable, as a user without a name and without rights.
 
 use std::{
     collections::BTreeMap,
@@ -74,8 +74,21 @@ impl Jail {
     /// A command of the binary.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-euc", SCRIPT, "jail", "/usr/local/bin/outrider"]);
-        command.args(arguments).env_clear().envs(&self.variables).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-euc",
+            SCRIPT,
+            "jail",
+            "/usr/local/bin/outrider",
+        ]);
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(&self.variables)
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("ROOT", self.root.path()).env("BINARY", binary()?);
         command.env("SCRATCH", if self.scratch { "yes" } else { "" });
         Ok(command)
@@ -88,19 +101,31 @@ impl Jail {
     /// What a command that succeeds prints.
     pub fn text(&self, arguments: &[&str]) -> Result<String> {
         let output = self.run(arguments)?;
-        ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(String::from_utf8(output.stdout)?)
     }
 }
 
-/// What the dynamic linker loads for a program, itself too. The image has the C library and that of the compiler.
+/// What the dynamic linker loads for a program, itself too. The image has the C library and that of
+/// the compiler.
 fn libraries(program: &Path) -> Result<Vec<String>> {
     let output = Command::new("ldd").arg(program).output()?;
     ensure!(output.status.success(), "ldd: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
-    let paths = text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    let paths =
+        text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
     let paths: Vec<String> = paths.map(str::to_owned).collect();
-    let known = ["ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "libc.so.6", "libgcc_s.so.1", "libm.so.6"];
+    let known = [
+        "ld-linux-x86-64.so.2",
+        "ld-linux-aarch64.so.1",
+        "libc.so.6",
+        "libgcc_s.so.1",
+        "libm.so.6",
+    ];
     for path in &paths {
         let name = path.rsplit('/').next().unwrap_or(path);
         ensure!(known.contains(&name), "the binary loads {path}, which the image has not");

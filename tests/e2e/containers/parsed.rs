@@ -11,32 +11,48 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a directory of it").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests are a directory of it")
+        .to_owned()
 }
 
 /// compose.yaml; none, said aloud, where no Python reads YAML and nobody insists.
 pub fn compose() -> Result<Option<Value>> {
     let Some(python) = std::env::var_os("OUTRIDER_TEST_PYTHON") else {
-        ensure!(std::env::var_os("OUTRIDER_TEST_STRICT").is_none(), "OUTRIDER_TEST_PYTHON is not set");
-        eprintln!("SKIPPED: OUTRIDER_TEST_PYTHON names no Python with PyYAML; tests/run installs it");
+        ensure!(
+            std::env::var_os("OUTRIDER_TEST_STRICT").is_none(),
+            "OUTRIDER_TEST_PYTHON is not set"
+        );
+        eprintln!(
+            "SKIPPED: OUTRIDER_TEST_PYTHON names no Python with PyYAML; tests/run installs it"
+        );
         return Ok(None);
     };
     let script = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
-    let output = Command::new(python).args(["-c", script]).arg(repository().join("compose.yaml")).output()?;
+    let output = Command::new(python)
+        .args(["-c", script])
+        .arg(repository().join("compose.yaml"))
+        .output()?;
     ensure!(output.status.success(), "compose.yaml: {}", String::from_utf8_lossy(&output.stderr));
     Ok(Some(serde_json::from_slice(&output.stdout)?))
 }
 
-/// An instruction of a Dockerfile: its word, and what follows on its line and the lines that go on with it.
+/// An instruction of a Dockerfile: its word, and what follows on its line and the lines that go on
+/// with it.
 pub type Instruction = (String, String);
 
 pub fn dockerfile() -> Result<Vec<Instruction>> {
     let text = fs::read_to_string(repository().join("Dockerfile"))?;
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let joined = lines.map(|line| line.strip_suffix('\\').map_or(format!("{line}\n"), |line| format!("{line} ")));
+    let joined = lines
+        .map(|line| line.strip_suffix('\\').map_or(format!("{line}\n"), |line| format!("{line} ")));
     let joined: String = joined.collect();
     let instructions = joined.lines().filter(|line| !line.trim().is_empty()).map(|line| {
-        let (word, rest) = line.trim().split_once(' ').with_context(|| format!("an instruction without words: {line}"))?;
+        let (word, rest) = line
+            .trim()
+            .split_once(' ')
+            .with_context(|| format!("an instruction without words: {line}"))?;
         ensure!(word.chars().all(|letter| letter.is_ascii_uppercase()), "no instruction: {line}");
         Ok((word.to_owned(), rest.trim().to_owned()))
     });
@@ -60,7 +76,9 @@ pub fn only(image: &[Instruction], word: &str) -> Result<String> {
 /// A list as the instructions and services have it: no shell is needed to run it.
 pub fn words(value: &Value) -> Result<Vec<String>> {
     let list = value.as_array().with_context(|| format!("no list: {value}"))?;
-    list.iter().map(|word| Ok(unescaped(word.as_str().with_context(|| format!("no text: {word}"))?))).collect()
+    list.iter()
+        .map(|word| Ok(unescaped(word.as_str().with_context(|| format!("no text: {word}"))?)))
+        .collect()
 }
 
 /// A text of compose.yaml as a container sees it.
@@ -76,7 +94,10 @@ pub fn environment(image: &[Instruction], service: &Value) -> Result<BTreeMap<St
         variables.insert(name.to_owned(), value.to_owned());
     }
     for (name, value) in service["environment"].as_object().into_iter().flatten() {
-        variables.insert(name.clone(), unescaped(value.as_str().with_context(|| format!("{name} is no text"))?));
+        variables.insert(
+            name.clone(),
+            unescaped(value.as_str().with_context(|| format!("{name} is no text"))?),
+        );
     }
     Ok(variables)
 }
@@ -88,7 +109,8 @@ pub fn make_secrets(compose: &Value, made: &Path) -> Result<()> {
         fs::create_dir_all(made.join(volume))?;
     }
     let mut command = words(&service["entrypoint"])?;
-    let script = words(&service["command"])?.concat().replace("/made/", &format!("{}/", made.display()));
+    let script =
+        words(&service["command"])?.concat().replace("/made/", &format!("{}/", made.display()));
     command.push(script);
     let output = Command::new(&command[0]).args(&command[1..]).output()?;
     ensure!(output.status.success(), "secrets: {}", String::from_utf8_lossy(&output.stderr));

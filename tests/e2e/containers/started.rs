@@ -1,4 +1,5 @@
-//! What compose.yaml starts, started without an engine: the commands of its services, with its secrets, as its users.
+//! What compose.yaml starts, started without an engine: the commands of its services, with its
+//! secrets, as its users.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
 
@@ -24,35 +25,54 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn redis(service: &Value, made: &Path, directory: &Directory) -> Result<(Process, u16)> {
     let secrets = made.join("redis").display().to_string();
     let port = ports::free();
-    let arguments: Vec<String> = words(&service["command"])?.iter().map(|word| word.replace("/run/secrets", &secrets)).collect();
+    let arguments: Vec<String> = words(&service["command"])?
+        .iter()
+        .map(|word| word.replace("/run/secrets", &secrets))
+        .collect();
     let mut command = Command::new(&arguments[0]);
-    command.args(&arguments[1..]).args(["--port", &port.to_string(), "--bind", "127.0.0.1"]).current_dir(directory.path());
+    command
+        .args(&arguments[1..])
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .current_dir(directory.path());
     let mut process = Process::start("redis", command, directory)?;
     let check = words(&service["healthcheck"]["test"])?;
     ensure!(check[0] == "CMD-SHELL");
-    let check = check[1].replace("/run/secrets", &secrets).replace("redis-cli", &format!("redis-cli -p {port}"));
+    let check = check[1]
+        .replace("/run/secrets", &secrets)
+        .replace("redis-cli", &format!("redis-cli -p {port}"));
     wait_blocking("the health check of redis succeeds", PATIENCE, || {
         let ended = process.ended().is_some();
-        let healthy = Command::new("sh").args(["-c", &check]).output().is_ok_and(|output| output.status.success());
+        let healthy = Command::new("sh")
+            .args(["-c", &check])
+            .output()
+            .is_ok_and(|output| output.status.success());
         (healthy || ended).then_some(())
     })?;
     ensure!(process.ended().is_none(), "redis: {}", logs::tail(process.log(), 20));
     // Without the password it is not healthy: the check asks as those do who use it.
     let without = check.replace("REDISCLI_AUTH", "NOBODYS");
-    ensure!(!Command::new("sh").args(["-c", &without]).output()?.status.success(), "it needs no password");
+    ensure!(
+        !Command::new("sh").args(["-c", &without]).output()?.status.success(),
+        "it needs no password"
+    );
     Ok((process, port))
 }
 
 /// A database as the image of PostgreSQL makes it, where the health check says that it is up.
 fn postgres(service: &Value, server: &Postgres) -> Result<()> {
-    let text = |key: &str| service["environment"][key].as_str().context("a text").map(str::to_owned);
+    let text =
+        |key: &str| service["environment"][key].as_str().context("a text").map(str::to_owned);
     let (user, database) = (text("POSTGRES_USER")?, text("POSTGRES_DB")?);
     server.query("postgres", &format!("CREATE ROLE {user} LOGIN SUPERUSER"))?;
     server.query("postgres", &format!("CREATE DATABASE {database} OWNER {user}"))?;
     let check = words(&service["healthcheck"]["test"])?;
     ensure!(check[0] == "CMD");
     let port = server.address().rsplit(':').next().context("a port")?.to_owned();
-    let status = Command::new(&check[1]).args(&check[2..]).args(["-p", &port]).status().context("pg_isready")?;
+    let status = Command::new(&check[1])
+        .args(&check[2..])
+        .args(["-p", &port])
+        .status()
+        .context("pg_isready")?;
     ensure!(status.success(), "the health check of postgres fails: {status}");
     Ok(())
 }
@@ -89,7 +109,8 @@ async fn what_compose_starts_works_without_rights_and_writes_nothing() -> Result
     let server = Postgres::start()?;
     postgres(&services["postgres"], &server)?;
     let (_redis, redis_port) = redis(&services["redis"], made.path(), &logs_of)?;
-    let addresses = [("postgres:5432", server.address()), ("redis:6379", format!("127.0.0.1:{redis_port}"))];
+    let addresses =
+        [("postgres:5432", server.address()), ("redis:6379", format!("127.0.0.1:{redis_port}"))];
     put_secrets(&jail, made.path(), &addresses)?;
     let receiver = Receiver::start().await?;
     let gateway = format!("127.0.0.1:{}", ports::free());
@@ -115,7 +136,8 @@ async fn what_compose_starts_works_without_rights_and_writes_nothing() -> Result
         jail.set(variable, first[key].as_str().context("bootstrap told it")?.to_owned());
     }
     jail.set("OUTRIDER_SERVER", format!("http://{gateway}"));
-    let endpoint = json(&jail.text(&["endpoints", "create", "--url", &receiver.url("/here"), "--json"])?)?;
+    let endpoint =
+        json(&jail.text(&["endpoints", "create", "--url", &receiver.url("/here"), "--json"])?)?;
     let endpoint = endpoint["endpoint"]["endpoint_id"].as_str().context("an id")?.to_owned();
     jail.text(&["subscriptions", "create", &endpoint, "*"])?;
     // Until the subscription is known everywhere.
@@ -128,7 +150,10 @@ async fn what_compose_starts_works_without_rights_and_writes_nothing() -> Result
     process.signal(Signal::Terminate)?;
     let status = process.wait(PATIENCE)?;
     let log = fs::read_to_string(process.log())?;
-    ensure!(status.success() && !log.contains("Read-only") && !log.contains("denied"), "{status}: {log}");
+    ensure!(
+        status.success() && !log.contains("Read-only") && !log.contains("denied"),
+        "{status}: {log}"
+    );
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! The clock of a process's host steps while it runs: due times are the database's, leases and timeouts the monotonic clock's.
+//! The clock of a process's host steps while it runs: due times are the database's, leases and
+//! timeouts the monotonic clock's.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -16,8 +17,8 @@ cases! {
     mesh_clock_of_dispatch_steps: mesh(), async |trial| steps(trial, "dispatch").await;
 }
 
-/// Starts a role under libfaketime, and steps its clock an hour forward, then an hour back, of the true time each. Starting it anew may
-/// double nothing: it is asked to end.
+/// Starts a role under libfaketime, and steps its clock an hour forward, then an hour back, of the
+/// true time each. Starting it anew may double nothing: it is asked to end.
 async fn steps(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     let Some(library) = library()? else { return Ok(()) };
     let file = trial.world.outrider.directory().join("time");
@@ -47,11 +48,16 @@ async fn steps(trial: &mut Trial<'_>, role: &str) -> Result<()> {
 
 /// Where Debian's package keeps it; none, said aloud, when it is not there and nobody insists.
 fn library() -> Result<Option<&'static str>> {
-    const PLACES: [&str; 2] =
-        ["/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"];
+    const PLACES: [&str; 2] = [
+        "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+        "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+    ];
     let found = PLACES.into_iter().find(|path| Path::new(path).exists());
     if found.is_none() {
-        ensure!(std::env::var_os("OUTRIDER_TEST_STRICT").is_none(), "libfaketime is missing; tests/run installs it");
+        ensure!(
+            std::env::var_os("OUTRIDER_TEST_STRICT").is_none(),
+            "libfaketime is missing; tests/run installs it"
+        );
         eprintln!("SKIPPED: libfaketime is not in {PLACES:?}; tests/run installs it");
     }
     Ok(found)

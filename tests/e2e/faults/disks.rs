@@ -1,5 +1,5 @@
-//! The disk of whoever keeps things is full for a while: what needs room is refused or waits, never answered OK, and on it goes by itself
-//! once there is room.
+//! The disk of whoever keeps things is full for a while: what needs room is refused or waits, never
+//! answered OK, and on it goes by itself once there is room.
 
 use anyhow::{Result, bail, ensure};
 use http::{Method, StatusCode};
@@ -27,7 +27,9 @@ async fn of_sqlite(trial: &mut Trial<'_>) -> Result<()> {
 
 fn under_sqlite(trial: &mut Trial<'_>) -> Result<FullDisk> {
     let disk = FullDisk::create()?;
-    trial.harm("on a disk that can be filled", |world| world.outrider.set_environment("all", &disk.environment()))?;
+    trial.harm("on a disk that can be filled", |world| {
+        world.outrider.set_environment("all", &disk.environment())
+    })?;
     trial.renew("all")?;
     Ok(disk)
 }
@@ -43,14 +45,19 @@ async fn of_postgres(trial: &mut Trial<'_>) -> Result<()> {
     trial.postgres("on a disk that can be filled", |postgres| {
         postgres.set_environment(&disk.environment());
         postgres.restart()?;
-        // Another file of its log would be needed otherwise, without which it ends at once: a case of its own, `killed`.
+        // Another file of its log would be needed otherwise, without which it ends at once: a case
+        // of its own, `killed`.
         postgres.query("postgres", "SELECT pg_switch_wal()").map(drop)
     })?;
     nothing_is_taken(trial, || disk.fill(), || disk.free()).await
 }
 
 /// Publishers hear that they are to come again, and so does who changes configuration.
-async fn nothing_is_taken(trial: &mut Trial<'_>, harm: impl Fn() -> Result<()>, mend: impl Fn() -> Result<()>) -> Result<()> {
+async fn nothing_is_taken(
+    trial: &mut Trial<'_>,
+    harm: impl Fn() -> Result<()>,
+    mend: impl Fn() -> Result<()>,
+) -> Result<()> {
     for _ in 0..3 {
         trial.accepts(20).await?;
         trial.harm("the disk is harmed", |_| harm())?;
@@ -66,11 +73,20 @@ async fn nothing_is_taken(trial: &mut Trial<'_>, harm: impl Fn() -> Result<()>, 
 
 /// Some room may be left in what a file has; not for two hundred endpoints.
 async fn configuration_is_refused(scenario: &Scenario) -> Result<()> {
-    let endpoint = json!({"http": {"url": scenario.receiver.url("/none")}, "description": "x".repeat(1_000)});
+    let endpoint =
+        json!({"http": {"url": scenario.receiver.url("/none")}, "description": "x".repeat(1_000)});
     for _ in 0..200 {
-        let reply = scenario.rest.send(Method::POST, &scenario.path("endpoints"), endpoint.to_string()).await?;
+        let reply = scenario
+            .rest
+            .send(Method::POST, &scenario.path("endpoints"), endpoint.to_string())
+            .await?;
         if !reply.status.is_success() {
-            ensure!(reply.status == StatusCode::SERVICE_UNAVAILABLE, "{}: {:?}", reply.status, reply.body);
+            ensure!(
+                reply.status == StatusCode::SERVICE_UNAVAILABLE,
+                "{}: {:?}",
+                reply.status,
+                reply.body
+            );
             ensure!(reply.reason() == "UNAVAILABLE", "{:?}", reply.body);
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! A process may open no further file, and so no connection, for a while: what it has goes on, what needs one waits, and no endpoint is
-//! blamed.
+//! A process may open no further file, and so no connection, for a while: what it has goes on, what
+//! needs one waits, and no endpoint is blamed.
 
 use std::time::Duration;
 
@@ -32,28 +32,43 @@ async fn none(trial: &mut Trial<'_>, role: &str) -> Result<()> {
         trial.scenario.rest.post(&trial.scenario.path("endpoints"), &endpoint).await.ok()
     })
     .await?;
-    let target =
-        Target { id: text(&made["endpoint"], "endpoint_id")?, secret: text(&made, "secret")?, path: "/other".to_owned() };
-    wait_until("it is subscribed", BOUND, async || trial.scenario.subscribe(&target, &["load"]).await.ok()).await?;
+    let target = Target {
+        id: text(&made["endpoint"], "endpoint_id")?,
+        secret: text(&made, "secret")?,
+        path: "/other".to_owned(),
+    };
+    wait_until("it is subscribed", BOUND, async || {
+        trial.scenario.subscribe(&target, &["load"]).await.ok()
+    })
+    .await?;
     trial.tells("Too many open files").await?;
     // Longer than a request to it may take.
     sleep(Duration::from_secs(3)).await;
     ensure!(other.distinct("/other") == 0, "it was reached without a file");
     trial.harm("there are more again", |world| world.outrider.give_files(role))?;
-    wait_until("it is reached", BOUND, async || (other.distinct("/other") > 0).then_some(())).await?;
+    wait_until("it is reached", BOUND, async || (other.distinct("/other") > 0).then_some(()))
+        .await?;
     // Nothing more is sent there once nobody is.
     trial.scenario.rest.delete(&trial.scenario.path(&format!("endpoints/{}", target.id))).await?;
-    let pending =
-        trial.scenario.path(&format!("deliveries?endpoint_id={}&status=DELIVERY_STATUS_PENDING&page_size=1", target.id));
+    let pending = trial.scenario.path(&format!(
+        "deliveries?endpoint_id={}&status=DELIVERY_STATUS_PENDING&page_size=1",
+        target.id
+    ));
     wait_until("nothing is pending there", BOUND, async || {
         let page = trial.scenario.rest.get(&pending).await.ok()?;
         page["deliveries"].as_array().is_none_or(Vec::is_empty).then_some(())
     })
     .await?;
-    let attempts =
-        trial.scenario.rest.get(&trial.scenario.path(&format!("attempts?endpoint_id={}&page_size=200", target.id))).await?;
+    let attempts = trial
+        .scenario
+        .rest
+        .get(&trial.scenario.path(&format!("attempts?endpoint_id={}&page_size=200", target.id)))
+        .await?;
     let attempts = attempts["attempts"].as_array().cloned().unwrap_or_default();
-    let blamed: Vec<&Value> = attempts.iter().filter(|attempt| attempt["outcome"] != "ATTEMPT_OUTCOME_SUCCEEDED").collect();
+    let blamed: Vec<&Value> = attempts
+        .iter()
+        .filter(|attempt| attempt["outcome"] != "ATTEMPT_OUTCOME_SUCCEEDED")
+        .collect();
     ensure!(!attempts.is_empty() && blamed.is_empty(), "attempts without a file: {blamed:?}");
     Ok(())
 }

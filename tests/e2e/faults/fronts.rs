@@ -1,4 +1,5 @@
-//! Two of every role, and what stands before them, as a service of an orchestrator does: new connections go to those that take them.
+//! Two of every role, and what stands before them, as a service of an orchestrator does: new
+//! connections go to those that take them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -51,7 +52,8 @@ impl Fronts {
     pub fn double(&mut self, outrider: &mut Outrider) -> Result<()> {
         for role in SERVERS {
             let second = outrider.start_another(role)?;
-            let addresses = [(role.to_owned(), outrider.role_address(role)), (format!("{role}-2"), second)];
+            let addresses =
+                [(role.to_owned(), outrider.role_address(role)), (format!("{role}-2"), second)];
             self.addresses.insert(role, addresses.into());
             self.join(role)?;
         }
@@ -74,7 +76,9 @@ impl Fronts {
             return Ok(());
         }
         let addresses = self.addresses.get(role).with_context(|| format!("no second {role}"))?;
-        self.of(role).spread(addresses.iter().filter(|(name, _)| goes(name)).map(|(_, address)| address.as_str()));
+        self.of(role).spread(
+            addresses.iter().filter(|(name, _)| goes(name)).map(|(_, address)| address.as_str()),
+        );
         Ok(())
     }
 }

@@ -9,8 +9,18 @@ use super::{
     trial::{Trial, length, mesh, single, sqlite},
 };
 
-const EVERY_TWO: [&str; 10] =
-    ["gateway", "gateway-2", "ingest", "ingest-2", "dispatch", "dispatch-2", "worker", "worker-2", "egress", "egress-2"];
+const EVERY_TWO: [&str; 10] = [
+    "gateway",
+    "gateway-2",
+    "ingest",
+    "ingest-2",
+    "dispatch",
+    "dispatch-2",
+    "worker",
+    "worker-2",
+    "egress",
+    "egress-2",
+];
 
 cases! {
     mesh_killed_worker: mesh(), async |trial| again_and_again(trial, &["worker"]).await;
@@ -31,8 +41,9 @@ cases! {
     sqlite_killed_process: sqlite(), async |trial| again_and_again(trial, &["all"]).await;
 }
 
-/// Kills some of these, waits, starts them again, until the time is up. Only who sends or carries requests leaves some of them in
-/// flight: dispatch, ingest, gateway and admin may be killed at any moment and nothing is sent twice.
+/// Kills some of these, waits, starts them again, until the time is up. Only who sends or carries
+/// requests leaves some of them in flight: dispatch, ingest, gateway and admin may be killed at any
+/// moment and nothing is sent twice.
 async fn again_and_again(trial: &mut Trial<'_>, names: &[&str]) -> Result<()> {
     let until = Instant::now() + length();
     loop {

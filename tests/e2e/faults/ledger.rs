@@ -1,5 +1,5 @@
-//! The ledger client: publishes steadily by REST and gRPC, asks again with the same key until it is answered, and records every answer.
-//! Without keys it asks once.
+//! The ledger client: publishes steadily by REST and gRPC, asks again with the same key until it is
+//! answered, and records every answer. Without keys it asks once.
 
 use std::{
     collections::BTreeMap,
@@ -69,7 +69,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Book {
     pub fn new() -> Self {
-        Self { begin: Instant::now(), entries: Mutex::default(), answers: Mutex::default(), timeline: Mutex::default() }
+        Self {
+            begin: Instant::now(),
+            entries: Mutex::default(),
+            answers: Mutex::default(),
+            timeline: Mutex::default(),
+        }
     }
 
     /// Writes into the timeline.
@@ -79,7 +84,10 @@ impl Book {
 
     /// What happened, a line each.
     pub fn timeline(&self) -> String {
-        locked(&self.timeline).iter().map(|(at, what)| format!("{:9.3}s {what}\n", at.as_secs_f64())).collect()
+        locked(&self.timeline)
+            .iter()
+            .map(|(at, what)| format!("{:9.3}s {what}\n", at.as_secs_f64()))
+            .collect()
     }
 
     /// A copy of all entries.
@@ -104,17 +112,25 @@ impl Book {
 
     /// How many answers began so.
     pub fn answered(&self, begin: &str) -> usize {
-        locked(&self.answers).iter().filter(|(answer, _)| answer.starts_with(begin)).map(|(_, count)| count).sum()
+        locked(&self.answers)
+            .iter()
+            .filter(|(answer, _)| answer.starts_with(begin))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// How many are accepted.
     pub fn accepted(&self) -> usize {
-        locked(&self.entries).values().filter(|entry| matches!(entry.fate, Fate::Accepted(_))).count()
+        locked(&self.entries)
+            .values()
+            .filter(|entry| matches!(entry.fate, Fate::Accepted(_)))
+            .count()
     }
 
     fn open(&self, number: usize, body: String) {
         let fate = Fate::Unknown("not asked".to_owned());
-        locked(&self.entries).insert(number, Entry { body, fate, asked_at: Instant::now(), answered_at: None });
+        locked(&self.entries)
+            .insert(number, Entry { body, fate, asked_at: Instant::now(), answered_at: None });
     }
 
     /// Writes an answer down; whether it is the last one.
@@ -127,7 +143,11 @@ impl Book {
         if let Fate::Unknown(why) | Fate::Refused(why) = &answer.fate
             && *count <= NOTED
         {
-            self.note(format!("event {number}: {}: {}", answer.kind, why.chars().take(200).collect::<String>()));
+            self.note(format!(
+                "event {number}: {}: {}",
+                answer.kind,
+                why.chars().take(200).collect::<String>()
+            ));
         }
         drop(answers);
         if let Some(entry) = locked(&self.entries).get_mut(&number) {
@@ -164,10 +184,16 @@ impl Door {
 async fn by_rest(rest: &Rest, project: &str, key: &str, body: &str) -> Answer {
     // Written by hand, so that the payload is this very text.
     let event = format!(r#"{{"event_type": "load", "idempotency_key": "{key}", "data": {body}}}"#);
-    let reply = match rest.send(Method::POST, &format!("/v1/projects/{project}/events"), event).await {
-        Ok(reply) => reply,
-        Err(error) => return Answer { kind: "REST no answer".to_owned(), fate: Fate::Unknown(format!("{error:#}")) },
-    };
+    let reply =
+        match rest.send(Method::POST, &format!("/v1/projects/{project}/events"), event).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                return Answer {
+                    kind: "REST no answer".to_owned(),
+                    fate: Fate::Unknown(format!("{error:#}")),
+                };
+            }
+        };
     let status = reply.status.as_u16();
     let mut kind = format!("REST {status}");
     let said = || format!("{status}: {}", String::from_utf8_lossy(&reply.body));
@@ -203,7 +229,10 @@ async fn by_grpc(grpc: &Grpc, project: &str, key: &str, body: &str) -> Answer {
         }
     }
     match answer {
-        Ok(answer) => Answer { kind: "gRPC Ok".to_owned(), fate: Fate::Accepted(answer.into_inner().event_id) },
+        Ok(answer) => Answer {
+            kind: "gRPC Ok".to_owned(),
+            fate: Fate::Accepted(answer.into_inner().event_id),
+        },
         Err(status) => {
             let said = format!("{:?}: {}", status.code(), status.message());
             // What breaks off without a word, tonic reports under these as well.
@@ -216,20 +245,27 @@ async fn by_grpc(grpc: &Grpc, project: &str, key: &str, body: &str) -> Answer {
                 Code::Internal,
                 Code::Aborted,
             ];
-            let fate = if unknown.contains(&status.code()) { Fate::Unknown(said) } else { Fate::Refused(said) };
+            let fate = if unknown.contains(&status.code()) {
+                Fate::Unknown(said)
+            } else {
+                Fate::Refused(said)
+            };
             Answer { kind: format!("gRPC {:?}", status.code()), fate }
         }
     }
 }
 
-/// Whether the call was never written, or refused by number when the server announced its end: libraries of gRPC make such a call again
-/// by themselves, as its specification has it (transparent retries); tonic does not.
+/// Whether the call was never written, or refused by number when the server announced its end:
+/// libraries of gRPC make such a call again by themselves, as its specification has it (transparent
+/// retries); tonic does not.
 fn never_processed(status: &tonic::Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         let unsent = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
         let refused = error.downcast_ref::<h2::Error>();
-        let orderly = |error: &h2::Error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+        let orderly = |error: &h2::Error| {
+            error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+        };
         if unsent || refused.is_some_and(orderly) {
             return true;
         }
@@ -244,9 +280,11 @@ pub struct Pace {
     pub callers: usize,
     /// Between the events of one caller; it waits for the answer too.
     pub pause: Duration,
-    /// The longest filler of a body. One body in twenty has twenty times as much, up to what is taken.
+    /// The longest filler of a body. One body in twenty has twenty times as much, up to what is
+    /// taken.
     pub filler: usize,
-    /// Whether events have idempotency keys. Without one an event is asked for once: nothing hides that it was done twice.
+    /// Whether events have idempotency keys. Without one an event is asked for once: nothing hides
+    /// that it was done twice.
     pub keyed: bool,
 }
 
@@ -270,7 +308,8 @@ impl Traffic {
                     let number = numbers.fetch_add(1, Ordering::Relaxed);
                     let long = if random.random_ratio(1, 20) { 20 } else { 1 };
                     let length = random.random_range(0..=(pace.filler * long).min(LONGEST));
-                    let body = format!(r#"{{"number": {number}, "filler": "{}"}}"#, "x".repeat(length));
+                    let body =
+                        format!(r#"{{"number": {number}, "filler": "{}"}}"#, "x".repeat(length));
                     publish_until_answered(&book, &door, &project, number, body, pace.keyed).await;
                     tokio::time::sleep(pace.pause.mul_f64(random.random_range(0.5..1.5))).await;
                 }
@@ -290,20 +329,44 @@ impl Traffic {
 }
 
 /// Publishes one event, again and again with one key until there is an answer; once without a key.
-pub async fn publish_until_answered(book: &Book, door: &Door, project: &str, number: usize, body: String, keyed: bool) {
+pub async fn publish_until_answered(
+    book: &Book,
+    door: &Door,
+    project: &str,
+    number: usize,
+    body: String,
+    keyed: bool,
+) {
     book.open(number, body.clone());
-    let (begin, key) = (Instant::now(), if keyed { format!("ledger-{number}") } else { String::new() });
+    let (begin, key) =
+        (Instant::now(), if keyed { format!("ledger-{number}") } else { String::new() });
     let mut pause = PAUSES.0;
-    while !book.record(number, door.publish(project, &key, &body).await) && keyed && begin.elapsed() < PATIENCE {
+    while !book.record(number, door.publish(project, &key, &body).await)
+        && keyed
+        && begin.elapsed() < PATIENCE
+    {
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(PAUSES.1);
     }
 }
 
 /// Publishes so many events at once, each until it is answered.
-pub async fn publish_some(book: &Arc<Book>, door: &Door, project: &str, numbers: std::ops::Range<usize>) {
+pub async fn publish_some(
+    book: &Arc<Book>,
+    door: &Door,
+    project: &str,
+    numbers: std::ops::Range<usize>,
+) {
     let events = numbers.map(|number| async move {
-        publish_until_answered(book, door, project, number, format!(r#"{{"number": {number}}}"#), true).await;
+        publish_until_answered(
+            book,
+            door,
+            project,
+            number,
+            format!(r#"{{"number": {number}}}"#),
+            true,
+        )
+        .await;
     });
     futures::future::join_all(events).await;
 }

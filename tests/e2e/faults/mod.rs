@@ -1,7 +1,8 @@
-//! Processes and servers that end, freeze, forget or refuse while events are published: what was accepted is delivered, and no more than
-//! was in flight is sent twice. See docs/testing.md.
+//! Processes and servers that end, freeze, forget or refuse while events are published: what was
+//! accepted is delivered, and no more than was in flight is sent twice. See docs/testing.md.
 //!
-//! `OUTRIDER_TEST_SEED` makes other data and moments, `OUTRIDER_TEST_FAULT_SECONDS` is how long a case goes on that can go on.
+//! `OUTRIDER_TEST_SEED` makes other data and moments, `OUTRIDER_TEST_FAULT_SECONDS` is how long a
+//! case goes on that can go on.
 
 mod clocks;
 mod disks;

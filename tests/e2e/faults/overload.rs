@@ -1,5 +1,6 @@
-//! Callers far beyond what is taken, with large bodies, while PostgreSQL stands still for a time: refused with the time to come again,
-//! while memory stays bounded and what was accepted is delivered.
+//! Callers far beyond what is taken, with large bodies, while PostgreSQL stands still for a time:
+//! refused with the time to come again, while memory stays bounded and what was accepted is
+//! delivered.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,9 @@ use super::{
     trial::{Own, Setting, Trial, length, single},
 };
 
-/// What the process may grow by under overload, in bytes: less than what the callers hold out at any time, of which a process without
-/// bounds would have several copies. It is the same for 25 callers and for 250.
+/// What the process may grow by under overload, in bytes: less than what the callers hold out at
+/// any time, of which a process without bounds would have several copies. It is the same for 25
+/// callers and for 250.
 const GROWTH: u64 = 96 << 20;
 const CALLERS: usize = 250;
 /// The longest body; the mean is half of it.
@@ -24,13 +26,15 @@ cases! {
     postgres_overloaded: overloaded(), async |trial| overload(trial).await;
 }
 
-/// Few requests wait for one small commit at a time, and few bytes: all callers have one API key, whose share is a quarter of each.
+/// Few requests wait for one small commit at a time, and few bytes: all callers have one API key,
+/// whose share is a quarter of each.
 fn overloaded() -> Setting {
     let few = json!({
         "gateway": {"max_buffered_bytes": 32 << 20},
         "dispatch": {"accept_lanes": 1, "accept_batch": 2, "accept_queue": 32, "accept_queue_bytes": 16 << 20},
     });
-    let pace = Pace { callers: CALLERS, pause: Duration::from_millis(1), filler: BODY, keyed: true };
+    let pace =
+        Pace { callers: CALLERS, pause: Duration::from_millis(1), filler: BODY, keyed: true };
     Setting { pace, ..single().own(Own::Postgres).with(few) }
 }
 
@@ -43,8 +47,16 @@ async fn overload(trial: &mut Trial<'_>) -> Result<()> {
     peak = peak.max(highest(trial, length() / 2).await?);
     let told = format!("memory from {} to {} MiB", before >> 20, peak >> 20);
     eprintln!("under overload: {told}");
-    ensure!(trial.book.answered("REST 429") > 0, "nothing was refused by REST: {:?}", trial.book.answers());
-    ensure!(trial.book.answered("gRPC ResourceExhausted") > 0, "nothing was refused by gRPC: {:?}", trial.book.answers());
+    ensure!(
+        trial.book.answered("REST 429") > 0,
+        "nothing was refused by REST: {:?}",
+        trial.book.answers()
+    );
+    ensure!(
+        trial.book.answered("gRPC ResourceExhausted") > 0,
+        "nothing was refused by gRPC: {:?}",
+        trial.book.answers()
+    );
     ensure!(before > 0 && peak < before + GROWTH, "{told}");
     Ok(())
 }

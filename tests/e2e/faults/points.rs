@@ -1,4 +1,5 @@
-//! Every fail point, in every shape where it is passed: the process dies there, is started again, and nothing is lost.
+//! Every fail point, in every shape where it is passed: the process dies there, is started again,
+//! and nothing is lost.
 
 use std::{
     os::unix::process::ExitStatusExt,
@@ -55,17 +56,23 @@ struct Death {
     provocation: Provocation,
 }
 
-/// How each point is passed, for surely how many times at least; none where the shape never passes it.
+/// How each point is passed, for surely how many times at least; none where the shape never passes
+/// it.
 fn deaths(shape: Shape) -> Vec<Death> {
     let embedded = shape == Shape::Sqlite;
     let mut deaths = Vec::new();
     for point in Point::ALL.iter().copied() {
         let (most, provocation) = match point {
             Point::BeforeSqliteCommit | Point::AfterSqliteCommit if !embedded => continue,
-            // What its window holds ends with the process: nothing of it is taken over, or lost behind its back.
-            Point::AfterReclaim | Point::BeforeLostRepair | Point::AfterLostRepair if embedded => continue,
+            // What its window holds ends with the process: nothing of it is taken over, or lost
+            // behind its back.
+            Point::AfterReclaim | Point::BeforeLostRepair | Point::AfterLostRepair if embedded => {
+                continue;
+            }
             Point::AfterReclaim => (1, Provocation::After(Point::BeforeSend)),
-            Point::BeforeLostRepair | Point::AfterLostRepair => (1, Provocation::After(Point::AfterCommit)),
+            Point::BeforeLostRepair | Point::AfterLostRepair => {
+                (1, Provocation::After(Point::AfterCommit))
+            }
             Point::BeforeExtend => (1, Provocation::PublishSlowly),
             Point::BeforeRenew | Point::AfterRenew => (2, Provocation::PublishSlowly),
             Point::BeforeCancel | Point::AfterCancel => (1, Provocation::Delete),
@@ -74,11 +81,17 @@ fn deaths(shape: Shape) -> Vec<Death> {
             Point::BeforeSend | Point::AfterSend => (2 * EVENTS as u64, Provocation::Publish),
             Point::BeforeDial | Point::AfterDial => (2, Provocation::Publish),
             // All may come in one commit, and be refused at once.
-            Point::BeforeCommit | Point::AfterCommit | Point::BeforeUnmark | Point::AfterUnmark => (1, Provocation::Publish),
+            Point::BeforeCommit | Point::AfterCommit | Point::BeforeUnmark | Point::AfterUnmark => {
+                (1, Provocation::Publish)
+            }
             _ => (2, Provocation::Publish),
         };
         // The writer of SQLite commits once at the start.
-        let least = if [Point::BeforeSqliteCommit, Point::AfterSqliteCommit].contains(&point) { 2 } else { 1 };
+        let least = if [Point::BeforeSqliteCommit, Point::AfterSqliteCommit].contains(&point) {
+            2
+        } else {
+            1
+        };
         let passing = least + (seed().wrapping_sub(1)) % most;
         deaths.push(Death { point, passing, provocation });
         if matches!(provocation, Provocation::Start) && !embedded {
@@ -97,8 +110,15 @@ async fn die_everywhere(setting: Setting, part: usize, parts: usize) {
             let book = Arc::new(Book::new());
             let outcome = die(&mut world, &book, death, setting.recovery()).await;
             let told = outcome.map_err(|error| {
-                let told = format!("{:?} {death:?}, OUTRIDER_TEST_SEED={}: {error:#}", setting.shape, seed());
-                scenario::with_logs(&anyhow::anyhow!("{told}\n{}", book.timeline()), &world.outrider)
+                let told = format!(
+                    "{:?} {death:?}, OUTRIDER_TEST_SEED={}: {error:#}",
+                    setting.shape,
+                    seed()
+                );
+                scenario::with_logs(
+                    &anyhow::anyhow!("{told}\n{}", book.timeline()),
+                    &world.outrider,
+                )
             })?;
             eprintln!("{:?} {}:{}: {told}", setting.shape, death.point.name(), death.passing);
         }
@@ -108,7 +128,12 @@ async fn die_everywhere(setting: Setting, part: usize, parts: usize) {
     .await;
 }
 
-async fn die(world: &mut World, book: &Arc<Book>, death: Death, recovery: Duration) -> Result<String> {
+async fn die(
+    world: &mut World,
+    book: &Arc<Book>,
+    death: Death,
+    recovery: Duration,
+) -> Result<String> {
     let Death { point, passing, provocation } = death;
     let scenario = Scenario::new(&world.outrider).await?;
     let goals = goals(&scenario, [WINDOW; 2]).await?;
@@ -124,7 +149,10 @@ async fn die(world: &mut World, book: &Arc<Book>, death: Death, recovery: Durati
             scenario.receiver.answer(
                 &target.target.path,
                 (1..=target.requests).map(|request| {
-                    Answer::After(Duration::from_millis(1_800), if request == target.requests { 200 } else { 500 })
+                    Answer::After(
+                        Duration::from_millis(1_800),
+                        if request == target.requests { 200 } else { 500 },
+                    )
                 }),
             );
         }
@@ -154,7 +182,8 @@ async fn die(world: &mut World, book: &Arc<Book>, death: Death, recovery: Durati
         _ => {}
     }
     if let Some(doomed) = &doomed {
-        wait_until("all are accepted", BOUND, async || (book.accepted() == EVENTS).then_some(())).await?;
+        wait_until("all are accepted", BOUND, async || (book.accepted() == EVENTS).then_some(()))
+            .await?;
         book.note("an endpoint is deleted");
         scenario.rest.delete(&scenario.path(&format!("endpoints/{}", doomed.id))).await?;
     }
@@ -164,11 +193,18 @@ async fn die(world: &mut World, book: &Arc<Book>, death: Death, recovery: Durati
     publishing.await?;
     let (excess, cut) = in_flight(world.outrider.shape(), point, provocation);
     let callers_harmed = world.outrider.shape() != Shape::Mesh;
-    verdict::judge(&scenario, &goals, book, Terms { fault_ended, recovery, excess, cut, first_wait: None, callers_harmed }).await
+    verdict::judge(
+        &scenario,
+        &goals,
+        book,
+        Terms { fault_ended, recovery, excess, cut, first_wait: None, callers_harmed },
+    )
+    .await
 }
 
-/// What may be sent twice, without a record of the first time and with one. Who sends requests leaves some in flight, and so does a Redis
-/// that is emptied; who carries them leaves some unanswered; whoever else dies, nothing is sent twice.
+/// What may be sent twice, without a record of the first time and with one. Who sends requests
+/// leaves some in flight, and so does a Redis that is emptied; who carries them leaves some
+/// unanswered; whoever else dies, nothing is sent twice.
 fn in_flight(shape: Shape, point: Point, provocation: Provocation) -> (usize, usize) {
     let window = 2 * WINDOW;
     let deaths = if matches!(provocation, Provocation::After(_)) { 2 } else { 1 };
@@ -180,7 +216,8 @@ fn in_flight(shape: Shape, point: Point, provocation: Provocation) -> (usize, us
 
 /// Starts a process anew, to die at a point or at none. Returns when it is ready, or dead already.
 fn arm(world: &mut World, book: &Book, name: &str, death: Option<(Point, u64)>) -> Result<()> {
-    let variables = death.map(|(point, passing)| ("OUTRIDER_FAIL_POINT", format!("{}:{passing}", point.name())));
+    let variables = death
+        .map(|(point, passing)| ("OUTRIDER_FAIL_POINT", format!("{}:{passing}", point.name())));
     book.note(format!("start {name} {variables:?}"));
     block_in_place(|| {
         world.outrider.kill(name)?;
@@ -192,12 +229,22 @@ fn arm(world: &mut World, book: &Book, name: &str, death: Option<(Point, u64)>) 
     })
 }
 
-fn await_death(world: &mut World, book: &Book, name: &str, point: Point, passing: u64) -> Result<()> {
+fn await_death(
+    world: &mut World,
+    book: &Book,
+    name: &str,
+    point: Point,
+    passing: u64,
+) -> Result<()> {
     let ended = block_in_place(|| world.outrider.wait_for_end(name, BOUND));
     let status = ended.with_context(|| format!("{} was not passed", point.name()))?;
     ensure!(status.signal() == Some(ABORT), "{name} ended with {status}, not at {}", point.name());
     let words = format!("fail point {} was passed {passing} times", point.name());
-    ensure!(world.outrider.logs(LINES).contains(&words), "{name} died, and does not say of {}", point.name());
+    ensure!(
+        world.outrider.logs(LINES).contains(&words),
+        "{name} died, and does not say of {}",
+        point.name()
+    );
     book.note(format!("{name} died at {}", point.name()));
     Ok(())
 }

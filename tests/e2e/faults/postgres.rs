@@ -1,4 +1,5 @@
-//! PostgreSQL dies, takes no writes, takes no connections, freezes: 503 and UNAVAILABLE, never a false OK, and on it goes by itself.
+//! PostgreSQL dies, takes no writes, takes no connections, freezes: 503 and UNAVAILABLE, never a
+//! false OK, and on it goes by itself.
 
 use std::{
     io::{Read, Write},
@@ -33,8 +34,8 @@ cases! {
     postgres_postgres_vanishes_by_tls: single().own(Own::DistantByTls).with(few_connections()), async |trial| vanishes(trial).await;
 }
 
-/// Ends at once, as by an immediate shutdown, and comes back, twice. What is in flight is reported when it is back: nothing is sent
-/// twice.
+/// Ends at once, as by an immediate shutdown, and comes back, twice. What is in flight is reported
+/// when it is back: nothing is sent twice.
 async fn killed(trial: &mut Trial<'_>) -> Result<()> {
     for _ in 0..2 {
         trial.postgres("SIGKILL", |postgres| postgres.kill())?;
@@ -60,7 +61,8 @@ fn reloaded(postgres: &Postgres, sql: &str) -> Result<()> {
     postgres.query("postgres", "SELECT pg_reload_conf()").map(drop)
 }
 
-/// Another client takes every connection that there is, while Outrider's are broken again and again.
+/// Another client takes every connection that there is, while Outrider's are broken again and
+/// again.
 async fn without_connections(trial: &mut Trial<'_>) -> Result<()> {
     const BREAK: &str = "DO $$ BEGIN FOR i IN 1..30 LOOP \
         PERFORM pg_stat_clear_snapshot(); \
@@ -71,7 +73,9 @@ async fn without_connections(trial: &mut Trial<'_>) -> Result<()> {
         let (address, stop) = (postgres.address(), Arc::clone(&stop));
         Ok(std::thread::spawn(move || hold_connections(&address, &stop)))
     })?;
-    trial.postgres("and Outrider's are broken for 3 s", |postgres| postgres.query("postgres", BREAK).map(drop))?;
+    trial.postgres("and Outrider's are broken for 3 s", |postgres| {
+        postgres.query("postgres", BREAK).map(drop)
+    })?;
     trial.answers("REST 503").await?;
     stop.store(true, Ordering::Relaxed);
     let most = hog.join().map_err(|_| anyhow::anyhow!("the other client failed"))?;
@@ -100,7 +104,9 @@ fn connect(address: &str) -> Result<TcpStream> {
     let length = u32::try_from(parameters.len() + 8)?;
     let mut connection = TcpStream::connect(address)?;
     connection.set_read_timeout(Some(Duration::from_secs(2)))?;
-    connection.write_all(&[&length.to_be_bytes(), &VERSION.to_be_bytes(), parameters.as_slice()].concat())?;
+    connection.write_all(
+        &[&length.to_be_bytes(), &VERSION.to_be_bytes(), parameters.as_slice()].concat(),
+    )?;
     let mut kind = [0];
     connection.read_exact(&mut kind)?;
     ensure!(kind == *b"R", "no session");
@@ -125,14 +131,16 @@ async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
     trial.postgres("SIGCONT", |postgres| postgres.signal_all(Signal::Continue))
 }
 
-/// Its host is gone and says nothing; another has taken its place, to which new connections lead. TCP would wait a quarter of an hour.
+/// Its host is gone and says nothing; another has taken its place, to which new connections lead.
+/// TCP would wait a quarter of an hour.
 async fn vanishes(trial: &mut Trial<'_>) -> Result<()> {
     for _ in 0..3 {
         trial.harm("PostgreSQL: all connections fall silent", |world| {
             world.links.as_ref().context("no links here")?.postgres.fall_silent();
             Ok(())
         })?;
-        // Whose work was under way says so. That may be no publisher's: others find or open sessions that answer.
+        // Whose work was under way says so. That may be no publisher's: others find or open
+        // sessions that answer.
         trial.tells("does not answer at all").await?;
         trial.accepts(50).await?;
     }
@@ -141,7 +149,8 @@ async fn vanishes(trial: &mut Trial<'_>) -> Result<()> {
 
 /// It dies for good; its synchronous standby is promoted, and connections lead there.
 async fn fails_over(trial: &mut Trial<'_>) -> Result<()> {
-    let standby = trial.postgres("has a synchronous standby", |postgres| postgres.start_standby())?;
+    let standby =
+        trial.postgres("has a synchronous standby", |postgres| postgres.start_standby())?;
     trial.accepts(50).await?;
     trial.postgres("SIGKILL", |postgres| postgres.kill())?;
     trial.answers("REST 503").await?;
@@ -169,18 +178,24 @@ async fn fails_over_by_hosts(trial: &mut Trial<'_>) -> Result<()> {
     })?;
     trial.accepts(50).await?;
     let logs = block_in_place(|| trial.world.outrider.logs(10_000));
-    ensure!(logs.contains("the database is at another host now") && logs.contains(&promoted), "nobody tells of {promoted}");
+    ensure!(
+        logs.contains("the database is at another host now") && logs.contains(&promoted),
+        "nobody tells of {promoted}"
+    );
     // It was turned to at the start, and is not again.
     let turned = |trial: &Trial<'_>, place: &str| {
         let logs = block_in_place(|| trial.world.outrider.logs(10_000));
-        logs.lines().filter(|line| line.contains("is at another host now") && line.contains(place)).count()
+        logs.lines()
+            .filter(|line| line.contains("is at another host now") && line.contains(place))
+            .count()
     };
-    let former = trial.harm("PostgreSQL: the former primary comes back and takes no writes", |world| {
-        let former = world.other.as_mut().context("no former primary")?;
-        former.set("default_transaction_read_only=on");
-        former.restart()?;
-        Ok(place(former))
-    })?;
+    let former =
+        trial.harm("PostgreSQL: the former primary comes back and takes no writes", |world| {
+            let former = world.other.as_mut().context("no former primary")?;
+            former.set("default_transaction_read_only=on");
+            former.restart()?;
+            Ok(place(former))
+        })?;
     let before = turned(trial, &former);
     ensure!(before > 0, "nobody turned to {former} at the start");
     trial.postgres("SIGKILL", |postgres| postgres.kill())?;

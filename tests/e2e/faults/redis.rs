@@ -1,4 +1,5 @@
-//! Redis dies, forgets, is full, freezes, comes back empty or with the past: publishing goes on, and deliveries by themselves.
+//! Redis dies, forgets, is full, freezes, comes back empty or with the past: publishing goes on,
+//! and deliveries by themselves.
 
 use std::{thread::sleep, time::Duration};
 
@@ -46,7 +47,8 @@ async fn flushed(trial: &mut Trial<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Writes are refused, while what acknowledges and removes succeeds: nothing may be acknowledged before it is durable elsewhere.
+/// Writes are refused, while what acknowledges and removes succeeds: nothing may be acknowledged
+/// before it is durable elsewhere.
 async fn full(trial: &mut Trial<'_>) -> Result<()> {
     set(trial, "maxmemory 1")?;
     trial.accepts(100).await?;
@@ -90,7 +92,8 @@ async fn stale(trial: &mut Trial<'_>) -> Result<()> {
     })
 }
 
-/// Its host is gone and says nothing; another has taken its place, with the same data, to which new connections lead.
+/// Its host is gone and says nothing; another has taken its place, with the same data, to which new
+/// connections lead.
 async fn vanishes(trial: &mut Trial<'_>) -> Result<()> {
     trial.may_double();
     trial.harm("Redis: all connections fall silent", |world| {

@@ -1,4 +1,5 @@
-//! SIGTERM under load, and two of every role: no error that a client sees behind two gateways, nothing sent twice.
+//! SIGTERM under load, and two of every role: no error that a client sees behind two gateways,
+//! nothing sent twice.
 
 use std::time::Instant;
 
@@ -60,6 +61,9 @@ fn one_after_the_other(trial: &mut Trial<'_>, role: &str) -> Result<()> {
 /// No caller was ever answered by anything but OK.
 fn undisturbed(trial: &Trial<'_>) -> Result<()> {
     let answers = trial.book.answers();
-    ensure!(answers.keys().all(|answer| ["REST 200", "gRPC Ok"].contains(&answer.as_str())), "clients saw {answers:?}");
+    ensure!(
+        answers.keys().all(|answer| ["REST 200", "gRPC Ok"].contains(&answer.as_str())),
+        "clients saw {answers:?}"
+    );
     Ok(())
 }

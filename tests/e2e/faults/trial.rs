@@ -27,13 +27,14 @@ use super::{
 };
 use crate::scenario::{self, BOUND, Scenario, run_with_shares};
 
-/// The limits of the endpoints: so many of their requests may be in flight, so many duplicates may follow a fault. Little more than are
-/// in flight all the time.
+/// The limits of the endpoints: so many of their requests may be in flight, so many duplicates may
+/// follow a fault. Little more than are in flight all the time.
 const WINDOWS: [usize; 2] = [8, 16];
 /// How long the endpoints take for an answer.
 const ANSWERED_AFTER: Duration = Duration::from_millis(60);
-/// Within so long of the end of a fault, and of its acceptance, every event has arrived, and again where it was refused first: with the
-/// product's own settings 60 s and the wait before a first retry, and with the short ones of the suite.
+/// Within so long of the end of a fault, and of its acceptance, every event has arrived, and again
+/// where it was refused first: with the product's own settings 60 s and the wait before a first
+/// retry, and with the short ones of the suite.
 const RECOVERY: [Duration; 2] = [Duration::from_secs(66), Duration::from_secs(30)];
 /// How long a job is held, and how long a delivery stays unsettled before it is asked after.
 pub const LEASE: Duration = Duration::from_secs(2);
@@ -106,7 +107,8 @@ pub struct Setting {
 
 impl Setting {
     pub fn new(shape: Shape) -> Self {
-        let pace = Pace { callers: 4, pause: Duration::from_millis(50), filler: 4_000, keyed: true };
+        let pace =
+            Pace { callers: 4, pause: Duration::from_millis(50), filler: 4_000, keyed: true };
         Self { shape, own: Own::Redis, more: json!({}), pace, doubled: false, defaults: false }
     }
 
@@ -190,7 +192,11 @@ pub struct World {
 
 impl World {
     /// Starts it; `fronts` stand before two of every role, `links` before distant servers.
-    pub fn start(setting: &Setting, mut fronts: Option<Fronts>, links: Option<Links>) -> Result<Self> {
+    pub fn start(
+        setting: &Setting,
+        mut fronts: Option<Fronts>,
+        links: Option<Links>,
+    ) -> Result<Self> {
         let mut redis = match (setting.shape, setting.own) {
             (Shape::Sqlite, _) => None,
             (_, Own::PersistentRedis) => Some(Redis::start_persistent()?),
@@ -200,7 +206,9 @@ impl World {
         let mut postgres = match setting.own {
             Own::Postgres | Own::Distant | Own::PostgresPair => Some(Postgres::start()?),
             Own::SmallPostgres => Some(Postgres::start_with_connections(FEW_CONNECTIONS)?),
-            _ => pki.as_ref().map(|pki| Postgres::start_tls(&pki.issue("postgres")?)).transpose()?,
+            _ => {
+                pki.as_ref().map(|pki| Postgres::start_tls(&pki.issue("postgres")?)).transpose()?
+            }
         };
         let other = match &mut postgres {
             Some(postgres) if setting.own == Own::PostgresPair => {
@@ -218,7 +226,9 @@ impl World {
         }
         let options = setting.options(fronts.as_ref());
         let mut outrider = match &postgres {
-            Some(postgres) => Outrider::start(setting.shape, &options, Some(postgres), redis.as_ref())?,
+            Some(postgres) => {
+                Outrider::start(setting.shape, &options, Some(postgres), redis.as_ref())?
+            }
             None => scenario::start(setting.shape, &options, redis.as_ref())?,
         };
         if let Some(fronts) = &mut fronts {
@@ -247,7 +257,8 @@ pub struct Trial<'a> {
     pub random: StdRng,
     /// Requests that the faults so far may have doubled without a record.
     excess: usize,
-    /// Requests whose answers the faults so far may have kept from coming, of which there are records.
+    /// Requests whose answers the faults so far may have kept from coming, of which there are
+    /// records.
     cut: usize,
     /// Whether callers' own connections were harmed: they may hear nothing at all.
     callers_harmed: bool,
@@ -324,11 +335,19 @@ impl Trial<'_> {
     }
 
     pub fn redis(&mut self, what: &str, act: impl FnOnce(&mut Redis) -> Result<()>) -> Result<()> {
-        self.harm(&format!("Redis: {what}"), |world| act(world.redis.as_mut().context("no Redis here")?))
+        self.harm(&format!("Redis: {what}"), |world| {
+            act(world.redis.as_mut().context("no Redis here")?)
+        })
     }
 
-    pub fn postgres<T>(&mut self, what: &str, act: impl FnOnce(&mut Postgres) -> Result<T>) -> Result<T> {
-        self.harm(&format!("PostgreSQL: {what}"), |world| act(world.postgres.as_mut().context("no PostgreSQL of its own")?))
+    pub fn postgres<T>(
+        &mut self,
+        what: &str,
+        act: impl FnOnce(&mut Postgres) -> Result<T>,
+    ) -> Result<T> {
+        self.harm(&format!("PostgreSQL: {what}"), |world| {
+            act(world.postgres.as_mut().context("no PostgreSQL of its own")?)
+        })
     }
 
     /// Waits until so many more events are accepted: whatever stopped, goes on.
@@ -344,7 +363,8 @@ impl Trial<'_> {
     pub async fn answers(&self, begin: &str) -> Result<()> {
         let before = self.book.answered(begin);
         let what = format!("{begin} is answered");
-        wait_until(&what, BOUND, async || (self.book.answered(begin) > before).then_some(())).await?;
+        wait_until(&what, BOUND, async || (self.book.answered(begin) > before).then_some(()))
+            .await?;
         self.note(what);
         Ok(())
     }
@@ -363,22 +383,35 @@ impl Trial<'_> {
     async fn start_traffic(&mut self) -> Result<()> {
         let url = self.world.fronts.as_ref().map_or_else(|| self.world.outrider.url(), Fronts::url);
         let token = &self.scenario.token;
-        let doors = [Door::Rest(Rest::new(&url, Some(token))), Door::Grpc(Grpc::connect(&url, token).await?)];
-        self.traffic = Some(Traffic::start(self.book, &self.scenario.project, &doors, self.pace, self.seed));
+        let doors = [
+            Door::Rest(Rest::new(&url, Some(token))),
+            Door::Grpc(Grpc::connect(&url, token).await?),
+        ];
+        self.traffic =
+            Some(Traffic::start(self.book, &self.scenario.project, &doors, self.pace, self.seed));
         let warm = async || (self.scenario.receiver.distinct("/steady") >= WARM).then_some(());
         wait_until("the first events have arrived", BOUND, warm).await
     }
 }
 
-/// Runs a case under its name and the seed of the run. When it fails it tells both, and what happened when.
-pub async fn run(name: &str, setting: Setting, fault: impl AsyncFnOnce(&mut Trial<'_>) -> Result<()>) {
+/// Runs a case under its name and the seed of the run. When it fails it tells both, and what
+/// happened when.
+pub async fn run(
+    name: &str,
+    setting: Setting,
+    fault: impl AsyncFnOnce(&mut Trial<'_>) -> Result<()>,
+) {
     let mut hasher = DefaultHasher::new();
     (name, seed()).hash(&mut hasher);
     let own_seed = hasher.finish();
     run_with_shares(1, async || {
         let book = Arc::new(Book::new());
         let fronts = if setting.doubled { Some(Fronts::start().await?) } else { None };
-        let links = if [Own::Distant, Own::DistantByTls].contains(&setting.own) { Some(Links::start().await?) } else { None };
+        let links = if [Own::Distant, Own::DistantByTls].contains(&setting.own) {
+            Some(Links::start().await?)
+        } else {
+            None
+        };
         let mut world = block_in_place(|| World::start(&setting, fronts, links))?;
         let outcome = carry_out(&setting, &mut world, &book, own_seed, fault).await;
         match outcome {
@@ -387,7 +420,11 @@ pub async fn run(name: &str, setting: Setting, fault: impl AsyncFnOnce(&mut Tria
                 Ok(())
             }
             Err(error) => {
-                let told = format!("{name}, OUTRIDER_TEST_SEED={}: {error:#}\n{}", seed(), book.timeline());
+                let told = format!(
+                    "{name}, OUTRIDER_TEST_SEED={}: {error:#}\n{}",
+                    seed(),
+                    book.timeline()
+                );
                 Err(scenario::with_logs(&anyhow::anyhow!(told), &world.outrider))
             }
         }
@@ -404,7 +441,8 @@ async fn carry_out(
 ) -> Result<String> {
     let scenario = Scenario::new(&world.outrider).await?;
     let goals = goals(&scenario, WINDOWS).await?;
-    let memory_before = world.outrider.process_id("all").map_or(0, |process| usage::of_one(process).memory);
+    let memory_before =
+        world.outrider.process_id("all").map_or(0, |process| usage::of_one(process).memory);
     let mut trial = Trial {
         world,
         scenario: &scenario,
@@ -429,7 +467,14 @@ async fn carry_out(
     }
     book.note("the last event is answered");
     let first_wait = (excess + cut == 0).then(|| setting.first_wait());
-    let terms = Terms { fault_ended, recovery: setting.recovery(), excess, cut, first_wait, callers_harmed };
+    let terms = Terms {
+        fault_ended,
+        recovery: setting.recovery(),
+        excess,
+        cut,
+        first_wait,
+        callers_harmed,
+    };
     let summary = verdict::judge(&scenario, &goals, book, terms).await?;
     crate::ledger::adds_up(&world.outrider)?;
     Ok(summary)

@@ -1,5 +1,6 @@
-//! The verdict, from what was answered, what arrived, and what the API says: nothing lost, nothing invented, nothing changed, no more
-//! sent twice than was in flight, and every delivery's history as it must be.
+//! The verdict, from what was answered, what arrived, and what the API says: nothing lost, nothing
+//! invented, nothing changed, no more sent twice than was in flight, and every delivery's history
+//! as it must be.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -32,20 +33,27 @@ pub struct Goal {
 pub struct Terms {
     /// When the last fault had ended.
     pub fault_ended: Instant,
-    /// Within so long of that, and of its acceptance, every event has arrived, and was sent again where it was refused first.
+    /// Within so long of that, and of its acceptance, every event has arrived, and was sent again
+    /// where it was refused first.
     pub recovery: Duration,
     /// Requests that may have been sent twice without a record of the first time.
     pub excess: usize,
     /// Requests that may be recorded as unanswered, and were then sent again.
     pub cut: usize,
-    /// No retry comes sooner after the request that it repeats; none where something may have been sent twice.
+    /// No retry comes sooner after the request that it repeats; none where something may have been
+    /// sent twice.
     pub first_wait: Option<Duration>,
     /// Whether callers may hear nothing, or what their library makes of a broken connection.
     pub callers_harmed: bool,
 }
 
 /// Judges; a line that tells what was seen. The error names what is wrong.
-pub async fn judge(scenario: &Scenario, goals: &[Goal], book: &Book, terms: Terms) -> Result<String> {
+pub async fn judge(
+    scenario: &Scenario,
+    goals: &[Goal],
+    book: &Book,
+    terms: Terms,
+) -> Result<String> {
     let accepted = answered(book, terms.callers_harmed)?;
     let mut worst = Duration::ZERO;
     let mut excess = Vec::new();
@@ -58,24 +66,47 @@ pub async fn judge(scenario: &Scenario, goals: &[Goal], book: &Book, terms: Term
         .with_context(|| format!("LOST: {:?}", missing(scenario, path, &accepted)))?;
     }
     if let Err(error) = all_settled(scenario, WAIT.max(terms.recovery)).await {
-        let pending = all(scenario, "deliveries").await?.into_iter().filter(|row| row["status"] == "DELIVERY_STATUS_PENDING");
+        let pending = all(scenario, "deliveries")
+            .await?
+            .into_iter()
+            .filter(|row| row["status"] == "DELIVERY_STATUS_PENDING");
         return Err(error.context(format!("{:?}", pending.collect::<Vec<_>>())));
     }
     for goal in goals {
         worst = worst.max(arrivals(scenario, goal, &accepted, terms)?);
         let path = &goal.target.path;
-        excess.push(scenario.receiver.counts(path).values().map(|count| count.saturating_sub(goal.requests)).sum::<usize>());
+        excess.push(
+            scenario
+                .receiver
+                .counts(path)
+                .values()
+                .map(|count| count.saturating_sub(goal.requests))
+                .sum::<usize>(),
+        );
     }
     let history = History::read(scenario).await?;
     history.check(goals, &accepted)?;
     let repeated: usize = excess.iter().sum();
-    // A request whose answer did not come may have arrived, and is recorded as an attempt, or as sent again within one.
+    // A request whose answer did not come may have arrived, and is recorded as an attempt, or as
+    // sent again within one.
     let unanswered = history.unanswered() + history.resent();
-    ensure!(unanswered <= terms.cut, "{unanswered} requests got no answer; at most {} may have been cut off", terms.cut);
+    ensure!(
+        unanswered <= terms.cut,
+        "{unanswered} requests got no answer; at most {} may have been cut off",
+        terms.cut
+    );
     let most = terms.excess + unanswered;
-    ensure!(repeated <= most, "{excess:?} requests too many; at most {} were in flight, {unanswered} unanswered", terms.excess);
+    ensure!(
+        repeated <= most,
+        "{excess:?} requests too many; at most {} were in flight, {unanswered} unanswered",
+        terms.excess
+    );
     // What was recorded twice under one number was sent twice.
-    ensure!(history.repeated_numbers() <= terms.excess, "{} attempts have a number twice", history.repeated_numbers());
+    ensure!(
+        history.repeated_numbers() <= terms.excess,
+        "{} attempts have a number twice",
+        history.repeated_numbers()
+    );
     Ok(format!(
         "{} events, {repeated} duplicates of at most {} + {unanswered}, slowest {:.1}s; {:?}",
         accepted.len(),
@@ -104,11 +135,29 @@ fn answered(book: &Book, callers_harmed: bool) -> Result<Accepted> {
         }
     }
     // Whatever goes wrong inside, the caller is told that it is to come again, and when.
-    let never = ["REST 500", "REST 501", "REST 502", "REST 504", "REST 505", "REST 429 without", "REST 503 without"];
+    let never = [
+        "REST 500",
+        "REST 501",
+        "REST 502",
+        "REST 504",
+        "REST 505",
+        "REST 429 without",
+        "REST 503 without",
+    ];
     // What breaks off without a word, libraries of gRPC tell as one of these.
-    let unharmed = ["REST no answer", "gRPC Internal", "gRPC Unknown", "gRPC Cancelled", "gRPC DeadlineExceeded"];
+    let unharmed = [
+        "REST no answer",
+        "gRPC Internal",
+        "gRPC Unknown",
+        "gRPC Cancelled",
+        "gRPC DeadlineExceeded",
+    ];
     for wrong in never.iter().chain(if callers_harmed { &[][..] } else { &unharmed }) {
-        ensure!(book.answered(wrong) == 0, "answers of a kind that must not be: {:?}", book.answers());
+        ensure!(
+            book.answered(wrong) == 0,
+            "answers of a kind that must not be: {:?}",
+            book.answers()
+        );
     }
     Ok(accepted)
 }
@@ -118,12 +167,19 @@ fn missing(scenario: &Scenario, path: &str, accepted: &Accepted) -> Vec<String> 
     accepted.keys().filter(|id| !counts.contains_key(*id)).take(5).cloned().collect()
 }
 
-/// What arrived is what was accepted, to the byte, properly signed, and in time; how long the slowest took.
-fn arrivals(scenario: &Scenario, goal: &Goal, accepted: &Accepted, terms: Terms) -> Result<Duration> {
+/// What arrived is what was accepted, to the byte, properly signed, and in time; how long the
+/// slowest took.
+fn arrivals(
+    scenario: &Scenario,
+    goal: &Goal,
+    accepted: &Accepted,
+    terms: Terms,
+) -> Result<Duration> {
     let mut times: HashMap<String, Vec<Instant>> = HashMap::new();
     for received in scenario.receiver.received(&goal.target.path) {
         let id = received.id().to_owned();
-        let entry = accepted.get(&id).with_context(|| format!("{id} was delivered and never accepted"))?;
+        let entry =
+            accepted.get(&id).with_context(|| format!("{id} was delivered and never accepted"))?;
         ensure!(received.body == entry.body.as_bytes(), "{id} has another body than was published");
         verify::genuine(&received, &goal.target.secret)?;
         times.entry(id).or_default().push(received.at);
@@ -135,11 +191,17 @@ fn arrivals(scenario: &Scenario, goal: &Goal, accepted: &Accepted, terms: Terms)
             let waited = second.saturating_duration_since(*first);
             ensure!(waited >= wait, "{id} was repeated after {waited:?}, before it was due");
         }
-        let arrived = times.get(goal.requests - 1).with_context(|| format!("{id} came {} times only", times.len()))?;
+        let arrived = times
+            .get(goal.requests - 1)
+            .with_context(|| format!("{id} came {} times only", times.len()))?;
         let due = entry.answered_at.unwrap_or(terms.fault_ended).max(terms.fault_ended);
         worst = worst.max(arrived.saturating_duration_since(due));
     }
-    ensure!(worst <= terms.recovery, "a delivery came {worst:?} after the fault; at most {:?} are allowed", terms.recovery);
+    ensure!(
+        worst <= terms.recovery,
+        "a delivery came {worst:?} after the fault; at most {:?} are allowed",
+        terms.recovery
+    );
     Ok(worst)
 }
 
@@ -168,7 +230,8 @@ impl History {
     /// One delivery per event and endpoint, delivered, whose attempts tell how.
     fn check(&self, goals: &[Goal], accepted: &Accepted) -> Result<()> {
         ensure!(
-            self.events.len() == accepted.len() && accepted.keys().all(|id| self.events.contains(id)),
+            self.events.len() == accepted.len()
+                && accepted.keys().all(|id| self.events.contains(id)),
             "{} events are stored, {} were accepted",
             self.events.len(),
             accepted.len()
@@ -176,13 +239,20 @@ impl History {
         let mut places = HashSet::new();
         for delivery in &self.deliveries {
             let place = (text(delivery, "event_id")?, text(delivery, "endpoint_id")?);
-            ensure!(accepted.contains_key(&place.0), "a delivery of what was never accepted: {delivery}");
+            ensure!(
+                accepted.contains_key(&place.0),
+                "a delivery of what was never accepted: {delivery}"
+            );
             if goals.iter().any(|goal| goal.target.id == place.1) {
-                ensure!(places.insert(place), "the second delivery of an event to an endpoint: {delivery}");
+                ensure!(
+                    places.insert(place),
+                    "the second delivery of an event to an endpoint: {delivery}"
+                );
                 self.check_delivery(delivery).with_context(|| format!("{delivery}"))?;
             } else {
                 // Its endpoint was deleted meanwhile.
-                let ended = ["DELIVERY_STATUS_CANCELLED", "DELIVERY_STATUS_DELIVERED"].map(Value::from);
+                let ended =
+                    ["DELIVERY_STATUS_CANCELLED", "DELIVERY_STATUS_DELIVERED"].map(Value::from);
                 ensure!(ended.contains(&delivery["status"]), "it has not ended: {delivery}");
             }
         }
@@ -193,10 +263,13 @@ impl History {
 
     fn check_delivery(&self, delivery: &Value) -> Result<()> {
         ensure!(delivery["status"] == "DELIVERY_STATUS_DELIVERED", "it is not delivered");
-        let attempts = self.attempts.get(&text(delivery, "delivery_id")?).context("it has no attempts")?;
-        let ids: BTreeSet<String> = attempts.iter().map(|attempt| text(attempt, "attempt_id")).collect::<Result<_>>()?;
+        let attempts =
+            self.attempts.get(&text(delivery, "delivery_id")?).context("it has no attempts")?;
+        let ids: BTreeSet<String> =
+            attempts.iter().map(|attempt| text(attempt, "attempt_id")).collect::<Result<_>>()?;
         ensure!(ids.len() == attempts.len(), "an attempt is there twice");
-        let numbers: BTreeSet<u64> = attempts.iter().map(|attempt| number(attempt, "number")).collect();
+        let numbers: BTreeSet<u64> =
+            attempts.iter().map(|attempt| number(attempt, "number")).collect();
         let highest = numbers.last().copied().unwrap_or(0);
         ensure!(numbers.iter().copied().eq(1..=highest), "its attempts are {numbers:?}");
         let count = number(delivery, "attempt_count");
@@ -204,14 +277,23 @@ impl History {
         let succeeded = |attempt: &&Value| attempt["outcome"] == "ATTEMPT_OUTCOME_SUCCEEDED";
         ensure!(attempts.iter().any(|attempt| succeeded(&attempt)), "no attempt succeeded");
         // A retry follows a failure, never a success.
-        let first = attempts.iter().filter(succeeded).map(|attempt| number(attempt, "number")).min().unwrap_or(0);
+        let first = attempts
+            .iter()
+            .filter(succeeded)
+            .map(|attempt| number(attempt, "number"))
+            .min()
+            .unwrap_or(0);
         ensure!(highest <= first + 1, "attempt {highest} follows the success of {first}");
         Ok(())
     }
 
     /// Attempts that got no answer.
     fn unanswered(&self) -> usize {
-        self.attempts.values().flatten().filter(|attempt| number(attempt, "status_code") == 0).count()
+        self.attempts
+            .values()
+            .flatten()
+            .filter(|attempt| number(attempt, "status_code") == 0)
+            .count()
     }
 
     /// Attempts within which the request was sent again.
@@ -219,7 +301,8 @@ impl History {
         self.attempts.values().flatten().filter(|attempt| attempt["resent"] == true).count()
     }
 
-    /// Attempts that have the number of another one of their delivery: of a job that was done twice.
+    /// Attempts that have the number of another one of their delivery: of a job that was done
+    /// twice.
     fn repeated_numbers(&self) -> usize {
         let repeated = self.attempts.values().map(|attempts| {
             let mut counts = BTreeMap::<u64, usize>::new();
@@ -237,7 +320,10 @@ async fn all(scenario: &Scenario, kind: &str) -> Result<Vec<Value>> {
     let mut found = Vec::new();
     let mut token = String::new();
     loop {
-        let page = scenario.rest.get(&scenario.path(&format!("{kind}?page_size=200&page_token={token}"))).await?;
+        let page = scenario
+            .rest
+            .get(&scenario.path(&format!("{kind}?page_size=200&page_token={token}")))
+            .await?;
         found.extend(page[kind].as_array().cloned().unwrap_or_default());
         match page["next_page_token"].as_str() {
             Some(next) if !next.is_empty() => token = next.to_owned(),

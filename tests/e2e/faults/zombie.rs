@@ -1,4 +1,5 @@
-//! A worker that freezes for longer than its leases and then goes on: another has sent its jobs, and its late reports change nothing.
+//! A worker that freezes for longer than its leases and then goes on: another has sent its jobs,
+//! and its late reports change nothing.
 
 use std::time::Duration;
 
@@ -32,15 +33,18 @@ async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Dispatch stands still for longer than leases last. Workers keep them, and what they have to report.
+/// Dispatch stands still for longer than leases last. Workers keep them, and what they have to
+/// report.
 async fn frozen_dispatch(trial: &mut Trial<'_>) -> Result<()> {
     trial.signal("dispatch", Signal::Stop)?;
     tokio::time::sleep(2 * LEASE + Duration::from_secs(1)).await;
     trial.signal("dispatch", Signal::Continue)
 }
 
-/// Whether some event arrived twice, or some attempt was made by a second job: the freeze hit something.
+/// Whether some event arrived twice, or some attempt was made by a second job: the freeze hit
+/// something.
 fn reclaimed(trial: &Trial<'_>) -> Result<bool> {
     let receiver = &trial.scenario.receiver;
-    Ok(receiver.counts("/steady").values().any(|count| *count > 1) || receiver.counts("/flaky").values().any(|count| *count > 2))
+    Ok(receiver.counts("/steady").values().any(|count| *count > 1)
+        || receiver.counts("/flaky").values().any(|count| *count > 2))
 }

@@ -28,7 +28,8 @@ pub async fn idle_connections(foe: Foe) -> Result<()> {
             let most = if number == 0 { foe.of(10_500, 500) } else { foe.of(1_100, 300) };
             async move {
                 let mut open = VecDeque::new();
-                let mut pace = interval(foe.of(Duration::from_millis(1), Duration::from_millis(20)));
+                let mut pace =
+                    interval(foe.of(Duration::from_millis(1), Duration::from_millis(20)));
                 loop {
                     pace.tick().await;
                     // A listener that is full may refuse.
@@ -47,7 +48,8 @@ pub async fn idle_connections(foe: Foe) -> Result<()> {
 
 /// Heads that come byte by byte, on every listener.
 pub async fn slow_heads(foe: Foe) -> Result<()> {
-    const HEAD: &[u8] = b"POST /v1/projects/x/events HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer x\r\nx-a: b";
+    const HEAD: &[u8] =
+        b"POST /v1/projects/x/events HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer x\r\nx-a: b";
     let listeners = foe.listeners();
     foe.clone()
         .at_once(foe.of(400, 50), move |foe, number| {
@@ -77,8 +79,11 @@ pub async fn slow_heads(foe: Foe) -> Result<()> {
 fn invented() -> String {
     const DIGITS: &[u8] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let mut random = rand::rng();
-    let mut digits =
-        |count: usize| (0..count).map(|_| char::from(DIGITS[random.random_range(0..DIGITS.len())])).collect::<String>();
+    let mut digits = |count: usize| {
+        (0..count)
+            .map(|_| char::from(DIGITS[random.random_range(0..DIGITS.len())]))
+            .collect::<String>()
+    };
     format!("ork_0{}_{}A", digits(25), digits(42))
 }
 
@@ -103,18 +108,25 @@ pub async fn bodies(foe: Foe) -> Result<()> {
 /// Invented keys, on connections that stay, by REST and gRPC.
 pub async fn invented_keys(foe: Foe) -> Result<()> {
     let rest = Rest::new(&foe.outrider.url(), None);
-    foe.callers(foe.of(8, 2), foe.of(Duration::from_millis(2), Duration::from_millis(50)), move |foe, number| {
-        let rest = rest.with_token(Some(&invented()));
-        async move {
-            if number % 20 == 0 {
-                let grpc = Grpc::connect(&foe.outrider.url(), &invented()).await?;
-                // Refused.
-                let _ = grpc.projects().list_projects(outrider_proto::admin::ListProjectsRequest::default()).await;
-                return Ok(());
+    foe.callers(
+        foe.of(8, 2),
+        foe.of(Duration::from_millis(2), Duration::from_millis(50)),
+        move |foe, number| {
+            let rest = rest.with_token(Some(&invented()));
+            async move {
+                if number % 20 == 0 {
+                    let grpc = Grpc::connect(&foe.outrider.url(), &invented()).await?;
+                    // Refused.
+                    let _ = grpc
+                        .projects()
+                        .list_projects(outrider_proto::admin::ListProjectsRequest::default())
+                        .await;
+                    return Ok(());
+                }
+                rest.send(Method::POST, "/v1/projects/x/events", "{}").await.map(drop)
             }
-            rest.send(Method::POST, "/v1/projects/x/events", "{}").await.map(drop)
-        }
-    })
+        },
+    )
     .await
 }
 
@@ -127,22 +139,27 @@ pub async fn malformed(foe: Foe) -> Result<()> {
         project: "prj_01h455vb4pex5vsknk084sn02q".to_owned(),
         token: None,
     };
-    foe.callers(foe.of(16, 2), foe.of(Duration::from_millis(5), Duration::from_millis(100)), move |_, number| {
-        let mut target = target.clone();
-        async move {
-            let token = invented();
-            target.token = (number % 2 == 0).then_some(token);
-            // How it is answered is judged by the tests of malformed requests.
-            let _ = timeout(Duration::from_secs(5), malformed::one(number, &target)).await;
-            Ok(())
-        }
-    })
+    foe.callers(
+        foe.of(16, 2),
+        foe.of(Duration::from_millis(5), Duration::from_millis(100)),
+        move |_, number| {
+            let mut target = target.clone();
+            async move {
+                let token = invented();
+                target.token = (number % 2 == 0).then_some(token);
+                // How it is answered is judged by the tests of malformed requests.
+                let _ = timeout(Duration::from_secs(5), malformed::one(number, &target)).await;
+                Ok(())
+            }
+        },
+    )
     .await
 }
 
 /// Handshakes of TLS that stand still, drip or are none; only where the public port has TLS.
 pub async fn handshakes(foe: Foe) -> Result<()> {
-    const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03................................";
+    const HELLO: &[u8] =
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03................................";
     foe.at_once(foe.of(400, 50), |foe, number| async move {
         loop {
             let mut stream = TcpStream::connect(foe.address()).await?;

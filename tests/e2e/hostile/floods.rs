@@ -34,7 +34,12 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// What one connection sends, burst after burst; whether it reads what it is answered.
-async fn flood(foe: Foe, reads: bool, begin: &'static [u8], burst: fn(u32) -> Vec<u8>) -> Result<()> {
+async fn flood(
+    foe: Foe,
+    reads: bool,
+    begin: &'static [u8],
+    burst: fn(u32) -> Vec<u8>,
+) -> Result<()> {
     foe.at_once(foe.of(4, 1), move |foe, _| async move {
         loop {
             let (mut reader, mut writer) = TcpStream::connect(foe.address()).await?.into_split();
@@ -71,7 +76,11 @@ pub async fn rapid_reset(foe: Foe) -> Result<()> {
     flood(foe, true, &[], |number| {
         many(|each| {
             let stream = 2 * (number * BURST + each) + 1;
-            [frame(HEADERS, END_HEADERS, stream, BLOCK), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
+            [
+                frame(HEADERS, END_HEADERS, stream, BLOCK),
+                frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]),
+            ]
+            .concat()
         })
     })
     .await
@@ -79,12 +88,18 @@ pub async fn rapid_reset(foe: Foe) -> Result<()> {
 
 /// Settings that want to be acknowledged, by a client that does not read.
 pub async fn settings(foe: Foe) -> Result<()> {
-    flood(foe, false, &[], |_| many(|each| frame(SETTINGS, 0, 0, &[0, 4, 0, 1, (each >> 8) as u8, each as u8]))).await
+    flood(foe, false, &[], |_| {
+        many(|each| frame(SETTINGS, 0, 0, &[0, 4, 0, 1, (each >> 8) as u8, each as u8]))
+    })
+    .await
 }
 
 /// Pings that want to be answered, by a client that does not read.
 pub async fn pings(foe: Foe) -> Result<()> {
-    flood(foe, false, &[], |_| many(|each| frame(PING, 0, 0, &[&[0; 4], each.to_be_bytes().as_slice()].concat()))).await
+    flood(foe, false, &[], |_| {
+        many(|each| frame(PING, 0, 0, &[&[0; 4], each.to_be_bytes().as_slice()].concat()))
+    })
+    .await
 }
 
 /// Pings of a client that reads the answers.
@@ -103,6 +118,10 @@ pub async fn continuations(foe: Foe) -> Result<()> {
 
 /// Empty frames of data, and windows that grow by one.
 pub async fn small_frames(foe: Foe) -> Result<()> {
-    const BEGIN: &[u8] = &[0, 0, 6, HEADERS, END_HEADERS, 0, 0, 0, 1, 0x83, 0x86, 0x84, 0x41, 0x01, b'x'];
-    flood(foe, true, BEGIN, |_| many(|_| [frame(DATA, 0, 1, &[]), frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])].concat())).await
+    const BEGIN: &[u8] =
+        &[0, 0, 6, HEADERS, END_HEADERS, 0, 0, 0, 1, 0x83, 0x86, 0x84, 0x41, 0x01, b'x'];
+    flood(foe, true, BEGIN, |_| {
+        many(|_| [frame(DATA, 0, 1, &[]), frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])].concat())
+    })
+    .await
 }

@@ -39,8 +39,14 @@ pub struct Done {
 }
 
 impl Foe {
-    pub fn new(outrider: &Arc<Outrider>, tenant: &Arc<Attacker>, receiver: &Arc<Receiver>, force: Force) -> Self {
-        let (outrider, tenant, receiver) = (Arc::clone(outrider), Arc::clone(tenant), Arc::clone(receiver));
+    pub fn new(
+        outrider: &Arc<Outrider>,
+        tenant: &Arc<Attacker>,
+        receiver: &Arc<Receiver>,
+        force: Force,
+    ) -> Self {
+        let (outrider, tenant, receiver) =
+            (Arc::clone(outrider), Arc::clone(tenant), Arc::clone(receiver));
         Self { outrider, tenant, receiver, force, hits: Arc::default(), errors: Arc::default() }
     }
 
@@ -59,8 +65,8 @@ impl Foe {
         self.outrider.address()
     }
 
-    /// Every listener that somebody without a key may reach: the public one, those for operators, and
-    /// the egress where it has one.
+    /// Every listener that somebody without a key may reach: the public one, those for operators,
+    /// and the egress where it has one.
     pub fn listeners(&self) -> Vec<String> {
         let mut all = vec![self.address()];
         all.extend(self.outrider.operations());
@@ -75,7 +81,10 @@ impl Foe {
         loop {
             let ended = (attack.run)(self.clone()).await;
             if let Err(error) = ended {
-                self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
+                self.errors
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(format!("{error:#}"));
             }
             sleep(PAUSE).await;
         }
@@ -97,7 +106,8 @@ impl Foe {
         Ok(())
     }
 
-    /// Calls again and again, on so many tasks, with a pause after each call; every call has a number.
+    /// Calls again and again, on so many tasks, with a pause after each call; every call has a
+    /// number.
     pub async fn callers<F: Future<Output = Result<()>> + Send + 'static>(
         &self,
         count: usize,

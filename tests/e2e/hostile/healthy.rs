@@ -64,7 +64,9 @@ impl Healthy {
         })?;
         match warm.await {
             Ok(project) => Ok(Self { stop, thread, project }),
-            Err(_) => Err(joined(thread).err().unwrap_or_else(|| anyhow!("it ended before it had begun"))),
+            Err(_) => {
+                Err(joined(thread).err().unwrap_or_else(|| anyhow!("it ended before it had begun")))
+            }
         }
     }
 
@@ -109,7 +111,16 @@ impl Tenant {
         let doors = [Door::Rest(scenario.rest.clone()), Door::Grpc(scenario.grpc().await?)];
         let seen = Seen { arrivals: vec![Vec::new(); PATHS.len()], ..Seen::default() };
         let (book, publishing) = (Arc::new(Book::new()), JoinSet::new());
-        Ok(Self { scenario, targets, doors, book, publishing, published: 0, open: HashMap::new(), seen })
+        Ok(Self {
+            scenario,
+            targets,
+            doors,
+            book,
+            publishing,
+            published: 0,
+            open: HashMap::new(),
+            seen,
+        })
     }
 
     async fn live(mut self, stop: &AtomicBool, ready: oneshot::Sender<String>) -> Result<Seen> {
@@ -130,7 +141,11 @@ impl Tenant {
             {
                 ready.send(self.scenario.project.clone()).map_err(|_| anyhow!("nobody waits"))?;
             }
-            ensure!(ready.is_none() || begin.elapsed() < PATIENCE, "nothing arrives: {}", self.book.timeline());
+            ensure!(
+                ready.is_none() || begin.elapsed() < PATIENCE,
+                "nothing arrives: {}",
+                self.book.timeline()
+            );
         }
         self.end().await
     }
@@ -142,7 +157,9 @@ impl Tenant {
         let project = self.scenario.project.clone();
         self.open.insert(number, Arrivals::default());
         self.published += 1;
-        self.publishing.spawn(async move { publish_until_answered(&book, &door, &project, number, body, true).await });
+        self.publishing.spawn(async move {
+            publish_until_answered(&book, &door, &project, number, body, true).await
+        });
         while self.publishing.try_join_next().is_some() {}
     }
 
@@ -164,13 +181,20 @@ impl Tenant {
     fn check(&mut self, place: usize, received: &Received) -> Result<()> {
         verify::genuine(received, &self.targets[place].secret)?;
         let body: Value = serde_json::from_slice(&received.body)?;
-        let number = body["number"].as_u64().and_then(|number| usize::try_from(number).ok()).context("no number")?;
+        let number = body["number"]
+            .as_u64()
+            .and_then(|number| usize::try_from(number).ok())
+            .context("no number")?;
         ensure!(number < self.published, "{number} was never published");
         // One that came again is counted by the receiver.
         let Some(entry) = self.book.entry(number) else { return Ok(()) };
-        ensure!(received.body == entry.body.as_bytes(), "{number} has another body than was published");
+        ensure!(
+            received.body == entry.body.as_bytes(),
+            "{number} has another body than was published"
+        );
         if let Some(arrivals) = self.open.get_mut(&number) {
-            let (_, id) = arrivals[place].get_or_insert_with(|| (received.at, received.id().to_owned()));
+            let (_, id) =
+                arrivals[place].get_or_insert_with(|| (received.at, received.id().to_owned()));
             ensure!(id == received.id(), "{number} came as {id} and as {}", received.id());
         }
         Ok(())
@@ -192,7 +216,9 @@ impl Tenant {
             match self.book.entry(*number).map(|entry| entry.fate) {
                 Some(Fate::Accepted(id)) => {
                     self.seen.lost += missing;
-                    self.seen.wrong.push(format!("LOST: {number}, accepted as {id}, is missing at {missing} endpoints"));
+                    self.seen.wrong.push(format!(
+                        "LOST: {number}, accepted as {id}, is missing at {missing} endpoints"
+                    ));
                 }
                 fate => self.seen.wrong.push(format!("{number} was not accepted: {fate:?}")),
             }
@@ -202,7 +228,8 @@ impl Tenant {
         }
         self.sweep();
         self.seen.published = self.published;
-        self.seen.duplicates = self.targets.iter().map(|target| self.scenario.receiver.duplicates(&target.path)).sum();
+        self.seen.duplicates =
+            self.targets.iter().map(|target| self.scenario.receiver.duplicates(&target.path)).sum();
         self.seen.told = self.book.answers();
         self.seen.timeline = self.book.timeline();
         Ok(self.seen)
@@ -215,9 +242,14 @@ fn complete(book: &Book, seen: &mut Seen, number: usize, arrivals: &Arrivals) ->
         return false;
     }
     let Some(entry) = book.entry(number) else { return true };
-    let (Fate::Accepted(accepted), Some(answered)) = (&entry.fate, entry.answered_at) else { return false };
+    let (Fate::Accepted(accepted), Some(answered)) = (&entry.fate, entry.answered_at) else {
+        return false;
+    };
     for (at, id) in arrivals.iter().flatten() {
-        seen.receipts.push(Sample { at: entry.asked_at, took: at.saturating_duration_since(entry.asked_at) });
+        seen.receipts.push(Sample {
+            at: entry.asked_at,
+            took: at.saturating_duration_since(entry.asked_at),
+        });
         if id != accepted {
             seen.wrong.push(format!("{number} was accepted as {accepted} and came as {id}"));
         }

@@ -41,7 +41,11 @@ pub async fn unread_tails(foe: Foe) -> Result<()> {
     for _ in 0..foe.of(300, 30) / CONNECTION + 1 {
         let grpc = grpc(&foe).await?;
         for _ in 0..foe.of(CONNECTION, 30) {
-            let request = TailEventsRequest { project_id: id(&project), include_payload: true, ..TailEventsRequest::default() };
+            let request = TailEventsRequest {
+                project_id: id(&project),
+                include_payload: true,
+                ..TailEventsRequest::default()
+            };
             // Beyond the share it is refused.
             if let Ok(tail) = grpc.events().tail_events(request).await {
                 tails.push((grpc.clone(), tail.into_inner()));
@@ -159,7 +163,8 @@ pub async fn unread_answers(foe: Foe) -> Result<()> {
                 let mut stream = socket.connect(foe.address().parse()?).await?;
                 // Several on one connection, as long as the server takes them.
                 for _ in 0..10 {
-                    let _ = timeout(Duration::from_secs(1), stream.write_all(request.as_bytes())).await;
+                    let _ =
+                        timeout(Duration::from_secs(1), stream.write_all(request.as_bytes())).await;
                     foe.hit();
                 }
                 sleep(ROUND).await;

@@ -1,8 +1,8 @@
-//! Hostile tenants, receivers and callers beside a healthy tenant, in every shape: its ledger adds up,
-//! and it hardly notices. See docs/testing.md.
+//! Hostile tenants, receivers and callers beside a healthy tenant, in every shape: its ledger adds
+//! up, and it hardly notices. See docs/testing.md.
 //!
-//! The bounded part runs with all other tests. The long run, which `tests/run hostile` starts, carries
-//! out each attack alone and then all of them at once for half an hour, with a release.
+//! The bounded part runs with all other tests. The long run, which `tests/run hostile` starts,
+//! carries out each attack alone and then all of them at once for half an hour, with a release.
 
 mod attacks;
 mod callers;
@@ -29,7 +29,15 @@ use crate::{
 
 async fn everything(shape: Shape, plan: Plan) -> Result<()> {
     let mut findings = Findings::default();
-    trial::run(&format!("{shape:?}, everything"), shape, None, &attacks::plain(), &plan, &mut findings).await?;
+    trial::run(
+        &format!("{shape:?}, everything"),
+        shape,
+        None,
+        &attacks::plain(),
+        &plan,
+        &mut findings,
+    )
+    .await?;
     findings.finish()
 }
 
@@ -39,7 +47,9 @@ async fn each(shape: Shape) -> Result<()> {
     let pki = Pki::create()?;
     let identity = pki.issue("public")?;
     let plain = attacks::plain().into_iter().map(|attack| (attack, None));
-    for (attack, identity) in plain.chain(attacks::by_tls().into_iter().map(|attack| (attack, Some(&identity)))) {
+    for (attack, identity) in
+        plain.chain(attacks::by_tls().into_iter().map(|attack| (attack, Some(&identity))))
+    {
         let title = format!("{shape:?}, {}", attack.name);
         let ended = trial::run(&title, shape, identity, &[attack], &plan, &mut findings).await;
         findings.add(ended);

@@ -21,7 +21,12 @@ pub async fn interim_answers(foe: Foe) -> Result<()> {
     const WAYS: &[Way] = &[
         &[Act::Repeat("HTTP/1.1 100 Continue\r\n\r\n")],
         &[Act::Repeat("HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\n\r\n")],
-        &[Act::Send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"), Act::Hang],
+        &[
+            Act::Send(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+            ),
+            Act::Hang,
+        ],
     ];
     answering(foe, WAYS).await
 }
@@ -34,10 +39,17 @@ pub async fn heads(foe: Foe) -> Result<()> {
         &[Act::Send("HTTP/1.1 200 OK\r\nx-folded: "), Act::Repeat("\r\n folded")],
         &[Act::Send("HTTP/1.1 200 OK\r\n"), Act::Repeat(" nothing to fold\n")],
         &[Act::Send("HTTP/1.1 103 Early Hints\r\n"), Act::Repeat("link: </a>\r\n")],
-        &[Act::Send("HTTP/1.1 200 OK\r\nx-folded: y\r\n"), Act::Drip(" folded folded folded folded\r\n", BYTE), Act::Hang],
+        &[
+            Act::Send("HTTP/1.1 200 OK\r\nx-folded: y\r\n"),
+            Act::Drip(" folded folded folded folded\r\n", BYTE),
+            Act::Hang,
+        ],
         &[Act::Repeat("\r\n")],
         &[Act::Repeat("HTTP/1.1 ")],
-        &[Act::Drip("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-slow: slow slow slow slow slow\r\n\r\n", BYTE)],
+        &[Act::Drip(
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-slow: slow slow slow slow slow\r\n\r\n",
+            BYTE,
+        )],
         &[Act::Send("HTTP/0.9 what\r\n\r\n"), Act::Hang],
     ];
     answering(foe, WAYS).await
@@ -80,7 +92,9 @@ pub async fn ends(foe: Foe) -> Result<()> {
         &[Act::Send("HTTP/1.1 200 OK\r\nx-a: b\r\n fol"), Act::Close],
         &[Act::Send(SIZED), Act::Reset],
         &[Act::Send(SIZED), Act::Close],
-        &[Act::Send("HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n")],
+        &[Act::Send(
+            "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n",
+        )],
         &[Act::Send("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n"), Act::Hang],
         &[Act::Send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab")],
         &[Act::Send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab"), Act::Close],
@@ -94,7 +108,12 @@ pub async fn early(foe: Foe) -> Result<()> {
     const WAYS: &[Way] = &[
         &[Act::Send(OK), Act::Hang],
         &[Act::Send(OK), Act::Close],
-        &[Act::Send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"), Act::Hang],
+        &[
+            Act::Send(
+                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
+            ),
+            Act::Hang,
+        ],
         &[Act::Repeat(OK)],
         &[Act::Repeat("HTTP/1.1 100 Continue\r\n\r\n")],
         &[Act::Reset],
@@ -108,7 +127,8 @@ pub async fn early(foe: Foe) -> Result<()> {
 
 /// Receivers that accept and read nothing, while large payloads are sent to them.
 pub async fn deaf(foe: Foe) -> Result<()> {
-    const WAYS: &[Way] = &[&[Act::Hang], &[Act::Send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\na")]];
+    const WAYS: &[Way] =
+        &[&[Act::Hang], &[Act::Send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\na")]];
     let mut receivers = Vec::new();
     for acts in WAYS {
         receivers.push(RawReceiver::start_deaf(acts).await?);
@@ -120,13 +140,20 @@ pub async fn deaf(foe: Foe) -> Result<()> {
 pub async fn handshakes(foe: Foe) -> Result<()> {
     // A certificate that nobody trusts.
     let pki = Pki::create()?;
-    let mut receivers = vec![RawReceiver::start_tls(&[Act::Send(OK)], &pki.issue("receiver")?).await?];
+    let mut receivers =
+        vec![RawReceiver::start_tls(&[Act::Send(OK)], &pki.issue("receiver")?).await?];
     const WAYS: &[Way] = &[
         &[Act::Hang],
         &[Act::Close],
         &[Act::Reset],
         &[Act::Send(OK), Act::Hang],
-        &[Act::Drip("\x16\x03\x03\x40\x00\x02\x00\x3f\x7c\x03\x03............................", BYTE), Act::Hang],
+        &[
+            Act::Drip(
+                "\x16\x03\x03\x40\x00\x02\x00\x3f\x7c\x03\x03............................",
+                BYTE,
+            ),
+            Act::Hang,
+        ],
         &[Act::Repeat("\x16\x03\x03\x00\x00")],
         &[Act::Repeat("\x15\x03\x03\x00\x02\x01\x5a")],
     ];

@@ -48,7 +48,8 @@ pub struct Used {
 impl Watch {
     /// Of all processes of Outrider, and last of this one.
     pub fn start(outrider: &Outrider) -> Self {
-        let of_outrider = outrider.processes().into_iter().map(|(name, process)| (name.to_owned(), process));
+        let of_outrider =
+            outrider.processes().into_iter().map(|(name, process)| (name.to_owned(), process));
         let attackers = (ATTACKERS.to_owned(), std::process::id());
         let (names, processes): (Vec<String>, Vec<u32>) = of_outrider.chain([attackers]).unzip();
         let (end, ended) = mpsc::channel();
@@ -57,7 +58,9 @@ impl Watch {
         let thread = std::thread::spawn(move || {
             loop {
                 let of = processes.iter().map(|process| usage::of_one(*process)).collect();
-                seen.lock().unwrap_or_else(PoisonError::into_inner).push(Look { at: Instant::now(), of });
+                seen.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(Look { at: Instant::now(), of });
                 if ended.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
@@ -72,7 +75,8 @@ impl Watch {
         let within: Vec<&Look> = looks.iter().filter(|look| phase.contains(&look.at)).collect();
         let used = |(place, process): (usize, &String)| {
             let of = within.iter().map(|look| look.of[place]);
-            let (first, last) = (of.clone().next().unwrap_or_default(), of.clone().next_back().unwrap_or_default());
+            let (first, last) =
+                (of.clone().next().unwrap_or_default(), of.clone().next_back().unwrap_or_default());
             let highest = of.map(|usage| usage.memory).max().unwrap_or_default();
             let cpu = last.cpu.saturating_sub(first.cpu);
             Used { process: process.clone(), highest, last: last.memory, cpu }

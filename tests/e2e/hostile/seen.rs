@@ -50,7 +50,8 @@ pub struct Figures {
     pub slowest: Duration,
     /// The longest time in which nothing arrived on a path.
     pub gap: Duration,
-    /// The longest time by which the tenant itself was late: gaps that it caused are not the server's.
+    /// The longest time by which the tenant itself was late: gaps that it caused are not the
+    /// server's.
     pub paused: Duration,
     /// The p99 from a publish to its answer.
     pub answered: Duration,
@@ -65,7 +66,12 @@ impl Seen {
             p50: percentile(&receipts, 500),
             p99: percentile(&receipts, 990),
             slowest: receipts.last().copied().unwrap_or_default(),
-            gap: self.arrivals.iter().map(|arrivals| longest_gap(arrivals, phase)).max().unwrap_or_default(),
+            gap: self
+                .arrivals
+                .iter()
+                .map(|arrivals| longest_gap(arrivals, phase))
+                .max()
+                .unwrap_or_default(),
             paused: sorted(&self.late, phase).last().copied().unwrap_or_default(),
             answered: percentile(&sorted(&self.answers, phase), 990),
         }
@@ -73,7 +79,11 @@ impl Seen {
 
     /// Answers that were not OK.
     pub fn refused(&self) -> usize {
-        self.told.iter().filter(|(told, _)| !["REST 200", "gRPC Ok"].contains(&told.as_str())).map(|(_, count)| count).sum()
+        self.told
+            .iter()
+            .filter(|(told, _)| !["REST 200", "gRPC Ok"].contains(&told.as_str()))
+            .map(|(_, count)| count)
+            .sum()
     }
 }
 
@@ -101,20 +111,27 @@ impl fmt::Display for Figures {
 }
 
 fn sorted(samples: &[Sample], phase: &Phase) -> Vec<Duration> {
-    let mut sorted: Vec<Duration> =
-        samples.iter().filter(|sample| phase.contains(&sample.at)).map(|sample| sample.took).collect();
+    let mut sorted: Vec<Duration> = samples
+        .iter()
+        .filter(|sample| phase.contains(&sample.at))
+        .map(|sample| sample.took)
+        .collect();
     sorted.sort_unstable();
     sorted
 }
 
 /// `part` in thousandths.
 fn percentile(sorted: &[Duration], part: usize) -> Duration {
-    sorted.get((sorted.len() * part / 1_000).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+    sorted
+        .get((sorted.len() * part / 1_000).min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
 }
 
 /// The longest time in a phase without an arrival, its begin and end included.
 fn longest_gap(arrivals: &[Instant], phase: &Phase) -> Duration {
-    let mut within: Vec<Instant> = arrivals.iter().copied().filter(|at| phase.contains(at)).collect();
+    let mut within: Vec<Instant> =
+        arrivals.iter().copied().filter(|at| phase.contains(at)).collect();
     within.extend([phase.start, phase.end]);
     within.sort_unstable();
     within.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
@@ -126,14 +143,26 @@ fn figures_are_of_their_phase_only() {
     let at = |millis| begin + Duration::from_millis(millis);
     let sample = |millis, took| Sample { at: at(millis), took: Duration::from_millis(took) };
     let seen = Seen {
-        receipts: vec![sample(0, 900), sample(1_000, 3), sample(1_100, 1), sample(1_200, 2), sample(3_000, 800)],
-        arrivals: vec![vec![at(900), at(1_003), at(1_101), at(1_602), at(3_800)], vec![at(1_000), at(1_500)]],
+        receipts: vec![
+            sample(0, 900),
+            sample(1_000, 3),
+            sample(1_100, 1),
+            sample(1_200, 2),
+            sample(3_000, 800),
+        ],
+        arrivals: vec![
+            vec![at(900), at(1_003), at(1_101), at(1_602), at(3_800)],
+            vec![at(1_000), at(1_500)],
+        ],
         late: vec![sample(1_000, 60), sample(2_500, 700)],
         ..Seen::default()
     };
     let figures = seen.in_phase(&(at(1_000)..at(2_000)));
     let millis = Duration::from_millis;
-    assert_eq!((figures.arrived, figures.p50, figures.p99, figures.slowest), (3, millis(2), millis(3), millis(3)));
+    assert_eq!(
+        (figures.arrived, figures.p50, figures.p99, figures.slowest),
+        (3, millis(2), millis(3), millis(3))
+    );
     assert_eq!((figures.gap, figures.paused), (millis(501), millis(60)));
     assert_eq!(figures.gap_of_the_server(), millis(441));
     assert_eq!(Seen::default().in_phase(&(at(0)..at(100))).gap, Duration::ZERO);

@@ -23,14 +23,16 @@ pub enum Takes {
 /// What the healthy tenant may notice at most.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// The p99 of receipts, times that of the quiet phase; and how much longer it may be in any case.
+    /// The p99 of receipts, times that of the quiet phase; and how much longer it may be in any
+    /// case.
     pub p99: (f64, Duration),
     pub gap: Duration,
     /// The most memory of any process, in bytes.
     pub memory: u64,
     /// Processor time of all processes together once the attack is over, in a second.
     pub cpu_after: Duration,
-    /// The memory of each process after a minute of idleness, times that before; none when not judged.
+    /// The memory of each process after a minute of idleness, times that before; none when not
+    /// judged.
     pub memory_after: Option<f64>,
 }
 
@@ -64,7 +66,13 @@ impl Plan {
     /// The bounded part, with other tests.
     pub fn part() -> Self {
         let attack = seconds("SECONDS", 15);
-        Self { quiet: Duration::from_secs(4), attack, after: Duration::from_secs(4), force: Force::Part, promised: false }
+        Self {
+            quiet: Duration::from_secs(4),
+            attack,
+            after: Duration::from_secs(4),
+            force: Force::Part,
+            promised: false,
+        }
     }
 
     /// One attack of the long run.
@@ -88,8 +96,8 @@ impl Plan {
         }
     }
 
-    /// How hard an attack is. Beside all others an attack on the processor has less force: together they
-    /// must not need more of it than the machine has.
+    /// How hard an attack is. Beside all others an attack on the processor has less force: together
+    /// they must not need more of it than the machine has.
     pub fn force(&self, takes: Takes, alone: bool) -> Force {
         if takes == Takes::Processor && !alone { Force::Part } else { self.force }
     }

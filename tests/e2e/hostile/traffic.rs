@@ -17,7 +17,12 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-async fn call(foe: &Foe, method: Method, path: &str, body: impl Into<bytes::Bytes>) -> Result<Reply> {
+async fn call(
+    foe: &Foe,
+    method: Method,
+    path: &str,
+    body: impl Into<bytes::Bytes>,
+) -> Result<Reply> {
     let reply = foe.tenant.rest.send(method, path, body).await?;
     if [429, 503].contains(&reply.status.as_u16()) {
         sleep(REFUSED).await;
@@ -31,7 +36,8 @@ async fn answering(foe: &Foe, endpoints: usize) -> Result<String> {
 }
 
 fn event(number: usize) -> String {
-    json!({"event_type": EVENT_TYPE, "data": {"number": number, "filler": "x".repeat(500)}}).to_string()
+    json!({"event_type": EVENT_TYPE, "data": {"number": number, "filler": "x".repeat(500)}})
+        .to_string()
 }
 
 /// More events than all others together.
@@ -62,7 +68,8 @@ pub async fn batches(foe: Foe) -> Result<()> {
     let full = json!({"events": (0..foe.of(1_000, 100)).map(|_| json!({"event_type": "nobody", "data": "x".repeat(4_000)})).collect::<Vec<_>>()});
     let full: bytes::Bytes = full.to_string().into();
     foe.callers(foe.of(2, 1), foe.of(millis(300), millis(4_000)), move |foe, number| {
-        let (path, body) = (path.clone(), if number % 2 == 0 { full.clone() } else { empty.clone() });
+        let (path, body) =
+            (path.clone(), if number % 2 == 0 { full.clone() } else { empty.clone() });
         async move { call(&foe, Method::POST, &path, body).await.map(drop) }
     })
     .await
@@ -105,9 +112,12 @@ pub async fn churn(foe: Foe) -> Result<()> {
 }
 
 async fn come_and_go(foe: &Foe, project: &str, number: usize) -> Result<()> {
-    let endpoint = foe.tenant.endpoint(project, &foe.receiver.url("/churn"), Limits::DEFAULT).await?;
+    let endpoint =
+        foe.tenant.endpoint(project, &foe.receiver.url("/churn"), Limits::DEFAULT).await?;
     let path = format!("{project}/endpoints/{endpoint}");
-    let update = json!({"max_in_flight": 1 + number % 1_000, "metadata": {"n": number.to_string()}}).to_string();
+    let update =
+        json!({"max_in_flight": 1 + number % 1_000, "metadata": {"n": number.to_string()}})
+            .to_string();
     call(foe, Method::PATCH, &path, update).await?;
     call(foe, Method::GET, &format!("{path}/secret"), "").await?;
     let key = json!({"name": "churn", "scopes": ["SCOPE_EVENTS_PUBLISH"]}).to_string();
@@ -125,7 +135,10 @@ pub async fn retries(foe: Foe) -> Result<()> {
     foe.tenant.publish(&project, EVENTS, 100).await?;
     let page = foe.tenant.rest.get(&format!("{project}/deliveries?page_size=100")).await?;
     let deliveries = page["deliveries"].as_array().cloned().unwrap_or_default();
-    let ids: Vec<String> = deliveries.iter().map(|one| one["delivery_id"].as_str().unwrap_or_default().to_owned()).collect();
+    let ids: Vec<String> = deliveries
+        .iter()
+        .map(|one| one["delivery_id"].as_str().unwrap_or_default().to_owned())
+        .collect();
     ids.first().context("nothing to retry")?;
     foe.callers(foe.of(4, 1), foe.of(millis(10), millis(50)), move |foe, number| {
         let path = format!("{project}/deliveries/{}:retry", ids[number % ids.len()]);
@@ -140,8 +153,11 @@ pub async fn schemas(foe: Foe) -> Result<()> {
     let validate = json!({"schema_validation": "SCHEMA_VALIDATION_REJECT"}).to_string();
     call(&foe, Method::PATCH, &project, validate).await?.success()?;
     let schema = json!({"event_type": EVENT_TYPE, "schema": {"uniqueItems": true, "items": {"uniqueItems": true}}});
-    call(&foe, Method::POST, &format!("{project}/event-types"), schema.to_string()).await?.success()?;
-    let data: Vec<Value> = (0..foe.of(2_000, 300)).map(|number| json!([{"a": number}, {"a": [number]}])).collect();
+    call(&foe, Method::POST, &format!("{project}/event-types"), schema.to_string())
+        .await?
+        .success()?;
+    let data: Vec<Value> =
+        (0..foe.of(2_000, 300)).map(|number| json!([{"a": number}, {"a": [number]}])).collect();
     let event: bytes::Bytes = json!({"event_type": EVENT_TYPE, "data": data}).to_string().into();
     let path = format!("{project}/events");
     foe.callers(foe.of(4, 1), foe.of(millis(20), millis(400)), move |foe, _| {

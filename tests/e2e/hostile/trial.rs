@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use outrider_tests::{Attacker, Outrider, Receiver, Shape, cluster::Options, pki::Identity, usage, wait_until};
+use outrider_tests::{
+    Attacker, Outrider, Receiver, Shape, cluster::Options, pki::Identity, usage, wait_until,
+};
 use tokio::{
     task::{JoinSet, block_in_place},
     time::sleep,
@@ -63,7 +65,11 @@ pub async fn run(
 ) -> Result<()> {
     let options = Options { public: identity.cloned(), ..Options::of_the_product() };
     let outrider = Arc::new(block_in_place(|| scenario::start(shape, &options, None))?);
-    let takes = if attacks.iter().all(|attack| attack.takes == Takes::Shares) { Takes::Shares } else { Takes::Processor };
+    let takes = if attacks.iter().all(|attack| attack.takes == Takes::Shares) {
+        Takes::Shares
+    } else {
+        Takes::Processor
+    };
     let bounds = plan.bounds(takes, attacks.len() == 1);
     let outcome = carry_out(&outrider, attacks, plan, &bounds).await;
     match outcome.and_then(|run| run.judge(title, &bounds, findings)) {
@@ -81,7 +87,12 @@ impl Progress {
     }
 }
 
-async fn carry_out(outrider: &Arc<Outrider>, attacks: &[Attack], plan: &Plan, bounds: &Bounds) -> Result<Run> {
+async fn carry_out(
+    outrider: &Arc<Outrider>,
+    attacks: &[Attack],
+    plan: &Plan,
+    bounds: &Bounds,
+) -> Result<Run> {
     let progress = Progress(Instant::now());
     let receiver = Arc::new(Receiver::start_counting().await?);
     let mut tenants = Vec::new();
@@ -90,8 +101,11 @@ async fn carry_out(outrider: &Arc<Outrider>, attacks: &[Attack], plan: &Plan, bo
     }
     let alone = attacks.len() == 1;
     let foes = attacks.iter().zip(tenants.iter().cycle());
-    let foes: Vec<(Attack, Foe)> =
-        foes.map(|(attack, tenant)| (*attack, Foe::new(outrider, tenant, &receiver, plan.force(attack.takes, alone)))).collect();
+    let foes: Vec<(Attack, Foe)> = foes
+        .map(|(attack, tenant)| {
+            (*attack, Foe::new(outrider, tenant, &receiver, plan.force(attack.takes, alone)))
+        })
+        .collect();
     let healthy = Healthy::start(outrider).await?;
     let watch = Watch::start(outrider);
 
@@ -152,18 +166,27 @@ async fn clear(outrider: &Outrider, tenants: &[Arc<Attacker>]) -> Result<()> {
     .await
 }
 
-/// Waits until each process has about the memory again that it had; what each has then, or in the end.
+/// Waits until each process has about the memory again that it had; what each has then, or in the
+/// end.
 async fn return_to(outrider: &Outrider, before: &[Used], times: f64) -> Vec<u64> {
     let processes = outrider.process_ids();
     let memory = || processes.iter().map(|process| usage::memory(*process)).collect::<Vec<u64>>();
     let back = async || {
         let now = memory();
-        now.iter().zip(before).all(|(now, before)| *now <= allowed(before.last, times)).then_some(now)
+        now.iter()
+            .zip(before)
+            .all(|(now, before)| *now <= allowed(before.last, times))
+            .then_some(now)
     };
     wait_until("memory is back", IDLE, back).await.unwrap_or_else(|_| memory())
 }
 
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^52")]
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "far below 2^52"
+)]
 fn allowed(before: u64, times: f64) -> u64 {
     ((before as f64 * times) as u64).max(before + GROWTH)
 }
@@ -178,28 +201,55 @@ impl Run {
         let Seen { lost, duplicates, wrong, .. } = &self.seen;
         demand(*lost == 0, format!("{lost} lost"));
         demand(*duplicates == 0, format!("{duplicates} duplicates"));
-        demand(wrong.is_empty(), format!("{} things are wrong: {:#?}", wrong.len(), &wrong[..wrong.len().min(10)]));
+        demand(
+            wrong.is_empty(),
+            format!("{} things are wrong: {:#?}", wrong.len(), &wrong[..wrong.len().min(10)]),
+        );
         let refused = self.seen.refused();
-        demand(refused == 0, format!("{refused} answers were not OK: {:?}\n{}", self.seen.told, self.seen.timeline));
+        demand(
+            refused == 0,
+            format!("{refused} answers were not OK: {:?}\n{}", self.seen.told, self.seen.timeline),
+        );
         let longest = bounds.longest_p99(quiet.p99);
-        demand(attack.p99 <= longest, format!("p99 {:?}, {:?} before; at most {longest:?}", attack.p99, quiet.p99));
+        demand(
+            attack.p99 <= longest,
+            format!("p99 {:?}, {:?} before; at most {longest:?}", attack.p99, quiet.p99),
+        );
         let since = self.seen.in_phase(&(self.phases[1].end..self.phases[2].end));
         for (figures, when) in [(attack, "during"), (since, "after")] {
             let gap = figures.gap_of_the_server();
-            demand(gap <= bounds.gap, format!("a gap of {gap:?} {when} the attack; at most {:?}", bounds.gap));
+            demand(
+                gap <= bounds.gap,
+                format!("a gap of {gap:?} {when} the attack; at most {:?}", bounds.gap),
+            );
         }
         let of_outrider = |used: &&Used| used.process != ATTACKERS;
         for used in self.used[1].iter().filter(of_outrider) {
             let most = bounds.memory;
-            demand(used.highest <= most, format!("{} took {} MiB; at most {}", used.process, used.highest >> 20, most >> 20));
+            demand(
+                used.highest <= most,
+                format!("{} took {} MiB; at most {}", used.process, used.highest >> 20, most >> 20),
+            );
         }
         let length = self.phases[2].end - self.phases[2].start;
-        let cpu = self.used[2].iter().filter(of_outrider).map(|used| used.cpu).sum::<Duration>().div_f64(length.as_secs_f64());
-        demand(cpu <= bounds.cpu_after, format!("{cpu:?} of CPU a second after it; at most {:?}", bounds.cpu_after));
+        let cpu = self.used[2]
+            .iter()
+            .filter(of_outrider)
+            .map(|used| used.cpu)
+            .sum::<Duration>()
+            .div_f64(length.as_secs_f64());
+        demand(
+            cpu <= bounds.cpu_after,
+            format!("{cpu:?} of CPU a second after it; at most {:?}", bounds.cpu_after),
+        );
         if let (Some(idle), Some(times)) = (&self.idle, bounds.memory_after) {
             for (now, used) in idle.iter().zip(&self.used[0]) {
-                let told = format!("{}: {} MiB, {} before", used.process, now >> 20, used.last >> 20);
-                demand(*now <= allowed(used.last, times), format!("memory does not come back: {told}"));
+                let told =
+                    format!("{}: {} MiB, {} before", used.process, now >> 20, used.last >> 20);
+                demand(
+                    *now <= allowed(used.last, times),
+                    format!("memory does not come back: {told}"),
+                );
             }
         }
         for (attack, done) in &self.done {
@@ -212,7 +262,11 @@ impl Run {
     fn table(&self, title: &str) -> Result<String> {
         let mut text = String::new();
         let Seen { published, lost, duplicates, .. } = &self.seen;
-        writeln!(text, "== {title}: {published} events, {lost} lost, {duplicates} duplicates, {:?}", self.seen.told)?;
+        writeln!(
+            text,
+            "== {title}: {published} events, {lost} lost, {duplicates} duplicates, {:?}",
+            self.seen.told
+        )?;
         for (name, phase) in ["quiet", "attack", "after"].iter().zip(&self.phases) {
             let figures = self.seen.in_phase(phase);
             writeln!(
@@ -252,7 +306,11 @@ impl Run {
 
     /// CPU time for each event of the healthy tenant, while it was attacked.
     fn each(&self, cpu: Duration) -> String {
-        let events = self.seen.answers.iter().filter(|sample| self.phases[1].contains(&sample.at)).count();
-        format!("{:.2} ms", cpu.as_secs_f64() * 1e3 / f64::from(u32::try_from(events.max(1)).unwrap_or(u32::MAX)))
+        let events =
+            self.seen.answers.iter().filter(|sample| self.phases[1].contains(&sample.at)).count();
+        format!(
+            "{:.2} ms",
+            cpu.as_secs_f64() * 1e3 / f64::from(u32::try_from(events.max(1)).unwrap_or(u32::MAX))
+        )
     }
 }

@@ -77,13 +77,25 @@ pub fn json(dice: &mut Dice) -> Vec<u8> {
         0 => format!("{}1{}", "[".repeat(300), "]".repeat(300)).into_bytes(),
         1 => format!("{{\"data\":{}1{}}}", "{\"a\":".repeat(400), "}".repeat(400)).into_bytes(),
         2 => br#"{"event_type":"a","event_type":"a","data":1}"#.to_vec(),
-        3 => {
-            format!("{{\"event_type\":\"a\",\"data\":1,\"{}\":1}}", dice.pick(&["unknown", "\\u0000", "", "data_"])).into_bytes()
-        }
-        4 => dice.pick(&[r#"{"event_type":1e999}"#, r#"{"max_in_flight":-1}"#, r#"{"timeout":"99999999999999s"}"#]).into(),
-        5 => {
-            dice.pick(&[r#"{"event_type":"a","data":"\ud800"}"#, r#"{"name":"\u0000"}"#, r#"{"metadata":{"\u0000":"x"}}"#]).into()
-        }
+        3 => format!(
+            "{{\"event_type\":\"a\",\"data\":1,\"{}\":1}}",
+            dice.pick(&["unknown", "\\u0000", "", "data_"])
+        )
+        .into_bytes(),
+        4 => dice
+            .pick(&[
+                r#"{"event_type":1e999}"#,
+                r#"{"max_in_flight":-1}"#,
+                r#"{"timeout":"99999999999999s"}"#,
+            ])
+            .into(),
+        5 => dice
+            .pick(&[
+                r#"{"event_type":"a","data":"\ud800"}"#,
+                r#"{"name":"\u0000"}"#,
+                r#"{"metadata":{"\u0000":"x"}}"#,
+            ])
+            .into(),
         6 => {
             let length = dice.below(80);
             dice.noise(length)

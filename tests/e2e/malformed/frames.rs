@@ -20,9 +20,18 @@ const PER_CONNECTION: usize = 50;
 type Call = (Request<()>, Vec<u8>, bool);
 
 fn call(dice: &mut Dice, address: &str, token: Option<&str>) -> Result<Call> {
-    let method = if dice.below(12) == 0 { dice.pick(&["GET", "PUT", "DELETE", "BREW", "OPTIONS"]) } else { "POST" };
+    let method = if dice.below(12) == 0 {
+        dice.pick(&["GET", "PUT", "DELETE", "BREW", "OPTIONS"])
+    } else {
+        "POST"
+    };
     let media_type = match dice.below(12) {
-        0 => dice.pick(&["application/grpc+json", "application/grpc-foo", "application/grpc+", "application/grpc+thrift;a=b"]),
+        0 => dice.pick(&[
+            "application/grpc+json",
+            "application/grpc-foo",
+            "application/grpc+",
+            "application/grpc+thrift;a=b",
+        ]),
         1 => dice.pick(&["Application/gRPC", "application/grpc+PROTO", "application/grpc;a=b"]),
         _ => "application/grpc",
     };
@@ -35,7 +44,8 @@ fn call(dice: &mut Dice, address: &str, token: Option<&str>) -> Result<Call> {
     request = match dice.below(12) {
         0 => request.header("grpc-timeout", dice.pick(&["soon", "-1S", "99999999999S", ""])),
         1 => request.header("grpc-encoding", dice.pick(&["gzip", "deflate", "nothing", ""])),
-        2 => request.header("authorization", dice.pick(&["Bearer x", "Basic eDp5", "Bearer ork_", ""])),
+        2 => request
+            .header("authorization", dice.pick(&["Bearer x", "Basic eDp5", "Bearer ork_", ""])),
         3 => request.header("content-length", dice.below(100)),
         4 => request.header("a-bin", "***"),
         _ => request,
@@ -63,7 +73,8 @@ async fn judged(send: &mut SendRequest<Bytes>, (request, body, back): Call) -> R
         body.flow_control().release_capacity(data.len())?;
     }
     let trailers = body.trailers().await.ok().flatten().unwrap_or_default();
-    let told = [&parts.headers, &trailers].into_iter().find(|headers| headers.contains_key("grpc-status"));
+    let told =
+        [&parts.headers, &trailers].into_iter().find(|headers| headers.contains_key("grpc-status"));
     let told = told.with_context(|| format!("no status after {length} bytes: {parts:?}"))?;
     status(told).with_context(|| format!("{told:?}"))
 }
@@ -74,12 +85,20 @@ fn status(headers: &HeaderMap) -> Result<()> {
 }
 
 /// gRPC, to the gateway or to a role.
-pub async fn grpc(address: &str, token: Option<&str>, mut dice: Dice, count: usize, findings: &mut Findings) -> Result<()> {
+pub async fn grpc(
+    address: &str,
+    token: Option<&str>,
+    mut dice: Dice,
+    count: usize,
+    findings: &mut Findings,
+) -> Result<()> {
     let mut left = count;
     while left > 0 {
         let (send, connection) = h2::client::handshake(TcpStream::connect(address).await?).await?;
         let connection = tokio::spawn(connection);
-        let calls: Vec<Call> = (0..left.min(PER_CONNECTION)).map(|_| call(&mut dice, address, token)).collect::<Result<_>>()?;
+        let calls: Vec<Call> = (0..left.min(PER_CONNECTION))
+            .map(|_| call(&mut dice, address, token))
+            .collect::<Result<_>>()?;
         left -= calls.len();
         let judged = stream::iter(calls).map(|call| {
             let send = send.clone();
@@ -89,7 +108,8 @@ pub async fn grpc(address: &str, token: Option<&str>, mut dice: Dice, count: usi
                     let mut send = send.ready().await?;
                     judged(&mut send, call).await
                 };
-                let judged = timeout(DEADLINE, judged).await.context("no answer").and_then(|judged| judged);
+                let judged =
+                    timeout(DEADLINE, judged).await.context("no answer").and_then(|judged| judged);
                 judged.with_context(|| format!("gRPC at {address}: {shown:.900}"))
             }
         });
@@ -135,7 +155,10 @@ pub async fn garbage(address: &str, mut dice: Dice, count: usize, findings: &mut
             let _ = stream.read_to_end(&mut answer).await;
             anyhow::Ok(())
         };
-        timeout(DEADLINE, work).await.context("the connection does not end")?.with_context(|| format!("frames: {bytes:?}"))
+        timeout(DEADLINE, work)
+            .await
+            .context("the connection does not end")?
+            .with_context(|| format!("frames: {bytes:?}"))
     });
     let mut ended = std::pin::pin!(ended.buffer_unordered(AT_ONCE));
     while let Some(ended) = ended.next().await {

@@ -30,23 +30,36 @@ pub fn answer(bytes: &[u8], shape: Shape, hasty: bool) -> Result<()> {
     let text = String::from_utf8_lossy(bytes);
     let context = || format!("answered {text:.1500}");
     for line in text.lines().filter(|line| line.starts_with("HTTP/1.1 ")) {
-        ensure!(!line.starts_with("HTTP/1.1 5") || (hasty && line.starts_with("HTTP/1.1 504 ")), context());
+        ensure!(
+            !line.starts_with("HTTP/1.1 5") || (hasty && line.starts_with("HTTP/1.1 504 ")),
+            context()
+        );
     }
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return Ok(()) };
-    let status: u16 = head.split(' ').nth(1).and_then(|status| status.parse().ok()).with_context(context)?;
+    let status: u16 =
+        head.split(' ').nth(1).and_then(|status| status.parse().ok()).with_context(context)?;
     match shape {
         Shape::Grpc => {
             let mut found = text.match_indices("grpc-status:");
             let details = text.contains("grpc-status-details-bin:");
             found.try_for_each(|(at, name)| {
-                let digits: String = text[at + name.len()..].trim_start().chars().take_while(char::is_ascii_digit).collect();
+                let digits: String = text[at + name.len()..]
+                    .trim_start()
+                    .chars()
+                    .take_while(char::is_ascii_digit)
+                    .collect();
                 grpc_status(digits.parse().with_context(context)?, details).with_context(context)
             })
         }
-        Shape::Rest if status >= 400 && !body.is_empty() => json_error(body, status).with_context(context),
+        Shape::Rest if status >= 400 && !body.is_empty() => {
+            json_error(body, status).with_context(context)
+        }
         // HEAD has the length of what it does not have.
         Shape::Rest if status >= 400 => {
-            ensure!(head.contains("x-request-id: ") && !head.contains("content-length: 0"), context());
+            ensure!(
+                head.contains("x-request-id: ") && !head.contains("content-length: 0"),
+                context()
+            );
             Ok(())
         }
         Shape::Rest | Shape::Any => Ok(()),
@@ -56,7 +69,10 @@ pub fn answer(bytes: &[u8], shape: Shape, hasty: bool) -> Result<()> {
 fn json_error(body: &str, status: u16) -> Result<()> {
     let first = serde_json::Deserializer::from_str(body).into_iter::<Value>().next();
     let error = &first.context("no JSON")??["error"];
-    ensure!(error["code"] == status && error["status"] != "INTERNAL" && error["status"] != "UNKNOWN", "{error}");
+    ensure!(
+        error["code"] == status && error["status"] != "INTERNAL" && error["status"] != "UNKNOWN",
+        "{error}"
+    );
     for field in ["reason", "message", "request_id"] {
         ensure!(error[field].as_str().is_some_and(|text| !text.is_empty()), "{field} is missing");
     }

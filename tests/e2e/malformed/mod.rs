@@ -43,7 +43,10 @@ pub struct Target {
 impl Target {
     /// The field of a head by which the caller is known.
     fn authorization(&self) -> String {
-        self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default()
+        self.token
+            .as_ref()
+            .map(|token| format!("Authorization: Bearer {token}\r\n"))
+            .unwrap_or_default()
     }
 }
 
@@ -102,8 +105,11 @@ async fn all(target: &Target, findings: &mut Findings) -> Result<()> {
 async fn alarms(outrider: &Outrider) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for address in outrider.operations() {
-        let reply = Rest::new(&format!("http://{address}"), None).send(Method::GET, "/metrics", "").await?;
-        for line in String::from_utf8(reply.body.to_vec())?.lines().filter(|line| !line.starts_with('#')) {
+        let reply =
+            Rest::new(&format!("http://{address}"), None).send(Method::GET, "/metrics", "").await?;
+        for line in
+            String::from_utf8(reply.body.to_vec())?.lines().filter(|line| !line.starts_with('#'))
+        {
             let (sample, value) = line.rsplit_once(' ').context("a sample has a value")?;
             if is_alarm(sample) && value != "0" {
                 found.push(line.to_owned());
@@ -126,24 +132,33 @@ fn is_alarm(sample: &str) -> bool {
 #[test]
 fn the_alerts_on_requests_are_those_that_are_documented() {
     let page = include_str!("../../../docs/operations.md");
-    assert!(page.contains(r#"outrider_gateway_requests_total{status=~"5..\|UNAVAILABLE\|INTERNAL"}"#));
+    assert!(
+        page.contains(r#"outrider_gateway_requests_total{status=~"5..\|UNAVAILABLE\|INTERNAL"}"#)
+    );
     assert!(is_alarm("outrider_gateway_requests_total{method=\"GET\",status=\"503\"}"));
     assert!(is_alarm("outrider_gateway_requests_total{status=\"INTERNAL\"}"));
     assert!(!is_alarm("outrider_gateway_requests_total{status=\"400\"}"));
-    assert!(page.contains("outrider_store_errors_total") && page.contains("outrider_dispatch_unaccounted_deliveries"));
+    assert!(
+        page.contains("outrider_store_errors_total")
+            && page.contains("outrider_dispatch_unaccounted_deliveries")
+    );
 }
 
 /// Lines of the logs that say that something is wrong.
 fn complaints(outrider: &Outrider) -> Vec<String> {
     let is_bad = |line: &str| {
-        let level = serde_json::from_str::<Value>(line).ok().and_then(|line| Some(line["level"].as_str()?.to_owned()));
-        level.is_some_and(|level| matches!(level.as_str(), "WARN" | "ERROR")) || line.contains("panicked")
+        let level = serde_json::from_str::<Value>(line)
+            .ok()
+            .and_then(|line| Some(line["level"].as_str()?.to_owned()));
+        level.is_some_and(|level| matches!(level.as_str(), "WARN" | "ERROR"))
+            || line.contains("panicked")
     };
     outrider.logs(usize::MAX).lines().filter(|line| is_bad(line)).map(str::to_owned).collect()
 }
 
 async fn malformed_requests_are_nobodys_fault_but_their_senders(shape: Shape) -> Result<()> {
-    let options = Options { more: json!({"log": {"format": "json", "level": "info"}}), ..Options::default() };
+    let options =
+        Options { more: json!({"log": {"format": "json", "level": "info"}}), ..Options::default() };
     let outrider = block_in_place(|| scenario::start(shape, &options, None))?;
     let scenario = Scenario::new(&outrider).await?;
     scenario.publish_id("a", json!({})).await?;
@@ -160,34 +175,57 @@ async fn malformed_requests_are_nobodys_fault_but_their_senders(shape: Shape) ->
     wait_until("requests that were given up are counted", BOUND, async || {
         let texts = crate::telemetry::scrapes(&outrider).await.ok()?;
         let open = crate::telemetry::sum(&texts, "outrider_gateway_requests_open ");
-        let gone = texts.iter().flat_map(|text| text.lines()).any(|line| line.contains("status=\"cancelled\""));
+        let gone = texts
+            .iter()
+            .flat_map(|text| text.lines())
+            .any(|line| line.contains("status=\"cancelled\""));
         (open == 0.0 && gone).then_some(())
     })
     .await?;
     let said = complaints(&outrider);
     findings.add(match said.get(before..).unwrap_or_default() {
         [] => Ok(()),
-        lines => Err(anyhow::anyhow!("{} warnings, such as {:#?}", lines.len(), &lines[..lines.len().min(10)])),
+        lines => Err(anyhow::anyhow!(
+            "{} warnings, such as {:#?}",
+            lines.len(),
+            &lines[..lines.len().min(10)]
+        )),
     });
     let alarms = alarms(&outrider).await?;
-    findings.add(if alarms.is_empty() { Ok(()) } else { Err(anyhow::anyhow!("alarms: {alarms:#?}")) });
+    findings.add(if alarms.is_empty() {
+        Ok(())
+    } else {
+        Err(anyhow::anyhow!("alarms: {alarms:#?}"))
+    });
     findings.finish()?;
     scenario.publish_id("a", json!({})).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_requests_are_told_so_on_sqlite() {
-    run_with_shares(2, async || malformed_requests_are_nobodys_fault_but_their_senders(Shape::Sqlite).await).await;
+    run_with_shares(2, async || {
+        malformed_requests_are_nobodys_fault_but_their_senders(Shape::Sqlite).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_requests_are_told_so_over_six_processes() {
-    run_with_shares(4, async || malformed_requests_are_nobodys_fault_but_their_senders(Shape::Mesh).await).await;
+    run_with_shares(4, async || {
+        malformed_requests_are_nobodys_fault_but_their_senders(Shape::Mesh).await
+    })
+    .await;
 }
 
 #[test]
 fn requests_are_the_same_in_every_run() {
-    let target = Target { public: "a".into(), roles: Vec::new(), operations: "b".into(), project: "prj_1".into(), token: None };
+    let target = Target {
+        public: "a".into(),
+        roles: Vec::new(),
+        operations: "b".into(),
+        project: "prj_1".into(),
+        token: None,
+    };
     let made = |make: fn(&mut Dice, &Target) -> Sent| {
         let mut dice = Dice::new(1);
         (0..REQUESTS).map(|_| format!("{:?}", make(&mut dice, &target))).collect::<Vec<_>>()
@@ -203,7 +241,8 @@ fn requests_are_the_same_in_every_run() {
 
 fn ensure_frames_differ() -> Result<()> {
     let mut dice = Dice::new(1);
-    let bodies: std::collections::HashSet<_> = (0..REQUESTS).map(|_| bodies::grpc(&mut dice)).collect();
+    let bodies: std::collections::HashSet<_> =
+        (0..REQUESTS).map(|_| bodies::grpc(&mut dice)).collect();
     ensure!(bodies.len() > 100, "{} different bodies", bodies.len());
     Ok(())
 }

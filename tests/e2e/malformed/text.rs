@@ -42,7 +42,12 @@ impl Sent {
 impl fmt::Debug for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = &self.bytes[..self.bytes.len().min(600)];
-        write!(f, "{:?}{}", String::from_utf8_lossy(shown), if self.gone { " and gone" } else { "" })
+        write!(
+            f,
+            "{:?}{}",
+            String::from_utf8_lossy(shown),
+            if self.gone { " and gone" } else { "" }
+        )
     }
 }
 
@@ -59,7 +64,11 @@ pub async fn exchange(address: &str, sent: &Sent) -> Result<Vec<u8>> {
         let mut buffer = vec![0; 16 * 1024];
         let mut waits = true;
         loop {
-            let read = if waits { timeout(PATIENCE, reader.read(&mut buffer)).await } else { Ok(reader.read(&mut buffer).await) };
+            let read = if waits {
+                timeout(PATIENCE, reader.read(&mut buffer)).await
+            } else {
+                Ok(reader.read(&mut buffer).await)
+            };
             match read {
                 Ok(Ok(length @ 1..)) => answer.extend_from_slice(&buffer[..length]),
                 Ok(_) => return,
@@ -141,7 +150,8 @@ fn odd_headers(dice: &mut Dice) -> &'static str {
 }
 
 fn web_with(dice: &mut Dice, target: &Target, media_type: &str, body: &[u8]) -> Sent {
-    let method = if dice.below(15) == 0 { dice.pick(&["GET", "PUT", "BREW", "HEAD"]) } else { "POST" };
+    let method =
+        if dice.below(15) == 0 { dice.pick(&["GET", "PUT", "BREW", "HEAD"]) } else { "POST" };
     let media_type = match dice.below(15) {
         0 => format!("{media_type}+json"),
         1 => media_type.to_ascii_uppercase(),
@@ -198,7 +208,10 @@ fn path(dice: &mut Dice, target: &Target) -> String {
     match dice.below(12) {
         0 => "/v1/api_keys".into(),
         1 => "/v1/projects".into(),
-        2 => format!("/v1/projects/{}/{noun}", dice.pick(&["x", "prj_", "%00", "%c3", "prj_01h455vb4pex5vsknk084sn02q"])),
+        2 => format!(
+            "/v1/projects/{}/{noun}",
+            dice.pick(&["x", "prj_", "%00", "%c3", "prj_01h455vb4pex5vsknk084sn02q"])
+        ),
         _ => format!("/v1/projects/{}/{noun}", target.project),
     }
 }
@@ -217,10 +230,19 @@ fn query(dice: &mut Dice) -> String {
 
 /// REST.
 pub fn rest(dice: &mut Dice, target: &Target) -> Sent {
-    let method = dice.pick(&["POST", "POST", "POST", "GET", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW"]);
+    let method = dice.pick(&[
+        "POST", "POST", "POST", "GET", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW",
+    ]);
     let (path, query, odd) = (path(dice, target), query(dice), odd_headers(dice));
-    let media_type =
-        dice.pick(&["application/json", "application/json", "application/json", "text/plain", "a/b; c", "\u{e9}", ""]);
+    let media_type = dice.pick(&[
+        "application/json",
+        "application/json",
+        "application/json",
+        "text/plain",
+        "a/b; c",
+        "\u{e9}",
+        "",
+    ]);
     let head = format!(
         "{method} {path}{query} HTTP/1.1\r\nHost: t\r\n{CLOSE}{}{odd}Content-Type: {media_type}\r\n",
         target.authorization()
@@ -247,11 +269,26 @@ pub fn events(dice: &mut Dice, target: &Target) -> Sent {
     // With nothing wrong it would go on.
     let wrong = format!(
         "?{}",
-        dice.pick(&["event_type=a%20b&event_type=c", "unknown=1", "cursor=%00", "page_size=x", "endpoint_id=ep_1&x=%"])
+        dice.pick(&[
+            "event_type=a%20b&event_type=c",
+            "unknown=1",
+            "cursor=%00",
+            "page_size=x",
+            "endpoint_id=ep_1&x=%"
+        ])
     );
-    let last =
-        dice.pick(&["", "Last-Event-ID: nonsense\r\n", "Last-Event-ID: a\r\nLast-Event-ID: b\r\n", "Last-Event-ID: \u{e9}\r\n"]);
-    let accept = dice.pick(&["", "Accept: text/event-stream\r\n", "Accept: application/json\r\n", "Accept: ;;;\r\n"]);
+    let last = dice.pick(&[
+        "",
+        "Last-Event-ID: nonsense\r\n",
+        "Last-Event-ID: a\r\nLast-Event-ID: b\r\n",
+        "Last-Event-ID: \u{e9}\r\n",
+    ]);
+    let accept = dice.pick(&[
+        "",
+        "Accept: text/event-stream\r\n",
+        "Accept: application/json\r\n",
+        "Accept: ;;;\r\n",
+    ]);
     let project = if dice.below(4) == 0 { "prj_x" } else { target.project.as_str() };
     let odd = odd_headers(dice);
     let number = dice.below(50);
@@ -268,7 +305,16 @@ pub fn operations(dice: &mut Dice, target: &Target) -> Sent {
         return raw(dice, target);
     }
     let method = dice.pick(&["GET", "POST", "HEAD", "DELETE", "BREW", "CONNECT"]);
-    let path = dice.pick(&["/", "/metrics", "/healthz", "/readyz", "/%ff", "/metrics/..", "*", "/nothing?a=%"]);
+    let path = dice.pick(&[
+        "/",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/%ff",
+        "/metrics/..",
+        "*",
+        "/nothing?a=%",
+    ]);
     let head = format!("{method} {path} HTTP/1.1\r\nHost: t\r\n{CLOSE}{}", odd_headers(dice));
     let body = bodies::json(dice);
     with_body(dice, head, &body)
@@ -281,19 +327,36 @@ pub fn raw(dice: &mut Dice, target: &Target) -> Sent {
         "POST /v1/projects/{}/events HTTP/1.1\r\nHost: t\r\n{CLOSE}{authorization}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}",
         target.project
     );
-    let field =
-        |field: &str| format!("GET /v1/projects HTTP/1.1\r\nHost: t\r\n{CLOSE}{authorization}{field}\r\n\r\n").into_bytes();
+    let field = |field: &str| {
+        format!("GET /v1/projects HTTP/1.1\r\nHost: t\r\n{CLOSE}{authorization}{field}\r\n\r\n")
+            .into_bytes()
+    };
     let line = |line: &str| format!("{line}\r\nHost: t\r\n{CLOSE}\r\n").into_bytes();
     let bytes = match dice.below(16) {
         0 => {
             let length = 1 + dice.below(200);
             dice.noise(length)
         }
-        1 => {
-            field(dice.pick(&["a b: c", "a", ": c", "a : c", "a: \0", "a:\u{1}", "\u{e9}: a", "a: b\r c", " folded", "\tfolded"]))
-        }
-        2 => field(&format!("Content-Length: {}", dice.pick(&["-1", "+1", "x", "1, 1", "", "99999999999999999999"]))),
-        3 => field(&format!("Transfer-Encoding: {}", dice.pick(&["gzip", "chunked, chunked", "x", ""]))),
+        1 => field(dice.pick(&[
+            "a b: c",
+            "a",
+            ": c",
+            "a : c",
+            "a: \0",
+            "a:\u{1}",
+            "\u{e9}: a",
+            "a: b\r c",
+            " folded",
+            "\tfolded",
+        ])),
+        2 => field(&format!(
+            "Content-Length: {}",
+            dice.pick(&["-1", "+1", "x", "1, 1", "", "99999999999999999999"])
+        )),
+        3 => field(&format!(
+            "Transfer-Encoding: {}",
+            dice.pick(&["gzip", "chunked, chunked", "x", ""])
+        )),
         4 => field("Content-Length: 1\r\nTransfer-Encoding: chunked"),
         5 => field(&"a: b\r\n".repeat(90 + dice.below(60))),
         6 => field(&format!("a: {}", "b".repeat(15_000 + dice.below(40_000)))),
@@ -312,10 +375,15 @@ pub fn raw(dice: &mut Dice, target: &Target) -> Sent {
             "CONNECT / HTTP/1.1",
         ])),
         9 => good.replace("\r\n", "\n").into_bytes(),
-        10 => good.replacen("Host: t", dice.pick(&["Host: a\r\nHost: b", "Hots: t", "Host: "]), 1).into_bytes(),
-        11 => {
-            format!("{}{}", good.replacen(CLOSE, "", 1), dice.pick(&["\0", "GET", "\r\n\r\nX\r\n\r\n", "PUT /\n\n"])).into_bytes()
-        }
+        10 => good
+            .replacen("Host: t", dice.pick(&["Host: a\r\nHost: b", "Hots: t", "Host: "]), 1)
+            .into_bytes(),
+        11 => format!(
+            "{}{}",
+            good.replacen(CLOSE, "", 1),
+            dice.pick(&["\0", "GET", "\r\n\r\nX\r\n\r\n", "PUT /\n\n"])
+        )
+        .into_bytes(),
         _ => dice.spoil(good.as_bytes()),
     };
     Sent { bytes, gone: dice.below(20) == 0 }

@@ -47,8 +47,12 @@ async fn call(address: &str, request: Request<()>, body: Vec<u8>) -> Result<(u16
 }
 
 fn judge(told: Told, http: u16, status: &Status) -> Result<()> {
-    let reason = status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default();
-    ensure!((http, status.code(), reason.as_str()) == told, "expected {told:?}, got {http} {status:?} {reason}");
+    let reason =
+        status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default();
+    ensure!(
+        (http, status.code(), reason.as_str()) == told,
+        "expected {told:?}, got {http} {status:?} {reason}"
+    );
     Ok(())
 }
 
@@ -71,18 +75,30 @@ async fn malformed_grpc_is_told_what_is_wrong(scenario: &Scenario) -> Result<()>
     let request = |method: &str, path: &str, media_type: &str| {
         let uri = format!("http://{}{path}", scenario.address);
         let request = Request::builder().method(method).uri(uri).header("content-type", media_type);
-        request.header("te", "trailers").header("authorization", format!("Bearer {}", scenario.token)).body(())
+        request
+            .header("te", "trailers")
+            .header("authorization", format!("Bearer {}", scenario.token))
+            .body(())
     };
     for path in [PUBLISH, STREAM, TAIL, GET, HEALTH] {
         let mut all = bodies();
         if path != STREAM {
-            all.extend([(Vec::new(), MALFORMED), ([frame(0, b""), frame(0, b"")].concat(), MALFORMED)]);
+            all.extend([
+                (Vec::new(), MALFORMED),
+                ([frame(0, b""), frame(0, b"")].concat(), MALFORMED),
+            ]);
         }
         for (body, told) in all {
-            let (http, status) = call(&scenario.address, request("POST", path, "application/grpc")?, body.clone()).await?;
+            let (http, status) =
+                call(&scenario.address, request("POST", path, "application/grpc")?, body.clone())
+                    .await?;
             findings.add(judge(told, http, &status).with_context(|| format!("{path} {body:?}")));
             if path != STREAM {
-                findings.add(by_web(scenario, path, &body, told).await.with_context(|| format!("web {path} {body:?}")));
+                findings.add(
+                    by_web(scenario, path, &body, told)
+                        .await
+                        .with_context(|| format!("web {path} {body:?}")),
+                );
             }
         }
     }
@@ -94,7 +110,8 @@ async fn malformed_grpc_is_told_what_is_wrong(scenario: &Scenario) -> Result<()>
         ("POST", "application/grpc-other", unsupported),
         ("POST", "APPLICATION/gRPC+Proto; a=b", MALFORMED),
     ] {
-        let (http, status) = call(&scenario.address, request(method, PUBLISH, media_type)?, vec![9]).await?;
+        let (http, status) =
+            call(&scenario.address, request(method, PUBLISH, media_type)?, vec![9]).await?;
         findings.add(judge(told, http, &status).with_context(|| format!("{method} {media_type}")));
     }
     let mut gzip = request("POST", PUBLISH, "application/grpc")?;
@@ -118,18 +135,22 @@ async fn by_web(scenario: &Scenario, path: &str, body: &[u8], told: Told) -> Res
             scenario.token,
             body.len()
         );
-        let answer = exchange(&scenario.address, &Sent::new([head.as_bytes(), &body].concat())).await?;
+        let answer =
+            exchange(&scenario.address, &Sent::new([head.as_bytes(), &body].concat())).await?;
         let answer = String::from_utf8_lossy(&answer);
-        let http = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no answer")?;
+        let http =
+            answer.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no answer")?;
         let mut headers = HeaderMap::new();
         for line in answer.lines() {
             // A frame of trailers begins with five bytes of its own.
             let Some(at) = line.find("grpc-") else { continue };
             if let Some((name, value)) = line[at..].split_once(':') {
-                headers.insert(http::HeaderName::from_bytes(name.as_bytes())?, value.trim().parse()?);
+                headers
+                    .insert(http::HeaderName::from_bytes(name.as_bytes())?, value.trim().parse()?);
             }
         }
-        let status = Status::from_header_map(&headers).with_context(|| format!("{media_type}: {answer}"))?;
+        let status =
+            Status::from_header_map(&headers).with_context(|| format!("{media_type}: {answer}"))?;
         // A text that cannot be read to its end may be refused for what could be read of it.
         let either = media_type.ends_with("-text") && judge(TOO_LARGE, http, &status).is_ok();
         if !either {

@@ -40,7 +40,10 @@ async fn open(caller: &Caller) -> Result<TcpStream> {
 }
 
 async fn connections(shape: Shape) -> Result<()> {
-    let outrider = start(shape, json!({"gateway": {"max_connections": ALL, "reserved_connections": RESERVED}}))?;
+    let outrider = start(
+        shape,
+        json!({"gateway": {"max_connections": ALL, "reserved_connections": RESERVED}}),
+    )?;
     let outcome = connections_of(&outrider).await;
     outcome.map_err(|error| with_logs(&error, &outrider))
 }

@@ -74,8 +74,12 @@ impl Callers {
         let neighbour = scenario.rest.post("/v1/projects", &json!({"name": "A neighbour"})).await?;
         let neighbour = text(&neighbour, "project_id")?;
         let stranger = block_in_place(|| outrider.another_organization())?;
-        let stranger = Caller { project: stranger.project_id, ..caller(&scenario, &scenario.project, &stranger.token) };
-        let others = [key(&scenario, &scenario.project).await?, key(&scenario, &neighbour).await?, stranger];
+        let stranger = Caller {
+            project: stranger.project_id,
+            ..caller(&scenario, &scenario.project, &stranger.token)
+        };
+        let others =
+            [key(&scenario, &scenario.project).await?, key(&scenario, &neighbour).await?, stranger];
         let greedy = key(&scenario, &scenario.project).await?;
         // Everybody is known to every process from here on.
         for caller in others.iter().chain([&greedy]) {
@@ -95,8 +99,16 @@ fn caller(scenario: &Scenario, project: &str, token: &str) -> Caller {
 
 /// A new key that is bound to a project.
 async fn key(scenario: &Scenario, project: &str) -> Result<Caller> {
-    let scopes = ["SCOPE_EVENTS_PUBLISH", "SCOPE_EVENTS_READ", "SCOPE_PROJECTS_WRITE", "SCOPE_EVENT_TYPES_WRITE"];
-    let made = scenario.rest.post("/v1/api_keys", &json!({"name": "k", "project_id": project, "scopes": scopes})).await?;
+    let scopes = [
+        "SCOPE_EVENTS_PUBLISH",
+        "SCOPE_EVENTS_READ",
+        "SCOPE_PROJECTS_WRITE",
+        "SCOPE_EVENT_TYPES_WRITE",
+    ];
+    let made = scenario
+        .rest
+        .post("/v1/api_keys", &json!({"name": "k", "project_id": project, "scopes": scopes}))
+        .await?;
     Ok(caller(scenario, project, &text(&made, "token")?))
 }
 
@@ -123,7 +135,8 @@ impl Refusal {
     }
 
     fn of_reply(reply: &Reply) -> Self {
-        let message = reply.json().ok().and_then(|json| json["error"]["message"].as_str().map(str::to_owned));
+        let message =
+            reply.json().ok().and_then(|json| json["error"]["message"].as_str().map(str::to_owned));
         let retry = reply.headers.contains_key(http::header::RETRY_AFTER);
         Self { reason: reply.reason(), message: message.unwrap_or_default(), retry }
     }

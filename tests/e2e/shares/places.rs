@@ -20,7 +20,8 @@ const KEY: usize = ALL / 4;
 type Opened<T> = Result<Result<T, Refusal>>;
 
 async fn tail(caller: &Caller) -> Opened<Streaming<TailEventsResponse>> {
-    let request = TailEventsRequest { project_id: caller.project.clone(), ..TailEventsRequest::default() };
+    let request =
+        TailEventsRequest { project_id: caller.project.clone(), ..TailEventsRequest::default() };
     match caller.grpc().await?.events().tail_events(request).await {
         Ok(answer) => Ok(Ok(answer.into_inner())),
         Err(status) => Ok(Err(Refusal::of_status(&status))),
@@ -64,7 +65,11 @@ async fn upload(caller: &Caller) -> Opened<TcpStream> {
 }
 
 /// The greedy key takes all it can, and each of the others still gets one.
-async fn divided<T>(shape: Shape, resource: &str, open: impl AsyncFn(&Caller) -> Opened<T>) -> Result<()> {
+async fn divided<T>(
+    shape: Shape,
+    resource: &str,
+    open: impl AsyncFn(&Caller) -> Opened<T>,
+) -> Result<()> {
     let settings = json!({
         "gateway": {"max_uploads": ALL}, "ingest": {"max_streams": ALL}, "dispatch": {"max_tails": ALL},
     });
@@ -73,7 +78,11 @@ async fn divided<T>(shape: Shape, resource: &str, open: impl AsyncFn(&Caller) ->
     outcome.map_err(|error| crate::scenario::with_logs(&error, &outrider))
 }
 
-async fn in_turn<T>(outrider: &Outrider, resource: &str, open: impl AsyncFn(&Caller) -> Opened<T>) -> Result<()> {
+async fn in_turn<T>(
+    outrider: &Outrider,
+    resource: &str,
+    open: impl AsyncFn(&Caller) -> Opened<T>,
+) -> Result<()> {
     let Callers { greedy, others } = Callers::new(outrider).await?;
     returned(outrider, resource).await?;
     let mut held = Vec::new();
@@ -86,7 +95,10 @@ async fn in_turn<T>(outrider: &Outrider, resource: &str, open: impl AsyncFn(&Cal
     };
     refusal.is_of_the_key()?;
     ensure!(held.len() == KEY, "{} of {ALL}", held.len());
-    ensure!(of_resource(outrider, "refused_total", resource).await? >= 1.0, "the refusal is not counted");
+    ensure!(
+        of_resource(outrider, "refused_total", resource).await? >= 1.0,
+        "the refusal is not counted"
+    );
     for other in &others {
         match in_time("another key", open(other)).await? {
             Ok(one) => held.push(one),

@@ -60,7 +60,10 @@ async fn bodies_of(outrider: &Outrider) -> Result<()> {
     let refused = in_time("the greedy key", greedy.publish(600_000)).await?;
     ensure!(refused.status == 429, "{refused:?}");
     Refusal::of_reply(&refused).is_of_the_key()?;
-    ensure!(of_resource(outrider, "refused_total", RESOURCE).await? >= 1.0, "the refusal is not counted");
+    ensure!(
+        of_resource(outrider, "refused_total", RESOURCE).await? >= 1.0,
+        "the refusal is not counted"
+    );
     for other in &others {
         let reply = in_time("another key", other.publish(600_000)).await?;
         ensure!(reply.status == 200, "{other:?}: {reply:?}");
@@ -85,7 +88,9 @@ async fn bodies_of_requests_are_divided_over_six_processes() {
 async fn commits(dispatch: serde_json::Value, resource: &str) -> Result<()> {
     let (postgres, redis) = block_in_place(|| anyhow::Ok((Postgres::start()?, Redis::start()?)))?;
     let options = Options { more: json!({"dispatch": dispatch}), ..Options::default() };
-    let outrider = block_in_place(|| Outrider::start(Shape::Postgres, &options, Some(&postgres), Some(&redis)))?;
+    let outrider = block_in_place(|| {
+        Outrider::start(Shape::Postgres, &options, Some(&postgres), Some(&redis))
+    })?;
     let outcome = commits_of(&outrider, &postgres, resource).await;
     outcome.map_err(|error| with_logs(&error, &outrider))
 }
@@ -135,7 +140,10 @@ async fn commits_of(outrider: &Outrider, postgres: &Postgres, resource: &str) ->
         }
     }
     ensure!(accepted >= 1 && refused >= 1, "{accepted} accepted, {refused} refused");
-    ensure!(of_resource(outrider, "refused_total", resource).await? >= 1.0, "the refusals are not counted");
+    ensure!(
+        of_resource(outrider, "refused_total", resource).await? >= 1.0,
+        "the refusals are not counted"
+    );
     returned(outrider, resource).await
 }
 
@@ -146,5 +154,8 @@ async fn requests_that_wait_for_a_commit_are_divided() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_wait_for_a_commit_are_divided() {
-    run_with_shares(2, async || commits(json!({"accept_queue_bytes": 2 * MIB}), "accept-bytes").await).await;
+    run_with_shares(2, async || {
+        commits(json!({"accept_queue_bytes": 2 * MIB}), "accept-bytes").await
+    })
+    .await;
 }

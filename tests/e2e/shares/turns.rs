@@ -1,6 +1,6 @@
-//! Resources that are few places, which callers have in turns: connections to the database, changes of
-//! configuration, long validations, checks of schemas. A greedy key has many calls in the line for
-//! them; one call of another goes before nearly all of these.
+//! Resources that are few places, which callers have in turns: connections to the database, changes
+//! of configuration, long validations, checks of schemas. A greedy key has many calls in the line
+//! for them; one call of another goes before nearly all of these.
 
 use std::sync::{
     Arc,
@@ -140,9 +140,12 @@ async fn over_postgres(
     database: Value,
     scenario: impl AsyncFnOnce(&Outrider, &Arc<Postgres>, Callers) -> Result<()>,
 ) -> Result<()> {
-    let (postgres, redis) = block_in_place(|| anyhow::Ok((Arc::new(Postgres::start()?), Redis::start()?)))?;
+    let (postgres, redis) =
+        block_in_place(|| anyhow::Ok((Arc::new(Postgres::start()?), Redis::start()?)))?;
     let options = Options { more: json!({"database": database}), ..Options::default() };
-    let outrider = block_in_place(|| Outrider::start(Shape::Postgres, &options, Some(&postgres), Some(&redis)))?;
+    let outrider = block_in_place(|| {
+        Outrider::start(Shape::Postgres, &options, Some(&postgres), Some(&redis))
+    })?;
     let outcome = async { scenario(&outrider, &postgres, Callers::new(&outrider).await?).await };
     outcome.await.map_err(|error| with_logs(&error, &outrider))
 }
@@ -166,16 +169,24 @@ async fn connections_to_the_database_are_divided() {
         let flood = Flood::of(&greedy, 300, attempts);
         // A key that is alone has 2 of 8 places, and 256 of 1,024 in the line.
         lined_up(outrider, "database-line", 128).await?;
-        wait_until("the others are refused", BOUND, async || (flood.done() >= 42).then_some(())).await?;
+        wait_until("the others are refused", BOUND, async || (flood.done() >= 42).then_some(()))
+            .await?;
         ensure!(of_resource(outrider, "held", RESOURCE).await? == 2.0, "a lone key has two");
         once(&others, events).await?;
         keeper.let_go()?;
         let (answered, refused) = flood.end().await?;
         // A call has two statements, and the line may be full when its second one joins it.
         let all = answered + refused.len();
-        ensure!(all == 300 && refused.len() >= 42, "{answered} were answered, {} refused", refused.len());
+        ensure!(
+            all == 300 && refused.len() >= 42,
+            "{answered} were answered, {} refused",
+            refused.len()
+        );
         refused.iter().try_for_each(Refusal::is_of_the_key)?;
-        ensure!(of_resource(outrider, "refused_total", "database-line").await? >= 42.0, "refusals are not counted");
+        ensure!(
+            of_resource(outrider, "refused_total", "database-line").await? >= 42.0,
+            "refusals are not counted"
+        );
         returned(outrider, "database-line").await?;
         returned(outrider, RESOURCE).await
     };
@@ -189,7 +200,8 @@ async fn who_waits_too_long_for_the_database_has_used_up_its_share() {
         let keeper = Keeper::new(postgres, outrider, ATTEMPTS).await?;
         let flood = Flood::of(&callers.greedy, 10, attempts);
         // Two hang, and the others wait for as long as they may.
-        wait_until("the others are refused", BOUND, async || (flood.done() == 8).then_some(())).await?;
+        wait_until("the others are refused", BOUND, async || (flood.done() == 8).then_some(()))
+            .await?;
         once(&callers.others, events).await?;
         keeper.let_go()?;
         let (answered, refused) = flood.end().await?;
@@ -213,7 +225,10 @@ async fn changes_of_configuration_take_turns() {
         let keeper = Keeper::new(postgres, outrider, CONFIGURATION).await?;
         let flood = Flood::of(&greedy, 100, rename);
         lined_up(outrider, "database-line", 98).await?;
-        ensure!(of_resource(outrider, "held", "configuration-changes").await? == 1.0, "one at a time");
+        ensure!(
+            of_resource(outrider, "held", "configuration-changes").await? == 1.0,
+            "one at a time"
+        );
         let apart = async {
             once(&others, rename).await?;
             Ok(flood.done())
@@ -224,7 +239,10 @@ async fn changes_of_configuration_take_turns() {
                 let held = of_resource(outrider, "held", "database-connections").await?;
                 anyhow::Ok(held + of_resource(outrider, "held", "database-line").await?)
             };
-            wait_until("the others wait", BOUND, async || (all().await.ok()? >= 103.0).then_some(())).await?;
+            wait_until("the others wait", BOUND, async || {
+                (all().await.ok()? >= 103.0).then_some(())
+            })
+            .await?;
             keeper.let_go()
         };
         let (before, ()) = tokio::try_join!(apart, released)?;
@@ -239,9 +257,15 @@ async fn changes_of_configuration_take_turns() {
 
 /// Many subschemas, patterns and definitions: it takes long to compile.
 fn schema(index: usize) -> Value {
-    let member = |n: usize| (format!("p{n}"), json!({"type": ["string", "null"], "maxLength": n, "minLength": index % 7}));
+    let member = |n: usize| {
+        (
+            format!("p{n}"),
+            json!({"type": ["string", "null"], "maxLength": n, "minLength": index % 7}),
+        )
+    };
     let members: serde_json::Map<_, _> = (0..450).map(member).collect();
-    let patterns: Vec<_> = (0..90).map(|n| json!({"pattern": format!("^(a|b|c{n}){{1,9}}[d-z]*x{index}$")})).collect();
+    let patterns: Vec<_> =
+        (0..90).map(|n| json!({"pattern": format!("^(a|b|c{n}){{1,9}}[d-z]*x{index}$")})).collect();
     json!({"type": "object", "properties": members, "prefixItems": patterns})
 }
 
@@ -261,7 +285,10 @@ async fn checks_of_schemas_take_turns() {
             let before = flood.done();
             once(&others, define).await?;
             let meanwhile = flood.done() - before;
-            ensure!(meanwhile <= 20, "{meanwhile} of the greedy key came before one of each of the others");
+            ensure!(
+                meanwhile <= 20,
+                "{meanwhile} of the greedy key came before one of each of the others"
+            );
             let (answered, refused) = flood.end().await?;
             ensure!(answered == 60, "{refused:?}");
             returned(&outrider, "schema-checks").await
@@ -289,10 +316,17 @@ async fn define_long(caller: &Caller) -> Result<()> {
     let body = json!({"event_type": "long", "schema": schema}).to_string();
     caller.rest().send(Method::POST, &caller.path("event-types"), body).await?.success()?;
     let warn = json!({"schema_validation": "SCHEMA_VALIDATION_WARN"}).to_string();
-    caller.rest().send(Method::PATCH, &format!("/v1/projects/{}", caller.project), warn).await?.success()?;
+    caller
+        .rest()
+        .send(Method::PATCH, &format!("/v1/projects/{}", caller.project), warn)
+        .await?
+        .success()?;
     wait_until("it is validated", BOUND, async || {
         let reply = publish_long(caller.clone(), 0).await.ok()?;
-        reply.json().ok()?["warnings"].as_array().is_some_and(|warnings| !warnings.is_empty()).then_some(())
+        reply.json().ok()?["warnings"]
+            .as_array()
+            .is_some_and(|warnings| !warnings.is_empty())
+            .then_some(())
     })
     .await
 }
@@ -307,11 +341,17 @@ async fn long_validations(shape: Shape) -> Result<()> {
         }
         let flood = Flood::of(&greedy, 40, publish_long);
         lined_up(&outrider, "long-validations-line", 20).await?;
-        ensure!(of_resource(&outrider, "held", "long-validations").await? == 1.0, "a lone key has one of four");
+        ensure!(
+            of_resource(&outrider, "held", "long-validations").await? == 1.0,
+            "a lone key has one of four"
+        );
         let before = flood.done();
         once(&others, publish_long).await?;
         let meanwhile = flood.done() - before;
-        ensure!(meanwhile <= 12, "{meanwhile} of the greedy key came before one of each of the others");
+        ensure!(
+            meanwhile <= 12,
+            "{meanwhile} of the greedy key came before one of each of the others"
+        );
         let (answered, refused) = flood.end().await?;
         ensure!(answered == 40, "{refused:?}");
         returned(&outrider, "long-validations").await

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
-use outrider_proto::dispatch::{TailEventsRequest, TailEventsResponse, tail_events_response::Update};
+use outrider_proto::dispatch::{
+    TailEventsRequest, TailEventsResponse, tail_events_response::Update,
+};
 use outrider_tests::{Outrider, Shape, client::Grpc, usage, wait_until};
 use serde_json::json;
 use tonic::Streaming;
@@ -23,7 +25,11 @@ const PAYLOAD: usize = 700_000;
 const GROWTH: u64 = 128 << 20;
 
 fn request(caller: &Caller) -> TailEventsRequest {
-    TailEventsRequest { project_id: caller.project.clone(), include_payload: true, ..TailEventsRequest::default() }
+    TailEventsRequest {
+        project_id: caller.project.clone(),
+        include_payload: true,
+        ..TailEventsRequest::default()
+    }
 }
 
 /// A key's tails, which are not read.
@@ -48,7 +54,8 @@ async fn follow(caller: &Caller, events: usize) -> Result<()> {
         published.insert(text(&caller.publish(PAYLOAD).await?.success()?, "event_id")?);
     }
     while !published.is_empty() {
-        if let Some(Update::Event(event)) = tail.message().await?.context("the tail ended")?.update {
+        if let Some(Update::Event(event)) = tail.message().await?.context("the tail ended")?.update
+        {
             ensure!(event.payload.len() >= PAYLOAD, "{} bytes", event.payload.len());
             published.remove(&event.event_id);
         }
@@ -90,7 +97,12 @@ async fn unread(outrider: &Outrider) -> Result<()> {
     let held = of_resource(outrider, "held", "tail-bytes").await?;
     ensure!(held > PAYLOAD as f64, "the gauge says {held}");
     ensure!(of_resource(outrider, "waited_total", "tail-bytes").await? >= 1.0, "no tail waited");
-    let told = format!("{} tails hold {held} bytes; memory from {}to {}MiB", tails.len(), mib(&before), mib(&peak));
+    let told = format!(
+        "{} tails hold {held} bytes; memory from {}to {}MiB",
+        tails.len(),
+        mib(&before),
+        mib(&peak)
+    );
     eprintln!("{told}");
     let before = before.iter().sum::<u64>();
     ensure!(before > 0 && most < before + GROWTH, "{told}");

@@ -20,9 +20,11 @@ async fn logs_hold_ids_and_no_secrets() -> Result<()> {
     let url = scenario.receiver.url("/logged?key=marker-of-endpoint-query");
     let endpoint = json!({"headers": {"x-key": "marker-of-endpoint-header"}, "http": {"url": url}});
     let target = scenario.target("/logged", &["*"], endpoint).await?;
-    let answers = vec![Answer::Full(500, Vec::new(), "marker-of-answer".into()), Answer::Status(200)];
+    let answers =
+        vec![Answer::Full(500, Vec::new(), "marker-of-answer".into()), Answer::Status(200)];
     scenario.receiver.answer("/logged", answers);
-    let rest = scenario.rest.with_header("traceparent", &format!("00-{TRACE}-00f067aa0ba902b7-01"))?;
+    let rest =
+        scenario.rest.with_header("traceparent", &format!("00-{TRACE}-00f067aa0ba902b7-01"))?;
     let rest = rest.with_header("x-request-id", "request-of-the-log-test")?;
     let event = json!({
         "event_type": "a", "data": {"text": "marker-of-payload"}, "headers": {"x-h": "marker-of-event-header"},
@@ -31,10 +33,16 @@ async fn logs_hold_ids_and_no_secrets() -> Result<()> {
     let event = text(&rest.post(&scenario.path("events"), &event).await?, "event_id")?;
     let delivery = text(&scenario.delivery_in(&event, "DELIVERED").await?, "delivery_id")?;
 
-    let has = |line: &Value, fields: &[(&str, &str)]| fields.iter().all(|(name, value)| line[*name] == *value);
-    let by_request =
-        [("request_id", "request-of-the-log-test"), ("trace_id", TRACE), ("route", "/v1/projects/{project_id}/events")];
-    let by_delivery = [("event_id", event.as_str()), ("delivery_id", delivery.as_str()), ("trace_id", TRACE)];
+    let has = |line: &Value, fields: &[(&str, &str)]| {
+        fields.iter().all(|(name, value)| line[*name] == *value)
+    };
+    let by_request = [
+        ("request_id", "request-of-the-log-test"),
+        ("trace_id", TRACE),
+        ("route", "/v1/projects/{project_id}/events"),
+    ];
+    let by_delivery =
+        [("event_id", event.as_str()), ("delivery_id", delivery.as_str()), ("trace_id", TRACE)];
     let all = wait_until("the lines are written", BOUND, async || {
         let all = outrider.logs(usize::MAX);
         let lines = lines(&all);
@@ -69,7 +77,8 @@ async fn logs_hold_ids_and_no_secrets_over_six_processes() {
     run_with_shares(2, async || logs_hold_ids_and_no_secrets().await).await;
 }
 
-/// A failed call of gRPC is a failure in the log, though its HTTP status is 200; a client's mistake is none.
+/// A failed call of gRPC is a failure in the log, though its HTTP status is 200; a client's mistake
+/// is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_request_line_of_grpc_has_the_status_of_the_role() {
     run_with_shares(1, async || {

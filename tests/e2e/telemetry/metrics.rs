@@ -1,4 +1,5 @@
-//! Every metric of docs/metrics.md is shown, moves with what it counts, and is written as Prometheus wants it.
+//! Every metric of docs/metrics.md is shown, moves with what it counts, and is written as
+//! Prometheus wants it.
 
 use std::{
     io::Write as _,
@@ -71,13 +72,18 @@ async fn drive(outrider: &Outrider, scenario: &Scenario) -> Result<()> {
     scenario.receiver.answer("/ill", vec![Answer::Status(500)]);
     // Its own listener is what the egress never dials; the name is nobody's.
     let endless = RawReceiver::start(&[Act::Repeat("HTTP/1.1 100 Continue\r\n\r\n")]).await?;
-    let own = if outrider.shape() == Shape::Mesh { outrider.role_address("egress") } else { outrider.address() };
+    let own = if outrider.shape() == Shape::Mesh {
+        outrider.role_address("egress")
+    } else {
+        outrider.address()
+    };
     for (url, event_type) in [
         (format!("http://{own}/"), "c.own"),
         ("http://nobody.outrider-tests.example.com/".to_owned(), "c.name"),
         (endless.url(), "c.endless"),
     ] {
-        let made = scenario.rest.post(&scenario.path("endpoints"), &json!({"http": {"url": url}})).await?;
+        let made =
+            scenario.rest.post(&scenario.path("endpoints"), &json!({"http": {"url": url}})).await?;
         let id = text(&made["endpoint"], "endpoint_id")?;
         let subscription = json!({"endpoint_id": id, "name": "s", "event_types": [event_type]});
         scenario.rest.post(&scenario.path("subscriptions"), &subscription).await?;
@@ -97,17 +103,28 @@ async fn drive(outrider: &Outrider, scenario: &Scenario) -> Result<()> {
     for (event, status) in &ends {
         scenario.delivery_in(event, status).await?;
     }
-    scenario.rest.post(&scenario.path(&format!("events/{}:erasePayload", ends[0].0)), &json!({})).await?;
+    scenario
+        .rest
+        .post(&scenario.path(&format!("events/{}:erasePayload", ends[0].0)), &json!({}))
+        .await?;
     let key = json!({"event_type": "a.b", "data": {}, "idempotency_key": "once"});
     scenario.publish(key.clone()).await?;
     scenario.publish(key).await?;
-    let event = NewEvent { event_type: "a.grpc".into(), payload: "{}".into(), ..NewEvent::default() };
+    let event =
+        NewEvent { event_type: "a.grpc".into(), payload: "{}".into(), ..NewEvent::default() };
     let request = PublishEventRequest { project_id: scenario.project.clone(), event: Some(event) };
     scenario.grpc().await?.ingest().publish_event(request).await?;
-    let refused =
-        scenario.rest.send(Method::POST, &scenario.path("events"), "{\"event_type\": \"not a type\", \"data\": 1}").await?;
+    let refused = scenario
+        .rest
+        .send(
+            Method::POST,
+            &scenario.path("events"),
+            "{\"event_type\": \"not a type\", \"data\": 1}",
+        )
+        .await?;
     ensure!(refused.status == 400, "{refused:?}");
-    let stranger = scenario.rest.with_token(None).send(Method::POST, &scenario.path("events"), "{}").await?;
+    let stranger =
+        scenario.rest.with_token(None).send(Method::POST, &scenario.path("events"), "{}").await?;
     ensure!(stranger.status == 401, "{stranger:?}");
     // What waits at a paused endpoint is pending, and is no alarm.
     let pause = json!({"state": "ENDPOINT_STATE_PAUSED"});
@@ -133,8 +150,11 @@ async fn every_metric_is_shown_and_moves(shape: Shape) -> Result<()> {
         let mut missing = Vec::new();
         let moved = wait_until("every metric moved", BOUND, async || {
             let texts = scrapes(&outrider).await.ok()?;
-            missing =
-                documented.iter().filter(|(name, kind)| !seen(&texts, name, kind, shape)).map(|(name, _)| name.clone()).collect();
+            missing = documented
+                .iter()
+                .filter(|(name, kind)| !seen(&texts, name, kind, shape))
+                .map(|(name, _)| name.clone())
+                .collect();
             missing.is_empty().then_some(texts)
         });
         let texts = moved.await.with_context(|| format!("not seen: {missing:?}"))?;
@@ -149,7 +169,9 @@ async fn every_metric_is_shown_and_moves(shape: Shape) -> Result<()> {
 
 fn seen(texts: &[String], name: &str, kind: &str, shape: Shape) -> bool {
     // Only Redis is asked, and only Redis refuses.
-    if shape == Shape::Sqlite && (name.starts_with("outrider_queue_command") || name == "outrider_queue_refused") {
+    if shape == Shape::Sqlite
+        && (name.starts_with("outrider_queue_command") || name == "outrider_queue_refused")
+    {
         return true;
     }
     // Only a gateway of its own asks others about keys.
@@ -157,10 +179,9 @@ fn seen(texts: &[String], name: &str, kind: &str, shape: Shape) -> bool {
         return true;
     }
     let sample = if kind == "histogram" { format!("{name}_count") } else { name.to_owned() };
-    let is_there = texts
-        .iter()
-        .flat_map(|text| text.lines())
-        .any(|line| line.strip_prefix(sample.as_str()).is_some_and(|rest| rest.starts_with([' ', '{'])));
+    let is_there = texts.iter().flat_map(|text| text.lines()).any(|line| {
+        line.strip_prefix(sample.as_str()).is_some_and(|rest| rest.starts_with([' ', '{']))
+    });
     // Tunnels are between processes. What is due may be delivered before it is measured.
     let calm = CALM.contains(&name)
         || name == "outrider_dispatch_oldest_due_age_seconds"
@@ -184,18 +205,28 @@ fn expected_counts(texts: &[String]) -> Result<()> {
         ensure!(sum(texts, sample) >= least, "{sample} is {}", sum(texts, sample));
     }
     let route = "method=\"POST\",protocol=\"rest\",route=\"/v1/projects/{project_id}/events\"";
-    ensure!(sum(texts, &format!("outrider_gateway_requests_total{{{route},status=\"400\"}}")) >= 1.0, "no refused publish");
+    ensure!(
+        sum(texts, &format!("outrider_gateway_requests_total{{{route},status=\"400\"}}")) >= 1.0,
+        "no refused publish"
+    );
     let oldest = sum(texts, "outrider_dispatch_oldest_due_age_seconds");
     ensure!(oldest < 20.0, "the paused endpoint makes an alarm: {oldest}");
     for text in texts {
-        ensure!(!text.contains("prj_") && !text.contains("ep_") && !text.contains("evt_"), "an id is a label");
+        ensure!(
+            !text.contains("prj_") && !text.contains("ep_") && !text.contains("evt_"),
+            "an id is a label"
+        );
     }
     Ok(())
 }
 
 /// Prometheus's own judgement. Where promtool is missing this says so, unless the run is strict.
 fn lint(scrape: &str) -> Result<()> {
-    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut promtool = match promtool {
         Ok(promtool) => promtool,
         Err(error) if std::env::var_os("OUTRIDER_TEST_STRICT").is_none() => {
@@ -206,7 +237,11 @@ fn lint(scrape: &str) -> Result<()> {
     };
     promtool.stdin.take().context("no stdin")?.write_all(scrape.as_bytes())?;
     let output = promtool.wait_with_output()?;
-    ensure!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
@@ -237,7 +272,9 @@ async fn the_oldest_due_age_grows_when_nobody_sends() {
         let dispatch = outrider.operations()[1].clone();
         wait_until("the age grows", BOUND, async || {
             let rest = outrider_tests::client::Rest::new(&format!("http://{dispatch}"), None);
-            let text = String::from_utf8(rest.send(Method::GET, "/metrics", "").await.ok()?.body.to_vec()).ok()?;
+            let text =
+                String::from_utf8(rest.send(Method::GET, "/metrics", "").await.ok()?.body.to_vec())
+                    .ok()?;
             (sum(&[text], "outrider_dispatch_oldest_due_age_seconds ") > 2.0).then_some(())
         })
         .await

@@ -21,7 +21,8 @@ fn start(shape: Shape, more: Value) -> Result<Outrider> {
 pub async fn scrapes(outrider: &Outrider) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     for address in outrider.operations() {
-        let reply = Rest::new(&format!("http://{address}"), None).send(Method::GET, "/metrics", "").await?;
+        let reply =
+            Rest::new(&format!("http://{address}"), None).send(Method::GET, "/metrics", "").await?;
         anyhow::ensure!(reply.status == 200, "{reply:?}");
         texts.push(String::from_utf8(reply.body.to_vec())?);
     }

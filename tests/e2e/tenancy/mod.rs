@@ -1,5 +1,6 @@
-//! Every public method × who calls × the one scope of the key, by gRPC and, where it has REST, by that: what is not the caller's is
-//! as if it did not exist, says no more than what does not exist, and stays as it is.
+//! Every public method × who calls × the one scope of the key, by gRPC and, where it has REST, by
+//! that: what is not the caller's is as if it did not exist, says no more than what does not exist,
+//! and stays as it is.
 
 mod rows;
 mod taken;
@@ -46,7 +47,11 @@ fn matrix() -> Result<Vec<(MethodDescriptor, Row)>> {
             None => without.push(name),
         }
     }
-    ensure!(without.is_empty(), "methods without a row in tests/e2e/tenancy/rows.rs: {}", without.join(", "));
+    ensure!(
+        without.is_empty(),
+        "methods without a row in tests/e2e/tenancy/rows.rs: {}",
+        without.join(", ")
+    );
     ensure!(rows.is_empty(), "rows without a method: {rows:?}");
     Ok(found)
 }
@@ -85,7 +90,8 @@ async fn tenants_are_apart(shape: Shape) -> Result<()> {
 }
 
 impl Matrix {
-    /// All calls that are refused, or answered without the victim's objects. Nothing of the victim's may change.
+    /// All calls that are refused, or answered without the victim's objects. Nothing of the
+    /// victim's may change.
     async fn refusals(&mut self) -> Result<()> {
         let mut before = self.snapshot().await?;
         for (method, row) in &self.methods {
@@ -95,12 +101,14 @@ impl Matrix {
                     let caller = Caller { who, scope: &scope };
                     let verdicts = if scope != required && scope != ADMIN {
                         self.lacks_the_scope(method, row, caller).await
-                    } else if matches!(who, Who::Own | Who::Whole) && expected == Expected::Allowed {
+                    } else if matches!(who, Who::Own | Who::Whole) && expected == Expected::Allowed
+                    {
                         self.reaches_across(method, row, caller).await
                     } else {
                         self.is_foreign(method, row, caller, expected).await
                     };
-                    self.findings.add(verdicts.with_context(|| format!("{} by {caller:?}", row.method)));
+                    self.findings
+                        .add(verdicts.with_context(|| format!("{} by {caller:?}", row.method)));
                 }
             }
             let after = self.snapshot().await?;
@@ -129,8 +137,15 @@ impl Matrix {
                 name if name.starts_with("Get") => request,
                 _ => continue,
             };
-            let verdict = Verdict::of_grpc(self.grpc.call(method, &token, &request, LET_IN).await?, &Ids::new())?;
-            ensure!(verdict.answer().is_some(), "{} is refused to its owner: {verdict:?}", row.method);
+            let verdict = Verdict::of_grpc(
+                self.grpc.call(method, &token, &request, LET_IN).await?,
+                &Ids::new(),
+            )?;
+            ensure!(
+                verdict.answer().is_some(),
+                "{} is refused to its owner: {verdict:?}",
+                row.method
+            );
             told.push((row.method.to_owned(), verdict));
         }
         Ok(told)
@@ -146,14 +161,20 @@ impl Matrix {
                     }
                     let caller = Caller { who, scope };
                     let result = self.is_allowed(method, row, caller).await;
-                    self.findings.add(result.with_context(|| format!("{} by {caller:?}", row.method)));
+                    self.findings
+                        .add(result.with_context(|| format!("{} by {caller:?}", row.method)));
                 }
             }
         }
         Ok(())
     }
 
-    async fn is_allowed(&self, method: &MethodDescriptor, row: &Row, caller: Caller<'_>) -> Result<()> {
+    async fn is_allowed(
+        &self,
+        method: &MethodDescriptor,
+        row: &Row,
+        caller: Caller<'_>,
+    ) -> Result<()> {
         for way in 0.. {
             let ids = match row.uses_up {
                 Some(field) => self.world.with_new(field).await?,
@@ -162,7 +183,9 @@ impl Matrix {
             let token = self.world.token(caller.who, caller.scope, &ids).await?;
             let request = row.request(method, &ids);
             let verdict = match way {
-                0 => Verdict::of_grpc(self.grpc.call(method, &token, &request, LET_IN).await?, &ids)?,
+                0 => {
+                    Verdict::of_grpc(self.grpc.call(method, &token, &request, LET_IN).await?, &ids)?
+                }
                 _ => match self.by_rest(method, &token, &request, way - 1, &ids).await? {
                     Some(verdict) => verdict,
                     None => break,
@@ -173,7 +196,12 @@ impl Matrix {
         Ok(())
     }
 
-    async fn lacks_the_scope(&self, method: &MethodDescriptor, row: &Row, caller: Caller<'_>) -> Result<()> {
+    async fn lacks_the_scope(
+        &self,
+        method: &MethodDescriptor,
+        row: &Row,
+        caller: Caller<'_>,
+    ) -> Result<()> {
         for verdict in self.verdicts(method, row, caller, &self.world.victim.ids).await? {
             verdict.is_refused("PermissionDenied", 403, "MISSING_SCOPE")?;
         }
@@ -181,7 +209,13 @@ impl Matrix {
     }
 
     /// Of what a caller does not reach, it learns as much as of what does not exist.
-    async fn is_foreign(&self, method: &MethodDescriptor, row: &Row, caller: Caller<'_>, expected: Expected) -> Result<()> {
+    async fn is_foreign(
+        &self,
+        method: &MethodDescriptor,
+        row: &Row,
+        caller: Caller<'_>,
+        expected: Expected,
+    ) -> Result<()> {
         let victim = &self.world.victim.ids;
         let known: &[&str] = if caller.who == Who::Stranger { &[] } else { &["organization_id"] };
         let real = self.verdicts(method, row, caller, victim).await?;
@@ -190,16 +224,26 @@ impl Matrix {
             match expected {
                 Expected::Allowed => verdict.shows_none_of(victim, known)?,
                 Expected::NotFound => verdict.is_refused("NotFound", 404, "NOT_FOUND")?,
-                Expected::Beyond => verdict.is_refused("PermissionDenied", 403, "BEYOND_OWN_SCOPE")?,
+                Expected::Beyond => {
+                    verdict.is_refused("PermissionDenied", 403, "BEYOND_OWN_SCOPE")?
+                }
             }
         }
         // What was made anew or listed differs by itself.
-        ensure!(expected == Expected::Allowed || real == unreal, "tells what exists: {real:?} and, of what does not, {unreal:?}");
+        ensure!(
+            expected == Expected::Allowed || real == unreal,
+            "tells what exists: {real:?} and, of what does not, {unreal:?}"
+        );
         self.reaches_across(method, row, caller).await
     }
 
     /// The victim's objects under another project, which the caller does reach.
-    async fn reaches_across(&self, method: &MethodDescriptor, row: &Row, caller: Caller<'_>) -> Result<()> {
+    async fn reaches_across(
+        &self,
+        method: &MethodDescriptor,
+        row: &Row,
+        caller: Caller<'_>,
+    ) -> Result<()> {
         let victim = &self.world.victim.ids;
         let project = match caller.who {
             Who::Own => return Ok(()),
@@ -212,8 +256,10 @@ impl Matrix {
             ids
         };
         let request = row.request(method, &across(victim.clone()));
-        let objects = victim.iter().filter(|(field, _)| !["project_id", "organization_id"].contains(*field));
-        let concerned = !request["project_id"].is_null() && objects.into_iter().any(|(_, id)| request.to_string().contains(id));
+        let objects =
+            victim.iter().filter(|(field, _)| !["project_id", "organization_id"].contains(*field));
+        let concerned = !request["project_id"].is_null()
+            && objects.into_iter().any(|(_, id)| request.to_string().contains(id));
         if !concerned {
             return Ok(());
         }
@@ -223,18 +269,30 @@ impl Matrix {
         for verdict in &real {
             match verdict.answer() {
                 Some(_) if filters => verdict.shows_none_of(victim, known)?,
-                _ => verdict.is_refused("NotFound", 404, "NOT_FOUND").context("under another project")?,
+                _ => verdict
+                    .is_refused("NotFound", 404, "NOT_FOUND")
+                    .context("under another project")?,
             }
         }
-        ensure!(real == unreal, "tells across projects what exists: {real:?} and, of what does not, {unreal:?}");
+        ensure!(
+            real == unreal,
+            "tells across projects what exists: {real:?} and, of what does not, {unreal:?}"
+        );
         Ok(())
     }
 
     /// By gRPC and by every REST binding.
-    async fn verdicts(&self, method: &MethodDescriptor, row: &Row, caller: Caller<'_>, ids: &Ids) -> Result<Vec<Verdict>> {
+    async fn verdicts(
+        &self,
+        method: &MethodDescriptor,
+        row: &Row,
+        caller: Caller<'_>,
+        ids: &Ids,
+    ) -> Result<Vec<Verdict>> {
         let token = self.world.token(caller.who, caller.scope, &self.world.victim.ids).await?;
         let request = row.request(method, ids);
-        let mut verdicts = vec![Verdict::of_grpc(self.grpc.call(method, &token, &request, REFUSED).await?, ids)?];
+        let mut verdicts =
+            vec![Verdict::of_grpc(self.grpc.call(method, &token, &request, REFUSED).await?, ids)?];
         for way in 0.. {
             match self.by_rest(method, &token, &request, way, ids).await? {
                 Some(verdict) => verdicts.push(verdict),
@@ -256,9 +314,12 @@ impl Matrix {
         if method.is_server_streaming() || method.is_client_streaming() {
             return Ok(None);
         }
-        let Some(request) = rest_requests(method, request)?.into_iter().nth(way) else { return Ok(None) };
+        let Some(request) = rest_requests(method, request)?.into_iter().nth(way) else {
+            return Ok(None);
+        };
         let rest = self.world.victim.rest.with_token(Some(token));
-        Verdict::of_rest(rest.send(request.method, &request.path, request.body).await?, ids).map(Some)
+        Verdict::of_rest(rest.send(request.method, &request.path, request.body).await?, ids)
+            .map(Some)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The table: what each public method lets whom do. A method without a row fails the test.
 //!
-//! A request holds by itself every id field of the method's outermost message (`project_id`, `endpoint_id`, …), filled with the id of
-//! a real object. [`Row::with`] gives what a valid request needs beyond that; `"$endpoint_id"` in it stands for such an id, `"$fresh"`
-//! for a name that nobody has.
+//! A request holds by itself every id field of the method's outermost message (`project_id`,
+//! `endpoint_id`, …), filled with the id of a real object. [`Row::with`] gives what a valid request
+//! needs beyond that; `"$endpoint_id"` in it stands for such an id, `"$fresh"` for a name that
+//! nobody has.
 
 use std::collections::BTreeMap;
 
@@ -88,9 +89,13 @@ impl Row {
     /// A request about these objects.
     pub fn request(&self, method: &MethodDescriptor, ids: &Ids) -> Value {
         let input = method.input();
-        let fields = input.fields().filter(|field| field.kind() == Kind::String && !field.is_list());
-        let mut request: Map<String, Value> =
-            fields.filter_map(|field| Some((field.name().to_owned(), Value::from(ids.get(field.name())?.clone())))).collect();
+        let fields =
+            input.fields().filter(|field| field.kind() == Kind::String && !field.is_list());
+        let mut request: Map<String, Value> = fields
+            .filter_map(|field| {
+                Some((field.name().to_owned(), Value::from(ids.get(field.name())?.clone())))
+            })
+            .collect();
         if let Value::Object(more) = filled(&self.more, ids) {
             request.extend(more);
         }
@@ -111,7 +116,9 @@ fn filled(value: &Value, ids: &Ids) -> Value {
             None => value.clone(),
         },
         Value::Array(items) => items.iter().map(|item| filled(item, ids)).collect(),
-        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), filled(value, ids))).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), filled(value, ids))).collect()
+        }
         other => other.clone(),
     }
 }
@@ -122,12 +129,14 @@ pub fn rows() -> Vec<Row> {
     let event = json!({"event_type": "matrix.made", "payload": "e30="});
     let endpoint = json!({"http": {"url": "https://example.com/matrix"}});
     let subscription = json!({"endpoint_id": "$endpoint_id", "event_types": ["matrix.never"]});
-    let key = json!({"name": "A key", "project_id": "$project_id", "scopes": ["SCOPE_API_KEYS_WRITE"]});
+    let key =
+        json!({"name": "A key", "project_id": "$project_id", "scopes": ["SCOPE_API_KEYS_WRITE"]});
     let named = json!({"name": "Another name"});
     vec![
         row("IngestService/PublishEvent", PROJECT).with(json!({"event": event})),
         row("IngestService/BatchPublishEvents", PROJECT).with(json!({"events": [event]})),
-        row("IngestService/StreamEvents", PROJECT).with(json!({"open": {"project_id": "$project_id", "stream_id": "matrix"}})),
+        row("IngestService/StreamEvents", PROJECT)
+            .with(json!({"open": {"project_id": "$project_id", "stream_id": "matrix"}})),
         row("EventService/GetEvent", PROJECT),
         row("EventService/ListEvents", PROJECT),
         row("EventService/TailEvents", PROJECT),
@@ -141,18 +150,22 @@ pub fn rows() -> Vec<Row> {
         row("EndpointService/CreateEndpoint", PROJECT).with(json!({"endpoint": endpoint})),
         row("EndpointService/GetEndpoint", PROJECT),
         row("EndpointService/ListEndpoints", PROJECT),
-        row("EndpointService/UpdateEndpoint", PROJECT).with(json!({"endpoint": {"description": "Another"}})),
+        row("EndpointService/UpdateEndpoint", PROJECT)
+            .with(json!({"endpoint": {"description": "Another"}})),
         row("EndpointService/DeleteEndpoint", PROJECT).uses_up("endpoint_id"),
         row("EndpointService/GetEndpointSecret", PROJECT),
-        row("SubscriptionService/CreateSubscription", PROJECT).with(json!({"subscription": subscription})),
+        row("SubscriptionService/CreateSubscription", PROJECT)
+            .with(json!({"subscription": subscription})),
         row("SubscriptionService/GetSubscription", PROJECT),
         row("SubscriptionService/ListSubscriptions", PROJECT),
         row("SubscriptionService/UpdateSubscription", PROJECT).with(json!({"subscription": named})),
         row("SubscriptionService/DeleteSubscription", PROJECT).uses_up("subscription_id"),
-        row("EventTypeService/CreateEventType", PROJECT).with(json!({"definition": {"event_type": "$fresh"}})),
+        row("EventTypeService/CreateEventType", PROJECT)
+            .with(json!({"definition": {"event_type": "$fresh"}})),
         row("EventTypeService/GetEventType", PROJECT),
         row("EventTypeService/ListEventTypes", PROJECT),
-        row("EventTypeService/UpdateEventType", PROJECT).with(json!({"definition": {"description": "Another"}})),
+        row("EventTypeService/UpdateEventType", PROJECT)
+            .with(json!({"definition": {"description": "Another"}})),
         row("EventTypeService/DeleteEventType", PROJECT).uses_up("event_type"),
         row("ProjectService/CreateProject", NEW_IN_ORGANIZATION).with(json!({"project": named})),
         row("ProjectService/GetProject", PROJECT),
@@ -166,6 +179,7 @@ pub fn rows() -> Vec<Row> {
         row("ApiKeyService/DeleteApiKey", PROJECT).uses_up("api_key_id"),
         row("OrganizationService/GetOrganization", ORGANIZATION),
         row("OrganizationService/ListOrganizations", CALLER),
-        row("OrganizationService/UpdateOrganization", WHOLE_ORGANIZATION).with(json!({"organization": named})),
+        row("OrganizationService/UpdateOrganization", WHOLE_ORGANIZATION)
+            .with(json!({"organization": named})),
     ]
 }

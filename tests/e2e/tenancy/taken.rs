@@ -34,7 +34,8 @@ struct Party {
 
 impl Party {
     async fn new(rest: Rest) -> Result<Self> {
-        let project = text(&rest.post("/v1/projects", &json!({"name": "Of a party"})).await?, "project_id")?;
+        let project =
+            text(&rest.post("/v1/projects", &json!({"name": "Of a party"})).await?, "project_id")?;
         let endpoint = json!({"http": {"url": "https://example.com/"}});
         let made = rest.post(&format!("/v1/projects/{project}/endpoints"), &endpoint).await?;
         let endpoint = text(&made["endpoint"], "endpoint_id")?;
@@ -42,7 +43,11 @@ impl Party {
     }
 
     fn collection(&self, noun: &str) -> String {
-        if noun.is_empty() { "/v1/projects".to_owned() } else { format!("/v1/projects/{}/{noun}", self.project) }
+        if noun.is_empty() {
+            "/v1/projects".to_owned()
+        } else {
+            format!("/v1/projects/{}/{noun}", self.project)
+        }
     }
 
     async fn create(&self, (_, noun, field): (&str, &str, &str), id: &str) -> Result<Reply> {
@@ -95,7 +100,10 @@ async fn taken_ids_tell_nothing(shape: Shape) -> Result<()> {
         let path = format!("{}/{id}", stranger.collection(noun.1));
         for method in [Method::GET, Method::DELETE] {
             let same = stranger.rest.send(method.clone(), &path, "").await?;
-            ensure!(refused.status == 404 && told(&refused)? == told(&same)?, "{method} {noun:?}: {refused:?} and {same:?}");
+            ensure!(
+                refused.status == 404 && told(&refused)? == told(&same)?,
+                "{method} {noun:?}: {refused:?} and {same:?}"
+            );
         }
         concurrently(&owner, &stranger, noun).await.with_context(|| format!("{noun:?} at once"))?;
     }
@@ -109,11 +117,18 @@ async fn concurrently(owner: &Party, stranger: &Party, noun: (&str, &str, &str))
         let parties: Vec<&Party> = [owner, stranger].into_iter().cycle().take(8).collect();
         let replies = join_all(parties.iter().map(|party| party.create(noun, &id))).await;
         let replies: Vec<Reply> = replies.into_iter().collect::<Result<_>>()?;
-        let won: Vec<usize> = (0..replies.len()).filter(|index| replies[*index].status == 200).collect();
-        let [winner] = won.as_slice() else { anyhow::bail!("{} of them got {id}: {replies:?}", won.len()) };
+        let won: Vec<usize> =
+            (0..replies.len()).filter(|index| replies[*index].status == 200).collect();
+        let [winner] = won.as_slice() else {
+            anyhow::bail!("{} of them got {id}: {replies:?}", won.len())
+        };
         for (index, reply) in replies.iter().enumerate().filter(|(index, _)| index != winner) {
-            let expected = if index % 2 == winner % 2 { (409, "ALREADY_EXISTS") } else { (404, "NOT_FOUND") };
-            ensure!((reply.status.as_u16(), reply.reason().as_str()) == expected, "{index} of {winner}: {reply:?}");
+            let expected =
+                if index % 2 == winner % 2 { (409, "ALREADY_EXISTS") } else { (404, "NOT_FOUND") };
+            ensure!(
+                (reply.status.as_u16(), reply.reason().as_str()) == expected,
+                "{index} of {winner}: {reply:?}"
+            );
         }
     }
     Ok(())
@@ -121,9 +136,11 @@ async fn concurrently(owner: &Party, stranger: &Party, noun: (&str, &str, &str))
 
 #[test]
 fn every_method_that_creates_is_looked_at() {
-    let creating = public_methods().into_iter().filter(|method| method.name().starts_with("Create"));
+    let creating =
+        public_methods().into_iter().filter(|method| method.name().starts_with("Create"));
     for method in creating {
-        let known = NOUNS.iter().any(|noun| noun.0 == method.name()) || WITHOUT_IDS.contains(&method.name());
+        let known = NOUNS.iter().any(|noun| noun.0 == method.name())
+            || WITHOUT_IDS.contains(&method.name());
         assert!(known, "{} is in neither list of taken.rs", method.full_name());
     }
 }

@@ -31,7 +31,8 @@ impl Verdict {
         Ok(match outcome {
             Outcome::Answer(message) => {
                 let mut answer = serde_json::to_value(message)?;
-                // The place of a tail moves with the commits of others, and its heart beats with time.
+                // The place of a tail moves with the commits of others, and its heart beats with
+                // time.
                 if let Some(fields) = answer.as_object_mut() {
                     fields.remove("cursor");
                     fields.entry("heartbeat").and_modify(|beat| *beat = Value::Null);
@@ -43,7 +44,11 @@ impl Verdict {
                 code: format!("{:?}", status.code()),
                 reason: status.get_details_error_info().map(|info| info.reason).unwrap_or_default(),
                 message: masked(status.message(), ids),
-                details: status.get_error_details_vec().iter().flat_map(|detail| format!("{detail:?}").into_bytes()).collect(),
+                details: status
+                    .get_error_details_vec()
+                    .iter()
+                    .flat_map(|detail| format!("{detail:?}").into_bytes())
+                    .collect(),
             },
         })
     }
@@ -75,7 +80,9 @@ impl Verdict {
     pub fn is_refused(&self, code: &str, status: u16, reason: &str) -> Result<()> {
         let so = match self {
             Self::Grpc { code: given, reason: why, .. } => given == code && why == reason,
-            Self::Rest { status: given, body, .. } => *given == status && body["error"]["reason"] == reason,
+            Self::Rest { status: given, body, .. } => {
+                *given == status && body["error"]["reason"] == reason
+            }
             _ => false,
         };
         ensure!(so, "expected {code} {reason}: {self:?}");
@@ -89,7 +96,10 @@ impl Verdict {
             Self::Open => return Ok(()),
             _ => anyhow::bail!("expected an answer: {self:?}"),
         };
-        let shown = ids.iter().filter(|(field, _)| !but.contains(*field)).find(|(_, id)| text.contains(id.as_str()));
+        let shown = ids
+            .iter()
+            .filter(|(field, _)| !but.contains(*field))
+            .find(|(_, id)| text.contains(id.as_str()));
         ensure!(shown.is_none(), "shows {shown:?}: {text}");
         Ok(())
     }

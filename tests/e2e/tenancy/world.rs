@@ -1,4 +1,5 @@
-//! Three projects with an object of every noun: two of one organisation, one of another; and keys with one scope each.
+//! Three projects with an object of every noun: two of one organisation, one of another; and keys
+//! with one scope each.
 
 use std::collections::HashMap;
 
@@ -39,7 +40,9 @@ impl World {
         let victim = Tenant::new(rest.clone(), &outrider.organization_id, receiver).await?;
         let sibling = Tenant::new(rest.clone(), &outrider.organization_id, receiver).await?;
         let other = tokio::task::block_in_place(|| outrider.another_organization())?;
-        let stranger = Tenant::new(rest.with_token(Some(&other.token)), &other.organization_id, receiver).await?;
+        let stranger =
+            Tenant::new(rest.with_token(Some(&other.token)), &other.organization_id, receiver)
+                .await?;
         let mut tokens = HashMap::new();
         for scope in scopes()? {
             for who in Who::ALL {
@@ -61,7 +64,10 @@ impl World {
         if who == Who::Own && ids["project_id"] != self.victim.ids["project_id"] {
             return self.victim.token(scope, Some(&ids["project_id"])).await;
         }
-        self.tokens.get(&(who, scope.to_owned())).cloned().with_context(|| format!("no key of {who:?} with {scope}"))
+        self.tokens
+            .get(&(who, scope.to_owned()))
+            .cloned()
+            .with_context(|| format!("no key of {who:?} with {scope}"))
     }
 
     /// The victim's ids, with a new object in the place of the one in a field.
@@ -69,7 +75,9 @@ impl World {
         let mut ids = self.victim.ids.clone();
         let made = match field {
             "project_id" => new_project(&self.victim.rest).await?,
-            "endpoint_id" => new_endpoint(&self.victim.rest, &ids, "https://example.com/new").await?,
+            "endpoint_id" => {
+                new_endpoint(&self.victim.rest, &ids, "https://example.com/new").await?
+            }
             "subscription_id" => new_subscription(&self.victim.rest, &ids).await?,
             "api_key_id" => new_key(&self.victim.rest, &ids).await?,
             "event_type" => new_event_type(&self.victim.rest, &ids).await?,
@@ -83,8 +91,14 @@ impl World {
 
 /// All scopes that there are.
 pub fn scopes() -> Result<Vec<String>> {
-    let scopes = outrider_proto::DESCRIPTORS.get_enum_by_name("outrider.options.v1.Scope").context("no scopes")?;
-    Ok(scopes.values().filter(|value| value.number() != 0).map(|value| value.name().to_owned()).collect())
+    let scopes = outrider_proto::DESCRIPTORS
+        .get_enum_by_name("outrider.options.v1.Scope")
+        .context("no scopes")?;
+    Ok(scopes
+        .values()
+        .filter(|value| value.number() != 0)
+        .map(|value| value.name().to_owned())
+        .collect())
 }
 
 impl Tenant {
@@ -106,17 +120,26 @@ impl Tenant {
         let events = format!("/v1/projects/{project}/events");
         // Subscriptions take effect within a second.
         let event = wait_until("an event is routed", BOUND, async || {
-            let published = self.rest.post(&events, &json!({"event_type": "matrix.made", "data": {}})).await.ok()?;
+            let published = self
+                .rest
+                .post(&events, &json!({"event_type": "matrix.made", "data": {}}))
+                .await
+                .ok()?;
             (published["delivery_count"] == 1).then(|| text(&published, "event_id"))
         });
         let event = event.await??;
-        let deliveries = format!("/v1/projects/{project}/deliveries?event_id={event}&status=DELIVERY_STATUS_DELIVERED");
+        let deliveries = format!(
+            "/v1/projects/{project}/deliveries?event_id={event}&status=DELIVERY_STATUS_DELIVERED"
+        );
         let delivery = wait_until("the event is delivered", BOUND, async || {
             let page = self.rest.get(&deliveries).await.ok()?;
             text(&page["deliveries"][0], "delivery_id").ok()
         });
         let delivery = delivery.await?;
-        let page = self.rest.get(&format!("/v1/projects/{project}/deliveries/{delivery}/attempts")).await?;
+        let page = self
+            .rest
+            .get(&format!("/v1/projects/{project}/deliveries/{delivery}/attempts"))
+            .await?;
         let attempt = text(&page["attempts"][0], "attempt_id")?;
         self.ids.extend([("event_id", event), ("delivery_id", delivery), ("attempt_id", attempt)]);
         Ok(())
@@ -138,8 +161,14 @@ async fn new_endpoint(rest: &Rest, ids: &Ids, url: &str) -> Result<String> {
 }
 
 async fn new_subscription(rest: &Rest, ids: &Ids) -> Result<String> {
-    let subscription = json!({"endpoint_id": ids["endpoint_id"], "name": "n", "event_types": ["matrix.made"]});
-    text(&rest.post(&format!("/v1/projects/{}/subscriptions", ids["project_id"]), &subscription).await?, "subscription_id")
+    let subscription =
+        json!({"endpoint_id": ids["endpoint_id"], "name": "n", "event_types": ["matrix.made"]});
+    text(
+        &rest
+            .post(&format!("/v1/projects/{}/subscriptions", ids["project_id"]), &subscription)
+            .await?,
+        "subscription_id",
+    )
 }
 
 async fn new_event_type(rest: &Rest, ids: &Ids) -> Result<String> {
@@ -155,7 +184,8 @@ async fn new_event(rest: &Rest, ids: &Ids) -> Result<String> {
 
 /// With one scope, so that a key with that scope may change it.
 async fn new_key(rest: &Rest, ids: &Ids) -> Result<String> {
-    let key = json!({"name": "n", "project_id": ids["project_id"], "scopes": ["SCOPE_API_KEYS_WRITE"]});
+    let key =
+        json!({"name": "n", "project_id": ids["project_id"], "scopes": ["SCOPE_API_KEYS_WRITE"]});
     text(&rest.post("/v1/api_keys", &key).await?["api_key"], "api_key_id")
 }
 
@@ -167,7 +197,9 @@ pub fn missing(ids: &Ids, but: &[&str]) -> Ids {
         let turned = changed.chars().map(|letter| if letter == 'z' { 'k' } else { 'z' });
         kept.chars().chain(turned).collect::<String>()
     };
-    ids.iter().map(|(field, id)| (*field, if but.contains(field) { id.clone() } else { other(id) })).collect()
+    ids.iter()
+        .map(|(field, id)| (*field, if but.contains(field) { id.clone() } else { other(id) }))
+        .collect()
 }
 
 /// The request of a list for as much as fits on a page, by the fields that name its parent only.
@@ -176,7 +208,10 @@ pub fn whole_list(method: &prost_reflect::MethodDescriptor, request: &Value) -> 
     let input = method.input();
     if let Some(fields) = request.as_object_mut() {
         fields.retain(|name, value| {
-            !value.is_null() && input.get_field_by_name(name).is_some_and(|field| !matches!(field.kind(), Kind::Message(_)))
+            !value.is_null()
+                && input
+                    .get_field_by_name(name)
+                    .is_some_and(|field| !matches!(field.kind(), Kind::Message(_)))
         });
     }
     request

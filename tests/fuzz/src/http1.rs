@@ -1,5 +1,5 @@
-//! HTTP/1.1 as it is written, read in the plainest way: what the strict reader lets through must read like this, and the HTTP library
-//! must read it alike.
+//! HTTP/1.1 as it is written, read in the plainest way: what the strict reader lets through must
+//! read like this, and the HTTP library must read it alike.
 
 /// A request.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,14 +26,18 @@ impl Request {
 
     /// Whether nothing may follow it on its connection.
     pub fn is_last(&self) -> bool {
-        let says = |value: &[u8]| String::from_utf8_lossy(value).to_ascii_lowercase().contains("close");
-        self.method == "CONNECT" || self.version == "HTTP/1.0" || self.values("connection").any(says)
+        let says =
+            |value: &[u8]| String::from_utf8_lossy(value).to_ascii_lowercase().contains("close");
+        self.method == "CONNECT"
+            || self.version == "HTTP/1.0"
+            || self.values("connection").any(says)
     }
 }
 
 type Text<'b> = &'b [u8];
 
-/// All requests in bytes, or why they are none. The body of the last one may be cut off, its head not.
+/// All requests in bytes, or why they are none. The body of the last one may be cut off, its head
+/// not.
 pub fn requests(bytes: &[u8]) -> Result<Vec<Request>, String> {
     let (requests, end) = begin(bytes);
     end.map(|()| requests)
@@ -86,8 +90,15 @@ fn head_of(head: &[u8]) -> Result<Request, String> {
         return Err("a line holds the end of a line".to_owned());
     }
     let words: Vec<_> = lines[0].split(|byte| *byte == b' ').collect();
-    let [method, target, version] = words.as_slice() else { return Err("the first line has not three words".to_owned()) };
-    let mut request = Request { method: text(method)?, target: text(target)?, version: text(version)?, ..Request::default() };
+    let [method, target, version] = words.as_slice() else {
+        return Err("the first line has not three words".to_owned());
+    };
+    let mut request = Request {
+        method: text(method)?,
+        target: text(target)?,
+        version: text(version)?,
+        ..Request::default()
+    };
     for line in &lines[1..] {
         let (name, value) = split(line, b":").ok_or("a field has no colon")?;
         let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
@@ -140,7 +151,8 @@ fn chunks<'b>(request: &mut Request, mut rest: Text<'b>) -> Result<Text<'b>, Str
         let Some((line, after)) = split(rest, b"\r\n") else { return Ok(b"") };
         let size = line.split(|byte| *byte == b';').next().unwrap_or_default();
         let size = text(trimmed(size))?;
-        let size = u64::from_str_radix(&size, 16).map_err(|_| "the size of a chunk is no number")?;
+        let size =
+            u64::from_str_radix(&size, 16).map_err(|_| "the size of a chunk is no number")?;
         if size == 0 {
             return trailers(request, after);
         }
@@ -174,12 +186,20 @@ mod tests {
         let text = b"\r\nPOST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nhiPOST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
                      2;x\r\nhi\r\n1\r\n!\r\n0\r\nT: u\r\n\r\nGET /c HTTP/1.1\r\nA:  b \r\n\r\n";
         let read = requests(text).unwrap();
-        let short: Vec<_> = read.iter().map(|one| (one.target.as_str(), one.body.as_slice(), one.whole)).collect();
-        assert_eq!(short, [("/a", b"hi".as_slice(), true), ("/b", b"hi!", true), ("/c", b"", true)]);
+        let short: Vec<_> =
+            read.iter().map(|one| (one.target.as_str(), one.body.as_slice(), one.whole)).collect();
+        assert_eq!(
+            short,
+            [("/a", b"hi".as_slice(), true), ("/b", b"hi!", true), ("/c", b"", true)]
+        );
         assert_eq!(read[2].values("a").collect::<Vec<_>>(), [b"b"]);
         assert!(!requests(&text[..42]).unwrap().last().unwrap().whole);
-        for bad in ["GET /\r\n\r\n", "GET / HTTP/1.1\r\nA : b\r\n\r\n", "GET / HTTP/1.1\r\nA\nB: c\r\n\r\n", "GET / HTTP/1.1\r\n"]
-        {
+        for bad in [
+            "GET /\r\n\r\n",
+            "GET / HTTP/1.1\r\nA : b\r\n\r\n",
+            "GET / HTTP/1.1\r\nA\nB: c\r\n\r\n",
+            "GET / HTTP/1.1\r\n",
+        ] {
             assert!(requests(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }

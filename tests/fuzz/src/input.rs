@@ -2,7 +2,8 @@
 
 /// Of input that is stretched, at most, in bytes.
 const MOST: usize = 256 * 1024;
-/// What stands between two of these is repeated by the byte that follows the second, times [`TIMES`].
+/// What stands between two of these is repeated by the byte that follows the second, times
+/// [`TIMES`].
 const MARK: u8 = 0xff;
 const TIMES: usize = 16;
 /// Pieces, at most: a flood of small ones is refused by HTTP/2, and takes its time.
@@ -23,7 +24,9 @@ impl Input {
     /// The last two bytes say how the others come.
     pub fn of(data: &[u8]) -> Self {
         match data {
-            [bytes @ .., piece, flags] => Self { bytes: stretched(bytes), piece: usize::from(*piece), flags: *flags },
+            [bytes @ .., piece, flags] => {
+                Self { bytes: stretched(bytes), piece: usize::from(*piece), flags: *flags }
+            }
             bytes => Self { bytes: bytes.to_vec(), piece: 0, flags: 0 },
         }
     }
@@ -91,6 +94,9 @@ mod tests {
             assert!(plain.starts_with(&input.bytes), "{plain:?}");
             assert_eq!(input.pieces().collect::<Vec<_>>().concat(), input.bytes);
         }
-        assert!(Input::of(&[b"\xff".as_slice(), &[7; 3_000], b"\xff\xffx\0\0"].concat()).bytes.len() <= MOST);
+        assert!(
+            Input::of(&[b"\xff".as_slice(), &[7; 3_000], b"\xff\xffx\0\0"].concat()).bytes.len()
+                <= MOST
+        );
     }
 }

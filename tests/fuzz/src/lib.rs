@@ -1,8 +1,10 @@
-//! Feeds everything that reads bytes of strangers with arbitrary ones, and asserts what must hold whatever they are.
+//! Feeds everything that reads bytes of strangers with arbitrary ones, and asserts what must hold
+//! whatever they are.
 //!
-//! Each target is a function of bytes that panics when something does not hold. The program `fuzz` hands them to libFuzzer, which
-//! makes bytes that reach new code; `tests/fuzz/run` builds and runs it. What it found worth keeping is in `corpus/`, and the test of
-//! this crate runs the targets on that.
+//! Each target is a function of bytes that panics when something does not hold. The program `fuzz`
+//! hands them to libFuzzer, which makes bytes that reach new code; `tests/fuzz/run` builds and runs
+//! it. What it found worth keeping is in `corpus/`, and the test of this crate runs the targets on
+//! that.
 
 #![forbid(unsafe_code)]
 

@@ -11,7 +11,11 @@ pub fn check(message: &DynamicMessage) {
             Value::Map(entries) => entries.len(),
             _ => 0,
         };
-        assert!(entries <= max_items(&field) as usize, "{} has {entries} entries", field.full_name());
+        assert!(
+            entries <= max_items(&field) as usize,
+            "{} has {entries} entries",
+            field.full_name()
+        );
         match value {
             Value::Message(inner) => check(inner),
             Value::List(entries) => entries.iter().filter_map(Value::as_message).for_each(check),

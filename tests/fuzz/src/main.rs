@@ -1,4 +1,5 @@
-//! The targets under libFuzzer, with what they take of memory measured. `OUTRIDER_FUZZ_TARGET` names the target.
+//! The targets under libFuzzer, with what they take of memory measured. `OUTRIDER_FUZZ_TARGET`
+//! names the target.
 #![no_main]
 
 use std::{

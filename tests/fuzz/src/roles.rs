@@ -1,5 +1,5 @@
-//! Roles behind a gateway: every public method, served by the libraries that the real roles are served by. Each message that comes
-//! through is checked, and answered with nothing but defaults.
+//! Roles behind a gateway: every public method, served by the libraries that the real roles are
+//! served by. Each message that comes through is checked, and answered with nothing but defaults.
 
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
 
@@ -8,7 +8,9 @@ use http::{Request, Response};
 use outrider_gateway::{Backends, Gateway, Options, fuzzed::Connections};
 use outrider_model::{Error, HashedToken, OrganizationId, Principal, Timestamp};
 use outrider_proto::{DESCRIPTORS, admin, dispatch, ingest};
-use outrider_rpc::{Authenticate, Bounded, Wire, methods, server::Backend, to_status, wire::request_error};
+use outrider_rpc::{
+    Authenticate, Bounded, Wire, methods, server::Backend, to_status, wire::request_error,
+};
 use prost::{DecodeError, Message};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tonic::{Status, Streaming, body::Body, server::Grpc};
@@ -89,7 +91,11 @@ impl Method {
     pub fn input(&self) -> MessageDescriptor {
         let (service, name) = self.path[1..].split_once('/').expect("a path has two parts");
         let service = DESCRIPTORS.get_service_by_name(service).expect("a service of the protos");
-        service.methods().find(|method| method.name() == name).expect("a method of the service").input()
+        service
+            .methods()
+            .find(|method| method.name() == name)
+            .expect("a method of the service")
+            .input()
     }
 }
 
@@ -101,7 +107,8 @@ pub fn method(path: &str) -> Option<&'static Method> {
 /// Asserts what must hold of a message that reached a role.
 fn check(path: &str, message: &impl Message) {
     let input = method(path).expect("a public method").input();
-    let message = DynamicMessage::decode(input, message.encode_to_vec().as_slice()).expect("it was encoded by its own type");
+    let message = DynamicMessage::decode(input, message.encode_to_vec().as_slice())
+        .expect("it was encoded by its own type");
     lists::check(&message);
 }
 
@@ -111,12 +118,14 @@ fn answer<I: Message, O: Message + Default>(path: &str, request: &I) -> Result<O
         return Ok(O::default());
     }
     let again = |_| Status::internal("it was encoded by its own type");
-    let request = ingest::BatchPublishEventsRequest::decode(request.encode_to_vec().as_slice()).map_err(again)?;
+    let request = ingest::BatchPublishEventsRequest::decode(request.encode_to_vec().as_slice())
+        .map_err(again)?;
     if request.events.is_empty() {
         return Err(to_status(Error::field("events", "must have 1 to 1000 entries")));
     }
     let results = vec![ingest::BatchPublishEventsResult::default(); request.events.len()];
-    O::decode(ingest::BatchPublishEventsResponse { results }.encode_to_vec().as_slice()).map_err(again)
+    O::decode(ingest::BatchPublishEventsResponse { results }.encode_to_vec().as_slice())
+        .map_err(again)
 }
 
 async fn unary<I, O>(path: &'static str, request: Request<Body>) -> Response<Body>
@@ -150,7 +159,9 @@ where
 {
     let service = service_fn(move |request: tonic::Request<Streaming<I>>| async move {
         let mut messages = request.into_inner();
-        while let Some(message) = messages.message().await.map_err(|status| to_status(request_error(&status)))? {
+        while let Some(message) =
+            messages.message().await.map_err(|status| to_status(request_error(&status)))?
+        {
             check(path, &message);
         }
         Ok::<_, Status>(tonic::Response::new(stream::empty::<Result<O, Status>>()))
@@ -177,7 +188,9 @@ fn role() -> Backend {
 pub fn gateway() -> Connections {
     let backends = Backends { ingest: role(), dispatch: role(), admin: role() };
     let options = Options { reflection: true, ..Options::default() };
-    Connections::new(Gateway::new(options, backends, Arc::new(Keys)).expect("the protos give routes"))
+    Connections::new(
+        Gateway::new(options, backends, Arc::new(Keys)).expect("the protos give routes"),
+    )
 }
 
 /// Knows everybody.
@@ -196,7 +209,9 @@ mod tests {
 
     #[test]
     fn every_public_method_is_there() {
-        let all: Vec<_> = methods::public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
+        let all: Vec<_> = methods::public_services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .collect();
         for one in &all {
             assert!(method(&methods::path(one)).is_some(), "{} is missing", methods::path(one));
         }

@@ -42,7 +42,10 @@ pub fn tls(authority: &Path, identity: Option<&Identity>) -> Result<TlsConnector
         None => builder.with_no_client_auth(),
         Some(identity) => {
             let certificate = CertificateDer::from_pem_slice(&fs::read(&identity.certificate)?)?;
-            builder.with_client_auth_cert(vec![certificate], PrivateKeyDer::from_pem_slice(&fs::read(&identity.private_key)?)?)?
+            builder.with_client_auth_cert(
+                vec![certificate],
+                PrivateKeyDer::from_pem_slice(&fs::read(&identity.private_key)?)?,
+            )?
         }
     };
     Ok(TlsConnector::from(Arc::new(config)))
@@ -83,7 +86,8 @@ impl tower::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let tls = self.0.clone();
         Box::pin(async move {
-            let address = uri.authority().map(|authority| authority.to_string()).unwrap_or_default();
+            let address =
+                uri.authority().map(|authority| authority.to_string()).unwrap_or_default();
             let io: Box<dyn Io> = match tls {
                 Some(tls) => Box::new(connect_tls(&tls, &address).await.map_err(io::Error::other)?),
                 None => {
@@ -104,13 +108,21 @@ impl Connection for Wire {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 

@@ -1,4 +1,5 @@
-//! A gRPC client of every public method, by the descriptors: messages are JSON here and bytes on the wire.
+//! A gRPC client of every public method, by the descriptors: messages are JSON here and bytes on
+//! the wire.
 
 use std::time::Duration;
 
@@ -23,17 +24,22 @@ const PUBLIC: [&str; 3] = ["outrider.ingest.v1", "outrider.dispatch.v1", "outrid
 
 /// Every method that the gateway serves of our own protos.
 pub fn public_methods() -> Vec<MethodDescriptor> {
-    let services = DESCRIPTORS.services().filter(|service| PUBLIC.contains(&service.package_name()));
+    let services =
+        DESCRIPTORS.services().filter(|service| PUBLIC.contains(&service.package_name()));
     services.flat_map(|service: ServiceDescriptor| service.methods().collect::<Vec<_>>()).collect()
 }
 
 /// The scope that a method declares, such as `SCOPE_EVENTS_READ`.
 pub fn scope(method: &MethodDescriptor) -> Result<String> {
-    let option = DESCRIPTORS.get_extension_by_name("outrider.options.v1.scope").context("no option for scopes")?;
+    let option = DESCRIPTORS
+        .get_extension_by_name("outrider.options.v1.scope")
+        .context("no option for scopes")?;
     let kind = option.kind();
     match (method.options().get_extension(&option).as_ref(), kind.as_enum()) {
         (Field::EnumNumber(number @ 1..), Some(names)) => {
-            let value = names.get_value(*number).with_context(|| format!("{}: no such scope", method.full_name()))?;
+            let value = names
+                .get_value(*number)
+                .with_context(|| format!("{}: no such scope", method.full_name()))?;
             Ok(value.name().to_owned())
         }
         _ => anyhow::bail!("{} declares no scope", method.full_name()),
@@ -61,9 +67,16 @@ impl Dynamic {
         Ok(Self(Endpoint::from_shared(base.to_owned())?.connect().await?))
     }
 
-    /// Calls a method with a message in proto3's JSON. Of a method that streams, the message is the first of the client, whose side
-    /// stays open; the first word of the server decides. A stream that is silent for `patience` counts as open.
-    pub async fn call(&self, method: &MethodDescriptor, token: &str, message: &Value, patience: Duration) -> Result<Outcome> {
+    /// Calls a method with a message in proto3's JSON. Of a method that streams, the message is the
+    /// first of the client, whose side stays open; the first word of the server decides. A stream
+    /// that is silent for `patience` counts as open.
+    pub async fn call(
+        &self,
+        method: &MethodDescriptor,
+        token: &str,
+        message: &Value,
+        patience: Duration,
+    ) -> Result<Outcome> {
         let message = DynamicMessage::deserialize(method.input(), message.clone())
             .with_context(|| format!("{}: {message}", method.full_name()))?;
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
@@ -84,7 +97,11 @@ impl Dynamic {
     }
 }
 
-async fn first_word(method: &MethodDescriptor, mut answers: Streaming<Bytes>, patience: Duration) -> Result<Outcome> {
+async fn first_word(
+    method: &MethodDescriptor,
+    mut answers: Streaming<Bytes>,
+    patience: Duration,
+) -> Result<Outcome> {
     let limit = if method.is_server_streaming() { patience } else { DEADLINE };
     match tokio::time::timeout(limit, answers.message()).await {
         Ok(Ok(Some(bytes))) => Ok(Outcome::Answer(DynamicMessage::decode(method.output(), bytes)?)),

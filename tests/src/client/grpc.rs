@@ -5,10 +5,13 @@ use std::{fs, path::Path};
 use anyhow::Result;
 use outrider_proto::{
     admin::{
-        endpoint_service_client::EndpointServiceClient, event_type_service_client::EventTypeServiceClient,
+        endpoint_service_client::EndpointServiceClient,
+        event_type_service_client::EventTypeServiceClient,
         project_service_client::ProjectServiceClient,
     },
-    dispatch::{delivery_service_client::DeliveryServiceClient, event_service_client::EventServiceClient},
+    dispatch::{
+        delivery_service_client::DeliveryServiceClient, event_service_client::EventServiceClient,
+    },
     ingest::ingest_service_client::IngestServiceClient,
 };
 use tonic::{
@@ -56,10 +59,13 @@ impl Grpc {
         Self::over(Endpoint::from_shared(base.to_owned())?, bearer).await
     }
 
-    /// Connects to a base URL such as `https://127.0.0.1:8080` whose server has a certificate of an authority.
+    /// Connects to a base URL such as `https://127.0.0.1:8080` whose server has a certificate of an
+    /// authority.
     pub async fn trusting(base: &str, token: &str, authority: &Path) -> Result<Self> {
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(fs::read(authority)?));
-        Self::over(Endpoint::from_shared(base.to_owned())?.tls_config(tls)?, Bearer::new(token)?).await
+        let tls =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(fs::read(authority)?));
+        Self::over(Endpoint::from_shared(base.to_owned())?.tls_config(tls)?, Bearer::new(token)?)
+            .await
     }
 
     async fn over(endpoint: Endpoint, bearer: Bearer) -> Result<Self> {

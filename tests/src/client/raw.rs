@@ -21,8 +21,8 @@ pub struct Exchange {
     pub sent: usize,
 }
 
-/// Sends parts one after the other until an answer comes, then reads to the end of the connection. The request must say
-/// `Connection: close`.
+/// Sends parts one after the other until an answer comes, then reads to the end of the connection.
+/// The request must say `Connection: close`.
 pub async fn exchange(address: &str, parts: impl IntoIterator<Item = Vec<u8>>) -> Result<Exchange> {
     let (mut reader, mut writer) = TcpStream::connect(address).await?.into_split();
     let mut answer = Vec::new();
@@ -47,7 +47,9 @@ pub async fn exchange(address: &str, parts: impl IntoIterator<Item = Vec<u8>>) -
             answer.extend_from_slice(&buffer[..length]);
         }
     };
-    tokio::time::timeout(DEADLINE, work).await.with_context(|| format!("the server hangs for {DEADLINE:?}"))?;
+    tokio::time::timeout(DEADLINE, work)
+        .await
+        .with_context(|| format!("the server hangs for {DEADLINE:?}"))?;
     let text = String::from_utf8_lossy(&answer).into_owned();
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     Ok(Exchange { status, text, sent })

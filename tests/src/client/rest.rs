@@ -37,19 +37,28 @@ pub struct Reply {
 impl Reply {
     /// The body as JSON.
     pub fn json(&self) -> Result<Value> {
-        serde_json::from_slice(&self.body).with_context(|| format!("{} with no JSON: {:?}", self.status, self.body))
+        serde_json::from_slice(&self.body)
+            .with_context(|| format!("{} with no JSON: {:?}", self.status, self.body))
     }
 
     /// The body as JSON if the status is 2xx.
     pub fn success(self) -> Result<Value> {
-        ensure!(self.status.is_success(), "{}: {}", self.status, String::from_utf8_lossy(&self.body));
+        ensure!(
+            self.status.is_success(),
+            "{}: {}",
+            self.status,
+            String::from_utf8_lossy(&self.body)
+        );
         self.json()
     }
 
     /// The stable reason of an error, or an empty text.
     #[must_use]
     pub fn reason(&self) -> String {
-        self.json().ok().and_then(|value| Some(value["error"]["reason"].as_str()?.to_owned())).unwrap_or_default()
+        self.json()
+            .ok()
+            .and_then(|value| Some(value["error"]["reason"].as_str()?.to_owned()))
+            .unwrap_or_default()
     }
 
     /// The fields that an error names.
@@ -57,7 +66,10 @@ impl Reply {
     pub fn fields(&self) -> Vec<String> {
         let value = self.json().unwrap_or_default();
         let violations = value["error"]["violations"].as_array().cloned().unwrap_or_default();
-        violations.iter().filter_map(|violation| Some(violation["field"].as_str()?.to_owned())).collect()
+        violations
+            .iter()
+            .filter_map(|violation| Some(violation["field"].as_str()?.to_owned()))
+            .collect()
     }
 }
 
@@ -68,14 +80,21 @@ impl Rest {
         Self::over(base, token, Connector(None))
     }
 
-    /// For a base URL such as `https://127.0.0.1:8080` whose server has a certificate of an authority.
+    /// For a base URL such as `https://127.0.0.1:8080` whose server has a certificate of an
+    /// authority.
     pub fn trusting(base: &str, token: Option<&str>, authority: &Path) -> Result<Self> {
         Ok(Self::over(base, token, Connector(Some(tls(authority, None)?))))
     }
 
     fn over(base: &str, token: Option<&str>, connector: Connector) -> Self {
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1_024).build(connector);
-        Self { base: base.to_owned(), token: token.map(str::to_owned), headers: HeaderMap::new(), client }
+        let client =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1_024).build(connector);
+        Self {
+            base: base.to_owned(),
+            token: token.map(str::to_owned),
+            headers: HeaderMap::new(),
+            client,
+        }
     }
 
     /// The same connections with another API key, or none.
@@ -102,9 +121,15 @@ impl Rest {
         request.headers_mut().extend(self.headers.clone());
         let exchange = async {
             let (parts, body) = self.client.request(request).await?.into_parts();
-            anyhow::Ok(Reply { status: parts.status, headers: parts.headers, body: body.collect().await?.to_bytes() })
+            anyhow::Ok(Reply {
+                status: parts.status,
+                headers: parts.headers,
+                body: body.collect().await?.to_bytes(),
+            })
         };
-        tokio::time::timeout(DEADLINE, exchange).await.with_context(|| format!("no answer within {DEADLINE:?}: {path}"))?
+        tokio::time::timeout(DEADLINE, exchange)
+            .await
+            .with_context(|| format!("no answer within {DEADLINE:?}: {path}"))?
     }
 
     /// GET; an error unless 2xx.
@@ -114,16 +139,25 @@ impl Rest {
 
     /// POST; an error unless 2xx.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        self.send(Method::POST, path, body.to_string()).await?.success().with_context(|| format!("POST {path} {body}"))
+        self.send(Method::POST, path, body.to_string())
+            .await?
+            .success()
+            .with_context(|| format!("POST {path} {body}"))
     }
 
     /// PATCH; an error unless 2xx.
     pub async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
-        self.send(Method::PATCH, path, body.to_string()).await?.success().with_context(|| format!("PATCH {path} {body}"))
+        self.send(Method::PATCH, path, body.to_string())
+            .await?
+            .success()
+            .with_context(|| format!("PATCH {path} {body}"))
     }
 
     /// DELETE; an error unless 2xx.
     pub async fn delete(&self, path: &str) -> Result<Value> {
-        self.send(Method::DELETE, path, "").await?.success().with_context(|| format!("DELETE {path}"))
+        self.send(Method::DELETE, path, "")
+            .await?
+            .success()
+            .with_context(|| format!("DELETE {path}"))
     }
 }

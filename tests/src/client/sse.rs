@@ -34,22 +34,33 @@ pub struct EventSource {
 }
 
 impl EventSource {
-    /// Opens a stream by HTTP/1.1 on a connection of its own; from the event after `last_event_id` when it is not empty.
+    /// Opens a stream by HTTP/1.1 on a connection of its own; from the event after `last_event_id`
+    /// when it is not empty.
     pub async fn open(address: &str, path: &str, token: &str, last_event_id: &str) -> Result<Self> {
         let io = TokioIo::new(TcpStream::connect(address).await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
         tokio::spawn(connection);
-        let mut request = Request::get(path).header(header::HOST, address).header(header::ACCEPT, "text/event-stream");
+        let mut request = Request::get(path)
+            .header(header::HOST, address)
+            .header(header::ACCEPT, "text/event-stream");
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         if !last_event_id.is_empty() {
             request = request.header("last-event-id", last_event_id);
         }
-        let answer = tokio::time::timeout(DEADLINE, sender.send_request(request.body(Empty::<Bytes>::new())?)).await??;
+        let answer = tokio::time::timeout(
+            DEADLINE,
+            sender.send_request(request.body(Empty::<Bytes>::new())?),
+        )
+        .await??;
         if answer.status() != 200 {
             let (status, body) = (answer.status(), answer.into_body().collect().await?.to_bytes());
             bail!("{status}: {}", String::from_utf8_lossy(&body));
         }
-        let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind = answer
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         ensure!(kind.starts_with("text/event-stream"), "not a stream of events: {kind}");
         Ok(Self { body: answer.into_body(), text: String::new(), id: last_event_id.to_owned() })
     }
@@ -62,7 +73,9 @@ impl EventSource {
                 self.text = rest;
                 return self.event(&block).map(Some);
             }
-            let frame = tokio::time::timeout(DEADLINE, self.body.frame()).await.context("the stream is silent")?;
+            let frame = tokio::time::timeout(DEADLINE, self.body.frame())
+                .await
+                .context("the stream is silent")?;
             let Some(frame) = frame else { return Ok(None) };
             if let Ok(data) = frame?.into_data() {
                 self.text.push_str(std::str::from_utf8(&data)?);
@@ -80,7 +93,8 @@ impl EventSource {
                 _ => {}
             }
         }
-        let data = serde_json::from_str(&data.join("\n")).with_context(|| format!("no JSON: {block}"))?;
+        let data =
+            serde_json::from_str(&data.join("\n")).with_context(|| format!("no JSON: {block}"))?;
         Ok(Event { id: self.id.clone(), name: name.to_owned(), data })
     }
 }

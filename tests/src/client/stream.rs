@@ -5,8 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use anyhow::{Context, Result, bail};
 use futures::{Stream, StreamExt};
 use outrider_proto::ingest::{
-    NewEvent, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened, StreamRejection, StreamedEvent,
-    stream_events_request::Kind, stream_events_response::Kind as Told,
+    NewEvent, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened, StreamRejection,
+    StreamedEvent, stream_events_request::Kind, stream_events_response::Kind as Told,
 };
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
@@ -32,7 +32,13 @@ pub struct Connection {
 /// A message that brings an event.
 #[must_use]
 pub fn streamed(sequence: u64, event: NewEvent) -> StreamEventsRequest {
-    StreamEventsRequest { kind: Some(Kind::Event(StreamedEvent { sequence, event: Some(event), ..StreamedEvent::default() })) }
+    StreamEventsRequest {
+        kind: Some(Kind::Event(StreamedEvent {
+            sequence,
+            event: Some(event),
+            ..StreamedEvent::default()
+        })),
+    }
 }
 
 impl Connection {
@@ -43,7 +49,9 @@ impl Connection {
         let first = StreamEventsRequest { kind: Some(Kind::Open(open)) };
         out.send(first).await.map_err(|_| Status::internal("a new channel is closed"))?;
         let outbound =
-            futures::stream::unfold(messages, async |mut messages: mpsc::Receiver<_>| Some((messages.recv().await?, messages)));
+            futures::stream::unfold(messages, async |mut messages: mpsc::Receiver<_>| {
+                Some((messages.recv().await?, messages))
+            });
         let mut inbound = grpc.ingest().stream_events(outbound).await?.into_inner();
         match next(&mut inbound).await? {
             Some(Told::Opened(window)) => Ok(Self { out, inbound, window }),
@@ -60,7 +68,8 @@ impl Connection {
 async fn next(inbound: &mut Streaming<StreamEventsResponse>) -> Result<Option<Told>, Status> {
     let message = tokio::time::timeout(DEADLINE, inbound.message()).await;
     // A code that no server of ours gives: it must not look like a broken connection.
-    let message = message.map_err(|_| Status::new(Code::DataLoss, format!("no message within {DEADLINE:?}")))??;
+    let message = message
+        .map_err(|_| Status::new(Code::DataLoss, format!("no message within {DEADLINE:?}")))??;
     Ok(message.and_then(|message| message.kind))
 }
 
@@ -110,8 +119,8 @@ impl Producer {
         self.first - 1
     }
 
-    /// Publishes events, over as many connections as it takes, and tells after each message how far it is; returns when all are
-    /// acknowledged.
+    /// Publishes events, over as many connections as it takes, and tells after each message how far
+    /// it is; returns when all are acknowledged.
     pub async fn publish(
         &mut self,
         events: &mut (impl Stream<Item = NewEvent> + Unpin),
@@ -126,7 +135,13 @@ impl Producer {
                 Err(status) => status,
             };
             self.ends.push(status.clone());
-            let passing = [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::Internal, Code::ResourceExhausted];
+            let passing = [
+                Code::Unavailable,
+                Code::Unknown,
+                Code::Cancelled,
+                Code::Internal,
+                Code::ResourceExhausted,
+            ];
             if !passing.contains(&status.code()) {
                 return Err(status).with_context(|| format!("after {}", self.acknowledged()));
             }
@@ -147,10 +162,13 @@ impl Producer {
         let unreachable = |error: anyhow::Error| Status::unavailable(format!("{error:#}"));
         let grpc = Grpc::with_bearer(&self.url, self.bearer.clone()).await.map_err(unreachable)?;
         self.connections += 1;
-        let Connection { out, mut inbound, window } = Connection::open(&grpc, &self.project, &self.stream_id).await?;
+        let Connection { out, mut inbound, window } =
+            Connection::open(&grpc, &self.project, &self.stream_id).await?;
         let (mut sent, mut at_end) = (0, false);
         loop {
-            let more = !at_end && sent == self.kept.len() && self.kept.len() < window.window_events as usize;
+            let more = !at_end
+                && sent == self.kept.len()
+                && self.kept.len() < window.window_events as usize;
             if at_end && self.kept.is_empty() {
                 drop(out);
                 while next(&mut inbound).await?.is_some() {}

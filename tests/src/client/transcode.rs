@@ -1,5 +1,5 @@
-//! From a message in proto3's JSON to the REST requests that mean the same, by a method's `google.api.http` annotation: the
-//! counterpart of what the gateway does, written apart from it.
+//! From a message in proto3's JSON to the REST requests that mean the same, by a method's
+//! `google.api.http` annotation: the counterpart of what the gateway does, written apart from it.
 
 use anyhow::{Context, Result, bail};
 use http::Method;
@@ -25,11 +25,14 @@ pub struct RestRequest {
 pub fn rest_requests(method: &MethodDescriptor, message: &Value) -> Result<Vec<RestRequest>> {
     let Some(rule) = rule(method)? else { return Ok(Vec::new()) };
     let bindings = std::iter::once(&rule).chain(&rule.additional_bindings);
-    bindings.map(|rule| request(rule, message).with_context(|| method.full_name().to_owned())).collect()
+    bindings
+        .map(|rule| request(rule, message).with_context(|| method.full_name().to_owned()))
+        .collect()
 }
 
 fn rule(method: &MethodDescriptor) -> Result<Option<HttpRule>> {
-    let option = DESCRIPTORS.get_extension_by_name("google.api.http").context("no option for HTTP")?;
+    let option =
+        DESCRIPTORS.get_extension_by_name("google.api.http").context("no option for HTTP")?;
     if !method.options().has_extension(&option) {
         return Ok(None);
     }
@@ -68,8 +71,12 @@ fn request(rule: &HttpRule, message: &Value) -> Result<RestRequest> {
 fn in_words_of_rest(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let renamed = |name: String| if name == "payload" { "data_base64".to_owned() } else { name };
-            fields.into_iter().map(|(name, value)| (renamed(name), in_words_of_rest(value))).collect()
+            let renamed =
+                |name: String| if name == "payload" { "data_base64".to_owned() } else { name };
+            fields
+                .into_iter()
+                .map(|(name, value)| (renamed(name), in_words_of_rest(value)))
+                .collect()
         }
         Value::Array(items) => items.into_iter().map(in_words_of_rest).collect(),
         other => other,
@@ -94,7 +101,11 @@ fn flatten(name: &str, value: &Value, query: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (field, value) in fields {
-                flatten(&if name.is_empty() { field.clone() } else { format!("{name}.{field}") }, value, query);
+                flatten(
+                    &if name.is_empty() { field.clone() } else { format!("{name}.{field}") },
+                    value,
+                    query,
+                );
             }
         }
         Value::Array(items) => items.iter().for_each(|item| flatten(name, item, query)),
@@ -108,7 +119,9 @@ fn plain(value: &Value) -> String {
 
 fn encode(text: &str) -> String {
     let escape = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
         other => format!("%{other:02X}"),
     };
     text.bytes().map(escape).collect()
@@ -124,13 +137,19 @@ mod tests {
     fn requests(name: &str, message: Value) -> Vec<String> {
         let method = public_methods().into_iter().find(|method| method.name() == name).unwrap();
         let requests = rest_requests(&method, &message).unwrap();
-        requests.into_iter().map(|request| format!("{} {} {}", request.method, request.path, request.body)).collect()
+        requests
+            .into_iter()
+            .map(|request| format!("{} {} {}", request.method, request.path, request.body))
+            .collect()
     }
 
     #[test]
     fn fields_go_where_the_annotation_says() {
         let event = json!({"project_id": "p", "event": {"event_type": "a", "payload": "e30="}});
-        assert_eq!(requests("PublishEvent", event), [r#"POST /v1/projects/p/events {"event_type":"a","data_base64":"e30="}"#]);
+        assert_eq!(
+            requests("PublishEvent", event),
+            [r#"POST /v1/projects/p/events {"event_type":"a","data_base64":"e30="}"#]
+        );
         let filters = json!({"project_id": "p/q", "delivery_id": "d", "page_size": 3});
         assert_eq!(
             requests("ListDeliveryAttempts", filters),

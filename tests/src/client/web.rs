@@ -55,7 +55,9 @@ impl WebStream {
                     return Ok(content);
                 }
             }
-            let frame = tokio::time::timeout(DEADLINE, self.body.frame()).await.context("the stream is silent")?;
+            let frame = tokio::time::timeout(DEADLINE, self.body.frame())
+                .await
+                .context("the stream is silent")?;
             if let Ok(data) = frame.context("broke off")??.into_data() {
                 self.read.extend_from_slice(&data);
             }

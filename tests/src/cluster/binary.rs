@@ -13,9 +13,13 @@ use anyhow::{Context, Result, ensure};
 
 static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 
-/// The binary that OUTRIDER_BIN names; without it, the one that cargo builds now, so that it is never stale.
+/// The binary that OUTRIDER_BIN names; without it, the one that cargo builds now, so that it is
+/// never stale.
 pub fn binary() -> Result<PathBuf> {
-    BINARY.get_or_init(|| locate().map_err(|error| format!("{error:#}"))).clone().map_err(anyhow::Error::msg)
+    BINARY
+        .get_or_init(|| locate().map_err(|error| format!("{error:#}")))
+        .clone()
+        .map_err(anyhow::Error::msg)
 }
 
 fn locate() -> Result<PathBuf> {
@@ -26,7 +30,14 @@ fn locate() -> Result<PathBuf> {
     }
     let release = !cfg!(debug_assertions);
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--package", "outrider", "--bin", "outrider"]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args([
+        "build",
+        "--quiet",
+        "--package",
+        "outrider",
+        "--bin",
+        "outrider",
+    ]);
     if release {
         cargo.arg("--release");
     } else {
@@ -36,14 +47,18 @@ fn locate() -> Result<PathBuf> {
     // This program is TARGET/PROFILE/deps/NAME, or TARGET/PROFILE/NAME.
     let here = std::env::current_exe()?;
     let mut folders = here.ancestors().skip(1);
-    let found = folders.by_ref().take(3).map(|folder| folder.join("outrider")).find(|path| path.is_file());
+    let found =
+        folders.by_ref().take(3).map(|folder| folder.join("outrider")).find(|path| path.is_file());
     found.with_context(|| format!("no binary beside {}", here.display()))
 }
 
 /// Whether a GET on a port of the loopback is answered by 200.
 pub(super) fn answers_ok(port: u16, path: &str) -> bool {
     let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(1))?;
+        let mut stream = TcpStream::connect_timeout(
+            &SocketAddr::from(([127, 0, 0, 1], port)),
+            Duration::from_secs(1),
+        )?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut begin = [0; 12];

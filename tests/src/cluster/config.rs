@@ -33,7 +33,10 @@ impl Options {
     /// What operators get who set nothing.
     #[must_use]
     pub fn of_the_product() -> Self {
-        Self { more: json!({"queue": {"lease": null}, "dispatch": {"retry_schedule": null}}), ..Self::default() }
+        Self {
+            more: json!({"queue": {"lease": null}, "dispatch": {"retry_schedule": null}}),
+            ..Self::default()
+        }
     }
 }
 
@@ -67,12 +70,15 @@ static PREFIXES: AtomicU32 = AtomicU32::new(0);
 impl Plan {
     pub(super) fn new(database: &str, queue: &str, options: &Options) -> Self {
         let port = |role| options.ports.get(role).copied().unwrap_or_else(ports::free);
-        let ports: HashMap<_, _> = super::ROLES.into_iter().map(|role| (role, port(role))).collect();
-        let operations = super::ROLES.into_iter().chain(["all"]).map(|role| (role, ports::free())).collect();
+        let ports: HashMap<_, _> =
+            super::ROLES.into_iter().map(|role| (role, port(role))).collect();
+        let operations =
+            super::ROLES.into_iter().chain(["all"]).map(|role| (role, ports::free())).collect();
         let listen = |role: &str| format!("127.0.0.1:{}", ports[role]);
         let scheme = if options.between_roles.is_some() { "https" } else { "http" };
         let url = |role: &str| format!("{scheme}://127.0.0.1:{}", ports[role]);
-        let prefix = format!("test-{}-{}", std::process::id(), PREFIXES.fetch_add(1, Ordering::Relaxed));
+        let prefix =
+            format!("test-{}-{}", std::process::id(), PREFIXES.fetch_add(1, Ordering::Relaxed));
         // 32 bytes; nothing worth protecting is encrypted with it.
         let key = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGU=";
         let mut config = json!({
@@ -94,7 +100,9 @@ impl Plan {
         if queue != "embedded" {
             overlay(&mut config, &json!({"queue": {"prefix": prefix}}));
         }
-        for (section, identity) in [("internal", &options.between_roles), ("gateway", &options.public)] {
+        for (section, identity) in
+            [("internal", &options.between_roles), ("gateway", &options.public)]
+        {
             if let Some(Identity { certificate, private_key, .. }) = identity {
                 overlay(
                     &mut config,
@@ -106,7 +114,12 @@ impl Plan {
             overlay(&mut config, &json!({"internal": {"tls_ca_file": identity.authority}}));
         }
         overlay(&mut config, &options.more);
-        Self { ports, operations, config, authority: options.public.as_ref().map(|identity| identity.authority.clone()) }
+        Self {
+            ports,
+            operations,
+            config,
+            authority: options.public.as_ref().map(|identity| identity.authority.clone()),
+        }
     }
 
     /// The authority of the public certificate, where there is one.
@@ -118,7 +131,10 @@ impl Plan {
     pub(super) fn write(&self, directory: &Directory, roles: &[&str]) -> Result<()> {
         for role in roles {
             let mut config = self.config.clone();
-            overlay(&mut config, &json!({"operations": {"listen": format!("127.0.0.1:{}", self.operations(role))}}));
+            overlay(
+                &mut config,
+                &json!({"operations": {"listen": format!("127.0.0.1:{}", self.operations(role))}}),
+            );
             fs::write(self.file(directory, role), toml::to_string(&config)?)?;
         }
         Ok(())

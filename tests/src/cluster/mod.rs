@@ -75,8 +75,14 @@ pub struct First {
 impl First {
     fn of(command: Command) -> Result<Self> {
         let made = run(command).context("bootstrap")?;
-        let made: Value = serde_json::from_str(&made).with_context(|| format!("bootstrap wrote no JSON: {made}"))?;
-        let text = |key: &str| made[key].as_str().map(str::to_owned).with_context(|| format!("bootstrap lacks {key}: {made}"));
+        let made: Value = serde_json::from_str(&made)
+            .with_context(|| format!("bootstrap wrote no JSON: {made}"))?;
+        let text = |key: &str| {
+            made[key]
+                .as_str()
+                .map(str::to_owned)
+                .with_context(|| format!("bootstrap lacks {key}: {made}"))
+        };
         Ok(Self {
             organization_id: text("organization_id")?,
             project_id: text("project_id")?,
@@ -117,12 +123,20 @@ pub struct Outrider {
 }
 
 impl Outrider {
-    /// Migrates, bootstraps and starts; ready when this returns. The servers are for every shape but `Sqlite`.
-    pub fn start(shape: Shape, options: &Options, postgres: Option<&Postgres>, redis: Option<&Redis>) -> Result<Self> {
+    /// Migrates, bootstraps and starts; ready when this returns. The servers are for every shape
+    /// but `Sqlite`.
+    pub fn start(
+        shape: Shape,
+        options: &Options,
+        postgres: Option<&Postgres>,
+        redis: Option<&Redis>,
+    ) -> Result<Self> {
         let directory = Directory::create()?;
         let binary = binary()?;
         let database = match (shape, postgres) {
-            (Shape::Sqlite, _) => format!("sqlite://{}", directory.path().join("outrider.db").display()),
+            (Shape::Sqlite, _) => {
+                format!("sqlite://{}", directory.path().join("outrider.db").display())
+            }
             (_, Some(postgres)) => postgres.create_database()?,
             _ => bail!("{shape:?} needs PostgreSQL"),
         };
@@ -135,7 +149,11 @@ impl Outrider {
         plan.write(&directory, if shape == Shape::Mesh { &ROLES } else { &["all"] })?;
         let command = |arguments: &[&str]| {
             let mut command = Command::new(&binary);
-            command.args(arguments).arg("--config").arg(plan.file(&directory, configured(shape))).current_dir(directory.path());
+            command
+                .args(arguments)
+                .arg("--config")
+                .arg(plan.file(&directory, configured(shape)))
+                .current_dir(directory.path());
             command
         };
         run(command(&["migrate", "up"])).context("migrate up")?;
@@ -170,8 +188,9 @@ impl Outrider {
         Ok(())
     }
 
-    /// Starts one more process with a role, or with `all` of them, beside those there are, on ports of its own; it is called by the role
-    /// and `-2`, `-3` and so on. Ready when this gives the address of its listener, of the public one with `all`; a worker has none.
+    /// Starts one more process with a role, or with `all` of them, beside those there are, on ports
+    /// of its own; it is called by the role and `-2`, `-3` and so on. Ready when this gives the
+    /// address of its listener, of the public one with `all`; a worker has none.
     pub fn start_another(&mut self, role: &'static str) -> Result<String> {
         ensure!(
             (self.shape == Shape::Mesh) == (role != "all") && self.shape != Shape::Sqlite,
@@ -186,18 +205,27 @@ impl Outrider {
             role => settings.push(format!("{role}.listen={address}")),
         }
         let number = self.members.iter().filter(|member| member.launch.role == role).count() + 1;
-        self.add(format!("{role}-{number}"), operations, Launch { role, settings, environment: Vec::new() })?;
+        self.add(
+            format!("{role}-{number}"),
+            operations,
+            Launch { role, settings, environment: Vec::new() },
+        )?;
         self.ready()?;
         Ok(address)
     }
 
     fn launch(&self, name: &str, launch: &Launch) -> Result<Process> {
         let mut command = Command::new(&self.binary);
-        command.args(["serve", "--role", launch.role, "--config"]).arg(self.plan.file(&self.directory, launch.role));
+        command
+            .args(["serve", "--role", launch.role, "--config"])
+            .arg(self.plan.file(&self.directory, launch.role));
         for setting in &launch.settings {
             command.args(["--set", setting]);
         }
-        command.current_dir(self.directory.path()).env("RUST_BACKTRACE", "1").envs(launch.environment.iter().cloned());
+        command
+            .current_dir(self.directory.path())
+            .env("RUST_BACKTRACE", "1")
+            .envs(launch.environment.iter().cloned());
         Process::start(name, command, &self.directory)
     }
 
@@ -205,17 +233,28 @@ impl Outrider {
     pub fn another_organization(&self) -> Result<First> {
         let mut command = Command::new(&self.binary);
         command.args(["bootstrap", "--force", "--json", "--organization", "Another", "--config"]);
-        command.arg(self.plan.file(&self.directory, configured(self.shape))).current_dir(self.directory.path());
+        command
+            .arg(self.plan.file(&self.directory, configured(self.shape)))
+            .current_dir(self.directory.path());
         First::of(command)
     }
 
-    /// Runs `outrider verify-ledger --json` beside the processes: its exit code and what it tells, if anything.
+    /// Runs `outrider verify-ledger --json` beside the processes: its exit code and what it tells,
+    /// if anything.
     pub fn verify_ledger(&self, more: &[&str]) -> Result<(Option<i32>, Value)> {
         let mut command = Command::new(&self.binary);
-        command.args(["verify-ledger", "--json", "--config"]).arg(self.plan.file(&self.directory, configured(self.shape)));
-        let output = command.args(more).current_dir(self.directory.path()).output().context("verify-ledger")?;
+        command
+            .args(["verify-ledger", "--json", "--config"])
+            .arg(self.plan.file(&self.directory, configured(self.shape)));
+        let output = command
+            .args(more)
+            .current_dir(self.directory.path())
+            .output()
+            .context("verify-ledger")?;
         let told = serde_json::from_slice(&output.stdout);
-        let told = told.with_context(|| format!("verify-ledger: {}", String::from_utf8_lossy(&output.stderr)))?;
+        let told = told.with_context(|| {
+            format!("verify-ledger: {}", String::from_utf8_lossy(&output.stderr))
+        })?;
         Ok((output.status.code(), told))
     }
 
@@ -298,7 +337,8 @@ impl Outrider {
         logs::tails(self.members.iter().map(|member| member.process.log()), lines)
     }
 
-    /// Fails when a line that came since the last time, of the log of any process, looks as if Debug had written it.
+    /// Fails when a line that came since the last time, of the log of any process, looks as if
+    /// Debug had written it.
     pub fn check_words(&self) -> Result<()> {
         self.members.iter().try_for_each(|member| member.process.check_words())
     }
@@ -306,18 +346,21 @@ impl Outrider {
     /// The process of this name; of a role, where all are in one process, that one.
     fn member(&mut self, name: &str) -> Result<&mut Member> {
         let mut members = self.members.iter_mut();
-        members.find(|member| member.name == name || member.name == "all").with_context(|| format!("no process is {name}"))
+        members
+            .find(|member| member.name == name || member.name == "all")
+            .with_context(|| format!("no process is {name}"))
     }
 
     /// What the process with a role finds in its environment when it is started the next time.
     pub fn set_environment(&mut self, name: &str, variables: &[(&str, String)]) -> Result<()> {
-        let variables = variables.iter().map(|(variable, value)| ((*variable).to_owned(), value.clone()));
+        let variables =
+            variables.iter().map(|(variable, value)| ((*variable).to_owned(), value.clone()));
         self.member(name)?.launch.environment = variables.collect();
         Ok(())
     }
 
-    /// The process with a role may open no further file; what is open stays so. Only in the place of its spare one it may, where it keeps
-    /// one: the last that is /dev/null.
+    /// The process with a role may open no further file; what is open stays so. Only in the place
+    /// of its spare one it may, where it keeps one: the last that is /dev/null.
     pub fn take_files(&mut self, name: &str) -> Result<()> {
         const LEAST: u32 = 8;
         let id = self.member(name)?.process.id();

@@ -51,14 +51,19 @@ struct User {
 }
 
 impl Postgres {
-    /// Starts a server that does not wait for the disk: quick, and as safe as any against the end of its process.
+    /// Starts a server that does not wait for the disk: quick, and as safe as any against the end
+    /// of its process.
     pub fn start() -> Result<Self> {
         Self::launch(Vec::new(), None)
     }
 
-    /// Starts a server that syncs every commit, as operators run it, with further settings (`name=value`).
+    /// Starts a server that syncs every commit, as operators run it, with further settings
+    /// (`name=value`).
     pub fn start_durable(settings: &[&str]) -> Result<Self> {
-        Self::launch(DURABLE.iter().chain(settings).map(|setting| (*setting).to_owned()).collect(), None)
+        Self::launch(
+            DURABLE.iter().chain(settings).map(|setting| (*setting).to_owned()).collect(),
+            None,
+        )
     }
 
     /// Starts a server as `start` does that takes so many connections, superusers' included.
@@ -72,19 +77,31 @@ impl Postgres {
     }
 
     fn launch(mut settings: Vec<String>, identity: Option<&Identity>) -> Result<Self> {
-        let (binaries, user, directory, port) = (binaries()?, user()?, Directory::create()?, ports::free());
+        let (binaries, user, directory, port) =
+            (binaries()?, user()?, Directory::create()?, ports::free());
         if let Some(user) = user {
             std::os::unix::fs::chown(directory.path(), Some(user.id), Some(user.group))?;
         }
         let mut initdb = command(&binaries.join("initdb"), user, &directory);
-        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"]);
+        initdb.args([
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-locale",
+            "--no-sync",
+            "-D",
+        ]);
         initdb.arg(directory.path().join("data"));
         run(initdb)?;
         if let Some(identity) = identity {
             settings.extend(tls_settings(identity, user, &directory)?);
         }
         let authority = identity.map(|identity| identity.authority.clone());
-        let process = Process::start("postgres", server(&binaries, user, &directory, port, &settings), &directory)?;
+        let process = Process::start(
+            "postgres",
+            server(&binaries, user, &directory, port, &settings),
+            &directory,
+        )?;
         let mut server = Self {
             process,
             port,
@@ -106,9 +123,16 @@ impl Postgres {
     pub fn create_database(&self) -> Result<String> {
         let name = format!("outrider_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.query("postgres", &format!("CREATE DATABASE {name}"))?;
-        let tls = self.authority.as_ref().map(|path| format!("sslmode=verify-full&sslrootcert={}", path.display()));
+        let tls = self
+            .authority
+            .as_ref()
+            .map(|path| format!("sslmode=verify-full&sslrootcert={}", path.display()));
         let parameters: Vec<String> = self.parameters.iter().cloned().chain(tls).collect();
-        let query = if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) };
+        let query = if parameters.is_empty() {
+            String::new()
+        } else {
+            format!("?{}", parameters.join("&"))
+        };
         let address = self.front.clone().unwrap_or_else(|| self.address());
         Ok(format!("postgres://postgres@{address}/{name}{query}"))
     }
@@ -133,7 +157,16 @@ impl Postgres {
     /// Runs a statement by psql and gives its bare output.
     pub fn query(&self, database: &str, sql: &str) -> Result<String> {
         let mut psql = Command::new(self.binaries.join("psql"));
-        psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-d", database]);
+        psql.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            "postgres",
+            "-d",
+            database,
+        ]);
         psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql]);
         run(psql)
     }
@@ -152,10 +185,12 @@ impl Postgres {
     /// Starts it again with the same data on the same port.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        // The other processes of the killed server hold the shared memory until they notice; a new server refuses to start before.
+        // The other processes of the killed server hold the shared memory until they notice; a new
+        // server refuses to start before.
         let limit = Duration::from_secs(30);
         wait_blocking("PostgreSQL starts again", limit, || {
-            let mut command = server(&self.binaries, self.user, &self.directory, self.port, &self.settings);
+            let mut command =
+                server(&self.binaries, self.user, &self.directory, self.port, &self.settings);
             command.envs(self.environment.iter().cloned());
             self.process = Process::start("postgres", command, &self.directory).ok()?;
             self.ready().ok()
@@ -172,7 +207,8 @@ impl Postgres {
         self.process.signal(signal)
     }
 
-    /// Sends a signal to all its processes: a stopped one does not fork, so that none is missed after the first.
+    /// Sends a signal to all its processes: a stopped one does not fork, so that none is missed
+    /// after the first.
     pub fn signal_all(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal)?;
         for child in usage::children(self.process.id()) {
@@ -201,9 +237,15 @@ impl Postgres {
 }
 
 /// Copies the files to where the server may read them, and nobody else the key.
-fn tls_settings(identity: &Identity, user: Option<User>, directory: &Directory) -> Result<Vec<String>> {
+fn tls_settings(
+    identity: &Identity,
+    user: Option<User>,
+    directory: &Directory,
+) -> Result<Vec<String>> {
     let mut settings = vec!["ssl=on".to_owned()];
-    for (name, from) in [("ssl_cert_file", &identity.certificate), ("ssl_key_file", &identity.private_key)] {
+    for (name, from) in
+        [("ssl_cert_file", &identity.certificate), ("ssl_key_file", &identity.private_key)]
+    {
         let to = directory.path().join(name);
         fs::copy(from, &to)?;
         fs::set_permissions(&to, fs::Permissions::from_mode(0o600))?;
@@ -218,7 +260,13 @@ fn tls_settings(identity: &Identity, user: Option<User>, directory: &Directory) 
 /// Over the settings of a server that does not wait for the disk.
 const DURABLE: [&str; 2] = ["fsync=on", "full_page_writes=on"];
 
-fn server(binaries: &Path, user: Option<User>, directory: &Directory, port: u16, settings: &[String]) -> Command {
+fn server(
+    binaries: &Path,
+    user: Option<User>,
+    directory: &Directory,
+    port: u16,
+    settings: &[String],
+) -> Command {
     let mut server = command(&binaries.join("postgres"), user, directory);
     server.arg("-D").arg(directory.path().join("data")).arg("-k").arg(directory.path());
     server.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-c", "max_connections=400"]);
@@ -239,13 +287,16 @@ fn command(program: &Path, user: Option<User>, directory: &Directory) -> Command
     command
 }
 
-/// Where initdb and postgres are: the newest that Debian's packages installed, else what is on the path.
+/// Where initdb and postgres are: the newest that Debian's packages installed, else what is on the
+/// path.
 fn binaries() -> Result<PathBuf> {
     let mut installed: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter_map(|entry| {
+            Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin")))
+        })
         .filter(|(_, path): &(u32, PathBuf)| path.join("initdb").exists())
         .collect();
     installed.sort();
@@ -266,7 +317,9 @@ fn user() -> Result<Option<User>> {
     match (number("id", &["-u", "postgres"]), number("id", &["-g", "postgres"])) {
         (Ok(id), Ok(group)) => Ok(Some(User { id, group })),
         _ => {
-            bail!("root cannot run PostgreSQL and there is no user named postgres; tests/run installs the package that makes it")
+            bail!(
+                "root cannot run PostgreSQL and there is no user named postgres; tests/run installs the package that makes it"
+            )
         }
     }
 }

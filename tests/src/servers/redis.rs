@@ -45,7 +45,8 @@ impl Redis {
         Self::launch(&["--appendonly", "yes", "--appendfsync", "everysec"], None)
     }
 
-    /// Starts a server that keeps nothing on disk, whose URL is for TLS; clients need a certificate of the same authority.
+    /// Starts a server that keeps nothing on disk, whose URL is for TLS; clients need a certificate
+    /// of the same authority.
     pub fn start_tls(identity: &Identity) -> Result<Self> {
         let file = |path: &Path| path.display().to_string();
         let port = ports::free();
@@ -55,8 +56,12 @@ impl Redis {
             ("--tls-key-file", file(&identity.private_key)),
             ("--tls-ca-cert-file", file(&identity.authority)),
         ];
-        let arguments: Vec<&str> = arguments.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
-        Self::launch(&[&["--appendonly", "no", "--tls-auth-clients", "yes"], arguments.as_slice()].concat(), Some(port))
+        let arguments: Vec<&str> =
+            arguments.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
+        Self::launch(
+            &[&["--appendonly", "no", "--tls-auth-clients", "yes"], arguments.as_slice()].concat(),
+            Some(port),
+        )
     }
 
     fn launch(arguments: &[&str], tls: Option<u16>) -> Result<Self> {
@@ -64,7 +69,8 @@ impl Redis {
         let port = ports::free();
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let process = Process::start("redis", command(port, &arguments, &directory), &directory)?;
-        let mut server = Self { process, port, tls, arguments, environment: Vec::new(), front: None, directory };
+        let mut server =
+            Self { process, port, tls, arguments, environment: Vec::new(), front: None, directory };
         server.ready()?;
         Ok(server)
     }
@@ -121,7 +127,8 @@ impl Redis {
         Ok(copy)
     }
 
-    /// Starts it again on the same port with the data of such a copy, as a replica that had fallen behind and was promoted.
+    /// Starts it again on the same port with the data of such a copy, as a replica that had fallen
+    /// behind and was promoted.
     pub fn restart_with(&mut self, copy: &Directory) -> Result<()> {
         self.process.kill()?;
         fs::remove_dir_all(self.directory.path().join(APPENDED))?;
@@ -150,7 +157,10 @@ impl Redis {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         // A line, or the length of a text; -1 when there is none.
-        let Some(length) = line.trim_end().strip_prefix('$').and_then(|length| length.parse().ok()) else { return Ok(line) };
+        let Some(length) = line.trim_end().strip_prefix('$').and_then(|length| length.parse().ok())
+        else {
+            return Ok(line);
+        };
         let mut text = vec![0; length];
         reader.read_exact(&mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
@@ -182,7 +192,16 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
 
 fn command(port: u16, arguments: &[String], directory: &Directory) -> Command {
     let mut command = Command::new("redis-server");
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]);
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--daemonize",
+        "no",
+    ]);
     command.arg("--dir").arg(directory.path()).args(arguments);
     command
 }

@@ -10,7 +10,8 @@ use crate::{
     mask::{Changes, Mutable},
 };
 
-const FIXED: &[&str] = &["api_key_id", "organization_id", "project_id", "create_time", "update_time"];
+const FIXED: &[&str] =
+    &["api_key_id", "organization_id", "project_id", "create_time", "update_time"];
 
 /// To an answer.
 pub fn to_wire(key: ApiKey) -> wire::ApiKey {
@@ -31,12 +32,19 @@ pub fn create(request: &wire::CreateApiKeyRequest) -> Result<(NewApiKey, Option<
     let mut violations = Violations::new();
     let key = request.api_key.clone().unwrap_or_default();
     let project = fields::optional_id(&mut violations, "api_key.project_id", &key.project_id);
-    violations.require(key.api_key_id.is_empty(), "api_key.api_key_id", "is made by Outrider and cannot be given");
+    violations.require(
+        key.api_key_id.is_empty(),
+        "api_key.api_key_id",
+        "is made by Outrider and cannot be given",
+    );
     let name = fields::name(&mut violations, "api_key.name", &key.name);
     let scopes = scopes(&mut violations, &key.scopes);
     let expires_at = expires_at(&mut violations, &key);
     let request_id = fields::request_id(&mut violations, &request.request_id);
-    fields::checked(violations, project.map(|project| (NewApiKey { project, name, scopes, expires_at }, request_id)))
+    fields::checked(
+        violations,
+        project.map(|project| (NewApiKey { project, name, scopes, expires_at }, request_id)),
+    )
 }
 
 /// What an update changes.
@@ -62,7 +70,11 @@ pub fn change(request: wire::UpdateApiKeyRequest) -> Result<(ApiKeyId, ApiKeyCha
 fn scopes(violations: &mut Violations, numbers: &[i32]) -> ScopeSet {
     // A set: naming a scope twice is harmless, naming more than there are is not worth reading.
     let most = Scope::ALL.len();
-    violations.require((1..=most).contains(&numbers.len()), "api_key.scopes", format!("must have 1 to {most} entries"));
+    violations.require(
+        (1..=most).contains(&numbers.len()),
+        "api_key.scopes",
+        format!("must have 1 to {most} entries"),
+    );
     let mut known = Vec::new();
     for (index, number) in numbers.iter().take(Scope::ALL.len()).enumerate() {
         match Scope::from_number(*number) {
@@ -76,7 +88,11 @@ fn scopes(violations: &mut Violations, numbers: &[i32]) -> ScopeSet {
 fn expires_at(violations: &mut Violations, key: &wire::ApiKey) -> Option<Timestamp> {
     const FIELD: &str = "api_key.expire_time";
     let parsed = parse_timestamp(FIELD, key.expire_time.as_ref()?);
-    parsed.map_err(|error| error.violations.into_iter().for_each(|v| violations.add(v.field, v.description))).ok()
+    parsed
+        .map_err(|error| {
+            error.violations.into_iter().for_each(|v| violations.add(v.field, v.description))
+        })
+        .ok()
 }
 
 #[cfg(test)]
@@ -92,7 +108,8 @@ mod tests {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         let api_key_id = ApiKeyId::new(Timestamp(0), 0).to_string();
         let update_mask = Some(prost_types::FieldMask { paths });
-        change(wire::UpdateApiKeyRequest { api_key_id, api_key: Some(api_key), update_mask }).map(|(_, change)| change)
+        change(wire::UpdateApiKeyRequest { api_key_id, api_key: Some(api_key), update_mask })
+            .map(|(_, change)| change)
     }
 
     fn fields(error: Error) -> Vec<String> {
@@ -103,7 +120,10 @@ mod tests {
     fn scopes_travel_both_ways() {
         let request = wire::CreateApiKeyRequest { api_key: Some(key()), request_id: String::new() };
         let (new, request_id) = create(&request).unwrap();
-        assert_eq!(new.scopes.iter().collect::<Vec<_>>(), [Scope::EventsRead, Scope::EndpointsRead]);
+        assert_eq!(
+            new.scopes.iter().collect::<Vec<_>>(),
+            [Scope::EventsRead, Scope::EndpointsRead]
+        );
         assert_eq!((new.project, new.expires_at, request_id), (None, None, None));
     }
 
@@ -115,9 +135,16 @@ mod tests {
             expire_time: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }),
             ..Default::default()
         };
-        let request = wire::CreateApiKeyRequest { api_key: Some(api_key), request_id: "a b".to_owned() };
-        let expected =
-            ["api_key.project_id", "api_key.name", "api_key.scopes[1]", "api_key.scopes[2]", "api_key.expire_time", "request_id"];
+        let request =
+            wire::CreateApiKeyRequest { api_key: Some(api_key), request_id: "a b".to_owned() };
+        let expected = [
+            "api_key.project_id",
+            "api_key.name",
+            "api_key.scopes[1]",
+            "api_key.scopes[2]",
+            "api_key.expire_time",
+            "request_id",
+        ];
         assert_eq!(fields(create(&request).unwrap_err()), expected);
         let empty = wire::CreateApiKeyRequest::default();
         assert_eq!(fields(create(&empty).unwrap_err()), ["api_key.name", "api_key.scopes"]);
@@ -131,7 +158,10 @@ mod tests {
         let expire_time = Some(prost_types::Timestamp { seconds: 5, nanos: 0 });
         let set = update(wire::ApiKey { expire_time, ..key() }, &["*"]).unwrap();
         assert_eq!(set.expires_at, Some(Some(Timestamp(5_000_000))));
-        assert_eq!(fields(update(wire::ApiKey::default(), &["scopes", "name"]).unwrap_err()), ["api_key.name", "api_key.scopes"]);
+        assert_eq!(
+            fields(update(wire::ApiKey::default(), &["scopes", "name"]).unwrap_err()),
+            ["api_key.name", "api_key.scopes"]
+        );
         assert_eq!(fields(update(key(), &["project_id"]).unwrap_err()), ["update_mask"]);
     }
 }

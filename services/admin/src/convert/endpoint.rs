@@ -62,7 +62,12 @@ pub fn create<'a>(
     let endpoint = request.endpoint.clone().unwrap_or_default();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::optional_id(&mut violations, "endpoint.endpoint_id", &endpoint.endpoint_id);
-    fields::as_it_is(&mut violations, "endpoint.project_id", &endpoint.project_id, &request.project_id);
+    fields::as_it_is(
+        &mut violations,
+        "endpoint.project_id",
+        &endpoint.project_id,
+        &request.project_id,
+    );
     let target = target(&mut violations, &endpoint, policy);
     let description = description(&mut violations, &endpoint);
     let state = state(&mut violations, &endpoint);
@@ -77,20 +82,41 @@ pub fn create<'a>(
 
     let secret = given.map_or_else(random, Ok)?;
     let value = project.zip(id).zip(target).map(|((project, id), target)| {
-        let new = NewEndpoint { id, target, description, state, timeout, max_in_flight, headers, metadata, owner, secret };
+        let new = NewEndpoint {
+            id,
+            target,
+            description,
+            state,
+            timeout,
+            max_in_flight,
+            headers,
+            metadata,
+            owner,
+            secret,
+        };
         (project, new, request_id)
     });
     fields::checked(Violations::new(), value)
 }
 
 /// The signing secret that a request gives, in either of its places.
-fn given_secret(violations: &mut Violations, request: &wire::CreateEndpointRequest) -> Option<SigningSecret> {
+fn given_secret(
+    violations: &mut Violations,
+    request: &wire::CreateEndpointRequest,
+) -> Option<SigningSecret> {
     let within = request.endpoint.as_ref().and_then(|endpoint| endpoint.secret.as_deref());
-    let places = [("endpoint.secret", within.unwrap_or_default()), ("secret", request.secret.as_str())];
+    let places =
+        [("endpoint.secret", within.unwrap_or_default()), ("secret", request.secret.as_str())];
     let given = places.into_iter().filter(|(_, text)| !text.is_empty());
-    let mut secrets: Vec<_> = given.filter_map(|(field, text)| violations.check(field, SigningSecret::parse(text))).collect();
+    let mut secrets: Vec<_> = given
+        .filter_map(|(field, text)| violations.check(field, SigningSecret::parse(text)))
+        .collect();
     if let [first, second] = secrets.as_slice() {
-        violations.require(first.expose() == second.expose(), "secret", "differs from endpoint.secret");
+        violations.require(
+            first.expose() == second.expose(),
+            "secret",
+            "differs from endpoint.secret",
+        );
     }
     secrets.pop()
 }
@@ -102,15 +128,33 @@ pub fn gives_secret(request: &wire::CreateEndpointRequest) -> bool {
 }
 
 /// What an update changes.
-pub fn change(request: wire::UpdateEndpointRequest, policy: &Policy) -> Result<(ProjectId, EndpointId, EndpointChange)> {
+pub fn change(
+    request: wire::UpdateEndpointRequest,
+    policy: &Policy,
+) -> Result<(ProjectId, EndpointId, EndpointChange)> {
     let mut violations = Violations::new();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::id(&mut violations, "endpoint_id", &request.endpoint_id);
     let endpoint = request.endpoint.unwrap_or_default();
-    fields::as_it_is(&mut violations, "endpoint.endpoint_id", &endpoint.endpoint_id, &request.endpoint_id);
-    fields::as_it_is(&mut violations, "endpoint.project_id", &endpoint.project_id, &request.project_id);
-    violations.require(endpoint.secret.is_none(), "endpoint.secret", "can be given at creation only");
-    let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable(&endpoint), FIXED);
+    fields::as_it_is(
+        &mut violations,
+        "endpoint.endpoint_id",
+        &endpoint.endpoint_id,
+        &request.endpoint_id,
+    );
+    fields::as_it_is(
+        &mut violations,
+        "endpoint.project_id",
+        &endpoint.project_id,
+        &request.project_id,
+    );
+    violations.require(
+        endpoint.secret.is_none(),
+        "endpoint.secret",
+        "can be given at creation only",
+    );
+    let changes =
+        Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable(&endpoint), FIXED);
     let v = &mut violations;
     let change = EndpointChange {
         target: changes.take("target", || target(v, &endpoint, policy)).flatten(),
@@ -147,7 +191,11 @@ fn mutable(endpoint: &wire::Endpoint) -> [Mutable; 8] {
     ]
 }
 
-fn target(violations: &mut Violations, endpoint: &wire::Endpoint, policy: &Policy) -> Option<Target> {
+fn target(
+    violations: &mut Violations,
+    endpoint: &wire::Endpoint,
+    policy: &Policy,
+) -> Option<Target> {
     const FIELD: &str = "endpoint.http.url";
     let url = match &endpoint.target {
         Some(wire::endpoint::Target::Http(http)) if !http.url.is_empty() => &http.url,
@@ -174,7 +222,8 @@ fn state(violations: &mut Violations, endpoint: &wire::Endpoint) -> EndpointStat
         Ok(wire::EndpointState::Unspecified | wire::EndpointState::Active) => EndpointState::Active,
         Ok(wire::EndpointState::Paused) => EndpointState::Paused,
         Err(_) => {
-            violations.add("endpoint.state", "must be ENDPOINT_STATE_ACTIVE or ENDPOINT_STATE_PAUSED");
+            violations
+                .add("endpoint.state", "must be ENDPOINT_STATE_ACTIVE or ENDPOINT_STATE_PAUSED");
             EndpointState::Paused
         }
     }
@@ -182,12 +231,16 @@ fn state(violations: &mut Violations, endpoint: &wire::Endpoint) -> EndpointStat
 
 fn timeout(violations: &mut Violations, endpoint: &wire::Endpoint) -> Duration {
     let (least, default, most) = limits::TIMEOUT_MILLIS;
-    let (least, default, most) = (Duration::from_millis(least), Duration::from_millis(default), Duration::from_millis(most));
+    let (least, default, most) =
+        (Duration::from_millis(least), Duration::from_millis(default), Duration::from_millis(most));
     let Some(given) = &endpoint.timeout else { return default };
     match parse_duration("endpoint.timeout", given) {
         Ok(timeout) if (least..=most).contains(&timeout) => timeout,
         _ => {
-            violations.add("endpoint.timeout", format!("must be {} to {} seconds", least.as_secs(), most.as_secs()));
+            violations.add(
+                "endpoint.timeout",
+                format!("must be {} to {} seconds", least.as_secs(), most.as_secs()),
+            );
             default
         }
     }
@@ -221,7 +274,10 @@ fn headers(violations: &mut Violations, endpoint: &wire::Endpoint) -> Headers {
     headers.into()
 }
 
-fn metadata(violations: &mut Violations, endpoint: &wire::Endpoint) -> std::collections::BTreeMap<String, String> {
+fn metadata(
+    violations: &mut Violations,
+    endpoint: &wire::Endpoint,
+) -> std::collections::BTreeMap<String, String> {
     validate::string_map(violations, "endpoint.metadata", &endpoint.metadata);
     endpoint.metadata.clone().into_iter().collect()
 }

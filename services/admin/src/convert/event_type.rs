@@ -26,29 +26,48 @@ pub fn to_wire(entry: EventTypeDefinition) -> wire::EventType {
 }
 
 /// What is to be created.
-pub fn create(request: &wire::CreateEventTypeRequest) -> Result<(ProjectId, NewEventType, Option<&str>)> {
+pub fn create(
+    request: &wire::CreateEventTypeRequest,
+) -> Result<(ProjectId, NewEventType, Option<&str>)> {
     let mut violations = Violations::new();
     let entry = request.definition.clone().unwrap_or_default();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
-    fields::as_it_is(&mut violations, "definition.project_id", &entry.project_id, &request.project_id);
+    fields::as_it_is(
+        &mut violations,
+        "definition.project_id",
+        &entry.project_id,
+        &request.project_id,
+    );
     let event_type = fields::id(&mut violations, "definition.event_type", &entry.event_type);
     let description = description(&mut violations, entry.description);
     let (schema, deprecated) = (schema(entry.schema), entry.deprecated);
     let request_id = fields::request_id(&mut violations, &request.request_id);
-    let value = project
-        .zip(event_type)
-        .map(|(project, event_type)| (project, NewEventType { event_type, description, schema, deprecated }, request_id));
+    let value = project.zip(event_type).map(|(project, event_type)| {
+        (project, NewEventType { event_type, description, schema, deprecated }, request_id)
+    });
     fields::checked(violations, value)
 }
 
 /// What an update changes.
-pub fn change(request: wire::UpdateEventTypeRequest) -> Result<(ProjectId, EventType, EventTypeChange)> {
+pub fn change(
+    request: wire::UpdateEventTypeRequest,
+) -> Result<(ProjectId, EventType, EventTypeChange)> {
     let mut violations = Violations::new();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let event_type = fields::id(&mut violations, "event_type", &request.event_type);
     let entry = request.definition.unwrap_or_default();
-    fields::as_it_is(&mut violations, "definition.event_type", &entry.event_type, &request.event_type);
-    fields::as_it_is(&mut violations, "definition.project_id", &entry.project_id, &request.project_id);
+    fields::as_it_is(
+        &mut violations,
+        "definition.event_type",
+        &entry.event_type,
+        &request.event_type,
+    );
+    fields::as_it_is(
+        &mut violations,
+        "definition.project_id",
+        &entry.project_id,
+        &request.project_id,
+    );
     let mutable = [
         Mutable::new("description", !entry.description.is_empty()),
         Mutable::new("schema", !entry.schema.is_empty()),
@@ -56,11 +75,15 @@ pub fn change(request: wire::UpdateEventTypeRequest) -> Result<(ProjectId, Event
     ];
     let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);
     let change = EventTypeChange {
-        description: changes.take("description", || description(&mut violations, entry.description)),
+        description: changes
+            .take("description", || description(&mut violations, entry.description)),
         schema: changes.take("schema", || schema(entry.schema)),
         deprecated: changes.take("deprecated", || entry.deprecated),
     };
-    fields::checked(violations, project.zip(event_type).map(|(project, event_type)| (project, event_type, change)))
+    fields::checked(
+        violations,
+        project.zip(event_type).map(|(project, event_type)| (project, event_type, change)),
+    )
 }
 
 fn description(violations: &mut Violations, text: String) -> String {

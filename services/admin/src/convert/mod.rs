@@ -1,4 +1,5 @@
-//! Between wire types and the model: for each noun, from requests (every field checked, paths as in the request) and to answers.
+//! Between wire types and the model: for each noun, from requests (every field checked, paths as in
+//! the request) and to answers.
 
 pub mod api_key;
 pub mod endpoint;

@@ -22,14 +22,22 @@ pub fn to_wire(organization: Organization) -> wire::Organization {
 }
 
 /// What an update changes: the name, if any.
-pub fn change(request: wire::UpdateOrganizationRequest) -> Result<(OrganizationId, Option<String>)> {
+pub fn change(
+    request: wire::UpdateOrganizationRequest,
+) -> Result<(OrganizationId, Option<String>)> {
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "organization_id", &request.organization_id);
     let organization = request.organization.unwrap_or_default();
     let known = &request.organization_id;
-    fields::as_it_is(&mut violations, "organization.organization_id", &organization.organization_id, known);
+    fields::as_it_is(
+        &mut violations,
+        "organization.organization_id",
+        &organization.organization_id,
+        known,
+    );
     let mutable = [Mutable::new("name", !organization.name.is_empty())];
     let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);
-    let name = changes.take("name", || fields::name(&mut violations, "organization.name", &organization.name));
+    let name = changes
+        .take("name", || fields::name(&mut violations, "organization.name", &organization.name));
     fields::checked(violations, id.map(|id| (id, name)))
 }

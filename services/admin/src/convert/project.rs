@@ -45,7 +45,12 @@ pub fn change(request: wire::UpdateProjectRequest) -> Result<(ProjectId, Project
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "project_id", &request.project_id);
     let project = request.project.unwrap_or_default();
-    fields::as_it_is(&mut violations, "project.project_id", &project.project_id, &request.project_id);
+    fields::as_it_is(
+        &mut violations,
+        "project.project_id",
+        &project.project_id,
+        &request.project_id,
+    );
     let mutable = [
         Mutable::new("name", !project.name.is_empty()),
         Mutable::new("schema_validation", project.schema_validation != 0),
@@ -54,19 +59,27 @@ pub fn change(request: wire::UpdateProjectRequest) -> Result<(ProjectId, Project
     let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);
     let change = ProjectChange {
         name: changes.take("name", || fields::name(&mut violations, "project.name", &project.name)),
-        schema_validation: changes.take("schema_validation", || schema_validation(&mut violations, project.schema_validation)),
-        payload_retention: changes
-            .take("payload_retention", || payload_retention(&mut violations, project.payload_retention.as_ref())),
+        schema_validation: changes.take("schema_validation", || {
+            schema_validation(&mut violations, project.schema_validation)
+        }),
+        payload_retention: changes.take("payload_retention", || {
+            payload_retention(&mut violations, project.payload_retention.as_ref())
+        }),
     };
     fields::checked(violations, id.map(|id| (id, change)))
 }
 
 /// None when it is not set.
-fn payload_retention(violations: &mut Violations, given: Option<&prost_types::Duration>) -> Option<Duration> {
+fn payload_retention(
+    violations: &mut Violations,
+    given: Option<&prost_types::Duration>,
+) -> Option<Duration> {
     const FIELD: &str = "project.payload_retention";
     let (least, most) = limits::PAYLOAD_RETENTION_SECONDS;
     let length = parse_duration(FIELD, given?).ok();
-    let in_bounds = length.is_some_and(|length| (Duration::from_secs(least)..=Duration::from_secs(most)).contains(&length));
+    let in_bounds = length.is_some_and(|length| {
+        (Duration::from_secs(least)..=Duration::from_secs(most)).contains(&length)
+    });
     violations.require(in_bounds, FIELD, format!("must be {least} to {most} seconds, or absent"));
     length
 }
@@ -77,6 +90,10 @@ fn schema_validation(violations: &mut Violations, number: i32) -> SchemaValidati
         return SchemaValidation::default();
     }
     let known = SchemaValidation::from_number(number);
-    violations.require(known.is_some(), "project.schema_validation", "is not one of OFF, WARN and REJECT");
+    violations.require(
+        known.is_some(),
+        "project.schema_validation",
+        "is not one of OFF, WARN and REJECT",
+    );
     known.unwrap_or_default()
 }

@@ -1,6 +1,9 @@
 //! Subscriptions.
 
-use outrider_model::{EndpointId, EventTypePattern, ProjectId, Result, Subscription, SubscriptionId, error::Violations, limits};
+use outrider_model::{
+    EndpointId, EventTypePattern, ProjectId, Result, Subscription, SubscriptionId,
+    error::Violations, limits,
+};
 use outrider_proto::admin as wire;
 use outrider_rpc::{convert::timestamp, validate};
 use outrider_store::{NewSubscription, SubscriptionChange};
@@ -10,7 +13,8 @@ use crate::{
     mask::{Changes, Mutable},
 };
 
-const FIXED: &[&str] = &["subscription_id", "project_id", "endpoint_id", "create_time", "update_time"];
+const FIXED: &[&str] =
+    &["subscription_id", "project_id", "endpoint_id", "create_time", "update_time"];
 
 /// To an answer.
 pub fn to_wire(subscription: Subscription) -> wire::Subscription {
@@ -26,37 +30,63 @@ pub fn to_wire(subscription: Subscription) -> wire::Subscription {
 }
 
 /// What is to be created.
-pub fn create(request: &wire::CreateSubscriptionRequest) -> Result<(ProjectId, NewSubscription, Option<&str>)> {
+pub fn create(
+    request: &wire::CreateSubscriptionRequest,
+) -> Result<(ProjectId, NewSubscription, Option<&str>)> {
     let mut violations = Violations::new();
     let subscription = request.subscription.clone().unwrap_or_default();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
-    let id = fields::optional_id(&mut violations, "subscription.subscription_id", &subscription.subscription_id);
-    fields::as_it_is(&mut violations, "subscription.project_id", &subscription.project_id, &request.project_id);
-    let endpoint: Option<EndpointId> = fields::id(&mut violations, "subscription.endpoint_id", &subscription.endpoint_id);
+    let id = fields::optional_id(
+        &mut violations,
+        "subscription.subscription_id",
+        &subscription.subscription_id,
+    );
+    fields::as_it_is(
+        &mut violations,
+        "subscription.project_id",
+        &subscription.project_id,
+        &request.project_id,
+    );
+    let endpoint: Option<EndpointId> =
+        fields::id(&mut violations, "subscription.endpoint_id", &subscription.endpoint_id);
     let name = name(&mut violations, &subscription.name);
     let event_types = event_types(&mut violations, &subscription.event_types);
     let request_id = fields::request_id(&mut violations, &request.request_id);
-    let value = project
-        .zip(id)
-        .zip(endpoint)
-        .map(|((project, id), endpoint)| (project, NewSubscription { id, endpoint, name, event_types }, request_id));
+    let value = project.zip(id).zip(endpoint).map(|((project, id), endpoint)| {
+        (project, NewSubscription { id, endpoint, name, event_types }, request_id)
+    });
     fields::checked(violations, value)
 }
 
 /// What an update changes.
-pub fn change(request: wire::UpdateSubscriptionRequest) -> Result<(ProjectId, SubscriptionId, SubscriptionChange)> {
+pub fn change(
+    request: wire::UpdateSubscriptionRequest,
+) -> Result<(ProjectId, SubscriptionId, SubscriptionChange)> {
     let mut violations = Violations::new();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::id(&mut violations, "subscription_id", &request.subscription_id);
     let subscription = request.subscription.unwrap_or_default();
-    fields::as_it_is(&mut violations, "subscription.subscription_id", &subscription.subscription_id, &request.subscription_id);
-    fields::as_it_is(&mut violations, "subscription.project_id", &subscription.project_id, &request.project_id);
-    let mutable =
-        [Mutable::new("name", !subscription.name.is_empty()), Mutable::new("event_types", !subscription.event_types.is_empty())];
+    fields::as_it_is(
+        &mut violations,
+        "subscription.subscription_id",
+        &subscription.subscription_id,
+        &request.subscription_id,
+    );
+    fields::as_it_is(
+        &mut violations,
+        "subscription.project_id",
+        &subscription.project_id,
+        &request.project_id,
+    );
+    let mutable = [
+        Mutable::new("name", !subscription.name.is_empty()),
+        Mutable::new("event_types", !subscription.event_types.is_empty()),
+    ];
     let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);
     let change = SubscriptionChange {
         name: changes.take("name", || name(&mut violations, &subscription.name)),
-        event_types: changes.take("event_types", || event_types(&mut violations, &subscription.event_types)),
+        event_types: changes
+            .take("event_types", || event_types(&mut violations, &subscription.event_types)),
     };
     fields::checked(violations, project.zip(id).map(|(project, id)| (project, id, change)))
 }
@@ -73,7 +103,11 @@ fn event_types(violations: &mut Violations, texts: &[String]) -> Vec<EventTypePa
         violations.add(FIELD, format!("must have 1 to {most} entries"));
         return Vec::new();
     }
-    texts.iter().enumerate().filter_map(|(index, text)| violations.check(format!("{FIELD}[{index}]"), text.parse())).collect()
+    texts
+        .iter()
+        .enumerate()
+        .filter_map(|(index, text)| violations.check(format!("{FIELD}[{index}]"), text.parse()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -100,7 +134,10 @@ mod tests {
     #[test]
     fn patterns_keep_their_order_and_texts() {
         let (_, new, _) = create(&request(&["b.*", "a", "*"])).unwrap();
-        assert_eq!(new.event_types.iter().map(ToString::to_string).collect::<Vec<_>>(), ["b.*", "a", "*"]);
+        assert_eq!(
+            new.event_types.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["b.*", "a", "*"]
+        );
     }
 
     #[test]
@@ -108,8 +145,14 @@ mod tests {
         let expected = ["project_id", "subscription.endpoint_id", "subscription.event_types"];
         assert_eq!(fields(create(&Default::default()).unwrap_err()), expected);
         let wrong = request(&["a", "", "b.*", "b*"]);
-        assert_eq!(fields(create(&wrong).unwrap_err()), ["subscription.event_types[1]", "subscription.event_types[3]"]);
-        assert_eq!(fields(create(&request(&["a"; 257])).unwrap_err()), ["subscription.event_types"]);
+        assert_eq!(
+            fields(create(&wrong).unwrap_err()),
+            ["subscription.event_types[1]", "subscription.event_types[3]"]
+        );
+        assert_eq!(
+            fields(create(&request(&["a"; 257])).unwrap_err()),
+            ["subscription.event_types"]
+        );
         let prefix_of_another_noun = wire::UpdateSubscriptionRequest {
             project_id: request(&[]).project_id,
             subscription_id: request(&[]).project_id,

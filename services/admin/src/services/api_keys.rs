@@ -2,8 +2,9 @@
 
 use outrider_model::{Principal, Result, error::Violations};
 use outrider_proto::admin::{
-    CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest, DeleteApiKeyResponse, GetApiKeyRequest, GetApiKeyResponse,
-    ListApiKeysRequest, ListApiKeysResponse, UpdateApiKeyRequest, UpdateApiKeyResponse, api_key_service_server::ApiKeyService,
+    CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest, DeleteApiKeyResponse,
+    GetApiKeyRequest, GetApiKeyResponse, ListApiKeysRequest, ListApiKeysResponse,
+    UpdateApiKeyRequest, UpdateApiKeyResponse, api_key_service_server::ApiKeyService,
 };
 use outrider_rpc::{convert::parse_id, page::Pager};
 
@@ -20,7 +21,11 @@ serve!(ApiKeyService {
 
 impl Services {
     /// The token is empty when the request repeats an earlier one: only its hash is stored.
-    async fn create_api_key(&self, principal: &Principal, request: CreateApiKeyRequest) -> Result<CreateApiKeyResponse> {
+    async fn create_api_key(
+        &self,
+        principal: &Principal,
+        request: CreateApiKeyRequest,
+    ) -> Result<CreateApiKeyResponse> {
         let (new, request_id) = convert::create(&request)?;
         let (key, token) = self.store.create_api_key(principal, new, request_id).await?;
         self.announce().await;
@@ -28,22 +33,39 @@ impl Services {
         Ok(CreateApiKeyResponse { api_key: Some(convert::to_wire(key)), token })
     }
 
-    async fn get_api_key(&self, principal: &Principal, request: GetApiKeyRequest) -> Result<GetApiKeyResponse> {
+    async fn get_api_key(
+        &self,
+        principal: &Principal,
+        request: GetApiKeyRequest,
+    ) -> Result<GetApiKeyResponse> {
         let id = parse_id("api_key_id", &request.api_key_id)?;
         let key = self.store.get_api_key(principal, id).await?;
         Ok(GetApiKeyResponse { api_key: Some(convert::to_wire(key)) })
     }
 
-    async fn list_api_keys(&self, principal: &Principal, request: ListApiKeysRequest) -> Result<ListApiKeysResponse> {
+    async fn list_api_keys(
+        &self,
+        principal: &Principal,
+        request: ListApiKeysRequest,
+    ) -> Result<ListApiKeysResponse> {
         let pager = Pager::new("ListApiKeys", &[]);
         let wanted = pager.request(request.page_size, &request.page_token)?;
         let page = self.store.list_api_keys(principal, wanted).await?;
         let (next_page_token, previous_page_token) = pager.tokens(&page);
-        Ok(ListApiKeysResponse { api_keys: page.map(convert::to_wire).items, next_page_token, previous_page_token })
+        Ok(ListApiKeysResponse {
+            api_keys: page.map(convert::to_wire).items,
+            next_page_token,
+            previous_page_token,
+        })
     }
 
-    async fn update_api_key(&self, principal: &Principal, request: UpdateApiKeyRequest) -> Result<UpdateApiKeyResponse> {
-        let project = request.api_key.as_ref().map(|given| given.project_id.clone()).unwrap_or_default();
+    async fn update_api_key(
+        &self,
+        principal: &Principal,
+        request: UpdateApiKeyRequest,
+    ) -> Result<UpdateApiKeyResponse> {
+        let project =
+            request.api_key.as_ref().map(|given| given.project_id.clone()).unwrap_or_default();
         let (id, change) = convert::change(request)?;
         if !project.is_empty() {
             // It never changes: what is read here stays so.
@@ -58,7 +80,11 @@ impl Services {
         Ok(UpdateApiKeyResponse { api_key: Some(convert::to_wire(key)) })
     }
 
-    async fn delete_api_key(&self, principal: &Principal, request: DeleteApiKeyRequest) -> Result<DeleteApiKeyResponse> {
+    async fn delete_api_key(
+        &self,
+        principal: &Principal,
+        request: DeleteApiKeyRequest,
+    ) -> Result<DeleteApiKeyResponse> {
         let id = parse_id("api_key_id", &request.api_key_id)?;
         self.store.delete_api_key(principal, id).await?;
         self.announce().await;

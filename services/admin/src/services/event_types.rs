@@ -2,8 +2,9 @@
 
 use outrider_model::{Error, Principal, Result};
 use outrider_proto::admin::{
-    CreateEventTypeRequest, CreateEventTypeResponse, DeleteEventTypeRequest, DeleteEventTypeResponse, GetEventTypeRequest,
-    GetEventTypeResponse, ListEventTypesRequest, ListEventTypesResponse, UpdateEventTypeRequest, UpdateEventTypeResponse,
+    CreateEventTypeRequest, CreateEventTypeResponse, DeleteEventTypeRequest,
+    DeleteEventTypeResponse, GetEventTypeRequest, GetEventTypeResponse, ListEventTypesRequest,
+    ListEventTypesResponse, UpdateEventTypeRequest, UpdateEventTypeResponse,
     event_type_service_server::EventTypeService,
 };
 use outrider_rpc::{convert::parse_id, page::Pager};
@@ -22,7 +23,11 @@ serve!(EventTypeService {
 });
 
 impl Services {
-    async fn create_event_type(&self, principal: &Principal, request: CreateEventTypeRequest) -> Result<CreateEventTypeResponse> {
+    async fn create_event_type(
+        &self,
+        principal: &Principal,
+        request: CreateEventTypeRequest,
+    ) -> Result<CreateEventTypeResponse> {
         let (project, new, request_id) = convert::create(&request)?;
         self.require_schema(principal, new.schema.as_deref()).await?;
         let entry = self.store.create_event_type(principal, project, new, request_id).await?;
@@ -30,22 +35,39 @@ impl Services {
         Ok(CreateEventTypeResponse { definition: Some(convert::to_wire(entry)) })
     }
 
-    async fn get_event_type(&self, principal: &Principal, request: GetEventTypeRequest) -> Result<GetEventTypeResponse> {
-        let (project, event_type) = fields::project_and("event_type", &request.project_id, &request.event_type)?;
+    async fn get_event_type(
+        &self,
+        principal: &Principal,
+        request: GetEventTypeRequest,
+    ) -> Result<GetEventTypeResponse> {
+        let (project, event_type) =
+            fields::project_and("event_type", &request.project_id, &request.event_type)?;
         let entry = self.store.get_event_type(principal, project, &event_type).await?;
         Ok(GetEventTypeResponse { definition: Some(convert::to_wire(entry)) })
     }
 
-    async fn list_event_types(&self, principal: &Principal, request: ListEventTypesRequest) -> Result<ListEventTypesResponse> {
+    async fn list_event_types(
+        &self,
+        principal: &Principal,
+        request: ListEventTypesRequest,
+    ) -> Result<ListEventTypesResponse> {
         let project = parse_id("project_id", &request.project_id)?;
         let pager = Pager::new("ListEventTypes", &[&request.project_id]);
         let wanted = pager.request(request.page_size, &request.page_token)?;
         let page = self.store.list_event_types(principal, project, wanted).await?;
         let (next_page_token, previous_page_token) = pager.tokens(&page);
-        Ok(ListEventTypesResponse { event_types: page.map(convert::to_wire).items, next_page_token, previous_page_token })
+        Ok(ListEventTypesResponse {
+            event_types: page.map(convert::to_wire).items,
+            next_page_token,
+            previous_page_token,
+        })
     }
 
-    async fn update_event_type(&self, principal: &Principal, request: UpdateEventTypeRequest) -> Result<UpdateEventTypeResponse> {
+    async fn update_event_type(
+        &self,
+        principal: &Principal,
+        request: UpdateEventTypeRequest,
+    ) -> Result<UpdateEventTypeResponse> {
         let (project, event_type, change) = convert::change(request)?;
         self.require_schema(principal, change.schema.as_ref().and_then(Option::as_deref)).await?;
         let entry = self.store.update_event_type(principal, project, &event_type, change).await?;
@@ -53,8 +75,13 @@ impl Services {
         Ok(UpdateEventTypeResponse { definition: Some(convert::to_wire(entry)) })
     }
 
-    async fn delete_event_type(&self, principal: &Principal, request: DeleteEventTypeRequest) -> Result<DeleteEventTypeResponse> {
-        let (project, event_type) = fields::project_and("event_type", &request.project_id, &request.event_type)?;
+    async fn delete_event_type(
+        &self,
+        principal: &Principal,
+        request: DeleteEventTypeRequest,
+    ) -> Result<DeleteEventTypeResponse> {
+        let (project, event_type) =
+            fields::project_and("event_type", &request.project_id, &request.event_type)?;
         self.store.delete_event_type(principal, project, &event_type).await?;
         self.announce().await;
         Ok(DeleteEventTypeResponse {})
@@ -63,8 +90,8 @@ impl Services {
     /// Refuses a schema that does not compile, with the place in it.
     async fn require_schema(&self, principal: &Principal, text: Option<&str>) -> Result<()> {
         let Some(text) = text.map(str::to_owned) else { return Ok(()) };
-        // In turns: who sends many large schemas waits, and nobody else's thread does. Whether the caller reaches the project is not
-        // known yet.
+        // In turns: who sends many large schemas waits, and nobody else's thread does. Whether the
+        // caller reaches the project is not known yet.
         let turn = self.checks.take(Holder::of(principal)).await?;
         let compile = move || {
             // Until it is done, whether or not anybody still waits for it.
@@ -76,6 +103,8 @@ impl Services {
             tracing::error!("compiling a schema panicked");
             Error::internal("the schema was not compiled")
         })?;
-        compiled.map_err(|fault| Error::field(format!("definition.schema{}", fault.pointer), fault.description))
+        compiled.map_err(|fault| {
+            Error::field(format!("definition.schema{}", fault.pointer), fault.description)
+        })
     }
 }

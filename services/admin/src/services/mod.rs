@@ -1,5 +1,5 @@
-//! The gRPC services, one file per noun, all on one struct. Each method of a service hands over to an inherent method that fails with
-//! the model's error, so that `?` is all that its steps need.
+//! The gRPC services, one file per noun, all on one struct. Each method of a service hands over to
+//! an inherent method that fails with the model's error, so that `?` is all that its steps need.
 
 mod api_keys;
 mod endpoints;
@@ -17,7 +17,8 @@ use outrider_shares::{Gate, Resource, Turns};
 use outrider_store::Store;
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// How long an answer waits for the announcement of its change. The feed in the database tells it to everyone in any case.
+/// How long an answer waits for the announcement of its change. The feed in the database tells it
+/// to everyone in any case.
 const ANNOUNCED_WITHIN: Duration = Duration::from_millis(250);
 
 /// Schemas that are compiled at once, to see whether they do.
@@ -27,7 +28,11 @@ const LINE: usize = 1_024;
 
 const SCHEMA_CHECKS: Gate = Gate {
     places: Resource { name: "schema-checks", noun: "checks of schemas", least: 1 },
-    line: Resource { name: "schema-checks-line", noun: "places in the line for checks of schemas", least: 1 },
+    line: Resource {
+        name: "schema-checks-line",
+        noun: "places in the line for checks of schemas",
+        least: 1,
+    },
 };
 
 /// What the methods of all services need.
@@ -57,13 +62,15 @@ impl Services {
     /// A new signing secret of 32 random bytes.
     fn random_secret(&self) -> Result<SigningSecret> {
         let mut bytes = [0; 32];
-        self.random.fill(&mut bytes).map_err(|_| Error::internal("the system has no random bytes"))?;
+        self.random
+            .fill(&mut bytes)
+            .map_err(|_| Error::internal("the system has no random bytes"))?;
         SigningSecret::from_bytes(&bytes).map_err(|error| Error::internal(error.to_string()))
     }
 }
 
-/// Writes a service's trait: each method takes the principal from its request, calls the inherent method of the same name with it and
-/// the message, and turns an error into a status.
+/// Writes a service's trait: each method takes the principal from its request, calls the inherent
+/// method of the same name with it and the message, and turns an error into a status.
 macro_rules! serve {
     ($service:path { $($method:ident: $request:ident -> $response:ident;)* }) => {
         #[async_trait::async_trait]

@@ -2,8 +2,9 @@
 
 use outrider_model::{Principal, Result};
 use outrider_proto::admin::{
-    GetOrganizationRequest, GetOrganizationResponse, ListOrganizationsRequest, ListOrganizationsResponse,
-    UpdateOrganizationRequest, UpdateOrganizationResponse, organization_service_server::OrganizationService,
+    GetOrganizationRequest, GetOrganizationResponse, ListOrganizationsRequest,
+    ListOrganizationsResponse, UpdateOrganizationRequest, UpdateOrganizationResponse,
+    organization_service_server::OrganizationService,
 };
 use outrider_rpc::{convert::parse_id, page::Pager};
 
@@ -17,7 +18,11 @@ serve!(OrganizationService {
 });
 
 impl Services {
-    async fn get_organization(&self, principal: &Principal, request: GetOrganizationRequest) -> Result<GetOrganizationResponse> {
+    async fn get_organization(
+        &self,
+        principal: &Principal,
+        request: GetOrganizationRequest,
+    ) -> Result<GetOrganizationResponse> {
         let id = parse_id("organization_id", &request.organization_id)?;
         let organization = self.store.get_organization(principal, id).await?;
         Ok(GetOrganizationResponse { organization: Some(convert::to_wire(organization)) })
@@ -32,7 +37,10 @@ impl Services {
         let wanted = pager.request(request.page_size, &request.page_token)?;
         let page = self.store.list_organizations(principal, wanted).await?;
         let (next_page_token, _) = pager.tokens(&page);
-        Ok(ListOrganizationsResponse { organizations: page.map(convert::to_wire).items, next_page_token })
+        Ok(ListOrganizationsResponse {
+            organizations: page.map(convert::to_wire).items,
+            next_page_token,
+        })
     }
 
     async fn update_organization(

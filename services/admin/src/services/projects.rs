@@ -2,9 +2,9 @@
 
 use outrider_model::{Principal, Result};
 use outrider_proto::admin::{
-    CreateProjectRequest, CreateProjectResponse, DeleteProjectRequest, DeleteProjectResponse, GetProjectRequest,
-    GetProjectResponse, ListProjectsRequest, ListProjectsResponse, UpdateProjectRequest, UpdateProjectResponse,
-    project_service_server::ProjectService,
+    CreateProjectRequest, CreateProjectResponse, DeleteProjectRequest, DeleteProjectResponse,
+    GetProjectRequest, GetProjectResponse, ListProjectsRequest, ListProjectsResponse,
+    UpdateProjectRequest, UpdateProjectResponse, project_service_server::ProjectService,
 };
 use outrider_rpc::{convert::parse_id, page::Pager};
 
@@ -20,35 +20,59 @@ serve!(ProjectService {
 });
 
 impl Services {
-    async fn create_project(&self, principal: &Principal, request: CreateProjectRequest) -> Result<CreateProjectResponse> {
+    async fn create_project(
+        &self,
+        principal: &Principal,
+        request: CreateProjectRequest,
+    ) -> Result<CreateProjectResponse> {
         let (new, request_id) = convert::create(&request)?;
         let project = self.store.create_project(principal, new, request_id).await?;
         self.announce().await;
         Ok(CreateProjectResponse { project: Some(convert::to_wire(project)) })
     }
 
-    async fn get_project(&self, principal: &Principal, request: GetProjectRequest) -> Result<GetProjectResponse> {
+    async fn get_project(
+        &self,
+        principal: &Principal,
+        request: GetProjectRequest,
+    ) -> Result<GetProjectResponse> {
         let id = parse_id("project_id", &request.project_id)?;
         let project = self.store.get_project(principal, id).await?;
         Ok(GetProjectResponse { project: Some(convert::to_wire(project)) })
     }
 
-    async fn list_projects(&self, principal: &Principal, request: ListProjectsRequest) -> Result<ListProjectsResponse> {
+    async fn list_projects(
+        &self,
+        principal: &Principal,
+        request: ListProjectsRequest,
+    ) -> Result<ListProjectsResponse> {
         let pager = Pager::new("ListProjects", &[]);
         let wanted = pager.request(request.page_size, &request.page_token)?;
         let page = self.store.list_projects(principal, wanted).await?;
         let (next_page_token, previous_page_token) = pager.tokens(&page);
-        Ok(ListProjectsResponse { projects: page.map(convert::to_wire).items, next_page_token, previous_page_token })
+        Ok(ListProjectsResponse {
+            projects: page.map(convert::to_wire).items,
+            next_page_token,
+            previous_page_token,
+        })
     }
 
-    async fn update_project(&self, principal: &Principal, request: UpdateProjectRequest) -> Result<UpdateProjectResponse> {
+    async fn update_project(
+        &self,
+        principal: &Principal,
+        request: UpdateProjectRequest,
+    ) -> Result<UpdateProjectResponse> {
         let (id, change) = convert::change(request)?;
         let project = self.store.update_project(principal, id, change).await?;
         self.announce().await;
         Ok(UpdateProjectResponse { project: Some(convert::to_wire(project)) })
     }
 
-    async fn delete_project(&self, principal: &Principal, request: DeleteProjectRequest) -> Result<DeleteProjectResponse> {
+    async fn delete_project(
+        &self,
+        principal: &Principal,
+        request: DeleteProjectRequest,
+    ) -> Result<DeleteProjectResponse> {
         let id = parse_id("project_id", &request.project_id)?;
         self.store.delete_project(principal, id).await?;
         self.announce().await;

@@ -2,9 +2,10 @@
 
 use outrider_model::{Principal, Result, error::Violations};
 use outrider_proto::admin::{
-    CreateSubscriptionRequest, CreateSubscriptionResponse, DeleteSubscriptionRequest, DeleteSubscriptionResponse,
-    GetSubscriptionRequest, GetSubscriptionResponse, ListSubscriptionsRequest, ListSubscriptionsResponse,
-    UpdateSubscriptionRequest, UpdateSubscriptionResponse, subscription_service_server::SubscriptionService,
+    CreateSubscriptionRequest, CreateSubscriptionResponse, DeleteSubscriptionRequest,
+    DeleteSubscriptionResponse, GetSubscriptionRequest, GetSubscriptionResponse,
+    ListSubscriptionsRequest, ListSubscriptionsResponse, UpdateSubscriptionRequest,
+    UpdateSubscriptionResponse, subscription_service_server::SubscriptionService,
 };
 use outrider_rpc::page::Pager;
 
@@ -26,13 +27,19 @@ impl Services {
         request: CreateSubscriptionRequest,
     ) -> Result<CreateSubscriptionResponse> {
         let (project, new, request_id) = convert::create(&request)?;
-        let subscription = self.store.create_subscription(principal, project, new, request_id).await?;
+        let subscription =
+            self.store.create_subscription(principal, project, new, request_id).await?;
         self.announce().await;
         Ok(CreateSubscriptionResponse { subscription: Some(convert::to_wire(subscription)) })
     }
 
-    async fn get_subscription(&self, principal: &Principal, request: GetSubscriptionRequest) -> Result<GetSubscriptionResponse> {
-        let (project, id) = fields::project_and("subscription_id", &request.project_id, &request.subscription_id)?;
+    async fn get_subscription(
+        &self,
+        principal: &Principal,
+        request: GetSubscriptionRequest,
+    ) -> Result<GetSubscriptionResponse> {
+        let (project, id) =
+            fields::project_and("subscription_id", &request.project_id, &request.subscription_id)?;
         let subscription = self.store.get_subscription(principal, project, id).await?;
         Ok(GetSubscriptionResponse { subscription: Some(convert::to_wire(subscription)) })
     }
@@ -59,13 +66,22 @@ impl Services {
         principal: &Principal,
         request: UpdateSubscriptionRequest,
     ) -> Result<UpdateSubscriptionResponse> {
-        let endpoint = request.subscription.as_ref().map(|given| given.endpoint_id.clone()).unwrap_or_default();
+        let endpoint = request
+            .subscription
+            .as_ref()
+            .map(|given| given.endpoint_id.clone())
+            .unwrap_or_default();
         let (project, id, change) = convert::change(request)?;
         if !endpoint.is_empty() {
             // It never changes: what is read here stays so.
             let stored = self.store.get_subscription(principal, project, id).await?;
             let mut violations = Violations::new();
-            fields::as_it_is(&mut violations, "subscription.endpoint_id", &endpoint, &stored.endpoint.to_string());
+            fields::as_it_is(
+                &mut violations,
+                "subscription.endpoint_id",
+                &endpoint,
+                &stored.endpoint.to_string(),
+            );
             violations.finish()?;
         }
         let subscription = self.store.update_subscription(principal, project, id, change).await?;
@@ -78,7 +94,8 @@ impl Services {
         principal: &Principal,
         request: DeleteSubscriptionRequest,
     ) -> Result<DeleteSubscriptionResponse> {
-        let (project, id) = fields::project_and("subscription_id", &request.project_id, &request.subscription_id)?;
+        let (project, id) =
+            fields::project_and("subscription_id", &request.project_id, &request.subscription_id)?;
         self.store.delete_subscription(principal, project, id).await?;
         self.announce().await;
         Ok(DeleteSubscriptionResponse {})

@@ -1,6 +1,7 @@
 use outrider_model::{ApiKeyId, Reason, Scope, Timestamp, Token};
 use outrider_proto::admin::{
-    ApiKey, CreateApiKeyRequest, DeleteApiKeyRequest, GetApiKeyRequest, ListApiKeysRequest, UpdateApiKeyRequest,
+    ApiKey, CreateApiKeyRequest, DeleteApiKeyRequest, GetApiKeyRequest, ListApiKeysRequest,
+    UpdateApiKeyRequest,
 };
 
 use crate::harness::{World, fields, mask, ok, reason};
@@ -23,7 +24,11 @@ fn get(id: impl ToString) -> GetApiKeyRequest {
 }
 
 fn update(id: impl ToString, api_key: ApiKey, paths: &[&str]) -> UpdateApiKeyRequest {
-    UpdateApiKeyRequest { api_key_id: id.to_string(), api_key: Some(api_key), update_mask: mask(paths) }
+    UpdateApiKeyRequest {
+        api_key_id: id.to_string(),
+        api_key: Some(api_key),
+        update_mask: mask(paths),
+    }
 }
 
 fn delete(id: impl ToString) -> DeleteApiKeyRequest {
@@ -35,7 +40,10 @@ async fn a_key_is_created_changed_and_revoked() {
     let world = World::new().await;
     let project = world.project("Shop").await;
     let mut client = world.client(&world.admin).api_keys;
-    let wanted = ApiKey { project_id: project.to_string(), ..key(&[Scope::EventsRead, Scope::EventsPublish]) };
+    let wanted = ApiKey {
+        project_id: project.to_string(),
+        ..key(&[Scope::EventsRead, Scope::EventsPublish])
+    };
     let made = ok(client.create_api_key(create(wanted.clone(), "")).await);
     let key = made.api_key.unwrap();
     assert_eq!(Token::parse(&made.token).unwrap().id.to_string(), key.api_key_id);
@@ -43,8 +51,15 @@ async fn a_key_is_created_changed_and_revoked() {
     assert_eq!(key.scopes, [Scope::EventsPublish as i32, Scope::EventsRead as i32]);
     assert_eq!(ok(client.get_api_key(get(&key.api_key_id)).await).api_key, Some(key.clone()));
 
-    let cleared = ok(client.update_api_key(update(&key.api_key_id, ApiKey::default(), &["expire_time"])).await).api_key.unwrap();
-    assert_eq!((cleared.expire_time, &cleared.name, &cleared.scopes), (None, &key.name, &key.scopes));
+    let cleared = ok(client
+        .update_api_key(update(&key.api_key_id, ApiKey::default(), &["expire_time"]))
+        .await)
+    .api_key
+    .unwrap();
+    assert_eq!(
+        (cleared.expire_time, &cleared.name, &cleared.scopes),
+        (None, &key.name, &key.scopes)
+    );
     let listed = ok(client.list_api_keys(ListApiKeysRequest::default()).await);
     assert_eq!(listed.api_keys.len(), 1);
     ok(client.delete_api_key(delete(&key.api_key_id)).await);
@@ -67,13 +82,22 @@ async fn a_repeated_request_answers_the_key_without_its_token() {
 async fn nobody_gives_what_he_does_not_have() {
     let world = World::new().await;
     let (own, other) = (world.project("own").await, world.project("other").await);
-    let mightier = ok(world.client(&world.admin).api_keys.create_api_key(create(key(&[Scope::Admin]), "")).await);
+    let mightier = ok(world
+        .client(&world.admin)
+        .api_keys
+        .create_api_key(create(key(&[Scope::Admin]), ""))
+        .await);
     let mightier = mightier.api_key.unwrap().api_key_id;
-    let mut limited = world.client(&world.limited(&[Scope::ApiKeysWrite, Scope::EventsRead])).api_keys;
+    let mut limited =
+        world.client(&world.limited(&[Scope::ApiKeysWrite, Scope::EventsRead])).api_keys;
     ok(limited.create_api_key(create(key(&[Scope::EventsRead]), "")).await);
     for scope in [Scope::Admin, Scope::EventsPublish] {
         let refused = create(key(&[Scope::EventsRead, scope]), "");
-        assert_eq!(reason(limited.create_api_key(refused).await), Reason::BeyondOwnScope, "{scope}");
+        assert_eq!(
+            reason(limited.create_api_key(refused).await),
+            Reason::BeyondOwnScope,
+            "{scope}"
+        );
     }
     let longer = update(&mightier, ApiKey::default(), &["expire_time"]);
     assert_eq!(reason(limited.update_api_key(longer).await), Reason::BeyondOwnScope);
@@ -89,13 +113,20 @@ async fn nobody_gives_what_he_does_not_have() {
 #[tokio::test]
 async fn keys_of_others_do_not_exist() {
     let world = World::new().await;
-    let made = ok(world.client(&world.admin).api_keys.create_api_key(create(key(&[Scope::EventsRead]), "")).await);
+    let made = ok(world
+        .client(&world.admin)
+        .api_keys
+        .create_api_key(create(key(&[Scope::EventsRead]), ""))
+        .await);
     let id = made.api_key.unwrap().api_key_id;
     let mut client = world.client(&world.stranger().await).api_keys;
     for id in [id, ApiKeyId::new(Timestamp(0), 0).to_string()] {
         assert_eq!(reason(client.get_api_key(get(&id)).await), Reason::NotFound);
         assert_eq!(reason(client.delete_api_key(delete(&id)).await), Reason::NotFound);
-        assert_eq!(reason(client.update_api_key(update(&id, key(&[Scope::Admin]), &["scopes"])).await), Reason::NotFound);
+        assert_eq!(
+            reason(client.update_api_key(update(&id, key(&[Scope::Admin]), &["scopes"])).await),
+            Reason::NotFound
+        );
     }
     assert!(ok(client.list_api_keys(ListApiKeysRequest::default()).await).api_keys.is_empty());
 }

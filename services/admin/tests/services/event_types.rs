@@ -1,9 +1,10 @@
-//! Event types through their service: creating, reading, changing, deleting, what is refused, and the project's setting.
+//! Event types through their service: creating, reading, changing, deleting, what is refused, and
+//! the project's setting.
 
 use outrider_model::{ProjectId, Reason, Scope};
 use outrider_proto::admin::{
-    CreateEventTypeRequest, DeleteEventTypeRequest, EventType, GetEventTypeRequest, ListEventTypesRequest, Project,
-    SchemaValidation, UpdateEventTypeRequest, UpdateProjectRequest,
+    CreateEventTypeRequest, DeleteEventTypeRequest, EventType, GetEventTypeRequest,
+    ListEventTypesRequest, Project, SchemaValidation, UpdateEventTypeRequest, UpdateProjectRequest,
 };
 
 use crate::harness::{World, fields, mask, ok, reason};
@@ -11,17 +12,35 @@ use crate::harness::{World, fields, mask, ok, reason};
 const SCHEMA: &str = "{ \"type\": \"object\",\n  \"properties\": {\"n\": {\"maximum\": 1.0e2}} }";
 
 fn create(project: ProjectId, event_type: &str, schema: &str) -> CreateEventTypeRequest {
-    let definition = EventType { event_type: event_type.to_owned(), schema: schema.to_owned(), ..Default::default() };
-    CreateEventTypeRequest { project_id: project.to_string(), definition: Some(definition), request_id: String::new() }
+    let definition = EventType {
+        event_type: event_type.to_owned(),
+        schema: schema.to_owned(),
+        ..Default::default()
+    };
+    CreateEventTypeRequest {
+        project_id: project.to_string(),
+        definition: Some(definition),
+        request_id: String::new(),
+    }
 }
 
 fn get(project: ProjectId, event_type: &str) -> GetEventTypeRequest {
     GetEventTypeRequest { project_id: project.to_string(), event_type: event_type.to_owned() }
 }
 
-fn update(project: ProjectId, event_type: &str, definition: EventType, paths: &[&str]) -> UpdateEventTypeRequest {
+fn update(
+    project: ProjectId,
+    event_type: &str,
+    definition: EventType,
+    paths: &[&str],
+) -> UpdateEventTypeRequest {
     let (project_id, event_type) = (project.to_string(), event_type.to_owned());
-    UpdateEventTypeRequest { project_id, event_type, definition: Some(definition), update_mask: mask(paths) }
+    UpdateEventTypeRequest {
+        project_id,
+        event_type,
+        definition: Some(definition),
+        update_mask: mask(paths),
+    }
 }
 
 fn delete(project: ProjectId, event_type: &str) -> DeleteEventTypeRequest {
@@ -37,18 +56,32 @@ async fn an_event_type_is_created_changed_and_deleted() {
     let world = World::new().await;
     let project = world.project("Shop").await;
     let mut client = world.client(&world.admin).event_types;
-    let made = ok(client.create_event_type(create(project, "order.paid", SCHEMA)).await).definition.unwrap();
-    assert_eq!((made.project_id, made.event_type.as_str(), made.schema.as_str()), (project.to_string(), "order.paid", SCHEMA));
+    let made = ok(client.create_event_type(create(project, "order.paid", SCHEMA)).await)
+        .definition
+        .unwrap();
+    assert_eq!(
+        (made.project_id, made.event_type.as_str(), made.schema.as_str()),
+        (project.to_string(), "order.paid", SCHEMA)
+    );
     let deprecated = EventType { deprecated: true, ..Default::default() };
-    let changed = ok(client.update_event_type(update(project, "order.paid", deprecated, &[])).await).definition.unwrap();
+    let changed =
+        ok(client.update_event_type(update(project, "order.paid", deprecated, &[])).await)
+            .definition
+            .unwrap();
     assert_eq!((changed.deprecated, changed.schema.as_str()), (true, SCHEMA));
-    assert_eq!(ok(client.get_event_type(get(project, "order.paid")).await).definition, Some(changed));
+    assert_eq!(
+        ok(client.get_event_type(get(project, "order.paid")).await).definition,
+        Some(changed)
+    );
     let cleared = update(project, "order.paid", EventType::default(), &["*"]);
     let cleared = ok(client.update_event_type(cleared).await).definition.unwrap();
     assert_eq!((cleared.deprecated, cleared.schema.as_str()), (false, ""));
     ok(client.delete_event_type(delete(project, "order.paid")).await);
     assert_eq!(reason(client.get_event_type(get(project, "order.paid")).await), Reason::NotFound);
-    assert_eq!(reason(client.delete_event_type(delete(project, "order.paid")).await), Reason::NotFound);
+    assert_eq!(
+        reason(client.delete_event_type(delete(project, "order.paid")).await),
+        Reason::NotFound
+    );
     assert_eq!(world.queue.count(), 4);
 }
 
@@ -58,17 +91,35 @@ async fn pages_and_repeated_requests_are_those_of_other_nouns() {
     let (project, other) = (world.project("Shop").await, world.project("Other").await);
     let mut client = world.client(&world.admin).event_types;
     for name in ["c", "a", "b"] {
-        let request = CreateEventTypeRequest { request_id: format!("r-{name}"), ..create(project, name, SCHEMA) };
+        let request = CreateEventTypeRequest {
+            request_id: format!("r-{name}"),
+            ..create(project, name, SCHEMA)
+        };
         let first = ok(client.create_event_type(request.clone()).await);
         assert_eq!(ok(client.create_event_type(request).await), first);
     }
-    assert_eq!(reason(client.create_event_type(create(project, "a", "")).await), Reason::AlreadyExists);
-    let page = |page_token: &str| ListEventTypesRequest { page_size: 2, page_token: page_token.to_owned(), ..list(project) };
-    let names = |types: &[EventType]| types.iter().map(|entry| entry.event_type.clone()).collect::<String>();
+    assert_eq!(
+        reason(client.create_event_type(create(project, "a", "")).await),
+        Reason::AlreadyExists
+    );
+    let page = |page_token: &str| ListEventTypesRequest {
+        page_size: 2,
+        page_token: page_token.to_owned(),
+        ..list(project)
+    };
+    let names = |types: &[EventType]| {
+        types.iter().map(|entry| entry.event_type.clone()).collect::<String>()
+    };
     let first = ok(client.list_event_types(page("")).await);
     let second = ok(client.list_event_types(page(&first.next_page_token)).await);
-    assert_eq!((names(&first.event_types).as_str(), names(&second.event_types).as_str()), ("ca", "b"));
-    assert_eq!(ok(client.list_event_types(page(&second.previous_page_token)).await).event_types, first.event_types);
+    assert_eq!(
+        (names(&first.event_types).as_str(), names(&second.event_types).as_str()),
+        ("ca", "b")
+    );
+    assert_eq!(
+        ok(client.list_event_types(page(&second.previous_page_token)).await).event_types,
+        first.event_types
+    );
     assert!(first.event_types.iter().all(|entry| entry.schema.is_empty()));
     let elsewhere = ListEventTypesRequest { page_token: first.next_page_token, ..list(other) };
     assert_eq!(reason(client.list_event_types(elsewhere).await), Reason::InvalidPageToken);
@@ -89,19 +140,33 @@ async fn wrong_fields_and_wrong_schemas_are_named_by_their_place() {
         (r#"{"items": {"pattern": "(?=a)"}}"#, "definition.schema/items/pattern"),
         (&format!("{{\"description\": \"{}\"}}", "x".repeat(64 * 1024)), "definition.schema"),
     ] {
-        assert_eq!(fields(client.create_event_type(create(project, "a", schema)).await), [field], "{schema:.80}");
+        assert_eq!(
+            fields(client.create_event_type(create(project, "a", schema)).await),
+            [field],
+            "{schema:.80}"
+        );
     }
     ok(client.create_event_type(create(project, "a", SCHEMA)).await);
     let broken = EventType { schema: "{\"type\": 1}".to_owned(), ..Default::default() };
-    assert_eq!(fields(client.update_event_type(update(project, "a", broken, &[])).await), ["definition.schema/type"]);
+    assert_eq!(
+        fields(client.update_event_type(update(project, "a", broken, &[])).await),
+        ["definition.schema/type"]
+    );
     for name in ["", "a b", "*", "a.*"] {
         assert_eq!(fields(client.get_event_type(get(project, name)).await), ["event_type"]);
-        assert_eq!(fields(client.create_event_type(create(project, name, "")).await), ["definition.event_type"]);
+        assert_eq!(
+            fields(client.create_event_type(create(project, name, "")).await),
+            ["definition.event_type"]
+        );
     }
     let renamed = EventType { event_type: "b".to_owned(), ..Default::default() };
-    let refused = fields(client.update_event_type(update(project, "a", renamed, &["event_type"])).await);
+    let refused =
+        fields(client.update_event_type(update(project, "a", renamed, &["event_type"])).await);
     assert_eq!(refused, ["definition.event_type", "update_mask"]);
-    assert_eq!(ok(client.get_event_type(get(project, "a")).await).definition.unwrap().schema, SCHEMA);
+    assert_eq!(
+        ok(client.get_event_type(get(project, "a")).await).definition.unwrap().schema,
+        SCHEMA
+    );
 }
 
 #[tokio::test]
@@ -114,7 +179,10 @@ async fn scopes_and_projects_keep_others_out() {
         assert_eq!(reason(client.get_event_type(get(own, "a")).await), Reason::NotFound);
         assert_eq!(reason(client.list_event_types(list(own)).await), Reason::NotFound);
         assert_eq!(reason(client.create_event_type(create(own, "b", "")).await), Reason::NotFound);
-        assert_eq!(reason(client.update_event_type(update(own, "a", EventType::default(), &["*"])).await), Reason::NotFound);
+        assert_eq!(
+            reason(client.update_event_type(update(own, "a", EventType::default(), &["*"])).await),
+            Reason::NotFound
+        );
         assert_eq!(reason(client.delete_event_type(delete(own, "a")).await), Reason::NotFound);
     }
     let mut reader = world.client(&world.limited(&[Scope::EventTypesRead])).event_types;
@@ -144,5 +212,8 @@ async fn a_project_says_how_it_validates() {
         let changed = ok(client.update_project(update(number, paths)).await).project.unwrap();
         assert_eq!((changed.schema_validation(), changed.name.as_str()), (expected, "Shop"));
     }
-    assert_eq!(fields(client.update_project(update(9, &["schema_validation"])).await), ["project.schema_validation"]);
+    assert_eq!(
+        fields(client.update_project(update(9, &["schema_validation"])).await),
+        ["project.schema_validation"]
+    );
 }

@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use outrider_admin::{Admin, Options};
 use outrider_model::{
-    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, Reason, Recipient, Result, Scope, ScopeSet,
-    Timestamp, Token, principal::Actor,
+    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, Reason, Recipient,
+    Result, Scope, ScopeSet, Timestamp, Token, principal::Actor,
 };
 use outrider_proto::admin as wire;
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};
@@ -23,7 +23,10 @@ use outrider_rpc::{
     server::{Backend, guarded},
 };
 use outrider_store::{MasterKeys, NewProject, Store, StoreOptions};
-use tonic::{Request, Response, Status, metadata::MetadataValue, service::Interceptor, service::interceptor::InterceptedService};
+use tonic::{
+    Request, Response, Status, metadata::MetadataValue, service::Interceptor,
+    service::interceptor::InterceptedService,
+};
 
 type Guarded = InterceptedService<Backend, Bearer>;
 pub type Answer<T> = std::result::Result<Response<T>, Status>;
@@ -51,7 +54,14 @@ impl World {
         let keys = Arc::new(Keys::default());
         let routes = Admin::new(Options::default(), store.clone(), queue.clone()).routes();
         let backend = guarded(routes, keys.clone());
-        Self { store, queue, admin: Principal::system(organization.id), backend, keys, _directory: directory }
+        Self {
+            store,
+            queue,
+            admin: Principal::system(organization.id),
+            backend,
+            keys,
+            _directory: directory,
+        }
     }
 
     pub async fn project(&self, name: &str) -> ProjectId {
@@ -78,11 +88,15 @@ impl World {
         let bearer = self.keys.issue(principal.clone());
         let guarded = InterceptedService::new(self.backend.clone(), bearer);
         Client {
-            organizations: wire::organization_service_client::OrganizationServiceClient::new(guarded.clone()),
+            organizations: wire::organization_service_client::OrganizationServiceClient::new(
+                guarded.clone(),
+            ),
             projects: wire::project_service_client::ProjectServiceClient::new(guarded.clone()),
             api_keys: wire::api_key_service_client::ApiKeyServiceClient::new(guarded.clone()),
             endpoints: wire::endpoint_service_client::EndpointServiceClient::new(guarded.clone()),
-            subscriptions: wire::subscription_service_client::SubscriptionServiceClient::new(guarded.clone()),
+            subscriptions: wire::subscription_service_client::SubscriptionServiceClient::new(
+                guarded.clone(),
+            ),
             event_types: wire::event_type_service_client::EventTypeServiceClient::new(guarded),
         }
     }
@@ -147,7 +161,12 @@ impl Keys {
 #[async_trait]
 impl Authenticate for Keys {
     async fn authenticate(&self, token: &HashedToken) -> Result<Principal> {
-        self.0.lock().unwrap().get(&token.id).cloned().ok_or_else(|| Error::new(Reason::InvalidCredentials, "unknown"))
+        self.0
+            .lock()
+            .unwrap()
+            .get(&token.id)
+            .cloned()
+            .ok_or_else(|| Error::new(Reason::InvalidCredentials, "unknown"))
     }
 }
 

@@ -1,6 +1,7 @@
 use outrider_model::{ProjectId, Reason, Timestamp};
 use outrider_proto::admin::{
-    CreateProjectRequest, DeleteProjectRequest, GetProjectRequest, ListProjectsRequest, Project, UpdateProjectRequest,
+    CreateProjectRequest, DeleteProjectRequest, GetProjectRequest, ListProjectsRequest, Project,
+    UpdateProjectRequest,
 };
 
 use crate::harness::{World, fields, mask, ok, reason};
@@ -30,7 +31,8 @@ async fn a_project_is_created_renamed_and_deleted() {
     let made = ok(client.create_project(create("Shop", "")).await).project.unwrap();
     assert_eq!(made.organization_id, world.admin.organization.to_string());
     assert_eq!(ok(client.get_project(get(&made.project_id)).await).project, Some(made.clone()));
-    let renamed = ok(client.update_project(rename(&made.project_id, "Store")).await).project.unwrap();
+    let renamed =
+        ok(client.update_project(rename(&made.project_id, "Store")).await).project.unwrap();
     assert_eq!((renamed.name.as_str(), &renamed.create_time), ("Store", &made.create_time));
     ok(client.delete_project(delete(&made.project_id)).await);
     assert_eq!(reason(client.get_project(get(&made.project_id)).await), Reason::NotFound);
@@ -43,7 +45,8 @@ async fn a_given_id_is_kept_once() {
     let world = World::new().await;
     let mut client = world.client(&world.admin).projects;
     let id = ProjectId::new(Timestamp(1_700_000_000_000_000), 1).to_string();
-    let project = Some(Project { project_id: id.clone(), name: "Shop".to_owned(), ..Default::default() });
+    let project =
+        Some(Project { project_id: id.clone(), name: "Shop".to_owned(), ..Default::default() });
     let request = CreateProjectRequest { project, ..Default::default() };
     assert_eq!(ok(client.create_project(request.clone()).await).project.unwrap().project_id, id);
     assert_eq!(reason(client.create_project(request).await), Reason::AlreadyExists);
@@ -55,7 +58,10 @@ async fn a_repeated_request_answers_the_first_project() {
     let mut client = world.client(&world.admin).projects;
     let first = ok(client.create_project(create("Shop", "r-1")).await);
     assert_eq!(ok(client.create_project(create("Shop", "r-1")).await), first);
-    assert_eq!(reason(client.create_project(create("Store", "r-1")).await), Reason::IdempotencyConflict);
+    assert_eq!(
+        reason(client.create_project(create("Store", "r-1")).await),
+        Reason::IdempotencyConflict
+    );
     assert_eq!(ok(client.list_projects(ListProjectsRequest::default()).await).projects.len(), 1);
 }
 
@@ -66,8 +72,11 @@ async fn pages_go_forth_and_back() {
     for name in ["a", "b", "c"] {
         ok(client.create_project(create(name, "")).await);
     }
-    let names = |projects: &[Project]| projects.iter().map(|project| project.name.clone()).collect::<String>();
-    let page = |page_token: &str| ListProjectsRequest { page_size: 2, page_token: page_token.to_owned() };
+    let names = |projects: &[Project]| {
+        projects.iter().map(|project| project.name.clone()).collect::<String>()
+    };
+    let page =
+        |page_token: &str| ListProjectsRequest { page_size: 2, page_token: page_token.to_owned() };
     let first = ok(client.list_projects(page("")).await);
     assert_eq!((names(&first.projects).as_str(), first.previous_page_token.as_str()), ("ab", ""));
     let second = ok(client.list_projects(page(&first.next_page_token)).await);
@@ -100,11 +109,18 @@ async fn wrong_fields_are_named() {
     let world = World::new().await;
     let id = world.project("Shop").await;
     let mut client = world.client(&world.admin).projects;
-    let project = Some(Project { project_id: "prj_x".to_owned(), name: "a\0".to_owned(), ..Default::default() });
+    let project = Some(Project {
+        project_id: "prj_x".to_owned(),
+        name: "a\0".to_owned(),
+        ..Default::default()
+    });
     let request = CreateProjectRequest { project, request_id: "é".to_owned() };
     let expected = ["project.project_id", "project.name", "request_id"];
     assert_eq!(fields(client.create_project(request).await), expected);
-    assert_eq!(fields(client.create_project(CreateProjectRequest::default()).await), ["project.name"]);
+    assert_eq!(
+        fields(client.create_project(CreateProjectRequest::default()).await),
+        ["project.name"]
+    );
     assert_eq!(fields(client.get_project(get("")).await), ["project_id"]);
     let fixed = UpdateProjectRequest { update_mask: mask(&["organization_id"]), ..rename(id, "x") };
     assert_eq!(fields(client.update_project(fixed).await), ["update_mask"]);
@@ -115,7 +131,11 @@ async fn an_announcement_that_hangs_delays_no_answer_for_long() {
     let world = World::new().await;
     world.queue.hang();
     let mut client = world.client(&world.admin).projects;
-    let answer = tokio::time::timeout(std::time::Duration::from_secs(20), client.create_project(create("Shop", ""))).await;
+    let answer = tokio::time::timeout(
+        std::time::Duration::from_secs(20),
+        client.create_project(create("Shop", "")),
+    )
+    .await;
     ok(answer.expect("must be answered"));
     assert_eq!(world.queue.count(), 1);
 }
@@ -125,7 +145,13 @@ async fn payloads_are_kept_for_a_time_or_as_long_as_events() {
     let world = World::new().await;
     let mut client = world.client(&world.admin).projects;
     let length = |seconds: i64| Some(prost_types::Duration { seconds, nanos: 0 });
-    let project = |seconds| Some(Project { name: "Shop".to_owned(), payload_retention: length(seconds), ..Default::default() });
+    let project = |seconds| {
+        Some(Project {
+            name: "Shop".to_owned(),
+            payload_retention: length(seconds),
+            ..Default::default()
+        })
+    };
     let request = CreateProjectRequest { project: project(60), ..Default::default() };
     let made = ok(client.create_project(request).await).project.unwrap();
     assert_eq!(made.payload_retention, length(60));
@@ -144,7 +170,10 @@ async fn payloads_are_kept_for_a_time_or_as_long_as_events() {
         assert_eq!(changed.payload_retention, expected);
     }
     for seconds in [-1, 0, 59, 3_650 * 86_400 + 1, i64::MAX] {
-        assert_eq!(fields(client.update_project(update(length(seconds), &[])).await), ["project.payload_retention"]);
+        assert_eq!(
+            fields(client.update_project(update(length(seconds), &[])).await),
+            ["project.payload_retention"]
+        );
         let request = CreateProjectRequest { project: project(seconds), ..Default::default() };
         assert_eq!(fields(client.create_project(request).await), ["project.payload_retention"]);
     }

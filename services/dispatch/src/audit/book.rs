@@ -30,7 +30,11 @@ impl Book {
 
     /// Rows missing or too many, of a kind.
     pub fn count(&self, kind: Discrepancy) -> u64 {
-        self.findings.values().filter(|finding| finding.kind == kind).map(|finding| finding.count).sum()
+        self.findings
+            .values()
+            .filter(|finding| finding.kind == kind)
+            .map(|finding| finding.count)
+            .sum()
     }
 
     /// A range was audited: what is known of it is what was found now.
@@ -47,12 +51,22 @@ impl Book {
     /// The milliseconds of some findings, in turn.
     pub fn due_again(&mut self, limit: usize) -> Vec<(Uuid, Uuid)> {
         let after = self.rechecked.map_or(Bound::Unbounded, Bound::Excluded);
-        let next: Vec<_> = self.findings.range((after, Bound::Unbounded)).take(limit).map(|(key, _)| *key).collect();
+        let next: Vec<_> = self
+            .findings
+            .range((after, Bound::Unbounded))
+            .take(limit)
+            .map(|(key, _)| *key)
+            .collect();
         // At the end it begins anew the next time.
         self.rechecked = next.last().copied().filter(|_| next.len() == limit);
         let mut ranges: Vec<(Uuid, Uuid)> = next
             .into_iter()
-            .map(|(id, _)| (uuid_bound(time_of(id)), uuid_bound(Timestamp(time_of(id).0.saturating_add(1_000)))))
+            .map(|(id, _)| {
+                (
+                    uuid_bound(time_of(id)),
+                    uuid_bound(Timestamp(time_of(id).0.saturating_add(1_000))),
+                )
+            })
             .collect();
         ranges.dedup();
         ranges
@@ -60,7 +74,8 @@ impl Book {
 
     /// For the log: some projects with the counts of each kind and the first ids.
     pub fn projects(&self) -> Vec<(ProjectId, BTreeMap<&'static str, u64>, Vec<String>)> {
-        let mut projects: BTreeMap<ProjectId, (BTreeMap<&'static str, u64>, Vec<String>)> = BTreeMap::new();
+        let mut projects: BTreeMap<ProjectId, (BTreeMap<&'static str, u64>, Vec<String>)> =
+            BTreeMap::new();
         for finding in self.findings.values() {
             if projects.len() >= LOGGED_PROJECTS && !projects.contains_key(&finding.project) {
                 continue;
@@ -101,7 +116,10 @@ mod tests {
         book.enter(Uuid::nil(), &audited(100, (1..10).map(|milli| finding(milli, 1)).collect()));
         assert_eq!(book.count(Discrepancy::MissingDelivery), 18);
         book.enter(uuid_bound(Timestamp(4_000)), &audited(7, vec![finding(5, 2)]));
-        assert_eq!((book.count(Discrepancy::MissingDelivery), book.count(Discrepancy::DoubledDelivery)), (14, 0));
+        assert_eq!(
+            (book.count(Discrepancy::MissingDelivery), book.count(Discrepancy::DoubledDelivery)),
+            (14, 0)
+        );
         assert_eq!(book.projects().len(), 2);
         assert_eq!(book.projects()[0].2.len(), LOGGED_IDS);
         book.enter(Uuid::nil(), &audited(100, Vec::new()));
@@ -123,7 +141,10 @@ mod tests {
         let mut book = Book::default();
         for begin in 0..20 {
             let findings = (0..1_000).map(|index| finding(begin * 1_000 + index, 1)).collect();
-            book.enter(uuid_bound(Timestamp(begin * 1_000_000)), &audited((begin + 1) * 1_000, findings));
+            book.enter(
+                uuid_bound(Timestamp(begin * 1_000_000)),
+                &audited((begin + 1) * 1_000, findings),
+            );
         }
         assert_eq!(book.count(Discrepancy::MissingDelivery), 2 * KEPT as u64);
     }

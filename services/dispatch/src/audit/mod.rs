@@ -1,7 +1,9 @@
-//! The live audit: proves from the tables, a little at a time, that everything accepted is accounted for, and tells it as metrics.
+//! The live audit: proves from the tables, a little at a time, that everything accepted is
+//! accounted for, and tells it as metrics.
 //!
-//! One process of a deployment audits. It goes two ways: behind the present, over what was accepted since, and round by round over all
-//! history, for what was whole once may be harmed later. What does not add up is looked at again until it does.
+//! One process of a deployment audits. It goes two ways: behind the present, over what was accepted
+//! since, and round by round over all history, for what was whole once may be harmed later. What
+//! does not add up is looked at again until it does.
 
 mod book;
 
@@ -13,7 +15,9 @@ use outrider_model::{
     text::joined,
 };
 use outrider_store::{AuditScope, AuditTurn, Discrepancy};
-use outrider_telemetry::catalogue::dispatch::{AUDIT_AGE, AUDIT_SECONDS, AUDITED_EVENTS, DISCREPANCIES, UNACCOUNTED};
+use outrider_telemetry::catalogue::dispatch::{
+    AUDIT_AGE, AUDIT_SECONDS, AUDITED_EVENTS, DISCREPANCIES, UNACCOUNTED,
+};
 use uuid::Uuid;
 
 use crate::Shared;
@@ -21,11 +25,13 @@ use book::Book;
 
 /// What does not add up is logged so often at most.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
-/// A period's work is given up after so long: a database that hangs must not stop the age from growing.
+/// A period's work is given up after so long: a database that hangs must not stop the age from
+/// growing.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Findings that are looked at again in one round.
 const RECHECKED: usize = 16;
-/// What is new is audited for one part of this many of the time, however much of it there is; a step is always taken.
+/// What is new is audited for one part of this many of the time, however much of it there is; a
+/// step is always taken.
 const SHARE: u32 = 20;
 
 /// The part of dispatch that audits.
@@ -68,9 +74,13 @@ impl Auditor {
                 Ok(Ok(true)) => {}
                 // The age of another's audit is shown there.
                 Ok(Ok(false)) => progress = Progress::from(self.now()),
-                Ok(Err(error)) => tracing::warn!(%error, "the ledger was not audited; the next period goes on"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the ledger was not audited; the next period goes on")
+                }
                 Err(_) => {
-                    tracing::warn!("the database does not answer the audit of the ledger; the next period goes on");
+                    tracing::warn!(
+                        "the database does not answer the audit of the ledger; the next period goes on"
+                    );
                     turn = None;
                 }
             }
@@ -93,7 +103,11 @@ impl Auditor {
         Ok(ours)
     }
 
-    async fn take_turn(&self, turn: &mut Option<AuditTurn>, progress: &mut Progress) -> Result<bool> {
+    async fn take_turn(
+        &self,
+        turn: &mut Option<AuditTurn>,
+        progress: &mut Progress,
+    ) -> Result<bool> {
         if let Some(held) = turn {
             if held.held().await {
                 return Ok(true);
@@ -116,7 +130,9 @@ impl Auditor {
         }
         let begin = Instant::now();
         while progress.mark < settled {
-            let until = self.step(&mut progress.book, uuid_bound(progress.mark), uuid_bound(settled)).await?;
+            let until = self
+                .step(&mut progress.book, uuid_bound(progress.mark), uuid_bound(settled))
+                .await?;
             progress.mark = if until == uuid_bound(settled) { settled } else { time_of(until) };
             if begin.elapsed() >= options.audit_period / SHARE {
                 break;
@@ -128,7 +144,8 @@ impl Auditor {
         }
         if let Some(from) = progress.patrol {
             let end = uuid_bound(progress.mark);
-            let until = if from < end { self.step(&mut progress.book, from, end).await? } else { end };
+            let until =
+                if from < end { self.step(&mut progress.book, from, end).await? } else { end };
             progress.patrol = (until < end).then_some(until);
         }
         Ok(())
@@ -136,7 +153,8 @@ impl Auditor {
 
     /// Audits the first part of a range; where it ended.
     async fn step(&self, book: &mut Book, from: Uuid, until: Uuid) -> Result<Uuid> {
-        let scope = AuditScope { from, until, rows: self.shared.options.audit_batch, ..AuditScope::ALL };
+        let scope =
+            AuditScope { from, until, rows: self.shared.options.audit_batch, ..AuditScope::ALL };
         let timed = AUDIT_SECONDS.start_timer();
         let audited = self.shared.store.audit(scope).await?;
         timed.observe_duration();
@@ -156,14 +174,16 @@ fn show(book: &Book) {
     UNACCOUNTED.set(unaccounted);
 }
 
-/// Says what does not add up: which projects, how much, and the first ids. Metrics do not name tenants.
+/// Says what does not add up: which projects, how much, and the first ids. Metrics do not name
+/// tenants.
 fn log(progress: &mut Progress) {
     if progress.book.is_empty() || progress.logged.is_some_and(|last| last.elapsed() < LOG_PERIOD) {
         return;
     }
     progress.logged = Some(Instant::now());
     for (project, kinds, ids) in progress.book.projects() {
-        let kinds: Vec<String> = kinds.into_iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
+        let kinds: Vec<String> =
+            kinds.into_iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
         tracing::error!(
             project_id = %project,
             kinds = %joined(&kinds),

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use futures::{Stream, StreamExt};
 use outrider_model::{AttemptOutcome, DeliveryStatus, Error, Principal, Result};
 use outrider_proto::dispatch::{
-    GetDeliveryAttemptRequest, GetDeliveryAttemptResponse, GetDeliveryRequest, GetDeliveryResponse, ListDeliveriesRequest,
-    ListDeliveriesResponse, ListDeliveryAttemptsRequest, ListDeliveryAttemptsResponse, RetryDeliveryRequest,
-    RetryDeliveryResponse, TailDeliveriesRequest, TailDeliveriesResponse, delivery_service_server::DeliveryService,
+    GetDeliveryAttemptRequest, GetDeliveryAttemptResponse, GetDeliveryRequest, GetDeliveryResponse,
+    ListDeliveriesRequest, ListDeliveriesResponse, ListDeliveryAttemptsRequest,
+    ListDeliveryAttemptsResponse, RetryDeliveryRequest, RetryDeliveryResponse,
+    TailDeliveriesRequest, TailDeliveriesResponse, delivery_service_server::DeliveryService,
 };
 use outrider_rpc::{
     convert::{parse_id, parse_optional_id},
@@ -33,14 +34,22 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    async fn get(&self, principal: &Principal, request: GetDeliveryRequest) -> Result<GetDeliveryResponse> {
+    async fn get(
+        &self,
+        principal: &Principal,
+        request: GetDeliveryRequest,
+    ) -> Result<GetDeliveryResponse> {
         let project = parse_id("project_id", &request.project_id)?;
         let id = parse_id("delivery_id", &request.delivery_id)?;
         let delivery = self.store.get_delivery(principal, project, id).await?;
         Ok(GetDeliveryResponse { delivery: Some(convert::delivery(delivery)) })
     }
 
-    async fn list(&self, principal: &Principal, request: ListDeliveriesRequest) -> Result<ListDeliveriesResponse> {
+    async fn list(
+        &self,
+        principal: &Principal,
+        request: ListDeliveriesRequest,
+    ) -> Result<ListDeliveriesResponse> {
         let project = parse_id("project_id", &request.project_id)?;
         let (start, end) = time_range(request.start_time.as_ref(), request.end_time.as_ref())?;
         let filter = DeliveryFilter {
@@ -68,7 +77,11 @@ impl Deliveries {
         Ok(ListDeliveriesResponse { deliveries, next_page_token, previous_page_token })
     }
 
-    async fn retry(&self, principal: &Principal, request: RetryDeliveryRequest) -> Result<RetryDeliveryResponse> {
+    async fn retry(
+        &self,
+        principal: &Principal,
+        request: RetryDeliveryRequest,
+    ) -> Result<RetryDeliveryResponse> {
         let project = parse_id("project_id", &request.project_id)?;
         let id = parse_id("delivery_id", &request.delivery_id)?;
         let delivery = self.store.retry_delivery(principal, project, id).await?;
@@ -76,7 +89,11 @@ impl Deliveries {
         Ok(RetryDeliveryResponse { delivery: Some(convert::delivery(delivery)) })
     }
 
-    async fn get_attempt(&self, principal: &Principal, request: GetDeliveryAttemptRequest) -> Result<GetDeliveryAttemptResponse> {
+    async fn get_attempt(
+        &self,
+        principal: &Principal,
+        request: GetDeliveryAttemptRequest,
+    ) -> Result<GetDeliveryAttemptResponse> {
         let project = parse_id("project_id", &request.project_id)?;
         let id = parse_id("attempt_id", &request.attempt_id)?;
         let attempt = self.store.get_attempt(principal, project, id).await?;
@@ -109,7 +126,8 @@ impl Deliveries {
         let page_request = pager.request(request.page_size, &request.page_token)?;
         let page = self.store.list_attempts(principal, project, &filter, page_request).await?;
         let (next_page_token, previous_page_token) = pager.tokens(&page);
-        let attempts = page.items.into_iter().map(|attempt| convert::attempt(attempt, false)).collect();
+        let attempts =
+            page.items.into_iter().map(|attempt| convert::attempt(attempt, false)).collect();
         Ok(ListDeliveryAttemptsResponse { attempts, next_page_token, previous_page_token })
     }
 }
@@ -123,7 +141,8 @@ impl Deliveries {
         let project = parse_id("project_id", &request.project_id)?;
         let mut statuses = Vec::new();
         for (index, number) in request.statuses.iter().enumerate() {
-            let status = known(&format!("statuses[{index}]"), *number, DeliveryStatus::from_number)?;
+            let status =
+                known(&format!("statuses[{index}]"), *number, DeliveryStatus::from_number)?;
             statuses.extend(status.filter(|status| !statuses.contains(status)));
         }
         let wish = DeliveryWish {
@@ -134,9 +153,17 @@ impl Deliveries {
         self.around.directory.project(&principal, project).await?;
         let holder = Holder::within(&principal, project);
         let source = DeliveryUpdates { store: self.store.clone(), principal, project, wish };
-        let opening = Opening { around: self.around.clone(), holder, project, cursor: request.cursor, source };
+        let opening = Opening {
+            around: self.around.clone(),
+            holder,
+            project,
+            cursor: request.cursor,
+            source,
+        };
         let messages = opening.open().await?;
-        Ok(Box::pin(messages.map(|message| message.map(convert::tailed_delivery).map_err(to_status))))
+        Ok(Box::pin(
+            messages.map(|message| message.map(convert::tailed_delivery).map_err(to_status)),
+        ))
     }
 }
 
@@ -150,17 +177,26 @@ fn known<T>(field: &str, number: i32, parse: impl Fn(i32) -> Option<T>) -> Resul
 
 #[async_trait]
 impl DeliveryService for Deliveries {
-    async fn get_delivery(&self, request: Request<GetDeliveryRequest>) -> Result<Response<GetDeliveryResponse>, Status> {
+    async fn get_delivery(
+        &self,
+        request: Request<GetDeliveryRequest>,
+    ) -> Result<Response<GetDeliveryResponse>, Status> {
         let principal = principal(&request)?;
         self.get(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
     }
 
-    async fn list_deliveries(&self, request: Request<ListDeliveriesRequest>) -> Result<Response<ListDeliveriesResponse>, Status> {
+    async fn list_deliveries(
+        &self,
+        request: Request<ListDeliveriesRequest>,
+    ) -> Result<Response<ListDeliveriesResponse>, Status> {
         let principal = principal(&request)?;
         self.list(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
     }
 
-    async fn retry_delivery(&self, request: Request<RetryDeliveryRequest>) -> Result<Response<RetryDeliveryResponse>, Status> {
+    async fn retry_delivery(
+        &self,
+        request: Request<RetryDeliveryRequest>,
+    ) -> Result<Response<RetryDeliveryResponse>, Status> {
         let principal = principal(&request)?;
         self.retry(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
     }
@@ -170,10 +206,14 @@ impl DeliveryService for Deliveries {
         request: Request<GetDeliveryAttemptRequest>,
     ) -> Result<Response<GetDeliveryAttemptResponse>, Status> {
         let principal = principal(&request)?;
-        self.get_attempt(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
+        self.get_attempt(&principal, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(to_status)
     }
 
-    type TailDeliveriesStream = Pin<Box<dyn Stream<Item = Result<TailDeliveriesResponse, Status>> + Send>>;
+    type TailDeliveriesStream =
+        Pin<Box<dyn Stream<Item = Result<TailDeliveriesResponse, Status>> + Send>>;
 
     async fn tail_deliveries(
         &self,
@@ -188,6 +228,9 @@ impl DeliveryService for Deliveries {
         request: Request<ListDeliveryAttemptsRequest>,
     ) -> Result<Response<ListDeliveryAttemptsResponse>, Status> {
         let principal = principal(&request)?;
-        self.list_attempts(&principal, request.into_inner()).await.map(Response::new).map_err(to_status)
+        self.list_attempts(&principal, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(to_status)
     }
 }

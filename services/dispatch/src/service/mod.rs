@@ -7,10 +7,17 @@ use std::sync::Arc;
 
 use outrider_model::{Error, Result, Timestamp};
 use outrider_proto::{
-    dispatch::{delivery_service_server::DeliveryServiceServer, event_service_server::EventServiceServer},
-    internal::{intake_service_server::IntakeServiceServer, settlement_service_server::SettlementServiceServer},
+    dispatch::{
+        delivery_service_server::DeliveryServiceServer, event_service_server::EventServiceServer,
+    },
+    internal::{
+        intake_service_server::IntakeServiceServer,
+        settlement_service_server::SettlementServiceServer,
+    },
 };
-use outrider_rpc::{Intake, convert::parse_timestamp, intake::IntakeServer, settlement::SettlementServer};
+use outrider_rpc::{
+    Intake, convert::parse_timestamp, intake::IntakeServer, settlement::SettlementServer,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -25,26 +32,38 @@ pub fn routes(shared: Shared, handoff: Handoff, shutdown: CancellationToken) -> 
     let around = Around { tails, directory, shutdown };
     let events = Events { store: store.clone(), ledger, around: around.clone() };
     let events = EventServiceServer::new(events).max_decoding_message_size(limit);
-    let deliveries = DeliveryServiceServer::new(Deliveries { store, handoff, around }).max_decoding_message_size(limit);
+    let deliveries = DeliveryServiceServer::new(Deliveries { store, handoff, around })
+        .max_decoding_message_size(limit);
     Routes::new(events).add_service(deliveries)
 }
 
 /// The services for ingest and workers.
-pub fn internal_routes(intake: Arc<dyn Intake>, settlement: SettlementServer, options: &Options) -> Routes {
-    let intake = IntakeServiceServer::new(IntakeServer(intake)).max_decoding_message_size(options.max_intake_bytes);
-    let settlement = SettlementServiceServer::new(settlement).max_decoding_message_size(options.max_reports_bytes);
+pub fn internal_routes(
+    intake: Arc<dyn Intake>,
+    settlement: SettlementServer,
+    options: &Options,
+) -> Routes {
+    let intake = IntakeServiceServer::new(IntakeServer(intake))
+        .max_decoding_message_size(options.max_intake_bytes);
+    let settlement = SettlementServiceServer::new(settlement)
+        .max_decoding_message_size(options.max_reports_bytes);
     Routes::new(intake).add_service(settlement)
 }
 
 type Range = (Option<Timestamp>, Option<Timestamp>);
 
 /// A range of times, `[start, end)`.
-fn time_range(start: Option<&prost_types::Timestamp>, end: Option<&prost_types::Timestamp>) -> Result<Range> {
+fn time_range(
+    start: Option<&prost_types::Timestamp>,
+    end: Option<&prost_types::Timestamp>,
+) -> Result<Range> {
     let start = start.map(|at| parse_timestamp("start_time", at)).transpose()?;
     let end = end.map(|at| parse_timestamp("end_time", at)).transpose()?;
     match (start, end) {
         // Nothing lies between them: the two are most likely confused.
-        (Some(start), Some(end)) if end <= start => Err(Error::field("end_time", "must be after start_time")),
+        (Some(start), Some(end)) if end <= start => {
+            Err(Error::field("end_time", "must be after start_time"))
+        }
         range => Ok(range),
     }
 }

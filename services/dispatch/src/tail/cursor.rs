@@ -1,7 +1,8 @@
-//! Cursors of tails: opaque to callers, and bound to the database, the kind of tail and the project.
+//! Cursors of tails: opaque to callers, and bound to the database, the kind of tail and the
+//! project.
 //!
-//! A cursor is neither secret nor signed: it names a place in a log, and whatever is read from there passes the same checks of the
-//! principal as a tail that begins now.
+//! A cursor is neither secret nor signed: it names a place in a log, and whatever is read from
+//! there passes the same checks of the principal as a tail that begins now.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use outrider_model::{Error, ProjectId, Reason, Result, Timestamp};
@@ -33,18 +34,22 @@ impl Cursors {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The place of a cursor. Errors: `INVALID_FIELD` when it is none of this project and kind of tail, `CURSOR_EXPIRED` when it is of
-    /// another database.
+    /// The place of a cursor. Errors: `INVALID_FIELD` when it is none of this project and kind of
+    /// tail, `CURSOR_EXPIRED` when it is of another database.
     pub fn read(&self, text: &str) -> Result<LogPlace> {
         let refused = |why: &str| Error::field("cursor", why);
         let malformed = || refused("is not a cursor of an earlier message");
         // An encoded cursor has one length; what is longer is not worth decoding.
-        let bytes = Some(text).filter(|text| text.len() <= 2 * BYTES).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        let bytes = Some(text)
+            .filter(|text| text.len() <= 2 * BYTES)
+            .and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
         let bytes = bytes.filter(|bytes| bytes.len() == BYTES).ok_or_else(malformed)?;
         let (head, rest) = bytes.split_at(2);
         let (project, rest) = rest.split_at(16);
         let (numbers, index) = rest.split_at(24);
-        let number = |nth: usize| numbers[nth * 8..].first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes));
+        let number = |nth: usize| {
+            numbers[nth * 8..].first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes))
+        };
         if head[0] != VERSION {
             return Err(malformed());
         }
@@ -83,8 +88,14 @@ mod tests {
     fn cursors_of_others_are_refused() {
         let text = cursors().write(LogPlace { at: Timestamp(1), position: 2, index: 3 });
         let reason = |cursors: Cursors| cursors.read(&text).unwrap_err().reason;
-        assert_eq!(reason(Cursors { kind: LogKind::Deliveries, ..cursors() }), Reason::InvalidField);
-        assert_eq!(reason(Cursors { project: ProjectId::new(Timestamp(5), 8), ..cursors() }), Reason::InvalidField);
+        assert_eq!(
+            reason(Cursors { kind: LogKind::Deliveries, ..cursors() }),
+            Reason::InvalidField
+        );
+        assert_eq!(
+            reason(Cursors { project: ProjectId::new(Timestamp(5), 8), ..cursors() }),
+            Reason::InvalidField
+        );
         assert_eq!(reason(Cursors { identity: 3, ..cursors() }), Reason::CursorExpired);
     }
 
@@ -96,7 +107,11 @@ mod tests {
         let (short, long, huge) = (&text[1..], format!("{text}AAAA"), "A".repeat(1 << 20));
         for bad in ["", "?", "é", "AAAA", short, &long, &huge, &negative, &later] {
             let error = cursors().read(bad).unwrap_err();
-            assert_eq!((error.reason, error.violations[0].field.as_str()), (Reason::InvalidField, "cursor"), "{bad:.40}");
+            assert_eq!(
+                (error.reason, error.violations[0].field.as_str()),
+                (Reason::InvalidField, "cursor"),
+                "{bad:.40}"
+            );
         }
     }
 }

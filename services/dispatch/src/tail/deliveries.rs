@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use outrider_model::{
-    Attempt, AttemptId, Delivery, DeliveryId, DeliveryStatus, EndpointId, EventId, Principal, ProjectId, Result,
+    Attempt, AttemptId, Delivery, DeliveryId, DeliveryStatus, EndpointId, EventId, Principal,
+    ProjectId, Result,
 };
 use outrider_store::{LogEntry, LogKind, Store};
 
@@ -39,8 +40,14 @@ fn size_of(attempt: Option<&Attempt>) -> usize {
     /// The fields of fixed size and short ones.
     const FIXED: usize = 1024;
     let size = |attempt: &Attempt| {
-        let headers = attempt.response_headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        headers + attempt.response_body.len() + attempt.error_message.as_ref().map_or(0, String::len)
+        let headers = attempt
+            .response_headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum::<usize>();
+        headers
+            + attempt.response_body.len()
+            + attempt.error_message.as_ref().map_or(0, String::len)
     };
     FIXED + attempt.map_or(0, size)
 }
@@ -61,7 +68,8 @@ impl Source for DeliveryUpdates {
         let wanted = entries.iter().filter(|entry| deliveries.contains_key(&entry.id));
         let ids: Vec<AttemptId> = wanted.filter_map(|entry| entry.attempt).collect();
         let attempts = self.store.attempts_by_id(&self.principal, self.project, &ids).await?;
-        let mut attempts: HashMap<AttemptId, Attempt> = attempts.into_iter().map(|attempt| (attempt.id, attempt)).collect();
+        let mut attempts: HashMap<AttemptId, Attempt> =
+            attempts.into_iter().map(|attempt| (attempt.id, attempt)).collect();
         let (mut items, mut sum, mut taken, mut wants) = (Vec::new(), 0, 0, None);
         for entry in entries {
             if let Some(delivery) = deliveries.get(&entry.id) {

@@ -59,11 +59,16 @@ impl Source for AcceptedEvents {
 
     async fn load(&mut self, entries: &[LogEntry], limit: usize) -> Result<Loaded<Self::Item>> {
         let ids: Vec<EventId> = entries.iter().map(|entry| EventId(entry.id)).collect();
-        let mut found: VecDeque<Event> = self.store.events_by_id(self.holder, self.project, &ids).await?.into();
+        let mut found: VecDeque<Event> =
+            self.store.events_by_id(self.holder, self.project, &ids).await?.into();
         let (mut wanted, mut sum, mut taken, mut wants) = (Vec::new(), 0, 0, None);
         for entry in entries {
             // They come in the order of the entries; one that is gone by now is left out.
-            let event = found.front().is_some_and(|event| event.id.0 == entry.id).then(|| found.pop_front()).flatten();
+            let event = found
+                .front()
+                .is_some_and(|event| event.id.0 == entry.id)
+                .then(|| found.pop_front())
+                .flatten();
             if let Some(event) = event.filter(|event| self.wants(event)) {
                 let bytes = self.size_of(&event);
                 sum += bytes;
@@ -78,7 +83,9 @@ impl Source for AcceptedEvents {
         let ids: Vec<EventId> = wanted.iter().map(|(_, event, _)| event.id).collect();
         let payloads = self.payloads(&ids).await?;
         let items = wanted.into_iter().zip(payloads);
-        let items = items.map(|((after, event, bytes), payload)| Item { after, what: (event, payload), bytes }).collect();
+        let items = items
+            .map(|((after, event, bytes), payload)| Item { after, what: (event, payload), bytes })
+            .collect();
         Ok(Loaded { items, taken, wants })
     }
 }

@@ -1,8 +1,11 @@
-//! Tails: streams of what was accepted and of what happened to deliveries, read from the log of commits.
+//! Tails: streams of what was accepted and of what happened to deliveries, read from the log of
+//! commits.
 //!
-//! Every tail reads by its own place, in bounded batches, when its caller takes what it has. A slow one reads later: what it holds
-//! meanwhile is its caller's share of a room ([`crate::Options::tail_buffer_bytes`]). A commit of this process wakes the tails of its projects at once; one question for all tails, asked every
-//! [`crate::Options::tail_poll`], finds the commits of others.
+//! Every tail reads by its own place, in bounded batches, when its caller takes what it has. A slow
+//! one reads later: what it holds meanwhile is its caller's share of a room
+//! ([`crate::Options::tail_buffer_bytes`]). A commit of this process wakes the tails of its
+//! projects at once; one question for all tails, asked every [`crate::Options::tail_poll`], finds
+//! the commits of others.
 
 pub(crate) mod cursor;
 mod deliveries;
@@ -31,11 +34,16 @@ pub use self::{
 use crate::Options;
 
 const TAILS: Resource = Resource { name: "tails", noun: "tails", least: 1 };
-const BYTES: Resource = Resource { name: "tail-bytes", noun: "bytes of tails", least: stream::BATCH_BYTES };
+const BYTES: Resource =
+    Resource { name: "tail-bytes", noun: "bytes of tails", least: stream::BATCH_BYTES };
 
 const READS: Gate = Gate {
     places: Resource { name: "tail-reads", noun: "queries of tails", least: 1 },
-    line: Resource { name: "tail-reads-line", noun: "places in the line for queries of tails", least: 1 },
+    line: Resource {
+        name: "tail-reads-line",
+        noun: "places in the line for queries of tails",
+        least: 1,
+    },
 };
 
 /// A log: of what, and whose.
@@ -57,7 +65,8 @@ struct Inner {
     places: Shares,
     /// Bytes that are read and not sent.
     room: Shares,
-    /// Queries of tails: they must not take the connections of those who commit. Tails wait for their turn, one each.
+    /// Queries of tails: they must not take the connections of those who commit. Tails wait for
+    /// their turn, one each.
     reads: Turns,
     readers: Readers,
     identity: OnceCell<i64>,
@@ -112,7 +121,9 @@ impl Tails {
                     from = Some(next);
                     news.into_iter().for_each(|(kind, project)| self.committed(kind, [project]));
                 }
-                Err(error) => tracing::debug!(%error, "the log of commits was not read; the next poll reads it"),
+                Err(error) => {
+                    tracing::debug!(%error, "the log of commits was not read; the next poll reads it")
+                }
             }
         }
     }
@@ -120,7 +131,8 @@ impl Tails {
     /// A place for one more tail, and word of news in its log.
     fn enter(&self, log: Log, holder: Holder) -> Result<Place> {
         let share = self.inner.places.take(holder, 1)?;
-        let mut news = self.readers().entry(log).or_insert_with(|| watch::Sender::new(())).subscribe();
+        let mut news =
+            self.readers().entry(log).or_insert_with(|| watch::Sender::new(())).subscribe();
         news.mark_unchanged();
         Ok(Place { tails: self.clone(), log, news, _share: share })
     }

@@ -17,7 +17,8 @@ const ENTRIES: usize = 512;
 const LOOKED_UP: usize = 64;
 /// Bytes looked up at once; a single larger item comes alone.
 pub const BATCH_BYTES: usize = 64 * 1024;
-/// Between two looks at the log by one tail: commits that follow each other closely are read together.
+/// Between two looks at the log by one tail: commits that follow each other closely are read
+/// together.
 const PACE: Duration = Duration::from_millis(20);
 /// Before a tail that had no turn asks again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -33,8 +34,8 @@ pub trait Source: Send + 'static {
     /// Which log.
     const KIND: LogKind;
 
-    /// Makes items of some entries, from the first on, and leaves out what is not wanted. It goes as far as the items have no more than
-    /// `limit` bytes together.
+    /// Makes items of some entries, from the first on, and leaves out what is not wanted. It goes
+    /// as far as the items have no more than `limit` bytes together.
     async fn load(&mut self, entries: &[LogEntry], limit: usize) -> Result<Loaded<Self::Item>>;
 }
 
@@ -77,12 +78,15 @@ pub struct Opening<S> {
 
 impl<S: Source> Opening<S> {
     /// Opens it: a heartbeat at once, then what comes. An error is the last that it says.
-    pub async fn open(self) -> Result<impl Stream<Item = Result<Message<S::Item>>> + Send + 'static> {
+    pub async fn open(
+        self,
+    ) -> Result<impl Stream<Item = Result<Message<S::Item>>> + Send + 'static> {
         let Self { around, holder, project, cursor, source } = self;
         let place = around.tails.enter((S::KIND, project), holder)?;
         let store = &around.tails.inner.store;
         let cursors = Cursors { kind: S::KIND, project, identity: around.tails.identity().await? };
-        let from = if cursor.is_empty() { store.log_end(holder).await? } else { cursors.read(&cursor)? };
+        let from =
+            if cursor.is_empty() { store.log_end(holder).await? } else { cursors.read(&cursor)? };
         // Says at once whether the cursor is still good.
         store.read_log(holder, S::KIND, project, from, 1).await?;
         let now = Instant::now();
@@ -137,7 +141,8 @@ struct Tail<S: Source> {
     entries: VecDeque<LogEntry>,
     /// Looked up and not told.
     items: VecDeque<Item<S::Item>>,
-    /// Whether the log had no more when it was last read: then something must happen before it is read again.
+    /// Whether the log had no more when it was last read: then something must happen before it is
+    /// read again.
     complete: bool,
     heartbeat_at: Instant,
     /// Not before then is the log read again.
@@ -198,7 +203,10 @@ impl<S: Source> Tail<S> {
         self.place.news.mark_unchanged();
         let inner = &self.around.tails.inner;
         let _turn = inner.reads.wait(self.holder).await;
-        let page = inner.store.read_log(self.holder, S::KIND, self.project, self.looked_at, ENTRIES).await?;
+        let page = inner
+            .store
+            .read_log(self.holder, S::KIND, self.project, self.looked_at, ENTRIES)
+            .await?;
         self.look_at = Instant::now() + PACE;
         self.complete = page.complete;
         self.read_to = page.next;
@@ -220,7 +228,8 @@ impl<S: Source> Tail<S> {
         };
         let _turn = inner.reads.wait(self.holder).await;
         let entries = self.entries.make_contiguous();
-        let Loaded { items, taken, wants } = self.source.load(&entries[..entries.len().min(LOOKED_UP)], self.wants).await?;
+        let Loaded { items, taken, wants } =
+            self.source.load(&entries[..entries.len().min(LOOKED_UP)], self.wants).await?;
         self.wants = wants.unwrap_or(BATCH_BYTES);
         self.hold(room, items.iter().map(|item| item.bytes).sum());
         let last = self.entries.drain(..taken).next_back();

@@ -3,31 +3,49 @@
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use outrider_model::{ApiKeyId, DeliveryStatus, Error, Event, EventId, PageRequest, Reason, Result, principal::Actor};
+use outrider_model::{
+    ApiKeyId, DeliveryStatus, Error, Event, EventId, PageRequest, Reason, Result, principal::Actor,
+};
 use outrider_shares::Holder;
 use outrider_store::EventFilter;
 use tokio_util::sync::CancellationToken;
 
-use super::{AcceptedEvents, Around, DeliveryUpdates, DeliveryWish, EventWish, Message, Opening, stream::Source};
+use super::{
+    AcceptedEvents, Around, DeliveryUpdates, DeliveryWish, EventWish, Message, Opening,
+    stream::Source,
+};
 use crate::{Options, tests::Bench};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Heartbeats and polls that are short enough to wait for.
 fn quick() -> Options {
-    Options { tail_heartbeat: Duration::from_millis(100), tail_poll: Duration::from_millis(20), ..Options::default() }
+    Options {
+        tail_heartbeat: Duration::from_millis(100),
+        tail_poll: Duration::from_millis(20),
+        ..Options::default()
+    }
 }
 
 fn around(bench: &Bench) -> Around {
     let shared = &bench.dispatch.shared;
-    Around { tails: shared.tails.clone(), directory: shared.directory.clone(), shutdown: CancellationToken::new() }
+    Around {
+        tails: shared.tails.clone(),
+        directory: shared.directory.clone(),
+        shutdown: CancellationToken::new(),
+    }
 }
 
 fn holder(bench: &Bench) -> Holder {
     Holder::within(&bench.principal, bench.project.id)
 }
 
-fn events(bench: &Bench, cursor: &str, event_types: &[&str], with_payload: bool) -> Opening<AcceptedEvents> {
+fn events(
+    bench: &Bench,
+    cursor: &str,
+    event_types: &[&str],
+    with_payload: bool,
+) -> Opening<AcceptedEvents> {
     let event_types = event_types.iter().map(|text| text.parse().unwrap()).collect();
     let source = AcceptedEvents {
         store: bench.store.clone(),
@@ -36,17 +54,33 @@ fn events(bench: &Bench, cursor: &str, event_types: &[&str], with_payload: bool)
         project: bench.project.id,
         wish: EventWish { event_types, with_payload },
     };
-    Opening { around: around(bench), holder: holder(bench), project: bench.project.id, cursor: cursor.to_owned(), source }
+    Opening {
+        around: around(bench),
+        holder: holder(bench),
+        project: bench.project.id,
+        cursor: cursor.to_owned(),
+        source,
+    }
 }
 
 fn deliveries(bench: &Bench, wish: DeliveryWish) -> Opening<DeliveryUpdates> {
     let (store, principal) = (bench.store.clone(), bench.principal.clone());
     let source = DeliveryUpdates { store, principal, project: bench.project.id, wish };
-    Opening { around: around(bench), holder: holder(bench), project: bench.project.id, cursor: String::new(), source }
+    Opening {
+        around: around(bench),
+        holder: holder(bench),
+        project: bench.project.id,
+        cursor: String::new(),
+        source,
+    }
 }
 
 async fn next<T>(tail: &mut (impl Stream<Item = Result<Message<T>>> + Unpin)) -> Message<T> {
-    tokio::time::timeout(PATIENCE, tail.next()).await.expect("a message comes").expect("the tail goes on").unwrap()
+    tokio::time::timeout(PATIENCE, tail.next())
+        .await
+        .expect("a message comes")
+        .expect("the tail goes on")
+        .unwrap()
 }
 
 /// The next that is no heartbeat.
@@ -80,7 +114,10 @@ async fn events_come_once_from_now_on_and_from_any_cursor() {
     let mut cursors = vec![first.cursor];
     for id in &published {
         let (cursor, (event, payload)) = item(&mut tail).await;
-        assert_eq!((event.id.to_string(), payload.as_deref()), (id.clone(), Some(b"{}".as_slice())));
+        assert_eq!(
+            (event.id.to_string(), payload.as_deref()),
+            (id.clone(), Some(b"{}".as_slice()))
+        );
         cursors.push(cursor);
     }
     for (index, cursor) in cursors.iter().enumerate() {
@@ -117,7 +154,8 @@ async fn what_is_left_out_moves_the_cursor_of_heartbeats() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_payloads_come_few_at_a_time_and_all() {
     let bench = Bench::start().await;
-    let begin = next(&mut Box::pin(events(&bench, "", &[], true).open().await.unwrap())).await.cursor;
+    let begin =
+        next(&mut Box::pin(events(&bench, "", &[], true).open().await.unwrap())).await.cursor;
     let sizes = [700_000, 700_000, 10, 2_000_000, 5, 5];
     for size in sizes {
         bench.publish_bytes(vec![b' '; size].into()).await;
@@ -132,7 +170,8 @@ async fn large_payloads_come_few_at_a_time_and_all() {
 async fn tails_that_are_not_read_hold_their_share_and_no_more() {
     const MIB: usize = 1024 * 1024;
     let bench = Bench::with(Options { tail_buffer_bytes: MIB, ..quick() }).await;
-    let begin = next(&mut Box::pin(events(&bench, "", &[], true).open().await.unwrap())).await.cursor;
+    let begin =
+        next(&mut Box::pin(events(&bench, "", &[], true).open().await.unwrap())).await.cursor;
     for _ in 0..3 {
         bench.publish_bytes(vec![b' '; 100_000].into()).await;
     }
@@ -168,7 +207,8 @@ async fn tails_that_are_not_read_hold_their_share_and_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tails_read_in_turns() {
     let bench = Bench::with(Options { tail_readers: 8, ..quick() }).await;
-    let begin = next(&mut Box::pin(events(&bench, "", &[], true).open().await.unwrap())).await.cursor;
+    let begin =
+        next(&mut Box::pin(events(&bench, "", &[], true).open().await.unwrap())).await.cursor;
     bench.publish().await;
     let reads = bench.dispatch.shared.tails.inner.reads.clone();
     // Queries of a key that is alone, as many as it may have at once, take long.
@@ -196,9 +236,14 @@ async fn deliveries_come_with_their_attempts() {
     let endpoint = bench.endpoint(64).await;
     let everything = || DeliveryWish { endpoint: None, event: None, statuses: Vec::new() };
     let mut all = Box::pin(deliveries(&bench, everything()).open().await.unwrap());
-    let delivered = DeliveryWish { statuses: vec![DeliveryStatus::Delivered], endpoint: Some(endpoint.id), ..everything() };
+    let delivered = DeliveryWish {
+        statuses: vec![DeliveryStatus::Delivered],
+        endpoint: Some(endpoint.id),
+        ..everything()
+    };
     let mut ended = Box::pin(deliveries(&bench, delivered).open().await.unwrap());
-    let nothing = DeliveryWish { event: Some(EventId::new(bench.store.clock().now(), 7)), ..everything() };
+    let nothing =
+        DeliveryWish { event: Some(EventId::new(bench.store.clock().now(), 7)), ..everything() };
     let mut none = Box::pin(deliveries(&bench, nothing).open().await.unwrap());
     bench.publish_when_routed(1).await;
     bench.report(&bench.jobs().await[0], 500).await;
@@ -212,7 +257,10 @@ async fn deliveries_come_with_their_attempts() {
     // Who reads late is told of both attempts, and each time how the delivery stands now.
     for number in [1, 2] {
         let (_, (delivery, attempt)) = item(&mut ended).await;
-        assert_eq!((delivery.status, attempt.map(|attempt| attempt.number)), (DeliveryStatus::Delivered, Some(number)));
+        assert_eq!(
+            (delivery.status, attempt.map(|attempt| attempt.number)),
+            (DeliveryStatus::Delivered, Some(number))
+        );
     }
     assert!(next(&mut none).await.item.is_none());
 }
@@ -226,10 +274,19 @@ async fn commits_of_another_process_are_found_by_the_poll() {
     let page = PageRequest { size: 1, from: None };
     bench.publish().await;
     item(&mut tail).await;
-    let mut list = bench.store.list_events(&bench.principal, bench.project.id, &EventFilter::default(), page).await.unwrap();
+    let mut list = bench
+        .store
+        .list_events(&bench.principal, bench.project.id, &EventFilter::default(), page)
+        .await
+        .unwrap();
     let event = Event { id: EventId::new(bench.store.clock().now(), 7), ..list.items.remove(0) };
     let id = event.id;
-    let new = outrider_store::NewEvent { event, payload: "{}".into(), fingerprint: None, deliveries: Vec::new() };
+    let new = outrider_store::NewEvent {
+        event,
+        payload: "{}".into(),
+        fingerprint: None,
+        deliveries: Vec::new(),
+    };
     bench.store.ledger().accept(&[new], outrider_model::Timestamp(0)).await.unwrap();
     assert_eq!(item(&mut tail).await.1.0.id, id);
 }
@@ -242,7 +299,11 @@ async fn tails_are_bounded_and_end_with_the_process_the_project_or_the_cursor() 
     opening.around.shutdown = shutdown.clone();
     let mut ended = Box::pin(opening.open().await.unwrap());
     let mut tail = Box::pin(events(&bench, "", &[], false).open().await.unwrap());
-    assert_eq!(refused(events(&bench, "", &[], false)).await, Reason::ShareExhausted, "a key has a quarter of eight");
+    assert_eq!(
+        refused(events(&bench, "", &[], false)).await,
+        Reason::ShareExhausted,
+        "a key has a quarter of eight"
+    );
     let cursor = next(&mut tail).await.cursor;
     next(&mut ended).await;
     shutdown.cancel();
@@ -266,7 +327,13 @@ async fn tails_are_bounded_and_end_with_the_process_the_project_or_the_cursor() 
     drop(tail);
     assert!(bench.dispatch.shared.tails.readers().is_empty(), "nobody is left to be told");
 
-    while bench.store.ledger().prune_log(bench.store.clock().now().plus(Duration::from_secs(60))).await.unwrap() {}
+    while bench
+        .store
+        .ledger()
+        .prune_log(bench.store.clock().now().plus(Duration::from_secs(60)))
+        .await
+        .unwrap()
+    {}
     bench.publish().await;
     let later = bench.store.clock().now().plus(Duration::from_secs(2 * 3600));
     while bench.store.ledger().prune_log(later).await.unwrap() {}
@@ -285,5 +352,8 @@ async fn an_erased_payload_is_told_as_such() {
     let (_, (event, payload)) = item(&mut late).await;
     assert_eq!((event.id, event.payload_erased_at.is_some(), payload), (erased, true, None));
     let (_, (event, payload)) = item(&mut late).await;
-    assert_eq!((event.id.to_string(), payload.as_deref()), (published[1].clone(), Some(b"{}".as_slice())));
+    assert_eq!(
+        (event.id.to_string(), payload.as_deref()),
+        (published[1].clone(), Some(b"{}".as_slice()))
+    );
 }

@@ -11,15 +11,19 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
-    Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, PageRequest, Principal, Project, Recipient, Result,
-    RetryPolicy, SigningSecret, Target, principal::Actor,
+    Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, PageRequest, Principal,
+    Project, Recipient, Result, RetryPolicy, SigningSecret, Target, principal::Actor,
 };
 use outrider_proto::internal::{
-    AcceptEvent, AcceptedEvent, AttemptReport, AttemptResult, HoldReason, JobReceipt, accept_event_result, attempt_report,
+    AcceptEvent, AcceptedEvent, AttemptReport, AttemptResult, HoldReason, JobReceipt,
+    accept_event_result, attempt_report,
 };
-use outrider_queue::{Done, EmbeddedOptions, EmbeddedQueue, Enqueued, LeasedJob, NewJob, Queue, Receipt};
+use outrider_queue::{
+    Done, EmbeddedOptions, EmbeddedQueue, Enqueued, LeasedJob, NewJob, Queue, Receipt,
+};
 use outrider_store::{
-    DeliveryFilter, Directory, DirectoryOptions, NewEndpoint, NewProject, NewSubscription, Store, testing::TestDatabase,
+    DeliveryFilter, Directory, DirectoryOptions, NewEndpoint, NewProject, NewSubscription, Store,
+    testing::TestDatabase,
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -66,20 +70,42 @@ impl Bench {
         bench
     }
 
-    /// The same with just these options, and it only takes events and settles: nothing is fed or repaired.
+    /// The same with just these options, and it only takes events and settles: nothing is fed or
+    /// repaired.
     pub async fn still(options: Options) -> Self {
         let database = TestDatabase::sqlite();
         let store = database.store().await;
         let organization = store.create_organization(Actor::System, "test").await.unwrap();
         let principal = Principal::system(organization.id);
-        let project =
-            store.create_project(&principal, NewProject { name: "test".into(), ..NewProject::default() }, None).await.unwrap();
-        let directory =
-            Directory::new(store.clone(), DirectoryOptions { poll: Duration::from_millis(20), ..DirectoryOptions::default() });
+        let project = store
+            .create_project(
+                &principal,
+                NewProject { name: "test".into(), ..NewProject::default() },
+                None,
+            )
+            .await
+            .unwrap();
+        let directory = Directory::new(
+            store.clone(),
+            DirectoryOptions { poll: Duration::from_millis(20), ..DirectoryOptions::default() },
+        );
         let queue = Arc::new(Switched::new());
-        let dispatch = Arc::new(Dispatch::new(options, store.clone(), directory.clone(), Arc::clone(&queue) as Arc<dyn Queue>));
+        let dispatch = Arc::new(Dispatch::new(
+            options,
+            store.clone(),
+            directory.clone(),
+            Arc::clone(&queue) as Arc<dyn Queue>,
+        ));
         tokio::spawn(async move { directory.run().await });
-        Self { dispatch, queue, store, principal, project, shutdown: CancellationToken::new(), database }
+        Self {
+            dispatch,
+            queue,
+            store,
+            principal,
+            project,
+            shutdown: CancellationToken::new(),
+            database,
+        }
     }
 
     /// An endpoint with a subscription to everything.
@@ -96,10 +122,21 @@ impl Bench {
             owner: None,
             secret: SigningSecret::from_bytes(&[7; 32]).unwrap(),
         };
-        let endpoint = self.store.create_endpoint(&self.principal, self.project.id, endpoint, None).await.unwrap();
-        let everything =
-            NewSubscription { id: None, endpoint: endpoint.id, name: String::new(), event_types: vec!["*".parse().unwrap()] };
-        self.store.create_subscription(&self.principal, self.project.id, everything, None).await.unwrap();
+        let endpoint = self
+            .store
+            .create_endpoint(&self.principal, self.project.id, endpoint, None)
+            .await
+            .unwrap();
+        let everything = NewSubscription {
+            id: None,
+            endpoint: endpoint.id,
+            name: String::new(),
+            event_types: vec!["*".parse().unwrap()],
+        };
+        self.store
+            .create_subscription(&self.principal, self.project.id, everything, None)
+            .await
+            .unwrap();
         endpoint
     }
 
@@ -136,7 +173,8 @@ impl Bench {
     /// Takes jobs as a worker does: at least one.
     pub async fn jobs(&self) -> Vec<LeasedJob> {
         until("a job is queued", async || {
-            let jobs = self.queue.inner.read("worker", 100, Duration::from_millis(50)).await.unwrap();
+            let jobs =
+                self.queue.inner.read("worker", 100, Duration::from_millis(50)).await.unwrap();
             (!jobs.is_empty()).then_some(jobs)
         })
         .await
@@ -177,7 +215,11 @@ impl Bench {
             project_id: job.project_id.clone(),
             attempt: job.attempt,
             generation: job.generation,
-            receipt: Some(JobReceipt { shard: receipt.shard, entry: receipt.entry.clone(), epoch: receipt.epoch }),
+            receipt: Some(JobReceipt {
+                shard: receipt.shard,
+                entry: receipt.entry.clone(),
+                epoch: receipt.epoch,
+            }),
             result: Some(result),
             traceparent: String::new(),
         };
@@ -186,7 +228,11 @@ impl Bench {
 
     pub async fn deliveries(&self) -> Vec<Delivery> {
         let all = PageRequest { size: 500, from: None };
-        self.store.list_deliveries(&self.principal, self.project.id, &DeliveryFilter::default(), all).await.unwrap().items
+        self.store
+            .list_deliveries(&self.principal, self.project.id, &DeliveryFilter::default(), all)
+            .await
+            .unwrap()
+            .items
     }
 }
 
@@ -214,11 +260,20 @@ pub struct Switched {
 impl Switched {
     fn new() -> Self {
         let inner = EmbeddedQueue::new(EmbeddedOptions::default());
-        Self { inner, down: AtomicBool::new(false), stalled: AtomicBool::new(false), go_on: Notify::new() }
+        Self {
+            inner,
+            down: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            go_on: Notify::new(),
+        }
     }
 
     fn up(&self) -> Result<&EmbeddedQueue> {
-        if self.down.load(Ordering::SeqCst) { Err(Error::unavailable("switched off")) } else { Ok(&self.inner) }
+        if self.down.load(Ordering::SeqCst) {
+            Err(Error::unavailable("switched off"))
+        } else {
+            Ok(&self.inner)
+        }
     }
 }
 

@@ -39,7 +39,10 @@ async fn failures_are_retried_until_the_schedule_is_used_up() {
         bench.report(&jobs[0], 500).await;
     }
     let delivery = bench.deliveries().await.remove(0);
-    assert_eq!((delivery.status, delivery.reason), (DeliveryStatus::Failed, DeliveryReason::Exhausted));
+    assert_eq!(
+        (delivery.status, delivery.reason),
+        (DeliveryStatus::Failed, DeliveryReason::Exhausted)
+    );
     assert_eq!((delivery.attempt_count, delivery.last_status_code), (3, Some(500)));
     assert!(bench.stays_idle().await);
 }
@@ -62,7 +65,13 @@ async fn what_does_not_fit_the_window_waits_in_the_database_and_follows_as_room_
         sent += jobs.len();
     }
     assert!(bench.stays_idle().await);
-    assert!(bench.deliveries().await.iter().all(|delivery| delivery.status == DeliveryStatus::Delivered));
+    assert!(
+        bench
+            .deliveries()
+            .await
+            .iter()
+            .all(|delivery| delivery.status == DeliveryStatus::Delivered)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +97,8 @@ async fn deliveries_to_an_endpoint_that_does_not_answer_wait_in_the_database() {
     for job in &first {
         bench.report(job, 0).await;
     }
-    // Those that follow, and what waits to be repeated, are few at a time, until there is an answer.
+    // Those that follow, and what waits to be repeated, are few at a time, until there is an
+    // answer.
     let few = take(8).await;
     assert!(bench.stays_idle().await);
     for job in &few {
@@ -134,12 +144,16 @@ async fn a_job_that_the_queue_lost_is_queued_again_with_the_next_generation() {
     };
     Queue::finish(&bench.queue.inner, &[done]).await.unwrap();
     let again = bench.jobs().await.remove(0);
-    assert_eq!((again.job.attempt, again.job.generation), (lost.job.attempt, lost.job.generation + 1));
+    assert_eq!(
+        (again.job.attempt, again.job.generation),
+        (lost.job.attempt, lost.job.generation + 1)
+    );
     bench.report(&again, 200).await;
     assert_eq!(bench.deliveries().await[0].attempt_count, 1);
 }
 
-/// While the answer of a slow queue is waited for, what waits behind counts as lost, gets another job, and is delivered.
+/// While the answer of a slow queue is waited for, what waits behind counts as lost, gets another
+/// job, and is delivered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_waited_too_long_for_the_queue_does_not_come_after_the_next_generation() {
     let bench = Bench::start().await;
@@ -157,17 +171,26 @@ async fn a_job_that_waited_too_long_for_the_queue_does_not_come_after_the_next_g
     bench.report(&first, 200).await;
     bench.report(&again, 200).await;
     let queue = &bench.queue.inner;
-    until("their places are free", async || (Queue::depth(queue).await.unwrap() == 0).then_some(())).await;
+    until("their places are free", async || {
+        (Queue::depth(queue).await.unwrap() == 0).then_some(())
+    })
+    .await;
     bench.queue.go_on.notify_one();
     assert!(bench.stays_idle().await, "nothing is sent twice");
     assert_eq!(bench.deliveries().await.len(), 3);
 }
 
-/// The queue takes jobs and does not answer: what waits behind them is bounded by its bytes, the rest waits in the database.
+/// The queue takes jobs and does not answer: what waits behind them is bounded by its bytes, the
+/// rest waits in the database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_the_queue_is_bounded_in_bytes() {
     let hour = Duration::from_secs(3600);
-    let bench = Bench::still(Options { handoff_queue_bytes: 512 * 1024, check_after: hour, ..Options::default() }).await;
+    let bench = Bench::still(Options {
+        handoff_queue_bytes: 512 * 1024,
+        check_after: hour,
+        ..Options::default()
+    })
+    .await;
     let endpoint = bench.endpoint(64).await.id;
     let epochs = bench.queue.epochs().await.unwrap();
     bench.publish_when_routed(1).await;
@@ -183,8 +206,8 @@ async fn what_waits_for_the_queue_is_bounded_in_bytes() {
     };
     taken(1).await;
     for _ in 0..2 {
-        // An endpoint may have an eighth: one whose answer is waited for, and five of 11 KiB behind it.
-        // The other five find no room.
+        // An endpoint may have an eighth: one whose answer is waited for, and five of 11 KiB behind
+        // it. The other five find no room.
         bench.queue.stalled.store(true, Ordering::SeqCst);
         bench.publish().await;
         assert_eq!(bench.jobs().await.len(), 1);
@@ -205,7 +228,11 @@ async fn a_paused_endpoint_holds_its_deliveries_and_a_deleted_one_cancels_them()
     let job = bench.jobs().await.remove(0);
     let set = async |state| {
         let change = EndpointChange { state: Some(state), ..EndpointChange::default() };
-        bench.store.update_endpoint(&bench.principal, bench.project.id, endpoint.id, change).await.unwrap();
+        bench
+            .store
+            .update_endpoint(&bench.principal, bench.project.id, endpoint.id, change)
+            .await
+            .unwrap();
         until("the directory knows the state", async || {
             let entry = bench.dispatch.shared.directory.endpoint(endpoint.id).await.unwrap();
             entry.filter(|entry| entry.endpoint.state == state)
@@ -216,17 +243,31 @@ async fn a_paused_endpoint_holds_its_deliveries_and_a_deleted_one_cancels_them()
     bench.hold(&job, HoldReason::EndpointPaused).await;
     bench.publish().await;
     assert!(bench.stays_idle().await);
-    assert!(bench.deliveries().await.iter().all(|delivery| delivery.reason == DeliveryReason::EndpointPaused));
+    assert!(
+        bench
+            .deliveries()
+            .await
+            .iter()
+            .all(|delivery| delivery.reason == DeliveryReason::EndpointPaused)
+    );
 
     // Nobody cancels what belongs to an endpoint that exists, whatever a cache said.
     let scope = outrider_store::CancelScope::Endpoint(endpoint.id);
     let now = bench.store.clock().now();
-    let cancelled = bench.store.ledger().cancel(scope, DeliveryReason::EndpointDeleted, now, 100).await.unwrap();
+    let cancelled = bench
+        .store
+        .ledger()
+        .cancel(scope, DeliveryReason::EndpointDeleted, now, 100)
+        .await
+        .unwrap();
     assert_eq!(cancelled, 0);
 
     set(EndpointState::Active).await;
     let jobs = until("both are queued", async || Some(bench.jobs().await)).await;
-    assert!(!jobs.is_empty() && jobs.iter().all(|job| job.job.attempt == 1), "holding is no attempt");
+    assert!(
+        !jobs.is_empty() && jobs.iter().all(|job| job.job.attempt == 1),
+        "holding is no attempt"
+    );
     for job in &jobs {
         bench.hold(job, HoldReason::Released).await;
     }
@@ -242,7 +283,9 @@ async fn a_paused_endpoint_holds_its_deliveries_and_a_deleted_one_cancels_them()
             }
         }
         let deliveries = bench.deliveries().await;
-        let cancelled = |delivery: &outrider_model::Delivery| delivery.reason == DeliveryReason::EndpointDeleted;
+        let cancelled = |delivery: &outrider_model::Delivery| {
+            delivery.reason == DeliveryReason::EndpointDeleted
+        };
         (deliveries.len() == 2 && deliveries.iter().all(cancelled)).then_some(())
     })
     .await;

@@ -18,7 +18,11 @@ fn job(bench: &Bench, number: u64, epoch: i64) -> NewJob {
     let now = bench.store.clock().now();
     let (event, endpoint) = (EventId::new(now, number), EndpointId::new(now, number));
     let delivery = DeliveryId::derive(now, event, endpoint, 0);
-    let recipient = Recipient { organization: bench.principal.organization, project: bench.project.id, endpoint };
+    let recipient = Recipient {
+        organization: bench.principal.organization,
+        project: bench.project.id,
+        endpoint,
+    };
     let job = Job {
         version: 1,
         delivery_id: Bytes::copy_from_slice(delivery.as_bytes()),
@@ -34,36 +38,53 @@ fn job(bench: &Bench, number: u64, epoch: i64) -> NewJob {
     NewJob { job: Arc::new(job), delivery, recipient, endpoint_limit: 64 }
 }
 
-/// The queue refuses a job, and the database does not answer when that is to be written down: jobs behind it are queued all the same.
+/// The queue refuses a job, and the database does not answer when that is to be written down: jobs
+/// behind it are queued all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_job_holds_up_no_other() {
     let bench = Bench::still(Options::default()).await;
     let ledger = Arc::new(Booked::default());
-    let handoff = Handoff::start(Shared { ledger: Arc::clone(&ledger) as _, ..bench.dispatch.shared.clone() });
+    let handoff = Handoff::start(Shared {
+        ledger: Arc::clone(&ledger) as _,
+        ..bench.dispatch.shared.clone()
+    });
     let epoch = bench.queue.epochs().await.unwrap()[0];
     handoff.submit(vec![job(&bench, 1, epoch + 1)]).await;
-    until("the refused job is being taken back", async || (ledger.unqueued() == 1).then_some(())).await;
+    until("the refused job is being taken back", async || (ledger.unqueued() == 1).then_some(()))
+        .await;
     let good = job(&bench, 2, epoch);
     let delivery = good.delivery;
     handoff.submit(vec![good]).await;
     let jobs = bench.jobs().await;
-    assert_eq!(jobs.iter().map(|job| &*job.job.delivery_id).collect::<Vec<_>>(), [delivery.as_bytes()]);
+    assert_eq!(
+        jobs.iter().map(|job| &*job.job.delivery_id).collect::<Vec<_>>(),
+        [delivery.as_bytes()]
+    );
     // The next refused one waits for its turn, with its room.
     handoff.submit(vec![job(&bench, 3, epoch + 1)]).await;
-    assert!(bench.queue.inner.read("worker", 1, Duration::from_millis(50)).await.unwrap().is_empty());
+    assert!(
+        bench.queue.inner.read("worker", 1, Duration::from_millis(50)).await.unwrap().is_empty()
+    );
     assert_eq!(ledger.unqueued(), 1);
 }
 
-/// However many jobs of an organization wait for the queue, those of another one find room, and go next.
+/// However many jobs of an organization wait for the queue, those of another one find room, and go
+/// next.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_of_another_organization_find_room_and_go_next() {
     let bench = Bench::still(Options { handoff_queue_bytes: 1 << 20, ..Options::default() }).await;
     let ledger = Arc::new(Booked::default());
-    let handoff = Handoff::start(Shared { ledger: Arc::clone(&ledger) as _, ..bench.dispatch.shared.clone() });
+    let handoff = Handoff::start(Shared {
+        ledger: Arc::clone(&ledger) as _,
+        ..bench.dispatch.shared.clone()
+    });
     let epoch = bench.queue.epochs().await.unwrap()[0];
     bench.queue.stalled.store(true, Ordering::SeqCst);
     handoff.submit(vec![job(&bench, 1, epoch)]).await;
-    until("the first is being queued", async || (!bench.queue.stalled.load(Ordering::SeqCst)).then_some(())).await;
+    until("the first is being queued", async || {
+        (!bench.queue.stalled.load(Ordering::SeqCst)).then_some(())
+    })
+    .await;
     // More than there is room for; what finds none is taken back, which this ledger never ends.
     let flood: Vec<NewJob> = (2..2_000).map(|number| job(&bench, number, epoch)).collect();
     let flooding = tokio::spawn({
@@ -79,7 +100,9 @@ async fn jobs_of_another_organization_find_room_and_go_next() {
     let mut ahead = 0;
     loop {
         let jobs = bench.jobs().await;
-        if let Some(place) = jobs.iter().position(|job| job.job.delivery_id == other.job.delivery_id) {
+        if let Some(place) =
+            jobs.iter().position(|job| job.job.delivery_id == other.job.delivery_id)
+        {
             ahead += place;
             break;
         }

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
 use outrider_store::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent, QueuedRef, Settled, Standing,
-    UsedKey,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent,
+    QueuedRef, Settled, Standing, UsedKey,
 };
 
 type Outcome<T> = Result<T, LedgerError>;
@@ -47,7 +47,13 @@ impl Ledger for Booked {
     async fn backlog(&self, _: Option<EndpointId>, _: u32) -> Outcome<Vec<Backlog>> {
         unreachable!()
     }
-    async fn claim(&self, _: &[Claim], _: Timestamp, _: Timestamp, _: u32) -> Outcome<Vec<ClaimedJob>> {
+    async fn claim(
+        &self,
+        _: &[Claim],
+        _: Timestamp,
+        _: Timestamp,
+        _: u32,
+    ) -> Outcome<Vec<ClaimedJob>> {
         unreachable!()
     }
     async fn unqueue(&self, jobs: &[(DeliveryId, u32)]) -> Outcome<()> {
@@ -59,7 +65,9 @@ impl Ledger for Booked {
     }
     async fn overdue(&self, after: Timestamp, until: Timestamp, _: u32) -> Outcome<Vec<QueuedRef>> {
         self.looks.lock().unwrap().push((after, until));
-        let failing = self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let failing = self
+            .failing
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if failing.is_ok() { Err(LedgerError::Unavailable("away".into())) } else { Ok(Vec::new()) }
     }
     async fn extend(&self, _: &[(DeliveryId, u32)], _: Timestamp) -> Outcome<()> {
@@ -71,7 +79,13 @@ impl Ledger for Booked {
     async fn payloads(&self, _: &[EventId]) -> Outcome<Vec<Option<Bytes>>> {
         unreachable!()
     }
-    async fn cancel(&self, _: CancelScope, _: DeliveryReason, _: Timestamp, _: u32) -> Outcome<u64> {
+    async fn cancel(
+        &self,
+        _: CancelScope,
+        _: DeliveryReason,
+        _: Timestamp,
+        _: u32,
+    ) -> Outcome<u64> {
         unreachable!()
     }
     async fn standing(&self, _: Timestamp, _: u32) -> Outcome<Standing> {

@@ -12,8 +12,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A dispatch that sweeps all the time, of whose project payloads are kept for a minute.
 async fn sweeping() -> Bench {
-    let bench = Bench::with(Options { sweep_period: Duration::from_millis(20), ..Options::default() }).await;
-    let change = ProjectChange { payload_retention: Some(Some(MINUTE)), ..ProjectChange::default() };
+    let bench =
+        Bench::with(Options { sweep_period: Duration::from_millis(20), ..Options::default() })
+            .await;
+    let change =
+        ProjectChange { payload_retention: Some(Some(MINUTE)), ..ProjectChange::default() };
     bench.store.update_project(&bench.principal, bench.project.id, change).await.unwrap();
     bench
 }
@@ -45,7 +48,8 @@ async fn commit(bench: &Bench, created_at: Timestamp) -> EventId {
 
 async fn is_erased(bench: &Bench, event: EventId) {
     until("the payload is erased", async || {
-        let (event, _) = bench.store.get_event(&bench.principal, bench.project.id, event).await.unwrap();
+        let (event, _) =
+            bench.store.get_event(&bench.principal, bench.project.id, event).await.unwrap();
         event.payload_erased_at
     })
     .await;

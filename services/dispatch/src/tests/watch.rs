@@ -24,27 +24,36 @@ async fn watched(ledger: Booked, time: Duration) -> Arc<Booked> {
     ledger
 }
 
-/// After a jump of the clock by more days than there are partitions nothing is committed until then.
+/// After a jump of the clock by more days than there are partitions nothing is committed until
+/// then.
 #[tokio::test]
 async fn partitions_are_looked_after_all_the_time() {
     let ledger = watched(Booked::default(), Duration::from_secs(60)).await;
     assert!(ledger.prepared.load(Ordering::SeqCst) >= 6);
 }
 
-/// On PostgreSQL a look goes through all that ended since the oldest transaction began: often only through what is new, now and then, and
-/// at the start, through all.
+/// On PostgreSQL a look goes through all that ended since the oldest transaction began: often only
+/// through what is new, now and then, and at the start, through all.
 #[tokio::test]
 async fn what_was_looked_through_is_looked_through_again_in_part() {
     const REACH: i64 = 300_000_000;
-    let ledger = watched(Booked { failing: AtomicU64::new(4), ..Booked::default() }, Duration::from_secs(60)).await;
+    let ledger = watched(
+        Booked { failing: AtomicU64::new(4), ..Booked::default() },
+        Duration::from_secs(60),
+    )
+    .await;
     let looks = std::mem::take(&mut *ledger.looks.lock().unwrap());
-    let (older, recent): (Vec<_>, Vec<_>) = looks.into_iter().partition(|(after, _)| *after == Timestamp(0));
+    let (older, recent): (Vec<_>, Vec<_>) =
+        looks.into_iter().partition(|(after, _)| *after == Timestamp(0));
     assert!(older.len() >= 12 && recent.len() >= 12, "{} and {}", older.len(), recent.len());
     // The first ones were not answered: what they left is looked through by the next.
     let began = recent[0].0;
     assert!(recent[..3].iter().all(|(after, _)| *after == began), "{recent:?}");
     let overlap = |looks: &[(Timestamp, Timestamp)]| looks[0].1.0 - looks[1].0.0;
-    assert!(recent[2..].windows(2).map(overlap).all(|micros| (REACH..2 * REACH).contains(&micros)), "{recent:?}");
+    assert!(
+        recent[2..].windows(2).map(overlap).all(|micros| (REACH..2 * REACH).contains(&micros)),
+        "{recent:?}"
+    );
     // Nothing is between the two, and the other begins where this one began.
     assert!(older[0].1 >= began);
 }

@@ -47,8 +47,8 @@ impl Asker {
         Self { resolver, remembered: Cache::new(bounds.names), addresses: bounds.addresses, search }
     }
 
-    /// All addresses of a name; one of a single label, which the hosts file or the local server may know, is then looked for in
-    /// the domains of the search list.
+    /// All addresses of a name; one of a single label, which the hosts file or the local server may
+    /// know, is then looked for in the domains of the search list.
     pub(super) async fn look_up(&self, name: &str) -> Answer {
         let mut answer = self.ask(name).await;
         if name.contains('.') {
@@ -65,7 +65,9 @@ impl Asker {
 
     /// All addresses of a name.
     pub(super) async fn ask(&self, name: &str) -> Answer {
-        if let Some(known) = self.remembered.get(name).await.filter(|known| known.until > Instant::now()) {
+        if let Some(known) =
+            self.remembered.get(name).await.filter(|known| known.until > Instant::now())
+        {
             return known.answer;
         }
         let asked = absolute(name).map_err(|_| NoAddress::Unknown(NoName::Other))?;

@@ -56,11 +56,13 @@ pub(super) fn resolver(
     mut settings: ResolverOpts,
     hosts: &Arc<Hosts>,
 ) -> Result<TokioResolver, NetError> {
-    // Both families, so that an answer that is public in one and internal in the other is seen whole.
+    // Both families, so that an answer that is public in one and internal in the other is seen
+    // whole.
     settings.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     // It would read the system's; ours is given to it below.
     settings.use_hosts_file = ResolveHosts::Never;
-    // It counts messages, whatever their size: what is remembered is in `Asker`, and bounded in bytes too.
+    // It counts messages, whatever their size: what is remembered is in `Asker`, and bounded in
+    // bytes too.
     settings.cache_size = 0;
     settings.max_active_requests = 1_024;
     let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
@@ -77,7 +79,9 @@ fn parse_hosts(bytes: &[u8]) -> Arc<Hosts> {
     for line in text.trim_start_matches('\u{feff}').lines() {
         let line = line.split('#').next().unwrap_or_default();
         let mut words = line.split_whitespace();
-        let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
+        let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else {
+            continue;
+        };
         for word in words {
             let Ok(name) = absolute(&word.to_ascii_lowercase()) else { continue };
             let data = RData::from(address);
@@ -105,7 +109,8 @@ impl<T: Default> Followed<T> {
         Self { path, make, value: T::default(), contents: None, is_readable: true }
     }
 
-    /// Whether there is a new value. What cannot be read or is of no use is said in the log, once, and the value stays.
+    /// Whether there is a new value. What cannot be read or is of no use is said in the log, once,
+    /// and the value stays.
     fn refresh(&mut self) -> bool {
         let read = fs::read(&self.path);
         let was_readable = std::mem::replace(&mut self.is_readable, read.is_ok());

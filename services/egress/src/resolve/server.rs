@@ -82,14 +82,18 @@ fn answer(query: &[u8], reply: Reply, asked: &Asked) -> Vec<u8> {
     match reply {
         Reply::Addresses(count, seconds) if is_v4 => {
             for number in 0..count {
-                records.push([&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, seconds, 0, 4][..], &[8, 8, 8, number]].concat());
+                records.push(
+                    [&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, seconds, 0, 4][..], &[8, 8, 8, number]]
+                        .concat(),
+                );
             }
         }
         Reply::Only(name) if is_v4 && labels.join(".") == name => {
             records.push([&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4][..], &[10, 0, 0, 7]].concat());
         }
         Reply::Addresses(..) | Reply::Only(_) => {}
-        Reply::Chain => records.push([&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 4][..], &[1, b'x', 0xc0, 12]].concat()),
+        Reply::Chain => records
+            .push([&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 4][..], &[1, b'x', 0xc0, 12]].concat()),
     }
     let counts = [0, 1, 0, u8::try_from(records.len()).unwrap(), 0, 0, 0, 0];
     [&query[..2], &[0x81, 0x80], &counts, question, &records.concat()].concat()
@@ -116,14 +120,22 @@ fn what_is_asked_for_is_exactly_the_name_that_the_policy_judged() {
     let check = |text: &str| {
         let policy = Policy::default();
         let Ok(url) = WebhookUrl::parse(text, &policy) else { return Ok(()) };
-        let Ok(outrider_model::address::Judged::Name(name)) = policy.judge(url.host(), url.port()) else { return Ok(()) };
+        let Ok(outrider_model::address::Judged::Name(name)) = policy.judge(url.host(), url.port())
+        else {
+            return Ok(());
+        };
         let name = name.as_str().to_owned();
         prop_assert_eq!(url.host(), &name);
         let found = runtime.block_on(asker.ask(&name));
         prop_assert_eq!(found, Ok(vec![Ipv4Addr::new(8, 8, 8, 0).into()]), "{}", text);
         let questions = asked.take();
         prop_assert_eq!(questions.len(), 2, "one for each family: {:?}", questions);
-        prop_assert!(questions.iter().all(|question| *question == name), "{} asks for {:?}", text, questions);
+        prop_assert!(
+            questions.iter().all(|question| *question == name),
+            "{} asks for {:?}",
+            text,
+            questions
+        );
         accepted.lock().unwrap().insert(name);
         Ok(())
     };
@@ -145,10 +157,19 @@ fn what_is_asked_for_is_exactly_the_name_that_the_policy_judged() {
     }
     let long = [63, 63, 63, 61].map(|length| "a".repeat(length)).join(".");
     check(&format!("https://{long}/")).unwrap();
-    assert_eq!(accepted.lock().unwrap().len(), known.len(), "each of them is accepted, one of them is another's canonical form");
-    let hosts = (proptest::collection::vec(label(), 1..5), "(com|example|dev|test|invalid|Shop|xn--p1ai|a_b|[0-9]{1,3})[.]?");
+    assert_eq!(
+        accepted.lock().unwrap().len(),
+        known.len(),
+        "each of them is accepted, one of them is another's canonical form"
+    );
+    let hosts = (
+        proptest::collection::vec(label(), 1..5),
+        "(com|example|dev|test|invalid|Shop|xn--p1ai|a_b|[0-9]{1,3})[.]?",
+    );
     let mut runner = TestRunner::new(Config { cases: 400, ..Config::default() });
-    runner.run(&hosts, |(labels, last)| check(&format!("https://{}.{last}/", labels.join(".")))).unwrap();
+    runner
+        .run(&hosts, |(labels, last)| check(&format!("https://{}.{last}/", labels.join("."))))
+        .unwrap();
     let accepted = accepted.lock().unwrap();
     assert!(accepted.len() > 50, "{} names of those tried were accepted", accepted.len());
 }
@@ -180,7 +201,11 @@ async fn names_with_too_many_addresses_or_too_long_a_chain_are_not_resolved() {
 
 #[tokio::test]
 async fn a_name_of_one_label_is_looked_for_in_the_search_list_and_no_other_name_is() {
-    let (asker, asked) = serve_searching(Reply::Only("receiver.b.example"), &["a.example.", "b.example", "c.example"]).await;
+    let (asker, asked) = serve_searching(
+        Reply::Only("receiver.b.example"),
+        &["a.example.", "b.example", "c.example"],
+    )
+    .await;
     assert_eq!(asker.look_up("receiver").await, Ok(vec![Ipv4Addr::new(10, 0, 0, 7).into()]));
     let mut questions = asked.take();
     questions.dedup();

@@ -13,7 +13,8 @@ struct Etc(PathBuf);
 
 impl Etc {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("outrider-egress-{}-{name}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("outrider-egress-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -53,21 +54,32 @@ async fn the_hosts_file_is_followed() {
     assert_eq!(addresses(&resolver, "a_b.example.com").await, ["203.0.113.1"]);
     etc.write("hosts", "203.0.113.2 a.example.com b.example.com\n");
     advance(LOOK_EVERY / 2).await;
-    assert_eq!(addresses(&resolver, "a.example.com").await, ["203.0.113.1", "2001:db8::1"], "not looked at for every name");
+    assert_eq!(
+        addresses(&resolver, "a.example.com").await,
+        ["203.0.113.1", "2001:db8::1"],
+        "not looked at for every name"
+    );
     advance(LOOK_EVERY).await;
     for name in ["a.example.com", "b.example.com"] {
         assert_eq!(addresses(&resolver, name).await, ["203.0.113.2"], "{name}");
     }
     fs::remove_file(etc.0.join("hosts")).unwrap();
     advance(LOOK_EVERY).await;
-    assert_eq!(addresses(&resolver, "b.example.com").await, ["203.0.113.2"], "what cannot be read changes nothing");
+    assert_eq!(
+        addresses(&resolver, "b.example.com").await,
+        ["203.0.113.2"],
+        "what cannot be read changes nothing"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn name_servers_are_followed_also_when_there_were_none_at_the_start() {
     let etc = Etc::new("servers");
     let resolver = etc.resolver();
-    assert!(matches!(resolver.resolve("a.example.com").await, Err(NoAddress::Unable(_))), "there is nobody to ask");
+    assert!(
+        matches!(resolver.resolve("a.example.com").await, Err(NoAddress::Unable(_))),
+        "there is nobody to ask"
+    );
     for (contents, expected) in [
         ("# the network is not up\n", &[][..]),
         ("nameserver 192.0.2.1\n", &["192.0.2.1"]),

@@ -76,8 +76,14 @@ async fn ports_of_other_services_are_dialled_when_they_are_opened() {
         verdict(&egress(development(), Answers::with(&[])), "127.0.0.1", 27_019).await,
         Err(refused("port-of-other-service"))
     );
-    let open =
-        egress(permitting(Policy { allow_loopback: true, allowed_ports: vec![27_019], ..Policy::default() }), Answers::with(&[]));
+    let open = egress(
+        permitting(Policy {
+            allow_loopback: true,
+            allowed_ports: vec![27_019],
+            ..Policy::default()
+        }),
+        Answers::with(&[]),
+    );
     assert_eq!(verdict(&open, "127.0.0.1", 27_019).await, Ok(()));
     drop(listener);
 }
@@ -97,17 +103,26 @@ async fn an_answer_with_one_bad_address_is_refused_whole() {
         let strict = egress(Options::default(), Answers::with(&[(name, &[answer])]));
         assert_eq!(verdict(&strict, name, 443).await, Err(refused(rule)), "{name}");
     }
-    let open = egress(development(), Answers::with(&[("h.example.com", &[&["127.0.0.1", "10.0.0.1"]])]));
+    let open =
+        egress(development(), Answers::with(&[("h.example.com", &[&["127.0.0.1", "10.0.0.1"]])]));
     assert_eq!(verdict(&open, "h.example.com", 443).await, Err(refused("ipv4-private")));
 }
 
 #[tokio::test]
 async fn a_name_is_looked_up_once_and_every_time() {
     let target = echo("127.0.0.1:0").await;
-    let resolver = Answers::with(&[("flip.example.com", &[&["127.0.0.1"], &["10.0.0.1"], &["127.0.0.1"], &[]])]);
+    let resolver = Answers::with(&[(
+        "flip.example.com",
+        &[&["127.0.0.1"], &["10.0.0.1"], &["127.0.0.1"], &[]],
+    )]);
     let open = egress(development(), resolver.clone());
     let mut asked = 0;
-    for expected in [Ok(()), Err(refused("ipv4-private")), Ok(()), Err(DialError::NotResolved(NoName::NoAddress))] {
+    for expected in [
+        Ok(()),
+        Err(refused("ipv4-private")),
+        Ok(()),
+        Err(DialError::NotResolved(NoName::NoAddress)),
+    ] {
         let dialed = soon(open.dial("Flip.Example.com.", target.port())).await;
         asked += 1;
         assert_eq!(resolver.asked(), asked);
@@ -121,15 +136,31 @@ async fn a_name_is_looked_up_once_and_every_time() {
 
 #[tokio::test]
 async fn the_other_failures_are_told_apart() {
-    let resolver = Answers::with(&[("empty.example.com", &[&[]]), ("closed.example.com", &[&["127.0.0.1", "::ffff:127.0.0.1"]])]);
+    let resolver = Answers::with(&[
+        ("empty.example.com", &[&[]]),
+        ("closed.example.com", &[&["127.0.0.1", "::ffff:127.0.0.1"]]),
+    ]);
     let open = egress(development(), resolver);
-    assert_eq!(verdict(&open, "missing.example.com", 443).await, Err(DialError::NotResolved(NoName::Missing)));
-    assert_eq!(verdict(&open, "empty.example.com", 443).await, Err(DialError::NotResolved(NoName::NoAddress)));
+    assert_eq!(
+        verdict(&open, "missing.example.com", 443).await,
+        Err(DialError::NotResolved(NoName::Missing))
+    );
+    assert_eq!(
+        verdict(&open, "empty.example.com", 443).await,
+        Err(DialError::NotResolved(NoName::NoAddress))
+    );
     let poor = egress(development(), Arc::new(Unable));
-    assert_eq!(verdict(&poor, "example.com", 443).await, Err(DialError::EgressUnavailable), "no fault of the name's");
+    assert_eq!(
+        verdict(&poor, "example.com", 443).await,
+        Err(DialError::EgressUnavailable),
+        "no fault of the name's"
+    );
     let closed = verdict(&open, "closed.example.com", closed_port().await).await;
     assert_eq!(closed, Err(DialError::ConnectFailed(NoConnection::Refused)));
-    let slow = egress(Options { dns_timeout: Duration::from_millis(50), ..development() }, Arc::new(Held::default()));
+    let slow = egress(
+        Options { dns_timeout: Duration::from_millis(50), ..development() },
+        Arc::new(Held::default()),
+    );
     assert_eq!(
         verdict(&slow, "slow.example.com", 443).await,
         Err(DialError::NotResolved(NoName::Late(Duration::from_millis(50))))
@@ -157,7 +188,9 @@ async fn the_hosts_file_is_honoured() {
     let named = hosts.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let mut words = line.split_whitespace();
         let address = words.next()?.parse::<std::net::Ipv4Addr>().ok()?;
-        words.find(|name| !name.contains("localhost") && !name.contains('#')).map(|name| (name.to_owned(), IpAddr::from(address)))
+        words
+            .find(|name| !name.contains("localhost") && !name.contains('#'))
+            .map(|name| (name.to_owned(), IpAddr::from(address)))
     });
     let Some((name, address)) = named else {
         return eprintln!("SKIPPED: the hosts file of this machine has no name to look up");
@@ -168,12 +201,20 @@ async fn the_hosts_file_is_honoured() {
 
 #[test]
 fn options_out_of_their_bounds_are_refused_by_name() {
-    let bad = |options: Options| Egress::with_resolver(options, Answers::with(&[])).unwrap_err().to_string();
+    let bad = |options: Options| {
+        Egress::with_resolver(options, Answers::with(&[])).unwrap_err().to_string()
+    };
     assert!(bad(Options { max_tunnels: 0, ..Options::default() }).starts_with("max_tunnels: "));
-    assert!(bad(Options { max_head_bytes: 10, ..Options::default() }).starts_with("max_head_bytes: "));
-    assert!(bad(Options { idle_timeout: Duration::ZERO, ..Options::default() }).starts_with("idle_timeout: "));
     assert!(
-        bad(Options { source_address: Some("0.0.0.0".parse().unwrap()), ..Options::default() }).starts_with("source_address: ")
+        bad(Options { max_head_bytes: 10, ..Options::default() }).starts_with("max_head_bytes: ")
+    );
+    assert!(
+        bad(Options { idle_timeout: Duration::ZERO, ..Options::default() })
+            .starts_with("idle_timeout: ")
+    );
+    assert!(
+        bad(Options { source_address: Some("0.0.0.0".parse().unwrap()), ..Options::default() })
+            .starts_with("source_address: ")
     );
 }
 

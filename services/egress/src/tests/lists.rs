@@ -42,9 +42,13 @@ async fn every_answer_is_judged_by_the_lists() {
     }
     let resolver = Answers::with(&[]);
     let egress = egress(permitting(policy(&["receiver"], &["*.bad.example"])), resolver.clone());
-    for (host, rule) in [("other", "name-single-label"), ("x.bad.example", "denied"), ("10.0.0.7", "ipv4-private")] {
+    for (host, rule) in
+        [("other", "name-single-label"), ("x.bad.example", "denied"), ("10.0.0.7", "ipv4-private")]
+    {
         assert_eq!(verdict(&egress, host, 443).await, Err(refused(rule)), "{host}");
-        assert!(matches!(egress.examine(host, 443).await, Err(Stopped::Refused(refused)) if refused.rule == rule));
+        assert!(
+            matches!(egress.examine(host, 443).await, Err(Stopped::Refused(refused)) if refused.rule == rule)
+        );
     }
     assert_eq!(resolver.asked(), 0, "what is refused by its name is not looked up");
     assert_eq!(egress.examine("receiver", 443).await, Err(Stopped::NotResolved(NoName::Missing)));
@@ -62,7 +66,11 @@ async fn an_allowed_network_is_dialled_but_never_our_own_listeners() {
     }
     egress.protect(target);
     for host in ["127.0.0.2", "us.example.com"] {
-        assert_eq!(verdict(&egress, host, target.port()).await, Err(refused("own-listener")), "{host}");
+        assert_eq!(
+            verdict(&egress, host, target.port()).await,
+            Err(refused("own-listener")),
+            "{host}"
+        );
     }
 }
 
@@ -77,7 +85,10 @@ async fn a_new_policy_counts_for_the_next_dial_in_both_ways() {
     assert_eq!(verdict(&egress, "127.0.0.2", target.port()).await, Err(refused("denied")));
     assert!(in_force.replace(policy(&["127.0.0.0/30"], &[])));
     assert_eq!(verdict(&egress, "127.0.0.2", target.port()).await, Ok(()));
-    assert_eq!(verdict(&egress, "127.0.0.4", target.port()).await, Err(DialError::Refused { rule: "ipv4-loopback".into() }));
+    assert_eq!(
+        verdict(&egress, "127.0.0.4", target.port()).await,
+        Err(DialError::Refused { rule: "ipv4-loopback".into() })
+    );
 }
 
 #[tokio::test]

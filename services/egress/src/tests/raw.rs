@@ -21,8 +21,11 @@ async fn exchange(proxy: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(proxy).await.unwrap();
     let (mut reader, mut writer) = stream.split();
     let mut answer = Vec::new();
-    // A proxy that closes early makes the rest of the writing fail, and a reset ends the reading: both are a close.
-    let _ = soon(async { tokio::join!(writer.write_all(request), reader.read_to_end(&mut answer)) }).await;
+    // A proxy that closes early makes the rest of the writing fail, and a reset ends the reading:
+    // both are a close.
+    let _ =
+        soon(async { tokio::join!(writer.write_all(request), reader.read_to_end(&mut answer)) })
+            .await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -41,17 +44,26 @@ fn malformed(port: u16) -> Vec<(&'static str, Vec<u8>)> {
         ("two Hosts", with(&format!("Host: {target}"))),
         ("two different Hosts", with("Host: example.com:443")),
         ("no Host", format!("CONNECT {target} HTTP/1.1\r\n\r\n").into_bytes()),
-        ("another Host", good.replace(&format!("Host: {target}"), "Host: example.com:443").into_bytes()),
+        (
+            "another Host",
+            good.replace(&format!("Host: {target}"), "Host: example.com:443").into_bytes(),
+        ),
         ("pipelined CONNECT", good.repeat(2).into_bytes()),
         ("early bytes", format!("{good}hello").into_bytes()),
-        ("content-length", format!("{}hello", String::from_utf8(with("Content-Length: 5")).unwrap()).into_bytes()),
+        (
+            "content-length",
+            format!("{}hello", String::from_utf8(with("Content-Length: 5")).unwrap()).into_bytes(),
+        ),
         ("content-length 0", with("Content-Length: 0")),
         ("chunked", with("Transfer-Encoding: chunked")),
         ("both framings", with("Content-Length: 5\r\nTransfer-Encoding: chunked")),
         ("expect", with("Expect: 100-continue")),
         ("upgrade", with("Connection: upgrade\r\nUpgrade: h2c")),
         ("huge header", with(&format!("A: {}", "b".repeat(200_000)))),
-        ("huge header without end", format!("CONNECT {target} HTTP/1.1\r\nA: {}", "b".repeat(200_000)).into_bytes()),
+        (
+            "huge header without end",
+            format!("CONNECT {target} HTTP/1.1\r\nA: {}", "b".repeat(200_000)).into_bytes(),
+        ),
         ("too many headers", with("A: b\r\n".repeat(200).trim_end())),
         ("space before the colon", with("A : b")),
         ("header without name", with(": b")),
@@ -63,11 +75,17 @@ fn malformed(port: u16) -> Vec<(&'static str, Vec<u8>)> {
         ("HTTP/1.0", good.replace("HTTP/1.1", "HTTP/1.0").into_bytes()),
         ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
         ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec()),
-        ("absolute-form GET", format!("GET http://{target}/ HTTP/1.1\r\nHost: {target}\r\n\r\n").into_bytes()),
+        (
+            "absolute-form GET",
+            format!("GET http://{target}/ HTTP/1.1\r\nHost: {target}\r\n\r\n").into_bytes(),
+        ),
         ("origin-form GET", format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n").into_bytes()),
         ("OPTIONS *", format!("OPTIONS * HTTP/1.1\r\nHost: {target}\r\n\r\n").into_bytes()),
         ("lower-case method", good.replace("CONNECT", "connect").into_bytes()),
-        ("absolute-form CONNECT", good.replacen(&target, &format!("http://{target}/"), 1).into_bytes()),
+        (
+            "absolute-form CONNECT",
+            good.replacen(&target, &format!("http://{target}/"), 1).into_bytes(),
+        ),
         ("origin-form CONNECT", good.replacen(&target, "/", 1).into_bytes()),
         ("no port", aimed("127.0.0.1")),
         ("empty port", aimed("127.0.0.1:")),
@@ -95,7 +113,11 @@ async fn malformed_requests_get_a_4xx_or_are_closed_and_open_nothing() {
     for (what, request) in malformed(target.port()) {
         let answer = exchange(served.address, &request).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{what}: {answer}");
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), usize::from(!answer.is_empty()), "{what}: {answer}");
+        assert_eq!(
+            answer.matches("HTTP/1.1 ").count(),
+            usize::from(!answer.is_empty()),
+            "{what}: {answer}"
+        );
     }
     assert_eq!(open.inner.tunnels.available_permits(), open.inner.options.max_tunnels);
     // The same target in a proper request is reached, so that the zero before it means something.
@@ -124,11 +146,27 @@ async fn answers_say_why_in_their_headers() {
     let served = Served::new(&open).await;
     let closed = format!("127.0.0.1:{}", closed_port().await);
     for (target, status, headers) in [
-        ("10.0.0.1:80", "403", &["outrider-egress-error: refused", "outrider-egress-rule: ipv4-private"][..]),
-        ("missing.example.com:80", "502", &["outrider-egress-error: not-resolved", "outrider-egress-cause: no-such-name"]),
-        (&closed, "502", &["outrider-egress-error: connect-failed", "outrider-egress-cause: refused"]),
+        (
+            "10.0.0.1:80",
+            "403",
+            &["outrider-egress-error: refused", "outrider-egress-rule: ipv4-private"][..],
+        ),
+        (
+            "missing.example.com:80",
+            "502",
+            &["outrider-egress-error: not-resolved", "outrider-egress-cause: no-such-name"],
+        ),
+        (
+            &closed,
+            "502",
+            &["outrider-egress-error: connect-failed", "outrider-egress-cause: refused"],
+        ),
     ] {
-        let answer = exchange(served.address, format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await;
+        let answer = exchange(
+            served.address,
+            format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes(),
+        )
+        .await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         for header in headers.iter().chain(&["connection: close"]) {
             assert!(answer.contains(&format!("{header}\r\n")), "{header}: {answer}");
@@ -144,7 +182,10 @@ async fn the_answer_that_opens_a_tunnel_has_no_body() {
     let target = echo("127.0.0.1:0").await;
     let served = Served::new(&egress(development(), Answers::with(&[]))).await;
     let mut stream = TcpStream::connect(served.address).await.unwrap();
-    stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(soon(stream.read_u8()).await.unwrap());
@@ -155,12 +196,15 @@ async fn the_answer_that_opens_a_tunnel_has_no_body() {
     check_echo(stream).await;
 }
 
-/// Sends a request, waits until its name is looked up, sends another request, and has the look-up answered.
+/// Sends a request, waits until its name is looked up, sends another request, and has the look-up
+/// answered.
 async fn early(answer: Vec<IpAddr>, port: u16) -> String {
     let resolver = Arc::new(Held { answer, ..Held::default() });
     let served = Served::new(&egress(development(), resolver.clone())).await;
     let mut stream = TcpStream::connect(served.address).await.unwrap();
-    let request = |host: &str| format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n").into_bytes();
+    let request = |host: &str| {
+        format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n").into_bytes()
+    };
     stream.write_all(&request("held.example.com")).await.unwrap();
     soon(resolver.asked.notified()).await;
     stream.write_all(&request("127.0.0.1")).await.unwrap();
@@ -181,7 +225,8 @@ async fn early(answer: Vec<IpAddr>, port: u16) -> String {
 #[tokio::test]
 async fn bytes_before_the_answer_are_never_a_second_request() {
     let target = echo("127.0.0.1:0").await;
-    // Refused: one answer, then the end, although what followed was a request that would have been served.
+    // Refused: one answer, then the end, although what followed was a request that would have been
+    // served.
     let heard = early(Vec::new(), target.port()).await;
     assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 502 "), "{heard}");
     assert!(!heard.contains(" 200 "), "{heard}");

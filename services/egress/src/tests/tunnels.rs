@@ -60,7 +60,8 @@ async fn tunnels_are_bounded_and_become_free_again() {
 
 #[tokio::test]
 async fn a_tunnel_no_longer_counts_as_waiting() {
-    let served = Served::new(&egress(Options { max_waiting: 1, ..development() }, Answers::with(&[]))).await;
+    let served =
+        Served::new(&egress(Options { max_waiting: 1, ..development() }, Answers::with(&[]))).await;
     let target = echo("127.0.0.1:0").await;
     let first = soon(served.dialer().dial("127.0.0.1", target.port())).await.unwrap();
     let second = soon(served.dialer().dial("127.0.0.1", target.port())).await.unwrap();
@@ -70,10 +71,14 @@ async fn a_tunnel_no_longer_counts_as_waiting() {
 
 #[tokio::test]
 async fn a_failed_dial_leaves_no_tunnel_taken() {
-    let open = egress(Options { max_tunnels: 1, max_waiting: 8, ..development() }, Answers::with(&[]));
+    let open =
+        egress(Options { max_tunnels: 1, max_waiting: 8, ..development() }, Answers::with(&[]));
     let served = Served::new(&open).await;
     for _ in 0..20 {
-        assert!(matches!(soon(served.dialer().dial("10.0.0.1", 80)).await, Err(DialError::Refused { .. })));
+        assert!(matches!(
+            soon(served.dialer().dial("10.0.0.1", 80)).await,
+            Err(DialError::Refused { .. })
+        ));
     }
     soon(async {
         while open.inner.tunnels.available_permits() != 1 || open.inner.waiting.free() != 8 {
@@ -85,7 +90,8 @@ async fn a_failed_dial_leaves_no_tunnel_taken() {
 
 #[tokio::test]
 async fn connections_that_say_nothing_are_bounded_and_told_to_go() {
-    let options = Options { max_waiting: 1, head_timeout: Duration::from_millis(200), ..development() };
+    let options =
+        Options { max_waiting: 1, head_timeout: Duration::from_millis(200), ..development() };
     let served = Served::new(&egress(options, Answers::with(&[]))).await;
     let mut silent = TcpStream::connect(served.address).await.unwrap();
     silent.write_all(b"CONNECT ").await.unwrap();
@@ -113,7 +119,12 @@ async fn silent_connections_keep_no_worker_out() {
         silent.push(stream);
     }
     let worker = served.dialer().with_token(token);
-    check_echo(soon(worker.dial("127.0.0.1", target.port())).await.expect("it gets the place of the oldest")).await;
+    check_echo(
+        soon(worker.dial("127.0.0.1", target.port()))
+            .await
+            .expect("it gets the place of the oldest"),
+    )
+    .await;
     // Long before it would have been told that its head is late.
     assert_eq!(soon(silent[0].read(&mut [0; 1])).await.unwrap_or(0), 0);
 }
@@ -131,7 +142,8 @@ async fn idle_tunnels_are_closed() {
 
 #[tokio::test]
 async fn shutdown_takes_no_more_and_lets_tunnels_end() {
-    let mut served = Served::new(&egress(Options { drain: LONG, ..development() }, Answers::with(&[]))).await;
+    let mut served =
+        Served::new(&egress(Options { drain: LONG, ..development() }, Answers::with(&[]))).await;
     let target = echo("127.0.0.1:0").await;
     let under_way = soon(served.dialer().dial("127.0.0.1", target.port())).await.unwrap();
     let mut silent = TcpStream::connect(served.address).await.unwrap();
@@ -144,8 +156,11 @@ async fn shutdown_takes_no_more_and_lets_tunnels_end() {
 
 #[tokio::test]
 async fn tunnels_that_do_not_end_are_cut_after_the_drain() {
-    let mut served =
-        Served::new(&egress(Options { drain: Duration::from_millis(100), ..development() }, Answers::with(&[]))).await;
+    let mut served = Served::new(&egress(
+        Options { drain: Duration::from_millis(100), ..development() },
+        Answers::with(&[]),
+    ))
+    .await;
     let target = echo("127.0.0.1:0").await;
     let mut stuck = soon(served.dialer().dial("127.0.0.1", target.port())).await.unwrap();
     served.stop();
@@ -169,8 +184,13 @@ async fn with_a_token_only_those_who_present_it_are_served() {
     let open = egress(Options { token: token(own), ..development() }, Answers::with(&[]));
     let served = Served::new(&open).await;
     let target = echo("127.0.0.1:0").await;
-    let dial = async |token| soon(served.dialer().with_token(token).dial("127.0.0.1", target.port())).await;
+    let dial = async |token| {
+        soon(served.dialer().with_token(token).dial("127.0.0.1", target.port())).await
+    };
     assert_eq!(dial(None).await.unwrap_err(), DialError::EgressUnavailable);
-    assert_eq!(dial(token(&own.replace('0', "1"))).await.unwrap_err(), DialError::EgressUnavailable);
+    assert_eq!(
+        dial(token(&own.replace('0', "1"))).await.unwrap_err(),
+        DialError::EgressUnavailable
+    );
     check_echo(dial(token(own)).await.unwrap()).await;
 }

@@ -67,8 +67,8 @@ impl Batch {
         self.lines.push((number, text));
     }
 
-    /// Sends the entries, and writes a line for each line. The first batch of an upload fails as a whole when its call does: the
-    /// answer is not begun and can say so.
+    /// Sends the entries, and writes a line for each line. The first batch of an upload fails as a
+    /// whole when its call does: the answer is not begun and can say so.
     pub(super) async fn run(self, caller: &Caller, first: bool) -> Result<Vec<u8>, Error> {
         let (Decoded { lines, entries }, _room) = caller.decode(self).await?;
         let count = entries.len();
@@ -86,7 +86,8 @@ impl Batch {
                 (Some(error), _) => write_error(&mut out, Some(number), &error, None)?,
                 (None, Err(error)) => write_error(&mut out, Some(number), error, None)?,
                 (None, Ok(results)) => {
-                    let result = results.next().ok_or_else(|| Error::internal("a result is missing"))?;
+                    let result =
+                        results.next().ok_or_else(|| Error::internal("a result is missing"))?;
                     caller.write_result(&mut out, number, index, &result)?;
                     index += 1;
                 }
@@ -104,8 +105,15 @@ struct Decoded {
 
 impl Decoded {
     /// Fails when there is no room.
-    fn of(lines: Vec<(u64, Result<Bytes, Error>)>, desc: &MessageDescriptor, cost: &Cost) -> Result<Self, Error> {
-        let mut decoded = Self { lines: Vec::with_capacity(lines.len()), entries: Vec::with_capacity(lines.len()) };
+    fn of(
+        lines: Vec<(u64, Result<Bytes, Error>)>,
+        desc: &MessageDescriptor,
+        cost: &Cost,
+    ) -> Result<Self, Error> {
+        let mut decoded = Self {
+            lines: Vec::with_capacity(lines.len()),
+            entries: Vec::with_capacity(lines.len()),
+        };
         for (number, text) in lines {
             match text.and_then(|text| entry(&text, desc, cost)) {
                 Err(error) if is_overload(&error) => return Err(error),
@@ -139,12 +147,17 @@ fn is_overload(error: &Error) -> bool {
 }
 
 impl Caller {
-    /// The entries of a batch, once there is room for them: meanwhile the upload waits, which holds its client.
+    /// The entries of a batch, once there is room for them: meanwhile the upload waits, which holds
+    /// its client.
     async fn decode(&self, batch: Batch) -> Result<(Decoded, Held), Error> {
         let give_up = Instant::now() + self.timeout;
         loop {
             let (lines, desc) = (batch.lines.clone(), self.rule.entry.clone());
-            match self.decoding.run(self.holder, batch.bytes, move |cost| Decoded::of(lines, &desc, cost)).await {
+            match self
+                .decoding
+                .run(self.holder, batch.bytes, move |cost| Decoded::of(lines, &desc, cost))
+                .await
+            {
                 Err(error) if is_overload(&error) && Instant::now() + OVERLOAD_WAIT < give_up => {
                     tokio::time::sleep(OVERLOAD_WAIT).await;
                 }
@@ -153,8 +166,8 @@ impl Caller {
         }
     }
 
-    /// Asks the role, who knows the caller, before anything is read: what it says of an upload without any line. Fails when it says
-    /// more than that the entries are missing.
+    /// Asks the role, who knows the caller, before anything is read: what it says of an upload
+    /// without any line. Fails when it says more than that the entries are missing.
     pub(super) async fn introduce(&self) -> Result<Error, Error> {
         match self.call(Vec::new()).await {
             Err(error) if error.reason == Reason::InvalidField => Ok(error),
@@ -170,12 +183,20 @@ impl Caller {
         drop(message);
         let give_up = Instant::now() + self.timeout;
         loop {
-            let call =
-                call::unary(self.backend.clone(), &self.grpc_path, self.headers.clone(), frame.clone(), self.max_answer_bytes);
-            match tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| Err(deadline::passed())) {
+            let call = call::unary(
+                self.backend.clone(),
+                &self.grpc_path,
+                self.headers.clone(),
+                frame.clone(),
+                self.max_answer_bytes,
+            );
+            match tokio::time::timeout(self.timeout, call)
+                .await
+                .unwrap_or_else(|_| Err(deadline::passed()))
+            {
                 Ok(answer) => {
-                    let answer =
-                        DynamicMessage::decode(self.output.clone(), answer).map_err(fault("the answer does not decode"))?;
+                    let answer = DynamicMessage::decode(self.output.clone(), answer)
+                        .map_err(fault("the answer does not decode"))?;
                     let results = answer.get_field(&self.rule.response).into_owned();
                     return match results {
                         Value::List(results) => Ok(results),
@@ -191,8 +212,15 @@ impl Caller {
         }
     }
 
-    fn write_result(&self, out: &mut Vec<u8>, number: u64, index: usize, result: &Value) -> Result<(), Error> {
-        let result = result.as_message().ok_or_else(|| Error::internal("a result is no message"))?;
+    fn write_result(
+        &self,
+        out: &mut Vec<u8>,
+        number: u64,
+        index: usize,
+        result: &Value,
+    ) -> Result<(), Error> {
+        let result =
+            result.as_message().ok_or_else(|| Error::internal("a result is no message"))?;
         if let Some(error) = status_of(result) {
             return write_error(out, Some(number), &self.in_words_of_the_line(error, index), None);
         }
@@ -215,9 +243,14 @@ impl Caller {
         let prefix = format!("{}[{index}].", self.rule.request.name());
         for violation in &mut error.violations {
             let field = violation.field.strip_prefix(&prefix).unwrap_or(&violation.field);
-            violation.field = payload::rename(&self.rule.entry, field).unwrap_or_else(|| field.to_owned());
+            violation.field =
+                payload::rename(&self.rule.entry, field).unwrap_or_else(|| field.to_owned());
         }
-        Error { reason: error.reason, retry_after: error.retry_after, ..Error::fields(error.violations) }
+        Error {
+            reason: error.reason,
+            retry_after: error.retry_after,
+            ..Error::fields(error.violations)
+        }
     }
 }
 
@@ -226,13 +259,19 @@ fn status_of(result: &DynamicMessage) -> Option<Error> {
     let is_status = |field: &prost_reflect::FieldDescriptor| {
         field.kind().as_message().is_some_and(|message| message.full_name() == "google.rpc.Status")
     };
-    let field = result.descriptor().fields().find(|field| is_status(field) && result.has_field(field))?;
+    let field =
+        result.descriptor().fields().find(|field| is_status(field) && result.has_field(field))?;
     let status = result.get_field(&field).as_message()?.transcode_to().ok()?;
     Some(from_message(&status))
 }
 
 /// A line that says why a line is refused, or, without a number, why the upload ended early.
-pub(super) fn write_error(out: &mut Vec<u8>, number: Option<u64>, error: &Error, request_id: Option<&str>) -> Result<(), Error> {
+pub(super) fn write_error(
+    out: &mut Vec<u8>,
+    number: Option<u64>,
+    error: &Error,
+    request_id: Option<&str>,
+) -> Result<(), Error> {
     if number.is_none() && error.reason == Reason::Internal {
         tracing::error!(error = %error.message, "an upload ended by a fault of ours");
     }

@@ -76,10 +76,16 @@ impl Lines {
         let error = || {
             Error::new(
                 Reason::TooLarge,
-                format!("the line is over {} bytes, the most that this server takes ({LIMIT_KEY})", self.limit),
+                format!(
+                    "the line is over {} bytes, the most that this server takes ({LIMIT_KEY})",
+                    self.limit
+                ),
             )
         };
-        Some(Line { number: self.ended, text: if too_long { Err(error()) } else { Ok(text.freeze()) } })
+        Some(Line {
+            number: self.ended,
+            text: if too_long { Err(error()) } else { Ok(text.freeze()) },
+        })
     }
 }
 
@@ -99,7 +105,10 @@ mod tests {
         }
         read.extend(lines.last());
         let text = |text: Result<Bytes, Error>| {
-            text.map_or_else(|error| error.reason.to_string(), |text| String::from_utf8(text.into()).unwrap())
+            text.map_or_else(
+                |error| error.reason.to_string(),
+                |text| String::from_utf8(text.into()).unwrap(),
+            )
         };
         read.into_iter().map(|line| (line.number, text(line.text))).collect()
     }
@@ -116,8 +125,16 @@ mod tests {
     #[test]
     fn a_line_over_the_limit_is_dropped_and_the_next_is_whole() {
         let too_large = "TOO_LARGE".to_owned();
-        for parts in [&["123456\n12345\n"][..], &["123", "4", "5", "6", "\n12", "345"], &["123456", "       ", "\n12345"]] {
-            assert_eq!(read(parts, 5), [(1, too_large.clone()), (2, "12345".to_owned())], "{parts:?}");
+        for parts in [
+            &["123456\n12345\n"][..],
+            &["123", "4", "5", "6", "\n12", "345"],
+            &["123456", "       ", "\n12345"],
+        ] {
+            assert_eq!(
+                read(parts, 5),
+                [(1, too_large.clone()), (2, "12345".to_owned())],
+                "{parts:?}"
+            );
         }
         assert_eq!(read(&["123456"], 5), [(1, too_large)]);
     }

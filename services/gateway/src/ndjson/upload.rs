@@ -1,5 +1,5 @@
-//! One upload: a task that reads, calls and writes, apart from the connection, so that a client may write for a while before it
-//! reads.
+//! One upload: a task that reads, calls and writes, apart from the connection, so that a client may
+//! write for a while before it reads.
 
 use std::{future::pending, sync::Arc};
 
@@ -44,7 +44,8 @@ pub(super) struct Upload {
     /// When the next line must be whole, while nothing but that is waited for.
     due: Option<Instant>,
     calls: FuturesOrdered<BoxFuture<'static, Result<Vec<u8>, Error>>>,
-    /// Whether the first call succeeded: before, it is the only one, and the answer can still be an error.
+    /// Whether the first call succeeded: before, it is the only one, and the answer can still be an
+    /// error.
     begun: bool,
     /// Bytes of results that may wait.
     room: Arc<Semaphore>,
@@ -77,7 +78,9 @@ impl Upload {
             due: None,
             calls: FuturesOrdered::new(),
             begun: false,
-            room: Arc::new(Semaphore::new(options.upload_results_bytes.clamp(1, Semaphore::MAX_PERMITS))),
+            room: Arc::new(Semaphore::new(
+                options.upload_results_bytes.clamp(1, Semaphore::MAX_PERMITS),
+            )),
             unsent: shared.unsent.clone(),
             holder,
             options,
@@ -86,8 +89,12 @@ impl Upload {
         }
     }
 
-    /// Begins, and waits for the first results; the others follow. The task ends when what this gives is dropped.
-    pub(super) async fn start(self, body: Incoming) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Error> {
+    /// Begins, and waits for the first results; the others follow. The task ends when what this
+    /// gives is dropped.
+    pub(super) async fn start(
+        self,
+        body: Incoming,
+    ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Error> {
         let (out, mut chunks) = mpsc::channel(CHUNKS);
         let task = AbortOnDropHandle::new(tokio::spawn(self.run(body, out)));
         let gone = || Error::internal("a fault of the server");
@@ -96,8 +103,9 @@ impl Upload {
             let (bytes, _freed) = chunks.recv().await?.ok()?;
             Some((Ok(bytes), chunks))
         };
-        let fault =
-            stream::once(task).filter_map(async |ended| ended.err().map(|_| Err(Status::internal("a fault of the server"))));
+        let fault = stream::once(task).filter_map(async |ended| {
+            ended.err().map(|_| Err(Status::internal("a fault of the server")))
+        });
         Ok(Box::pin(stream::iter([Ok(first.0)]).chain(stream::unfold(chunks, next)).chain(fault)))
     }
 
@@ -136,7 +144,11 @@ impl Upload {
             if self.calls.is_empty()
                 && let Some(outcome) = ended.take()
             {
-                return if self.begun { outcome } else { outcome.and(Err(self.without_lines.clone())) };
+                return if self.begun {
+                    outcome
+                } else {
+                    outcome.and(Err(self.without_lines.clone()))
+                };
             }
             let reads = ended.is_none() && !self.is_full();
             let due = self.due(reads);
@@ -167,10 +179,14 @@ impl Upload {
     }
 
     fn idle(&self) -> Error {
-        Error::new(Reason::StreamIdle, format!("no whole line came for {}", span(self.options.upload_idle_timeout)))
+        Error::new(
+            Reason::StreamIdle,
+            format!("no whole line came for {}", span(self.options.upload_idle_timeout)),
+        )
     }
 
-    /// Takes what came and what else is there, as far as one batch goes, lines or not; the end, when it is reached.
+    /// Takes what came and what else is there, as far as one batch goes, lines or not; the end,
+    /// when it is reached.
     fn take_all(
         &mut self,
         first: Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>,
@@ -200,14 +216,19 @@ impl Upload {
         self.parked.is_some() || self.batch.len() >= self.caller.rule.max_entries
     }
 
-    /// Moves lines to the batch while they fit; the last, unfinished one too when the body has ended well.
+    /// Moves lines to the batch while they fit; the last, unfinished one too when the body has
+    /// ended well.
     fn fill(&mut self, ended: Option<&Result<(), Error>>) {
         let whole = matches!(ended, Some(Ok(())));
         while self.batch.len() < self.caller.rule.max_entries {
             let line = self.parked.take().or_else(|| self.lines.next());
-            let Some(line) = line.or_else(|| whole.then(|| self.lines.last()).flatten()) else { return };
+            let Some(line) = line.or_else(|| whole.then(|| self.lines.last()).flatten()) else {
+                return;
+            };
             let bytes = line.text.as_ref().map_or(0, Bytes::len);
-            if !self.batch.is_empty() && self.batch.bytes() + bytes > self.options.upload_batch_bytes {
+            if !self.batch.is_empty()
+                && self.batch.bytes() + bytes > self.options.upload_batch_bytes
+            {
                 self.parked = Some(line);
                 return;
             }
@@ -216,14 +237,17 @@ impl Upload {
     }
 
     fn submit(&mut self) {
-        let (batch, caller, first) = (std::mem::take(&mut self.batch), Arc::clone(&self.caller), !self.begun);
+        let (batch, caller, first) =
+            (std::mem::take(&mut self.batch), Arc::clone(&self.caller), !self.begun);
         self.calls.push_back(Box::pin(async move { batch.run(&caller, first).await }));
     }
 
     /// Waits for room; the upload is read no further meanwhile.
     async fn send(&mut self, text: Vec<u8>, out: &mpsc::Sender<Chunk>) {
         let wanted = text.len().min(self.options.upload_results_bytes);
-        let permits = Arc::clone(&self.room).acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX)).await;
+        let permits = Arc::clone(&self.room)
+            .acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX))
+            .await;
         if let Ok(permits) = permits {
             let share = self.unsent.wait(self.holder, text.len()).await;
             // Whoever does not take it is gone, and so will this task be.

@@ -3,15 +3,22 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use outrider_proto::DESCRIPTORS;
-use prost_reflect::{EnumDescriptor, EnumValueDescriptor, FieldDescriptor, FileDescriptor, MessageDescriptor, MethodDescriptor};
+use prost_reflect::{
+    EnumDescriptor, EnumValueDescriptor, FieldDescriptor, FileDescriptor, MessageDescriptor,
+    MethodDescriptor,
+};
 
 type Place = (String, Vec<i32>);
 
 static COMMENTS: LazyLock<HashMap<Place, String>> = LazyLock::new(|| {
     let of_file = |file: FileDescriptor| {
-        let locations = file.file_descriptor_proto().source_code_info.clone().unwrap_or_default().location;
-        let named = move |path: Vec<i32>, text: &str| ((file.name().to_owned(), path), unwrapped(text));
-        locations.into_iter().filter_map(move |place| Some(named(place.path, place.leading_comments.as_deref()?)))
+        let locations =
+            file.file_descriptor_proto().source_code_info.clone().unwrap_or_default().location;
+        let named =
+            move |path: Vec<i32>, text: &str| ((file.name().to_owned(), path), unwrapped(text));
+        locations
+            .into_iter()
+            .filter_map(move |place| Some(named(place.path, place.leading_comments.as_deref()?)))
     };
     DESCRIPTORS.files().flat_map(of_file).collect()
 });
@@ -39,7 +46,10 @@ commented! { MessageDescriptor FieldDescriptor EnumDescriptor EnumValueDescripto
 
 /// Lines of one paragraph joined: where a line ends in a proto says nothing.
 fn unwrapped(text: &str) -> String {
-    let paragraphs = text.trim().split("\n\n").map(|lines| lines.lines().map(str::trim).collect::<Vec<_>>().join(" "));
+    let paragraphs = text
+        .trim()
+        .split("\n\n")
+        .map(|lines| lines.lines().map(str::trim).collect::<Vec<_>>().join(" "));
     paragraphs.map(|paragraph| paragraph.trim().to_owned()).collect::<Vec<_>>().join("\n\n")
 }
 
@@ -58,7 +68,11 @@ mod tests {
         let message = DESCRIPTORS.get_message_by_name("outrider.ingest.v1.NewEvent").unwrap();
         assert_eq!(message.comment(), "An event as its producer gives it.");
         let payload = message.get_field_by_name("payload").unwrap();
-        assert!(payload.comment().contains("its text kept as it stands) or \"data_base64\""), "{}", payload.comment());
+        assert!(
+            payload.comment().contains("its text kept as it stands) or \"data_base64\""),
+            "{}",
+            payload.comment()
+        );
         assert_eq!(unwrapped(" a\n b\n\n c\n"), "a b\n\nc");
         assert_eq!(summary("One thing. Errors: NONE."), "One thing");
         assert_eq!(summary("One thing."), "One thing");

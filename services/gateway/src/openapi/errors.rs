@@ -20,7 +20,10 @@ pub(super) fn add_schemas(schemas: &mut Schemas) {
         meanings.push_str(&format!("\n- `{reason}` ({}): {}", codes(*reason).1, reason.meaning()));
     }
     let reasons = Reason::ALL.iter().map(|reason| reason.as_str()).collect::<Vec<_>>();
-    schemas.insert("ErrorReason", json!({ "type": "string", "enum": reasons, "description": meanings }));
+    schemas.insert(
+        "ErrorReason",
+        json!({ "type": "string", "enum": reasons, "description": meanings }),
+    );
     schemas.insert(
         "FieldViolation",
         json!({
@@ -45,8 +48,7 @@ pub(super) fn add_schemas(schemas: &mut Schemas) {
 }
 
 fn error() -> Value {
-    let violations =
-        json!({ "type": "array", "items": reference("FieldViolation"), "description": "The fields that are wrong." });
+    let violations = json!({ "type": "array", "items": reference("FieldViolation"), "description": "The fields that are wrong." });
     json!({
         "type": "object",
         "description": "Why a request, or one item of a batch, was refused.",
@@ -83,7 +85,11 @@ fn by_status() -> BTreeMap<u16, Vec<Reason>> {
 /// The refusals as components, by name.
 pub(super) fn responses() -> Map<String, Value> {
     let response = |(status, reasons): (u16, Vec<Reason>)| {
-        let lines = reasons.iter().map(|reason| format!("`{reason}`: {}", reason.meaning())).collect::<Vec<_>>().join("\n\n");
+        let lines = reasons
+            .iter()
+            .map(|reason| format!("`{reason}`: {}", reason.meaning()))
+            .collect::<Vec<_>>()
+            .join("\n\n");
         (component(status), answer(&lines, status))
     };
     let other = ("ErrorDefault".to_owned(), answer("Any other refusal.", 0));
@@ -102,9 +108,13 @@ fn answer(description: &str, status: u16) -> Value {
     json!({ "description": description, "headers": headers, "content": { "application/json": { "schema": reference(ERROR_ANSWER) } } })
 }
 
-/// The refusals of one operation. What cannot happen to it is left out: its path has the method; reading conflicts with nothing.
-/// Only streams have a media type to be refused and a place that can be lost.
-pub(super) fn of_operation(http_method: &str, streams: bool) -> impl Iterator<Item = (String, Value)> {
+/// The refusals of one operation. What cannot happen to it is left out: its path has the method;
+/// reading conflicts with nothing. Only streams have a media type to be refused and a place that
+/// can be lost.
+pub(super) fn of_operation(
+    http_method: &str,
+    streams: bool,
+) -> impl Iterator<Item = (String, Value)> {
     let reads = http_method == "GET";
     let impossible = move |status: &u16| match status {
         // Only gRPC has other encodings of its own.

@@ -15,15 +15,25 @@ use crate::{
 };
 
 /// The operation of a route. `number` is 1 for a method's first route.
-pub(super) fn operation(schemas: &mut Schemas, method: &MethodDescriptor, route: &Route, number: usize) -> Value {
+pub(super) fn operation(
+    schemas: &mut Schemas,
+    method: &MethodDescriptor,
+    route: &Route,
+    number: usize,
+) -> Value {
     let service = method.parent_service();
     let mut id = format!("{}_{}", service.name(), method.name());
     if number > 1 {
         id.push_str(&format!("_{number}"));
     }
-    let scope = outrider_rpc::methods::required_scope(&route.grpc_path).map(|scope| scope.to_string());
+    let scope =
+        outrider_rpc::methods::required_scope(&route.grpc_path).map(|scope| scope.to_string());
     let description = match &scope {
-        Some(scope) => format!("{}\n\nNeeds the scope `{scope}`. gRPC: `{}`.", method.comment(), route.grpc_path),
+        Some(scope) => format!(
+            "{}\n\nNeeds the scope `{scope}`. gRPC: `{}`.",
+            method.comment(),
+            route.grpc_path
+        ),
         None => method.comment().to_owned(),
     };
     let mut operation = json!({
@@ -88,7 +98,13 @@ fn parameters(schemas: &mut Schemas, route: &Route) -> Vec<Value> {
 const QUERY_DEPTH: usize = 4;
 
 /// Parameters of the fields that neither the path nor the body gives, nested ones with dots.
-fn query(schemas: &mut Schemas, route: &Route, message: &MessageDescriptor, prefix: &str, parameters: &mut Vec<Value>) {
+fn query(
+    schemas: &mut Schemas,
+    route: &Route,
+    message: &MessageDescriptor,
+    prefix: &str,
+    parameters: &mut Vec<Value>,
+) {
     for field in message.fields().filter(|field| payload::field_of(message) != Some(field)) {
         let name = format!("{prefix}{}", field.name());
         let outermost = prefix.is_empty();
@@ -102,12 +118,17 @@ fn query(schemas: &mut Schemas, route: &Route, message: &MessageDescriptor, pref
             kind if !field.is_map() && scalar::is_scalar(&kind) => {
                 let mut schema = schemas.field(&field);
                 let object = schema.as_object_mut();
-                let description = object.and_then(|object| object.remove("description")).unwrap_or_default();
+                let description =
+                    object.and_then(|object| object.remove("description")).unwrap_or_default();
                 parameters.push(
                     json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema }),
                 );
             }
-            Kind::Message(inner) if !field.is_map() && !field.is_list() && name.matches('.').count() < QUERY_DEPTH => {
+            Kind::Message(inner)
+                if !field.is_map()
+                    && !field.is_list()
+                    && name.matches('.').count() < QUERY_DEPTH =>
+            {
                 query(schemas, route, &inner, &format!("{name}."), parameters);
             }
             _ => {}
@@ -116,14 +137,22 @@ fn query(schemas: &mut Schemas, route: &Route, message: &MessageDescriptor, pref
 }
 
 fn body(schemas: &mut Schemas, route: &Route) -> Option<Value> {
-    let of_path = |field: &FieldDescriptor| route.variables.iter().any(|variable| variable.field.name() == field.name());
+    let of_path = |field: &FieldDescriptor| {
+        route.variables.iter().any(|variable| variable.field.name() == field.name())
+    };
     let (schema, description, required) = match &route.body {
         BodyRule::None => return None,
         // A change without a body can be whole: a mask then clears what it names.
-        BodyRule::Field(field) => (schemas.kind(&field.kind()), field.comment(), route.http_method != "PATCH"),
+        BodyRule::Field(field) => {
+            (schemas.kind(&field.kind()), field.comment(), route.http_method != "PATCH")
+        }
         BodyRule::Whole => {
             let required = route.input.fields().any(|field| !of_path(&field));
-            (schemas.object(&route.input, &|field| !of_path(field)), route.input.comment(), required)
+            (
+                schemas.object(&route.input, &|field| !of_path(field)),
+                route.input.comment(),
+                required,
+            )
         }
     };
     let mut content = json!({ "schema": schema });
@@ -150,10 +179,12 @@ fn example(grpc_path: &str) -> Option<Value> {
     let event = json!({ "event_type": "invoice.paid", "data": { "amount": 42 }, "idempotency_key": "invoice-17-paid" });
     match grpc_path {
         "/outrider.ingest.v1.IngestService/PublishEvent" => Some(event),
-        "/outrider.ingest.v1.IngestService/BatchPublishEvents" => Some(json!({ "events": [event] })),
-        "/outrider.admin.v1.EndpointService/CreateEndpoint" => {
-            Some(json!({ "http": { "url": "https://example.com/webhooks" }, "description": "Invoices", "timeout": "15s" }))
+        "/outrider.ingest.v1.IngestService/BatchPublishEvents" => {
+            Some(json!({ "events": [event] }))
         }
+        "/outrider.admin.v1.EndpointService/CreateEndpoint" => Some(
+            json!({ "http": { "url": "https://example.com/webhooks" }, "description": "Invoices", "timeout": "15s" }),
+        ),
         "/outrider.admin.v1.ProjectService/CreateProject" => Some(json!({ "name": "Shop" })),
         "/outrider.admin.v1.ApiKeyService/CreateApiKey" => {
             Some(json!({ "name": "Shop backend", "scopes": ["SCOPE_EVENTS_PUBLISH"] }))
@@ -190,7 +221,10 @@ fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
             rule.response.name()
         ));
     }
-    [("200".to_owned(), answer)].into_iter().chain(errors::of_operation(&route.http_method, streams)).collect()
+    [("200".to_owned(), answer)]
+        .into_iter()
+        .chain(errors::of_operation(&route.http_method, streams))
+        .collect()
 }
 
 #[cfg(test)]

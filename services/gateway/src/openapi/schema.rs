@@ -41,7 +41,10 @@ impl Schemas {
         let behaviors = behavior::of(field);
         if let Some(object) = schema.as_object_mut() {
             if let Some(most) = bounds::option(field) {
-                object.insert(if field.is_map() { "maxProperties" } else { "maxItems" }.into(), most.into());
+                object.insert(
+                    if field.is_map() { "maxProperties" } else { "maxItems" }.into(),
+                    most.into(),
+                );
             }
             if !field.comment().is_empty() {
                 object.insert("description".into(), field.comment().into());
@@ -57,7 +60,11 @@ impl Schemas {
                 object.insert("writeOnly".into(), true.into());
             }
             let marks = [(IMMUTABLE, "IMMUTABLE"), (IDENTIFIER, "IDENTIFIER")];
-            let marks = marks.iter().filter(|(mark, _)| behaviors.contains(mark)).map(|(_, name)| *name).collect::<Vec<_>>();
+            let marks = marks
+                .iter()
+                .filter(|(mark, _)| behaviors.contains(mark))
+                .map(|(_, name)| *name)
+                .collect::<Vec<_>>();
             if !marks.is_empty() {
                 object.insert("x-field-behavior".into(), marks.into());
             }
@@ -69,12 +76,18 @@ impl Schemas {
     pub(super) fn kind(&mut self, kind: &Kind) -> Value {
         match kind {
             Kind::Bool => json!({ "type": "boolean" }),
-            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => json!({ "type": "integer", "format": "int32" }),
-            Kind::Uint32 | Kind::Fixed32 => json!({ "type": "integer", "format": "uint32", "minimum": 0, "maximum": u32::MAX }),
+            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
+                json!({ "type": "integer", "format": "int32" })
+            }
+            Kind::Uint32 | Kind::Fixed32 => {
+                json!({ "type": "integer", "format": "uint32", "minimum": 0, "maximum": u32::MAX })
+            }
             Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
                 json!({ "type": "string", "format": "int64", "pattern": "^-?[0-9]+$" })
             }
-            Kind::Uint64 | Kind::Fixed64 => json!({ "type": "string", "format": "uint64", "pattern": "^[0-9]+$" }),
+            Kind::Uint64 | Kind::Fixed64 => {
+                json!({ "type": "string", "format": "uint64", "pattern": "^[0-9]+$" })
+            }
             Kind::Double => json!({ "type": "number", "format": "double" }),
             Kind::Float => json!({ "type": "number", "format": "float" }),
             Kind::String => json!({ "type": "string" }),
@@ -93,7 +106,10 @@ impl Schemas {
                 description.push_str(&format!("\n- `{}`: {}", value.name(), value.comment()));
             }
             let values = names.values().map(|value| value.name().to_owned()).collect::<Vec<_>>();
-            self.insert(&name, json!({ "type": "string", "enum": values, "description": description }));
+            self.insert(
+                &name,
+                json!({ "type": "string", "enum": values, "description": description }),
+            );
         }
         reference(&name)
     }
@@ -104,14 +120,18 @@ impl Schemas {
             "google.protobuf.Duration" => json!({
                 "type": "string", "format": "google-duration", "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$", "examples": ["15s", "0.25s"],
             }),
-            "google.protobuf.FieldMask" => json!({ "type": "string", "examples": ["description,max_in_flight"] }),
-            "google.protobuf.Empty" | "google.protobuf.Struct" | "google.protobuf.Any" => json!({ "type": "object" }),
+            "google.protobuf.FieldMask" => {
+                json!({ "type": "string", "examples": ["description,max_in_flight"] })
+            }
+            "google.protobuf.Empty" | "google.protobuf.Struct" | "google.protobuf.Any" => {
+                json!({ "type": "object" })
+            }
             "google.protobuf.ListValue" => json!({ "type": "array", "items": {} }),
             "google.protobuf.Value" => json!({}),
             "google.rpc.Status" => reference(super::errors::ERROR),
-            name if name.starts_with("google.protobuf.") => {
-                message.get_field_by_name("value").map_or(json!({}), |value| self.kind(&value.kind()))
-            }
+            name if name.starts_with("google.protobuf.") => message
+                .get_field_by_name("value")
+                .map_or(json!({}), |value| self.kind(&value.kind())),
             _ => {
                 let name = name(message);
                 if !self.schemas.contains_key(&name) {
@@ -126,7 +146,11 @@ impl Schemas {
     }
 
     /// The object of those fields that are wanted.
-    pub(super) fn object(&mut self, message: &MessageDescriptor, wanted: &dyn Fn(&FieldDescriptor) -> bool) -> Value {
+    pub(super) fn object(
+        &mut self,
+        message: &MessageDescriptor,
+        wanted: &dyn Fn(&FieldDescriptor) -> bool,
+    ) -> Value {
         let (mut properties, mut rivals) = (Map::new(), Vec::new());
         for field in message.fields().filter(|field| wanted(field)) {
             if payload::text_of(message) == Some(&field) {
@@ -140,9 +164,16 @@ impl Schemas {
             }
         }
         for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
-            rivals.push(oneof.fields().filter(|field| wanted(field)).map(|field| field.name().to_owned()).collect());
+            rivals.push(
+                oneof
+                    .fields()
+                    .filter(|field| wanted(field))
+                    .map(|field| field.name().to_owned())
+                    .collect(),
+            );
         }
-        let mut schema = json!({ "type": "object", "description": message.comment(), "properties": properties });
+        let mut schema =
+            json!({ "type": "object", "description": message.comment(), "properties": properties });
         let pairs = rivals.iter().flat_map(|names| pairs(names)).collect::<Vec<_>>();
         if !pairs.is_empty() {
             schema["not"] = json!({ "anyOf": pairs });
@@ -153,7 +184,12 @@ impl Schemas {
 
 /// A message's name without its package. `buf lint` and a test hold that no two are alike.
 pub(super) fn name(message: &MessageDescriptor) -> String {
-    message.full_name().strip_prefix(message.package_name()).unwrap_or_default().trim_start_matches('.').to_owned()
+    message
+        .full_name()
+        .strip_prefix(message.package_name())
+        .unwrap_or_default()
+        .trim_start_matches('.')
+        .to_owned()
 }
 
 pub(super) fn reference(name: &str) -> Value {
@@ -162,7 +198,9 @@ pub(super) fn reference(name: &str) -> Value {
 
 /// Every two of the names, none of which may come together.
 fn pairs(names: &[String]) -> Vec<Value> {
-    let from = |at: usize| names[at + 1..].iter().map(move |other| json!({ "required": [names[at], other] }));
+    let from = |at: usize| {
+        names[at + 1..].iter().map(move |other| json!({ "required": [names[at], other] }))
+    };
     (0..names.len()).flat_map(from).collect()
 }
 

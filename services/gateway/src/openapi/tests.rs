@@ -17,15 +17,26 @@ fn made() -> Value {
 }
 
 fn operations(document: &Value) -> Vec<&Value> {
-    document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values()).collect()
+    document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|path| path.as_object().unwrap().values())
+        .collect()
 }
 
 #[test]
 fn every_public_unary_method_is_an_operation_with_its_scope() {
     let document = made();
     let operations = operations(&document);
-    let mut ids = operations.iter().map(|operation| operation["operationId"].as_str().unwrap()).collect::<Vec<_>>();
-    for method in methods().iter().filter(|method| !method.is_client_streaming() && !method.is_server_streaming()) {
+    let mut ids = operations
+        .iter()
+        .map(|operation| operation["operationId"].as_str().unwrap())
+        .collect::<Vec<_>>();
+    for method in methods()
+        .iter()
+        .filter(|method| !method.is_client_streaming() && !method.is_server_streaming())
+    {
         let id = format!("{}_{}", method.parent_service().name(), method.name());
         let operation = operations.iter().find(|operation| operation["operationId"] == id.as_str());
         let operation = operation.unwrap_or_else(|| panic!("{id} is missing"));
@@ -46,12 +57,16 @@ fn every_public_unary_method_is_an_operation_with_its_scope() {
 fn everything_is_described() {
     let document = made();
     let schemas = &document["components"]["schemas"];
-    let described = |schema: &Value| schema["description"].as_str().is_some_and(|text| !text.is_empty());
+    let described =
+        |schema: &Value| schema["description"].as_str().is_some_and(|text| !text.is_empty());
     let mut count = 0;
     for (name, schema) in schemas.as_object().unwrap() {
         assert!(described(schema), "{name} has no description");
         for (property, schema) in schema["properties"].as_object().into_iter().flatten() {
-            let own = schema["$ref"].as_str().and_then(|path| document.pointer(&path[1..])).is_some_and(described);
+            let own = schema["$ref"]
+                .as_str()
+                .and_then(|path| document.pointer(&path[1..]))
+                .is_some_and(described);
             assert!(described(schema) || own, "{name}.{property} has no description");
             count += 1;
         }
@@ -59,7 +74,11 @@ fn everything_is_described() {
     assert!(count > 80, "{count} properties");
     for operation in operations(&document) {
         for parameter in operation["parameters"].as_array().unwrap() {
-            assert!(parameter.get("$ref").is_some() || described(parameter), "{parameter} in {}", operation["operationId"]);
+            assert!(
+                parameter.get("$ref").is_some() || described(parameter),
+                "{parameter} in {}",
+                operation["operationId"]
+            );
         }
     }
 }
@@ -67,9 +86,16 @@ fn everything_is_described() {
 #[test]
 fn names_of_messages_and_enums_do_not_clash() {
     let public = |package: &str| !package.starts_with("google.") && !package.contains(".internal.");
-    let messages = DESCRIPTORS.all_messages().filter(|message| public(message.package_name()) && !message.is_map_entry());
+    let messages = DESCRIPTORS
+        .all_messages()
+        .filter(|message| public(message.package_name()) && !message.is_map_entry());
     let mut names = messages.map(|message| schema::name(&message)).collect::<Vec<_>>();
-    names.extend(DESCRIPTORS.all_enums().filter(|names| public(names.package_name())).map(|names| names.name().to_owned()));
+    names.extend(
+        DESCRIPTORS
+            .all_enums()
+            .filter(|names| public(names.package_name()))
+            .map(|names| names.name().to_owned()),
+    );
     let count = names.len();
     names.sort_unstable();
     names.dedup();
@@ -122,24 +148,44 @@ fn kinds_have_the_shape_that_json_has() {
 fn parameters_come_from_path_query_and_headers() {
     let document = made();
     let named = |operation: &Value, place: &str| -> Vec<String> {
-        let parameters = operation["parameters"].as_array().unwrap().iter().filter(|parameter| parameter["in"] == place);
+        let parameters = operation["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|parameter| parameter["in"] == place);
         parameters.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
     };
     let list = &document["paths"]["/v1/projects/{project_id}/deliveries"]["get"];
     assert_eq!(named(list, "path"), ["project_id"]);
-    let query = ["page_size", "page_token", "event_id", "event_type", "endpoint_id", "status", "start_time", "end_time"];
+    let query = [
+        "page_size",
+        "page_token",
+        "event_id",
+        "event_type",
+        "endpoint_id",
+        "status",
+        "start_time",
+        "end_time",
+    ];
     assert_eq!(named(list, "query"), query);
     assert!(list.get("requestBody").is_none() && list["responses"].get("409").is_none());
     let publish = &document["paths"]["/v1/projects/{project_id}/events"]["post"];
-    assert_eq!((named(publish, "header"), named(publish, "query")), (vec!["idempotency-key".to_owned()], vec![]));
+    assert_eq!(
+        (named(publish, "header"), named(publish, "query")),
+        (vec!["idempotency-key".to_owned()], vec![])
+    );
     let body = &publish["requestBody"]["content"]["application/json"];
     assert_eq!(body["schema"]["$ref"], "#/components/schemas/NewEvent");
     assert_eq!(publish["responses"]["429"]["$ref"], "#/components/responses/Error429");
     let update = &document["paths"]["/v1/projects/{project_id}/endpoints/{endpoint_id}"]["patch"];
     assert_eq!(named(update, "query"), ["update_mask"]);
-    let retry = &document["paths"]["/v1/projects/{project_id}/deliveries/{delivery_id}:retry"]["post"];
+    let retry =
+        &document["paths"]["/v1/projects/{project_id}/deliveries/{delivery_id}:retry"]["post"];
     assert_eq!(retry["requestBody"]["required"], false);
-    assert_eq!(retry["responses"]["200"]["content"]["application/json"]["schema"]["$ref"], "#/components/schemas/Delivery");
+    assert_eq!(
+        retry["responses"]["200"]["content"]["application/json"]["schema"]["$ref"],
+        "#/components/schemas/Delivery"
+    );
 }
 
 /// By the PyPI package openapi-spec-validator, in the Python that the environment names.
@@ -152,7 +198,11 @@ fn a_validator_finds_nothing_wrong() {
     };
     let mut file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
     file.write_all(&serde_json::to_vec(&made()).unwrap()).unwrap();
-    let output = Command::new(python).args(["-m", "openapi_spec_validator"]).arg(file.path()).output().unwrap();
+    let output = Command::new(python)
+        .args(["-m", "openapi_spec_validator"])
+        .arg(file.path())
+        .output()
+        .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }

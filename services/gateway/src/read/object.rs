@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use outrider_model::{Reason, json::is_shallow, limits};
 use outrider_rpc::bounds;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value,
+};
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
@@ -66,7 +68,11 @@ impl Object<'_> {
         }
     }
 
-    fn field<'de, A: MapAccess<'de>>(&mut self, field: &FieldDescriptor, map: &mut A) -> Result<(), A::Error> {
+    fn field<'de, A: MapAccess<'de>>(
+        &mut self,
+        field: &FieldDescriptor,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         let name = field.name();
         if !self.seen.insert(field.number()) {
             return Err(self.fail(Reason::MalformedRequest, name, TWICE));
@@ -78,16 +84,26 @@ impl Object<'_> {
         let (path, kind) = (Path::Field(self.seed.path, name), field.kind());
         let seed = Seed { path: &path, shape: Shape::of(field, &kind), ..self.seed };
         let Some(value) = map.next_value_seed(seed)? else { return Ok(()) };
-        let rival = field.containing_oneof().and_then(|oneof| oneof.fields().find(|other| self.message.has_field(other)));
+        let rival = field
+            .containing_oneof()
+            .and_then(|oneof| oneof.fields().find(|other| self.message.has_field(other)));
         if let Some(rival) = rival {
-            return Err(self.fail(Reason::InvalidField, name, &format!("must not be given together with {}", rival.name())));
+            return Err(self.fail(
+                Reason::InvalidField,
+                name,
+                &format!("must not be given together with {}", rival.name()),
+            ));
         }
         self.message.set_field(field, value);
         Ok(())
     }
 
     /// The value's own text becomes the string; null is no value.
-    fn text<'de, A: MapAccess<'de>>(&mut self, field: &FieldDescriptor, map: &mut A) -> Result<(), A::Error> {
+    fn text<'de, A: MapAccess<'de>>(
+        &mut self,
+        field: &FieldDescriptor,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         let raw = self.raw(field.name(), map)?;
         if raw.get() != "null" {
             self.spend(field.name(), 3 * raw.get().len())?;
@@ -97,9 +113,14 @@ impl Object<'_> {
     }
 
     /// The text of a value.
-    fn raw<'de, A: MapAccess<'de>>(&self, name: &str, map: &mut A) -> Result<&'de RawValue, A::Error> {
+    fn raw<'de, A: MapAccess<'de>>(
+        &self,
+        name: &str,
+        map: &mut A,
+    ) -> Result<&'de RawValue, A::Error> {
         let path = Path::Field(self.seed.path, name);
-        let raw: &'de RawValue = map.next_value().inspect_err(|_| self.seed.context.locate(&path))?;
+        let raw: &'de RawValue =
+            map.next_value().inspect_err(|_| self.seed.context.locate(&path))?;
         if is_shallow(raw.get().as_bytes()) {
             return Ok(raw);
         }
@@ -108,15 +129,26 @@ impl Object<'_> {
     }
 
     /// The value's own text becomes the payload; it shares the memory of the request's body.
-    fn data<'de, A: MapAccess<'de>>(&mut self, payload: &FieldDescriptor, map: &mut A) -> Result<(), A::Error> {
+    fn data<'de, A: MapAccess<'de>>(
+        &mut self,
+        payload: &FieldDescriptor,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         self.begin_payload(DATA)?;
         let raw = self.raw(DATA, map)?;
         self.spend(DATA, 2 * raw.get().len())?;
-        self.message.set_field(payload, Value::Bytes(self.seed.context.body.slice_ref(raw.get().as_bytes())));
+        self.message.set_field(
+            payload,
+            Value::Bytes(self.seed.context.body.slice_ref(raw.get().as_bytes())),
+        );
         Ok(())
     }
 
-    fn data_base64<'de, A: MapAccess<'de>>(&mut self, payload: &FieldDescriptor, map: &mut A) -> Result<(), A::Error> {
+    fn data_base64<'de, A: MapAccess<'de>>(
+        &mut self,
+        payload: &FieldDescriptor,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         self.begin_payload(DATA_BASE64)?;
         let path = Path::Field(self.seed.path, DATA_BASE64);
         let seed = Seed { path: &path, shape: Shape::Single(&Kind::Bytes), ..self.seed };
@@ -131,7 +163,11 @@ impl Object<'_> {
         match self.payload_given.replace(name) {
             None => Ok(()),
             Some(before) if before == name => Err(self.fail(Reason::MalformedRequest, name, TWICE)),
-            Some(before) => Err(self.fail(Reason::InvalidField, name, &format!("must not be given together with {before}"))),
+            Some(before) => Err(self.fail(
+                Reason::InvalidField,
+                name,
+                &format!("must not be given together with {before}"),
+            )),
         }
     }
 
@@ -157,7 +193,8 @@ pub(super) fn entries<'de, A: MapAccess<'de>>(
     most: u32,
     mut map: A,
 ) -> Result<Option<Value>, A::Error> {
-    let (key_kind, value_kind) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
+    let (key_kind, value_kind) =
+        (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
     seed.context.outermost.set(false);
     let mut values = HashMap::new();
     while let Some(text) = map.next_key::<String>()? {
@@ -167,11 +204,14 @@ pub(super) fn entries<'de, A: MapAccess<'de>>(
         seed.context.spend(cost::ENTRY + text.len(), seed.path)?;
         let path = Path::Key(seed.path, &text);
         let seed = Seed { path: &path, shape: Shape::Single(&value_kind), ..seed };
-        let key = map_key(&key_kind, &text).map_err(|expected| seed.wrong(format!("has a key that {expected}")))?;
+        let key = map_key(&key_kind, &text)
+            .map_err(|expected| seed.wrong(format!("has a key that {expected}")))?;
         if values.contains_key(&key) {
             return Err(seed.context.fail(Reason::MalformedRequest, &path, TWICE));
         }
-        let Some(value) = map.next_value_seed(seed)? else { return Err(seed.wrong("must not be null")) };
+        let Some(value) = map.next_value_seed(seed)? else {
+            return Err(seed.wrong("must not be null"));
+        };
         values.insert(key, value);
     }
     Ok(Some(Value::Map(values)))

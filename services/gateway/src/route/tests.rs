@@ -21,8 +21,14 @@ fn added(rule: &HttpRule) -> Result<Routes, RouteError> {
 }
 
 fn texts(routes: &Routes, http_method: &str, path: &str) -> Vec<(String, String)> {
-    let found = routes.find(http_method, path).unwrap_or_else(|refusal| panic!("{path}: {refusal:?}"));
-    found.route.variables.iter().map(|variable| (variable.field.name(), found.text(variable).unwrap())).collect()
+    let found =
+        routes.find(http_method, path).unwrap_or_else(|refusal| panic!("{path}: {refusal:?}"));
+    found
+        .route
+        .variables
+        .iter()
+        .map(|variable| (variable.field.name(), found.text(variable).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -45,7 +51,10 @@ fn an_id_may_hold_a_colon_unless_a_verb_is_known() {
     let mut routes = added(&put("/v1/{project_id}")).unwrap();
     assert_eq!(texts(&routes, "PUT", "/v1/a:b")[0].1, "a:b");
     assert_eq!(texts(&routes, "PUT", "/v1/a%3Ab")[0].1, "a:b");
-    let verb = HttpRule { pattern: Some(Pattern::Post("/v1/{project_id}:b".into())), ..Default::default() };
+    let verb = HttpRule {
+        pattern: Some(Pattern::Post("/v1/{project_id}:b".into())),
+        ..Default::default()
+    };
     routes.add(&method("UpdateEndpoint"), &verb).unwrap();
     let refusal = routes.find("PUT", "/v1/a:b").unwrap_err();
     assert_eq!(refusal.allow.as_deref(), Some("POST"));
@@ -53,7 +62,10 @@ fn an_id_may_hold_a_colon_unless_a_verb_is_known() {
 
 #[test]
 fn the_colon_of_a_verb_may_be_encoded() {
-    let verb = HttpRule { pattern: Some(Pattern::Post("/v1/{project_id}:retryAll".into())), ..Default::default() };
+    let verb = HttpRule {
+        pattern: Some(Pattern::Post("/v1/{project_id}:retryAll".into())),
+        ..Default::default()
+    };
     let routes = added(&verb).unwrap();
     for (path, id) in [
         ("/v1/a:retryAll", "a"),
@@ -63,9 +75,20 @@ fn the_colon_of_a_verb_may_be_encoded() {
         ("/v1/a%3Ab:retryAll", "a:b"),
         ("/v1/%3A%3AretryAll", ":"),
     ] {
-        assert_eq!(texts(&routes, "POST", path), [("project_id".to_owned(), id.to_owned())], "{path}");
+        assert_eq!(
+            texts(&routes, "POST", path),
+            [("project_id".to_owned(), id.to_owned())],
+            "{path}"
+        );
     }
-    for path in ["/v1/a%3", "/v1/a%3A", "/v1/a%3Aretry", "/v1/a%253AretryAll", "/v1/a%3AretryAll%zz", "/v1/%3A"] {
+    for path in [
+        "/v1/a%3",
+        "/v1/a%3A",
+        "/v1/a%3Aretry",
+        "/v1/a%253AretryAll",
+        "/v1/a%3AretryAll%zz",
+        "/v1/%3A",
+    ] {
         assert!(routes.find("POST", path).is_err(), "{path}");
     }
 }
@@ -83,7 +106,9 @@ fn conflicts_are_found_at_start() {
     let mut routes = added(&put("/v1/{project_id}/x")).unwrap();
     let error = routes.add(&method("GetEndpoint"), &put("/v1/{endpoint_id}/x")).unwrap_err();
     let service = "/outrider.admin.v1.EndpointService";
-    let text = format!("{service}/GetEndpoint and {service}/UpdateEndpoint both claim PUT /v1/{{endpoint_id}}/x");
+    let text = format!(
+        "{service}/GetEndpoint and {service}/UpdateEndpoint both claim PUT /v1/{{endpoint_id}}/x"
+    );
     assert_eq!(error.to_string(), text);
 }
 

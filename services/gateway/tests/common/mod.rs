@@ -15,9 +15,13 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use outrider_gateway::{Backends, Gateway, Options, remote_backend};
-use outrider_model::{Error, HashedToken, OrganizationId, Principal, ProjectId, Reason, ScopeSet, Timestamp, principal::Actor};
+use outrider_model::{
+    Error, HashedToken, OrganizationId, Principal, ProjectId, Reason, ScopeSet, Timestamp,
+    principal::Actor,
+};
 use outrider_proto::{
-    admin::endpoint_service_server::EndpointServiceServer, dispatch, ingest::ingest_service_server::IngestServiceServer,
+    admin::endpoint_service_server::EndpointServiceServer, dispatch,
+    ingest::ingest_service_server::IngestServiceServer,
 };
 use outrider_rpc::{Acceptor, Authenticate, Streams, channel, server::Backend};
 use tokio::{
@@ -38,10 +42,11 @@ mod roles;
 pub const LONG: Duration = Duration::from_secs(20);
 
 /// The API key of every caller, as it is sent.
-pub const BEARER: &str = "Bearer ork_00000000000000000000000000_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+pub const BEARER: &str =
+    "Bearer ork_00000000000000000000000000_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Knows every key by its id, which says what it is: the one of [`BEARER`] may do everything, and so
-/// may those from 4 to 8, of a project each. Of that with 9 nobody ever tells anything.
+/// Knows every key by its id, which says what it is: the one of [`BEARER`] may do everything, and
+/// so may those from 4 to 8, of a project each. Of that with 9 nobody ever tells anything.
 pub struct Keys;
 
 #[tonic::async_trait]
@@ -51,7 +56,10 @@ impl Authenticate for Keys {
         match number {
             0 => Ok(Principal::system(OrganizationId::new(Timestamp(0), 1))),
             1 => Err(Error::new(Reason::InvalidCredentials, "the API key is not valid")),
-            2 => Ok(Principal { scopes: ScopeSet::default(), ..Principal::system(OrganizationId::new(Timestamp(0), 1)) }),
+            2 => Ok(Principal {
+                scopes: ScopeSet::default(),
+                ..Principal::system(OrganizationId::new(Timestamp(0), 1))
+            }),
             3 => Err(Error::unavailable("nobody can tell")),
             9 => std::future::pending().await,
             _ => Ok(Principal {
@@ -73,7 +81,10 @@ pub fn bearer(number: u8) -> String {
 pub struct Present;
 
 impl tonic::service::Interceptor for Present {
-    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+    fn call(
+        &mut self,
+        mut request: tonic::Request<()>,
+    ) -> Result<tonic::Request<()>, tonic::Status> {
         request.metadata_mut().insert("authorization", BEARER.parse().unwrap());
         Ok(request)
     }
@@ -84,7 +95,10 @@ pub type Keyed = InterceptedService<Channel, Present>;
 
 /// A channel to a gateway, by which calls have a key.
 pub async fn keyed(address: SocketAddr) -> Keyed {
-    InterceptedService::new(Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap(), Present)
+    InterceptedService::new(
+        Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap(),
+        Present,
+    )
 }
 
 /// What the roles got, by type name, with the metadata that matter.
@@ -102,7 +116,9 @@ pub struct Got {
 
 impl Recorder {
     fn add<T: prost::Message>(&self, request: &tonic::Request<T>) {
-        let text = |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text = |name: &str| {
+            request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
         self.0.lock().unwrap().push(Got {
             request: std::any::type_name::<T>().to_owned(),
             bytes: request.get_ref().encode_to_vec(),
@@ -144,8 +160,14 @@ pub fn backends(got: &Recorder) -> Backends {
     Backends {
         ingest: backend(Routes::new(IngestServiceServer::new(roles::Ingest(got.clone())))),
         dispatch: backend(
-            Routes::new(dispatch::event_service_server::EventServiceServer::new(roles::Dispatch(got.clone())))
-                .add_service(dispatch::delivery_service_server::DeliveryServiceServer::new(roles::Dispatch(got.clone()))),
+            Routes::new(dispatch::event_service_server::EventServiceServer::new(roles::Dispatch(
+                got.clone(),
+            )))
+            .add_service(
+                dispatch::delivery_service_server::DeliveryServiceServer::new(roles::Dispatch(
+                    got.clone(),
+                )),
+            ),
         ),
         admin: backend(Routes::new(EndpointServiceServer::new(roles::Admin(got.clone())))),
     }
@@ -171,7 +193,12 @@ pub fn remote(address: SocketAddr) -> Backend {
 pub async fn apart(role: Backend) -> Backend {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(outrider_rpc::server::serve(listener, role, Acceptor::plain(), CancellationToken::new()));
+    tokio::spawn(outrider_rpc::server::serve(
+        listener,
+        role,
+        Acceptor::plain(),
+        CancellationToken::new(),
+    ));
     remote(address)
 }
 
@@ -188,7 +215,11 @@ impl Running {
     pub async fn apart(options: Options) -> Self {
         let got = Recorder::default();
         let Backends { ingest, dispatch, admin } = backends(&got);
-        let backends = Backends { ingest: apart(ingest).await, dispatch: apart(dispatch).await, admin: apart(admin).await };
+        let backends = Backends {
+            ingest: apart(ingest).await,
+            dispatch: apart(dispatch).await,
+            admin: apart(admin).await,
+        };
         Self::before(options, backends, got).await
     }
 
@@ -241,9 +272,13 @@ impl Running {
     }
 
     /// The same by HTTP/2.
-    pub async fn exchange_http2(&self, mut request: Request<Full<Bytes>>) -> Response<hyper::body::Incoming> {
+    pub async fn exchange_http2(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Response<hyper::body::Incoming> {
         let io = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);
         let uri = format!("http://{}{}", self.address, request.uri());
         *request.uri_mut() = uri.parse().unwrap();
@@ -261,9 +296,15 @@ impl Running {
 
 /// A request, with its body as JSON.
 pub fn request(method: &str, path: &str, body: Option<&str>) -> Request<Full<Bytes>> {
-    let builder = Request::builder().method(method).uri(path).header("host", "test").header("authorization", BEARER);
+    let builder = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "test")
+        .header("authorization", BEARER);
     match body {
-        Some(body) => builder.header("content-type", "application/json").body(Full::new(Bytes::copy_from_slice(body.as_bytes()))),
+        Some(body) => builder
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::copy_from_slice(body.as_bytes()))),
         None => builder.body(Full::default()),
     }
     .unwrap()

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use outrider_model::{ApiKeyId, Principal, Reason, principal::Actor};
-use outrider_store::{DirectoryOptions, MasterKeys, NewEventType, NewProject, ProjectChange, Store, StoreOptions};
+use outrider_store::{
+    DirectoryOptions, MasterKeys, NewEventType, NewProject, ProjectChange, Store, StoreOptions,
+};
 
 use super::*;
 
@@ -48,12 +50,19 @@ async fn tenant(store: &Store, directory: &Directory, key: u64) -> Tenant {
     let organization = store.create_organization(Actor::System, "o").await.unwrap();
     let principal = Principal::system(organization.id);
     let project = store.create_project(&principal, NewProject::default(), None).await.unwrap().id;
-    let reject = ProjectChange { schema_validation: Some(SchemaValidation::Reject), ..ProjectChange::default() };
+    let reject = ProjectChange {
+        schema_validation: Some(SchemaValidation::Reject),
+        ..ProjectChange::default()
+    };
     store.update_project(&principal, project, reject).await.unwrap();
     for event_type in TYPES {
         let schema = Some(SCHEMA.to_owned());
-        let entry =
-            NewEventType { event_type: event_type.parse().unwrap(), description: String::new(), schema, deprecated: false };
+        let entry = NewEventType {
+            event_type: event_type.parse().unwrap(),
+            description: String::new(),
+            schema,
+            deprecated: false,
+        };
         store.create_event_type(&principal, project, entry, None).await.unwrap();
     }
     directory.refresh().await.unwrap();
@@ -66,11 +75,22 @@ async fn tenant(store: &Store, directory: &Directory, key: u64) -> Tenant {
 }
 
 /// What an event is told that does not fit.
-async fn judged(judge: Arc<Judge>, tenant: &Tenant, bytes: usize, asker: Asker) -> Result<Option<Reason>> {
+async fn judged(
+    judge: Arc<Judge>,
+    tenant: &Tenant,
+    bytes: usize,
+    asker: Asker,
+) -> Result<Option<Reason>> {
     judged_as("a", judge, tenant, bytes, asker).await
 }
 
-async fn judged_as(event_type: &str, judge: Arc<Judge>, tenant: &Tenant, bytes: usize, asker: Asker) -> Result<Option<Reason>> {
+async fn judged_as(
+    event_type: &str,
+    judge: Arc<Judge>,
+    tenant: &Tenant,
+    bytes: usize,
+    asker: Asker,
+) -> Result<Option<Reason>> {
     let payload = format!("\"{}\"", "x".repeat(bytes)).into();
     let event = AcceptEvent {
         event_type: event_type.to_owned(),
@@ -86,8 +106,8 @@ async fn in_time<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(LONG, work).await.expect("it is its turn soon")
 }
 
-/// The greedy caller has all that it may of some places, and one more of its events waits for them: as a
-/// call and as a stream.
+/// The greedy caller has all that it may of some places, and one more of its events waits for them:
+/// as a call and as a stream.
 async fn takes_turns(places: impl Fn(&Judge) -> &Turns, bytes: usize) {
     let World { judge, greedy, other, _directory } = World::new().await;
     let greedy = Arc::new(greedy);
@@ -126,12 +146,19 @@ async fn long_validations_take_turns() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_request_that_has_its_turn_waits_for_no_other() {
     let World { judge, greedy, other: _, _directory } = World::new().await;
-    let _turns = (judge.lengthy.take(greedy.holder).await.unwrap(), judge.compilations.take(greedy.holder).await.unwrap());
+    let _turns = (
+        judge.lengthy.take(greedy.holder).await.unwrap(),
+        judge.compilations.take(greedy.holder).await.unwrap(),
+    );
     for _ in 0..2 {
-        let told = in_time(judged(Arc::clone(&judge), &greedy, 2 * BRIEF_BYTES, Asker::InTurn)).await;
+        let told =
+            in_time(judged(Arc::clone(&judge), &greedy, 2 * BRIEF_BYTES, Asker::InTurn)).await;
         assert_eq!(told, Ok(Some(Reason::PayloadSchemaViolation)));
     }
-    assert!(judge.compiled.get(&greedy.catalogue.get("a").unwrap().id).await.is_some(), "what it compiled is kept");
+    assert!(
+        judge.compiled.get(&greedy.catalogue.get("a").unwrap().id).await.is_some(),
+        "what it compiled is kept"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -172,7 +199,8 @@ async fn compiled_schemas_are_kept_within_the_share_of_their_project() {
     let World { judge, greedy, other, _directory } =
         World::with(Options { schema_cache_bytes: 8 * ONE as u64, ..Options::default() }).await;
     for event_type in TYPES.into_iter().cycle().take(3 * TYPES.len()) {
-        let told = judged_as(event_type, Arc::clone(&judge), &greedy, 1, Asker::Call(greedy.holder)).await;
+        let told =
+            judged_as(event_type, Arc::clone(&judge), &greedy, 1, Asker::Call(greedy.holder)).await;
         assert_eq!(told, Ok(Some(Reason::PayloadSchemaViolation)), "it is compiled again");
         assert!(judge.memory.held() <= 2 * ONE, "a lone project has a quarter");
     }
@@ -191,7 +219,10 @@ async fn a_schema_that_changes_holds_its_part_once() {
     let asker = Asker::Call(greedy.holder);
     let mut entry = greedy.catalogue.get("a").unwrap();
     let first = judge.compiled(&greedy.project, entry, &asker).await.unwrap();
-    assert!(Arc::ptr_eq(&first, &judge.compiled(&greedy.project, entry, &asker).await.unwrap()), "it is kept");
+    assert!(
+        Arc::ptr_eq(&first, &judge.compiled(&greedy.project, entry, &asker).await.unwrap()),
+        "it is kept"
+    );
     let held = judge.memory.held();
     entry.updated_at = Timestamp(entry.updated_at.0 + 1);
     let second = judge.compiled(&greedy.project, entry, &asker).await.unwrap();

@@ -16,8 +16,9 @@ use crate::{Ingest, large::Large};
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// An intake that is asked again. What is refused as overload had no effect, and is repeated: the stream waits meanwhile, which holds
-/// its client. Any other error means that the outcome is unknown, or that all are refused.
+/// An intake that is asked again. What is refused as overload had no effect, and is repeated: the
+/// stream waits meanwhile, which holds its client. Any other error means that the outcome is
+/// unknown, or that all are refused.
 pub struct Patient {
     intake: Arc<dyn Intake>,
     /// Large batches wait for their turn, anew for each try.
@@ -31,18 +32,32 @@ pub struct Patient {
 impl Patient {
     /// For a stream of this caller.
     pub fn new(ingest: &Ingest, holder: Holder, shutdown: CancellationToken) -> Self {
-        let (intake, large, options) = (Arc::clone(ingest.intake()), ingest.large().clone(), ingest.stream_options());
-        Self { intake, large, holder, call_timeout: options.call_timeout, patience: options.overload_patience, shutdown }
+        let (intake, large, options) =
+            (Arc::clone(ingest.intake()), ingest.large().clone(), ingest.stream_options());
+        Self {
+            intake,
+            large,
+            holder,
+            call_timeout: options.call_timeout,
+            patience: options.overload_patience,
+            shutdown,
+        }
     }
 
-    async fn persist<T, A: Future<Output = Result<T>> + Send>(&self, large: bool, ask: impl Fn() -> A + Send) -> Result<T> {
+    async fn persist<T, A: Future<Output = Result<T>> + Send>(
+        &self,
+        large: bool,
+        ask: impl Fn() -> A + Send,
+    ) -> Result<T> {
         let give_up = Instant::now() + self.patience;
         let mut wait = FIRST_WAIT;
         loop {
             let turn = if large { Some(self.large.wait(self.holder).await) } else { None };
             let outcome = tokio::time::timeout(self.call_timeout, ask()).await;
             drop(turn);
-            match outcome.unwrap_or_else(|_| Err(Error::unavailable("the commit takes too long; the outcome is unknown"))) {
+            match outcome.unwrap_or_else(|_| {
+                Err(Error::unavailable("the commit takes too long; the outcome is unknown"))
+            }) {
                 Err(error) if error.is_overload() && Instant::now() < give_up => {
                     // Streams that were refused together come back apart.
                     let varied = wait.mul_f64(rand::random_range(0.5..1.0));

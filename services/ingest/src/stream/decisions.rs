@@ -1,10 +1,12 @@
-//! What became of the events of a stream, in their order: from single outcomes to acknowledgements of all up to one.
+//! What became of the events of a stream, in their order: from single outcomes to acknowledgements
+//! of all up to one.
 
 use std::collections::VecDeque;
 
 use outrider_model::Error;
 use outrider_proto::ingest::{
-    PublishEventResponse, StreamAck, StreamEventsResponse, StreamRejection, stream_events_response::Kind,
+    PublishEventResponse, StreamAck, StreamEventsResponse, StreamRejection,
+    stream_events_response::Kind,
 };
 use outrider_rpc::status;
 
@@ -55,7 +57,8 @@ impl Decisions {
         self.error_bytes
     }
 
-    /// An event was read, with the next sequence number, and is on its way; the first one begins the count.
+    /// An event was read, with the next sequence number, and is on its way; the first one begins
+    /// the count.
     pub fn wait(&mut self, sequence: u64, bytes: u64, room: usize) {
         self.push(sequence, Slot { bytes, room, outcome: Outcome::Waiting });
     }
@@ -63,7 +66,10 @@ impl Decisions {
     /// An event was read and is refused at once.
     pub fn refuse(&mut self, sequence: u64, error: Error) {
         self.error_bytes += size_of(&error);
-        self.push(sequence, Slot { bytes: size_of(&error), room: 0, outcome: Outcome::Refused(error) });
+        self.push(
+            sequence,
+            Slot { bytes: size_of(&error), room: 0, outcome: Outcome::Refused(error) },
+        );
         self.skip_decided();
     }
 
@@ -80,7 +86,8 @@ impl Decisions {
         self.first + self.undecided as u64
     }
 
-    /// The outcome of the first event on its way; gives the room that it held: its payload is gone, whether the client hears of it or not.
+    /// The outcome of the first event on its way; gives the room that it held: its payload is gone,
+    /// whether the client hears of it or not.
     pub fn decide(&mut self, outcome: Result<PublishEventResponse, Error>) -> usize {
         let Some(slot) = self.slots.get_mut(self.undecided) else { return 0 };
         let freed = std::mem::take(&mut slot.room);
@@ -102,7 +109,11 @@ impl Decisions {
     }
 
     fn skip_decided(&mut self) {
-        while self.slots.get(self.undecided).is_some_and(|slot| !matches!(slot.outcome, Outcome::Waiting)) {
+        while self
+            .slots
+            .get(self.undecided)
+            .is_some_and(|slot| !matches!(slot.outcome, Outcome::Waiting))
+        {
             self.undecided += 1;
         }
     }
@@ -130,7 +141,8 @@ impl Decisions {
                 }
                 Outcome::Refused(error) => {
                     self.error_bytes -= size_of(&error);
-                    let rejection = StreamRejection { sequence, error: Some(status::to_message(error)) };
+                    let rejection =
+                        StreamRejection { sequence, error: Some(status::to_message(error)) };
                     return Some(StreamEventsResponse { kind: Some(Kind::Rejection(rejection)) });
                 }
                 Outcome::Waiting => {}
@@ -146,7 +158,11 @@ impl Decisions {
 }
 
 fn size_of(error: &Error) -> u64 {
-    let violations: usize = error.violations.iter().map(|violation| violation.field.len() + violation.description.len()).sum();
+    let violations: usize = error
+        .violations
+        .iter()
+        .map(|violation| violation.field.len() + violation.description.len())
+        .sum();
     (error.message.len() + violations) as u64
 }
 
@@ -155,16 +171,25 @@ mod tests {
     use super::*;
 
     fn accepted(deliveries: u32, duplicate: bool) -> Result<PublishEventResponse, Error> {
-        Ok(PublishEventResponse { delivery_count: deliveries, duplicate, ..PublishEventResponse::default() })
+        Ok(PublishEventResponse {
+            delivery_count: deliveries,
+            duplicate,
+            ..PublishEventResponse::default()
+        })
     }
 
     fn told(decisions: &mut Decisions) -> Vec<String> {
         let mut told = Vec::new();
         while decisions.has_message() {
-            let Some(message) = decisions.message() else { panic!("it said that there is a message") };
+            let Some(message) = decisions.message() else {
+                panic!("it said that there is a message")
+            };
             told.push(match message.kind.unwrap() {
                 Kind::Ack(ack) => {
-                    format!("ack {} {}+{} {}", ack.sequence, ack.accepted_count, ack.duplicate_count, ack.delivery_count)
+                    format!(
+                        "ack {} {}+{} {}",
+                        ack.sequence, ack.accepted_count, ack.duplicate_count, ack.delivery_count
+                    )
                 }
                 Kind::Rejection(rejection) => format!("no {}", rejection.sequence),
                 Kind::Opened(_) => unreachable!(),

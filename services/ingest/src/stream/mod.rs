@@ -1,7 +1,7 @@
 //! StreamEvents: events of one producer, in order, acknowledged as they are committed.
 //!
-//! A task per stream reads what is there, hands it on in batches, and tells what became of it; the answer's body only takes its
-//! messages, and ends the task when the client is gone.
+//! A task per stream reads what is there, hands it on in batches, and tells what became of it; the
+//! answer's body only takes its messages, and ends the task when the client is gone.
 
 mod commit;
 mod decisions;
@@ -31,19 +31,22 @@ const OUTBOUND_MESSAGES: usize = 64;
 pub type Answer = Pin<Box<dyn Stream<Item = Result<StreamEventsResponse, Status>> + Send>>;
 
 const STREAMS: Resource = Resource { name: "event-streams", noun: "streams of events", least: 1 };
-const BYTES: Resource = Resource { name: "event-stream-bytes", noun: "bytes of streams of events", least: 1 };
+const BYTES: Resource =
+    Resource { name: "event-stream-bytes", noun: "bytes of streams of events", least: 1 };
 
 /// What the streams of a process share.
 pub struct Streams {
     places: Shares,
-    /// Bytes that are read and not decided. What comes is read whole: each stream may go beyond its share by one message.
+    /// Bytes that are read and not decided. What comes is read whole: each stream may go beyond its
+    /// share by one message.
     room: Shares,
     shutdown: CancellationToken,
 }
 
 impl Streams {
     pub fn new(options: &StreamOptions, shutdown: CancellationToken) -> Self {
-        let (places, room) = (Shares::new(STREAMS, options.max_streams), Shares::new(BYTES, options.buffer_bytes));
+        let (places, room) =
+            (Shares::new(STREAMS, options.max_streams), Shares::new(BYTES, options.buffer_bytes));
         Self { places, room, shutdown }
     }
 

@@ -3,7 +3,8 @@
 use futures::{Stream, StreamExt};
 use outrider_model::{Error, Principal, Reason, Result, error::Violations, limits, text::span};
 use outrider_proto::ingest::{
-    StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened, stream_events_request::Kind, stream_events_response,
+    StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened,
+    stream_events_request::Kind, stream_events_response,
 };
 use outrider_rpc::{validate, wire::request_error};
 use tokio::sync::mpsc;
@@ -33,10 +34,14 @@ where
     let mut violations = Violations::new();
     violations.check("open.stream_id", validate::key(&open.stream_id, limits::STREAM_ID_BYTES));
     violations.finish()?;
-    let project = ingest.project(principal, &open.project_id).await.map_err(|error| error.within("open"))?;
-    let opened = StreamOpened { window_events: options.window_events, window_bytes: options.window_bytes };
+    let project =
+        ingest.project(principal, &open.project_id).await.map_err(|error| error.within("open"))?;
+    let opened =
+        StreamOpened { window_events: options.window_events, window_bytes: options.window_bytes };
     // Who does not take even this is gone.
-    let _ = out.send(StreamEventsResponse { kind: Some(stream_events_response::Kind::Opened(opened)) }).await;
+    let _ = out
+        .send(StreamEventsResponse { kind: Some(stream_events_response::Kind::Opened(opened)) })
+        .await;
     Session::new(ingest, principal, project.id, open).run(inbound, out).await
 }
 

@@ -1,13 +1,16 @@
-//! An open stream: what comes is read as far as the window goes, travels in batches of what is there, and is acknowledged in order.
+//! An open stream: what comes is read as far as the window goes, travels in batches of what is
+//! there, and is acknowledged in order.
 
 use std::sync::Arc;
 
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use outrider_model::{Error, Principal, Project, ProjectId, Reason, Result, event::stream_key, text::span};
+use outrider_model::{
+    Error, Principal, Project, ProjectId, Reason, Result, event::stream_key, text::span,
+};
 use outrider_proto::{
     ingest::{
-        NewEvent, PublishEventResponse, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamedEvent,
-        stream_events_request::Kind,
+        NewEvent, PublishEventResponse, StreamEventsRequest, StreamEventsResponse, StreamOpen,
+        StreamedEvent, stream_events_request::Kind,
     },
     internal::AcceptEvent,
 };
@@ -42,18 +45,25 @@ pub struct Session<'a> {
     room: Share,
     /// Set when nothing more is read: what the stream ends with, once all that was read is told.
     ending: Option<Result<()>>,
-    /// When it ends all the same, and with what unless there is an error already: what is not told is not acknowledged.
+    /// When it ends all the same, and with what unless there is an error already: what is not told
+    /// is not acknowledged.
     cut: Option<(Instant, Error)>,
     last_read: Instant,
     /// Since when there is something to tell and the client takes nothing.
     untaken_since: Option<Instant>,
 }
 
-/// Bytes of errors that wait to be told. A client that does not hear what is wrong with its events need not send more of them.
+/// Bytes of errors that wait to be told. A client that does not hear what is wrong with its events
+/// need not send more of them.
 const MAX_ERROR_BYTES: u64 = 64 * 1024;
 
 impl<'a> Session<'a> {
-    pub fn new(ingest: &'a Ingest, principal: &'a Principal, project: ProjectId, open: StreamOpen) -> Self {
+    pub fn new(
+        ingest: &'a Ingest,
+        principal: &'a Principal,
+        project: ProjectId,
+        open: StreamOpen,
+    ) -> Self {
         let (options, shutdown) = (ingest.stream_options(), ingest.streams().shutdown.clone());
         let holder = Holder::within(principal, project);
         Self {
@@ -78,7 +88,11 @@ impl<'a> Session<'a> {
     }
 
     /// Serves until the client ends, something goes wrong, or the shutdown begins.
-    pub async fn run<I>(mut self, mut inbound: I, out: mpsc::Sender<StreamEventsResponse>) -> Result<()>
+    pub async fn run<I>(
+        mut self,
+        mut inbound: I,
+        out: mpsc::Sender<StreamEventsResponse>,
+    ) -> Result<()>
     where
         I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
     {
@@ -92,7 +106,10 @@ impl<'a> Session<'a> {
             if let Some(end) = self.ended() {
                 return end;
             }
-            self.untaken_since = self.decisions.has_message().then(|| self.untaken_since.unwrap_or_else(Instant::now));
+            self.untaken_since = self
+                .decisions
+                .has_message()
+                .then(|| self.untaken_since.unwrap_or_else(Instant::now));
             let reads = self.reads();
             tokio::select! {
                 biased;
@@ -144,13 +161,18 @@ impl<'a> Session<'a> {
             && self.batch_bytes < self.ingest.max_batch_bytes()
     }
 
-    /// Takes a message and whatever else is there already, so that what arrives together travels together.
-    async fn take_all<I>(&mut self, first: Option<Result<StreamEventsRequest, Status>>, inbound: &mut I)
-    where
+    /// Takes a message and whatever else is there already, so that what arrives together travels
+    /// together.
+    async fn take_all<I>(
+        &mut self,
+        first: Option<Result<StreamEventsRequest, Status>>,
+        inbound: &mut I,
+    ) where
         I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
     {
         self.last_read = Instant::now();
-        // Asked once for all that is there: settings of the project that change take effect on an open stream.
+        // Asked once for all that is there: settings of the project that change take effect on an
+        // open stream.
         self.project = match self.ingest.project(self.principal, &self.open.project_id).await {
             Ok(project) => Some(project),
             Err(error) => return self.end(error.within("open")),
@@ -190,7 +212,11 @@ impl<'a> Session<'a> {
                     self.end(Error::field("event.sequence", "has no number after it"));
                 }
                 match event {
-                    Some(event) => self.add(sequence, event, TraceContext::parse(&traceparent, &tracestate).as_ref()),
+                    Some(event) => self.add(
+                        sequence,
+                        event,
+                        TraceContext::parse(&traceparent, &tracestate).as_ref(),
+                    ),
                     None => self.refuse(sequence, Error::field("event", "is required")),
                 }
             }
@@ -233,16 +259,20 @@ impl<'a> Session<'a> {
         self.calls.push_back(Box::pin(async move {
             let count = events.len();
             let checked = events.into_iter().map(Ok).collect();
-            let answers = admit::admit(&judge, &*intake, &project, asker, checked, |_| "event".to_owned()).await;
+            let answers =
+                admit::admit(&judge, &*intake, &project, asker, checked, |_| "event".to_owned())
+                    .await;
             measure::batch(count, &answers);
             answers
         }));
     }
 
     fn record(&mut self, outcome: Result<Vec<Result<PublishEventResponse>>>) {
-        let outcome = outcome.and_then(|answers| answers.into_iter().try_for_each(|answer| self.decide(answer)));
+        let outcome = outcome
+            .and_then(|answers| answers.into_iter().try_for_each(|answer| self.decide(answer)));
         if let Err(error) = outcome {
-            // What comes after it cannot be acknowledged: the client resends from here, and what is committed counts once.
+            // What comes after it cannot be acknowledged: the client resends from here, and what is
+            // committed counts once.
             self.calls = FuturesOrdered::new();
             self.batch.clear();
             self.room.shrink(self.room.amount());
@@ -261,7 +291,8 @@ impl<'a> Session<'a> {
                 let message = format!(
                     "the idempotency key, or else sequence number {sequence} of this stream, was used with another event"
                 );
-                let freed = self.decisions.decide(Err(Error::new(Reason::IdempotencyConflict, message)));
+                let freed =
+                    self.decisions.decide(Err(Error::new(Reason::IdempotencyConflict, message)));
                 self.room.shrink(freed);
             }
             decided => self.room.shrink(self.decisions.decide(decided)),
@@ -270,7 +301,11 @@ impl<'a> Session<'a> {
     }
 
     /// Tells what there is, as far as the connection takes it.
-    fn tell(&mut self, place: mpsc::Permit<'_, StreamEventsResponse>, out: &mpsc::Sender<StreamEventsResponse>) {
+    fn tell(
+        &mut self,
+        place: mpsc::Permit<'_, StreamEventsResponse>,
+        out: &mpsc::Sender<StreamEventsResponse>,
+    ) {
         let mut place = Some(place);
         while let Some(free) = place.take().or_else(|| out.try_reserve().ok()) {
             let Some(message) = self.decisions.message() else { return };
@@ -279,8 +314,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A client is idle that could send something, not one whose events are on their way; so is one that takes no answer, which would
-    /// not hear of its end either: it is cut.
+    /// A client is idle that could send something, not one whose events are on their way; so is one
+    /// that takes no answer, which would not hear of its end either: it is cut.
     fn check_idle(&mut self) {
         let timeout = self.options.idle_timeout;
         let idle = |message| Error::new(Reason::StreamIdle, message);
@@ -298,7 +333,11 @@ impl<'a> Session<'a> {
 }
 
 /// The next message, once the caller's streams hold less than they may together.
-async fn readable<I>(room: &Shares, holder: Holder, inbound: &mut I) -> Option<Result<StreamEventsRequest, Status>>
+async fn readable<I>(
+    room: &Shares,
+    holder: Holder,
+    inbound: &mut I,
+) -> Option<Result<StreamEventsRequest, Status>>
 where
     I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
 {
@@ -308,7 +347,9 @@ where
 
 /// Whether sending the same again would give the same.
 fn is_final(error: &Error) -> bool {
-    http_status(error.reason).is_client_error() && !error.is_overload() && error.reason != Reason::StreamIdle
+    http_status(error.reason).is_client_error()
+        && !error.is_overload()
+        && error.reason != Reason::StreamIdle
 }
 
 /// About what an event holds in memory.

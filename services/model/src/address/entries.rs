@@ -1,5 +1,5 @@
-//! An entry of the lists by which an installation allows and denies destinations: a network, an address, a name or all names
-//! below one, with or without ports.
+//! An entry of the lists by which an installation allows and denies destinations: a network, an
+//! address, a name or all names below one, with or without ports.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -12,7 +12,8 @@ pub const MAX_ENTRIES: usize = 1_000;
 /// The text of an entry, at most, in bytes: a name has 253.
 const MAX_BYTES: usize = 300;
 
-/// One entry, such as `10.20.0.0/16:8080`, `[fd12::1]:443`, `hooks.corp.example` or `*.svc.cluster.local:8000-8999`.
+/// One entry, such as `10.20.0.0/16:8080`, `[fd12::1]:443`, `hooks.corp.example` or
+/// `*.svc.cluster.local:8000-8999`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub(super) host: Host,
@@ -71,7 +72,9 @@ impl Entry {
         match &self.host {
             Host::Network(..) => false,
             Host::Name(exact) => exact == name,
-            Host::Below(domain) => name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+            Host::Below(domain) => name
+                .strip_suffix(domain.as_str())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
         }
     }
 
@@ -86,8 +89,13 @@ impl fmt::Display for Entry {
         match &self.host {
             Host::Network(address, length) => {
                 let whole = *length == if address.is_ipv4() { 32 } else { 128 };
-                let network = if whole { address.to_string() } else { format!("{address}/{length}") };
-                if address.is_ipv6() && self.ports.is_some() { write!(f, "[{network}]")? } else { f.write_str(&network)? }
+                let network =
+                    if whole { address.to_string() } else { format!("{address}/{length}") };
+                if address.is_ipv6() && self.ports.is_some() {
+                    write!(f, "[{network}]")?
+                } else {
+                    f.write_str(&network)?
+                }
             }
             Host::Name(name) => f.write_str(name)?,
             Host::Below(domain) => write!(f, "*.{domain}")?,
@@ -128,7 +136,9 @@ fn split_ports(text: &str) -> Result<(&str, Option<&str>)> {
         return match after.strip_prefix(':') {
             Some(ports) => Ok((inner, Some(ports))),
             None if after.is_empty() => Ok((inner, None)),
-            None => malformed("has text after its bracket that is no port; a prefix goes inside: [fd12::/16]:443"),
+            None => malformed(
+                "has text after its bracket that is no port; a prefix goes inside: [fd12::/16]:443",
+            ),
         };
     }
     match text.split_once(':') {
@@ -142,21 +152,24 @@ fn split_ports(text: &str) -> Result<(&str, Option<&str>)> {
 fn parse_ports(text: &str) -> Result<(u16, u16)> {
     let port = |text: &str| match number(text).and_then(|number| u16::try_from(number).ok()) {
         Some(port) if port > 0 => Ok(port),
-        _ => {
-            malformed("must have a port from 1 to 65535 after the colon, or two with a hyphen (IPv6 with a port is in brackets)")
-        }
+        _ => malformed(
+            "must have a port from 1 to 65535 after the colon, or two with a hyphen (IPv6 with a port is in brackets)",
+        ),
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (port(first)?, port(last)?);
     if first > last {
-        return malformed(format!("has its ports in the wrong order: did you mean {last}-{first}?"));
+        return malformed(format!(
+            "has its ports in the wrong order: did you mean {last}-{first}?"
+        ));
     }
     Ok((first, last))
 }
 
 /// Neither a sign nor leading zeros, which a number's parser would take.
 fn number(digits: &str) -> Option<u32> {
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit())
+        && (digits == "0" || !digits.starts_with('0'));
     digits.parse().ok().filter(|_| plain)
 }
 
@@ -172,14 +185,20 @@ fn parse_host(text: &str) -> Result<Host> {
     }
     match text.strip_prefix("*.") {
         Some(domain) => parse_name(domain).map(Host::Below),
-        None if text.contains('*') => malformed("may have a * only as its first label: *.example.com is all below example.com"),
+        None if text.contains('*') => malformed(
+            "may have a * only as its first label: *.example.com is all below example.com",
+        ),
         None => parse_name(text).map(Host::Name),
     }
 }
 
 /// IPv4 inside IPv6 is judged as IPv4, so that an entry of that form would never be met.
 fn plain(address: IpAddr) -> Result<IpAddr> {
-    if address.to_canonical() == address { Ok(address) } else { malformed("must have an IPv4 address in its plain form") }
+    if address.to_canonical() == address {
+        Ok(address)
+    } else {
+        malformed("must have an IPv4 address in its plain form")
+    }
 }
 
 fn parse_network(address: &str, length: &str) -> Result<Host> {
@@ -203,7 +222,8 @@ fn parse_network(address: &str, length: &str) -> Result<Host> {
 
 fn parse_name(text: &str) -> Result<String> {
     let ascii = to_ascii(text).or_else(|error| malformed(error.to_string()))?;
-    names::canonical(&ascii).or_else(|refused| malformed(format!("is no host that can be reached: {refused}")))
+    names::canonical(&ascii)
+        .or_else(|refused| malformed(format!("is no host that can be reached: {refused}")))
 }
 
 #[cfg(test)]
@@ -275,7 +295,13 @@ mod tests {
             let error = given.parse::<Entry>().expect_err(given).to_string();
             assert!(error.contains(part), "{given}: {error}");
         }
-        assert!("a".repeat(MAX_BYTES + 1).parse::<Entry>().unwrap_err().to_string().contains("300 bytes"));
+        assert!(
+            "a".repeat(MAX_BYTES + 1)
+                .parse::<Entry>()
+                .unwrap_err()
+                .to_string()
+                .contains("300 bytes")
+        );
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! The special-purpose registries of IANA (RFC 6890, RFC 8190), block by block, and what the policy says about each.
+//! The special-purpose registries of IANA (RFC 6890, RFC 8190), block by block, and what the policy
+//! says about each.
 
 use super::{Verdict, classify};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -47,7 +48,8 @@ const IPV4: [Block<Ipv4Addr>; 27] = [
     (v4(224, 0, 0, 0), 4, "RFC 5771"),
 ];
 
-/// The IPv6 Special-Purpose Address Registry, but IPv4-mapped addresses, which are judged as what they map.
+/// The IPv6 Special-Purpose Address Registry, but IPv4-mapped addresses, which are judged as what
+/// they map.
 const IPV6: [Block<Ipv6Addr>; 26] = [
     (Ipv6Addr::LOCALHOST, 128, "RFC 4291"),
     (Ipv6Addr::UNSPECIFIED, 128, "RFC 4291"),
@@ -103,24 +105,38 @@ fn no_block_of_the_registries_is_allowed() {
     }
 }
 
-/// The policy must not refuse public addresses that no registry names: what is refused of IPv4 and of 2000::/3 is in the tables
-/// above, but one address that a cloud keeps for itself, and addresses that embed IPv4 (ISATAP).
+/// The policy must not refuse public addresses that no registry names: what is refused of IPv4 and
+/// of 2000::/3 is in the tables above, but one address that a cloud keeps for itself, and addresses
+/// that embed IPv4 (ISATAP).
 #[test]
 fn nothing_else_is_refused() {
-    let within = |address: u128, first: u128, length: u8, bits: u8| (address ^ first) >> (bits - length).min(127) == 0;
-    let listed_v4 =
-        |address: u32| IPV4.iter().any(|(first, length, _)| within(address.into(), first.to_bits().into(), *length, 32));
+    let within = |address: u128, first: u128, length: u8, bits: u8| {
+        (address ^ first) >> (bits - length).min(127) == 0
+    };
+    let listed_v4 = |address: u32| {
+        IPV4.iter()
+            .any(|(first, length, _)| within(address.into(), first.to_bits().into(), *length, 32))
+    };
     let cloud = v4(168, 63, 129, 16).to_bits();
     // One /24 of 31, at an address that is no edge.
     for block in (0..1_u32 << 24).step_by(31) {
         let address = block << 8 | 7;
         let refused = classify(Ipv4Addr::from_bits(address).into()) != Verdict::Allowed;
-        assert_eq!(refused, listed_v4(address) || address == cloud, "{}", Ipv4Addr::from_bits(address));
+        assert_eq!(
+            refused,
+            listed_v4(address) || address == cloud,
+            "{}",
+            Ipv4Addr::from_bits(address)
+        );
     }
-    let listed_v6 = |address: u128| IPV6.iter().any(|(first, length, _)| within(address, first.to_bits(), *length, 128));
-    // One /32 of 31 in 2000::/8, where nearly all of the special ones are, and one /20 of 31 in the rest.
+    let listed_v6 = |address: u128| {
+        IPV6.iter().any(|(first, length, _)| within(address, first.to_bits(), *length, 128))
+    };
+    // One /32 of 31 in 2000::/8, where nearly all of the special ones are, and one /20 of 31 in the
+    // rest.
     let places = (0..1_u128 << 24).map(|block| 0x20 << 120 | block << 96);
-    let places = places.chain((0..1_u128 << 17).map(|block| 0b001 << 125 | block << 108)).step_by(31);
+    let places =
+        places.chain((0..1_u128 << 17).map(|block| 0b001 << 125 | block << 108)).step_by(31);
     for place in places {
         let address = place | 0x7777;
         let refused = classify(Ipv6Addr::from_bits(address).into()) != Verdict::Allowed;

@@ -1,5 +1,5 @@
-//! The lists of an installation: tables of what they open and what they never open, and a second implementation that must
-//! agree with the first.
+//! The lists of an installation: tables of what they open and what they never open, and a second
+//! implementation that must agree with the first.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,19 +8,29 @@ use proptest::{prelude::*, sample::select};
 use super::*;
 
 fn entries(texts: &[&str]) -> Vec<Entry> {
-    texts.iter().map(|text| text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))).collect()
+    texts
+        .iter()
+        .map(|text| text.parse().unwrap_or_else(|error| panic!("{text}: {error}")))
+        .collect()
 }
 
 fn policy(allow: &[&str], deny: &[&str]) -> Policy {
     Policy { allow: entries(allow), deny: entries(deny), ..Policy::default() }
 }
 
-/// What becomes of a connection to a host that has these addresses, if it is a name: the rule, or what each address rests on.
-fn dialled(policy: &Policy, host: &str, port: u16, addresses: &[&str]) -> Result<Vec<Basis>, &'static str> {
+/// What becomes of a connection to a host that has these addresses, if it is a name: the rule, or
+/// what each address rests on.
+fn dialled(
+    policy: &Policy,
+    host: &str,
+    port: u16,
+    addresses: &[&str],
+) -> Result<Vec<Basis>, &'static str> {
     match policy.judge(host, port).map_err(|refused| refused.rule)? {
         Judged::Address(_, basis) => Ok(vec![basis]),
         Judged::Name(name) => {
-            let judge = |text: &&str| policy.judge_address(Some(&name), text.parse().unwrap(), port);
+            let judge =
+                |text: &&str| policy.judge_address(Some(&name), text.parse().unwrap(), port);
             addresses.iter().map(judge).collect::<Result<_, _>>().map_err(|refused| refused.rule)
         }
     }
@@ -28,27 +38,43 @@ fn dialled(policy: &Policy, host: &str, port: u16, addresses: &[&str]) -> Result
 
 #[test]
 fn networks_and_addresses_open_what_they_cover_at_their_ports() {
-    let policy = policy(&["10.20.0.0/16:8080-8090", "10.9.8.7", "[fd12::/16]:8443", "10.9.8.7:6379", "127.0.0.5"], &[]);
+    let policy = policy(
+        &["10.20.0.0/16:8080-8090", "10.9.8.7", "[fd12::/16]:8443", "10.9.8.7:6379", "127.0.0.5"],
+        &[],
+    );
     let at = |host, port| dialled(&policy, host, port, &[]);
     assert_eq!(at("10.20.255.1", 8085), Ok(vec![Basis::Allowed(0)]));
     assert_eq!(at("::ffff:10.20.255.1", 8090), Ok(vec![Basis::Allowed(0)]));
     assert_eq!(at("10.20.255.1", 8091), Err("ipv4-private"));
     assert_eq!(at("10.21.0.0", 8085), Err("ipv4-private"));
     assert_eq!(at("10.9.8.7", 443), Ok(vec![Basis::Allowed(1)]));
-    assert_eq!(at("10.9.8.7", 5432), Err("port-of-other-service"), "an entry without ports leaves the rule about ports");
+    assert_eq!(
+        at("10.9.8.7", 5432),
+        Err("port-of-other-service"),
+        "an entry without ports leaves the rule about ports"
+    );
     assert_eq!(at("10.9.8.7", 6379), Ok(vec![Basis::Allowed(3)]), "the entry with the port counts");
     assert_eq!(at("fd12::9", 8443), Ok(vec![Basis::Allowed(2)]));
     assert_eq!(at("fd12::9", 443), Err("ipv6-unique-local"));
     assert_eq!(at("127.0.0.5", 80), Ok(vec![Basis::Allowed(4)]));
     assert_eq!(at("127.0.0.1", 80), Err("ipv4-loopback"));
     // A public name may have an allowed address.
-    assert_eq!(dialled(&policy, "x.example.com", 8081, &["8.8.8.8", "10.20.0.9"]), Ok(vec![Basis::BuiltIn, Basis::Allowed(0)]));
-    assert_eq!(dialled(&policy, "x.example.com", 8081, &["10.20.0.9", "10.9.8.6"]), Err("ipv4-private"));
+    assert_eq!(
+        dialled(&policy, "x.example.com", 8081, &["8.8.8.8", "10.20.0.9"]),
+        Ok(vec![Basis::BuiltIn, Basis::Allowed(0)])
+    );
+    assert_eq!(
+        dialled(&policy, "x.example.com", 8081, &["10.20.0.9", "10.9.8.6"]),
+        Err("ipv4-private")
+    );
 }
 
 #[test]
 fn names_open_themselves_and_their_private_addresses_only() {
-    let policy = policy(&["receiver:8000", "*.svc.cluster.local", "printer.local", "db.example.com:5432"], &[]);
+    let policy = policy(
+        &["receiver:8000", "*.svc.cluster.local", "printer.local", "db.example.com:5432"],
+        &[],
+    );
     let at = |host, port, address| dialled(&policy, host, port, &[address]);
     assert_eq!(at("receiver", 8000, "172.18.0.3"), Ok(vec![Basis::Allowed(0)]));
     assert_eq!(at("RECEIVER.", 8000, "8.8.8.8"), Ok(vec![Basis::BuiltIn]));
@@ -88,7 +114,11 @@ fn a_denial_stands_above_what_allows() {
     let at = |host, port, address| dialled(&policy, host, port, &[address]);
     assert_eq!(at("10.2.0.1", 443, ""), Ok(vec![Basis::Allowed(0)]));
     assert_eq!(at("10.1.0.1", 443, ""), Err("denied"));
-    assert_eq!(at("x.corp.example", 443, "10.1.0.1"), Err("denied"), "each address of an allowed name is judged");
+    assert_eq!(
+        at("x.corp.example", 443, "10.1.0.1"),
+        Err("denied"),
+        "each address of an allowed name is judged"
+    );
     assert_eq!(at("x.bad.corp.example", 443, "10.2.0.1"), Err("denied"));
     assert_eq!(at("8.8.8.8", 443, ""), Err("denied"));
     assert_eq!(at("64:ff9b::808:808", 443, ""), Err("denied"), "also where IPv6 leads to it");
@@ -110,7 +140,11 @@ fn metadata_services_are_opened_by_their_very_address_only() {
         for allow in [&[][..], &[wide.as_str()], &["meta.example.com", "*.example.com"]] {
             let policy = Policy { allow_loopback: true, ..policy(allow, &[]) };
             assert_eq!(dialled(&policy, &text, 80, &[]), Err(rule), "{text} by {allow:?}");
-            assert_eq!(dialled(&policy, "meta.example.com", 80, &[&text]), Err(rule), "{text} by {allow:?}");
+            assert_eq!(
+                dialled(&policy, "meta.example.com", 80, &[&text]),
+                Err(rule),
+                "{text} by {allow:?}"
+            );
         }
         let exact = policy(&[&wide, &text], &[]);
         assert_eq!(dialled(&exact, &text, 80, &[]), Ok(vec![Basis::Allowed(1)]), "{text}");
@@ -124,17 +158,33 @@ fn metadata_services_are_opened_by_their_very_address_only() {
         ("other.google.internal", "*.internal", Err("ipv4-metadata")),
         ("instance-data.ec2.internal", "*.ec2.internal", Err("name-metadata")),
     ] {
-        assert_eq!(dialled(&policy(&[allow], &[]), name, 80, &["169.254.169.254"]), expected, "{name} by {allow}");
+        assert_eq!(
+            dialled(&policy(&[allow], &[]), name, 80, &["169.254.169.254"]),
+            expected,
+            "{name} by {allow}"
+        );
     }
     let both = policy(&["metadata.google.internal", "169.254.169.254:80"], &[]);
-    assert_eq!(dialled(&both, "metadata.google.internal", 80, &["169.254.169.254"]), Ok(vec![Basis::Allowed(1)]));
-    assert_eq!(dialled(&policy(&["64:ff9b::/96"], &[]), "64:ff9b::a9fe:a9fe", 80, &[]), Err("ipv6-metadata"));
-    assert_eq!(dialled(&policy(&["2002::/16"], &[]), "2002:a9fe:a9fe::1", 80, &[]), Err("ipv6-metadata"));
+    assert_eq!(
+        dialled(&both, "metadata.google.internal", 80, &["169.254.169.254"]),
+        Ok(vec![Basis::Allowed(1)])
+    );
+    assert_eq!(
+        dialled(&policy(&["64:ff9b::/96"], &[]), "64:ff9b::a9fe:a9fe", 80, &[]),
+        Err("ipv6-metadata")
+    );
+    assert_eq!(
+        dialled(&policy(&["2002::/16"], &[]), "2002:a9fe:a9fe::1", 80, &[]),
+        Err("ipv6-metadata")
+    );
 }
 
 /// As the providers document them, in the words of who looks for one here.
 const DOCUMENTED: [(&str, &str); 19] = [
-    ("AWS EC2, Google, Azure, DigitalOcean, Hetzner, Oracle, OpenStack, Vultr, IBM", "169.254.169.254"),
+    (
+        "AWS EC2, Google, Azure, DigitalOcean, Hetzner, Oracle, OpenStack, Vultr, IBM",
+        "169.254.169.254",
+    ),
     ("AWS EC2 by IPv6", "fd00:ec2::254"),
     ("AWS ECS and Fargate", "169.254.170.2"),
     ("AWS EKS Pod Identity", "169.254.170.23"),
@@ -168,38 +218,69 @@ const DOCUMENTED_NAMES: [&str; 7] = [
 
 #[test]
 fn the_metadata_services_of_the_known_providers_are_refused_unless_named_exactly() {
-    let wide = &["169.254.0.0/16", "100.64.0.0/10", "192.0.0.0/24", "168.63.0.0/16", "fc00::/7", "fe80::/10", "64:ff9b::/96"];
+    let wide = &[
+        "169.254.0.0/16",
+        "100.64.0.0/10",
+        "192.0.0.0/24",
+        "168.63.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+        "64:ff9b::/96",
+    ];
     let named = &["meta.example.com", "*.example.com", "*.internal", "*.com", "*.net", "*.goog"];
     for (provider, text) in DOCUMENTED {
         for allow in [&[][..], wide, named] {
             let policy = Policy { allow_loopback: true, ..policy(allow, &[]) };
-            for refused in [dialled(&policy, text, 80, &[]), dialled(&policy, "meta.example.com", 80, &[text])] {
-                assert!(refused.is_err_and(|rule| rule.ends_with("-metadata")), "{provider}: {text} by {allow:?}");
+            for refused in
+                [dialled(&policy, text, 80, &[]), dialled(&policy, "meta.example.com", 80, &[text])]
+            {
+                assert!(
+                    refused.is_err_and(|rule| rule.ends_with("-metadata")),
+                    "{provider}: {text} by {allow:?}"
+                );
             }
         }
         if !text.starts_with("::ffff") {
             let exact = policy(&[&[text], &wide[..]].concat(), &[]);
-            assert_eq!(dialled(&exact, text, 80, &[]), Ok(vec![Basis::Allowed(0)]), "{provider}: {text}");
+            assert_eq!(
+                dialled(&exact, text, 80, &[]),
+                Ok(vec![Basis::Allowed(0)]),
+                "{provider}: {text}"
+            );
         }
     }
     for name in DOCUMENTED_NAMES {
         for allow in [&[][..], wide, named] {
-            assert_eq!(dialled(&policy(allow, &[]), name, 80, &["8.8.8.8"]), Err("name-metadata"), "{name} by {allow:?}");
+            assert_eq!(
+                dialled(&policy(allow, &[]), name, 80, &["8.8.8.8"]),
+                Err("name-metadata"),
+                "{name} by {allow:?}"
+            );
         }
         let exact = policy(&[name.trim_end_matches('.')], &[]);
         assert!(dialled(&exact, name, 80, &["10.0.0.1"]).is_ok(), "{name}");
         assert_eq!(dialled(&exact, name, 80, &["169.254.169.254"]), Err("ipv4-metadata"), "{name}");
     }
-    assert!(metadata::all().iter().all(|known| DOCUMENTED.iter().any(|(_, text)| *text == known.to_string())));
+    assert!(
+        metadata::all()
+            .iter()
+            .all(|known| DOCUMENTED.iter().any(|(_, text)| *text == known.to_string()))
+    );
     // The cache of names on a node of Kubernetes gives out no credentials: a network opens it, a
     // name does not.
-    assert_eq!(dialled(&policy(named, &[]), "meta.example.com", 80, &["169.254.20.10"]), Err("ipv4-link-local"));
+    assert_eq!(
+        dialled(&policy(named, &[]), "meta.example.com", 80, &["169.254.20.10"]),
+        Err("ipv4-link-local")
+    );
     assert!(dialled(&policy(wide, &[]), "169.254.20.10", 80, &[]).is_ok());
 }
 
 #[test]
 fn what_is_no_destination_is_opened_by_nothing() {
-    let all = policy(&["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1", "*.onion.example", "x.example"], &[]);
+    let all = policy(
+        &["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1", "*.onion.example", "x.example"],
+        &[],
+    );
     for (host, rule) in [
         ("0.0.0.0", "ipv4-this-network"),
         ("0.0.0.1", "ipv4-this-network"),
@@ -298,8 +379,12 @@ mod naive {
 
     fn port_in(entry: &str, port: u16) -> (String, Option<bool>) {
         let (host, ports) = match entry.strip_prefix('[') {
-            Some(rest) => rest.split_once(']').map(|(host, ports)| (host, ports.strip_prefix(':'))).unwrap(),
-            None if entry.matches(':').count() == 1 => entry.split_once(':').map(|(host, ports)| (host, Some(ports))).unwrap(),
+            Some(rest) => {
+                rest.split_once(']').map(|(host, ports)| (host, ports.strip_prefix(':'))).unwrap()
+            }
+            None if entry.matches(':').count() == 1 => {
+                entry.split_once(':').map(|(host, ports)| (host, Some(ports))).unwrap()
+            }
             None => (entry, None),
         };
         let inside = ports.map(|ports| {
@@ -333,7 +418,13 @@ mod naive {
     }
 
     /// Whether an entry of the list covers it, as (with ports, without ports).
-    fn listed(list: &[Entry], exact: bool, name: Option<&str>, address: Option<IpAddr>, port: u16) -> (bool, bool) {
+    fn listed(
+        list: &[Entry],
+        exact: bool,
+        name: Option<&str>,
+        address: Option<IpAddr>,
+        port: u16,
+    ) -> (bool, bool) {
         let mut found = (false, false);
         for entry in list {
             let (host, inside) = port_in(&entry.to_string(), port);
@@ -359,7 +450,8 @@ mod naive {
         if with_ports {
             return Some(true);
         }
-        let public = name.ends_with(".example.com") || (policy.allow_loopback && name == "localhost");
+        let public =
+            name.ends_with(".example.com") || (policy.allow_loopback && name == "localhost");
         ((without || public) && port_is_open(policy, port)).then_some(without)
     }
 
@@ -369,12 +461,18 @@ mod naive {
         if never || listed(&policy.deny, false, None, Some(address), port) != (false, false) {
             return false;
         }
-        let is_metadata = ["169.254.169.254", "100.100.100.200", "fd00:ec2::254"].contains(&text.as_str());
+        let is_metadata =
+            ["169.254.169.254", "100.100.100.200", "fd00:ec2::254"].contains(&text.as_str());
         let (with_ports, without) = listed(&policy.allow, is_metadata, None, Some(address), port);
-        let private = text.starts_with("10.") || text.starts_with("172.") || text == "fd00:ec2::255";
+        let private =
+            text.starts_with("10.") || text.starts_with("172.") || text == "fd00:ec2::255";
         let public = ["8.8.8.8", "2a00:1450::1"].contains(&text.as_str());
         let loopback = policy.allow_loopback && ["127.0.0.1", "::1"].contains(&text.as_str());
-        let open = with_ports || without || public || loopback || (!is_metadata && private && of == Some(true));
+        let open = with_ports
+            || without
+            || public
+            || loopback
+            || (!is_metadata && private && of == Some(true));
         open && (of.is_some() || with_ports || port_is_open(policy, port))
     }
 }

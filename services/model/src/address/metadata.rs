@@ -1,14 +1,16 @@
 //! Addresses at which clouds give the machines on them their credentials.
 //!
-//! They lie in ranges that an installation may well allow (a network of its own, link-local addresses), so they are told
-//! from their range: only an entry that is the very address opens one.
+//! They lie in ranges that an installation may well allow (a network of its own, link-local
+//! addresses), so they are told from their range: only an entry that is the very address opens one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Refused;
 
-const IPV4_METADATA: Refused = Refused::new("ipv4-metadata", "an address of a cloud's metadata service");
-const IPV6_METADATA: Refused = Refused::new("ipv6-metadata", "an address of a cloud's metadata service");
+const IPV4_METADATA: Refused =
+    Refused::new("ipv4-metadata", "an address of a cloud's metadata service");
+const IPV6_METADATA: Refused =
+    Refused::new("ipv6-metadata", "an address of a cloud's metadata service");
 
 const IPV4: [Ipv4Addr; 9] = [
     // AWS, Google, Azure, DigitalOcean, Hetzner, Oracle, OpenStack and most others.
@@ -47,12 +49,15 @@ const IPV6: [Ipv6Addr; 8] = [
     Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
 ];
 
-/// Refuses a metadata service, also where IPv6 leads to its IPv4 address. Takes a canonical address.
+/// Refuses a metadata service, also where IPv6 leads to its IPv4 address. Takes a canonical
+/// address.
 pub(super) fn check(address: IpAddr) -> Result<(), Refused> {
     match address {
         IpAddr::V4(address) if IPV4.contains(&address) => Err(IPV4_METADATA),
         IpAddr::V6(address) if IPV6.contains(&address) => Err(IPV6_METADATA),
-        IpAddr::V6(address) if embedded(address).is_some_and(|inner| IPV4.contains(&inner)) => Err(IPV6_METADATA),
+        IpAddr::V6(address) if embedded(address).is_some_and(|inner| IPV4.contains(&inner)) => {
+            Err(IPV6_METADATA)
+        }
         _ => Ok(()),
     }
 }
@@ -62,7 +67,8 @@ pub(super) fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let of = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match (a, b, c, d, e, f) {
-        // Nothing and this machine, which are IPv6 addresses of their own (RFC 4291, 2.5.2 and 2.5.3).
+        // Nothing and this machine, which are IPv6 addresses of their own (RFC 4291, 2.5.2 and
+        // 2.5.3).
         (0, 0, 0, 0, 0, 0) if g == 0 && h <= 1 => None,
         (0x64, 0xff9b, 0, 0, 0, 0) | (0, 0, 0, 0, 0, 0) | (0, 0, 0, 0, 0xffff, 0) => Some(of(g, h)),
         (0x2002, ..) => Some(of(b, c)),

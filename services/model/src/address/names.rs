@@ -3,7 +3,8 @@
 use super::{Refused, is_localhost};
 
 const SYNTAX: Refused = Refused::new("name-syntax", "a malformed host name");
-const NUMERIC: Refused = Refused::new("name-numeric", "a host name that could be read as an IPv4 address");
+const NUMERIC: Refused =
+    Refused::new("name-numeric", "a host name that could be read as an IPv4 address");
 const LOCALHOST: Refused = Refused::new("name-localhost", "a loopback name");
 const SINGLE_LABEL: Refused = Refused::new("name-single-label", "a host name without a domain");
 const INTERNAL: Refused = Refused::new("name-internal", "a name of an internal network");
@@ -39,8 +40,8 @@ const METADATA_DOMAINS: [&str; 6] = [
     "metadata.packet.net",
 ];
 
-/// The name in lower case and without the root dot, when it is one that a name server can answer. No entry of an
-/// installation changes what is refused here.
+/// The name in lower case and without the root dot, when it is one that a name server can answer.
+/// No entry of an installation changes what is refused here.
 pub(super) fn canonical(host: &str) -> Result<String, Refused> {
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.len() > 253 || !name.split('.').all(is_label) {
@@ -58,7 +59,11 @@ pub(super) fn canonical(host: &str) -> Result<String, Refused> {
 
 /// Refuses the names of metadata services, and those below them. Takes a canonical name.
 pub(super) fn check_metadata(name: &str) -> Result<(), Refused> {
-    if METADATA_DOMAINS.iter().any(|domain| is_within(name, domain)) { Err(METADATA) } else { Ok(()) }
+    if METADATA_DOMAINS.iter().any(|domain| is_within(name, domain)) {
+        Err(METADATA)
+    } else {
+        Ok(())
+    }
 }
 
 /// Refuses the names that belong to the inside. Takes a canonical name.
@@ -77,7 +82,8 @@ fn within_domain(name: &str) -> Option<Refused> {
     DOMAINS.iter().find(|(domain, _)| is_within(name, domain)).map(|(_, refused)| *refused)
 }
 
-/// Letters, digits, hyphens inside, and underscores, which real hosts have although hosts should not.
+/// Letters, digits, hyphens inside, and underscores, which real hosts have although hosts should
+/// not.
 fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len())
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
@@ -87,7 +93,9 @@ fn is_label(label: &str) -> bool {
 
 /// What some parsers take for the last part of an IPv4 address, in decimal or hexadecimal.
 fn is_number(label: &str) -> bool {
-    let hexadecimal = label.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let hexadecimal = label
+        .strip_prefix("0x")
+        .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     hexadecimal || label.bytes().all(|byte| byte.is_ascii_digit())
 }
 

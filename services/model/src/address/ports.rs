@@ -118,7 +118,8 @@ const OTHER_SERVICES: &[(u16, u16)] = &[
     (9300, 9300),
     (9418, 9418),
     (10080, 10080),
-    // kubelet, kube-scheduler and its neighbours, memcached, RabbitMQ, CockroachDB, MongoDB, ActiveMQ.
+    // kubelet, kube-scheduler and its neighbours, memcached, RabbitMQ, CockroachDB, MongoDB,
+    // ActiveMQ.
     (10248, 10259),
     (11211, 11211),
     (15672, 15672),
@@ -148,23 +149,32 @@ mod tests {
 
     /// The "bad ports" of <https://fetch.spec.whatwg.org/#port-blocking>.
     const FETCH: &[u16] = &[
-        0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110,
-        111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540,
-        548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566,
+        0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95,
+        101, 102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179,
+        389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601,
+        636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566,
         6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
     ];
 
     #[test]
     fn the_ports_of_other_services_are_refused_and_those_of_webhooks_are_not() {
         let services = [
-            22, 25, 53, 110, 135, 139, 143, 445, 465, 587, 873, 993, 995, 1433, 1521, 2049, 2375, 2376, 2379, 2380, 3306, 3389,
-            5432, 5672, 5984, 6379, 6443, 8500, 9042, 9092, 9200, 9300, 10250, 10255, 11211, 27017,
+            22, 25, 53, 110, 135, 139, 143, 445, 465, 587, 873, 993, 995, 1433, 1521, 2049, 2375,
+            2376, 2379, 2380, 3306, 3389, 5432, 5672, 5984, 6379, 6443, 8500, 9042, 9092, 9200,
+            9300, 10250, 10255, 11211, 27017,
         ];
         for port in FETCH.iter().chain(&services) {
-            assert_eq!(check(*port, &[]).map_err(|refused| refused.rule), Err("port-of-other-service"), "{port}");
+            assert_eq!(
+                check(*port, &[]).map_err(|refused| refused.rule),
+                Err("port-of-other-service"),
+                "{port}"
+            );
             assert_eq!(check(*port, &[1, *port]), Ok(()), "{port} is opened");
         }
-        for port in [80, 81, 443, 3000, 3001, 4000, 4567, 5000, 5001, 7071, 8000, 8008, 8080, 8081, 8443, 8888, 9000, 9090] {
+        for port in [
+            80, 81, 443, 3000, 3001, 4000, 4567, 5000, 5001, 7071, 8000, 8008, 8080, 8081, 8443,
+            8888, 9000, 9090,
+        ] {
             assert_eq!(check(port, &[]), Ok(()), "{port}");
         }
         for port in [9443, 18_000, 32_768, 49_152, 60_999, 65_535] {
@@ -178,7 +188,8 @@ mod tests {
             assert!(pair[0].1 < pair[1].0, "{pair:?}");
         }
         for port in 0..=u16::MAX {
-            let listed = OTHER_SERVICES.iter().any(|(first, last)| (*first..=*last).contains(&port));
+            let listed =
+                OTHER_SERVICES.iter().any(|(first, last)| (*first..=*last).contains(&port));
             assert_eq!(check(port, &[]).is_err(), listed, "{port}");
         }
     }

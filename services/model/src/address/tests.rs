@@ -2,8 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-static STRICT: Policy = Policy { allow_loopback: false, allowed_ports: Vec::new(), allow: Vec::new(), deny: Vec::new() };
-static DEVELOPMENT: Policy = Policy { allow_loopback: true, allowed_ports: Vec::new(), allow: Vec::new(), deny: Vec::new() };
+static STRICT: Policy = Policy {
+    allow_loopback: false,
+    allowed_ports: Vec::new(),
+    allow: Vec::new(),
+    deny: Vec::new(),
+};
+static DEVELOPMENT: Policy =
+    Policy { allow_loopback: true, allowed_ports: Vec::new(), allow: Vec::new(), deny: Vec::new() };
 
 /// At a port that every web server may have.
 fn host(policy: &Policy, host: &str) -> Result<Judged, Refused> {
@@ -141,7 +147,11 @@ fn allows_public_addresses() {
 fn ranges() -> Vec<(u128, u128, bool)> {
     let v4 = IPV4.iter().map(|rule| {
         let first = rule.0.to_bits();
-        (u128::from(first), u128::from(first | u32::MAX.checked_shr(rule.1.into()).unwrap_or(0)), true)
+        (
+            u128::from(first),
+            u128::from(first | u32::MAX.checked_shr(rule.1.into()).unwrap_or(0)),
+            true,
+        )
     });
     let v6 = IPV6.iter().map(|rule| {
         let first = rule.0.to_bits();
@@ -151,7 +161,11 @@ fn ranges() -> Vec<(u128, u128, bool)> {
 }
 
 fn address(bits: u128, is_v4: bool) -> IpAddr {
-    if is_v4 { Ipv4Addr::from_bits(u32::try_from(bits).unwrap()).into() } else { Ipv6Addr::from_bits(bits).into() }
+    if is_v4 {
+        Ipv4Addr::from_bits(u32::try_from(bits).unwrap()).into()
+    } else {
+        Ipv6Addr::from_bits(bits).into()
+    }
 }
 
 #[test]
@@ -162,10 +176,17 @@ fn prefixes_are_refused_to_both_edges_and_their_neighbours_judged_by_others() {
             assert!(matches!(classify(address), Verdict::Refused(_)), "{address}");
         }
         let top = if is_v4 { u128::from(u32::MAX) } else { u128::MAX };
-        for neighbour in [first.checked_sub(1), last.checked_add(1).filter(|next| *next <= top)].into_iter().flatten() {
+        for neighbour in [first.checked_sub(1), last.checked_add(1).filter(|next| *next <= top)]
+            .into_iter()
+            .flatten()
+        {
             let refused = !matches!(classify(address(neighbour, is_v4)), Verdict::Allowed);
-            let global = is_v4 || neighbour >> 125 == 1 || Ipv6Addr::from_bits(neighbour).to_ipv4_mapped().is_some();
-            let listed = ranges().iter().any(|range| range.2 == is_v4 && (range.0..=range.1).contains(&neighbour));
+            let global = is_v4
+                || neighbour >> 125 == 1
+                || Ipv6Addr::from_bits(neighbour).to_ipv4_mapped().is_some();
+            let listed = ranges()
+                .iter()
+                .any(|range| range.2 == is_v4 && (range.0..=range.1).contains(&neighbour));
             assert_eq!(refused, listed || !global, "{}", address(neighbour, is_v4));
         }
     }
@@ -208,7 +229,16 @@ fn the_switch_permits_loopback_and_nothing_else() {
         assert!(address_of(&STRICT, text).is_err(), "{text}");
         assert_eq!(address_of(&DEVELOPMENT, text), Ok(Basis::BuiltIn), "{text}");
     }
-    for text in ["0.0.0.0", "10.0.0.1", "169.254.169.254", "::", "::7f00:1", "fe80::1", "128.0.0.0", "8.8.8.8"] {
+    for text in [
+        "0.0.0.0",
+        "10.0.0.1",
+        "169.254.169.254",
+        "::",
+        "::7f00:1",
+        "fe80::1",
+        "128.0.0.0",
+        "8.8.8.8",
+    ] {
         assert_eq!(address_of(&DEVELOPMENT, text), address_of(&STRICT, text), "{text}");
     }
     for name in ["localhost", "LOCALHOST.", "a.b.localhost"] {
@@ -282,5 +312,8 @@ fn hosts_become_addresses_or_canonical_names() {
     assert_eq!((name.as_str(), name.basis()), ("example.com", Basis::BuiltIn));
     let address = Judged::Address("8.8.8.8".parse().unwrap(), Basis::BuiltIn);
     assert_eq!(host(&STRICT, "::ffff:8.8.8.8"), Ok(address));
-    assert_eq!(host(&STRICT, "10.0.0.1").unwrap_err().to_string(), "a private address is not allowed (ipv4-private)");
+    assert_eq!(
+        host(&STRICT, "10.0.0.1").unwrap_err().to_string(),
+        "a private address is not allowed (ipv4-private)"
+    );
 }

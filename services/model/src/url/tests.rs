@@ -2,8 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-static STRICT: Policy = Policy { allow_loopback: false, allowed_ports: Vec::new(), allow: Vec::new(), deny: Vec::new() };
-static DEVELOPMENT: Policy = Policy { allow_loopback: true, allowed_ports: Vec::new(), allow: Vec::new(), deny: Vec::new() };
+static STRICT: Policy = Policy {
+    allow_loopback: false,
+    allowed_ports: Vec::new(),
+    allow: Vec::new(),
+    deny: Vec::new(),
+};
+static DEVELOPMENT: Policy =
+    Policy { allow_loopback: true, allowed_ports: Vec::new(), allow: Vec::new(), deny: Vec::new() };
 
 fn parse(text: &str) -> Result<WebhookUrl> {
     WebhookUrl::parse(text, &STRICT)
@@ -19,7 +25,10 @@ fn keeps_the_canonical_form() {
         ("https://example.com?x=1", "https://example.com/?x=1"),
         ("https://example.com/?", "https://example.com/?"),
         ("https://example.com//a//b/", "https://example.com//a//b/"),
-        ("https://example.com/%2F%2f?q[]=a&u=http://x/?y@z", "https://example.com/%2F%2f?q[]=a&u=http://x/?y@z"),
+        (
+            "https://example.com/%2F%2f?q[]=a&u=http://x/?y@z",
+            "https://example.com/%2F%2f?q[]=a&u=http://x/?y@z",
+        ),
         ("https://example.com/it's?it's", "https://example.com/it's?it%27s"),
         ("https://8.8.8.8:8443/x", "https://8.8.8.8:8443/x"),
         ("https://[2001:4860:4860:0:0:0:0:8888]/x", "https://[2001:4860:4860::8888]/x"),
@@ -139,14 +148,20 @@ fn refuses_what_is_malformed_or_read_differently_by_others() {
         "https://example.com/a[1]",
     ] {
         let error = parse(text).expect_err(text);
-        assert!(matches!(error, MalformedUrl::Malformed(_)) || error.rule() == Some("name-syntax"), "{text}: {error}");
+        assert!(
+            matches!(error, MalformedUrl::Malformed(_)) || error.rule() == Some("name-syntax"),
+            "{text}: {error}"
+        );
         assert!(!error.to_string().is_empty());
     }
     let long = |length: usize| format!("https://example.com/{}", "a".repeat(length - 20));
     assert!(parse(&long(limits::URL_BYTES)).is_ok());
     assert_eq!(parse(&long(limits::URL_BYTES + 1)).unwrap_err().to_string(), TOO_LONG);
     assert!(TOO_LONG.contains(&limits::URL_BYTES.to_string()));
-    assert!(parse(&format!("https://example.com/?{}", "'".repeat(1000))).is_err(), "too long once it is encoded");
+    assert!(
+        parse(&format!("https://example.com/?{}", "'".repeat(1000))).is_err(),
+        "too long once it is encoded"
+    );
 }
 
 #[test]
@@ -193,30 +208,49 @@ fn refuses_ports_of_other_services_unless_they_are_opened() {
         assert_eq!(error.rule(), Some("port-of-other-service"), "{text}");
         assert_eq!(
             error.to_string(),
-            format!("port {port} is refused: a port of another service is not allowed (port-of-other-service)")
+            format!(
+                "port {port} is refused: a port of another service is not allowed (port-of-other-service)"
+            )
         );
         let opened = Policy { allowed_ports: vec![port], ..Policy::default() };
         assert_eq!(WebhookUrl::parse(text, &opened).unwrap().port(), port);
     }
     // A host that is refused is named first.
     assert_eq!(parse("http://10.0.0.5:22/").unwrap_err().rule(), Some("ipv4-private"));
-    for text in ["http://example.com/", "https://example.com:8443/", "http://example.com:3000/", "http://example.com:9000/"] {
+    for text in [
+        "http://example.com/",
+        "https://example.com:8443/",
+        "http://example.com:3000/",
+        "http://example.com:9000/",
+    ] {
         assert!(parse(text).is_ok(), "{text}");
     }
 }
 
 #[test]
 fn the_switch_permits_loopback_and_nothing_else() {
-    for text in ["http://127.0.0.1:8080/", "http://[::1]:8080/", "http://localhost:8080/", "http://a.localhost/"] {
+    for text in [
+        "http://127.0.0.1:8080/",
+        "http://[::1]:8080/",
+        "http://localhost:8080/",
+        "http://a.localhost/",
+    ] {
         assert_eq!(WebhookUrl::parse(text, &DEVELOPMENT).unwrap().as_str(), text);
     }
-    for text in ["http://10.0.0.1/", "http://redis:6379/", "http://127.1/", "http://[::ffff:127.0.0.1]/", "http://0.0.0.0/"] {
+    for text in [
+        "http://10.0.0.1/",
+        "http://redis:6379/",
+        "http://127.1/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://0.0.0.0/",
+    ] {
         assert!(WebhookUrl::parse(text, &DEVELOPMENT).is_err(), "{text}");
     }
 }
 
 /// Mostly not URLs that are taken, but often enough.
-const URLS: &str = "https://[a-z0-9.-]{1,12}(:[0-9]{1,5})?(/[a-z0-9.%/'~]{0,12})?(\\?[a-z'&=\\[\\]]{0,8})?";
+const URLS: &str =
+    "https://[a-z0-9.-]{1,12}(:[0-9]{1,5})?(/[a-z0-9.%/'~]{0,12})?(\\?[a-z'&=\\[\\]]{0,8})?";
 
 proptest! {
     #[test]

@@ -1,6 +1,7 @@
-//! The life of deliveries as a whole, without IO: rows in a database that keeps what is committed, a queue that may lose everything, a
-//! dispatch and workers that may die between any two steps, and endpoints that fail. The steps are those of the roles, each as small
-//! as a crash can tell apart; what a row becomes is decided by the model's own rules.
+//! The life of deliveries as a whole, without IO: rows in a database that keeps what is committed,
+//! a queue that may lose everything, a dispatch and workers that may die between any two steps, and
+//! endpoints that fail. The steps are those of the roles, each as small as a crash can tell apart;
+//! what a row becomes is decided by the model's own rules.
 
 mod world;
 
@@ -39,7 +40,8 @@ fn fault() -> impl Strategy<Value = Move> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
-    /// Whatever happens, in whatever order: once faults end, every accepted delivery ends, and it ends as its endpoint says.
+    /// Whatever happens, in whatever order: once faults end, every accepted delivery ends, and it
+    /// ends as its endpoint says.
     #[test]
     fn every_accepted_delivery_ends(moves in prop::collection::vec(prop_oneof![4 => step(), 1 => fault()], 0..120)) {
         let mut world = World::default();

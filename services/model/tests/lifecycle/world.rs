@@ -1,4 +1,5 @@
-//! A deployment in miniature. What the database holds survives every fault; the rest is lost with whoever had it.
+//! A deployment in miniature. What the database holds survives every fault; the rest is lost with
+//! whoever had it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,8 +7,8 @@ use std::{
 };
 
 use outrider_model::{
-    AttemptOutcome, DeliveryId, DeliveryStatus, EndpointId, EventId, HoldReason, PendingDelivery, ProjectId, RetryPolicy,
-    Timestamp,
+    AttemptOutcome, DeliveryId, DeliveryStatus, EndpointId, EventId, HoldReason, PendingDelivery,
+    ProjectId, RetryPolicy, Timestamp,
     delivery::{Report, Step, judge_attempt, judge_hold, step},
 };
 use proptest::{prop_assert, prop_assert_eq, test_runner::TestCaseError};
@@ -22,9 +23,11 @@ const ATTEMPTS: u32 = 3;
 /// One step of one role.
 #[derive(Debug, Clone, Copy)]
 pub enum Move {
-    /// Dispatch commits a delivery, marked as queued when the queue is known; its job goes to the hand-off.
+    /// Dispatch commits a delivery, marked as queued when the queue is known; its job goes to the
+    /// hand-off.
     Accept(u8),
-    /// Dispatch puts the next job of the hand-off on the queue, and takes back the mark of one that is refused.
+    /// Dispatch puts the next job of the hand-off on the queue, and takes back the mark of one that
+    /// is refused.
     Enqueue,
     /// Dispatch marks unqueued rows and hands their jobs off.
     Feed,
@@ -34,7 +37,8 @@ pub enum Move {
     Send { worker: usize, succeeds: bool },
     /// A worker gives its first unsent job back: it shuts down, or the endpoint is paused.
     GiveBack(usize),
-    /// A worker's first report is committed and acknowledged; the job is to be removed from the queue.
+    /// A worker's first report is committed and acknowledged; the job is to be removed from the
+    /// queue.
     Settle(usize),
     /// Dispatch removes the next settled job from the queue.
     Finish,
@@ -54,7 +58,8 @@ pub enum Fault {
     QueueIsFlushed,
     /// The next job is queued, but dispatch does not learn it and takes the mark back.
     EnqueueIsLost,
-    /// The feeder asks after queued rows although their time of check has not come: a clock stepped.
+    /// The feeder asks after queued rows although their time of check has not come: a clock
+    /// stepped.
     OverdueIsAskedEarly,
     /// Another worker takes over what this one holds and still works on.
     LeasesRunOut(usize),
@@ -193,7 +198,9 @@ impl World {
     }
 
     fn unqueue(&mut self, delivery: u8, generation: u32) {
-        if let Some(row) = self.database.pending.get_mut(&delivery).filter(|row| row.generation == generation) {
+        if let Some(row) =
+            self.database.pending.get_mut(&delivery).filter(|row| row.generation == generation)
+        {
             row.queued_epoch = None;
         }
     }
@@ -201,7 +208,13 @@ impl World {
     fn feed(&mut self) {
         let Some(epoch) = self.known_epoch else { return };
         let room = WINDOW.saturating_sub(self.queue.entries.len() + self.handoff.len());
-        for (delivery, row) in self.database.pending.iter_mut().filter(|(_, row)| row.queued_epoch.is_none()).take(room) {
+        for (delivery, row) in self
+            .database
+            .pending
+            .iter_mut()
+            .filter(|(_, row)| row.queued_epoch.is_none())
+            .take(room)
+        {
             row.queued_epoch = Some(epoch);
             row.generation += 1;
             self.handoff.extend(job(*delivery, row));
@@ -209,18 +222,27 @@ impl World {
     }
 
     fn take(&mut self, worker: usize) {
-        let Some(entry) = self.queue.entries.iter_mut().find(|entry| entry.holder.is_none()) else { return };
+        let Some(entry) = self.queue.entries.iter_mut().find(|entry| entry.holder.is_none()) else {
+            return;
+        };
         entry.holder = Some(worker);
         let job = entry.job;
         self.take_in_hand(worker, job);
     }
 
-    /// An attempt that is in hand is not begun again; a job of another generation for it gives its place up.
+    /// An attempt that is in hand is not begun again; a job of another generation for it gives its
+    /// place up.
     fn take_in_hand(&mut self, worker: usize, job: Job) {
-        let same = |held: &&Held| held.job.delivery == job.delivery && held.job.attempt == job.attempt;
-        match self.workers[worker].iter().find(same).map(|held| held.job.generation == job.generation) {
+        let same =
+            |held: &&Held| held.job.delivery == job.delivery && held.job.attempt == job.attempt;
+        match self.workers[worker]
+            .iter()
+            .find(same)
+            .map(|held| held.job.generation == job.generation)
+        {
             Some(true) => {}
-            Some(false) => self.workers[worker].push(Held { job, result: Some(Outcome::Held(HoldReason::Stale)) }),
+            Some(false) => self.workers[worker]
+                .push(Held { job, result: Some(Outcome::Held(HoldReason::Stale)) }),
             None => self.workers[worker].push(Held { job, result: None }),
         }
     }
@@ -239,10 +261,11 @@ impl World {
             })
             .collect();
         for job in taken {
-            let current =
-                self.database.pending.get(&job.delivery).is_some_and(|row| {
-                    row.attempt == job.attempt && row.generation == job.generation && row.queued_epoch.is_some()
-                });
+            let current = self.database.pending.get(&job.delivery).is_some_and(|row| {
+                row.attempt == job.attempt
+                    && row.generation == job.generation
+                    && row.queued_epoch.is_some()
+            });
             if current {
                 self.take_in_hand(to, job);
             } else {
@@ -252,7 +275,9 @@ impl World {
     }
 
     fn send(&mut self, worker: usize, succeeds: bool) {
-        let Some(held) = self.workers[worker].iter_mut().find(|held| held.result.is_none()) else { return };
+        let Some(held) = self.workers[worker].iter_mut().find(|held| held.result.is_none()) else {
+            return;
+        };
         let outcome = if succeeds { AttemptOutcome::Succeeded } else { AttemptOutcome::Rejected };
         held.result = Some(Outcome::Attempted(outcome));
         self.sent.entry(held.job.delivery).or_default().push(held.job.attempt);
@@ -268,7 +293,9 @@ impl World {
     }
 
     fn settle(&mut self, worker: usize, learned: bool) {
-        let Some(index) = self.workers[worker].iter().position(|held| held.result.is_some()) else { return };
+        let Some(index) = self.workers[worker].iter().position(|held| held.result.is_some()) else {
+            return;
+        };
         let held = self.workers[worker][index];
         let Some(result) = held.result else { return };
         self.database.settle(held.job, result);
@@ -291,7 +318,12 @@ impl World {
     fn watch_epochs(&mut self) {
         let epoch = self.queue.epoch;
         if self.known_epoch != Some(epoch) {
-            for row in self.database.pending.values_mut().filter(|row| row.queued_epoch.is_some_and(|other| other != epoch)) {
+            for row in self
+                .database
+                .pending
+                .values_mut()
+                .filter(|row| row.queued_epoch.is_some_and(|other| other != epoch))
+            {
                 row.queued_epoch = None;
             }
             self.known_epoch = Some(epoch);
@@ -303,7 +335,9 @@ impl World {
             .database
             .pending
             .iter()
-            .filter(|(delivery, row)| row.queued_epoch.is_some() && self.queue.position(**delivery).is_none())
+            .filter(|(delivery, row)| {
+                row.queued_epoch.is_some() && self.queue.position(**delivery).is_none()
+            })
             .map(|(delivery, _)| *delivery)
             .collect();
         for delivery in lost {
@@ -324,10 +358,10 @@ impl World {
             for worker in 0..WORKERS {
                 self.take(worker);
                 // What nobody works on any more is taken over in time.
-                let gone =
-                    self.queue.entries.iter().any(|entry| {
-                        entry.holder == Some(worker) && !self.workers[worker].iter().any(|held| held.job == entry.job)
-                    });
+                let gone = self.queue.entries.iter().any(|entry| {
+                    entry.holder == Some(worker)
+                        && !self.workers[worker].iter().any(|held| held.job == entry.job)
+                });
                 if gone && self.finishing.is_empty() {
                     self.take_over(worker);
                 }
@@ -348,15 +382,25 @@ impl World {
     /// What must hold after every step.
     pub fn check(&self) -> Result<(), TestCaseError> {
         for delivery in &self.accepted {
-            let (pending, ended) = (self.database.pending.get(delivery), self.database.ended.get(delivery));
-            prop_assert!(pending.is_some() != ended.is_some(), "delivery {delivery} is in one place");
+            let (pending, ended) =
+                (self.database.pending.get(delivery), self.database.ended.get(delivery));
+            prop_assert!(
+                pending.is_some() != ended.is_some(),
+                "delivery {delivery} is in one place"
+            );
             if let Some(row) = pending {
                 prop_assert!(row.attempt <= ATTEMPTS, "delivery {delivery} keeps to its schedule");
             }
             if let Some((status, attempts)) = ended {
                 let delivered = *status == DeliveryStatus::Delivered;
-                prop_assert!(!delivered || self.succeeded.contains(delivery), "{delivery} was taken by its endpoint");
-                prop_assert!(delivered || *attempts == ATTEMPTS, "{delivery} failed after its whole schedule");
+                prop_assert!(
+                    !delivered || self.succeeded.contains(delivery),
+                    "{delivery} was taken by its endpoint"
+                );
+                prop_assert!(
+                    delivered || *attempts == ATTEMPTS,
+                    "{delivery} failed after its whole schedule"
+                );
                 prop_assert!((1..=ATTEMPTS).contains(attempts));
             }
         }
@@ -365,12 +409,22 @@ impl World {
 
     pub fn check_ended(&self) -> Result<(), TestCaseError> {
         self.check()?;
-        prop_assert!(self.database.pending.is_empty(), "pending for ever: {:?}", self.database.pending.keys());
+        prop_assert!(
+            self.database.pending.is_empty(),
+            "pending for ever: {:?}",
+            self.database.pending.keys()
+        );
         prop_assert_eq!(self.database.ended.len(), self.accepted.len());
         prop_assert!(self.queue.entries.is_empty(), "the queue is empty in the end");
         let sent: usize = self.sent.values().map(Vec::len).sum();
-        let different: usize = self.sent.values().map(|attempts| attempts.iter().collect::<BTreeSet<_>>().len()).sum();
-        prop_assert!(sent - different <= self.exposed, "{} doubled, {} were in flight", sent - different, self.exposed);
+        let different: usize =
+            self.sent.values().map(|attempts| attempts.iter().collect::<BTreeSet<_>>().len()).sum();
+        prop_assert!(
+            sent - different <= self.exposed,
+            "{} doubled, {} were in flight",
+            sent - different,
+            self.exposed
+        );
         Ok(())
     }
 
@@ -395,7 +449,8 @@ impl Database {
             Outcome::Held(reason) => (judge_hold(reason), false),
         };
         let Some(row) = self.pending.get_mut(&job.delivery) else { return };
-        let report = Report { attempt: job.attempt, generation: job.generation, attempted, verdict };
+        let report =
+            Report { attempt: job.attempt, generation: job.generation, attempted, verdict };
         match step(row, report) {
             None => {}
             Some(Step::Wait { attempt, due_at }) => {
@@ -415,7 +470,8 @@ fn job(delivery: u8, row: &PendingDelivery) -> Option<Job> {
 }
 
 fn row(delivery: u8) -> PendingDelivery {
-    let (event, endpoint) = (EventId::new(Timestamp(0), u64::from(delivery)), EndpointId::new(Timestamp(0), 0));
+    let (event, endpoint) =
+        (EventId::new(Timestamp(0), u64::from(delivery)), EndpointId::new(Timestamp(0), 0));
     PendingDelivery {
         id: DeliveryId::derive(Timestamp(0), event, endpoint, 0),
         project: ProjectId::new(Timestamp(0), 0),

@@ -27,7 +27,8 @@ pub const WHOLE: usize = usize::MAX;
 /// Between the signs of life of a server.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Which server, as whom, and in which project. Options win over variables, and those over the profile.
+/// Which server, as whom, and in which project. Options win over variables, and those over the
+/// profile.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ClientOptions {
@@ -45,8 +46,15 @@ pub struct ServerOptions {
     /// The gateway, as http://HOST:PORT or https://HOST [default: http://127.0.0.1:8080]
     #[arg(long, global = true, env = "OUTRIDER_SERVER", value_name = "URL")]
     pub server: Option<String>,
-    /// The API key. Better in the variable or in a profile: other users of this machine can see command lines.
-    #[arg(long, global = true, env = "OUTRIDER_API_KEY", hide_env_values = true, value_name = "KEY")]
+    /// The API key. Better in the variable or in a profile: other users of this machine can see
+    /// command lines.
+    #[arg(
+        long,
+        global = true,
+        env = "OUTRIDER_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
     pub key: Option<String>,
     /// The profile in ~/.config/outrider/config.toml [default: default]
     #[arg(long, global = true, env = "OUTRIDER_PROFILE", value_name = "NAME")]
@@ -67,7 +75,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects. Fails with [`Failure::Usage`] without a key, with [`Failure::Unreachable`] when nobody answers.
+    /// Connects. Fails with [`Failure::Usage`] without a key, with [`Failure::Unreachable`] when
+    /// nobody answers.
     pub async fn open(options: &ClientOptions) -> Result<Self, Failure> {
         Self::within(&options.server, options.project.clone()).await
     }
@@ -77,7 +86,8 @@ impl Session {
         let profile = profile::load(options.profile.as_deref())?;
         let key = options.key.clone().or(profile.key);
         let key = key.ok_or_else(|| usage("an API key", "--key, OUTRIDER_API_KEY or a profile"))?;
-        let server = options.server.clone().or(profile.server).unwrap_or_else(|| DEFAULT_SERVER.to_owned());
+        let server =
+            options.server.clone().or(profile.server).unwrap_or_else(|| DEFAULT_SERVER.to_owned());
         let credentials = Credentials::new(&key)?;
         let channel = connect(&server).await?;
         Ok(Self {
@@ -94,7 +104,9 @@ impl Session {
 
     /// The project, which most calls need.
     pub fn project(&self) -> Result<String, Failure> {
-        self.project.clone().ok_or_else(|| usage("a project", "--project, OUTRIDER_PROJECT or a profile"))
+        self.project
+            .clone()
+            .ok_or_else(|| usage("a project", "--project, OUTRIDER_PROJECT or a profile"))
     }
 }
 
@@ -109,12 +121,18 @@ async fn connect(server: &str) -> Result<Channel, Failure> {
     let mut endpoint = Endpoint::from(uri);
     if endpoint.uri().scheme_str() == Some("https") {
         let secured = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots());
-        endpoint = secured.map_err(|error| Failure::Usage(format!("--server {server}: {}", cause::words(&error))))?;
+        endpoint = secured.map_err(|error| {
+            Failure::Usage(format!("--server {server}: {}", cause::words(&error)))
+        })?;
     }
-    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
+    let endpoint =
+        endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
     // A server that is gone without a word is noticed while a stream is open.
     let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
-    endpoint.connect().await.map_err(|error| Failure::Unreachable(format!("{server}: {}", cause::words(&error))))
+    endpoint
+        .connect()
+        .await
+        .map_err(|error| Failure::Unreachable(format!("{server}: {}", cause::words(&error))))
 }
 
 /// Adds the key to each call.

@@ -2,8 +2,9 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use outrider_proto::dispatch::{
-    DeliveryStatus, GetDeliveryAttemptRequest, GetDeliveryRequest, ListDeliveriesRequest, ListDeliveryAttemptsRequest,
-    RetryDeliveryRequest, delivery_service_client::DeliveryServiceClient,
+    DeliveryStatus, GetDeliveryAttemptRequest, GetDeliveryRequest, ListDeliveriesRequest,
+    ListDeliveryAttemptsRequest, RetryDeliveryRequest,
+    delivery_service_client::DeliveryServiceClient,
 };
 
 use super::{
@@ -127,10 +128,15 @@ impl List {
 
 pub async fn run(options: Deliveries) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
-    let (mut api, output) = (DeliveryServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
+    let (mut api, output) = (
+        DeliveryServiceClient::new(session.service()).max_decoding_message_size(WHOLE),
+        session.output,
+    );
     let project_id = session.project()?;
     match options.action {
-        Action::List(list) => output.page(api.list_deliveries(list.request(project_id)).await?, COLUMNS),
+        Action::List(list) => {
+            output.page(api.list_deliveries(list.request(project_id)).await?, COLUMNS)
+        }
         Action::Watch(watch) => watch::run(&session, watch).await,
         Action::Get { id } => {
             let request = GetDeliveryRequest { project_id, delivery_id: id };
@@ -138,7 +144,8 @@ pub async fn run(options: Deliveries) -> Result<(), Failure> {
         }
         Action::Retry { id } => {
             let request = RetryDeliveryRequest { project_id, delivery_id: id };
-            output.one(&api.retry_delivery(request).await?.into_inner().delivery.unwrap_or_default())
+            output
+                .one(&api.retry_delivery(request).await?.into_inner().delivery.unwrap_or_default())
         }
         Action::Attempts { id, page } => {
             let request = ListDeliveryAttemptsRequest {

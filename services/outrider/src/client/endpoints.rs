@@ -2,8 +2,9 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use outrider_proto::admin::{
-    CreateEndpointRequest, DeleteEndpointRequest, Endpoint, EndpointState, GetEndpointRequest, GetEndpointSecretRequest,
-    HttpTarget, ListEndpointsRequest, UpdateEndpointRequest, endpoint::Target, endpoint_service_client::EndpointServiceClient,
+    CreateEndpointRequest, DeleteEndpointRequest, Endpoint, EndpointState, GetEndpointRequest,
+    GetEndpointSecretRequest, HttpTarget, ListEndpointsRequest, UpdateEndpointRequest,
+    endpoint::Target, endpoint_service_client::EndpointServiceClient,
 };
 use prost_types::Duration;
 
@@ -111,7 +112,8 @@ impl Fields {
             State::Paused => EndpointState::Paused.into(),
         });
         Ok(Endpoint {
-            target: mask.take("http.url", self.url.map(|url| Some(Target::Http(HttpTarget { url })))),
+            target: mask
+                .take("http.url", self.url.map(|url| Some(Target::Http(HttpTarget { url })))),
             description: mask.take("description", self.description),
             state: mask.take("state", state),
             timeout: mask.take("timeout", self.timeout.map(Some)),
@@ -126,12 +128,19 @@ impl Fields {
 
 pub async fn run(options: Endpoints) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
-    let (mut api, output) = (EndpointServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
+    let (mut api, output) = (
+        EndpointServiceClient::new(session.service()).max_decoding_message_size(WHOLE),
+        session.output,
+    );
     let project_id = session.project()?;
     match options.action {
         Action::List { page, owner } => {
-            let request =
-                ListEndpointsRequest { project_id, page_size: page.size(), page_token: page.page_token, owner_id: owner };
+            let request = ListEndpointsRequest {
+                project_id,
+                page_size: page.size(),
+                page_token: page.page_token,
+                owner_id: owner,
+            };
             output.page(api.list_endpoints(request).await?, COLUMNS)
         }
         Action::Get { id } => {
@@ -140,17 +149,29 @@ pub async fn run(options: Endpoints) -> Result<(), Failure> {
         }
         Action::Create { fields, id, secret } => {
             let endpoint = Endpoint { endpoint_id: id, ..fields.endpoint(&mut Mask::default())? };
-            let request = CreateEndpointRequest { project_id, endpoint: Some(endpoint), secret, ..Default::default() };
+            let request = CreateEndpointRequest {
+                project_id,
+                endpoint: Some(endpoint),
+                secret,
+                ..Default::default()
+            };
             output.one(&api.create_endpoint(request).await?.into_inner())
         }
         Action::Update { id, fields, clear } => {
             let mut mask = Mask::clearing(clear);
             let endpoint = Some(fields.endpoint(&mut mask)?);
-            let request = UpdateEndpointRequest { project_id, endpoint_id: id, endpoint, update_mask: mask.finish()? };
-            output.one(&api.update_endpoint(request).await?.into_inner().endpoint.unwrap_or_default())
+            let request = UpdateEndpointRequest {
+                project_id,
+                endpoint_id: id,
+                endpoint,
+                update_mask: mask.finish()?,
+            };
+            output
+                .one(&api.update_endpoint(request).await?.into_inner().endpoint.unwrap_or_default())
         }
         Action::Delete { id } => {
-            api.delete_endpoint(DeleteEndpointRequest { project_id, endpoint_id: id.clone() }).await?;
+            api.delete_endpoint(DeleteEndpointRequest { project_id, endpoint_id: id.clone() })
+                .await?;
             output.done(&format!("deleted {id}"))
         }
         Action::Secret { id } => {

@@ -9,8 +9,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use outrider_model::limits;
 use outrider_proto::admin::{
-    CreateEventTypeRequest, DeleteEventTypeRequest, EventType, GetEventTypeRequest, ListEventTypesRequest,
-    UpdateEventTypeRequest, event_type_service_client::EventTypeServiceClient,
+    CreateEventTypeRequest, DeleteEventTypeRequest, EventType, GetEventTypeRequest,
+    ListEventTypesRequest, UpdateEventTypeRequest,
+    event_type_service_client::EventTypeServiceClient,
 };
 
 use super::{
@@ -21,8 +22,12 @@ use super::{
     publish::source,
 };
 
-const COLUMNS: &[Column] =
-    &[("type", "event_type"), ("deprecated", "deprecated"), ("description", "description"), ("changed", "update_time")];
+const COLUMNS: &[Column] = &[
+    ("type", "event_type"),
+    ("deprecated", "deprecated"),
+    ("description", "description"),
+    ("changed", "update_time"),
+];
 
 #[derive(Debug, Args)]
 pub struct EventTypes {
@@ -93,30 +98,56 @@ impl Fields {
 
 pub async fn run(options: EventTypes) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
-    let (mut api, output) = (EventTypeServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
+    let (mut api, output) = (
+        EventTypeServiceClient::new(session.service()).max_decoding_message_size(WHOLE),
+        session.output,
+    );
     let project_id = session.project()?;
     match options.action {
         Action::List(page) => {
-            let request = ListEventTypesRequest { project_id, page_size: page.size(), page_token: page.page_token };
+            let request = ListEventTypesRequest {
+                project_id,
+                page_size: page.size(),
+                page_token: page.page_token,
+            };
             output.page(api.list_event_types(request).await?, COLUMNS)
         }
         Action::Get { event_type } => {
             let request = GetEventTypeRequest { project_id, event_type };
-            output.one(&api.get_event_type(request).await?.into_inner().definition.unwrap_or_default())
+            output.one(
+                &api.get_event_type(request).await?.into_inner().definition.unwrap_or_default(),
+            )
         }
         Action::Create { event_type, fields } => {
             let definition = EventType { event_type, ..fields.definition(&mut Mask::default())? };
-            let request = CreateEventTypeRequest { project_id, definition: Some(definition), ..Default::default() };
-            output.one(&api.create_event_type(request).await?.into_inner().definition.unwrap_or_default())
+            let request = CreateEventTypeRequest {
+                project_id,
+                definition: Some(definition),
+                ..Default::default()
+            };
+            output.one(
+                &api.create_event_type(request).await?.into_inner().definition.unwrap_or_default(),
+            )
         }
         Action::Update { event_type, fields, clear } => {
             let mut mask = Mask::clearing(clear);
             let definition = Some(fields.definition(&mut mask)?);
-            let request = UpdateEventTypeRequest { project_id, event_type, definition, update_mask: mask.finish()? };
-            output.one(&api.update_event_type(request).await?.into_inner().definition.unwrap_or_default())
+            let request = UpdateEventTypeRequest {
+                project_id,
+                event_type,
+                definition,
+                update_mask: mask.finish()?,
+            };
+            output.one(
+                &api.update_event_type(request).await?.into_inner().definition.unwrap_or_default(),
+            )
         }
         Action::Delete { event_type } => {
-            api.delete_event_type(DeleteEventTypeRequest { project_id, event_type: event_type.clone() }).await?;
+            api.delete_event_type(DeleteEventTypeRequest {
+                project_id,
+                event_type: event_type.clone(),
+            })
+            .await?;
             output.done(&format!("deleted {event_type}"))
         }
     }
@@ -130,7 +161,10 @@ fn read(path: &Path) -> Result<String, Failure> {
     source(path)?.take(2 * most).read_to_string(&mut text).with_context(cannot)?;
     let text = text.trim();
     if text.is_empty() || text.len() as u64 > most {
-        return Err(Failure::Usage(format!("{} must hold 1 to {most} bytes of JSON", path.display())));
+        return Err(Failure::Usage(format!(
+            "{} must hold 1 to {most} bytes of JSON",
+            path.display()
+        )));
     }
     Ok(text.to_owned())
 }

@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 use outrider_proto::dispatch::{
-    ErasePayloadRequest, GetEventRequest, ListEventsRequest, event_service_client::EventServiceClient,
+    ErasePayloadRequest, GetEventRequest, ListEventsRequest,
+    event_service_client::EventServiceClient,
 };
 
 use super::{
@@ -43,7 +44,8 @@ pub enum Action {
     },
     /// One event with its payload.
     Get { id: String },
-    /// Erases the payload of an event, and what endpoints answered, for ever; refused while a delivery of it is pending.
+    /// Erases the payload of an event, and what endpoints answered, for ever; refused while a
+    /// delivery of it is pending.
     Erase { id: String },
 }
 
@@ -64,11 +66,15 @@ pub async fn run(options: Events) -> Result<(), Failure> {
             session.output.page(api.list_events(request).await?, COLUMNS)
         }
         Action::Get { id } => {
-            let answer = api.get_event(GetEventRequest { project_id, event_id: id }).await?.into_inner();
+            let answer =
+                api.get_event(GetEventRequest { project_id, event_id: id }).await?.into_inner();
             session.output.one(&answer.event.unwrap_or_default())
         }
         Action::Erase { id } => {
-            let answer = api.erase_payload(ErasePayloadRequest { project_id, event_id: id }).await?.into_inner();
+            let answer = api
+                .erase_payload(ErasePayloadRequest { project_id, event_id: id })
+                .await?
+                .into_inner();
             session.output.one(&answer.event.unwrap_or_default())
         }
     }

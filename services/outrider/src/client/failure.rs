@@ -48,13 +48,18 @@ impl fmt::Display for Failure {
                     }
                 }
                 match error.retry_after {
-                    Some(after) => write!(f, "\n  try again in {}", humantime::format_duration(after)),
+                    Some(after) => {
+                        write!(f, "\n  try again in {}", humantime::format_duration(after))
+                    }
                     None => Ok(()),
                 }
             }
             Self::Other(error) => {
                 write!(f, "{}", printable(&chain(error)))?;
-                match error.chain().find_map(|cause| cause.downcast_ref::<outrider_store::Failure>()?.advice()) {
+                match error
+                    .chain()
+                    .find_map(|cause| cause.downcast_ref::<outrider_store::Failure>()?.advice())
+                {
                     Some(advice) => write!(f, "\n  {advice}"),
                     None => Ok(()),
                 }
@@ -83,10 +88,13 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// An answer of the gateway says why in its details; one without comes from the transport, or from something that is no gateway.
+/// An answer of the gateway says why in its details; one without comes from the transport, or from
+/// something that is no gateway.
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        if status.details().is_empty() && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) {
+        if status.details().is_empty()
+            && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
+        {
             return Self::Unreachable(printable(&cause::of_status(&status)));
         }
         Self::Refused(from_status(&status))
@@ -107,11 +115,18 @@ mod tests {
         let text = refused.to_string();
         assert_eq!(text, format!("{}: event_type: is required", Reason::InvalidField));
         let mut two = Error::field("event_type", "is required");
-        two.violations.push(outrider_model::FieldViolation { field: "data".into(), description: "is no JSON".into() });
+        two.violations.push(outrider_model::FieldViolation {
+            field: "data".into(),
+            description: "is no JSON".into(),
+        });
         assert!(Failure::Refused(two).to_string().ends_with("\n  data: is no JSON"));
         assert_eq!(Failure::from(Status::unavailable("tcp connect error")).code(), 3);
-        let overloaded =
-            Error { reason: Reason::Unavailable, message: "later".into(), violations: Vec::new(), retry_after: None };
+        let overloaded = Error {
+            reason: Reason::Unavailable,
+            message: "later".into(),
+            violations: Vec::new(),
+            retry_after: None,
+        };
         assert_eq!(Failure::from(to_status(overloaded)).code(), 1);
         assert_eq!(Failure::Usage(String::new()).code(), 2);
     }

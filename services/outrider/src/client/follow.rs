@@ -11,8 +11,9 @@ use crate::{printable::one_line, shutdown};
 /// Waits before a stream is opened again: the first, which is doubled up to the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-/// Follows a stream of messages until SIGINT or SIGTERM, or until `told` breaks. `open` opens it at a cursor, `cursor` is that of a
-/// message. Fails when it cannot be opened at all, or when going on would not help.
+/// Follows a stream of messages until SIGINT or SIGTERM, or until `told` breaks. `open` opens it at
+/// a cursor, `cursor` is that of a message. Fails when it cannot be opened at all, or when going on
+/// would not help.
 pub async fn follow<M>(
     from: String,
     open: impl AsyncFnMut(String) -> Result<Response<Streaming<M>>, Status>,
@@ -60,7 +61,10 @@ impl<O, C, T> Following<O, C, T> {
     }
 
     /// Until the stream breaks off.
-    async fn read<M>(&mut self, mut stream: Streaming<M>) -> Result<ControlFlow<(), Status>, Failure>
+    async fn read<M>(
+        &mut self,
+        mut stream: Streaming<M>,
+    ) -> Result<ControlFlow<(), Status>, Failure>
     where
         C: Fn(&M) -> String,
         T: AsyncFnMut(M) -> Result<ControlFlow<()>, Failure>,
@@ -68,7 +72,11 @@ impl<O, C, T> Following<O, C, T> {
         loop {
             let message = match stream.message().await {
                 Ok(Some(message)) => message,
-                Ok(None) => return Ok(ControlFlow::Continue(Status::unavailable("the server ended the stream"))),
+                Ok(None) => {
+                    return Ok(ControlFlow::Continue(Status::unavailable(
+                        "the server ended the stream",
+                    )));
+                }
                 Err(status) => return Ok(ControlFlow::Continue(status)),
             };
             if !self.opened {
@@ -89,7 +97,10 @@ impl<O, C, T> Following<O, C, T> {
         let asked = status_wait(status).filter(|asked| *asked <= WAITS.1);
         let wait = asked.map_or(self.wait, |asked| asked.max(self.wait));
         let why = one_line(&cause::of_status(status));
-        eprintln!("outrider: broken off ({why}); going on from the last message in {}", humantime::format_duration(wait));
+        eprintln!(
+            "outrider: broken off ({why}); going on from the last message in {}",
+            humantime::format_duration(wait)
+        );
         tokio::time::sleep(wait).await;
         self.wait = (wait * 2).min(WAITS.1);
     }
@@ -102,7 +113,11 @@ fn status_wait(status: &Status) -> Option<Duration> {
 /// Whether the same may succeed later: the server or the way to it was gone, or it was full.
 fn may_go_on(status: &Status) -> bool {
     match status.code() {
-        Code::Unavailable | Code::Cancelled | Code::Unknown | Code::ResourceExhausted | Code::DeadlineExceeded => true,
+        Code::Unavailable
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::ResourceExhausted
+        | Code::DeadlineExceeded => true,
         // A connection that breaks in the middle; an error of the server's own has details.
         Code::Internal => status.details().is_empty(),
         _ => false,
@@ -118,15 +133,26 @@ mod tests {
 
     #[test]
     fn what_cannot_get_better_is_not_tried_again() {
-        for status in [Status::unknown("h2"), Status::internal("reset"), to_status(Error::unavailable("later"))] {
+        for status in [
+            Status::unknown("h2"),
+            Status::internal("reset"),
+            to_status(Error::unavailable("later")),
+        ] {
             assert!(may_go_on(&status), "{status:?}");
         }
-        for reason in
-            [Reason::InvalidCredentials, Reason::CursorExpired, Reason::NotFound, Reason::Internal, Reason::InvalidField]
-        {
+        for reason in [
+            Reason::InvalidCredentials,
+            Reason::CursorExpired,
+            Reason::NotFound,
+            Reason::Internal,
+            Reason::InvalidField,
+        ] {
             assert!(!may_go_on(&to_status(Error::new(reason, "no"))), "{reason}");
         }
-        assert_eq!(status_wait(&to_status(Error::unavailable("later"))), Some(Duration::from_secs(1)));
+        assert_eq!(
+            status_wait(&to_status(Error::unavailable("later"))),
+            Some(Duration::from_secs(1))
+        );
         assert_eq!(status_wait(&Status::unavailable("tcp")), None);
     }
 }

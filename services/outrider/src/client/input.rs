@@ -44,7 +44,10 @@ pub struct Span {
 /// RFC 3339, or an age such as `2h`.
 pub fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(age) = humantime::parse_duration(text) {
-        return SystemTime::now().checked_sub(age).map(Timestamp::from).ok_or_else(|| "is too long ago".to_owned());
+        return SystemTime::now()
+            .checked_sub(age)
+            .map(Timestamp::from)
+            .ok_or_else(|| "is too long ago".to_owned());
     }
     instant(text)
 }
@@ -63,14 +66,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// `NAME=VALUE`.
 pub fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| "must be NAME=VALUE".to_owned())?;
-    if name.is_empty() { Err("must be NAME=VALUE".to_owned()) } else { Ok((name.to_owned(), value.to_owned())) }
+    if name.is_empty() {
+        Err("must be NAME=VALUE".to_owned())
+    } else {
+        Ok((name.to_owned(), value.to_owned()))
+    }
 }
 
-/// The values of a flag as messages carry them. Of two of one name, one would have no effect; names of headers have no case.
+/// The values of a flag as messages carry them. Of two of one name, one would have no effect; names
+/// of headers have no case.
 pub fn map(flag: &str, pairs: Vec<(String, String)>) -> Result<HashMap<String, String>, Failure> {
     let mut map = HashMap::new();
     for (name, value) in pairs {
-        let same = |known: &String| if flag == HEADER { known.eq_ignore_ascii_case(&name) } else { *known == name };
+        let same = |known: &String| {
+            if flag == HEADER { known.eq_ignore_ascii_case(&name) } else { *known == name }
+        };
         if map.keys().any(same) {
             return Err(Failure::Usage(format!("{flag} {name}: is given twice")));
         }
@@ -108,11 +118,15 @@ impl Mask {
     /// As a request carries it; an error when nothing would change, or one thing in two ways.
     pub fn finish(self) -> Result<Option<FieldMask>, Failure> {
         if self.0.is_empty() {
-            return Err(Failure::Usage("nothing to change: name at least one field (see --help)".into()));
+            return Err(Failure::Usage(
+                "nothing to change: name at least one field (see --help)".into(),
+            ));
         }
         for (at, path) in self.0.iter().enumerate() {
             if self.0[..at].iter().any(|other| other == path) {
-                return Err(Failure::Usage(format!("{path} is named twice: give it a value, or --clear it, once")));
+                return Err(Failure::Usage(format!(
+                    "{path} is named twice: give it a value, or --clear it, once"
+                )));
             }
         }
         Ok(Some(FieldMask { paths: self.0 }))
@@ -144,14 +158,20 @@ mod tests {
         let mut both = Mask::clearing(vec!["description".into()]);
         both.take("description", Some("x".to_owned()));
         let both = both.finish().err().unwrap();
-        assert!(both.code() == 2 && both.to_string().contains("description is named twice"), "{both}");
+        assert!(
+            both.code() == 2 && both.to_string().contains("description is named twice"),
+            "{both}"
+        );
     }
 
     #[test]
     fn of_two_values_of_one_name_none_is_dropped_in_silence() {
         let pairs = |names: [&str; 2]| names.map(|name| (name.to_owned(), "x".to_owned())).into();
         let twice = map(HEADER, pairs(["X-A", "x-a"])).err().unwrap();
-        assert!(twice.code() == 2 && twice.to_string().contains("--header x-a: is given twice"), "{twice}");
+        assert!(
+            twice.code() == 2 && twice.to_string().contains("--header x-a: is given twice"),
+            "{twice}"
+        );
         assert_eq!(map(METADATA, pairs(["A", "a"])).ok().unwrap().len(), 2);
         assert!(map(METADATA, pairs(["a", "a"])).is_err());
     }

@@ -1,4 +1,5 @@
-//! Messages as the JSON that REST answers: names as in the protos, payloads as `data` or `data_base64`, strings that hold JSON as that.
+//! Messages as the JSON that REST answers: names as in the protos, payloads as `data` or
+//! `data_base64`, strings that hold JSON as that.
 
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -20,8 +21,11 @@ impl Answer {
     /// From a message.
     pub fn of<M: Message + Name>(message: &M) -> Result<Self> {
         let name = M::full_name();
-        let descriptor = DESCRIPTORS.get_message_by_name(&name).with_context(|| format!("the protos have no {name}"))?;
-        let message = DynamicMessage::decode(descriptor.clone(), message.encode_to_vec().as_slice())?;
+        let descriptor = DESCRIPTORS
+            .get_message_by_name(&name)
+            .with_context(|| format!("the protos have no {name}"))?;
+        let message =
+            DynamicMessage::decode(descriptor.clone(), message.encode_to_vec().as_slice())?;
         let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
         let mut value = message.serialize_with_options(serde_json::value::Serializer, &options)?;
         let payload = split_payload(&mut value);
@@ -32,7 +36,10 @@ impl Answer {
 
     /// What is in a page: the items of its one list of messages.
     pub fn items(&self) -> impl Iterator<Item = &Value> {
-        let list = self.descriptor.fields().find(|field| field.is_list() && matches!(field.kind(), Kind::Message(_)));
+        let list = self
+            .descriptor
+            .fields()
+            .find(|field| field.is_list() && matches!(field.kind(), Kind::Message(_)));
         list.and_then(|list| self.value.get(list.name())?.as_array()).into_iter().flatten()
     }
 
@@ -73,7 +80,8 @@ fn each_event(value: &mut Value) {
     }
 }
 
-/// Puts the JSON that a string holds in the place of the string, here and in what is in it; one without leaves the field out.
+/// Puts the JSON that a string holds in the place of the string, here and in what is in it; one
+/// without leaves the field out.
 fn json_texts(descriptor: &MessageDescriptor, value: &mut Value) {
     let Some(fields) = value.as_object_mut() else { return };
     if let Some(name) = json_text_of(descriptor).map(|field| field.name().to_owned()) {
@@ -85,7 +93,10 @@ fn json_texts(descriptor: &MessageDescriptor, value: &mut Value) {
         }
     }
     for field in descriptor.fields() {
-        let (Kind::Message(inner), Some(value)) = (field.kind(), fields.get_mut(field.name())) else { continue };
+        let (Kind::Message(inner), Some(value)) = (field.kind(), fields.get_mut(field.name()))
+        else {
+            continue;
+        };
         match value {
             Value::Array(items) => items.iter_mut().for_each(|item| json_texts(&inner, item)),
             one => json_texts(&inner, one),
@@ -96,10 +107,13 @@ fn json_texts(descriptor: &MessageDescriptor, value: &mut Value) {
 /// The field that says of itself that it holds the text of JSON.
 fn json_text_of(descriptor: &MessageDescriptor) -> Option<FieldDescriptor> {
     let extension = DESCRIPTORS.get_extension_by_name("outrider.options.v1.json_text")?;
-    descriptor.fields().find(|field| field.options().get_extension(&extension).as_bool() == Some(true))
+    descriptor
+        .fields()
+        .find(|field| field.options().get_extension(&extension).as_bool() == Some(true))
 }
 
-/// Takes `payload` out of an event: its text when it is the JSON that it is said to be, else `data_base64` in its place.
+/// Takes `payload` out of an event: its text when it is the JSON that it is said to be, else
+/// `data_base64` in its place.
 fn split_payload(value: &mut Value) -> Option<Box<RawValue>> {
     let content_type = value.get("content_type").and_then(Value::as_str).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -125,7 +139,11 @@ mod tests {
     use super::*;
 
     fn event(content_type: &str, payload: &'static [u8]) -> String {
-        let event = dispatch::Event { content_type: content_type.into(), payload: payload.into(), ..Default::default() };
+        let event = dispatch::Event {
+            content_type: content_type.into(),
+            payload: payload.into(),
+            ..Default::default()
+        };
         serde_json::to_string(&Answer::of(&event).unwrap()).unwrap()
     }
 
@@ -133,7 +151,9 @@ mod tests {
     fn names_are_those_of_the_protos_and_defaults_are_written() {
         let endpoint = admin::Endpoint {
             endpoint_id: "ep_1".into(),
-            target: Some(admin::endpoint::Target::Http(admin::HttpTarget { url: "http://x/".into() })),
+            target: Some(admin::endpoint::Target::Http(admin::HttpTarget {
+                url: "http://x/".into(),
+            })),
             ..Default::default()
         };
         let value = Answer::of(&endpoint).unwrap().value;
@@ -146,14 +166,23 @@ mod tests {
     #[test]
     fn strings_of_json_are_json() {
         let entry = |schema: &str| admin::EventType { schema: schema.into(), ..Default::default() };
-        assert_eq!(Answer::of(&entry("{\"b\": 1, \"a\": [2]}")).unwrap().value["schema"].to_string(), r#"{"b":1,"a":[2]}"#);
+        assert_eq!(
+            Answer::of(&entry("{\"b\": 1, \"a\": [2]}")).unwrap().value["schema"].to_string(),
+            r#"{"b":1,"a":[2]}"#
+        );
         assert!(Answer::of(&entry("")).unwrap().value.get("schema").is_none());
         assert_eq!(Answer::of(&entry("{")).unwrap().value["schema"], "{");
         let one = admin::GetEventTypeResponse { definition: Some(entry("true")) };
         assert_eq!(Answer::of(&one).unwrap().value["definition"]["schema"], true);
-        let list = admin::ListEventTypesResponse { event_types: vec![entry("true"), entry("")], ..Default::default() };
+        let list = admin::ListEventTypesResponse {
+            event_types: vec![entry("true"), entry("")],
+            ..Default::default()
+        };
         let list = Answer::of(&list).unwrap();
-        assert_eq!(list.items().map(|item| item["schema"] == true).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(
+            list.items().map(|item| item["schema"] == true).collect::<Vec<_>>(),
+            [true, false]
+        );
     }
 
     #[test]
@@ -163,7 +192,10 @@ mod tests {
         assert!(event("text/plain", b"1").contains("\"data_base64\":\"MQ==\""));
         assert!(event("application/json", b"{").contains("\"data_base64\":\"ew==\""));
         assert!(!event("application/json", b"").contains("\"payload\""));
-        let list = dispatch::ListEventsResponse { events: vec![dispatch::Event::default()], ..Default::default() };
+        let list = dispatch::ListEventsResponse {
+            events: vec![dispatch::Event::default()],
+            ..Default::default()
+        };
         let list = Answer::of(&list).unwrap();
         assert!(!serde_json::to_string(&list).unwrap().contains("\"payload\""));
     }

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use outrider_proto::{
     admin::{
-        ApiKey, CreateApiKeyRequest, DeleteApiKeyRequest, GetApiKeyRequest, ListApiKeysRequest, UpdateApiKeyRequest,
-        api_key_service_client::ApiKeyServiceClient,
+        ApiKey, CreateApiKeyRequest, DeleteApiKeyRequest, GetApiKeyRequest, ListApiKeysRequest,
+        UpdateApiKeyRequest, api_key_service_client::ApiKeyServiceClient,
     },
     options::Scope,
 };
@@ -17,8 +17,13 @@ use super::{
     output::Column,
 };
 
-const COLUMNS: &[Column] =
-    &[("id", "api_key_id"), ("name", "name"), ("project", "project_id"), ("scopes", "scopes"), ("expires", "expire_time")];
+const COLUMNS: &[Column] = &[
+    ("id", "api_key_id"),
+    ("name", "name"),
+    ("project", "project_id"),
+    ("scopes", "scopes"),
+    ("expires", "expire_time"),
+];
 
 #[derive(Debug, Args)]
 pub struct Keys {
@@ -75,8 +80,10 @@ fn scope(text: &str) -> Result<Scope, String> {
     let upper = text.to_ascii_uppercase();
     let name = if upper.starts_with("SCOPE_") { upper } else { format!("SCOPE_{upper}") };
     Scope::from_str_name(&name).filter(|scope| *scope != Scope::Unspecified).ok_or_else(|| {
-        let known: Vec<_> =
-            (1..).map_while(|number| Scope::try_from(number).ok()).map(|scope| word(scope).to_lowercase()).collect();
+        let known: Vec<_> = (1..)
+            .map_while(|number| Scope::try_from(number).ok())
+            .map(|scope| word(scope).to_lowercase())
+            .collect();
         format!("must be one of {}", known.join(", "))
     })
 }
@@ -88,16 +95,21 @@ fn word(scope: Scope) -> &'static str {
 
 pub async fn run(options: Keys) -> Result<(), Failure> {
     let project = match &options.action {
-        // Not a variable of the option: beside --organization-wide it is passed over, as a profile's is.
+        // Not a variable of the option: beside --organization-wide it is passed over, as a
+        // profile's is.
         Action::Create { project, .. } => project.clone().or_else(|| std::env::var(PROJECT).ok()),
         _ => None,
     };
     let session = Session::within(&options.client, project).await?;
-    let (mut api, output) = (ApiKeyServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
+    let (mut api, output) = (
+        ApiKeyServiceClient::new(session.service()).max_decoding_message_size(WHOLE),
+        session.output,
+    );
     let numbers = |scopes: Vec<Scope>| scopes.into_iter().map(i32::from).collect::<Vec<_>>();
     match options.action {
         Action::List(page) => {
-            let request = ListApiKeysRequest { page_size: page.size(), page_token: page.page_token };
+            let request =
+                ListApiKeysRequest { page_size: page.size(), page_token: page.page_token };
             output.page(api.list_api_keys(request).await?, COLUMNS)
         }
         Action::Get { id } => {
@@ -106,8 +118,15 @@ pub async fn run(options: Keys) -> Result<(), Failure> {
         }
         Action::Create { name, scopes, expires, organization_wide, .. } => {
             let project_id = if organization_wide { String::new() } else { session.project()? };
-            let api_key = ApiKey { name, project_id, scopes: numbers(scopes), expire_time: expires, ..ApiKey::default() };
-            let request = CreateApiKeyRequest { api_key: Some(api_key), ..CreateApiKeyRequest::default() };
+            let api_key = ApiKey {
+                name,
+                project_id,
+                scopes: numbers(scopes),
+                expire_time: expires,
+                ..ApiKey::default()
+            };
+            let request =
+                CreateApiKeyRequest { api_key: Some(api_key), ..CreateApiKeyRequest::default() };
             output.one(&api.create_api_key(request).await?.into_inner())
         }
         Action::Update { id, name, scopes, expires, clear } => {
@@ -118,7 +137,11 @@ pub async fn run(options: Keys) -> Result<(), Failure> {
                 expire_time: mask.take("expire_time", expires.map(Some)),
                 ..ApiKey::default()
             };
-            let request = UpdateApiKeyRequest { api_key_id: id, api_key: Some(api_key), update_mask: mask.finish()? };
+            let request = UpdateApiKeyRequest {
+                api_key_id: id,
+                api_key: Some(api_key),
+                update_mask: mask.finish()?,
+            };
             output.one(&api.update_api_key(request).await?.into_inner().api_key.unwrap_or_default())
         }
         Action::Delete { id } => {
@@ -137,6 +160,9 @@ mod tests {
         assert_eq!(scope("events_publish").unwrap(), Scope::EventsPublish);
         assert_eq!(scope("SCOPE_ADMIN").unwrap(), Scope::Admin);
         let refusal = scope("unspecified").unwrap_err();
-        assert!(refusal.contains("admin, events_publish") && refusal.contains("organizations_write"), "{refusal}");
+        assert!(
+            refusal.contains("admin, events_publish") && refusal.contains("organizations_write"),
+            "{refusal}"
+        );
     }
 }

@@ -9,7 +9,9 @@ use anyhow::Context;
 use outrider_proto::ingest::NewEvent;
 use tokio::sync::mpsc;
 
-use super::{ClientOptions, Failure, connection::Session, publish::source, stream::Publisher, tally::Tally};
+use super::{
+    ClientOptions, Failure, connection::Session, publish::source, stream::Publisher, tally::Tally,
+};
 
 /// The longest line, in bytes: no server may be set to take more.
 const LINE_BYTES: u64 = 512 * 1024 * 1024;
@@ -31,12 +33,17 @@ pub struct Line {
 }
 
 /// Publishes every line. Fails when any event was refused.
-pub async fn run(options: &ClientOptions, path: &Path, stream_id: Option<String>) -> Result<(), Failure> {
+pub async fn run(
+    options: &ClientOptions,
+    path: &Path,
+    stream_id: Option<String>,
+) -> Result<(), Failure> {
     let reader = BufReader::new(source(path)?);
     let session = Session::open(options).await?;
     let (sender, mut lines) = mpsc::channel(AHEAD);
     let name = path.display().to_string();
-    // A thread of its own: a read of standard input cannot be interrupted, and must hold up neither acknowledgements nor the end.
+    // A thread of its own: a read of standard input cannot be interrupted, and must hold up neither
+    // acknowledgements nor the end.
     std::thread::spawn(move || read(reader, &name, &sender));
     let mut tally = Tally::new(session.output.json);
     let outcome = Publisher::new(&session, stream_id)?.publish(&mut lines, &mut tally).await;
@@ -44,7 +51,9 @@ pub async fn run(options: &ClientOptions, path: &Path, stream_id: Option<String>
     outcome?;
     match tally.refused {
         0 => Ok(()),
-        refused => Err(anyhow::anyhow!("{refused} of {} events were refused", tally.lines()).into()),
+        refused => {
+            Err(anyhow::anyhow!("{refused} of {} events were refused", tally.lines()).into())
+        }
     }
 }
 
@@ -66,11 +75,22 @@ fn read(mut reader: impl BufRead, name: &str, lines: &mpsc::Sender<Result<Line, 
 }
 
 /// The length of the next line; none at the end.
-fn next(reader: &mut impl BufRead, text: &mut Vec<u8>, number: u64, name: &str) -> Result<Option<usize>, Failure> {
+fn next(
+    reader: &mut impl BufRead,
+    text: &mut Vec<u8>,
+    number: u64,
+    name: &str,
+) -> Result<Option<usize>, Failure> {
     text.clear();
-    let read = reader.by_ref().take(LINE_BYTES).read_until(b'\n', text).with_context(|| format!("cannot read {name}"))?;
+    let read = reader
+        .by_ref()
+        .take(LINE_BYTES)
+        .read_until(b'\n', text)
+        .with_context(|| format!("cannot read {name}"))?;
     if text.len() as u64 == LINE_BYTES && !text.ends_with(b"\n") {
-        return Err(Failure::Usage(format!("line {number} has more than {LINE_BYTES} bytes: nothing was sent from it on")));
+        return Err(Failure::Usage(format!(
+            "line {number} has more than {LINE_BYTES} bytes: nothing was sent from it on"
+        )));
     }
     Ok((read > 0).then_some(read))
 }
@@ -90,9 +110,16 @@ mod tests {
         assert_eq!((event.event_type.as_str(), event.idempotency_key.as_str()), ("a.b", "k"));
         assert_eq!(event.headers["x"], "y");
         assert_eq!(event.deliver_at.unwrap().seconds, 1_893_456_000);
-        assert_eq!(parse(r#"{"event_type": "a", "data_base64": "AP8="}"#).unwrap().payload.as_ref(), b"\0\xff");
-        assert_eq!(parse(r#"{"event_type": "a", "data": null}"#).unwrap().payload.as_ref(), b"null");
-        let lenient = "\u{feff}{\"event_type\": \"a\", \"data_base64\": \"AP8\", \"idempotency_key\": null}";
+        assert_eq!(
+            parse(r#"{"event_type": "a", "data_base64": "AP8="}"#).unwrap().payload.as_ref(),
+            b"\0\xff"
+        );
+        assert_eq!(
+            parse(r#"{"event_type": "a", "data": null}"#).unwrap().payload.as_ref(),
+            b"null"
+        );
+        let lenient =
+            "\u{feff}{\"event_type\": \"a\", \"data_base64\": \"AP8\", \"idempotency_key\": null}";
         assert_eq!(parse(lenient).unwrap().payload.as_ref(), b"\0\xff");
     }
 

@@ -41,7 +41,9 @@ impl Output {
         for (field, value) in answer.value.as_object().into_iter().flatten() {
             // An answer such as {"endpoint": {…}, "secret": …} is shown flat.
             match value.as_object().filter(|inner| inner.keys().any(|key| key.ends_with("_id"))) {
-                Some(inner) => inner.iter().for_each(|(field, value)| self.row(&mut table, field, value)),
+                Some(inner) => {
+                    inner.iter().for_each(|(field, value)| self.row(&mut table, field, value))
+                }
                 None => self.row(&mut table, field, value),
             }
         }
@@ -50,14 +52,21 @@ impl Output {
             text += &format!("\n{}\n", printable(payload));
         }
         if let Some(json) = json_text {
-            text += &format!("\n{}\n", printable(&serde_json::to_string_pretty(&json).map_err(anyhow::Error::from)?));
+            text += &format!(
+                "\n{}\n",
+                printable(&serde_json::to_string_pretty(&json).map_err(anyhow::Error::from)?)
+            );
         }
         Ok(stdout::write(&text)?)
     }
 
-    /// What a list answered: a page with a line for each item, and how to get the next page. What the items are, the answer's type
-    /// says.
-    pub fn page<M: Message + Name>(self, answer: Response<M>, columns: &[Column]) -> Result<(), Failure> {
+    /// What a list answered: a page with a line for each item, and how to get the next page. What
+    /// the items are, the answer's type says.
+    pub fn page<M: Message + Name>(
+        self,
+        answer: Response<M>,
+        columns: &[Column],
+    ) -> Result<(), Failure> {
         let answer = Answer::of(answer.get_ref())?;
         if self.json {
             return self.raw(&answer);
@@ -68,14 +77,17 @@ impl Output {
             table.add_row(columns.iter().map(|(_, path)| self.cell(at(item, path))));
         }
         stdout::write(&(table.trim_fmt() + "\n"))?;
-        if let Some(token) = answer.value["next_page_token"].as_str().filter(|token| !token.is_empty()) {
+        if let Some(token) =
+            answer.value["next_page_token"].as_str().filter(|token| !token.is_empty())
+        {
             eprintln!("more: --page-token {}", one_line(token));
         }
         Ok(())
     }
 
-    /// One of many that come as they happen: a line each, with its payload, if any, below. Breaks when nobody reads them any more. In JSON
-    /// it is what REST sends: the cursor and the thing under its name.
+    /// One of many that come as they happen: a line each, with its payload, if any, below. Breaks
+    /// when nobody reads them any more. In JSON it is what REST sends: the cursor and the thing
+    /// under its name.
     pub fn live<M: Message + Name>(
         self,
         cursor: &str,
@@ -91,10 +103,17 @@ impl Output {
         } else {
             let mut table = self.table();
             table.add_row(columns.iter().map(|(_, path)| self.cell(at(&answer.value, path))));
-            let payload = answer.payload().map(|payload| format!("{}\n", printable(payload))).unwrap_or_default();
+            let payload = answer
+                .payload()
+                .map(|payload| format!("{}\n", printable(payload)))
+                .unwrap_or_default();
             format!("{}\n{payload}", table.trim_fmt())
         };
-        Ok(if stdout::write_while_read(&text)? { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if stdout::write_while_read(&text)? {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     }
 
     /// That it is done, where the answer says nothing more.
@@ -152,15 +171,18 @@ fn at<'v>(value: &'v Value, path: &str) -> &'v Value {
     path.split('.').fold(value, |value, name| &value[name])
 }
 
-/// A value on one line. Enums are shown without the name of their type: DELIVERY_STATUS_DELIVERED is `delivered`.
+/// A value on one line. Enums are shown without the name of their type: DELIVERY_STATUS_DELIVERED
+/// is `delivered`.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => enum_word(text).unwrap_or_else(|| one_line(text)),
         Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(", "),
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| format!("{}={}", one_line(name), shown(value))).collect::<Vec<_>>().join(", ")
-        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| format!("{}={}", one_line(name), shown(value)))
+            .collect::<Vec<_>>()
+            .join(", "),
         other => other.to_string(),
     }
 }
@@ -186,8 +208,8 @@ fn colour(word: &str) -> Option<Color> {
     match word {
         "delivered" | "succeeded" | "active" | "routed" => Some(Color::Green),
         "pending" | "paused" | "retrying" | "no_subscription" => Some(Color::Yellow),
-        "failed" | "rejected" | "timed_out" | "name_not_resolved" | "connection_failed" | "tls_failed" | "address_refused"
-        | "bad_response" | "exhausted" => Some(Color::Red),
+        "failed" | "rejected" | "timed_out" | "name_not_resolved" | "connection_failed"
+        | "tls_failed" | "address_refused" | "bad_response" | "exhausted" => Some(Color::Red),
         "cancelled" => Some(Color::DarkGrey),
         _ => None,
     }
@@ -212,10 +234,16 @@ mod tests {
 
     #[test]
     fn every_enum_of_the_public_protos_has_its_word() {
-        let public = |name: &str| !name.starts_with("outrider.internal.") && name.starts_with("outrider.");
-        for list in outrider_proto::DESCRIPTORS.all_enums().filter(|list| public(list.full_name())) {
+        let public =
+            |name: &str| !name.starts_with("outrider.internal.") && name.starts_with("outrider.");
+        for list in outrider_proto::DESCRIPTORS.all_enums().filter(|list| public(list.full_name()))
+        {
             for value in list.values() {
-                assert!(enum_word(value.name()).is_some(), "{} is not known to ENUMS", value.name());
+                assert!(
+                    enum_word(value.name()).is_some(),
+                    "{} is not known to ENUMS",
+                    value.name()
+                );
             }
         }
     }

@@ -38,8 +38,10 @@ pub fn load(name: Option<&str>) -> Result<Profile, Failure> {
 
 /// `$XDG_CONFIG_HOME/outrider/config.toml`, by default below `~/.config`.
 fn path() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|home| home.join(".config")))?;
+    let variable =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = variable("XDG_CONFIG_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".config")))?;
     Some(base.join("outrider").join("config.toml"))
 }
 
@@ -47,14 +49,20 @@ fn read(path: &Path, name: Option<&str>) -> Result<Profile, Failure> {
     let shown = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return pick(Profiles::default(), &shown, name),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return pick(Profiles::default(), &shown, name);
+        }
         Err(error) => return Err(Failure::Usage(format!("cannot read {shown}: {error}"))),
     };
-    let mode =
-        std::fs::metadata(path).map_err(|error| Failure::Usage(format!("cannot read {shown}: {error}")))?.permissions().mode();
+    let mode = std::fs::metadata(path)
+        .map_err(|error| Failure::Usage(format!("cannot read {shown}: {error}")))?
+        .permissions()
+        .mode();
     if mode & 0o077 != 0 {
         let mode = mode & 0o777;
-        return Err(Failure::Usage(format!("{shown} holds keys, but others may use it (mode {mode:o}): run chmod 600 {shown}")));
+        return Err(Failure::Usage(format!(
+            "{shown} holds keys, but others may use it (mode {mode:o}): run chmod 600 {shown}"
+        )));
     }
     // The message of the parser would show the line, which may be that of a key.
     let profiles: Profiles = toml::from_str(&text).map_err(|error| {
@@ -97,7 +105,10 @@ mod tests {
         let path = file(directory.path(), text, 0o600);
         assert_eq!(read(&path, None).ok().unwrap().key.as_deref(), Some("a"));
         let live = read(&path, Some("live")).ok().unwrap();
-        assert_eq!((live.server.as_deref(), live.project.as_deref()), (Some("https://x"), Some("prj_1")));
+        assert_eq!(
+            (live.server.as_deref(), live.project.as_deref()),
+            (Some("https://x"), Some("prj_1"))
+        );
         assert!(refusal(&path, Some("test")).contains("no profile \"test\""));
         let absent = directory.path().join("absent");
         assert!(read(&absent, None).ok().unwrap().key.is_none());
@@ -116,7 +127,11 @@ mod tests {
     #[test]
     fn errors_name_the_line_and_not_the_key() {
         let directory = tempfile::tempdir().unwrap();
-        let path = file(directory.path(), "[profiles.default]\nkey = \"ork_secret\"\nserver = 5 # ork_secret\n", 0o600);
+        let path = file(
+            directory.path(),
+            "[profiles.default]\nkey = \"ork_secret\"\nserver = 5 # ork_secret\n",
+            0o600,
+        );
         let message = refusal(&path, None);
         assert!(message.contains("line 3") && !message.contains("ork_secret"), "{message}");
         let path = file(directory.path(), "[profiles.default]\nkeys = \"ork_secret\"\n", 0o600);

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use outrider_proto::admin::{
-    CreateProjectRequest, DeleteProjectRequest, GetProjectRequest, ListProjectsRequest, Project, SchemaValidation,
-    UpdateProjectRequest, project_service_client::ProjectServiceClient,
+    CreateProjectRequest, DeleteProjectRequest, GetProjectRequest, ListProjectsRequest, Project,
+    SchemaValidation, UpdateProjectRequest, project_service_client::ProjectServiceClient,
 };
 use prost_types::Duration;
 
@@ -14,8 +14,12 @@ use super::{
     output::Column,
 };
 
-const COLUMNS: &[Column] =
-    &[("id", "project_id"), ("name", "name"), ("validation", "schema_validation"), ("created", "create_time")];
+const COLUMNS: &[Column] = &[
+    ("id", "project_id"),
+    ("name", "name"),
+    ("validation", "schema_validation"),
+    ("created", "create_time"),
+];
 
 #[derive(Debug, Args)]
 pub struct Projects {
@@ -54,7 +58,8 @@ pub enum Action {
         /// What becomes of events that the catalogue of event types speaks against.
         #[arg(long, value_enum, value_name = "MODE")]
         schema_validation: Option<Validation>,
-        /// After so long payloads are erased, 1m to 3650d; none: they are kept as long as the events.
+        /// After so long payloads are erased, 1m to 3650d; none: they are kept as long as the
+        /// events.
         #[arg(long, value_parser = retention, value_name = "TIME|none")]
         payload_retention: Option<Retention>,
     },
@@ -67,7 +72,11 @@ pub enum Action {
 pub struct Retention(Option<Duration>);
 
 fn retention(text: &str) -> Result<Retention, String> {
-    if text == "none" { Ok(Retention(None)) } else { duration(text).map(|length| Retention(Some(length))) }
+    if text == "none" {
+        Ok(Retention(None))
+    } else {
+        duration(text).map(|length| Retention(Some(length)))
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -92,10 +101,14 @@ impl Validation {
 
 pub async fn run(options: Projects) -> Result<(), Failure> {
     let session = Session::within(&options.client, None).await?;
-    let (mut api, output) = (ProjectServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
+    let (mut api, output) = (
+        ProjectServiceClient::new(session.service()).max_decoding_message_size(WHOLE),
+        session.output,
+    );
     match options.action {
         Action::List(page) => {
-            let request = ListProjectsRequest { page_size: page.size(), page_token: page.page_token };
+            let request =
+                ListProjectsRequest { page_size: page.size(), page_token: page.page_token };
             output.page(api.list_projects(request).await?, COLUMNS)
         }
         Action::Get { id } => {
@@ -104,19 +117,32 @@ pub async fn run(options: Projects) -> Result<(), Failure> {
         }
         Action::Create { name, id, schema_validation, payload_retention } => {
             let schema_validation = schema_validation.map_or(0, Validation::number);
-            let project = Project { project_id: id, name, schema_validation, payload_retention, ..Project::default() };
-            let request = CreateProjectRequest { project: Some(project), ..CreateProjectRequest::default() };
+            let project = Project {
+                project_id: id,
+                name,
+                schema_validation,
+                payload_retention,
+                ..Project::default()
+            };
+            let request =
+                CreateProjectRequest { project: Some(project), ..CreateProjectRequest::default() };
             output.one(&api.create_project(request).await?.into_inner().project.unwrap_or_default())
         }
         Action::Update { id, name, schema_validation, payload_retention } => {
             let mut mask = Mask::default();
             let project = Project {
                 name: mask.take("name", name),
-                schema_validation: mask.take("schema_validation", schema_validation.map(Validation::number)),
-                payload_retention: mask.take("payload_retention", payload_retention.map(|Retention(length)| length)),
+                schema_validation: mask
+                    .take("schema_validation", schema_validation.map(Validation::number)),
+                payload_retention: mask
+                    .take("payload_retention", payload_retention.map(|Retention(length)| length)),
                 ..Project::default()
             };
-            let request = UpdateProjectRequest { project_id: id, project: Some(project), update_mask: mask.finish()? };
+            let request = UpdateProjectRequest {
+                project_id: id,
+                project: Some(project),
+                update_mask: mask.finish()?,
+            };
             output.one(&api.update_project(request).await?.into_inner().project.unwrap_or_default())
         }
         Action::Delete { id } => {

@@ -7,7 +7,9 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use outrider_proto::ingest::{NewEvent, PublishEventRequest, ingest_service_client::IngestServiceClient};
+use outrider_proto::ingest::{
+    NewEvent, PublishEventRequest, ingest_service_client::IngestServiceClient,
+};
 use prost_types::Timestamp;
 
 use super::{
@@ -31,11 +33,13 @@ pub struct Publish {
     /// The file that holds the payload; at most 256 MiB are read, and servers take less by default.
     #[arg(long, value_name = "FILE", conflicts_with = "lines")]
     pub file: Option<PathBuf>,
-    /// A file of events, a JSON object per line as REST takes it; - for standard input. They are sent over one stream.
+    /// A file of events, a JSON object per line as REST takes it; - for standard input. They are
+    /// sent over one stream.
     #[arg(long, value_name = "FILE")]
     pub lines: Option<PathBuf>,
-    /// The name of the stream, 1 to 64 visible characters, to repeat a run that was cut: with the same name and the same lines, those
-    /// that were accepted count once [default: one that is used once]
+    /// The name of the stream, 1 to 64 visible characters, to repeat a run that was cut: with the
+    /// same name and the same lines, those that were accepted count once [default: one that is used
+    /// once]
     #[arg(long, value_name = "NAME", requires = "lines")]
     pub stream: Option<String>,
     #[command(flatten)]
@@ -91,8 +95,11 @@ pub async fn run(options: Publish) -> Result<(), Failure> {
     };
     let session = Session::open(&options.client).await?;
     let request = PublishEventRequest { project_id: session.project()?, event: Some(event) };
-    let answer =
-        IngestServiceClient::new(session.service()).max_decoding_message_size(WHOLE).publish_event(request).await?.into_inner();
+    let answer = IngestServiceClient::new(session.service())
+        .max_decoding_message_size(WHOLE)
+        .publish_event(request)
+        .await?
+        .into_inner();
     session.output.one(&answer)
 }
 
@@ -103,7 +110,10 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         .read_to_end(&mut payload)
         .with_context(|| format!("cannot read {}", path.display()))?;
     if payload.len() as u64 > MAX_PAYLOAD_BYTES {
-        return Err(Failure::Usage(format!("{} has more than {MAX_PAYLOAD_BYTES} bytes", path.display())));
+        return Err(Failure::Usage(format!(
+            "{} has more than {MAX_PAYLOAD_BYTES} bytes",
+            path.display()
+        )));
     }
     Ok(payload)
 }

@@ -1,11 +1,13 @@
-//! Publishing over StreamEvents: what is not acknowledged is kept, and sent again on the next connection.
+//! Publishing over StreamEvents: what is not acknowledged is kept, and sent again on the next
+//! connection.
 
 use std::{collections::VecDeque, time::Duration};
 
 use outrider_model::Reason;
 use outrider_proto::ingest::{
-    NewEvent, StreamAck, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened, StreamRejection, StreamedEvent,
-    ingest_service_client::IngestServiceClient, stream_events_request::Kind, stream_events_response::Kind as Told,
+    NewEvent, StreamAck, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened,
+    StreamRejection, StreamedEvent, ingest_service_client::IngestServiceClient,
+    stream_events_request::Kind, stream_events_response::Kind as Told,
 };
 use outrider_rpc::{cause, from_status, status::from_message};
 use tokio::sync::mpsc;
@@ -71,7 +73,11 @@ impl Publisher {
     }
 
     /// Publishes all lines, over as many connections as it takes.
-    pub async fn publish(&mut self, lines: &mut mpsc::Receiver<Result<Line, Failure>>, tally: &mut Tally) -> Result<(), Failure> {
+    pub async fn publish(
+        &mut self,
+        lines: &mut mpsc::Receiver<Result<Line, Failure>>,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
         let mut tries = 0;
         loop {
             let before = self.first;
@@ -108,18 +114,26 @@ impl Publisher {
         }
     }
 
-    async fn connection(&mut self, lines: &mut mpsc::Receiver<Result<Line, Failure>>, tally: &mut Tally) -> Result<End, Broken> {
+    async fn connection(
+        &mut self,
+        lines: &mut mpsc::Receiver<Result<Line, Failure>>,
+        tally: &mut Tally,
+    ) -> Result<End, Broken> {
         let (out, messages) = mpsc::channel(OUTBOUND_MESSAGES);
-        let open = StreamOpen { project_id: self.project.clone(), stream_id: self.stream_id.clone() };
+        let open =
+            StreamOpen { project_id: self.project.clone(), stream_id: self.stream_id.clone() };
         // The channel is new: there is room.
         let _ = out.send(StreamEventsRequest { kind: Some(Kind::Open(open)) }).await;
-        let outbound = futures::stream::unfold(messages, async |mut messages| Some((messages.recv().await?, messages)));
+        let outbound = futures::stream::unfold(messages, async |mut messages| {
+            Some((messages.recv().await?, messages))
+        });
         let mut inbound = self.api.stream_events(outbound).await?.into_inner();
         let Some(window) = opened(&mut inbound).await? else { return Ok(ended_early()) };
         // Of those that are kept: how many were sent on this connection.
         let mut sent = 0;
         while !(self.at_end && self.kept.is_empty()) {
-            let room = self.kept.len() < window.window_events as usize && self.bytes < window.window_bytes;
+            let room =
+                self.kept.len() < window.window_events as usize && self.bytes < window.window_bytes;
             tokio::select! {
                            message = inbound.message() => match message?.map(|message| message.kind) {
                                Some(Some(Told::Ack(ack))) => sent -= self.acknowledge(&ack, tally),
@@ -171,7 +185,10 @@ impl Publisher {
     }
 
     fn reject(&mut self, rejection: &StreamRejection, tally: &mut Tally) {
-        let index = rejection.sequence.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        let index = rejection
+            .sequence
+            .checked_sub(self.first)
+            .and_then(|index| usize::try_from(index).ok());
         let Some(kept) = index.and_then(|index| self.kept.get_mut(index)) else { return };
         if !std::mem::replace(&mut kept.refused, true) {
             let why = from_message(&rejection.error.clone().unwrap_or_default());
@@ -195,7 +212,9 @@ impl From<Status> for Broken {
 }
 
 /// The window, with which the server begins.
-async fn opened(inbound: &mut Streaming<StreamEventsResponse>) -> Result<Option<StreamOpened>, Status> {
+async fn opened(
+    inbound: &mut Streaming<StreamEventsResponse>,
+) -> Result<Option<StreamOpened>, Status> {
     while let Some(message) = inbound.message().await? {
         if let Some(Told::Opened(opened)) = message.kind {
             return Ok(Some(opened));
@@ -212,7 +231,14 @@ fn ended_early() -> End {
 fn again(status: Status) -> Result<End, Failure> {
     // What no server of ours said was said by the network.
     let of_network = status.details().is_empty()
-        && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded);
+        && matches!(
+            status.code(),
+            Code::Unavailable
+                | Code::Unknown
+                | Code::Cancelled
+                | Code::Internal
+                | Code::DeadlineExceeded
+        );
     let error = from_status(&status);
     let passing = matches!(
         error.reason,

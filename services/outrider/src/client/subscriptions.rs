@@ -2,8 +2,9 @@
 
 use clap::{Args, Subcommand};
 use outrider_proto::admin::{
-    CreateSubscriptionRequest, DeleteSubscriptionRequest, GetSubscriptionRequest, ListSubscriptionsRequest, Subscription,
-    UpdateSubscriptionRequest, subscription_service_client::SubscriptionServiceClient,
+    CreateSubscriptionRequest, DeleteSubscriptionRequest, GetSubscriptionRequest,
+    ListSubscriptionsRequest, Subscription, UpdateSubscriptionRequest,
+    subscription_service_client::SubscriptionServiceClient,
 };
 
 use super::{
@@ -73,7 +74,10 @@ pub enum Action {
 
 pub async fn run(options: Subscriptions) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
-    let (mut api, output) = (SubscriptionServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
+    let (mut api, output) = (
+        SubscriptionServiceClient::new(session.service()).max_decoding_message_size(WHOLE),
+        session.output,
+    );
     let project_id = session.project()?;
     match options.action {
         Action::List { page, endpoint } => {
@@ -87,13 +91,30 @@ pub async fn run(options: Subscriptions) -> Result<(), Failure> {
         }
         Action::Get { id } => {
             let request = GetSubscriptionRequest { project_id, subscription_id: id };
-            output.one(&api.get_subscription(request).await?.into_inner().subscription.unwrap_or_default())
+            output.one(
+                &api.get_subscription(request).await?.into_inner().subscription.unwrap_or_default(),
+            )
         }
         Action::Create { endpoint, event_types, name, id } => {
-            let subscription =
-                Subscription { subscription_id: id, endpoint_id: endpoint, event_types, name, ..Subscription::default() };
-            let request = CreateSubscriptionRequest { project_id, subscription: Some(subscription), ..Default::default() };
-            output.one(&api.create_subscription(request).await?.into_inner().subscription.unwrap_or_default())
+            let subscription = Subscription {
+                subscription_id: id,
+                endpoint_id: endpoint,
+                event_types,
+                name,
+                ..Subscription::default()
+            };
+            let request = CreateSubscriptionRequest {
+                project_id,
+                subscription: Some(subscription),
+                ..Default::default()
+            };
+            output.one(
+                &api.create_subscription(request)
+                    .await?
+                    .into_inner()
+                    .subscription
+                    .unwrap_or_default(),
+            )
         }
         Action::Update { id, event_types, name, clear } => {
             let mut mask = Mask::clearing(clear);
@@ -102,12 +123,26 @@ pub async fn run(options: Subscriptions) -> Result<(), Failure> {
                 name: mask.take("name", name),
                 ..Subscription::default()
             });
-            let request =
-                UpdateSubscriptionRequest { project_id, subscription_id: id, subscription, update_mask: mask.finish()? };
-            output.one(&api.update_subscription(request).await?.into_inner().subscription.unwrap_or_default())
+            let request = UpdateSubscriptionRequest {
+                project_id,
+                subscription_id: id,
+                subscription,
+                update_mask: mask.finish()?,
+            };
+            output.one(
+                &api.update_subscription(request)
+                    .await?
+                    .into_inner()
+                    .subscription
+                    .unwrap_or_default(),
+            )
         }
         Action::Delete { id } => {
-            api.delete_subscription(DeleteSubscriptionRequest { project_id, subscription_id: id.clone() }).await?;
+            api.delete_subscription(DeleteSubscriptionRequest {
+                project_id,
+                subscription_id: id.clone(),
+            })
+            .await?;
             output.done(&format!("deleted {id}"))
         }
     }

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use clap::Args;
-use outrider_proto::dispatch::{TailEventsRequest, event_service_client::EventServiceClient, tail_events_response::Update};
+use outrider_proto::dispatch::{
+    TailEventsRequest, event_service_client::EventServiceClient, tail_events_response::Update,
+};
 
 use super::{
     ClientOptions, Failure,
@@ -39,20 +41,27 @@ pub struct Tail {
 /// Prints events as they are accepted, until it is told to end.
 pub async fn run(options: Tail) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
-    let (api, output) = (EventServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output);
+    let (api, output) = (
+        EventServiceClient::new(session.service()).max_decoding_message_size(WHOLE),
+        session.output,
+    );
     let request = TailEventsRequest {
         project_id: session.project()?,
         cursor: String::new(),
         event_types: options.event_types,
         include_payload: options.payload,
     };
-    let open = async |cursor| api.clone().tail_events(TailEventsRequest { cursor, ..request.clone() }).await;
+    let open = async |cursor| {
+        api.clone().tail_events(TailEventsRequest { cursor, ..request.clone() }).await
+    };
     follow(
         options.cursor,
         open,
         |message| message.cursor.clone(),
         async |message| {
-            let Some(Update::Event(event)) = message.update else { return Ok(ControlFlow::Continue(())) };
+            let Some(Update::Event(event)) = message.update else {
+                return Ok(ControlFlow::Continue(()));
+            };
             output.live(&message.cursor, "event", &event, COLUMNS)
         },
     )

@@ -32,7 +32,16 @@ pub struct Tally {
 impl Tally {
     pub fn new(json: bool) -> Self {
         let live = std::io::stderr().is_terminal();
-        Self { accepted: 0, duplicates: 0, deliveries: 0, warned: 0, refused: 0, json, live, shown: Instant::now() }
+        Self {
+            accepted: 0,
+            duplicates: 0,
+            deliveries: 0,
+            warned: 0,
+            refused: 0,
+            json,
+            live,
+            shown: Instant::now(),
+        }
     }
 
     /// Lines of which it is known what became of them.

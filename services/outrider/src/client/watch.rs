@@ -50,8 +50,11 @@ pub struct Watch {
 
 /// Prints what happens to deliveries, until it is told to end.
 pub async fn run(session: &Session, options: Watch) -> Result<(), Failure> {
-    let (api, output, project_id) =
-        (DeliveryServiceClient::new(session.service()).max_decoding_message_size(WHOLE), session.output, session.project()?);
+    let (api, output, project_id) = (
+        DeliveryServiceClient::new(session.service()).max_decoding_message_size(WHOLE),
+        session.output,
+        session.project()?,
+    );
     if let Some(id) = options.id {
         return one(api, output, GetDeliveryRequest { project_id, delivery_id: id }).await;
     }
@@ -62,27 +65,42 @@ pub async fn run(session: &Session, options: Watch) -> Result<(), Failure> {
         event_id: options.event,
         statuses: options.status.into_iter().map(|status| status.wire().into()).collect(),
     };
-    let open = async |cursor| api.clone().tail_deliveries(TailDeliveriesRequest { cursor, ..request.clone() }).await;
+    let open = async |cursor| {
+        api.clone().tail_deliveries(TailDeliveriesRequest { cursor, ..request.clone() }).await
+    };
     follow(
         options.cursor,
         open,
         |message| message.cursor.clone(),
         async |message| match message.update {
-            Some(Update::Delivery(update)) => output.live(&message.cursor, "delivery", &update, COLUMNS),
+            Some(Update::Delivery(update)) => {
+                output.live(&message.cursor, "delivery", &update, COLUMNS)
+            }
             _ => Ok(ControlFlow::Continue(())),
         },
     )
     .await
 }
 
-/// One delivery: how it stands, then what happens to it, until it ends. What happened before the tail began shows in how it stands.
-async fn one(api: DeliveryServiceClient<Service>, output: Output, asked: GetDeliveryRequest) -> Result<(), Failure> {
+/// One delivery: how it stands, then what happens to it, until it ends. What happened before the
+/// tail began shows in how it stands.
+async fn one(
+    api: DeliveryServiceClient<Service>,
+    output: Output,
+    asked: GetDeliveryRequest,
+) -> Result<(), Failure> {
     let get = async || -> Result<Delivery, Failure> {
         Ok(api.clone().get_delivery(asked.clone()).await?.into_inner().delivery.unwrap_or_default())
     };
     let event_id = get().await?.event_id;
-    let request = TailDeliveriesRequest { project_id: asked.project_id.clone(), event_id, ..TailDeliveriesRequest::default() };
-    let open = async |cursor| api.clone().tail_deliveries(TailDeliveriesRequest { cursor, ..request.clone() }).await;
+    let request = TailDeliveriesRequest {
+        project_id: asked.project_id.clone(),
+        event_id,
+        ..TailDeliveriesRequest::default()
+    };
+    let open = async |cursor| {
+        api.clone().tail_deliveries(TailDeliveriesRequest { cursor, ..request.clone() }).await
+    };
     let mut begun = false;
     follow(
         String::new(),
@@ -92,13 +110,19 @@ async fn one(api: DeliveryServiceClient<Service>, output: Output, asked: GetDeli
             let update = match message.update {
                 Some(Update::Delivery(update)) => Some(update),
                 // The first heartbeat: from here on nothing is missed.
-                _ if !std::mem::replace(&mut begun, true) => Some(DeliveryUpdate { delivery: Some(get().await?), attempt: None }),
+                _ if !std::mem::replace(&mut begun, true) => {
+                    Some(DeliveryUpdate { delivery: Some(get().await?), attempt: None })
+                }
                 _ => None,
             };
-            let told = |update: &DeliveryUpdate| update.delivery.as_ref().is_some_and(|one| one.delivery_id == asked.delivery_id);
+            let told = |update: &DeliveryUpdate| {
+                update.delivery.as_ref().is_some_and(|one| one.delivery_id == asked.delivery_id)
+            };
             let Some(update) = update.filter(told) else { return Ok(ControlFlow::Continue(())) };
             let written = output.live(&message.cursor, "delivery", &update, COLUMNS)?;
-            let pending = update.delivery.is_some_and(|delivery| delivery.status() == DeliveryStatus::Pending);
+            let pending = update
+                .delivery
+                .is_some_and(|delivery| delivery.status() == DeliveryStatus::Pending);
             Ok(if pending { written } else { ControlFlow::Break(()) })
         },
     )

@@ -29,13 +29,15 @@ impl From<outrider_store::First> for First {
     }
 }
 
-/// Makes them and prints the key, which is shown this once; where there is an organisation, it makes nothing and says so.
+/// Makes them and prints the key, which is shown this once; where there is an organisation, it
+/// makes nothing and says so.
 pub async fn run(options: Bootstrap) -> Result<()> {
     bootstrap(options).await.context("bootstrap")
 }
 
 async fn bootstrap(options: Bootstrap) -> Result<()> {
-    for (flag, text) in [("--organization", &options.organization), ("--project", &options.project)] {
+    for (flag, text) in [("--organization", &options.organization), ("--project", &options.project)]
+    {
         // By the rule of the API, which would refuse the object as it is at each update.
         name(text).map_err(|why| anyhow::anyhow!("{flag}: {why}"))?;
     }
@@ -47,8 +49,13 @@ async fn bootstrap(options: Bootstrap) -> Result<()> {
     }
     store.current().await?;
     // A key that another machine's servers do not have would be of no use to anybody.
-    if (options.force || !store.is_bootstrapped().await?) && roles::create_master_key(&config.secrets)? {
-        eprintln!("made a master key in {}: keep it, the secrets in the database need it", config.secrets.master_key_file);
+    if (options.force || !store.is_bootstrapped().await?)
+        && roles::create_master_key(&config.secrets)?
+    {
+        eprintln!(
+            "made a master key in {}: keep it, the secrets in the database need it",
+            config.secrets.master_key_file
+        );
     }
     let new = NewInstallation { organization: options.organization, project: options.project };
     let outcome = store.bootstrap(new, options.force).await;
@@ -77,7 +84,10 @@ fn tell(first: First, json: bool) -> Result<()> {
 
 fn tell_nothing(oldest: &Organization, json: bool) -> Result<()> {
     if json {
-        return stdout::write(&format!("{}\n", json!({"created": false, "organization_id": oldest.id.to_string()})));
+        return stdout::write(&format!(
+            "{}\n",
+            json!({"created": false, "organization_id": oldest.id.to_string()})
+        ));
     }
     let (seconds, _) = oldest.created_at.parts();
     eprintln!(
@@ -90,11 +100,15 @@ fn tell_nothing(oldest: &Organization, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Makes an organisation, a project in it and a key with every scope of the organisation, whatever is there.
+/// Makes an organisation, a project in it and a key with every scope of the organisation, whatever
+/// is there.
 pub async fn first(store: &Store, organization: &str, project: &str) -> Result<First> {
-    let new = NewInstallation { organization: organization.to_owned(), project: project.to_owned() };
+    let new =
+        NewInstallation { organization: organization.to_owned(), project: project.to_owned() };
     match store.bootstrap(new, true).await? {
         Bootstrapped::Made(first) => Ok(first.into()),
-        Bootstrapped::Exists(oldest) => anyhow::bail!("the database has an organisation already: {}", oldest.id),
+        Bootstrapped::Exists(oldest) => {
+            anyhow::bail!("the database has an organisation already: {}", oldest.id)
+        }
     }
 }

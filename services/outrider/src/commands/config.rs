@@ -31,7 +31,8 @@ pub enum Action {
     },
 }
 
-/// Prints what is in force with the origin of each value, or checks it. Fails when it is invalid, after printing what can be printed.
+/// Prints what is in force with the origin of each value, or checks it. Fails when it is invalid,
+/// after printing what can be printed.
 pub fn run(options: Configured) -> Result<()> {
     if let Some(Action::Check { configuration }) = options.action {
         return check(&explain(configuration)?);

@@ -31,7 +31,8 @@ pub struct EgressCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Tells whether endpoints may have these URLs and be reached, and by which rule. Looks names up and connects to nothing.
+    /// Tells whether endpoints may have these URLs and be reached, and by which rule. Looks names
+    /// up and connects to nothing.
     Check(Check),
 }
 
@@ -40,7 +41,8 @@ pub enum Action {
 pub struct Check {
     #[command(flatten)]
     pub configuration: Configuration,
-    /// URLs as endpoints have them. With --json and none, they are read from standard input, one a line.
+    /// URLs as endpoints have them. With --json and none, they are read from standard input, one a
+    /// line.
     #[arg(value_name = "URL")]
     pub urls: Vec<String>,
     /// Judges as when an endpoint is saved: no name is looked up.
@@ -58,7 +60,9 @@ const LINE: usize = 64 * 1024;
 pub async fn run(options: EgressCommand) -> Result<(), Failure> {
     let Action::Check(check) = options.action;
     if check.urls.is_empty() && !check.json {
-        return Err(Failure::Usage("name a URL, or give --json and URLs on standard input, one a line".to_owned()));
+        return Err(Failure::Usage(
+            "name a URL, or give --json and URLs on standard input, one a line".to_owned(),
+        ));
     }
     let judge = Judge::new(&load(check.configuration)?, !check.no_dns)?;
     let mut tally = Tally { json: check.json, ..Tally::default() };
@@ -86,10 +90,13 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     if input.by_ref().take(most).read_until(b'\n', &mut line)? == 0 {
         return Ok(None);
     }
-    // The rest of a longer one is no URL of its own. What is left makes a URL that is refused for its length.
+    // The rest of a longer one is no URL of its own. What is left makes a URL that is refused for
+    // its length.
     while line.len() == LINE && line.last() != Some(&b'\n') {
         let mut rest = Vec::new();
-        if input.by_ref().take(most).read_until(b'\n', &mut rest)? == 0 || rest.last() == Some(&b'\n') {
+        if input.by_ref().take(most).read_until(b'\n', &mut rest)? == 0
+            || rest.last() == Some(&b'\n')
+        {
             break;
         }
     }
@@ -148,8 +155,10 @@ struct AddressReport {
 
 impl Report {
     fn text(&self) -> String {
-        let why = self.entry.iter().cloned().chain(self.reason.clone()).collect::<Vec<_>>().join(": ");
-        let mut text = format!("{:<12}  {}  {}\n", self.verdict, one_line(&self.url), one_line(&why));
+        let why =
+            self.entry.iter().cloned().chain(self.reason.clone()).collect::<Vec<_>>().join(": ");
+        let mut text =
+            format!("{:<12}  {}  {}\n", self.verdict, one_line(&self.url), one_line(&why));
         for address in &self.addresses {
             let why = address.entry.as_deref().or(address.rule).unwrap_or("built-in rules");
             text.push_str(&format!("{:<12}  {} {}  {why}\n", "", address.address, address.verdict));
@@ -198,7 +207,10 @@ impl Judge {
             None => self.policy.judge(url.host(), url.port()).map_err(Stopped::Refused),
             Some(egress) => {
                 report.at = "dialling";
-                egress.examine(url.host(), url.port()).await.map(|examined| self.addresses(&mut report, examined))
+                egress
+                    .examine(url.host(), url.port())
+                    .await
+                    .map(|examined| self.addresses(&mut report, examined))
             }
         };
         match judged {
@@ -209,10 +221,12 @@ impl Judge {
             Ok(_) => {}
             Err(Stopped::Refused(refused)) => self.refuse(&mut report, refused),
             Err(Stopped::NotResolved(why)) => {
-                (report.verdict, report.reason) = ("not_resolved", Some(DialError::NotResolved(why).to_string()));
+                (report.verdict, report.reason) =
+                    ("not_resolved", Some(DialError::NotResolved(why).to_string()));
             }
             Err(Stopped::Unable) => {
-                (report.verdict, report.reason) = ("unknown", Some("no name server could be asked".to_owned()));
+                (report.verdict, report.reason) =
+                    ("unknown", Some("no name server could be asked".to_owned()));
             }
         }
         report
@@ -223,12 +237,22 @@ impl Judge {
         for (target, verdict) in examined.addresses {
             let address = target.ip().to_string();
             let told = match verdict {
-                Ok(basis) => AddressReport { address, verdict: "allowed", rule: None, entry: self.allowed_by(basis) },
+                Ok(basis) => AddressReport {
+                    address,
+                    verdict: "allowed",
+                    rule: None,
+                    entry: self.allowed_by(basis),
+                },
                 Err(refused) => {
                     if report.verdict == "allowed" {
                         self.refuse(report, refused);
                     }
-                    AddressReport { address, verdict: "refused", rule: Some(refused.rule), entry: self.denied_by(refused) }
+                    AddressReport {
+                        address,
+                        verdict: "refused",
+                        rule: Some(refused.rule),
+                        entry: self.denied_by(refused),
+                    }
                 }
             };
             report.addresses.push(told);
@@ -246,7 +270,9 @@ impl Judge {
     fn allowed_by(&self, basis: Basis) -> Option<String> {
         match basis {
             Basis::BuiltIn => None,
-            Basis::Allowed(at) => self.policy.allow.get(at).map(|entry| format!("egress.allow[{at}]: {entry}")),
+            Basis::Allowed(at) => {
+                self.policy.allow.get(at).map(|entry| format!("egress.allow[{at}]: {entry}"))
+            }
         }
     }
 
@@ -263,13 +289,16 @@ fn basis(judged: &Judged) -> Basis {
     }
 }
 
-/// The URL without what may be secret: its query, and a user name and password, which none may have.
+/// The URL without what may be secret: its query, and a user name and password, which none may
+/// have.
 fn shown(url: &str) -> String {
     let (base, query) = url.split_once('?').map_or((url, ""), |(base, _)| (base, "?…"));
     let base: String = base.chars().take(2_048).collect();
-    let (scheme, rest) = base.split_once("://").map_or(("", base.as_str()), |(scheme, rest)| (scheme, rest));
+    let (scheme, rest) =
+        base.split_once("://").map_or(("", base.as_str()), |(scheme, rest)| (scheme, rest));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit_once('@').map_or(authority.to_owned(), |(_, host)| format!("…@{host}"));
+    let host =
+        authority.rsplit_once('@').map_or(authority.to_owned(), |(_, host)| format!("…@{host}"));
     let separator = if scheme.is_empty() { "" } else { "://" };
     format!("{scheme}{separator}{host}{path}{query}")
 }
@@ -293,7 +322,8 @@ mod tests {
 
     #[test]
     fn lines_are_bounded_and_a_longer_one_is_one_line() {
-        let long = format!("https://example.com/{}\nhttps://b.example/\n\nlast", "a".repeat(3 * LINE));
+        let long =
+            format!("https://example.com/{}\nhttps://b.example/\n\nlast", "a".repeat(3 * LINE));
         let mut input = long.as_bytes();
         let mut lines = Vec::new();
         while let Some(line) = next_line(&mut input).unwrap() {

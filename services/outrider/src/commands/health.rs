@@ -1,4 +1,5 @@
-//! `outrider health`: asks a server on this machine whether it works. For containers, whose images have nothing else to ask with.
+//! `outrider health`: asks a server on this machine whether it works. For containers, whose images
+//! have nothing else to ask with.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -37,7 +38,8 @@ pub struct Health {
 /// The largest answer that is read, in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Succeeds when the server says yes. Every other answer, and none, is exit code 1: container engines take only that for a no.
+/// Succeeds when the server says yes. Every other answer, and none, is exit code 1: container
+/// engines take only that for a no.
 pub async fn run(options: Health) -> Result<(), Failure> {
     let address = match options.address {
         Some(address) => parsed("--address", &address)?,
@@ -46,7 +48,9 @@ pub async fn run(options: Health) -> Result<(), Failure> {
     let path = if options.live { "/healthz" } else { "/readyz" };
     let answer = tokio::time::timeout(options.timeout, ask(reachable(address), path)).await;
     let (status, body) = answer
-        .unwrap_or_else(|_| Err(anyhow!("no answer within {}", humantime::format_duration(options.timeout))))
+        .unwrap_or_else(|_| {
+            Err(anyhow!("no answer within {}", humantime::format_duration(options.timeout)))
+        })
         .with_context(|| format!("http://{address}{path}"))?;
     if status == StatusCode::OK {
         return Ok(stdout::write(if options.live { "running\n" } else { "ready\n" })?);
@@ -58,7 +62,9 @@ pub async fn run(options: Health) -> Result<(), Failure> {
 fn parsed(what: &str, address: &str) -> Result<SocketAddr, Failure> {
     match address.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
-        _ => Err(Failure::Other(anyhow!("{what} is \"{address}\", which names no port to ask: give --address IP:PORT"))),
+        _ => Err(Failure::Other(anyhow!(
+            "{what} is \"{address}\", which names no port to ask: give --address IP:PORT"
+        ))),
     }
 }
 
@@ -77,7 +83,8 @@ async fn ask(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes)> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the process at the latest; what goes wrong on it is told by the request.
     tokio::spawn(connection);
-    let request = Request::get(path).header(HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let request =
+        Request::get(path).header(HOST, address.to_string()).body(Empty::<Bytes>::new())?;
     let answer = sender.send_request(request).await.context("no answer of HTTP")?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), MAX_BODY_BYTES).collect().await;
@@ -109,9 +116,12 @@ mod tests {
 
     #[test]
     fn what_is_waited_for_is_told_in_lines() {
-        assert_eq!(reasons(br#"{"ready": false, "waiting_for": ["the database: gone", "the queue: full"]}"#), {
-            "\n  the database: gone\n  the queue: full"
-        });
+        assert_eq!(
+            reasons(
+                br#"{"ready": false, "waiting_for": ["the database: gone", "the queue: full"]}"#
+            ),
+            { "\n  the database: gone\n  the queue: full" }
+        );
         for other in [&b""[..], b"nonsense", b"{\"waiting_for\": 7}", b"[]"] {
             assert_eq!(reasons(other), "");
         }

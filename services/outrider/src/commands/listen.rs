@@ -15,7 +15,8 @@ use crate::{
 pub struct Listen {
     /// The port on 127.0.0.1; 0 for a free one.
     pub port: u16,
-    /// The endpoint's signing secret: signatures are verified, and what does not verify is answered 401.
+    /// The endpoint's signing secret: signatures are verified, and what does not verify is answered
+    /// 401.
     #[arg(long, value_name = "whsec_…", value_parser = secret)]
     pub secret: Option<SigningSecret>,
     /// The HTTP status of the answers: 200 to 599, to see what a failing endpoint does.

@@ -17,9 +17,15 @@ const TRIES: u32 = 5;
 /// Migrates, or tells where the schema stands.
 pub async fn run(direction: Direction) -> Result<()> {
     match direction {
-        Direction::Up { configuration, seal_later } => up(configuration, seal_later).await.context("migrate up"),
-        Direction::Down { configuration, steps } => down(configuration, steps).await.context("migrate down"),
-        Direction::Status { configuration } => status(configuration).await.context("migrate status"),
+        Direction::Up { configuration, seal_later } => {
+            up(configuration, seal_later).await.context("migrate up")
+        }
+        Direction::Down { configuration, steps } => {
+            down(configuration, steps).await.context("migrate down")
+        }
+        Direction::Status { configuration } => {
+            status(configuration).await.context("migrate status")
+        }
     }
 }
 
@@ -50,7 +56,10 @@ async fn seal(store: &Store) -> Result<()> {
         }
     }
     if sealed.unreadable > 0 {
-        eprintln!("{} rows could not be decrypted and stay as they are: the lines above name their endpoints", sealed.unreadable);
+        eprintln!(
+            "{} rows could not be decrypted and stay as they are: the lines above name their endpoints",
+            sealed.unreadable
+        );
     }
     Ok(())
 }
@@ -60,7 +69,11 @@ async fn partitions(store: &Store) -> Result<()> {
     if !store.may_drop().await? {
         bail!("partitions are made and dropped by the owner of the tables: run this as the owner");
     }
-    store.ledger().prepare(store.clock().now()).await.context("the partitions of the days to come were not made")?;
+    store
+        .ledger()
+        .prepare(store.clock().now())
+        .await
+        .context("the partitions of the days to come were not made")?;
     if let Some(days) = store.days_ahead().await? {
         println!("{:<8} partitions of the next {days} days are there", "made");
     }
@@ -68,7 +81,10 @@ async fn partitions(store: &Store) -> Result<()> {
     while is_blocked && tries < TRIES {
         let dropped = store.drop_written_down().await.context("old partitions were not dropped")?;
         for gone in &dropped.gone {
-            println!("{:<8} of {}: {} partitions, {} rows", "dropped", gone.table, gone.partitions, gone.rows);
+            println!(
+                "{:<8} of {}: {} partitions, {} rows",
+                "dropped", gone.table, gone.partitions, gone.rows
+            );
         }
         (tries, is_blocked) = (tries + 1, dropped.is_blocked);
     }

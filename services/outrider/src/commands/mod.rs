@@ -16,7 +16,10 @@ use anyhow::Result;
 
 use crate::{
     cli::{Cli, Command, Configuration},
-    client::{Failure, deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail},
+    client::{
+        Failure, deliveries, endpoints, event_types, events, keys, projects, publish,
+        subscriptions, tail,
+    },
     config::{Config, Sources},
 };
 

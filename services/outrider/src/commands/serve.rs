@@ -20,7 +20,8 @@ pub async fn run(options: Serve) -> Result<(), Failure> {
 async fn serve(options: Serve, roles: Roles) -> Result<()> {
     // First of all, so that at no moment it ends the process.
     let prompted = shutdown::reload_requests()?;
-    let sources = Sources::with_environment(options.configuration.config, options.configuration.set);
+    let sources =
+        Sources::with_environment(options.configuration.config, options.configuration.set);
     let config = sources.load()?;
     let telemetry = telemetry::start(&config)?;
     let process = roles::start(config, roles).await?;

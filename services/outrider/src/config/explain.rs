@@ -1,4 +1,5 @@
-//! The configuration in force with the origin of each value, for people and scripts, without its secrets.
+//! The configuration in force with the origin of each value, for people and scripts, without its
+//! secrets.
 
 use std::fmt::Write as _;
 
@@ -30,7 +31,12 @@ impl Explained {
             let _ = writeln!(text, "{start}[{section}]");
             for (name, value) in values.as_table().into_iter().flatten() {
                 let key = format!("{section}.{name}");
-                let _ = writeln!(text, "{:<58} # {}", format!("{name} = {}", masked(&key, value)), self.origin(&key));
+                let _ = writeln!(
+                    text,
+                    "{:<58} # {}",
+                    format!("{name} = {}", masked(&key, value)),
+                    self.origin(&key)
+                );
             }
         }
         text
@@ -42,7 +48,8 @@ impl Explained {
         for (section, values) in &self.0.table {
             for (name, value) in values.as_table().into_iter().flatten() {
                 let key = format!("{section}.{name}");
-                let entry = json!({"value": masked(&key, value), "origin": self.origin(&key).to_string()});
+                let entry =
+                    json!({"value": masked(&key, value), "origin": self.origin(&key).to_string()});
                 all.insert(key, entry);
             }
         }
@@ -56,11 +63,15 @@ impl Explained {
 
 fn masked(key: &str, value: &Value) -> Value {
     match value {
-        Value::String(text) if key == "database.url" && Backend::of(text) == Some(Backend::Postgres) => {
+        Value::String(text)
+            if key == "database.url" && Backend::of(text) == Some(Backend::Postgres) =>
+        {
             Value::String(masked_url_of_postgres(text))
         }
         Value::String(text) if key.ends_with("url") => Value::String(masked_urls(text)),
-        Value::String(text) if SECRET_KEYS.contains(&key) && !text.is_empty() => Value::String(MASK.into()),
+        Value::String(text) if SECRET_KEYS.contains(&key) && !text.is_empty() => {
+            Value::String(MASK.into())
+        }
         other => other.clone(),
     }
 }
@@ -100,12 +111,16 @@ mod tests {
         let flags = vec![
             "secrets.master_key=k1:c2VjcmV0".to_owned(),
             "internal.token=c2VjcmV0".to_owned(),
-            "database.url=postgres://me:c2VjcmV0@host/name?password=c2VjcmV0&sslmode=require".to_owned(),
+            "database.url=postgres://me:c2VjcmV0@host/name?password=c2VjcmV0&sslmode=require"
+                .to_owned(),
         ];
         let explained = Sources { flags, ..Sources::default() }.explain().unwrap();
         let (text, json) = (explained.text(), explained.json());
         assert!(!text.contains("c2VjcmV0") && !json.to_string().contains("c2VjcmV0"), "{text}");
-        assert_eq!(json["database.url"]["value"], "postgres://me:…@host/name?password=…&sslmode=require");
+        assert_eq!(
+            json["database.url"]["value"],
+            "postgres://me:…@host/name?password=…&sslmode=require"
+        );
         assert_eq!(json["database.url"]["origin"], "flag --set");
         assert_eq!(json["log.level"]["origin"], "default");
         assert!(text.contains("[database]\n") && text.parse::<toml::Table>().is_ok(), "{text}");
@@ -113,15 +128,25 @@ mod tests {
 
     #[test]
     fn passwords_are_found_in_all_urls() {
-        assert_eq!(masked_urls("redis://a:x@h:1/0,redis://:y@z@h2/"), "redis://a:…@h:1/0,redis://:…@h2/");
-        for plain in ["embedded", "sqlite://outrider-data/outrider.db", "http://127.0.0.1:8081", "redis://h1,redis://h2"] {
+        assert_eq!(
+            masked_urls("redis://a:x@h:1/0,redis://:y@z@h2/"),
+            "redis://a:…@h:1/0,redis://:…@h2/"
+        );
+        for plain in [
+            "embedded",
+            "sqlite://outrider-data/outrider.db",
+            "http://127.0.0.1:8081",
+            "redis://h1,redis://h2",
+        ] {
             assert_eq!(masked_urls(plain), plain);
         }
     }
 
     #[test]
     fn what_is_invalid_is_still_explained() {
-        let explained = Sources { flags: vec!["queue.shards=0".into()], ..Sources::default() }.explain().unwrap();
+        let explained = Sources { flags: vec!["queue.shards=0".into()], ..Sources::default() }
+            .explain()
+            .unwrap();
         assert_eq!(explained.json()["queue.shards"]["value"], 0);
         assert!(explained.validated().unwrap_err().to_string().contains("queue.shards"));
     }

@@ -1,4 +1,5 @@
-//! Merging the layers. The defaults, written out, say which keys there are and of which type each is.
+//! Merging the layers. The defaults, written out, say which keys there are and of which type each
+//! is.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,8 +12,13 @@ use super::{Config, Error, Origin, Sources, secret_files::SecretFiles};
 
 const PREFIX: &str = "OUTRIDER_";
 /// Variables of that prefix that are not keys.
-const OTHER_VARIABLES: [&str; 5] =
-    ["OUTRIDER_CONFIG", "OUTRIDER_SERVER", "OUTRIDER_API_KEY", "OUTRIDER_PROJECT", "OUTRIDER_PROFILE"];
+const OTHER_VARIABLES: [&str; 5] = [
+    "OUTRIDER_CONFIG",
+    "OUTRIDER_SERVER",
+    "OUTRIDER_API_KEY",
+    "OUTRIDER_PROJECT",
+    "OUTRIDER_PROFILE",
+];
 
 /// All layers laid over each other.
 pub struct Merged {
@@ -33,13 +39,15 @@ impl Merged {
 pub fn merge(sources: &Sources) -> Result<Merged, Error> {
     let mut origins = HashMap::new();
     let mut secret_files = SecretFiles::default();
-    let mut merged = Table::try_from(Config::default()).map_err(|error| value_error("defaults", "", &error))?;
+    let mut merged =
+        Table::try_from(Config::default()).map_err(|error| value_error("defaults", "", &error))?;
     let keys: Vec<(String, Value)> = leaves(&merged);
     if let Some(path) = &sources.file {
         let mut layer = read_file(path)?;
         secret_files.take(&mut layer, &Origin::File(path.clone()))?;
         apply(&mut merged, &path.display().to_string(), &layer)?;
-        origins.extend(leaves(&layer).into_iter().map(|(key, _)| (key, Origin::File(path.clone()))));
+        origins
+            .extend(leaves(&layer).into_iter().map(|(key, _)| (key, Origin::File(path.clone()))));
     }
     for (name, text) in sources.environment.iter().filter(|(name, _)| is_ours(name)) {
         if text.contains(char::REPLACEMENT_CHARACTER) {
@@ -59,7 +67,8 @@ pub fn merge(sources: &Sources) -> Result<Merged, Error> {
     }
     let mut flags = HashSet::new();
     for flag in &sources.flags {
-        let (key, text) = flag.split_once('=').ok_or_else(|| value_error("--set", flag, &"must be KEY=VALUE"))?;
+        let (key, text) =
+            flag.split_once('=').ok_or_else(|| value_error("--set", flag, &"must be KEY=VALUE"))?;
         let origin = format!("--set {key}");
         if !flags.insert(key) {
             return Err(value_error(&origin, key, &"is given twice"));
@@ -68,7 +77,8 @@ pub fn merge(sources: &Sources) -> Result<Merged, Error> {
             continue;
         }
         let known = keys.iter().find(|(known, _)| known == key);
-        let (key, default) = known.ok_or_else(|| value_error(&origin, key, &"there is no such key"))?;
+        let (key, default) =
+            known.ok_or_else(|| value_error(&origin, key, &"there is no such key"))?;
         set(&mut merged, &origin, key, parse(&origin, key, text, default)?)?;
         origins.insert(key.clone(), Origin::Flag);
     }
@@ -84,10 +94,11 @@ fn is_ours(name: &str) -> bool {
     !test && !fail_point && !OTHER_VARIABLES.contains(&name)
 }
 
-/// Whether Kubernetes made a variable, which gives every container the addresses of all services in these very forms: a service
-/// named outrider or outrider-gateway makes some with our prefix.
+/// Whether Kubernetes made a variable, which gives every container the addresses of all services in
+/// these very forms: a service named outrider or outrider-gateway makes some with our prefix.
 fn is_of_kubernetes(name: &str, text: &str) -> bool {
-    let after = |part: &'static str| name.match_indices(part).map(move |(at, _)| &name[at + part.len()..]);
+    let after =
+        |part: &'static str| name.match_indices(part).map(move |(at, _)| &name[at + part.len()..]);
     let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme));
     let of_service = |rest: &str| rest == "HOST" || rest == "PORT" || rest.starts_with("PORT_");
     // As in 8080_TCP and 8080_TCP_ADDR.
@@ -95,9 +106,16 @@ fn is_of_kubernetes(name: &str, text: &str) -> bool {
         let mut parts = rest.split('_');
         let number = parts.next().is_some_and(|number| number.parse::<u16>().is_ok());
         let protocol = matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"));
-        number && protocol && matches!((parts.next(), parts.next()), (None | Some("PROTO" | "PORT" | "ADDR"), None))
+        number
+            && protocol
+            && matches!(
+                (parts.next(), parts.next()),
+                (None | Some("PROTO" | "PORT" | "ADDR"), None)
+            )
     };
-    after("_SERVICE_").any(of_service) || after("_PORT_").any(of_port) || name.ends_with("_PORT") && is_url
+    after("_SERVICE_").any(of_service)
+        || after("_PORT_").any(of_port)
+        || name.ends_with("_PORT") && is_url
 }
 
 /// The variable of a key: `dispatch.feed_period` is OUTRIDER_DISPATCH_FEED_PERIOD.
@@ -107,18 +125,26 @@ pub fn variable(key: &str) -> String {
 
 /// All keys with their values.
 pub fn leaves(table: &Table) -> Vec<(String, Value)> {
-    let sections = table.iter().filter_map(|(section, value)| value.as_table().map(|keys| (section, keys)));
+    let sections =
+        table.iter().filter_map(|(section, value)| value.as_table().map(|keys| (section, keys)));
     sections
-        .flat_map(|(section, keys)| keys.iter().map(move |(key, value)| (format!("{section}.{key}"), value.clone())))
+        .flat_map(|(section, keys)| {
+            keys.iter().map(move |(key, value)| (format!("{section}.{key}"), value.clone()))
+        })
         .collect()
 }
 
 fn read_file(path: &Path) -> Result<Table, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), source })?;
-    text.parse().map_err(|error: toml::de::Error| Error::Syntax { path: path.into(), message: error.to_string() })
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Error::File { path: path.into(), source })?;
+    text.parse().map_err(|error: toml::de::Error| Error::Syntax {
+        path: path.into(),
+        message: error.to_string(),
+    })
 }
 
-/// Lays a file's values over the others. Decoding the layer alone first finds unknown keys and wrong types, with their names.
+/// Lays a file's values over the others. Decoding the layer alone first finds unknown keys and
+/// wrong types, with their names.
 fn apply(merged: &mut Table, origin: &str, layer: &Table) -> Result<(), Error> {
     decode(layer.clone(), origin)?;
     for (section, values) in layer {
@@ -132,19 +158,34 @@ fn apply(merged: &mut Table, origin: &str, layer: &Table) -> Result<(), Error> {
 
 fn set(merged: &mut Table, origin: &str, key: &str, value: Value) -> Result<(), Error> {
     let (section, name) = key.split_once('.').unwrap_or((key, ""));
-    let layer = Table::from_iter([(section.to_owned(), Value::Table(Table::from_iter([(name.to_owned(), value)])))]);
+    let layer = Table::from_iter([(
+        section.to_owned(),
+        Value::Table(Table::from_iter([(name.to_owned(), value)])),
+    )]);
     apply(merged, origin, &layer)
 }
 
 /// A text as a value of the type that the key's default has.
 fn parse(origin: &str, key: &str, text: &str, default: &Value) -> Result<Value, Error> {
-    let wrong = |what: &str| Error::Value { origin: origin.into(), key: key.into(), message: format!("must be {what}") };
+    let wrong = |what: &str| Error::Value {
+        origin: origin.into(),
+        key: key.into(),
+        message: format!("must be {what}"),
+    };
     Ok(match default {
-        Value::Integer(_) => Value::Integer(text.trim().parse().map_err(|_| wrong("a whole number"))?),
+        Value::Integer(_) => {
+            Value::Integer(text.trim().parse().map_err(|_| wrong("a whole number"))?)
+        }
         Value::Float(_) => Value::Float(text.trim().parse().map_err(|_| wrong("a number"))?),
-        Value::Boolean(_) => Value::Boolean(text.trim().parse().map_err(|_| wrong("true or false"))?),
+        Value::Boolean(_) => {
+            Value::Boolean(text.trim().parse().map_err(|_| wrong("true or false"))?)
+        }
         Value::Array(_) => Value::Array(
-            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.into())).collect(),
+            text.split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(|part| Value::String(part.into()))
+                .collect(),
         ),
         _ => Value::String(text.to_owned()),
     })
@@ -177,7 +218,9 @@ mod tests {
 
     #[test]
     fn later_layers_win_and_leave_the_others() {
-        let file = file("[dispatch]\nfeed_period = \"2s\"\nfeed_batch = 7\n[egress]\nallow_loopback = true\n");
+        let file = file(
+            "[dispatch]\nfeed_period = \"2s\"\nfeed_batch = 7\n[egress]\nallow_loopback = true\n",
+        );
         let environment = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         let config = Sources {
             file: Some(file.path().into()),
@@ -208,8 +251,13 @@ mod tests {
                 Value::Float(number) => (number / 2.0 + 0.125).to_string(),
                 Value::Boolean(value) => (!value).to_string(),
                 Value::Array(_) if key == "dispatch.retry_schedule" => "7s".to_owned(),
-                Value::Array(_) if key == "egress.allow" || key == "egress.deny" => "10.0.0.7".to_owned(),
-                Value::String(text) if text.starts_with(|first: char| first.is_ascii_digit()) && !text.contains(':') => {
+                Value::Array(_) if key == "egress.allow" || key == "egress.deny" => {
+                    "10.0.0.7".to_owned()
+                }
+                Value::String(text)
+                    if text.starts_with(|first: char| first.is_ascii_digit())
+                        && !text.contains(':') =>
+                {
                     "7s".to_owned()
                 }
                 _ => "7".to_owned(),
@@ -275,7 +323,10 @@ mod tests {
         })
         .unwrap();
         assert_eq!(merged.origins["dispatch.feed_batch"], Origin::Flag);
-        assert_eq!(merged.origins["dispatch.accept_batch"], Origin::Variable("OUTRIDER_DISPATCH_ACCEPT_BATCH".into()));
+        assert_eq!(
+            merged.origins["dispatch.accept_batch"],
+            Origin::Variable("OUTRIDER_DISPATCH_ACCEPT_BATCH".into())
+        );
         assert_eq!(merged.origins["dispatch.settle_batch"], Origin::File(file.path().into()));
         assert_eq!(merged.origins.len(), 3);
         assert_eq!(merged.table["dispatch"]["feed_batch"].as_integer(), Some(9));
@@ -283,17 +334,26 @@ mod tests {
 
     #[test]
     fn errors_name_the_layer_and_the_key() {
-        let error =
-            |text: &str| Sources { file: Some(file(text).path().into()), ..Sources::default() }.load().unwrap_err().to_string();
+        let error = |text: &str| {
+            Sources { file: Some(file(text).path().into()), ..Sources::default() }
+                .load()
+                .unwrap_err()
+                .to_string()
+        };
         assert!(error("[dispatch]\nfeed_perod = \"2s\"\n").contains("feed_perod"));
-        assert!(error("[dispatch]\nfeed_period = \"2 parsecs\"\n").contains("dispatch.feed_period"));
+        assert!(
+            error("[dispatch]\nfeed_period = \"2 parsecs\"\n").contains("dispatch.feed_period")
+        );
         assert!(error("[dispatch]\nfeed_batch = \"x\"\n").contains("dispatch.feed_batch"));
         assert!(error("[nonsense]\n").contains("nonsense"));
         assert!(error("[dispatch\n").contains("not TOML"));
         let environment = vec![("OUTRIDER_NO_SUCH_KEY".to_owned(), "1".to_owned())];
         let error = Sources { environment, ..Sources::default() }.load().unwrap_err().to_string();
         assert!(error.contains("OUTRIDER_NO_SUCH_KEY"));
-        let error = Sources { flags: vec!["queue.shards=many".into()], ..Sources::default() }.load().unwrap_err().to_string();
+        let error = Sources { flags: vec!["queue.shards=many".into()], ..Sources::default() }
+            .load()
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("queue.shards") && error.contains("whole number"));
     }
 }

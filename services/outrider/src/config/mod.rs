@@ -1,4 +1,5 @@
-//! Configuration: defaults, then the file, then the environment, then flags. Every key has a default; unknown keys are errors.
+//! Configuration: defaults, then the file, then the environment, then flags. Every key has a
+//! default; unknown keys are errors.
 
 mod explain;
 mod layers;
@@ -18,7 +19,8 @@ pub use self::{
     explain::Explained,
     port::Port,
     sections::{
-        Admin, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue, Secrets, Telemetry, Worker,
+        Admin, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations, Queue,
+        Secrets, Telemetry, Worker,
     },
     span::Span,
     target::Target,
@@ -99,9 +101,18 @@ impl fmt::Display for Origin {
 
 /// The keys in which two configurations differ.
 pub fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
-    let leaves = |config: &Config| toml::Table::try_from(config.clone()).map(|table| layers::leaves(&table)).unwrap_or_default();
+    let leaves = |config: &Config| {
+        toml::Table::try_from(config.clone())
+            .map(|table| layers::leaves(&table))
+            .unwrap_or_default()
+    };
     let (one, other) = (leaves(one), leaves(other));
-    let mut keys: Vec<String> = one.into_iter().zip(other).filter(|(one, other)| one != other).map(|((key, _), _)| key).collect();
+    let mut keys: Vec<String> = one
+        .into_iter()
+        .zip(other)
+        .filter(|(one, other)| one != other)
+        .map(|((key, _), _)| key)
+        .collect();
     keys.sort_unstable();
     keys
 }
@@ -110,7 +121,8 @@ impl Sources {
     /// The file and flags of the command line, with this process's environment.
     #[must_use]
     pub fn with_environment(file: Option<PathBuf>, flags: Vec<String>) -> Self {
-        // Others may be anything. In one of ours, what stands for a byte that is not UTF-8 is refused.
+        // Others may be anything. In one of ours, what stands for a byte that is not UTF-8 is
+        // refused.
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
             Some((name, value.to_string_lossy().into_owned()))

@@ -22,12 +22,14 @@ impl<'de> Deserialize<'de> for Port {
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Port, E> {
                 let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
-                port.map(|port| Port(port.get())).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
+                port.map(|port| Port(port.get()))
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Port, E> {
                 let port = text.parse::<NonZeroU16>();
-                port.map(|port| Port(port.get())).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+                port.map(|port| Port(port.get()))
+                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
             }
         }
 

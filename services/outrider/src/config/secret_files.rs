@@ -1,4 +1,5 @@
-//! Secrets from files: every key that holds one may be given as `KEY_file`, the path of a file that holds the value.
+//! Secrets from files: every key that holds one may be given as `KEY_file`, the path of a file that
+//! holds the value.
 
 use std::{collections::BTreeMap, collections::HashMap, fs::File, io::Read as _, path::PathBuf};
 
@@ -7,8 +8,10 @@ use toml::{Table, Value};
 use super::{Error, Origin, layers::variable};
 
 /// Keys whose value is a secret or may hold a password.
-pub const SECRET_KEYS: &[&str] = &["database.url", "queue.url", "secrets.master_key", "internal.token"];
-/// Its file is a key of its own with a default, and is read when it is needed, since `outrider bootstrap` makes it.
+pub const SECRET_KEYS: &[&str] =
+    &["database.url", "queue.url", "secrets.master_key", "internal.token"];
+/// Its file is a key of its own with a default, and is read when it is needed, since `outrider
+/// bootstrap` makes it.
 const READ_LATE: &str = "secrets.master_key";
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -27,7 +30,9 @@ impl SecretFiles {
     pub fn take(&mut self, layer: &mut Table, origin: &Origin) -> Result<(), Error> {
         for key in early() {
             let Some((section, name)) = key.split_once('.') else { continue };
-            let Some(values) = layer.get_mut(section).and_then(Value::as_table_mut) else { continue };
+            let Some(values) = layer.get_mut(section).and_then(Value::as_table_mut) else {
+                continue;
+            };
             match values.remove(&format!("{name}_file")) {
                 None => {}
                 Some(Value::String(path)) => self.set(key, &path, origin.clone()),
@@ -40,7 +45,9 @@ impl SecretFiles {
     /// Whether a variable or a flag names a file; then it is remembered.
     pub fn given(&mut self, name: &str, path: &str, origin: Origin) -> bool {
         let known = early().find(|key| match origin {
-            Origin::Variable(_) => name.strip_suffix("_FILE").is_some_and(|name| name == variable(key)),
+            Origin::Variable(_) => {
+                name.strip_suffix("_FILE").is_some_and(|name| name == variable(key))
+            }
             _ => name.strip_suffix("_file").is_some_and(|name| name == *key),
         });
         if let Some(key) = known {
@@ -57,8 +64,13 @@ impl SecretFiles {
         }
     }
 
-    /// Puts the values in force. A key that is given both ways is an error: which one is meant cannot be known.
-    pub fn read(self, merged: &mut Table, origins: &mut HashMap<String, Origin>) -> Result<(), Error> {
+    /// Puts the values in force. A key that is given both ways is an error: which one is meant
+    /// cannot be known.
+    pub fn read(
+        self,
+        merged: &mut Table,
+        origins: &mut HashMap<String, Origin>,
+    ) -> Result<(), Error> {
         for (key, (path, origin)) in self.0 {
             refuse_both(merged, origins, key, &origin)?;
             let value = read(key, &path, &origin)?;
@@ -72,14 +84,25 @@ impl SecretFiles {
     }
 }
 
-fn refuse_both(merged: &Table, origins: &HashMap<String, Origin>, key: &str, file: &Origin) -> Result<(), Error> {
-    let Some(origin) = origins.get(key).filter(|_| !text(merged, key).is_empty()) else { return Ok(()) };
+fn refuse_both(
+    merged: &Table,
+    origins: &HashMap<String, Origin>,
+    key: &str,
+    file: &Origin,
+) -> Result<(), Error> {
+    let Some(origin) = origins.get(key).filter(|_| !text(merged, key).is_empty()) else {
+        return Ok(());
+    };
     Err(wrong(key, file, &format!("is given, and {key} too ({origin}): give one of them")))
 }
 
 fn text<'a>(merged: &'a Table, key: &str) -> &'a str {
     let (section, name) = key.split_once('.').unwrap_or((key, ""));
-    merged.get(section).and_then(|section| section.get(name)).and_then(Value::as_str).unwrap_or_default()
+    merged
+        .get(section)
+        .and_then(|section| section.get(name))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn put(merged: &mut Table, key: &str, value: String) {
@@ -105,7 +128,11 @@ fn read(key: &str, path: &PathBuf, origin: &Origin) -> Result<String, Error> {
 }
 
 fn wrong(key: &str, origin: &Origin, message: &str) -> Error {
-    Error::Value { origin: origin.to_string(), key: format!("{key}_file"), message: message.to_owned() }
+    Error::Value {
+        origin: origin.to_string(),
+        key: format!("{key}_file"),
+        message: message.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +152,8 @@ mod tests {
 
     #[test]
     fn every_secret_may_come_from_a_file_in_every_layer() {
-        let (url, token) = (file("postgres://me:hunter2@host/name\n"), file(&format!("{TOKEN}\r\n")));
+        let (url, token) =
+            (file("postgres://me:hunter2@host/name\n"), file(&format!("{TOKEN}\r\n")));
         let redis = file("redis://:hunter2@host/0");
         let path = |file: &tempfile::NamedTempFile| file.path().display().to_string();
         let config = file(&format!("[database]\nurl_file = \"{}\"\n", path(&url)));
@@ -151,24 +179,41 @@ mod tests {
     fn both_ways_at_once_are_refused_and_both_keys_named() {
         let secret = file(TOKEN);
         for key in SECRET_KEYS {
-            let flags = vec![format!("{key}={TOKEN}"), format!("{key}_file={}", secret.path().display())];
+            let flags =
+                vec![format!("{key}={TOKEN}"), format!("{key}_file={}", secret.path().display())];
             let error = Sources { flags, ..Sources::default() }.load().unwrap_err().to_string();
-            assert!(error.contains(&format!("{key}_file: is given, and {key} too")) && !error.contains(TOKEN), "{error}");
+            assert!(
+                error.contains(&format!("{key}_file: is given, and {key} too"))
+                    && !error.contains(TOKEN),
+                "{error}"
+            );
         }
         // What is empty is not given.
-        let flags = vec!["internal.token=".into(), format!("internal.token_file={}", secret.path().display())];
+        let flags = vec![
+            "internal.token=".into(),
+            format!("internal.token_file={}", secret.path().display()),
+        ];
         assert_eq!(Sources { flags, ..Sources::default() }.load().unwrap().internal.token.0, TOKEN);
     }
 
     #[test]
     fn files_that_hold_nothing_are_named() {
         let (empty, long) = (file("\n"), file(&"x".repeat(70_000)));
-        for path in ["/nonexistent/secret", empty.path().to_str().unwrap(), long.path().to_str().unwrap()] {
+        for path in
+            ["/nonexistent/secret", empty.path().to_str().unwrap(), long.path().to_str().unwrap()]
+        {
             let environment = vec![("OUTRIDER_DATABASE_URL_FILE".to_owned(), path.to_owned())];
-            let error = Sources { environment, ..Sources::default() }.load().unwrap_err().to_string();
+            let error =
+                Sources { environment, ..Sources::default() }.load().unwrap_err().to_string();
             assert!(error.contains("database.url_file") && error.contains(path), "{error}");
         }
         let flags = vec!["gateway.listen_file=x".to_owned()];
-        assert!(Sources { flags, ..Sources::default() }.load().unwrap_err().to_string().contains("there is no such key"));
+        assert!(
+            Sources { flags, ..Sources::default() }
+                .load()
+                .unwrap_err()
+                .to_string()
+                .contains("there is no such key")
+        );
     }
 }

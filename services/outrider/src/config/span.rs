@@ -47,7 +47,9 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let parsed = humantime::parse_duration(&text);
-        parsed.map(Self).map_err(|error| D::Error::custom(format!("\"{text}\" is not a length of time such as \"15s\": {error}")))
+        parsed.map(Self).map_err(|error| {
+            D::Error::custom(format!("\"{text}\" is not a length of time such as \"15s\": {error}"))
+        })
     }
 }
 
@@ -57,8 +59,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_as_the_same() {
-        let spans =
-            [(0, "0s"), (90, "1m 30s"), (86_400, "1day"), (90 * 86_400, "90days"), (400 * 86_400 + 3_601, "400days 1h 1s")];
+        let spans = [
+            (0, "0s"),
+            (90, "1m 30s"),
+            (86_400, "1day"),
+            (90 * 86_400, "90days"),
+            (400 * 86_400 + 3_601, "400days 1h 1s"),
+        ];
         for (seconds, text) in spans {
             assert_eq!(Span::seconds(seconds).to_string(), text);
             assert_eq!(humantime::parse_duration(text).unwrap(), Duration::from_secs(seconds));

@@ -1,4 +1,5 @@
-//! A destination in the lists of the egress: a network, an address or a name, with or without ports.
+//! A destination in the lists of the egress: a network, an address or a name, with or without
+//! ports.
 
 use outrider_model::address::Entry;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -26,7 +27,8 @@ mod tests {
 
     #[test]
     fn entries_come_from_every_layer_and_a_bad_one_is_named_by_its_place() {
-        let load = |flag: &str| Sources { flags: vec![flag.to_owned()], ..Sources::default() }.load();
+        let load =
+            |flag: &str| Sources { flags: vec![flag.to_owned()], ..Sources::default() }.load();
         let config = load("egress.allow=10.20.0.0/16:8080, receiver ,[fd12::1]:443").unwrap();
         let texts: Vec<_> = config.egress.allow.iter().map(|target| target.0.to_string()).collect();
         assert_eq!(texts, ["10.20.0.0/16:8080", "receiver", "[fd12::1]:443"]);
@@ -34,6 +36,9 @@ mod tests {
         let config = Sources { environment, ..Sources::default() }.load().unwrap();
         assert_eq!(config.egress.deny.len(), 1);
         let error = load("egress.deny=example.com,10.20.0.1/16").unwrap_err().to_string();
-        assert!(error.contains("egress.deny[1]") && error.contains("did you mean 10.20.0.0/16?"), "{error}");
+        assert!(
+            error.contains("egress.deny[1]") && error.contains("did you mean 10.20.0.0/16?"),
+            "{error}"
+        );
     }
 }

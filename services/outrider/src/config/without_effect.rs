@@ -1,8 +1,8 @@
-//! Settings that have an effect only while another has a certain value. One that is given while it has none is refused: whoever gave it
-//! expects something of it.
+//! Settings that have an effect only while another has a certain value. One that is given while it
+//! has none is refused: whoever gave it expects something of it.
 //!
-//! What equals its default is not told from what is not given, and changes nothing. Keys of roles that a process does not have are no
-//! such settings: one file serves all processes.
+//! What equals its default is not told from what is not given, and changes nothing. Keys of roles
+//! that a process does not have are no such settings: one file serves all processes.
 
 use toml::Table;
 
@@ -20,7 +20,13 @@ const RULES: [Rule; 6] = [
     Rule {
         holds: |config| config.queue.url != "embedded",
         without: "a queue.url of Redis",
-        keys: &["queue.cluster", "queue.prefix", "queue.shards", "queue.pool_size", "queue.command_timeout"],
+        keys: &[
+            "queue.cluster",
+            "queue.prefix",
+            "queue.shards",
+            "queue.pool_size",
+            "queue.command_timeout",
+        ],
     },
     Rule {
         holds: |config| config.queue.url.starts_with("rediss://"),
@@ -48,12 +54,20 @@ const RULES: [Rule; 6] = [
     Rule {
         holds: |config| !config.gateway.tls_certificate_file.is_empty(),
         without: "gateway.tls_certificate_file",
-        keys: &["gateway.tls_private_key_file", "gateway.tls_reload_interval", "gateway.tls_handshake_timeout"],
+        keys: &[
+            "gateway.tls_private_key_file",
+            "gateway.tls_reload_interval",
+            "gateway.tls_handshake_timeout",
+        ],
     },
     Rule {
         holds: |config| !config.internal.tls_certificate_file.is_empty(),
         without: "internal.tls_certificate_file",
-        keys: &["internal.tls_private_key_file", "internal.tls_ca_file", "internal.tls_reload_interval"],
+        keys: &[
+            "internal.tls_private_key_file",
+            "internal.tls_ca_file",
+            "internal.tls_reload_interval",
+        ],
     },
 ];
 
@@ -62,7 +76,10 @@ pub fn refuse(config: &Config) -> Result<(), Error> {
     let given = given(config);
     for rule in RULES.iter().filter(|rule| !(rule.holds)(config)) {
         if let Some(key) = rule.keys.iter().find(|key| given.iter().any(|given| given == *key)) {
-            return Err(Error::Invalid { key, message: format!("has no effect without {}", rule.without) });
+            return Err(Error::Invalid {
+                key,
+                message: format!("has no effect without {}", rule.without),
+            });
         }
     }
     Ok(())
@@ -70,7 +87,8 @@ pub fn refuse(config: &Config) -> Result<(), Error> {
 
 /// The keys that differ from their defaults.
 fn given(config: &Config) -> Vec<String> {
-    let leaves = |config: &Config| Table::try_from(config).map(|table| leaves(&table)).unwrap_or_default();
+    let leaves =
+        |config: &Config| Table::try_from(config).map(|table| leaves(&table)).unwrap_or_default();
     let defaults = leaves(&Config::default());
     leaves(config).into_iter().filter(|leaf| !defaults.contains(leaf)).map(|(key, _)| key).collect()
 }
@@ -86,7 +104,11 @@ pub const CONDITIONS: &[(&str, &[&str])] = &[
     ("gateway.tls_", &["gateway.tls_certificate_file=c.pem", "gateway.tls_private_key_file=k.pem"]),
     (
         "internal.tls_",
-        &["internal.tls_certificate_file=c.pem", "internal.tls_private_key_file=k.pem", "internal.tls_ca_file=a.pem"],
+        &[
+            "internal.tls_certificate_file=c.pem",
+            "internal.tls_private_key_file=k.pem",
+            "internal.tls_ca_file=a.pem",
+        ],
     ),
 ];
 
@@ -131,15 +153,25 @@ mod tests {
     fn a_key_whose_condition_is_false_is_refused_and_is_taken_where_it_holds() {
         let ruled: Vec<&str> = RULES.iter().flat_map(|rule| rule.keys).copied().collect();
         for key in &ruled {
-            let (_, value) = VALUES.iter().find(|(known, _)| known == key).unwrap_or_else(|| panic!("a value of {key}"));
+            let (_, value) = VALUES
+                .iter()
+                .find(|(known, _)| known == key)
+                .unwrap_or_else(|| panic!("a value of {key}"));
             let flag = format!("{key}={value}");
             let error = load(&[&flag]).unwrap_err();
             // Files of TLS come together: that is said first.
             let of_files = error.contains("is required with");
-            assert!(of_files || error.starts_with(&format!("{key}: has no effect without ")), "{error}");
-            let (_, conditions) = CONDITIONS.iter().find(|(prefix, _)| key.starts_with(prefix)).unwrap();
-            let mut flags: Vec<&str> =
-                conditions.iter().copied().filter(|given| !given.starts_with(&format!("{key}="))).collect();
+            assert!(
+                of_files || error.starts_with(&format!("{key}: has no effect without ")),
+                "{error}"
+            );
+            let (_, conditions) =
+                CONDITIONS.iter().find(|(prefix, _)| key.starts_with(prefix)).unwrap();
+            let mut flags: Vec<&str> = conditions
+                .iter()
+                .copied()
+                .filter(|given| !given.starts_with(&format!("{key}=")))
+                .collect();
             flags.push(&flag);
             if key.starts_with("queue.tls_") && *key != "queue.tls_ca_file" {
                 let pair = ["queue.tls_certificate_file=c.pem", "queue.tls_private_key_file=k.pem"];

@@ -15,7 +15,11 @@ use super::{
 use crate::config::Config;
 
 /// Admin in this process, if it has the role.
-pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> Result<Option<Backend>> {
+pub async fn start(
+    base: &mut Base,
+    stored: &Stored,
+    queue: &Arc<dyn Queue>,
+) -> Result<Option<Backend>> {
     if !base.roles.has(Role::Admin) {
         return Ok(None);
     }
@@ -30,5 +34,8 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
 
 /// How admin behaves.
 pub fn options(config: &Config) -> Options {
-    Options { policy: egress::policy(&config.egress).into(), max_request_bytes: config.gateway.max_request_bytes }
+    Options {
+        policy: egress::policy(&config.egress).into(),
+        max_request_bytes: config.gateway.max_request_bytes,
+    }
 }

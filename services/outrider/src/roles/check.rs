@@ -1,5 +1,5 @@
-//! What a role would refuse when it is built, told by key before anything is opened, whichever roles this process has: one file serves
-//! all of them.
+//! What a role would refuse when it is built, told by key before anything is opened, whichever
+//! roles this process has: one file serves all of them.
 
 use anyhow::{Context, Result, bail};
 use outrider_model::Error;
@@ -35,7 +35,8 @@ pub fn check(config: &Config) -> Result<()> {
 /// Where the egress is: an address, not a URL.
 const EGRESS: &str = "worker.egress_address";
 
-/// The keys that say where another role is, with what they say, the role that calls and the one that is called.
+/// The keys that say where another role is, with what they say, the role that calls and the one
+/// that is called.
 fn elsewhere(config: &Config) -> [(&'static str, &str, Role, Role); 6] {
     let Config { gateway, ingest, worker, .. } = config;
     [
@@ -48,7 +49,8 @@ fn elsewhere(config: &Config) -> [(&'static str, &str, Role, Role); 6] {
     ]
 }
 
-/// An empty one is wrong only where it is needed: in a process that has the role that calls, and not the one that is called.
+/// An empty one is wrong only where it is needed: in a process that has the role that calls, and
+/// not the one that is called.
 pub fn check_urls(config: &Config, roles: &Roles) -> Result<()> {
     for (key, url, caller, called) in elsewhere(config) {
         if url.is_empty() && roles.has(caller) && !roles.has(called) {
@@ -62,7 +64,10 @@ pub fn check_urls(config: &Config, roles: &Roles) -> Result<()> {
 fn allowed_ports(config: &Config) -> Result<()> {
     for port in &config.egress.allowed_ports {
         if outrider_model::address::is_web_port(port.0) {
-            bail!("egress.allowed_ports: {} has no effect: webhooks may have this port without it", port.0);
+            bail!(
+                "egress.allowed_ports: {} has no effect: webhooks may have this port without it",
+                port.0
+            );
         }
     }
     Ok(())
@@ -94,16 +99,29 @@ mod tests {
             format!("{:#}", check(&config).unwrap_err())
         };
         assert!(check(&Config::default()).is_ok());
-        let redis = |url: &str| refused(&["database.url=postgres://h/d", &format!("queue.url={url}")]);
+        let redis =
+            |url: &str| refused(&["database.url=postgres://h/d", &format!("queue.url={url}")]);
         for (flag, why) in [
             ("log.level=verbose", "log.level"),
             ("worker.response_wire_reads=1", "worker.response_wire_reads: must be at least 64"),
-            ("worker.response_read_bytes=1", "worker.response_read_bytes: must be at least response_kept_bytes"),
+            (
+                "worker.response_read_bytes=1",
+                "worker.response_read_bytes: must be at least response_kept_bytes",
+            ),
             ("worker.egress_address=egress", "worker.egress_address"),
-            ("worker.dispatch_url=http://dispatch:8082/v1", "worker.dispatch_url = http://dispatch:8082/v1"),
+            (
+                "worker.dispatch_url=http://dispatch:8082/v1",
+                "worker.dispatch_url = http://dispatch:8082/v1",
+            ),
             ("gateway.admin_url=admin:8083", "gateway.admin_url = admin:8083"),
-            ("gateway.cors_origins=*,https://a.example", "gateway.cors_origins: \"*\" stands alone"),
-            ("gateway.cors_origins=example.com", "gateway.cors_origins: \"example.com\" is not an origin"),
+            (
+                "gateway.cors_origins=*,https://a.example",
+                "gateway.cors_origins: \"*\" stands alone",
+            ),
+            (
+                "gateway.cors_origins=example.com",
+                "gateway.cors_origins: \"example.com\" is not an origin",
+            ),
             ("egress.max_tunnels=0", "egress.max_tunnels: must be at least 1"),
             ("egress.dns_timeout=0s", "egress.dns_timeout: must not be zero"),
             ("egress.allowed_ports=8080", "egress.allowed_ports: 8080 has no effect"),
@@ -120,10 +138,20 @@ mod tests {
             ("redis://h/-1", "must be 0 or more"),
         ] {
             let refused = redis(url);
-            assert!(refused.starts_with("queue.url: ") && refused.contains(why), "{url}: {refused}");
+            assert!(
+                refused.starts_with("queue.url: ") && refused.contains(why),
+                "{url}: {refused}"
+            );
         }
-        let cluster = refused(&["database.url=postgres://h/d", "queue.url=redis://h/1", "queue.cluster=true"]);
-        assert!(cluster.starts_with("queue.url: ") && cluster.contains("a cluster has database 0 only"), "{cluster}");
+        let cluster = refused(&[
+            "database.url=postgres://h/d",
+            "queue.url=redis://h/1",
+            "queue.cluster=true",
+        ]);
+        assert!(
+            cluster.starts_with("queue.url: ") && cluster.contains("a cluster has database 0 only"),
+            "{cluster}"
+        );
     }
 
     #[test]
@@ -138,7 +166,8 @@ mod tests {
             (keys[4], &[Worker, Dispatch], &[Worker, Egress]),
             (keys[5], &[Worker, Egress], &[Worker]),
         ] {
-            let config = Sources { flags: vec![format!("{key}=")], ..Sources::default() }.load().unwrap();
+            let config =
+                Sources { flags: vec![format!("{key}=")], ..Sources::default() }.load().unwrap();
             assert!(check(&config).is_ok(), "{key}");
             for fine in [&[All][..], fine] {
                 assert!(check_urls(&config, &Roles::new(fine)).is_ok(), "{key}: {fine:?}");

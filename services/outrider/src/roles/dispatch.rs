@@ -27,12 +27,20 @@ pub struct Faces {
 }
 
 /// Dispatch in this process, if it has the role.
-pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> Result<Option<Faces>> {
+pub async fn start(
+    base: &mut Base,
+    stored: &Stored,
+    queue: &Arc<dyn Queue>,
+) -> Result<Option<Faces>> {
     if !base.roles.has(Role::Dispatch) {
         return Ok(None);
     }
-    let dispatch =
-        Arc::new(Dispatch::new(options(&base.config), stored.store.clone(), stored.directory.clone(), Arc::clone(queue)));
+    let dispatch = Arc::new(Dispatch::new(
+        options(&base.config),
+        stored.store.clone(),
+        stored.directory.clone(),
+        Arc::clone(queue),
+    ));
     let faces = Faces {
         public: guarded(dispatch.routes(base.stages.foundation.clone()), stored.keys()),
         intake: dispatch.intake(),
@@ -43,7 +51,9 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>) -> 
     let service = with_internal(base, stored, faces.public.clone(), internal);
     serve_internal(base, "dispatch.listen", &address, service, Stage::Foundation).await?;
     let shutdown = base.stages.foundation.clone();
-    base.tasks.foundation.push(tokio::spawn(essential("dispatch", async move { dispatch.run(shutdown).await })));
+    base.tasks
+        .foundation
+        .push(tokio::spawn(essential("dispatch", async move { dispatch.run(shutdown).await })));
     Ok(Some(faces))
 }
 

@@ -1,5 +1,5 @@
-//! Every key of the configuration has an effect: it changes what a part of Outrider is built from, or a test that is named here
-//! observes it. A new key that nobody reads fails here.
+//! Every key of the configuration has an effect: it changes what a part of Outrider is built from,
+//! or a test that is named here observes it. A new key that nobody reads fails here.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_store::MasterKeys;
 use toml::{Table, Value};
 
-use super::{admin, check, dispatch, egress, foundation, gateway, ingest, messages::Messages, tls, worker};
+use super::{
+    admin, check, dispatch, egress, foundation, gateway, ingest, messages::Messages, tls, worker,
+};
 use crate::{
     config::{CONDITIONS, Config, Sources, leaves},
     telemetry,
@@ -73,7 +75,8 @@ fn load(flags: &[String]) -> Config {
 /// What the parts of Outrider are built from, as text.
 fn built(config: &Config) -> BTreeMap<&'static str, String> {
     let no_key = || MasterKeys::parse(&format!("none:{}", STANDARD.encode([0; 32]))).unwrap();
-    let store = foundation::store_options(config).unwrap_or_else(|_| foundation::options_with(config, no_key()));
+    let store = foundation::store_options(config)
+        .unwrap_or_else(|_| foundation::options_with(config, no_key()));
     let worker = outrider_worker::Options { consumer: String::new(), ..worker::options(config) };
     BTreeMap::from([
         ("store", format!("{store:?}")),
@@ -142,14 +145,22 @@ fn every_key_has_an_effect() {
         let with = load(&flags);
         check::check(&with).unwrap_or_else(|error| panic!("{key}={value}: {error:#}"));
         assert_ne!(without, with, "{key}");
-        assert_ne!(built(&without), built(&with), "{key} changes nothing: it has no effect, or name the test that observes it");
+        assert_ne!(
+            built(&without),
+            built(&with),
+            "{key} changes nothing: it has no effect, or name the test that observes it"
+        );
     }
 }
 
-/// A key that is in the options needs no other test, and one that is gone must not be named any more.
+/// A key that is in the options needs no other test, and one that is gone must not be named any
+/// more.
 #[test]
 fn what_is_named_is_a_key_and_in_no_options() {
-    let keys: Vec<String> = leaves(&Table::try_from(Config::default()).unwrap()).into_iter().map(|(key, _)| key).collect();
+    let keys: Vec<String> = leaves(&Table::try_from(Config::default()).unwrap())
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
     for (key, _) in OBSERVED.iter().chain(VALUES) {
         assert!(keys.iter().any(|known| known == key), "{key}");
     }

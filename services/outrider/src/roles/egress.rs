@@ -13,8 +13,12 @@ pub async fn start(base: &mut Base) -> Result<()> {
     if !base.roles.has(Role::Egress) {
         return Ok(());
     }
-    let options =
-        Options { policy: base.policy.clone(), token: base.token.clone(), tls: base.tls.clone(), ..options(&base.config)? };
+    let options = Options {
+        policy: base.policy.clone(),
+        token: base.token.clone(),
+        tls: base.tls.clone(),
+        ..options(&base.config)?
+    };
     let egress = Egress::new(options).context("the egress does not start")?;
     base.egress = Some(egress.clone());
     if !base.roles.is_all() {

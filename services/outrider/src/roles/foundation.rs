@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls};
 use outrider_rpc::{InternalToken, RoleChannel, Streams, Tls};
-use outrider_store::{Backend, Directory, DirectoryOptions, FailureKind, MasterKeys, Store, StoreOptions, Work};
+use outrider_store::{
+    Backend, Directory, DirectoryOptions, FailureKind, MasterKeys, Store, StoreOptions, Work,
+};
 use outrider_telemetry::essential;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::sync::CancellationToken;
@@ -19,16 +21,19 @@ pub fn store_options(config: &Config) -> Result<StoreOptions> {
     Ok(options_with(config, master_keys(&config.secrets)?))
 }
 
-/// The same for commands that need the key only where something is encrypted with it: none stands in where none is configured and its file
-/// is not there.
+/// The same for commands that need the key only where something is encrypted with it: none stands
+/// in where none is configured and its file is not there.
 pub fn options_without_key(config: &Config) -> Result<StoreOptions> {
-    if !config.secrets.master_key.0.is_empty() || Path::new(&config.secrets.master_key_file).exists() {
+    if !config.secrets.master_key.0.is_empty()
+        || Path::new(&config.secrets.master_key_file).exists()
+    {
         return store_options(config);
     }
     Ok(options_with(config, MasterKeys::none()))
 }
 
-/// The same for commands that make a database: by default SQLite's file is in the directory of the key, and must find it.
+/// The same for commands that make a database: by default SQLite's file is in the directory of the
+/// key, and must find it.
 pub fn first_options(config: &Config) -> Result<StoreOptions> {
     let options = options_without_key(config)?;
     if options.master_keys.is_none() && Backend::of(&options.url) == Some(Backend::Sqlite) {
@@ -68,9 +73,11 @@ pub fn internal_token(internal: &config::Internal) -> Result<Option<InternalToke
     }
 }
 
-/// Makes the file of the master key, which only its owner can read, unless a key is configured or the file is there. Whether it did.
+/// Makes the file of the master key, which only its owner can read, unless a key is configured or
+/// the file is there. Whether it did.
 ///
-/// The file appears under its name with all that it holds, so that of several at once one makes it and no other reads a part.
+/// The file appears under its name with all that it holds, so that of several at once one makes it
+/// and no other reads a part.
 pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
     let path = Path::new(&secrets.master_key_file);
     if !secrets.master_key.0.is_empty() || path.exists() {
@@ -78,7 +85,10 @@ pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
     }
     let directory = make_directory_of_key(path)?;
     let cannot = || format!("secrets.master_key_file: cannot write {}", path.display());
-    let mut file = tempfile::Builder::new().prefix(".master-key-").tempfile_in(directory).with_context(cannot)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".master-key-")
+        .tempfile_in(directory)
+        .with_context(cannot)?;
     writeln!(file, "{}", new_master_key()?).with_context(cannot)?;
     file.as_file().sync_all().with_context(cannot)?;
     match file.persist_noclobber(path) {
@@ -87,7 +97,9 @@ pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
         Err(error) => return Err(error.error).with_context(cannot),
     }
     // The name is durable too before anything is encrypted.
-    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).with_context(cannot)?;
+    std::fs::File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .with_context(cannot)?;
     Ok(true)
 }
 
@@ -96,7 +108,8 @@ fn make_directory_of_key(path: &Path) -> Result<&Path> {
         Some(directory) if directory != Path::new("") => directory,
         _ => Path::new("."),
     };
-    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
     Ok(directory)
 }
 
@@ -121,11 +134,12 @@ const WORKS: [(Role, Work); 4] = [
     (Role::Ingest, Work::Intake),
 ];
 
-/// Connects to the database. SQLite, which no other process can be using, is migrated; PostgreSQL must be current, and must refuse nothing
-/// of what the roles need.
+/// Connects to the database. SQLite, which no other process can be using, is migrated; PostgreSQL
+/// must be current, and must refuse nothing of what the roles need.
 pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
     let store = Store::connect(&store_options(config)?).await?;
-    let works: Vec<Work> = WORKS.iter().filter(|(role, _)| roles.has(*role)).map(|(_, work)| *work).collect();
+    let works: Vec<Work> =
+        WORKS.iter().filter(|(role, _)| roles.has(*role)).map(|(_, work)| *work).collect();
     if store.backend() == Backend::Sqlite {
         store.migrate_up().await.context("the schema cannot be brought up to date")?;
         store.seal().await?;
@@ -141,12 +155,19 @@ pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
     Ok(store)
 }
 
-/// The directory, kept fresh until `shutdown`, and at once when a change is announced. It knows the ids of all API keys where any are
-/// checked.
-pub fn directory(store: &Store, queue: Option<&Arc<dyn Queue>>, keys: bool, shutdown: &CancellationToken) -> Directory {
+/// The directory, kept fresh until `shutdown`, and at once when a change is announced. It knows the
+/// ids of all API keys where any are checked.
+pub fn directory(
+    store: &Store,
+    queue: Option<&Arc<dyn Queue>>,
+    keys: bool,
+    shutdown: &CancellationToken,
+) -> Directory {
     let defaults = DirectoryOptions::default();
-    let directory =
-        Directory::new(store.clone(), DirectoryOptions { key_ids: if keys { defaults.key_ids } else { 0 }, ..defaults });
+    let directory = Directory::new(
+        store.clone(),
+        DirectoryOptions { key_ids: if keys { defaults.key_ids } else { 0 }, ..defaults },
+    );
     spawn_until(shutdown, {
         let directory = directory.clone();
         async move { directory.run().await }
@@ -210,7 +231,9 @@ pub fn redis_options(config: &Config) -> RedisOptions {
 fn redis_tls(options: &config::Queue) -> Result<RedisTls> {
     let read = |key: &str, path: &str| match path {
         "" => Ok(None),
-        path => std::fs::read(path).map(Some).with_context(|| format!("queue.{key}: cannot read {path}")),
+        path => std::fs::read(path)
+            .map(Some)
+            .with_context(|| format!("queue.{key}: cannot read {path}")),
     };
     Ok(RedisTls {
         authorities: read("tls_ca_file", &options.tls_ca_file)?,

@@ -37,13 +37,15 @@ pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
         admin: here_or(here.admin, "gateway.admin_url", &config.admin_url, base)?,
     };
     let acceptor = tls::public(config, &base.stages.foundation)?;
-    let gateway = Gateway::new(options(&base.config), backends, here.keys).context("gateway")?.with_acceptor(acceptor);
+    let gateway = Gateway::new(options(&base.config), backends, here.keys)
+        .context("gateway")?
+        .with_acceptor(acceptor);
     let listener = base.listen("gateway.listen", &config.listen).await?;
     let address = listener.local_addr()?;
     let shutdown = base.stages.intake.clone();
-    base.tasks
-        .intake
-        .push(tokio::spawn(essential("gateway", async move { gateway.serve(listener, shutdown.cancelled_owned()).await })));
+    base.tasks.intake.push(tokio::spawn(essential("gateway", async move {
+        gateway.serve(listener, shutdown.cancelled_owned()).await
+    })));
     Ok(Some(address))
 }
 

@@ -20,7 +20,11 @@ use super::{
 use crate::config::Config;
 
 /// Ingest in this process, if it has the role.
-pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -> Result<Option<Backend>> {
+pub async fn start(
+    base: &mut Base,
+    stored: &Stored,
+    dispatch: Option<&Faces>,
+) -> Result<Option<Backend>> {
     if !base.roles.has(Role::Ingest) {
         return Ok(None);
     }
@@ -33,7 +37,13 @@ pub async fn start(base: &mut Base, stored: &Stored, dispatch: Option<&Faces>) -
         )),
     };
     let shutdown = base.stages.intake.clone();
-    let ingest = Ingest::new(options(&base.config), stored.directory.clone(), stored.store.clock().clone(), intake, shutdown);
+    let ingest = Ingest::new(
+        options(&base.config),
+        stored.directory.clone(),
+        stored.store.clock().clone(),
+        intake,
+        shutdown,
+    );
     let service = guarded(ingest.routes(), stored.keys());
     let address = config.listen.clone();
     let listening = with_internal(base, stored, service.clone(), Routes::default());

@@ -1,5 +1,6 @@
-//! The sizes of messages between roles. None is a setting of its own: each follows from what operators allow to be in it, so that
-//! what one process takes, roles in processes of their own take too.
+//! The sizes of messages between roles. None is a setting of its own: each follows from what
+//! operators allow to be in it, so that what one process takes, roles in processes of their own
+//! take too.
 
 use outrider_model::limits;
 
@@ -8,11 +9,13 @@ use crate::config::Config;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// What ingest adds to an event (ids, fingerprint, trace, key of a stream, media type), and the framing of its fields, at most.
+/// What ingest adds to an event (ids, fingerprint, trace, key of a stream, media type), and the
+/// framing of its fields, at most.
 const ADDED_TO_EVENT: usize = 2 * KIB;
 /// What an event has beside its payload, at most: two maps, and names.
 const BESIDE_PAYLOAD: usize = 2 * limits::MAP_BYTES + 4 * KIB + ADDED_TO_EVENT;
-/// What a report has beside the body of an answer, at most: headers of the answer, ids, an error; and the framing.
+/// What a report has beside the body of an answer, at most: headers of the answer, ids, an error;
+/// and the framing.
 const BESIDE_ANSWER: usize = 64 * KIB;
 /// An answer may have so many bytes whatever the settings are: the largest page of a list is below.
 const LEAST_ANSWER: usize = 32 * MIB;
@@ -36,10 +39,18 @@ impl Messages {
         let one_report = kept.saturating_add(BESIDE_ANSWER);
         Self {
             // A batch of a stream may go beyond its size by one message.
-            intake: sum([ingest.max_batch_bytes, config.gateway.max_request_bytes, limits::BATCH_EVENTS * ADDED_TO_EVENT]),
+            intake: sum([
+                ingest.max_batch_bytes,
+                config.gateway.max_request_bytes,
+                limits::BATCH_EVENTS * ADDED_TO_EVENT,
+            ]),
             // A report that is larger than a batch goes alone.
-            reports: outrider_worker::Options::default().report_batch_bytes.saturating_add(one_report),
-            answers: LEAST_ANSWER.max(ingest.max_payload_bytes.saturating_add(BESIDE_PAYLOAD)).max(one_report),
+            reports: outrider_worker::Options::default()
+                .report_batch_bytes
+                .saturating_add(one_report),
+            answers: LEAST_ANSWER
+                .max(ingest.max_payload_bytes.saturating_add(BESIDE_PAYLOAD))
+                .max(one_report),
         }
     }
 }

@@ -66,12 +66,17 @@ impl Role {
 pub struct Roles(BTreeSet<Role>);
 
 impl Roles {
-    const EACH: [Role; 6] = [Role::Gateway, Role::Ingest, Role::Dispatch, Role::Worker, Role::Egress, Role::Admin];
+    const EACH: [Role; 6] =
+        [Role::Gateway, Role::Ingest, Role::Dispatch, Role::Worker, Role::Egress, Role::Admin];
 
     /// These, where `All` stands for each.
     #[must_use]
     pub fn new(named: &[Role]) -> Self {
-        Self(if named.contains(&Role::All) { Self::EACH.into() } else { named.iter().copied().collect() })
+        Self(if named.contains(&Role::All) {
+            Self::EACH.into()
+        } else {
+            named.iter().copied().collect()
+        })
     }
 
     /// As the command line names them; an error when one of the names has no effect.
@@ -112,7 +117,10 @@ mod tests {
     #[test]
     fn each_role_is_named_once_and_all_alone() {
         assert!(Roles::named(&[Role::All]).is_ok_and(|roles| roles.is_all()));
-        assert_eq!(Roles::named(&[Role::Worker, Role::Egress]), Ok(Roles::new(&[Role::Egress, Role::Worker])));
+        assert_eq!(
+            Roles::named(&[Role::Worker, Role::Egress]),
+            Ok(Roles::new(&[Role::Egress, Role::Worker]))
+        );
         assert!(Roles::named(&[Role::All, Role::Worker]).unwrap_err().contains("stands alone"));
         assert!(Roles::named(&[Role::Worker, Role::Worker]).unwrap_err().contains("twice"));
     }

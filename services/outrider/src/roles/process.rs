@@ -1,4 +1,5 @@
-//! A process: its foundation, its roles in the order in which they need each other, and their end in the opposite order.
+//! A process: its foundation, its roles in the order in which they need each other, and their end
+//! in the opposite order.
 
 use std::{
     net::SocketAddr,
@@ -15,8 +16,8 @@ use outrider_model::limits;
 use outrider_proto::internal::key_service_server::KeyServiceServer;
 use outrider_queue::Queue;
 use outrider_rpc::{
-    Acceptor, Authenticate, InternalToken, KeyServer, PolicyInForce, RemoteKeys, Tls, internal::InternalGate, server::Backend,
-    tls::Protocol,
+    Acceptor, Authenticate, InternalToken, KeyServer, PolicyInForce, RemoteKeys, Tls,
+    internal::InternalGate, server::Backend, tls::Protocol,
 };
 use outrider_store::{Backend as Database, Directory, Store};
 use outrider_telemetry::essential;
@@ -64,7 +65,9 @@ pub struct Base {
 impl Base {
     /// Opens a listener that the egress of this process will not dial.
     pub async fn listen(&self, key: &'static str, address: &str) -> Result<TcpListener> {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))?;
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("{key}: cannot listen on {address}"))?;
         // With port 0, this is where it is to be learned.
         tracing::info!(key, address = %listener.local_addr()?, "listening");
         if let Some(egress) = &self.egress {
@@ -118,14 +121,20 @@ pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     let stages = Stages::default();
     let tls = tls::between_roles(&config.internal, &stages.foundation)?;
     let policy = PolicyInForce::from(egress::policy(&config.egress));
-    let mut base = Base { config, roles, stages, tasks: Tasks::default(), token, tls, policy, egress: None };
+    let mut base =
+        Base { config, roles, stages, tasks: Tasks::default(), token, tls, policy, egress: None };
     worker::check(&base)?;
     egress::start(&mut base).await?;
-    let queue = if base.roles.has_any(&QUEUED) { Some(foundation::queue(&base.config).await?) } else { None };
+    let queue = if base.roles.has_any(&QUEUED) {
+        Some(foundation::queue(&base.config).await?)
+    } else {
+        None
+    };
     let stored = if base.roles.has_any(&STORED) {
         let store = foundation::store(&base.config, &base.roles).await?;
         let keys = base.roles.has_any(&KEYED);
-        let directory = foundation::directory(&store, queue.as_ref(), keys, &base.stages.foundation);
+        let directory =
+            foundation::directory(&store, queue.as_ref(), keys, &base.stages.foundation);
         Some(Stored { store, directory })
     } else {
         None
@@ -153,7 +162,8 @@ pub fn check_all(config: &Config, roles: &Roles) -> Result<()> {
     check(config)?;
     check_urls(config, roles)?;
     check_shape(config, roles)?;
-    let guarded = !config.internal.token.0.trim().is_empty() || !config.internal.tls_certificate_file.is_empty();
+    let guarded = !config.internal.token.0.trim().is_empty()
+        || !config.internal.tls_certificate_file.is_empty();
     check_listeners(config, roles, guarded)
 }
 
@@ -181,13 +191,19 @@ fn check_limit_of_files(config: &Config, roles: &Roles) {
     }
 }
 
-/// Files that a process with these roles may come to have open: for callers and servers about a thousand, one for each request of a worker
-/// and each connection that it keeps, two for each tunnel of an egress of its own.
+/// Files that a process with these roles may come to have open: for callers and servers about a
+/// thousand, one for each request of a worker and each connection that it keeps, two for each
+/// tunnel of an egress of its own.
 fn files_wanted(config: &Config, roles: &Roles) -> u64 {
     const OTHERS: usize = 1_024;
-    let connections = (config.worker.max_in_flight as usize).saturating_add(config.worker.pool_idle_total);
+    let connections =
+        (config.worker.max_in_flight as usize).saturating_add(config.worker.pool_idle_total);
     let worker = if roles.has(Role::Worker) { connections } else { 0 };
-    let egress = if roles.has(Role::Egress) && !roles.is_all() { config.egress.max_tunnels.saturating_mul(2) } else { 0 };
+    let egress = if roles.has(Role::Egress) && !roles.is_all() {
+        config.egress.max_tunnels.saturating_mul(2)
+    } else {
+        0
+    };
     u64::try_from(OTHERS.saturating_add(worker).saturating_add(egress)).unwrap_or(u64::MAX)
 }
 
@@ -197,16 +213,20 @@ fn check_shape(config: &Config, roles: &Roles) -> Result<()> {
         return Ok(());
     }
     if Database::of(&config.database.url) == Some(Database::Sqlite) && roles.has_any(&STORED) {
-        bail!("database.url: SQLite serves one process with all roles; roles of their own need PostgreSQL");
+        bail!(
+            "database.url: SQLite serves one process with all roles; roles of their own need PostgreSQL"
+        );
     }
     if config.queue.url == "embedded" && roles.has_any(&QUEUED) {
-        bail!("queue.url: the embedded queue serves one process with all roles; roles of their own need Redis");
+        bail!(
+            "queue.url: the embedded queue serves one process with all roles; roles of their own need Redis"
+        );
     }
     Ok(())
 }
 
-/// Whoever reaches a listener between roles could settle deliveries, use the egress or ask whom API keys stand for: beyond loopback it
-/// takes the token, or mutual TLS.
+/// Whoever reaches a listener between roles could settle deliveries, use the egress or ask whom API
+/// keys stand for: beyond loopback it takes the token, or mutual TLS.
 fn check_listeners(config: &Config, roles: &Roles, guarded: bool) -> Result<()> {
     if guarded || roles.is_all() {
         return Ok(());
@@ -219,7 +239,9 @@ fn check_listeners(config: &Config, roles: &Roles, guarded: bool) -> Result<()> 
     ] {
         let loopback = listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
         if roles.has(role) && !loopback {
-            bail!("internal.token or internal.tls_certificate_file: one is required, since {key} = {listen} is not on loopback");
+            bail!(
+                "internal.token or internal.tls_certificate_file: one is required, since {key} = {listen} is not on loopback"
+            );
         }
     }
     Ok(())
@@ -263,15 +285,21 @@ async fn start_roles(
 impl Process {
     /// Reads the configuration again at the signal, and when its file changes.
     pub fn follow(&self, sources: Sources, prompted: Signal) {
-        let reload = Reload::new(sources, self.config.clone(), self.roles.clone(), self.policy.clone());
+        let reload =
+            Reload::new(sources, self.config.clone(), self.roles.clone(), self.policy.clone());
         reload.spawn(prompted, self.stages.foundation.clone());
     }
 
-    /// Ends in order: no more work comes in, what is under way ends or is given back, then the rest.
+    /// Ends in order: no more work comes in, what is under way ends or is given back, then the
+    /// rest.
     pub async fn stop(self) {
         self.serving.store(false, Ordering::Relaxed);
         let Tasks { intake, work, foundation } = self.tasks;
-        for (token, tasks) in [(self.stages.intake, intake), (self.stages.work, work), (self.stages.foundation, foundation)] {
+        for (token, tasks) in [
+            (self.stages.intake, intake),
+            (self.stages.work, work),
+            (self.stages.foundation, foundation),
+        ] {
             token.cancel();
             for task in tasks {
                 if let Err(error) = task.await {
@@ -282,8 +310,8 @@ impl Process {
     }
 }
 
-/// The services of a role as other processes see them: the public ones, its internal ones and that of API keys on one listener, told
-/// apart by the package in the path.
+/// The services of a role as other processes see them: the public ones, its internal ones and that
+/// of API keys on one listener, told apart by the package in the path.
 pub fn with_internal(base: &Base, stored: &Stored, public: Backend, internal: Routes) -> Backend {
     let internal = internal.add_service(KeyServiceServer::new(KeyServer(stored.keys())));
     let internal = InternalGate::new(internal.prepare(), base.token.clone());
@@ -301,7 +329,13 @@ pub fn with_internal(base: &Base, stored: &Stored, public: Backend, internal: Ro
 }
 
 /// Serves the gRPC services of a role for other processes, unless all roles are in this one.
-pub async fn serve_internal(base: &mut Base, key: &'static str, address: &str, service: Backend, stage: Stage) -> Result<()> {
+pub async fn serve_internal(
+    base: &mut Base,
+    key: &'static str,
+    address: &str,
+    service: Backend,
+    stage: Stage,
+) -> Result<()> {
     if base.roles.is_all() {
         return Ok(());
     }
@@ -339,7 +373,8 @@ mod tests {
         config.ingest.listen = "0.0.0.0:8081".into();
         let refused = check_listeners(&config, &apart, false).unwrap_err().to_string();
         assert!(refused.contains("internal.token") && refused.contains("egress.listen"));
-        let refused = check_listeners(&config, &Roles::new(&[Role::Ingest]), false).unwrap_err().to_string();
+        let refused =
+            check_listeners(&config, &Roles::new(&[Role::Ingest]), false).unwrap_err().to_string();
         assert!(refused.contains("internal.token") && refused.contains("ingest.listen"));
         assert!(check_listeners(&config, &apart, true).is_ok());
         assert!(check_listeners(&config, &Roles::new(&[Role::All]), false).is_ok());

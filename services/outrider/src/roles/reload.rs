@@ -1,5 +1,6 @@
-//! The configuration that is read again while the process runs: at SIGHUP, and when the content of its file is another. Of what
-//! is new only the policy of destinations takes effect; the rest is told.
+//! The configuration that is read again while the process runs: at SIGHUP, and when the content of
+//! its file is another. Of what is new only the policy of destinations takes effect; the rest is
+//! told.
 
 use std::{
     path::Path,
@@ -22,11 +23,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Roles, egress::policy, process::check_all};
 use crate::config::{Config, Sources, changed_keys};
 
-/// Between two looks at the file. By content, so that replaced symbolic links of mounted files are seen too.
+/// Between two looks at the file. By content, so that replaced symbolic links of mounted files are
+/// seen too.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The keys that take effect at once.
-const AT_ONCE: [&str; 4] = ["egress.allow", "egress.deny", "egress.allow_loopback", "egress.allowed_ports"];
+const AT_ONCE: [&str; 4] =
+    ["egress.allow", "egress.deny", "egress.allow_loopback", "egress.allowed_ports"];
 
 /// What is read again, and for whom.
 pub struct Reload {
@@ -64,7 +67,9 @@ impl Reload {
                 });
                 match looked.await {
                     Ok(reload) => self = reload,
-                    Err(error) => return tracing::error!(%error, "the configuration is not followed any more"),
+                    Err(error) => {
+                        return tracing::error!(%error, "the configuration is not followed any more");
+                    }
                 }
             }
         }));
@@ -74,7 +79,10 @@ impl Reload {
     fn look(&mut self, by_signal: bool) {
         let file_is_new = match self.sources.file.as_deref().map(read) {
             None => false,
-            Some(contents) => contents.is_some() && contents != std::mem::replace(&mut self.contents, contents.clone()),
+            Some(contents) => {
+                contents.is_some()
+                    && contents != std::mem::replace(&mut self.contents, contents.clone())
+            }
         };
         if !by_signal && !file_is_new {
             return;
@@ -85,12 +93,16 @@ impl Reload {
             Ok(config) => self.take(config, by_signal),
             Err(error) => {
                 let error = format!("{error:#}");
-                tracing::error!(error, "the configuration was read again and is not valid; the old one stays in force");
+                tracing::error!(
+                    error,
+                    "the configuration was read again and is not valid; the old one stays in force"
+                );
             }
         }
     }
 
-    /// What a start would refuse is refused here too: else it would be found at the next start, when nobody expects it.
+    /// What a start would refuse is refused here too: else it would be found at the next start,
+    /// when nobody expects it.
     fn load(&self) -> Result<Config> {
         let config = self.sources.load()?;
         check_all(&config, &self.roles)?;
@@ -98,17 +110,29 @@ impl Reload {
     }
 
     fn take(&mut self, config: Config, by_signal: bool) {
-        let later: Vec<String> =
-            changed_keys(&self.config, &config).into_iter().filter(|key| !AT_ONCE.contains(&key.as_str())).collect();
+        let later: Vec<String> = changed_keys(&self.config, &config)
+            .into_iter()
+            .filter(|key| !AT_ONCE.contains(&key.as_str()))
+            .collect();
         if !later.is_empty() {
-            tracing::warn!(keys = later.join(", "), "keys of the configuration changed that take effect at the next start only");
+            tracing::warn!(
+                keys = later.join(", "),
+                "keys of the configuration changed that take effect at the next start only"
+            );
         }
         let policy = policy(&config.egress);
-        let (allow, deny, loopback) = (policy.allow.len(), policy.deny.len(), policy.allow_loopback);
+        let (allow, deny, loopback) =
+            (policy.allow.len(), policy.deny.len(), policy.allow_loopback);
         if self.in_force.replace(policy) {
-            tracing::info!(allow, deny, "another egress policy is in force: connections that it refuses are cut");
+            tracing::info!(
+                allow,
+                deny,
+                "another egress policy is in force: connections that it refuses are cut"
+            );
             if loopback {
-                tracing::warn!("the egress permits LOOPBACK addresses (allow_loopback): for development only");
+                tracing::warn!(
+                    "the egress permits LOOPBACK addresses (allow_loopback): for development only"
+                );
             }
         } else if by_signal && later.is_empty() {
             tracing::info!("SIGHUP: the configuration was read again and says nothing new");
@@ -202,10 +226,13 @@ mod tests {
         let mut bench = Bench::new("[egress]\nallow = [\"10.0.0.0/8\"]\n");
         bench.reload.look(false);
         assert!(bench.permits());
-        bench.write("[egress]\nallow = [\"10.0.0.0/8\"]\ndeny = [\"10.0.0.1\"]\n[log]\nlevel = \"debug\"\n");
+        bench.write(
+            "[egress]\nallow = [\"10.0.0.0/8\"]\ndeny = [\"10.0.0.1\"]\n[log]\nlevel = \"debug\"\n",
+        );
         bench.reload.look(false);
         assert!(!bench.permits());
-        for broken in ["[egress]\nallow = [\"10.0.0.1/8\"]\n", "[egress\n", "[egress]\nalow = []\n"] {
+        for broken in ["[egress]\nallow = [\"10.0.0.1/8\"]\n", "[egress\n", "[egress]\nalow = []\n"]
+        {
             bench.write(broken);
             bench.reload.look(false);
             bench.reload.look(true);
@@ -226,7 +253,10 @@ mod tests {
         config.log.level = "debug".into();
         config.secrets.master_key = crate::config::Hidden("k1:c2VjcmV0".into());
         config.egress.deny = vec![crate::config::Target("10.0.0.1".parse().unwrap())];
-        assert_eq!(changed_keys(&Config::default(), &config), ["egress.deny", "log.level", "secrets.master_key"]);
+        assert_eq!(
+            changed_keys(&Config::default(), &config),
+            ["egress.deny", "log.level", "secrets.master_key"]
+        );
         assert!(changed_keys(&config, &config).is_empty());
     }
 }

@@ -53,7 +53,9 @@ pub fn between_roles(config: &Internal, shutdown: &CancellationToken) -> Result<
 
 /// How the public listener takes connections; its certificate is kept fresh until `shutdown`.
 pub fn public(config: &Gateway, shutdown: &CancellationToken) -> Result<Acceptor> {
-    let Some((options, handshake_timeout)) = public_options(config) else { return Ok(Acceptor::plain()) };
+    let Some((options, handshake_timeout)) = public_options(config) else {
+        return Ok(Acceptor::plain());
+    };
     let tls = Tls::load(options.files).context("gateway.tls_certificate_file")?;
     keep_fresh(Arc::clone(&tls), options.reload_interval, shutdown)?;
     Ok(Acceptor::new(tls, Protocol::Web, handshake_timeout))

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use outrider_model::Error;
 use outrider_queue::Queue;
-use outrider_rpc::{Dialer, RemoteDialer, Settlement, settlement::RemoteSettlement, tls::read_certificates};
+use outrider_rpc::{
+    Dialer, RemoteDialer, Settlement, settlement::RemoteSettlement, tls::read_certificates,
+};
 use outrider_telemetry::essential;
 use outrider_worker::{Options, StoreLookup, WireBounds, Worker};
 
@@ -18,7 +20,12 @@ use super::{
 use crate::config::Config;
 
 /// The worker of this process, if it has the role.
-pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dispatch: Option<&Faces>) -> Result<()> {
+pub async fn start(
+    base: &mut Base,
+    stored: &Stored,
+    queue: &Arc<dyn Queue>,
+    dispatch: Option<&Faces>,
+) -> Result<()> {
     if !base.roles.has(Role::Worker) {
         return Ok(());
     }
@@ -33,13 +40,24 @@ pub async fn start(base: &mut Base, stored: &Stored, queue: &Arc<dyn Queue>, dis
     let dialer: Arc<dyn Dialer> = match &base.egress {
         Some(egress) => Arc::new(egress.clone()),
         None => {
-            let dialer = RemoteDialer::new(&config.egress_address).context("worker.egress_address")?;
+            let dialer =
+                RemoteDialer::new(&config.egress_address).context("worker.egress_address")?;
             Arc::new(dialer.with_token(base.token.clone()).with_tls(base.tls.clone()))
         }
     };
-    let lookup = StoreLookup::new(stored.directory.clone(), stored.store.ledger(), stored.store.clock().clone());
-    let worker = Worker::new(with_roots(&base.config)?, Arc::clone(queue), Arc::new(lookup), dialer, settlement)
-        .context("the worker does not start")?;
+    let lookup = StoreLookup::new(
+        stored.directory.clone(),
+        stored.store.ledger(),
+        stored.store.clock().clone(),
+    );
+    let worker = Worker::new(
+        with_roots(&base.config)?,
+        Arc::clone(queue),
+        Arc::new(lookup),
+        dialer,
+        settlement,
+    )
+    .context("the worker does not start")?;
     let shutdown = base.stages.work.clone();
     base.tasks.work.push(tokio::spawn(essential("worker", worker.run(shutdown))));
     Ok(())
@@ -50,7 +68,9 @@ pub fn check(base: &Base) -> Result<()> {
     if !base.roles.has(Role::Worker) {
         return Ok(());
     }
-    Ok(with_roots(&base.config)?.check_trust().map_err(|error| of_the_file(error, &base.config.worker.extra_roots_file))?)
+    Ok(with_roots(&base.config)?
+        .check_trust()
+        .map_err(|error| of_the_file(error, &base.config.worker.extra_roots_file))?)
 }
 
 /// An error about certificates names the setting and the file that they are from.
@@ -63,7 +83,8 @@ fn of_the_file(error: Error, path: &str) -> Error {
     }
 }
 
-/// Jobs that a worker may have in hand: all that may be in the queue, and some that are settled but not yet removed from it.
+/// Jobs that a worker may have in hand: all that may be in the queue, and some that are settled but
+/// not yet removed from it.
 fn max_jobs(config: &Config) -> usize {
     let (configured, queue) = (config.worker.max_jobs, config.queue.jobs());
     let most = if configured == 0 { queue.saturating_add(queue / 4) } else { configured };
@@ -93,7 +114,8 @@ pub fn options(config: &Config) -> Options {
         payload_bytes: config.payload_bytes,
         payload_reads: config.payload_reads,
         unreported_bytes: config.unreported_bytes,
-        // Lease and look together stay well below the minute in which everything is to be delivered after a fault.
+        // Lease and look together stay well below the minute in which everything is to be delivered
+        // after a fault.
         reclaim_period: queue.lease.0 / 9,
         read_batch: config.read_batch,
         lease: queue.lease.0,

@@ -34,7 +34,8 @@ fn a_server_that_works_is_healthy_and_one_that_ended_is_not() {
     assert!(code == 1 && errors.contains("/readyz: nothing listens there"), "{code}: {errors}");
 }
 
-/// What `outrider health` says of a server that answers with these bytes; with none, it says nothing until it is left.
+/// What `outrider health` says of a server that answers with these bytes; with none, it says
+/// nothing until it is left.
 fn told_of(answer: &'static [u8]) -> (i32, String) {
     let home = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -55,7 +56,11 @@ fn told_of(answer: &'static [u8]) -> (i32, String) {
         }
     });
     let timeout = if answer.is_empty() { "300ms" } else { "20s" };
-    let told = failed(outrider(home.path(), &["health", "--address", &address, "--timeout", timeout]).output().unwrap());
+    let told = failed(
+        outrider(home.path(), &["health", "--address", &address, "--timeout", timeout])
+            .output()
+            .unwrap(),
+    );
     server.join().unwrap();
     told
 }
@@ -70,9 +75,18 @@ fn whatever_is_no_yes_is_a_no_and_says_why() {
     for (answer, why) in [
         (&b""[..], "no answer within 300ms"),
         (b"nonsense\r\n\r\n", "no answer of HTTP"),
-        (b"HTTP/1.1 302 Found\r\nLocation: /healthz\r\nContent-Length: 0\r\n\r\n", "was answered 302 Found"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n", "the answer breaks off, or is too long"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nready", "the answer breaks off, or is too long"),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: /healthz\r\nContent-Length: 0\r\n\r\n",
+            "was answered 302 Found",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n",
+            "the answer breaks off, or is too long",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nready",
+            "the answer breaks off, or is too long",
+        ),
     ] {
         let (code, errors) = told_of(answer);
         assert!(code == 1 && errors.contains(why), "{code}: {errors}");
@@ -85,7 +99,9 @@ fn a_server_without_an_address_is_a_no() {
     for address in ["", "127.0.0.1:0"] {
         let set = format!("operations.listen={address}");
         for arguments in [["--set", &set], ["--address", address]] {
-            let (code, errors) = failed(outrider(home.path(), &[&["health"], &arguments[..]].concat()).output().unwrap());
+            let (code, errors) = failed(
+                outrider(home.path(), &[&["health"], &arguments[..]].concat()).output().unwrap(),
+            );
             assert!(code == 1 && errors.contains("give --address"), "{code}: {errors}");
         }
     }

@@ -1,4 +1,5 @@
-//! What an operator does with an installation: making its first key, asking what the egress permits, changing that while it runs.
+//! What an operator does with an installation: making its first key, asking what the egress
+//! permits, changing that while it runs.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Instant};
 
@@ -24,10 +25,28 @@ fn the_egress_tells_what_it_permits_without_connecting() {
     let open = format!("http://{}/x?key=secret", listener.local_addr().unwrap());
     let urls = [
         (open.as_str(), "allowed", "dialling", None, Some("egress.allow[2]: 127.0.0.0/8")),
-        ("http://10.20.1.1:8080/", "allowed", "dialling", None, Some("egress.allow[0]: 10.20.0.0/16:8080")),
+        (
+            "http://10.20.1.1:8080/",
+            "allowed",
+            "dialling",
+            None,
+            Some("egress.allow[0]: 10.20.0.0/16:8080"),
+        ),
         ("http://10.20.1.1/", "refused", "saving", Some("ipv4-private"), None),
-        ("http://10.20.9.1:8080/", "refused", "saving", Some("denied"), Some("egress.deny[0]: 10.20.9.0/24")),
-        ("https://x.bad.example/", "refused", "saving", Some("denied"), Some("egress.deny[1]: *.bad.example")),
+        (
+            "http://10.20.9.1:8080/",
+            "refused",
+            "saving",
+            Some("denied"),
+            Some("egress.deny[0]: 10.20.9.0/24"),
+        ),
+        (
+            "https://x.bad.example/",
+            "refused",
+            "saving",
+            Some("denied"),
+            Some("egress.deny[1]: *.bad.example"),
+        ),
         ("http://169.254.169.254/", "refused", "saving", Some("ipv4-metadata"), None),
         ("https://8.8.8.8:22/", "refused", "saving", Some("port-of-other-service"), None),
         ("https://8.8.8.8/", "allowed", "dialling", None, None),
@@ -48,16 +67,30 @@ fn the_egress_tells_what_it_permits_without_connecting() {
     assert_eq!(told[0]["addresses"][0]["address"], "127.0.0.1");
     assert!(listener.accept().is_err(), "nothing was connected to");
 
-    let text =
-        succeeded(outrider(home, &["egress", "check", "--config", "o.toml", "--no-dns", "http://receiver/a"]).output().unwrap());
+    let text = succeeded(
+        outrider(home, &["egress", "check", "--config", "o.toml", "--no-dns", "http://receiver/a"])
+            .output()
+            .unwrap(),
+    );
     assert!(
-        text.starts_with("allowed ") && text.contains("http://receiver/a") && text.contains("egress.allow[1]: receiver"),
+        text.starts_with("allowed ")
+            && text.contains("http://receiver/a")
+            && text.contains("egress.allow[1]: receiver"),
         "{text}"
     );
     let (code, _) = failed(outrider(home, &["egress", "check"]).output().unwrap());
     assert_eq!(code, 2);
-    let (code, errors) = failed(outrider(home, &["egress", "check", "--set", "egress.allow=10.0.0.1/8", "x"]).output().unwrap());
-    assert!(code == 1 && errors.contains("egress.allow[0]") && errors.contains("did you mean 10.0.0.0/8?"), "{errors}");
+    let (code, errors) = failed(
+        outrider(home, &["egress", "check", "--set", "egress.allow=10.0.0.1/8", "x"])
+            .output()
+            .unwrap(),
+    );
+    assert!(
+        code == 1
+            && errors.contains("egress.allow[0]")
+            && errors.contains("did you mean 10.0.0.0/8?"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -70,30 +103,52 @@ fn bootstrap_makes_one_installation_of_any_number_at_once() {
         let children: Vec<_> = (0..3)
             .map(|_| {
                 let mut command = start();
-                command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+                command
+                    .stdout(std::process::Stdio::piped())
+                    .stderr(std::process::Stdio::piped())
+                    .spawn()
+                    .unwrap()
             })
             .collect();
         let told: Vec<Value> = children
             .into_iter()
-            .map(|child| serde_json::from_str(&succeeded(child.wait_with_output().unwrap())).unwrap())
+            .map(|child| {
+                serde_json::from_str(&succeeded(child.wait_with_output().unwrap())).unwrap()
+            })
             .collect();
         let made: Vec<_> = told.iter().filter(|told| told["created"] == true).collect();
         let [first] = made.as_slice() else { panic!("round {round}: {told:?}") };
         assert!(first["token"].as_str().unwrap().starts_with("ork_"));
-        assert!(told.iter().all(|told| told["organization_id"] == first["organization_id"]), "{told:?}");
-        assert!(told.iter().filter(|told| told["created"] == false).all(|told| told.get("token").is_none()));
+        assert!(
+            told.iter().all(|told| told["organization_id"] == first["organization_id"]),
+            "{told:?}"
+        );
+        assert!(
+            told.iter()
+                .filter(|told| told["created"] == false)
+                .all(|told| told.get("token").is_none())
+        );
         let data = home.join("outrider-data");
         let key = fs::read_to_string(data.join("master.key")).unwrap();
-        assert!(key.starts_with('k') && key.find(':') == Some(7) && keys.insert(key), "each has an id and bytes of its own");
         assert!(
-            fs::read_dir(&data).unwrap().all(|entry| !entry.unwrap().file_name().to_string_lossy().starts_with(".master-key"))
+            key.starts_with('k') && key.find(':') == Some(7) && keys.insert(key),
+            "each has an id and bytes of its own"
+        );
+        assert!(
+            fs::read_dir(&data).unwrap().all(|entry| !entry
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with(".master-key"))
         );
 
         let again = outrider(home, &["bootstrap"]).output().unwrap();
         assert!(again.status.success() && again.stdout.is_empty());
         let words = String::from_utf8_lossy(&again.stderr).into_owned();
         assert!(words.contains("nothing was made") && words.contains("--force"), "{words}");
-        let more = lines(&succeeded(outrider(home, &["bootstrap", "--force", "--json"]).output().unwrap()));
+        let more = lines(&succeeded(
+            outrider(home, &["bootstrap", "--force", "--json"]).output().unwrap(),
+        ));
         assert_eq!(more[0]["created"], true);
         assert_ne!(more[0]["organization_id"], first["organization_id"]);
     }
@@ -121,23 +176,41 @@ pub struct Serving<'a> {
 
 impl<'a> Serving<'a> {
     pub fn start(home: &'a Path) -> Self {
-        let made = lines(&succeeded(outrider(home, &["bootstrap", "--json"]).output().unwrap())).remove(0);
+        let made =
+            lines(&succeeded(outrider(home, &["bootstrap", "--json"]).output().unwrap())).remove(0);
         let text = |key: &str| made[key].as_str().unwrap().to_owned();
         Self::again(home, text("token"), text("project_id"))
     }
 
     /// The same where there is an organisation.
     pub fn again(home: &'a Path, key: String, project: String) -> Self {
-        let serve = ["serve", "--config", "o.toml", "--set", "gateway.listen=127.0.0.1:0", "--set", "operations.listen="];
+        let serve = [
+            "serve",
+            "--config",
+            "o.toml",
+            "--set",
+            "gateway.listen=127.0.0.1:0",
+            "--set",
+            "operations.listen=",
+        ];
         let process = Running::start_logged(outrider(home, &serve));
         let line = process.line("serving");
-        let port: String = line.split("127.0.0.1:").nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
+        let port: String = line
+            .split("127.0.0.1:")
+            .nth(1)
+            .unwrap()
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect();
         Self { home, process, server: format!("http://127.0.0.1:{port}"), key, project }
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = outrider(self.home, &[arguments, &["--json"]].concat());
-        command.env("OUTRIDER_SERVER", &self.server).env("OUTRIDER_API_KEY", &self.key).env("OUTRIDER_PROJECT", &self.project);
+        command
+            .env("OUTRIDER_SERVER", &self.server)
+            .env("OUTRIDER_API_KEY", &self.key)
+            .env("OUTRIDER_PROJECT", &self.project);
         command
     }
 
@@ -165,7 +238,10 @@ impl<'a> Serving<'a> {
 fn a_server_lives_through_sighup_and_takes_the_new_lists_of_the_egress() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    let write = |lists: &str| fs::write(home.join("o.toml"), format!("[log]\nlevel = \"info\"\n[egress]\n{lists}\n")).unwrap();
+    let write = |lists: &str| {
+        fs::write(home.join("o.toml"), format!("[log]\nlevel = \"info\"\n[egress]\n{lists}\n"))
+            .unwrap()
+    };
     write("allow = [\"127.0.0.1\"]");
     let receiver = Running::start(outrider(home, &["listen", "0"]));
     let url = receiver.line("listening").split_whitespace().nth(1).unwrap().to_owned();
@@ -191,7 +267,8 @@ fn a_server_lives_through_sighup_and_takes_the_new_lists_of_the_egress() {
     serving.process.send("-HUP");
     serving.process.line("another egress policy is in force");
     assert_eq!(serving.attempt(), "ATTEMPT_OUTCOME_ADDRESS_REFUSED");
-    let (code, errors) = failed(serving.command(&["endpoints", "create", "--url", &url]).output().unwrap());
+    let (code, errors) =
+        failed(serving.command(&["endpoints", "create", "--url", &url]).output().unwrap());
     assert!(code == 1 && errors.contains("denied"), "{errors}");
 
     // Without a signal, by its content.

@@ -19,7 +19,15 @@ fn key_file(home: &Path) -> std::path::PathBuf {
 
 /// `serve` with what is configured, which must not start.
 fn refused(home: &Path) -> String {
-    let serve = ["serve", "--config", "o.toml", "--set", "gateway.listen=127.0.0.1:0", "--set", "operations.listen="];
+    let serve = [
+        "serve",
+        "--config",
+        "o.toml",
+        "--set",
+        "gateway.listen=127.0.0.1:0",
+        "--set",
+        "operations.listen=",
+    ];
     let (code, errors) = failed(outrider(home, &serve).output().unwrap());
     assert_eq!(code, 1, "{errors}");
     errors
@@ -31,7 +39,9 @@ fn migrations_make_no_master_key_and_need_none() {
     let home = home.path();
     let up = succeeded(outrider(home, &["migrate", "up"]).output().unwrap());
     assert!(up.contains("applied"), "{up}");
-    for command in [&["migrate", "up"][..], &["migrate", "status"], &["verify-ledger"], &["migrate", "down"]] {
+    for command in
+        [&["migrate", "up"][..], &["migrate", "status"], &["verify-ledger"], &["migrate", "down"]]
+    {
         succeeded(outrider(home, command).output().unwrap());
     }
     assert!(!key_file(home).exists());
@@ -41,7 +51,8 @@ fn migrations_make_no_master_key_and_need_none() {
 fn values_that_are_used_as_secrets_are_shown_to_few() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    fs::write(home.join("o.toml"), "[log]\nlevel = \"info\"\n[egress]\nallow = [\"127.0.0.1\"]\n").unwrap();
+    fs::write(home.join("o.toml"), "[log]\nlevel = \"info\"\n[egress]\nallow = [\"127.0.0.1\"]\n")
+        .unwrap();
     let receiver = Running::start(outrider(home, &["listen", "0"]));
     let url = receiver.line("listening").split_whitespace().nth(1).unwrap().to_owned();
     let serving = Serving::start(home);
@@ -52,20 +63,29 @@ fn values_that_are_used_as_secrets_are_shown_to_few() {
     assert!(serving.json(&get)["http"]["url"] == url.as_str());
 
     let text = |arguments: &[&str]| succeeded(serving.command(arguments).output().unwrap());
-    let reader = serving.json(&["keys", "create", "reader", "--scopes", "endpoints_read,events_read"]);
+    let reader =
+        serving.json(&["keys", "create", "reader", "--scopes", "endpoints_read,events_read"]);
     let reader = reader["token"].as_str().unwrap().to_owned();
-    let read = |arguments: &[&str]| succeeded(serving.command(arguments).env("OUTRIDER_API_KEY", &reader).output().unwrap());
+    let read = |arguments: &[&str]| {
+        succeeded(serving.command(arguments).env("OUTRIDER_API_KEY", &reader).output().unwrap())
+    };
     for shown in [text(&["endpoints", "list"]), read(&["endpoints", "list"]), read(&get)] {
         assert!(!shows(&shown) && shown.contains("?…"), "{shown}");
     }
     assert!(read(&get).contains("x-key"));
     // A mask that is sent back is refused by the name of its field.
     let masked = format!("{}?…", url.split_once('?').unwrap().0);
-    for (argument, value, field) in
-        [("--url", masked.as_str(), "endpoint.http.url"), ("--header", "x-key=…", "endpoint.headers[\"x-key\"]")]
-    {
-        let (code, errors) = failed(serving.command(&["endpoints", "update", &endpoint, argument, value]).output().unwrap());
-        assert!(code == 1 && errors.contains(field) && errors.contains("is the mask of a value"), "{errors}");
+    for (argument, value, field) in [
+        ("--url", masked.as_str(), "endpoint.http.url"),
+        ("--header", "x-key=…", "endpoint.headers[\"x-key\"]"),
+    ] {
+        let (code, errors) = failed(
+            serving.command(&["endpoints", "update", &endpoint, argument, value]).output().unwrap(),
+        );
+        assert!(
+            code == 1 && errors.contains(field) && errors.contains("is the mask of a value"),
+            "{errors}"
+        );
     }
     assert_eq!(serving.json(&get)["http"]["url"], url.as_str());
     serving.process.stop();
@@ -78,9 +98,16 @@ fn a_master_key_is_checked_at_the_start_and_changed_in_place() {
     let home = home.path();
     fs::write(home.join("o.toml"), "[log]\nlevel = \"info\"\n").unwrap();
     let serving = Serving::start(home);
-    let made = serving.json(&["endpoints", "create", "--url", "https://example.com/?key=value-of-a-query"]);
-    let (endpoint, secret) = (made["endpoint"]["endpoint_id"].as_str().unwrap(), made["secret"].as_str().unwrap());
-    let (token, project) = (serving.key.clone(), made["endpoint"]["project_id"].as_str().unwrap().to_owned());
+    let made = serving.json(&[
+        "endpoints",
+        "create",
+        "--url",
+        "https://example.com/?key=value-of-a-query",
+    ]);
+    let (endpoint, secret) =
+        (made["endpoint"]["endpoint_id"].as_str().unwrap(), made["secret"].as_str().unwrap());
+    let (token, project) =
+        (serving.key.clone(), made["endpoint"]["project_id"].as_str().unwrap().to_owned());
     serving.process.stop();
 
     let old = fs::read_to_string(key_file(home)).unwrap().trim().to_owned();
@@ -88,10 +115,18 @@ fn a_master_key_is_checked_at_the_start_and_changed_in_place() {
     let other = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGU=";
     fs::write(key_file(home), format!("{id}:{other}")).unwrap();
     let errors = refused(home);
-    assert!(errors.contains(&format!("key {id} is not the key of that id")) && errors.contains("had before"), "{errors}");
+    assert!(
+        errors.contains(&format!("key {id} is not the key of that id"))
+            && errors.contains("had before"),
+        "{errors}"
+    );
     fs::write(key_file(home), format!("next:{other}")).unwrap();
     let errors = refused(home);
-    assert!(errors.contains(&format!("key {id}, which is not given")) && errors.contains(&format!("{id}:BASE64")), "{errors}");
+    assert!(
+        errors.contains(&format!("key {id}, which is not given"))
+            && errors.contains(&format!("{id}:BASE64")),
+        "{errors}"
+    );
     assert!(!errors.contains(other), "{errors}");
 
     fs::write(key_file(home), format!("next:{other},{old}")).unwrap();
@@ -99,7 +134,8 @@ fn a_master_key_is_checked_at_the_start_and_changed_in_place() {
     assert!(!sealed.contains("sealed"), "{sealed}");
     let sealed = succeeded(outrider(home, &["migrate", "up"]).output().unwrap());
     assert!(
-        sealed.contains("sealed   the headers and queries of endpoints: 1") && sealed.contains("signing secrets: 1"),
+        sealed.contains("sealed   the headers and queries of endpoints: 1")
+            && sealed.contains("signing secrets: 1"),
         "{sealed}"
     );
     fs::write(key_file(home), format!("next:{other}")).unwrap();

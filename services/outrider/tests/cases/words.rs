@@ -24,7 +24,10 @@ fn a_server_that_is_not_reached_is_told_with_the_reason() {
     for (server, reason) in [
         ("http://127.0.0.1:1", "connection refused\n"),
         (unknown.as_str(), "the name does not resolve ("),
-        (secured.as_str(), "the server does not speak TLS on this port; is the URL meant to be http:// ?\n"),
+        (
+            secured.as_str(),
+            "the server does not speak TLS on this port; is the URL meant to be http:// ?\n",
+        ),
     ] {
         let list = ["projects", "list", "--key", "k", "--server", server];
         let (code, errors) = failed(outrider(home.path(), &list).output().unwrap());
@@ -41,19 +44,36 @@ fn a_file_that_is_of_no_use_is_told_with_the_reason_once() {
     std::fs::write(home.join("empty.pem"), "").unwrap();
     std::fs::write(home.join("cut.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
     let serve = |more: &[&str]| {
-        let common = ["serve", "--role", "gateway", "--set", "gateway.listen=127.0.0.1:0", "--set", "operations.listen="];
+        let common = [
+            "serve",
+            "--role",
+            "gateway",
+            "--set",
+            "gateway.listen=127.0.0.1:0",
+            "--set",
+            "operations.listen=",
+        ];
         failed(outrider(home, &[&common[..], more].concat()).output().unwrap())
     };
     let certificate = |file: &str| format!("gateway.tls_certificate_file={file}");
     for (file, reason) in [
         ("absent.pem", "cannot read absent.pem: No such file or directory"),
         ("empty.pem", "empty.pem holds no certificate in PEM: no section of that kind is in it"),
-        ("cut.pem", "cut.pem holds no certificate in PEM: a section has no END line: the file is cut off"),
+        (
+            "cut.pem",
+            "cut.pem holds no certificate in PEM: a section has no END line: the file is cut off",
+        ),
     ] {
-        let (_, errors) = serve(&["--set", &certificate(file), "--set", "gateway.tls_private_key_file=empty.pem"]);
+        let (_, errors) = serve(&[
+            "--set",
+            &certificate(file),
+            "--set",
+            "gateway.tls_private_key_file=empty.pem",
+        ]);
         assert_eq!(errors.matches(reason).count(), 1, "{reason} is not there once: {errors}");
         assert!(errors.matches("No such file").count() <= 1, "{errors}");
     }
-    let (code, errors) = failed(outrider(home, &["config", "check", "--config", "absent.toml"]).output().unwrap());
+    let (code, errors) =
+        failed(outrider(home, &["config", "check", "--config", "absent.toml"]).output().unwrap());
     assert!(code == 1 && errors.matches("No such file or directory").count() == 1, "{errors}");
 }

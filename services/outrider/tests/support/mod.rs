@@ -17,7 +17,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The binary with a home directory of its own and no variables of ours.
 pub fn outrider(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OUTRIDER_") || name == "XDG_CONFIG_HOME") {
+    for (name, _) in std::env::vars()
+        .filter(|(name, _)| name.starts_with("OUTRIDER_") || name == "XDG_CONFIG_HOME")
+    {
         command.env_remove(name);
     }
     command.env("HOME", home).current_dir(home).args(arguments).stdin(Stdio::null());
@@ -26,7 +28,12 @@ pub fn outrider(home: &Path, arguments: &[&str]) -> Command {
 
 /// A command that ends, with what it is given to read.
 pub fn run_with(mut command: Command, input: &str) -> Output {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -88,7 +95,10 @@ impl Running {
         let end = Instant::now() + PATIENCE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).unwrap_or_else(|error| panic!("no line with \"{text}\": {error}"));
+            let line = self
+                .lines
+                .recv_timeout(left)
+                .unwrap_or_else(|error| panic!("no line with \"{text}\": {error}"));
             assert_eq!(shapes::debug_shape(&line), None, "no text for people");
             if line.contains(text) {
                 return line;
@@ -113,7 +123,8 @@ impl Running {
 
     /// A signal that must not end it.
     pub fn send(&self, signal: &str) {
-        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        let killed =
+            Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
     }
 

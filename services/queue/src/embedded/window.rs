@@ -1,4 +1,5 @@
-//! One shard of the embedded queue: what waits, what is held by whom and until when, and how much of it belongs to whom.
+//! One shard of the embedded queue: what waits, what is held by whom and until when, and how much
+//! of it belongs to whom.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque, btree_map, hash_map},
@@ -63,14 +64,24 @@ impl Window {
         }
         self.held.insert(new.delivery, new.job.generation);
         *self.by_endpoint.entry(new.endpoint()).or_default() += 1;
-        let slot = Slot { job: Arc::clone(&new.job), delivery: new.delivery, recipient: new.recipient, units };
+        let slot = Slot {
+            job: Arc::clone(&new.job),
+            delivery: new.delivery,
+            recipient: new.recipient,
+            units,
+        };
         self.waiting.push_back((self.next_entry, slot));
         self.next_entry += 1;
         Enqueued::Queued
     }
 
     /// The first up to `max` that wait, which the consumer then holds.
-    pub(super) fn take(&mut self, consumer: &str, max: usize, until: Instant) -> Vec<(u64, Arc<Job>)> {
+    pub(super) fn take(
+        &mut self,
+        consumer: &str,
+        max: usize,
+        until: Instant,
+    ) -> Vec<(u64, Arc<Job>)> {
         let count = max.min(self.waiting.len());
         let mut jobs = Vec::with_capacity(count);
         for (entry, slot) in self.waiting.drain(..count) {
@@ -85,7 +96,13 @@ impl Window {
     }
 
     /// Up to `max` whose lease ran out, which the consumer then holds.
-    pub(super) fn reclaim(&mut self, consumer: &str, max: usize, now: Instant, until: Instant) -> Vec<(u64, Arc<Job>)> {
+    pub(super) fn reclaim(
+        &mut self,
+        consumer: &str,
+        max: usize,
+        now: Instant,
+        until: Instant,
+    ) -> Vec<(u64, Arc<Job>)> {
         self.give_back_room();
         let expired = self.taken.iter_mut().filter(|(_, lease)| lease.until <= now).take(max);
         expired
@@ -106,12 +123,16 @@ impl Window {
 
     /// Whether the job is still the consumer's.
     pub(super) fn renew(&mut self, consumer: &str, entry: u64, until: Instant) -> bool {
-        let Some(lease) = self.taken.get_mut(&entry).filter(|lease| lease.consumer == consumer) else { return false };
+        let Some(lease) = self.taken.get_mut(&entry).filter(|lease| lease.consumer == consumer)
+        else {
+            return false;
+        };
         lease.until = until;
         true
     }
 
-    /// Frees the place of a job that is held. A later generation has another entry and is left alone.
+    /// Frees the place of a job that is held. A later generation has another entry and is left
+    /// alone.
     pub(super) fn finish(&mut self, entry: u64, generation: u32) {
         let btree_map::Entry::Occupied(lease) = self.taken.entry(entry) else { return };
         if lease.get().slot.job.generation != generation {

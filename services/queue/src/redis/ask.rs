@@ -18,7 +18,10 @@ const FIELDS: usize = 4;
 
 impl RedisQueue {
     /// The generation of the job of each delivery.
-    pub(super) async fn held_in_shards(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>> {
+    pub(super) async fn held_in_shards(
+        &self,
+        deliveries: &[(EndpointId, DeliveryId)],
+    ) -> Result<Vec<Option<u32>>> {
         let groups = self.by_shard(deliveries.iter().map(|(endpoint, _)| *endpoint));
         let answers = try_join_all(groups.iter().map(|(shard, indexes)| async move {
             let mut command = hmget(shard.keys.held());
@@ -39,7 +42,8 @@ impl RedisQueue {
     /// The room of each endpoint with its limit.
     pub(super) async fn room_in_shards(&self, endpoints: &[(Recipient, u32)]) -> Result<Vec<u32>> {
         let groups = self.by_shard(endpoints.iter().map(|(who, _)| who.endpoint));
-        let answers = groups.iter().map(|(shard, indexes)| self.room_in_shard(shard, endpoints, indexes));
+        let answers =
+            groups.iter().map(|(shard, indexes)| self.room_in_shard(shard, endpoints, indexes));
         let answers = try_join_all(answers).await?;
         let mut rooms = vec![0; endpoints.len()];
         for ((_, indexes), answer) in groups.iter().zip(answers) {
@@ -50,7 +54,12 @@ impl RedisQueue {
         Ok(rooms)
     }
 
-    async fn room_in_shard(&self, shard: &Shard, all: &[(Recipient, u32)], indexes: &[usize]) -> Result<Vec<u32>> {
+    async fn room_in_shard(
+        &self,
+        shard: &Shard,
+        all: &[(Recipient, u32)],
+        indexes: &[usize],
+    ) -> Result<Vec<u32>> {
         let mut command = hmget(shard.keys.counts());
         command.arg(TOTAL_UNITS);
         for (who, _) in indexes.iter().map(|index| &all[*index]) {
@@ -60,7 +69,9 @@ impl RedisQueue {
             }
         }
         let counts: Vec<Option<u32>> = self.commands.query("room", &command).await?;
-        let Some((total, counts)) = counts.split_first().filter(|(_, counts)| counts.len() == FIELDS * indexes.len()) else {
+        let Some((total, counts)) =
+            counts.split_first().filter(|(_, counts)| counts.len() == FIELDS * indexes.len())
+        else {
             return Err(unexpected("room"));
         };
         let left = self.options.window.max(SMALLEST_TOTAL).saturating_sub(total.unwrap_or(0));

@@ -22,9 +22,10 @@ impl Batch {
         match answer {
             Value::Nil => Some(Self::default()),
             // Protocol 3.
-            Value::Map(streams) => {
-                streams.into_iter().next().map_or_else(|| Some(Self::default()), |(_, entries)| Self::of_entries(entries))
-            }
+            Value::Map(streams) => streams
+                .into_iter()
+                .next()
+                .map_or_else(|| Some(Self::default()), |(_, entries)| Self::of_entries(entries)),
             Value::Array(streams) => match streams.into_iter().next() {
                 None => Some(Self::default()),
                 Some(Value::Array(stream)) => stream.into_iter().nth(1).and_then(Self::of_entries),
@@ -56,7 +57,8 @@ impl Batch {
 fn decode(fields: Value) -> Option<Job> {
     let Value::Array(fields) = fields else { return None };
     let mut fields = fields.into_iter();
-    let (Some(Value::BulkString(name)), Some(Value::BulkString(job)), None) = (fields.next(), fields.next(), fields.next())
+    let (Some(Value::BulkString(name)), Some(Value::BulkString(job)), None) =
+        (fields.next(), fields.next(), fields.next())
     else {
         return None;
     };
@@ -69,7 +71,8 @@ fn decode(fields: Value) -> Option<Job> {
     ids.iter().all(|id| id.len() == 16).then_some(job)
 }
 
-/// Whether this is the name of an entry, `milliseconds-number`. One that is not would make the server refuse a whole batch.
+/// Whether this is the name of an entry, `milliseconds-number`. One that is not would make the
+/// server refuse a whole batch.
 pub(super) fn is_entry(text: &str) -> bool {
     text.split_once('-').is_some_and(|(millis, number)| is_number(millis) && is_number(number))
 }
@@ -85,7 +88,9 @@ pub(super) fn after(entry: &str) -> Option<String> {
 }
 
 fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok()
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && text.parse::<u64>().is_ok()
 }
 
 #[cfg(test)]
@@ -123,7 +128,9 @@ mod tests {
             entry("5-0", JOB_FIELD, Vec::new()),
             Value::Array(vec![text("6-0"), Value::Nil]),
         ]);
-        let batch = Batch::of_streams(Value::Array(vec![Value::Array(vec![text("stream"), entries])])).expect("an answer");
+        let batch =
+            Batch::of_streams(Value::Array(vec![Value::Array(vec![text("stream"), entries])]))
+                .expect("an answer");
         assert_eq!(batch.jobs, [("1-0".to_owned(), job())]);
         assert_eq!(batch.garbage, ["2-0", "3-0", "4-0", "5-0", "6-0"]);
     }

@@ -1,4 +1,5 @@
-//! What Redis answers, as errors of ours: what was tried, by which command, what the server said of it, and what to do.
+//! What Redis answers, as errors of ours: what was tried, by which command, what the server said of
+//! it, and what to do.
 
 use ::redis::{Arg, Cmd, ErrorKind, RedisError};
 use outrider_model::Error;
@@ -141,23 +142,31 @@ pub(super) fn with_second_word(first: String, second: impl FnOnce() -> Option<St
 /// Which command of connecting failed, as far as the library tells.
 fn command_of_connecting(error: &RedisError) -> Option<&'static str> {
     let text = error.to_string().to_lowercase();
-    let known = [("switch database", "select"), ("authentication", "auth"), ("wrongpass", "auth"), ("noauth", "auth")];
-    let found = known.into_iter().chain([("slots", "cluster|slots")]).find(|(sign, _)| text.contains(sign));
+    let known = [
+        ("switch database", "select"),
+        ("authentication", "auth"),
+        ("wrongpass", "auth"),
+        ("noauth", "auth"),
+    ];
+    let found =
+        known.into_iter().chain([("slots", "cluster|slots")]).find(|(sign, _)| text.contains(sign));
     found.map(|(_, command)| command)
 }
 
-/// Whether the server answered with this code; of what fails in a script Redis 6 tells it in the text, as a word with or without
-/// a dash.
+/// Whether the server answered with this code; of what fails in a script Redis 6 tells it in the
+/// text, as a word with or without a dash.
 pub(super) fn says(error: &RedisError, code: &str) -> bool {
     let in_script = || {
         let text = error.detail().filter(|text| text.starts_with("Error running script"));
-        text.is_some_and(|text| text.split_ascii_whitespace().any(|word| word.trim_start_matches('-') == code))
+        text.is_some_and(|text| {
+            text.split_ascii_whitespace().any(|word| word.trim_start_matches('-') == code)
+        })
     };
     error.code() == Some(code) || in_script()
 }
 
-/// Whether the connection can be used for the next command. A server that takes no writes any more is a replica now: the master may be
-/// reached at the same address.
+/// Whether the connection can be used for the next command. A server that takes no writes any more
+/// is a replica now: the master may be reached at the same address.
 pub(super) fn leaves_usable(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) && !says(error, "READONLY")
 }
@@ -175,7 +184,9 @@ pub(super) mod tests {
     }
 
     fn text(command: Option<&str>, answer: &str) -> String {
-        Error::from(Failure::said("step", command.map(str::to_owned), error(answer))).message.into_owned()
+        Error::from(Failure::said("step", command.map(str::to_owned), error(answer)))
+            .message
+            .into_owned()
     }
 
     #[test]
@@ -192,18 +203,21 @@ pub(super) mod tests {
     #[test]
     fn a_replica_is_left() {
         assert!(
-            leaves_usable(&error("OOM command not allowed")) && leaves_usable(&error("MISCONF Errors writing to the AOF file"))
+            leaves_usable(&error("OOM command not allowed"))
+                && leaves_usable(&error("MISCONF Errors writing to the AOF file"))
         );
         assert!(!leaves_usable(&error("READONLY You can't write against a read only replica.")));
-        let in_script =
-            "ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write against a read only replica.";
+        let in_script = "ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write against a read only replica.";
         assert!(!leaves_usable(&error(in_script)));
     }
 
     #[test]
     fn a_refusal_is_told_with_the_command_the_words_and_the_right() {
         assert_eq!(
-            text(Some("xgroup|create"), "NOPERM this user has no permissions to run the 'xgroup|create' command"),
+            text(
+                Some("xgroup|create"),
+                "NOPERM this user has no permissions to run the 'xgroup|create' command"
+            ),
             "redis: step: XGROUP CREATE is refused: \"NOPERM this user has no permissions to run the 'xgroup|create' \
              command\": grant the user +xgroup|create (docs/operations.md)"
         );
@@ -212,15 +226,27 @@ pub(super) mod tests {
             "redis: step: \"ERR Protocol error: 1\"",
             "what nobody knows is told as it is"
         );
-        assert!(text(Some("hset"), "OOM command not allowed when used memory > 'maxmemory'.").ends_with("its memory is full"));
+        assert!(
+            text(Some("hset"), "OOM command not allowed when used memory > 'maxmemory'.")
+                .ends_with("its memory is full")
+        );
     }
 
     #[test]
     fn a_failure_of_connecting_names_its_command() {
-        let refused = ::redis::RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
+        let refused = ::redis::RedisError::from((
+            ErrorKind::AuthenticationFailed,
+            "Password authentication failed",
+        ));
         let told = Error::from(Failure::unconnected("read", Some(refused))).message;
-        assert!(told.starts_with("redis: read: AUTH is refused: \"") && told.contains("queue.url"), "{told}");
-        assert_eq!(Error::from(Failure::unconnected("read", None)).message, "redis: read: no connection");
+        assert!(
+            told.starts_with("redis: read: AUTH is refused: \"") && told.contains("queue.url"),
+            "{told}"
+        );
+        assert_eq!(
+            Error::from(Failure::unconnected("read", None)).message,
+            "redis: read: no connection"
+        );
     }
 
     #[test]

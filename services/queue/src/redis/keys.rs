@@ -11,8 +11,9 @@ pub(super) const JOB_FIELD: &str = "job";
 /// again in this one, as after a loss.
 const LAYOUT: u32 = 2;
 
-/// The keys of one shard. The hash tag holds the number of shards: with another number all keys are others, so that a shard never
-/// holds jobs of endpoints that are not its own; and in a cluster all keys of a shard are on one node.
+/// The keys of one shard. The hash tag holds the number of shards: with another number all keys are
+/// others, so that a shard never holds jobs of endpoints that are not its own; and in a cluster all
+/// keys of a shard are on one node.
 pub(super) struct ShardKeys {
     all: [String; 5],
     probe: String,
@@ -22,7 +23,10 @@ impl ShardKeys {
     pub(super) fn new(prefix: &str, shards: u32, shard: u32) -> Self {
         let name = |name: &str| format!("{{{prefix}:{LAYOUT}:{shards}:{shard}}}:{name}");
         // Scripts take the first four or five: keep the order.
-        Self { all: ["jobs", "held", "counts", "epoch", "identity"].map(name), probe: name("probe") }
+        Self {
+            all: ["jobs", "held", "counts", "epoch", "identity"].map(name),
+            probe: name("probe"),
+        }
     }
 
     /// Stream, held, counts, epoch, identity.
@@ -67,7 +71,11 @@ pub(super) fn endpoint_jobs(endpoint: EndpointId) -> [u8; 17] {
 
 /// The fields of the units of an endpoint's, a project's and an organisation's jobs.
 pub(super) fn units(who: &Recipient) -> [[u8; 17]; 3] {
-    [tagged(b'e', who.endpoint.as_bytes()), tagged(b'p', who.project.as_bytes()), tagged(b'o', who.organization.as_bytes())]
+    [
+        tagged(b'e', who.endpoint.as_bytes()),
+        tagged(b'p', who.project.as_bytes()),
+        tagged(b'o', who.organization.as_bytes()),
+    ]
 }
 
 fn tagged(tag: u8, id: &[u8; 16]) -> [u8; 17] {
@@ -76,8 +84,8 @@ fn tagged(tag: u8, id: &[u8; 16]) -> [u8; 17] {
     field
 }
 
-/// A job's place in the window: its generation and its units (4 bytes each, the highest first), then
-/// 16 bytes each of the endpoint, the project and the organisation. All that freeing it takes.
+/// A job's place in the window: its generation and its units (4 bytes each, the highest first),
+/// then 16 bytes each of the endpoint, the project and the organisation. All that freeing it takes.
 pub(super) fn place(generation: u32, units: u32, who: &Recipient) -> [u8; 56] {
     let mut place = [0; 56];
     place[..4].copy_from_slice(&generation.to_be_bytes());
@@ -103,6 +111,9 @@ mod tests {
         assert_eq!(keys.stream(), "{outrider:2:4:3}:jobs");
         assert!(keys.all().iter().all(|key| key.starts_with("{outrider:2:4:3}:")));
         assert_eq!(keys.with_probe()[5], "{outrider:2:4:3}:probe");
-        assert_ne!(ShardKeys::new("outrider", 2, 0).stream(), ShardKeys::new("outrider", 1, 0).stream());
+        assert_ne!(
+            ShardKeys::new("outrider", 2, 0).stream(),
+            ShardKeys::new("outrider", 1, 0).stream()
+        );
     }
 }

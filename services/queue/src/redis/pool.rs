@@ -1,4 +1,5 @@
-//! Connections for commands: one pool, to one server or to a cluster, and a bound on how long each command takes.
+//! Connections for commands: one pool, to one server or to a cluster, and a bound on how long each
+//! command takes.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -26,8 +27,8 @@ use super::{
     words::{halfway, line_of},
 };
 
-/// How long the cluster client waits before it follows a redirection again, in milliseconds; the command's own bound cuts it
-/// short.
+/// How long the cluster client waits before it follows a redirection again, in milliseconds; the
+/// command's own bound cuts it short.
 const CLUSTER_RETRY_MILLIS: (u64, u64) = (10, 200);
 
 /// Runs commands, each within the same bound.
@@ -41,7 +42,11 @@ pub(super) struct Commands {
 
 impl Commands {
     /// A pool that connects when it is first used.
-    pub(super) fn new(servers: &[ConnectionInfo], options: &RedisOptions, rights: Arc<Rights>) -> RedisResult<Self> {
+    pub(super) fn new(
+        servers: &[ConnectionInfo],
+        options: &RedisOptions,
+        rights: Arc<Rights>,
+    ) -> RedisResult<Self> {
         let timeout = options.command_timeout;
         let servers_of = if options.cluster {
             let mut builder = ClusterClient::builder(servers.to_vec())
@@ -56,13 +61,15 @@ impl Commands {
             }
             Servers::Cluster(builder.build()?)
         } else {
-            let server = servers.first().ok_or((::redis::ErrorKind::InvalidClientConfig, "no server"))?;
+            let server =
+                servers.first().ok_or((::redis::ErrorKind::InvalidClientConfig, "no server"))?;
             Servers::Single(RedisConnectionManager::new(server.clone())?)
         };
-        // A check at each check-out would be a round trip more per batch; a broken connection is found by the command that fails
-        // on it.
+        // A check at each check-out would be a round trip more per batch; a broken connection is
+        // found by the command that fails on it.
         let unconnected = Arc::default();
-        let manager = Manager { servers: servers_of, timeout, unconnected: Arc::clone(&unconnected) };
+        let manager =
+            Manager { servers: servers_of, timeout, unconnected: Arc::clone(&unconnected) };
         let pool = bb8::Pool::builder()
             .max_size(options.pool_size)
             .test_on_check_out(false)
@@ -72,15 +79,26 @@ impl Commands {
     }
 
     /// One command, one round trip. `step` says in errors what was tried.
-    pub(super) async fn query<T: FromRedisValue>(&self, step: &'static str, command: &Cmd) -> Result<T, Failure> {
+    pub(super) async fn query<T: FromRedisValue>(
+        &self,
+        step: &'static str,
+        command: &Cmd,
+    ) -> Result<T, Failure> {
         self.bounded(step, async |connection| {
-            connection.guarded(command).await.map_err(|error| Failure::said(step, name_of(command), error))
+            connection
+                .guarded(command)
+                .await
+                .map_err(|error| Failure::said(step, name_of(command), error))
         })
         .await
     }
 
     /// Calls a script; loads it first where the server does not know it.
-    pub(super) async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<T, Failure> {
+    pub(super) async fn call<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        command: &Cmd,
+    ) -> Result<T, Failure> {
         let step = script.name;
         self.bounded(step, async |connection| {
             let answer = match connection.guarded(command).await {
@@ -94,7 +112,8 @@ impl Commands {
             };
             answer.map_err(|error| {
                 let line = || line_of(&error).map(|line| script.command_in(line));
-                let called = halfway(&error).map(Some).or_else(line).unwrap_or_else(|| name_of(command));
+                let called =
+                    halfway(&error).map(Some).or_else(line).unwrap_or_else(|| name_of(command));
                 Failure::said(step, called, error)
             })
         })
@@ -126,15 +145,18 @@ impl Commands {
             let last = self.unconnected.lock().unwrap_or_else(PoisonError::into_inner).clone();
             return Err(Failure::unconnected(step, last));
         };
-        timeout_at(until, work(&mut connection)).await.unwrap_or_else(|_| Err(Failure::timed_out(step)))
+        timeout_at(until, work(&mut connection))
+            .await
+            .unwrap_or_else(|_| Err(Failure::timed_out(step)))
     }
 }
 
 /// A connection of the pool.
 pub(super) struct Connection {
     link: Link,
-    /// True while a command is under way and after one that failed on the way. It stays true when the command's future is
-    /// dropped, so that nobody gets a connection on which an answer is still to come.
+    /// True while a command is under way and after one that failed on the way. It stays true when
+    /// the command's future is dropped, so that nobody gets a connection on which an answer is
+    /// still to come.
     spoilt: bool,
 }
 
@@ -160,7 +182,12 @@ impl ConnectionLike for Link {
         }
     }
 
-    fn req_packed_commands<'a>(&'a mut self, commands: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        commands: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
         match self {
             Self::Single(link) => link.req_packed_commands(commands, offset, count),
             Self::Cluster(link) => link.req_packed_commands(commands, offset, count),
@@ -175,8 +202,8 @@ impl ConnectionLike for Link {
     }
 }
 
-/// Makes connections. bb8-redis makes those to one server, but knows neither clusters, nor when a connection broke, nor any bound
-/// but its own of half a second for an answer.
+/// Makes connections. bb8-redis makes those to one server, but knows neither clusters, nor when a
+/// connection broke, nor any bound but its own of half a second for an answer.
 struct Manager {
     servers: Servers,
     timeout: Duration,
@@ -208,7 +235,8 @@ impl ManageConnection for Manager {
 
     async fn connect(&self) -> RedisResult<Connection> {
         let link = self.link().await;
-        *self.unconnected.lock().unwrap_or_else(PoisonError::into_inner) = link.as_ref().err().cloned();
+        *self.unconnected.lock().unwrap_or_else(PoisonError::into_inner) =
+            link.as_ref().err().cloned();
         link.map(|link| Connection { link, spoilt: false })
     }
 

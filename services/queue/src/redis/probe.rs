@@ -1,5 +1,5 @@
-//! Asks Redis for every command, key and channel that the work needs, for real: at the start, when something was refused, when the
-//! server is another, and every now and then.
+//! Asks Redis for every command, key and channel that the work needs, for real: at the start, when
+//! something was refused, when the server is another, and every now and then.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,8 @@ use super::{
     words::sanitized,
 };
 
-/// How long between two probes while something that is needed is refused or unknown, and at least between any two.
+/// How long between two probes while something that is needed is refused or unknown, and at least
+/// between any two.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long until all is asked for again, though nothing gave a reason to.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -66,7 +67,8 @@ impl Probe {
     /// What is refused, in any shard.
     async fn refused(&self, publish: bool) -> Result<Refused, Failure> {
         let mut refused = Refused::new();
-        // Always, not only where the server does not know the script: one that it knows would hide that the right is missing.
+        // Always, not only where the server does not know the script: one that it knows would hide
+        // that the right is missing.
         let loaded = self.commands.query::<Value>(PROBE.name, &PROBE.load()).await;
         note(&mut refused, loaded)?;
         for answer in join_all(self.shards.iter().map(|shard| self.refused_in(shard))).await {

@@ -1,8 +1,9 @@
 //! Taking jobs: new ones, and those that were held too long.
 //!
-//! With several shards a call asks all of them at once without waiting, for a share each, and returns what there is. When there
-//! is nothing it waits on all of them at once; as soon as one has something, the waits on the others are ended by the server, and
-//! whatever they were given in that moment is returned with it. So every job that a server hands out is returned by the call that
+//! With several shards a call asks all of them at once without waiting, for a share each, and
+//! returns what there is. When there is nothing it waits on all of them at once; as soon as one has
+//! something, the waits on the others are ended by the server, and whatever they were given in that
+//! moment is returned with it. So every job that a server hands out is returned by the call that
 //! asked for it: none lies in a buffer while its lease runs, and no task outlives the call.
 
 use std::time::Duration;
@@ -26,17 +27,25 @@ use crate::{LeasedJob, Receipt};
 const PAGE: usize = 1_000;
 /// A consumer that holds nothing is forgotten after so many leases without a sign of life.
 const FORGOTTEN_LEASES: u32 = 20;
-/// When fewer jobs are wanted than there are shards, each wait covers only some of them and is this short.
+/// When fewer jobs are wanted than there are shards, each wait covers only some of them and is this
+/// short.
 const SLICE: Duration = Duration::from_millis(100);
 
 impl RedisQueue {
-    pub(super) async fn read_shards(&self, consumer: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>> {
+    pub(super) async fn read_shards(
+        &self,
+        consumer: &str,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<LeasedJob>> {
         if max == 0 {
             return Ok(Vec::new());
         }
         let until = Instant::now() + wait;
         if let [shard] = &*self.shards {
-            return self.read_into(shard, consumer, max, Some(until), &watch::Sender::new(false)).await;
+            return self
+                .read_into(shard, consumer, max, Some(until), &watch::Sender::new(false))
+                .await;
         }
         loop {
             let shares = self.shares(max);
@@ -60,17 +69,30 @@ impl RedisQueue {
         let count = self.shards.len();
         let first = rand::random_range(0..count);
         (0..count)
-            .map(|offset| (&self.shards[(first + offset) % count], max / count + usize::from(offset < max % count)))
+            .map(|offset| {
+                (
+                    &self.shards[(first + offset) % count],
+                    max / count + usize::from(offset < max % count),
+                )
+            })
             .filter(|(_, share)| *share > 0)
             .collect()
     }
 
-    /// Asks these shards at once. A shard that fails does not keep back what others gave; if all that is left is failure, it is
-    /// told.
-    async fn read_all(&self, consumer: &str, shares: &[(&Shard, usize)], until: Option<Instant>) -> Result<Vec<LeasedJob>> {
+    /// Asks these shards at once. A shard that fails does not keep back what others gave; if all
+    /// that is left is failure, it is told.
+    async fn read_all(
+        &self,
+        consumer: &str,
+        shares: &[(&Shard, usize)],
+        until: Option<Instant>,
+    ) -> Result<Vec<LeasedJob>> {
         let stop = watch::Sender::new(false);
         let healthy = shares.iter().filter(|(shard, _)| !shard.resting());
-        let answers = join_all(healthy.map(|(shard, share)| self.read_into(shard, consumer, *share, until, &stop))).await;
+        let answers = join_all(
+            healthy.map(|(shard, share)| self.read_into(shard, consumer, *share, until, &stop)),
+        )
+        .await;
         let asked = answers.len();
         let mut jobs = Vec::new();
         let mut failures = Vec::new();
@@ -84,8 +106,11 @@ impl RedisQueue {
             Some(error) if failures.len() + 1 == asked => Err(error),
             _ => {
                 if asked == 0 {
-                    // Every shard rests after a failure; the caller is told at once and decides when to come back.
-                    return Err(outrider_model::Error::unavailable("redis: read: no shard answers"));
+                    // Every shard rests after a failure; the caller is told at once and decides
+                    // when to come back.
+                    return Err(outrider_model::Error::unavailable(
+                        "redis: read: no shard answers",
+                    ));
                 }
                 Ok(jobs)
             }
@@ -125,7 +150,10 @@ impl RedisQueue {
         command.arg(GROUP);
         let made: i64 = self.call(&script::RESTORE, &command).await?;
         if made == 1 {
-            tracing::warn!(shard = shard.number, "the shard was emptied by somebody: its group is made again");
+            tracing::warn!(
+                shard = shard.number,
+                "the shard was emptied by somebody: its group is made again"
+            );
         }
         Ok(())
     }
@@ -142,9 +170,15 @@ impl RedisQueue {
         jobs.collect()
     }
 
-    /// Removes entries that hold no job. If that fails they are found again when their lease runs out, and removed then.
+    /// Removes entries that hold no job. If that fails they are found again when their lease runs
+    /// out, and removed then.
     async fn discard(&self, shard: &Shard, garbage: &[String]) {
-        tracing::warn!(shard = shard.number, entries = garbage.len(), first = garbage[0], "entries that hold no job are removed");
+        tracing::warn!(
+            shard = shard.number,
+            entries = garbage.len(),
+            first = garbage[0],
+            "entries that hold no job are removed"
+        );
         let mut ack = ::redis::cmd("XACK");
         ack.arg(shard.keys.stream()).arg(GROUP).arg(garbage);
         let mut delete = ::redis::cmd("XDEL");
@@ -158,7 +192,11 @@ impl RedisQueue {
         }
     }
 
-    pub(super) async fn reclaim_shards(&self, consumer: &str, max: usize) -> Result<Vec<LeasedJob>> {
+    pub(super) async fn reclaim_shards(
+        &self,
+        consumer: &str,
+        max: usize,
+    ) -> Result<Vec<LeasedJob>> {
         let mut jobs = Vec::new();
         let mut failure = None;
         for shard in self.shards.iter() {
@@ -177,23 +215,40 @@ impl RedisQueue {
     }
 
     /// Goes through what is held, a page at a time, and takes over what was held too long.
-    async fn reclaim_shard(&self, shard: &Shard, consumer: &str, max: usize, jobs: &mut Vec<LeasedJob>) -> Result<()> {
+    async fn reclaim_shard(
+        &self,
+        shard: &Shard,
+        consumer: &str,
+        max: usize,
+        jobs: &mut Vec<LeasedJob>,
+    ) -> Result<()> {
         let lease = u64::try_from(self.options.lease.as_millis()).unwrap_or(u64::MAX);
         let full = jobs.len() + max;
         let mut start = Some("-".to_owned());
-        // A scan goes through the page of its own begin only once, and the begin only moves forward: it ends.
+        // A scan goes through the page of its own begin only once, and the begin only moves
+        // forward: it ends.
         while let Some(from) = start.take().filter(|_| jobs.len() < full) {
-            let forgotten = if from == "-" { lease.saturating_mul(u64::from(FORGOTTEN_LEASES)) } else { 0 };
+            let forgotten =
+                if from == "-" { lease.saturating_mul(u64::from(FORGOTTEN_LEASES)) } else { 0 };
             let mut command = script::RECLAIM.call(&shard.keys, 1, (7, 128 + consumer.len()));
             let most = PAGE.min(full - jobs.len());
-            command.arg(GROUP).arg(consumer).arg(lease).arg(from).arg(PAGE).arg(most).arg(forgotten);
-            let answer = self.commands.call::<(String, i64, Value)>(&script::RECLAIM, &command).await;
+            command
+                .arg(GROUP)
+                .arg(consumer)
+                .arg(lease)
+                .arg(from)
+                .arg(PAGE)
+                .arg(most)
+                .arg(forgotten);
+            let answer =
+                self.commands.call::<(String, i64, Value)>(&script::RECLAIM, &command).await;
             let (last, more, entries) = match answer {
                 Ok(answer) => answer,
                 Err(failure) if failure.says("NOGROUP") => return self.restore(shard).await,
                 Err(failure) => return Err(failure.into()),
             };
-            let batch = Batch::of_entries(entries).ok_or_else(|| unexpected(script::RECLAIM.name))?;
+            let batch =
+                Batch::of_entries(entries).ok_or_else(|| unexpected(script::RECLAIM.name))?;
             jobs.extend(self.lease(shard, batch, false).await);
             if more == 1 {
                 start = after(&last);

@@ -1,4 +1,5 @@
-//! Connections that wait for jobs: each blocks in one command, so it serves one reader of one shard at a time and nothing else.
+//! Connections that wait for jobs: each blocks in one command, so it serves one reader of one shard
+//! at a time and nothing else.
 
 use std::{
     convert::Infallible,
@@ -7,8 +8,8 @@ use std::{
 };
 
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value,
-    aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult,
+    Value, aio::MultiplexedConnection,
 };
 use outrider_model::Result;
 use tokio::{
@@ -27,9 +28,11 @@ use super::{
 
 const STEP: &str = "read";
 const CONNECT: &str = "connect to read";
-/// How much longer than it was told to wait the server may take before the connection counts as broken.
+/// How much longer than it was told to wait the server may take before the connection counts as
+/// broken.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often a waiting command is told to return, until it does: the first call may overtake the command itself.
+/// How often a waiting command is told to return, until it does: the first call may overtake the
+/// command itself.
 const UNBLOCK_EVERY: Duration = Duration::from_millis(20);
 /// Redirections and broken connections of the past that one call gets over.
 const TRIES: usize = 4;
@@ -91,7 +94,11 @@ struct Reader {
 }
 
 impl Readers {
-    pub(super) fn new(servers: Vec<ConnectionInfo>, options: &RedisOptions, rights: Arc<Rights>) -> Self {
+    pub(super) fn new(
+        servers: Vec<ConnectionInfo>,
+        options: &RedisOptions,
+        rights: Arc<Rights>,
+    ) -> Self {
         Self {
             servers,
             connect_timeout: options.command_timeout,
@@ -103,20 +110,24 @@ impl Readers {
         }
     }
 
-    /// Takes up to `ask.max` jobs, waiting for the first. When `stop` turns true while it waits, the server is told to let it go,
-    /// and what it may have given in that moment is returned: no job is left behind on a connection that nobody listens to.
+    /// Takes up to `ask.max` jobs, waiting for the first. When `stop` turns true while it waits,
+    /// the server is told to let it go, and what it may have given in that moment is returned: no
+    /// job is left behind on a connection that nobody listens to.
     pub(super) async fn take(&self, ask: &Ask<'_>, stop: &watch::Sender<bool>) -> Result<Taken> {
         let mut last = None;
         for attempt in 0..TRIES {
             let (mut reader, used) = self.check_out(attempt).await?;
-            let Ok(answer) = timeout(ask.wait() + GRACE, reader.ask(ask, stop, &self.rights)).await else {
+            let Ok(answer) = timeout(ask.wait() + GRACE, reader.ask(ask, stop, &self.rights)).await
+            else {
                 self.forget();
                 return Err(Failure::timed_out(STEP).into());
             };
             match answer {
                 Ok(answer) => {
                     self.check_in(reader);
-                    return Batch::of_streams(answer).map(Taken::Batch).ok_or_else(|| unexpected(STEP));
+                    return Batch::of_streams(answer)
+                        .map(Taken::Batch)
+                        .ok_or_else(|| unexpected(STEP));
                 }
                 // The second: the stream was deleted while the command waited.
                 Err(error) if says(&error, "NOGROUP") || says(&error, "UNBLOCKED") => {
@@ -143,7 +154,8 @@ impl Readers {
         Err(last.map_or_else(|| Failure::timed_out(STEP), told).into())
     }
 
-    /// Where one connection broke the others will have broken too, and finding out takes time with each.
+    /// Where one connection broke the others will have broken too, and finding out takes time with
+    /// each.
     fn forget(&self) {
         locked(&self.idle).clear();
     }
@@ -155,7 +167,9 @@ impl Readers {
             *home = None;
             return false;
         }
-        *home = error.redirect_node().and_then(|(address, _)| moved_to(reader.client.get_connection_info(), address));
+        *home = error
+            .redirect_node()
+            .and_then(|(address, _)| moved_to(reader.client.get_connection_info(), address));
         home.is_some()
     }
 
@@ -167,7 +181,12 @@ impl Readers {
         let home = locked(&self.home).clone();
         let servers: Vec<_> = home.iter().chain(&self.servers).collect();
         let mut failure = None;
-        for server in servers.iter().cycle().skip(if home.is_some() { 0 } else { attempt }).take(servers.len()) {
+        for server in servers
+            .iter()
+            .cycle()
+            .skip(if home.is_some() { 0 } else { attempt })
+            .take(servers.len())
+        {
             match timeout(self.connect_timeout, self.connect(server)).await {
                 Ok(Ok(reader)) => return Ok((reader, false)),
                 Ok(Err(broken)) => failure = Some(broken),
@@ -180,7 +199,8 @@ impl Readers {
     }
 
     async fn connect(&self, server: &ConnectionInfo) -> Result<Reader, Failure> {
-        let (client, mut link) = self.link(server).await.map_err(|error| Failure::unconnected(CONNECT, Some(error)))?;
+        let (client, mut link) =
+            self.link(server).await.map_err(|error| Failure::unconnected(CONNECT, Some(error)))?;
         let id = if self.unblocks { self.id(&mut link).await? } else { None };
         Ok(Reader { client, link, id })
     }
@@ -201,7 +221,9 @@ impl Readers {
     async fn link(&self, server: &ConnectionInfo) -> RedisResult<(Client, MultiplexedConnection)> {
         let client = Client::open(server.clone())?;
         // The library's own bound of half a second would end every wait.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(self.connect_timeout));
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(None)
+            .set_connection_timeout(Some(self.connect_timeout));
         let link = client.get_multiplexed_async_connection_with_config(&config).await?;
         Ok((client, link))
     }
@@ -215,7 +237,12 @@ impl Readers {
 }
 
 impl Reader {
-    async fn ask(&mut self, ask: &Ask<'_>, stop: &watch::Sender<bool>, rights: &Rights) -> RedisResult<Value> {
+    async fn ask(
+        &mut self,
+        ask: &Ask<'_>,
+        stop: &watch::Sender<bool>,
+        rights: &Rights,
+    ) -> RedisResult<Value> {
         let command = ask.command();
         let mut stopped = stop.subscribe();
         let answer = command.query_async::<Value>(&mut self.link);
@@ -238,8 +265,8 @@ impl Reader {
     }
 }
 
-/// Tells the server to end the waiting command of a connection, again and again until this is dropped. Where it cannot, the
-/// command ends by itself when its time is up.
+/// Tells the server to end the waiting command of a connection, again and again until this is
+/// dropped. Where it cannot, the command ends by itself when its time is up.
 async fn unblock(client: &Client, id: i64, rights: &Rights) -> Infallible {
     let mut control = None;
     loop {
@@ -262,16 +289,22 @@ async fn unblock(client: &Client, id: i64, rights: &Rights) -> Infallible {
     }
 }
 
-/// The server that a redirection names, reached as the one that named it was. Without a host it is the same host.
+/// The server that a redirection names, reached as the one that named it was. Without a host it is
+/// the same host.
 fn moved_to(from: &ConnectionInfo, address: &str) -> Option<ConnectionInfo> {
     let (host, port) = address.rsplit_once(':')?;
     let port = port.parse().ok()?;
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let addr = match from.addr().clone() {
-        ConnectionAddr::Tcp(old, _) => ConnectionAddr::Tcp(if host.is_empty() { old } else { host }, port),
-        ConnectionAddr::TcpTls { host: old, insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host: if host.is_empty() { old } else { host }, port, insecure, tls_params }
+        ConnectionAddr::Tcp(old, _) => {
+            ConnectionAddr::Tcp(if host.is_empty() { old } else { host }, port)
         }
+        ConnectionAddr::TcpTls { host: old, insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host: if host.is_empty() { old } else { host },
+            port,
+            insecure,
+            tls_params,
+        },
         _ => return None,
     };
     Some(from.clone().set_addr(addr))

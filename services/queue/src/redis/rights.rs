@@ -1,5 +1,6 @@
-//! What of our commands, keys and channels Redis lets this process use. What is refused is told once in the log, by the metric for as
-//! long as it lasts, and by readiness where nothing can be delivered without it.
+//! What of our commands, keys and channels Redis lets this process use. What is refused is told
+//! once in the log, by the metric for as long as it lasts, and by readiness where nothing can be
+//! delivered without it.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,8 @@ use tokio::sync::Notify;
 
 use super::error::told;
 
-/// Something that Redis may refuse: as access control lists spell it, or `auth` (the user and password) and `keys`.
+/// Something that Redis may refuse: as access control lists spell it, or `auth` (the user and
+/// password) and `keys`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Right {
     pub(super) name: &'static str,
@@ -56,7 +58,10 @@ pub(super) const RIGHTS: [Right; 30] = [
     needed("xreadgroup"),
     needed("xgroup|create"),
     needed("xinfo|groups"),
-    wanted("info", "the eviction policy is unknown, and a restart or failover of the server is noticed late"),
+    wanted(
+        "info",
+        "the eviction policy is unknown, and a restart or failover of the server is noticed late",
+    ),
     wanted("xinfo|consumers", "consumers that are gone are not forgotten"),
     wanted("xgroup|delconsumer", "consumers that are gone are not forgotten"),
     wanted("publish", "changes of configuration are found by polling"),
@@ -104,10 +109,14 @@ impl Rights {
         // So that what was never refused is shown as 0.
         RIGHTS.into_iter().for_each(|right| right.count(0));
         let unknown = Some(Error::unavailable("redis: it was not asked yet"));
-        Self { state: Mutex::new(State { unknown, refused: Refused::new() }), doubted: Notify::new() }
+        Self {
+            state: Mutex::new(State { unknown, refused: Refused::new() }),
+            doubted: Notify::new(),
+        }
     }
 
-    /// Fails while something is refused without which jobs are not delivered. What is tried then may leave half of its work.
+    /// Fails while something is refused without which jobs are not delivered. What is tried then
+    /// may leave half of its work.
     pub(super) fn allow(&self) -> Result<()> {
         let state = self.locked();
         if state.unknown.is_some() { Ok(()) } else { refusal(&state.refused) }
@@ -145,7 +154,13 @@ impl Rights {
     pub(super) fn found(&self, mut refused: Refused) {
         let mut state = self.locked();
         state.unknown = None;
-        refused.extend(state.refused.iter().filter(|(right, _)| NOTED.contains(&right.name)).map(|(a, b)| (*a, b.clone())));
+        refused.extend(
+            state
+                .refused
+                .iter()
+                .filter(|(right, _)| NOTED.contains(&right.name))
+                .map(|(a, b)| (*a, b.clone())),
+        );
         state.change(refused);
     }
 
@@ -180,12 +195,17 @@ impl Drop for Rights {
 impl State {
     /// Tells what differs, and keeps it.
     fn change(&mut self, refused: Refused) {
-        for (right, words) in refused.iter().filter(|(right, _)| !self.refused.contains_key(right)) {
+        for (right, words) in refused.iter().filter(|(right, _)| !self.refused.contains_key(right))
+        {
             right.count(1);
             let refusal = told(Some(right.name), words, true);
             match right.without {
-                None => tracing::error!(%refusal, "redis does not let this process work: nothing is delivered"),
-                Some(lost) => tracing::warn!(%refusal, lost, "redis lets this process work with less"),
+                None => {
+                    tracing::error!(%refusal, "redis does not let this process work: nothing is delivered")
+                }
+                Some(lost) => {
+                    tracing::warn!(%refusal, lost, "redis lets this process work with less")
+                }
             }
         }
         for right in self.refused.keys().filter(|right| !refused.contains_key(right)) {
@@ -213,7 +233,10 @@ mod tests {
     use super::{super::script, *};
 
     fn refused(names: &[&str]) -> Refused {
-        names.iter().map(|name| (Right::of(name).expect("a right"), "NOPERM no permissions to".to_owned())).collect()
+        names
+            .iter()
+            .map(|name| (Right::of(name).expect("a right"), "NOPERM no permissions to".to_owned()))
+            .collect()
     }
 
     #[test]
@@ -247,8 +270,10 @@ mod tests {
     fn the_documentation_lists_the_same() {
         let page = include_str!("../../../../docs/operations.md");
         let line = page.lines().find(|line| line.starts_with("ACL SETUSER")).expect("the line");
-        let mut documented: Vec<_> = line.split(' ').filter_map(|word| word.strip_prefix('+')).collect();
-        // A refusal of PING is answer enough; what is no command, or not needed by everybody, is not in the line.
+        let mut documented: Vec<_> =
+            line.split(' ').filter_map(|word| word.strip_prefix('+')).collect();
+        // A refusal of PING is answer enough; what is no command, or not needed by everybody, is
+        // not in the line.
         documented.retain(|right| *right != "ping");
         documented.extend(["auth", "keys", "select", "cluster|slots"]);
         let mut listed: Vec<_> = RIGHTS.iter().map(|right| right.name).collect();
@@ -266,7 +291,14 @@ mod tests {
             calls
         };
         let probe = include_str!("lua/probe.lua");
-        for script in [&script::EPOCH, &script::RESTORE, &script::ENQUEUE, &script::FINISH, &script::RECLAIM, &script::RENEW] {
+        for script in [
+            &script::EPOCH,
+            &script::RESTORE,
+            &script::ENQUEUE,
+            &script::FINISH,
+            &script::RECLAIM,
+            &script::RENEW,
+        ] {
             for command in uses(script) {
                 assert!(Right::of(&command).is_some(), "{command}");
                 assert!(probe.contains(&format!("try('{command}'")), "{command} is not tried");

@@ -45,14 +45,18 @@ impl Script {
         Self { name, text, digest }
     }
 
-    /// Calls it on the first `keys` keys of a shard; the arguments are to be added. The capacity is of the arguments, in number
-    /// and bytes.
+    /// Calls it on the first `keys` keys of a shard; the arguments are to be added. The capacity is
+    /// of the arguments, in number and bytes.
     pub(super) fn call(&self, shard: &ShardKeys, keys: usize, capacity: (usize, usize)) -> Cmd {
         self.call_on(shard.all()[..keys].iter().map(String::as_str), capacity)
     }
 
     /// Calls it on these keys.
-    pub(super) fn call_on<'k>(&self, keys: impl ExactSizeIterator<Item = &'k str>, capacity: (usize, usize)) -> Cmd {
+    pub(super) fn call_on<'k>(
+        &self,
+        keys: impl ExactSizeIterator<Item = &'k str>,
+        capacity: (usize, usize),
+    ) -> Cmd {
         // The command itself, the digest and up to six keys take a few hundred bytes.
         let mut command = Cmd::with_capacity(capacity.0 + keys.len() + 3, capacity.1 + 512);
         command.arg("EVALSHA").arg(&self.digest).arg(keys.len());
@@ -76,7 +80,10 @@ impl Script {
     /// How often it calls a command.
     #[cfg(test)]
     pub(super) fn calls(&self) -> usize {
-        ["redis.call('", "redis.pcall('", "write('"].iter().map(|call| self.text.matches(call).count()).sum()
+        ["redis.call('", "redis.pcall('", "write('"]
+            .iter()
+            .map(|call| self.text.matches(call).count())
+            .sum()
     }
 
     /// Makes it known to the server.

@@ -18,7 +18,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// How often a silent connection is tried, so that one that is half open is found.
 const PING: Duration = Duration::from_secs(5);
 
-/// Listens for ever, on one server after the other. In a cluster an announcement reaches every node, so any will do.
+/// Listens for ever, on one server after the other. In a cluster an announcement reaches every
+/// node, so any will do.
 pub(super) async fn listen(
     servers: Vec<ConnectionInfo>,
     channel: String,
@@ -42,7 +43,14 @@ pub(super) async fn listen(
 }
 
 /// Listens until the connection breaks; whether it ever stood.
-async fn listen_once(client: &Client, channel: &str, bound: Duration, changes: &Changes, rights: &Rights, first: bool) -> bool {
+async fn listen_once(
+    client: &Client,
+    channel: &str,
+    bound: Duration,
+    changes: &Changes,
+    rights: &Rights,
+    first: bool,
+) -> bool {
     let connected = timeout(bound, async {
         let mut link = client.get_async_pubsub().await?;
         let subscribed = link.subscribe(channel).await;

@@ -2,14 +2,18 @@
 
 use std::fmt;
 
-use ::redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates};
+use ::redis::{
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates,
+};
 
-/// With what connections of `rediss://` URLs are made: TLS 1.2 or 1.3, the server's name always verified.
+/// With what connections of `rediss://` URLs are made: TLS 1.2 or 1.3, the server's name always
+/// verified.
 #[derive(Clone, Default)]
 pub struct RedisTls {
     /// The authorities that are trusted, in PEM. Default none: those of the web.
     pub authorities: Option<Vec<u8>>,
-    /// Our certificates and the private key of the first, each in PEM, for a server that asks for them. Default none.
+    /// Our certificates and the private key of the first, each in PEM, for a server that asks for
+    /// them. Default none.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -25,7 +29,10 @@ impl fmt::Debug for RedisTls {
 
 impl RedisTls {
     pub(super) fn certificates(&self) -> TlsCertificates {
-        let client_tls = self.identity.clone().map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+        let client_tls = self
+            .identity
+            .clone()
+            .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
         TlsCertificates { client_tls, root_cert: self.authorities.clone() }
     }
 
@@ -34,7 +41,8 @@ impl RedisTls {
         if !is_secure(&server) {
             return Ok(server);
         }
-        // Its client names no provider of cryptography: it gets the one that all others name. This fails when there is one already.
+        // Its client names no provider of cryptography: it gets the one that all others name. This
+        // fails when there is one already.
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         Ok(Client::build_with_tls(server, self.certificates())?.get_connection_info().clone())
     }

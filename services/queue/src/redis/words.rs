@@ -9,8 +9,8 @@ const ARGUMENTS: &str = ", with args beginning with";
 /// Before what went wrong in a script, or behind it, servers say where.
 const PLACE: &str = "@user_script:";
 
-/// The code by which our scripts tell that a command was refused when they had written already; then its name follows, and what the
-/// server said.
+/// The code by which our scripts tell that a command was refused when they had written already;
+/// then its name follows, and what the server said.
 const HALFWAY: &str = "HALFWAY";
 
 /// What a server says that lets a user do less than is wanted, or that lacks a command.
@@ -46,7 +46,9 @@ pub(super) fn words_of(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         // These name an address.
         (Some(code @ ("MOVED" | "ASK")), _) => code.to_owned(),
-        (Some(HALFWAY), Some(detail)) => sanitized(detail.split_once(' ').map_or("", |(_, words)| words)),
+        (Some(HALFWAY), Some(detail)) => {
+            sanitized(detail.split_once(' ').map_or("", |(_, words)| words))
+        }
         (Some(code), Some(detail)) => sanitized(&format!("{code} {detail}")),
         (Some(code), None) => sanitized(code),
         (None, Some(detail)) => sanitized(detail),
@@ -54,7 +56,8 @@ pub(super) fn words_of(error: &RedisError) -> String {
     }
 }
 
-/// Words of a server that can be shown: no arguments of commands, no places in scripts, no control characters, not too long.
+/// Words of a server that can be shown: no arguments of commands, no places in scripts, no control
+/// characters, not too long.
 pub(super) fn sanitized(words: &str) -> String {
     let words = words.split(ARGUMENTS).next().unwrap_or_default();
     let mut words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -69,7 +72,8 @@ pub(super) fn sanitized(words: &str) -> String {
         words.replace_range(at..at + length + 3, "");
     }
     while let Some(at) = words.find(PLACE) {
-        let rest = words[at + PLACE.len()..].trim_start_matches(|c: char| c == ' ' || c == ':' || c.is_ascii_digit());
+        let rest = words[at + PLACE.len()..]
+            .trim_start_matches(|c: char| c == ' ' || c == ':' || c.is_ascii_digit());
         let end = words.len() - rest.len();
         words.replace_range(at..end, "");
     }
@@ -119,7 +123,9 @@ pub(super) fn line_of(error: &RedisError) -> Option<usize> {
 /// What to do about it, where these words of a server tell.
 pub(super) fn advice(command: Option<&str>, words: &str) -> Option<String> {
     let has = |sign: &str| words.to_lowercase().contains(sign);
-    if let Some((_, state)) = STATES.iter().find(|(code, _)| words.split([' ', '-']).any(|word| word == *code)) {
+    if let Some((_, state)) =
+        STATES.iter().find(|(code, _)| words.split([' ', '-']).any(|word| word == *code))
+    {
         return Some((*state).to_owned());
     }
     if !are_refusal(words) && command != Some("auth") {
@@ -127,7 +133,8 @@ pub(super) fn advice(command: Option<&str>, words: &str) -> Option<String> {
     }
     let advice = if has("unknown") {
         "Outrider needs the command under its own name (docs/operations.md)".to_owned()
-    } else if command == Some("auth") || has("noauth") || has("wrongpass") || has("authentication") {
+    } else if command == Some("auth") || has("noauth") || has("wrongpass") || has("authentication")
+    {
         "look at the user and the password of queue.url".to_owned()
     } else if has("channel") {
         "grant the user the channel &PREFIX:changes (docs/operations.md)".to_owned()
@@ -136,7 +143,8 @@ pub(super) fn advice(command: Option<&str>, words: &str) -> Option<String> {
     } else if command == Some("select") || has("select") || has("database") {
         "grant the user +select and the database, or use database 0 (docs/operations.md)".to_owned()
     } else {
-        let right = command.map_or_else(|| "what it lacks".to_owned(), |command| format!("+{command}"));
+        let right =
+            command.map_or_else(|| "what it lacks".to_owned(), |command| format!("+{command}"));
         format!("grant the user {right} (docs/operations.md)")
     };
     Some(advice)
@@ -154,7 +162,10 @@ mod tests {
                      @user_script:75.";
         for answer in [six, seven] {
             let error = error(answer);
-            assert_eq!(words_of(&error), "ERR The user executing the script can't run this command or subcommand");
+            assert_eq!(
+                words_of(&error),
+                "ERR The user executing the script can't run this command or subcommand"
+            );
             assert!(is_refusal(&error));
             assert_eq!(line_of(&error), Some(75));
         }
@@ -179,15 +190,26 @@ mod tests {
 
     #[test]
     fn what_failed_halfway_is_named_by_the_script() {
-        let error = error("HALFWAY XADD @user_script: 83: The user executing the script can't run this command or subcommand");
+        let error = error(
+            "HALFWAY XADD @user_script: 83: The user executing the script can't run this command or subcommand",
+        );
         assert_eq!(halfway(&error).as_deref(), Some("xadd"));
-        assert_eq!(words_of(&error), "The user executing the script can't run this command or subcommand");
+        assert_eq!(
+            words_of(&error),
+            "The user executing the script can't run this command or subcommand"
+        );
         assert!(is_refusal(&error));
     }
 
     #[test]
     fn strange_words_do_no_harm() {
-        for words in ["", "@user_script:", " script: @user_script:", "Error running script (call to ", "): @user_script: : :"] {
+        for words in [
+            "",
+            "@user_script:",
+            " script: @user_script:",
+            "Error running script (call to ",
+            "): @user_script: : :",
+        ] {
             assert!(!sanitized(words).contains(PLACE), "{words}");
         }
     }
@@ -198,21 +220,32 @@ mod tests {
             assert!(!is_refusal(&error(&format!("{code} something"))), "{code}");
         }
         assert!(is_refusal(&error("ERR unknown command 'XADD', with args beginning with: 'k'")));
-        assert!(is_refusal(&error("ERR Unknown Redis command called from script script: 1f, on @user_script:3.")));
+        assert!(is_refusal(&error(
+            "ERR Unknown Redis command called from script script: 1f, on @user_script:3."
+        )));
         assert!(!is_refusal(&error("NOSCRIPT No matching script. Please use EVAL.")));
         assert!(!is_refusal(&error("NOGROUP No such key")));
     }
 
     #[test]
     fn each_refusal_has_its_advice() {
-        let keys = "NOPERM this user has no permissions to access one of the keys used as arguments";
+        let keys =
+            "NOPERM this user has no permissions to access one of the keys used as arguments";
         for (command, words, expected) in [
             ("evalsha", keys, "~{PREFIX:*}:*"),
-            ("publish", "NOPERM this user has no permissions to access one of the channels used as arguments", "&PREFIX:changes"),
+            (
+                "publish",
+                "NOPERM this user has no permissions to access one of the channels used as arguments",
+                "&PREFIX:changes",
+            ),
             ("select", "ERR this user has no permissions to run the 'select' command", "+select"),
             ("hlen", "NOAUTH Authentication required.", "queue.url"),
             ("xadd", "ERR unknown command 'XADD'", "its own name"),
-            ("xadd", "ERR The user executing the script can't run this command or subcommand", "+xadd"),
+            (
+                "xadd",
+                "ERR The user executing the script can't run this command or subcommand",
+                "+xadd",
+            ),
         ] {
             let advice = advice(Some(command), words).expect("advice");
             assert!(advice.contains(expected), "{words}: {advice}");

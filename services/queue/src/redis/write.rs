@@ -16,8 +16,8 @@ use crate::{Done, Enqueued, NewJob, Receipt};
 
 /// Entries in one call of the scripts that renew and finish.
 const ENTRIES: usize = 1_000;
-/// Jobs in one call of the script that queues: it unpacks up to eight values of each, and a script can
-/// unpack 8,000.
+/// Jobs in one call of the script that queues: it unpacks up to eight values of each, and a script
+/// can unpack 8,000.
 const MOST_JOBS: usize = 900;
 /// About how many bytes the arguments of one entry take beside the job.
 const OVERHEAD: usize = 128;
@@ -26,7 +26,10 @@ impl RedisQueue {
     pub(super) async fn enqueue_shards(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
         let mut results = vec![Enqueued::Full; jobs.len()];
         let by_shard = self.by_shard(jobs.iter().map(NewJob::endpoint));
-        let answers = join_all(by_shard.iter().map(|(shard, indexes)| self.enqueue_shard(shard, jobs, indexes))).await;
+        let answers = join_all(
+            by_shard.iter().map(|(shard, indexes)| self.enqueue_shard(shard, jobs, indexes)),
+        )
+        .await;
         for ((_, indexes), answer) in by_shard.iter().zip(answers) {
             for (index, result) in indexes.iter().zip(answer?) {
                 results[*index] = result;
@@ -36,7 +39,12 @@ impl RedisQueue {
     }
 
     /// The jobs of one shard, in order and in as few calls as the bounds allow.
-    async fn enqueue_shard(&self, shard: &Shard, jobs: &[NewJob], indexes: &[usize]) -> Result<Vec<Enqueued>> {
+    async fn enqueue_shard(
+        &self,
+        shard: &Shard,
+        jobs: &[NewJob],
+        indexes: &[usize],
+    ) -> Result<Vec<Enqueued>> {
         let mut results = Vec::with_capacity(indexes.len());
         let mut rest = indexes;
         while !rest.is_empty() {
@@ -54,7 +62,8 @@ impl RedisQueue {
         Ok(results)
     }
 
-    /// The first of these jobs that go into one call, at least one, and about how many bytes they take.
+    /// The first of these jobs that go into one call, at least one, and about how many bytes they
+    /// take.
     fn batch<'a>(&self, jobs: &[NewJob], indexes: &'a [usize]) -> (&'a [usize], usize) {
         let mut bytes = 0;
         let mut count = 0;
@@ -69,7 +78,13 @@ impl RedisQueue {
         (&indexes[..count], bytes)
     }
 
-    fn enqueue_command(&self, shard: &Shard, jobs: &[NewJob], batch: &[usize], bytes: usize) -> Cmd {
+    fn enqueue_command(
+        &self,
+        shard: &Shard,
+        jobs: &[NewJob],
+        batch: &[usize],
+        bytes: usize,
+    ) -> Cmd {
         let window = self.options.window.max(SMALLEST_TOTAL);
         let mut command = script::ENQUEUE.call(&shard.keys, 4, (2 + 5 * batch.len(), bytes));
         command.arg(window).arg(JOB_FIELD);
@@ -86,24 +101,42 @@ impl RedisQueue {
         command
     }
 
-    pub(super) async fn renew_shards(&self, consumer: &str, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
+    pub(super) async fn renew_shards(
+        &self,
+        consumer: &str,
+        receipts: &[Receipt],
+    ) -> Result<Vec<Receipt>> {
         let groups = self.by_number(receipts, |receipt| receipt);
-        let lost = groups.iter().map(|(shard, receipts)| self.renew_shard(shard, consumer, receipts));
+        let lost =
+            groups.iter().map(|(shard, receipts)| self.renew_shard(shard, consumer, receipts));
         Ok(try_join_all(lost).await?.concat())
     }
 
-    async fn renew_shard(&self, shard: &Shard, consumer: &str, receipts: &[&Receipt]) -> Result<Vec<Receipt>> {
+    async fn renew_shard(
+        &self,
+        shard: &Shard,
+        consumer: &str,
+        receipts: &[&Receipt],
+    ) -> Result<Vec<Receipt>> {
         let mut all_lost = Vec::new();
         for receipts in receipts.chunks(ENTRIES) {
-            let mut command = script::RENEW.call(&shard.keys, 1, (receipts.len() + 2, receipts.len() * 24 + consumer.len()));
+            let mut command = script::RENEW.call(
+                &shard.keys,
+                1,
+                (receipts.len() + 2, receipts.len() * 24 + consumer.len()),
+            );
             command.arg(GROUP).arg(consumer);
             for receipt in receipts {
                 command.arg(&receipt.entry);
             }
             match self.commands.call::<Vec<usize>>(&script::RENEW, &command).await {
-                Ok(lost) => all_lost.extend(lost.into_iter().filter_map(|index| receipts.get(index).copied().cloned())),
+                Ok(lost) => all_lost.extend(
+                    lost.into_iter().filter_map(|index| receipts.get(index).copied().cloned()),
+                ),
                 // The shard was emptied: nothing is held any more.
-                Err(failure) if failure.says("NOGROUP") => all_lost.extend(receipts.iter().copied().cloned()),
+                Err(failure) if failure.says("NOGROUP") => {
+                    all_lost.extend(receipts.iter().copied().cloned())
+                }
                 Err(failure) => return Err(failure.into()),
             }
         }
@@ -112,12 +145,15 @@ impl RedisQueue {
 
     pub(super) async fn finish_shards(&self, done: &[Done]) -> Result<()> {
         let groups = self.by_number(done, |done| &done.receipt);
-        try_join_all(groups.iter().map(|(shard, done)| self.finish_shard(shard, done))).await.map(drop)
+        try_join_all(groups.iter().map(|(shard, done)| self.finish_shard(shard, done)))
+            .await
+            .map(drop)
     }
 
     async fn finish_shard(&self, shard: &Shard, done: &[&Done]) -> Result<()> {
         for done in done.chunks(ENTRIES) {
-            let mut command = script::FINISH.call(&shard.keys, 4, (4 * done.len() + 1, done.len() * OVERHEAD));
+            let mut command =
+                script::FINISH.call(&shard.keys, 4, (4 * done.len() + 1, done.len() * OVERHEAD));
             command.arg(GROUP);
             for done in done {
                 command
@@ -132,14 +168,22 @@ impl RedisQueue {
         Ok(())
     }
 
-    /// What belongs to receipts, by shard. A receipt that cannot be of this queue is left out: it would spoil the others' batch.
-    fn by_number<'a, T>(&self, all: &'a [T], receipt: impl Fn(&T) -> &Receipt) -> Vec<(&Shard, Vec<&'a T>)> {
+    /// What belongs to receipts, by shard. A receipt that cannot be of this queue is left out: it
+    /// would spoil the others' batch.
+    fn by_number<'a, T>(
+        &self,
+        all: &'a [T],
+        receipt: impl Fn(&T) -> &Receipt,
+    ) -> Vec<(&Shard, Vec<&'a T>)> {
         let mut groups: Vec<_> = self.shards.iter().map(|shard| (shard, Vec::new())).collect();
         for one in all {
             let receipt = receipt(one);
             match groups.get_mut(receipt.shard as usize).filter(|_| is_entry(&receipt.entry)) {
                 Some((_, group)) => group.push(one),
-                None => tracing::warn!(shard = receipt.shard, "a receipt that is not of this queue is ignored"),
+                None => tracing::warn!(
+                    shard = receipt.shard,
+                    "a receipt that is not of this queue is ignored"
+                ),
             }
         }
         groups.retain(|(_, group)| !group.is_empty());

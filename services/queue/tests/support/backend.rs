@@ -53,7 +53,10 @@ impl Backend for RedisByTls {
     async fn make(&self, window: u32, lease: Duration) -> Option<Fixture> {
         let certificates = Certificates::new();
         let server = certificates.server()?;
-        let queue = RedisQueue::connect(RedisOptions { window, lease, ..certificates.options(&server) }).await.expect("a queue");
+        let queue =
+            RedisQueue::connect(RedisOptions { window, lease, ..certificates.options(&server) })
+                .await
+                .expect("a queue");
         let queue = Arc::new(queue);
         let epochs = queue.epochs().await.expect("epochs");
         Some(Fixture { queue, epochs, server: Some(server) })
@@ -84,5 +87,9 @@ impl Backend for InCluster<'_> {
 
 /// For one server, with a bound on commands that a busy machine keeps.
 pub fn options(server: &Server) -> RedisOptions {
-    RedisOptions { urls: vec![server.url()], command_timeout: Duration::from_secs(10), ..RedisOptions::default() }
+    RedisOptions {
+        urls: vec![server.url()],
+        command_timeout: Duration::from_secs(10),
+        ..RedisOptions::default()
+    }
 }

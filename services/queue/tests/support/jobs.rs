@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, EventId, OrganizationId, ProjectId, Recipient, Timestamp};
+use outrider_model::{
+    DeliveryId, EndpointId, EventId, OrganizationId, ProjectId, Recipient, Timestamp,
+};
 use outrider_proto::internal::{Job, job::Body};
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue};
 
@@ -35,7 +37,13 @@ impl Fixture {
         self.job_of(number, endpoint, 1, 1_000)
     }
 
-    pub fn job_of(&self, number: u64, endpoint: EndpointId, generation: u32, endpoint_limit: u32) -> NewJob {
+    pub fn job_of(
+        &self,
+        number: u64,
+        endpoint: EndpointId,
+        generation: u32,
+        endpoint_limit: u32,
+    ) -> NewJob {
         let event = EventId::new(AT, number);
         let delivery = DeliveryId::derive(AT, event, endpoint, 0);
         let project = project(1);
@@ -75,7 +83,12 @@ impl Fixture {
     pub async fn take(&self, consumer: &str, count: usize) -> Vec<LeasedJob> {
         let mut jobs = Vec::new();
         eventually("enough jobs", async || {
-            jobs.extend(self.queue.read(consumer, count - jobs.len(), Duration::from_secs(1)).await.expect("read"));
+            jobs.extend(
+                self.queue
+                    .read(consumer, count - jobs.len(), Duration::from_secs(1))
+                    .await
+                    .expect("read"),
+            );
             (jobs.len() == count).then_some(())
         })
         .await;

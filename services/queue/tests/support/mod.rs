@@ -1,4 +1,5 @@
-//! What the tests of the queue share: servers of their own, backends, and the suite that every backend passes.
+//! What the tests of the queue share: servers of their own, backends, and the suite that every
+//! backend passes.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod backend;

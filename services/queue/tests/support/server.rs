@@ -28,7 +28,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that keeps nothing on disk; none when there is no program and the tests may be skipped.
+    /// A server that keeps nothing on disk; none when there is no program and the tests may be
+    /// skipped.
     pub fn start() -> Option<Self> {
         Self::with(&["--appendonly", "no"])
     }
@@ -41,7 +42,8 @@ impl Server {
             let port = free_port();
             let directory = tempfile::tempdir().expect("a directory");
             let child = spawn(port, &directory, &arguments)?;
-            let mut server = Self { child, port, tls_port: None, directory, arguments: arguments.clone() };
+            let mut server =
+                Self { child, port, tls_port: None, directory, arguments: arguments.clone() };
             if server.wait() {
                 return Some(server);
             }
@@ -56,7 +58,8 @@ impl Server {
     /// Ends the process without warning and starts it again in the same place.
     pub fn restart(&mut self) {
         self.kill();
-        self.child = spawn(self.port, &self.directory, &self.arguments).expect("the program was there before");
+        self.child = spawn(self.port, &self.directory, &self.arguments)
+            .expect("the program was there before");
         assert!(self.wait(), "redis-server did not start again");
     }
 
@@ -75,7 +78,11 @@ impl Server {
     }
 
     fn signal(&self, signal: &str) {
-        let status = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status().expect("kill");
+        let status = Command::new("kill")
+            .arg(signal)
+            .arg(self.child.id().to_string())
+            .status()
+            .expect("kill");
         assert!(status.success());
     }
 
@@ -124,12 +131,22 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Option<Self> {
-        let arguments = ["--appendonly", "no", "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"];
+        let arguments = [
+            "--appendonly",
+            "no",
+            "--cluster-enabled",
+            "yes",
+            "--cluster-config-file",
+            "nodes.conf",
+        ];
         let nodes = (0..3).map(|_| Server::with(&arguments)).collect::<Option<Vec<_>>>()?;
         for (index, node) in nodes.iter().enumerate() {
             let slots = (index * 16_384 / 3)..((index + 1) * 16_384 / 3);
             let slots: Vec<_> = slots.map(|slot| slot.to_string()).collect();
-            let command: Vec<_> = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
+            let command: Vec<_> = ["CLUSTER", "ADDSLOTS"]
+                .into_iter()
+                .chain(slots.iter().map(String::as_str))
+                .collect();
             node.run::<Value>(&command);
             if index > 0 {
                 node.run::<Value>(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].port.to_string()]);
@@ -150,13 +167,25 @@ impl Cluster {
 
 fn joined(node: &Server) -> bool {
     let about: String = node.run(&["CLUSTER", "INFO"]);
-    about.contains("cluster_state:ok") && about.contains("cluster_known_nodes:3") && about.contains("cluster_slots_ok:16384")
+    about.contains("cluster_state:ok")
+        && about.contains("cluster_known_nodes:3")
+        && about.contains("cluster_slots_ok:16384")
 }
 
 fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Option<Child> {
     let program = std::env::var(PROGRAM).unwrap_or_else(|_| "redis-server".to_owned());
     let started = Command::new(&program)
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no", "--dir"])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--daemonize",
+            "no",
+            "--dir",
+        ])
         .arg(directory.path())
         .args(arguments)
         .stdout(Stdio::null())
@@ -164,12 +193,17 @@ fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Option<Child> 
         .spawn();
     match started {
         Ok(child) => Some(child),
-        Err(error) if error.kind() == ErrorKind::NotFound && std::env::var(SKIP).is_ok_and(|skip| skip == "1") => {
+        Err(error)
+            if error.kind() == ErrorKind::NotFound
+                && std::env::var(SKIP).is_ok_and(|skip| skip == "1") =>
+        {
             eprintln!("SKIPPED: {program} is not installed and {SKIP}=1");
             None
         }
         Err(error) => {
-            panic!("{program} cannot be started ({error}): install Redis 6.0 or later, or set {SKIP}=1 to skip this test")
+            panic!(
+                "{program} cannot be started ({error}): install Redis 6.0 or later, or set {SKIP}=1 to skip this test"
+            )
         }
     }
 }

@@ -16,7 +16,8 @@ use super::{
 
 /// A lease that no test outlives.
 pub const LONG: Duration = Duration::from_secs(600);
-/// A lease that a test waits for; long enough that a busy machine does not lose it between two calls.
+/// A lease that a test waits for; long enough that a busy machine does not lose it between two
+/// calls.
 pub const SHORT: Duration = Duration::from_millis(1_500);
 
 /// A window that no test fills.
@@ -58,16 +59,27 @@ pub async fn max_is_kept(backend: &impl Backend) {
 pub async fn endpoint_limit(backend: &impl Backend) {
     let Some(fixture) = backend.make(ROOMY, LONG).await else { return };
     let (full, other) = (fixture.endpoint(0), fixture.endpoint(1));
-    let jobs: Vec<_> = (0..4).map(|number| fixture.job_of(number, full, 1, 3)).chain([fixture.job(9, other)]).collect();
+    let jobs: Vec<_> = (0..4)
+        .map(|number| fixture.job_of(number, full, 1, 3))
+        .chain([fixture.job(9, other)])
+        .collect();
     let results = fixture.queue.enqueue(&jobs).await.expect("enqueued");
     use Enqueued::{Full, Queued};
-    assert_eq!(results, [Queued, Queued, Queued, Full, Queued], "one endpoint's limit is not another's");
+    assert_eq!(
+        results,
+        [Queued, Queued, Queued, Full, Queued],
+        "one endpoint's limit is not another's"
+    );
     let [full_one, other] = [&jobs[0], &jobs[4]].map(|job| job.recipient);
     let asked = [(full_one, 3), (full_one, 5), (full_one, 1), (other, 1_000)];
     assert_eq!(fixture.queue.room(&asked).await.expect("room"), [0, 2, 0, 999]);
 
     let taken = fixture.take("one", 4).await;
-    assert_eq!(fixture.queue.enqueue(&jobs[3..4]).await.expect("enqueued"), [Full], "what is held counts");
+    assert_eq!(
+        fixture.queue.enqueue(&jobs[3..4]).await.expect("enqueued"),
+        [Full],
+        "what is held counts"
+    );
     fixture.queue.finish(&[done(&taken[0])]).await.expect("finished");
     assert_eq!(fixture.queue.room(&[(full_one, 3)]).await.expect("room"), [1]);
     assert_eq!(fixture.queue.enqueue(&jobs[3..4]).await.expect("enqueued"), [Queued]);
@@ -77,9 +89,13 @@ pub async fn endpoint_limit(backend: &impl Backend) {
 pub async fn shares_of_the_window(backend: &impl Backend) {
     let Some(fixture) = backend.make(64, LONG).await else { return };
     let mut taken = Vec::new();
-    for (index, (organization, of_project)) in [(1, 1), (1, 1), (1, 2), (2, 3), (3, 4)].into_iter().enumerate() {
+    for (index, (organization, of_project)) in
+        [(1, 1), (1, 1), (1, 2), (2, 3), (3, 4)].into_iter().enumerate()
+    {
         let endpoint = fixture.endpoint(index);
-        let of = |number: u64| of(fixture.job(index as u64 * 100 + number, endpoint), organization, of_project);
+        let of = |number: u64| {
+            of(fixture.job(index as u64 * 100 + number, endpoint), organization, of_project)
+        };
         let jobs: Vec<_> = (0..50).map(of).collect();
         let room = fixture.queue.room(&[(jobs[0].recipient, 1_000)]).await.expect("room")[0];
         let results = fixture.queue.enqueue(&jobs).await.expect("enqueued");
@@ -94,7 +110,11 @@ pub async fn shares_of_the_window(backend: &impl Backend) {
     fixture.queue.finish(&all_done(&leased)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 0);
     let who = of(fixture.job(1, fixture.endpoint(0)), 1, 1).recipient;
-    assert_eq!(fixture.queue.room(&[(who, 1_000)]).await.expect("room"), [8], "nothing is left behind");
+    assert_eq!(
+        fixture.queue.room(&[(who, 1_000)]).await.expect("room"),
+        [8],
+        "nothing is left behind"
+    );
 }
 
 /// A large job takes more of the window.
@@ -107,7 +127,11 @@ pub async fn units_of_the_window(backend: &impl Backend) {
     };
     let jobs: Vec<_> = (0..20).map(large).collect();
     let results = fixture.queue.enqueue(&jobs).await.expect("enqueued");
-    assert_eq!(results.iter().filter(|result| **result == Enqueued::Queued).count(), 10, "ten units each of a hundred");
+    assert_eq!(
+        results.iter().filter(|result| **result == Enqueued::Queued).count(),
+        10,
+        "ten units each of a hundred"
+    );
     let leased = fixture.take("one", 10).await;
     fixture.queue.finish(&all_done(&leased)).await.expect("finished");
     assert_eq!(fixture.queue.room(&[(jobs[0].recipient, 1_000)]).await.expect("room"), [100]);
@@ -134,25 +158,45 @@ pub async fn present(backend: &impl Backend) {
     let job = fixture.job(1, endpoint);
     let twice = [job.clone(), fixture.job_of(1, endpoint, 2, 1_000)];
     use Enqueued::{Present, Queued};
-    assert_eq!(fixture.queue.enqueue(&twice).await.expect("enqueued"), [Queued, Present], "within one call");
-    assert_eq!(fixture.queue.enqueue(&twice).await.expect("enqueued"), [Present, Present], "while it waits");
+    assert_eq!(
+        fixture.queue.enqueue(&twice).await.expect("enqueued"),
+        [Queued, Present],
+        "within one call"
+    );
+    assert_eq!(
+        fixture.queue.enqueue(&twice).await.expect("enqueued"),
+        [Present, Present],
+        "while it waits"
+    );
     let taken = fixture.take("one", 1).await;
-    assert_eq!(fixture.queue.enqueue(&twice).await.expect("enqueued"), [Present, Present], "while it is held");
+    assert_eq!(
+        fixture.queue.enqueue(&twice).await.expect("enqueued"),
+        [Present, Present],
+        "while it is held"
+    );
     assert_eq!(fixture.queue.held(&[(endpoint, job.delivery)]).await.expect("held"), [Some(1)]);
     fixture.queue.finish(&all_done(&taken)).await.expect("finished");
     assert_eq!(fixture.queue.enqueue(&twice[1..]).await.expect("enqueued"), [Queued]);
     assert_eq!(fixture.queue.held(&[(endpoint, job.delivery)]).await.expect("held"), [Some(2)]);
-    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 10)]).await.expect("room"), [9]);
+    assert_eq!(
+        fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 10)]).await.expect("room"),
+        [9]
+    );
 }
 
 pub async fn wrong_epoch(backend: &impl Backend) {
     let Some(fixture) = backend.make(ROOMY, LONG).await else { return };
     assert!(fixture.epochs.iter().all(|epoch| *epoch > 0));
-    assert_eq!(fixture.queue.epochs().await.expect("epochs"), fixture.epochs, "asking changes nothing");
+    assert_eq!(
+        fixture.queue.epochs().await.expect("epochs"),
+        fixture.epochs,
+        "asking changes nothing"
+    );
     let endpoint = fixture.endpoint(0);
     let mut wrong = fixture.job(1, endpoint);
     Arc::make_mut(&mut wrong.job).epoch += 1;
-    let results = fixture.queue.enqueue(&[wrong.clone(), fixture.job(2, endpoint)]).await.expect("enqueued");
+    let results =
+        fixture.queue.enqueue(&[wrong.clone(), fixture.job(2, endpoint)]).await.expect("enqueued");
     assert_eq!(results, [Enqueued::WrongEpoch, Enqueued::Queued]);
     assert_eq!(fixture.queue.held(&[(endpoint, wrong.delivery)]).await.expect("held"), [None]);
 
@@ -189,7 +233,14 @@ pub async fn a_dead_consumers_job_reaches_another(backend: &impl Backend) {
     assert_eq!(gone, [lost[0].receipt.clone()], "it is another's now");
     fixture.queue.finish(&all_done(&lost)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 0);
-    assert_eq!(fixture.queue.room(&[(fixture.job(0, fixture.endpoint(0)).recipient, 5)]).await.expect("room"), [5]);
+    assert_eq!(
+        fixture
+            .queue
+            .room(&[(fixture.job(0, fixture.endpoint(0)).recipient, 5)])
+            .await
+            .expect("room"),
+        [5]
+    );
 }
 
 pub async fn renewing_keeps_a_job(backend: &impl Backend) {
@@ -197,7 +248,8 @@ pub async fn renewing_keeps_a_job(backend: &impl Backend) {
     fixture.put(&fixture.jobs(fixture.endpoint(0), 0..2)).await;
     let held = fixture.take("one", 2).await;
     let (kept, lost) = (held[0].receipt.clone(), held[1].receipt.clone());
-    // The lost one tells when a lease has passed; the kept one must not come with it, nor after another lease.
+    // The lost one tells when a lease has passed; the kept one must not come with it, nor after
+    // another lease.
     let mut last: Option<Instant> = None;
     let begin = Instant::now();
     while begin.elapsed() < SHORT * 5 / 2 {
@@ -206,7 +258,10 @@ pub async fn renewing_keeps_a_job(backend: &impl Backend) {
         fixture.queue.renew("other", std::slice::from_ref(&lost)).await.expect("renewed");
         for leased in fixture.queue.reclaim("two", 10).await.expect("reclaim") {
             assert_eq!(leased.receipt, lost, "the kept job was taken over");
-            assert!(last.is_none_or(|last| last.elapsed() > SHORT / 2), "the take-over did not begin a lease");
+            assert!(
+                last.is_none_or(|last| last.elapsed() > SHORT / 2),
+                "the take-over did not begin a lease"
+            );
             last = Some(Instant::now());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -235,15 +290,21 @@ pub async fn only_what_is_held_is_redelivered(backend: &impl Backend) {
 pub async fn held_room_depth(backend: &impl Backend) {
     let Some(fixture) = backend.make(ROOMY, LONG).await else { return };
     // Endpoints of every shard.
-    let endpoints: Vec<_> = (0..20).map(|number| outrider_model::EndpointId::new(super::jobs::AT, number)).collect();
-    let jobs: Vec<_> = endpoints.iter().enumerate().map(|(number, endpoint)| fixture.job(number as u64, *endpoint)).collect();
+    let endpoints: Vec<_> =
+        (0..20).map(|number| outrider_model::EndpointId::new(super::jobs::AT, number)).collect();
+    let jobs: Vec<_> = endpoints
+        .iter()
+        .enumerate()
+        .map(|(number, endpoint)| fixture.job(number as u64, *endpoint))
+        .collect();
     fixture.put(&jobs).await;
     let mut asked: Vec<_> = jobs.iter().map(|job| (job.endpoint(), job.delivery)).collect();
     asked.insert(3, (endpoints[0], fixture.job(77, endpoints[0]).delivery));
     let held = fixture.queue.held(&asked).await.expect("held");
     assert_eq!(held.iter().filter(|generation| **generation == Some(1)).count(), 20);
     assert_eq!(held[3], None);
-    let room: Vec<_> = jobs.iter().enumerate().map(|(number, job)| (job.recipient, number as u32)).collect();
+    let room: Vec<_> =
+        jobs.iter().enumerate().map(|(number, job)| (job.recipient, number as u32)).collect();
     let expected: Vec<_> = (0..20_u32).map(|limit| limit.saturating_sub(1)).collect();
     assert_eq!(fixture.queue.room(&room).await.expect("room"), expected);
     assert_eq!(depth(&*fixture.queue).await, 20);
@@ -269,7 +330,10 @@ pub async fn finishing_twice_is_harmless(backend: &impl Backend) {
     fixture.queue.finish(&[first.clone(), first.clone()]).await.expect("finished");
     fixture.queue.finish(std::slice::from_ref(&first)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 1);
-    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 10)]).await.expect("room"), [9]);
+    assert_eq!(
+        fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 10)]).await.expect("room"),
+        [9]
+    );
     // A receipt that no queue ever gave does no harm to the others of its batch.
     let mut nonsense = [first.clone(), first, done(&taken[1])];
     nonsense[0].receipt.entry = "nonsense".to_owned();
@@ -289,7 +353,10 @@ pub async fn an_older_generation_leaves_a_newer_one(backend: &impl Backend) {
     // The slow one reports once more.
     fixture.queue.finish(&all_done(&old)).await.expect("finished");
     assert_eq!(fixture.queue.held(&[(endpoint, job.delivery)]).await.expect("held"), [Some(2)]);
-    assert_eq!(fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 10)]).await.expect("room"), [9]);
+    assert_eq!(
+        fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 10)]).await.expect("room"),
+        [9]
+    );
     let new = fixture.take("one", 1).await;
     assert_eq!(new[0].job.generation, 2);
 }
@@ -307,7 +374,9 @@ pub async fn order_is_kept(backend: &impl Backend) {
 pub async fn a_reader_wakes_when_a_job_comes(backend: &impl Backend) {
     let Some(fixture) = backend.make(ROOMY, LONG).await else { return };
     let begin = Instant::now();
-    assert!(fixture.queue.read("one", 5, Duration::from_millis(300)).await.expect("read").is_empty());
+    assert!(
+        fixture.queue.read("one", 5, Duration::from_millis(300)).await.expect("read").is_empty()
+    );
     assert!(begin.elapsed() >= Duration::from_millis(290), "it waits");
     for endpoint in (0..8).map(|number| outrider_model::EndpointId::new(super::jobs::AT, number)) {
         let queue = Arc::clone(&fixture.queue);
@@ -333,7 +402,8 @@ pub async fn each_job_goes_to_one_of_many_readers(backend: &impl Backend) {
                 let consumer = format!("reader-{reader}");
                 // Until nothing came for a while.
                 loop {
-                    let jobs = queue.read(&consumer, 64, Duration::from_secs(2)).await.expect("read");
+                    let jobs =
+                        queue.read(&consumer, 64, Duration::from_secs(2)).await.expect("read");
                     if jobs.is_empty() {
                         return numbers;
                     }
@@ -345,8 +415,11 @@ pub async fn each_job_goes_to_one_of_many_readers(backend: &impl Backend) {
         .collect();
     for chunk in 0..20_u64 {
         let numbers = chunk * 100..(chunk + 1) * 100;
-        let jobs: Vec<_> =
-            numbers.map(|number| fixture.job(number, outrider_model::EndpointId::new(super::jobs::AT, number % 10))).collect();
+        let jobs: Vec<_> = numbers
+            .map(|number| {
+                fixture.job(number, outrider_model::EndpointId::new(super::jobs::AT, number % 10))
+            })
+            .collect();
         fixture.put(&jobs).await;
     }
     let mut all = Vec::new();

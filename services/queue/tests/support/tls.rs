@@ -21,11 +21,16 @@ impl Certificates {
         authority.distinguished_name.push(DnType::CommonName, "authority");
         let authority_key = KeyPair::generate().expect("a key");
         let certificate = authority.self_signed(&authority_key).expect("a certificate");
-        let (key, mut params) =
-            (KeyPair::generate().expect("a key"), CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("names"));
+        let (key, mut params) = (
+            KeyPair::generate().expect("a key"),
+            CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("names"),
+        );
         params.distinguished_name.push(DnType::CommonName, "redis");
-        let signed = params.signed_by(&key, &Issuer::new(authority, authority_key)).expect("a certificate");
-        for (name, pem) in [("ca", certificate.pem()), ("crt", signed.pem()), ("key", key.serialize_pem())] {
+        let signed =
+            params.signed_by(&key, &Issuer::new(authority, authority_key)).expect("a certificate");
+        for (name, pem) in
+            [("ca", certificate.pem()), ("crt", signed.pem()), ("key", key.serialize_pem())]
+        {
             fs::write(directory.path().join(name), pem).expect("to write");
         }
         Self { directory }
@@ -38,7 +43,8 @@ impl Certificates {
     /// A server that takes clients with a certificate of the authority.
     pub fn server(&self) -> Option<Server> {
         let (port, file) = (free_port(), |name: &str| self.file(name).display().to_string());
-        let (number, certificate, key, authority) = (port.to_string(), file("crt"), file("key"), file("ca"));
+        let (number, certificate, key, authority) =
+            (port.to_string(), file("crt"), file("key"), file("ca"));
         let mut server = Server::with(&[
             "--appendonly",
             "no",

@@ -38,7 +38,10 @@ impl http_body::Body for Bounded {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::result::Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         let Some(Ok(frame)) = frame else { return Poll::Ready(frame) };
         let looked = frame.data_ref().map_or(Ok(()), |data| self.messages.push(data));
@@ -64,7 +67,10 @@ impl Weight {
     /// For a call of the method at this path; none when it is no public one.
     #[must_use]
     pub fn of(path: &str) -> Option<Self> {
-        SHAPES.by_path.get(path).map(|shape| Self(Messages { least: Self::LEAST, ..Messages::of(*shape) }))
+        SHAPES
+            .by_path
+            .get(path)
+            .map(|shape| Self(Messages { least: Self::LEAST, ..Messages::of(*shape) }))
     }
 
     /// These bytes pass: what the message takes beyond them so far, in bytes. Fails when it has too
@@ -93,7 +99,15 @@ pub(super) struct Messages {
 
 impl Messages {
     pub(super) fn of(shape: usize) -> Self {
-        Self { shape, prefix: [0; PREFIX_BYTES], begun: 0, left: 0, scan: None, least: 0, memory: 0 }
+        Self {
+            shape,
+            prefix: [0; PREFIX_BYTES],
+            begun: 0,
+            left: 0,
+            scan: None,
+            least: 0,
+            memory: 0,
+        }
     }
 
     pub(super) fn push(&mut self, mut data: &[u8]) -> Result<()> {
@@ -121,7 +135,8 @@ impl Messages {
         let [flag, length @ ..] = self.prefix;
         let length = u32::from_be_bytes(length);
         self.left = usize::try_from(length).unwrap_or(usize::MAX);
-        self.scan = (flag == 0 && self.left >= self.least).then(|| Scan::new(self.shape, length.into()));
+        self.scan =
+            (flag == 0 && self.left >= self.least).then(|| Scan::new(self.shape, length.into()));
         self.end_if_over()
     }
 

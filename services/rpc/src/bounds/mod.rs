@@ -27,12 +27,16 @@ const COUNTERS: usize = 8;
 
 /// The options of all fields that have one, by their full names: options are decoded at every look.
 static MAX_ITEMS: LazyLock<HashMap<String, u32>> = LazyLock::new(|| {
-    let Some(extension) = DESCRIPTORS.get_extension_by_name("outrider.options.v1.max_items") else { return HashMap::new() };
-    let fields = DESCRIPTORS.all_messages().flat_map(|message| message.fields().collect::<Vec<_>>());
-    let bounded = fields.filter_map(|field| match field.options().get_extension(&extension).as_ref() {
-        Value::U32(most @ 1..) => Some((field.full_name().to_owned(), *most)),
-        _ => None,
-    });
+    let Some(extension) = DESCRIPTORS.get_extension_by_name("outrider.options.v1.max_items") else {
+        return HashMap::new();
+    };
+    let fields =
+        DESCRIPTORS.all_messages().flat_map(|message| message.fields().collect::<Vec<_>>());
+    let bounded =
+        fields.filter_map(|field| match field.options().get_extension(&extension).as_ref() {
+            Value::U32(most @ 1..) => Some((field.full_name().to_owned(), *most)),
+            _ => None,
+        });
     bounded.collect()
 });
 
@@ -160,7 +164,9 @@ impl Shapes {
     }
 
     fn within(&mut self, message: &MessageDescriptor, counting: &mut Counting) -> usize {
-        if let Some((_, around)) = counting.around.iter().find(|(name, _)| name == message.full_name()) {
+        if let Some((_, around)) =
+            counting.around.iter().find(|(name, _)| name == message.full_name())
+        {
             // It shares the counters of the one around it, and so has fewer entries of its own.
             return *around;
         }
@@ -177,8 +183,13 @@ impl Shapes {
         }
         counting.around.pop();
         let of_rivals = |field: &FieldDescriptor| {
-            let rivals = field.containing_oneof().into_iter().flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
-            let rivals = rivals.filter(|rival| rival != field).filter_map(|rival| counters.get(&rival.number()));
+            let rivals = field
+                .containing_oneof()
+                .into_iter()
+                .flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
+            let rivals = rivals
+                .filter(|rival| rival != field)
+                .filter_map(|rival| counters.get(&rival.number()));
             rivals.filter(|counters| !counters.is_empty()).cloned().collect::<Vec<_>>()
         };
         let fields = fields.into_iter().map(|(field, holds)| Field {
@@ -187,15 +198,18 @@ impl Shapes {
             holds,
             clears: of_rivals(&field),
         });
-        self.all[index].fields =
-            fields.filter(|field| !matches!(field.holds, Holds::Nothing) || !field.clears.is_empty()).collect();
+        self.all[index].fields = fields
+            .filter(|field| !matches!(field.holds, Holds::Nothing) || !field.clears.is_empty())
+            .collect();
         index
     }
 
     fn holds(&mut self, field: &FieldDescriptor, counting: &mut Counting) -> Holds {
         match field.kind() {
             _ if field.is_map() => Holds::Items(counting.counted(field)),
-            Kind::Message(inner) if field.is_list() => Holds::Messages(self.of(&inner), counting.counted(field)),
+            Kind::Message(inner) if field.is_list() => {
+                Holds::Messages(self.of(&inner), counting.counted(field))
+            }
             Kind::Message(inner) => Holds::Message(self.within(&inner, counting)),
             Kind::String | Kind::Bytes if field.is_list() => Holds::Items(counting.counted(field)),
             _ if field.is_list() => Holds::Numbers(counting.counted(field)),

@@ -3,7 +3,9 @@
 
 use outrider_model::{Error, Reason, Result};
 
-use super::{COUNTERS, Counted, DELIMITED, EIGHT_BYTES, FOUR_BYTES, Holds, SHAPES, Shape, VARINT, too_many};
+use super::{
+    COUNTERS, Counted, DELIMITED, EIGHT_BYTES, FOUR_BYTES, Holds, SHAPES, Shape, VARINT, too_many,
+};
 
 /// A message in memory, in bytes, without its texts.
 const MESSAGE: usize = 320;
@@ -81,7 +83,13 @@ impl Scan {
     /// Of a message of this shape and length.
     pub(super) fn new(shape: usize, length: u64) -> Self {
         let open = Open { shape, end: length, scope: 0, counts: [0; COUNTERS], place: (0, None) };
-        let mut scan = Self { open: Vec::with_capacity(4), step: Step::Tag, varint: Varint::default(), at: 0, memory: MESSAGE };
+        let mut scan = Self {
+            open: Vec::with_capacity(4),
+            step: Step::Tag,
+            varint: Varint::default(),
+            at: 0,
+            memory: MESSAGE,
+        };
         scan.open.push(open);
         scan.close();
         scan
@@ -166,7 +174,9 @@ impl Scan {
             return Err(malformed());
         }
         let wire_type = tag & 7;
-        let field = self.shape().and_then(|shape| shape.fields.iter().position(|field| field.number == number));
+        let field = self
+            .shape()
+            .and_then(|shape| shape.fields.iter().position(|field| field.number == number));
         if let Some(field) = field {
             self.begin(field, wire_type)?;
         }
@@ -182,7 +192,9 @@ impl Scan {
 
     /// A field of the shape comes.
     fn begin(&mut self, index: usize, wire_type: u64) -> Result<()> {
-        let Some(field) = self.shape().and_then(|shape| shape.fields.get(index)) else { return Ok(()) };
+        let Some(field) = self.shape().and_then(|shape| shape.fields.get(index)) else {
+            return Ok(());
+        };
         if !field.holds.takes(wire_type) {
             return Err(malformed());
         }
@@ -208,7 +220,9 @@ impl Scan {
     fn delimited(&mut self, field: Option<usize>, length: u64) -> Result<Step> {
         let skip = self.skip(length)?;
         let Some(index) = field else { return Ok(skip) };
-        let Some(holds) = self.shape().and_then(|shape| shape.fields.get(index)).map(|field| field.holds) else {
+        let Some(holds) =
+            self.shape().and_then(|shape| shape.fields.get(index)).map(|field| field.holds)
+        else {
             return Ok(skip);
         };
         let scope = self.open.last().map_or(0, |open| open.scope);
@@ -230,14 +244,26 @@ impl Scan {
             return Err(malformed());
         }
         self.memory += MESSAGE;
-        self.open.push(Open { shape, end: self.at + length, scope, counts: [0; COUNTERS], place: (index, item) });
+        self.open.push(Open {
+            shape,
+            end: self.at + length,
+            scope,
+            counts: [0; COUNTERS],
+            place: (index, item),
+        });
         Ok(Step::Tag)
     }
 
     /// Entries of a field.
     fn count(&mut self, index: usize, entries: u32) -> Result<()> {
-        let Some(field) = self.shape().and_then(|shape| shape.fields.get(index)) else { return Ok(()) };
-        let (Holds::Messages(_, counted) | Holds::Numbers(counted) | Holds::Items(counted)) = field.holds else { return Ok(()) };
+        let Some(field) = self.shape().and_then(|shape| shape.fields.get(index)) else {
+            return Ok(());
+        };
+        let (Holds::Messages(_, counted) | Holds::Numbers(counted) | Holds::Items(counted)) =
+            field.holds
+        else {
+            return Ok(());
+        };
         let Some(counts) = self.counts() else { return Ok(()) };
         let count = &mut counts[counted.counter];
         *count = count.saturating_add(entries);
@@ -254,7 +280,13 @@ impl Scan {
         for pair in self.open.windows(2) {
             let [around, inner] = pair else { continue };
             let (field, index) = inner.place;
-            path.push_str(SHAPES.all.get(around.shape).and_then(|shape| shape.fields.get(field)).map_or("", |field| &field.name));
+            path.push_str(
+                SHAPES
+                    .all
+                    .get(around.shape)
+                    .and_then(|shape| shape.fields.get(field))
+                    .map_or("", |field| &field.name),
+            );
             if let Some(index) = index {
                 path.push_str(&format!("[{index}]"));
             }

@@ -7,8 +7,8 @@ use outrider_proto::{
     admin::{ApiKey, CreateApiKeyRequest},
     dispatch::TailDeliveriesRequest,
     ingest::{
-        BatchPublishEventsRequest, NewEvent, PublishEventRequest, StreamEventsRequest, StreamOpen, StreamedEvent,
-        stream_events_request::Kind as Sent,
+        BatchPublishEventsRequest, NewEvent, PublishEventRequest, StreamEventsRequest, StreamOpen,
+        StreamedEvent, stream_events_request::Kind as Sent,
     },
 };
 use prost::Message;
@@ -35,14 +35,18 @@ fn pushed(path: &str, bytes: &[u8]) -> Result<(), Error> {
     };
     let whole = of(usize::MAX);
     for size in [1, 2, 3, 7, 1_000] {
-        let field = |outcome: &Result<(), Error>| outcome.as_ref().err().map(|error| (error.reason, error.violations.clone()));
+        let field = |outcome: &Result<(), Error>| {
+            outcome.as_ref().err().map(|error| (error.reason, error.violations.clone()))
+        };
         assert_eq!(field(&of(size)), field(&whole), "in pieces of {size}");
     }
     whole
 }
 
 fn fault(path: &str, message: &impl Message) -> Option<String> {
-    pushed(path, &framed(message)).err().map(|error| format!("{} {}", error.violations[0].field, error.violations[0].description))
+    pushed(path, &framed(message))
+        .err()
+        .map(|error| format!("{} {}", error.violations[0].field, error.violations[0].description))
 }
 
 fn map(entries: usize) -> HashMap<String, String> {
@@ -57,14 +61,23 @@ fn batch(events: Vec<NewEvent>) -> BatchPublishEventsRequest {
 fn entries_are_counted_up_to_their_bounds() {
     let events = |count| vec![NewEvent::default(); count];
     assert_eq!(fault(BATCH, &batch(events(1_000))), None);
-    assert_eq!(fault(BATCH, &batch(events(1_001))).unwrap(), "events must have at most 1000 entries");
-    let full = NewEvent { headers: map(32), metadata: map(32), payload: vec![8; 70_000].into(), ..NewEvent::default() };
+    assert_eq!(
+        fault(BATCH, &batch(events(1_001))).unwrap(),
+        "events must have at most 1000 entries"
+    );
+    let full = NewEvent {
+        headers: map(32),
+        metadata: map(32),
+        payload: vec![8; 70_000].into(),
+        ..NewEvent::default()
+    };
     assert_eq!(fault(BATCH, &batch(vec![full.clone(); 3])), None);
     let over = NewEvent { metadata: map(33), ..full.clone() };
     let error = fault(BATCH, &batch(vec![full.clone(), full.clone(), over.clone()])).unwrap();
     assert_eq!(error, "events[2].metadata must have at most 32 entries");
-    let streamed =
-        |event| StreamEventsRequest { kind: Some(Sent::Event(StreamedEvent { event: Some(event), ..Default::default() })) };
+    let streamed = |event| StreamEventsRequest {
+        kind: Some(Sent::Event(StreamedEvent { event: Some(event), ..Default::default() })),
+    };
     let both = [framed(&streamed(full)), framed(&streamed(over))].concat();
     assert_eq!(pushed(STREAM, &both).unwrap_err().violations[0].field, "event.event.metadata");
 }
@@ -95,7 +108,10 @@ fn numbers_are_counted_packed_or_not() {
     assert_eq!(fault(CREATE, &key(14)), None);
     assert_eq!(fault(CREATE, &key(15)).unwrap(), "api_key.scopes must have at most 14 entries");
     const TAIL: &str = "/outrider.dispatch.v1.DeliveryService/TailDeliveries";
-    assert_eq!(fault(TAIL, &TailDeliveriesRequest { statuses: vec![1; 16], ..Default::default() }), None);
+    assert_eq!(
+        fault(TAIL, &TailDeliveriesRequest { statuses: vec![1; 16], ..Default::default() }),
+        None
+    );
     let one_by_one = [5 << 3, 1].repeat(17);
     let length = u32::try_from(one_by_one.len()).unwrap().to_be_bytes();
     assert!(pushed(TAIL, &[&[0], length.as_slice(), &one_by_one].concat()).is_err());
@@ -103,7 +119,15 @@ fn numbers_are_counted_packed_or_not() {
 
 #[test]
 fn what_is_no_message_is_refused_and_unknown_fields_pass() {
-    for good in [&b""[..], b"\x78\x05", b"\x79\0\0\0\0\0\0\0\0", b"\x7d\0\0\0\0", b"\x7a\x02hi", b"\x12\0", b"\x12\x02\x78\x05"] {
+    for good in [
+        &b""[..],
+        b"\x78\x05",
+        b"\x79\0\0\0\0\0\0\0\0",
+        b"\x7d\0\0\0\0",
+        b"\x7a\x02hi",
+        b"\x12\0",
+        b"\x12\x02\x78\x05",
+    ] {
         pushed(BATCH, &framed_bytes(good)).unwrap_or_else(|error| panic!("{good:?}: {error}"));
     }
     let endless = [&[0x78][..], &[0x80; 10], &[1]].concat();
@@ -123,12 +147,17 @@ fn what_is_no_message_is_refused_and_unknown_fields_pass() {
         &long[1..],
     ];
     for bad in bad {
-        assert_eq!(pushed(BATCH, &framed_bytes(bad)).map_err(|error| error.reason), Err(Reason::MalformedRequest), "{bad:?}");
+        assert_eq!(
+            pushed(BATCH, &framed_bytes(bad)).map_err(|error| error.reason),
+            Err(Reason::MalformedRequest),
+            "{bad:?}"
+        );
     }
 }
 
-/// An event with so many headers, of which none is seen by who skips four bytes after the tag of the
-/// first: the length of this map entry is in them, and what they seem to begin swallows the rest.
+/// An event with so many headers, of which none is seen by who skips four bytes after the tag of
+/// the first: the length of this map entry is in them, and what they seem to begin swallows the
+/// rest.
 fn headers_behind_a_wrong_type(entries: u8) -> Vec<u8> {
     let entries: Vec<u8> = (0..entries).flat_map(|key| [5 << 3 | 2, 3, 0x0a, 1, key]).collect();
     let length = u8::try_from((entries.len() + 1) >> 7).unwrap();
@@ -145,15 +174,23 @@ fn a_bounded_field_of_another_wire_type_is_malformed() {
         [&[2 << 3 | 2, length, u8::try_from(event.len() >> 7).unwrap()], event].concat()
     };
     let hidden = in_event(&headers_behind_a_wrong_type(100));
-    let decoded = PublishEventRequest::decode(hidden.as_slice()).map(|request| request.event.unwrap().headers.len());
+    let decoded = PublishEventRequest::decode(hidden.as_slice())
+        .map(|request| request.event.unwrap().headers.len());
     assert_eq!(decoded.unwrap(), 101, "decoding takes it, which is why the type is looked at");
-    assert_eq!(pushed(PUBLISH, &framed_bytes(&hidden)).unwrap_err().reason, Reason::MalformedRequest);
+    assert_eq!(
+        pushed(PUBLISH, &framed_bytes(&hidden)).unwrap_err().reason,
+        Reason::MalformedRequest
+    );
     let types: [&[u8]; 3] = [&[0, 0], &[1, 0, 0, 0, 0, 0, 0, 0, 0], &[5, 0, 0, 0, 0]];
     for (path, field, outer) in [(PUBLISH, 5, true), (PUBLISH, 2, false), (BATCH, 2, false)] {
         for wrong in types {
             let field = [&[field << 3 | wrong[0]], &wrong[1..]].concat();
             let message = if outer { in_event(&field) } else { field };
-            assert_eq!(pushed(path, &framed_bytes(&message)).unwrap_err().reason, Reason::MalformedRequest, "{message:?}");
+            assert_eq!(
+                pushed(path, &framed_bytes(&message)).unwrap_err().reason,
+                Reason::MalformedRequest,
+                "{message:?}"
+            );
         }
     }
 }
@@ -161,8 +198,11 @@ fn a_bounded_field_of_another_wire_type_is_malformed() {
 #[test]
 fn entries_of_a_message_that_comes_again_add_up() {
     let event = |entries| NewEvent { metadata: map(entries), ..NewEvent::default() };
-    let publish = |entries| PublishEventRequest { event: Some(event(entries)), ..Default::default() }.encode_to_vec();
-    let twice = |first, second| pushed(PUBLISH, &framed_bytes(&[publish(first), publish(second)].concat()));
+    let publish = |entries| {
+        PublishEventRequest { event: Some(event(entries)), ..Default::default() }.encode_to_vec()
+    };
+    let twice =
+        |first, second| pushed(PUBLISH, &framed_bytes(&[publish(first), publish(second)].concat()));
     twice(20, 12).unwrap();
     let error = twice(20, 13).unwrap_err();
     assert_eq!(error.violations[0].field, "event.metadata");
@@ -196,12 +236,18 @@ fn another_member_of_a_oneof_drops_what_came_before() {
 #[test]
 fn every_list_of_a_public_request_has_its_bound() {
     fn lists(message: &MessageDescriptor, seen: &mut HashSet<String>) {
-        if message.full_name().starts_with("google.") || !seen.insert(message.full_name().to_owned()) {
+        if message.full_name().starts_with("google.")
+            || !seen.insert(message.full_name().to_owned())
+        {
             return;
         }
         for field in message.fields() {
             if field.is_list() || field.is_map() {
-                assert!(MAX_ITEMS.contains_key(field.full_name()), "{} has no max_items", field.full_name());
+                assert!(
+                    MAX_ITEMS.contains_key(field.full_name()),
+                    "{} has no max_items",
+                    field.full_name()
+                );
             }
             assert!(is_counted(&field), "{} is counted wrongly", field.full_name());
             if let (Kind::Message(inner), false) = (field.kind(), field.is_map()) {
@@ -213,7 +259,9 @@ fn every_list_of_a_public_request_has_its_bound() {
     fn is_counted(field: &FieldDescriptor) -> bool {
         use Kind::{Double, Fixed32, Fixed64, Float, Sfixed32, Sfixed64};
         match field.kind() {
-            Kind::Message(entry) if field.is_map() => entry.map_entry_value_field().kind().as_message().is_none(),
+            Kind::Message(entry) if field.is_map() => {
+                entry.map_entry_value_field().kind().as_message().is_none()
+            }
             Double | Float | Fixed32 | Fixed64 | Sfixed32 | Sfixed64 => !field.is_list(),
             _ => true,
         }

@@ -87,8 +87,14 @@ impl RememberedKeys {
         let questions = || Semaphore::new(options.questions.clamp(1, Semaphore::MAX_PERMITS));
         let keys = Arc::new(Self {
             inner,
-            valid: Cache::builder().max_capacity(options.valid).time_to_live(options.lifetime).build(),
-            invalid: Cache::builder().max_capacity(options.invalid).time_to_live(options.lifetime).build(),
+            valid: Cache::builder()
+                .max_capacity(options.valid)
+                .time_to_live(options.lifetime)
+                .build(),
+            invalid: Cache::builder()
+                .max_capacity(options.invalid)
+                .time_to_live(options.lifetime)
+                .build(),
             known: Cache::builder().max_capacity(options.valid).time_to_live(KNOWN_FOR).build(),
             of_known: questions(),
             of_others: questions(),
@@ -100,7 +106,9 @@ impl RememberedKeys {
         let shown = Arc::downgrade(&keys);
         metrics::before_scrape(move || {
             let Some(keys) = shown.upgrade() else { return false };
-            for (share, count) in [("valid", keys.valid.entry_count()), ("invalid", keys.invalid.entry_count())] {
+            for (share, count) in
+                [("valid", keys.valid.entry_count()), ("invalid", keys.invalid.entry_count())]
+            {
                 KEYS.with_label_values(&[share]).set(i64::try_from(count).unwrap_or(i64::MAX));
             }
             true
@@ -138,7 +146,8 @@ impl RememberedKeys {
 
     async fn ask_in_turn(&self, token: &HashedToken, turns: &Semaphore) -> Result<Principal> {
         let full = || Error::overloaded("too many API keys are being checked");
-        let _turn = timeout(TURN, turns.acquire()).await.map_err(|_| full())?.map_err(|_| full())?;
+        let _turn =
+            timeout(TURN, turns.acquire()).await.map_err(|_| full())?.map_err(|_| full())?;
         self.inner.authenticate(token).await
     }
 }
@@ -162,6 +171,9 @@ impl Authenticate for RememberedKeys {
         }
         self.misses.inc();
         // However many ask about one key, one question is under way.
-        self.valid.try_get_with(*token, self.ask(token)).await.map_err(|error: Arc<Error>| (*error).clone())
+        self.valid
+            .try_get_with(*token, self.ask(token))
+            .await
+            .map_err(|error: Arc<Error>| (*error).clone())
     }
 }

@@ -49,10 +49,18 @@ struct Role {
 impl RemoteKeys {
     /// Over these channels, presenting the token.
     #[must_use]
-    pub fn new(channels: impl IntoIterator<Item = RoleChannel>, token: Option<InternalToken>) -> Self {
-        let client = |channel| KeyServiceClient::with_interceptor(Again::new(channel), Present(token.clone()));
-        let role =
-            |role: RoleChannel| Role { client: client(role.channel()), url: role.url().to_owned(), away: Mutex::default() };
+    pub fn new(
+        channels: impl IntoIterator<Item = RoleChannel>,
+        token: Option<InternalToken>,
+    ) -> Self {
+        let client = |channel| {
+            KeyServiceClient::with_interceptor(Again::new(channel), Present(token.clone()))
+        };
+        let role = |role: RoleChannel| Role {
+            client: client(role.channel()),
+            url: role.url().to_owned(),
+            away: Mutex::default(),
+        };
         Self { roles: channels.into_iter().map(role).collect(), patience: PATIENCE }
     }
 
@@ -67,7 +75,12 @@ impl RemoteKeys {
 
     /// OK when some role can tell whom keys stand for. Roles that are away are not asked.
     pub async fn ready(&self) -> Result<()> {
-        let asked: Vec<_> = self.roles.iter().filter(|role| !role.is_away()).map(|role| Box::pin(self.probe(role))).collect();
+        let asked: Vec<_> = self
+            .roles
+            .iter()
+            .filter(|role| !role.is_away())
+            .map(|role| Box::pin(self.probe(role)))
+            .collect();
         if asked.is_empty() {
             return Err(nobody_can_tell());
         }
@@ -82,7 +95,10 @@ impl RemoteKeys {
 
     /// What a role says of a key. One that cannot tell is away from then on.
     async fn ask(&self, role: &Role, token: &HashedToken) -> Result<Result<Principal>> {
-        let request = ResolveKeyRequest { api_key_id: token.id.to_string(), secret_hash: token.hash.to_vec().into() };
+        let request = ResolveKeyRequest {
+            api_key_id: token.id.to_string(),
+            secret_hash: token.hash.to_vec().into(),
+        };
         let told = match timeout(self.patience, role.client.clone().resolve_key(request)).await {
             Ok(Ok(answer)) => Ok(from_wire(token.id, answer.into_inner().principal)),
             Ok(Err(status)) => match from_status(&status) {
@@ -112,7 +128,10 @@ impl Authenticate for RemoteKeys {
 
 impl Role {
     fn is_away(&self) -> bool {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| until > Instant::now())
+        self.away
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|until| until > Instant::now())
     }
 
     /// It answered, or why it did not.
@@ -124,7 +143,9 @@ impl Role {
             Some(error) if !was_away => {
                 tracing::warn!(url = self.url, %error, "a role cannot tell whom API keys stand for, and is not asked for a while");
             }
-            None if was_away => tracing::info!(url = self.url, "a role tells again whom API keys stand for"),
+            None if was_away => {
+                tracing::info!(url = self.url, "a role tells again whom API keys stand for")
+            }
             _ => {}
         }
     }

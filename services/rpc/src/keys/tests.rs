@@ -58,7 +58,10 @@ impl Authenticate for Book {
 }
 
 fn key(number: u64) -> HashedToken {
-    HashedToken { id: ApiKeyId::new(Timestamp(0), number), hash: [u8::try_from(number).unwrap(); 32] }
+    HashedToken {
+        id: ApiKeyId::new(Timestamp(0), number),
+        hash: [u8::try_from(number).unwrap(); 32],
+    }
 }
 
 fn principal(of: &HashedToken) -> Principal {
@@ -90,7 +93,12 @@ async fn serving(keys: Arc<dyn Authenticate>) -> RoleChannel {
 fn serve_on(listener: TcpListener, keys: Arc<dyn Authenticate>) {
     let routes = Routes::new(KeyServiceServer::new(KeyServer(keys)));
     let gate = InternalGate::new(routes.prepare(), Some(InternalToken::new(SECRET).unwrap()));
-    tokio::spawn(serve(listener, BoxCloneSyncService::new(gate), Acceptor::plain(), CancellationToken::new()));
+    tokio::spawn(serve(
+        listener,
+        BoxCloneSyncService::new(gate),
+        Acceptor::plain(),
+        CancellationToken::new(),
+    ));
 }
 
 /// Where nobody listens.
@@ -114,7 +122,10 @@ async fn a_role_tells_whom_a_key_stands_for_by_its_hash() {
     assert_eq!(reason(keys.authenticate(&wrong).await), Reason::InvalidCredentials);
     // Neither a role that is away nor one that does not know this process says anything about a
     // key.
-    assert_eq!(reason(RemoteKeys::new([nobody().await], token).authenticate(&key(1)).await), Reason::Unavailable);
+    assert_eq!(
+        reason(RemoteKeys::new([nobody().await], token).authenticate(&key(1)).await),
+        Reason::Unavailable
+    );
     let stranger = RemoteKeys::new([role(&book).await], None);
     assert_eq!(reason(stranger.authenticate(&key(1)).await), Reason::Unavailable);
 }
@@ -148,7 +159,9 @@ async fn a_role_that_does_not_answer_costs_the_first_question_its_patience_and_n
     keys.ready().await.unwrap_err();
     let asked = book.asked();
     for number in 0..20 {
-        let refused = timeout(patience / 2, keys.authenticate(&key(number))).await.expect("it is refused at once");
+        let refused = timeout(patience / 2, keys.authenticate(&key(number)))
+            .await
+            .expect("it is refused at once");
         assert_eq!(reason(refused), Reason::Unavailable);
     }
     assert!(keys.ready().await.is_err() && book.asked() == asked, "nobody asks");
@@ -235,9 +248,12 @@ async fn answers_are_used_for_a_while_when_no_role_can_tell() {
 #[tokio::test]
 async fn answers_are_used_until_they_are_old() {
     let book = book(&[key(1)], false);
-    let options = KeyCacheOptions { lifetime: Duration::from_millis(100), ..KeyCacheOptions::default() };
+    let options =
+        KeyCacheOptions { lifetime: Duration::from_millis(100), ..KeyCacheOptions::default() };
     let keys = RememberedKeys::new(Arc::clone(&book) as Arc<dyn Authenticate>, &options);
-    let both = || async { (keys.authenticate(&key(1)).await.is_ok(), keys.authenticate(&key(2)).await.is_ok()) };
+    let both = || async {
+        (keys.authenticate(&key(1)).await.is_ok(), keys.authenticate(&key(2)).await.is_ok())
+    };
     let crowd = futures::future::join_all((0..50).map(|_| both())).await;
     assert!(crowd.into_iter().all(|answers| answers == (true, false)));
     // The invalid key may be asked about by those that came before it was remembered.
@@ -249,13 +265,19 @@ async fn answers_are_used_until_they_are_old() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(20), changed).await.expect("a revoked key is refused, and a new one let in");
+    timeout(Duration::from_secs(20), changed)
+        .await
+        .expect("a revoked key is refused, and a new one let in");
 }
 
 #[tokio::test]
 async fn a_flood_of_invented_keys_does_not_hold_up_a_known_one() {
     let book = book(&[key(1)], true);
-    let options = KeyCacheOptions { lifetime: Duration::from_millis(1), questions: 2, ..KeyCacheOptions::default() };
+    let options = KeyCacheOptions {
+        lifetime: Duration::from_millis(1),
+        questions: 2,
+        ..KeyCacheOptions::default()
+    };
     let keys = RememberedKeys::new(Arc::clone(&book) as Arc<dyn Authenticate>, &options);
     keys.authenticate(&key(1)).await.unwrap();
     let flood = (2..20).map(|number| {
@@ -298,7 +320,12 @@ async fn a_flood_of_new_keys_does_not_hold_up_one_that_is_not_remembered() {
 #[tokio::test]
 async fn invented_keys_do_not_displace_known_ones() {
     let book = book(&[key(1)], false);
-    let options = KeyCacheOptions { valid: 10, invalid: 10, lifetime: Duration::from_secs(60), questions: 64 };
+    let options = KeyCacheOptions {
+        valid: 10,
+        invalid: 10,
+        lifetime: Duration::from_secs(60),
+        questions: 64,
+    };
     let keys = RememberedKeys::new(Arc::clone(&book) as Arc<dyn Authenticate>, &options);
     keys.authenticate(&key(1)).await.unwrap();
     for number in 0..1_000_u64 {

@@ -79,7 +79,10 @@ fn a_key_keeps_its_share_and_what_it_has_beyond_makes_room() {
         (taken.kept, taken.beyond, taken.loose.len())
     };
     assert_eq!(of(&places), (4, 8, 0), "the oldest beyond its share made room for its own");
-    assert!(greedy[..4].iter().all(|seat| !is_displaced(seat)) && greedy[4..12].iter().all(is_displaced));
+    assert!(
+        greedy[..4].iter().all(|seat| !is_displaced(seat))
+            && greedy[4..12].iter().all(is_displaced)
+    );
     // Others come, and are not in each other's way.
     let others: Vec<Seat> = (2..9).map(|number| known(&places, key(number)).unwrap()).collect();
     assert_eq!(of(&places), (11, 5, 0));
@@ -126,7 +129,8 @@ fn who_has_the_most_beyond_its_share_makes_room() {
     let places = Places::divided(32, 8);
     let many: Vec<Seat> = (0..18).map(|_| known(&places, key(1)).unwrap()).collect();
     let few: Vec<Seat> = (0..8).map(|_| known(&places, key(2)).unwrap()).collect();
-    let beyond = |key: u64| locked(&places.0.taken).over.get(&self::key(key)).map_or(0, BTreeMap::len);
+    let beyond =
+        |key: u64| locked(&places.0.taken).over.get(&self::key(key)).map_or(0, BTreeMap::len);
     assert!(beyond(1) > beyond(2) && beyond(2) > 0, "{} {}", beyond(1), beyond(2));
     let before = beyond(2);
     while beyond(1) > before {

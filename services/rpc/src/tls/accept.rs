@@ -50,11 +50,13 @@ impl Acceptor {
     /// With mutual TLS where there is some, and the default bound on handshakes.
     #[must_use]
     pub fn between_roles(tls: Option<&Arc<Tls>>, protocol: Protocol) -> Self {
-        tls.map_or_else(Self::plain, |tls| Self::new(Arc::clone(tls), protocol, Self::HANDSHAKE_TIMEOUT))
+        tls.map_or_else(Self::plain, |tls| {
+            Self::new(Arc::clone(tls), protocol, Self::HANDSHAKE_TIMEOUT)
+        })
     }
 
-    /// The connection once its handshake is done. A client that speaks plain HTTP is told so; whatever else begins no handshake is
-    /// closed without a word.
+    /// The connection once its handshake is done. A client that speaks plain HTTP is told so;
+    /// whatever else begins no handshake is closed without a word.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<Socket> {
         let Some(secured) = &self.0 else { return Ok(stream.into()) };
         let handshake = async {
@@ -72,7 +74,9 @@ impl Acceptor {
             let acceptor = TlsAcceptor::from(secured.tls.server(secured.protocol));
             Ok(Socket::from(TlsStream::Server(acceptor.accept(stream).await?)))
         };
-        timeout(secured.handshake_timeout, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        timeout(secured.handshake_timeout, handshake)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -83,12 +87,12 @@ fn plain_http() -> String {
     let body = format!(
         r#"{{"error":{{"code":400,"status":"INVALID_ARGUMENT","reason":"{reason}","message":"{PLAIN_HTTP}","violations":[],"request_id":"{request_id}"}}}}"#
     );
-    let head =
-        "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\nx-content-type-options: nosniff";
+    let head = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\nx-content-type-options: nosniff";
     format!("{head}\r\nx-request-id: {request_id}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Answers, and drops what the client still sends, so that the answer reaches it instead of a reset.
+/// Answers, and drops what the client still sends, so that the answer reaches it instead of a
+/// reset.
 async fn say_plain(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(plain_http().as_bytes()).await?;
     stream.shutdown().await?;

@@ -26,15 +26,23 @@ pub fn host_and_port(address: &str) -> Result<(&str, u16), NotAnAddress> {
     if host.is_empty() || port == 0 { Err(NotAnAddress) } else { Ok((host, port)) }
 }
 
-/// Connects to a host (a name, or an address without brackets) and port. With TLS we present our certificate, and the other side must
-/// have one of our authorities that names the host. The caller bounds the time.
-pub async fn connect(tls: Option<&Tls>, protocol: Protocol, host: &str, port: u16) -> io::Result<Socket> {
+/// Connects to a host (a name, or an address without brackets) and port. With TLS we present our
+/// certificate, and the other side must have one of our authorities that names the host. The caller
+/// bounds the time.
+pub async fn connect(
+    tls: Option<&Tls>,
+    protocol: Protocol,
+    host: &str,
+    port: u16,
+) -> io::Result<Socket> {
     let wrong = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text);
     let stream = TcpStream::connect((host, port)).await?;
     // Requests between roles are small and waited for.
     stream.set_nodelay(true)?;
     let Some(tls) = tls else { return Ok(stream.into()) };
-    let config = tls.client(protocol).ok_or_else(|| wrong("no authorities to judge the server by"))?;
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| wrong("a host that no certificate can name"))?;
+    let config =
+        tls.client(protocol).ok_or_else(|| wrong("no authorities to judge the server by"))?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| wrong("a host that no certificate can name"))?;
     Ok(TlsStream::Client(TlsConnector::from(config).connect(name, stream).await?).into())
 }

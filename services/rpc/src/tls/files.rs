@@ -31,8 +31,8 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// The private key of the first: PKCS#8, PKCS#1 or SEC1, not encrypted.
     pub private_key: PathBuf,
-    /// The authorities by which we judge the other side, which then must present a certificate, whether it is client or server.
-    /// None for a listener that serves everybody.
+    /// The authorities by which we judge the other side, which then must present a certificate,
+    /// whether it is client or server. None for a listener that serves everybody.
     pub authorities: Option<PathBuf>,
 }
 
@@ -67,7 +67,8 @@ pub enum TlsError {
     },
 }
 
-/// TLS from files. Connections that stand keep what they began with; new ones get what was read last.
+/// TLS from files. Connections that stand keep what they began with; new ones get what was read
+/// last.
 pub struct Tls {
     files: TlsFiles,
     current: ArcSwap<Configs>,
@@ -103,8 +104,9 @@ impl Tls {
         Ok(Arc::new(Self { files, current, seen }))
     }
 
-    /// Reads the files again and, if they changed, uses what they hold for new connections. What cannot be used is refused with an
-    /// error in the log, said once, and all stays as it was. Blocks while it reads. Whether something new is in use.
+    /// Reads the files again and, if they changed, uses what they hold for new connections. What
+    /// cannot be used is refused with an error in the log, said once, and all stays as it was.
+    /// Blocks while it reads. Whether something new is in use.
     pub fn refresh(&self) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let configs = Contents::read(&self.files).and_then(|contents| {
@@ -130,7 +132,10 @@ impl Tls {
             Err(error) => {
                 let fault = error.to_string();
                 if seen.fault.as_ref() != Some(&fault) {
-                    tracing::error!(error = fault, "new certificates are refused; the old ones stay in use");
+                    tracing::error!(
+                        error = fault,
+                        "new certificates are refused; the old ones stay in use"
+                    );
                     seen.fault = Some(fault);
                 }
                 false
@@ -170,7 +175,9 @@ impl Contents {
 
     fn digest(&self) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
-        for part in [&self.certificate, &self.private_key, self.authorities.as_deref().unwrap_or_default()] {
+        for part in
+            [&self.certificate, &self.private_key, self.authorities.as_deref().unwrap_or_default()]
+        {
             context.update(&part.len().to_be_bytes());
             context.update(part);
         }
@@ -198,7 +205,10 @@ impl Contents {
             .with_safe_default_protocol_versions()
             .map_err(unusable(&files.certificate))?;
         let (Some(path), Some(pem)) = (&files.authorities, &self.authorities) else {
-            let server = server.with_no_client_auth().with_single_cert(chain, key()?).map_err(unusable(&files.certificate))?;
+            let server = server
+                .with_no_client_auth()
+                .with_single_cert(chain, key()?)
+                .map_err(unusable(&files.certificate))?;
             return Ok(Configs { server, client: None });
         };
         let mut roots = RootCertStore::empty();
@@ -206,9 +216,15 @@ impl Contents {
             roots.add(authority).map_err(unusable(path))?;
         }
         let roots = Arc::new(roots);
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build();
-        let verifier = verifier.map_err(|error| TlsError::Unusable { path: path.clone(), message: error.to_string() })?;
-        let server = server.with_client_cert_verifier(verifier).with_single_cert(chain.clone(), key()?);
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+                .build();
+        let verifier = verifier.map_err(|error| TlsError::Unusable {
+            path: path.clone(),
+            message: error.to_string(),
+        })?;
+        let server =
+            server.with_client_cert_verifier(verifier).with_single_cert(chain.clone(), key()?);
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(unusable(&files.certificate))?
@@ -227,8 +243,13 @@ pub fn read_certificates(path: impl AsRef<Path>) -> Result<Vec<CertificateDer<'s
 }
 
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |error| TlsError::Pem { path: path.to_owned(), what: "certificate", why: pem_words(&error) };
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(wrong)?;
+    let wrong = |error| TlsError::Pem {
+        path: path.to_owned(),
+        what: "certificate",
+        why: pem_words(&error),
+    };
+    let found: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(wrong)?;
     if found.is_empty() { Err(wrong(pem::Error::NoItemsFound)) } else { Ok(found) }
 }
 
@@ -250,7 +271,9 @@ fn unusable_words(error: &rustls::Error) -> String {
         rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => {
             "the private key is not that of the certificate".to_owned()
         }
-        rustls::Error::InconsistentKeys(_) => "whether the private key is that of the certificate cannot be told".to_owned(),
+        rustls::Error::InconsistentKeys(_) => {
+            "whether the private key is that of the certificate cannot be told".to_owned()
+        }
         rustls::Error::General(why) => why.clone(),
         other => told(other, Peer::Server),
     }

@@ -1,4 +1,5 @@
-//! TLS of our own listeners and of the channels between roles: one place that reads certificates, and reads them again.
+//! TLS of our own listeners and of the channels between roles: one place that reads certificates,
+//! and reads them again.
 //!
 //! The authorities of the web and what endpoints present are the worker's affair.
 

@@ -30,14 +30,18 @@ impl Pki {
         // A name of its own, so that one is not taken for another.
         params.distinguished_name.push(DnType::CommonName, directory.path().display().to_string());
         let key = KeyPair::generate().unwrap();
-        fs::write(directory.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(directory.path().join("ca.pem"), params.self_signed(&key).unwrap().pem())
+            .unwrap();
         Self { directory, issuer: Issuer::new(params, key) }
     }
 
     /// Files with a new certificate for a host; the key as PKCS#8.
     fn write(&self, name: &str, host: &str) -> (TlsFiles, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let certificate = CertificateParams::new(vec![host.to_owned()])
+            .unwrap()
+            .signed_by(&key, &self.issuer)
+            .unwrap();
         let file = |end: &str| self.directory.path().join(format!("{name}.{end}"));
         fs::write(file("crt"), certificate.pem()).unwrap();
         fs::write(file("key"), key.serialize_pem()).unwrap();
@@ -51,7 +55,9 @@ impl Pki {
 }
 
 /// Accepts one connection and echoes four bytes.
-async fn serve_one(acceptor: Acceptor) -> (std::net::SocketAddr, tokio::task::JoinHandle<io::Result<()>>) {
+async fn serve_one(
+    acceptor: Acceptor,
+) -> (std::net::SocketAddr, tokio::task::JoinHandle<io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let served = tokio::spawn(async move {
@@ -76,7 +82,9 @@ async fn echo(mut socket: Socket) -> io::Result<String> {
 async fn exchange(server: &Arc<Tls>, client: &Tls) -> io::Result<String> {
     let acceptor = Acceptor::new(Arc::clone(server), Protocol::Grpc, LONG);
     let (address, _served) = serve_one(acceptor).await;
-    let talk = async { echo(connect(Some(client), Protocol::Grpc, "localhost", address.port()).await?).await };
+    let talk = async {
+        echo(connect(Some(client), Protocol::Grpc, "localhost", address.port()).await?).await
+    };
     timeout(LONG, talk).await.expect("nothing hangs")
 }
 
@@ -86,10 +94,15 @@ async fn both_sides_must_be_known_and_the_server_named() {
     let server = pki.tls("server", "localhost");
     assert_eq!(exchange(&server, &pki.tls("client", "client")).await.unwrap(), "ping");
     // Another authority on either side, or another name: each is told.
-    let refused = async |server: Arc<Tls>, client: Arc<Tls>| cause::of_io(&exchange(&server, &client).await.unwrap_err());
+    let refused = async |server: Arc<Tls>, client: Arc<Tls>| {
+        cause::of_io(&exchange(&server, &client).await.unwrap_err())
+    };
     let unknown = "the certificate is of an authority that is not known here";
     assert_eq!(refused(server.clone(), strangers.tls("client", "client")).await, unknown);
-    assert_eq!(refused(strangers.tls("server", "localhost"), pki.tls("client", "client")).await, unknown);
+    assert_eq!(
+        refused(strangers.tls("server", "localhost"), pki.tls("client", "client")).await,
+        unknown
+    );
     let other = refused(pki.tls("other", "other"), pki.tls("client", "client")).await;
     assert_eq!(other, "the certificate is not for localhost; it is for other");
 }
@@ -98,19 +111,26 @@ async fn both_sides_must_be_known_and_the_server_named() {
 async fn a_client_without_a_certificate_is_not_served() {
     use tokio_rustls::{TlsConnector, TlsStream, rustls};
     let pki = Pki::new();
-    let (address, served) = serve_one(Acceptor::new(pki.tls("server", "localhost"), Protocol::Grpc, LONG)).await;
+    let (address, served) =
+        serve_one(Acceptor::new(pki.tls("server", "localhost"), Protocol::Grpc, LONG)).await;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(pem(&pki.directory.path().join("ca.pem"))).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
     let stream = TcpStream::connect(address).await.unwrap();
     let talk = async {
-        let stream = TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await?;
+        let stream =
+            TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await?;
         echo(Socket::from(TlsStream::Client(stream))).await
     };
     assert!(timeout(LONG, talk).await.unwrap().is_err());
-    assert_eq!(cause::of_client(&served.await.unwrap().unwrap_err()), "the client presented no certificate");
+    assert_eq!(
+        cause::of_client(&served.await.unwrap().unwrap_err()),
+        "the client presented no certificate"
+    );
 }
 
 fn pem(path: &Path) -> tokio_rustls::rustls::pki_types::CertificateDer<'static> {
@@ -141,7 +161,8 @@ async fn whoever_begins_no_handshake_is_closed_and_a_browser_told_why() {
     );
     assert_eq!(say(&acceptor, b"\0\0\0").await, "");
     // A handshake that does not end is cut.
-    let impatient = Acceptor::new(pki.tls("server", "localhost"), Protocol::Web, Duration::from_millis(50));
+    let impatient =
+        Acceptor::new(pki.tls("server", "localhost"), Protocol::Web, Duration::from_millis(50));
     for begin in [b"".as_slice(), b"\x16", b"\x16\x03\x01\x00\xff"] {
         assert_eq!(say(&impatient, begin).await, "");
     }
@@ -184,23 +205,43 @@ fn keys_come_in_three_forms_and_must_be_those_of_the_certificate() {
     let (files, key) = pki.write("server", "localhost");
     // The SEC1 key lies within the PKCS#8 of a P-256 key behind a head of fixed length.
     let sec1 = STANDARD.encode(&key.serialize_der()[29..]);
-    fs::write(&files.private_key, format!("-----BEGIN EC PRIVATE KEY-----\n{sec1}\n-----END EC PRIVATE KEY-----\n")).unwrap();
+    fs::write(
+        &files.private_key,
+        format!("-----BEGIN EC PRIVATE KEY-----\n{sec1}\n-----END EC PRIVATE KEY-----\n"),
+    )
+    .unwrap();
     Tls::load(files.clone()).unwrap();
 
     let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tls/testdata");
-    let pkcs1 = TlsFiles { certificate: testdata.join("rsa.crt"), private_key: testdata.join("rsa.key"), authorities: None };
+    let pkcs1 = TlsFiles {
+        certificate: testdata.join("rsa.crt"),
+        private_key: testdata.join("rsa.key"),
+        authorities: None,
+    };
     Tls::load(pkcs1.clone()).unwrap();
 
     let error = |files: TlsFiles| Tls::load(files).unwrap_err().to_string();
     let mixed = error(TlsFiles { private_key: pkcs1.private_key, ..files.clone() });
-    assert!(mixed.ends_with("server.crt cannot be used: the private key is not that of the certificate"), "{mixed}");
+    assert!(
+        mixed
+            .ends_with("server.crt cannot be used: the private key is not that of the certificate"),
+        "{mixed}"
+    );
     let none = error(TlsFiles { private_key: files.certificate.clone(), ..files.clone() });
-    assert!(none.ends_with("private key (PKCS#8, PKCS#1 or SEC1) in PEM: no section of that kind is in it"), "{none}");
+    assert!(
+        none.ends_with(
+            "private key (PKCS#8, PKCS#1 or SEC1) in PEM: no section of that kind is in it"
+        ),
+        "{none}"
+    );
     let whole = fs::read_to_string(&files.certificate).unwrap();
     let cut = files.certificate.with_extension("cut");
     fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
     let cut = error(TlsFiles { certificate: cut, ..files.clone() });
-    assert!(cut.ends_with("certificate in PEM: a section has no END line: the file is cut off"), "{cut}");
+    assert!(
+        cut.ends_with("certificate in PEM: a section has no END line: the file is cut off"),
+        "{cut}"
+    );
     let missing = error(TlsFiles { authorities: Some("/nonexistent/ca.pem".into()), ..files });
     assert!(missing.contains("cannot read /nonexistent/ca.pem"), "{missing}");
 }

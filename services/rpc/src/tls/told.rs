@@ -1,12 +1,13 @@
 //! Faults of TLS, in words.
 //!
-//! The library's own texts are mostly the names of its variants. The names of alerts stay: an operator finds them in the log of
-//! the other side.
+//! The library's own texts are mostly the names of its variants. The names of alerts stay: an
+//! operator finds them in the log of the other side.
 
 use std::time::Duration;
 
 use tokio_rustls::rustls::{
-    AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible, PeerMisbehaved,
+    AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible,
+    PeerMisbehaved,
     pki_types::{ServerName, UnixTime},
 };
 
@@ -36,13 +37,14 @@ const ENDPOINT: &str = "the endpoint";
 /// Names of a certificate that are told.
 const NAMES: usize = 3;
 
-const NOT_TLS: &str = "the endpoint does not speak TLS on this port; is the URL meant to be http:// ?";
+const NOT_TLS: &str =
+    "the endpoint does not speak TLS on this port; is the URL meant to be http:// ?";
 const AT_FAULT: &str = "the endpoint's TLS software, or something between, is at fault";
-const NO_COMMON: &str =
-    "the endpoint has no cipher or key exchange in common with us: it must offer ECDHE with AES-GCM or ChaCha20";
+const NO_COMMON: &str = "the endpoint has no cipher or key exchange in common with us: it must offer ECDHE with AES-GCM or ChaCha20";
 const OLD_TLS: &str = "the endpoint speaks neither TLS 1.2 nor 1.3";
 const NO_HTTP: &str = "the endpoint speaks no HTTP/1.1 on this port";
-const CLIENT_CERTIFICATE: &str = "the endpoint asks for a client certificate, which Outrider does not present";
+const CLIENT_CERTIFICATE: &str =
+    "the endpoint asks for a client certificate, which Outrider does not present";
 const OURS: &str = "a fault of ours; Outrider's log tells more";
 const MALFORMED: &str = "the certificate is malformed";
 const REFUSED: &str = "the certificate is refused";
@@ -56,13 +58,17 @@ pub fn told(error: &Error, peer: Peer) -> String {
         (Error::InvalidCertificate(error), _) => certificate(error),
         (Error::AlertReceived(description), _) => alert(*description, peer),
         (error, _) if is_ours(error) => ours(error, peer),
-        (error, Peer::Client) if is_plain(error) => "the client does not speak TLS; is its URL meant to be https:// ?".to_owned(),
+        (error, Peer::Client) if is_plain(error) => {
+            "the client does not speak TLS; is its URL meant to be https:// ?".to_owned()
+        }
         (error, _) => of_peer(error).to_owned(),
     };
     match peer {
         Peer::Endpoint => text,
         // Names of hosts have no spaces: nothing else is replaced.
-        Peer::Server | Peer::Client => text.replace(NO_HTTP, NO_PROTOCOL).replace(ENDPOINT, peer.noun()),
+        Peer::Server | Peer::Client => {
+            text.replace(NO_HTTP, NO_PROTOCOL).replace(ENDPOINT, peer.noun())
+        }
     }
 }
 
@@ -101,9 +107,13 @@ fn of_peer(error: &Error) -> &'static str {
         Error::PeerIncompatible(error) => incompatible(error),
         Error::InvalidMessage(error) => message(error),
         Error::PeerMisbehaved(error) => misbehaved(error),
-        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => AT_FAULT,
+        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+            AT_FAULT
+        }
         Error::PeerSentOversizedRecord => "the endpoint sent a record larger than TLS allows",
-        Error::DecryptError => "what the endpoint sent could not be decrypted; something between may change it",
+        Error::DecryptError => {
+            "what the endpoint sent could not be decrypted; something between may change it"
+        }
         Error::NoCertificatesPresented => "the endpoint presented no certificate",
         Error::UnsupportedNameType => "the host of the URL is no name that a certificate can have",
         Error::NoApplicationProtocol => NO_HTTP,
@@ -115,31 +125,48 @@ fn of_peer(error: &Error) -> &'static str {
 fn certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::ExpiredContext { time, not_after } => {
-            format!("the certificate expired {} ago; the endpoint needs a new one", days(*not_after, *time))
+            format!(
+                "the certificate expired {} ago; the endpoint needs a new one",
+                days(*not_after, *time)
+            )
         }
-        CertificateError::Expired => "the certificate expired; the endpoint needs a new one".to_owned(),
+        CertificateError::Expired => {
+            "the certificate expired; the endpoint needs a new one".to_owned()
+        }
         CertificateError::NotValidYetContext { time, not_before } => {
             format!(
                 "the certificate is not valid yet (for {}); check the clock of the host that made it",
                 days(*time, *not_before)
             )
         }
-        CertificateError::NotValidYet => "the certificate is not valid yet; check the clock of the host that made it".to_owned(),
-        CertificateError::NotValidForNameContext { expected, presented } => names(expected, presented),
-        CertificateError::NotValidForName => "the certificate is not for the host of the URL".to_owned(),
-        CertificateError::Other(OtherError(error)) => error.downcast_ref().map_or(REFUSED, webpki_error).to_owned(),
+        CertificateError::NotValidYet => {
+            "the certificate is not valid yet; check the clock of the host that made it".to_owned()
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            names(expected, presented)
+        }
+        CertificateError::NotValidForName => {
+            "the certificate is not for the host of the URL".to_owned()
+        }
+        CertificateError::Other(OtherError(error)) => {
+            error.downcast_ref().map_or(REFUSED, webpki_error).to_owned()
+        }
         other => of_certificate(other).to_owned(),
     }
 }
 
 fn of_certificate(error: &CertificateError) -> &'static str {
     match error {
-        CertificateError::UnknownIssuer => "the certificate is of an authority that is not known here",
+        CertificateError::UnknownIssuer => {
+            "the certificate is of an authority that is not known here"
+        }
         CertificateError::BadEncoding => MALFORMED,
         CertificateError::BadSignature => {
             "a signature in the chain or of the handshake is wrong, or its RSA key has fewer than 2048 bits"
         }
-        CertificateError::UnhandledCriticalExtension => "the certificate has a critical extension that is not understood",
+        CertificateError::UnhandledCriticalExtension => {
+            "the certificate has a critical extension that is not understood"
+        }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "the certificate is signed in a way that is not accepted any more (SHA-1, DSA) or not known"
@@ -156,18 +183,24 @@ fn of_certificate(error: &CertificateError) -> &'static str {
 fn webpki_error(error: &webpki::Error) -> &'static str {
     use webpki::Error as E;
     match error {
-        E::CaUsedAsEndEntity => "the endpoint presents the certificate of an authority instead of its own",
+        E::CaUsedAsEndEntity => {
+            "the endpoint presents the certificate of an authority instead of its own"
+        }
         E::EndEntityUsedAsCa => "a certificate in the chain vouches for another and must not",
         E::PathLenConstraintViolated | E::NameConstraintViolation => {
             "an authority in the chain may not vouch for this certificate"
         }
         E::UnsupportedCertVersion => "the certificate is X.509 version 1; version 3 is needed",
-        E::UnsupportedCriticalExtension => "the certificate has a critical extension that is not understood",
+        E::UnsupportedCriticalExtension => {
+            "the certificate has a critical extension that is not understood"
+        }
         E::CertDistrusted => "an authority in the chain is distrusted",
         E::MaximumSignatureChecksExceeded
         | E::MaximumPathBuildCallsExceeded
         | E::MaximumPathDepthExceeded
-        | E::MaximumNameConstraintComparisonsExceeded => "the chain of certificates is too long or too tangled",
+        | E::MaximumNameConstraintComparisonsExceeded => {
+            "the chain of certificates is too long or too tangled"
+        }
         E::MalformedExtensions
         | E::MalformedDnsIdentifier
         | E::MalformedNameConstraint
@@ -200,7 +233,9 @@ fn names(expected: &ServerName<'_>, presented: &[String]) -> String {
             "the certificate is not for {host}; it names no host (no subjectAltName), and a common name alone does not count"
         ),
         (names, 0) => format!("the certificate is not for {host}; it is for {names}"),
-        (names, more) => format!("the certificate is not for {host}; it is for {names} and {more} more"),
+        (names, more) => {
+            format!("the certificate is not for {host}; it is for {names} and {more} more")
+        }
     }
 }
 
@@ -208,7 +243,11 @@ fn names(expected: &ServerName<'_>, presented: &[String]) -> String {
 fn plain_name(name: &str) -> Option<String> {
     let inner = name.strip_prefix("DnsName(").or(name.strip_prefix("IpAddress("))?;
     let shown = inner.strip_suffix(')')?.trim_matches('"').chars();
-    Some(shown.filter(|character| character.is_ascii_alphanumeric() || ".-*_:".contains(*character)).collect())
+    Some(
+        shown
+            .filter(|character| character.is_ascii_alphanumeric() || ".-*_:".contains(*character))
+            .collect(),
+    )
 }
 
 fn incompatible(error: &PeerIncompatible) -> &'static str {
@@ -237,8 +276,12 @@ fn incompatible(error: &PeerIncompatible) -> &'static str {
 fn message(error: &InvalidMessage) -> &'static str {
     match error {
         // What comes instead of the first record.
-        InvalidMessage::InvalidContentType | InvalidMessage::MessageTooLarge | InvalidMessage::UnknownProtocolVersion => NOT_TLS,
-        InvalidMessage::CertificatePayloadTooLarge => "the chain of certificates is larger than 64 KiB",
+        InvalidMessage::InvalidContentType
+        | InvalidMessage::MessageTooLarge
+        | InvalidMessage::UnknownProtocolVersion => NOT_TLS,
+        InvalidMessage::CertificatePayloadTooLarge => {
+            "the chain of certificates is larger than 64 KiB"
+        }
         _ => AT_FAULT,
     }
 }
@@ -246,7 +289,9 @@ fn message(error: &InvalidMessage) -> &'static str {
 fn misbehaved(error: &PeerMisbehaved) -> &'static str {
     use PeerMisbehaved as P;
     match error {
-        P::AttemptedDowngradeToTls12WhenTls13IsSupported => "something between lowers the version of TLS",
+        P::AttemptedDowngradeToTls12WhenTls13IsSupported => {
+            "something between lowers the version of TLS"
+        }
         P::SelectedUnofferedApplicationProtocol => NO_HTTP,
         P::TooManyEmptyFragments
         | P::TooManyKeyUpdateRequests
@@ -260,8 +305,10 @@ fn misbehaved(error: &PeerMisbehaved) -> &'static str {
 /// What an alert means, with its name of the RFC.
 fn alert(description: AlertDescription, peer: Peer) -> String {
     use AlertDescription as A;
-    const REFUSES: &str = "the endpoint refuses our TLS; its TLS software, or something between, is at fault";
-    const GARBLED: &str = "the endpoint could not decrypt or check what we sent; something between may change it";
+    const REFUSES: &str =
+        "the endpoint refuses our TLS; its TLS software, or something between, is at fault";
+    const GARBLED: &str =
+        "the endpoint could not decrypt or check what we sent; something between may change it";
     // To an endpoint none is presented: whatever it says of ours, it asks for one.
     let not_accepted = if peer == Peer::Endpoint { CLIENT_CERTIFICATE } else { NOT_ACCEPTED };
     let (text, name) = match description {
@@ -280,9 +327,10 @@ fn alert(description: AlertDescription, peer: Peer) -> String {
         A::BadRecordMac => (GARBLED, "bad_record_mac"),
         A::DecryptionFailed => (GARBLED, "decryption_failed"),
         A::DecryptError => (GARBLED, "decrypt_error"),
-        A::HandshakeFailure => {
-            ("the endpoint found nothing in common: ciphers, or it asks for a client certificate", "handshake_failure")
-        }
+        A::HandshakeFailure => (
+            "the endpoint found nothing in common: ciphers, or it asks for a client certificate",
+            "handshake_failure",
+        ),
         A::NoCertificate => (CLIENT_CERTIFICATE, "no_certificate"),
         A::CertificateRequired => (CLIENT_CERTIFICATE, "certificate_required"),
         A::BadCertificate => (not_accepted, "bad_certificate"),
@@ -293,20 +341,35 @@ fn alert(description: AlertDescription, peer: Peer) -> String {
         A::UnknownCA => (not_accepted, "unknown_ca"),
         A::CertificateUnobtainable => (not_accepted, "certificate_unobtainable"),
         A::BadCertificateHashValue => (not_accepted, "bad_certificate_hash_value"),
-        A::AccessDenied => ("the endpoint refuses us; ask its operator whether Outrider is let in", "access_denied"),
-        A::ExportRestriction => ("the endpoint wants other ciphers than are offered", "export_restriction"),
-        A::InsufficientSecurity => ("the endpoint wants other ciphers than are offered", "insufficient_security"),
-        A::ProtocolVersion => (OLD_TLS, "protocol_version"),
-        A::InternalError => {
-            ("the endpoint has a fault of its own, often no certificate for this name; its log tells more", "internal_error")
+        A::AccessDenied => (
+            "the endpoint refuses us; ask its operator whether Outrider is let in",
+            "access_denied",
+        ),
+        A::ExportRestriction => {
+            ("the endpoint wants other ciphers than are offered", "export_restriction")
         }
+        A::InsufficientSecurity => {
+            ("the endpoint wants other ciphers than are offered", "insufficient_security")
+        }
+        A::ProtocolVersion => (OLD_TLS, "protocol_version"),
+        A::InternalError => (
+            "the endpoint has a fault of its own, often no certificate for this name; its log tells more",
+            "internal_error",
+        ),
         A::UnrecognisedName => ("the endpoint serves no host of this name", "unrecognized_name"),
         A::BadCertificateStatusResponse => {
             ("the endpoint refuses the status of a certificate", "bad_certificate_status_response")
         }
         A::NoApplicationProtocol => (NO_HTTP, "no_application_protocol"),
-        A::EncryptedClientHelloRequired => ("the endpoint wants an encrypted hello, which is not offered", "ech_required"),
-        other => return format!("the endpoint refuses with an alert that is not known ({})", u8::from(other)),
+        A::EncryptedClientHelloRequired => {
+            ("the endpoint wants an encrypted hello, which is not offered", "ech_required")
+        }
+        other => {
+            return format!(
+                "the endpoint refuses with an alert that is not known ({})",
+                u8::from(other)
+            );
+        }
     };
     format!("{text} ({name})")
 }
@@ -321,13 +384,18 @@ mod tests {
 
     /// Whether a text is for people: no braces, paths, or names of variants.
     fn in_words(text: &str, debug: &str) -> bool {
-        let camel =
-            |word: &str| word.chars().zip(word.chars().skip(1)).any(|(a, b)| a.is_ascii_lowercase() && b.is_ascii_uppercase());
+        let camel = |word: &str| {
+            word.chars()
+                .zip(word.chars().skip(1))
+                .any(|(a, b)| a.is_ascii_lowercase() && b.is_ascii_uppercase())
+        };
         let words = text.split(|character: char| !character.is_ascii_alphanumeric());
         !text.is_empty()
             && text != debug
             && !["{", "}", "::", "\""].iter().any(|mark| text.contains(mark))
-            && !words.filter(|word| !["ChaCha20", "KiB", "subjectAltName"].contains(word)).any(camel)
+            && !words
+                .filter(|word| !["ChaCha20", "KiB", "subjectAltName"].contains(word))
+                .any(camel)
     }
 
     #[test]
@@ -342,8 +410,14 @@ mod tests {
         let of = |description, peer| told(&Error::AlertReceived(description), peer);
         let required = of(AlertDescription::CertificateRequired, Peer::Endpoint);
         assert_eq!(required, format!("{CLIENT_CERTIFICATE} (certificate_required)"));
-        assert_eq!(of(AlertDescription::UnknownCA, Peer::Endpoint), format!("{CLIENT_CERTIFICATE} (unknown_ca)"));
-        assert_eq!(of(AlertDescription::UnknownCA, Peer::Server), "the server does not accept our certificate (unknown_ca)");
+        assert_eq!(
+            of(AlertDescription::UnknownCA, Peer::Endpoint),
+            format!("{CLIENT_CERTIFICATE} (unknown_ca)")
+        );
+        assert_eq!(
+            of(AlertDescription::UnknownCA, Peer::Server),
+            "the server does not accept our certificate (unknown_ca)"
+        );
     }
 
     #[test]
@@ -382,7 +456,10 @@ mod tests {
         ];
         let errors = certificates.into_iter().map(Error::InvalidCertificate).chain([
             Error::InappropriateMessage { expect_types: vec![], got_type: ContentType::Alert },
-            Error::InappropriateHandshakeMessage { expect_types: vec![], got_type: HandshakeType::Finished },
+            Error::InappropriateHandshakeMessage {
+                expect_types: vec![],
+                got_type: HandshakeType::Finished,
+            },
             Error::InvalidMessage(InvalidMessage::InvalidContentType),
             Error::InvalidMessage(InvalidMessage::CertificatePayloadTooLarge),
             Error::InvalidMessage(InvalidMessage::TrailingData("ServerHello")),
@@ -424,8 +501,18 @@ mod tests {
             told(&Error::InvalidCertificate(error), Peer::Endpoint)
         };
         let begin = "the certificate is not for a.example; it";
-        assert_eq!(names(&["DnsName(\"b.example\")", "IpAddress(192.0.2.1)"]), format!("{begin} is for b.example, 192.0.2.1"));
-        let many = ["DnsName(\"b\")", "DnsName(\"*.c\")", "DirectoryName", "DnsName(\"d\")", "DnsName(\"e\")", "DnsName(\"f\")"];
+        assert_eq!(
+            names(&["DnsName(\"b.example\")", "IpAddress(192.0.2.1)"]),
+            format!("{begin} is for b.example, 192.0.2.1")
+        );
+        let many = [
+            "DnsName(\"b\")",
+            "DnsName(\"*.c\")",
+            "DirectoryName",
+            "DnsName(\"d\")",
+            "DnsName(\"e\")",
+            "DnsName(\"f\")",
+        ];
         assert_eq!(names(&many), format!("{begin} is for b, *.c, d and 2 more"));
         assert!(names(&["Unsupported(0x81)"]).starts_with(&format!("{begin} names no host")));
     }

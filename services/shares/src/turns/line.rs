@@ -13,8 +13,8 @@ type Number = u64;
 /// The organisations. Their children are projects, and the children of these are keys.
 const ROOT: Number = 0;
 
-/// Those who wait. There is a node for each organisation, project and key of somebody who waits, and
-/// none for others.
+/// Those who wait. There is a node for each organisation, project and key of somebody who waits,
+/// and none for others.
 ///
 /// Among children of one node the one that holds least goes first, and of those that hold as much
 /// the one whose last turn, or whose coming, was first.

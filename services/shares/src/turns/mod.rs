@@ -1,10 +1,11 @@
-//! A fixed number of places that callers have in turns: statements of a database, work on threads of
-//! its own.
+//! A fixed number of places that callers have in turns: statements of a database, work on threads
+//! of its own.
 //!
-//! Places are divided by the rule of [`crate::Shares`]. A caller that finds none free, or whose share
-//! is used up, waits in a line; a place that comes free goes to the organisation that holds least, in
-//! it to the project that holds least, and in that to the key. The line is bounded and divided as well,
-//! so that a caller with many requests leaves room in it. See docs/decisions/0070-turns.md.
+//! Places are divided by the rule of [`crate::Shares`]. A caller that finds none free, or whose
+//! share is used up, waits in a line; a place that comes free goes to the organisation that holds
+//! least, in it to the project that holds least, and in that to the key. The line is bounded and
+//! divided as well, so that a caller with many requests leaves room in it. See
+//! docs/decisions/0070-turns.md.
 
 mod line;
 #[cfg(test)]
@@ -80,8 +81,8 @@ impl Turns {
         Self(inner)
     }
 
-    /// A place, as soon as it is this caller's turn. Refused when the line, or the caller's share of
-    /// it, is full. Dropped while it waits, it gives its place in the line up.
+    /// A place, as soon as it is this caller's turn. Refused when the line, or the caller's share
+    /// of it, is full. Dropped while it waits, it gives its place in the line up.
     pub async fn take(&self, holder: Holder) -> Result<Turn, Exhausted> {
         if let Some(turn) = self.at_once(holder) {
             return Ok(turn);
@@ -94,13 +95,14 @@ impl Turns {
     pub async fn take_within(&self, holder: Holder, patience: Duration) -> Result<Turn, Exhausted> {
         let taken = tokio::time::timeout(patience, self.take(holder)).await;
         taken.unwrap_or_else(|_| {
-            let level = self.0.state().counts.check(&holder, 1).err().unwrap_or(crate::Level::Server);
+            let level =
+                self.0.state().counts.check(&holder, 1).err().unwrap_or(crate::Level::Server);
             Err(refused(self.0.resource, level))
         })
     }
 
-    /// A place, as soon as it is this caller's turn. It is never refused: for callers whose number is
-    /// bounded and divided by something else that they hold.
+    /// A place, as soon as it is this caller's turn. It is never refused: for callers whose number
+    /// is bounded and divided by something else that they hold.
     pub async fn wait(&self, holder: Holder) -> Turn {
         if let Some(turn) = self.at_once(holder) {
             return turn;

@@ -41,7 +41,11 @@ fn places_are_divided_as_shares_are() {
     assert_eq!(fill(&turns, holder(2, 2, 1)).len(), 1, "another key finds room beside it");
     drop((lone, others));
     assert_eq!(turns.held(), (0, 0));
-    assert_eq!(fill(&Turns::new(GATE, 0, 1), holder(1, 1, 1)).len(), 1, "there is at least one place");
+    assert_eq!(
+        fill(&Turns::new(GATE, 0, 1), holder(1, 1, 1)).len(),
+        1,
+        "there is at least one place"
+    );
 }
 
 #[test]
@@ -49,21 +53,31 @@ fn a_place_that_comes_free_goes_to_who_holds_least_and_then_to_who_waits_longest
     let turns = Turns::new(GATE, 1, 100);
     let mut turn = fill(&turns, holder(1, 1, 1)).remove(0);
     // Many of one organisation come first, of two keys of one project and a key of another.
-    let mut flood: Vec<_> =
-        [(1, 1), (1, 1), (1, 2), (2, 3), (2, 3)].map(|(project, key)| ask(&turns, holder(1, project, key))).into();
-    let mut others = vec![ask(&turns, holder(2, 1, 1)), ask(&turns, holder(3, 1, 1)), ask(&turns, holder(2, 1, 1))];
+    let mut flood: Vec<_> = [(1, 1), (1, 1), (1, 2), (2, 3), (2, 3)]
+        .map(|(project, key)| ask(&turns, holder(1, project, key)))
+        .into();
+    let mut others = vec![
+        ask(&turns, holder(2, 1, 1)),
+        ask(&turns, holder(3, 1, 1)),
+        ask(&turns, holder(2, 1, 1)),
+    ];
     assert_eq!(turns.held(), (1, 8));
     let mut order = Vec::new();
     for _ in 0..8 {
         drop(turn);
-        let found = flood.iter_mut().chain(&mut others).enumerate().find_map(|(index, asking)| Some((index, has_turn(asking)?)));
+        let found = flood
+            .iter_mut()
+            .chain(&mut others)
+            .enumerate()
+            .find_map(|(index, asking)| Some((index, has_turn(asking)?)));
         let (index, next) = found.expect("the place goes to somebody at once");
         // A future that is ready must not be asked again.
         *flood.iter_mut().chain(&mut others).nth(index).unwrap() = Box::pin(std::future::pending());
         order.push(index);
         turn = next;
     }
-    // By organisations 1, 2, 3, 1, 2 and then what is left of 1; in it by projects, and in these by keys.
+    // By organisations 1, 2, 3, 1, 2 and then what is left of 1; in it by projects, and in these by
+    // keys.
     assert_eq!(order, [0, 5, 6, 3, 7, 2, 4, 1]);
     drop(turn);
     assert_eq!(turns.held(), (0, 0));
@@ -90,13 +104,17 @@ fn who_holds_places_lets_those_go_first_who_hold_none() {
     let turns = Turns::new(GATE, 8, 100);
     let flood: Vec<_> = (0..8).flat_map(|key| fill(&turns, holder(1, 1, key))).collect();
     let more: Vec<_> = (0..8).flat_map(|key| fill(&turns, holder(2, 1, key))).collect();
-    let mut last: Vec<_> = (3..12).flat_map(|organization| fill(&turns, holder(organization, 1, 1))).collect();
+    let mut last: Vec<_> =
+        (3..12).flat_map(|organization| fill(&turns, holder(organization, 1, 1))).collect();
     assert_eq!((flood.len(), more.len(), turns.held()), (4, 2, (8, 0)));
     let mut waiting = ask(&turns, holder(2, 1, 1));
     let mut newcomer = ask(&turns, holder(20, 1, 1));
     last.truncate(1);
     drop(has_turn(&mut newcomer).expect("it holds nothing"));
-    assert!(has_turn(&mut waiting).is_none(), "what is left is less than what its organisation holds");
+    assert!(
+        has_turn(&mut waiting).is_none(),
+        "what is left is less than what its organisation holds"
+    );
     drop((flood, more));
     assert!(has_turn(&mut waiting).is_some());
 }
@@ -105,7 +123,9 @@ fn who_holds_places_lets_those_go_first_who_hold_none() {
 fn the_line_is_bounded_and_divided() {
     let turns = Turns::new(GATE, 1, 8);
     let turn = fill(&turns, holder(1, 1, 1));
-    let refusal = |holder| ask(&turns, holder).now_or_never().expect("it is refused at once").unwrap_err().level;
+    let refusal = |holder| {
+        ask(&turns, holder).now_or_never().expect("it is refused at once").unwrap_err().level
+    };
     let line: Vec<_> = (0..2).map(|_| ask(&turns, holder(1, 1, 1))).collect();
     assert_eq!((turns.held(), refusal(holder(1, 1, 1))), ((1, 2), Level::Key));
     let other = ask(&turns, holder(2, 2, 2));
@@ -158,14 +178,17 @@ async fn patience_ends_with_whose_share_it_was() {
     assert_eq!(turns.take_within(holder(1, 1, 1), patience).await.unwrap_err().level, Level::Key);
     let all: Vec<_> = (0..40).flat_map(|n| fill(&turns, holder(n, n, n))).collect();
     assert_eq!(turns.held(), (8, 0));
-    assert_eq!(turns.take_within(holder(50, 50, 50), patience).await.unwrap_err().level, Level::Server);
+    assert_eq!(
+        turns.take_within(holder(50, 50, 50), patience).await.unwrap_err().level,
+        Level::Server
+    );
     drop((lone, all));
     assert!(turns.take_within(holder(1, 1, 1), patience).await.is_ok());
     assert_eq!((turns.held(), turns.0.state().line.entries()), ((0, 0), (0, 0)));
 }
 
-/// Whatever happens: no more have a turn than there are places, somebody has each that is wanted and
-/// may be had, and nothing is left behind.
+/// Whatever happens: no more have a turn than there are places, somebody has each that is wanted
+/// and may be had, and nothing is left behind.
 #[test]
 fn turns_hold_over_any_history() {
     let turns = Turns::new(GATE, 5, 60);
@@ -189,7 +212,9 @@ fn turns_hold_over_any_history() {
                     None => waiting.push((holder, asking)),
                 }
             }
-            2 if !waiting.is_empty() => drop(waiting.swap_remove(next(waiting.len() as u64) as usize)),
+            2 if !waiting.is_empty() => {
+                drop(waiting.swap_remove(next(waiting.len() as u64) as usize))
+            }
             3 if !held.is_empty() => drop(held.swap_remove(next(held.len() as u64) as usize)),
             _ => {}
         }
@@ -203,7 +228,10 @@ fn turns_hold_over_any_history() {
         assert_eq!(turns.held(), (held.len(), waiting.len()));
         let state = turns.0.state();
         assert!(held.len() <= 5 && state.counts.held() == held.len());
-        assert!(waiting.iter().all(|(holder, _)| state.counts.check(holder, 1).is_err()), "nobody is passed over");
+        assert!(
+            waiting.iter().all(|(holder, _)| state.counts.check(holder, 1).is_err()),
+            "nobody is passed over"
+        );
     }
     drop((waiting, held));
     assert_eq!((turns.held(), turns.0.state().line.entries()), ((0, 0), (0, 0)));

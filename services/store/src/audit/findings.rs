@@ -8,13 +8,15 @@ use uuid::Uuid;
 pub enum Discrepancy {
     /// An event has fewer deliveries than its commit wrote.
     MissingDelivery = 1,
-    /// An event has more delivery rows than its commit wrote, or several for one endpoint: one pending beside an ended one, say.
+    /// An event has more delivery rows than its commit wrote, or several for one endpoint: one
+    /// pending beside an ended one, say.
     DoubledDelivery = 2,
     /// A replay is pending and ended at once.
     DoubledReplay = 3,
     /// A delivery's event is not there.
     DeliveryWithoutEvent = 4,
-    /// A delivery counts attempts that are not there, or was delivered without an attempt that succeeded.
+    /// A delivery counts attempts that are not there, or was delivered without an attempt that
+    /// succeeded.
     MissingAttempt = 5,
     /// An attempt's delivery is not there.
     AttemptWithoutDelivery = 6,
@@ -70,7 +72,13 @@ impl Discrepancy {
 
     /// Whether a finding names the event; else it names the delivery.
     fn names_event(self) -> bool {
-        matches!(self, Self::MissingDelivery | Self::DoubledDelivery | Self::MissingReplay | Self::KeyWithoutEvent)
+        matches!(
+            self,
+            Self::MissingDelivery
+                | Self::DoubledDelivery
+                | Self::MissingReplay
+                | Self::KeyWithoutEvent
+        )
     }
 }
 
@@ -89,7 +97,11 @@ impl Finding {
     /// The id as callers know it: `evt_…` or `dlv_…`.
     #[must_use]
     pub fn public_id(&self) -> String {
-        if self.kind.names_event() { EventId(self.id).to_string() } else { DeliveryId(self.id).to_string() }
+        if self.kind.names_event() {
+            EventId(self.id).to_string()
+        } else {
+            DeliveryId(self.id).to_string()
+        }
     }
 }
 
@@ -102,6 +114,10 @@ mod tests {
         for kind in Discrepancy::ALL {
             assert_eq!(Discrepancy::from_number(kind as i64), Some(kind));
         }
-        assert!([i64::MIN, -1, 0, 10].into_iter().all(|number| Discrepancy::from_number(number).is_none()));
+        assert!(
+            [i64::MIN, -1, 0, 10]
+                .into_iter()
+                .all(|number| Discrepancy::from_number(number).is_none())
+        );
     }
 }

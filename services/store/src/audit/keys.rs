@@ -28,7 +28,8 @@ pub struct AuditedKeys {
     pub findings: Vec<Finding>,
 }
 
-/// Keys in the order of their index, each with whether its event is there: a descent into one partition for each.
+/// Keys in the order of their index, each with whether its event is there: a descent into one
+/// partition for each.
 const KEYS: &str = "
 SELECT k.project_id, k.key, k.day, k.event_id, (SELECT count(*) FROM events e
     WHERE e.id = k.event_id AND e.project_id = k.project_id AND e.idempotency_key = k.key) AS events
@@ -37,9 +38,13 @@ WHERE (k.project_id, k.key, k.day) > ($1, $2, $3) AND k.day BETWEEN $4 AND $5{of
 ORDER BY k.project_id, k.key, k.day LIMIT {rows}";
 
 impl Store {
-    /// Audits the idempotency keys of a scope after a place: those of its days and, of these, whose event lies in it. Reads only, in one
-    /// snapshot.
-    pub async fn audit_keys(&self, scope: AuditScope, after: Option<KeyPlace>) -> Result<AuditedKeys> {
+    /// Audits the idempotency keys of a scope after a place: those of its days and, of these, whose
+    /// event lies in it. Reads only, in one snapshot.
+    pub async fn audit_keys(
+        &self,
+        scope: AuditScope,
+        after: Option<KeyPlace>,
+    ) -> Result<AuditedKeys> {
         self.step_within(async {
             let first = || KeyPlace {
                 project: scope.project.map_or(Uuid::nil(), |project| project.0),
@@ -53,11 +58,23 @@ impl Store {
             let text = KEYS.replace("{rows}", &scope.rows.to_string()).replace("{of}", of);
             // A key stands in the partitions of both days when it was used near midnight.
             let days = [day(scope.from).saturating_sub(1), day(scope.until).saturating_add(1)];
-            let values = [place.project.into(), place.key.into(), place.day.into(), days[0].into(), days[1].into()];
-            let rows = ask(&transaction, text, values.into_iter().chain(scope.project.map(|project| project.0.into()))).await?;
+            let values = [
+                place.project.into(),
+                place.key.into(),
+                place.day.into(),
+                days[0].into(),
+                days[1].into(),
+            ];
+            let rows = ask(
+                &transaction,
+                text,
+                values.into_iter().chain(scope.project.map(|project| project.0.into())),
+            )
+            .await?;
             let kept = kept_from(&transaction, &rows).await?;
             transaction.rollback().await.map_err(unavailable)?;
-            let mut audited = AuditedKeys { next: None, keys: BTreeMap::new(), findings: Vec::new() };
+            let mut audited =
+                AuditedKeys { next: None, keys: BTreeMap::new(), findings: Vec::new() };
             for row in &rows {
                 let get = |column: &str| row.try_get::<Uuid>("", column).map_err(unavailable);
                 let (project, id) = (ProjectId(get("project_id")?), get("event_id")?);
@@ -65,9 +82,15 @@ impl Store {
                     continue;
                 }
                 *audited.keys.entry(project).or_default() += 1;
-                let is_kept = || id >= floor && kept.get(&day(id)).is_some_and(|first| id >= *first);
+                let is_kept =
+                    || id >= floor && kept.get(&day(id)).is_some_and(|first| id >= *first);
                 if row.try_get::<i64>("", "events").map_err(unavailable)? == 0 && is_kept() {
-                    audited.findings.push(Finding { kind: Discrepancy::KeyWithoutEvent, project, id, count: 1 });
+                    audited.findings.push(Finding {
+                        kind: Discrepancy::KeyWithoutEvent,
+                        project,
+                        id,
+                        count: 1,
+                    });
                 }
             }
             if let Some(last) = rows.last().filter(|_| rows.len() == scope.rows as usize) {
@@ -87,9 +110,13 @@ fn day(id: Uuid) -> i32 {
     day_of(Timestamp(i64::try_from(id.as_u128() >> 80).unwrap_or(0).saturating_mul(1_000)))
 }
 
-/// Of the days of the events that are missing, those of which there are events, and from which id on all should be there: a key may be kept
-/// for longer than its event, and on SQLite a day goes bit by bit, in the order of ids.
-async fn kept_from(transaction: &DatabaseTransaction, rows: &[QueryResult]) -> Result<HashMap<i32, Uuid>> {
+/// Of the days of the events that are missing, those of which there are events, and from which id
+/// on all should be there: a key may be kept for longer than its event, and on SQLite a day goes
+/// bit by bit, in the order of ids.
+async fn kept_from(
+    transaction: &DatabaseTransaction,
+    rows: &[QueryResult],
+) -> Result<HashMap<i32, Uuid>> {
     const FIRST: &str = "SELECT id FROM events WHERE id >= $1 AND id < $2 ORDER BY id LIMIT 1";
     let mut days = HashSet::new();
     for row in rows {
@@ -100,9 +127,14 @@ async fn kept_from(transaction: &DatabaseTransaction, rows: &[QueryResult]) -> R
     let mut kept = HashMap::new();
     for day in days {
         let (from, until) = id_range(day);
-        if let Some(first) = ask(transaction, FIRST.to_owned(), [from.into(), until.into()]).await?.first() {
+        if let Some(first) =
+            ask(transaction, FIRST.to_owned(), [from.into(), until.into()]).await?.first()
+        {
             let first = first.try_get_by_index(0).map_err(unavailable)?;
-            kept.insert(day, if transaction.get_database_backend() == DbBackend::Sqlite { first } else { from });
+            kept.insert(
+                day,
+                if transaction.get_database_backend() == DbBackend::Sqlite { first } else { from },
+            );
         }
     }
     Ok(kept)

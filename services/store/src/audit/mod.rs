@@ -1,12 +1,15 @@
-//! The audit of the ledger: whether everything that was accepted is accounted for, told from the tables alone.
+//! The audit of the ledger: whether everything that was accepted is accounted for, told from the
+//! tables alone.
 //!
-//! What a commit of events promised stands in each event's row (`delivery_count`); each of these deliveries must be one row, either of
-//! `pending_deliveries` or of `deliveries`. Ids of deliveries and attempts share the millisecond of their event (or replay), so a range
-//! of time is one range of ids in all of these tables, and history is judged range by range, each in one snapshot: a delivery that ends
-//! while it is looked at is either pending or ended, never neither.
+//! What a commit of events promised stands in each event's row (`delivery_count`); each of these
+//! deliveries must be one row, either of `pending_deliveries` or of `deliveries`. Ids of deliveries
+//! and attempts share the millisecond of their event (or replay), so a range of time is one range
+//! of ids in all of these tables, and history is judged range by range, each in one snapshot: a
+//! delivery that ends while it is looked at is either pending or ended, never neither.
 //!
-//! What retention has dropped is gone, not lost: it drops an event with its deliveries, attempts and numbers of replays at once. The delivery of
-//! a replay and a key may point at an event that was dropped.
+//! What retention has dropped is gone, not lost: it drops an event with its deliveries, attempts
+//! and numbers of replays at once. The delivery of a replay and a key may point at an event that
+//! was dropped.
 
 mod findings;
 mod keys;
@@ -17,9 +20,12 @@ mod turn;
 
 use std::{cmp::min, collections::BTreeMap};
 
-use outrider_model::{DeliveryReason, DeliveryStatus, ProjectId, Result, Timestamp, id::uuid_bound};
+use outrider_model::{
+    DeliveryReason, DeliveryStatus, ProjectId, Result, Timestamp, id::uuid_bound,
+};
 use sea_orm::{
-    AccessMode, ConnectionTrait, DatabaseTransaction, IsolationLevel, QueryResult, TransactionOptions, TransactionTrait,
+    AccessMode, ConnectionTrait, DatabaseTransaction, IsolationLevel, QueryResult,
+    TransactionOptions, TransactionTrait,
 };
 use uuid::Uuid;
 
@@ -30,12 +36,14 @@ pub use findings::{Discrepancy, Finding};
 pub use keys::{AuditedKeys, KeyPlace};
 pub use turn::AuditTurn;
 
-/// Rows of one table in a range, at most, if not more share a millisecond. Default of [`AuditScope::rows`].
+/// Rows of one table in a range, at most, if not more share a millisecond. Default of
+/// [`AuditScope::rows`].
 const ROWS: u32 = 5_000;
-/// How PostgreSQL plans the audit: once per session, whatever statistics say. Every table is read by a range of its index, in order; what
-/// is joined are two such ranges, whole, which a nested loop would multiply; what lies outside is a descent of a subquery. No other
-/// processors are taken for it, and nothing is compiled. The lock, which nobody but the sweep waits for, comes before the snapshot is taken:
-/// no day is dropped between that and the look.
+/// How PostgreSQL plans the audit: once per session, whatever statistics say. Every table is read
+/// by a range of its index, in order; what is joined are two such ranges, whole, which a nested
+/// loop would multiply; what lies outside is a descent of a subquery. No other processors are taken
+/// for it, and nothing is compiled. The lock, which nobody but the sweep waits for, comes before
+/// the snapshot is taken: no day is dropped between that and the look.
 const PLANNER: &str = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_nestloop = off; \
     SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0; \
     SET LOCAL jit = off; LOCK TABLE ONLY events, ONLY attempts, ONLY deliveries IN ACCESS SHARE MODE";
@@ -51,7 +59,8 @@ pub struct AuditScope {
     pub until: Uuid,
     /// Only of this project.
     pub project: Option<ProjectId>,
-    /// Rows of one table in a step, at most, if not more share a millisecond: it bounds the memory and time of a step. Default 5,000.
+    /// Rows of one table in a step, at most, if not more share a millisecond: it bounds the memory
+    /// and time of a step. Default 5,000.
     pub rows: u32,
 }
 
@@ -62,12 +71,17 @@ impl AuditScope {
     /// What was accepted or replayed in a time, to the millisecond.
     #[must_use]
     pub fn during(self, since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
-        Self { from: since.map_or(self.from, uuid_bound), until: until.map_or(self.until, uuid_bound), ..self }
+        Self {
+            from: since.map_or(self.from, uuid_bound),
+            until: until.map_or(self.until, uuid_bound),
+            ..self
+        }
     }
 }
 
-/// The deliveries of a project: what was promised and what became of it. Of no corruption,
-/// `owed + replays = delivered + failed + endpoint_deleted + project_deleted + other_ended + queued + waiting + held`.
+/// The deliveries of a project: what was promised and what became of it. Of no corruption, `owed +
+/// replays = delivered + failed + endpoint_deleted + project_deleted + other_ended + queued +
+/// waiting + held`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProjectAudit {
     /// Accepted events.
@@ -150,8 +164,9 @@ pub struct Audited {
 }
 
 impl Store {
-    /// Audits the first range of a scope, in one snapshot. Reads only. A caller goes on with `from` at [`Audited::until`] until that is
-    /// the scope's end. Errors: `UNAVAILABLE` when the database does not answer or the step exceeds the statement timeout.
+    /// Audits the first range of a scope, in one snapshot. Reads only. A caller goes on with `from`
+    /// at [`Audited::until`] until that is the scope's end. Errors: `UNAVAILABLE` when the database
+    /// does not answer or the step exceeds the statement timeout.
     pub async fn audit(&self, scope: AuditScope) -> Result<Audited> {
         self.step_within(async {
             let transaction = self.snapshot().await?;
@@ -162,8 +177,13 @@ impl Store {
             for row in &tallies {
                 count(&mut projects, row)?;
             }
-            let bad = projects.values().any(|project: &ProjectAudit| !project.discrepancies.is_empty());
-            let findings = if bad { statements::findings(&transaction, range, LISTED).await? } else { Vec::new() };
+            let bad =
+                projects.values().any(|project: &ProjectAudit| !project.discrepancies.is_empty());
+            let findings = if bad {
+                statements::findings(&transaction, range, LISTED).await?
+            } else {
+                Vec::new()
+            };
             transaction.rollback().await.map_err(unavailable)?;
             Ok(Audited { until, projects, findings })
         })
@@ -189,14 +209,20 @@ impl Store {
     }
 }
 
-/// Where a range ends that has about as many rows as wanted in the fullest of the tables: at a millisecond, which is never divided.
+/// Where a range ends that has about as many rows as wanted in the fullest of the tables: at a
+/// millisecond, which is never divided.
 async fn range_end(transaction: &DatabaseTransaction, scope: AuditScope) -> Result<Uuid> {
-    let Some(first) = statements::nth(transaction, scope, scope.rows).await? else { return Ok(scope.until) };
+    let Some(first) = statements::nth(transaction, scope, scope.rows).await? else {
+        return Ok(scope.until);
+    };
     let end = millisecond(first);
     if end > scope.from {
         return Ok(end);
     }
-    Ok(min(scope.until, Uuid::from_u128((millisecond(scope.from).as_u128() >> 80).saturating_add(1) << 80)))
+    Ok(min(
+        scope.until,
+        Uuid::from_u128((millisecond(scope.from).as_u128() >> 80).saturating_add(1) << 80),
+    ))
 }
 
 /// The first id of the millisecond of the oldest row there is: what is older was dropped.
@@ -214,7 +240,8 @@ fn number(row: &QueryResult, column: &str) -> Result<i64> {
 
 /// Adds a row of the tallies to its project.
 fn count(projects: &mut BTreeMap<ProjectId, ProjectAudit>, row: &QueryResult) -> Result<()> {
-    let project = projects.entry(ProjectId(row.try_get("", "project_id").map_err(unavailable)?)).or_default();
+    let project =
+        projects.entry(ProjectId(row.try_get("", "project_id").map_err(unavailable)?)).or_default();
     let (sort, a, b) = (number(row, "sort")?, number(row, "a")?, number(row, "b")?);
     let n = number(row, "n")?.unsigned_abs();
     match Sort::from_number(sort) {
@@ -241,14 +268,21 @@ fn count(projects: &mut BTreeMap<ProjectId, ProjectAudit>, row: &QueryResult) ->
 /// Where deliveries of a status and reason are counted.
 fn place(project: &mut ProjectAudit, status: i64, reason: i64) -> &mut u64 {
     let known = |number: i64| i32::try_from(number).ok();
-    match (known(status).and_then(DeliveryStatus::from_number), known(reason).and_then(DeliveryReason::from_number)) {
+    match (
+        known(status).and_then(DeliveryStatus::from_number),
+        known(reason).and_then(DeliveryReason::from_number),
+    ) {
         (Some(DeliveryStatus::Pending), _) if reason == statements::QUEUED => &mut project.queued,
         (Some(DeliveryStatus::Pending), _) if reason == statements::HELD => &mut project.held,
         (Some(DeliveryStatus::Pending), _) => &mut project.waiting,
         (Some(DeliveryStatus::Delivered), _) => &mut project.delivered,
         (Some(DeliveryStatus::Failed), _) => &mut project.failed,
-        (Some(DeliveryStatus::Cancelled), Some(DeliveryReason::EndpointDeleted)) => &mut project.endpoint_deleted,
-        (Some(DeliveryStatus::Cancelled), Some(DeliveryReason::ProjectDeleted)) => &mut project.project_deleted,
+        (Some(DeliveryStatus::Cancelled), Some(DeliveryReason::EndpointDeleted)) => {
+            &mut project.endpoint_deleted
+        }
+        (Some(DeliveryStatus::Cancelled), Some(DeliveryReason::ProjectDeleted)) => {
+            &mut project.project_deleted
+        }
         _ => &mut project.other_ended,
     }
 }

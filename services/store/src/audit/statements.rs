@@ -31,15 +31,18 @@ impl Sort {
     }
 }
 
-/// The rows of a range [$1, $2), and what does not add up among them. `{of}` is empty or a condition on the project.
+/// The rows of a range [$1, $2), and what does not add up among them. `{of}` is empty or a
+/// condition on the project.
 ///
-/// - Retention drops a day's events, with their deliveries and the numbers of their replays, at once: the delivery of a replay may outlive
-///   its event, but not its number.
+/// - Retention drops a day's events, with their deliveries and the numbers of their replays, at
+///   once: the delivery of a replay may outlive its event, but not its number.
 /// - Deliveries of an event are counted by endpoint, of which each has one.
-/// - Attempts: each number up to the last that counts has a row at least, for it is written by the commit that counts it. Further ones may
-///   follow, of attempts that were under way when a late success of an earlier one ended the delivery. Of those of a
-///   delivered one some succeeded: the commit that delivered it wrote it.
-/// - A look-up outside of the range is a subquery for each row, which only replays need: a join would read all history.
+/// - Attempts: each number up to the last that counts has a row at least, for it is written by the
+///   commit that counts it. Further ones may follow, of attempts that were under way when a late
+///   success of an earlier one ended the delivery. Of those of a delivered one some succeeded: the
+///   commit that delivered it wrote it.
+/// - A look-up outside of the range is a subquery for each row, which only replays need: a join
+///   would read all history.
 const FINDINGS: &str = "
 WITH d AS (
     SELECT id, project_id, event_id, endpoint_id, replay_number, 1 AS status,
@@ -130,17 +133,28 @@ SELECT id FROM (SELECT id FROM deliveries WHERE id >= $1 AND id < $2{of} ORDER B
 UNION ALL
 SELECT id FROM (SELECT id FROM attempts WHERE id >= $1 AND id < $2{of} ORDER BY id LIMIT 1 OFFSET {n}) AS a";
 
-/// The lowest of the ids that stand at a place (from 0) of a scope in one of the tables; none when no table has so many.
-pub async fn nth(transaction: &DatabaseTransaction, scope: AuditScope, place: u32) -> Result<Option<Uuid>> {
+/// The lowest of the ids that stand at a place (from 0) of a scope in one of the tables; none when
+/// no table has so many.
+pub async fn nth(
+    transaction: &DatabaseTransaction,
+    scope: AuditScope,
+    place: u32,
+) -> Result<Option<Uuid>> {
     let text = NTH.replace("{n}", &place.to_string()).replace("{of}", of(scope.project));
     let values = [scope.from.into(), scope.until.into()].into_iter().chain(project(scope));
     let rows = ask(transaction, text, values).await?;
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.try_get_by_index(0).map_err(unavailable)).collect::<Result<_>>()?;
+    let ids: Vec<Uuid> = rows
+        .iter()
+        .map(|row| row.try_get_by_index(0).map_err(unavailable))
+        .collect::<Result<_>>()?;
     Ok(ids.into_iter().min())
 }
 
 /// The tallies of a range.
-pub async fn tallies(transaction: &DatabaseTransaction, range: AuditScope) -> Result<Vec<QueryResult>> {
+pub async fn tallies(
+    transaction: &DatabaseTransaction,
+    range: AuditScope,
+) -> Result<Vec<QueryResult>> {
     let tallies = TALLIES
         .replace("{waiting}", &WAITING.to_string())
         .replace("{held}", &HELD.to_string())
@@ -149,11 +163,16 @@ pub async fn tallies(transaction: &DatabaseTransaction, range: AuditScope) -> Re
 }
 
 /// What does not add up in a range, the first of it.
-pub async fn findings(transaction: &DatabaseTransaction, range: AuditScope, limit: u32) -> Result<Vec<Finding>> {
+pub async fn findings(
+    transaction: &DatabaseTransaction,
+    range: AuditScope,
+    limit: u32,
+) -> Result<Vec<Finding>> {
     let rows = judged(transaction, LIST.replace("{limit}", &limit.to_string()), range).await?;
     rows.iter()
         .map(|row| {
-            let kind = Discrepancy::from_number(number(row, "kind")?).ok_or_else(|| malformed_row("findings", "kind"))?;
+            let kind = Discrepancy::from_number(number(row, "kind")?)
+                .ok_or_else(|| malformed_row("findings", "kind"))?;
             let project = ProjectId(row.try_get("", "project_id").map_err(unavailable)?);
             let id = row.try_get("", "id").map_err(unavailable)?;
             Ok(Finding { kind, project, id, count: number(row, "n")?.unsigned_abs() })
@@ -161,7 +180,11 @@ pub async fn findings(transaction: &DatabaseTransaction, range: AuditScope, limi
         .collect()
 }
 
-async fn judged(transaction: &DatabaseTransaction, asked: String, range: AuditScope) -> Result<Vec<QueryResult>> {
+async fn judged(
+    transaction: &DatabaseTransaction,
+    asked: String,
+    range: AuditScope,
+) -> Result<Vec<QueryResult>> {
     let text = format!("{FINDINGS}{asked}").replace("{of}", of(range.project));
     let values = [range.from.into(), range.until.into()].into_iter().chain(project(range));
     ask(transaction, text, values).await
@@ -181,6 +204,7 @@ pub async fn ask(
     text: String,
     values: impl IntoIterator<Item = Value>,
 ) -> Result<Vec<QueryResult>> {
-    let statement = Statement::from_sql_and_values(transaction.get_database_backend(), text, values);
+    let statement =
+        Statement::from_sql_and_values(transaction.get_database_backend(), text, values);
     transaction.query_all_raw(statement).await.map_err(unavailable)
 }

@@ -7,8 +7,9 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 use super::{KEPT_BEYOND, LogKind, LogPlace, ROWS, Read, Row};
 use crate::ledger::{codec::day_of, partitions::may_make};
 
-/// A part of a statement that writes rows of the log: of this kind, about the rows of `$moved`, which have a `project_id`, each with an
-/// entry in the order of `m.id`. All statements of a transaction add to the same row.
+/// A part of a statement that writes rows of the log: of this kind, about the rows of `$moved`,
+/// which have a `project_id`, each with an entry in the order of `m.id`. All statements of a
+/// transaction add to the same row.
 macro_rules! logged {
     ($kind:literal, $moved:literal, $entry:literal) => {
         concat!(
@@ -31,7 +32,8 @@ macro_rules! logged {
 }
 pub(crate) use logged;
 
-/// Another server gives other ids to transactions, another database of the same server has other rows.
+/// Another server gives other ids to transactions, another database of the same server has other
+/// rows.
 const IDENTITY: &str = "SELECT s.identity # c.system_identifier FROM commit_log_state s CROSS JOIN pg_control_system() c";
 
 /// All transactions below this have ended.
@@ -77,7 +79,8 @@ pub(super) async fn end(pool: &PgPool) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(END).fetch_one(pool).await
 }
 
-/// The days in which rows from a time on may stand: they bear the time at which their transaction began.
+/// The days in which rows from a time on may stand: they bear the time at which their transaction
+/// began.
 fn days(from: Timestamp, now: Timestamp) -> (i32, i32) {
     (day_of(from.minus(KEPT_BEYOND)), day_of(now) + 1)
 }
@@ -111,23 +114,29 @@ pub(super) async fn since(
     let kinds: Vec<i16> = logs.iter().map(|(kind, _)| *kind as i16).collect();
     let projects: Vec<uuid::Uuid> = logs.iter().map(|(_, project)| project.0).collect();
     let (first_day, last_day) = days(now, now);
-    let query = sqlx::query(SINCE).bind(kinds).bind(projects).bind(from).bind(first_day).bind(last_day);
+    let query =
+        sqlx::query(SINCE).bind(kinds).bind(projects).bind(from).bind(first_day).bind(last_day);
     let rows = query.fetch_all(pool).await?;
     let end = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("horizon")?;
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
-        let (kind, project): (Option<i16>, Option<uuid::Uuid>) = (row.try_get("kind")?, row.try_get("project_id")?);
+        let (kind, project): (Option<i16>, Option<uuid::Uuid>) =
+            (row.try_get("kind")?, row.try_get("project_id")?);
         found.extend(kind.and_then(LogKind::from_number).zip(project.map(ProjectId)));
     }
     Ok((found, end))
 }
 
-/// Drops the oldest partition, if all in it is older than is kept. A role that does not own the table writes down what is kept, and leaves
-/// the rest to the owner.
-pub(crate) async fn prune(connection: &mut PgConnection, kept_from: Timestamp) -> Result<bool, sqlx::Error> {
+/// Drops the oldest partition, if all in it is older than is kept. A role that does not own the
+/// table writes down what is kept, and leaves the rest to the owner.
+pub(crate) async fn prune(
+    connection: &mut PgConnection,
+    kept_from: Timestamp,
+) -> Result<bool, sqlx::Error> {
     let first_kept = day_of(kept_from.minus(KEPT_BEYOND));
     let bound = partitions::of_day(&[partitions::COMMIT_LOG], first_kept.into()).remove(0).name;
-    let oldest: Option<String> = sqlx::query_scalar(PARTITIONS).bind(&bound).fetch_optional(&mut *connection).await?;
+    let oldest: Option<String> =
+        sqlx::query_scalar(PARTITIONS).bind(&bound).fetch_optional(&mut *connection).await?;
     let Some(oldest) = oldest else { return Ok(false) };
     sqlx::query(KEEP_FROM).bind(kept_from.0).execute(&mut *connection).await?;
     if !may_make(connection).await? {

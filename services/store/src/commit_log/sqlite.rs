@@ -12,13 +12,19 @@ use uuid::Uuid;
 use super::{KEPT_BEYOND, LogKind, LogPlace, ROWS, Read, Row};
 use crate::ledger::{Bound, Chunked};
 
-static INSERT: LazyLock<Chunked> =
-    LazyLock::new(|| Chunked::new("INSERT INTO commit_log (kind, project_id, created_at, entries) VALUES ", "(?, ?, ?, ?)", ""));
+static INSERT: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new(
+        "INSERT INTO commit_log (kind, project_id, created_at, entries) VALUES ",
+        "(?, ?, ?, ?)",
+        "",
+    )
+});
 
 const IDENTITY: &str = "SELECT identity FROM commit_log_state";
 
 /// Numbers are never given twice, even when all rows are pruned.
-const END: &str = "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'commit_log'), 0) + 1";
+const END: &str =
+    "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'commit_log'), 0) + 1";
 
 /// One statement is one snapshot: its end and its rows agree.
 const READ: &str = "
@@ -30,7 +36,8 @@ LEFT JOIN (
 ) l ON TRUE
 ORDER BY l.position";
 
-const SINCE: &str = "SELECT DISTINCT kind, project_id FROM commit_log WHERE position BETWEEN ?1 AND ?2";
+const SINCE: &str =
+    "SELECT DISTINCT kind, project_id FROM commit_log WHERE position BETWEEN ?1 AND ?2";
 
 const KEEP_FROM: &str = "UPDATE commit_log_state SET kept_from = ?1 WHERE kept_from < ?1";
 
@@ -60,7 +67,9 @@ impl Entries {
     }
 
     /// Deliveries that were moved.
-    pub fn deliveries(moved: impl IntoIterator<Item = (ProjectId, DeliveryId, Option<AttemptId>)>) -> Self {
+    pub fn deliveries(
+        moved: impl IntoIterator<Item = (ProjectId, DeliveryId, Option<AttemptId>)>,
+    ) -> Self {
         let mut projects: BTreeMap<ProjectId, Vec<u8>> = BTreeMap::new();
         for (project, delivery, attempt) in moved {
             let entries = projects.entry(project).or_default();
@@ -72,7 +81,11 @@ impl Entries {
 }
 
 /// Adds a row for each project, in the transaction of the connection.
-pub(crate) async fn write(connection: &mut SqliteConnection, entries: Entries, now: Timestamp) -> Result<(), sqlx::Error> {
+pub(crate) async fn write(
+    connection: &mut SqliteConnection,
+    entries: Entries,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
     let kind = entries.kind as i16;
     let rows: Vec<(ProjectId, Vec<u8>)> = entries.projects.into_iter().collect();
     let bind = |query: Bound, (project, entries): &(ProjectId, Vec<u8>)| {
@@ -90,8 +103,17 @@ pub(super) async fn end(pool: &SqlitePool) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(END).fetch_one(pool).await
 }
 
-pub(super) async fn read(pool: &SqlitePool, kind: LogKind, project: ProjectId, from: LogPlace) -> Result<Read, sqlx::Error> {
-    let query = sqlx::query(READ).bind(kind as i16).bind(project.0).bind(from.position).bind(i64::from(ROWS));
+pub(super) async fn read(
+    pool: &SqlitePool,
+    kind: LogKind,
+    project: ProjectId,
+    from: LogPlace,
+) -> Result<Read, sqlx::Error> {
+    let query = sqlx::query(READ)
+        .bind(kind as i16)
+        .bind(project.0)
+        .bind(from.position)
+        .bind(i64::from(ROWS));
     let found = query.fetch_all(pool).await?;
     read_from_rows!(found)
 }
@@ -109,14 +131,18 @@ pub(super) async fn since(
     let rows = sqlx::query(SINCE).bind(from).bind(end - 1).fetch_all(pool).await?;
     let mut found = Vec::new();
     for row in &rows {
-        let log = LogKind::from_number(row.try_get("kind")?).zip(Some(ProjectId(row.try_get("project_id")?)));
+        let log = LogKind::from_number(row.try_get("kind")?)
+            .zip(Some(ProjectId(row.try_get("project_id")?)));
         found.extend(log.filter(|log| wanted.contains(log)));
     }
     Ok((found, end))
 }
 
 /// Deletes some of the oldest rows, if they are older than is kept; whether there may be more.
-pub(crate) async fn prune(connection: &mut SqliteConnection, kept_from: Timestamp) -> Result<bool, sqlx::Error> {
+pub(crate) async fn prune(
+    connection: &mut SqliteConnection,
+    kept_from: Timestamp,
+) -> Result<bool, sqlx::Error> {
     let query = sqlx::query(PRUNE).bind(kept_from.minus(KEPT_BEYOND).0).bind(PRUNED_AT_ONCE);
     let deleted = query.execute(&mut *connection).await?.rows_affected();
     if deleted > 0 {

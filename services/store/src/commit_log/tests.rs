@@ -30,7 +30,8 @@ impl World {
         self.caught_up().await;
         let (mut entries, mut place) = (Vec::new(), from);
         loop {
-            let page = self.store.read_log(self.holder(), kind, self.project, place, limit).await.unwrap();
+            let page =
+                self.store.read_log(self.holder(), kind, self.project, place, limit).await.unwrap();
             assert!(page.entries.len() <= limit && page.complete | !page.entries.is_empty());
             entries.extend(page.entries);
             place = page.next;
@@ -40,14 +41,18 @@ impl World {
         }
     }
 
-    /// Waits until what is committed by now may be read: transactions of other tests on the same server hold readers back, too.
+    /// Waits until what is committed by now may be read: transactions of other tests on the same
+    /// server hold readers back, too.
     pub(crate) async fn caught_up(&self) {
         if self.store.backend() == crate::Backend::Sqlite {
             return;
         }
         let now = self.number("SELECT pg_current_xact_id()::text::bigint").await;
-        let caught_up = async { while self.store.log_end(self.holder()).await.unwrap().position <= now {} };
-        tokio::time::timeout(Duration::from_secs(60), caught_up).await.expect("every transaction ends");
+        let caught_up =
+            async { while self.store.log_end(self.holder()).await.unwrap().position <= now {} };
+        tokio::time::timeout(Duration::from_secs(60), caught_up)
+            .await
+            .expect("every transaction ends");
     }
 
     async fn accept(&self, batch: &[NewEvent]) {
@@ -72,7 +77,8 @@ fn ids(entries: &[LogEntry]) -> Vec<Uuid> {
 
 async fn accepted_events_are_told_once(world: World) {
     let begin = world.store.log_end(world.holder()).await.unwrap();
-    let batch = [world.event_at(world.now), world.keyed(world.now, "k", 1), world.keyed(world.now, "k", 1)];
+    let batch =
+        [world.event_at(world.now), world.keyed(world.now, "k", 1), world.keyed(world.now, "k", 1)];
     world.accept(&batch).await;
     // The whole batch once more, as after an unknown outcome, and one more try of the key.
     world.accept(&batch).await;
@@ -85,7 +91,10 @@ async fn accepted_events_are_told_once(world: World) {
 }
 
 async fn what_moves_a_delivery_is_told_once(world: World) {
-    let (first, second) = (world.delivery(world.endpoint, Some(EPOCH)).await, world.delivery(world.endpoint, Some(EPOCH)).await);
+    let (first, second) = (
+        world.delivery(world.endpoint, Some(EPOCH)).await,
+        world.delivery(world.endpoint, Some(EPOCH)).await,
+    );
     let begin = world.store.log_end(world.holder()).await.unwrap();
     let retry = attempted(&first, 1, Verdict::Retry(world.now), 503);
     let mut expected = vec![(first.id.0, retry.record.as_ref().map(|record| record.id))];
@@ -99,12 +108,16 @@ async fn what_moves_a_delivery_is_told_once(world: World) {
     world.ledger.settle(&[stale]).await.unwrap();
     world.ledger.settle(&[hold]).await.unwrap();
     expected.push((second.id.0, None));
-    // Two exchanges of one attempt, success first whatever the order; then again a late failure of it, which is recorded already.
+    // Two exchanges of one attempt, success first whatever the order; then again a late failure of
+    // it, which is recorded already.
     let mut other = first.clone();
     other.generation += 1;
     let success = attempted(&other, 2, SUCCESS, 200);
     let failure = attempted(&other, 2, FAILURE, 500);
-    expected.extend([&success, &failure].map(|report| (first.id.0, report.record.as_ref().map(|record| record.id))));
+    expected.extend(
+        [&success, &failure]
+            .map(|report| (first.id.0, report.record.as_ref().map(|record| record.id))),
+    );
     world.ledger.settle(&[failure.clone(), success.clone()]).await.unwrap();
     world.ledger.settle(&[failure, success]).await.unwrap();
     // A late failure of another generation's attempt is recorded, though nothing comes of it.
@@ -122,7 +135,10 @@ async fn cancelled_deliveries_are_told(world: World) {
     let waiting = [world.delivery(gone, None).await, world.delivery(gone, None).await];
     let begin = world.store.log_end(world.holder()).await.unwrap();
     let scope = CancelScope::Endpoint(gone);
-    assert_eq!(world.ledger.cancel(scope, DeliveryReason::EndpointDeleted, world.now, 10).await.unwrap(), 2);
+    assert_eq!(
+        world.ledger.cancel(scope, DeliveryReason::EndpointDeleted, world.now, 10).await.unwrap(),
+        2
+    );
     let (entries, _) = world.log(LogKind::Deliveries, begin, 100).await;
     let told: BTreeSet<Uuid> = ids(&entries).into_iter().collect();
     assert_eq!((entries.len(), told), (2, waiting.map(|delivery| delivery.id.0).into()));
@@ -178,7 +194,8 @@ async fn commits_at_once_are_told_once(world: World) {
         }
         seen
     };
-    let bounded = tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(write, read) });
+    let bounded =
+        tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(write, read) });
     let (written, seen) = bounded.await.expect("the reader misses nothing");
     let written: BTreeSet<Uuid> = written.concat().into_iter().collect();
     assert_eq!(seen.len(), total, "nothing is told twice");
@@ -195,7 +212,12 @@ async fn what_was_pruned_is_said_to_be_gone(world: World) {
     assert_eq!(world.rows("commit_log").await, 0);
     world.ledger.prepare(world.now).await.unwrap();
     let refused = async |place: LogPlace| {
-        world.store.read_log(world.holder(), LogKind::Events, world.project, place, 10).await.unwrap_err().reason
+        world
+            .store
+            .read_log(world.holder(), LogKind::Events, world.project, place, 10)
+            .await
+            .unwrap_err()
+            .reason
     };
     assert_eq!(refused(begin).await, Reason::CursorExpired);
     let end = world.store.log_end(world.holder()).await.unwrap();
@@ -227,5 +249,8 @@ async fn logs_with_news_are_named(world: World) {
     assert_eq!(found, [mine]);
     assert_eq!(world.store.logged_since(Some(next), logs()).await.unwrap().0, []);
     assert_eq!(world.store.logged_since(Some(place), vec![other]).await.unwrap().0, []);
-    assert_eq!(world.store.log_identity().await.unwrap(), world.database.connect().await.log_identity().await.unwrap());
+    assert_eq!(
+        world.store.log_identity().await.unwrap(),
+        world.database.connect().await.log_identity().await.unwrap()
+    );
 }

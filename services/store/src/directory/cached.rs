@@ -1,8 +1,8 @@
 //! A bounded cache that never answers with what a change already seen has made old.
 //!
-//! Each load notes the version of the cache before it reads. Each change raises the version and marks its key with the new one.
-//! An entry counts only while its load began at or after the mark of its key: a load that read before a change and ends after it
-//! leaves an entry that nobody uses.
+//! Each load notes the version of the cache before it reads. Each change raises the version and
+//! marks its key with the new one. An entry counts only while its load began at or after the mark
+//! of its key: a load that read before a change and ends after it leaves an entry that nobody uses.
 
 use std::{
     future::Future,
@@ -92,8 +92,15 @@ where
         (self.kind, self.entries.entry_count())
     }
 
-    /// The entry, as it is or by `load`, which also says until when it may be used. However many ask, one loads.
-    pub async fn get<F>(&self, key: K, versions: &Versions, now: Timestamp, load: impl Fn() -> F) -> Result<V>
+    /// The entry, as it is or by `load`, which also says until when it may be used. However many
+    /// ask, one loads.
+    pub async fn get<F>(
+        &self,
+        key: K,
+        versions: &Versions,
+        now: Timestamp,
+        load: impl Fn() -> F,
+    ) -> Result<V>
     where
         F: Future<Output = Result<(V, Option<Timestamp>)>>,
     {
@@ -132,7 +139,12 @@ where
                 let (value, until) = patience::within(self.patience, load()).await?;
                 Ok(Loaded { value, began, until })
             };
-            let loaded = match self.entries.try_get_with(key, init).await.map_err(|error: Arc<Error>| (*error).clone()) {
+            let loaded = match self
+                .entries
+                .try_get_with(key, init)
+                .await
+                .map_err(|error: Arc<Error>| (*error).clone())
+            {
                 // The share that is used up is of another caller, whose load it joined.
                 Err(error) if error.is_overload() && !is_own.load(SeqCst) => continue,
                 loaded => loaded?,
@@ -169,7 +181,12 @@ where
 
     /// Frees the memory of the entries of which this holds.
     pub async fn forget(&self, is_gone: impl Fn(&V) -> bool) {
-        let gone: Vec<K> = self.entries.iter().filter(|(_, loaded)| is_gone(&loaded.value)).map(|(key, _)| *key).collect();
+        let gone: Vec<K> = self
+            .entries
+            .iter()
+            .filter(|(_, loaded)| is_gone(&loaded.value))
+            .map(|(key, _)| *key)
+            .collect();
         for key in gone {
             self.entries.invalidate(&key).await;
         }
@@ -205,7 +222,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_that_read_before_a_change_does_not_outlive_it() {
-        let (cached, versions) = (Cached::<u8, &str>::new("test", 10, Duration::from_secs(9)), Versions::default());
+        let (cached, versions) =
+            (Cached::<u8, &str>::new("test", 10, Duration::from_secs(9)), Versions::default());
         let (has_read, may_end) = (Notify::new(), Notify::new());
         let slow = cached.get(1, &versions, NOW, || async {
             has_read.notify_one();
@@ -224,13 +242,19 @@ mod tests {
         // Who asked before the change may get either.
         assert_eq!(old.unwrap(), "old");
         assert_eq!(late, "new");
-        assert_eq!(cached.get(1, &versions, NOW, || async { Ok(("newer", None)) }).await.unwrap(), "new");
+        assert_eq!(
+            cached.get(1, &versions, NOW, || async { Ok(("newer", None)) }).await.unwrap(),
+            "new"
+        );
     }
 
     #[tokio::test]
     async fn many_who_ask_at_once_load_once_and_errors_are_not_kept() {
-        let (cached, versions, loads) =
-            (Cached::<u8, u8>::new("test", 10, Duration::from_secs(9)), Versions::default(), AtomicUsize::new(0));
+        let (cached, versions, loads) = (
+            Cached::<u8, u8>::new("test", 10, Duration::from_secs(9)),
+            Versions::default(),
+            AtomicUsize::new(0),
+        );
         let failing = cached.get(1, &versions, NOW, || async { Err(Error::internal("no")) }).await;
         assert!(failing.is_err());
         let ask = || {
@@ -247,7 +271,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_joined_a_load_of_another_is_not_refused_for_it() {
-        let (cached, versions) = (Cached::<u8, u8>::new("test", 10, Duration::from_secs(9)), Versions::default());
+        let (cached, versions) =
+            (Cached::<u8, u8>::new("test", 10, Duration::from_secs(9)), Versions::default());
         let (began, may_end) = (Notify::new(), Notify::new());
         let refused = cached.get(1, &versions, NOW, || async {
             began.notify_one();
@@ -267,9 +292,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_old_by_itself_or_was_dropped_is_loaded_again() {
-        let (cached, versions, loads) =
-            (Cached::<u8, usize>::new("test", 10, Duration::from_secs(9)), Versions::default(), AtomicUsize::new(0));
-        let ask = |now| cached.get(1, &versions, now, || async { Ok((loads.fetch_add(1, SeqCst), Some(Timestamp(10)))) });
+        let (cached, versions, loads) = (
+            Cached::<u8, usize>::new("test", 10, Duration::from_secs(9)),
+            Versions::default(),
+            AtomicUsize::new(0),
+        );
+        let ask = |now| {
+            cached.get(1, &versions, now, || async {
+                Ok((loads.fetch_add(1, SeqCst), Some(Timestamp(10))))
+            })
+        };
         assert_eq!((ask(NOW).await.unwrap(), ask(Timestamp(9)).await.unwrap()), (0, 0));
         assert_eq!(ask(Timestamp(10)).await.unwrap(), 1);
         versions.drop_everything();

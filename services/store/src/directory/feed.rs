@@ -27,8 +27,8 @@ pub(super) struct Feed {
     failed: Lock<Option<(Instant, Error)>>,
 }
 
-/// The last change seen. It is read again each time, so that a feed that was cut off or replaced (a database restored from a
-/// backup) is noticed.
+/// The last change seen. It is read again each time, so that a feed that was cut off or replaced (a
+/// database restored from a backup) is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Position {
     seq: i64,
@@ -44,14 +44,16 @@ impl Position {
         Self { seq: change.seq, at: change.at, object: change.object }
     }
 
-    /// The changes after this position, if `changes`, read from its place on, follow on from it without a gap.
+    /// The changes after this position, if `changes`, read from its place on, follow on from it
+    /// without a gap.
     fn follow<'a>(&self, changes: &'a [Change]) -> Option<&'a [Change]> {
         let news = match changes.split_first() {
             _ if *self == Self::START => changes,
             Some((first, news)) if Self::of(first) == *self => news,
             _ => return None,
         };
-        let gapless = news.iter().zip(self.seq + 1..).all(|(change, expected)| change.seq == expected);
+        let gapless =
+            news.iter().zip(self.seq + 1..).all(|(change, expected)| change.seq == expected);
         gapless.then_some(news)
     }
 }
@@ -76,8 +78,8 @@ impl Feed {
 }
 
 impl Inner {
-    /// OK when what is cached may be used. At first, and when nobody has read the feed for too long, it is read here, by one
-    /// caller; others are told that nobody can tell.
+    /// OK when what is cached may be used. At first, and when nobody has read the feed for too
+    /// long, it is read here, by one caller; others are told that nobody can tell.
     pub(super) async fn trust(&self) -> Result<()> {
         match self.feed.confirmed() {
             Some(at) if at.elapsed() <= self.options.max_stale => Ok(()),
@@ -91,7 +93,11 @@ impl Inner {
             // At first all wait for the one who reads.
             None => {
                 let mut position = self.feed.position.lock().await;
-                if self.feed.confirmed().is_some() { Ok(()) } else { self.read_feed(&mut position).await }
+                if self.feed.confirmed().is_some() {
+                    Ok(())
+                } else {
+                    self.read_feed(&mut position).await
+                }
             }
             Some(_) => match self.feed.position.try_lock() {
                 Ok(mut position) => self.read_feed(&mut position).await,
@@ -127,7 +133,8 @@ impl Inner {
         let began = Instant::now();
         let outcome = self.store.within(self.follow_feed(position)).await;
         if let Err(error) = &outcome {
-            *self.feed.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some((began, error.clone()));
+            *self.feed.failed.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((began, error.clone()));
         }
         outcome
     }
@@ -179,8 +186,9 @@ impl Inner {
         Ok(last.as_ref().map_or(Position::START, Position::of))
     }
 
-    /// Drops what a change has made old. What belongs to a deleted project is not used any more, since its project is asked for at
-    /// each use: its memory is freed later, for many projects at once.
+    /// Drops what a change has made old. What belongs to a deleted project is not used any more,
+    /// since its project is asked for at each use: its memory is freed later, for many projects at
+    /// once.
     async fn apply(&self, change: &Change) {
         let version = self.versions.next();
         match change.kind {
@@ -189,15 +197,22 @@ impl Inner {
                     self.gone.add(ProjectId(change.object));
                 }
                 self.projects.invalidate(ProjectId(change.object), version).await;
-                self.reached.invalidate((change.organization, ProjectId(change.object)), version).await;
+                self.reached
+                    .invalidate((change.organization, ProjectId(change.object)), version)
+                    .await;
                 self.routers.invalidate(ProjectId(change.object), version).await;
                 self.catalogues.invalidate(ProjectId(change.object), version).await;
             }
-            Some(ChangeKind::ApiKey) => self.keys.apply(ApiKeyId(change.object), change.action, version).await,
+            Some(ChangeKind::ApiKey) => {
+                self.keys.apply(ApiKeyId(change.object), change.action, version).await
+            }
             Some(ChangeKind::Endpoint) => {
                 self.endpoints.invalidate(EndpointId(change.object), version).await;
-                // A router tells which endpoints there are, and nothing of how they are: an update leaves it as it is.
-                if let Some(project) = change.project.filter(|_| change.action != Some(ChangeAction::Update)) {
+                // A router tells which endpoints there are, and nothing of how they are: an update
+                // leaves it as it is.
+                if let Some(project) =
+                    change.project.filter(|_| change.action != Some(ChangeAction::Update))
+                {
                     self.routers.invalidate(project, version).await;
                 }
             }
@@ -211,7 +226,8 @@ impl Inner {
                     self.catalogues.invalidate(project, version).await;
                 }
             }
-            // Organisations are not cached; kinds of a newer version name nothing that this one caches.
+            // Organisations are not cached; kinds of a newer version name nothing that this one
+            // caches.
             Some(ChangeKind::Organization) | None => {}
         }
     }
@@ -249,7 +265,11 @@ mod tests {
         assert_eq!(second.follow(&changes[1..2]), Some(&[][..]));
         assert_eq!(second.follow(&[]), None, "the feed ends before what was seen");
         assert_eq!(second.follow(&changes[2..]), None, "what was seen is missing");
-        assert_eq!(second.follow(&[changes[1].clone(), changes[3].clone()]), None, "one is missing");
+        assert_eq!(
+            second.follow(&[changes[1].clone(), changes[3].clone()]),
+            None,
+            "one is missing"
+        );
         let other = Change { object: Uuid::nil(), ..change(2) };
         assert_eq!(second.follow(&[other, change(3)]), None, "another change stands at the place");
     }

@@ -50,7 +50,11 @@ impl Gone {
         }
         noted.forgotten = Some(now);
         let projects = std::mem::take(&mut noted.projects);
-        Some(if std::mem::take(&mut noted.too_many) { Projects::All } else { Projects::These(projects) })
+        Some(if std::mem::take(&mut noted.too_many) {
+            Projects::All
+        } else {
+            Projects::These(projects)
+        })
     }
 }
 

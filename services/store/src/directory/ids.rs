@@ -151,7 +151,9 @@ impl Ids {
             if state.generation != generation {
                 return Ok(());
             }
-            let State { ids, phase: Phase::Reading(revoked), .. } = &mut *state else { return Ok(()) };
+            let State { ids, phase: Phase::Reading(revoked), .. } = &mut *state else {
+                return Ok(());
+            };
             ids.extend(page.iter().map(|id| short(*id)).filter(|id| !revoked.contains(id)));
             self.bound(&mut state);
             match page.last() {
@@ -163,7 +165,10 @@ impl Ids {
 
     fn bound(&self, state: &mut State) {
         if state.ids.len() > self.most {
-            tracing::warn!(most = self.most, "there are more API keys than the directory knows by their ids");
+            tracing::warn!(
+                most = self.most,
+                "there are more API keys than the directory knows by their ids"
+            );
             (state.ids, state.phase) = (HashSet::new(), Phase::TooMany);
         }
     }

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use outrider_model::{ApiKeyId, Error, HashedToken, Principal, Reason, Result, Timestamp, principal::Actor};
+use outrider_model::{
+    ApiKeyId, Error, HashedToken, Principal, Reason, Result, Timestamp, principal::Actor,
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
@@ -18,9 +20,11 @@ use super::{
 };
 use crate::{ChangeAction, Store, api_keys};
 
-/// Keys that do not exist and are remembered as such. They have a share of their own: invented keys displace no others.
+/// Keys that do not exist and are remembered as such. They have a share of their own: invented keys
+/// displace no others.
 const UNKNOWN: u64 = 10_000;
-/// Keys that are loaded at once, of each line; further ones wait, and leave the connections to the database to others.
+/// Keys that are loaded at once, of each line; further ones wait, and leave the connections to the
+/// database to others.
 const LOADS: usize = 4;
 /// Keys of each line that are asked about at once; more are refused as overload, so that a flood of
 /// invented keys never makes a caller wait for long.
@@ -57,13 +61,19 @@ impl Line {
 
     /// A place in it, which is refused when it is too long.
     fn join(&self) -> Result<SemaphorePermit<'_>> {
-        let too_many = |_| Error::overloaded("too many API keys that are not known here are asked about");
+        let too_many =
+            |_| Error::overloaded("too many API keys that are not known here are asked about");
         self.questions.try_acquire().map_err(too_many)
     }
 
-    async fn load(&self, store: &Store, id: ApiKeyId) -> Result<(Option<Arc<Entry>>, Option<Timestamp>)> {
+    async fn load(
+        &self,
+        store: &Store,
+        id: ApiKeyId,
+    ) -> Result<(Option<Arc<Entry>>, Option<Timestamp>)> {
         let _place = self.join()?;
-        let _turn = self.loads.acquire().await.map_err(|_| Error::internal("the directory is closed"))?;
+        let _turn =
+            self.loads.acquire().await.map_err(|_| Error::internal("the directory is closed"))?;
         Ok((load(store, id).await?, None))
     }
 }
@@ -103,7 +113,13 @@ impl Keys {
     }
 
     /// Loads a key, in this line.
-    async fn load(&self, id: ApiKeyId, line: &Line, store: &Store, versions: &Versions) -> Result<Arc<Entry>> {
+    async fn load(
+        &self,
+        id: ApiKeyId,
+        line: &Line,
+        store: &Store,
+        versions: &Versions,
+    ) -> Result<Arc<Entry>> {
         if let Some(entry) = self.entries.load(id, versions, || line.load(store, id)).await? {
             return Ok(entry);
         }
@@ -116,8 +132,8 @@ impl Keys {
 }
 
 impl Directory {
-    /// The principal of a token. Errors: `INVALID_CREDENTIALS` when it is unknown, wrong, revoked, expired or its project is
-    /// gone; `UNAVAILABLE` when nobody can tell.
+    /// The principal of a token. Errors: `INVALID_CREDENTIALS` when it is unknown, wrong, revoked,
+    /// expired or its project is gone; `UNAVAILABLE` when nobody can tell.
     pub async fn principal(&self, token: &HashedToken) -> Result<Principal> {
         let inner = &self.inner;
         inner.trust().await?;

@@ -1,11 +1,14 @@
 //! Between endpoints and their rows.
 //!
-//! What may be a credential, values of headers and the query of the URL, is encrypted in the column `sealed`. The other columns hold
-//! the endpoint as readers see it, with masks, so that only who needs the values opens them.
+//! What may be a credential, values of headers and the query of the URL, is encrypted in the column
+//! `sealed`. The other columns hold the endpoint as readers see it, with masks, so that only who
+//! needs the values opens them.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use outrider_model::{Endpoint, EndpointId, EndpointState, ProjectId, Result, SigningSecret, Target, Timestamp};
+use outrider_model::{
+    Endpoint, EndpointId, EndpointState, ProjectId, Result, SigningSecret, Target, Timestamp,
+};
 use sea_orm::ActiveValue::Set;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,8 +23,8 @@ use crate::{
 
 const TABLE: &str = "endpoints";
 
-/// The kind of a row with sealed values. Versions that cannot open them do not know it either: they fail to read the row, where else
-/// they would send without the credentials.
+/// The kind of a row with sealed values. Versions that cannot open them do not know it either: they
+/// fail to read the row, where else they would send without the credentials.
 const SEALED: &str = "http-sealed";
 
 #[derive(Deserialize)]
@@ -29,7 +32,12 @@ struct HttpTarget {
     url: String,
 }
 
-pub(super) fn build(new: NewEndpoint, id: EndpointId, project: ProjectId, now: Timestamp) -> (Endpoint, SigningSecret) {
+pub(super) fn build(
+    new: NewEndpoint,
+    id: EndpointId,
+    project: ProjectId,
+    now: Timestamp,
+) -> (Endpoint, SigningSecret) {
     let endpoint = Endpoint {
         id,
         project,
@@ -49,7 +57,16 @@ pub(super) fn build(new: NewEndpoint, id: EndpointId, project: ProjectId, now: T
 }
 
 pub(super) fn changed(mut endpoint: Endpoint, change: EndpointChange) -> Endpoint {
-    let EndpointChange { target, description, state, timeout, max_in_flight, headers, metadata, owner } = change;
+    let EndpointChange {
+        target,
+        description,
+        state,
+        timeout,
+        max_in_flight,
+        headers,
+        metadata,
+        owner,
+    } = change;
     endpoint.target = target.unwrap_or(endpoint.target);
     endpoint.description = description.unwrap_or(endpoint.description);
     endpoint.state = state.unwrap_or(endpoint.state);
@@ -84,7 +101,8 @@ impl Values {
     fn of(endpoint: &Endpoint) -> Option<Self> {
         let Target::Http { url } = &endpoint.target;
         let query = url.split_once('?').map(|(_, query)| query.to_owned());
-        (query.is_some() || !endpoint.headers.is_empty()).then(|| Self { headers: (*endpoint.headers).clone(), query })
+        (query.is_some() || !endpoint.headers.is_empty())
+            .then(|| Self { headers: (*endpoint.headers).clone(), query })
     }
 
     /// The endpoint with these in place of its masks.
@@ -160,8 +178,10 @@ pub(crate) fn from_row(mut row: endpoint::Model, keys: &MasterKeys) -> Result<En
     if !is_sealed {
         return Ok(stored);
     }
-    let opened = keys.open_values(stored.id, &sealed.ok_or_else(|| malformed_row(TABLE, "sealed"))?)?;
-    let values: Values = serde_json::from_slice(&opened).map_err(|_| malformed_row(TABLE, "sealed"))?;
+    let opened =
+        keys.open_values(stored.id, &sealed.ok_or_else(|| malformed_row(TABLE, "sealed"))?)?;
+    let values: Values =
+        serde_json::from_slice(&opened).map_err(|_| malformed_row(TABLE, "sealed"))?;
     values.fill(stored)
 }
 
@@ -173,7 +193,9 @@ pub(crate) fn masked(row: endpoint::Model) -> Result<Endpoint> {
 /// The endpoint as its columns have it, with masks or values.
 fn stored(row: endpoint::Model) -> Result<Endpoint> {
     let target = match row.target_kind.as_str() {
-        "http" | SEALED => Target::Http { url: parse_json::<HttpTarget>(TABLE, "target", &row.target)?.url },
+        "http" | SEALED => {
+            Target::Http { url: parse_json::<HttpTarget>(TABLE, "target", &row.target)?.url }
+        }
         _ => return Err(malformed_row(TABLE, "target_kind")),
     };
     Ok(Endpoint {
@@ -181,9 +203,14 @@ fn stored(row: endpoint::Model) -> Result<Endpoint> {
         project: ProjectId(row.project_id),
         target,
         description: row.description,
-        state: EndpointState::from_number(row.state).ok_or_else(|| malformed_row(TABLE, "state"))?,
-        timeout: Duration::from_micros(u64::try_from(row.timeout_micros).map_err(|_| malformed_row(TABLE, "timeout_micros"))?),
-        max_in_flight: u32::try_from(row.max_in_flight).map_err(|_| malformed_row(TABLE, "max_in_flight"))?,
+        state: EndpointState::from_number(row.state)
+            .ok_or_else(|| malformed_row(TABLE, "state"))?,
+        timeout: Duration::from_micros(
+            u64::try_from(row.timeout_micros)
+                .map_err(|_| malformed_row(TABLE, "timeout_micros"))?,
+        ),
+        max_in_flight: u32::try_from(row.max_in_flight)
+            .map_err(|_| malformed_row(TABLE, "max_in_flight"))?,
         headers: parse_json::<BTreeMap<_, _>>(TABLE, "headers", &row.headers)?.into(),
         metadata: parse_json(TABLE, "metadata", &row.metadata)?,
         owner: row.owner,

@@ -1,5 +1,5 @@
-//! How model values are written in columns: numbers as signed ones, maps and lists as JSON text, subscription ids as bytes in a
-//! row.
+//! How model values are written in columns: numbers as signed ones, maps and lists as JSON text,
+//! subscription ids as bytes in a row.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,11 @@ pub(crate) fn subscriptions_from_bytes(bytes: &[u8]) -> Vec<SubscriptionId> {
 
 /// JSON text.
 pub(crate) fn map_to_json(map: &BTreeMap<String, String>) -> String {
-    if map.is_empty() { "{}".to_owned() } else { serde_json::to_string(map).unwrap_or_else(|_| "{}".to_owned()) }
+    if map.is_empty() {
+        "{}".to_owned()
+    } else {
+        serde_json::to_string(map).unwrap_or_else(|_| "{}".to_owned())
+    }
 }
 
 /// The other way.
@@ -55,7 +59,8 @@ pub(crate) fn pairs_from_json(text: &str) -> Result<Vec<(String, String)>, serde
     serde_json::from_str(text)
 }
 
-/// An event's origin as JSON text, tagged with its kind; its trace, if it has one, stands there too.
+/// An event's origin as JSON text, tagged with its kind; its trace, if it has one, stands there
+/// too.
 pub(crate) fn origin_to_json(event: &Event) -> String {
     let mut json = match &event.origin {
         Origin::Api { actor } => serde_json::json!({ "kind": "api", "actor": actor }),
@@ -85,8 +90,11 @@ pub(crate) fn trace_from_json(origin: &str) -> Option<Trace> {
         return None;
     }
     let value: serde_json::Value = serde_json::from_str(origin).ok()?;
-    let text = |key: &str| value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
-    Some(Trace { parent: text(TRACE_PARENT), state: text(TRACE_STATE) }).filter(|trace| !trace.parent.is_empty())
+    let text = |key: &str| {
+        value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    };
+    Some(Trace { parent: text(TRACE_PARENT), state: text(TRACE_STATE) })
+        .filter(|trace| !trace.parent.is_empty())
 }
 
 /// Days since 1970-01-01 in UTC.
@@ -111,7 +119,9 @@ macro_rules! pending_from_row {
             event: outrider_model::EventId(row.try_get("event_id")?),
             event_type: row.try_get("event_type")?,
             endpoint: outrider_model::EndpointId(row.try_get("endpoint_id")?),
-            subscriptions: $crate::ledger::codec::subscriptions_from_bytes(row.try_get("subscription_ids")?),
+            subscriptions: $crate::ledger::codec::subscriptions_from_bytes(
+                row.try_get("subscription_ids")?,
+            ),
             replay_number: $crate::ledger::codec::count(row.try_get("replay_number")?),
             attempt: $crate::ledger::codec::count(row.try_get("attempt")?),
             due_at: outrider_model::Timestamp(row.try_get("due_at")?),
@@ -150,7 +160,8 @@ mod tests {
 
     #[test]
     fn values_come_back_as_they_were() {
-        let ids: Vec<SubscriptionId> = (1..4).map(|at| SubscriptionId::new(Timestamp(at * 1_000), 7)).collect();
+        let ids: Vec<SubscriptionId> =
+            (1..4).map(|at| SubscriptionId::new(Timestamp(at * 1_000), 7)).collect();
         assert_eq!(subscriptions_from_bytes(&subscriptions_to_bytes(&ids)), ids);
         let map: BTreeMap<String, String> = [("a\0\"".to_owned(), "\u{1f600}".to_owned())].into();
         assert_eq!(map_from_json(&map_to_json(&map)).unwrap(), map);
@@ -160,7 +171,10 @@ mod tests {
         let trace = Trace { parent: "00-1-2-01".to_owned(), state: "a=\"b".to_owned() };
         for trace in [None, Some(trace)] {
             let json = origin_to_json(&event(origin.clone(), trace.clone()));
-            assert_eq!((origin_from_json(&json), trace_from_json(&json)), (Some(origin.clone()), trace));
+            assert_eq!(
+                (origin_from_json(&json), trace_from_json(&json)),
+                (Some(origin.clone()), trace)
+            );
         }
         assert_eq!(trace_from_json(r#"{"kind":"api","actor":"traceparent"}"#), None);
         assert_eq!(origin_from_json(r#"{"kind":"later"}"#), None);
@@ -168,7 +182,10 @@ mod tests {
 
     #[test]
     fn days_begin_at_midnight() {
-        assert_eq!((day_of(Timestamp(-1)), day_of(Timestamp(0)), day_of(Timestamp(86_400_000_000))), (-1, 0, 1));
+        assert_eq!(
+            (day_of(Timestamp(-1)), day_of(Timestamp(0)), day_of(Timestamp(86_400_000_000))),
+            (-1, 0, 1)
+        );
         assert_eq!((day_of(Timestamp::MIN), day_of(Timestamp::MAX)), (-106_751_992, 106_751_991));
     }
 }

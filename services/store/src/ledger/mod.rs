@@ -1,6 +1,6 @@
-//! The ledger: what is promised is written here. Events and their pending deliveries in one commit; attempts settled in batches;
-//! what is due handed to the feeder. One trait, two backends; every method is one statement (or one transaction) for its whole
-//! batch.
+//! The ledger: what is promised is written here. Events and their pending deliveries in one commit;
+//! attempts settled in batches; what is due handed to the feeder. One trait, two backends; every
+//! method is one statement (or one transaction) for its whole batch.
 
 pub(crate) mod codec;
 mod keys;
@@ -15,7 +15,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
-    Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId, Timestamp, Trace, Verdict,
+    Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId,
+    Timestamp, Trace, Verdict,
 };
 use outrider_telemetry::catalogue::store::ERRORS;
 
@@ -44,22 +45,29 @@ pub(crate) fn open(store: &Store) -> Arc<dyn Ledger> {
     open_with(store, LedgerOptions::default())
 }
 
-/// A ledger of a store. On SQLite each has a writer task of its own, which ends with the last handle, and calls of different
-/// ledgers share no commits: [`Store::ledger`] gives the one that all should use. To be called on a tokio runtime.
+/// A ledger of a store. On SQLite each has a writer task of its own, which ends with the last
+/// handle, and calls of different ledgers share no commits: [`Store::ledger`] gives the one that
+/// all should use. To be called on a tokio runtime.
 #[must_use]
 pub fn open_with(store: &Store, options: LedgerOptions) -> Arc<dyn Ledger> {
     match store.hot() {
-        Hot::Postgres(sessions) => Arc::new(postgres::PostgresLedger::new(sessions.clone(), store.clock().clone())),
-        Hot::Sqlite { read, write } => {
-            Arc::new(sqlite::SqliteLedger::new(read.clone(), write.clone(), store.clock().clone(), options))
+        Hot::Postgres(sessions) => {
+            Arc::new(postgres::PostgresLedger::new(sessions.clone(), store.clock().clone()))
         }
+        Hot::Sqlite { read, write } => Arc::new(sqlite::SqliteLedger::new(
+            read.clone(),
+            write.clone(),
+            store.clock().clone(),
+            options,
+        )),
     }
 }
 
 /// Why a batch was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The database refuses the data of some row: the batch may be split until the culprit is alone.
+    /// The database refuses the data of some row: the batch may be split until the culprit is
+    /// alone.
     #[error("the database refuses a row: {0}")]
     Data(String),
     /// Anything else: whether the batch was written is unknown.
@@ -164,7 +172,8 @@ pub struct ClaimedJob {
 pub struct Standing {
     /// Pending deliveries, counted up to a limit.
     pub pending: u64,
-    /// The earliest time at which one was due that may be sent: its endpoint is neither paused nor deleted.
+    /// The earliest time at which one was due that may be sent: its endpoint is neither paused nor
+    /// deleted.
     pub oldest_due: Option<Timestamp>,
 }
 
@@ -184,28 +193,44 @@ pub enum CancelScope {
     Project(ProjectId),
 }
 
-/// The hot path of the store. Not on behalf of a caller: ingest and dispatch have authorised what comes here.
+/// The hot path of the store. Not on behalf of a caller: ingest and dispatch have authorised what
+/// comes here.
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
-    /// Writes events, their idempotency keys and pending deliveries in one commit. A result for each, in order. Keys older than
-    /// `keys_since` do not count. Two events of one batch may bear the same key: the first wins. What is new is in the log of commits.
-    async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError>;
+    /// Writes events, their idempotency keys and pending deliveries in one commit. A result for
+    /// each, in order. Keys older than `keys_since` do not count. Two events of one batch may bear
+    /// the same key: the first wins. What is new is in the log of commits.
+    async fn accept(
+        &self,
+        batch: &[NewEvent],
+        keys_since: Timestamp,
+    ) -> Result<Vec<Accepted>, LedgerError>;
 
-    /// The events that were accepted under these keys with these fingerprints, if any, in order; at most 1,000. Keys older than
-    /// `keys_since` do not count.
-    async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError>;
+    /// The events that were accepted under these keys with these fingerprints, if any, in order; at
+    /// most 1,000. Keys older than `keys_since` do not count.
+    async fn find(
+        &self,
+        keys: &[UsedKey],
+        keys_since: Timestamp,
+    ) -> Result<Vec<Option<FoundEvent>>, LedgerError>;
 
-    /// Writes attempts and carries verdicts out, in one commit; for each, whether its verdict applied
-    /// ([`outrider_model::delivery::step`]). Writing the same batch twice changes nothing more. Ended deliveries move from the pending
-    /// table to the history. In the log of commits are those whose verdict applied or whose attempt was recorded.
+    /// Writes attempts and carries verdicts out, in one commit; for each, whether its verdict
+    /// applied ([`outrider_model::delivery::step`]). Writing the same batch twice changes nothing
+    /// more. Ended deliveries move from the pending table to the history. In the log of commits are
+    /// those whose verdict applied or whose attempt was recorded.
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError>;
 
-    /// Endpoints with unqueued deliveries, in the order of their ids, after `after`: the earliest due time of each. Costs a
-    /// look-up per endpoint, whatever the number of rows.
-    async fn backlog(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, LedgerError>;
+    /// Endpoints with unqueued deliveries, in the order of their ids, after `after`: the earliest
+    /// due time of each. Costs a look-up per endpoint, whatever the number of rows.
+    async fn backlog(
+        &self,
+        after: Option<EndpointId>,
+        limit: u32,
+    ) -> Result<Vec<Backlog>, LedgerError>;
 
-    /// Marks due, unqueued deliveries as queued (epoch, generation + 1, `check_at`) and returns them, earliest due first within
-    /// an endpoint. Rows that another process is claiming are skipped. Payloads up to `inline_bytes` come along.
+    /// Marks due, unqueued deliveries as queued (epoch, generation + 1, `check_at`) and returns
+    /// them, earliest due first within an endpoint. Rows that another process is claiming are
+    /// skipped. Payloads up to `inline_bytes` come along.
     async fn claim(
         &self,
         claims: &[Claim],
@@ -214,18 +239,30 @@ pub trait Ledger: Send + Sync + 'static {
         inline_bytes: u32,
     ) -> Result<Vec<ClaimedJob>, LedgerError>;
 
-    /// Takes back the mark of deliveries that the queue refused or lacks, if their generation is still this one.
+    /// Takes back the mark of deliveries that the queue refused or lacks, if their generation is
+    /// still this one.
     async fn unqueue(&self, jobs: &[(DeliveryId, u32)]) -> Result<(), LedgerError>;
 
     /// Takes back the mark of all deliveries whose epoch is none of these; how many there were.
     async fn unqueue_other_epochs(&self, current: &[i64]) -> Result<u64, LedgerError>;
 
-    /// Up to `limit` queued deliveries whose `check_at` is after `after` and not after `until`, the earliest first. On PostgreSQL it costs
-    /// a look at every row that was queued with such a time and that a long transaction keeps from being cleared away, ended or not.
-    async fn overdue(&self, after: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError>;
+    /// Up to `limit` queued deliveries whose `check_at` is after `after` and not after `until`, the
+    /// earliest first. On PostgreSQL it costs a look at every row that was queued with such a time
+    /// and that a long transaction keeps from being cleared away, ended or not.
+    async fn overdue(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<QueuedRef>, LedgerError>;
 
-    /// Sets `check_at` of deliveries whose job is still in the queue, if their generation is still this one.
-    async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError>;
+    /// Sets `check_at` of deliveries whose job is still in the queue, if their generation is still
+    /// this one.
+    async fn extend(
+        &self,
+        jobs: &[(DeliveryId, u32)],
+        check_at: Timestamp,
+    ) -> Result<(), LedgerError>;
 
     /// For each job (delivery, attempt, generation): whether it is what the pending row names now.
     async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, LedgerError>;
@@ -233,18 +270,25 @@ pub trait Ledger: Send + Sync + 'static {
     /// The payloads of events, where they exist and were not erased.
     async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>, LedgerError>;
 
-    /// Ends up to `limit` unqueued pending deliveries as cancelled with this reason; how many there were. None while the endpoint or
-    /// project exists and is not deleted.
-    async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError>;
+    /// Ends up to `limit` unqueued pending deliveries as cancelled with this reason; how many there
+    /// were. None while the endpoint or project exists and is not deleted.
+    async fn cancel(
+        &self,
+        scope: CancelScope,
+        reason: DeliveryReason,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<u64, LedgerError>;
 
-    /// How things stand. Costs a look-up per endpoint with unqueued deliveries, a pass over what is queued (which the window bounds) and
-    /// a count of at most `count_limit` rows: for every few seconds.
+    /// How things stand. Costs a look-up per endpoint with unqueued deliveries, a pass over what is
+    /// queued (which the window bounds) and a count of at most `count_limit` rows: for every few
+    /// seconds.
     async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError>;
 
     /// Makes room ahead: creates the partitions of the days to come. Nothing to do on SQLite.
     async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError>;
 
-    /// One bounded step of pruning the log of commits ([`crate::LogPlace`]): rows from `kept_from` on stay. Whether there may be more to
-    /// do. On PostgreSQL whole days are dropped.
+    /// One bounded step of pruning the log of commits ([`crate::LogPlace`]): rows from `kept_from`
+    /// on stay. Whether there may be more to do. On PostgreSQL whole days are dropped.
     async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError>;
 }

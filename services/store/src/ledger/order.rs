@@ -6,8 +6,9 @@ use outrider_model::{DeliveryId, DeliveryStatus, Verdict};
 
 use super::Settled;
 
-/// Splits a batch into rounds with at most one report of each delivery, sorted by delivery, so that rows are always locked in one
-/// order. Several reports of one delivery follow each other, success first: it is true whatever else was reported.
+/// Splits a batch into rounds with at most one report of each delivery, sorted by delivery, so that
+/// rows are always locked in one order. Several reports of one delivery follow each other, success
+/// first: it is true whatever else was reported.
 pub(super) fn rounds(batch: &[Settled]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..batch.len()).collect();
     order.sort_by_key(|index| (batch[*index].delivery, !is_success(batch[*index].verdict)));

@@ -1,5 +1,6 @@
-//! Whether the database does what the work of this process asks of it: rights, and whether it takes writes at all. A probe is the work
-//! over nothing, for only the statement itself finds all that may stand against it, in the server's own words.
+//! Whether the database does what the work of this process asks of it: rights, and whether it takes
+//! writes at all. A probe is the work over nothing, for only the statement itself finds all that
+//! may stand against it, in the server's own words.
 
 mod standing;
 mod tables;
@@ -48,18 +49,30 @@ impl fmt::Display for Refusal {
 }
 
 /// What the database refuses of some work. An error when it was not there to answer.
-pub(crate) async fn refused(connection: &mut PgConnection, works: &[Work]) -> Result<Vec<Refusal>, sqlx::Error> {
+pub(crate) async fn refused(
+    connection: &mut PgConnection,
+    works: &[Work],
+) -> Result<Vec<Refusal>, sqlx::Error> {
     let mut refused = Vec::new();
     let columns = Columns::read(connection).await?;
     for probe in PROBES.iter().filter(|probe| probe.is_of(works)) {
         for (statement, sql) in probe.statements(&columns) {
-            let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await else { continue };
+            let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await
+            else {
+                continue;
+            };
             let code = code(&error).unwrap_or_default();
-            // Rights and what is not there; a transaction that may not write; a session that is another's; what is not supported.
+            // Rights and what is not there; a transaction that may not write; a session that is
+            // another's; what is not supported.
             if !["42", "25", "26", "0A"].iter().any(|class| code.starts_with(class)) {
                 return Err(error);
             }
-            refused.push(Refusal { probe: probe.name, statement, words: told(&error), is_lasting: code.starts_with("42") });
+            refused.push(Refusal {
+                probe: probe.name,
+                statement,
+                words: told(&error),
+                is_lasting: code.starts_with("42"),
+            });
         }
     }
     Ok(refused)

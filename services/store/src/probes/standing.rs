@@ -1,5 +1,5 @@
-//! How things stand with the database: what it refused the last time it was asked, kept fresh by a task that asks again when a statement
-//! failed, and until nothing is refused.
+//! How things stand with the database: what it refused the last time it was asked, kept fresh by a
+//! task that asks again when a statement failed, and until nothing is refused.
 
 use std::{
     collections::BTreeSet,
@@ -87,36 +87,51 @@ fn failure(refused: &[Refusal]) -> Option<Failure> {
     let words: BTreeSet<String> = refused.iter().map(ToString::to_string).collect();
     let words: Vec<String> = words.into_iter().collect();
     let advice = "grant the rights that docs/operations.md lists to the role of database.url; it must lead to the primary";
-    (!words.is_empty()).then(|| Failure::new(FailureKind::Refused, "the database refuses", words.join("; ")).with_advice(advice))
+    (!words.is_empty()).then(|| {
+        Failure::new(FailureKind::Refused, "the database refuses", words.join("; "))
+            .with_advice(advice)
+    })
 }
 
 impl Store {
-    /// Asks for all that some work needs, at the start of a process that does it. Errors: what is refused for want of a right or of a part
-    /// of the schema, all of it. What may pass, as a database that takes no writes for now, is told by [`Store::ready`].
+    /// Asks for all that some work needs, at the start of a process that does it. Errors: what is
+    /// refused for want of a right or of a part of the schema, all of it. What may pass, as a
+    /// database that takes no writes for now, is told by [`Store::ready`].
     pub async fn begin(&self, works: &[Work]) -> Result<(), Failure> {
         self.standing().state().works = works.to_vec();
         if self.backend() == Backend::Sqlite {
             return Ok(());
         }
-        let refused = self.probe().await.map_err(|error| Failure::of("the database was not asked what it refuses", &error))?;
-        let lasting: Vec<Refusal> = refused.iter().filter(|refusal| refusal.is_lasting).cloned().collect();
+        let refused = self
+            .probe()
+            .await
+            .map_err(|error| Failure::of("the database was not asked what it refuses", &error))?;
+        let lasting: Vec<Refusal> =
+            refused.iter().filter(|refusal| refusal.is_lasting).cloned().collect();
         self.standing().found(refused);
         if let Some(failure) = failure(&lasting) {
             return Err(failure);
         }
         match self.ahead().await {
             Ok((ahead, false)) => {
-                tracing::warn!(days_ahead = ahead.days, "this role may not make partitions: {OWNER}");
+                tracing::warn!(
+                    days_ahead = ahead.days,
+                    "this role may not make partitions: {OWNER}"
+                );
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(error = crate::failure::told(&error), "the partitions of the days to come were not counted")
+                tracing::warn!(
+                    error = crate::failure::told(&error),
+                    "the partitions of the days to come were not counted"
+                )
             }
         }
         Ok(())
     }
 
-    /// Looks again for ever: at the partitions of the days to come, and at what is refused when a statement failed.
+    /// Looks again for ever: at the partitions of the days to come, and at what is refused when a
+    /// statement failed.
     pub async fn watch(&self) {
         if self.backend() == Backend::Sqlite {
             return;
@@ -137,7 +152,10 @@ impl Store {
                 }
             }
             if let Err(error) = self.ahead().await {
-                tracing::debug!(error = crate::failure::told(&error), "the partitions of the days to come were not counted");
+                tracing::debug!(
+                    error = crate::failure::told(&error),
+                    "the partitions of the days to come were not counted"
+                );
             }
             // However many statements fail.
             tokio::time::sleep(AGAIN).await;
@@ -147,10 +165,13 @@ impl Store {
     /// An error when a table lacks tomorrow's partition, and this process has to do with events.
     pub(crate) async fn tomorrow(&self) -> Result<(), Failure> {
         let works = self.standing().works();
-        if self.backend() == Backend::Sqlite || !(works.contains(&Work::Deliveries) || works.contains(&Work::Intake)) {
+        if self.backend() == Backend::Sqlite
+            || !(works.contains(&Work::Deliveries) || works.contains(&Work::Intake))
+        {
             return Ok(());
         }
-        let failed = |error| Failure::of("the partitions of the days to come were not counted", &error);
+        let failed =
+            |error| Failure::of("the partitions of the days to come were not counted", &error);
         let (ahead, may_make) = self.ahead().await.map_err(failed)?;
         if ahead.days > 0 {
             return Ok(());
@@ -170,7 +191,9 @@ impl Store {
         };
         let (ahead, may_make) = self.in_time(look).await?;
         PARTITIONS_AHEAD.set(ahead.days);
-        PROBE_REFUSED.with_label_values(&["partitions"]).set(i64::from(ahead.days < 1 && !may_make));
+        PROBE_REFUSED
+            .with_label_values(&["partitions"])
+            .set(i64::from(ahead.days < 1 && !may_make));
         Ok((ahead, may_make))
     }
 
@@ -181,20 +204,30 @@ impl Store {
             refused(&mut connection, &works).await
         };
         let mut refused = self.in_time(ask).await?;
-        // Two sessions beside the others, which a pooler may not have: only where there is reason to.
-        let were_shared = self.standing().state().refused.iter().any(|refusal| refusal.probe == OTHERS[0]);
+        // Two sessions beside the others, which a pooler may not have: only where there is reason
+        // to.
+        let were_shared =
+            self.standing().state().refused.iter().any(|refusal| refusal.probe == OTHERS[0]);
         if (error::take_doubt_of_sessions() || were_shared)
             && let Hot::Postgres(sessions) = self.hot()
             && let Err(failure) = sessions.reach().check_sessions().await
             && failure.kind == FailureKind::Refused
         {
             let statement = "two sessions".to_owned();
-            refused.push(Refusal { probe: OTHERS[0], statement, words: failure.to_string(), is_lasting: false });
+            refused.push(Refusal {
+                probe: OTHERS[0],
+                statement,
+                words: failure.to_string(),
+                is_lasting: false,
+            });
         }
         Ok(refused)
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
         tokio::time::timeout(self.patience(), work).await.unwrap_or_else(|_| Err(patience::late()))
     }
 }

@@ -1,4 +1,5 @@
-//! Who needs which right on which table. docs/operations.md grants exactly these; tests hold the two together.
+//! Who needs which right on which table. docs/operations.md grants exactly these; tests hold the
+//! two together.
 
 use std::collections::HashMap;
 
@@ -19,7 +20,8 @@ impl Columns {
               AND a.attnum > 0 AND NOT a.attisdropped
             GROUP BY c.relname";
         let rows = sqlx::raw_sql(READ).fetch_all(connection).await?;
-        let setting = rows.into_iter().map(|row| Ok((row.try_get("table")?, row.try_get("setting")?)));
+        let setting =
+            rows.into_iter().map(|row| Ok((row.try_get("table")?, row.try_get("setting")?)));
         setting.collect::<Result<_, sqlx::Error>>().map(Self)
     }
 
@@ -74,11 +76,21 @@ pub(crate) const PROBES: [Probe; 10] = [
         ],
         more: &[],
     },
-    Probe { name: "jobs", of: Some(Work::Jobs), rights: &[("pending_deliveries", "S"), ("events", "S")], more: &[] },
+    Probe {
+        name: "jobs",
+        of: Some(Work::Jobs),
+        rights: &[("pending_deliveries", "S"), ("events", "S")],
+        more: &[],
+    },
     Probe {
         name: "publish",
         of: Some(Work::Deliveries),
-        rights: &[("events", "SI"), ("pending_deliveries", "SI"), ("idempotency_keys", "SIU"), ("commit_log", "SIU")],
+        rights: &[
+            ("events", "SI"),
+            ("pending_deliveries", "SI"),
+            ("idempotency_keys", "SIU"),
+            ("commit_log", "SIU"),
+        ],
         more: &[],
     },
     Probe {
@@ -87,7 +99,12 @@ pub(crate) const PROBES: [Probe; 10] = [
         rights: &[("pending_deliveries", "UD"), ("deliveries", "SI"), ("attempts", "SI")],
         more: &[],
     },
-    Probe { name: "feed", of: Some(Work::Deliveries), rights: &[("pending_deliveries", "SU")], more: &[] },
+    Probe {
+        name: "feed",
+        of: Some(Work::Deliveries),
+        rights: &[("pending_deliveries", "SU")],
+        more: &[],
+    },
     Probe {
         name: "retry",
         of: Some(Work::Deliveries),
@@ -131,12 +148,17 @@ impl Probe {
         self.of.is_none_or(|work| works.contains(&work))
     }
 
-    /// Each as people read it, and as it is asked: over no row. Not by EXPLAIN, which a database that takes no writes would answer.
+    /// Each as people read it, and as it is asked: over no row. Not by EXPLAIN, which a database
+    /// that takes no writes would answer.
     pub fn statements(&self, columns: &Columns) -> Vec<(String, String)> {
         let of_table = |(table, rights): &(&str, &str)| {
-            rights.chars().map(|right| over_nothing(table, right, columns.setting(table))).collect::<Vec<_>>()
+            rights
+                .chars()
+                .map(|right| over_nothing(table, right, columns.setting(table)))
+                .collect::<Vec<_>>()
         };
-        let more = self.more.iter().map(|statement| ((*statement).to_owned(), (*statement).to_owned()));
+        let more =
+            self.more.iter().map(|statement| ((*statement).to_owned(), (*statement).to_owned()));
         self.rights.iter().flat_map(of_table).chain(more).collect()
     }
 }
@@ -145,7 +167,10 @@ impl Probe {
 /// where the table is.
 fn over_nothing(table: &str, right: char, setting: Option<&str>) -> (String, String) {
     match right {
-        'I' => (format!("INSERT INTO {table}"), format!("INSERT INTO {table} SELECT * FROM {table} WHERE FALSE")),
+        'I' => (
+            format!("INSERT INTO {table}"),
+            format!("INSERT INTO {table} SELECT * FROM {table} WHERE FALSE"),
+        ),
         'U' => {
             let asked = match setting {
                 Some(setting) => format!("UPDATE {table} SET {setting} WHERE FALSE"),
@@ -169,7 +194,10 @@ impl Probe {
             _ => "SELECT",
         };
         let of_table = |(table, rights): &(&str, &str)| {
-            rights.chars().map(|right| (name(right).to_owned(), (*table).to_owned())).collect::<Vec<_>>()
+            rights
+                .chars()
+                .map(|right| (name(right).to_owned(), (*table).to_owned()))
+                .collect::<Vec<_>>()
         };
         self.rights.iter().flat_map(of_table).collect()
     }

@@ -1,4 +1,5 @@
-//! The rights that docs/operations.md lists are enough, and each of them is needed and looked after.
+//! The rights that docs/operations.md lists are enough, and each of them is needed and looked
+//! after.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +23,9 @@ fn grants(role: &str) -> Vec<String> {
     let (_, rest) = page.split_once("## Rights in PostgreSQL").expect("the page lists the rights");
     let (_, block) = rest.split_once("```sql").expect("in a block");
     let (block, _) = block.split_once("```").expect("that ends");
-    let statements = block.split(';').map(|statement| statement.split_whitespace().collect::<Vec<_>>().join(" "));
+    let statements = block
+        .split(';')
+        .map(|statement| statement.split_whitespace().collect::<Vec<_>>().join(" "));
     statements
         .filter(|statement| !statement.is_empty())
         .map(|statement| statement.replace("TO outrider", &format!("TO {role}")))
@@ -33,7 +36,9 @@ fn grants(role: &str) -> Vec<String> {
 fn rights(grant: &str) -> Option<BTreeSet<(String, String)>> {
     let (what, rest) = grant.strip_prefix("GRANT ")?.split_once(" ON ")?;
     let (tables, _) = rest.split_once(" TO ")?;
-    let pairs = what.split(", ").flat_map(|right| tables.split(", ").map(move |table| (right.to_owned(), table.to_owned())));
+    let pairs = what.split(", ").flat_map(|right| {
+        tables.split(", ").map(move |table| (right.to_owned(), table.to_owned()))
+    });
     (!tables.starts_with("SCHEMA")).then(|| pairs.collect())
 }
 
@@ -59,7 +64,10 @@ impl Granted {
 
     async fn execute(&self, statement: &str) {
         let mut owner = PgConnection::connect(self.database.url()).await.unwrap();
-        owner.execute(AssertSqlSafe(statement)).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        owner
+            .execute(AssertSqlSafe(statement))
+            .await
+            .unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
     pub async fn connect(&self) -> Store {
@@ -69,12 +77,18 @@ impl Granted {
 
 #[test]
 fn the_page_grants_what_is_probed() {
-    let granted: BTreeSet<_> = grants("outrider").iter().filter_map(|grant| rights(grant)).flatten().collect();
+    let granted: BTreeSet<_> =
+        grants("outrider").iter().filter_map(|grant| rights(grant)).flatten().collect();
     let mut probed: BTreeSet<(String, String)> = PROBES.iter().flat_map(Probe::rights).collect();
     // Organizations are made by the command alone.
     probed.insert(("INSERT".to_owned(), "organizations".to_owned()));
     let (missing, needless) = (probed.difference(&granted), granted.difference(&probed));
-    assert!(granted == probed, "missing: {:?}; needless: {:?}", missing.collect::<Vec<_>>(), needless.collect::<Vec<_>>());
+    assert!(
+        granted == probed,
+        "missing: {:?}; needless: {:?}",
+        missing.collect::<Vec<_>>(),
+        needless.collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,15 +106,21 @@ async fn a_role_with_the_rights_of_the_page_is_refused_nothing() {
 async fn each_right_that_is_taken_back_is_told_and_found_again() {
     let Some(granted) = Granted::new().await else { return };
     let store = granted.connect().await;
-    let listed: BTreeSet<_> = grants(&granted.role).iter().filter_map(|grant| rights(grant)).flatten().collect();
-    for (right, table) in listed.iter().filter(|right| **right != ("INSERT".to_owned(), "organizations".to_owned())) {
+    let listed: BTreeSet<_> =
+        grants(&granted.role).iter().filter_map(|grant| rights(grant)).flatten().collect();
+    for (right, table) in
+        listed.iter().filter(|right| **right != ("INSERT".to_owned(), "organizations".to_owned()))
+    {
         granted.execute(&format!("REVOKE {right} ON {table} FROM {}", granted.role)).await;
         let failure = store.begin(&ALL).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Refused);
         let words = format!("permission denied for table {table} (42501)");
         assert!(failure.to_string().contains(&words), "without {right} on {table}: {failure}");
         granted.execute(&format!("GRANT {right} ON {table} TO {}", granted.role)).await;
-        store.begin(&ALL).await.unwrap_or_else(|failure| panic!("with {right} on {table} again: {failure}"));
+        store
+            .begin(&ALL)
+            .await
+            .unwrap_or_else(|failure| panic!("with {right} on {table} again: {failure}"));
     }
 }
 
@@ -109,23 +129,37 @@ async fn each_right_that_is_taken_back_is_told_and_found_again() {
 async fn rights_to_columns_are_enough_where_they_cover_the_table() {
     let Some(granted) = Granted::new().await else { return };
     let store = granted.connect().await;
-    for (right, table) in [("SELECT", "endpoints"), ("INSERT", "endpoints"), ("UPDATE", "endpoints"), ("UPDATE", "events")] {
-        let columns: Vec<String> =
-            sqlx::query_scalar("SELECT attname::text FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0")
-                .bind(table)
-                .fetch_all(store.postgres_pool())
-                .await
-                .unwrap();
+    for (right, table) in [
+        ("SELECT", "endpoints"),
+        ("INSERT", "endpoints"),
+        ("UPDATE", "endpoints"),
+        ("UPDATE", "events"),
+    ] {
+        let columns: Vec<String> = sqlx::query_scalar(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0",
+        )
+        .bind(table)
+        .fetch_all(store.postgres_pool())
+        .await
+        .unwrap();
         let role = &granted.role;
         granted.execute(&format!("REVOKE {right} ON {table} FROM {role}")).await;
-        granted.execute(&format!("GRANT {right} ({}) ON {table} TO {role}", columns.join(", "))).await;
-        store.begin(&ALL).await.unwrap_or_else(|failure| panic!("with {right} on each column of {table}: {failure}"));
+        granted
+            .execute(&format!("GRANT {right} ({}) ON {table} TO {role}", columns.join(", ")))
+            .await;
+        store
+            .begin(&ALL)
+            .await
+            .unwrap_or_else(|failure| panic!("with {right} on each column of {table}: {failure}"));
         for column in &columns {
             granted.execute(&format!("REVOKE {right} ({column}) ON {table} FROM {role}")).await;
             let failure = store.begin(&ALL).await.unwrap_err();
             assert_eq!(failure.kind, FailureKind::Refused);
             let words = format!("permission denied for table {table} (42501)");
-            assert!(failure.to_string().contains(&words), "without {right} on {table}.{column}: {failure}");
+            assert!(
+                failure.to_string().contains(&words),
+                "without {right} on {table}.{column}: {failure}"
+            );
             granted.execute(&format!("GRANT {right} ({column}) ON {table} TO {role}")).await;
         }
         granted.execute(&format!("GRANT {right} ON {table} TO {role}")).await;
@@ -136,7 +170,11 @@ async fn rights_to_columns_are_enough_where_they_cover_the_table() {
         WHERE attrelid = 'attempts'::regclass AND attnum > 0; EXECUTE 'GRANT SELECT (' || names || ') ON attempts TO ROLE'; END $$";
     granted.execute(&all.replace("ROLE", &granted.role)).await;
     let failure = store.begin(&ALL).await.unwrap_err().to_string();
-    assert!(failure.contains("LOCK TABLE ") && failure.contains("permission denied for table attempts (42501)"), "{failure}");
+    assert!(
+        failure.contains("LOCK TABLE ")
+            && failure.contains("permission denied for table attempts (42501)"),
+        "{failure}"
+    );
     assert!(!failure.contains("SELECT FROM attempts"), "{failure}");
 }
 
@@ -146,7 +184,10 @@ async fn all_refusals_are_listed_and_only_those_of_the_work() {
     granted.execute(&format!("REVOKE INSERT ON events, attempts FROM {}", granted.role)).await;
     let store = granted.connect().await;
     let failure = store.begin(&ALL).await.unwrap_err().to_string();
-    assert!(failure.contains("INSERT INTO events: ") && failure.contains("INSERT INTO attempts: "), "{failure}");
+    assert!(
+        failure.contains("INSERT INTO events: ") && failure.contains("INSERT INTO attempts: "),
+        "{failure}"
+    );
     store.begin(&[Work::Configuration, Work::Jobs]).await.unwrap();
     store.ready().await.unwrap();
 }
@@ -162,9 +203,14 @@ async fn what_is_refused_later_is_told_until_it_is_granted_again() {
     granted.execute(&format!("REVOKE SELECT ON pending_deliveries FROM {}", granted.role)).await;
     let now = store.clock().now();
     let failure = store.ledger().standing(now, 10).await.unwrap_err().to_string();
-    assert!(failure.ends_with("permission denied for table pending_deliveries (42501)"), "{failure}");
+    assert!(
+        failure.ends_with("permission denied for table pending_deliveries (42501)"),
+        "{failure}"
+    );
     wait("it is told", async || {
-        store.ready().await.is_err_and(|failure| failure.to_string().contains("permission denied for table pending_deliveries"))
+        store.ready().await.is_err_and(|failure| {
+            failure.to_string().contains("permission denied for table pending_deliveries")
+        })
     })
     .await;
     granted.execute(&format!("GRANT SELECT ON pending_deliveries TO {}", granted.role)).await;
@@ -185,7 +231,9 @@ async fn wait(what: &str, is_so: impl AsyncFn() -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_database_is_unready_and_no_end() {
     let Some(granted) = Granted::new().await else { return };
-    granted.execute(&format!("ALTER ROLE {} SET default_transaction_read_only = on", granted.role)).await;
+    granted
+        .execute(&format!("ALTER ROLE {} SET default_transaction_read_only = on", granted.role))
+        .await;
     let store = granted.connect().await;
     store.begin(&ALL).await.unwrap();
     let failure = store.ready().await.unwrap_err().to_string();
@@ -195,7 +243,8 @@ async fn a_read_only_database_is_unready_and_no_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_tomorrows_partition_of_any_table_intake_is_unready() {
     let Some(granted) = Granted::new().await else { return };
-    let (store, owner) = (granted.connect().await, Store::connect(&options(granted.database.url())).await.unwrap());
+    let (store, owner) =
+        (granted.connect().await, Store::connect(&options(granted.database.url())).await.unwrap());
     let now = store.clock().now();
     for table in outrider_migrations::partitions::tables() {
         store.begin(&[Work::Intake]).await.unwrap();
@@ -204,7 +253,10 @@ async fn without_tomorrows_partition_of_any_table_intake_is_unready() {
         let name = outrider_migrations::partitions::of_day(&[table], tomorrow).remove(0).name;
         granted.execute(&format!("DROP TABLE {name}")).await;
         let failure = store.ready().await.unwrap_err();
-        assert!(failure.to_string().ends_with(&format!("is missing of {}", table.name)), "{failure}");
+        assert!(
+            failure.to_string().ends_with(&format!("is missing of {}", table.name)),
+            "{failure}"
+        );
         assert!(failure.advice().unwrap().contains("outrider migrate up"));
         store.begin(&[Work::Configuration, Work::Jobs]).await.unwrap();
         store.ready().await.unwrap();

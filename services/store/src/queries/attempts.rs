@@ -6,13 +6,13 @@ use std::{
 };
 
 use outrider_model::{
-    Attempt, AttemptId, AttemptOutcome, DeliveryId, EndpointId, Error, EventId, Page, PageRequest, Principal, ProjectId, Result,
-    Timestamp,
+    Attempt, AttemptId, AttemptOutcome, DeliveryId, EndpointId, Error, EventId, Page, PageRequest,
+    Principal, ProjectId, Result, Timestamp,
     page::{AttemptPlace, Cursor},
 };
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select, Statement, Value,
-    sea_query::Expr,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder,
+    QuerySelect, Select, Statement, Value, sea_query::Expr,
 };
 use uuid::Uuid;
 
@@ -29,10 +29,13 @@ use crate::{
 
 const WHAT: &str = "attempt";
 const TABLE: &str = "attempts";
-/// By how much an attempt may seem to have started before its event was accepted: their times come from different processes.
+/// By how much an attempt may seem to have started before its event was accepted: their times come
+/// from different processes.
 const SKEW: Duration = Duration::from_secs(3600);
-const FIRST: AttemptPlace = AttemptPlace { number: 0, started_at: Timestamp(i64::MIN), id: Uuid::nil() };
-const LAST: AttemptPlace = AttemptPlace { number: u32::MAX, started_at: Timestamp(i64::MAX), id: Uuid::max() };
+const FIRST: AttemptPlace =
+    AttemptPlace { number: 0, started_at: Timestamp(i64::MIN), id: Uuid::nil() };
+const LAST: AttemptPlace =
+    AttemptPlace { number: u32::MAX, started_at: Timestamp(i64::MAX), id: Uuid::max() };
 const ANSWER: &str = "SELECT response_headers, response_body FROM attempts WHERE id = $1";
 
 /// Which attempts of a project are wanted: those for which all that is given holds.
@@ -48,27 +51,39 @@ pub struct AttemptFilter {
 }
 
 impl Store {
-    /// One attempt with the answer's headers and body. A principal that is bound to an owner sees those to that owner's
-    /// endpoints. Errors: `NOT_FOUND`.
-    pub async fn get_attempt(&self, principal: &Principal, project: ProjectId, id: AttemptId) -> Result<Attempt> {
+    /// One attempt with the answer's headers and body. A principal that is bound to an owner sees
+    /// those to that owner's endpoints. Errors: `NOT_FOUND`.
+    pub async fn get_attempt(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        id: AttemptId,
+    ) -> Result<Attempt> {
         let database = self.reach(principal, project).await?;
-        let reach = Condition::all().add(Column::ProjectId.eq(project.0)).add_option(own_endpoints(
-            Column::EndpointId,
-            principal,
-            project,
-        ));
-        let row = attempt::Entity::find_by_id(id.0).filter(reach).one(&database).await.map_err(unavailable)?;
+        let reach = Condition::all()
+            .add(Column::ProjectId.eq(project.0))
+            .add_option(own_endpoints(Column::EndpointId, principal, project));
+        let row = attempt::Entity::find_by_id(id.0)
+            .filter(reach)
+            .one(&database)
+            .await
+            .map_err(unavailable)?;
         let mut attempt = from_row(row.ok_or_else(|| Error::not_found(WHAT))?)?;
         let answer = Statement::from_sql_and_values(self.backend().into(), ANSWER, [id.0.into()]);
-        let row = database.query_one_raw(answer).await.map_err(unavailable)?.ok_or_else(|| Error::not_found(WHAT))?;
+        let row = database
+            .query_one_raw(answer)
+            .await
+            .map_err(unavailable)?
+            .ok_or_else(|| Error::not_found(WHAT))?;
         let headers: String = row.try_get_by_index(0).map_err(unavailable)?;
-        attempt.response_headers = pairs_from_json(&headers).map_err(|_| malformed_row(TABLE, "response_headers"))?;
+        attempt.response_headers =
+            pairs_from_json(&headers).map_err(|_| malformed_row(TABLE, "response_headers"))?;
         attempt.response_body = row.try_get_by_index(1).map_err(unavailable)?;
         Ok(attempt)
     }
 
-    /// Attempts of a project by their start, those of a delivery by their number; newest first, without the answers' headers and
-    /// bodies. Errors: `NOT_FOUND` for the project.
+    /// Attempts of a project by their start, those of a delivery by their number; newest first,
+    /// without the answers' headers and bodies. Errors: `NOT_FOUND` for the project.
     pub async fn list_attempts(
         &self,
         principal: &Principal,
@@ -78,7 +93,8 @@ impl Store {
     ) -> Result<Page<Attempt, AttemptPlace>> {
         let database = self.reach(principal, project).await?;
         let page = clamp(page);
-        let rows = select(principal, project, filter, page).all(&database).await.map_err(unavailable)?;
+        let rows =
+            select(principal, project, filter, page).all(&database).await.map_err(unavailable)?;
         page_of(page, rows, from_row, place)
     }
 }
@@ -99,7 +115,9 @@ pub(super) fn select(
         None => by_start(rows, project, filter, page),
     };
     let order = if matches!(page.from, Some(Cursor::Before(_))) { Order::Asc } else { Order::Desc };
-    keys.into_iter().fold(rows, |rows, key| rows.order_by(key, order.clone())).limit(u64::from(page.size) + 1)
+    keys.into_iter()
+        .fold(rows, |rows, key| rows.order_by(key, order.clone()))
+        .limit(u64::from(page.size) + 1)
 }
 
 /// Outcomes that have indexes of their own.
@@ -108,14 +126,29 @@ fn unusual(filter: &AttemptFilter) -> Option<AttemptOutcome> {
 }
 
 fn further(principal: &Principal, project: ProjectId, filter: &AttemptFilter) -> Condition {
-    let (by_endpoint, unusual) = (filter.delivery.is_none() && filter.endpoint.is_some(), unusual(filter));
+    let (by_endpoint, unusual) =
+        (filter.delivery.is_none() && filter.endpoint.is_some(), unusual(filter));
     let by_outcome = filter.delivery.is_none() && unusual.is_some();
     Condition::all()
-        .add_option((by_endpoint || filter.delivery.is_some()).then(|| of_project(Column::ProjectId, project)))
-        .add_option(filter.endpoint.filter(|_| !by_endpoint).map(|endpoint| Column::EndpointId.eq(endpoint.0)))
-        // In the text: the planner must know it, whatever the parameters are, to use the index of what is unusual.
+        .add_option(
+            (by_endpoint || filter.delivery.is_some())
+                .then(|| of_project(Column::ProjectId, project)),
+        )
+        .add_option(
+            filter
+                .endpoint
+                .filter(|_| !by_endpoint)
+                .map(|endpoint| Column::EndpointId.eq(endpoint.0)),
+        )
+        // In the text: the planner must know it, whatever the parameters are, to use the index of
+        // what is unusual.
         .add_option(by_outcome.then(|| Expr::cust("outcome <> 1")))
-        .add_option(filter.outcome.filter(|_| !by_outcome).map(|outcome| Column::Outcome.eq(outcome as i16)))
+        .add_option(
+            filter
+                .outcome
+                .filter(|_| !by_outcome)
+                .map(|outcome| Column::Outcome.eq(outcome as i16)),
+        )
         .add_option(own_endpoints(Column::EndpointId, principal, project))
 }
 
@@ -128,7 +161,11 @@ fn of_delivery(
 ) -> (Select<attempt::Entity>, Vec<Column>) {
     let keys = vec![Column::Number, Column::StartedAt, Column::Id];
     let values = |place: AttemptPlace| -> Vec<Value> {
-        vec![i32::try_from(place.number).unwrap_or(i32::MAX).into(), place.started_at.0.into(), place.id.into()]
+        vec![
+            i32::try_from(place.number).unwrap_or(i32::MAX).into(),
+            place.started_at.0.into(),
+            place.id.into(),
+        ]
     };
     let key = |place: AttemptPlace| (place.number, place.started_at, place.id);
     let range = narrowed([FIRST, LAST], page, key).map(values);
@@ -141,7 +178,8 @@ fn of_delivery(
     (rows.filter(of_delivery), keys)
 }
 
-/// A range of an index over the start. No attempt is older than its delivery, which leaves out partitions of later days.
+/// A range of an index over the start. No attempt is older than its delivery, which leaves out
+/// partitions of later days.
 fn by_start(
     rows: Select<attempt::Entity>,
     project: ProjectId,
@@ -154,13 +192,16 @@ fn by_start(
     };
     prefix.extend(unusual(filter).map(|outcome| (Column::Outcome, (outcome as i16).into())));
     let keys = [Column::StartedAt, Column::Id];
-    let values = |place: AttemptPlace| -> Vec<Value> { vec![place.started_at.0.into(), place.id.into()] };
+    let values =
+        |place: AttemptPlace| -> Vec<Value> { vec![place.started_at.0.into(), place.id.into()] };
     let key = |place: AttemptPlace| (place.started_at, place.id);
     let from = AttemptPlace { started_at: filter.start.unwrap_or(FIRST.started_at), ..FIRST };
     let until = filter.end.map_or(LAST, |end| AttemptPlace { started_at: end, ..FIRST });
     let [from, until] = narrowed([from, until], page, key);
     let ids = IdRange::ALL.during(None, Some(until.started_at.plus(SKEW)));
-    let rows = rows.filter(between(&prefix, &keys, [values(from), values(until)])).filter(ids.condition(Column::Id));
+    let rows = rows
+        .filter(between(&prefix, &keys, [values(from), values(until)]))
+        .filter(ids.condition(Column::Id));
     (rows, prefix.into_iter().map(|(column, _)| column).chain(keys).collect())
 }
 
@@ -174,7 +215,8 @@ fn narrowed<K: Ord>(
         None => [from, until],
         Some(Cursor::After(place)) => [from, min_by_key(until, place, |place| key(*place))],
         Some(Cursor::Before(place)) => {
-            let next = AttemptPlace { id: Uuid::from_u128(place.id.as_u128().saturating_add(1)), ..place };
+            let next =
+                AttemptPlace { id: Uuid::from_u128(place.id.as_u128().saturating_add(1)), ..place };
             [max_by_key(from, next, |place| key(*place)), until]
         }
     }
@@ -188,7 +230,8 @@ pub(super) fn from_row(row: attempt::Model) -> Result<Attempt> {
         endpoint: EndpointId(row.endpoint_id),
         project: ProjectId(row.project_id),
         number: count(row.number),
-        outcome: AttemptOutcome::from_number(row.outcome.into()).ok_or_else(|| malformed_row(TABLE, "outcome"))?,
+        outcome: AttemptOutcome::from_number(row.outcome.into())
+            .ok_or_else(|| malformed_row(TABLE, "outcome"))?,
         status_code: status_code(row.status_code),
         started_at: Timestamp(row.started_at),
         duration: Duration::from_micros(u64::try_from(row.duration_micros).unwrap_or(0)),

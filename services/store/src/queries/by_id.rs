@@ -1,8 +1,12 @@
-//! Events, deliveries and attempts by their ids, many at once and in the order of the ids given: what a tail tells.
+//! Events, deliveries and attempts by their ids, many at once and in the order of the ids given:
+//! what a tail tells.
 
 use std::collections::HashMap;
 
-use outrider_model::{Attempt, AttemptId, Delivery, DeliveryId, Event, EventId, PageRequest, Principal, ProjectId, Result};
+use outrider_model::{
+    Attempt, AttemptId, Delivery, DeliveryId, Event, EventId, PageRequest, Principal, ProjectId,
+    Result,
+};
 use outrider_shares::Holder;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 use uuid::Uuid;
@@ -16,8 +20,14 @@ use super::{
 use crate::{Store, error::unavailable};
 
 impl Store {
-    /// Events of a project, those that are there, without payloads. Who may read them is to be checked by [`Store::reads_all_events`].
-    pub async fn events_by_id(&self, holder: Holder, project: ProjectId, ids: &[EventId]) -> Result<Vec<Event>> {
+    /// Events of a project, those that are there, without payloads. Who may read them is to be
+    /// checked by [`Store::reads_all_events`].
+    pub async fn events_by_id(
+        &self,
+        holder: Holder,
+        project: ProjectId,
+        ids: &[EventId],
+    ) -> Result<Vec<Event>> {
         self.within(async {
             use event::Column;
             let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
@@ -27,31 +37,50 @@ impl Store {
                 .filter(range.condition(Column::Id))
                 .filter(Column::ProjectId.eq(project.0));
             let rows = select.all(&self.asked_as(holder)).await.map_err(unavailable)?;
-            let found: Vec<Event> = rows.into_iter().map(events::from_row).collect::<Result<_>>()?;
+            let found: Vec<Event> =
+                rows.into_iter().map(events::from_row).collect::<Result<_>>()?;
             Ok(in_order(&ids, found, |event| event.id.0))
         })
         .await
     }
 
-    /// Deliveries of a project as they are now, those that are there. A principal that is bound to an owner sees those to that owner's
-    /// endpoints.
-    pub async fn deliveries_by_id(&self, principal: &Principal, project: ProjectId, ids: &[DeliveryId]) -> Result<Vec<Delivery>> {
+    /// Deliveries of a project as they are now, those that are there. A principal that is bound to
+    /// an owner sees those to that owner's endpoints.
+    pub async fn deliveries_by_id(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        ids: &[DeliveryId],
+    ) -> Result<Vec<Delivery>> {
         self.within(async {
             if ids.is_empty() {
                 return Ok(Vec::new());
             }
             let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-            let (filter, size) = (DeliveryFilter::default(), u32::try_from(ids.len()).unwrap_or(u32::MAX));
-            let wanted = Wanted { principal, project, filter: &filter, page: PageRequest { size, from: None } };
-            let found = self.merged(&self.asked_within(principal, project), wanted, &[Among::Ids(ids.clone())]).await?;
+            let (filter, size) =
+                (DeliveryFilter::default(), u32::try_from(ids.len()).unwrap_or(u32::MAX));
+            let wanted = Wanted {
+                principal,
+                project,
+                filter: &filter,
+                page: PageRequest { size, from: None },
+            };
+            let found = self
+                .merged(&self.asked_within(principal, project), wanted, &[Among::Ids(ids.clone())])
+                .await?;
             Ok(in_order(&ids, found, |delivery| delivery.id.0))
         })
         .await
     }
 
-    /// Attempts of a project, those that are there, without the answers' headers and bodies. A principal that is bound to an owner sees
-    /// those to that owner's endpoints.
-    pub async fn attempts_by_id(&self, principal: &Principal, project: ProjectId, ids: &[AttemptId]) -> Result<Vec<Attempt>> {
+    /// Attempts of a project, those that are there, without the answers' headers and bodies. A
+    /// principal that is bound to an owner sees those to that owner's endpoints.
+    pub async fn attempts_by_id(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        ids: &[AttemptId],
+    ) -> Result<Vec<Attempt>> {
         self.within(async {
             use attempt::Column;
             let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
@@ -61,9 +90,13 @@ impl Store {
                 .add(range.condition(Column::Id))
                 .add(Column::ProjectId.eq(project.0))
                 .add_option(own_endpoints(Column::EndpointId, principal, project));
-            let rows =
-                attempt::Entity::find().filter(reach).all(&self.asked_within(principal, project)).await.map_err(unavailable)?;
-            let found: Vec<Attempt> = rows.into_iter().map(attempts::from_row).collect::<Result<_>>()?;
+            let rows = attempt::Entity::find()
+                .filter(reach)
+                .all(&self.asked_within(principal, project))
+                .await
+                .map_err(unavailable)?;
+            let found: Vec<Attempt> =
+                rows.into_iter().map(attempts::from_row).collect::<Result<_>>()?;
             Ok(in_order(&ids, found, |attempt| attempt.id.0))
         })
         .await

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use outrider_model::{
-    Delivery, DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, Error, EventId, Page, PageRequest,
-    Principal, ProjectId, Result, Timestamp, page::Cursor,
+    Delivery, DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, Error,
+    EventId, Page, PageRequest, Principal, ProjectId, Result, Timestamp, page::Cursor,
 };
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select,
     sea_query::{Expr, SimpleExpr},
 };
 use uuid::Uuid;
@@ -82,8 +83,14 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Store {
-    /// One delivery. A principal that is bound to an owner sees those to that owner's endpoints. Errors: `NOT_FOUND`.
-    pub async fn get_delivery(&self, principal: &Principal, project: ProjectId, id: DeliveryId) -> Result<Delivery> {
+    /// One delivery. A principal that is bound to an owner sees those to that owner's endpoints.
+    /// Errors: `NOT_FOUND`.
+    pub async fn get_delivery(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        id: DeliveryId,
+    ) -> Result<Delivery> {
         let database = self.reach(principal, project).await?;
         self.delivery(&database, principal, project, id).await
     }
@@ -97,7 +104,12 @@ impl Store {
         id: DeliveryId,
     ) -> Result<Delivery> {
         let filter = DeliveryFilter::default();
-        let wanted = Wanted { principal, project, filter: &filter, page: PageRequest { size: 1, from: None } };
+        let wanted = Wanted {
+            principal,
+            project,
+            filter: &filter,
+            page: PageRequest { size: 1, from: None },
+        };
         let found = self.merged(database, wanted, &[Among::Ids(vec![id.0])]).await?;
         found.into_iter().next().ok_or_else(|| Error::not_found(WHAT))
     }
@@ -116,11 +128,13 @@ impl Store {
             None => vec![Among::All],
             Some(event) => deliveries_of_event(&database, project, event).await?,
         };
-        let deliveries = self.merged(&database, Wanted { principal, project, filter, page }, &among).await?;
+        let deliveries =
+            self.merged(&database, Wanted { principal, project, filter, page }, &among).await?;
         Ok(Page::from_rows(page, deliveries, |delivery| delivery.id.0))
     }
 
-    /// The page's deliveries and one more. Pending ones are read first: one that ends in between is then found twice, not missed.
+    /// The page's deliveries and one more. Pending ones are read first: one that ends in between is
+    /// then found twice, not missed.
     pub(super) async fn merged(
         &self,
         database: &impl ConnectionTrait,
@@ -135,14 +149,19 @@ impl Store {
         let (mut pending_rows, mut ended_rows) = (Vec::new(), Vec::new());
         for among in among {
             if pending {
-                pending_rows.extend(select_pending(wanted, among).all(database).await.map_err(unavailable)?);
+                pending_rows.extend(
+                    select_pending(wanted, among).all(database).await.map_err(unavailable)?,
+                );
             }
             if ended {
-                ended_rows.extend(select_ended(wanted, among).all(database).await.map_err(unavailable)?);
+                ended_rows
+                    .extend(select_ended(wanted, among).all(database).await.map_err(unavailable)?);
             }
         }
-        let mut deliveries: Vec<Delivery> = ended_rows.into_iter().map(from_ended).collect::<Result<_>>()?;
-        let ended_ids: HashSet<DeliveryId> = deliveries.iter().map(|delivery| delivery.id).collect();
+        let mut deliveries: Vec<Delivery> =
+            ended_rows.into_iter().map(from_ended).collect::<Result<_>>()?;
+        let ended_ids: HashSet<DeliveryId> =
+            deliveries.iter().map(|delivery| delivery.id).collect();
         pending_rows.retain(|row| !ended_ids.contains(&DeliveryId(row.id)));
         let paused = paused(database, &pending_rows).await?;
         let now = self.clock().now();
@@ -162,7 +181,11 @@ impl Store {
 }
 
 /// Where to look for the deliveries of an event.
-async fn deliveries_of_event(database: &impl ConnectionTrait, project: ProjectId, event: EventId) -> Result<Vec<Among>> {
+async fn deliveries_of_event(
+    database: &impl ConnectionTrait,
+    project: ProjectId,
+    event: EventId,
+) -> Result<Vec<Among>> {
     let replays = replay::Entity::find()
         .select_only()
         .column(replay::Column::DeliveryId)
@@ -176,7 +199,10 @@ async fn deliveries_of_event(database: &impl ConnectionTrait, project: ProjectId
 }
 
 /// Which of the rows' endpoints are paused.
-async fn paused(database: &impl ConnectionTrait, rows: &[pending_delivery::Model]) -> Result<HashSet<Uuid>> {
+async fn paused(
+    database: &impl ConnectionTrait,
+    rows: &[pending_delivery::Model],
+) -> Result<HashSet<Uuid>> {
     let endpoints: HashSet<Uuid> = rows.iter().map(|row| row.endpoint_id).collect();
     if endpoints.is_empty() {
         return Ok(endpoints);
@@ -190,11 +216,16 @@ async fn paused(database: &impl ConnectionTrait, rows: &[pending_delivery::Model
     Ok(paused.into_iter().collect())
 }
 
-pub(super) fn select_pending(wanted: Wanted<'_>, among: &Among) -> Select<pending_delivery::Entity> {
+pub(super) fn select_pending(
+    wanted: Wanted<'_>,
+    among: &Among,
+) -> Select<pending_delivery::Entity> {
     use pending_delivery::Column;
     let Wanted { principal, project, filter, page } = wanted;
     let (prefix, rest) = match filter.endpoint {
-        Some(endpoint) => ((Column::EndpointId, endpoint.0.into()), Some(of_project(Column::ProjectId, project))),
+        Some(endpoint) => {
+            ((Column::EndpointId, endpoint.0.into()), Some(of_project(Column::ProjectId, project)))
+        }
         None => ((Column::ProjectId, project.0.into()), None),
     };
     let further = Condition::all()
@@ -202,7 +233,13 @@ pub(super) fn select_pending(wanted: Wanted<'_>, among: &Among) -> Select<pendin
         .add_option(filter.event_type.as_deref().map(|event_type| Column::EventType.eq(event_type)))
         .add_option(own_endpoints(Column::EndpointId, principal, project))
         .add_option(among.condition(Column::Id, Column::EventId));
-    range(pending_delivery::Entity::find().filter(further), &[prefix], Column::Id, among.ids(filter), page)
+    range(
+        pending_delivery::Entity::find().filter(further),
+        &[prefix],
+        Column::Id,
+        among.ids(filter),
+        page,
+    )
 }
 
 pub(super) fn select_ended(wanted: Wanted<'_>, among: &Among) -> Select<delivery::Entity> {
@@ -220,10 +257,18 @@ pub(super) fn select_ended(wanted: Wanted<'_>, among: &Among) -> Select<delivery
     prefix.extend(by_type.map(|event_type| (Column::EventType, event_type.into())));
     let further = Condition::all()
         .add_option(filter.endpoint.map(|_| of_project(Column::ProjectId, project)))
-        .add_option(typed.filter(|_| by_type.is_none()).map(|event_type| Column::EventType.eq(event_type)))
-        // In the text: the planner must know it, whatever the parameters are, to use the index of what is unusual.
+        .add_option(
+            typed.filter(|_| by_type.is_none()).map(|event_type| Column::EventType.eq(event_type)),
+        )
+        // In the text: the planner must know it, whatever the parameters are, to use the index of
+        // what is unusual.
         .add_option(unusual.map(|_| Expr::cust("status <> 2")))
-        .add_option(filter.status.filter(|_| unusual.is_none()).map(|status| Column::Status.eq(status as i16)))
+        .add_option(
+            filter
+                .status
+                .filter(|_| unusual.is_none())
+                .map(|status| Column::Status.eq(status as i16)),
+        )
         .add_option(own_endpoints(Column::EndpointId, principal, project))
         .add_option(among.condition(Column::Id, Column::EventId));
     range(delivery::Entity::find().filter(further), &prefix, Column::Id, among.ids(filter), page)
@@ -267,8 +312,10 @@ fn from_ended(row: delivery::Model) -> Result<Delivery> {
         endpoint: EndpointId(row.endpoint_id),
         subscriptions: subscriptions_from_bytes(&row.subscription_ids),
         replay_number: count(row.replay_number),
-        status: DeliveryStatus::from_number(row.status.into()).ok_or_else(|| malformed_row(TABLE, "status"))?,
-        reason: DeliveryReason::from_number(row.reason.into()).ok_or_else(|| malformed_row(TABLE, "reason"))?,
+        status: DeliveryStatus::from_number(row.status.into())
+            .ok_or_else(|| malformed_row(TABLE, "status"))?,
+        reason: DeliveryReason::from_number(row.reason.into())
+            .ok_or_else(|| malformed_row(TABLE, "reason"))?,
         attempt_count: count(row.attempt_count),
         next_attempt_at: None,
         last_status_code: status_code(row.last_status_code),

@@ -1,13 +1,17 @@
-//! Payloads erased: of one event at once, or of all of a project that are older than it keeps them. The row of an event is locked before it
-//! is asked whether a delivery of it is pending: who retries one holds that row too, so that nothing pending ever lacks its payload.
+//! Payloads erased: of one event at once, or of all of a project that are older than it keeps them.
+//! The row of an event is locked before it is asked whether a delivery of it is pending: who
+//! retries one holds that row too, so that nothing pending ever lacks its payload.
 
 use std::{cmp::min, collections::HashSet, time::Duration};
 
-use outrider_model::{Error, Event, EventId, Principal, ProjectId, Reason, Result, Timestamp, id::uuid_bound};
+use outrider_model::{
+    Error, Event, EventId, Principal, ProjectId, Reason, Result, Timestamp, id::uuid_bound,
+};
 use outrider_shares::Holder;
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait,
     sea_query::{Alias, Expr, ExprTrait, LockType, OnConflict, Query, SimpleExpr},
 };
 use uuid::Uuid;
@@ -29,7 +33,8 @@ use crate::{
 /// Events locked in one step, and looked at: most of those that are looked at again are erased.
 const CHUNK: u64 = 500;
 const LOOKED_AT: u64 = 5_000;
-/// Bytes of payloads erased in one step, and deliveries whose answers are, unless one event alone has more.
+/// Bytes of payloads erased in one step, and deliveries whose answers are, unless one event alone
+/// has more.
 const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
 const CHUNK_DELIVERIES: u64 = 5_000;
 
@@ -46,8 +51,13 @@ impl Erased {
 }
 
 impl Store {
-    /// Up to `limit` projects that keep payloads for a time of their own, deleted ones included, in the order of their ids after `after`.
-    pub async fn payload_retentions(&self, after: Option<ProjectId>, limit: u64) -> Result<Vec<(ProjectId, Duration)>> {
+    /// Up to `limit` projects that keep payloads for a time of their own, deleted ones included, in
+    /// the order of their ids after `after`.
+    pub async fn payload_retentions(
+        &self,
+        after: Option<ProjectId>,
+        limit: u64,
+    ) -> Result<Vec<(ProjectId, Duration)>> {
         self.step_within(async {
             use project::Column;
             let kept = project::Entity::find()
@@ -57,34 +67,55 @@ impl Store {
                 .filter(Column::Id.gt(after.map_or(Uuid::nil(), |id| id.0)))
                 .order_by_asc(Column::Id)
                 .limit(limit);
-            let rows: Vec<(Uuid, i64)> = kept.into_tuple().all(self.read()).await.map_err(unavailable)?;
-            Ok(rows.into_iter().map(|(id, micros)| (ProjectId(id), Duration::from_micros(micros.unsigned_abs()))).collect())
+            let rows: Vec<(Uuid, i64)> =
+                kept.into_tuple().all(self.read()).await.map_err(unavailable)?;
+            Ok(rows
+                .into_iter()
+                .map(|(id, micros)| (ProjectId(id), Duration::from_micros(micros.unsigned_abs())))
+                .collect())
         })
         .await
     }
 
-    /// One step of erasing the payloads of a project's events from before `before`. Those with a pending delivery are noted for
-    /// [`Store::erase_held_payloads`]. How far this came is remembered, and the next step goes on there, or at `again` if that is earlier:
-    /// an event that waited for its commit, or a clock that went back, writes ids below what was looked at.
-    pub async fn erase_old_payloads(&self, project: ProjectId, before: Timestamp, again: Option<Timestamp>) -> Result<Erased> {
+    /// One step of erasing the payloads of a project's events from before `before`. Those with a
+    /// pending delivery are noted for [`Store::erase_held_payloads`]. How far this came is
+    /// remembered, and the next step goes on there, or at `again` if that is earlier: an event that
+    /// waited for its commit, or a clock that went back, writes ids below what was looked at.
+    pub async fn erase_old_payloads(
+        &self,
+        project: ProjectId,
+        before: Timestamp,
+        again: Option<Timestamp>,
+    ) -> Result<Erased> {
         self.step_within(async {
             let Some(transaction) = begin_sweep(self).await? else { return Ok(Erased::BLOCKED) };
-            let marker = payload_erasure::Entity::find_by_id(project.0).one(&transaction).await.map_err(unavailable)?;
+            let marker = payload_erasure::Entity::find_by_id(project.0)
+                .one(&transaction)
+                .await
+                .map_err(unavailable)?;
             let marker = marker.map_or(Uuid::nil(), |row| row.erased_until);
-            let old = IdRange { from: again.map_or(marker, |again| min(marker, uuid_bound(again))), until: uuid_bound(before) };
+            let old = IdRange {
+                from: again.map_or(marker, |again| min(marker, uuid_bound(again))),
+                until: uuid_bound(before),
+            };
             if old.from >= old.until {
-                return give_up(transaction, Erased { payloads: 0, progress: Progress::Done }).await;
+                return give_up(transaction, Erased { payloads: 0, progress: Progress::Done })
+                    .await;
             }
             let range = looked_at(&transaction, project, old).await?;
             let rows = match locked_payloads(&transaction, project, range, None).await {
-                Err(error) if is_blocked(&error) => return give_up(transaction, Erased::BLOCKED).await,
+                Err(error) if is_blocked(&error) => {
+                    return give_up(transaction, Erased::BLOCKED).await;
+                }
                 rows => rows.map_err(unavailable)?,
             };
             let (ids, is_last) = chunk(rows);
             let (payloads, held) = self.erase_among(&transaction, project, &ids).await?;
             note_held(&transaction, project, &held).await?;
-            let next =
-                ids.last().filter(|_| !is_last).map_or(range.until, |last| Uuid::from_u128(last.as_u128().saturating_add(1)));
+            let next = ids
+                .last()
+                .filter(|_| !is_last)
+                .map_or(range.until, |last| Uuid::from_u128(last.as_u128().saturating_add(1)));
             mark(&transaction, project, next).await?;
             transaction.commit().await.map_err(unavailable)?;
             let progress = if is_last && range == old { Progress::Done } else { Progress::More };
@@ -93,8 +124,9 @@ impl Store {
         .await
     }
 
-    /// One step over the events of a project after `after` that had a pending delivery when their payload was to be erased: those that
-    /// have none any more are erased. Where to go on, if there is more.
+    /// One step over the events of a project after `after` that had a pending delivery when their
+    /// payload was to be erased: those that have none any more are erased. Where to go on, if there
+    /// is more.
     pub async fn erase_held_payloads(
         &self,
         project: ProjectId,
@@ -103,7 +135,9 @@ impl Store {
     ) -> Result<(Erased, Option<EventId>)> {
         self.step_within(async {
             use payload_hold::{Column, Entity};
-            let Some(transaction) = begin_sweep(self).await? else { return Ok((Erased::BLOCKED, after)) };
+            let Some(transaction) = begin_sweep(self).await? else {
+                return Ok((Erased::BLOCKED, after));
+            };
             let noted = Entity::find()
                 .select_only()
                 .column(Column::EventId)
@@ -112,12 +146,21 @@ impl Store {
                 .filter(Column::EventId.lt(uuid_bound(before)))
                 .order_by_asc(Column::EventId)
                 .limit(CHUNK);
-            let noted: Vec<Uuid> = noted.into_tuple().all(&transaction).await.map_err(unavailable)?;
-            let (Some(span), Some(mut last)) = (IdRange::spanning(&noted), noted.last().copied()) else {
-                return give_up(transaction, (Erased { payloads: 0, progress: Progress::Done }, None)).await;
+            let noted: Vec<Uuid> =
+                noted.into_tuple().all(&transaction).await.map_err(unavailable)?;
+            let (Some(span), Some(mut last)) = (IdRange::spanning(&noted), noted.last().copied())
+            else {
+                return give_up(
+                    transaction,
+                    (Erased { payloads: 0, progress: Progress::Done }, None),
+                )
+                .await;
             };
-            let rows = match locked_payloads(&transaction, project, span, Some(noted.clone())).await {
-                Err(error) if is_blocked(&error) => return give_up(transaction, (Erased::BLOCKED, after)).await,
+            let rows = match locked_payloads(&transaction, project, span, Some(noted.clone())).await
+            {
+                Err(error) if is_blocked(&error) => {
+                    return give_up(transaction, (Erased::BLOCKED, after)).await;
+                }
                 rows => rows.map_err(unavailable)?,
             };
             let (ids, whole) = within_bounds(rows);
@@ -127,7 +170,8 @@ impl Store {
             }
             let (payloads, held) = self.erase_among(&transaction, project, &ids).await?;
             // Those that are erased, and those that are not there any more.
-            let over: Vec<Uuid> = noted.into_iter().filter(|id| *id <= last && !held.contains(id)).collect();
+            let over: Vec<Uuid> =
+                noted.into_iter().filter(|id| *id <= last && !held.contains(id)).collect();
             forget_held(&transaction, project, over).await?;
             transaction.commit().await.map_err(unavailable)?;
             let progress = if is_last { Progress::Done } else { Progress::More };
@@ -136,31 +180,48 @@ impl Store {
         .await
     }
 
-    /// Erases the payload of an event and what endpoints answered to its deliveries; the event, and whether that was not done before.
-    /// Errors: `NOT_FOUND`; `DELIVERIES_PENDING`; `BEYOND_OWN_SCOPE` for a key that is bound to an owner.
-    pub async fn erase_payload(&self, principal: &Principal, project: ProjectId, id: EventId) -> Result<(Event, bool)> {
+    /// Erases the payload of an event and what endpoints answered to its deliveries; the event, and
+    /// whether that was not done before. Errors: `NOT_FOUND`; `DELIVERIES_PENDING`;
+    /// `BEYOND_OWN_SCOPE` for a key that is bound to an owner.
+    pub async fn erase_payload(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        id: EventId,
+    ) -> Result<(Event, bool)> {
         self.reach(principal, project).await?;
         projects::require_no_owner(principal)?;
         let _turn = self.connection_turn(Holder::within(principal, project)).await?;
         let transaction = begin_beside(self).await?;
-        let row = event::Entity::find_by_id(id.0).filter(event::Column::ProjectId.eq(project.0)).lock(LockType::NoKeyUpdate);
-        let row = row.one(&transaction).await.map_err(unavailable)?.ok_or_else(|| Error::not_found("event"))?;
+        let row = event::Entity::find_by_id(id.0)
+            .filter(event::Column::ProjectId.eq(project.0))
+            .lock(LockType::NoKeyUpdate);
+        let row = row
+            .one(&transaction)
+            .await
+            .map_err(unavailable)?
+            .ok_or_else(|| Error::not_found("event"))?;
         let event = events::from_row(row)?;
         if event.payload_erased_at.is_some() {
             return give_up(transaction, (event, false)).await;
         }
         let (_, held) = self.erase_among(&transaction, project, &[id.0]).await?;
         if !held.is_empty() {
-            return Err(Error::new(Reason::DeliveriesPending, "deliveries of the event are pending: they need its payload"));
+            return Err(Error::new(
+                Reason::DeliveriesPending,
+                "deliveries of the event are pending: they need its payload",
+            ));
         }
         forget_held(&transaction, project, vec![id.0]).await?;
-        let erased = events::find(&transaction, project, id).await?.ok_or_else(|| Error::not_found("event"))?;
+        let erased = events::find(&transaction, project, id)
+            .await?
+            .ok_or_else(|| Error::not_found("event"))?;
         transaction.commit().await.map_err(unavailable)?;
         Ok((erased, true))
     }
 
-    /// Erases the payloads of those events, sorted and locked, that no pending delivery refers to, and the answers to them; how many there
-    /// were, and the others.
+    /// Erases the payloads of those events, sorted and locked, that no pending delivery refers to,
+    /// and the answers to them; how many there were, and the others.
     async fn erase_among(
         &self,
         transaction: &DatabaseTransaction,
@@ -178,7 +239,8 @@ impl Store {
             .and_where(span.condition(event::Column::Id))
             .to_owned();
         let erased = transaction.execute(&erase).await.map_err(unavailable)?.rows_affected();
-        // The attempts of first deliveries share the event's millisecond, those of replays have one of their own.
+        // The attempts of first deliveries share the event's millisecond, those of replays have one
+        // of their own.
         for together in ids.chunk_by(|one, next| EventId(*one).time() == EventId(*next).time()) {
             let of_events = attempt::Column::EventId.is_in(padded(together.to_vec()));
             forget_answers(transaction, project, millisecond(together[0]), of_events).await?;
@@ -197,7 +259,11 @@ impl Store {
 type Sized = (Uuid, i32, i32);
 
 /// Of a range, as much as one step looks at.
-async fn looked_at(transaction: &DatabaseTransaction, project: ProjectId, range: IdRange) -> Result<IdRange> {
+async fn looked_at(
+    transaction: &DatabaseTransaction,
+    project: ProjectId,
+    range: IdRange,
+) -> Result<IdRange> {
     use event::Column;
     let beyond = event::Entity::find().select_only().column(Column::Id);
     let beyond = within(beyond, &[(Column::ProjectId, project.0.into())], Column::Id, range)
@@ -209,7 +275,8 @@ async fn looked_at(transaction: &DatabaseTransaction, project: ProjectId, range:
     Ok(IdRange { until: beyond.unwrap_or(range.until), ..range })
 }
 
-/// Some of a project's events with a payload, oldest first, locked: among these, or those that are not noted as held.
+/// Some of a project's events with a payload, oldest first, locked: among these, or those that are
+/// not noted as held.
 async fn locked_payloads(
     transaction: &DatabaseTransaction,
     project: ProjectId,
@@ -217,10 +284,16 @@ async fn locked_payloads(
     among: Option<Vec<Uuid>>,
 ) -> std::result::Result<Vec<Sized>, sea_orm::DbErr> {
     use event::Column;
-    let select = event::Entity::find().select_only().columns([Column::Id, Column::PayloadSize, Column::DeliveryCount]);
+    let select = event::Entity::find().select_only().columns([
+        Column::Id,
+        Column::PayloadSize,
+        Column::DeliveryCount,
+    ]);
     let select = within(select, &[(Column::ProjectId, project.0.into())], Column::Id, range)
         .filter(Column::PayloadErasedAt.is_null())
-        .filter(among.map_or_else(|| is_not_noted(project, range), |ids| Column::Id.is_in(padded(ids))))
+        .filter(
+            among.map_or_else(|| is_not_noted(project, range), |ids| Column::Id.is_in(padded(ids))),
+        )
         .order_by_asc(Column::ProjectId)
         .order_by_asc(Column::Id)
         .limit(CHUNK)
@@ -248,7 +321,8 @@ fn chunk(rows: Vec<Sized>) -> (Vec<Uuid>, bool) {
 
 /// The first ones, up to the bytes and deliveries of a step; whether these are all.
 fn within_bounds(rows: Vec<Sized>) -> (Vec<Uuid>, bool) {
-    let (mut ids, mut bytes, mut deliveries, count) = (Vec::with_capacity(rows.len()), 0_u64, 0_u64, rows.len());
+    let (mut ids, mut bytes, mut deliveries, count) =
+        (Vec::with_capacity(rows.len()), 0_u64, 0_u64, rows.len());
     for (id, size, delivery_count) in rows {
         bytes += u64::from(size.unsigned_abs());
         deliveries += u64::from(delivery_count.unsigned_abs());
@@ -267,13 +341,20 @@ fn millisecond(id: Uuid) -> IdRange {
 }
 
 /// Which of these events, sorted, have a pending delivery.
-async fn pending(transaction: &DatabaseTransaction, project: ProjectId, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
+async fn pending(
+    transaction: &DatabaseTransaction,
+    project: ProjectId,
+    ids: &[Uuid],
+) -> Result<HashSet<Uuid>> {
     use pending_delivery::Column;
     let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(HashSet::new()) };
     let first_ones = pending_delivery::Entity::find().select_only().column(Column::EventId);
     let ids_of_these = IdRange { from: millisecond(*first).from, until: millisecond(*last).until };
-    let first_ones = within(first_ones, &[(Column::ProjectId, project.0.into())], Column::Id, ids_of_these).distinct();
-    let mut found: Vec<Uuid> = first_ones.into_tuple().all(transaction).await.map_err(unavailable)?;
+    let first_ones =
+        within(first_ones, &[(Column::ProjectId, project.0.into())], Column::Id, ids_of_these)
+            .distinct();
+    let mut found: Vec<Uuid> =
+        first_ones.into_tuple().all(transaction).await.map_err(unavailable)?;
     let pending_ids = replay::Entity::find()
         .select_only()
         .column(replay::Column::DeliveryId)
@@ -287,7 +368,12 @@ async fn pending(transaction: &DatabaseTransaction, project: ProjectId, ids: &[U
 }
 
 /// By the ids, of whatever project: there are not many in a millisecond.
-async fn forget_answers(transaction: &DatabaseTransaction, project: ProjectId, range: IdRange, of: SimpleExpr) -> Result<()> {
+async fn forget_answers(
+    transaction: &DatabaseTransaction,
+    project: ProjectId,
+    range: IdRange,
+    of: SimpleExpr,
+) -> Result<()> {
     use attempt::Column;
     let body = || Expr::col(Alias::new("response_body"));
     let erase = Query::update()
@@ -303,15 +389,28 @@ async fn forget_answers(transaction: &DatabaseTransaction, project: ProjectId, r
 }
 
 /// Remembers how far erasing by age came.
-async fn mark(transaction: &DatabaseTransaction, project: ProjectId, erased_until: Uuid) -> Result<()> {
+async fn mark(
+    transaction: &DatabaseTransaction,
+    project: ProjectId,
+    erased_until: Uuid,
+) -> Result<()> {
     use payload_erasure::{ActiveModel, Column, Entity};
     let row = ActiveModel { project_id: Set(project.0), erased_until: Set(erased_until) };
-    let further = OnConflict::column(Column::ProjectId).update_column(Column::ErasedUntil).to_owned();
-    Entity::insert(row).on_conflict(further).exec_without_returning(transaction).await.map_err(unavailable)?;
+    let further =
+        OnConflict::column(Column::ProjectId).update_column(Column::ErasedUntil).to_owned();
+    Entity::insert(row)
+        .on_conflict(further)
+        .exec_without_returning(transaction)
+        .await
+        .map_err(unavailable)?;
     Ok(())
 }
 
-async fn note_held(transaction: &DatabaseTransaction, project: ProjectId, held: &HashSet<Uuid>) -> Result<()> {
+async fn note_held(
+    transaction: &DatabaseTransaction,
+    project: ProjectId,
+    held: &HashSet<Uuid>,
+) -> Result<()> {
     use payload_hold::{ActiveModel, Column, Entity};
     if held.is_empty() {
         return Ok(());
@@ -323,12 +422,18 @@ async fn note_held(transaction: &DatabaseTransaction, project: ProjectId, held: 
     Ok(())
 }
 
-async fn forget_held(transaction: &DatabaseTransaction, project: ProjectId, ids: Vec<Uuid>) -> Result<()> {
+async fn forget_held(
+    transaction: &DatabaseTransaction,
+    project: ProjectId,
+    ids: Vec<Uuid>,
+) -> Result<()> {
     use payload_hold::{Column, Entity};
     if ids.is_empty() {
         return Ok(());
     }
-    let delete = Entity::delete_many().filter(Column::ProjectId.eq(project.0)).filter(Column::EventId.is_in(padded(ids)));
+    let delete = Entity::delete_many()
+        .filter(Column::ProjectId.eq(project.0))
+        .filter(Column::EventId.is_in(padded(ids)));
     delete.exec(transaction).await.map_err(unavailable)?;
     Ok(())
 }

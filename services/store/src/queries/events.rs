@@ -1,7 +1,9 @@
 //! Events as they were accepted.
 
 use bytes::Bytes;
-use outrider_model::{Error, Event, EventId, Page, PageRequest, Principal, ProjectId, Result, Timestamp};
+use outrider_model::{
+    Error, Event, EventId, Page, PageRequest, Principal, ProjectId, Result, Timestamp,
+};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Select, Statement};
 
 use super::{DeliveryFilter, IdRange, clamp, entity::event, page_of, range};
@@ -26,35 +28,50 @@ pub struct EventFilter {
 }
 
 impl Store {
-    /// One event and its payload. A principal that is bound to an owner sees it when it was routed to an endpoint of that owner.
-    /// Errors: `NOT_FOUND`.
-    pub async fn get_event(&self, principal: &Principal, project: ProjectId, id: EventId) -> Result<(Event, Bytes)> {
+    /// One event and its payload. A principal that is bound to an owner sees it when it was routed
+    /// to an endpoint of that owner. Errors: `NOT_FOUND`.
+    pub async fn get_event(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        id: EventId,
+    ) -> Result<(Event, Bytes)> {
         let database = self.reach(principal, project).await?;
-        let mut event = find(&database, project, id).await?.ok_or_else(|| Error::not_found(WHAT))?;
+        let mut event =
+            find(&database, project, id).await?.ok_or_else(|| Error::not_found(WHAT))?;
         if principal.owner.is_some() {
             let filter = DeliveryFilter { event: Some(id), ..DeliveryFilter::default() };
-            let own = self.list_deliveries(principal, project, &filter, PageRequest { size: 1, from: None }).await?;
+            let own = self
+                .list_deliveries(principal, project, &filter, PageRequest { size: 1, from: None })
+                .await?;
             if own.items.is_empty() {
                 return Err(Error::not_found(WHAT));
             }
         }
         let payload = Statement::from_sql_and_values(self.backend().into(), PAYLOAD, [id.0.into()]);
-        let row = database.query_one_raw(payload).await.map_err(unavailable)?.ok_or_else(|| Error::not_found(WHAT))?;
+        let row = database
+            .query_one_raw(payload)
+            .await
+            .map_err(unavailable)?
+            .ok_or_else(|| Error::not_found(WHAT))?;
         let payload: Vec<u8> = row.try_get_by_index(0).map_err(unavailable)?;
         // It may have been erased just now.
-        event.payload_erased_at = row.try_get_by_index::<Option<i64>>(1).map_err(unavailable)?.map(Timestamp);
+        event.payload_erased_at =
+            row.try_get_by_index::<Option<i64>>(1).map_err(unavailable)?.map(Timestamp);
         Ok((event, payload.into()))
     }
 
-    /// OK when the principal may read all events of a project, as a list or as they come. Errors: `NOT_FOUND` for the project; also for a
-    /// principal that is bound to an owner, whom events of others do not concern.
+    /// OK when the principal may read all events of a project, as a list or as they come. Errors:
+    /// `NOT_FOUND` for the project; also for a principal that is bound to an owner, whom events of
+    /// others do not concern.
     pub async fn reads_all_events(&self, principal: &Principal, project: ProjectId) -> Result<()> {
         self.within(self.reach(principal, project)).await?;
         if principal.owner.is_some() { Err(Error::not_found("list of events")) } else { Ok(()) }
     }
 
-    /// Events of a project, newest first. A principal that is bound to an owner has no list of events, which concern others too:
-    /// it lists its deliveries. Errors: `NOT_FOUND` for the project, or for that list.
+    /// Events of a project, newest first. A principal that is bound to an owner has no list of
+    /// events, which concern others too: it lists its deliveries. Errors: `NOT_FOUND` for the
+    /// project, or for that list.
     pub async fn list_events(
         &self,
         principal: &Principal,
@@ -64,20 +81,36 @@ impl Store {
     ) -> Result<Page<Event>> {
         self.reads_all_events(principal, project).await?;
         let page = clamp(page);
-        let rows = select(project, filter, page).all(&self.asked_within(principal, project)).await.map_err(unavailable)?;
+        let rows = select(project, filter, page)
+            .all(&self.asked_within(principal, project))
+            .await
+            .map_err(unavailable)?;
         page_of(page, rows, from_row, |event| event.id.0)
     }
 }
 
 /// The event, when it is of the project.
-pub(super) async fn find(database: &impl ConnectionTrait, project: ProjectId, id: EventId) -> Result<Option<Event>> {
+pub(super) async fn find(
+    database: &impl ConnectionTrait,
+    project: ProjectId,
+    id: EventId,
+) -> Result<Option<Event>> {
     let row = event::Entity::find_by_id(id.0).filter(event::Column::ProjectId.eq(project.0));
     row.one(database).await.map_err(unavailable)?.map(from_row).transpose()
 }
 
-pub(super) fn select(project: ProjectId, filter: &EventFilter, page: PageRequest) -> Select<event::Entity> {
+pub(super) fn select(
+    project: ProjectId,
+    filter: &EventFilter,
+    page: PageRequest,
+) -> Select<event::Entity> {
     let mut prefix = vec![(event::Column::ProjectId, project.0.into())];
-    prefix.extend(filter.event_type.as_deref().map(|event_type| (event::Column::EventType, event_type.into())));
+    prefix.extend(
+        filter
+            .event_type
+            .as_deref()
+            .map(|event_type| (event::Column::EventType, event_type.into())),
+    );
     let ids = IdRange::ALL.during(filter.start, filter.end);
     range(event::Entity::find(), &prefix, event::Column::Id, ids, page)
 }

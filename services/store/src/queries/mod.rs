@@ -1,7 +1,9 @@
-//! What callers ask of the ledger: events, deliveries and attempts, one by one and in pages, and a retry by hand.
+//! What callers ask of the ledger: events, deliveries and attempts, one by one and in pages, and a
+//! retry by hand.
 //!
-//! Lists are newest first: events and deliveries by the time in their ids, which is the event's time or the replay's, and attempts
-//! by their start. Every page is a range of an index ([`range`]), which the filters choose:
+//! Lists are newest first: events and deliveries by the time in their ids, which is the event's
+//! time or the replay's, and attempts by their start. Every page is a range of an index
+//! ([`range`]), which the filters choose:
 //!
 //! | list | filter | index |
 //! |---|---|---|
@@ -16,11 +18,12 @@
 //! | | not succeeded, else none | (project, outcome, start, id), (project, start, id) |
 //! | | delivery | (id) |
 //!
-//! Times narrow each of them, and so does an event or a delivery: to its millisecond, which the ids derived from it share
-//! (replays of an event have another time and are looked up by their ids). The few attempts of a delivery are sorted by number. Further filters drop rows on the way: a type of an
-//! endpoint, a type among what is pending or failed, what was delivered where nearly all failed. Such a page may read as many
-//! rows as lie between those wanted; the times bound it. The same holds for principals that are bound to an owner, whose
-//! endpoints are such a filter.
+//! Times narrow each of them, and so does an event or a delivery: to its millisecond, which the ids
+//! derived from it share (replays of an event have another time and are looked up by their ids).
+//! The few attempts of a delivery are sorted by number. Further filters drop rows on the way: a
+//! type of an endpoint, a type among what is pending or failed, what was delivered where nearly all
+//! failed. Such a page may read as many rows as lie between those wanted; the times bound it. The
+//! same holds for principals that are bound to an owner, whose endpoints are such a filter.
 
 mod attempts;
 mod by_id;
@@ -41,7 +44,8 @@ use outrider_model::{
     page::{Cursor, Place},
 };
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Value,
+    ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    Select, Value,
     sea_query::{Expr, ExprTrait, SimpleExpr},
 };
 use uuid::Uuid;
@@ -100,16 +104,20 @@ impl IdRange {
         match page.from {
             None => self,
             Some(Cursor::After(id)) => Self { until: min(self.until, id), ..self },
-            Some(Cursor::Before(id)) => Self { from: max(self.from, Uuid::from_u128(id.as_u128().saturating_add(1))), ..self },
+            Some(Cursor::Before(id)) => Self {
+                from: max(self.from, Uuid::from_u128(id.as_u128().saturating_add(1))),
+                ..self
+            },
         }
     }
 }
 
-/// The page's rows and one more, which tells that there are more, in the order in which the page is walked, as a range of the
-/// index over the columns of `prefix` (equal to these values) and the id. Written as a comparison of rows in the order of the
-/// whole index, because no other index can serve that. Given plain equality, the planner may walk all rows by id and drop those
-/// of other projects, on the assumption that the wanted ones are spread evenly, which those of a project that went quiet are not.
-/// That the id is compared once more leaves out partitions.
+/// The page's rows and one more, which tells that there are more, in the order in which the page is
+/// walked, as a range of the index over the columns of `prefix` (equal to these values) and the id.
+/// Written as a comparison of rows in the order of the whole index, because no other index can
+/// serve that. Given plain equality, the planner may walk all rows by id and drop those of other
+/// projects, on the assumption that the wanted ones are spread evenly, which those of a project
+/// that went quiet are not. That the id is compared once more leaves out partitions.
 fn range<E: EntityTrait>(
     select: Select<E>,
     prefix: &[(E::Column, Value)],
@@ -119,12 +127,18 @@ fn range<E: EntityTrait>(
 ) -> Select<E> {
     let select = within(select, prefix, id, ids.of_page(page));
     let order = if matches!(page.from, Some(Cursor::Before(_))) { Order::Asc } else { Order::Desc };
-    let select = prefix.iter().fold(select, |select, (column, _)| select.order_by(*column, order.clone()));
+    let select =
+        prefix.iter().fold(select, |select, (column, _)| select.order_by(*column, order.clone()));
     select.order_by(id, order).limit(u64::from(page.size) + 1)
 }
 
 /// The rows of such a range, as many as there are.
-fn within<E: EntityTrait>(select: Select<E>, prefix: &[(E::Column, Value)], id: E::Column, ids: IdRange) -> Select<E> {
+fn within<E: EntityTrait>(
+    select: Select<E>,
+    prefix: &[(E::Column, Value)],
+    id: E::Column,
+    ids: IdRange,
+) -> Select<E> {
     select.filter(bounds(prefix, id, ids))
 }
 
@@ -133,21 +147,37 @@ fn bounds<C: ColumnTrait>(prefix: &[(C, Value)], id: C, ids: IdRange) -> Conditi
     between(prefix, &[id], [vec![ids.from.into()], vec![ids.until.into()]]).add(ids.condition(id))
 }
 
-/// That a row has these values in the columns of `prefix`, and in those of `keys` values from the first ones until before the last.
-fn between<C: ColumnTrait>(prefix: &[(C, Value)], keys: &[C], [from, until]: [Vec<Value>; 2]) -> Condition {
-    let columns = || Expr::tuple(prefix.iter().map(|(column, _)| column).chain(keys).map(|column| column.into_expr()));
-    let values = |keys: Vec<Value>| Expr::tuple(prefix.iter().map(|(_, value)| value.clone()).chain(keys).map(Expr::val));
+/// That a row has these values in the columns of `prefix`, and in those of `keys` values from the
+/// first ones until before the last.
+fn between<C: ColumnTrait>(
+    prefix: &[(C, Value)],
+    keys: &[C],
+    [from, until]: [Vec<Value>; 2],
+) -> Condition {
+    let columns = || {
+        Expr::tuple(
+            prefix.iter().map(|(column, _)| column).chain(keys).map(|column| column.into_expr()),
+        )
+    };
+    let values = |keys: Vec<Value>| {
+        Expr::tuple(prefix.iter().map(|(_, value)| value.clone()).chain(keys).map(Expr::val))
+    };
     Condition::all().add(columns().gte(values(from))).add(columns().lt(values(until)))
 }
 
-/// For a range over something within the project: that it is of this project. Written so that SQLite does not take it for a
-/// better reason to choose an index than the range is.
+/// For a range over something within the project: that it is of this project. Written so that
+/// SQLite does not take it for a better reason to choose an index than the range is.
 fn of_project<C: ColumnTrait>(project_id: C, project: ProjectId) -> SimpleExpr {
     project_id.ne(project.0).not()
 }
 
-/// For a principal that is bound to an owner: only of that owner's endpoints, deleted ones included.
-fn own_endpoints<C: ColumnTrait>(endpoint_id: C, principal: &Principal, project: ProjectId) -> Option<SimpleExpr> {
+/// For a principal that is bound to an owner: only of that owner's endpoints, deleted ones
+/// included.
+fn own_endpoints<C: ColumnTrait>(
+    endpoint_id: C,
+    principal: &Principal,
+    project: ProjectId,
+) -> Option<SimpleExpr> {
     let owner = principal.owner.as_deref()?;
     let own = endpoint::Entity::find()
         .select_only()
@@ -157,7 +187,8 @@ fn own_endpoints<C: ColumnTrait>(endpoint_id: C, principal: &Principal, project:
     Some(endpoint_id.in_subquery(own.into_query()))
 }
 
-/// The list with its last id repeated up to a power of two: so that few statements, not one for each length, are prepared.
+/// The list with its last id repeated up to a power of two: so that few statements, not one for
+/// each length, are prepared.
 fn padded(mut ids: Vec<Uuid>) -> Vec<Uuid> {
     if let Some(last) = ids.last().copied() {
         ids.resize(ids.len().next_power_of_two(), last);

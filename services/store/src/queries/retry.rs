@@ -1,10 +1,12 @@
 //! A retry by hand: what is pending becomes due, what ended is delivered anew.
 
-use outrider_model::{Delivery, DeliveryId, DeliveryStatus, Error, Principal, ProjectId, Reason, Result, Timestamp};
+use outrider_model::{
+    Delivery, DeliveryId, DeliveryStatus, Error, Principal, ProjectId, Reason, Result, Timestamp,
+};
 use outrider_shares::Holder;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult,
-    sea_query::OnConflict,
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, TryInsertResult, sea_query::OnConflict,
 };
 
 use super::entity::{event, pending_delivery, replay};
@@ -15,24 +17,36 @@ use crate::{
     transaction,
 };
 
-/// Several callers may retry one delivery at once: each takes a number of its own, and tries as often.
+/// Several callers may retry one delivery at once: each takes a number of its own, and tries as
+/// often.
 const NUMBER_TRIES: u32 = 16;
 
 impl Store {
-    /// Makes the next attempt of a pending delivery due now; one whose attempt waits in the queue or is under way stays as it is.
-    /// For a delivery that ended, creates a new one of the same event to the same endpoint with the next replay number. Answers
-    /// the delivery that will be attempted. Errors: `NOT_FOUND`; `FAILED_PRECONDITION` when the endpoint is deleted or the event is
-    /// gone; `PAYLOAD_ERASED`.
-    pub async fn retry_delivery(&self, principal: &Principal, project: ProjectId, id: DeliveryId) -> Result<Delivery> {
+    /// Makes the next attempt of a pending delivery due now; one whose attempt waits in the queue
+    /// or is under way stays as it is. For a delivery that ended, creates a new one of the same
+    /// event to the same endpoint with the next replay number. Answers the delivery that will be
+    /// attempted. Errors: `NOT_FOUND`; `FAILED_PRECONDITION` when the endpoint is deleted or the
+    /// event is gone; `PAYLOAD_ERASED`.
+    pub async fn retry_delivery(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        id: DeliveryId,
+    ) -> Result<Delivery> {
         self.reach(principal, project).await?;
         // One turn for all of it: it must not be refused once something took effect.
         let _turn = self.connection_turn(Holder::within(principal, project)).await?;
         let find = async |id| self.delivery(self.read(), principal, project, id).await;
         let delivery = find(id).await?;
-        endpoints::find(self.read(), principal, project, delivery.endpoint).await.map_err(|error| match error.reason {
-            Reason::NotFound => Error::new(Reason::FailedPrecondition, "the endpoint of the delivery is deleted"),
-            _ => error,
-        })?;
+        endpoints::find(self.read(), principal, project, delivery.endpoint).await.map_err(
+            |error| match error.reason {
+                Reason::NotFound => Error::new(
+                    Reason::FailedPrecondition,
+                    "the endpoint of the delivery is deleted",
+                ),
+                _ => error,
+            },
+        )?;
         if delivery.status == DeliveryStatus::Pending {
             self.make_due(id).await?;
             let delivery = find(id).await?;
@@ -76,8 +90,10 @@ impl Store {
         let now = self.clock().now();
         let id = DeliveryId::derive(now, delivery.event, delivery.endpoint, replay_number);
         let transaction = transaction::begin_beside(self).await?;
-        // First of all: who drops the event's day keeps others from writing here before it locks the event.
-        let key = [replay::Column::EventId, replay::Column::EndpointId, replay::Column::ReplayNumber];
+        // First of all: who drops the event's day keeps others from writing here before it locks
+        // the event.
+        let key =
+            [replay::Column::EventId, replay::Column::EndpointId, replay::Column::ReplayNumber];
         let taken = replay::Entity::insert(replay::ActiveModel {
             event_id: Set(delivery.event.0),
             endpoint_id: Set(delivery.endpoint.0),
@@ -95,30 +111,45 @@ impl Store {
         }
         hold_event(&transaction, delivery).await?;
         let row = replayed(delivery, id, replay_number, now);
-        pending_delivery::Entity::insert(row).exec_without_returning(&transaction).await.map_err(unavailable)?;
+        pending_delivery::Entity::insert(row)
+            .exec_without_returning(&transaction)
+            .await
+            .map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
         Ok(Some(id))
     }
 }
 
-/// Keeps the event and its payload where they are until the transaction ends, when the pending delivery is there: who drops days or erases
-/// payloads waits for whoever holds the row, and then sees the delivery.
+/// Keeps the event and its payload where they are until the transaction ends, when the pending
+/// delivery is there: who drops days or erases payloads waits for whoever holds the row, and then
+/// sees the delivery.
 async fn hold_event(transaction: &DatabaseTransaction, delivery: &Delivery) -> Result<()> {
     let held = event::Entity::find_by_id(delivery.event.0)
         .select_only()
         .column(event::Column::PayloadErasedAt)
         .filter(event::Column::ProjectId.eq(delivery.project.0))
         .lock_shared();
-    let held: Option<Option<i64>> = held.into_tuple().one(transaction).await.map_err(unavailable)?;
+    let held: Option<Option<i64>> =
+        held.into_tuple().one(transaction).await.map_err(unavailable)?;
     match held {
-        None => Err(Error::new(Reason::FailedPrecondition, "the event of the delivery is not kept any more")),
-        Some(Some(_)) => Err(Error::new(Reason::PayloadErased, "the payload of the event was erased")),
+        None => Err(Error::new(
+            Reason::FailedPrecondition,
+            "the event of the delivery is not kept any more",
+        )),
+        Some(Some(_)) => {
+            Err(Error::new(Reason::PayloadErased, "the payload of the event was erased"))
+        }
         Some(None) => Ok(()),
     }
 }
 
 /// Unqueued and due: the feeder finds it.
-fn replayed(delivery: &Delivery, id: DeliveryId, replay_number: u32, now: Timestamp) -> pending_delivery::ActiveModel {
+fn replayed(
+    delivery: &Delivery,
+    id: DeliveryId,
+    replay_number: u32,
+    now: Timestamp,
+) -> pending_delivery::ActiveModel {
     pending_delivery::ActiveModel {
         id: Set(id.0),
         project_id: Set(delivery.project.0),

@@ -1,11 +1,13 @@
-//! Retention: what goes when it is older than it is kept. Days of history that nothing pending refers to, idempotency keys, numbers of
-//! replays, the feed of changes; payloads that a project keeps no longer are erased in `queries/erase.rs`.
+//! Retention: what goes when it is older than it is kept. Days of history that nothing pending
+//! refers to, idempotency keys, numbers of replays, the feed of changes; payloads that a project
+//! keeps no longer are erased in `queries/erase.rs`.
 //!
-//! Every call is one bounded step, safe to repeat, and may be made by several processes: on PostgreSQL whoever takes a step holds an
-//! advisory lock, others find it taken and leave it at that. A day of history is a partition of each table on PostgreSQL, and goes by
-//! chunks of rows on SQLite. Whether a pending delivery holds a day costs a descent into an index and one for each replay of the day's
-//! events, not a pass over what is pending: the ids of an event's deliveries bear the event's time, and those of replays, which do not,
-//! stand in `replays`.
+//! Every call is one bounded step, safe to repeat, and may be made by several processes: on
+//! PostgreSQL whoever takes a step holds an advisory lock, others find it taken and leave it at
+//! that. A day of history is a partition of each table on PostgreSQL, and goes by chunks of rows on
+//! SQLite. Whether a pending delivery holds a day costs a descent into an index and one for each
+//! replay of the day's events, not a pass over what is pending: the ids of an event's deliveries
+//! bear the event's time, and those of replays, which do not, stand in `replays`.
 
 mod owner;
 mod postgres;
@@ -31,16 +33,19 @@ const ROWS: u64 = 1_000;
 const DAY_MICROS: i64 = 86_400_000_000;
 
 /// A row when a delivery of a day is pending.
-const PENDING: &str = "SELECT 1 WHERE EXISTS (SELECT 1 FROM pending_deliveries WHERE id >= $1 AND id < $2)";
+const PENDING: &str =
+    "SELECT 1 WHERE EXISTS (SELECT 1 FROM pending_deliveries WHERE id >= $1 AND id < $2)";
 /// A row when there is one that is a replay of an event of the day.
 const REPLAYED: &str = "SELECT 1 WHERE EXISTS (
     SELECT 1 FROM replays r JOIN pending_deliveries p ON p.id = r.delivery_id WHERE r.event_id >= $1 AND r.event_id < $2
 )";
 
-/// The numbers of replays of a day's events, and of those that are the day's deliveries, which are of older events.
+/// The numbers of replays of a day's events, and of those that are the day's deliveries, which are
+/// of older events.
 const REPLAYS: &str = "DELETE FROM replays WHERE (event_id >= $1 AND event_id < $2) OR (delivery_id >= $1 AND delivery_id < $2)";
 
-/// The last change stays: it is where directories that saw everything stand, and what the next number is counted from.
+/// The last change stays: it is where directories that saw everything stand, and what the next
+/// number is counted from.
 const CHANGES: &str = "DELETE FROM changes WHERE seq < (SELECT max(seq) FROM changes) AND seq IN (
     SELECT seq FROM (SELECT seq, at FROM changes ORDER BY seq LIMIT $2) oldest WHERE at < $1
 )";
@@ -83,7 +88,10 @@ impl Step {
     /// Rows of a table; there may be more when it was as many as a step takes.
     fn rows(table: &'static str, rows: u64) -> Self {
         let progress = if rows >= ROWS { Progress::More } else { Progress::Done };
-        Self { gone: (rows > 0).then_some(Gone { table, partitions: 0, rows }).into_iter().collect(), progress }
+        Self {
+            gone: (rows > 0).then_some(Gone { table, partitions: 0, rows }).into_iter().collect(),
+            progress,
+        }
     }
 }
 
@@ -94,7 +102,8 @@ pub(crate) fn id_range(day: i32) -> (Uuid, Uuid) {
 }
 
 impl Store {
-    /// The days of history whose last moment is older than `before`, oldest first; in days from 1970-01-01 in UTC.
+    /// The days of history whose last moment is older than `before`, oldest first; in days from
+    /// 1970-01-01 in UTC.
     pub async fn old_days(&self, before: Timestamp) -> Result<Vec<i32>> {
         let until = day_of(before);
         match self.backend() {
@@ -103,7 +112,8 @@ impl Store {
         }
     }
 
-    /// Whether something pending refers to a day. Who means to drop it asks this first, which keeps nobody waiting.
+    /// Whether something pending refers to a day. Who means to drop it asks this first, which keeps
+    /// nobody waiting.
     pub async fn is_day_held(&self, day: i32) -> Result<bool> {
         self.within(is_held(self.read(), day)).await
     }
@@ -112,15 +122,18 @@ impl Store {
     pub async fn oldest_day(&self) -> Result<Option<i32>> {
         self.step_within(async {
             match self.backend() {
-                Backend::Postgres => Ok(postgres::days(self.read(), i32::MAX).await?.first().copied()),
+                Backend::Postgres => {
+                    Ok(postgres::days(self.read(), i32::MAX).await?.first().copied())
+                }
                 Backend::Sqlite => sqlite::next_day(self.read(), i32::MIN).await,
             }
         })
         .await
     }
 
-    /// Drops a day of history, or on SQLite some of its events, unless something pending refers to it: then nothing. Events go with their
-    /// deliveries, attempts and numbers of replays at once, so that the ledger adds up at every moment.
+    /// Drops a day of history, or on SQLite some of its events, unless something pending refers to
+    /// it: then nothing. Events go with their deliveries, attempts and numbers of replays at once,
+    /// so that the ledger adds up at every moment.
     pub async fn drop_day(&self, day: i32) -> Result<Step> {
         self.step_within(async {
             match self.backend() {
@@ -144,33 +157,42 @@ impl Store {
         .await
     }
 
-    /// Forgets changes of configuration from before `before`, but never the last one. A directory that has not read one that is gone
-    /// notices, and begins anew.
+    /// Forgets changes of configuration from before `before`, but never the last one. A directory
+    /// that has not read one that is gone notices, and begins anew.
     pub async fn prune_changes(&self, before: Timestamp) -> Result<Step> {
         self.step_within(self.delete("changes", CHANGES, before.0)).await
     }
 
     async fn delete(&self, table: &'static str, statement: &str, until: i64) -> Result<Step> {
-        let Some(transaction) = begin_sweep(self).await? else { return Ok(Step::nothing(Progress::Blocked)) };
+        let Some(transaction) = begin_sweep(self).await? else {
+            return Ok(Step::nothing(Progress::Blocked));
+        };
         let limit = i64::try_from(ROWS).unwrap_or(i64::MAX).into();
-        let statement = Statement::from_sql_and_values(self.backend().into(), statement, [until.into(), limit]);
-        let deleted = transaction.execute_raw(statement).await.map_err(unavailable)?.rows_affected();
+        let statement =
+            Statement::from_sql_and_values(self.backend().into(), statement, [until.into(), limit]);
+        let deleted =
+            transaction.execute_raw(statement).await.map_err(unavailable)?.rows_affected();
         transaction.commit().await.map_err(unavailable)?;
         Ok(Step::rows(table, deleted))
     }
 }
 
-/// A transaction of whoever sweeps; none when another process does. On PostgreSQL it waits for locks only briefly: whoever publishes or
-/// settles stands behind it meanwhile.
+/// A transaction of whoever sweeps; none when another process does. On PostgreSQL it waits for
+/// locks only briefly: whoever publishes or settles stands behind it meanwhile.
 pub(crate) async fn begin_sweep(store: &Store) -> Result<Option<DatabaseTransaction>> {
     const PATIENCE: &str = "SET LOCAL lock_timeout = '500ms'; SET LOCAL enable_seqscan = off";
     let transaction = begin_beside(store).await?;
     if store.backend() == Backend::Sqlite {
         return Ok(Some(transaction));
     }
-    let lock = Statement::from_sql_and_values(Backend::Postgres.into(), "SELECT pg_try_advisory_xact_lock($1)", [LOCK.into()]);
+    let lock = Statement::from_sql_and_values(
+        Backend::Postgres.into(),
+        "SELECT pg_try_advisory_xact_lock($1)",
+        [LOCK.into()],
+    );
     let row = transaction.query_one_raw(lock).await.map_err(unavailable)?;
-    let alone: Option<bool> = row.map(|row| row.try_get_by_index(0)).transpose().map_err(unavailable)?;
+    let alone: Option<bool> =
+        row.map(|row| row.try_get_by_index(0)).transpose().map_err(unavailable)?;
     if alone != Some(true) {
         return give_up(transaction, None).await;
     }
@@ -178,7 +200,8 @@ pub(crate) async fn begin_sweep(store: &Store) -> Result<Option<DatabaseTransact
     Ok(Some(transaction))
 }
 
-/// The outcome of a step that changes nothing. The transaction ends here and not when its connection is used again: it has locks.
+/// The outcome of a step that changes nothing. The transaction ends here and not when its
+/// connection is used again: it has locks.
 pub(crate) async fn give_up<T>(transaction: DatabaseTransaction, outcome: T) -> Result<T> {
     transaction.rollback().await.map_err(unavailable)?;
     Ok(outcome)
@@ -195,19 +218,32 @@ fn is_late(error: &DbErr) -> bool {
 }
 
 fn code(error: &DbErr) -> Option<Cow<'_, str>> {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else { return None };
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        error
+    else {
+        return None;
+    };
     let sqlx::Error::Database(error) = error.as_ref() else { return None };
     error.code()
 }
 
 async fn is_held(database: &impl ConnectionTrait, day: i32) -> Result<bool> {
-    let is_held = async { Ok(finds(database, PENDING, day).await? || finds(database, REPLAYED, day).await?) };
+    let is_held =
+        async { Ok(finds(database, PENDING, day).await? || finds(database, REPLAYED, day).await?) };
     is_held.await.map_err(unavailable)
 }
 
 /// Whether a statement over a day's ids answers a row.
-async fn finds(database: &impl ConnectionTrait, statement: &str, day: i32) -> std::result::Result<bool, DbErr> {
+async fn finds(
+    database: &impl ConnectionTrait,
+    statement: &str,
+    day: i32,
+) -> std::result::Result<bool, DbErr> {
     let (from, until) = id_range(day);
-    let statement = Statement::from_sql_and_values(database.get_database_backend(), statement, [from.into(), until.into()]);
+    let statement = Statement::from_sql_and_values(
+        database.get_database_backend(),
+        statement,
+        [from.into(), until.into()],
+    );
     Ok(database.query_one_raw(statement).await?.is_some())
 }

@@ -1,5 +1,6 @@
-//! Who drops: the servers write down which days may go, by their settings, and whoever owns the tables carries it out, the servers
-//! themselves or a job of the owner's. Nothing is dropped that no server wrote down. On SQLite there are no partitions and one process.
+//! Who drops: the servers write down which days may go, by their settings, and whoever owns the
+//! tables carries it out, the servers themselves or a job of the owner's. Nothing is dropped that
+//! no server wrote down. On SQLite there are no partitions and one process.
 
 use outrider_model::{Result, Timestamp};
 use sea_orm::{ConnectionTrait, Statement};
@@ -27,14 +28,22 @@ pub struct Dropped {
 }
 
 impl Store {
-    /// Writes down that history from before a time may go, and keys that are not good any more at another.
-    pub async fn write_down(&self, history_before: Option<Timestamp>, keys_since: Timestamp) -> Result<()> {
+    /// Writes down that history from before a time may go, and keys that are not good any more at
+    /// another.
+    pub async fn write_down(
+        &self,
+        history_before: Option<Timestamp>,
+        keys_since: Timestamp,
+    ) -> Result<()> {
         if self.backend() == Backend::Sqlite {
             return Ok(());
         }
         let values = [history_before.map_or(0, day_of).into(), (day_of(keys_since) - 1).into()];
         let statement = Statement::from_sql_and_values(self.backend().into(), WRITE_DOWN, values);
-        self.within(async { self.write().execute_raw(statement).await.map(drop).map_err(unavailable) }).await
+        self.within(async {
+            self.write().execute_raw(statement).await.map(drop).map_err(unavailable)
+        })
+        .await
     }
 
     /// Whether this process may make and drop partitions.
@@ -57,7 +66,10 @@ impl Store {
         let now = self.clock().now();
         self.within(async {
             let mut connection = self.postgres_pool().acquire().await.map_err(unavailable_sql)?;
-            partitions::ahead(&mut connection, now).await.map(|ahead| Some(ahead.days)).map_err(unavailable_sql)
+            partitions::ahead(&mut connection, now)
+                .await
+                .map(|ahead| Some(ahead.days))
+                .map_err(unavailable_sql)
         })
         .await
     }
@@ -72,9 +84,13 @@ impl Store {
         while self.ledger().prune_log(kept_from).await.map_err(told)? {
             dropped.gone.push(Gone { table: "commit_log", partitions: 1, rows: 0 });
         }
-        while dropped.add(self.step_within(postgres::drop_keys(self, keys_from)).await?) == Progress::More {}
+        while dropped.add(self.step_within(postgres::drop_keys(self, keys_from)).await?)
+            == Progress::More
+        {}
         for day in self.within(postgres::days(self.read(), history_from)).await? {
-            if !self.is_day_held(day).await? && dropped.add(self.drop_day(day).await?) == Progress::Blocked {
+            if !self.is_day_held(day).await?
+                && dropped.add(self.drop_day(day).await?) == Progress::Blocked
+            {
                 break;
             }
         }

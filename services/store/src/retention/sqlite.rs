@@ -1,4 +1,5 @@
-//! Days as ranges of ids, deleted in chunks: one connection writes, and whoever publishes waits for a chunk at most.
+//! Days as ranges of ids, deleted in chunks: one connection writes, and whoever publishes waits for
+//! a chunk at most.
 
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use uuid::Uuid;
 use super::{Gone, Progress, Step, begin_sweep, give_up, id_range, is_held};
 use crate::{Backend, Store, error::unavailable, ledger::codec::day_of};
 
-/// Events or deliveries deleted by one step, at most, if no event has more, and bytes of payloads with them: each 4 KiB is a page to be
-/// freed.
+/// Events or deliveries deleted by one step, at most, if no event has more, and bytes of payloads
+/// with them: each 4 KiB is a page to be freed.
 const ROWS: i64 = 500;
 const BYTES: i64 = 4 * 1024 * 1024;
 
@@ -24,26 +25,40 @@ const NEXT: &str = "SELECT min(id) FROM (
 )";
 
 /// The oldest events of a range, what each weighs in rows and in bytes.
-const OLDEST_EVENTS: &str =
-    "SELECT id, 1 + delivery_count, length(payload) FROM events WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3";
+const OLDEST_EVENTS: &str = "SELECT id, 1 + delivery_count, length(payload) FROM events WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3";
 /// The same of deliveries, which are replays when no events are left.
-const OLDEST_DELIVERIES: &str = "SELECT id, 1, 0 FROM deliveries WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3";
+const OLDEST_DELIVERIES: &str =
+    "SELECT id, 1, 0 FROM deliveries WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3";
 const OLDEST_ATTEMPTS: &str = "SELECT id, 1, length(response_body) FROM attempts WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3";
 
-/// What belongs to the events from $1 to $2, their ids being of the milliseconds from $3 to before $4; and then they.
+/// What belongs to the events from $1 to $2, their ids being of the milliseconds from $3 to before
+/// $4; and then they.
 const WITH_EVENTS: [(&str, &str); 4] = [
-    ("attempts", "DELETE FROM attempts WHERE id >= $3 AND id < $4 AND event_id >= $1 AND event_id <= $2"),
-    ("deliveries", "DELETE FROM deliveries WHERE id >= $3 AND id < $4 AND event_id >= $1 AND event_id <= $2"),
+    (
+        "attempts",
+        "DELETE FROM attempts WHERE id >= $3 AND id < $4 AND event_id >= $1 AND event_id <= $2",
+    ),
+    (
+        "deliveries",
+        "DELETE FROM deliveries WHERE id >= $3 AND id < $4 AND event_id >= $1 AND event_id <= $2",
+    ),
     ("replays", "DELETE FROM replays WHERE event_id >= $1 AND event_id <= $2"),
     ("events", "DELETE FROM events WHERE id >= $1 AND id <= $2"),
 ];
 /// The same of deliveries.
 const WITH_DELIVERIES: [(&str, &str); 3] = [
-    ("attempts", "DELETE FROM attempts WHERE id >= $3 AND id < $4 AND delivery_id >= $1 AND delivery_id <= $2"),
-    ("replays", "DELETE FROM replays WHERE event_id < $4 AND delivery_id >= $1 AND delivery_id <= $2"),
+    (
+        "attempts",
+        "DELETE FROM attempts WHERE id >= $3 AND id < $4 AND delivery_id >= $1 AND delivery_id <= $2",
+    ),
+    (
+        "replays",
+        "DELETE FROM replays WHERE event_id < $4 AND delivery_id >= $1 AND delivery_id <= $2",
+    ),
     ("deliveries", "DELETE FROM deliveries WHERE id >= $1 AND id <= $2"),
 ];
-const WITH_ATTEMPTS: [(&str, &str); 1] = [("attempts", "DELETE FROM attempts WHERE id >= $1 AND id <= $2")];
+const WITH_ATTEMPTS: [(&str, &str); 1] =
+    [("attempts", "DELETE FROM attempts WHERE id >= $1 AND id <= $2")];
 
 const KEYS: &str = "DELETE FROM idempotency_keys WHERE (project_id, key, day) IN (
     SELECT project_id, key, day FROM idempotency_keys WHERE day < $1 ORDER BY day LIMIT $2
@@ -57,7 +72,8 @@ fn statement<const N: usize>(text: &str, values: [Value; N]) -> Statement {
 pub(super) async fn next_day(database: &impl ConnectionTrait, from: i32) -> Result<Option<i32>> {
     let from = if from <= 0 { Uuid::nil() } else { id_range(from).0 };
     let row = database.query_one_raw(statement(NEXT, [from.into()])).await.map_err(unavailable)?;
-    let first: Option<Uuid> = row.map(|row| row.try_get_by_index(0)).transpose().map_err(unavailable)?.flatten();
+    let first: Option<Uuid> =
+        row.map(|row| row.try_get_by_index(0)).transpose().map_err(unavailable)?.flatten();
     Ok(first.map(|id| day_of(time_of(id))))
 }
 
@@ -71,14 +87,20 @@ pub(super) async fn days(database: &impl ConnectionTrait, until: i32) -> Result<
     Ok(days)
 }
 
-/// Some of the day's events; when there are none, of its deliveries, which are replays; then of attempts whose delivery ended otherwise.
+/// Some of the day's events; when there are none, of its deliveries, which are replays; then of
+/// attempts whose delivery ended otherwise.
 pub(super) async fn drop_day(store: &Store, day: i32) -> Result<Step> {
-    let Some(transaction) = begin_sweep(store).await? else { return Ok(Step::nothing(Progress::Blocked)) };
+    let Some(transaction) = begin_sweep(store).await? else {
+        return Ok(Step::nothing(Progress::Blocked));
+    };
     if is_held(&transaction, day).await? {
         return give_up(transaction, Step::nothing(Progress::Held)).await;
     }
-    let kinds: [(&str, &[(&str, &str)]); 3] =
-        [(OLDEST_EVENTS, &WITH_EVENTS), (OLDEST_DELIVERIES, &WITH_DELIVERIES), (OLDEST_ATTEMPTS, &WITH_ATTEMPTS)];
+    let kinds: [(&str, &[(&str, &str)]); 3] = [
+        (OLDEST_EVENTS, &WITH_EVENTS),
+        (OLDEST_DELIVERIES, &WITH_DELIVERIES),
+        (OLDEST_ATTEMPTS, &WITH_ATTEMPTS),
+    ];
     for (oldest, deletes) in kinds {
         if let Some((first, last)) = oldest_of(&transaction, oldest, day).await? {
             let gone = delete(&transaction, deletes, first, last).await?;
@@ -90,10 +112,16 @@ pub(super) async fn drop_day(store: &Store, day: i32) -> Result<Step> {
 }
 
 /// The first and the last id of what goes in one step.
-async fn oldest_of(transaction: &DatabaseTransaction, oldest: &str, day: i32) -> Result<Option<(Uuid, Uuid)>> {
+async fn oldest_of(
+    transaction: &DatabaseTransaction,
+    oldest: &str,
+    day: i32,
+) -> Result<Option<(Uuid, Uuid)>> {
     let (from, until) = id_range(day);
-    let found =
-        transaction.query_all_raw(statement(oldest, [from.into(), until.into(), ROWS.into()])).await.map_err(unavailable)?;
+    let found = transaction
+        .query_all_raw(statement(oldest, [from.into(), until.into(), ROWS.into()]))
+        .await
+        .map_err(unavailable)?;
     let (mut range, mut rows, mut bytes) = (None, 0, 0);
     for row in &found {
         let id: Uuid = row.try_get_by_index(0).map_err(unavailable)?;
@@ -113,11 +141,16 @@ async fn delete(
     first: Uuid,
     last: Uuid,
 ) -> Result<Vec<Gone>> {
-    let milliseconds = [uuid_bound(time_of(first)), uuid_bound(time_of(last).plus(Duration::from_millis(1)))];
+    let milliseconds =
+        [uuid_bound(time_of(first)), uuid_bound(time_of(last).plus(Duration::from_millis(1)))];
     let mut gone = Vec::new();
     for (table, delete) in deletes {
         let values = [first, last, milliseconds[0], milliseconds[1]].map(Value::from);
-        let rows = transaction.execute_raw(statement(delete, values)).await.map_err(unavailable)?.rows_affected();
+        let rows = transaction
+            .execute_raw(statement(delete, values))
+            .await
+            .map_err(unavailable)?
+            .rows_affected();
         gone.extend((rows > 0).then_some(Gone { table, partitions: 0, rows }));
     }
     Ok(gone)

@@ -39,13 +39,16 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// So many days ago, at noon: far from midnight.
 fn days_ago(world: &World, days: u32) -> Timestamp {
-    Timestamp(i64::from(day_of(world.now.minus(DAY * days))) * super::DAY_MICROS + super::DAY_MICROS / 2)
+    Timestamp(
+        i64::from(day_of(world.now.minus(DAY * days))) * super::DAY_MICROS + super::DAY_MICROS / 2,
+    )
 }
 
 async fn make_day(world: &World, at: Timestamp) {
     if world.store.backend() == Backend::Postgres {
         for partition in of_day(&LEDGER, day_of(at).into()) {
-            let exists = format!("SELECT count(*) FROM pg_class WHERE relname = '{}'", partition.name);
+            let exists =
+                format!("SELECT count(*) FROM pg_class WHERE relname = '{}'", partition.name);
             if world.number(&exists).await == 0 {
                 for statement in &partition.statements {
                     world.execute(statement).await;
@@ -72,7 +75,10 @@ async fn delivered(world: &World, at: Timestamp) -> NewEvent {
 }
 
 async fn settle(world: &World, new: &NewEvent) {
-    assert_eq!(world.ledger.settle(&[attempted(&new.deliveries[0], 1, SUCCESS, 200)]).await.unwrap(), [true]);
+    assert_eq!(
+        world.ledger.settle(&[attempted(&new.deliveries[0], 1, SUCCESS, 200)]).await.unwrap(),
+        [true]
+    );
 }
 
 /// A whole sweep of the days before a time: which are held, and what went.
@@ -88,7 +94,9 @@ async fn sweep(store: &Store, before: Timestamp) -> (Vec<i32>, Vec<Gone>) {
                 Progress::Held => held.push(day),
                 // Somebody retries a delivery at this moment.
                 Progress::Blocked => {}
-                Progress::Done => assert!(!is_held || store.drop_day(day).await.unwrap().progress == Progress::Done),
+                Progress::Done => assert!(
+                    !is_held || store.drop_day(day).await.unwrap().progress == Progress::Done
+                ),
             }
             break;
         }
@@ -105,7 +113,8 @@ async fn a_day_goes_when_all_of_it_is_older(world: World) {
         delivered(&world, days_ago(&world, days)).await;
     }
     let first_kept = day_of(days_ago(&world, 30));
-    // As if it were the last moment of the day: the day 30 days ago is not over by 30 days, the one before is.
+    // As if it were the last moment of the day: the day 30 days ago is not over by 30 days, the one
+    // before is.
     let before = Timestamp(i64::from(first_kept + 1) * super::DAY_MICROS - 1);
     let old = world.store.old_days(before).await.unwrap();
     assert_eq!(old, [40, 31].map(|days| day_of(days_ago(&world, days))));
@@ -133,7 +142,10 @@ async fn a_pending_delivery_holds_its_day_and_no_other(world: World) {
     assert_eq!((held, counts(&world).await), (vec![day_of(held_at)], [2, 1, 1]));
     assert_eq!(world.store.old_days(before).await.unwrap(), [day_of(held_at)]);
     assert!(world.store.is_day_held(day_of(held_at)).await.unwrap());
-    assert_eq!(world.ledger.payloads(&[waiting.event.id]).await.unwrap(), [Some(waiting.payload.clone())]);
+    assert_eq!(
+        world.ledger.payloads(&[waiting.event.id]).await.unwrap(),
+        [Some(waiting.payload.clone())]
+    );
     // It ends in its day's partition, and then the day goes.
     settle(&world, &waiting).await;
     let (held, _) = sweep(&world.store, before).await;
@@ -145,18 +157,25 @@ async fn a_pending_replay_holds_the_day_of_its_event(world: World) {
     let (world, store) = (&scene.world, &scene.world.store);
     let at = days_ago(world, 40);
     let new = delivered(world, at).await;
-    let replay = store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
+    let replay =
+        store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
     let before = world.now.minus(DAY * 30);
     assert_eq!(sweep(store, before).await.0, [day_of(at)]);
     assert_eq!(counts(world).await, [1, 1, 1]);
     // The replay ends today; its number stays as long as the delivery.
-    let ended = crate::ledger::Settled { delivery: replay.id, ..attempted(&new.deliveries[0], 1, SUCCESS, 200) };
+    let ended = crate::ledger::Settled {
+        delivery: replay.id,
+        ..attempted(&new.deliveries[0], 1, SUCCESS, 200)
+    };
     let record = ended.record.clone().map(|record| outrider_model::Attempt {
         id: outrider_model::AttemptId::derive(replay.id, 1, 0, record.started_at),
         delivery: replay.id,
         ..record
     });
-    assert_eq!(world.ledger.settle(&[crate::ledger::Settled { record, ..ended }]).await.unwrap(), [true]);
+    assert_eq!(
+        world.ledger.settle(&[crate::ledger::Settled { record, ..ended }]).await.unwrap(),
+        [true]
+    );
     let (held, _) = sweep(store, before).await;
     assert_eq!((held.len(), counts(world).await), (0, [0, 1, 1]));
     assert_eq!(world.rows("replays").await, 0, "its number went with its event");
@@ -171,20 +190,27 @@ async fn a_replay_goes_before_its_event(world: World) {
     make_day(world, less_old).await;
     pending(world, old).await;
     let new = delivered(world, old).await;
-    let replay = store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
+    let replay =
+        store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
     // As if it had been ordered ten days later.
     let later = outrider_model::DeliveryId::derive(less_old, replay.event, replay.endpoint, 1);
     for (table, column) in [("pending_deliveries", "id"), ("replays", "delivery_id")] {
         let [id, was] = [later.0, replay.id.0].map(|id| literal(world, id));
         world.execute(&format!("UPDATE {table} SET {column} = {id} WHERE {column} = {was}")).await;
     }
-    let ended = crate::ledger::Settled { delivery: later, ..attempted(&new.deliveries[0], 1, SUCCESS, 200) };
+    let ended = crate::ledger::Settled {
+        delivery: later,
+        ..attempted(&new.deliveries[0], 1, SUCCESS, 200)
+    };
     let record = ended.record.clone().map(|record| outrider_model::Attempt {
         id: outrider_model::AttemptId::derive(later, 1, 0, record.started_at),
         delivery: later,
         ..record
     });
-    assert_eq!(world.ledger.settle(&[crate::ledger::Settled { record, ..ended }]).await.unwrap(), [true]);
+    assert_eq!(
+        world.ledger.settle(&[crate::ledger::Settled { record, ..ended }]).await.unwrap(),
+        [true]
+    );
     adds_up(store).await;
     assert_eq!(sweep(store, world.now.minus(DAY * 30)).await.0, [day_of(old)]);
     assert_eq!((counts(world).await, world.rows("replays").await), ([2, 1, 1], 0));
@@ -209,8 +235,13 @@ async fn what_is_gone_is_not_found_and_not_retried(world: World) {
     let (world, store) = (&scene.world, &scene.world.store);
     let new = delivered(world, days_ago(world, 40)).await;
     // A delivery of another day than its event's, as replays are.
-    let replay = store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
-    let ended = crate::ledger::Settled { delivery: replay.id, record: None, ..attempted(&new.deliveries[0], 1, SUCCESS, 200) };
+    let replay =
+        store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
+    let ended = crate::ledger::Settled {
+        delivery: replay.id,
+        record: None,
+        ..attempted(&new.deliveries[0], 1, SUCCESS, 200)
+    };
     assert_eq!(world.ledger.settle(&[ended]).await.unwrap(), [true]);
     sweep(store, world.now.minus(DAY * 30)).await;
     let reason = |error: outrider_model::Error| error.reason;
@@ -222,7 +253,13 @@ async fn what_is_gone_is_not_found_and_not_retried(world: World) {
     assert_eq!(second.map_err(reason).unwrap_err(), Reason::FailedPrecondition);
     let erased = store.erase_payload(&scene.principal, world.project, new.event.id).await;
     assert_eq!(erased.map_err(reason).unwrap_err(), Reason::NotFound);
-    assert_eq!((world.rows("pending_deliveries").await, world.ledger.payloads(&[new.event.id]).await.unwrap()), (0, vec![None]));
+    assert_eq!(
+        (
+            world.rows("pending_deliveries").await,
+            world.ledger.payloads(&[new.event.id]).await.unwrap()
+        ),
+        (0, vec![None])
+    );
 }
 
 async fn keys_go_with_their_days(world: World) {
@@ -240,9 +277,13 @@ async fn keys_go_with_their_days(world: World) {
             break;
         }
     }
-    assert!(!went.is_empty() && went.iter().all(|gone| gone.table == "idempotency_keys"), "{went:?}");
+    assert!(
+        !went.is_empty() && went.iter().all(|gone| gone.table == "idempotency_keys"),
+        "{went:?}"
+    );
     assert_eq!(world.rows("idempotency_keys").await, before - 2);
-    let again = world.ledger.accept(&[world.keyed(world.now, "new", 1)], world.keys_since()).await.unwrap();
+    let again =
+        world.ledger.accept(&[world.keyed(world.now, "new", 1)], world.keys_since()).await.unwrap();
     assert!(matches!(again[..], [crate::Accepted::Duplicate { .. }]), "{again:?}");
 }
 
@@ -250,7 +291,8 @@ async fn changes_go_but_the_last(world: World) {
     let scene = Scene::of(world).await;
     let (world, store) = (&scene.world, &scene.world.store);
     let directory = Directory::new(store.clone(), DirectoryOptions::default());
-    let name = async || directory.project(&scene.principal, world.project).await.unwrap().name.clone();
+    let name =
+        async || directory.project(&scene.principal, world.project).await.unwrap().name.clone();
     assert_eq!(name().await, "p");
     let last = store.last_change().await.unwrap().unwrap();
     assert!(last.seq > 3);
@@ -276,14 +318,19 @@ async fn changes_go_but_the_last(world: World) {
 
 /// Random days, retries and erasures, while days are dropped and payloads erased all the time.
 async fn nothing_pending_is_ever_deleted(world: World) {
-    let seed = std::env::var("OUTRIDER_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    let seed = std::env::var("OUTRIDER_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(rand::random);
     eprintln!("OUTRIDER_TEST_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let scene = Arc::new(Scene::of(world).await);
     let world = &scene.world;
     let (mut ended, mut waiting): (Vec<(EventId, DeliveryId)>, usize) = (Vec::new(), 0);
     for _ in 0..60 {
-        let at = Timestamp(days_ago(world, random.random_range(32..44)).0 + random.random_range(0..3_600_000_000));
+        let at = Timestamp(
+            days_ago(world, random.random_range(32..44)).0 + random.random_range(0..3_600_000_000),
+        );
         let new = pending(world, at).await;
         if random.random_bool(0.8) {
             settle(world, &new).await;
@@ -294,13 +341,17 @@ async fn nothing_pending_is_ever_deleted(world: World) {
     }
     let sweeper = tokio::spawn({
         let scene = Arc::clone(&scene);
-        let picks: Vec<EventId> = (0..20).map(|_| ended[random.random_range(0..ended.len())].0).collect();
+        let picks: Vec<EventId> =
+            (0..20).map(|_| ended[random.random_range(0..ended.len())].0).collect();
         async move {
             let (store, project) = (&scene.world.store, scene.world.project);
             for event in picks {
                 let _ = store.erase_payload(&scene.principal, project, event).await;
                 sweep(store, scene.world.now.minus(DAY * 30)).await;
-                store.erase_old_payloads(project, scene.world.now.minus(DAY * 38), None).await.unwrap();
+                store
+                    .erase_old_payloads(project, scene.world.now.minus(DAY * 38), None)
+                    .await
+                    .unwrap();
             }
         }
     });
@@ -310,7 +361,8 @@ async fn nothing_pending_is_ever_deleted(world: World) {
         match world.store.retry_delivery(&scene.principal, world.project, delivery).await {
             Ok(_) => retried += 1,
             Err(error) => {
-                let expected = [Reason::NotFound, Reason::FailedPrecondition, Reason::PayloadErased];
+                let expected =
+                    [Reason::NotFound, Reason::FailedPrecondition, Reason::PayloadErased];
                 assert!(expected.contains(&error.reason), "{error:?}");
             }
         }
@@ -335,7 +387,8 @@ async fn a_late_report_of_a_gone_day_holds_up_no_other(world: World) {
     assert_eq!(world.rows("pending_deliveries").await, 0);
 }
 
-/// Whoever reads for long keeps a partition from being dropped, and keeps nobody from publishing for longer than a sweep is patient.
+/// Whoever reads for long keeps a partition from being dropped, and keeps nobody from publishing
+/// for longer than a sweep is patient.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_in_use_is_left_for_later() {
     let Some(world) = World::postgres().await else { return };
@@ -357,11 +410,15 @@ async fn a_partition_in_use_is_left_for_later() {
     reader.rollback().await.unwrap();
     assert_eq!(world.rows("events").await, 21);
     let step = world.store.drop_day(day_of(at)).await.unwrap();
-    assert_eq!((step.gone.iter().any(|gone| gone.table == "events"), step.progress), (true, Progress::Done));
+    assert_eq!(
+        (step.gone.iter().any(|gone| gone.table == "events"), step.progress),
+        (true, Progress::Done)
+    );
     assert_eq!(counts(&world).await, [20, 0, 0]);
 }
 
-/// However long the numbers of replays take to be deleted: nobody but who makes one waits, and no lock is waited for in a circle.
+/// However long the numbers of replays take to be deleted: nobody but who makes one waits, and no
+/// lock is waited for in a circle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replays_go_before_anybody_waits() {
     const SLOWLY: [&str; 2] = [
@@ -377,7 +434,11 @@ async fn replays_go_before_anybody_waits() {
     let new = delivered(world, at).await;
     let first = new.deliveries[0].id;
     let replay = store.retry_delivery(&scene.principal, world.project, first).await.unwrap();
-    let ended = crate::ledger::Settled { delivery: replay.id, record: None, ..attempted(&new.deliveries[0], 1, SUCCESS, 200) };
+    let ended = crate::ledger::Settled {
+        delivery: replay.id,
+        record: None,
+        ..attempted(&new.deliveries[0], 1, SUCCESS, 200)
+    };
     assert_eq!(world.ledger.settle(&[ended]).await.unwrap(), [true]);
     for statement in SLOWLY {
         world.execute(statement).await;

@@ -1,5 +1,6 @@
-//! Where PostgreSQL is, as `database.url` says it in either form of libpq's. The driver gets finished options and never the text, so that
-//! what cannot take effect is refused by every command, with the reason.
+//! Where PostgreSQL is, as `database.url` says it in either form of libpq's. The driver gets
+//! finished options and never the text, so that what cannot take effect is refused by every
+//! command, with the reason.
 
 #[cfg(test)]
 mod tests;
@@ -47,12 +48,16 @@ impl Given {
 
     /// A parameter with its name. A later one replaces an earlier one.
     fn word(&mut self, name: &str, value: &str) {
-        if let Some(setting) = name.strip_prefix("options[").and_then(|name| name.strip_suffix(']')) {
+        if let Some(setting) = name.strip_prefix("options[").and_then(|name| name.strip_suffix(']'))
+        {
             self.options.push(option(setting, value));
         } else if ["currentSchema", "search_path"].contains(&name) {
             self.options.push(option("search_path", value));
         } else {
-            let name = words::ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, word)| word);
+            let name = words::ALIASES
+                .iter()
+                .find(|(alias, _)| *alias == name)
+                .map_or(name, |(_, word)| word);
             self.words.insert(name.to_owned(), value.to_owned());
         }
     }
@@ -105,11 +110,16 @@ impl Target {
     }
 
     /// What variables of libpq add to it, or an error for one that cannot take effect.
-    pub fn with_environment(mut self, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+    pub fn with_environment(
+        mut self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
         for (name, word) in VARIABLES {
             let Some(value) = variable(name).filter(|value| !value.is_empty()) else { continue };
             words::check(word, &value).map_err(|why| format!("the variable {name}: {why}"))?;
-            if ["target_session_attrs", "connect_timeout", "sslmode"].contains(&word) && !self.words.contains_key(word) {
+            if ["target_session_attrs", "connect_timeout", "sslmode"].contains(&word)
+                && !self.words.contains_key(word)
+            {
                 self.words.insert(word.to_owned(), value);
             }
         }
@@ -130,30 +140,37 @@ impl Target {
 
     /// How long a host may take.
     pub fn connect_timeout(&self) -> Option<Duration> {
-        let seconds: u64 = self.words.get("connect_timeout")?.parse().ok().filter(|seconds| *seconds > 0)?;
+        let seconds: u64 =
+            self.words.get("connect_timeout")?.parse().ok().filter(|seconds| *seconds > 0)?;
         Some(Duration::from_secs(seconds))
     }
 
-    /// Which servers will do. Of several hosts, where nothing is said, who writes wants one that takes writes.
+    /// Which servers will do. Of several hosts, where nothing is said, who writes wants one that
+    /// takes writes.
     pub fn wanted(&self, read_only: bool) -> Result<Wanted, String> {
-        let wanted = self.words.get("target_session_attrs").map(|attrs| wanted(attrs)).transpose()?;
+        let wanted =
+            self.words.get("target_session_attrs").map(|attrs| wanted(attrs)).transpose()?;
         match wanted {
             None if self.hosts.len() > 1 && !read_only => Ok(Wanted::ReadWrite),
             None => Ok(Wanted::Any),
-            Some(Wanted::ReadOnly | Wanted::Standby | Wanted::PreferStandby) if !read_only => {
-                Err("target_session_attrs: Outrider writes; only read-write, primary and any will do".to_owned())
-            }
+            Some(Wanted::ReadOnly | Wanted::Standby | Wanted::PreferStandby) if !read_only => Err(
+                "target_session_attrs: Outrider writes; only read-write, primary and any will do"
+                    .to_owned(),
+            ),
             Some(wanted) => Ok(wanted),
         }
     }
 
-    /// By the driver's own URL, of parts that are known to be good: it adds variables and the password file.
+    /// By the driver's own URL, of parts that are known to be good: it adds variables and the
+    /// password file.
     fn connect(&self, host: Option<&str>, port: Option<u16>) -> Result<PgConnectOptions, String> {
         let mut url = "postgres:///?".to_owned();
         let mut put = |name: &str, value: &str| {
             let _ = write!(url, "{name}={}&", escaped(value));
         };
-        for (name, value) in self.words.iter().filter(|(name, _)| PASSED_ON.contains(&name.as_str())) {
+        for (name, value) in
+            self.words.iter().filter(|(name, _)| PASSED_ON.contains(&name.as_str()))
+        {
             put(name, value);
         }
         if let Some(host) = host {
@@ -174,11 +191,21 @@ impl Target {
 }
 
 /// What the driver knows too.
-const PASSED_ON: [&str; 9] =
-    ["dbname", "user", "password", "application_name", "sslmode", "sslrootcert", "sslcert", "sslkey", "statement-cache-capacity"];
+const PASSED_ON: [&str; 9] = [
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "statement-cache-capacity",
+];
 
-/// Variables that set a parameter. Those that are not here are the driver's (PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGAPPNAME,
-/// PGOPTIONS, PGPASSFILE, and the files of TLS), or without effect (PGDATESTYLE, PGTZ, PGGEQO).
+/// Variables that set a parameter. Those that are not here are the driver's (PGHOST, PGPORT,
+/// PGUSER, PGPASSWORD, PGDATABASE, PGAPPNAME, PGOPTIONS, PGPASSFILE, and the files of TLS), or
+/// without effect (PGDATESTYLE, PGTZ, PGGEQO).
 const VARIABLES: [(&str, &str); 16] = [
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
     ("PGCONNECT_TIMEOUT", "connect_timeout"),
@@ -200,11 +227,16 @@ const VARIABLES: [(&str, &str); 16] = [
 
 /// Every host with its port.
 fn hosts(words: &BTreeMap<String, String>) -> Result<Vec<Host>, String> {
-    let list = |name: &str| words.get(name).map(|text| text.split(',').map(str::trim).collect::<Vec<_>>());
+    let list =
+        |name: &str| words.get(name).map(|text| text.split(',').map(str::trim).collect::<Vec<_>>());
     let (names, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
     if let (Some(names), Some(addresses)) = (&names, &addresses) {
         if names.len() != addresses.len() {
-            return Err(format!("{} host names do not match {} hostaddr values", names.len(), addresses.len()));
+            return Err(format!(
+                "{} host names do not match {} hostaddr values",
+                names.len(),
+                addresses.len()
+            ));
         }
         if words.get("sslmode").is_some_and(|mode| mode == "verify-full") && names != addresses {
             return Err("hostaddr: the driver verifies the name that it dials: leave it out with sslmode=verify-full".to_owned());
@@ -223,13 +255,22 @@ fn hosts(words: &BTreeMap<String, String>) -> Result<Vec<Host>, String> {
     }
     let ports = ports.iter().map(|port| port_of(port)).collect::<Result<Vec<_>, _>>()?;
     let host = |host: &&str| (!host.is_empty()).then(|| (*host).to_owned());
-    Ok(hosts.iter().enumerate().map(|(index, name)| (host(name), ports[index.min(ports.len() - 1)])).collect())
+    Ok(hosts
+        .iter()
+        .enumerate()
+        .map(|(index, name)| (host(name), ports[index.min(ports.len() - 1)]))
+        .collect())
 }
 
 fn port_of(text: &str) -> Result<Option<u16>, String> {
     match text {
         "" => Ok(None),
-        text => text.parse().ok().filter(|port| *port > 0).map(Some).ok_or_else(|| "port must be 1 to 65535".to_owned()),
+        text => text
+            .parse()
+            .ok()
+            .filter(|port| *port > 0)
+            .map(Some)
+            .ok_or_else(|| "port must be 1 to 65535".to_owned()),
     }
 }
 
@@ -248,7 +289,9 @@ fn tls(words: &mut BTreeMap<String, String>) -> Result<(), String> {
             words.remove("sslrootcert");
             words.insert("sslmode".to_owned(), "verify-full".to_owned());
         }
-        (Some("system"), Some(_)) => return Err("sslrootcert=system needs sslmode=verify-full".to_owned()),
+        (Some("system"), Some(_)) => {
+            return Err("sslrootcert=system needs sslmode=verify-full".to_owned());
+        }
         (Some(_), Some("require")) => {
             words.insert("sslmode".to_owned(), "verify-ca".to_owned());
         }
@@ -269,7 +312,8 @@ fn wanted(text: &str) -> Result<Wanted, String> {
     })
 }
 
-/// `-c a=b -cc=d --e=f` as PostgreSQL takes them apart. They are set by statement, for poolers refuse them at the start.
+/// `-c a=b -cc=d --e=f` as PostgreSQL takes them apart. They are set by statement, for poolers
+/// refuse them at the start.
 fn settings(text: &str) -> Result<Vec<(String, String)>, String> {
     let (mut parts, mut escaped, mut part) = (Vec::new(), false, String::new());
     for char in text.chars().chain([' ']) {
@@ -302,10 +346,13 @@ fn settings(text: &str) -> Result<Vec<(String, String)>, String> {
 }
 
 fn setting_name(name: &str) -> Result<String, String> {
-    if name.is_empty() || !name.chars().all(|char| char.is_ascii_alphanumeric() || "_.".contains(char)) {
+    if name.is_empty()
+        || !name.chars().all(|char| char.is_ascii_alphanumeric() || "_.".contains(char))
+    {
         return Err("options: the name of a setting has letters, digits, _ and . only".to_owned());
     }
-    let ours = RELIED_ON.iter().map(|(name, _)| *name).chain(["statement_timeout", "transaction_timeout"]);
+    let ours =
+        RELIED_ON.iter().map(|(name, _)| *name).chain(["statement_timeout", "transaction_timeout"]);
     match ours.into_iter().find(|ours| ours.eq_ignore_ascii_case(name)) {
         Some(ours) => Err(format!("options: {ours} is set by Outrider")),
         None => Ok(name.to_owned()),
@@ -327,7 +374,8 @@ fn escaped(value: &str) -> String {
 /// A text for a terminal or a log, without passwords and keys.
 #[must_use]
 pub fn masked(text: &str) -> String {
-    const SECRET: [&str; 5] = ["password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"];
+    const SECRET: [&str; 5] =
+        ["password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"];
     if !is_postgres(text) || Target::parse(text).is_err() {
         return "…".to_owned();
     }
@@ -341,7 +389,8 @@ pub fn masked(text: &str) -> String {
         return given.words.iter().map(shown).collect::<Vec<_>>().join(" ");
     };
     let rest = &text[scheme.len()..];
-    let (main, query) = rest.split_once('?').map_or((rest, None), |(main, query)| (main, Some(query)));
+    let (main, query) =
+        rest.split_once('?').map_or((rest, None), |(main, query)| (main, Some(query)));
     let (authority, path) = main.find('/').map_or((main, ""), |at| main.split_at(at));
     let authority = match authority.rsplit_once('@') {
         Some((user, hosts)) => match user.split_once(':') {
@@ -354,6 +403,7 @@ pub fn masked(text: &str) -> String {
         Some((name, _)) if SECRET.contains(&name) || name.contains('%') => format!("{name}=…"),
         _ => pair.to_owned(),
     };
-    let query = query.map(|query| format!("?{}", query.split('&').map(hidden).collect::<Vec<_>>().join("&")));
+    let query = query
+        .map(|query| format!("?{}", query.split('&').map(hidden).collect::<Vec<_>>().join("&")));
     format!("{scheme}{authority}{path}{}", query.unwrap_or_default())
 }

@@ -16,8 +16,16 @@ fn places(text: &str) -> Vec<(String, u16, String, Option<String>)> {
     connects
         .iter()
         .map(|connect| {
-            let host = connect.get_socket().map_or_else(|| connect.get_host().to_owned(), |socket| socket.display().to_string());
-            (host, connect.get_port(), connect.get_username().to_owned(), connect.get_database().map(str::to_owned))
+            let host = connect.get_socket().map_or_else(
+                || connect.get_host().to_owned(),
+                |socket| socket.display().to_string(),
+            );
+            (
+                host,
+                connect.get_port(),
+                connect.get_username().to_owned(),
+                connect.get_database().map(str::to_owned),
+            )
         })
         .collect()
 }
@@ -43,7 +51,11 @@ fn both_forms_say_the_same() {
     assert_eq!(places("host=/run/pg port=3 user=u dbname=d"), [place("/run/pg", 3)]);
     assert_eq!(places("postgres://u@a:1,[::1]:2/d"), [place("a", 1), place("::1", 2)]);
     assert_eq!(places("host=a,b port=7 user=u dbname=d"), [place("a", 7), place("b", 7)]);
-    assert_eq!(places("postgres://u@h:1/d%20e?dbname=d"), [place("h", 1)], "a later one replaces an earlier one");
+    assert_eq!(
+        places("postgres://u@h:1/d%20e?dbname=d"),
+        [place("h", 1)],
+        "a later one replaces an earlier one"
+    );
     assert_eq!(places("user='it\\'s' host=h port=1 dbname=d")[0].2, "it's");
 }
 
@@ -110,11 +122,21 @@ fn modes_of_tls_mean_what_they_mean_to_libpq() {
 
 #[test]
 fn settings_are_taken_apart_and_never_sent_at_the_start() {
-    let target = parsed("postgres://h/d?options=-c%20work_mem%3D4MB%20--search-path%3Da,b%20-cx.y%3D1%5C%202");
-    let settings: Vec<_> = target.settings().iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let target = parsed(
+        "postgres://h/d?options=-c%20work_mem%3D4MB%20--search-path%3Da,b%20-cx.y%3D1%5C%202",
+    );
+    let settings: Vec<_> =
+        target.settings().iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(settings, [("work_mem", "4MB"), ("search_path", "a,b"), ("x.y", "1 2")]);
-    assert!(target.connects().unwrap()[0].get_options().is_none_or(|options| !options.contains("work_mem")));
-    assert_eq!(parsed("postgres://h/d?currentSchema=my%20own").settings(), [("search_path".to_owned(), "my own".to_owned())]);
+    assert!(
+        target.connects().unwrap()[0]
+            .get_options()
+            .is_none_or(|options| !options.contains("work_mem"))
+    );
+    assert_eq!(
+        parsed("postgres://h/d?currentSchema=my%20own").settings(),
+        [("search_path".to_owned(), "my own".to_owned())]
+    );
 }
 
 #[test]
@@ -133,10 +155,16 @@ fn variables_of_libpq_are_heeded_or_refused() {
         parsed("host=a").with_environment(move |asked| (asked == name).then(|| value.to_owned()))
     };
     assert_eq!(with("PGTARGETSESSIONATTRS", "primary").unwrap().wanted(false), Ok(Wanted::Primary));
-    assert_eq!(with("PGCONNECT_TIMEOUT", "7").unwrap().connect_timeout(), Some(Duration::from_secs(7)));
-    for (name, value) in
-        [("PGREQUIREAUTH", "hunter2"), ("PGCHANNELBINDING", "require"), ("PGSSLMODE", "hunter2"), ("PGSERVICE", "x")]
-    {
+    assert_eq!(
+        with("PGCONNECT_TIMEOUT", "7").unwrap().connect_timeout(),
+        Some(Duration::from_secs(7))
+    );
+    for (name, value) in [
+        ("PGREQUIREAUTH", "hunter2"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGSSLMODE", "hunter2"),
+        ("PGSERVICE", "x"),
+    ] {
         let why = with(name, value).err().unwrap();
         assert!(!why.contains("hunter2"), "{why}");
     }
@@ -155,6 +183,9 @@ fn passwords_do_not_show() {
         let masked = masked(text);
         assert!(!masked.contains("ter2"), "{masked}");
     }
-    assert_eq!(masked("postgres://u:hunter2@h:1/d?sslmode=require"), "postgres://u:…@h:1/d?sslmode=require");
+    assert_eq!(
+        masked("postgres://u:hunter2@h:1/d?sslmode=require"),
+        "postgres://u:…@h:1/d?sslmode=require"
+    );
     assert_eq!(masked("postgres://h/d"), "postgres://h/d");
 }

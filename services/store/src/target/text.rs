@@ -1,5 +1,6 @@
-//! The two forms of libpq's connection strings, by its rules: `postgres://user:password@host:port,host:port/dbname?word=value` and
-//! `word=value word='value'`. An error never tells a value.
+//! The two forms of libpq's connection strings, by its rules:
+//! `postgres://user:password@host:port,host:port/dbname?word=value` and `word=value word='value'`.
+//! An error never tells a value.
 
 use std::str::Chars;
 
@@ -11,11 +12,14 @@ pub(super) const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// A URI.
 pub(super) fn uri(rest: &str) -> Result<Given, String> {
     let mut given = Given::default();
-    let (main, query) = rest.split_once('?').map_or((rest, None), |(main, query)| (main, Some(query)));
-    let (authority, dbname) = main.split_once('/').map_or((main, ""), |(authority, dbname)| (authority, dbname));
+    let (main, query) =
+        rest.split_once('?').map_or((rest, None), |(main, query)| (main, Some(query)));
+    let (authority, dbname) =
+        main.split_once('/').map_or((main, ""), |(authority, dbname)| (authority, dbname));
     let hosts = match authority.rsplit_once('@') {
         Some((user, hosts)) => {
-            let (user, password) = user.split_once(':').map_or((user, ""), |(user, password)| (user, password));
+            let (user, password) =
+                user.split_once(':').map_or((user, ""), |(user, password)| (user, password));
             given.put("user", &decoded(user, "user")?);
             given.put("password", &decoded(password, "password")?);
             hosts
@@ -24,7 +28,8 @@ pub(super) fn uri(rest: &str) -> Result<Given, String> {
     };
     hosts_of(hosts, &mut given)?;
     given.put("dbname", &decoded(dbname, "dbname")?);
-    for pair in query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.is_empty()) {
+    for pair in query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.is_empty())
+    {
         let (name, value) = pair.split_once('=').ok_or("a parameter after ? has no =")?;
         if value.contains('=') && !name.starts_with("options") {
             return Err("a parameter after ? has a second =: write it as %3D".to_owned());
@@ -43,7 +48,9 @@ fn hosts_of(text: &str, given: &mut Given) -> Result<(), String> {
     let (mut hosts, mut ports) = (Vec::new(), Vec::new());
     for item in text.split(',') {
         let (host, after) = match item.strip_prefix('[') {
-            Some(rest) => rest.split_once(']').ok_or("an address that begins with [ must end with ]")?,
+            Some(rest) => {
+                rest.split_once(']').ok_or("an address that begins with [ must end with ]")?
+            }
             None => item.find(':').map_or((item, ""), |at| item.split_at(at)),
         };
         if item.starts_with('[') && host.is_empty() {
@@ -116,7 +123,9 @@ fn value(text: &str) -> Result<(String, &str), String> {
             None => return Ok((value, "")),
             Some((char, true)) => value.push(char),
             Some(('\'', false)) if quoted.is_some() => return Ok((value, chars.as_str())),
-            Some((char, false)) if quoted.is_none() && char.is_whitespace() => return Ok((value, chars.as_str())),
+            Some((char, false)) if quoted.is_none() && char.is_whitespace() => {
+                return Ok((value, chars.as_str()));
+            }
             Some((char, false)) => value.push(char),
         }
     }

@@ -1,5 +1,6 @@
-//! The parameters of libpq's connection strings, and what becomes of each: taken, taken with the value that is true anyway, or refused with
-//! the reason. None is without effect in silence, for one that is not heeded may be one that was to make a connection safer.
+//! The parameters of libpq's connection strings, and what becomes of each: taken, taken with the
+//! value that is true anyway, or refused with the reason. None is without effect in silence, for
+//! one that is not heeded may be one that was to make a connection safer.
 
 /// What becomes of a parameter.
 #[derive(Debug, Clone, Copy)]
@@ -14,8 +15,7 @@ pub(super) enum Use {
 use Use::{Only, Refused, Taken};
 
 const NO_GSSAPI: &str = "the driver has no GSSAPI";
-const UNREACHABLE: &str =
-    "the driver sets no such socket option; database.acquire_timeout and database.statement_timeout bound every wait";
+const UNREACHABLE: &str = "the driver sets no such socket option; database.acquire_timeout and database.statement_timeout bound every wait";
 const NO_FILES: &str = "it is not read: write the parameters into database.url";
 const UNENFORCED: &str = "the driver cannot enforce it";
 
@@ -49,7 +49,10 @@ pub(super) const WORDS: &[(&str, Use)] = &[
     ("sslcompression", Only(&["0"], "the driver compresses nothing")),
     ("sslcertmode", Only(&["allow"], UNENFORCED)),
     ("sslsni", Only(&["1"], "the driver always sends the name")),
-    ("ssl_min_protocol_version", Only(&["TLSv1", "TLSv1.1", "TLSv1.2"], "the driver speaks TLS 1.2 and 1.3")),
+    (
+        "ssl_min_protocol_version",
+        Only(&["TLSv1", "TLSv1.1", "TLSv1.2"], "the driver speaks TLS 1.2 and 1.3"),
+    ),
     ("ssl_max_protocol_version", Only(&["TLSv1.3"], "the driver speaks TLS 1.2 and 1.3")),
     ("min_protocol_version", Only(&["3.0"], "the driver speaks the protocol 3.0")),
     ("max_protocol_version", Only(&["3.0", "3.2", "latest"], "the driver speaks the protocol 3.0")),
@@ -61,7 +64,12 @@ pub(super) const WORDS: &[(&str, Use)] = &[
     ("tcp_user_timeout", Refused(UNREACHABLE)),
     ("require_auth", Refused(UNENFORCED)),
     ("requirepeer", Refused(UNENFORCED)),
-    ("sslpassword", Refused("the driver reads no encrypted keys: decrypt the key to a file that only its owner reads")),
+    (
+        "sslpassword",
+        Refused(
+            "the driver reads no encrypted keys: decrypt the key to a file that only its owner reads",
+        ),
+    ),
     ("sslcrl", Refused("the driver reads no lists of revoked certificates")),
     ("sslcrldir", Refused("the driver reads no lists of revoked certificates")),
     ("sslkeylogfile", Refused("the driver writes no keys")),
@@ -89,8 +97,14 @@ pub(super) const ALIASES: [(&str, &str); 5] = [
 pub(super) fn check(name: &str, value: &str) -> Result<(), String> {
     match WORDS.iter().find(|(word, _)| *word == name) {
         Some((_, Taken)) => Ok(()),
-        Some((_, Only(values, _))) if values.iter().any(|taken| taken.eq_ignore_ascii_case(value)) => Ok(()),
-        Some((_, Only(values, reason))) => Err(format!("the parameter {name} can only be {}: {reason}", values.join(", "))),
+        Some((_, Only(values, _)))
+            if values.iter().any(|taken| taken.eq_ignore_ascii_case(value)) =>
+        {
+            Ok(())
+        }
+        Some((_, Only(values, reason))) => {
+            Err(format!("the parameter {name} can only be {}: {reason}", values.join(", ")))
+        }
         Some((_, Refused(reason))) => Err(format!("the parameter {name} is not taken: {reason}")),
         None => Err(unknown(name)),
     }
@@ -98,8 +112,16 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), String> {
 
 fn unknown(name: &str) -> String {
     // A name may be anything, as a part of a password that was not escaped is.
-    let shown: String = name.chars().filter(|char| char.is_ascii_alphanumeric() || "_-".contains(*char)).take(40).collect();
-    let near = WORDS.iter().map(|(word, _)| (distance(name, word), *word)).min().filter(|(distance, _)| *distance <= 3);
+    let shown: String = name
+        .chars()
+        .filter(|char| char.is_ascii_alphanumeric() || "_-".contains(*char))
+        .take(40)
+        .collect();
+    let near = WORDS
+        .iter()
+        .map(|(word, _)| (distance(name, word), *word))
+        .min()
+        .filter(|(distance, _)| *distance <= 3);
     match near {
         Some((_, word)) => format!("there is no connection parameter {shown}; did you mean {word}?"),
         None => {

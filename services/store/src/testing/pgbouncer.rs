@@ -28,8 +28,9 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one in front of the server of a URL. Besides where it listens and whom it lets in, nothing is set but `settings`. None
-    /// where it is not installed and the run is not strict; this is said on standard error.
+    /// Starts one in front of the server of a URL. Besides where it listens and whom it lets in,
+    /// nothing is set but `settings`. None where it is not installed and the run is not strict;
+    /// this is said on standard error.
     ///
     /// # Panics
     /// When it does not start.
@@ -38,11 +39,17 @@ impl PgBouncer {
             eprintln!("SKIPPED with PgBouncer: it is not installed");
             return None;
         }
-        let (user, rest) = server.strip_prefix("postgres://").and_then(|rest| rest.split_once('@')).expect("a URL with a user");
+        let (user, rest) = server
+            .strip_prefix("postgres://")
+            .and_then(|rest| rest.split_once('@'))
+            .expect("a URL with a user");
         let (address, database) = rest.split_once('/').expect("a URL with a database");
         let (host, port) = address.split_once(':').expect("a URL with a port");
         let directory = TempDir::new().expect("there is room for temporary files");
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        let free = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
         let users = directory.path().join("users.txt");
         std::fs::write(&users, format!("\"{user}\" \"\"\n")).expect("a file is written");
         let text = format!(
@@ -55,7 +62,11 @@ impl PgBouncer {
         open_to_all(directory.path());
         let watchdog = watchdog(&file);
         wait_for(free).await;
-        Some(Self { url: format!("postgres://{user}@127.0.0.1:{free}/{database}"), watchdog, _directory: directory })
+        Some(Self {
+            url: format!("postgres://{user}@127.0.0.1:{free}/{database}"),
+            watchdog,
+            _directory: directory,
+        })
     }
 
     /// The URL of the same database through it.
@@ -75,14 +86,20 @@ impl Drop for PgBouncer {
 /// It runs as another user when we are root.
 fn open_to_all(directory: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).expect("the directory is ours");
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))
+        .expect("the directory is ours");
 }
 
 fn watchdog(file: &Path) -> Child {
     const RUN: &str = r#""$1" -q "$2" & pooler=$!; read -r _; kill -KILL "$pooler""#;
     let file = file.to_str().expect("a temporary path is UTF-8");
     let mut command = as_user("sh", &["-c", RUN, "sh", &program(), file]).expect("a user for it");
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh starts")
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sh starts")
 }
 
 async fn wait_for(port: u16) {

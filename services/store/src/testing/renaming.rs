@@ -55,16 +55,23 @@ impl Renaming {
     /// # Panics
     /// When the server cannot be reached.
     pub async fn start(server: &str, sessions: usize, draw: Draw) -> Self {
-        let (user, rest) = server.strip_prefix("postgres://").and_then(|rest| rest.split_once('@')).expect("a URL with a user");
+        let (user, rest) = server
+            .strip_prefix("postgres://")
+            .and_then(|rest| rest.split_once('@'))
+            .expect("a URL with a user");
         let (address, database) = rest.split_once('/').expect("a URL with a database");
         let mut idle = Vec::new();
         for number in 0..sessions {
-            idle.push(Session::open(number, address, user, database).await.expect("the server answers"));
+            idle.push(
+                Session::open(number, address, user, database).await.expect("the server answers"),
+            );
         }
         let names = Mutex::default();
-        let pool = Arc::new(Pool { draw, idle: Mutex::new(idle), free: Semaphore::new(sessions), names });
+        let pool =
+            Arc::new(Pool { draw, idle: Mutex::new(idle), free: Semaphore::new(sessions), names });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("postgres://{user}@{}/{database}", listener.local_addr().expect("an address"));
+        let url =
+            format!("postgres://{user}@{}/{database}", listener.local_addr().expect("an address"));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let pool = Arc::clone(&pool);
@@ -92,7 +99,9 @@ impl Session {
     async fn open(number: usize, address: &str, user: &str, database: &str) -> io::Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         let mut start = (3_u32 << 16).to_be_bytes().to_vec();
-        start.extend(format!("user\0{user}\0database\0{database}\0client_encoding\0UTF8\0\0").into_bytes());
+        start.extend(
+            format!("user\0{user}\0database\0{database}\0client_encoding\0UTF8\0\0").into_bytes(),
+        );
         stream.write_all(&[&length(&start).to_be_bytes(), start.as_slice()].concat()).await?;
         while receive(&mut stream).await?.0 != b'Z' {}
         Ok(Self { number, stream, prepared: HashSet::new() })
@@ -167,7 +176,8 @@ impl Pool {
             if kind == b'P' {
                 known.insert(name.clone(), (self.name(&rest), rest.clone()));
             }
-            let (renamed, statement) = known.get(&name).cloned().unwrap_or_else(|| ("nowhere".to_owned(), Vec::new()));
+            let (renamed, statement) =
+                known.get(&name).cloned().unwrap_or_else(|| ("nowhere".to_owned(), Vec::new()));
             // Where it is prepared already, a statement without a name is prepared in its place,
             // which is answered alike. What others use is not closed.
             let renamed = match kind {
@@ -228,7 +238,12 @@ async fn greet(client: &mut TcpStream) -> io::Result<()> {
         }
         client.write_all(b"N").await?;
     }
-    let parameters = ["server_version\x0015.0\0", "client_encoding\0UTF8\0", "DateStyle\0ISO, MDY\0", "TimeZone\0UTC\0"];
+    let parameters = [
+        "server_version\x0015.0\0",
+        "client_encoding\0UTF8\0",
+        "DateStyle\0ISO, MDY\0",
+        "TimeZone\0UTC\0",
+    ];
     let mut hello = message(b'R', &0_u32.to_be_bytes());
     parameters.iter().for_each(|parameter| hello.extend(message(b'S', parameter.as_bytes())));
     hello.extend(message(b'K', &[0; 8]));

@@ -1,4 +1,5 @@
-//! A PostgreSQL server of this process: started from what is installed, stopped when the process ends, however it ends.
+//! A PostgreSQL server of this process: started from what is installed, stopped when the process
+//! ends, however it ends.
 
 use std::{
     fs,
@@ -15,7 +16,8 @@ const TRIES: usize = 5;
 
 pub(super) struct Server {
     url: String,
-    /// Waits for the end of its standard input, which is the end of this process, and then stops the server and removes its data.
+    /// Waits for the end of its standard input, which is the end of this process, and then stops
+    /// the server and removes its data.
     _watchdog: Child,
 }
 
@@ -24,7 +26,8 @@ impl Server {
         &self.url
     }
 
-    /// Starts a server with a directory and a port of its own. It listens on 127.0.0.1 only and trusts who connects.
+    /// Starts a server with a directory and a port of its own. It listens on 127.0.0.1 only and
+    /// trusts who connects.
     pub fn start() -> Result<Self, String> {
         let programs = programs()?;
         let directory = run(&mut as_user("mktemp", &["-d", "-t", "outrider-postgres-XXXXXX"])?)?;
@@ -33,10 +36,24 @@ impl Server {
         // From here on the directory goes with this process.
         let watchdog = watchdog(&programs.join("pg_ctl"), &data, &directory)?;
         let initdb = programs.join("initdb");
-        let arguments = ["-D", text(&data)?, "-U", "outrider", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"];
+        let arguments = [
+            "-D",
+            text(&data)?,
+            "-U",
+            "outrider",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        ];
         run(&mut as_user(text(&initdb)?, &arguments)?)?;
         let port = start_on_free_port(&programs.join("pg_ctl"), &data, &directory)?;
-        Ok(Self { url: format!("postgres://outrider@127.0.0.1:{port}/postgres"), _watchdog: watchdog })
+        Ok(Self {
+            url: format!("postgres://outrider@127.0.0.1:{port}/postgres"),
+            _watchdog: watchdog,
+        })
     }
 }
 
@@ -45,7 +62,9 @@ fn programs() -> Result<PathBuf, String> {
     let versions = fs::read_dir(INSTALLED).map_err(|_| format!("{INSTALLED} does not exist"))?;
     let newest = versions
         .flatten()
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin"))))
+        .filter_map(|entry| {
+            Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin")))
+        })
         .filter(|(_, programs)| programs.join("initdb").is_file())
         .max();
     newest.map(|(_, programs)| programs).ok_or_else(|| format!("{INSTALLED} holds no server"))
@@ -54,18 +73,22 @@ fn programs() -> Result<PathBuf, String> {
 fn start_on_free_port(pg_ctl: &Path, data: &Path, directory: &Path) -> Result<u16, String> {
     let mut failure = String::new();
     for _ in 0..TRIES {
-        let free =
-            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(|error| error.to_string())?;
+        let free = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .map_err(|error| error.to_string())?;
         let port = free.port();
         let settings = format!(
             "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=400 -c fsync=off \
              -c full_page_writes=off -c shared_buffers=64MB -c max_locks_per_transaction=256"
         );
         let log = directory.join("log");
-        let arguments = ["-D", text(data)?, "-l", text(&log)?, "-w", "-t", "60", "-o", &settings, "start"];
+        let arguments =
+            ["-D", text(data)?, "-l", text(&log)?, "-w", "-t", "60", "-o", &settings, "start"];
         match run(&mut as_user(text(pg_ctl)?, &arguments)?) {
             Ok(_) => return Ok(port),
-            Err(error) => failure = format!("{error}; {}", fs::read_to_string(&log).unwrap_or_default()),
+            Err(error) => {
+                failure = format!("{error}; {}", fs::read_to_string(&log).unwrap_or_default())
+            }
         }
     }
     Err(failure)
@@ -88,7 +111,15 @@ fn watchdog(pg_ctl: &Path, data: &Path, directory: &Path) -> Result<Child, Strin
 pub(super) fn as_user(program: &str, arguments: &[&str]) -> Result<Command, String> {
     let mut command = if is_root()? {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups", "--", program]);
+        command.args([
+            "--reuid",
+            "postgres",
+            "--regid",
+            "postgres",
+            "--init-groups",
+            "--",
+            program,
+        ]);
         command
     } else {
         Command::new(program)
@@ -101,11 +132,15 @@ fn is_root() -> Result<bool, String> {
     Ok(run(Command::new("id").arg("-u"))?.trim() == "0")
 }
 
-/// Runs a command to its end. Its output goes to files, because a server that it leaves behind would keep pipes open.
+/// Runs a command to its end. Its output goes to files, because a server that it leaves behind
+/// would keep pipes open.
 fn run(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let failed = |error: std::io::Error| format!("{name}: {error}");
-    let (output, errors) = (tempfile::NamedTempFile::new().map_err(failed)?, tempfile::NamedTempFile::new().map_err(failed)?);
+    let (output, errors) = (
+        tempfile::NamedTempFile::new().map_err(failed)?,
+        tempfile::NamedTempFile::new().map_err(failed)?,
+    );
     let status = command
         .stdin(Stdio::null())
         .stdout(output.reopen().map_err(failed)?)

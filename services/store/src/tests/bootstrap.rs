@@ -32,17 +32,26 @@ pub async fn of_many_at_once_one_makes_everything(database: &TestDatabase) {
     // One organisation, one project and one key, each told to the feed.
     assert_eq!(store.changes(0, 100).await.unwrap().len(), 3);
     let principal = Principal::system(first.organization);
-    assert_eq!(store.list_projects(&principal, first_page(10)).await.unwrap().items[0].id, first.project);
+    assert_eq!(
+        store.list_projects(&principal, first_page(10)).await.unwrap().items[0].id,
+        first.project
+    );
 }
 
 pub async fn is_repeated_only_when_it_is_meant(database: &TestDatabase) {
     let store = database.store().await;
     assert!(!store.is_bootstrapped().await.unwrap());
-    let Bootstrapped::Made(first) = store.bootstrap(installation(), false).await.unwrap() else { panic!("it was empty") };
+    let Bootstrapped::Made(first) = store.bootstrap(installation(), false).await.unwrap() else {
+        panic!("it was empty")
+    };
     assert!(store.is_bootstrapped().await.unwrap());
-    let Bootstrapped::Exists(oldest) = store.bootstrap(installation(), false).await.unwrap() else { panic!("it was not") };
+    let Bootstrapped::Exists(oldest) = store.bootstrap(installation(), false).await.unwrap() else {
+        panic!("it was not")
+    };
     assert_eq!(oldest.id, first.organization);
-    let Bootstrapped::Made(second) = store.bootstrap(installation(), true).await.unwrap() else { panic!("it was meant") };
+    let Bootstrapped::Made(second) = store.bootstrap(installation(), true).await.unwrap() else {
+        panic!("it was meant")
+    };
     assert_ne!((second.organization, second.api_key), (first.organization, first.api_key));
     assert_eq!(store.changes(0, 100).await.unwrap().len(), 6);
 }

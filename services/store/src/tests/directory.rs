@@ -11,8 +11,8 @@ use sea_orm::EntityTrait;
 
 use super::support::*;
 use crate::{
-    ApiKeyChange, Directory, DirectoryOptions, EndpointChange, NewApiKey, Store, SubscriptionChange, entity::change,
-    testing::TestDatabase,
+    ApiKeyChange, Directory, DirectoryOptions, EndpointChange, NewApiKey, Store,
+    SubscriptionChange, entity::change, testing::TestDatabase,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,19 +30,29 @@ pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase
     let tenant = tenant(&store, "a").await;
     let who = &tenant.principal;
     let directory = directory(&store);
-    let (key, token) = store.create_api_key(who, new_api_key(&[Scope::EventsRead]), None).await.unwrap();
+    let (key, token) =
+        store.create_api_key(who, new_api_key(&[Scope::EventsRead]), None).await.unwrap();
     let token = token.unwrap();
     let principal = directory.principal(&token.hashed()).await.unwrap();
-    assert_eq!((principal.organization, principal.scopes, principal.project), (who.organization, key.scopes, None));
+    assert_eq!(
+        (principal.organization, principal.scopes, principal.project),
+        (who.organization, key.scopes, None)
+    );
     assert_eq!(principal.actor, outrider_model::principal::Actor::ApiKey(key.id));
     let unknown = Token::new(outrider_model::ApiKeyId::new(store.clock().now(), 1), [1; 32]);
-    assert_reason(directory.principal(&Token::new(key.id, [1; 32]).hashed()).await, Reason::InvalidCredentials);
+    assert_reason(
+        directory.principal(&Token::new(key.id, [1; 32]).hashed()).await,
+        Reason::InvalidCredentials,
+    );
     assert_reason(directory.principal(&unknown.hashed()).await, Reason::InvalidCredentials);
 
-    let change = ApiKeyChange { scopes: Some(scope_set(&[Scope::Admin])), ..ApiKeyChange::default() };
+    let change =
+        ApiKeyChange { scopes: Some(scope_set(&[Scope::Admin])), ..ApiKeyChange::default() };
     store.update_api_key(who, key.id, change).await.unwrap();
     directory.refresh().await.unwrap();
-    assert!(directory.principal(&token.hashed()).await.unwrap().scopes.permits(Scope::EventsPublish));
+    assert!(
+        directory.principal(&token.hashed()).await.unwrap().scopes.permits(Scope::EventsPublish)
+    );
     store.delete_api_key(who, key.id).await.unwrap();
     directory.refresh().await.unwrap();
     assert_reason(directory.principal(&token.hashed()).await, Reason::InvalidCredentials);
@@ -62,7 +72,10 @@ pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase
     // One that is bound goes with its project.
     let bound = NewApiKey { project: Some(tenant.project.id), ..new_api_key(&[Scope::EventsRead]) };
     let token = store.create_api_key(who, bound, None).await.unwrap().1.unwrap();
-    assert_eq!(directory.principal(&token.hashed()).await.unwrap().project, Some(tenant.project.id));
+    assert_eq!(
+        directory.principal(&token.hashed()).await.unwrap().project,
+        Some(tenant.project.id)
+    );
     store.delete_project(who, tenant.project.id).await.unwrap();
     directory.refresh().await.unwrap();
     assert_reason(directory.principal(&token.hashed()).await, Reason::InvalidCredentials);
@@ -71,11 +84,19 @@ pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase
 pub async fn remembers_keys_that_do_not_exist_within_a_bound(database: &TestDatabase) {
     let store = database.store().await;
     let tenant = tenant(&store, "a").await;
-    let directory = Directory::new(store.clone(), DirectoryOptions { capacity: 200, ..DirectoryOptions::default() });
-    let (_, token) = store.create_api_key(&tenant.principal, new_api_key(&[Scope::EventsRead]), None).await.unwrap();
+    let directory = Directory::new(
+        store.clone(),
+        DirectoryOptions { capacity: 200, ..DirectoryOptions::default() },
+    );
+    let (_, token) = store
+        .create_api_key(&tenant.principal, new_api_key(&[Scope::EventsRead]), None)
+        .await
+        .unwrap();
     let good = token.unwrap().hashed();
     directory.principal(&good).await.unwrap();
-    let invented = |number| Token::new(outrider_model::ApiKeyId::new(store.clock().now(), number), [1; 32]).hashed();
+    let invented = |number| {
+        Token::new(outrider_model::ApiKeyId::new(store.clock().now(), number), [1; 32]).hashed()
+    };
     let first = invented(0);
     for number in 1..500 {
         assert_reason(directory.principal(&invented(number)).await, Reason::InvalidCredentials);
@@ -114,10 +135,16 @@ pub async fn follows_every_change(database: &TestDatabase) {
 
     let entry = directory.endpoint(endpoint.id).await.unwrap().unwrap();
     assert_eq!((&entry.endpoint, entry.secrets[0].expose()), (&endpoint, SECRET.as_slice()));
-    assert!(Arc::ptr_eq(&entry, &directory.endpoint(endpoint.id).await.unwrap().unwrap()), "it is not cached");
+    assert!(
+        Arc::ptr_eq(&entry, &directory.endpoint(endpoint.id).await.unwrap().unwrap()),
+        "it is not cached"
+    );
     store.update_endpoint(who, project, endpoint.id, pause(EndpointState::Paused)).await.unwrap();
     directory.refresh().await.unwrap();
-    assert_eq!(directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state, EndpointState::Paused);
+    assert_eq!(
+        directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state,
+        EndpointState::Paused
+    );
     // What was found missing is found once it is there.
     let id = outrider_model::EndpointId::new(store.clock().now(), 5);
     assert!(directory.endpoint(id).await.unwrap().is_none());
@@ -130,7 +157,14 @@ pub async fn follows_every_change(database: &TestDatabase) {
     assert!(directory.endpoint(other.id).await.unwrap().is_none());
 
     store
-        .update_project(who, project, crate::ProjectChange { name: Some("new".to_owned()), ..crate::ProjectChange::default() })
+        .update_project(
+            who,
+            project,
+            crate::ProjectChange {
+                name: Some("new".to_owned()),
+                ..crate::ProjectChange::default()
+            },
+        )
         .await
         .unwrap();
     directory.refresh().await.unwrap();
@@ -159,7 +193,9 @@ pub async fn is_fresh_within_a_second_of_another_process(database: &TestDatabase
     other.update_endpoint(&tenant.principal, tenant.project.id, endpoint.id, paused).await.unwrap();
     let changed = tokio::time::Instant::now();
     let until_seen = async {
-        while directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state == EndpointState::Active {
+        while directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state
+            == EndpointState::Active
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -189,7 +225,10 @@ pub async fn is_never_stale_after_a_refresh(database: &TestDatabase) {
         .collect();
     for round in 0..60 {
         let state = if round % 2 == 0 { EndpointState::Paused } else { EndpointState::Active };
-        other.update_endpoint(&tenant.principal, tenant.project.id, endpoint.id, pause(state)).await.unwrap();
+        other
+            .update_endpoint(&tenant.principal, tenant.project.id, endpoint.id, pause(state))
+            .await
+            .unwrap();
         directory.refresh().await.unwrap();
         for _ in 0..3 {
             let seen = directory.endpoint(endpoint.id).await.unwrap().unwrap();
@@ -229,7 +268,9 @@ pub async fn follows_a_flood_of_announcements_at_a_pace(database: &TestDatabase)
     let paused = pause(EndpointState::Paused);
     other.update_endpoint(&tenant.principal, tenant.project.id, endpoint.id, paused).await.unwrap();
     let until_seen = async {
-        while directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state == EndpointState::Active {
+        while directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state
+            == EndpointState::Active
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -251,9 +292,20 @@ pub async fn drops_everything_when_the_feed_was_replaced(database: &TestDatabase
     directory.refresh().await.unwrap();
     assert!(!Arc::ptr_eq(&before, &directory.endpoint(endpoint.id).await.unwrap().unwrap()));
     // And it goes on from there.
-    store.update_endpoint(&tenant.principal, tenant.project.id, endpoint.id, pause(EndpointState::Paused)).await.unwrap();
+    store
+        .update_endpoint(
+            &tenant.principal,
+            tenant.project.id,
+            endpoint.id,
+            pause(EndpointState::Paused),
+        )
+        .await
+        .unwrap();
     directory.refresh().await.unwrap();
-    assert_eq!(directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state, EndpointState::Paused);
+    assert_eq!(
+        directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state,
+        EndpointState::Paused
+    );
 }
 
 pub async fn forgets_the_endpoints_of_deleted_projects(database: &TestDatabase) {
@@ -283,10 +335,17 @@ pub async fn knows_endpoints_that_cannot_be_decrypted(database: &TestDatabase) {
     let tenant = tenant(&store, "a").await;
     let endpoint = tenant.endpoint(&store).await;
     // A process whose keys are others.
-    let master_keys = crate::MasterKeys::parse(&crate::MasterKeys::generate_text("another")).unwrap();
-    let stranger = Store::connect(&crate::StoreOptions { master_keys, ..database.options().clone() }).await.unwrap();
+    let master_keys =
+        crate::MasterKeys::parse(&crate::MasterKeys::generate_text("another")).unwrap();
+    let stranger =
+        Store::connect(&crate::StoreOptions { master_keys, ..database.options().clone() })
+            .await
+            .unwrap();
     let entry = directory(&stranger).endpoint(endpoint.id).await.unwrap().unwrap();
-    assert_eq!((entry.is_readable, entry.secrets.len(), &entry.endpoint), (false, 0, &endpoint.clone().masked()));
+    assert_eq!(
+        (entry.is_readable, entry.secrets.len(), &entry.endpoint),
+        (false, 0, &endpoint.clone().masked())
+    );
     assert!(directory(&store).endpoint(endpoint.id).await.unwrap().unwrap().is_readable);
 }
 
@@ -294,7 +353,10 @@ pub async fn trusts_no_longer_than_it_may(database: &TestDatabase) {
     let store = database.store().await;
     let tenant = tenant(&store, "a").await;
     let max_stale = Duration::from_millis(300);
-    let directory = Directory::new(store.clone(), DirectoryOptions { max_stale, ..DirectoryOptions::default() });
+    let directory = Directory::new(
+        store.clone(),
+        DirectoryOptions { max_stale, ..DirectoryOptions::default() },
+    );
     assert!(directory.project_exists(tenant.project.id).await.unwrap());
     store.close().await;
     let until_refused = async {

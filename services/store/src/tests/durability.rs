@@ -10,8 +10,10 @@ pub async fn a_commit_is_on_disk(database: &TestDatabase) {
     let store = database.store().await;
     let Hot::Sqlite { write, .. } = store.hot() else {
         for (set, expected) in [("off", "on"), ("remote_apply", "remote_apply")] {
-            let name: String =
-                sqlx::query_scalar("SELECT current_database()::text").fetch_one(store.postgres_pool()).await.unwrap();
+            let name: String = sqlx::query_scalar("SELECT current_database()::text")
+                .fetch_one(store.postgres_pool())
+                .await
+                .unwrap();
             let alter = format!("ALTER DATABASE {name} SET synchronous_commit = {set}");
             sqlx::query(sqlx::AssertSqlSafe(alter)).execute(store.postgres_pool()).await.unwrap();
             let store = database.connect().await;

@@ -24,10 +24,17 @@ fn tells(failure: &Failure, kind: FailureKind, words: &[&str]) {
 
 #[tokio::test]
 async fn a_port_where_nobody_listens_is_told() {
-    let options = StoreOptions { acquire_timeout: Duration::from_millis(500), ..options("postgres://u:hunter2@127.0.0.1:1/x") };
+    let options = StoreOptions {
+        acquire_timeout: Duration::from_millis(500),
+        ..options("postgres://u:hunter2@127.0.0.1:1/x")
+    };
     let begin = Instant::now();
     let failure = refused(&options).await;
-    tells(&failure, FailureKind::Unreachable, &["127.0.0.1:1 as u, database x", "refused", "database.url"]);
+    tells(
+        &failure,
+        FailureKind::Unreachable,
+        &["127.0.0.1:1 as u, database x", "refused", "database.url"],
+    );
     assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
@@ -36,17 +43,29 @@ async fn a_host_that_says_nothing_is_told() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://u:hunter2@{}/x", silent.local_addr().unwrap());
     let options = StoreOptions { acquire_timeout: Duration::from_millis(300), ..options(&url) };
-    tells(&refused(&options).await, FailureKind::Unreachable, &["no answer within 300 ms", "database.acquire_timeout"]);
+    tells(
+        &refused(&options).await,
+        FailureKind::Unreachable,
+        &["no answer within 300 ms", "database.acquire_timeout"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_is_quoted() {
     let Some(database) = TestPostgres::create().await else { return };
     let nowhere = refused(&options(&with_database(database.url(), "no_such_database"))).await;
-    tells(&nowhere, FailureKind::Refused, &["\"no_such_database\" does not exist (3D000)", "CREATE DATABASE"]);
+    tells(
+        &nowhere,
+        FailureKind::Refused,
+        &["\"no_such_database\" does not exist (3D000)", "CREATE DATABASE"],
+    );
     let host = database.url().split_once('@').unwrap().1;
     let nobody = refused(&options(&format!("postgres://no_such_role:hunter2@{host}"))).await;
-    tells(&nobody, FailureKind::Refused, &["role \"no_such_role\" does not exist (28000)", "pg_hba.conf"]);
+    tells(
+        &nobody,
+        FailureKind::Refused,
+        &["role \"no_such_role\" does not exist (28000)", "pg_hba.conf"],
+    );
     let (url, _) = database.role().await;
     let stranger = Store::connect(&options(&url)).await.unwrap();
     let failure = stranger.migrate_up().await.unwrap_err();
@@ -65,7 +84,11 @@ async fn a_file_that_is_none_of_sqlite_is_told() {
     tells(&missing, FailureKind::Refused, &["unable to open database file (14)", "directory"]);
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("text.db");
-    std::fs::write(&path, "this is a text and no database at all, whatever its name may promise ".repeat(40)).unwrap();
+    std::fs::write(
+        &path,
+        "this is a text and no database at all, whatever its name may promise ".repeat(40),
+    )
+    .unwrap();
     let text = refused(&options(&format!("sqlite://{}", path.display()))).await;
     tells(&text, FailureKind::Refused, &["file is not a database (26)"]);
 }

@@ -35,15 +35,23 @@ async fn a_host_that_takes_no_writes_is_passed_over() {
     let store = Store::connect(&options(database.url())).await.unwrap();
     let read_only = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
     sqlx::query(sqlx::AssertSqlSafe(read_only)).execute(store.postgres_pool()).await.unwrap();
-    let quick = |url: &str| StoreOptions { acquire_timeout: Duration::from_secs(1), ..options(url) };
-    let failure = Store::connect(&quick(&beside(database.url(), "127.0.0.1:1", ""))).await.err().unwrap();
+    let quick =
+        |url: &str| StoreOptions { acquire_timeout: Duration::from_secs(1), ..options(url) };
+    let failure =
+        Store::connect(&quick(&beside(database.url(), "127.0.0.1:1", ""))).await.err().unwrap();
     assert_eq!(failure.kind, FailureKind::Unreachable);
     let text = failure.to_string();
-    assert!(text.contains("it takes no writes") && text.contains("refused"), "each host is told: {text}");
+    assert!(
+        text.contains("it takes no writes") && text.contains("refused"),
+        "each host is told: {text}"
+    );
     // It is the primary all the same.
     let primary = beside(database.url(), "127.0.0.1:1", "?target_session_attrs=primary");
     Store::connect(&quick(&primary)).await.unwrap();
-    let standby = StoreOptions { read_only: true, ..quick(&format!("{}?target_session_attrs=standby", database.url())) };
+    let standby = StoreOptions {
+        read_only: true,
+        ..quick(&format!("{}?target_session_attrs=standby", database.url()))
+    };
     assert!(Store::connect(&standby).await.err().unwrap().to_string().contains("it is no standby"));
 }
 
@@ -52,9 +60,11 @@ async fn settings_of_the_url_hold_and_the_name_is_its_own() {
     let Some(database) = TestPostgres::create().await else { return };
     let url = format!("{}?options=-c%20work_mem%3D7MB&application_name=mine", database.url());
     let store = Store::connect(&options(&url)).await.unwrap();
-    let shown: String = sqlx::query_scalar("SELECT current_setting('work_mem') || current_setting('application_name')")
-        .fetch_one(store.postgres_pool())
-        .await
-        .unwrap();
+    let shown: String = sqlx::query_scalar(
+        "SELECT current_setting('work_mem') || current_setting('application_name')",
+    )
+    .fetch_one(store.postgres_pool())
+    .await
+    .unwrap();
     assert_eq!(shown, "7MBmine");
 }

@@ -23,7 +23,10 @@ async fn known(store: &Store, options: DirectoryOptions) -> Directory {
 }
 
 async fn key(store: &Store, tenant: &Tenant) -> (ApiKeyId, HashedToken) {
-    let (key, token) = store.create_api_key(&tenant.principal, new_api_key(&[Scope::EventsRead]), None).await.unwrap();
+    let (key, token) = store
+        .create_api_key(&tenant.principal, new_api_key(&[Scope::EventsRead]), None)
+        .await
+        .unwrap();
     (key.id, token.unwrap().hashed())
 }
 
@@ -51,7 +54,9 @@ pub async fn that_are_invented_are_not_in_the_way_of_those_that_exist(database: 
     // Of these no question is asked.
     let hour = Duration::from_secs(3600);
     for at in [Timestamp(0), now.minus(hour), now.plus(hour)] {
-        let refused = timeout(PATIENCE, directory.principal(&invented(at, 1))).await.expect("it is refused at once");
+        let refused = timeout(PATIENCE, directory.principal(&invented(at, 1)))
+            .await
+            .expect("it is refused at once");
         assert_reason(refused, Reason::InvalidCredentials);
     }
     drop(still);
@@ -73,11 +78,15 @@ pub async fn of_another_process_are_good_at_once(database: &TestDatabase) {
         let (_, token) = key(&other, &tenant).await;
         directory.principal(&token).await.unwrap();
     }
-    // Nobody can tell whether a new one is good while the feed cannot be read, but of old ones it is known.
+    // Nobody can tell whether a new one is good while the feed cannot be read, but of old ones it
+    // is known.
     let new = invented(store.clock().now(), 1);
     store.close().await;
     assert_reason(directory.principal(&new).await, Reason::Unavailable);
-    assert_reason(directory.principal(&invented(Timestamp(0), 1)).await, Reason::InvalidCredentials);
+    assert_reason(
+        directory.principal(&invented(Timestamp(0), 1)).await,
+        Reason::InvalidCredentials,
+    );
 }
 
 pub async fn are_known_by_their_ids_as_they_come_and_go(database: &TestDatabase) {
@@ -101,14 +110,19 @@ pub async fn are_known_by_their_ids_as_they_come_and_go(database: &TestDatabase)
     // There are more than may be known: each is looked for.
     let (_, third) = key(&store, &tenant).await;
     for key_ids in [0, 1] {
-        let directory = known(&store, DirectoryOptions { key_ids, ..DirectoryOptions::default() }).await;
+        let directory =
+            known(&store, DirectoryOptions { key_ids, ..DirectoryOptions::default() }).await;
         assert_eq!(directory.key_ids(), 0);
         for good in [&second, &third] {
             directory.principal(good).await.unwrap();
         }
-        assert_reason(directory.principal(&invented(Timestamp(0), 1)).await, Reason::InvalidCredentials);
+        assert_reason(
+            directory.principal(&invented(Timestamp(0), 1)).await,
+            Reason::InvalidCredentials,
+        );
     }
-    let directory = known(&store, DirectoryOptions { key_ids: 2, ..DirectoryOptions::default() }).await;
+    let directory =
+        known(&store, DirectoryOptions { key_ids: 2, ..DirectoryOptions::default() }).await;
     assert_eq!(directory.key_ids(), 2);
     key(&store, &tenant).await;
     directory.refresh().await.unwrap();

@@ -12,8 +12,20 @@ pub async fn walk_forth_and_back(database: &TestDatabase) {
     }
     ids.sort_unstable();
     let list = async |from| {
-        let page = store.list_endpoints(&tenant.principal, tenant.project.id, None, PageRequest { size: 2, from }).await.unwrap();
-        (page.items.iter().map(|endpoint| endpoint.id).collect::<Vec<_>>(), page.next, page.previous)
+        let page = store
+            .list_endpoints(
+                &tenant.principal,
+                tenant.project.id,
+                None,
+                PageRequest { size: 2, from },
+            )
+            .await
+            .unwrap();
+        (
+            page.items.iter().map(|endpoint| endpoint.id).collect::<Vec<_>>(),
+            page.next,
+            page.previous,
+        )
     };
     let (first, next, previous) = list(None).await;
     assert_eq!((first.as_slice(), previous), (&ids[..2], None));

@@ -26,19 +26,33 @@ fn key(principal: &Principal, number: u64) -> Principal {
     Principal { actor: Actor::ApiKey(ApiKeyId::new(Timestamp(0), number)), ..principal.clone() }
 }
 
-async fn promptly<T, E: std::fmt::Debug>(what: &str, answer: impl Future<Output = Result<T, E>>) -> T {
+async fn promptly<T, E: std::fmt::Debug>(
+    what: &str,
+    answer: impl Future<Output = Result<T, E>>,
+) -> T {
     let answer = tokio::time::timeout(PROMPTLY, answer).await;
-    answer.unwrap_or_else(|_| panic!("{what} has to wait")).unwrap_or_else(|error| panic!("{what}: {error:?}"))
+    answer
+        .unwrap_or_else(|_| panic!("{what} has to wait"))
+        .unwrap_or_else(|error| panic!("{what}: {error:?}"))
 }
 
 /// Asks so often at once for endpoints, which nobody reads.
-fn flood(store: &Store, tenant: &Tenant, number: u64, times: usize) -> Vec<JoinHandle<Option<Reason>>> {
+fn flood(
+    store: &Store,
+    tenant: &Tenant,
+    number: u64,
+    times: usize,
+) -> Vec<JoinHandle<Option<Reason>>> {
     let principal = key(&tenant.bound(), number);
     let project = tenant.project.id;
     let ask = |_| {
         let (store, principal) = (store.clone(), principal.clone());
         tokio::spawn(async move {
-            store.list_endpoints(&principal, project, None, first_page(1)).await.err().map(|error| error.reason)
+            store
+                .list_endpoints(&principal, project, None, first_page(1))
+                .await
+                .err()
+                .map(|error| error.reason)
         })
     };
     (0..times).map(ask).collect()
@@ -60,8 +74,12 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
     let Some(database) = TestDatabase::postgres().await else { return };
     database.store().await;
     let statement_timeout = Duration::from_secs(120);
-    let options =
-        StoreOptions { max_connections: 10, acquire_timeout: PATIENCE, statement_timeout, ..database.options().clone() };
+    let options = StoreOptions {
+        max_connections: 10,
+        acquire_timeout: PATIENCE,
+        statement_timeout,
+        ..database.options().clone()
+    };
     let store = Store::connect(&options).await.unwrap();
     let (own, other) = (tenant(&store, "a").await, tenant(&store, "b").await);
     // Somebody keeps this table, and no other, from being read.
@@ -69,10 +87,12 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
     let lock = "LOCK TABLE endpoints IN ACCESS EXCLUSIVE MODE";
     sea_orm::ConnectionTrait::execute_unprepared(&keeper, lock).await.unwrap();
     let asked = flood(&store, &own, 1, 300);
-    // A lone key has 2 of 8 connections, and a quarter of the line at most: 42 are refused, or more where
-    // the line is full when a second statement joins it.
+    // A lone key has 2 of 8 connections, and a quarter of the line at most: 42 are refused, or more
+    // where the line is full when a second statement joins it.
     let refused = async {
-        while asked.iter().filter(|asked| asked.is_finished()).count() < 42 || store.questions().held().0 < 2 {
+        while asked.iter().filter(|asked| asked.is_finished()).count() < 42
+            || store.questions().held().0 < 2
+        {
             tokio::task::yield_now().await
         }
     };
@@ -92,7 +112,9 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
     // The whole organisation, and then all organisations, take what they can get.
     let mut more: Vec<_> = (10..20).flat_map(|number| flood(&store, &own, number, 5)).collect();
     let others: Vec<_> = join_all((0..8).map(|_| tenant(&store, "c"))).await;
-    more.extend(others.iter().zip(30..).flat_map(|(other, number)| flood(&store, other, number, 1)));
+    more.extend(
+        others.iter().zip(30..).flat_map(|(other, number)| flood(&store, other, number, 1)),
+    );
     let full = async {
         while store.questions().held().0 < 8 {
             tokio::task::yield_now().await
@@ -115,7 +137,8 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
 async fn a_wait_without_end_is_answered_as_a_share_and_not_as_a_fault() {
     let Some(database) = TestDatabase::postgres().await else { return };
     database.store().await;
-    let options = StoreOptions { acquire_timeout: Duration::from_secs(1), ..database.options().clone() };
+    let options =
+        StoreOptions { acquire_timeout: Duration::from_secs(1), ..database.options().clone() };
     let store = Store::connect(&options).await.unwrap();
     let tenant = tenant(&store, "a").await;
     let keeper = database.connect().await.write().begin().await.unwrap();
@@ -124,7 +147,11 @@ async fn a_wait_without_end_is_answered_as_a_share_and_not_as_a_fault() {
     let mut asked = flood(&store, &tenant, 1, 1);
     until_asked(&store, (1, 0)).await;
     asked.extend(flood(&store, &tenant, 1, 1));
-    assert_eq!(asked.remove(1).await.unwrap(), Some(Reason::ShareExhausted), "a key has one of six connections");
+    assert_eq!(
+        asked.remove(1).await.unwrap(),
+        Some(Reason::ShareExhausted),
+        "a key has one of six connections"
+    );
     keeper.rollback().await.unwrap();
     assert_eq!(asked.remove(0).await.unwrap(), None);
 }
@@ -175,7 +202,11 @@ pub async fn projects_that_do_not_exist_are_asked_for_in_turns(database: &TestDa
         tokio::spawn(async move { directory.project(&greedy, id).await })
     };
     until_asked(&store, (1, 2)).await;
-    let found = promptly("another organization", directory.project(&key(&other.bound(), 2), other.project.id)).await;
+    let found = promptly(
+        "another organization",
+        directory.project(&key(&other.bound(), 2), other.project.id),
+    )
+    .await;
     assert_eq!(found.id, other.project.id);
     assert!(!asked.is_finished() && !foreign.is_finished());
     drop(_turn);

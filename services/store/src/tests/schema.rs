@@ -34,7 +34,8 @@ pub async fn is_migrated_once_by_many_at_once(database: &TestDatabase) {
 pub async fn the_clock_goes_with_the_database(database: &TestDatabase) {
     let store = database.connect().await;
     // The database is on this host: its clock is the host's.
-    let host = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
+    let host =
+        i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
     let told = store.clock().now();
     assert!((told.0 - host).abs() < 1_000_000, "{told:?} {host}");
     let later = store.clock().now();
@@ -47,11 +48,17 @@ pub async fn a_write_that_is_given_up_leaves_nothing_behind(database: &TestDatab
     let store = database.store().await;
     let tenant = tenant(&store, "a").await;
     for micros in (0..6_000).step_by(150) {
-        let create = store.create_endpoint(&tenant.principal, tenant.project.id, new_endpoint(), None);
+        let create =
+            store.create_endpoint(&tenant.principal, tenant.project.id, new_endpoint(), None);
         let _ = tokio::time::timeout(Duration::from_micros(micros), create).await;
     }
     tenant.endpoint(&store).await;
-    let endpoints = store.list_endpoints(&tenant.principal, tenant.project.id, None, first_page(100)).await.unwrap().items.len();
+    let endpoints = store
+        .list_endpoints(&tenant.principal, tenant.project.id, None, first_page(100))
+        .await
+        .unwrap()
+        .items
+        .len();
     let changes = store.changes(0, 1_000).await.unwrap();
     let last = i64::try_from(changes.len()).unwrap();
     assert_eq!((changes.len(), changes.last().unwrap().seq), (2 + endpoints, last));

@@ -1,4 +1,5 @@
-//! Sessions of PostgreSQL have the settings that the statements rely on, whatever the database and the role were given.
+//! Sessions of PostgreSQL have the settings that the statements rely on, whatever the database and
+//! the role were given.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
@@ -23,13 +24,19 @@ const OTHERS: [(&str, &str); 9] = [
 ];
 
 async fn told(session: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    let shown: Vec<String> = RELIED_ON.iter().map(|(name, _)| format!("current_setting('{name}')")).collect();
-    sqlx::query_scalar(AssertSqlSafe(format!("SELECT UNNEST(ARRAY[{}])", shown.join(", ")))).fetch_all(session).await
+    let shown: Vec<String> =
+        RELIED_ON.iter().map(|(name, _)| format!("current_setting('{name}')")).collect();
+    sqlx::query_scalar(AssertSqlSafe(format!("SELECT UNNEST(ARRAY[{}])", shown.join(", "))))
+        .fetch_all(session)
+        .await
 }
 
 async fn execute(url: &str, statement: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
-    connection.execute(AssertSqlSafe(statement)).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    connection
+        .execute(AssertSqlSafe(statement))
+        .await
+        .unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,7 +45,8 @@ async fn settings_of_databases_and_roles_do_not_hold() {
     let (url, role) = database.role().await;
     let name = database.url().rsplit('/').next().unwrap();
     for (index, (setting, value)) in OTHERS.iter().enumerate() {
-        let whose = if index % 2 == 0 { format!("ROLE {role}") } else { format!("DATABASE {name}") };
+        let whose =
+            if index % 2 == 0 { format!("ROLE {role}") } else { format!("DATABASE {name}") };
         execute(database.url(), &format!("ALTER {whose} SET {setting} = {value}")).await;
     }
     let mut plain = PgConnection::connect(&url).await.unwrap();
@@ -55,10 +63,14 @@ async fn settings_of_databases_and_roles_do_not_hold() {
             assert_eq!(session[index], expected, "{setting}");
         }
     }
-    assert!(before.contains(&"repeatable read".to_owned()), "the server was told nothing: {before:?}");
+    assert!(
+        before.contains(&"repeatable read".to_owned()),
+        "the server was told nothing: {before:?}"
+    );
 }
 
-/// Partitions are made beside their tables, also when the role has a schema of its own that is looked into first.
+/// Partitions are made beside their tables, also when the role has a schema of its own that is
+/// looked into first.
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_where_they_were_made() {
     let Some(database) = TestDatabase::postgres().await else { return };
@@ -73,7 +85,8 @@ async fn tables_are_where_they_were_made() {
     store.ledger().prepare(later).await.unwrap();
     const ELSEWHERE: &str = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
         WHERE n.nspname = 'outrider' AND c.relname LIKE '%\\_p2%'";
-    let elsewhere: i64 = sqlx::query_scalar(ELSEWHERE).fetch_one(store.postgres_pool()).await.unwrap();
+    let elsewhere: i64 =
+        sqlx::query_scalar(ELSEWHERE).fetch_one(store.postgres_pool()).await.unwrap();
     assert_eq!(elsewhere, 0);
 }
 
@@ -84,7 +97,11 @@ async fn a_database_that_cannot_be_used_is_told_with_all_that_is_wrong() {
     execute(database.url(), &format!("CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"))
         .await;
     execute(database.url(), &format!("ALTER DATABASE {name} SET search_path = 'nowhere'")).await;
-    let failure = Store::connect(&options(&with_database(database.url(), &name))).await.err().unwrap().to_string();
+    let failure = Store::connect(&options(&with_database(database.url(), &name)))
+        .await
+        .err()
+        .unwrap()
+        .to_string();
     execute(database.url(), &format!("DROP DATABASE {name} WITH (FORCE)")).await;
     assert!(failure.contains("encoding LATIN1") && failure.contains("search_path"), "{failure}");
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use outrider_model::{
-    Endpoint, EndpointState, Error, PageRequest, Principal, Project, Reason, Result, Scope, ScopeSet, SigningSecret,
-    Subscription, Target, principal::Actor,
+    Endpoint, EndpointState, Error, PageRequest, Principal, Project, Reason, Result, Scope,
+    ScopeSet, SigningSecret, Subscription, Target, principal::Actor,
 };
 
 use crate::{NewApiKey, NewEndpoint, NewProject, NewSubscription, Store};
@@ -18,8 +18,14 @@ pub struct Tenant {
 pub async fn tenant(store: &Store, name: &str) -> Tenant {
     let organization = store.create_organization(Actor::System, name).await.unwrap();
     let principal = Principal::system(organization.id);
-    let project =
-        store.create_project(&principal, NewProject { name: name.to_owned(), ..NewProject::default() }, None).await.unwrap();
+    let project = store
+        .create_project(
+            &principal,
+            NewProject { name: name.to_owned(), ..NewProject::default() },
+            None,
+        )
+        .await
+        .unwrap();
     Tenant { principal, project }
 }
 
@@ -28,7 +34,12 @@ impl Tenant {
         store.create_endpoint(&self.principal, self.project.id, new_endpoint(), None).await.unwrap()
     }
 
-    pub async fn subscription(&self, store: &Store, endpoint: &Endpoint, pattern: &str) -> Subscription {
+    pub async fn subscription(
+        &self,
+        store: &Store,
+        endpoint: &Endpoint,
+        pattern: &str,
+    ) -> Subscription {
         let new = NewSubscription {
             id: None,
             endpoint: endpoint.id,

@@ -6,7 +6,8 @@ section! {
     "egress" {
         /// Open tunnels, for workers in other processes.
         TUNNELS: IntGauge("outrider_egress_tunnels");
-        /// Connections asked for, by result: connected, refused (by the policy), not-resolved, connect-failed, unavailable.
+        /// Connections asked for, by result: connected, refused (by the policy), not-resolved,
+        /// connect-failed, unavailable.
         DIALS: IntCounterVec("outrider_egress_dials_total", ["result"]);
         /// Connections refused by the policy, by rule.
         REFUSALS: IntCounterVec("outrider_egress_refusals_total", ["rule"]);

@@ -4,7 +4,8 @@ use crate::metrics::{section, sizes};
 
 section! {
     "ingest" {
-        /// Events that were committed (new) or had been before, under the same idempotency key (duplicate).
+        /// Events that were committed (new) or had been before, under the same idempotency key
+        /// (duplicate).
         ACCEPTED: IntCounterVec("outrider_ingest_events_accepted_total", ["result"]);
         /// Events that were refused, by the reason in docs/errors.md.
         REFUSED: IntCounterVec("outrider_ingest_events_refused_total", ["reason"]);

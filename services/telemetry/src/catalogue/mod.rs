@@ -1,7 +1,8 @@
 //! All metrics, by the part of Outrider that they are of. `docs/metrics.md` is written from here.
 //!
-//! Rules, which the tests hold: names begin with `outrider_` (or `process_`, by the convention of all Prometheus clients) and end with
-//! their base unit; counters end with `_total`; labels have few values and never name a tenant, an id or a path.
+//! Rules, which the tests hold: names begin with `outrider_` (or `process_`, by the convention of
+//! all Prometheus clients) and end with their base unit; counters end with `_total`; labels have
+//! few values and never name a tenant, an id or a path.
 
 pub mod dispatch;
 pub mod egress;
@@ -79,7 +80,10 @@ mod tests {
                     assert!(LABELS.contains(label), "{name} has the unknown label {label}");
                 }
                 assert_eq!(entry.kind == "histogram", !entry.shape.buckets.is_empty(), "{name}");
-                assert!(!name.contains("_ms") && !name.contains("_micros"), "{name}: base units only");
+                assert!(
+                    !name.contains("_ms") && !name.contains("_micros"),
+                    "{name}: base units only"
+                );
             }
         }
         assert!(names.len() > 40);

@@ -1,4 +1,5 @@
-//! Metrics of the process: each declared in the [`crate::catalogue`], shown once its part of Outrider runs here.
+//! Metrics of the process: each declared in the [`crate::catalogue`], shown once its part of
+//! Outrider runs here.
 
 mod shape;
 
@@ -7,7 +8,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
 pub use prometheus::{
-    Counter as FloatCounter, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Counter as FloatCounter, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec,
 };
 pub(crate) use shape::section;
 pub use shape::{Entry, Metric, Section, Shape, long_seconds, seconds, sizes};
@@ -29,8 +31,8 @@ pub fn expose(section: &Section) {
     }
 }
 
-/// Has gauges set before each reading of the metrics, by something quick that does not wait. It is forgotten when it answers false: what
-/// it looks at is gone.
+/// Has gauges set before each reading of the metrics, by something quick that does not wait. It is
+/// forgotten when it answers false: what it looks at is gone.
 pub fn before_scrape(sampler: impl Fn() -> bool + Send + Sync + 'static) {
     SAMPLERS.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(sampler));
 }
@@ -48,7 +50,8 @@ pub fn render() -> Vec<u8> {
     text
 }
 
-/// Counters of one label whose values are known from the start: found by number, without a look-up of texts.
+/// Counters of one label whose values are known from the start: found by number, without a look-up
+/// of texts.
 pub struct ByIndex(Vec<IntCounter>);
 
 impl ByIndex {

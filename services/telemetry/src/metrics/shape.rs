@@ -1,8 +1,8 @@
 //! What a metric is: its name, kind, labels and help, declared once.
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    core::Collector,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, core::Collector,
 };
 
 /// What is declared of a metric.
@@ -88,13 +88,19 @@ fn histogram(shape: &Shape) -> HistogramOpts {
 /// Buckets in seconds, from half a millisecond to a minute.
 #[must_use]
 pub const fn seconds() -> &'static [f64] {
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]
+    &[
+        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+        60.0,
+    ]
 }
 
 /// Buckets in seconds for what may wait, from five milliseconds to an hour.
 #[must_use]
 pub const fn long_seconds() -> &'static [f64] {
-    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0]
+    &[
+        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+        3600.0,
+    ]
 }
 
 /// Buckets for numbers of things in a batch, 1 to 1,024.
@@ -103,7 +109,8 @@ pub const fn sizes() -> &'static [f64] {
     &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0]
 }
 
-/// Declares the metrics of a section: a static for each, and `SECTION`. The doc comment of a metric is its help.
+/// Declares the metrics of a section: a static for each, and `SECTION`. The doc comment of a metric
+/// is its help.
 macro_rules! section {
     ($section:literal { $($(#[doc = $help:literal])+ $static:ident: $type:ident($name:literal $(, [$($label:literal),+])? $(, $buckets:ident)?);)+ }) => {
         $(

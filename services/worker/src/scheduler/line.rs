@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use outrider_model::{EndpointId, FairShares, OrganizationId, ProjectId, Recipient, Windows, shares};
+use outrider_model::{
+    EndpointId, FairShares, OrganizationId, ProjectId, Recipient, Windows, shares,
+};
 
 use super::{Amount, News};
 
@@ -69,8 +71,8 @@ impl<J> Line<J> {
         self.closed
     }
 
-    /// Takes a part for a job that just came, unless jobs of its endpoint wait before it. Returns how
-    /// much it took.
+    /// Takes a part for a job that just came, unless jobs of its endpoint wait before it. Returns
+    /// how much it took.
     pub(super) fn try_take(&mut self, who: &Recipient, amount: Amount) -> Option<u32> {
         let first = !self.endpoints.contains_key(&who.endpoint);
         let amount = self.amount(who.endpoint, amount);
@@ -78,18 +80,22 @@ impl<J> Line<J> {
         (may && self.take(who, amount)).then_some(amount)
     }
 
-    /// What a job of this endpoint takes now. Most jobs take the same anyway, which needs no look at
-    /// the endpoint.
+    /// What a job of this endpoint takes now. Most jobs take the same anyway, which needs no look
+    /// at the endpoint.
     fn amount(&self, endpoint: EndpointId, amount: Amount) -> u32 {
         let Amount { answering, silent } = amount;
-        let answers = silent == answering || self.windows.as_ref().is_none_or(|windows| windows.answers(endpoint));
+        let answers = silent == answering
+            || self.windows.as_ref().is_none_or(|windows| windows.answers(endpoint));
         if answers { answering } else { silent }
     }
 
     /// Lets a job wait behind the others of its endpoint.
     pub(super) fn push(&mut self, who: Recipient, amount: Amount, job: J) {
         self.waiting += 1;
-        let waiting = self.endpoints.entry(who.endpoint).or_insert_with(|| Waiting { who, jobs: VecDeque::new() });
+        let waiting = self
+            .endpoints
+            .entry(who.endpoint)
+            .or_insert_with(|| Waiting { who, jobs: VecDeque::new() });
         waiting.jobs.push_back((amount, job));
         let held = self.shares.held(&who);
         self.reorder(&who, held, held);
@@ -137,7 +143,9 @@ impl<J> Line<J> {
 
     /// Takes out what waits of an endpoint.
     pub(super) fn remove_of(&mut self, endpoint: EndpointId) -> Vec<J> {
-        let Some(Waiting { who, jobs }) = self.endpoints.remove(&endpoint) else { return Vec::new() };
+        let Some(Waiting { who, jobs }) = self.endpoints.remove(&endpoint) else {
+            return Vec::new();
+        };
         self.waiting -= jobs.len();
         let held = self.shares.held(&who);
         self.reorder(&who, held, held);
@@ -179,8 +187,12 @@ impl<J> Line<J> {
     fn candidate(&self) -> Option<(Recipient, u32)> {
         let left = self.shares.left();
         let able = self.ready.iter().take_while(|(used, _)| *used < left);
-        let projects = able.take(LOOKED_AT[0]).filter_map(|(_, organization)| self.organizations.get(organization));
-        projects.flat_map(|projects| projects.iter().take(LOOKED_AT[1])).find_map(|(_, project)| self.of_project(*project, left))
+        let projects = able
+            .take(LOOKED_AT[0])
+            .filter_map(|(_, organization)| self.organizations.get(organization));
+        projects
+            .flat_map(|projects| projects.iter().take(LOOKED_AT[1]))
+            .find_map(|(_, project)| self.of_project(*project, left))
     }
 
     fn of_project(&self, project: ProjectId, left: u32) -> Option<(Recipient, u32)> {
@@ -205,7 +217,8 @@ impl<J> Line<J> {
             return;
         }
         let Recipient { organization, project, endpoint } = *who;
-        let waits = self.endpoints.contains_key(&endpoint) && self.has_window(endpoint, after.endpoint);
+        let waits =
+            self.endpoints.contains_key(&endpoint) && self.has_window(endpoint, after.endpoint);
         let endpoints = self.projects.entry(project).or_default();
         endpoints.remove(&(before.endpoint, endpoint));
         if waits {

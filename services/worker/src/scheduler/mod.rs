@@ -3,8 +3,8 @@
 //!
 //! A share is decided at the moment of the grant. When something becomes free, the waiting job goes
 //! first whose organisation holds least, then whose project, then whose endpoint; the jobs of one
-//! endpoint keep their order. Nothing here waits: who releases a grant wakes one task of the worker,
-//! which takes the jobs whose turn has come.
+//! endpoint keep their order. Nothing here waits: who releases a grant wakes one task of the
+//! worker, which takes the jobs whose turn has come.
 
 mod line;
 
@@ -100,7 +100,11 @@ impl<J> Scheduler<J> {
     /// A share of `amount`, if it is free now; of more than anybody can have, none.
     pub(crate) fn try_grant(self: &Arc<Self>, who: Recipient, amount: u32) -> Option<Grant<J>> {
         let mut line = self.line();
-        let taken = if amount <= line.largest_amount() { line.try_take(&who, Amount::always(amount)) } else { None };
+        let taken = if amount <= line.largest_amount() {
+            line.try_take(&who, Amount::always(amount))
+        } else {
+            None
+        };
         taken.map(|amount| self.grant(who, amount))
     }
 
@@ -136,8 +140,8 @@ impl<J> Scheduler<J> {
         batch
     }
 
-    /// Returns when jobs wait and something was given back or another job lined up. To be awaited by
-    /// one task.
+    /// Returns when jobs wait and something was given back or another job lined up. To be awaited
+    /// by one task.
     pub(crate) async fn freed(&self) {
         self.freed.notified().await;
     }
@@ -272,7 +276,9 @@ mod tests {
     #[test]
     fn jobs_of_an_endpoint_keep_their_order_and_are_handed_out_at_the_close() {
         let scheduler = Scheduler::new(64, windows(1));
-        let Asked::Granted(_, grant) = scheduler.ask(who(1, 1, 1), Amount::always(1), 0) else { panic!("granted") };
+        let Asked::Granted(_, grant) = scheduler.ask(who(1, 1, 1), Amount::always(1), 0) else {
+            panic!("granted")
+        };
         for number in 1..5 {
             assert!(matches!(scheduler.ask(who(1, 1, 1), Amount::always(1), number), Asked::Waits));
         }
@@ -292,7 +298,11 @@ mod tests {
         for number in 0..4 {
             assert_eq!(scheduler.line_up(who(1, 1, 1), 60, number), Ok(()));
         }
-        assert_eq!((scheduler.used(), scheduler.batch(100).len()), (0, 1), "a second one would exceed the batch");
+        assert_eq!(
+            (scheduler.used(), scheduler.batch(100).len()),
+            (0, 1),
+            "a second one would exceed the batch"
+        );
         // The first one was given back; now somebody holds something.
         let first = scheduler.batch(100);
         for number in [10, 11] {
@@ -320,7 +330,11 @@ mod tests {
         // It answers: what waits takes 1 from now on.
         grants.remove(0).heard(news(Heard::Answered));
         grants.extend(scheduler.next(100).into_iter().map(|(_, grant)| grant));
-        assert_eq!((grants.len(), scheduler.used()), (6, 9), "a window of 9, of which 4 are held since before");
+        assert_eq!(
+            (grants.len(), scheduler.used()),
+            (6, 9),
+            "a window of 9, of which 4 are held since before"
+        );
         // And now it does not.
         grants.remove(0).heard(news(Heard::Nothing));
         assert_eq!((scheduler.used(), scheduler.next(100).len()), (5, 0), "a window of 4");
@@ -333,14 +347,20 @@ mod tests {
     fn a_large_demand_does_not_hold_up_small_ones() {
         let scheduler = Scheduler::new(64, None);
         let mut grants = Vec::new();
-        for (organization, amount) in [(1, 8), (2, 8), (3, 8), (4, 8), (5, 8), (6, 8), (7, 8), (8, 4)] {
-            let Asked::Granted(_, grant) = scheduler.ask(who(organization, 1, 1), Amount::always(amount), 0) else {
+        for (organization, amount) in
+            [(1, 8), (2, 8), (3, 8), (4, 8), (5, 8), (6, 8), (7, 8), (8, 4)]
+        {
+            let Asked::Granted(_, grant) =
+                scheduler.ask(who(organization, 1, 1), Amount::always(amount), 0)
+            else {
                 panic!("granted")
             };
             grants.push(grant);
         }
         assert!(matches!(scheduler.ask(who(9, 1, 9), Amount::always(8), 99), Asked::Waits));
-        let Asked::Granted(_, small) = scheduler.ask(who(10, 1, 10), Amount::always(1), 10) else { panic!("granted") };
+        let Asked::Granted(_, small) = scheduler.ask(who(10, 1, 10), Amount::always(1), 10) else {
+            panic!("granted")
+        };
         drop(small);
         assert!(scheduler.next(10).is_empty());
         grants.pop();

@@ -44,7 +44,11 @@ struct Ending<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Ending<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         let ended = buffer.filled().len() == before;
@@ -78,8 +82,10 @@ type Came = Result<(u16, Vec<u8>, bool), AttemptOutcome>;
 async fn exchanged(client: Arc<Client>, answer: Vec<u8>, end: End, room: usize) -> Came {
     let (near, far) = tokio::io::duplex(room);
     let server = tokio::spawn(serve(far, answer, end));
-    let request: Request<Body> =
-        Request::post("/").header("content-length", 2).body(Full::new(Bytes::from_static(b"{}"))).unwrap();
+    let request: Request<Body> = Request::post("/")
+        .header("content-length", 2)
+        .body(Full::new(Bytes::from_static(b"{}")))
+        .unwrap();
     let deadline = Instant::now() + Duration::from_secs(if end == End::Never { 1 } else { 20 });
     let result = client.exchange_on(Ending { inner: near, end }, deadline, request).await;
     server.await.unwrap();
@@ -95,11 +101,16 @@ async fn exchanged(client: Arc<Client>, answer: Vec<u8>, end: End, room: usize) 
 fn judge(came: &Came, (cut, known, whole): (usize, usize, usize), end: End) -> bool {
     match came {
         Ok((200, body, truncated)) => {
-            cut >= known && b"hello".starts_with(body) && (*truncated || body == b"hello") && (cut < whole || !truncated)
+            cut >= known
+                && b"hello".starts_with(body)
+                && (*truncated || body == b"hello")
+                && (cut < whole || !truncated)
         }
         Ok(_) => false,
         Err(AttemptOutcome::TimedOut) => cut < known && end == End::Never,
-        Err(outcome) => cut < known && end != End::Never && *outcome == AttemptOutcome::ConnectionFailed,
+        Err(outcome) => {
+            cut < known && end != End::Never && *outcome == AttemptOutcome::ConnectionFailed
+        }
     }
 }
 
@@ -110,20 +121,32 @@ async fn a_connection_may_end_at_each_byte_of_an_answer() {
     for (head, body) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", "hello"),
         ("HTTP/1.0  200\nx-a : b\r\n folded\r\ncontent-length: 5\n\n", "hello"),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "5;a=b\r\nhello\r\n0\r\ntrailer: x\r\n\r\n"),
-        ("HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 5\r\ntransfer-encoding : chunked\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            "5;a=b\r\nhello\r\n0\r\ntrailer: x\r\n\r\n",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 5\r\ntransfer-encoding : chunked\r\n\r\n",
+            "5\r\nhello\r\n0\r\n\r\n",
+        ),
     ] {
         for interim in ["", INTERIM] {
             let answer = format!("{interim}{head}{body}");
             let known = interim.len() + head.find('\n').unwrap() + 1;
             let mut all = tokio::task::JoinSet::new();
             for cut in 0..=answer.len() {
-                for (end, room) in [(End::Fin, 4_096), (End::Fin, 1), (End::Reset, 4_096), (End::Never, 4_096)] {
+                for (end, room) in
+                    [(End::Fin, 4_096), (End::Fin, 1), (End::Reset, 4_096), (End::Never, 4_096)]
+                {
                     let (client, answer) = (Arc::clone(&client), answer.as_bytes().to_vec());
                     all.spawn(async move {
                         let places = (cut, known, answer.len());
                         let came = exchanged(client, answer[..cut].to_vec(), end, room).await;
-                        assert!(judge(&came, places, end), "{} at {cut}, {end:?}: {came:?}", answer.escape_ascii());
+                        assert!(
+                            judge(&came, places, end),
+                            "{} at {cut}, {end:?}: {came:?}",
+                            answer.escape_ascii()
+                        );
                     });
                 }
             }
@@ -143,8 +166,14 @@ async fn no_part_of_an_answer_goes_on_without_an_end() {
         vec![send("HTTP/1.1 200 OK\r\n"), Act::Repeat(" nothing to fold\n")],
         vec![send("HTTP/1.1 200 OK\r\ncontent-length: 1"), Act::Repeat("\r\n ,1")],
         vec![send("HTTP/1.1 200 OK\r\ntransfer-encoding: a"), Act::Repeat(",a")],
-        vec![send(format!("HTTP/1.1 200 OK\r\nx: {megabyte}\r\ncontent-length: 0\r\n\r\n")), Act::Hang],
-        vec![send(format!("HTTP/1.1 200 OK\r\n{megabyte}: x\r\ncontent-length: 0\r\n\r\n")), Act::Hang],
+        vec![
+            send(format!("HTTP/1.1 200 OK\r\nx: {megabyte}\r\ncontent-length: 0\r\n\r\n")),
+            Act::Hang,
+        ],
+        vec![
+            send(format!("HTTP/1.1 200 OK\r\n{megabyte}: x\r\ncontent-length: 0\r\n\r\n")),
+            Act::Hang,
+        ],
         vec![send(CHUNKED), send("0\r\n"), Act::Repeat(" folded trailer\r\n")],
         vec![send(CHUNKED), send("0\r\nx: y\r\n"), Act::Repeat("\t\r\n")],
         vec![send(CHUNKED), send("1;"), Act::Drip("x".repeat(100)), Act::Hang],
@@ -162,7 +191,11 @@ async fn no_part_of_an_answer_goes_on_without_an_end() {
     is_bad(vec![send(megabyte)], "the answer is not HTTP/1.1").await;
     // Of the rest of a connection nothing is read either.
     let result = deliver(vec![send("HTTP/1.1 204 A\r\n\r\n"), Act::Repeat(OK)]).await;
-    assert_eq!((result.outcome(), result.response_truncated), (AttemptOutcome::Succeeded, false), "{result:?}");
+    assert_eq!(
+        (result.outcome(), result.response_truncated),
+        (AttemptOutcome::Succeeded, false),
+        "{result:?}"
+    );
 }
 
 /// An endpoint that does not wait for a request: what it sends may be taken for an answer or for
@@ -170,7 +203,12 @@ async fn no_part_of_an_answer_goes_on_without_an_end() {
 #[tokio::test]
 async fn an_answer_before_its_request_is_one_answer_at_most() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\n";
-    for (early, endless) in [(OK.to_owned(), false), (OK.repeat(3), false), (interim.to_owned(), true), (OK.to_owned(), true)] {
+    for (early, endless) in [
+        (OK.to_owned(), false),
+        (OK.repeat(3), false),
+        (interim.to_owned(), true),
+        (OK.to_owned(), true),
+    ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
@@ -186,7 +224,11 @@ async fn an_answer_before_its_request_is_one_answer_at_most() {
         for _ in 0..20 {
             let bench = Bench::start(quick());
             let result = attempt(&bench, &format!("http://hooks.example:{port}/")).await;
-            let expected = [AttemptOutcome::Succeeded, AttemptOutcome::ConnectionFailed, AttemptOutcome::BadResponse];
+            let expected = [
+                AttemptOutcome::Succeeded,
+                AttemptOutcome::ConnectionFailed,
+                AttemptOutcome::BadResponse,
+            ];
             assert!(expected.contains(&result.outcome()) && is_soon(&result), "{result:?}");
             assert_eq!(bench.stop().await.len(), 1);
         }

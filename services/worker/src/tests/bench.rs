@@ -11,10 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use outrider_model::{
-    DeliveryId, Endpoint, EndpointId, EventId, OrganizationId, ProjectId, SigningSecret, Target, Timestamp,
-    endpoint::EndpointState,
+    DeliveryId, Endpoint, EndpointId, EventId, OrganizationId, ProjectId, SigningSecret, Target,
+    Timestamp, endpoint::EndpointState,
 };
-use outrider_proto::internal::{AttemptReport, AttemptResult, HoldReason, Job, attempt_report, job::Body};
+use outrider_proto::internal::{
+    AttemptReport, AttemptResult, HoldReason, Job, attempt_report, job::Body,
+};
 use outrider_queue::{LeasedJob, Receipt};
 use outrider_store::EndpointEntry;
 use tokio::task::JoinHandle;
@@ -43,7 +45,8 @@ pub(crate) struct Bench {
     pub(crate) run: JoinHandle<()>,
 }
 
-/// Short waits, so that a test ends soon. Idle connections are kept for long, so that a slow machine changes nothing.
+/// Short waits, so that a test ends soon. Idle connections are kept for long, so that a slow
+/// machine changes nothing.
 pub(crate) fn quick() -> Options {
     Options {
         read_wait: Duration::from_millis(20),
@@ -57,10 +60,13 @@ impl Bench {
     pub(crate) fn start(options: Options) -> Self {
         let lookup = Arc::new(FakeLookup::default());
         lookup.now.store(NOW.0, Ordering::SeqCst);
-        let (queue, dialer, settlement) = (Arc::new(FakeQueue::default()), Arc::new(Loopback::default()), Arc::default());
+        let (queue, dialer, settlement) =
+            (Arc::new(FakeQueue::default()), Arc::new(Loopback::default()), Arc::default());
         let shutdown = CancellationToken::new();
         let settlement: Arc<FakeSettlement> = settlement;
-        let worker = Worker::new(options, queue.clone(), lookup.clone(), dialer.clone(), settlement.clone()).unwrap();
+        let worker =
+            Worker::new(options, queue.clone(), lookup.clone(), dialer.clone(), settlement.clone())
+                .unwrap();
         let run = tokio::spawn(worker.run(shutdown.clone()));
         Self { queue, lookup, dialer, settlement, shutdown, run }
     }
@@ -70,7 +76,11 @@ impl Bench {
     }
 
     /// An endpoint with a timeout of 10 s and the secrets of [`secrets`], changed by `change`.
-    pub(crate) fn endpoint_with(&self, url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointId {
+    pub(crate) fn endpoint_with(
+        &self,
+        url: &str,
+        change: impl FnOnce(&mut Endpoint),
+    ) -> EndpointId {
         let entry = entry(url, change);
         let id = entry.endpoint.id;
         self.lookup.endpoints.lock().unwrap().insert(id, Arc::new(entry));
@@ -122,7 +132,12 @@ pub(crate) fn entry(url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointEn
         updated_at: NOW,
     };
     change(&mut endpoint);
-    EndpointEntry { organization: OrganizationId::new(NOW, 1), endpoint, secrets: secrets(), is_readable: true }
+    EndpointEntry {
+        organization: OrganizationId::new(NOW, 1),
+        endpoint,
+        secrets: secrets(),
+        is_readable: true,
+    }
 }
 
 /// The newest and the one that it replaces.

@@ -19,10 +19,18 @@ fn url(receiver: &Receiver) -> String {
 
 #[tokio::test]
 async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_byte() {
-    let receiver = Receiver::start(Reply::Bytes("HTTP/1.1 200 OK\r\nX-Seen: yes\r\ncontent-length: 5\r\n\r\nthere".into())).await;
+    let receiver = Receiver::start(Reply::Bytes(
+        "HTTP/1.1 200 OK\r\nX-Seen: yes\r\ncontent-length: 5\r\n\r\nthere".into(),
+    ))
+    .await;
     let bench = Bench::start(quick());
     let endpoint = bench.endpoint_with(&url(&receiver), |endpoint| {
-        for (name, value) in [("x-both", "endpoint"), ("Webhook-Id", "forged"), ("host", "forged"), ("te", "trailers")] {
+        for (name, value) in [
+            ("x-both", "endpoint"),
+            ("Webhook-Id", "forged"),
+            ("host", "forged"),
+            ("te", "trailers"),
+        ] {
             endpoint.headers.insert(name.into(), value.into());
         }
     });
@@ -31,7 +39,13 @@ async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_by
     sent.attempt = 3;
     sent.ordering_key = "customer-7".to_owned();
     sent.body = Some(Body::Payload(payload.clone()));
-    let headers = [("x-both", "event"), ("x-event", "1"), ("content-length", "0"), ("accept-encoding", "br"), ("x-bad", "a\nb")];
+    let headers = [
+        ("x-both", "event"),
+        ("x-event", "1"),
+        ("content-length", "0"),
+        ("accept-encoding", "br"),
+        ("x-bad", "a\nb"),
+    ];
     for (name, value) in headers {
         sent.headers.insert(name.into(), value.into());
     }
@@ -41,8 +55,16 @@ async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_by
 
     let result = bench.attempt().await;
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
-    assert_eq!((result.response_body.as_ref(), result.response_truncated), (b"there".as_slice(), false));
-    assert!(result.response_headers.iter().any(|header| header.name == "x-seen" && header.value == "yes"));
+    assert_eq!(
+        (result.response_body.as_ref(), result.response_truncated),
+        (b"there".as_slice(), false)
+    );
+    assert!(
+        result
+            .response_headers
+            .iter()
+            .any(|header| header.name == "x-seen" && header.value == "yes")
+    );
     assert_eq!(result.start_time.unwrap().seconds, NOW.seconds());
     assert!(result.duration_micros > 0 && result.error_message.is_empty());
 
@@ -51,8 +73,19 @@ async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_by
     assert_eq!(received.body, payload);
     let header = |name| received.header(name);
     for secret in secrets() {
-        let (timestamp, signatures) = (header("webhook-timestamp").unwrap(), header("webhook-signature").unwrap());
-        assert_eq!(signature::verify(&secret, header("webhook-id").unwrap(), timestamp, signatures, &received.body, NOW), Ok(()));
+        let (timestamp, signatures) =
+            (header("webhook-timestamp").unwrap(), header("webhook-signature").unwrap());
+        assert_eq!(
+            signature::verify(
+                &secret,
+                header("webhook-id").unwrap(),
+                timestamp,
+                signatures,
+                &received.body,
+                NOW
+            ),
+            Ok(())
+        );
     }
     assert_eq!(header("webhook-id"), Some(event.as_str()));
     assert_eq!(header("outrider-delivery-id"), Some(delivery.as_str()));
@@ -79,12 +112,18 @@ async fn only_the_user_agent_is_ours_unless_somebody_gives_it() {
     ] {
         let given = |value: &str| ("user-agent".to_owned(), value.to_owned());
         let bench = Bench::start(quick());
-        let endpoint = bench.endpoint_with(&url(&receiver), |endpoint| endpoint.headers.extend(of_endpoint.map(given)));
+        let endpoint = bench.endpoint_with(&url(&receiver), |endpoint| {
+            endpoint.headers.extend(of_endpoint.map(given))
+        });
         let mut sent = job(endpoint);
         sent.headers.extend(of_event.map(given));
         bench.queue.push(leased(sent));
         assert_eq!(bench.attempt().await.outcome(), AttemptOutcome::Succeeded);
-        assert_eq!(receiver.last().header("user-agent"), Some(expected), "{of_endpoint:?} {of_event:?}");
+        assert_eq!(
+            receiver.last().header("user-agent"),
+            Some(expected),
+            "{of_endpoint:?} {of_event:?}"
+        );
     }
     // Whatever else is in a request that nobody gave a header, nobody can give.
     let headers = receiver.first().headers;
@@ -104,7 +143,10 @@ async fn the_status_line_decides_and_redirects_are_not_followed() {
         ("500 Oh", 500, AttemptOutcome::Rejected),
     ] {
         let elsewhere = Receiver::start(Reply::status("200 OK")).await;
-        let reply = format!("HTTP/1.1 {line}\r\nlocation: http://localhost:{}/\r\ncontent-length: 0\r\n\r\n", elsewhere.port);
+        let reply = format!(
+            "HTTP/1.1 {line}\r\nlocation: http://localhost:{}/\r\ncontent-length: 0\r\n\r\n",
+            elsewhere.port
+        );
         let receiver = Receiver::start(Reply::Bytes(reply)).await;
         let bench = Bench::start(quick());
         bench.push(bench.endpoint(&url(&receiver)));
@@ -119,7 +161,11 @@ async fn the_status_line_decides_and_redirects_are_not_followed() {
 async fn a_receiver_that_hangs_times_out_at_the_deadline() {
     let receiver = Receiver::start(Reply::Hang).await;
     let bench = Bench::start(quick());
-    bench.push(bench.endpoint_with(&url(&receiver), |endpoint| endpoint.timeout = Duration::from_millis(300)));
+    bench.push(
+        bench.endpoint_with(&url(&receiver), |endpoint| {
+            endpoint.timeout = Duration::from_millis(300)
+        }),
+    );
     let result = bench.attempt().await;
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::TimedOut, 0));
     assert!((300_000..5_000_000).contains(&result.duration_micros), "{}", result.duration_micros);
@@ -130,7 +176,11 @@ async fn a_receiver_that_hangs_times_out_at_the_deadline() {
 async fn a_slow_body_after_2xx_is_a_success_that_ends_at_the_deadline() {
     let receiver = Receiver::start(Reply::Drip).await;
     let bench = Bench::start(quick());
-    bench.push(bench.endpoint_with(&url(&receiver), |endpoint| endpoint.timeout = Duration::from_millis(300)));
+    bench.push(
+        bench.endpoint_with(&url(&receiver), |endpoint| {
+            endpoint.timeout = Duration::from_millis(300)
+        }),
+    );
     let result = bench.attempt().await;
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
     assert!(result.response_truncated && result.response_body.starts_with(b"x"));
@@ -145,14 +195,21 @@ async fn an_answer_that_dispatch_does_not_take_is_reported_by_its_status_alone()
     bench.push(bench.endpoint(&url(&receiver)));
     let result = bench.attempt().await;
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
-    assert_eq!((result.response_body.len(), result.response_headers.len(), result.response_truncated), (0, 0, true));
+    assert_eq!(
+        (result.response_body.len(), result.response_headers.len(), result.response_truncated),
+        (0, 0, true)
+    );
     assert_eq!(bench.settlement.refused.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn a_report_that_is_too_large_costs_no_other_its_answer() {
     let body = "x".repeat(2 << 10);
-    let small = Receiver::start(Reply::Bytes(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()))).await;
+    let small = Receiver::start(Reply::Bytes(format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )))
+    .await;
     let large = Receiver::start(Reply::Infinite).await;
     let bench = Bench::start(Options { report_streams: 1, ..quick() });
     let (small_one, large_one) = (bench.endpoint(&url(&small)), bench.endpoint(&url(&large)));
@@ -168,7 +225,8 @@ async fn a_report_that_is_too_large_costs_no_other_its_answer() {
     bench.settlement.down.store(false, Ordering::SeqCst);
 
     let results: Vec<_> = bench.reports(9).await.iter().map(attempted).collect();
-    let (cut, whole): (Vec<_>, Vec<_>) = results.iter().partition(|result| result.response_truncated);
+    let (cut, whole): (Vec<_>, Vec<_>) =
+        results.iter().partition(|result| result.response_truncated);
     assert!(whole.len() == 8 && whole.iter().all(|result| result.response_body == body));
     assert!(cut.len() == 1 && cut[0].response_body.is_empty() && cut[0].status_code == 200);
 }
@@ -183,28 +241,50 @@ async fn a_body_without_end_is_bounded_and_a_broken_one_is_noted() {
     assert_eq!((result.response_body.len(), result.response_truncated), (16 << 10, true));
     assert!(result.duration_micros < 9_000_000, "it did not wait for the deadline");
 
-    let receiver = Receiver::start(Reply::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".into())).await;
+    let receiver =
+        Receiver::start(Reply::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".into()))
+            .await;
     let bench = Bench::start(quick());
     bench.push(bench.endpoint(&url(&receiver)));
     let result = bench.attempt().await;
     assert_eq!(result.outcome(), AttemptOutcome::Succeeded);
-    assert_eq!((result.response_body.as_ref(), result.response_truncated), (b"abc".as_slice(), true));
+    assert_eq!(
+        (result.response_body.as_ref(), result.response_truncated),
+        (b"abc".as_slice(), true)
+    );
 }
 
 #[tokio::test]
 async fn what_breaks_or_is_not_http_is_told_apart() {
     let long = format!("HTTP/1.1 200 {}\r\n\r\n", "a".repeat(70 << 10));
     for (reply, outcome, message) in [
-        (Reply::Reset, AttemptOutcome::ConnectionFailed, "the endpoint reset the connection before the answer"),
-        (Reply::Close(String::new()), AttemptOutcome::ConnectionFailed, "the connection was closed before the answer"),
-        (Reply::Bytes("SSH-2.0-x\r\n\r\n".into()), AttemptOutcome::BadResponse, "the answer is not HTTP/1.1"),
+        (
+            Reply::Reset,
+            AttemptOutcome::ConnectionFailed,
+            "the endpoint reset the connection before the answer",
+        ),
+        (
+            Reply::Close(String::new()),
+            AttemptOutcome::ConnectionFailed,
+            "the connection was closed before the answer",
+        ),
+        (
+            Reply::Bytes("SSH-2.0-x\r\n\r\n".into()),
+            AttemptOutcome::BadResponse,
+            "the answer is not HTTP/1.1",
+        ),
         (Reply::Bytes(long), AttemptOutcome::BadResponse, "the head of the answer is too large"),
     ] {
         let receiver = Receiver::start(reply).await;
         let bench = Bench::start(quick());
         bench.push(bench.endpoint(&url(&receiver)));
         let result = bench.attempt().await;
-        assert_eq!((result.outcome(), result.status_code), (outcome, 0), "{}", result.error_message);
+        assert_eq!(
+            (result.outcome(), result.status_code),
+            (outcome, 0),
+            "{}",
+            result.error_message
+        );
         assert!(result.error_message.starts_with(message), "{}", result.error_message);
         assert_eq!(receiver.count(), 1);
     }
@@ -245,7 +325,8 @@ async fn connections_are_used_again_and_those_closed_meanwhile_do_no_harm() {
         bench.push(endpoint);
         bench.reports(count).await;
     }
-    // Whether a connection died before the request was written or after it, the request goes out on a new one.
+    // Whether a connection died before the request was written or after it, the request goes out on
+    // a new one.
     let reports = bench.stop().await;
     assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded));
     // The receiver closes without a look at what comes after its answer.
@@ -256,8 +337,13 @@ async fn connections_are_used_again_and_those_closed_meanwhile_do_no_harm() {
 async fn a_reused_connection_that_ends_without_an_answer_is_replaced_and_the_attempt_tells() {
     for (end, tls) in [(Reply::Once, false), (Reply::OnceAndReset, false), (Reply::Once, true)] {
         let authority = super::tls::authority();
-        let receiver = if tls { Receiver::start_tls(end, authority.acceptor(|_| {})).await } else { Receiver::start(end).await };
-        let bench = Bench::start(crate::Options { extra_roots: vec![authority.root.clone()], ..quick() });
+        let receiver = if tls {
+            Receiver::start_tls(end, authority.acceptor(|_| {})).await
+        } else {
+            Receiver::start(end).await
+        };
+        let bench =
+            Bench::start(crate::Options { extra_roots: vec![authority.root.clone()], ..quick() });
         let scheme = if tls { "https" } else { "http" };
         let endpoint = bench.endpoint(&format!("{scheme}://hooks.example:{}/", receiver.port));
         for count in 1..=2 {
@@ -265,8 +351,12 @@ async fn a_reused_connection_that_ends_without_an_answer_is_replaced_and_the_att
             bench.reports(count).await;
         }
         let reports = bench.stop().await;
-        let results: Vec<_> = reports.iter().map(attempted).map(|result| (result.outcome(), result.resent)).collect();
-        assert_eq!(results, [(AttemptOutcome::Succeeded, false), (AttemptOutcome::Succeeded, true)]);
+        let results: Vec<_> =
+            reports.iter().map(attempted).map(|result| (result.outcome(), result.resent)).collect();
+        assert_eq!(
+            results,
+            [(AttemptOutcome::Succeeded, false), (AttemptOutcome::Succeeded, true)]
+        );
         // The second event came twice, with a signature of its own each time.
         let requests = receiver.requests.lock().unwrap().clone();
         assert_eq!((requests.len(), receiver.connections.load(Ordering::SeqCst)), (3, 2));
@@ -274,8 +364,12 @@ async fn a_reused_connection_that_ends_without_an_answer_is_replaced_and_the_att
         assert_eq!(requests[1].header("outrider-attempt"), requests[2].header("outrider-attempt"));
         for request in &requests {
             let header = |name| request.header(name).unwrap();
-            let (id, time, signatures) = (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"));
-            assert_eq!(signature::verify(&secrets()[0], id, time, signatures, &request.body, NOW), Ok(()));
+            let (id, time, signatures) =
+                (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"));
+            assert_eq!(
+                signature::verify(&secrets()[0], id, time, signatures, &request.body, NOW),
+                Ok(())
+            );
         }
     }
 }
@@ -286,7 +380,10 @@ async fn an_endpoint_that_says_how_long_it_keeps_connections_is_believed() {
     for (keep, connections) in [("timeout=20, max=5", 1), ("timeout=1", 3), ("max=5", 3)] {
         let reply = format!("HTTP/1.1 200 OK\r\nkeep-alive: {keep}\r\ncontent-length: 0\r\n\r\n");
         let receiver = Receiver::start(Reply::Bytes(reply)).await;
-        let bench = Bench::start(crate::Options { pool_idle_timeout: Duration::from_millis(60), ..quick() });
+        let bench = Bench::start(crate::Options {
+            pool_idle_timeout: Duration::from_millis(60),
+            ..quick()
+        });
         let endpoint = bench.endpoint(&url(&receiver));
         for count in 1..=3 {
             bench.push(endpoint);
@@ -303,7 +400,10 @@ async fn a_new_connection_that_ends_without_an_answer_is_an_attempt() {
     let bench = Bench::start(quick());
     bench.push(bench.endpoint(&url(&receiver)));
     let result = bench.attempt().await;
-    assert_eq!((result.outcome(), result.resent, receiver.count()), (AttemptOutcome::ConnectionFailed, false, 1));
+    assert_eq!(
+        (result.outcome(), result.resent, receiver.count()),
+        (AttemptOutcome::ConnectionFailed, false, 1)
+    );
 }
 
 #[tokio::test]
@@ -320,7 +420,8 @@ async fn an_egress_that_is_away_is_no_attempt() {
 
 #[tokio::test]
 async fn an_egress_that_stays_away_gives_the_job_back() {
-    let bench = Bench::start(crate::Options { egress_patience: Duration::from_millis(300), ..quick() });
+    let bench =
+        Bench::start(crate::Options { egress_patience: Duration::from_millis(300), ..quick() });
     *bench.dialer.error.lock().unwrap() = Some(DialError::EgressUnavailable);
     bench.push(bench.endpoint("http://hooks.example/"));
     let reports = bench.reports(1).await;
@@ -332,16 +433,20 @@ async fn an_answer_before_the_request_was_read_counts_and_its_connection_is_not_
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let bench = Bench::start(quick());
-    let endpoint = bench.endpoint(&format!("http://hooks.example:{}/", listener.local_addr().unwrap().port()));
+    let endpoint =
+        bench.endpoint(&format!("http://hooks.example:{}/", listener.local_addr().unwrap().port()));
     let payload = Bytes::from(vec![b'p'; 32 << 20]);
-    bench.queue.push(leased(outrider_proto::internal::Job { body: Some(Body::Payload(payload)), ..job(endpoint) }));
+    bench.queue.push(leased(outrider_proto::internal::Job {
+        body: Some(Body::Payload(payload)),
+        ..job(endpoint)
+    }));
     let (mut stream, _) = listener.accept().await.unwrap();
     stream.read_u8().await.unwrap();
     stream.write_all(b"HTTP/1.1 413 Large\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     let result = bench.attempt().await;
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Rejected, 413));
-    // Nothing reads the rest within the second that the connection has: it ends. (Reading is the only way to see that, and
-    // would let the rest flow.)
+    // Nothing reads the rest within the second that the connection has: it ends. (Reading is the
+    // only way to see that, and would let the rest flow.)
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(super::bench::PATIENCE, stream.read_to_end(&mut rest)).await;

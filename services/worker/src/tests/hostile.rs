@@ -83,7 +83,8 @@ impl Hostile {
 
     async fn listen(acts: Vec<Act>, tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let hostile = Self { port: listener.local_addr().unwrap().port(), requests: Arc::default() };
+        let hostile =
+            Self { port: listener.local_addr().unwrap().port(), requests: Arc::default() };
         let requests = Arc::clone(&hostile.requests);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -185,7 +186,11 @@ pub(super) fn send(text: impl Into<String>) -> Act {
 /// A bad response with this text, long before the timeout.
 pub(super) async fn is_bad(acts: Vec<Act>, message: &str) {
     let result = deliver(acts).await;
-    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::BadResponse, 0), "{result:?}");
+    assert_eq!(
+        (result.outcome(), result.status_code),
+        (AttemptOutcome::BadResponse, 0),
+        "{result:?}"
+    );
     assert_eq!(result.error_message, message);
     assert!(is_soon(&result), "{message} after {} µs", result.duration_micros);
 }
@@ -194,7 +199,10 @@ pub(super) async fn is_bad(acts: Vec<Act>, message: &str) {
 async fn eight_interim_answers_are_read_and_no_more() {
     let interim = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
     let result = deliver(vec![send(interim.repeat(4)), send(interim.repeat(4)), send(OK)]).await;
-    assert_eq!((result.outcome(), result.response_body.as_ref()), (AttemptOutcome::Succeeded, b"ok".as_slice()));
+    assert_eq!(
+        (result.outcome(), result.response_body.as_ref()),
+        (AttemptOutcome::Succeeded, b"ok".as_slice())
+    );
     is_bad(vec![send(interim.repeat(9) + OK)], "more than 8 interim answers").await;
     is_bad(vec![Act::Repeat("HTTP/1.1 100 Continue\r\n\r\n")], "more than 8 interim answers").await;
     is_bad(vec![Act::Repeat("HTTP/1.1 199\n\n")], "more than 8 interim answers").await;
@@ -220,8 +228,11 @@ async fn heads_are_bounded_with_what_comes_before_them() {
     is_bad(vec![send(interim.repeat(3) + OK)], too_large).await;
     is_bad(vec![Act::Repeat("\r\n")], too_large).await;
     is_bad(vec![send("HTTP/1.1 200 "), Act::Repeat("O")], too_large).await;
-    is_bad(vec![Act::Drip(format!("HTTP/1.1 200 {}", "a".repeat(100)))], "more than 64 pieces on the wire for one exchange")
-        .await;
+    is_bad(
+        vec![Act::Drip(format!("HTTP/1.1 200 {}", "a".repeat(100)))],
+        "more than 64 pieces on the wire for one exchange",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -233,8 +244,16 @@ async fn whatever_comes_after_a_2xx_status_line_it_is_a_success_once() {
         vec![send("HTTP/1.1 200 OK\r\n"), Act::Close],
         vec![send("HTTP/1.1 200 OK\r\nx"), Act::Pause, Act::Reset],
         vec![send("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\nabc"), Act::Hang],
-        vec![send("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc"), Act::Hang],
-        vec![send("HTTP/1.1 200 OK\r\ntransfer-encoding\u{b}: chunked\r\ncontent-length: 3\r\n\r\nabc"), Act::Hang],
+        vec![
+            send("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc"),
+            Act::Hang,
+        ],
+        vec![
+            send(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding\u{b}: chunked\r\ncontent-length: 3\r\n\r\nabc",
+            ),
+            Act::Hang,
+        ],
     ] {
         let result = succeeds(acts).await;
         assert!(is_soon(&result), "{} µs", result.duration_micros);
@@ -245,18 +264,31 @@ async fn whatever_comes_after_a_2xx_status_line_it_is_a_success_once() {
     let url = format!("http://hooks.example:{}/", hostile.port);
     bench.push(bench.endpoint_with(&url, |endpoint| endpoint.timeout = Duration::from_millis(300)));
     let result = bench.attempt().await;
-    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{result:?}");
-    assert!((300_000..5_000_000).contains(&result.duration_micros) && result.response_truncated, "{result:?}");
+    assert_eq!(
+        (result.outcome(), result.status_code),
+        (AttemptOutcome::Succeeded, 200),
+        "{result:?}"
+    );
+    assert!(
+        (300_000..5_000_000).contains(&result.duration_micros) && result.response_truncated,
+        "{result:?}"
+    );
     // The same holds for other statuses.
-    for (acts, status) in
-        [(vec![send("HTTP/1.1 500 Oh\r\nx"), Act::Close], 500), (vec![send("HTTP/1.0  410\nno colon\n\n"), Act::Close], 410)]
-    {
+    for (acts, status) in [
+        (vec![send("HTTP/1.1 500 Oh\r\nx"), Act::Close], 500),
+        (vec![send("HTTP/1.0  410\nno colon\n\n"), Act::Close], 410),
+    ] {
         let result = deliver(acts).await;
-        assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Rejected, status), "{result:?}");
+        assert_eq!(
+            (result.outcome(), result.status_code),
+            (AttemptOutcome::Rejected, status),
+            "{result:?}"
+        );
     }
 }
 
-/// Heads that the HTTP library would refuse, and that say where their bodies end: the whole answer is read.
+/// Heads that the HTTP library would refuse, and that say where their bodies end: the whole answer
+/// is read.
 #[tokio::test]
 async fn irregular_heads_are_read() {
     let cookies = "set-cookie: a=b\r\n".repeat(120);
@@ -275,12 +307,25 @@ async fn irregular_heads_are_read() {
         &cookies,
         &large,
     ] {
-        for framing in ["content-length: 2\r\n\r\nok", "transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"] {
-            let acts = vec![send(format!("HTTP/1.1 200 OK\r\nx-z: 1\r\n{fields}{framing}")), Act::Hang];
+        for framing in [
+            "content-length: 2\r\n\r\nok",
+            "transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ] {
+            let acts =
+                vec![send(format!("HTTP/1.1 200 OK\r\nx-z: 1\r\n{fields}{framing}")), Act::Hang];
             let result = deliver(acts).await;
-            assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{fields:?}: {result:?}");
-            assert_eq!((result.response_body.as_ref(), result.response_truncated), (b"ok".as_slice(), false), "{fields:?}");
-            let names: Vec<_> = result.response_headers.iter().map(|header| header.name.as_str()).collect();
+            assert_eq!(
+                (result.outcome(), result.status_code),
+                (AttemptOutcome::Succeeded, 200),
+                "{fields:?}: {result:?}"
+            );
+            assert_eq!(
+                (result.response_body.as_ref(), result.response_truncated),
+                (b"ok".as_slice(), false),
+                "{fields:?}"
+            );
+            let names: Vec<_> =
+                result.response_headers.iter().map(|header| header.name.as_str()).collect();
             assert!(names.contains(&"x-z") && !names.contains(&"connection"), "{names:?}");
             assert!(names.len() <= 64 && is_soon(&result), "{names:?}");
         }
@@ -295,16 +340,25 @@ async fn where_there_is_doubt_the_connection_is_not_used_again() {
         "transfer-encoding\u{b}: chunked\r\ncontent-length: 2\r\n\r\n",
         "transfer-encoding: chunked\r\ncontent-length: 7\r\n\r\n2\r\n",
     ] {
-        let hostile = Hostile::start(vec![send(format!("HTTP/1.1 200 OK\r\n{head}{forged}"))]).await;
+        let hostile =
+            Hostile::start(vec![send(format!("HTTP/1.1 200 OK\r\n{head}{forged}"))]).await;
         let bench = Bench::start(quick());
         let endpoint = bench.endpoint(&format!("http://hooks.example:{}/", hostile.port));
         for count in 1..=5 {
             bench.push(endpoint);
             let reports = bench.reports(count).await;
             let result = attempted(&reports[count - 1]);
-            assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{head:?}: {result:?}");
+            assert_eq!(
+                (result.outcome(), result.status_code),
+                (AttemptOutcome::Succeeded, 200),
+                "{head:?}: {result:?}"
+            );
         }
-        assert_eq!((hostile.count(), bench.dialer.dials.load(Ordering::SeqCst)), (5, 5), "{head:?}");
+        assert_eq!(
+            (hostile.count(), bench.dialer.dials.load(Ordering::SeqCst)),
+            (5, 5),
+            "{head:?}"
+        );
     }
 }
 
@@ -319,7 +373,11 @@ async fn a_switch_of_protocols_is_a_bad_response_at_once() {
 /// Whatever comes after the head of a 2xx answer: the delivery succeeded, once.
 pub(super) async fn succeeds(acts: Vec<Act>) -> AttemptResult {
     let result = deliver(acts).await;
-    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{result:?}");
+    assert_eq!(
+        (result.outcome(), result.status_code),
+        (AttemptOutcome::Succeeded, 200),
+        "{result:?}"
+    );
     assert!(result.response_truncated && result.error_message.is_empty(), "{result:?}");
     result
 }
@@ -363,11 +421,13 @@ async fn a_body_that_breaks_after_2xx_is_a_success_and_is_not_sent_again() {
     }
 }
 
-/// An endpoint may answer without reading the whole request, and close: the rest of the request meets
-/// a reset.
+/// An endpoint may answer without reading the whole request, and close: the rest of the request
+/// meets a reset.
 #[tokio::test]
 async fn an_early_2xx_answer_counts_although_the_rest_of_the_request_meets_a_reset() {
-    for answer in [OK, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"] {
+    for answer in
+        [OK, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"]
+    {
         for _ in 0..20 {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
@@ -396,14 +456,22 @@ async fn what_follows_an_answer_unasked_is_nobodys_answer() {
             bench.push(endpoint);
             let reports = bench.reports(count).await;
             let result = attempted(&reports[count - 1]);
-            assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{count}: {result:?}");
+            assert_eq!(
+                (result.outcome(), result.status_code),
+                (AttemptOutcome::Succeeded, 200),
+                "{count}: {result:?}"
+            );
         }
         assert_eq!(hostile.count(), 50);
     }
 }
 
 async fn deliver_by_tls(authority: &Authority, tickets: usize, acts: Vec<Act>) -> AttemptResult {
-    let hostile = Hostile::listen(acts, Some(authority.acceptor(|config| config.send_tls13_tickets = tickets))).await;
+    let hostile = Hostile::listen(
+        acts,
+        Some(authority.acceptor(|config| config.send_tls13_tickets = tickets)),
+    )
+    .await;
     let bench = Bench::start(Options { extra_roots: vec![authority.root.clone()], ..quick() });
     let result = attempt(&bench, &format!("https://hooks.example:{}/", hostile.port)).await;
     bench.stop().await;
@@ -416,7 +484,8 @@ async fn a_body_that_breaks_below_tls_is_a_success_too() {
     let sized = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc";
     let authority = authority();
     for acts in [
-        // The end without close_notify, of a body with a length and of one that ends with the connection.
+        // The end without close_notify, of a body with a length and of one that ends with the
+        // connection.
         vec![send(sized), Act::Close],
         vec![send("HTTP/1.1 200 OK\r\n\r\nabc"), Act::Close],
         vec![send(sized), Act::Reset],
@@ -424,12 +493,19 @@ async fn a_body_that_breaks_below_tls_is_a_success_too() {
         vec![send(sized), Act::Garbage(&[21, 3, 3, 0, 2, 2, 80]), Act::Hang],
         vec![
             send(sized),
-            Act::Garbage(&[23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]),
+            Act::Garbage(&[
+                23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
+                20,
+            ]),
             Act::Hang,
         ],
     ] {
         let result = deliver_by_tls(&authority, 2, acts).await;
-        assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "{result:?}");
+        assert_eq!(
+            (result.outcome(), result.status_code),
+            (AttemptOutcome::Succeeded, 200),
+            "{result:?}"
+        );
         assert!(result.response_truncated && is_soon(&result), "{result:?}");
     }
 }
@@ -441,8 +517,13 @@ async fn what_tls_carries_beside_the_answer_is_bounded() {
     // The library's own bound on what it has not processed may come first.
     let bounded = [AttemptOutcome::BadResponse, AttemptOutcome::ConnectionFailed];
     assert!(bounded.contains(&result.outcome()) && is_soon(&result), "session tickets: {result:?}");
-    let result = deliver_by_tls(&authority, 2, vec![send(CHUNKED), Act::Repeat("1\r\nx\r\n")]).await;
-    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200), "small chunks: {result:?}");
+    let result =
+        deliver_by_tls(&authority, 2, vec![send(CHUNKED), Act::Repeat("1\r\nx\r\n")]).await;
+    assert_eq!(
+        (result.outcome(), result.status_code),
+        (AttemptOutcome::Succeeded, 200),
+        "small chunks: {result:?}"
+    );
     assert!(result.response_truncated && is_soon(&result), "{result:?}");
     let result = deliver_by_tls(&authority, 2, vec![Act::KeyUpdates(100), send(OK)]).await;
     assert_eq!(result.outcome(), AttemptOutcome::ConnectionFailed, "changes of keys: {result:?}");
@@ -462,9 +543,15 @@ async fn a_handshake_without_end_is_bounded() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     });
-    let bench = Bench::start(Options { wire: WireBounds { reads: 64, ..WireBounds::default() }, ..quick() });
+    let bench = Bench::start(Options {
+        wire: WireBounds { reads: 64, ..WireBounds::default() },
+        ..quick()
+    });
     let result = attempt(&bench, &format!("https://hooks.example:{port}/")).await;
     assert_eq!(result.outcome(), AttemptOutcome::TlsFailed);
-    assert_eq!(result.error_message, "the TLS handshake failed: more than 64 pieces on the wire for one exchange");
+    assert_eq!(
+        result.error_message,
+        "the TLS handshake failed: more than 64 pieces on the wire for one exchange"
+    );
     assert!(is_soon(&result));
 }

@@ -34,7 +34,13 @@ fn push(bench: &Bench, count: usize, endpoint: EndpointId, organization: u64, pr
 }
 
 async fn all_succeed(bench: &Bench, count: usize) {
-    assert!(bench.reports(count).await.iter().all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded));
+    assert!(
+        bench
+            .reports(count)
+            .await
+            .iter()
+            .all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded)
+    );
 }
 
 #[tokio::test]
@@ -49,7 +55,10 @@ async fn an_endpoint_that_hangs_has_a_small_window() {
     assert_eq!((receiver.count(), hanging.count()), (200, 8));
     // Those that waited for their turn are given back; those under way are left to their leases.
     let reports = bench.stop().await;
-    assert_eq!(reports[200..].iter().filter(|report| held(report) == HoldReason::Released).count(), 992);
+    assert_eq!(
+        reports[200..].iter().filter(|report| held(report) == HoldReason::Released).count(),
+        992
+    );
 }
 
 #[tokio::test]
@@ -66,7 +75,11 @@ async fn endpoints_whose_windows_have_grown_leave_room_when_they_hang() {
     until("the share to be used up", || hanging.count() >= 24).await;
     push(&bench, 100, good, 2, 1_000);
     all_succeed(&bench, 100).await;
-    assert!(hanging.count() <= 32, "{} of 64: one organisation has more than half", hanging.count());
+    assert!(
+        hanging.count() <= 32,
+        "{} of 64: one organisation has more than half",
+        hanging.count()
+    );
     assert_eq!(receiver.count(), 100);
 }
 
@@ -81,7 +94,11 @@ async fn an_endpoint_leaves_room_to_others_of_its_project() {
     until("the shares to be used up", || hanging.count() == 12).await;
     push(&bench, 100, good, 1, 1);
     all_succeed(&bench, 100).await;
-    assert_eq!((receiver.count(), hanging.count()), (100, 12), "an eighth, and half of what is left");
+    assert_eq!(
+        (receiver.count(), hanging.count()),
+        (100, 12),
+        "an eighth, and half of what is left"
+    );
 }
 
 #[tokio::test]
@@ -93,20 +110,25 @@ async fn a_waiting_job_that_another_worker_took_over_is_let_go() {
     let jobs: Vec<_> = (0..10).map(|_| bench.push(bad)).collect();
     until("one to be sent", || hanging.count() == 1).await;
     bench.queue.taken_over.lock().unwrap().extend(jobs[5..].iter().map(|job| job.receipt.clone()));
-    until("a renewal", || bench.queue.renewed.load(std::sync::atomic::Ordering::SeqCst) >= 20).await;
+    until("a renewal", || bench.queue.renewed.load(std::sync::atomic::Ordering::SeqCst) >= 20)
+        .await;
     push(&bench, 1, good, 1, 1);
     all_succeed(&bench, 1).await;
     assert_eq!(receiver.count(), 1);
     // Those that are still this worker's are given back, the others are not.
     let reports = bench.stop().await;
-    assert_eq!(reports[1..].iter().filter(|report| held(report) == HoldReason::Released).count(), 4);
+    assert_eq!(
+        reports[1..].iter().filter(|report| held(report) == HoldReason::Released).count(),
+        4
+    );
 }
 
 #[tokio::test]
 async fn a_turn_comes_when_a_request_ends() {
     let hanging = Receiver::start(Reply::Hang).await;
     let bench = Bench::start(Options { initial_window: 2, ..quick() });
-    let bad = bench.endpoint_with(&url(&hanging), |endpoint| endpoint.timeout = Duration::from_millis(50));
+    let bad = bench
+        .endpoint_with(&url(&hanging), |endpoint| endpoint.timeout = Duration::from_millis(50));
     push(&bench, 10, bad, 1, 1);
     let reports = bench.reports(10).await;
     assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::TimedOut));
@@ -116,16 +138,25 @@ async fn a_turn_comes_when_a_request_ends() {
 /// Jobs of this endpoint with payloads of 80 KiB that are to be fetched.
 fn push_large(bench: &Bench, count: usize, endpoint: EndpointId, organization: u64) {
     for _ in 0..count {
-        let job = Job { body: Some(Body::PayloadReference(80 << 10)), ..job_of(endpoint, organization, organization) };
+        let job = Job {
+            body: Some(Body::PayloadReference(80 << 10)),
+            ..job_of(endpoint, organization, organization)
+        };
         let payload = Bytes::from(vec![b'p'; 80 << 10]);
-        bench.lookup.payloads.lock().unwrap().insert(EventId::from_bytes(&job.event_id).unwrap(), payload);
+        bench
+            .lookup
+            .payloads
+            .lock()
+            .unwrap()
+            .insert(EventId::from_bytes(&job.event_id).unwrap(), payload);
         bench.queue.push(leased(job));
     }
 }
 
 #[tokio::test]
 async fn large_payloads_leave_room_for_those_of_others() {
-    let (bench, receiver, good) = with_good_endpoint(Options { payload_bytes: 1 << 20, ..quick() }).await;
+    let (bench, receiver, good) =
+        with_good_endpoint(Options { payload_bytes: 1 << 20, ..quick() }).await;
     let hanging = Receiver::start(Reply::Hang).await;
     for _ in 0..5 {
         let bad = bench.endpoint(&url(&hanging));
@@ -136,7 +167,8 @@ async fn large_payloads_leave_room_for_those_of_others() {
     all_succeed(&bench, 50).await;
     assert_eq!(receiver.count(), 50);
     assert!(hanging.count() * 80 <= 512, "one organisation has more than half of the bytes");
-    let released = |report: &&AttemptReport| matches!(report.result, Some(attempt_report::Result::Held(_)));
+    let released =
+        |report: &&AttemptReport| matches!(report.result, Some(attempt_report::Result::Held(_)));
     assert_eq!(bench.stop().await.iter().filter(released).count() + hanging.count(), 100);
 }
 
@@ -152,6 +184,7 @@ async fn an_endpoint_gets_few_large_payloads_until_it_answers() {
     push_large(&bench, 50, good, 1);
     all_succeed(&bench, 50).await;
     assert_eq!((receiver.count(), hanging.count()), (50, 2));
-    let released = |report: &&AttemptReport| matches!(report.result, Some(attempt_report::Result::Held(_)));
+    let released =
+        |report: &&AttemptReport| matches!(report.result, Some(attempt_report::Result::Held(_)));
     assert_eq!(bench.stop().await.iter().filter(released).count() + hanging.count(), 8);
 }

@@ -47,12 +47,17 @@ async fn jobs_that_wait_are_given_back_when_their_endpoint_is_deleted_or_paused(
         (0..5).for_each(|_| drop(bench.push(endpoint)));
     }
     until("one of each hangs", || receiver.count() == 3).await;
-    let as_paused = entry(&url, |endpoint| (endpoint.id, endpoint.state) = (paused, EndpointState::Paused));
+    let as_paused =
+        entry(&url, |endpoint| (endpoint.id, endpoint.state) = (paused, EndpointState::Paused));
     bench.lookup.endpoints.lock().unwrap().remove(&deleted);
     bench.lookup.endpoints.lock().unwrap().insert(paused, Arc::new(as_paused));
     let reports = bench.reports(8).await;
     let reasons = |endpoint: EndpointId| -> Vec<HoldReason> {
-        reports.iter().filter(|report| *report.endpoint_id == *endpoint.as_bytes()).map(held).collect()
+        reports
+            .iter()
+            .filter(|report| *report.endpoint_id == *endpoint.as_bytes())
+            .map(held)
+            .collect()
     };
     assert_eq!(reasons(deleted), [HoldReason::EndpointDeleted; 4]);
     assert_eq!(reasons(paused), [HoldReason::EndpointPaused; 4]);
@@ -66,8 +71,14 @@ async fn reports_name_the_job_and_its_receipt() {
     let pushed = bench.push(bench.endpoint(&url));
     let report = bench.reports(1).await.remove(0);
     let job = pushed.job.as_ref();
-    assert_eq!((report.delivery_id, report.event_id), (job.delivery_id.clone(), job.event_id.clone()));
-    assert_eq!((report.endpoint_id, report.project_id), (job.endpoint_id.clone(), job.project_id.clone()));
+    assert_eq!(
+        (report.delivery_id, report.event_id),
+        (job.delivery_id.clone(), job.event_id.clone())
+    );
+    assert_eq!(
+        (report.endpoint_id, report.project_id),
+        (job.endpoint_id.clone(), job.project_id.clone())
+    );
     assert_eq!((report.attempt, report.generation), (1, 1));
     let receipt = report.receipt.unwrap();
     assert_eq!((receipt.shard, receipt.entry, receipt.epoch), (0, pushed.receipt.entry, 1));

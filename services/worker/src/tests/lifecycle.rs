@@ -39,11 +39,13 @@ async fn while_dispatch_is_away_nothing_is_sent_twice_and_all_reports_arrive() {
     let mut newer = jobs[0].job.as_ref().clone();
     newer.generation = 2;
     bench.queue.abandoned.lock().unwrap().push_back(leased(newer));
-    until("the redelivered jobs to be read", || bench.queue.abandoned.lock().unwrap().is_empty()).await;
+    until("the redelivered jobs to be read", || bench.queue.abandoned.lock().unwrap().is_empty())
+        .await;
 
     bench.settlement.down.store(false, Ordering::SeqCst);
     let reports = bench.reports(101).await;
-    let (first, second): (Vec<_>, Vec<_>) = reports.iter().partition(|report| report.generation == 1);
+    let (first, second): (Vec<_>, Vec<_>) =
+        reports.iter().partition(|report| report.generation == 1);
     assert_eq!(held(second[0]), HoldReason::Stale);
     assert!(first.iter().all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded));
     let deliveries: HashSet<_> = first.iter().map(|report| report.delivery_id.clone()).collect();
@@ -109,7 +111,8 @@ async fn a_thousand_requests_are_under_way_at_once() {
     let bench = Bench::start(Options { initial_window: 50, ..quick() });
     // Each of 20 endpoints has 50: nobody answers before all have asked.
     for _ in 0..20 {
-        let endpoint = bench.endpoint_with(&url(&receiver), |endpoint| endpoint.timeout = Duration::from_secs(20));
+        let endpoint = bench
+            .endpoint_with(&url(&receiver), |endpoint| endpoint.timeout = Duration::from_secs(20));
         for _ in 0..50 {
             bench.push(endpoint);
         }
@@ -135,9 +138,17 @@ async fn while_dispatch_is_away_large_answers_are_reported_by_their_status_alone
 
     bench.settlement.down.store(false, Ordering::SeqCst);
     let results: Vec<_> = bench.reports(40).await.iter().map(attempted).collect();
-    assert!(results.iter().all(|result| (result.outcome(), result.status_code) == (AttemptOutcome::Succeeded, 200)));
-    let (whole, cut): (Vec<_>, Vec<_>) = results.iter().partition(|result| !result.response_truncated);
-    assert!(whole.iter().all(|result| result.response_body == body) && cut.iter().all(|result| result.response_body.is_empty()));
+    assert!(
+        results.iter().all(
+            |result| (result.outcome(), result.status_code) == (AttemptOutcome::Succeeded, 200)
+        )
+    );
+    let (whole, cut): (Vec<_>, Vec<_>) =
+        results.iter().partition(|result| !result.response_truncated);
+    assert!(
+        whole.iter().all(|result| result.response_body == body)
+            && cut.iter().all(|result| result.response_body.is_empty())
+    );
     // Requests of the end may be reported after dispatch is back.
     assert!(whole.len() >= 2 && cut.len() >= 20, "{} whole, {} cut", whole.len(), cut.len());
     let dropped = usize::try_from(ANSWERS_DROPPED.get() - dropped).unwrap();

@@ -86,8 +86,11 @@ impl Receiver {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener: TcpListener = socket.listen(4096).unwrap();
-        let receiver =
-            Self { port: listener.local_addr().unwrap().port(), requests: Arc::default(), connections: Arc::default() };
+        let receiver = Self {
+            port: listener.local_addr().unwrap().port(),
+            requests: Arc::default(),
+            connections: Arc::default(),
+        };
         let serving = receiver.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -95,7 +98,9 @@ impl Receiver {
                 let (serving, reply, tls) = (serving.clone(), reply.clone(), tls.clone());
                 tokio::spawn(async move {
                     match tls {
-                        None if matches!(reply, Reply::OnceAndReset) => serving.reset_the_second(stream).await,
+                        None if matches!(reply, Reply::OnceAndReset) => {
+                            serving.reset_the_second(stream).await
+                        }
                         None if matches!(reply, Reply::Reset) => serving.reset(stream).await,
                         None => serving.serve(stream, reply).await,
                         Some(tls) => {
@@ -129,7 +134,9 @@ impl Receiver {
 
     async fn reset_the_second(&self, mut stream: TcpStream) {
         let mut unread = Vec::new();
-        if self.read(&mut stream, &mut unread).await.is_some() && answer(&mut stream, &Reply::status("200 OK")).await.is_some() {
+        if self.read(&mut stream, &mut unread).await.is_some()
+            && answer(&mut stream, &Reply::status("200 OK")).await.is_some()
+        {
             self.read(&mut stream, &mut unread).await;
         }
         stream.set_zero_linger().unwrap();
@@ -163,7 +170,10 @@ impl Receiver {
         let head = String::from_utf8(unread.drain(..end + 4).collect()).unwrap();
         let mut lines = head.trim_end().split("\r\n");
         let line = lines.next().unwrap().to_owned();
-        let headers = lines.map(|line| line.split_once(": ").unwrap()).map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+        let headers = lines
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .collect();
         let mut received = Received { line, headers, body: Vec::new() };
         let length: usize = received.header("content-length").unwrap().parse().unwrap();
         while unread.len() < length {

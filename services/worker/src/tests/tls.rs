@@ -54,7 +54,11 @@ pub(super) fn authority() -> Authority {
     params.distinguished_name.push(DnType::CommonName, "hooks");
     let certificate = params.signed_by(&key, &authority).unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    Authority { root: authority.as_ref().der().clone(), certificate: certificate.der().clone(), key }
+    Authority {
+        root: authority.as_ref().der().clone(),
+        certificate: certificate.der().clone(),
+        key,
+    }
 }
 
 async fn receiver() -> (CertificateDer<'static>, Receiver) {
@@ -80,14 +84,33 @@ async fn another_host_an_unknown_authority_and_no_tls_at_all_are_refused() {
     let (root, receiver) = receiver().await;
     let plain = Receiver::start(Reply::Hang).await;
     for (roots, host, port, message) in [
-        (vec![root.clone()], "other.example", receiver.port, "the certificate is not for other.example; it is for hooks.example"),
-        (vec![root.clone()], "127.0.0.1", receiver.port, "the certificate is not for 127.0.0.1; it is for hooks.example"),
-        (vec![], "hooks.example", receiver.port, "the certificate is of an authority that is not known here"),
+        (
+            vec![root.clone()],
+            "other.example",
+            receiver.port,
+            "the certificate is not for other.example; it is for hooks.example",
+        ),
+        (
+            vec![root.clone()],
+            "127.0.0.1",
+            receiver.port,
+            "the certificate is not for 127.0.0.1; it is for hooks.example",
+        ),
+        (
+            vec![],
+            "hooks.example",
+            receiver.port,
+            "the certificate is of an authority that is not known here",
+        ),
         (vec![root], "hooks.example", plain.port, ""),
     ] {
         let bench = Bench::start(Options { extra_roots: roots, ..quick() });
         let url = format!("https://{host}:{port}/");
-        bench.push(bench.endpoint_with(&url, |endpoint| endpoint.timeout = std::time::Duration::from_secs(2)));
+        bench.push(
+            bench.endpoint_with(&url, |endpoint| {
+                endpoint.timeout = std::time::Duration::from_secs(2)
+            }),
+        );
         let result = bench.attempt().await;
         if port == plain.port {
             // It waits for an HTTP request that never ends.
@@ -120,8 +143,16 @@ async fn a_certificate_in_the_trust_file_is_trusted_itself() {
         let receiver = Receiver::start_tls(Reply::status("200 OK"), server.acceptor(|_| {})).await;
         for (roots, host, expected) in [
             (vec![server.root.clone()], "hooks.example", ""),
-            (vec![server.root.clone()], "other.example", "the certificate is not for other.example; it is for hooks.example"),
-            (vec![self_signed(is_ca).root], "hooks.example", "the certificate is self-signed; use one of a public authority"),
+            (
+                vec![server.root.clone()],
+                "other.example",
+                "the certificate is not for other.example; it is for hooks.example",
+            ),
+            (
+                vec![self_signed(is_ca).root],
+                "hooks.example",
+                "the certificate is self-signed; use one of a public authority",
+            ),
         ] {
             let bench = Bench::start(Options { extra_roots: roots, ..quick() });
             bench.push(bench.endpoint(&format!("https://{host}:{}/", receiver.port)));
@@ -142,19 +173,31 @@ async fn an_endpoint_that_wants_a_client_certificate_is_told_apart() {
         let mut roots = RootCertStore::empty();
         roots.add(authority.root.clone()).unwrap();
         let provider = Arc::new(ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .unwrap();
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .unwrap()
             .with_client_cert_verifier(verifier)
             .with_single_cert(vec![authority.certificate.clone()], authority.key.clone_key())
             .unwrap();
-        let receiver = Receiver::start_tls(Reply::status("200 OK"), TlsAcceptor::from(Arc::new(config))).await;
+        let receiver =
+            Receiver::start_tls(Reply::status("200 OK"), TlsAcceptor::from(Arc::new(config))).await;
         let bench = Bench::start(Options { extra_roots: vec![authority.root.clone()], ..quick() });
         bench.push(bench.endpoint(&format!("https://hooks.example:{}/", receiver.port)));
         let result = bench.attempt().await;
-        assert_eq!((result.outcome(), receiver.count()), (AttemptOutcome::TlsFailed, 0), "{result:?}");
-        assert!(result.error_message.contains("asks for a client certificate"), "{version:?}: {}", result.error_message);
+        assert_eq!(
+            (result.outcome(), receiver.count()),
+            (AttemptOutcome::TlsFailed, 0),
+            "{result:?}"
+        );
+        assert!(
+            result.error_message.contains("asks for a client certificate"),
+            "{version:?}: {}",
+            result.error_message
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! The answer of an endpoint, as the worker reads it: bounded in bytes, reads and time, whatever the endpoint sends.
+//! The answer of an endpoint, as the worker reads it: bounded in bytes, reads and time, whatever
+//! the endpoint sends.
 
 use std::{
     io,
@@ -44,7 +45,8 @@ pub fn run(data: &[u8]) {
     let input = Input::of(data);
     let in_pieces = exchange(&input, true);
     let whole = exchange(&input, false);
-    // What of two things that are wrong is told depends on the pieces, and so does which bound is reached.
+    // What of two things that are wrong is told depends on the pieces, and so does which bound is
+    // reached.
     if !in_pieces.bounded && !whole.bounded && !input.has(DRIPS) {
         assert_eq!(in_pieces.answer, whole.answer, "in pieces and whole");
     }
@@ -61,10 +63,20 @@ fn exchange(input: &Input, in_pieces: bool) -> Outcome {
     let read = Arc::new(Read::default());
     let outcome = runtime::run(2 * TIMEOUT, async {
         let (near, far) = duplex(64 * 1024);
-        let endpoint = tokio::spawn(endpoint(far, answer_of(input, in_pieces), input.has(DRIPS), input.has(CLOSES)));
+        let endpoint = tokio::spawn(endpoint(
+            far,
+            answer_of(input, in_pieces),
+            input.has(DRIPS),
+            input.has(CLOSES),
+        ));
         let begun = Instant::now();
-        let outcome = EXCHANGES.exchange(Counted { inner: near, read: Arc::clone(&read) }, TIMEOUT).await;
-        assert!(begun.elapsed() <= TIMEOUT + Duration::from_millis(10), "it took {:?}", begun.elapsed());
+        let outcome =
+            EXCHANGES.exchange(Counted { inner: near, read: Arc::clone(&read) }, TIMEOUT).await;
+        assert!(
+            begun.elapsed() <= TIMEOUT + Duration::from_millis(10),
+            "it took {:?}",
+            begun.elapsed()
+        );
         endpoint.abort();
         outcome
     });
@@ -99,7 +111,9 @@ async fn endpoint(mut far: DuplexStream, answer: Vec<Vec<u8>>, drips: bool, clos
 fn check(answer: &Answer) {
     let Answer { status, headers, body, truncated } = answer;
     assert!((200..=999).contains(status), "{status} is no final answer");
-    assert!(body.len() <= OPTIONS.response_kept_bytes && headers.len() <= OPTIONS.response_headers_kept);
+    assert!(
+        body.len() <= OPTIONS.response_kept_bytes && headers.len() <= OPTIONS.response_headers_kept
+    );
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     assert!(bytes <= OPTIONS.response_headers_kept_bytes, "{bytes} bytes of headers are kept");
     assert!(*truncated || body.len() <= OPTIONS.response_read_bytes);
@@ -119,7 +133,11 @@ struct Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         let came = buffer.filled().len() - before;
@@ -131,7 +149,11 @@ impl AsyncRead for Counted {
 }
 
 impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 

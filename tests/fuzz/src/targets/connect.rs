@@ -1,4 +1,5 @@
-//! The request of a client of the egress: what is taken is one plain CONNECT, and asks for what it says.
+//! The request of a client of the egress: what is taken is one plain CONNECT, and asks for what it
+//! says.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -11,7 +12,8 @@ use tokio::io::{AsyncWriteExt, duplex};
 
 use crate::{http1, input::Input, runtime};
 
-static OPTIONS: LazyLock<Options> = LazyLock::new(|| Options { max_head_bytes: 2_048, ..Options::default() });
+static OPTIONS: LazyLock<Options> =
+    LazyLock::new(|| Options { max_head_bytes: 2_048, ..Options::default() });
 
 /// Bytes of a client.
 pub fn run(data: &[u8]) {
@@ -51,14 +53,21 @@ fn judged(pieces: Vec<Vec<u8>>) -> (Judged, Vec<u8>) {
 
 /// The head says what was understood, and nothing else.
 fn plain(head: &[u8], host: &str, port: u16) {
-    let requests = http1::requests(head).unwrap_or_else(|why| panic!("it was taken, although {why}"));
+    let requests =
+        http1::requests(head).unwrap_or_else(|why| panic!("it was taken, although {why}"));
     let [request] = requests.as_slice() else { panic!("{} requests", requests.len()) };
     assert_eq!((request.method.as_str(), request.version.as_str()), ("CONNECT", "HTTP/1.1"));
-    let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let shown =
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     assert_eq!(request.target, shown);
     let hosts: Vec<_> = request.values("host").collect();
     assert!(hosts.len() == 1 && hosts[0].eq_ignore_ascii_case(shown.as_bytes()));
     assert!(
-        request.body.is_empty() && request.values("content-length").chain(request.values("transfer-encoding")).next().is_none()
+        request.body.is_empty()
+            && request
+                .values("content-length")
+                .chain(request.values("transfer-encoding"))
+                .next()
+                .is_none()
     );
 }

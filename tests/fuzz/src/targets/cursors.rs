@@ -1,5 +1,5 @@
-//! Small texts that a caller sends back or brings along: page tokens, cursors of tails, ids, API keys, secrets and trace contexts.
-//! One that is taken is the one that was written.
+//! Small texts that a caller sends back or brings along: page tokens, cursors of tails, ids, API
+//! keys, secrets and trace contexts. One that is taken is the one that was written.
 
 use outrider_dispatch::fuzzed::reread_cursor;
 use outrider_model::{
@@ -31,12 +31,16 @@ pub fn run(data: &[u8]) {
 fn page<P: Place>(text: &str) {
     let pager = Pager::new("List", &["a", ""]);
     match pager.request::<P>(0, text) {
-        Ok(request) => assert_eq!(request.from.map(|from| pager.encode(from)).unwrap_or_default(), text),
+        Ok(request) => {
+            assert_eq!(request.from.map(|from| pager.encode(from)).unwrap_or_default(), text)
+        }
         Err(error) => assert_eq!(error.reason, outrider_model::Reason::InvalidPageToken),
     }
     let other = Pager::new("List", &["", "a"]);
     assert!(
-        text.is_empty() || pager.request::<P>(0, text).is_err() || other.request::<P>(0, text).is_err(),
+        text.is_empty()
+            || pager.request::<P>(0, text).is_err()
+            || other.request::<P>(0, text).is_err(),
         "a token of two lists"
     );
 }
@@ -46,7 +50,10 @@ fn cursor(text: &str) {
     if let Ok(again) = reread_cursor(text, true, project, 0) {
         assert_eq!(again, text);
         assert!(reread_cursor(text, false, project, 0).is_err(), "of two kinds");
-        assert!(reread_cursor(text, true, ProjectId::new(Timestamp(0), 1), 0).is_err(), "of two projects");
+        assert!(
+            reread_cursor(text, true, ProjectId::new(Timestamp(0), 1), 0).is_err(),
+            "of two projects"
+        );
     }
 }
 
@@ -66,7 +73,10 @@ fn key(text: &str) {
 fn secret(text: &str) {
     if let Ok(secret) = SigningSecret::parse(text) {
         let plain = text.strip_prefix("v1,").unwrap_or(text);
-        assert_eq!(secret.reveal().strip_prefix("whsec_"), Some(plain.strip_prefix("whsec_").unwrap_or(plain)));
+        assert_eq!(
+            secret.reveal().strip_prefix("whsec_"),
+            Some(plain.strip_prefix("whsec_").unwrap_or(plain))
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! The framing of HTTP/1.1: what the gateway lets through reads in one way only, and the HTTP library reads it in that way.
+//! The framing of HTTP/1.1: what the gateway lets through reads in one way only, and the HTTP
+//! library reads it in that way.
 
 use std::{
     convert::Infallible,
@@ -19,7 +20,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use crate::{http1, input::Input, runtime};
 
-static OPTIONS: LazyLock<Options> = LazyLock::new(|| Options { max_headers: 8, ..Options::default() });
+static OPTIONS: LazyLock<Options> =
+    LazyLock::new(|| Options { max_headers: 8, ..Options::default() });
 
 /// What passes, and the fault, when bytes come in these pieces.
 struct Judged {
@@ -47,11 +49,19 @@ pub fn run(data: &[u8]) {
     let judged = judge(input.pieces());
     let whole = judge(std::iter::once(input.bytes.as_slice()));
     assert!(input.bytes.starts_with(&judged.passed));
-    // A head that is too large is found when its pieces are, which may be before another fault of it.
-    if judged.fault.as_deref() != Some("HeadersTooLarge") && whole.fault.as_deref() != Some("HeadersTooLarge") {
-        assert_eq!((&judged.fault, judged.passed.len()), (&whole.fault, whole.passed.len()), "in pieces and whole");
+    // A head that is too large is found when its pieces are, which may be before another fault of
+    // it.
+    if judged.fault.as_deref() != Some("HeadersTooLarge")
+        && whole.fault.as_deref() != Some("HeadersTooLarge")
+    {
+        assert_eq!(
+            (&judged.fault, judged.passed.len()),
+            (&whole.fault, whole.passed.len()),
+            "in pieces and whole"
+        );
     }
-    let plain = http1::requests(&judged.passed).unwrap_or_else(|why| panic!("it passed, although {why}"));
+    let plain =
+        http1::requests(&judged.passed).unwrap_or_else(|why| panic!("it passed, although {why}"));
     assert_eq!(judged.heads, plain.len() as u64);
     let seen = runtime::run(Duration::from_secs(60), read_by_the_library(judged.passed));
     compare(&plain, &seen);
@@ -98,7 +108,10 @@ async fn read_by_the_library(bytes: Vec<u8>) -> Vec<Seen> {
 
 async fn seen_of(request: Request<Incoming>) -> Seen {
     let (parts, mut body) = request.into_parts();
-    let fields = parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+    let fields = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
     let mut request = http1::Request {
         method: parts.method.to_string(),
         version: if parts.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" }.to_owned(),
@@ -118,7 +131,11 @@ async fn seen_of(request: Request<Incoming>) -> Seen {
 }
 
 fn compare(plain: &[http1::Request], seen: &[Seen]) {
-    assert!(seen.len() <= plain.len(), "the library sees a request that is none: {:?}", seen.last().map(|seen| &seen.request));
+    assert!(
+        seen.len() <= plain.len(),
+        "the library sees a request that is none: {:?}",
+        seen.last().map(|seen| &seen.request)
+    );
     for (plain, Seen { request, path, broken }) in plain.iter().zip(seen) {
         assert_eq!((&plain.method, &plain.version), (&request.method, &request.version));
         if plain.target.starts_with('/') {
@@ -139,7 +156,11 @@ fn compare(plain: &[http1::Request], seen: &[Seen]) {
         }
     }
     if let (Some(last), true) = (seen.last(), seen.len() < plain.len()) {
-        assert!(last.broken || last.request.is_last(), "the library stops after {:?}", last.request);
+        assert!(
+            last.broken || last.request.is_last(),
+            "the library stops after {:?}",
+            last.request
+        );
     } else {
         assert_eq!(seen.is_empty(), plain.is_empty(), "the library refuses {:?}", plain.first());
     }

@@ -1,5 +1,5 @@
-//! A connection of HTTP/1.1 through a whole gateway: it ends in time, and every answer is well-formed, has a request id, and is never
-//! a fault of the server.
+//! A connection of HTTP/1.1 through a whole gateway: it ends in time, and every answer is
+//! well-formed, has a request id, and is never a fault of the server.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -17,8 +17,8 @@ const ENDS: u8 = 0;
 /// It pauses for half a second between the pieces.
 const DRIPS: u8 = 1;
 
-/// A connection whose client has said all it says ends within this: the longest are an upload (60 s and 30 s) and the time for which
-/// a connection may rest (75 s).
+/// A connection whose client has said all it says ends within this: the longest are an upload (60 s
+/// and 30 s) and the time for which a connection may rest (75 s).
 const LONGEST: Duration = Duration::from_secs(300);
 
 static GATEWAY: LazyLock<Connections> = LazyLock::new(crate::roles::gateway);
@@ -27,7 +27,8 @@ static GATEWAY: LazyLock<Connections> = LazyLock::new(crate::roles::gateway);
 pub fn run(data: &[u8]) {
     let input = Input::of(data);
     let pieces: Vec<Vec<u8>> = input.pieces().map(<[u8]>::to_vec).collect();
-    let pause = if input.has(DRIPS) { Duration::from_millis(500) } else { Duration::from_millis(1) };
+    let pause =
+        if input.has(DRIPS) { Duration::from_millis(500) } else { Duration::from_millis(1) };
     let longest = LONGEST + pause * u32::try_from(pieces.len()).unwrap_or(u32::MAX);
     let text = runtime::run(longest, connection(pieces, pause, input.has(ENDS)));
     // HTTP/2 begins with these bytes.
@@ -60,9 +61,12 @@ async fn connection(pieces: Vec<Vec<u8>>, pause: Duration, ends: bool) -> Vec<u8
 
 /// Asserts what must hold of all answers.
 fn answers(input: &Input, mut text: &[u8]) {
-    // Of what was read of the requests in the plainest way; what is no request is answered and ends.
+    // Of what was read of the requests in the plainest way; what is no request is answered and
+    // ends.
     let (requests, _) = http1::begin(&input.bytes);
-    let asks_for_time = [b"request-timeout".as_slice(), b"grpc-timeout"].iter().any(|name| contains(&input.bytes, name));
+    let asks_for_time = [b"request-timeout".as_slice(), b"grpc-timeout"]
+        .iter()
+        .any(|name| contains(&input.bytes, name));
     let mut count = 0;
     while !text.is_empty() {
         let head = requests.get(count).is_some_and(|request| request.method == "HEAD");
@@ -100,11 +104,20 @@ struct Answer {
 fn answer(text: &[u8], head: bool) -> Option<(Answer, &[u8])> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Response::new(&mut fields);
-    let length = match parsed.parse(text).unwrap_or_else(|error| panic!("{error} in {:?}", String::from_utf8_lossy(text))) {
+    let length = match parsed
+        .parse(text)
+        .unwrap_or_else(|error| panic!("{error} in {:?}", String::from_utf8_lossy(text)))
+    {
         httparse::Status::Complete(length) => length,
         httparse::Status::Partial => return None,
     };
-    let field = |name: &str| parsed.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value);
+    let field = |name: &str| {
+        parsed
+            .headers
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    };
     let status = parsed.code.expect("a whole head has a status");
     let mut answer = Answer {
         status,
@@ -113,13 +126,16 @@ fn answer(text: &[u8], head: bool) -> Option<(Answer, &[u8])> {
         body: Vec::new(),
     };
     let rest = &text[length..];
-    // The answer to a HEAD that is refused before its method is known has a body, and is the last one.
-    let head = head && (rest.is_empty() || rest.starts_with(b"HTTP/1.") || status != 400 && status != 431);
+    // The answer to a HEAD that is refused before its method is known has a body, and is the last
+    // one.
+    let head =
+        head && (rest.is_empty() || rest.starts_with(b"HTTP/1.") || status != 400 && status != 431);
     if head || status / 100 == 1 || status == 204 || status == 304 {
         return Some((answer, rest));
     }
     if let Some(length) = field("content-length") {
-        let length: usize = std::str::from_utf8(length).ok()?.parse().expect("a length is a number");
+        let length: usize =
+            std::str::from_utf8(length).ok()?.parse().expect("a length is a number");
         let (body, rest) = rest.split_at_checked(length)?;
         answer.body = body.to_vec();
         return Some((answer, rest));

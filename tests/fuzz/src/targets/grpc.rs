@@ -1,5 +1,6 @@
-//! Messages of gRPC: what the bounds let through has no list beyond them when it is decoded, however its bytes are cut; and what a
-//! gateway is asked by gRPC or gRPC-web is answered, and never with a fault of the server.
+//! Messages of gRPC: what the bounds let through has no list beyond them when it is decoded,
+//! however its bytes are cut; and what a gateway is asked by gRPC or gRPC-web is answered, and
+//! never with a fault of the server.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -72,14 +73,19 @@ fn bounded(method: &Method, input: &Input) {
     let _ = pieces.iter().try_for_each(|piece| weight.push(piece).map(drop));
     let in_pieces = pass(method.path, pieces);
     let whole = pass(method.path, vec![input.bytes.clone().into()]);
-    let reason = |outcome: &Result<Bytes, Error>| outcome.as_ref().err().map(|error| (error.reason, error.violations.clone()));
+    let reason = |outcome: &Result<Bytes, Error>| {
+        outcome.as_ref().err().map(|error| (error.reason, error.violations.clone()))
+    };
     assert_eq!(reason(&in_pieces), reason(&whole), "in pieces and whole");
     match whole {
         Ok(passed) => {
             assert_eq!(passed, input.bytes);
             messages(&passed).for_each(|message| decoded(method, message));
         }
-        Err(error) => assert!(matches!(error.reason, Reason::InvalidField | Reason::MalformedRequest), "{error}"),
+        Err(error) => assert!(
+            matches!(error.reason, Reason::InvalidField | Reason::MalformedRequest),
+            "{error}"
+        ),
     }
 }
 
@@ -88,7 +94,8 @@ fn messages(mut body: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (prefix, rest) = body.split_first_chunk::<5>()?;
         let [flag, a, b, c, d] = *prefix;
-        let (message, after) = rest.split_at_checked(usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?)?;
+        let (message, after) =
+            rest.split_at_checked(usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?)?;
         body = after;
         (flag == 0).then_some(message)
     })
@@ -96,36 +103,50 @@ fn messages(mut body: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn decoded(method: &Method, message: &[u8]) {
     let Ok(again) = (method.decode)(message) else { return };
-    let again = DynamicMessage::decode(method.input(), again.as_slice()).expect("it was encoded by its own type");
+    let again = DynamicMessage::decode(method.input(), again.as_slice())
+        .expect("it was encoded by its own type");
     lists::check(&again);
 }
 
 async fn through_a_gateway(method: &Method, input: Input) {
     let (near, far) = duplex(1024 * 1024);
     let serving = tokio::spawn(GATEWAYS.serve(far));
-    let status = if input.has(WEB) { web(near, method, &input).await } else { grpc(near, method, &input).await };
+    let status = if input.has(WEB) {
+        web(near, method, &input).await
+    } else {
+        grpc(near, method, &input).await
+    };
     if let Some(status) = status {
-        let ours = [Code::Internal, Code::Unknown, Code::DataLoss, Code::Unavailable, Code::Aborted];
+        let ours =
+            [Code::Internal, Code::Unknown, Code::DataLoss, Code::Unavailable, Code::Aborted];
         assert!(!ours.contains(&status.code()), "{}: {status:?}", method.path);
         // Errors of ours have details, by which the reason is known.
-        assert!(status.code() == Code::Ok || request_error(&status).reason != Reason::Internal, "{status:?}");
+        assert!(
+            status.code() == Code::Ok || request_error(&status).reason != Reason::Internal,
+            "{status:?}"
+        );
     }
     serving.abort();
 }
 
 fn request(method: &Method, media_type: &str) -> http::request::Builder {
-    const KEY: &str = "Bearer ork_00000000000000000000000000_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    const KEY: &str =
+        "Bearer ork_00000000000000000000000000_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let request = Request::post(format!("http://gateway{}", method.path));
     request.header("content-type", media_type).header("te", "trailers").header("authorization", KEY)
 }
 
 async fn grpc(near: tokio::io::DuplexStream, method: &Method, input: &Input) -> Option<Status> {
-    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await;
+    let handshake =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await;
     let (mut sender, connection) = handshake.expect("a gateway speaks HTTP/2");
     let connection = tokio::spawn(connection);
     let pieces: Vec<Bytes> = input.pieces().map(Bytes::copy_from_slice).collect();
-    let pieces = stream::iter(pieces.into_iter().map(|piece| Ok::<_, std::convert::Infallible>(Frame::data(piece))));
-    let request = request(method, "application/grpc").version(Version::HTTP_2).body(StreamBody::new(pieces));
+    let pieces = stream::iter(
+        pieces.into_iter().map(|piece| Ok::<_, std::convert::Infallible>(Frame::data(piece))),
+    );
+    let request =
+        request(method, "application/grpc").version(Version::HTTP_2).body(StreamBody::new(pieces));
     let answer = sender.send_request(request.expect("a request")).await.expect("an answer");
     let (parts, body) = answer.into_parts();
     let body = body.collect().await.expect("an answer to its end");
@@ -135,11 +156,15 @@ async fn grpc(near: tokio::io::DuplexStream, method: &Method, input: &Input) -> 
 }
 
 async fn web(near: tokio::io::DuplexStream, method: &Method, input: &Input) -> Option<Status> {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(near)).await.expect("a gateway speaks HTTP/1.1");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near))
+        .await
+        .expect("a gateway speaks HTTP/1.1");
     let connection = tokio::spawn(connection);
-    let media_type = if input.has(TEXT) { "application/grpc-web-text" } else { "application/grpc-web" };
-    let request = request(method, media_type).header("host", "gateway").body(Full::new(Bytes::from(input.bytes.clone())));
+    let media_type =
+        if input.has(TEXT) { "application/grpc-web-text" } else { "application/grpc-web" };
+    let request = request(method, media_type)
+        .header("host", "gateway")
+        .body(Full::new(Bytes::from(input.bytes.clone())));
     let answer = sender.send_request(request.expect("a request")).await.expect("an answer");
     let (parts, body) = answer.into_parts();
     assert_eq!(parts.status, StatusCode::OK);
@@ -159,7 +184,8 @@ fn trailer(body: &[u8], text: bool) -> Option<Status> {
         if flag & 0x80 != 0 {
             let lines = std::str::from_utf8(frame).ok()?.lines();
             let fields = lines.filter_map(|line| line.split_once(':'));
-            let fields = fields.filter_map(|(name, value)| Some((name.parse().ok()?, value.trim().parse().ok()?)));
+            let fields = fields
+                .filter_map(|(name, value)| Some((name.parse().ok()?, value.trim().parse().ok()?)));
             return Status::from_header_map(&fields.collect());
         }
         rest = after;

@@ -15,8 +15,9 @@ use crate::{input::Input, lists};
 /// Small, so that inputs reach it.
 const LIMIT: usize = 512;
 
-static ENTRY: LazyLock<MessageDescriptor> =
-    LazyLock::new(|| DESCRIPTORS.get_message_by_name("outrider.ingest.v1.NewEvent").expect("uploads have events"));
+static ENTRY: LazyLock<MessageDescriptor> = LazyLock::new(|| {
+    DESCRIPTORS.get_message_by_name("outrider.ingest.v1.NewEvent").expect("uploads have events")
+});
 static OPTIONS: LazyLock<Options> = LazyLock::new(Options::default);
 
 /// The body of an upload.
@@ -26,8 +27,10 @@ pub fn run(data: &[u8]) {
     let longest = input.pieces().map(<[u8]>::len).max().unwrap_or_default();
     assert!(held <= LIMIT + longest, "{held} bytes are held");
     let plain = input.bytes.split(|byte| *byte == b'\n').zip(1..);
-    let plain = plain.filter(|(line, _)| line.len() > LIMIT || !line.iter().all(u8::is_ascii_whitespace));
-    let plain: Vec<_> = plain.map(|(line, number)| (number, (line.len() <= LIMIT).then_some(line))).collect();
+    let plain =
+        plain.filter(|(line, _)| line.len() > LIMIT || !line.iter().all(u8::is_ascii_whitespace));
+    let plain: Vec<_> =
+        plain.map(|(line, number)| (number, (line.len() <= LIMIT).then_some(line))).collect();
     let same: Vec<_> = read.iter().map(|(number, text)| (*number, text.as_deref())).collect();
     assert_eq!(same, plain);
     for text in read.iter().filter_map(|(_, text)| text.as_ref()) {

@@ -1,4 +1,5 @@
-//! Requests of REST: what becomes a message is within the bounds of the protos, means the same to its role, and comes back from JSON.
+//! Requests of REST: what becomes a message is within the bounds of the protos, means the same to
+//! its role, and comes back from JSON.
 
 use std::sync::LazyLock;
 
@@ -35,14 +36,17 @@ fn request(bytes: &[u8]) -> Option<(Parts, Bytes)> {
     let mut request = Request::builder().method(method).uri(target).body(()).ok()?;
     for line in lines {
         let (name, value) = line.split_once(':')?;
-        request.headers_mut().append(HeaderName::try_from(name).ok()?, HeaderValue::try_from(value.trim()).ok()?);
+        request
+            .headers_mut()
+            .append(HeaderName::try_from(name).ok()?, HeaderValue::try_from(value.trim()).ok()?);
     }
     Some((request.into_parts().0, Bytes::copy_from_slice(&bytes[end + 2..])))
 }
 
 fn refused(error: &Error) {
     assert!(http_status(error.reason).is_client_error(), "{error}");
-    let bytes = error.message.len() + error.violations.iter().map(|one| one.field.len() + one.description.len()).sum::<usize>();
+    let bytes = error.message.len()
+        + error.violations.iter().map(|one| one.field.len() + one.description.len()).sum::<usize>();
     assert!(bytes < 4_096, "an error of {bytes} bytes");
 }
 
@@ -66,11 +70,14 @@ fn comes_back(mut message: DynamicMessage) {
     message.clear_field_by_name("update_mask");
     let text = Bytes::from(to_json(&message).expect("it has a JSON form"));
     let shown = String::from_utf8_lossy(&text);
-    let read = from_json(&text, &message.descriptor(), &OPTIONS).unwrap_or_else(|error| panic!("{shown} is refused: {error}"));
+    let read = from_json(&text, &message.descriptor(), &OPTIONS)
+        .unwrap_or_else(|error| panic!("{shown} is refused: {error}"));
     assert_eq!(read.as_ref().and_then(Value::as_message).map(sent), Some(message), "{shown}");
 }
 
-/// A message without the difference between fields that are not set and those that have their default.
+/// A message without the difference between fields that are not set and those that have their
+/// default.
 fn sent(message: &DynamicMessage) -> DynamicMessage {
-    DynamicMessage::decode(message.descriptor(), message.encode_to_vec().as_slice()).expect("it was encoded by its own type")
+    DynamicMessage::decode(message.descriptor(), message.encode_to_vec().as_slice())
+        .expect("it was encoded by its own type")
 }

@@ -1,4 +1,5 @@
-//! URLs of endpoints: one that is accepted means the same to all who read it, and the host that is looked up is the one that was judged.
+//! URLs of endpoints: one that is accepted means the same to all who read it, and the host that is
+//! looked up is the one that was judged.
 
 use std::{
     net::IpAddr,
@@ -52,12 +53,21 @@ impl Bench {
 }
 
 static STRICT: LazyLock<Bench> = LazyLock::new(|| Bench::new(Policy::default()));
-static LOOSE: LazyLock<Bench> =
-    LazyLock::new(|| Bench::new(Policy { allow_loopback: true, allowed_ports: vec![22, 5432], ..Policy::default() }));
+static LOOSE: LazyLock<Bench> = LazyLock::new(|| {
+    Bench::new(Policy { allow_loopback: true, allowed_ports: vec![22, 5432], ..Policy::default() })
+});
 static LISTED: LazyLock<Bench> = LazyLock::new(|| {
-    let entries = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("it is an entry")).collect();
+    let entries =
+        |texts: &[&str]| texts.iter().map(|text| text.parse().expect("it is an entry")).collect();
     Bench::new(Policy {
-        allow: entries(&["10.0.0.0/8", "[fd00::/8]:443", "receiver", "*.local", "*.internal:443", "a.example:6379"]),
+        allow: entries(&[
+            "10.0.0.0/8",
+            "[fd00::/8]:443",
+            "receiver",
+            "*.local",
+            "*.internal:443",
+            "a.example:6379",
+        ]),
         deny: entries(&["10.1.0.0/16", "8.8.8.8", "*.b.example:443"]),
         ..Policy::default()
     })
@@ -78,7 +88,11 @@ fn judged(text: &str, bench: &Bench) {
         Ok(url) => url,
         Err(error) => return assert!(error.to_string().len() < 200, "{error}"),
     };
-    assert_eq!(WebhookUrl::parse(url.as_str(), policy).as_ref(), Ok(&url), "what is kept is what was judged");
+    assert_eq!(
+        WebhookUrl::parse(url.as_str(), policy).as_ref(),
+        Ok(&url),
+        "what is kept is what was judged"
+    );
     let judged = policy.judge(url.host(), url.port()).expect("host and port were judged");
     let canonical = match &judged {
         Judged::Address(address, _) => address.to_string(),
@@ -88,7 +102,10 @@ fn judged(text: &str, bench: &Bench) {
     read_alike(&url);
     let sent = destination(url.as_str()).expect("it can be sent to");
     assert_eq!((sent.host.as_str(), sent.port, sent.tls), (url.host(), url.port(), url.is_https()));
-    assert_eq!((sent.host_header.as_str(), sent.uri.as_str()), (url.authority(), url.path_and_query()));
+    assert_eq!(
+        (sent.host_header.as_str(), sent.uri.as_str()),
+        (url.authority(), url.path_and_query())
+    );
     host(&sent.host, bench);
 }
 
@@ -102,10 +119,14 @@ fn read_alike(url: &WebhookUrl) {
     let uri: http::Uri = url.as_str().parse().expect("it is a URI");
     assert_eq!(uri.host().map(bare).as_deref(), Some(url.host()));
     assert_eq!(uri.authority().map(http::uri::Authority::as_str), Some(url.authority()));
-    assert_eq!(uri.path_and_query().map(http::uri::PathAndQuery::as_str), Some(url.path_and_query()));
+    assert_eq!(
+        uri.path_and_query().map(http::uri::PathAndQuery::as_str),
+        Some(url.path_and_query())
+    );
 }
 
-/// A host that is dialled: the name that is looked up is the one that was judged, and an address is judged by itself.
+/// A host that is dialled: the name that is looked up is the one that was judged, and an address is
+/// judged by itself.
 fn host(host: &str, bench: &Bench) {
     let judged = bench.policy.judge(host, 443);
     match &judged {
@@ -113,19 +134,27 @@ fn host(host: &str, bench: &Bench) {
             return assert_eq!(bench.policy.judge_address(None, *address, 443), Ok(*basis));
         }
         // Never looked up. Both would be dialled.
-        Ok(Judged::Name(name)) if is_localhost(name.as_str()) => return assert!(bench.policy.allow_loopback),
+        Ok(Judged::Name(name)) if is_localhost(name.as_str()) => {
+            return assert!(bench.policy.allow_loopback);
+        }
         _ => {}
     }
-    let dialled = runtime::run(Duration::from_secs(60), bench.egress.dial(host, 443)).expect_err("nothing has an address");
+    let dialled = runtime::run(Duration::from_secs(60), bench.egress.dial(host, 443))
+        .expect_err("nothing has an address");
     let asked = bench.asked.take();
     match (judged, dialled) {
         (Ok(Judged::Name(name)), DialError::NotResolved(_)) => {
             let name = name.as_str();
-            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte)));
-            let absolute: Vec<_> = asked.iter().map(|asked| asked.strip_suffix('.').unwrap_or(asked)).collect();
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase()
+                || byte.is_ascii_digit()
+                || b"-._".contains(&byte)));
+            let absolute: Vec<_> =
+                asked.iter().map(|asked| asked.strip_suffix('.').unwrap_or(asked)).collect();
             assert_eq!(absolute, [name]);
         }
-        (Err(refused), DialError::Refused { rule }) => assert!(asked.is_empty() && rule == refused.rule, "{rule}"),
+        (Err(refused), DialError::Refused { rule }) => {
+            assert!(asked.is_empty() && rule == refused.rule, "{rule}")
+        }
         (judged, error) => panic!("{judged:?}, and then {error:?}"),
     }
 }

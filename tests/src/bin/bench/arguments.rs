@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::arrivals::PATIENCE;
 
-/// Measures Outrider on PostgreSQL (synced commits) and Redis (append-only file), or on SQLite, with real servers on this machine.
+/// Measures Outrider on PostgreSQL (synced commits) and Redis (append-only file), or on SQLite,
+/// with real servers on this machine.
 #[derive(Debug, Parser)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -42,7 +43,8 @@ pub struct Table {
     /// Seconds of each load.
     #[arg(long, default_value_t = 15)]
     pub seconds: u64,
-    /// Runs `outrider verify-ledger` after each load: whether anything was lost is then proved from the tables too.
+    /// Runs `outrider verify-ledger` after each load: whether anything was lost is then proved from
+    /// the tables too.
     #[arg(long)]
     pub verify: bool,
 }
@@ -50,7 +52,9 @@ pub struct Table {
 impl Table {
     /// What is asked by nobody who asks for nothing.
     pub fn whole() -> Self {
-        let Arguments { what: Some(What::Table(table)) } = Arguments::parse_from(["bench", "table"]) else {
+        let Arguments { what: Some(What::Table(table)) } =
+            Arguments::parse_from(["bench", "table"])
+        else {
             unreachable!("it was asked")
         };
         table
@@ -78,7 +82,8 @@ pub struct Load {
     /// Further subscriptions to types that are never published, at an endpoint of their own.
     #[arg(long, default_value_t = 0)]
     pub idle_subscriptions: usize,
-    /// Deliveries of earlier today that are in the store already, ten of each event, to ten endpoints; PostgreSQL only.
+    /// Deliveries of earlier today that are in the store already, ten of each event, to ten
+    /// endpoints; PostgreSQL only.
     #[arg(long, default_value_t = 0)]
     pub old_deliveries: u64,
     /// An endpoint's limit of requests at once.
@@ -93,8 +98,8 @@ pub struct Load {
     /// Streams at once, each on a connection of its own; only for `--mode stream`.
     #[arg(long, default_value_t = 1)]
     pub streams: usize,
-    /// How often there is what may be there more than once: the one process of `--layout one`, whose callers take turns with all of
-    /// them, or the worker of `--layout six`.
+    /// How often there is what may be there more than once: the one process of `--layout one`,
+    /// whose callers take turns with all of them, or the worker of `--layout six`.
     #[arg(long, default_value_t = 1)]
     pub processes: usize,
     /// For how long nothing may arrive, in seconds, until what is missing counts as lost.
@@ -108,7 +113,8 @@ pub struct Load {
 impl Load {
     /// The defaults, for some seconds.
     pub fn seconds(seconds: u64) -> Self {
-        let Arguments { what: Some(What::Run(load)) } = Arguments::parse_from(["bench", "run"]) else {
+        let Arguments { what: Some(What::Run(load)) } = Arguments::parse_from(["bench", "run"])
+        else {
             unreachable!("it was asked")
         };
         Self { seconds, ..load }
@@ -164,6 +170,7 @@ pub enum Mode {
     Rest,
     /// By PublishEvent over gRPC, all callers on one connection to each process.
     Grpc,
-    /// By StreamEvents: each connection sends as fast as the server reads; a latency is from an event to its acknowledgement.
+    /// By StreamEvents: each connection sends as fast as the server reads; a latency is from an
+    /// event to its acknowledgement.
     Stream,
 }

@@ -6,8 +6,8 @@ use tokio::time::sleep;
 
 use crate::progress::Progress;
 
-/// For how long nothing may arrive until what is missing counts as lost: longer than a lease, and than whatever recovers by itself within
-/// the minute that is promised.
+/// For how long nothing may arrive until what is missing counts as lost: longer than a lease, and
+/// than whatever recovers by itself within the minute that is promised.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -19,7 +19,8 @@ pub struct Arrivals {
     pub last: Instant,
 }
 
-/// Waits until so many have arrived, or until none has arrived for the patience: however many there are, an end comes.
+/// Waits until so many have arrived, or until none has arrived for the patience: however many there
+/// are, an end comes.
 pub async fn wait(expected: usize, patience: Duration, arrived: impl Fn() -> usize) -> Arrivals {
     let mut progress = Progress::new("deliveries arrived");
     let mut seen = Arrivals { count: arrived(), last: Instant::now() };

@@ -47,11 +47,16 @@ const ATTACKS: [(&str, Attack); 6] = [
     ("turncoats", Attack::Turncoats),
 ];
 
-/// Measures the attacks that were asked for in each layout. Errors: at the end, when one failed or a
-/// line misses what must hold.
+/// Measures the attacks that were asked for in each layout. Errors: at the end, when one failed or
+/// a line misses what must hold.
 pub async fn run(asked: &Attacks) -> Result<()> {
-    if let Some(unknown) = asked.names.iter().find(|name| !ATTACKS.iter().any(|(known, _)| known == name)) {
-        bail!("no attack is called {unknown}; there are {}", ATTACKS.map(|(name, _)| name).join(", "));
+    if let Some(unknown) =
+        asked.names.iter().find(|name| !ATTACKS.iter().any(|(known, _)| known == name))
+    {
+        bail!(
+            "no attack is called {unknown}; there are {}",
+            ATTACKS.map(|(name, _)| name).join(", ")
+        );
     }
     let layouts = match asked.layout {
         Some(layout) => vec![layout],
@@ -119,7 +124,8 @@ impl Attack {
                 },
             }
         };
-        // The first requests that hang are given up after 15 s or 30 s: both the time before and after are looked at.
+        // The first requests that hang are given up after 15 s or 30 s: both the time before and
+        // after are looked at.
         let long = time.max(Duration::from_secs(if self == Self::Pairs { 75 } else { 45 }));
         let (during, attacked) = {
             let observed = pace::observe(world, RATE, long, self.payload());
@@ -152,8 +158,18 @@ impl Attack {
         let mut harm: Harm = before.harm;
         harm += during.harm;
         let figures = [
-            less(format!("{title}: p99 of the healthy, times"), P99_TIMES.0, P99_TIMES.1, p99(during) / p99(before)),
-            less(format!("{title}: longest gap, ms"), GAP_MILLIS.0, GAP_MILLIS.1, during.gap.as_secs_f64() * 1e3),
+            less(
+                format!("{title}: p99 of the healthy, times"),
+                P99_TIMES.0,
+                P99_TIMES.1,
+                p99(during) / p99(before),
+            ),
+            less(
+                format!("{title}: longest gap, ms"),
+                GAP_MILLIS.0,
+                GAP_MILLIS.1,
+                during.gap.as_secs_f64() * 1e3,
+            ),
         ];
         figures.into_iter().chain(wrong(harm)).collect()
     }

@@ -17,8 +17,8 @@ const CALLERS: usize = 64;
 /// Pairs of a new and a known endpoint, of which the median counts.
 const PAIRS: usize = 9;
 
-/// The time that the first 1,000 deliveries to a new endpoint take, against 1,000 to an endpoint that
-/// has long been known, in the same process.
+/// The time that the first 1,000 deliveries to a new endpoint take, against 1,000 to an endpoint
+/// that has long been known, in the same process.
 pub async fn first_deliveries() -> Result<f64> {
     let mut world = World::start(Layout::One, 1, Receiver::start().await?)?;
     let measured = async {
@@ -32,7 +32,9 @@ pub async fn first_deliveries() -> Result<f64> {
             world.target(&path, &kind, 1_024).await?;
             let fresh = deliver(&world, &kind, &path, DELIVERIES).await?;
             let usual = deliver(&world, "bench", known, DELIVERIES).await?;
-            eprintln!("  1,000 deliveries: {fresh:.2?} to a new endpoint, {usual:.2?} to a known one");
+            eprintln!(
+                "  1,000 deliveries: {fresh:.2?} to a new endpoint, {usual:.2?} to a known one"
+            );
             ratios.push(fresh.as_secs_f64() / usual.as_secs_f64());
         }
         ratios.sort_by(f64::total_cmp);
@@ -45,7 +47,8 @@ pub async fn first_deliveries() -> Result<f64> {
 /// Publishes events of a type, and gives the time until all have arrived on the path.
 async fn deliver(world: &World, event_type: &str, path: &str, count: usize) -> Result<Duration> {
     // The subscription of a new endpoint is in force a moment later; this one event is not counted.
-    let routed = async || world.publish_as(event_type).await.is_ok_and(|owed| owed == 1).then_some(());
+    let routed =
+        async || world.publish_as(event_type).await.is_ok_and(|owed| owed == 1).then_some(());
     wait_until("the subscription is in force", Duration::from_secs(10), routed).await?;
     arrivals::wait(1, PATIENCE, || world.receiver.distinct(path).min(1)).await;
     let (before, begin) = (world.receiver.distinct(path), Instant::now());

@@ -8,17 +8,22 @@ use crate::{
     report::{percentile, tell},
 };
 
-/// Measures each size and prints a row of it. Errors: at the end, when a size failed, or lost something or got it twice.
+/// Measures each size and prints a row of it. Errors: at the end, when a size failed, or lost
+/// something or got it twice.
 pub async fn run(growth: &Growth) -> Result<()> {
     let sizes = if growth.sizes.is_empty() { growth.axis.sizes() } else { &growth.sizes };
     println!(
         "\n| {:>13} | deliveries/s | publish p50, ms | Outrider | PostgreSQL |  Redis | memory, MiB |",
         format!("{:?}", growth.axis).to_lowercase()
     );
-    println!("|--------------:|-------------:|----------------:|---------:|-----------:|-------:|------------:|");
+    println!(
+        "|--------------:|-------------:|----------------:|---------:|-----------:|-------:|------------:|"
+    );
     let mut bad = 0;
     for size in sizes {
-        let measured = load::run(&Load { verify: growth.verify, ..growth.axis.load(*size, growth.seconds) }).await;
+        let measured =
+            load::run(&Load { verify: growth.verify, ..growth.axis.load(*size, growth.seconds) })
+                .await;
         let outcome = match measured {
             Ok(outcome) => outcome,
             Err(error) => {

@@ -1,4 +1,5 @@
-//! Old deliveries, written straight into PostgreSQL: ten million by way of the product would take an hour.
+//! Old deliveries, written straight into PostgreSQL: ten million by way of the product would take
+//! an hour.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,9 +13,10 @@ use crate::{servers::DATABASE, world::World};
 const FAN_OUT: usize = 10;
 const DAY_MILLIS: u128 = 86_400_000;
 
-/// Fills today's partitions with deliveries of today, of the same project and its first ten endpoints (which are made, where there are
-/// fewer), with an attempt each and an event for ten, as if they had been delivered: the indexes into which new rows go are as deep as they
-/// get, and the ledger adds up. The number is rounded up to tens. Nothing may have been published before.
+/// Fills today's partitions with deliveries of today, of the same project and its first ten
+/// endpoints (which are made, where there are fewer), with an attempt each and an event for ten, as
+/// if they had been delivered: the indexes into which new rows go are as deep as they get, and the
+/// ledger adds up. The number is rounded up to tens. Nothing may have been published before.
 pub async fn write(world: &mut World, deliveries: u64) -> Result<()> {
     world.idle_endpoints(FAN_OUT.saturating_sub(world.endpoints)).await?;
     let postgres = world.servers.postgres.as_ref().context("old deliveries are for PostgreSQL")?;
@@ -24,7 +26,8 @@ pub async fn write(world: &mut World, deliveries: u64) -> Result<()> {
 fn fill(postgres: &Postgres, events: u64) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let midnight = now / DAY_MILLIS * DAY_MILLIS;
-    // The first 48 bits are the milliseconds, as in every UUIDv7; a delivery and its attempt share those of their event.
+    // The first 48 bits are the milliseconds, as in every UUIDv7; a delivery and its attempt share
+    // those of their event.
     let of_events = format!(
         "(id, project_id, event_type, content_type, payload, payload_size, headers, metadata, delivery_count, origin, created_at)
          SELECT (lpad(to_hex(at), 12, '0') || '7' || left(hash, 3) || '8' || right(hash, 15))::UUID, project, 'bench', 'application/json',
@@ -33,7 +36,8 @@ fn fill(postgres: &Postgres, events: u64) -> Result<()> {
             FROM generate_series(0::BIGINT, {events} - 1) AS i) AS each, (SELECT id AS project FROM projects LIMIT 1) AS one",
         now - midnight
     );
-    // The last digit is the place of the endpoint among the first ten. Delivered (2), for it succeeded (5).
+    // The last digit is the place of the endpoint among the first ten. Delivered (2), for it
+    // succeeded (5).
     let of_deliveries = format!(
         "(id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, status, reason, attempt_count,
           last_status_code, created_at, finished_at)
@@ -48,7 +52,9 @@ fn fill(postgres: &Postgres, events: u64) -> Result<()> {
          SELECT overlay(id::TEXT PLACING '9' FROM 20)::UUID, id, event_id, endpoint_id, project_id, 1, 1, 200, created_at + 1000, 900,
             '{}', 'answer 200', FALSE
          FROM deliveries";
-    for (table, rows) in [("events", of_events.as_str()), ("deliveries", &of_deliveries), ("attempts", of_attempts)] {
+    for (table, rows) in
+        [("events", of_events.as_str()), ("deliveries", &of_deliveries), ("attempts", of_attempts)]
+    {
         fill_partition(postgres, table, rows)?;
     }
     postgres.query(DATABASE, "CHECKPOINT").map(drop)
@@ -58,9 +64,12 @@ fn fill(postgres: &Postgres, events: u64) -> Result<()> {
 fn fill_partition(postgres: &Postgres, table: &str, rows: &str) -> Result<()> {
     let begin = Instant::now();
     let today = "(SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD'))";
-    let name = postgres.query(DATABASE, &format!("SELECT '{table}_p' || {today}"))?.trim().to_owned();
-    let bounds =
-        postgres.query(DATABASE, &format!("SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = '{name}'"))?;
+    let name =
+        postgres.query(DATABASE, &format!("SELECT '{table}_p' || {today}"))?.trim().to_owned();
+    let bounds = postgres.query(
+        DATABASE,
+        &format!("SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = '{name}'"),
+    )?;
     let bounds = bounds.trim();
     postgres.query(
         DATABASE,

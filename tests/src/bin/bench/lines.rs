@@ -37,7 +37,8 @@ pub fn head() {
 /// Prints the line of a row without figures, with the beginning of why.
 pub fn failed(row: &str, error: &anyhow::Error) {
     let why = error.root_cause().to_string();
-    let text: String = format!("{row}: {}", why.lines().next().unwrap_or_default()).chars().take(74).collect();
+    let text: String =
+        format!("{row}: {}", why.lines().next().unwrap_or_default()).chars().take(74).collect();
     println!("| {text:<74} | {:>8} | {:>8} | {:>9} | FAIL |", "-", "-", "-");
 }
 
@@ -62,7 +63,9 @@ pub fn wrong(harm: Harm) -> impl Iterator<Item = Line> {
     [("  lost", lost), ("  duplicates", duplicates), ("  findings of verify-ledger", findings)]
         .into_iter()
         .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| less(name, 0.0, 0.0, f64::from(u32::try_from(count).unwrap_or(u32::MAX))))
+        .map(|(name, count)| {
+            less(name, 0.0, 0.0, f64::from(u32::try_from(count).unwrap_or(u32::MAX)))
+        })
 }
 
 impl Line {
@@ -92,7 +95,11 @@ impl Line {
             Some(Mark { must, aim, .. }) => [must, aim].map(number),
             None => ["-"; 2].map(str::to_owned),
         };
-        println!("| {:<74} | {must:>8} | {aim:>8} | {:>9} | {verdict:<4} |", self.name, number(self.measured));
+        println!(
+            "| {:<74} | {must:>8} | {aim:>8} | {:>9} | {verdict:<4} |",
+            self.name,
+            number(self.measured)
+        );
     }
 }
 
@@ -111,9 +118,15 @@ mod tests {
     #[test]
     fn verdicts_go_by_the_direction_and_marks_belong_to_what_reaches_them() {
         let high = |measured| more("", 4_000.0, 6_500.0, measured).verdict();
-        assert_eq!([6_500.0, 6_499.0, 4_000.0, 3_999.0].map(high), [Verdict::Aim, Verdict::Must, Verdict::Must, Verdict::Miss]);
+        assert_eq!(
+            [6_500.0, 6_499.0, 4_000.0, 3_999.0].map(high),
+            [Verdict::Aim, Verdict::Must, Verdict::Must, Verdict::Miss]
+        );
         let low = |measured| less("", 150.0, 60.0, measured).verdict();
-        assert_eq!([60.0, 61.0, 150.0, 151.0].map(low), [Verdict::Aim, Verdict::Must, Verdict::Must, Verdict::Miss]);
+        assert_eq!(
+            [60.0, 61.0, 150.0, 151.0].map(low),
+            [Verdict::Aim, Verdict::Must, Verdict::Must, Verdict::Miss]
+        );
         assert_eq!(told("", 0.0).verdict(), Verdict::Told);
         // Nothing was measured: 0 of 0.
         assert!(less("", 1.2, 1.05, f64::NAN).misses() && more("", 1.2, 1.05, f64::NAN).misses());

@@ -74,7 +74,9 @@ async fn measure(load: &Load, world: &World) -> Result<Outcome> {
     let begin = Instant::now();
     let published = publish(load, world, &event).await?;
     let expected = published.accepted * world.paths.len();
-    let arrivals = arrivals::wait(arrived + expected, Duration::from_secs(load.patience), || world.arrived()).await;
+    let arrivals =
+        arrivals::wait(arrived + expected, Duration::from_secs(load.patience), || world.arrived())
+            .await;
     let took = arrivals.last - begin;
     // Settling follows the last delivery by a moment; its cost belongs here.
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -91,15 +93,22 @@ async fn measure(load: &Load, world: &World) -> Result<Outcome> {
 async fn publish(load: &Load, world: &World, event: &Bytes) -> Result<Published> {
     let time = Duration::from_secs(load.seconds);
     match load.mode {
-        Mode::Rest => call_for(load.callers, time, async || world.publish(event).await.map(|_| 1)).await,
+        Mode::Rest => {
+            call_for(load.callers, time, async || world.publish(event).await.map(|_| 1)).await
+        }
         Mode::Stream => streams::publish_for(load, world, time).await,
         Mode::Grpc => {
             let outrider = &world.servers.outrider;
-            let connect = async |url| anyhow::Ok(Grpc::connect(url, &outrider.token).await?.ingest());
-            let each = Turns::of(try_join_all(world.servers.urls.iter().map(|url| connect(url))).await?);
+            let connect =
+                async |url| anyhow::Ok(Grpc::connect(url, &outrider.token).await?.ingest());
+            let each =
+                Turns::of(try_join_all(world.servers.urls.iter().map(|url| connect(url))).await?);
             let event = message(load.payload);
             call_for(load.callers, time, async || {
-                let request = PublishEventRequest { project_id: outrider.project_id.clone(), event: Some(event.clone()) };
+                let request = PublishEventRequest {
+                    project_id: outrider.project_id.clone(),
+                    event: Some(event.clone()),
+                };
                 let reply = each.next().clone().publish_event(request).await?.into_inner();
                 ensure!(reply.delivery_count as usize == world.paths.len(), "{reply:?}");
                 Ok(1)
@@ -119,7 +128,11 @@ pub fn message(payload: usize) -> NewEvent {
 }
 
 /// Callers that repeat `call`, which tells how much it did, for a time.
-pub async fn call_for(callers: usize, time: Duration, call: impl AsyncFn() -> Result<usize>) -> Result<Published> {
+pub async fn call_for(
+    callers: usize,
+    time: Duration,
+    call: impl AsyncFn() -> Result<usize>,
+) -> Result<Published> {
     let begin = Instant::now();
     let one = async || {
         let (mut accepted, mut latencies) = (0, Vec::new());

@@ -39,7 +39,8 @@ impl Machine {
 
     pub fn print(&self) {
         let version = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok();
-        let commit = version.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+        let commit =
+            version.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let cpu = cpu
             .lines()

@@ -1,6 +1,8 @@
-//! The benchmark against which changes are held: what is promised of speed, in one table; single loads; how cost grows.
+//! The benchmark against which changes are held: what is promised of speed, in one table; single
+//! loads; how cost grows.
 //!
-//! Callers publish, endpoints receive, and each figure comes with what was lost, what arrived twice, and what it cost each process.
+//! Callers publish, endpoints receive, and each figure comes with what was lost, what arrived
+//! twice, and what it cost each process.
 
 mod arguments;
 mod arrivals;

@@ -30,7 +30,10 @@ impl Watch {
         let seen = Arc::clone(&highest);
         let thread = thread::spawn(move || {
             loop {
-                seen.fetch_max(processes.iter().map(|process| usage::memory(*process)).sum(), Ordering::Relaxed);
+                seen.fetch_max(
+                    processes.iter().map(|process| usage::memory(*process)).sum(),
+                    Ordering::Relaxed,
+                );
                 if ended.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
@@ -60,7 +63,9 @@ mod tests {
         let block = vec![1_u8; 64 << 20];
         let most = before + (60 << 20);
         let seen = async || (watch.highest.load(Ordering::Relaxed) >= most).then_some(());
-        outrider_tests::wait_until("the block is seen", Duration::from_secs(20), seen).await.unwrap();
+        outrider_tests::wait_until("the block is seen", Duration::from_secs(20), seen)
+            .await
+            .unwrap();
         drop(block);
         assert!(watch.highest() >= most);
     }

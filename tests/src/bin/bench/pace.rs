@@ -41,7 +41,8 @@ pub struct Pace {
     pub verify: bool,
 }
 
-/// How long the receiver of [`away`] may get nothing until the rest counts as lost: beyond the longest of the first waits of a retry.
+/// How long the receiver of [`away`] may get nothing until the rest counts as lost: beyond the
+/// longest of the first waits of a retry.
 const AWAY_PATIENCE: Duration = Duration::from_secs(600);
 
 impl Pace {
@@ -64,13 +65,27 @@ impl Pace {
 }
 
 /// A rate for a time on servers that run, payloads of a size, and what arrives on all paths.
-pub async fn observe(world: &Arc<World>, rate: u32, time: Duration, payload: usize) -> Result<Paced> {
+pub async fn observe(
+    world: &Arc<World>,
+    rate: u32,
+    time: Duration,
+    payload: usize,
+) -> Result<Paced> {
     see(world, &world.paths, rate, time, payload).await
 }
 
-async fn see(world: &Arc<World>, observed: &[String], rate: u32, time: Duration, payload: usize) -> Result<Paced> {
+async fn see(
+    world: &Arc<World>,
+    observed: &[String],
+    rate: u32,
+    time: Duration,
+    payload: usize,
+) -> Result<Paced> {
     let sum = |of: &dyn Fn(&str) -> usize| observed.iter().map(|path| of(path)).sum::<usize>();
-    let (arrived, repeated) = (|| sum(&|path| world.receiver.distinct(path)), || sum(&|path| world.receiver.duplicates(path)));
+    let (arrived, repeated) = (
+        || sum(&|path| world.receiver.distinct(path)),
+        || sum(&|path| world.receiver.duplicates(path)),
+    );
     let (before, duplicates) = (arrived(), repeated());
     let begin = Instant::now();
     let sent = publish(world, rate, time, payload).await?;
@@ -80,7 +95,11 @@ async fn see(world: &Arc<World>, observed: &[String], rate: u32, time: Duration,
     receipt.sort_unstable();
     let mut publish: Vec<u32> = sent.values().map(|(_, latency)| *latency).collect();
     publish.sort_unstable();
-    let harm = Harm { lost: expected.saturating_sub(receipt.len()), duplicates: repeated() - duplicates, findings: 0 };
+    let harm = Harm {
+        lost: expected.saturating_sub(receipt.len()),
+        duplicates: repeated() - duplicates,
+        findings: 0,
+    };
     Ok(Paced { publish, receipt, gap: longest_gap(world, observed, begin), harm })
 }
 
@@ -90,7 +109,10 @@ fn longest_gap(world: &World, paths: &[String], begin: Instant) -> Duration {
         let received = world.receiver.received(path);
         let mut last = begin;
         let later = received.iter().map(|received| received.at).filter(|at| *at > begin);
-        later.map(|at| at.duration_since(std::mem::replace(&mut last, at))).max().unwrap_or_default()
+        later
+            .map(|at| at.duration_since(std::mem::replace(&mut last, at)))
+            .max()
+            .unwrap_or_default()
     };
     paths.iter().map(gap).max().unwrap_or_default()
 }
@@ -114,13 +136,21 @@ fn receipts(world: &World, paths: &[String], sent: &HashMap<String, (Instant, u3
         let received = world.receiver.received(path);
         let mut seen = HashSet::new();
         let firsts = received.iter().filter(|received| seen.insert(received.id()));
-        latencies.extend(firsts.filter_map(|first| Some(micros(first.at.duration_since(sent.get(first.id())?.0)))));
+        latencies
+            .extend(firsts.filter_map(|first| {
+                Some(micros(first.at.duration_since(sent.get(first.id())?.0)))
+            }));
     }
     latencies
 }
 
 /// When each event was published, by its id, and how long the answer took.
-async fn publish(world: &Arc<World>, rate: u32, time: Duration, payload: usize) -> Result<HashMap<String, (Instant, u32)>> {
+async fn publish(
+    world: &Arc<World>,
+    rate: u32,
+    time: Duration,
+    payload: usize,
+) -> Result<HashMap<String, (Instant, u32)>> {
     let event = event(payload);
     let begin = tokio::time::Instant::now();
     let sent = Arc::new(Mutex::new(HashMap::new()));
@@ -135,7 +165,9 @@ async fn publish(world: &Arc<World>, rate: u32, time: Duration, payload: usize) 
         publishes.spawn(async move {
             let start = Instant::now();
             let id = world.publish(&event).await?;
-            sent.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (start, micros(start.elapsed())));
+            sent.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(id, (start, micros(start.elapsed())));
             anyhow::Ok(())
         });
     }
@@ -145,15 +177,19 @@ async fn publish(world: &Arc<World>, rate: u32, time: Duration, payload: usize) 
     Ok(std::mem::take(&mut *sent.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// The receiver is away for a time amid 200 events a second: how long after its return the last of what was published until then
-/// arrived, and what was lost or arrived again.
+/// The receiver is away for a time amid 200 events a second: how long after its return the last of
+/// what was published until then arrived, and what was lost or arrived again.
 pub async fn away(gone: Duration, verify: bool) -> Result<(Duration, Harm)> {
     let world = Arc::new(warm(1).await?);
     let told = leave_and_come_back(&world, gone, verify).await;
     world.logged(told)
 }
 
-async fn leave_and_come_back(world: &Arc<World>, gone: Duration, verify: bool) -> Result<(Duration, Harm)> {
+async fn leave_and_come_back(
+    world: &Arc<World>,
+    gone: Duration,
+    verify: bool,
+) -> Result<(Duration, Harm)> {
     const RATE: u32 = 200;
     let (before, repeated) = (world.arrived(), world.duplicates());
     world.receiver.leave();
@@ -166,7 +202,11 @@ async fn leave_and_come_back(world: &Arc<World>, gone: Duration, verify: bool) -
     let expected = before + missed.len() + later.len();
     let arrivals = arrivals::wait(expected, AWAY_PATIENCE, || world.arrived()).await;
     let received = world.receiver.received(&world.paths[0]);
-    let last = received.iter().filter(|received| missed.contains_key(received.id())).map(|received| received.at).max();
+    let last = received
+        .iter()
+        .filter(|received| missed.contains_key(received.id()))
+        .map(|received| received.at)
+        .max();
     let harm = Harm {
         lost: expected.saturating_sub(arrivals.count),
         duplicates: world.duplicates() - repeated,

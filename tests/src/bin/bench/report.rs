@@ -61,9 +61,10 @@ impl Outcome {
 impl Cost {
     /// Of all processes of Outrider.
     pub fn outrider(&self) -> Usage {
-        self.roles
-            .iter()
-            .fold(Usage::default(), |sum, (_, usage)| Usage { cpu: sum.cpu + usage.cpu, memory: sum.memory + usage.memory })
+        self.roles.iter().fold(Usage::default(), |sum, (_, usage)| Usage {
+            cpu: sum.cpu + usage.cpu,
+            memory: sum.memory + usage.memory,
+        })
     }
 }
 
@@ -74,13 +75,20 @@ pub fn print(load: &Load, outcome: &Outcome) {
     row("measure", format!("{:?}", load.layout).to_lowercase());
     println!("|{:-<50}|{:->16}|", "", ":");
     match load.mode {
-        Mode::Rest | Mode::Grpc => row("callers / payload, bytes", format!("{} / {}", load.callers, load.payload)),
-        Mode::Stream => row("streams / payload, bytes", format!("{} / {}", load.streams, load.payload)),
+        Mode::Rest | Mode::Grpc => {
+            row("callers / payload, bytes", format!("{} / {}", load.callers, load.payload))
+        }
+        Mode::Stream => {
+            row("streams / payload, bytes", format!("{} / {}", load.streams, load.payload))
+        }
     }
     row("published, 1/s", format!("{:.0}", rate(published.accepted, published.took)));
     row("delivered, 1/s (first publish to last arrival)", format!("{:.0}", outcome.rate()));
     for (name, part) in [("p50", 500), ("p99", 990), ("p99.9", 999)] {
-        row(&format!("publish {name}, ms"), format!("{:.2}", percentile(&published.latencies, part)));
+        row(
+            &format!("publish {name}, ms"),
+            format!("{:.2}", percentile(&published.latencies, part)),
+        );
     }
     row("delivered", outcome.delivered.to_string());
     row("lost", outcome.harm.lost.to_string());
@@ -106,9 +114,18 @@ pub fn print(load: &Load, outcome: &Outcome) {
     usage("Redis", before.redis, after.redis);
     usage("callers and receiver", before.callers, after.callers);
     if after.statements > 0 {
-        row("PostgreSQL: statements per delivery", format!("{:.4}", outcome.each(|cost| cost.statements)));
-        row("PostgreSQL: transactions per delivery", format!("{:.4}", outcome.each(|cost| cost.transactions)));
-        row("Redis: round trips per delivery", format!("{:.4}", outcome.each(|cost| cost.round_trips)));
+        row(
+            "PostgreSQL: statements per delivery",
+            format!("{:.4}", outcome.each(|cost| cost.statements)),
+        );
+        row(
+            "PostgreSQL: transactions per delivery",
+            format!("{:.4}", outcome.each(|cost| cost.transactions)),
+        );
+        row(
+            "Redis: round trips per delivery",
+            format!("{:.4}", outcome.each(|cost| cost.round_trips)),
+        );
         row("Redis: commands per delivery", format!("{:.4}", outcome.each(|cost| cost.commands)));
     }
 }
@@ -131,7 +148,13 @@ mod tests {
     fn percentiles_are_taken_from_what_is_there() {
         let hundred: Vec<u32> = (1..=100).map(|millis| millis * 1_000).collect();
         let close = |part: usize, millis: f64| (percentile(&hundred, part) - millis).abs() < 1e-9;
-        assert!(close(0, 1.0) && close(500, 51.0) && close(990, 100.0) && close(999, 100.0) && close(1_000, 100.0));
+        assert!(
+            close(0, 1.0)
+                && close(500, 51.0)
+                && close(990, 100.0)
+                && close(999, 100.0)
+                && close(1_000, 100.0)
+        );
         assert!(percentile(&[7_500], 500) > 7.4 && percentile(&[], 990).abs() < 1e-9);
         assert!((rate(30, Duration::from_millis(1_500)) - 20.0).abs() < 1e-9);
     }

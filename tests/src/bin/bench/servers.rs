@@ -49,15 +49,21 @@ impl Servers {
             Layout::Six => (Shape::Mesh, true),
             Layout::Sqlite => (Shape::Sqlite, false),
         };
-        let counted = ["shared_preload_libraries=pg_stat_statements", "pg_stat_statements.track_planning=off"];
+        let counted = [
+            "shared_preload_libraries=pg_stat_statements",
+            "pg_stat_statements.track_planning=off",
+        ];
         let postgres = needs_servers.then(|| Postgres::start_durable(&counted)).transpose()?;
         let redis = needs_servers.then(Redis::start_persistent).transpose()?;
-        let mut outrider = Outrider::start(shape, &Options::of_the_product(), postgres.as_ref(), redis.as_ref())?;
+        let mut outrider =
+            Outrider::start(shape, &Options::of_the_product(), postgres.as_ref(), redis.as_ref())?;
         let mut urls = vec![outrider.url()];
         for _ in 1..processes {
             match layout {
                 Layout::Six => drop(outrider.start_another("worker")?),
-                Layout::One | Layout::Sqlite => urls.push(format!("http://{}", outrider.start_another("all")?)),
+                Layout::One | Layout::Sqlite => {
+                    urls.push(format!("http://{}", outrider.start_another("all")?))
+                }
             }
         }
         if let Some(postgres) = &postgres {
@@ -73,30 +79,43 @@ impl Servers {
             Some(server) => anyhow::Ok(server.query(DATABASE, sql)?.trim().parse()?),
             None => Ok(0),
         };
-        let roles = self.outrider.processes().into_iter().map(|(role, pid)| (role.to_owned(), usage::of(&[pid]))).collect();
+        let roles = self
+            .outrider
+            .processes()
+            .into_iter()
+            .map(|(role, pid)| (role.to_owned(), usage::of(&[pid])))
+            .collect();
         Ok(Cost {
             roles,
             postgres: of(self.postgres.as_ref().map(Postgres::process_id)),
             redis: of(self.redis.as_ref().map(Redis::process_id)),
             callers: usage::of_one(std::process::id()),
             statements: number("SELECT coalesce(sum(calls), 0)::BIGINT FROM pg_stat_statements")?,
-            transactions: number("SELECT sum(xact_commit + xact_rollback)::BIGINT FROM pg_stat_database")?,
+            transactions: number(
+                "SELECT sum(xact_commit + xact_rollback)::BIGINT FROM pg_stat_database",
+            )?,
             round_trips: self.round_trips().await?,
             commands: self.ask_redis("stats", "total_commands_processed:", &[])?,
         })
     }
 
-    /// Requests as Outrider's own histogram counts them, and the reads of jobs, which it leaves out as they wait.
+    /// Requests as Outrider's own histogram counts them, and the reads of jobs, which it leaves out
+    /// as they wait.
     async fn round_trips(&self) -> Result<u64> {
         if self.redis.is_none() {
             return Ok(0);
         }
         let mut sum = self.ask_redis("commandstats", "cmdstat_xreadgroup:calls=", &[','])?;
         for operations in self.outrider.operations() {
-            let text = Rest::new(&format!("http://{operations}"), None).send(http::Method::GET, "/metrics", "").await?;
+            let text = Rest::new(&format!("http://{operations}"), None)
+                .send(http::Method::GET, "/metrics", "")
+                .await?;
             let text = String::from_utf8(text.body.to_vec())?;
-            let counts = text.lines().filter(|line| line.starts_with("outrider_queue_command_seconds_count"));
-            sum += counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>();
+            let counts = text
+                .lines()
+                .filter(|line| line.starts_with("outrider_queue_command_seconds_count"));
+            sum +=
+                counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>();
         }
         Ok(sum)
     }
@@ -104,7 +123,10 @@ impl Servers {
     fn ask_redis(&self, section: &str, key: &str, end: &[char]) -> Result<u64> {
         let Some(redis) = &self.redis else { return Ok(0) };
         let told = redis.ask(&format!("INFO {section}"))?;
-        let value = told.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("Redis tells no {key}"))?;
+        let value = told
+            .lines()
+            .find_map(|line| line.strip_prefix(key))
+            .with_context(|| format!("Redis tells no {key}"))?;
         Ok(value.split(end).next().unwrap_or_default().trim().parse()?)
     }
 }

@@ -33,7 +33,8 @@ async fn one(number: usize, world: &World, event: &NewEvent, end: Instant) -> Re
     let urls = &world.servers.urls;
     let grpc = Grpc::connect(&urls[number % urls.len()], &outrider.token).await?;
     let name = format!("bench-{}-{number}", std::process::id());
-    let Connection { out, mut inbound, window } = Connection::open(&grpc, &outrider.project_id, &name).await?;
+    let Connection { out, mut inbound, window } =
+        Connection::open(&grpc, &outrider.project_id, &name).await?;
     let (mut sent, mut latencies) = (VecDeque::new(), Vec::new());
     let mut sequence = 0;
     while Instant::now() < end || !sent.is_empty() {

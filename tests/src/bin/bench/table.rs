@@ -48,8 +48,8 @@ const PAIRS: usize = 5;
 /// How long a request may take by default.
 const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Measures the rows that were asked for and prints them as they come. A row that fails says so, and the others go on. Errors: at the end,
-/// when a row failed or a line misses what must hold.
+/// Measures the rows that were asked for and prints them as they come. A row that fails says so,
+/// and the others go on. Errors: at the end, when a row failed or a line misses what must hold.
 pub async fn run(table: &Table) -> Result<()> {
     for row in &table.rows {
         if !ROWS.iter().any(|(name, _)| name.contains(row.as_str())) {
@@ -59,7 +59,8 @@ pub async fn run(table: &Table) -> Result<()> {
     lines::head();
     let (mut missed, mut failed) = (0, 0);
     for (name, row) in ROWS {
-        if !table.rows.is_empty() && !table.rows.iter().any(|wanted| name.contains(wanted.as_str())) {
+        if !table.rows.is_empty() && !table.rows.iter().any(|wanted| name.contains(wanted.as_str()))
+        {
             continue;
         }
         match row.measure(table).await {
@@ -98,7 +99,12 @@ impl Row {
             }
             Self::Sqlite => {
                 let outcome = load::run(&Load { layout: Layout::Sqlite, ..load }).await?;
-                Ok(throughput("embedded (SQLite), REST publish, 64 callers, 1/s", 1_500.0, 4_000.0, &outcome))
+                Ok(throughput(
+                    "embedded (SQLite), REST publish, 64 callers, 1/s",
+                    1_500.0,
+                    4_000.0,
+                    &outcome,
+                ))
             }
             Self::Latency => latency(table).await,
             Self::New => {
@@ -113,15 +119,26 @@ impl Row {
 }
 
 fn first(outcome: &Outcome) -> Vec<Line> {
-    let mut lines = throughput("end to end, REST publish, 64 callers, 1/s", 4_000.0, 6_500.0, outcome);
+    let mut lines =
+        throughput("end to end, REST publish, 64 callers, 1/s", 4_000.0, 6_500.0, outcome);
     let memory = f64::from(u32::try_from(outcome.memory >> 20).unwrap_or(u32::MAX));
     lines.extend([
         less("own CPU per 1,000 deliveries, s", 0.25, 0.14, outcome.own_cpu()),
         less("PostgreSQL CPU per 1,000 deliveries, s", 0.12, 0.06, outcome.postgres_cpu()),
         less("Redis CPU per 1,000 deliveries, s", 0.03, 0.015, outcome.redis_cpu()),
-        less("PostgreSQL statements per delivery", 0.15, 0.08, outcome.each(|cost| cost.statements)),
+        less(
+            "PostgreSQL statements per delivery",
+            0.15,
+            0.08,
+            outcome.each(|cost| cost.statements),
+        ),
         less("Redis round trips per delivery", 0.2, 0.1, outcome.each(|cost| cost.round_trips)),
-        less("resident memory of the process, the highest during the load, MiB", 150.0, 60.0, memory),
+        less(
+            "resident memory of the process, the highest during the load, MiB",
+            150.0,
+            60.0,
+            memory,
+        ),
     ]);
     lines
 }
@@ -137,7 +154,9 @@ fn with(harm: Harm, lines: impl IntoIterator<Item = Line>) -> Vec<Line> {
 
 async fn latency(table: &Table) -> Result<Vec<Line>> {
     let time = Duration::from_secs(table.seconds);
-    let paced = Pace { rate: 200, time, fan_out: 1, hanging: false, verify: table.verify }.measure().await?;
+    let paced = Pace { rate: 200, time, fan_out: 1, hanging: false, verify: table.verify }
+        .measure()
+        .await?;
     let lines = [
         less("publish p50 at 200/s, ms", 2.5, 1.2, percentile(&paced.publish, 500)),
         less("publish p99 at 200/s, ms", 15.0, 6.0, percentile(&paced.publish, 990)),
@@ -147,23 +166,32 @@ async fn latency(table: &Table) -> Result<Vec<Line>> {
     Ok(with(paced.harm, lines))
 }
 
-/// Every event goes to all ten endpoints, for three times as long as one of them may take, so that its retries are in it. The figure is a median of ratios: what else the machine does hits both runs of a pair.
+/// Every event goes to all ten endpoints, for three times as long as one of them may take, so that
+/// its retries are in it. The figure is a median of ratios: what else the machine does hits both
+/// runs of a pair.
 async fn hanging(table: &Table) -> Result<Vec<Line>> {
     let time = Duration::from_secs(table.seconds).max(ENDPOINT_TIMEOUT * 3);
     let mut ratios = Vec::new();
     let mut harm = Harm::default();
     for _ in 0..PAIRS {
         let mut p99 = async |hanging| {
-            let paced = Pace { rate: 100, time, fan_out: 10, hanging, verify: table.verify }.measure().await?;
+            let paced = Pace { rate: 100, time, fan_out: 10, hanging, verify: table.verify }
+                .measure()
+                .await?;
             harm += paced.harm;
             anyhow::Ok(percentile(&paced.receipt, 990))
         };
         let (without, with) = (p99(false).await?, p99(true).await?);
-        eprintln!("  p99 of the healthy: {without:.2} ms without, {with:.2} ms with one that hangs");
+        eprintln!(
+            "  p99 of the healthy: {without:.2} ms without, {with:.2} ms with one that hangs"
+        );
         ratios.push(with / without);
     }
     ratios.sort_by(f64::total_cmp);
-    Ok(with(harm, [less("one of ten endpoints hangs: p99 of the others, times", 1.5, 1.1, ratios[PAIRS / 2])]))
+    Ok(with(
+        harm,
+        [less("one of ten endpoints hangs: p99 of the others, times", 1.5, 1.1, ratios[PAIRS / 2])],
+    ))
 }
 
 async fn away(verify: bool) -> Result<Vec<Line>> {
@@ -177,8 +205,20 @@ async fn old(load: Load) -> Result<Vec<Line>> {
     let cost = |outcome: &Outcome| outcome.own_cpu() + outcome.postgres_cpu() + outcome.redis_cpu();
     let empty = load::run(&load).await?;
     let full = load::run(&Load { old_deliveries: OLD_DELIVERIES, ..load }).await?;
-    eprintln!("  PostgreSQL CPU: {:.4} s empty, {:.4} s full", empty.postgres_cpu(), full.postgres_cpu());
+    eprintln!(
+        "  PostgreSQL CPU: {:.4} s empty, {:.4} s full",
+        empty.postgres_cpu(),
+        full.postgres_cpu()
+    );
     let mut harm = empty.harm;
     harm += full.harm;
-    Ok(with(harm, [less("CPU per delivery with 10 million old deliveries, times", 1.2, 1.05, cost(&full) / cost(&empty))]))
+    Ok(with(
+        harm,
+        [less(
+            "CPU per delivery with 10 million old deliveries, times",
+            1.2,
+            1.05,
+            cost(&full) / cost(&empty),
+        )],
+    ))
 }

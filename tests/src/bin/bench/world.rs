@@ -23,7 +23,8 @@ use crate::{
 
 /// The type of what is published.
 pub const EVENT_TYPE: &str = "bench";
-/// Requests at once while endpoints and subscriptions are made. The server makes them one after the other: these only keep it busy.
+/// Requests at once while endpoints and subscriptions are made. The server makes them one after the
+/// other: these only keep it busy.
 const SETUP_CALLERS: usize = 32;
 
 /// Running servers and what was made in them.
@@ -49,7 +50,15 @@ impl World {
         let rests = Turns::of(rests.collect());
         let project = format!("/v1/projects/{}", servers.outrider.project_id);
         let receiver = Arc::new(receiver);
-        Ok(Self { servers, receiver, rests, project, paths: Vec::new(), endpoints: 0, subscriptions: 0 })
+        Ok(Self {
+            servers,
+            receiver,
+            rests,
+            project,
+            paths: Vec::new(),
+            endpoints: 0,
+            subscriptions: 0,
+        })
     }
 
     /// Endpoints that each get every event.
@@ -102,14 +111,21 @@ impl World {
     }
 
     async fn endpoint(&self, path: &str, max_in_flight: u32) -> Result<String> {
-        let endpoint = json!({"http": {"url": self.receiver.url(path)}, "max_in_flight": max_in_flight});
-        let made = self.rests.next().post(&format!("{}/endpoints", self.project), &endpoint).await?;
+        let endpoint =
+            json!({"http": {"url": self.receiver.url(path)}, "max_in_flight": max_in_flight});
+        let made =
+            self.rests.next().post(&format!("{}/endpoints", self.project), &endpoint).await?;
         Ok(made["endpoint"]["endpoint_id"].as_str().context("no endpoint_id")?.to_owned())
     }
 
     async fn subscribe(&self, endpoint: &str, event_type: &str) -> Result<()> {
-        let subscription = json!({"endpoint_id": endpoint, "name": event_type, "event_types": [event_type]});
-        self.rests.next().post(&format!("{}/subscriptions", self.project), &subscription).await.map(drop)
+        let subscription =
+            json!({"endpoint_id": endpoint, "name": event_type, "event_types": [event_type]});
+        self.rests
+            .next()
+            .post(&format!("{}/subscriptions", self.project), &subscription)
+            .await
+            .map(drop)
     }
 
     /// Publishes and gives the event's id. Errors: when it does not go to all endpoints.
@@ -121,8 +137,11 @@ impl World {
 
     /// Publishes and gives the event's id and to how many endpoints it goes.
     async fn offer(&self, event: &Bytes) -> Result<(String, usize)> {
-        let reply = self.rests.next().send(Method::POST, &self.events(), event.clone()).await?.success()?;
-        let owed = reply["delivery_count"].as_u64().with_context(|| format!("no delivery_count: {reply}"))?;
+        let reply =
+            self.rests.next().send(Method::POST, &self.events(), event.clone()).await?.success()?;
+        let owed = reply["delivery_count"]
+            .as_u64()
+            .with_context(|| format!("no delivery_count: {reply}"))?;
         Ok((reply["event_id"].as_str().context("no event_id")?.to_owned(), usize::try_from(owed)?))
     }
 
@@ -131,23 +150,29 @@ impl World {
         format!("{}/events", self.project)
     }
 
-    /// Publishes until all subscriptions are in force, and until all that was published has arrived: workers know every endpoint then.
+    /// Publishes until all subscriptions are in force, and until all that was published has
+    /// arrived: workers know every endpoint then.
     pub async fn warm_up(&self, event: &Bytes) -> Result<()> {
         let all = self.paths.len();
         let enough = (1_000 / all.max(1)).clamp(1, 100).max(self.servers.urls.len());
-        let bound = Duration::from_secs(60) + Duration::from_millis(10) * u32::try_from(self.endpoints + self.subscriptions)?;
+        let bound = Duration::from_secs(60)
+            + Duration::from_millis(10) * u32::try_from(self.endpoints + self.subscriptions)?;
         let (begin, before) = (Instant::now(), self.arrived());
         let (mut full, mut owed) = (0, 0);
         while full < enough {
             let (_, to) = self.offer(event).await.context("while it warms up")?;
             owed += to;
             full = if to == all { full + 1 } else { 0 };
-            ensure!(to == all || begin.elapsed() < bound, "events go to {to} endpoints of {all} after {bound:?}");
+            ensure!(
+                to == all || begin.elapsed() < bound,
+                "events go to {to} endpoints of {all} after {bound:?}"
+            );
             if to < all {
                 sleep(Duration::from_millis(100)).await;
             }
         }
-        let arrived = arrivals::wait(before + owed, PATIENCE, || self.arrived()).await.count - before;
+        let arrived =
+            arrivals::wait(before + owed, PATIENCE, || self.arrived()).await.count - before;
         ensure!(arrived == owed, "{arrived} deliveries of {owed} arrived while it warmed up");
         Ok(())
     }
@@ -162,20 +187,27 @@ impl World {
         self.receiver.duplicates_on_all()
     }
 
-    /// How many things `outrider verify-ledger` finds in the tables that do not add up; it tells on stderr what it saw.
+    /// How many things `outrider verify-ledger` finds in the tables that do not add up; it tells on
+    /// stderr what it saw.
     pub fn findings(&self) -> Result<usize> {
         let (code, told) = block_in_place(|| self.servers.outrider.verify_ledger(&[]))?;
-        let kinds = told["total"]["discrepancies"].as_object().with_context(|| format!("verify-ledger tells {told}"))?;
+        let kinds = told["total"]["discrepancies"]
+            .as_object()
+            .with_context(|| format!("verify-ledger tells {told}"))?;
         let count: u64 = kinds.values().filter_map(Value::as_u64).sum();
         let total = |pointer: &str| told["total"].pointer(pointer).cloned().unwrap_or_default();
-        let pending = ["queued", "waiting", "held"].map(|kind| total(&format!("/pending/{kind}")).as_u64().unwrap_or(0));
+        let pending = ["queued", "waiting", "held"]
+            .map(|kind| total(&format!("/pending/{kind}")).as_u64().unwrap_or(0));
         eprintln!(
             "  verify-ledger: {} owed, {} delivered, {} pending, {count} findings",
             total("/owed"),
             total("/delivered"),
             pending.iter().sum::<u64>()
         );
-        ensure!((code == Some(0)) == (count == 0), "verify-ledger ends with {code:?} and tells {told}");
+        ensure!(
+            (code == Some(0)) == (count == 0),
+            "verify-ledger ends with {code:?} and tells {told}"
+        );
         if count > 0 {
             eprintln!("  {}", told["findings"]);
         }
@@ -195,9 +227,15 @@ pub fn event(payload: usize) -> Bytes {
 }
 
 /// Does something for each number, some at once.
-async fn all(what: &'static str, count: usize, make: impl AsyncFn(usize) -> Result<()>) -> Result<()> {
+async fn all(
+    what: &'static str,
+    count: usize,
+    make: impl AsyncFn(usize) -> Result<()>,
+) -> Result<()> {
     let (make, mut progress) = (&make, Progress::new(what));
-    let mut made = stream::iter((0..count).map(|number| make(number))).buffer_unordered(SETUP_CALLERS).enumerate();
+    let mut made = stream::iter((0..count).map(|number| make(number)))
+        .buffer_unordered(SETUP_CALLERS)
+        .enumerate();
     while let Some((number, result)) = made.next().await {
         result?;
         progress.tell(number + 1, count);

@@ -8,7 +8,8 @@ use super::{Postgres, command, run, server};
 use crate::{leash::Directory, ports, process::Process, wait::wait_blocking};
 
 impl Postgres {
-    /// Starts a standby of this server, on another port. From now on every commit here waits until the standby has it on its disk.
+    /// Starts a standby of this server, on another port. From now on every commit here waits until
+    /// the standby has it on its disk.
     pub fn start_standby(&self) -> Result<Self> {
         let (directory, port) = (Directory::create()?, ports::free());
         if let Some(user) = self.user {
@@ -16,11 +17,20 @@ impl Postgres {
         }
         let mut copy = command(&self.binaries.join("pg_basebackup"), self.user, &directory);
         copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres"]);
-        copy.args(["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "--no-sync", "-D"]);
+        copy.args([
+            "--checkpoint=fast",
+            "--wal-method=stream",
+            "--write-recovery-conf",
+            "--no-sync",
+            "-D",
+        ]);
         copy.arg(directory.path().join("data"));
         run(copy)?;
-        let process =
-            Process::start("postgres", server(&self.binaries, self.user, &directory, port, &self.settings), &directory)?;
+        let process = Process::start(
+            "postgres",
+            server(&self.binaries, self.user, &directory, port, &self.settings),
+            &directory,
+        )?;
         let (settings, binaries) = (self.settings.clone(), self.binaries.clone());
         let mut standby = Self {
             process,

@@ -5,7 +5,12 @@ use prost_types::{Duration as WireDuration, FieldMask};
 
 use super::*;
 
-static STRICT: Policy = Policy { allow_loopback: false, allowed_ports: Vec::new(), allow: Vec::new(), deny: Vec::new() };
+static STRICT: Policy = Policy {
+    allow_loopback: false,
+    allowed_ports: Vec::new(),
+    allow: Vec::new(),
+    deny: Vec::new(),
+};
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn http(url: &str) -> Option<wire::endpoint::Target> {
@@ -34,7 +39,9 @@ fn update(endpoint: wire::Endpoint, paths: &[&str]) -> Result<EndpointChange> {
         project_id: ProjectId::new(Timestamp(0), 1).to_string(),
         endpoint_id: EndpointId::new(Timestamp(0), 2).to_string(),
         endpoint: Some(endpoint),
-        update_mask: Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }),
+        update_mask: Some(FieldMask {
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        }),
     };
     change(request, &STRICT).map(|(_, _, change)| change)
 }
@@ -52,7 +59,10 @@ fn seconds(seconds: i64) -> Option<WireDuration> {
 fn what_is_absent_gets_its_default() {
     let new = created(minimal()).unwrap();
     assert_eq!(new.target, Target::Http { url: "https://example.com/hook".to_owned() });
-    assert_eq!((new.state, new.timeout, new.max_in_flight), (EndpointState::Active, Duration::from_secs(15), 64));
+    assert_eq!(
+        (new.state, new.timeout, new.max_in_flight),
+        (EndpointState::Active, Duration::from_secs(15), 64)
+    );
     assert_eq!((new.id, new.owner, new.secret.expose()), (None, None, [7; 32].as_slice()));
 }
 
@@ -70,9 +80,16 @@ fn what_is_given_is_kept() {
         owner_id: "customer-1".to_owned(),
         ..minimal()
     };
-    let given = wire::CreateEndpointRequest { secret: SECRET.to_owned(), request_id: "r-1".to_owned(), ..request(endpoint) };
+    let given = wire::CreateEndpointRequest {
+        secret: SECRET.to_owned(),
+        request_id: "r-1".to_owned(),
+        ..request(endpoint)
+    };
     let (_, new, request_id) = create(&given, &STRICT, || panic!("a secret is given")).unwrap();
-    assert_eq!((new.id, new.state, new.timeout), (Some(id), EndpointState::Paused, Duration::from_secs(30)));
+    assert_eq!(
+        (new.id, new.state, new.timeout),
+        (Some(id), EndpointState::Paused, Duration::from_secs(30))
+    );
     assert_eq!((new.headers["x-a"].as_str(), new.metadata["Team"].as_str()), ("1", "é"));
     assert_eq!((new.owner.as_deref(), request_id), (Some("customer-1"), Some("r-1")));
     assert_eq!(new.secret.reveal(), SECRET);
@@ -85,7 +102,14 @@ fn fixed_fields_may_be_sent_back_and_not_changed() {
     let refused = create(&elsewhere, &STRICT, || panic!("it is refused before")).unwrap_err();
     assert_eq!(refused.violations[0].field, "endpoint.project_id");
     let own = request(wire::Endpoint { project_id: request(minimal()).project_id, ..minimal() });
-    assert!(create(&wire::CreateEndpointRequest { secret: SECRET.to_owned(), ..own }, &STRICT, || panic!("given")).is_ok());
+    assert!(
+        create(
+            &wire::CreateEndpointRequest { secret: SECRET.to_owned(), ..own },
+            &STRICT,
+            || panic!("given")
+        )
+        .is_ok()
+    );
     let update = |endpoint_id: &str, project_id: &str| {
         let project = request(minimal()).project_id;
         let id = EndpointId::new(Timestamp(0), 9).to_string();
@@ -94,13 +118,20 @@ fn fixed_fields_may_be_sent_back_and_not_changed() {
             project_id: if project_id == "same" { project.clone() } else { project_id.to_owned() },
             ..Default::default()
         };
-        let request =
-            wire::UpdateEndpointRequest { project_id: project, endpoint_id: id, endpoint: Some(endpoint), update_mask: None };
+        let request = wire::UpdateEndpointRequest {
+            project_id: project,
+            endpoint_id: id,
+            endpoint: Some(endpoint),
+            update_mask: None,
+        };
         change(request, &STRICT).map(drop).map_err(|error| error.violations[0].field.clone())
     };
     assert_eq!(update("", ""), Ok(()));
     assert_eq!(update("same", "same"), Ok(()));
-    assert_eq!(update(&EndpointId::new(Timestamp(0), 10).to_string(), ""), Err("endpoint.endpoint_id".to_owned()));
+    assert_eq!(
+        update(&EndpointId::new(Timestamp(0), 10).to_string(), ""),
+        Err("endpoint.endpoint_id".to_owned())
+    );
     assert_eq!(update("", &other), Err("endpoint.project_id".to_owned()));
 }
 
@@ -108,11 +139,23 @@ fn fixed_fields_may_be_sent_back_and_not_changed() {
 fn a_secret_is_given_in_either_place() {
     let within = wire::Endpoint { secret: Some(SECRET.to_owned()), ..minimal() };
     let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    for (beside, faults) in [("", vec![]), (SECRET, vec![]), (other, vec!["secret"]), ("whsec_c2hvcnQ=", vec!["secret"])] {
-        let given = wire::CreateEndpointRequest { secret: beside.to_owned(), ..request(within.clone()) };
+    for (beside, faults) in [
+        ("", vec![]),
+        (SECRET, vec![]),
+        (other, vec!["secret"]),
+        ("whsec_c2hvcnQ=", vec!["secret"]),
+    ] {
+        let given =
+            wire::CreateEndpointRequest { secret: beside.to_owned(), ..request(within.clone()) };
         match create(&given, &STRICT, || panic!("a secret is given")) {
-            Ok((_, new, _)) => assert!(faults.is_empty() && new.secret.reveal() == SECRET, "{beside}"),
-            Err(error) => assert_eq!(error.violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), faults, "{beside}"),
+            Ok((_, new, _)) => {
+                assert!(faults.is_empty() && new.secret.reveal() == SECRET, "{beside}")
+            }
+            Err(error) => assert_eq!(
+                error.violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(),
+                faults,
+                "{beside}"
+            ),
         }
     }
     let short = wire::Endpoint { secret: Some("whsec_c2hvcnQ=".to_owned()), ..minimal() };
@@ -160,10 +203,19 @@ fn every_wrong_field_is_named() {
 
 #[test]
 fn urls_are_judged_by_the_policy() {
-    for url in
-        ["", "ftp://example.com", "https://127.0.0.1/", "http://localhost/", "https://10.0.0.1", "https://a:b@example.com/"]
-    {
-        assert_eq!(fields(created(wire::Endpoint { target: http(url), ..minimal() })), ["endpoint.http.url"], "{url}");
+    for url in [
+        "",
+        "ftp://example.com",
+        "https://127.0.0.1/",
+        "http://localhost/",
+        "https://10.0.0.1",
+        "https://a:b@example.com/",
+    ] {
+        assert_eq!(
+            fields(created(wire::Endpoint { target: http(url), ..minimal() })),
+            ["endpoint.http.url"],
+            "{url}"
+        );
     }
     assert_eq!(fields(created(wire::Endpoint::default())), ["endpoint.http.url"]);
     let local = request(wire::Endpoint { target: http("http://127.0.0.1:8080/"), ..minimal() });
@@ -171,19 +223,30 @@ fn urls_are_judged_by_the_policy() {
     let redis = request(wire::Endpoint { target: http("https://example.com:6379/"), ..minimal() });
     let refused = create(&redis, &STRICT, random).unwrap_err();
     assert!(refused.violations[0].description.starts_with("port 6379 is refused"), "{refused:?}");
-    assert!(create(&redis, &Policy { allowed_ports: vec![6379], ..Policy::default() }, random).is_ok());
+    assert!(
+        create(&redis, &Policy { allowed_ports: vec![6379], ..Policy::default() }, random).is_ok()
+    );
 }
 
 #[test]
 fn the_lists_of_the_installation_are_asked_when_a_url_is_saved() {
     let entry = |text: &str| text.parse().unwrap();
     let allow = vec![entry("receiver:8000"), entry("10.20.0.0/16"), entry("*.svc.cluster.local")];
-    let policy = Policy { allow, deny: vec![entry("*.bad.example"), entry("10.20.1.0/24")], ..Policy::default() };
+    let policy = Policy {
+        allow,
+        deny: vec![entry("*.bad.example"), entry("10.20.1.0/24")],
+        ..Policy::default()
+    };
     let saved = |url: &str| {
         let request = request(wire::Endpoint { target: http(url), ..minimal() });
         create(&request, &policy, random).map(drop)
     };
-    for url in ["http://receiver:8000/x", "http://10.20.0.7/", "http://hooks.shop.svc.cluster.local/", "https://example.com/"] {
+    for url in [
+        "http://receiver:8000/x",
+        "http://10.20.0.7/",
+        "http://hooks.shop.svc.cluster.local/",
+        "https://example.com/",
+    ] {
         assert!(saved(url).is_ok(), "{url}: {:?}", saved(url).unwrap_err());
     }
     for (url, rule) in [
@@ -204,34 +267,60 @@ fn a_mask_is_refused_where_a_value_belongs() {
         headers: [("x-a".to_owned(), "1".to_owned()), ("x-b".to_owned(), "2".to_owned())].into(),
         ..whole()
     };
-    let mut sent_back = wire::Endpoint { endpoint_id: String::new(), project_id: String::new(), ..to_wire(masked.masked()) };
+    let mut sent_back = wire::Endpoint {
+        endpoint_id: String::new(),
+        project_id: String::new(),
+        ..to_wire(masked.masked())
+    };
     sent_back.headers.insert("x-c".to_owned(), "new".to_owned());
-    let expected = ["endpoint.http.url", r#"endpoint.headers["x-a"]"#, r#"endpoint.headers["x-b"]"#];
+    let expected =
+        ["endpoint.http.url", r#"endpoint.headers["x-a"]"#, r#"endpoint.headers["x-b"]"#];
     assert_eq!(fields(created(sent_back.clone())), expected);
     assert_eq!(fields(update(sent_back.clone(), &[])), expected);
     let error = update(sent_back.clone(), &["headers"]).unwrap_err();
-    assert!(error.violations.iter().all(|violation| violation.description.contains("is the mask")), "{error:?}");
+    assert!(
+        error.violations.iter().all(|violation| violation.description.contains("is the mask")),
+        "{error:?}"
+    );
     // As a program that encodes URLs sends it back.
     sent_back.target = http("https://example.com/hook?%e2%80%a6");
     assert_eq!(fields(update(sent_back.clone(), &["target"])), ["endpoint.http.url"]);
     // What the mask of the update does not name is not looked at.
-    let kept = update(wire::Endpoint { description: "new".to_owned(), ..sent_back }, &["description"]).unwrap();
+    let kept =
+        update(wire::Endpoint { description: "new".to_owned(), ..sent_back }, &["description"])
+            .unwrap();
     assert_eq!((kept.target, kept.headers, kept.description.as_deref()), (None, None, Some("new")));
 }
 
 #[test]
 fn timeouts_are_1_to_30_seconds() {
-    for timeout in [seconds(0), seconds(-1), seconds(i64::MAX), Some(WireDuration { seconds: 30, nanos: 1 })] {
-        assert_eq!(fields(created(wire::Endpoint { timeout, ..minimal() })), ["endpoint.timeout"], "{timeout:?}");
+    for timeout in
+        [seconds(0), seconds(-1), seconds(i64::MAX), Some(WireDuration { seconds: 30, nanos: 1 })]
+    {
+        assert_eq!(
+            fields(created(wire::Endpoint { timeout, ..minimal() })),
+            ["endpoint.timeout"],
+            "{timeout:?}"
+        );
     }
     let timeout = Some(WireDuration { seconds: 1, nanos: 500_000_000 });
-    assert_eq!(created(wire::Endpoint { timeout, ..minimal() }).unwrap().timeout, Duration::from_millis(1_500));
+    assert_eq!(
+        created(wire::Endpoint { timeout, ..minimal() }).unwrap().timeout,
+        Duration::from_millis(1_500)
+    );
 }
 
 #[test]
 fn the_mask_clears_to_the_default() {
-    let cleared = update(wire::Endpoint::default(), &["state", "timeout", "max_in_flight", "headers", "owner_id"]).unwrap();
-    assert_eq!((cleared.state, cleared.timeout), (Some(EndpointState::Active), Some(Duration::from_secs(15))));
+    let cleared = update(
+        wire::Endpoint::default(),
+        &["state", "timeout", "max_in_flight", "headers", "owner_id"],
+    )
+    .unwrap();
+    assert_eq!(
+        (cleared.state, cleared.timeout),
+        (Some(EndpointState::Active), Some(Duration::from_secs(15)))
+    );
     assert_eq!((cleared.max_in_flight, cleared.owner), (Some(64), Some(None)));
     assert!(cleared.headers.unwrap().is_empty());
     assert_eq!((cleared.target, cleared.description, cleared.metadata), (None, None, None));
@@ -240,9 +329,13 @@ fn the_mask_clears_to_the_default() {
 
 #[test]
 fn without_a_mask_what_is_set_changes() {
-    let change = update(wire::Endpoint { description: "new".to_owned(), ..minimal() }, &[]).unwrap();
+    let change =
+        update(wire::Endpoint { description: "new".to_owned(), ..minimal() }, &[]).unwrap();
     assert!(change.target.is_some());
-    assert_eq!((change.description.as_deref(), change.state, change.owner), (Some("new"), None, None));
+    assert_eq!(
+        (change.description.as_deref(), change.state, change.owner),
+        (Some("new"), None, None)
+    );
     // What the mask does not name is not even checked.
     let unread = wire::Endpoint { timeout: seconds(99), ..minimal() };
     assert!(update(unread, &["http"]).is_ok());
@@ -250,7 +343,16 @@ fn without_a_mask_what_is_set_changes() {
 
 #[test]
 fn masks_name_mutable_fields_only() {
-    for path in ["endpoint_id", "project_id", "create_time", "update_time", "ownerId", "headers.x-a", "secret", ""] {
+    for path in [
+        "endpoint_id",
+        "project_id",
+        "create_time",
+        "update_time",
+        "ownerId",
+        "headers.x-a",
+        "secret",
+        "",
+    ] {
         assert_eq!(fields(update(minimal(), &["description", path])), ["update_mask"], "{path}");
     }
 }
@@ -281,6 +383,12 @@ fn an_endpoint_travels_to_the_wire() {
     assert_eq!((wire.state(), wire.owner_id.as_str()), (wire::EndpointState::Paused, ""));
     // Another project has it now.
     let back = created(wire::Endpoint { project_id: String::new(), ..wire }).unwrap();
-    assert_eq!((back.id, back.target, back.timeout), (Some(endpoint.id), endpoint.target, endpoint.timeout));
-    assert_eq!((back.headers, back.metadata, back.max_in_flight), (endpoint.headers, endpoint.metadata, 3));
+    assert_eq!(
+        (back.id, back.target, back.timeout),
+        (Some(endpoint.id), endpoint.target, endpoint.timeout)
+    );
+    assert_eq!(
+        (back.headers, back.metadata, back.max_in_flight),
+        (endpoint.headers, endpoint.metadata, 3)
+    );
 }

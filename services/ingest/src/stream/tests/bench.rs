@@ -14,8 +14,9 @@ use futures::StreamExt;
 use outrider_model::{Error, Principal, Reason, Result, principal::Actor};
 use outrider_proto::{
     ingest::{
-        NewEvent, PublishEventRequest, StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamedEvent,
-        ingest_service_server::IngestService as _, stream_events_request::Kind, stream_events_response::Kind as Told,
+        NewEvent, PublishEventRequest, StreamEventsRequest, StreamEventsResponse, StreamOpen,
+        StreamedEvent, ingest_service_server::IngestService as _, stream_events_request::Kind,
+        stream_events_response::Kind as Told,
     },
     internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result},
 };
@@ -62,16 +63,22 @@ impl Default for Fake {
 impl Fake {
     /// The keys of what was accepted, in order.
     pub fn keys(&self) -> Vec<String> {
-        self.calls.lock().unwrap().iter().flatten().map(|event| event.idempotency_key.clone()).collect()
+        self.calls
+            .lock()
+            .unwrap()
+            .iter()
+            .flatten()
+            .map(|event| event.idempotency_key.clone())
+            .collect()
     }
 
     fn accept_one(&self, event: &AcceptEvent) -> AcceptEventResult {
         let mut known = self.known.lock().unwrap();
         let before = known.insert(event.idempotency_key.clone(), event.fingerprint.to_vec());
         let result = match before {
-            Some(before) if before != event.fingerprint => {
-                accept_event_result::Result::Error(status::to_message(Error::new(Reason::IdempotencyConflict, "another")))
-            }
+            Some(before) if before != event.fingerprint => accept_event_result::Result::Error(
+                status::to_message(Error::new(Reason::IdempotencyConflict, "another")),
+            ),
             before => accept_event_result::Result::Accepted(AcceptedEvent {
                 duplicate: before.is_some(),
                 delivery_count: 2,
@@ -129,13 +136,23 @@ impl Bench {
         let options = Options { stream, ..Options::default() };
         let clock = store.clock().clone();
         let directory_of_store = Directory::new(store, DirectoryOptions::default());
-        let ingest = Ingest::new(options, directory_of_store, clock, Arc::clone(&intake) as Arc<dyn Intake>, shutdown.clone());
+        let ingest = Ingest::new(
+            options,
+            directory_of_store,
+            clock,
+            Arc::clone(&intake) as Arc<dyn Intake>,
+            shutdown.clone(),
+        );
         Self { intake, shutdown, project, ingest, principal, _directory: directory }
     }
 
     /// A call that publishes an event with such a payload.
     pub fn publish(&self, payload: &str) -> JoinHandle<Result<(), Status>> {
-        let event = NewEvent { event_type: "a.b".into(), payload: payload.to_owned().into(), ..NewEvent::default() };
+        let event = NewEvent {
+            event_type: "a.b".into(),
+            payload: payload.to_owned().into(),
+            ..NewEvent::default()
+        };
         let request = PublishEventRequest { project_id: self.project.clone(), event: Some(event) };
         let mut request = Request::new(request);
         request.extensions_mut().insert(self.principal.clone());
@@ -163,7 +180,12 @@ impl Bench {
     /// An open stream.
     pub async fn open(&self, stream_id: &str) -> Client {
         let mut client = self.connect().unwrap();
-        client.send(Kind::Open(StreamOpen { project_id: self.project.clone(), stream_id: stream_id.to_owned() })).await;
+        client
+            .send(Kind::Open(StreamOpen {
+                project_id: self.project.clone(),
+                stream_id: stream_id.to_owned(),
+            }))
+            .await;
         assert!(matches!(client.message().await, Some(Told::Opened(_))));
         client
     }
@@ -177,7 +199,10 @@ pub struct Client {
 
 impl Client {
     pub async fn send(&self, kind: Kind) {
-        assert!(tokio::time::timeout(LONG, self.offer(kind)).await.expect("the server reads"), "the stream has ended");
+        assert!(
+            tokio::time::timeout(LONG, self.offer(kind)).await.expect("the server reads"),
+            "the stream has ended"
+        );
     }
 
     /// Waits until the server takes it; false when the stream has ended.
@@ -215,7 +240,8 @@ impl Client {
         self.next().await.map(|message| message.unwrap().kind.unwrap())
     }
 
-    /// Reads on until everything up to `sequence` is acknowledged: accepted, duplicates, and what was rejected why.
+    /// Reads on until everything up to `sequence` is acknowledged: accepted, duplicates, and what
+    /// was rejected why.
     pub async fn acked(&mut self, sequence: u64) -> (u32, u32, Vec<(u64, Reason)>) {
         let (mut accepted, mut duplicates, mut rejected) = (0, 0, Vec::new());
         loop {
@@ -224,14 +250,20 @@ impl Client {
                     accepted += ack.accepted_count;
                     duplicates += ack.duplicate_count;
                     assert_eq!(ack.delivery_count, u64::from(ack.accepted_count) * 2);
-                    assert!(rejected.iter().all(|(rejected, _)| *rejected <= ack.sequence), "rejections come first");
+                    assert!(
+                        rejected.iter().all(|(rejected, _)| *rejected <= ack.sequence),
+                        "rejections come first"
+                    );
                     assert!(ack.sequence <= sequence, "{ack:?}");
                     if ack.sequence == sequence {
                         return (accepted, duplicates, rejected);
                     }
                 }
                 Told::Rejection(rejection) => {
-                    rejected.push((rejection.sequence, status::from_message(&rejection.error.unwrap()).reason));
+                    rejected.push((
+                        rejection.sequence,
+                        status::from_message(&rejection.error.unwrap()).reason,
+                    ));
                 }
                 Told::Opened(_) => panic!("opened twice"),
             }
@@ -252,6 +284,10 @@ impl Client {
 }
 
 pub fn event(sequence: u64, payload: &str) -> Kind {
-    let event = NewEvent { event_type: "a.b".into(), payload: payload.to_owned().into(), ..NewEvent::default() };
+    let event = NewEvent {
+        event_type: "a.b".into(),
+        payload: payload.to_owned().into(),
+        ..NewEvent::default()
+    };
     Kind::Event(StreamedEvent { sequence, event: Some(event), ..StreamedEvent::default() })
 }

@@ -35,7 +35,8 @@ async fn no_more_is_read_than_the_window_holds() {
     bench.intake.gate.add_permits(1_000);
     client.acked(taken).await;
 
-    let bench = Bench::with(StreamOptions { window_bytes: 10_000, ..StreamOptions::default() }).await;
+    let bench =
+        Bench::with(StreamOptions { window_bytes: 10_000, ..StreamOptions::default() }).await;
     close_gate(&bench);
     let client = bench.open("s").await;
     let payload = format!("\"{}\"", "x".repeat(1_000));
@@ -45,7 +46,8 @@ async fn no_more_is_read_than_the_window_holds() {
 
 #[tokio::test]
 async fn streams_share_the_room_of_the_process_and_give_it_back() {
-    let bench = Bench::with(StreamOptions { buffer_bytes: 40_000, ..StreamOptions::default() }).await;
+    let bench =
+        Bench::with(StreamOptions { buffer_bytes: 40_000, ..StreamOptions::default() }).await;
     let payload = format!("\"{}\"", "x".repeat(1_000));
     close_gate(&bench);
     let first = bench.open("a").await;
@@ -74,7 +76,11 @@ async fn a_client_that_takes_no_answers_is_read_no_further() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_answers_holds_no_room_and_is_cut() {
-    let options = StreamOptions { buffer_bytes: 40_000, idle_timeout: Duration::from_secs(1), ..StreamOptions::default() };
+    let options = StreamOptions {
+        buffer_bytes: 40_000,
+        idle_timeout: Duration::from_secs(1),
+        ..StreamOptions::default()
+    };
     let bench = Bench::with(options).await;
     let mut silent = bench.open("a").await;
     // More rejections than wait for a connection: what follows is committed and cannot be told.
@@ -90,7 +96,11 @@ async fn a_client_that_takes_no_answers_holds_no_room_and_is_cut() {
 
 #[tokio::test]
 async fn a_stream_that_is_cut_is_not_done() {
-    let options = StreamOptions { idle_timeout: Duration::from_millis(200), max_streams: 1, ..StreamOptions::default() };
+    let options = StreamOptions {
+        idle_timeout: Duration::from_millis(200),
+        max_streams: 1,
+        ..StreamOptions::default()
+    };
     let bench = Bench::with(options).await;
     let mut client = bench.open("a").await;
     client.send_all((1..=100).map(|sequence| event(sequence, "{"))).await;
@@ -101,7 +111,11 @@ async fn a_stream_that_is_cut_is_not_done() {
         }
     };
     tokio::time::timeout(LONG, gone).await.expect("its place is free");
-    assert_eq!(client.failure().await.0.reason, Reason::StreamIdle, "answers are left that it did not take");
+    assert_eq!(
+        client.failure().await.0.reason,
+        Reason::StreamIdle,
+        "answers are left that it did not take"
+    );
 }
 
 #[tokio::test]
@@ -123,7 +137,12 @@ async fn streams_are_counted_by_key_and_altogether() {
 #[tokio::test]
 async fn silence_ends_a_stream() {
     let short = Duration::from_millis(100);
-    let bench = Bench::with(StreamOptions { open_timeout: short, idle_timeout: short, ..StreamOptions::default() }).await;
+    let bench = Bench::with(StreamOptions {
+        open_timeout: short,
+        idle_timeout: short,
+        ..StreamOptions::default()
+    })
+    .await;
     assert_eq!(bench.connect().unwrap().failure().await.0.reason, Reason::StreamIdle);
     let mut client = bench.open("s").await;
     close_gate(&bench);

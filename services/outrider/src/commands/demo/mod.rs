@@ -1,5 +1,5 @@
-//! `outrider demo`: the whole way of an event in one process, with nothing installed. Ends by itself; succeeds only if every event
-//! arrived with a signature that verifies.
+//! `outrider demo`: the whole way of an event in one process, with nothing installed. Ends by
+//! itself; succeeds only if every event arrived with a signature that verifies.
 
 mod client;
 
@@ -64,19 +64,29 @@ fn config(directory: &std::path::Path) -> Result<Config> {
 async fn deliver(client: &Client) -> Result<()> {
     let mut receiver = Receiver::start(0, http::StatusCode::NO_CONTENT).await?;
     let url = format!("http://{}/webhooks", receiver.address);
-    let created = client.post("endpoints", &json!({"http": {"url": url}, "description": "demo receiver"})).await?;
-    let endpoint = created["endpoint"]["endpoint_id"].as_str().context("the endpoint has an id")?.to_owned();
+    let created = client
+        .post("endpoints", &json!({"http": {"url": url}, "description": "demo receiver"}))
+        .await?;
+    let endpoint =
+        created["endpoint"]["endpoint_id"].as_str().context("the endpoint has an id")?.to_owned();
     let secret = created["secret"].as_str().context("the endpoint has a secret")?;
     receiver.expect(SigningSecret::parse(secret)?);
     println!("endpoint      {endpoint} -> {url}");
-    client.post("subscriptions", &json!({"endpoint_id": endpoint, "event_types": ["demo.*"]})).await?;
+    client
+        .post("subscriptions", &json!({"endpoint_id": endpoint, "event_types": ["demo.*"]}))
+        .await?;
 
     let mut expected = BTreeSet::new();
     for number in 1..=EVENTS {
-        let event = json!({"event_type": "demo.rest", "data": {"number": number, "published_by": "REST"}});
+        let event =
+            json!({"event_type": "demo.rest", "data": {"number": number, "published_by": "REST"}});
         let published = client.post("events", &event).await?;
         expected.insert(published["event_id"].as_str().context("the event has an id")?.to_owned());
-        expected.insert(client.publish_grpc("demo.grpc", json!({"number": number, "published_by": "gRPC"})).await?);
+        expected.insert(
+            client
+                .publish_grpc("demo.grpc", json!({"number": number, "published_by": "gRPC"}))
+                .await?,
+        );
     }
     println!("published     {} events by REST and gRPC\n", expected.len());
 
@@ -84,7 +94,13 @@ async fn deliver(client: &Client) -> Result<()> {
     let all = async {
         while !expected.is_empty() {
             let arrived = receiver.next().await.context("the receiver ended")?;
-            println!("delivered     {} {} {}  signature {}", arrived.id, arrived.body, arrived.latency(), arrived.verdict());
+            println!(
+                "delivered     {} {} {}  signature {}",
+                arrived.id,
+                arrived.body,
+                arrived.latency(),
+                arrived.verdict()
+            );
             if !arrived.is_verified() {
                 bail!("the signature of {} does not verify", arrived.id);
             }
@@ -94,7 +110,11 @@ async fn deliver(client: &Client) -> Result<()> {
     };
     match tokio::time::timeout(PATIENCE, all).await {
         Ok(outcome) => outcome?,
-        Err(_) => bail!("{} of {total} events did not arrive within {} s", expected.len(), PATIENCE.as_secs()),
+        Err(_) => bail!(
+            "{} of {total} events did not arrive within {} s",
+            expected.len(),
+            PATIENCE.as_secs()
+        ),
     }
     println!("\nAll {total} events arrived, signed by Standard Webhooks.");
     Ok(())

@@ -1,5 +1,6 @@
-//! The data directory of `outrider dev`. `dev.json` is written before all else, so that whatever stands beside it is known to be ours to
-//! remove, and a first start that was cut short is begun again.
+//! The data directory of `outrider dev`. `dev.json` is written before all else, so that whatever
+//! stands beside it is known to be ours to remove, and a first start that was cut short is begun
+//! again.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -39,15 +40,20 @@ pub struct Data {
 impl Data {
     /// Makes the directory if it is not there and locks it.
     pub fn open(directory: &Path) -> Result<Self> {
-        fs::create_dir_all(directory).with_context(|| format!("--data: cannot make {}", directory.display()))?;
+        fs::create_dir_all(directory)
+            .with_context(|| format!("--data: cannot make {}", directory.display()))?;
         let path = directory.join(LOCK);
         let mut options = File::options();
         let lock = options.create(true).truncate(false).write(true).mode(0o600).open(&path);
         let lock = lock.with_context(|| format!("--data: cannot write {}", path.display()))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { directory: directory.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => bail!("--data: another `outrider dev` runs on {}", directory.display()),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("--data: cannot lock {}", path.display())),
+            Err(TryLockError::WouldBlock) => {
+                bail!("--data: another `outrider dev` runs on {}", directory.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("--data: cannot lock {}", path.display()))
+            }
         }
     }
 
@@ -65,18 +71,24 @@ impl Data {
                 self.refuse_foreign()?;
                 return Ok(None);
             }
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         };
         if text.trim() == "{}" {
             self.remove_made()?;
             return Ok(None);
         }
-        let known = serde_json::from_str(&text).with_context(|| format!("{} is damaged; --reset begins anew", path.display()))?;
+        let known = serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged; --reset begins anew", path.display()))?;
         // It holds a secret: whatever happened to it since, only its owner shall read it.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         for name in [DATABASE, MASTER_KEY] {
             if !self.path(name).exists() {
-                bail!("{} is gone, and what was made with it; --reset begins anew", self.path(name).display());
+                bail!(
+                    "{} is gone, and what was made with it; --reset begins anew",
+                    self.path(name).display()
+                );
             }
         }
         Ok(Some(known))
@@ -92,7 +104,8 @@ impl Data {
         self.write(&format!("{}\n", serde_json::to_string_pretty(known)?))
     }
 
-    /// Removes what was made here, and nothing else; `dev.json` last, so that a reset that was cut short can be repeated.
+    /// Removes what was made here, and nothing else; `dev.json` last, so that a reset that was cut
+    /// short can be repeated.
     pub fn reset(&self) -> Result<()> {
         if !self.path(KNOWN).exists() {
             return self.refuse_foreign();
@@ -120,7 +133,8 @@ impl Data {
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
-        file.persist(self.path(KNOWN)).with_context(|| format!("cannot write {}", self.path(KNOWN).display()))?;
+        file.persist(self.path(KNOWN))
+            .with_context(|| format!("cannot write {}", self.path(KNOWN).display()))?;
         Ok(())
     }
 }
@@ -144,7 +158,12 @@ mod tests {
         fs::write(data.path(DATABASE), "x").unwrap();
         fs::write(data.path(MASTER_KEY), "x").unwrap();
         let text = |text: &str| text.to_owned();
-        let known = Known { organization_id: text("o"), project_id: text("p"), api_key_id: text("k"), token: text("t") };
+        let known = Known {
+            organization_id: text("o"),
+            project_id: text("p"),
+            api_key_id: text("k"),
+            token: text("t"),
+        };
         data.remember(&known).unwrap();
         data
     }
@@ -158,7 +177,10 @@ mod tests {
         assert_eq!(fs::metadata(data.path(KNOWN)).unwrap().permissions().mode() & 0o777, 0o600);
         data.reset().unwrap();
         assert!(data.known().unwrap().is_none());
-        let mut left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut left: Vec<_> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         left.sort();
         assert_eq!(left, [LOCK, "mine.txt"]);
     }

@@ -21,7 +21,8 @@ use crate::{
 /// Where and how.
 #[derive(Debug, Args)]
 pub struct Dev {
-    /// The directory that keeps the database, the master key and the API key from one start to the next.
+    /// The directory that keeps the database, the master key and the API key from one start to the
+    /// next.
     #[arg(long, default_value = "outrider-data", value_name = "DIR")]
     pub data: PathBuf,
     /// Removes what an earlier `outrider dev` made in that directory, and begins anew.
@@ -30,7 +31,8 @@ pub struct Dev {
     /// Address and port for gRPC and REST; port 0 for a free one.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// One key of the configuration, such as `log.level=info`; may be repeated. Files and variables are not read.
+    /// One key of the configuration, such as `log.level=info`; may be repeated. Files and variables
+    /// are not read.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
@@ -56,7 +58,9 @@ fn refuse_what_is_kept(set: &[String]) -> Result<(), Failure> {
     for flag in set {
         let key = flag.split_once('=').map_or(flag.as_str(), |(key, _)| key);
         if let Some((_, instead)) = KEPT.iter().find(|(kept, _)| *kept == key) {
-            return Err(Failure::Usage(format!("--set {key}: has no effect with outrider dev: {instead}")));
+            return Err(Failure::Usage(format!(
+                "--set {key}: has no effect with outrider dev: {instead}"
+            )));
         }
     }
     Ok(())
@@ -87,14 +91,21 @@ async fn develop(options: Dev) -> Result<()> {
     Ok(())
 }
 
-/// What is kept is always in the data directory; receivers on this machine may be sent to; the rest may be set.
+/// What is kept is always in the data directory; receivers on this machine may be sent to; the rest
+/// may be set.
 fn config(options: &Dev, data: &Data) -> Result<Config> {
-    let may_be_set = ["egress.allow_loopback=true", "gateway.reflection=true", "operations.listen=", "log.level=warn"];
+    let may_be_set = [
+        "egress.allow_loopback=true",
+        "gateway.reflection=true",
+        "operations.listen=",
+        "log.level=warn",
+    ];
     let is_set = |default: &&str| {
         let key = default.split('=').next();
         options.set.iter().any(|flag| flag.split('=').next() == key)
     };
-    let mut flags: Vec<_> = may_be_set.into_iter().filter(|default| !is_set(default)).map(str::to_owned).collect();
+    let mut flags: Vec<_> =
+        may_be_set.into_iter().filter(|default| !is_set(default)).map(str::to_owned).collect();
     flags.extend(options.set.iter().cloned());
     flags.extend([
         format!("database.url=sqlite://{}", data.path(data::DATABASE).display()),

@@ -1,4 +1,5 @@
-//! `outrider verify-ledger`: whether everything that was accepted is accounted for, proved from the tables.
+//! `outrider verify-ledger`: whether everything that was accepted is accounted for, proved from the
+//! tables.
 
 mod report;
 
@@ -53,8 +54,12 @@ pub async fn run(options: VerifyLedger) -> Result<(), Failure> {
     let config = load(options.configuration)?;
     tell_warnings().context("verify-ledger")?;
     // Few connections, and none that could write.
-    let store =
-        StoreOptions { max_connections: 2, ledger_connections: 1, read_only: true, ..roles::options_without_key(&config)? };
+    let store = StoreOptions {
+        max_connections: 2,
+        ledger_connections: 1,
+        read_only: true,
+        ..roles::options_without_key(&config)?
+    };
     let store = Store::connect(&store).await.context("verify-ledger")?;
     store.current().await.context("verify-ledger")?;
     let mut report = Report::new(options.list);
@@ -90,22 +95,32 @@ async fn audit(store: &Store, scope: AuditScope, report: &mut Report) -> Result<
             Ok(audited) => {
                 rest.from = audited.until;
                 report.add(audited);
-                progress.say(|| format!("{} events, up to {}", report.events(), told(time_of(rest.from))));
+                progress.say(|| {
+                    format!("{} events, up to {}", report.events(), told(time_of(rest.from)))
+                });
             }
             // It may be the statement timeout: less at a time takes less.
             Err(error) if error.reason == Reason::Unavailable && rest.rows > FEWEST_ROWS => {
                 rest.rows = (rest.rows / 4).max(FEWEST_ROWS);
-                eprintln!("a step failed ({}): going on with {} rows at a time", error.message, rest.rows);
+                eprintln!(
+                    "a step failed ({}): going on with {} rows at a time",
+                    error.message, rest.rows
+                );
             }
             Err(error) => {
                 let at = told(time_of(rest.from));
-                return Err(error).with_context(|| format!("all before {at} was audited; go on with --since {at}"));
+                return Err(error).with_context(|| {
+                    format!("all before {at} was audited; go on with --since {at}")
+                });
             }
         }
     }
     let mut place = None;
     loop {
-        let audited = store.audit_keys(scope, place).await.context("history was audited, idempotency keys were not")?;
+        let audited = store
+            .audit_keys(scope, place)
+            .await
+            .context("history was audited, idempotency keys were not")?;
         place = audited.next.clone();
         report.add_keys(audited);
         progress.say(|| format!("{} idempotency keys", report.keys()));
@@ -115,7 +130,8 @@ async fn audit(store: &Store, scope: AuditScope, report: &mut Report) -> Result<
     }
 }
 
-/// A time as people and `--since` read it, rounded down to the millisecond; up to the last that can be written.
+/// A time as people and `--since` read it, rounded down to the millisecond; up to the last that can
+/// be written.
 fn told(at: Timestamp) -> String {
     const LAST: i64 = 253_402_300_799_999_999;
     let micros = Duration::from_micros(at.0.clamp(0, LAST).unsigned_abs());

@@ -59,7 +59,8 @@ impl Report {
     /// In one line what does not add up; none when all does.
     pub fn verdict(&self) -> Option<String> {
         let kinds = self.total().discrepancies;
-        let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{} {count}", kind.name())).collect();
+        let kinds: Vec<String> =
+            kinds.iter().map(|(kind, count)| format!("{} {count}", kind.name())).collect();
         (!kinds.is_empty()).then(|| format!("the ledger does not add up: {}", kinds.join(", ")))
     }
 
@@ -84,7 +85,10 @@ impl Report {
 
     pub fn text(&self) -> String {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
+        table
+            .load_preset(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Disabled)
+            .force_no_tty();
         table.set_header([
             "PROJECT",
             "EVENTS",
@@ -116,7 +120,10 @@ impl Report {
             text += &format!("{}  {}  of {project}: {count}\n", kind.name(), finding.public_id());
         }
         if self.verdict().is_none() {
-            text += &format!("Every delivery is accounted for; {} idempotency keys point at their events.\n", self.keys);
+            text += &format!(
+                "Every delivery is accounted for; {} idempotency keys point at their events.\n",
+                self.keys
+            );
         }
         text
     }
@@ -144,8 +151,10 @@ fn row(name: String, audit: &ProjectAudit) -> Vec<String> {
 }
 
 fn numbers(audit: &ProjectAudit) -> Value {
-    let discrepancies: BTreeMap<&str, u64> =
-        Discrepancy::ALL.iter().map(|kind| (kind.name(), audit.discrepancies.get(kind).copied().unwrap_or(0))).collect();
+    let discrepancies: BTreeMap<&str, u64> = Discrepancy::ALL
+        .iter()
+        .map(|kind| (kind.name(), audit.discrepancies.get(kind).copied().unwrap_or(0)))
+        .collect();
     json!({
         "events": audit.events,
         "unrouted": audit.unrouted,
@@ -174,12 +183,18 @@ mod tests {
 
     fn audited(missing: u64) -> Audited {
         let project = ProjectId::new(Timestamp(0), 1);
-        let mut audit = ProjectAudit { events: 2, owed: 3, delivered: 3 - missing, ..ProjectAudit::default() };
+        let mut audit =
+            ProjectAudit { events: 2, owed: 3, delivered: 3 - missing, ..ProjectAudit::default() };
         let mut findings = Vec::new();
         if missing > 0 {
             audit.discrepancies.insert(Discrepancy::MissingDelivery, missing);
             let id = EventId::new(Timestamp(0), 9).0;
-            findings.push(Finding { kind: Discrepancy::MissingDelivery, project, id, count: missing });
+            findings.push(Finding {
+                kind: Discrepancy::MissingDelivery,
+                project,
+                id,
+                count: missing,
+            });
         }
         Audited { until: Uuid::max(), projects: [(project, audit)].into(), findings }
     }
@@ -190,7 +205,9 @@ mod tests {
         report.add(audited(0));
         report.add(audited(0));
         assert_eq!(report.verdict(), None);
-        assert!(report.text().ends_with("Every delivery is accounted for; 0 idempotency keys point at their events.\n"));
+        assert!(report.text().ends_with(
+            "Every delivery is accounted for; 0 idempotency keys point at their events.\n"
+        ));
         let json: Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!((json["ok"].as_bool(), json["total"]["owed"].as_u64()), (Some(true), Some(6)));
     }

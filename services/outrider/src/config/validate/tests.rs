@@ -13,7 +13,10 @@ fn the_defaults_are_valid_and_impossible_pairs_are_not() {
     assert!(validate(&config).is_ok());
     config.database.url = "host=a,b dbname=x password='hunter2' traget_session_attrs=any".into();
     let why = validate(&config).unwrap_err().to_string();
-    assert!(why.starts_with("database.url: ") && why.contains("did you mean target_session_attrs?"), "{why}");
+    assert!(
+        why.starts_with("database.url: ") && why.contains("did you mean target_session_attrs?"),
+        "{why}"
+    );
     assert!(!why.contains("hunter2"));
     config.database.url = "host=a,b dbname=x".into();
     assert!(validate(&config).is_ok());
@@ -45,7 +48,11 @@ fn the_room_for_answers_holds_eight_of_what_is_kept() {
     assert!(room(128 << 10, 16 << 10).is_ok() && room(8 << 10, 1 << 10).is_ok());
     for refused in [room((128 << 10) - 1, 16 << 10), room(64 << 20, (8 << 20) + 1)] {
         let refused = refused.unwrap_err();
-        assert!(refused.starts_with("worker.unreported_bytes: ") && refused.contains("worker.response_kept_bytes"), "{refused}");
+        assert!(
+            refused.starts_with("worker.unreported_bytes: ")
+                && refused.contains("worker.response_kept_bytes"),
+            "{refused}"
+        );
     }
 }
 
@@ -57,7 +64,11 @@ fn files_of_tls_come_together() {
         validate(&config).unwrap_err().to_string()
     };
     let alone = invalid(&|config| config.gateway.tls_private_key_file = "key.pem".into());
-    assert!(alone.starts_with("gateway.tls_certificate_file: ") && alone.contains("gateway.tls_private_key_file"), "{alone}");
+    assert!(
+        alone.starts_with("gateway.tls_certificate_file: ")
+            && alone.contains("gateway.tls_private_key_file"),
+        "{alone}"
+    );
     let no_authority = invalid(&|config| {
         config.internal.tls_certificate_file = "crt.pem".into();
         config.internal.tls_private_key_file = "key.pem".into();
@@ -74,9 +85,11 @@ fn lists_of_destinations_are_bounded_and_have_nothing_twice() {
         config.egress.deny = texts.iter().map(|text| Target(text.parse().unwrap())).collect();
         validate(&config).map_err(|error| error.to_string())
     };
-    let many = |count: usize| (0..count).map(|number| format!("n{number}.example")).collect::<Vec<_>>();
+    let many =
+        |count: usize| (0..count).map(|number| format!("n{number}.example")).collect::<Vec<_>>();
     assert!(list(many(1_000)).is_ok());
     assert_eq!(list(many(1_001)).unwrap_err(), "egress.deny: must not have more than 1000 entries");
-    let twice = list(vec!["10.0.0.1".into(), "x.example".into(), "10.0.0.1/32".into()]).unwrap_err();
+    let twice =
+        list(vec!["10.0.0.1".into(), "x.example".into(), "10.0.0.1/32".into()]).unwrap_err();
     assert_eq!(twice, "egress.deny: has 10.0.0.1 twice, at 0 and at 2 (from 0)");
 }

@@ -51,7 +51,10 @@ async fn deleted_deliveries(world: World) {
     delete(world, "attempts", attempt.0).await;
     assert_eq!(findings(world).await, [first, (Discrepancy::MissingDelivery, ended.event.id.0)]);
     let project = &audit(&world.store, AuditScope::ALL).await.0[&world.project];
-    assert_eq!((project.unaccounted(), project.doubled(), project.owed, project.delivered), (2, 0, 5, 1));
+    assert_eq!(
+        (project.unaccounted(), project.doubled(), project.owed, project.delivered),
+        (2, 0, 5, 1)
+    );
 }
 
 async fn doubled_deliveries(world: World) {
@@ -66,7 +69,13 @@ async fn doubled_deliveries(world: World) {
     let other = DeliveryId::derive(twin.event.created_at, twin.event.id, scene.owned, 0);
     double(world, twin.deliveries[0].id.0, other.0).await;
     let found = findings(world).await;
-    assert_eq!(found, [(Discrepancy::DoubledDelivery, same.event.id.0), (Discrepancy::DoubledDelivery, twin.event.id.0)]);
+    assert_eq!(
+        found,
+        [
+            (Discrepancy::DoubledDelivery, same.event.id.0),
+            (Discrepancy::DoubledDelivery, twin.event.id.0)
+        ]
+    );
     let project = &audit(&world.store, AuditScope::ALL).await.0[&world.project];
     assert_eq!((project.unaccounted(), project.doubled()), (0, 2));
     // One too many does not stand for one that is missing: each endpoint has its own.
@@ -76,7 +85,8 @@ async fn doubled_deliveries(world: World) {
     let third = DeliveryId::derive(both.event.created_at, both.event.id, scene.owned, 7);
     double(world, both.deliveries[0].id.0, third.0).await;
     let found = findings(world).await;
-    let kinds: Vec<Discrepancy> = found.iter().filter(|(_, id)| *id == both.event.id.0).map(|(kind, _)| *kind).collect();
+    let kinds: Vec<Discrepancy> =
+        found.iter().filter(|(_, id)| *id == both.event.id.0).map(|(kind, _)| *kind).collect();
     assert_eq!(kinds, [Discrepancy::MissingDelivery, Discrepancy::DoubledDelivery]);
 }
 
@@ -89,7 +99,8 @@ async fn deleted_events(world: World) {
     for new in [&pending, &ended] {
         delete(world, "events", new.event.id.0).await;
     }
-    let expected = [&pending, &ended].map(|new| (Discrepancy::DeliveryWithoutEvent, new.deliveries[0].id.0));
+    let expected =
+        [&pending, &ended].map(|new| (Discrepancy::DeliveryWithoutEvent, new.deliveries[0].id.0));
     assert_eq!(findings(world).await, expected);
 }
 
@@ -116,11 +127,16 @@ async fn deleted_attempts(world: World) {
     assert_eq!(findings(&world).await, expected, "delivered without a success");
     let id = sql(&world, Uuid::from_u128(other.id.0.as_u128() ^ 1));
     let of = sql(&world, other.id.0);
-    world.execute(&format!("UPDATE attempts SET delivery_id = {id} WHERE delivery_id = {of}")).await;
+    world
+        .execute(&format!("UPDATE attempts SET delivery_id = {id} WHERE delivery_id = {of}"))
+        .await;
     let found = findings(&world).await;
     assert_eq!(found.len(), 4);
     assert!(found.contains(&(Discrepancy::MissingAttempt, other.id.0)));
-    assert!(found.contains(&(Discrepancy::AttemptWithoutDelivery, Uuid::from_u128(other.id.0.as_u128() ^ 1))));
+    assert!(found.contains(&(
+        Discrepancy::AttemptWithoutDelivery,
+        Uuid::from_u128(other.id.0.as_u128() ^ 1)
+    )));
 }
 
 async fn replays(world: World) {
@@ -131,7 +147,9 @@ async fn replays(world: World) {
     for age in [40, 30, 20] {
         let new = scene.accept(age, &[scene.endpoint]).await;
         let failed = scene.fail(&new.deliveries[0]).await;
-        made.push(store.retry_delivery(&scene.principal, world.project, failed).await.unwrap().id.0);
+        made.push(
+            store.retry_delivery(&scene.principal, world.project, failed).await.unwrap().id.0,
+        );
         events.push(new.event.id.0);
     }
     assert!(findings(world).await.is_empty());
@@ -150,7 +168,11 @@ async fn replays(world: World) {
 }
 
 async fn keys(world: World) {
-    let batch = [world.keyed(world.now, "a", 1), world.keyed(world.now, "b", 1), world.keyed(world.now, "c", 1)];
+    let batch = [
+        world.keyed(world.now, "a", 1),
+        world.keyed(world.now, "b", 1),
+        world.keyed(world.now, "c", 1),
+    ];
     world.ledger.accept(&batch, world.keys_since()).await.unwrap();
     delete(&world, "events", batch[1].event.id.0).await;
     let id = sql(&world, batch[2].event.id.0);
@@ -179,7 +201,11 @@ async fn dropped_history_is_gone_and_not_lost(world: World) {
     delete(world, "deliveries", first.0).await;
     delete(world, "attempts", exchange(&old.deliveries[0], 1, 500).0).await;
     world.execute("DELETE FROM replays").await;
-    assert_eq!(findings(world).await, [(Discrepancy::DeliveryWithoutEvent, replay.id.0)], "what is pending needs its event");
+    assert_eq!(
+        findings(world).await,
+        [(Discrepancy::DeliveryWithoutEvent, replay.id.0)],
+        "what is pending needs its event"
+    );
     let mut pending = old.deliveries[0].clone();
     pending.id = replay.id;
     scene.deliver(&pending).await;

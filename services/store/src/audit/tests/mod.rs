@@ -1,4 +1,5 @@
-//! The audit on both backends: what is whole adds up, and each thing that is broken is found, with its id.
+//! The audit on both backends: what is whole adds up, and each thing that is broken is found, with
+//! its id.
 
 mod broken;
 mod whole;
@@ -12,8 +13,12 @@ use super::{AuditScope, Discrepancy, Finding, ProjectAudit};
 use crate::{Backend, Store, ledger::tests::World};
 
 /// All steps of a scope together.
-async fn audit(store: &Store, scope: AuditScope) -> (BTreeMap<ProjectId, ProjectAudit>, Vec<Finding>) {
-    let (mut projects, mut findings, mut scope) = (BTreeMap::<ProjectId, ProjectAudit>::new(), Vec::new(), scope);
+async fn audit(
+    store: &Store,
+    scope: AuditScope,
+) -> (BTreeMap<ProjectId, ProjectAudit>, Vec<Finding>) {
+    let (mut projects, mut findings, mut scope) =
+        (BTreeMap::<ProjectId, ProjectAudit>::new(), Vec::new(), scope);
     while scope.from < scope.until {
         let audited = store.audit(scope).await.unwrap();
         assert!(audited.until > scope.from, "a step goes on");

@@ -33,8 +33,11 @@ async fn every_outcome_is_counted_in_its_place(world: World) {
     let failed = scene.fail(&new.deliveries[0]).await;
     scene.deliver(&new.deliveries[1]).await;
     let (world, store) = (&scene.world, &scene.world.store);
-    let cancelled =
-        world.ledger.cancel(CancelScope::Endpoint(gone), DeliveryReason::EndpointDeleted, world.now, 9).await.unwrap();
+    let cancelled = world
+        .ledger
+        .cancel(CancelScope::Endpoint(gone), DeliveryReason::EndpointDeleted, world.now, 9)
+        .await
+        .unwrap();
     assert_eq!(cancelled, 1);
     let retry = attempted(&other.deliveries[0], 1, Verdict::Retry(world.now), 500);
     assert_eq!(world.ledger.settle(&[retry]).await.unwrap(), [true]);
@@ -62,7 +65,8 @@ async fn every_outcome_is_counted_in_its_place(world: World) {
 }
 
 async fn a_scope_is_a_time_and_a_project(mut world: World) {
-    let times: Vec<_> = (0..10).map(|second| world.now.minus(Duration::from_secs(100 - second))).collect();
+    let times: Vec<_> =
+        (0..10).map(|second| world.now.minus(Duration::from_secs(100 - second))).collect();
     let projects = [world.project, ProjectId::new(world.now, 2)];
     for (index, at) in times.iter().enumerate() {
         world.project = projects[index % 2];
@@ -73,7 +77,10 @@ async fn a_scope_is_a_time_and_a_project(mut world: World) {
     let scope = AuditScope { rows: 2, ..AuditScope::ALL.during(Some(times[3]), Some(times[7])) };
     let (found, findings) = audit(&world.store, scope).await;
     assert!(findings.is_empty());
-    assert_eq!(found.values().map(|project| (project.events, project.waiting)).collect::<Vec<_>>(), [(2, 2), (2, 2)]);
+    assert_eq!(
+        found.values().map(|project| (project.events, project.waiting)).collect::<Vec<_>>(),
+        [(2, 2), (2, 2)]
+    );
     let one = AuditScope { project: Some(projects[1]), ..scope };
     let (found, _) = audit(&world.store, one).await;
     assert_eq!(found.keys().copied().collect::<Vec<_>>(), [projects[1]]);
@@ -112,9 +119,14 @@ async fn nothing_is_missing_while_deliveries_move(world: World) {
         let world = Arc::clone(&world);
         async move {
             for chunk in batch.chunks(5) {
-                let verdict = |index: usize| if index.is_multiple_of(2) { SUCCESS } else { Verdict::Retry(world.now) };
-                let reports: Vec<_> =
-                    chunk.iter().enumerate().map(|(index, new)| attempted(&new.deliveries[0], 1, verdict(index), 200)).collect();
+                let verdict = |index: usize| {
+                    if index.is_multiple_of(2) { SUCCESS } else { Verdict::Retry(world.now) }
+                };
+                let reports: Vec<_> = chunk
+                    .iter()
+                    .enumerate()
+                    .map(|(index, new)| attempted(&new.deliveries[0], 1, verdict(index), 200))
+                    .collect();
                 world.ledger.settle(&reports).await.unwrap();
             }
         }
@@ -136,11 +148,13 @@ async fn nothing_is_missing_while_deliveries_move(world: World) {
 }
 
 async fn keys_are_audited_page_by_page(world: World) {
-    let batch: Vec<_> = (0..7).map(|number| world.keyed(world.now, &format!("key-{number}"), 1)).collect();
+    let batch: Vec<_> =
+        (0..7).map(|number| world.keyed(world.now, &format!("key-{number}"), 1)).collect();
     world.ledger.accept(&batch, world.keys_since()).await.unwrap();
     let (mut place, mut keys) = (None, 0);
     loop {
-        let audited = world.store.audit_keys(AuditScope { rows: 2, ..AuditScope::ALL }, place).await.unwrap();
+        let audited =
+            world.store.audit_keys(AuditScope { rows: 2, ..AuditScope::ALL }, place).await.unwrap();
         assert!(audited.findings.is_empty());
         keys += audited.keys.values().sum::<u64>();
         place = audited.next;
@@ -178,7 +192,8 @@ async fn a_read_only_store_audits_beside_a_writer(world: World) {
     assert_eq!(audit(&reader, AuditScope::ALL).await.0[&world.project].waiting, 1);
     world.delivery(world.endpoint, None).await;
     assert_eq!(audit(&reader, AuditScope::ALL).await.0[&world.project].waiting, 2);
-    let organization = reader.create_organization(outrider_model::principal::Actor::System, "No").await;
+    let organization =
+        reader.create_organization(outrider_model::principal::Actor::System, "No").await;
     assert_eq!(organization.unwrap_err().reason, outrider_model::Reason::Unavailable);
     assert_eq!(world.rows("organizations").await, 0);
 }

@@ -16,9 +16,9 @@ use crate::{
     },
 };
 
-/// A key that someone holds is not claimed; of those who claim it at once, the index lets one win, and the others wait for its
-/// commit. Events that lost, or that exist, are not written, nor are their deliveries. The look-up and the pruning are forced by
-/// LIMIT.
+/// A key that someone holds is not claimed; of those who claim it at once, the index lets one win,
+/// and the others wait for its commit. Events that lost, or that exist, are not written, nor are
+/// their deliveries. The look-up and the pruning are forced by LIMIT.
 const ACCEPT: &str = concat!(
     "
 WITH won AS (
@@ -75,9 +75,9 @@ CROSS JOIN LATERAL (
     ORDER BY i.created_at, i.day LIMIT 1
 ) h";
 
-/// Parameters that each hold one payload: those that [`ACCEPT`] names by their places. PostgreSQL copies
-/// the elements of an array twice more, each time into fresh memory. For 1 MB, that took a third of its
-/// time.
+/// Parameters that each hold one payload: those that [`ACCEPT`] names by their places. PostgreSQL
+/// copies the elements of an array twice more, each time into fresh memory. For 1 MB, that took a
+/// third of its time.
 const APART: usize = 4;
 /// A larger payload has such a parameter, as long as one is free.
 const APART_BYTES: usize = 32 * 1024;
@@ -100,7 +100,8 @@ pub(super) async fn accept(
     };
     let (winners, losers): (Vec<&KeyClaim<'_>>, Vec<&KeyClaim<'_>>) =
         claims.iter().partition(|claim| won.contains(&claim.holder.event));
-    let mut holders: HashMap<Key<'_>, Holder> = winners.into_iter().map(|claim| (claim.key, claim.holder)).collect();
+    let mut holders: HashMap<Key<'_>, Holder> =
+        winners.into_iter().map(|claim| (claim.key, claim.holder)).collect();
     if !losers.is_empty() {
         let days = keys::lookup_days(&claims, keys_since);
         let keys: Vec<Key<'_>> = losers.iter().map(|claim| claim.key).collect();
@@ -109,8 +110,8 @@ pub(super) async fn accept(
     keys::answers(batch, &holders)
 }
 
-/// Near midnight a key has a row in two partitions. Whoever wins only one of them must leave nothing, so this takes a
-/// transaction; the next try sees who holds the other.
+/// Near midnight a key has a row in two partitions. Whoever wins only one of them must leave
+/// nothing, so this takes a transaction; the next try sees who holds the other.
 async fn write_near_midnight(
     connection: &mut PgConnection,
     batch: &[NewEvent],
@@ -127,7 +128,8 @@ async fn write_near_midnight(
             }
         };
         let halves = claims.iter().any(|claim| {
-            won.get(&claim.holder.event).is_some_and(|days| usize::try_from(*days).ok() != Some(claim.days().count()))
+            won.get(&claim.holder.event)
+                .is_some_and(|days| usize::try_from(*days).ok() != Some(claim.days().count()))
         });
         if !halves {
             transaction.commit().await.map_err(failed)?;
@@ -145,7 +147,8 @@ pub(super) async fn write(
     claims: &[KeyClaim<'_>],
     keys_since: Timestamp,
 ) -> Result<HashMap<EventId, i64>, sqlx::Error> {
-    let rows: Vec<(i32, &KeyClaim<'_>)> = claims.iter().flat_map(|claim| claim.days().map(move |day| (day, claim))).collect();
+    let rows: Vec<(i32, &KeyClaim<'_>)> =
+        claims.iter().flat_map(|claim| claim.days().map(move |day| (day, claim))).collect();
     let (first_day, last_day) = keys::lookup_days(claims, keys_since);
     let query = sqlx::query(ACCEPT)
         .bind(column(&rows, |(day, _)| *day))
@@ -158,11 +161,16 @@ pub(super) async fn write(
         .bind(first_day)
         .bind(last_day)
         .bind(keys_since.0);
-    let apart: Vec<usize> = (0..batch.len()).filter(|index| batch[*index].payload.len() > APART_BYTES).take(APART).collect();
+    let apart: Vec<usize> = (0..batch.len())
+        .filter(|index| batch[*index].payload.len() > APART_BYTES)
+        .take(APART)
+        .collect();
     let query = bind_deliveries(bind_events(query, batch, &apart), batch);
     let query = bind_apart(query, batch, &apart);
     let won = query.fetch_all(connection).await?;
-    won.iter().map(|row| Ok((EventId(row.try_get::<Uuid, _>("event_id")?), row.try_get("days")?))).collect()
+    won.iter()
+        .map(|row| Ok((EventId(row.try_get::<Uuid, _>("event_id")?), row.try_get("days")?)))
+        .collect()
 }
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
@@ -228,9 +236,16 @@ pub(super) async fn find(
     wanted: &[UsedKey],
     keys_since: Timestamp,
 ) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
-    let keys: Vec<Key<'_>> = wanted.iter().map(|wanted| (wanted.project, wanted.key.as_str())).collect();
-    let holders = read_holders(connection, &keys, keys::days_since(keys_since), keys_since).await.map_err(failed)?;
-    Ok(wanted.iter().zip(&keys).map(|(wanted, key)| keys::found(wanted, holders.get(key).copied())).collect())
+    let keys: Vec<Key<'_>> =
+        wanted.iter().map(|wanted| (wanted.project, wanted.key.as_str())).collect();
+    let holders = read_holders(connection, &keys, keys::days_since(keys_since), keys_since)
+        .await
+        .map_err(failed)?;
+    Ok(wanted
+        .iter()
+        .zip(&keys)
+        .map(|(wanted, key)| keys::found(wanted, holders.get(key).copied()))
+        .collect())
 }
 
 async fn read_holders<'a>(
@@ -250,7 +265,9 @@ async fn read_holders<'a>(
     let mut holders = HashMap::with_capacity(rows.len());
     for row in rows {
         let position: i64 = row.try_get("position")?;
-        let Some(key) = usize::try_from(position - 1).ok().and_then(|index| keys.get(index)) else { continue };
+        let Some(key) = usize::try_from(position - 1).ok().and_then(|index| keys.get(index)) else {
+            continue;
+        };
         let holder = Holder {
             event: EventId(row.try_get("event_id")?),
             fingerprint: row.try_get("fingerprint")?,

@@ -1,5 +1,6 @@
-//! Pending deliveries that end without an attempt. That their endpoint or project is gone is checked here once more: the caller knows it
-//! from a cache, and what is cancelled does not come back.
+//! Pending deliveries that end without an attempt. That their endpoint or project is gone is
+//! checked here once more: the caller knows it from a cache, and what is cancelled does not come
+//! back.
 
 use outrider_model::{DeliveryReason, DeliveryStatus, Timestamp};
 use sqlx::PgConnection;

@@ -26,8 +26,9 @@ WITH RECURSIVE walk AS (
 )
 SELECT endpoint_id, project_id, due_at FROM walk LIMIT $2";
 
-/// A few due rows of each endpoint. The arrays keep the update a descent for each row: of a limit that is a parameter the planner
-/// expects a tenth of the table, and would scan it. OFFSET 0 keeps the look-up of events a descent into one partition.
+/// A few due rows of each endpoint. The arrays keep the update a descent for each row: of a limit
+/// that is a parameter the planner expects a tenth of the table, and would scan it. OFFSET 0 keeps
+/// the look-up of events a descent into one partition.
 const CLAIM: &str = "
 WITH picked AS (
     SELECT d.id, c.epoch FROM UNNEST($1::uuid[], $2::int8[], $3::int8[]) AS c (endpoint_id, wanted, epoch)
@@ -65,7 +66,8 @@ WITH locked AS (
 )
 UPDATE pending_deliveries p SET queued_epoch = NULL FROM locked l WHERE p.id = l.id AND p.queued_epoch <> ALL($1)";
 
-pub(super) const OVERDUE: &str = "SELECT id, endpoint_id, attempt, generation FROM pending_deliveries
+pub(super) const OVERDUE: &str =
+    "SELECT id, endpoint_id, attempt, generation FROM pending_deliveries
 WHERE queued_epoch IS NOT NULL AND check_at > $1 AND check_at <= $2 ORDER BY check_at LIMIT $3";
 
 const EXTEND: &str = "
@@ -78,7 +80,8 @@ WHERE (SELECT count(*) FROM locked) > 0 AND p.id = j.id AND j.generation = p.gen
 
 const CURRENT: &str = "SELECT id, attempt, generation FROM pending_deliveries WHERE id = ANY($1) AND queued_epoch IS NOT NULL";
 
-/// Of what is unqueued, the first of each endpoint tells; what is queued is few. An endpoint of which nothing is known counts.
+/// Of what is unqueued, the first of each endpoint tells; what is queued is few. An endpoint of
+/// which nothing is known counts.
 const STANDING: &str = "
 WITH RECURSIVE walk AS (
     (SELECT endpoint_id, due_at FROM pending_deliveries
@@ -105,7 +108,8 @@ pub(super) async fn backlog(
     limit: u32,
 ) -> Result<Vec<Backlog>, sqlx::Error> {
     let after = after.map_or(Uuid::nil(), |id| id.0);
-    let rows = sqlx::query(BACKLOG).bind(after).bind(i64::from(limit)).fetch_all(connection).await?;
+    let rows =
+        sqlx::query(BACKLOG).bind(after).bind(i64::from(limit)).fetch_all(connection).await?;
     let backlog = |row: &PgRow| {
         Ok(Backlog {
             endpoint: EndpointId(row.try_get("endpoint_id")?),
@@ -170,13 +174,19 @@ fn ids_and_generations(jobs: &[(DeliveryId, u32)]) -> (Vec<Uuid>, Vec<i32>) {
     jobs.iter().map(|(id, generation)| (id.0, number(*generation))).unzip()
 }
 
-pub(super) async fn unqueue(connection: &mut PgConnection, jobs: &[(DeliveryId, u32)]) -> Result<(), sqlx::Error> {
+pub(super) async fn unqueue(
+    connection: &mut PgConnection,
+    jobs: &[(DeliveryId, u32)],
+) -> Result<(), sqlx::Error> {
     let (ids, generations) = ids_and_generations(jobs);
     sqlx::query(UNQUEUE).bind(ids).bind(generations).execute(connection).await?;
     Ok(())
 }
 
-pub(super) async fn unqueue_other_epochs(connection: &mut PgConnection, current: &[i64]) -> Result<u64, sqlx::Error> {
+pub(super) async fn unqueue_other_epochs(
+    connection: &mut PgConnection,
+    current: &[i64],
+) -> Result<u64, sqlx::Error> {
     Ok(sqlx::query(UNQUEUE_OTHER_EPOCHS).bind(current).execute(connection).await?.rows_affected())
 }
 
@@ -186,7 +196,12 @@ pub(super) async fn overdue(
     until: Timestamp,
     limit: u32,
 ) -> Result<Vec<QueuedRef>, sqlx::Error> {
-    let rows = sqlx::query(OVERDUE).bind(after.0).bind(until.0).bind(i64::from(limit)).fetch_all(connection).await?;
+    let rows = sqlx::query(OVERDUE)
+        .bind(after.0)
+        .bind(until.0)
+        .bind(i64::from(limit))
+        .fetch_all(connection)
+        .await?;
     let queued = |row: &PgRow| {
         Ok(QueuedRef {
             delivery: DeliveryId(row.try_get("id")?),
@@ -198,11 +213,23 @@ pub(super) async fn overdue(
     rows.iter().map(queued).collect()
 }
 
-pub(super) async fn standing(connection: &mut PgConnection, now: Timestamp, count_limit: u32) -> Result<Standing, sqlx::Error> {
+pub(super) async fn standing(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    count_limit: u32,
+) -> Result<Standing, sqlx::Error> {
     let active = EndpointState::Active as i16;
-    let row = sqlx::query(STANDING).bind(now.0).bind(i64::from(count_limit)).bind(active).fetch_one(connection).await?;
+    let row = sqlx::query(STANDING)
+        .bind(now.0)
+        .bind(i64::from(count_limit))
+        .bind(active)
+        .fetch_one(connection)
+        .await?;
     let pending: i64 = row.try_get("pending")?;
-    Ok(Standing { pending: pending.unsigned_abs(), oldest_due: row.try_get::<Option<i64>, _>("oldest_due")?.map(Timestamp) })
+    Ok(Standing {
+        pending: pending.unsigned_abs(),
+        oldest_due: row.try_get::<Option<i64>, _>("oldest_due")?.map(Timestamp),
+    })
 }
 
 pub(super) async fn extend(
@@ -215,23 +242,39 @@ pub(super) async fn extend(
     Ok(())
 }
 
-pub(super) async fn current(connection: &mut PgConnection, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, sqlx::Error> {
+pub(super) async fn current(
+    connection: &mut PgConnection,
+    jobs: &[(DeliveryId, u32, u32)],
+) -> Result<Vec<bool>, sqlx::Error> {
     let ids: Vec<Uuid> = jobs.iter().map(|(id, ..)| id.0).collect();
     let rows = sqlx::query(CURRENT).bind(ids).fetch_all(connection).await?;
     let mut named = HashMap::with_capacity(rows.len());
     for row in &rows {
-        named.insert(DeliveryId(row.try_get("id")?), (count(row.try_get("attempt")?), count(row.try_get("generation")?)));
+        named.insert(
+            DeliveryId(row.try_get("id")?),
+            (count(row.try_get("attempt")?), count(row.try_get("generation")?)),
+        );
     }
-    Ok(jobs.iter().map(|(id, attempt, generation)| named.get(id) == Some(&(*attempt, *generation))).collect())
+    Ok(jobs
+        .iter()
+        .map(|(id, attempt, generation)| named.get(id) == Some(&(*attempt, *generation)))
+        .collect())
 }
 
-pub(super) async fn payloads(connection: &mut PgConnection, events: &[EventId]) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
+pub(super) async fn payloads(
+    connection: &mut PgConnection,
+    events: &[EventId],
+) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
     let ids: Vec<Uuid> = events.iter().map(|id| id.0).collect();
     let (first, last) = (ids.iter().min().copied(), ids.iter().max().copied());
-    let rows = sqlx::query(PAYLOADS).bind(&ids).bind(first).bind(last).fetch_all(connection).await?;
+    let rows =
+        sqlx::query(PAYLOADS).bind(&ids).bind(first).bind(last).fetch_all(connection).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
-        found.insert(row.try_get::<Uuid, _>("id")?, Bytes::from(row.try_get::<Vec<u8>, _>("payload")?));
+        found.insert(
+            row.try_get::<Uuid, _>("id")?,
+            Bytes::from(row.try_get::<Vec<u8>, _>("payload")?),
+        );
     }
     Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
 }

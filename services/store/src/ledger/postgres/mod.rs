@@ -1,4 +1,5 @@
-//! The ledger on PostgreSQL: every method is one statement of constant text over arrays, and thereby one commit.
+//! The ledger on PostgreSQL: every method is one statement of constant text over arrays, and
+//! thereby one commit.
 
 mod accept;
 mod cancel;
@@ -15,8 +16,8 @@ use outrider_telemetry::catalogue::store::ACQUIRE_SECONDS;
 use sqlx::PgConnection;
 
 use super::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent, QueuedRef, Settled, Standing,
-    UsedKey, counted,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent,
+    QueuedRef, Settled, Standing, UsedKey, counted,
 };
 use crate::{
     Clock, commit_log,
@@ -38,7 +39,10 @@ impl PostgresLedger {
     }
 
     /// Does some work in a session; what the server does not answer is given up.
-    async fn run<T>(&self, work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+    async fn run<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
         let waited = ACQUIRE_SECONDS.start_timer();
         let session = self.sessions.take().await.map_err(failed);
         waited.observe_duration();
@@ -52,8 +56,8 @@ impl From<sqlx::Error> for LedgerError {
     }
 }
 
-/// Data exceptions and violated constraints are the row's fault, as are index entries over the limit. A missing partition is
-/// reported as a violated check (23514), but is ours.
+/// Data exceptions and violated constraints are the row's fault, as are index entries over the
+/// limit. A missing partition is reported as a violated check (23514), but is ours.
 fn failed(error: sqlx::Error) -> LedgerError {
     let judged = judged(&error);
     if matches!(judged, LedgerError::Unavailable(_)) {
@@ -66,7 +70,10 @@ fn judged(error: &sqlx::Error) -> LedgerError {
     match error {
         sqlx::Error::Encode(source) => LedgerError::Data(source.to_string()),
         sqlx::Error::Database(database) => match database.code().as_deref() {
-            Some(code) if code != "23514" && ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => {
+            Some(code)
+                if code != "23514"
+                    && ["22", "23", "54"].iter().any(|class| code.starts_with(class)) =>
+            {
                 LedgerError::Data(database.message().to_owned())
             }
             _ => LedgerError::Unavailable(failure::told(error)),
@@ -77,15 +84,26 @@ fn judged(error: &sqlx::Error) -> LedgerError {
 
 #[async_trait]
 impl Ledger for PostgresLedger {
-    async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError> {
+    async fn accept(
+        &self,
+        batch: &[NewEvent],
+        keys_since: Timestamp,
+    ) -> Result<Vec<Accepted>, LedgerError> {
         if batch.is_empty() {
             Ok(Vec::new())
         } else {
-            self.run(async |connection| accept::accept(connection, batch, self.clock.now(), keys_since).await).await
+            self.run(async |connection| {
+                accept::accept(connection, batch, self.clock.now(), keys_since).await
+            })
+            .await
         }
     }
 
-    async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
+    async fn find(
+        &self,
+        keys: &[UsedKey],
+        keys_since: Timestamp,
+    ) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
         if keys.is_empty() {
             Ok(Vec::new())
         } else {
@@ -100,8 +118,15 @@ impl Ledger for PostgresLedger {
         match self.run(async |connection| settle::settle(connection, batch).await).await {
             // One attempt whose day was dropped must not keep the others from being recorded.
             Err(LedgerError::Unavailable(why)) if batch.iter().any(is_old) => {
-                match self.run(async |connection| without_forgotten(connection, batch).await.map_err(failed)).await? {
-                    Some(rest) => self.run(async |connection| settle::settle(connection, &rest).await).await,
+                match self
+                    .run(async |connection| {
+                        without_forgotten(connection, batch).await.map_err(failed)
+                    })
+                    .await?
+                {
+                    Some(rest) => {
+                        self.run(async |connection| settle::settle(connection, &rest).await).await
+                    }
                     None => Err(LedgerError::Unavailable(why)),
                 }
             }
@@ -109,8 +134,13 @@ impl Ledger for PostgresLedger {
         }
     }
 
-    async fn backlog(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, LedgerError> {
-        self.run(async |connection| feed::backlog(connection, after, limit).await.map_err(failed)).await
+    async fn backlog(
+        &self,
+        after: Option<EndpointId>,
+        limit: u32,
+    ) -> Result<Vec<Backlog>, LedgerError> {
+        self.run(async |connection| feed::backlog(connection, after, limit).await.map_err(failed))
+            .await
     }
 
     async fn claim(
@@ -123,7 +153,10 @@ impl Ledger for PostgresLedger {
         if claims.is_empty() {
             Ok(Vec::new())
         } else {
-            self.run(async |connection| feed::claim(connection, claims, now, check_at, inline_bytes).await).await
+            self.run(async |connection| {
+                feed::claim(connection, claims, now, check_at, inline_bytes).await
+            })
+            .await
         }
     }
 
@@ -136,18 +169,36 @@ impl Ledger for PostgresLedger {
     }
 
     async fn unqueue_other_epochs(&self, current: &[i64]) -> Result<u64, LedgerError> {
-        self.run(async |connection| feed::unqueue_other_epochs(connection, current).await.map_err(failed)).await
+        self.run(async |connection| {
+            feed::unqueue_other_epochs(connection, current).await.map_err(failed)
+        })
+        .await
     }
 
-    async fn overdue(&self, after: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError> {
-        self.run(async |connection| feed::overdue(connection, after, until, limit).await.map_err(failed)).await
+    async fn overdue(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<QueuedRef>, LedgerError> {
+        self.run(async |connection| {
+            feed::overdue(connection, after, until, limit).await.map_err(failed)
+        })
+        .await
     }
 
-    async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError> {
+    async fn extend(
+        &self,
+        jobs: &[(DeliveryId, u32)],
+        check_at: Timestamp,
+    ) -> Result<(), LedgerError> {
         if jobs.is_empty() {
             Ok(())
         } else {
-            self.run(async |connection| feed::extend(connection, jobs, check_at).await.map_err(failed)).await
+            self.run(async |connection| {
+                feed::extend(connection, jobs, check_at).await.map_err(failed)
+            })
+            .await
         }
     }
 
@@ -163,23 +214,40 @@ impl Ledger for PostgresLedger {
         if events.is_empty() {
             Ok(Vec::new())
         } else {
-            self.run(async |connection| feed::payloads(connection, events).await.map_err(failed)).await
+            self.run(async |connection| feed::payloads(connection, events).await.map_err(failed))
+                .await
         }
     }
 
-    async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError> {
-        self.run(async |connection| cancel::cancel(connection, scope, reason, now, limit).await.map_err(failed)).await
+    async fn cancel(
+        &self,
+        scope: CancelScope,
+        reason: DeliveryReason,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<u64, LedgerError> {
+        self.run(async |connection| {
+            cancel::cancel(connection, scope, reason, now, limit).await.map_err(failed)
+        })
+        .await
     }
 
     async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError> {
-        self.run(async |connection| feed::standing(connection, now, count_limit).await.map_err(failed)).await
+        self.run(async |connection| {
+            feed::standing(connection, now, count_limit).await.map_err(failed)
+        })
+        .await
     }
 
     async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError> {
-        self.run(async |connection| partitions::prepare(connection, now).await.map_err(failed)).await
+        self.run(async |connection| partitions::prepare(connection, now).await.map_err(failed))
+            .await
     }
 
     async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError> {
-        self.run(async |connection| commit_log::prune_postgres(connection, kept_from).await.map_err(failed)).await
+        self.run(async |connection| {
+            commit_log::prune_postgres(connection, kept_from).await.map_err(failed)
+        })
+        .await
     }
 }

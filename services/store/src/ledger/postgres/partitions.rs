@@ -12,9 +12,12 @@ const LOCK: i64 = 0x6f75_7472_7061_7274;
 const EXISTING: &str = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
     WHERE i.inhparent = ANY($1::text[]::regclass[]) AND c.relname = ANY($2)";
 
-/// Creates what is missing. Usually nothing is, and that costs one look-up. Several processes may do this at once. A role that does not own
-/// the tables leaves it to `outrider migrate up`.
-pub(crate) async fn prepare(connection: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
+/// Creates what is missing. Usually nothing is, and that costs one look-up. Several processes may
+/// do this at once. A role that does not own the tables leaves it to `outrider migrate up`.
+pub(crate) async fn prepare(
+    connection: &mut PgConnection,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
     let wanted = wanted_of(&tables().collect::<Vec<Table>>(), day_of(now).into());
     if missing(connection, &wanted).await?.is_empty() || !may_make(connection).await? {
         return Ok(());
@@ -30,10 +33,14 @@ pub(crate) async fn prepare(connection: &mut PgConnection, now: Timestamp) -> Re
     transaction.commit().await
 }
 
-async fn missing<'a>(connection: &mut PgConnection, wanted: &'a [Partition]) -> Result<Vec<&'a Partition>, sqlx::Error> {
+async fn missing<'a>(
+    connection: &mut PgConnection,
+    wanted: &'a [Partition],
+) -> Result<Vec<&'a Partition>, sqlx::Error> {
     let names: Vec<&str> = wanted.iter().map(|partition| partition.name.as_str()).collect();
     let parents: Vec<&str> = tables().map(|table| table.name).collect();
-    let existing: Vec<String> = sqlx::query_scalar(EXISTING).bind(parents).bind(names).fetch_all(connection).await?;
+    let existing: Vec<String> =
+        sqlx::query_scalar(EXISTING).bind(parents).bind(names).fetch_all(connection).await?;
     Ok(wanted.iter().filter(|partition| !existing.contains(&partition.name)).collect())
 }
 
@@ -47,7 +54,10 @@ pub(crate) struct Ahead {
 }
 
 /// Counts the days to come that have their partitions. It needs no right but to see the catalogue.
-pub(crate) async fn ahead(connection: &mut PgConnection, now: Timestamp) -> Result<Ahead, sqlx::Error> {
+pub(crate) async fn ahead(
+    connection: &mut PgConnection,
+    now: Timestamp,
+) -> Result<Ahead, sqlx::Error> {
     let (tables, today) = (tables().collect::<Vec<Table>>(), i64::from(day_of(now)));
     let wanted = wanted_of(&tables, today);
     let missing = missing(connection, &wanted).await?;
@@ -57,7 +67,8 @@ pub(crate) async fn ahead(connection: &mut PgConnection, now: Timestamp) -> Resu
     };
     let is_whole = |ahead: &i64| !tables.iter().any(|table| lacks(table, today + ahead));
     let days = (1..=DAYS_AHEAD).take_while(is_whole).count();
-    let missing = tables.iter().filter(|table| lacks(table, today + 1)).map(|table| table.name).collect();
+    let missing =
+        tables.iter().filter(|table| lacks(table, today + 1)).map(|table| table.name).collect();
     Ok(Ahead { days: i64::try_from(days).unwrap_or(DAYS_AHEAD), missing })
 }
 

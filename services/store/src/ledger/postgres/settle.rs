@@ -16,9 +16,10 @@ use crate::{
     },
 };
 
-/// Rows are locked in the order of their ids before anything is written: those who write wait for the number of them. A join with the
-/// locked rows would compare each with each, since of an array the planner expects ten. The conditions are those of `delivery::step`:
-/// action 1 ends (success of an earlier attempt does, too), 2 retries, 3 holds.
+/// Rows are locked in the order of their ids before anything is written: those who write wait for
+/// the number of them. A join with the locked rows would compare each with each, since of an array
+/// the planner expects ten. The conditions are those of `delivery::step`: action 1 ends (success of
+/// an earlier attempt does, too), 2 retries, 3 holds.
 const SETTLE: &str = concat!(
     "
 WITH report AS (
@@ -68,8 +69,12 @@ WITH report AS (
 SELECT id FROM ended UNION ALL SELECT id FROM kept"
 );
 
-/// A batch with several reports of one delivery takes a statement for each round of them, in one transaction.
-pub(super) async fn settle(connection: &mut PgConnection, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
+/// A batch with several reports of one delivery takes a statement for each round of them, in one
+/// transaction.
+pub(super) async fn settle(
+    connection: &mut PgConnection,
+    batch: &[Settled],
+) -> Result<Vec<bool>, LedgerError> {
     let rounds = rounds(batch);
     let mut applied = vec![false; batch.len()];
     if let [round] = rounds.as_slice() {
@@ -122,7 +127,9 @@ fn bind_reports<'q>(query: Query<'q>, reports: &[&Settled]) -> Query<'q> {
             _ => 0,
         }))
         .bind(column(reports, |report| report.record.is_some()))
-        .bind(column(reports, |report| report.record.as_ref().and_then(|record| record.status_code).map(i32::from)))
+        .bind(column(reports, |report| {
+            report.record.as_ref().and_then(|record| record.status_code).map(i32::from)
+        }))
         .bind(column(reports, |report| report.at.0))
 }
 

@@ -19,7 +19,11 @@ async fn commits_in_reverse_order_are_read_in_order_and_once() {
     let mut place = world.store.log_end(world.holder()).await.unwrap();
     let mut seen = Vec::new();
     let mut read = async || {
-        let page = world.store.read_log(world.holder(), LogKind::Events, world.project, place, 10).await.unwrap();
+        let page = world
+            .store
+            .read_log(world.holder(), LogKind::Events, world.project, place, 10)
+            .await
+            .unwrap();
         place = page.next;
         seen.extend(page.entries.iter().map(|entry| entry.id));
         seen.len()
@@ -38,14 +42,16 @@ async fn commits_in_reverse_order_are_read_in_order_and_once() {
     assert_eq!(world.rows("commit_log").await, 2);
 }
 
-/// It arrived before midnight and waited for its commit until after it; its repetition arrived after midnight.
+/// It arrived before midnight and waited for its commit until after it; its repetition arrived
+/// after midnight.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_waited_past_midnight_is_held_on_both_sides() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let Some(world) = World::postgres().await else { return };
     let day = Duration::from_secs(86_400);
     let midnight = Timestamp(world.now.plus(day * 2).0 / 86_400_000_000 * 86_400_000_000);
-    let [before, after] = [midnight.minus(Duration::from_secs(11)), midnight.plus(Duration::from_secs(11))];
+    let [before, after] =
+        [midnight.minus(Duration::from_secs(11)), midnight.plus(Duration::from_secs(11))];
     let first = [world.keyed(before, "order-1", 1)];
     let second = [world.keyed(after, "order-1", 1)];
     let mut transaction = world.store.postgres_pool().begin().await.unwrap();
@@ -62,7 +68,8 @@ async fn a_key_that_waited_past_midnight_is_held_on_both_sides() {
     let committed = tokio::time::timeout(Duration::from_secs(20), committed);
     let (repeated, committed) = tokio::join!(repeated, committed);
     committed.expect("it waits for who has its key");
-    let duplicate = Accepted::Duplicate { event: first[0].event.id, delivery_count: 1, created_at: before };
+    let duplicate =
+        Accepted::Duplicate { event: first[0].event.id, delivery_count: 1, created_at: before };
     assert_eq!(repeated.unwrap(), [duplicate]);
 }
 
@@ -75,17 +82,32 @@ async fn large_payloads_are_compressed_by_the_faster_method() {
     let mut event = world.event_at(world.now);
     event.payload = "\"always the same\"".repeat(1_000).into();
     world.ledger.accept(&[event], world.keys_since()).await.unwrap();
-    assert_eq!(world.number("SELECT count(*) FROM events WHERE pg_column_compression(payload) = 'lz4'").await, has);
+    assert_eq!(
+        world
+            .number("SELECT count(*) FROM events WHERE pg_column_compression(payload) = 'lz4'")
+            .await,
+        has
+    );
 }
 
-/// A session that was given up in the midst of a transaction would take what comes next for a part of it.
+/// A session that was given up in the midst of a transaction would take what comes next for a part
+/// of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_whose_work_was_not_seen_to_its_end_is_not_used_again() {
     let Some(world) = World::postgres().await else { return };
-    let crate::connect::Hot::Postgres(sessions) = world.store.hot() else { panic!("another database") };
+    let crate::connect::Hot::Postgres(sessions) = world.store.hot() else {
+        panic!("another database")
+    };
     let ask = async |sql: &'static str| {
-        let asked = async |session: &mut sqlx::PgConnection| sqlx::query_scalar(sql).fetch_one(session).await;
-        sessions.take().await.unwrap().carry_out(asked, |error| matches!(error, sqlx::Error::Database(_))).await
+        let asked = async |session: &mut sqlx::PgConnection| {
+            sqlx::query_scalar(sql).fetch_one(session).await
+        };
+        sessions
+            .take()
+            .await
+            .unwrap()
+            .carry_out(asked, |error| matches!(error, sqlx::Error::Database(_)))
+            .await
     };
     const ID: &str = "SELECT pg_backend_pid()";
     let first: i32 = ask(ID).await.unwrap();
@@ -100,7 +122,8 @@ async fn a_session_whose_work_was_not_seen_to_its_end_is_not_used_again() {
     assert_ne!(ask(ID).await.unwrap(), first);
 }
 
-/// What ended stays in the index while anybody might still see it. A look that begins where the last one ended does not go through it.
+/// What ended stays in the index while anybody might still see it. A look that begins where the
+/// last one ended does not go through it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_transaction_of_another_does_not_make_looking_for_overdue_deliveries_dear() {
     const ROWS: i64 = 20_000;
@@ -118,12 +141,16 @@ async fn a_long_transaction_of_another_does_not_make_looking_for_overdue_deliver
     );
     world.execute(&fill).await;
     world.execute(&format!("DELETE FROM pending_deliveries WHERE check_at < {ROWS}")).await;
-    let crate::connect::Hot::Postgres(sessions) = world.store.hot() else { panic!("another database") };
+    let crate::connect::Hot::Postgres(sessions) = world.store.hot() else {
+        panic!("another database")
+    };
     let pages = async |after: i64| {
-        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {OVERDUE}"));
+        let explain =
+            sqlx::AssertSqlSafe(format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {OVERDUE}"));
         let look = sqlx::query_scalar(explain).bind(after).bind(ROWS).bind(1_000_i64);
         let looked = async |session: &mut sqlx::PgConnection| look.fetch_one(session).await;
-        let plan: Result<serde_json::Value, sqlx::Error> = sessions.take().await.unwrap().carry_out(looked, |_| false).await;
+        let plan: Result<serde_json::Value, sqlx::Error> =
+            sessions.take().await.unwrap().carry_out(looked, |_| false).await;
         let plan = &plan.unwrap()[0]["Plan"];
         assert_eq!(plan["Actual Rows"].as_f64(), Some(1.0), "{plan}");
         plan["Shared Hit Blocks"].as_u64().unwrap() + plan["Shared Read Blocks"].as_u64().unwrap()
@@ -139,7 +166,9 @@ async fn a_connection_that_is_returned_in_a_transaction_is_not_used_again() {
     const ID: &str = "SELECT pg_backend_pid()";
     let Some(world) = World::postgres().await else { return };
     let pool = world.store.postgres_pool();
-    let lives = async |id: i32| world.number(&format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {id}")).await == 1;
+    let lives = async |id: i32| {
+        world.number(&format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {id}")).await == 1
+    };
     let mut sound = pool.acquire().await.unwrap();
     let id: i32 = sqlx::query_scalar(ID).fetch_one(&mut *sound).await.unwrap();
     sound.return_to_pool().await;

@@ -1,4 +1,5 @@
-//! Events, their idempotency keys and their pending deliveries. The writer is alone: what it reads stays true until it commits.
+//! Events, their idempotency keys and their pending deliveries. The writer is alone: what it reads
+//! stays true until it commits.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -99,7 +100,12 @@ async fn holder(
     (first_day, last_day): (i32, i32),
     keys_since: Timestamp,
 ) -> Result<Option<Holder>, sqlx::Error> {
-    let query = sqlx::query(HOLDER).bind(project.0).bind(key.to_owned()).bind(first_day).bind(last_day).bind(keys_since.0);
+    let query = sqlx::query(HOLDER)
+        .bind(project.0)
+        .bind(key.to_owned())
+        .bind(first_day)
+        .bind(last_day)
+        .bind(keys_since.0);
     let Some(row) = query.fetch_optional(connection).await? else { return Ok(None) };
     let fingerprint: Vec<u8> = row.try_get("fingerprint")?;
     Ok(Some(Holder {
@@ -110,24 +116,38 @@ async fn holder(
     }))
 }
 
-async fn write(connection: &mut SqliteConnection, batch: &[NewEvent], won: &[&KeyClaim<'_>]) -> Result<(), sqlx::Error> {
-    let keys: Vec<(i32, &KeyClaim<'_>)> = won.iter().flat_map(|claim| claim.days().map(move |day| (day, *claim))).collect();
-    INSERT_KEYS.execute(connection, &keys, |query, (day, claim)| bind_key(query, *day, claim)).await?;
+async fn write(
+    connection: &mut SqliteConnection,
+    batch: &[NewEvent],
+    won: &[&KeyClaim<'_>],
+) -> Result<(), sqlx::Error> {
+    let keys: Vec<(i32, &KeyClaim<'_>)> =
+        won.iter().flat_map(|claim| claim.days().map(move |day| (day, *claim))).collect();
+    INSERT_KEYS
+        .execute(connection, &keys, |query, (day, claim)| bind_key(query, *day, claim))
+        .await?;
     let winners: HashSet<EventId> = won.iter().map(|claim| claim.holder.event).collect();
-    let mut fresh: Vec<&NewEvent> =
-        batch.iter().filter(|new| new.event.idempotency_key.is_none() || winners.contains(&new.event.id)).collect();
+    let mut fresh: Vec<&NewEvent> = batch
+        .iter()
+        .filter(|new| new.event.idempotency_key.is_none() || winners.contains(&new.event.id))
+        .collect();
     let existing = existing(connection, &fresh).await?;
     fresh.retain(|new| !existing.contains(&new.event.id.0));
     INSERT_EVENTS.execute(connection, &fresh, |query, new| bind_event(query, new)).await?;
     let pending: Vec<&PendingDelivery> = fresh.iter().flat_map(|new| &new.deliveries).collect();
     INSERT_PENDING.execute(connection, &pending, |query, row| bind_pending(query, row)).await?;
     let Some(now) = fresh.iter().map(|new| new.event.created_at).max() else { return Ok(()) };
-    let logged = commit_log::Entries::events(fresh.iter().map(|new| (new.event.project, new.event.id)));
+    let logged =
+        commit_log::Entries::events(fresh.iter().map(|new| (new.event.project, new.event.id)));
     commit_log::write(connection, logged, now).await
 }
 
-/// Events that an earlier try of this batch wrote: they and their deliveries are left as they are by now.
-async fn existing(connection: &mut SqliteConnection, events: &[&NewEvent]) -> Result<HashSet<Uuid>, sqlx::Error> {
+/// Events that an earlier try of this batch wrote: they and their deliveries are left as they are
+/// by now.
+async fn existing(
+    connection: &mut SqliteConnection,
+    events: &[&NewEvent],
+) -> Result<HashSet<Uuid>, sqlx::Error> {
     let ids: Vec<Uuid> = events.iter().map(|new| new.event.id.0).collect();
     EXISTING_EVENTS.fetch_on(connection, &ids).await?.iter().map(|row| row.try_get(0)).collect()
 }

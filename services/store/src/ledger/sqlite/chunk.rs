@@ -1,14 +1,16 @@
-//! Statements over many rows whose text is constant: rows go in chunks of 64, 8 and 1, so that three prepared statements serve
-//! any number.
+//! Statements over many rows whose text is constant: rows go in chunks of 64, 8 and 1, so that
+//! three prepared statements serve any number.
 
 use std::sync::Arc;
 
 use sqlx::{
-    AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments, sqlite::SqliteRow,
+    AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, query::Query,
+    sqlite::SqliteArguments, sqlite::SqliteRow,
 };
 use uuid::Uuid;
 
-/// Rows of a chunk, largest first. 64 rows of the widest table are 896 parameters; SQLite takes 32,766.
+/// Rows of a chunk, largest first. 64 rows of the widest table are 896 parameters; SQLite takes
+/// 32,766.
 const SIZES: [usize; 3] = [64, 8, 1];
 
 /// A query of SQLite with its parameters.
@@ -22,7 +24,10 @@ pub(crate) struct Chunked {
 impl Chunked {
     /// `before`, then `row` for each row, separated by commas, then `after`.
     pub fn new(before: &str, row: &str, after: &str) -> Self {
-        Self { texts: SIZES.map(|size| format!("{before}{}{after}", vec![row; size].join(", ")).into()) }
+        Self {
+            texts: SIZES
+                .map(|size| format!("{before}{}{after}", vec![row; size].join(", ")).into()),
+        }
     }
 
     /// The statements, of the largest chunk first.
@@ -74,7 +79,11 @@ impl Chunked {
     }
 
     /// The same on the writer's connection.
-    pub async fn fetch_on(&self, connection: &mut SqliteConnection, ids: &[Uuid]) -> Result<Vec<SqliteRow>, sqlx::Error> {
+    pub async fn fetch_on(
+        &self,
+        connection: &mut SqliteConnection,
+        ids: &[Uuid],
+    ) -> Result<Vec<SqliteRow>, sqlx::Error> {
         let mut found = Vec::with_capacity(ids.len());
         for (text, chunk) in self.split(ids) {
             let query = chunk.iter().fold(sqlx::query(text), |query, id| query.bind(*id));
@@ -93,7 +102,10 @@ mod tests {
         let statement = Chunked::new("VALUES ", "(?)", ";");
         let rows: Vec<usize> = (0..150).collect();
         let chunks = statement.split(&rows);
-        assert_eq!(chunks.iter().map(|(_, chunk)| chunk.len()).collect::<Vec<_>>(), [64, 64, 8, 8, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(
+            chunks.iter().map(|(_, chunk)| chunk.len()).collect::<Vec<_>>(),
+            [64, 64, 8, 8, 1, 1, 1, 1, 1, 1]
+        );
         assert_eq!(chunks.iter().flat_map(|(_, chunk)| chunk.to_vec()).collect::<Vec<_>>(), rows);
         assert_eq!(chunks[9].0.as_str(), "VALUES (?);");
         assert_eq!(chunks[2].0.as_str().matches("(?)").count(), 8);

@@ -44,7 +44,10 @@ pub(super) struct PendingRow {
 
 impl PendingRow {
     pub fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        Ok(Self { delivery: pending_from_row!(row), last_status_code: row.try_get("last_status_code")? })
+        Ok(Self {
+            delivery: pending_from_row!(row),
+            last_status_code: row.try_get("last_status_code")?,
+        })
     }
 }
 
@@ -58,8 +61,13 @@ pub(super) struct Ended {
 }
 
 /// Moves deliveries to the history.
-pub(super) async fn end(connection: &mut SqliteConnection, ended: &[Ended]) -> Result<(), sqlx::Error> {
-    DELETE_PENDING.execute(connection, ended, |query, ended| query.bind(ended.row.delivery.id.0)).await?;
+pub(super) async fn end(
+    connection: &mut SqliteConnection,
+    ended: &[Ended],
+) -> Result<(), sqlx::Error> {
+    DELETE_PENDING
+        .execute(connection, ended, |query, ended| query.bind(ended.row.delivery.id.0))
+        .await?;
     INSERT_ENDED.execute(connection, ended, bind_ended).await?;
     Ok(())
 }
@@ -75,16 +83,29 @@ pub(super) async fn cancel(
         CancelScope::Endpoint(id) => (OF_ENDPOINT, id.0),
         CancelScope::Project(id) => (OF_PROJECT, id.0),
     };
-    let rows = sqlx::query(statement).bind(id).bind(i64::from(limit)).fetch_all(&mut *connection).await.map_err(failed)?;
+    let rows = sqlx::query(statement)
+        .bind(id)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed)?;
     let mut ended = Vec::with_capacity(rows.len());
     for row in &rows {
         let row = PendingRow::read(row).map_err(failed)?;
         let attempt_count = row.delivery.attempt.saturating_sub(1);
-        ended.push(Ended { row, status: DeliveryStatus::Cancelled, reason, attempt_count, at: now });
+        ended.push(Ended {
+            row,
+            status: DeliveryStatus::Cancelled,
+            reason,
+            attempt_count,
+            at: now,
+        });
     }
     end(connection, &ended).await.map_err(failed)?;
     let moved = ended.iter().map(|ended| (ended.row.delivery.project, ended.row.delivery.id, None));
-    commit_log::write(connection, commit_log::Entries::deliveries(moved), now).await.map_err(failed)?;
+    commit_log::write(connection, commit_log::Entries::deliveries(moved), now)
+        .await
+        .map_err(failed)?;
     Ok(ended.len() as u64)
 }
 

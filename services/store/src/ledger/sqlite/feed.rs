@@ -40,8 +40,8 @@ pub(super) static MARK: LazyLock<Chunked> = LazyLock::new(|| {
     )
 });
 
-// Here and below, the plus sign keeps SQLite off the index of queued rows, all of which it would walk
-// for each chunk: it looks the rows up by their ids instead.
+// Here and below, the plus sign keeps SQLite off the index of queued rows, all of which it would
+// walk for each chunk: it looks the rows up by their ids instead.
 pub(super) static UNQUEUE: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
         "UPDATE pending_deliveries SET queued_epoch = NULL FROM (VALUES ",
@@ -62,7 +62,8 @@ pub(super) static EXTEND: LazyLock<Chunked> = LazyLock::new(|| {
 const UNQUEUE_OTHER_EPOCHS: &str = "UPDATE pending_deliveries SET queued_epoch = NULL
 WHERE queued_epoch IS NOT NULL AND queued_epoch NOT IN (SELECT value FROM json_each(?))";
 
-pub(super) const OVERDUE: &str = "SELECT id, endpoint_id, attempt, generation FROM pending_deliveries
+pub(super) const OVERDUE: &str =
+    "SELECT id, endpoint_id, attempt, generation FROM pending_deliveries
 WHERE queued_epoch IS NOT NULL AND check_at > ? AND check_at <= ? ORDER BY check_at LIMIT ?";
 
 /// As on PostgreSQL.
@@ -83,13 +84,26 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM pending_deliveries LIMIT ?3)) AS pen
     (SELECT min(at) FROM due WHERE at <= ?1) AS oldest_due";
 
 pub(super) static CURRENT: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new("SELECT id, attempt, generation FROM pending_deliveries WHERE +queued_epoch IS NOT NULL AND id IN (", "?", ")")
+    Chunked::new(
+        "SELECT id, attempt, generation FROM pending_deliveries WHERE +queued_epoch IS NOT NULL AND id IN (",
+        "?",
+        ")",
+    )
 });
 
-pub(super) static PAYLOADS: LazyLock<Chunked> =
-    LazyLock::new(|| Chunked::new("SELECT id, payload FROM events WHERE payload_erased_at IS NULL AND id IN (", "?", ")"));
+pub(super) static PAYLOADS: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new(
+        "SELECT id, payload FROM events WHERE payload_erased_at IS NULL AND id IN (",
+        "?",
+        ")",
+    )
+});
 
-pub(super) async fn backlog(pool: &SqlitePool, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, sqlx::Error> {
+pub(super) async fn backlog(
+    pool: &SqlitePool,
+    after: Option<EndpointId>,
+    limit: u32,
+) -> Result<Vec<Backlog>, sqlx::Error> {
     let after = after.map_or(Uuid::nil(), |id| id.0);
     let rows = sqlx::query(BACKLOG).bind(after).bind(i64::from(limit)).fetch_all(pool).await?;
     let backlog = |row: &SqliteRow| {
@@ -112,7 +126,11 @@ pub(super) async fn claim(
     let mut jobs: Vec<ClaimedJob> = Vec::new();
     let mut marks: HashMap<Uuid, i64> = HashMap::new();
     for claim in claims {
-        let query = sqlx::query(DUE).bind(number(inline_bytes)).bind(claim.endpoint.0).bind(now.0).bind(i64::from(claim.limit));
+        let query = sqlx::query(DUE)
+            .bind(number(inline_bytes))
+            .bind(claim.endpoint.0)
+            .bind(now.0)
+            .bind(i64::from(claim.limit));
         for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
             let id: Uuid = row.try_get("id").map_err(failed)?;
             // An endpoint that is named twice gets its rows once.
@@ -123,20 +141,30 @@ pub(super) async fn claim(
         }
     }
     let marks: Vec<(Uuid, i64)> = marks.into_iter().collect();
-    MARK.execute(connection, &marks, |query, (id, epoch)| query.bind(*id).bind(*epoch).bind(check_at.0)).await.map_err(failed)?;
+    MARK.execute(connection, &marks, |query, (id, epoch)| {
+        query.bind(*id).bind(*epoch).bind(check_at.0)
+    })
+    .await
+    .map_err(failed)?;
     jobs.sort_by_key(|job| (job.delivery.endpoint, job.delivery.due_at, job.delivery.id));
     Ok(jobs)
 }
 
-/// The job as its row will be. None when the event is gone, which retention must not do while a delivery of it is pending.
-fn claimed(row: &SqliteRow, epoch: i64, check_at: Timestamp) -> Result<Option<ClaimedJob>, LedgerError> {
+/// The job as its row will be. None when the event is gone, which retention must not do while a
+/// delivery of it is pending.
+fn claimed(
+    row: &SqliteRow,
+    epoch: i64,
+    check_at: Timestamp,
+) -> Result<Option<ClaimedJob>, LedgerError> {
     let read = || -> Result<_, sqlx::Error> {
         let delivery = pending_from_row!(row);
         let content_type: Option<String> = row.try_get("content_type")?;
         let headers: Option<String> = row.try_get("headers")?;
         let payload_size: Option<i32> = row.try_get("payload_size")?;
         let payload: Option<Vec<u8>> = row.try_get("payload")?;
-        let (ordering_key, origin): (_, Option<String>) = (row.try_get("ordering_key")?, row.try_get("origin")?);
+        let (ordering_key, origin): (_, Option<String>) =
+            (row.try_get("ordering_key")?, row.try_get("origin")?);
         Ok((delivery, content_type.zip(headers).zip(payload_size), payload, ordering_key, origin))
     };
     let (mut delivery, event, payload, ordering_key, origin) = read().map_err(failed)?;
@@ -159,15 +187,28 @@ fn claimed(row: &SqliteRow, epoch: i64, check_at: Timestamp) -> Result<Option<Cl
     }))
 }
 
-pub(super) async fn unqueue(connection: &mut SqliteConnection, jobs: Vec<(DeliveryId, u32)>) -> Result<(), LedgerError> {
-    let bind = |query: super::chunk::Bound, (id, generation): &(DeliveryId, u32)| query.bind(id.0).bind(number(*generation));
+pub(super) async fn unqueue(
+    connection: &mut SqliteConnection,
+    jobs: Vec<(DeliveryId, u32)>,
+) -> Result<(), LedgerError> {
+    let bind = |query: super::chunk::Bound, (id, generation): &(DeliveryId, u32)| {
+        query.bind(id.0).bind(number(*generation))
+    };
     UNQUEUE.execute(connection, &jobs, bind).await.map_err(failed)?;
     Ok(())
 }
 
-pub(super) async fn unqueue_other_epochs(connection: &mut SqliteConnection, current: Vec<i64>) -> Result<u64, LedgerError> {
-    let current = serde_json::to_string(&current).map_err(|error| LedgerError::Data(error.to_string()))?;
-    let done = sqlx::query(UNQUEUE_OTHER_EPOCHS).bind(current).execute(connection).await.map_err(failed)?;
+pub(super) async fn unqueue_other_epochs(
+    connection: &mut SqliteConnection,
+    current: Vec<i64>,
+) -> Result<u64, LedgerError> {
+    let current =
+        serde_json::to_string(&current).map_err(|error| LedgerError::Data(error.to_string()))?;
+    let done = sqlx::query(UNQUEUE_OTHER_EPOCHS)
+        .bind(current)
+        .execute(connection)
+        .await
+        .map_err(failed)?;
     Ok(done.rows_affected())
 }
 
@@ -177,7 +218,12 @@ pub(super) async fn overdue(
     until: Timestamp,
     limit: u32,
 ) -> Result<Vec<QueuedRef>, sqlx::Error> {
-    let rows = sqlx::query(OVERDUE).bind(after.0).bind(until.0).bind(i64::from(limit)).fetch_all(pool).await?;
+    let rows = sqlx::query(OVERDUE)
+        .bind(after.0)
+        .bind(until.0)
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await?;
     let queued = |row: &SqliteRow| {
         Ok(QueuedRef {
             delivery: DeliveryId(row.try_get("id")?),
@@ -189,11 +235,23 @@ pub(super) async fn overdue(
     rows.iter().map(queued).collect()
 }
 
-pub(super) async fn standing(pool: &SqlitePool, now: Timestamp, count_limit: u32) -> Result<Standing, sqlx::Error> {
+pub(super) async fn standing(
+    pool: &SqlitePool,
+    now: Timestamp,
+    count_limit: u32,
+) -> Result<Standing, sqlx::Error> {
     let active = EndpointState::Active as i16;
-    let row = sqlx::query(STANDING).bind(now.0).bind(active).bind(i64::from(count_limit)).fetch_one(pool).await?;
+    let row = sqlx::query(STANDING)
+        .bind(now.0)
+        .bind(active)
+        .bind(i64::from(count_limit))
+        .fetch_one(pool)
+        .await?;
     let pending: i64 = row.try_get("pending")?;
-    Ok(Standing { pending: pending.unsigned_abs(), oldest_due: row.try_get::<Option<i64>, _>("oldest_due")?.map(Timestamp) })
+    Ok(Standing {
+        pending: pending.unsigned_abs(),
+        oldest_due: row.try_get::<Option<i64>, _>("oldest_due")?.map(Timestamp),
+    })
 }
 
 pub(super) async fn extend(
@@ -208,22 +266,37 @@ pub(super) async fn extend(
     Ok(())
 }
 
-pub(super) async fn current(pool: &SqlitePool, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>, sqlx::Error> {
+pub(super) async fn current(
+    pool: &SqlitePool,
+    jobs: &[(DeliveryId, u32, u32)],
+) -> Result<Vec<bool>, sqlx::Error> {
     let ids: Vec<Uuid> = jobs.iter().map(|(id, ..)| id.0).collect();
     let rows = CURRENT.fetch(pool, &ids).await?;
     let mut named = HashMap::with_capacity(rows.len());
     for row in &rows {
-        named.insert(DeliveryId(row.try_get("id")?), (count(row.try_get("attempt")?), count(row.try_get("generation")?)));
+        named.insert(
+            DeliveryId(row.try_get("id")?),
+            (count(row.try_get("attempt")?), count(row.try_get("generation")?)),
+        );
     }
-    Ok(jobs.iter().map(|(id, attempt, generation)| named.get(id) == Some(&(*attempt, *generation))).collect())
+    Ok(jobs
+        .iter()
+        .map(|(id, attempt, generation)| named.get(id) == Some(&(*attempt, *generation)))
+        .collect())
 }
 
-pub(super) async fn payloads(pool: &SqlitePool, events: &[EventId]) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
+pub(super) async fn payloads(
+    pool: &SqlitePool,
+    events: &[EventId],
+) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
     let ids: Vec<Uuid> = events.iter().map(|id| id.0).collect();
     let rows = PAYLOADS.fetch(pool, &ids).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
-        found.insert(row.try_get::<Uuid, _>("id")?, Bytes::from(row.try_get::<Vec<u8>, _>("payload")?));
+        found.insert(
+            row.try_get::<Uuid, _>("id")?,
+            Bytes::from(row.try_get::<Vec<u8>, _>("payload")?),
+        );
     }
     Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
 }

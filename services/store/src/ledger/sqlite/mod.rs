@@ -1,4 +1,5 @@
-//! The ledger on SQLite: one writer task carries out all that changes, many calls to a commit; reads go past it.
+//! The ledger on SQLite: one writer task carries out all that changes, many calls to a commit;
+//! reads go past it.
 
 mod accept;
 mod chunk;
@@ -15,8 +16,8 @@ use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp}
 use sqlx::SqlitePool;
 
 use super::{
-    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, LedgerOptions, NewEvent, QueuedRef,
-    Settled, Standing, UsedKey, counted,
+    Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError,
+    LedgerOptions, NewEvent, QueuedRef, Settled, Standing, UsedKey, counted,
 };
 use crate::{Clock, commit_log};
 pub(crate) use chunk::{Bound, Chunked};
@@ -35,7 +36,8 @@ impl SqliteLedger {
     }
 }
 
-/// SQLite's codes for what is the row's fault: TOOBIG, CONSTRAINT, MISMATCH. The low byte is the code without its extension.
+/// SQLite's codes for what is the row's fault: TOOBIG, CONSTRAINT, MISMATCH. The low byte is the
+/// code without its extension.
 const DATA_CODES: [i32; 3] = [18, 19, 20];
 
 /// Rows of a call that may write many.
@@ -65,17 +67,33 @@ fn judged(error: sqlx::Error) -> LedgerError {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
-    async fn accept(&self, batch: &[NewEvent], keys_since: Timestamp) -> Result<Vec<Accepted>, LedgerError> {
+    async fn accept(
+        &self,
+        batch: &[NewEvent],
+        keys_since: Timestamp,
+    ) -> Result<Vec<Accepted>, LedgerError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
         let rows = batch.iter().map(rows_of).sum();
         let (batch, clock) = (batch.to_vec(), self.clock.clone());
-        self.writer.write(rows, move |connection| Box::pin(accept::accept(connection, batch, clock.now(), keys_since))).await
+        self.writer
+            .write(rows, move |connection| {
+                Box::pin(accept::accept(connection, batch, clock.now(), keys_since))
+            })
+            .await
     }
 
-    async fn find(&self, keys: &[UsedKey], keys_since: Timestamp) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
-        if keys.is_empty() { Ok(Vec::new()) } else { accept::find(&self.pool, keys, keys_since).await.map_err(failed) }
+    async fn find(
+        &self,
+        keys: &[UsedKey],
+        keys_since: Timestamp,
+    ) -> Result<Vec<Option<FoundEvent>>, LedgerError> {
+        if keys.is_empty() {
+            Ok(Vec::new())
+        } else {
+            accept::find(&self.pool, keys, keys_since).await.map_err(failed)
+        }
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Vec<bool>, LedgerError> {
@@ -83,10 +101,16 @@ impl Ledger for SqliteLedger {
             return Ok(Vec::new());
         }
         let batch = batch.to_vec();
-        self.writer.write(batch.len(), move |connection| Box::pin(settle::settle(connection, batch))).await
+        self.writer
+            .write(batch.len(), move |connection| Box::pin(settle::settle(connection, batch)))
+            .await
     }
 
-    async fn backlog(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<Backlog>, LedgerError> {
+    async fn backlog(
+        &self,
+        after: Option<EndpointId>,
+        limit: u32,
+    ) -> Result<Vec<Backlog>, LedgerError> {
         feed::backlog(&self.pool, after, limit).await.map_err(failed)
     }
 
@@ -102,30 +126,53 @@ impl Ledger for SqliteLedger {
         }
         let rows = claims.iter().map(|claim| claim.limit as usize).sum();
         let claims = claims.to_vec();
-        self.writer.write(rows, move |connection| Box::pin(feed::claim(connection, claims, now, check_at, inline_bytes))).await
+        self.writer
+            .write(rows, move |connection| {
+                Box::pin(feed::claim(connection, claims, now, check_at, inline_bytes))
+            })
+            .await
     }
 
     async fn unqueue(&self, jobs: &[(DeliveryId, u32)]) -> Result<(), LedgerError> {
         for jobs in jobs.chunks(writer::LARGE_ROWS) {
             let jobs = jobs.to_vec();
-            self.writer.write(jobs.len(), move |connection| Box::pin(feed::unqueue(connection, jobs))).await?;
+            self.writer
+                .write(jobs.len(), move |connection| Box::pin(feed::unqueue(connection, jobs)))
+                .await?;
         }
         Ok(())
     }
 
     async fn unqueue_other_epochs(&self, current: &[i64]) -> Result<u64, LedgerError> {
         let current = current.to_vec();
-        self.writer.write(UNKNOWN, move |connection| Box::pin(feed::unqueue_other_epochs(connection, current))).await
+        self.writer
+            .write(UNKNOWN, move |connection| {
+                Box::pin(feed::unqueue_other_epochs(connection, current))
+            })
+            .await
     }
 
-    async fn overdue(&self, after: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<QueuedRef>, LedgerError> {
+    async fn overdue(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<QueuedRef>, LedgerError> {
         feed::overdue(&self.pool, after, until, limit).await.map_err(failed)
     }
 
-    async fn extend(&self, jobs: &[(DeliveryId, u32)], check_at: Timestamp) -> Result<(), LedgerError> {
+    async fn extend(
+        &self,
+        jobs: &[(DeliveryId, u32)],
+        check_at: Timestamp,
+    ) -> Result<(), LedgerError> {
         for jobs in jobs.chunks(writer::LARGE_ROWS) {
             let jobs = jobs.to_vec();
-            self.writer.write(jobs.len(), move |connection| Box::pin(feed::extend(connection, jobs, check_at))).await?;
+            self.writer
+                .write(jobs.len(), move |connection| {
+                    Box::pin(feed::extend(connection, jobs, check_at))
+                })
+                .await?;
         }
         Ok(())
     }
@@ -138,8 +185,18 @@ impl Ledger for SqliteLedger {
         feed::payloads(&self.pool, events).await.map_err(failed)
     }
 
-    async fn cancel(&self, scope: CancelScope, reason: DeliveryReason, now: Timestamp, limit: u32) -> Result<u64, LedgerError> {
-        self.writer.write(limit as usize, move |connection| Box::pin(end::cancel(connection, scope, reason, now, limit))).await
+    async fn cancel(
+        &self,
+        scope: CancelScope,
+        reason: DeliveryReason,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<u64, LedgerError> {
+        self.writer
+            .write(limit as usize, move |connection| {
+                Box::pin(end::cancel(connection, scope, reason, now, limit))
+            })
+            .await
     }
 
     async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError> {
@@ -152,7 +209,9 @@ impl Ledger for SqliteLedger {
 
     async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError> {
         let write = self.writer.write(UNKNOWN, move |connection| {
-            Box::pin(async move { commit_log::prune_sqlite(connection, kept_from).await.map_err(failed) })
+            Box::pin(async move {
+                commit_log::prune_sqlite(connection, kept_from).await.map_err(failed)
+            })
         });
         write.await
     }

@@ -1,5 +1,5 @@
-//! Statements that look rows up by keys go to these rows: they walk no table, and no index that is not
-//! of the keys.
+//! Statements that look rows up by keys go to these rows: they walk no table, and no index that is
+//! not of the keys.
 
 use sqlx::Row;
 
@@ -28,7 +28,8 @@ async fn statements_search_for_their_rows() {
         let mut reached = false;
         for row in explain.fetch_all(write).await.unwrap() {
             let step: String = row.get("detail");
-            let given = ["SCAN v", "VALUES CLAUSE", "CONSTANT ROW"].iter().any(|rows| step.contains(rows));
+            let given =
+                ["SCAN v", "VALUES CLAUSE", "CONSTANT ROW"].iter().any(|rows| step.contains(rows));
             assert!(!step.starts_with("SCAN") || given, "{step}\n{text}");
             reached |= step.starts_with("SEARCH");
         }

@@ -1,4 +1,5 @@
-//! Attempts recorded and verdicts carried out: the rows are read once, judged in memory, and written back in a few statements.
+//! Attempts recorded and verdicts carried out: the rows are read once, judged in memory, and
+//! written back in a few statements.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +27,8 @@ use crate::{
     },
 };
 
-pub(super) static RECORDED: LazyLock<Chunked> = LazyLock::new(|| Chunked::new("SELECT id FROM attempts WHERE id IN (", "?", ")"));
+pub(super) static RECORDED: LazyLock<Chunked> =
+    LazyLock::new(|| Chunked::new("SELECT id FROM attempts WHERE id IN (", "?", ")"));
 
 pub(super) static FIND: LazyLock<Chunked> =
     LazyLock::new(|| Chunked::new("SELECT * FROM pending_deliveries WHERE id IN (", "?", ")"));
@@ -57,7 +59,10 @@ struct Outcome {
     ended: Vec<Ended>,
 }
 
-pub(super) async fn settle(connection: &mut SqliteConnection, batch: Vec<Settled>) -> Result<Vec<bool>, LedgerError> {
+pub(super) async fn settle(
+    connection: &mut SqliteConnection,
+    batch: Vec<Settled>,
+) -> Result<Vec<bool>, LedgerError> {
     let order: Vec<usize> = rounds(&batch).concat();
     let mut outcome = Outcome::default();
     let ids: Vec<Uuid> = order.iter().map(|index| batch[*index].delivery.0).collect();
@@ -65,7 +70,10 @@ pub(super) async fn settle(connection: &mut SqliteConnection, batch: Vec<Settled
         let row = PendingRow::read(&row).map_err(failed)?;
         outcome.rows.insert(row.delivery.id, row);
     }
-    let mut log = Log { projects: outcome.rows.iter().map(|(id, row)| (*id, row.delivery.project)).collect(), ..Log::default() };
+    let mut log = Log {
+        projects: outcome.rows.iter().map(|(id, row)| (*id, row.delivery.project)).collect(),
+        ..Log::default()
+    };
     let mut applied = vec![false; batch.len()];
     for index in &order {
         let report = &batch[*index];
@@ -84,8 +92,9 @@ pub(super) async fn settle(connection: &mut SqliteConnection, batch: Vec<Settled
 #[derive(Default)]
 struct Log<'b> {
     projects: HashMap<DeliveryId, ProjectId>,
-    /// In the order in which they are carried out: whether each applied, and whether its attempt was over by then. One that was may be
-    /// recorded already, which the attempt under way cannot be.
+    /// In the order in which they are carried out: whether each applied, and whether its attempt
+    /// was over by then. One that was may be recorded already, which the attempt under way cannot
+    /// be.
     reports: Vec<(&'b Settled, bool, bool)>,
 }
 
@@ -93,9 +102,14 @@ impl Log<'_> {
     /// What applied or is to be recorded, each attempt once.
     async fn entries(self, connection: &mut SqliteConnection) -> Result<Entries, sqlx::Error> {
         let record = |report: &Settled| report.record.as_ref().map(|record| record.id);
-        let late = self.reports.iter().filter(|(.., late)| *late).filter_map(|(report, ..)| Some(record(report)?.0));
+        let late = self
+            .reports
+            .iter()
+            .filter(|(.., late)| *late)
+            .filter_map(|(report, ..)| Some(record(report)?.0));
         let recorded = RECORDED.fetch_on(connection, &late.collect::<Vec<_>>()).await?;
-        let mut recorded: HashSet<Uuid> = recorded.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let mut recorded: HashSet<Uuid> =
+            recorded.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         let moved = self.reports.into_iter().filter_map(|(report, applied, _)| {
             let attempt = record(report).filter(|id| recorded.insert(id.0));
             let project = report.record.as_ref().map(|record| record.project);
@@ -136,11 +150,19 @@ impl Outcome {
     }
 }
 
-async fn write(connection: &mut SqliteConnection, batch: &[Settled], outcome: &Outcome) -> Result<(), sqlx::Error> {
-    let attempts: Vec<&Attempt> = batch.iter().filter_map(|report| report.record.as_ref()).collect();
-    INSERT_ATTEMPTS.execute(connection, &attempts, |query, attempt| bind_attempt(query, attempt)).await?;
+async fn write(
+    connection: &mut SqliteConnection,
+    batch: &[Settled],
+    outcome: &Outcome,
+) -> Result<(), sqlx::Error> {
+    let attempts: Vec<&Attempt> =
+        batch.iter().filter_map(|report| report.record.as_ref()).collect();
+    INSERT_ATTEMPTS
+        .execute(connection, &attempts, |query, attempt| bind_attempt(query, attempt))
+        .await?;
     // One that changed and then ended is not among the rows any more.
-    let changed: Vec<&PendingRow> = outcome.changed.iter().filter_map(|id| outcome.rows.get(id)).collect();
+    let changed: Vec<&PendingRow> =
+        outcome.changed.iter().filter_map(|id| outcome.rows.get(id)).collect();
     UPDATE
         .execute(connection, &changed, |query, row| {
             query

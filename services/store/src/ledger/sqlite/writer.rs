@@ -1,6 +1,6 @@
 //! The writer: takes the calls that wait, carries them out in one transaction, commits once, then
-//! answers them all. Only one large call goes in a transaction, so a small one waits for two large ones
-//! at most, however many there are.
+//! answers them all. Only one large call goes in a transaction, so a small one waits for two large
+//! ones at most, however many there are.
 
 use std::collections::VecDeque;
 
@@ -28,12 +28,14 @@ impl Writer {
         Self { calls }
     }
 
-    /// Carries out `work`, which writes about so many rows, in a savepoint of a transaction. Answers when
-    /// that is committed.
+    /// Carries out `work`, which writes about so many rows, in a savepoint of a transaction.
+    /// Answers when that is committed.
     pub async fn write<T, F>(&self, rows: usize, work: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, LedgerError>> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, LedgerError>>
+            + Send
+            + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let call = Box::new(Waiting { rows, work: Some(work), outcome: None, answer });
@@ -64,7 +66,9 @@ struct Waiting<T, F> {
 impl<T, F> Call for Waiting<T, F>
 where
     T: Send + 'static,
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, LedgerError>> + Send + 'static,
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, LedgerError>>
+        + Send
+        + 'static,
 {
     fn is_large(&self) -> bool {
         self.rows > LARGE_ROWS
@@ -135,9 +139,12 @@ impl Calls {
     }
 }
 
-/// The connection is the store's one for writing: configuration, which is written on it too, waits its turn and the other way
-/// round.
-async fn commit_together(pool: &SqlitePool, calls: &mut [Box<dyn Call>]) -> Result<(), LedgerError> {
+/// The connection is the store's one for writing: configuration, which is written on it too, waits
+/// its turn and the other way round.
+async fn commit_together(
+    pool: &SqlitePool,
+    calls: &mut [Box<dyn Call>],
+) -> Result<(), LedgerError> {
     let waited = ACQUIRE_SECONDS.start_timer();
     let mut connection = pool.acquire().await.map_err(failed)?;
     waited.observe_duration();
@@ -149,15 +156,18 @@ async fn commit_together(pool: &SqlitePool, calls: &mut [Box<dyn Call>]) -> Resu
     committed
 }
 
-async fn commit_on(connection: &mut SqliteConnection, calls: &mut [Box<dyn Call>]) -> Result<(), LedgerError> {
+async fn commit_on(
+    connection: &mut SqliteConnection,
+    calls: &mut [Box<dyn Call>],
+) -> Result<(), LedgerError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     for call in calls {
         let mut savepoint = transaction.begin().await.map_err(failed)?;
         if call.run(&mut savepoint).await {
             savepoint.commit().await.map_err(failed)?;
         } else {
-            // When SQLite has given up the whole transaction (disk full, for one), this fails and with it all calls; the pool then closes
-            // the connection.
+            // When SQLite has given up the whole transaction (disk full, for one), this fails and
+            // with it all calls; the pool then closes the connection.
             savepoint.rollback().await.map_err(failed)?;
         }
     }
@@ -205,12 +215,14 @@ mod tests {
             answers.add_permits(1);
         };
         let connection = pool.acquire().await.unwrap();
-        // They wait in this order before there is a connection, the first perhaps in a transaction of its
-        // own. The third large one does not end before the others are answered.
+        // They wait in this order before there is a connection, the first perhaps in a transaction
+        // of its own. The third large one does not end before the others are answered.
         tokio::join!(
             async { answered(write(LARGE_ROWS + 1, "first large", None).await).await },
             async { answered(write(LARGE_ROWS + 1, "second large", None).await).await },
-            async { write(LARGE_ROWS + 1, "third large", Some(Arc::clone(&answers))).await.unwrap() },
+            async {
+                write(LARGE_ROWS + 1, "third large", Some(Arc::clone(&answers))).await.unwrap()
+            },
             async { answered(write(LARGE_ROWS, "small", None).await).await },
             async { drop(connection) },
         );
@@ -221,7 +233,8 @@ mod tests {
     async fn fill(world: &World) {
         let Hot::Sqlite { write, .. } = world.store.hot() else { panic!("another database") };
         let mut connection = write.acquire().await.unwrap();
-        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *connection).await.unwrap();
+        let pages: i64 =
+            sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *connection).await.unwrap();
         let limit = format!("PRAGMA max_page_count = {pages}");
         sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&mut *connection).await.unwrap();
     }
@@ -233,7 +246,8 @@ mod tests {
         large.payload = Bytes::from(vec![0; 1 << 20]);
         for _ in 0..3 {
             fill(&world).await;
-            let refused = world.ledger.accept(std::slice::from_ref(&large), world.keys_since()).await;
+            let refused =
+                world.ledger.accept(std::slice::from_ref(&large), world.keys_since()).await;
             assert!(matches!(refused, Err(LedgerError::Unavailable(_))), "{refused:?}");
             world.ledger.accept(&[world.event_at(world.now)], world.keys_since()).await.unwrap();
             // Configuration is written on the same connection.

@@ -1,4 +1,5 @@
-//! One suite for every backend: each test is a function of a [`World`], and runs on SQLite and on PostgreSQL.
+//! One suite for every backend: each test is a function of a [`World`], and runs on SQLite and on
+//! PostgreSQL.
 
 mod accept;
 mod feed;
@@ -16,8 +17,9 @@ use std::{
 
 use bytes::Bytes;
 use outrider_model::{
-    Attempt, AttemptId, AttemptOutcome, DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, Event, EventId,
-    OrganizationId, Origin, PendingDelivery, ProjectId, SubscriptionId, Timestamp, Verdict, principal::Actor,
+    Attempt, AttemptId, AttemptOutcome, DeliveryId, DeliveryReason, DeliveryStatus, EndpointId,
+    EndpointState, Event, EventId, OrganizationId, Origin, PendingDelivery, ProjectId,
+    SubscriptionId, Timestamp, Verdict, principal::Actor,
 };
 use outrider_shares::Holder;
 use sea_orm::{ConnectionTrait, Statement};
@@ -25,7 +27,8 @@ use sea_orm::{ConnectionTrait, Statement};
 use super::{Ledger, NewEvent, Settled};
 use crate::{Backend, Store, testing::TestDatabase};
 
-pub(crate) const SUCCESS: Verdict = Verdict::End(DeliveryStatus::Delivered, DeliveryReason::Succeeded);
+pub(crate) const SUCCESS: Verdict =
+    Verdict::End(DeliveryStatus::Delivered, DeliveryReason::Succeeded);
 pub(crate) const FAILURE: Verdict = Verdict::End(DeliveryStatus::Failed, DeliveryReason::Exhausted);
 /// The epoch of what is born queued.
 pub(crate) const EPOCH: i64 = 7;
@@ -151,7 +154,11 @@ impl World {
     }
 
     /// An accepted event with a delivery to an endpoint, which waits in the database or is queued.
-    pub async fn delivery(&self, endpoint: EndpointId, queued_epoch: Option<i64>) -> PendingDelivery {
+    pub async fn delivery(
+        &self,
+        endpoint: EndpointId,
+        queued_epoch: Option<i64>,
+    ) -> PendingDelivery {
         let mut new = self.event_at(self.now);
         route(&mut new, endpoint, queued_epoch);
         self.ledger.accept(std::slice::from_ref(&new), self.keys_since()).await.unwrap();
@@ -169,7 +176,12 @@ impl World {
     }
 
     /// Writes an endpoint in this state, deleted or not; of its columns only these count here.
-    pub async fn gate(&self, endpoint: EndpointId, state: EndpointState, deleted_at: Option<Timestamp>) {
+    pub async fn gate(
+        &self,
+        endpoint: EndpointId,
+        state: EndpointState,
+        deleted_at: Option<Timestamp>,
+    ) {
         let sql = match self.store.backend() {
             Backend::Postgres => format!("'{}'", endpoint.0),
             Backend::Sqlite => format!("x'{}'", endpoint.0.simple()),
@@ -187,7 +199,14 @@ impl World {
     /// The one number that a statement answers.
     pub async fn number(&self, statement: &str) -> i64 {
         let statement = Statement::from_string(self.store.backend().into(), statement);
-        self.store.read().query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
+        self.store
+            .read()
+            .query_one_raw(statement)
+            .await
+            .unwrap()
+            .unwrap()
+            .try_get_by_index(0)
+            .unwrap()
     }
 }
 
@@ -200,7 +219,10 @@ pub(crate) fn route(new: &mut NewEvent, endpoint: EndpointId, queued_epoch: Opti
         event: event.id,
         event_type: event.event_type.clone(),
         endpoint,
-        subscriptions: vec![SubscriptionId::new(event.created_at, 1), SubscriptionId::new(event.created_at, 2)],
+        subscriptions: vec![
+            SubscriptionId::new(event.created_at, 1),
+            SubscriptionId::new(event.created_at, 2),
+        ],
         replay_number: 0,
         attempt: 1,
         due_at: event.created_at,
@@ -213,10 +235,12 @@ pub(crate) fn route(new: &mut NewEvent, endpoint: EndpointId, queued_epoch: Opti
     new.event.delivery_count += 1;
 }
 
-/// When the exchange of an attempt begins whose answer has this status: another answer is that of another exchange, and another
-/// attempt begins a minute later.
+/// When the exchange of an attempt begins whose answer has this status: another answer is that of
+/// another exchange, and another attempt begins a minute later.
 fn started(delivery: &PendingDelivery, attempt: u32, status: u16) -> Timestamp {
-    delivery.due_at.plus(Duration::from_secs(60) * (attempt - 1) + Duration::from_micros(status.into()))
+    delivery
+        .due_at
+        .plus(Duration::from_secs(60) * (attempt - 1) + Duration::from_micros(status.into()))
 }
 
 /// The id of an exchange that [`attempted`] reports.
@@ -225,8 +249,14 @@ pub(crate) fn exchange(delivery: &PendingDelivery, attempt: u32, status: u16) ->
 }
 
 /// The report of an attempt with an answer.
-pub(crate) fn attempted(delivery: &PendingDelivery, attempt: u32, verdict: Verdict, status: u16) -> Settled {
-    let outcome = if verdict == SUCCESS { AttemptOutcome::Succeeded } else { AttemptOutcome::Rejected };
+pub(crate) fn attempted(
+    delivery: &PendingDelivery,
+    attempt: u32,
+    verdict: Verdict,
+    status: u16,
+) -> Settled {
+    let outcome =
+        if verdict == SUCCESS { AttemptOutcome::Succeeded } else { AttemptOutcome::Rejected };
     let record = Attempt {
         id: exchange(delivery, attempt, status),
         delivery: delivery.id,
@@ -238,14 +268,24 @@ pub(crate) fn attempted(delivery: &PendingDelivery, attempt: u32, verdict: Verdi
         status_code: Some(status),
         started_at: started(delivery, attempt, status),
         duration: Duration::from_millis(12),
-        response_headers: vec![("x-b".to_owned(), "2".to_owned()), ("x-b".to_owned(), "3".to_owned())],
+        response_headers: vec![
+            ("x-b".to_owned(), "2".to_owned()),
+            ("x-b".to_owned(), "3".to_owned()),
+        ],
         response_body: b"\0answer".to_vec(),
         response_truncated: true,
         error_message: None,
         resent: status >= 500,
     };
     let at = delivery.due_at.plus(Duration::from_secs(1));
-    Settled { delivery: delivery.id, attempt, generation: delivery.generation, verdict, record: Some(record), at }
+    Settled {
+        delivery: delivery.id,
+        attempt,
+        generation: delivery.generation,
+        verdict,
+        record: Some(record),
+        at,
+    }
 }
 
 /// The report of a job for which nothing was sent.

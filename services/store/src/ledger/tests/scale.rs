@@ -1,4 +1,5 @@
-//! On PostgreSQL no statement of the ledger scans the table of pending deliveries, however large it is.
+//! On PostgreSQL no statement of the ledger scans the table of pending deliveries, however large it
+//! is.
 
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ async fn scans(store: &Store) -> i64 {
 
 async fn work(world: &World, store: &Store, round: usize) {
     let ledger = store.ledger();
-    let mut batch: Vec<_> = (0..100).map(|index| world.keyed(world.now, &format!("{round}-{index}"), 1)).collect();
+    let mut batch: Vec<_> =
+        (0..100).map(|index| world.keyed(world.now, &format!("{round}-{index}"), 1)).collect();
     for new in &mut batch {
         new.deliveries.clear();
         route(new, world.endpoint, None);
@@ -58,23 +60,40 @@ async fn work(world: &World, store: &Store, round: usize) {
     ledger.accept(&batch, world.keys_since()).await.unwrap();
     let old = |number: u128| EndpointId(uuid::Uuid::from_u128(0x7000_9000_0000_0000_0000 + number));
     let claims: Vec<Claim> = (0..10)
-        .map(|number| Claim { endpoint: if number == 0 { world.endpoint } else { old(number) }, limit: 100, epoch: EPOCH })
+        .map(|number| Claim {
+            endpoint: if number == 0 { world.endpoint } else { old(number) },
+            limit: 100,
+            epoch: EPOCH,
+        })
         .collect();
     let later = world.now.plus(Duration::from_secs(60));
     let jobs = ledger.claim(&claims, world.now, later, 999).await.unwrap();
     assert_eq!(jobs.len(), 600, "five of the others have rows that wait");
-    let named: Vec<(DeliveryId, u32)> = jobs.iter().map(|job| (job.delivery.id, job.delivery.generation)).collect();
+    let named: Vec<(DeliveryId, u32)> =
+        jobs.iter().map(|job| (job.delivery.id, job.delivery.generation)).collect();
     ledger.extend(&named, later).await.unwrap();
     ledger.unqueue(&named[..10]).await.unwrap();
     let current: Vec<_> = named.iter().map(|(id, generation)| (*id, 1, *generation)).collect();
-    assert_eq!(ledger.current(&current).await.unwrap().iter().filter(|current| **current).count(), 590);
-    let verdict = |index: usize| if index.is_multiple_of(2) { SUCCESS } else { Verdict::Retry(later) };
-    let reports: Vec<_> = jobs.iter().enumerate().map(|(index, job)| attempted(&job.delivery, 1, verdict(index), 200)).collect();
+    assert_eq!(
+        ledger.current(&current).await.unwrap().iter().filter(|current| **current).count(),
+        590
+    );
+    let verdict =
+        |index: usize| if index.is_multiple_of(2) { SUCCESS } else { Verdict::Retry(later) };
+    let reports: Vec<_> = jobs
+        .iter()
+        .enumerate()
+        .map(|(index, job)| attempted(&job.delivery, 1, verdict(index), 200))
+        .collect();
     assert!(ledger.settle(&reports).await.unwrap().into_iter().all(|applied| applied));
     assert_eq!(ledger.overdue(Timestamp(0), world.now, 50).await.unwrap().len(), 50);
     assert!(ledger.backlog(None, 50).await.unwrap().len() >= 11);
-    let cancelled = ledger.cancel(CancelScope::Endpoint(old(0x11)), DeliveryReason::EndpointDeleted, world.now, 100).await;
+    let cancelled = ledger
+        .cancel(CancelScope::Endpoint(old(0x11)), DeliveryReason::EndpointDeleted, world.now, 100)
+        .await;
     assert_eq!(cancelled.unwrap(), 100);
-    let project = ledger.cancel(CancelScope::Project(world.project), DeliveryReason::ProjectDeleted, world.now, 10).await;
+    let project = ledger
+        .cancel(CancelScope::Project(world.project), DeliveryReason::ProjectDeleted, world.now, 10)
+        .await;
     assert_eq!(project.unwrap(), 10);
 }

@@ -25,9 +25,15 @@ async fn success_ends_a_delivery_once(world: World) {
     let report = attempted(&delivery, 1, SUCCESS, 204);
     assert_eq!(world.ledger.settle(std::slice::from_ref(&report)).await.unwrap(), [true]);
     assert_eq!(world.ledger.settle(&[report]).await.unwrap(), [false]);
-    assert_eq!((world.rows("pending_deliveries").await, world.rows("deliveries").await, world.rows("attempts").await), (0, 1, 1));
-    let ended =
-        "SELECT count(*) FROM deliveries WHERE status = 2 AND reason = 5 AND attempt_count * 1000 + last_status_code = 1204";
+    assert_eq!(
+        (
+            world.rows("pending_deliveries").await,
+            world.rows("deliveries").await,
+            world.rows("attempts").await
+        ),
+        (0, 1, 1)
+    );
+    let ended = "SELECT count(*) FROM deliveries WHERE status = 2 AND reason = 5 AND attempt_count * 1000 + last_status_code = 1204";
     assert_eq!(world.number(ended).await, 1);
 }
 
@@ -39,7 +45,14 @@ async fn a_retry_waits_in_the_database(world: World) {
     assert_eq!(world.ledger.settle(&[report]).await.unwrap(), [false], "the attempt is past");
     let backlog = world.ledger.backlog(None, 10).await.unwrap();
     assert_eq!((backlog.len(), backlog[0].earliest_due), (1, due));
-    assert_eq!(world.number("SELECT CAST(attempt * 1000 + last_status_code AS BIGINT) FROM pending_deliveries").await, 2_503);
+    assert_eq!(
+        world
+            .number(
+                "SELECT CAST(attempt * 1000 + last_status_code AS BIGINT) FROM pending_deliveries"
+            )
+            .await,
+        2_503
+    );
     assert_eq!(world.rows("attempts").await, 1);
 }
 
@@ -48,12 +61,26 @@ async fn late_success_ends_and_late_failure_does_not(world: World) {
     let retry = attempted(&delivery, 1, Verdict::Retry(world.now), 503);
     assert_eq!(world.ledger.settle(&[retry]).await.unwrap(), [true]);
     for early in [FAILURE, Verdict::Retry(world.now), Verdict::Ignore] {
-        assert_eq!(world.ledger.settle(&[attempted(&delivery, 1, early, 500)]).await.unwrap(), [false], "{early:?}");
+        assert_eq!(
+            world.ledger.settle(&[attempted(&delivery, 1, early, 500)]).await.unwrap(),
+            [false],
+            "{early:?}"
+        );
     }
     let future = attempted(&delivery, 3, SUCCESS, 200);
-    assert_eq!(world.ledger.settle(&[future]).await.unwrap(), [false], "that attempt is not due yet");
-    assert_eq!(world.ledger.settle(&[attempted(&delivery, 1, SUCCESS, 200)]).await.unwrap(), [true]);
-    assert_eq!(world.number("SELECT CAST(attempt_count AS BIGINT) FROM deliveries WHERE status = 2").await, 1);
+    assert_eq!(
+        world.ledger.settle(&[future]).await.unwrap(),
+        [false],
+        "that attempt is not due yet"
+    );
+    assert_eq!(
+        world.ledger.settle(&[attempted(&delivery, 1, SUCCESS, 200)]).await.unwrap(),
+        [true]
+    );
+    assert_eq!(
+        world.number("SELECT CAST(attempt_count AS BIGINT) FROM deliveries WHERE status = 2").await,
+        1
+    );
 }
 
 async fn a_hold_needs_its_generation(world: World) {
@@ -62,7 +89,10 @@ async fn a_hold_needs_its_generation(world: World) {
     old.generation -= 1;
     assert_eq!(world.ledger.settle(&[old]).await.unwrap(), [false]);
     assert!(world.ledger.backlog(None, 10).await.unwrap().is_empty());
-    assert_eq!(world.ledger.settle(&[not_attempted(&delivery, Verdict::Hold)]).await.unwrap(), [true]);
+    assert_eq!(
+        world.ledger.settle(&[not_attempted(&delivery, Verdict::Hold)]).await.unwrap(),
+        [true]
+    );
     let backlog = world.ledger.backlog(None, 10).await.unwrap();
     assert_eq!(backlog[0].earliest_due, delivery.due_at, "due as before");
     assert_eq!(world.number("SELECT CAST(attempt AS BIGINT) FROM pending_deliveries").await, 1);
@@ -92,7 +122,8 @@ async fn several_reports_of_one_delivery_in_a_batch(world: World) {
         attempted(&third, 1, SUCCESS, 200),
         attempted(&second, 2, SUCCESS, 200),
     ];
-    // A success that is not of the future comes first; that of attempt 2 was, before the failure of attempt 1 was known.
+    // A success that is not of the future comes first; that of attempt 2 was, before the failure of
+    // attempt 1 was known.
     let applied = world.ledger.settle(&batch).await.unwrap();
     assert_eq!(applied, [false, true, true, false, true, false]);
     assert_eq!(world.ledger.settle(&batch[5..]).await.unwrap(), [true]);
@@ -112,7 +143,14 @@ async fn reports_at_once_apply_once(world: World) {
             tokio::spawn(async move {
                 let mut batch: Vec<_> = deliveries
                     .iter()
-                    .map(|row| attempted(row, 1, if task % 2 == 0 { SUCCESS } else { Verdict::Retry(row.due_at) }, 200))
+                    .map(|row| {
+                        attempted(
+                            row,
+                            1,
+                            if task % 2 == 0 { SUCCESS } else { Verdict::Retry(row.due_at) },
+                            200,
+                        )
+                    })
                     .collect();
                 batch.rotate_left(task);
                 world.ledger.settle(&batch).await.unwrap()
@@ -149,22 +187,43 @@ async fn cancelling_takes_what_waits(world: World) {
     world.delivery(other, None).await;
     world.delivery(world.endpoint, Some(EPOCH)).await;
     let scope = CancelScope::Endpoint(world.endpoint);
-    assert_eq!(world.ledger.cancel(scope, DeliveryReason::EndpointDeleted, world.now, 3).await.unwrap(), 3);
-    assert_eq!(world.ledger.cancel(scope, DeliveryReason::EndpointDeleted, world.now, 3).await.unwrap(), 2);
-    assert_eq!(world.ledger.cancel(scope, DeliveryReason::EndpointDeleted, world.now, 3).await.unwrap(), 0);
-    let ended = "SELECT count(*) FROM deliveries WHERE status = 4 AND reason = 7 AND attempt_count = 0";
+    assert_eq!(
+        world.ledger.cancel(scope, DeliveryReason::EndpointDeleted, world.now, 3).await.unwrap(),
+        3
+    );
+    assert_eq!(
+        world.ledger.cancel(scope, DeliveryReason::EndpointDeleted, world.now, 3).await.unwrap(),
+        2
+    );
+    assert_eq!(
+        world.ledger.cancel(scope, DeliveryReason::EndpointDeleted, world.now, 3).await.unwrap(),
+        0
+    );
+    let ended =
+        "SELECT count(*) FROM deliveries WHERE status = 4 AND reason = 7 AND attempt_count = 0";
     assert_eq!((world.number(ended).await, world.rows("pending_deliveries").await), (5, 2));
     let scope = CancelScope::Project(world.project);
-    assert_eq!(world.ledger.cancel(scope, DeliveryReason::ProjectDeleted, world.now, 9).await.unwrap(), 1);
+    assert_eq!(
+        world.ledger.cancel(scope, DeliveryReason::ProjectDeleted, world.now, 9).await.unwrap(),
+        1
+    );
 }
 
 async fn many_are_settled_at_once(world: World) {
-    let batch: Vec<_> = (0..500).map(|index| world.keyed(world.now, &index.to_string(), 1)).collect();
+    let batch: Vec<_> =
+        (0..500).map(|index| world.keyed(world.now, &index.to_string(), 1)).collect();
     world.ledger.accept(&batch, world.keys_since()).await.unwrap();
-    let verdict = |index: usize| if index.is_multiple_of(3) { Verdict::Retry(world.now) } else { SUCCESS };
-    let reports: Vec<_> =
-        batch.iter().enumerate().map(|(index, new)| attempted(&new.deliveries[0], 1, verdict(index), 200)).collect();
+    let verdict =
+        |index: usize| if index.is_multiple_of(3) { Verdict::Retry(world.now) } else { SUCCESS };
+    let reports: Vec<_> = batch
+        .iter()
+        .enumerate()
+        .map(|(index, new)| attempted(&new.deliveries[0], 1, verdict(index), 200))
+        .collect();
     assert!(world.ledger.settle(&reports).await.unwrap().into_iter().all(|applied| applied));
-    assert_eq!((world.rows("pending_deliveries").await, world.rows("deliveries").await), (167, 333));
+    assert_eq!(
+        (world.rows("pending_deliveries").await, world.rows("deliveries").await),
+        (167, 333)
+    );
     assert_eq!(world.rows("attempts").await, 500);
 }

@@ -1,4 +1,5 @@
-//! Rows of the ledger as queries read them. Payloads and answers are no columns here: they are read for single items only.
+//! Rows of the ledger as queries read them. Payloads and answers are no columns here: they are read
+//! for single items only.
 
 pub(super) mod attempt;
 pub(super) mod delivery;

@@ -43,7 +43,13 @@ async fn nobody_gets_what_is_not_theirs(world: World) {
         attempts.push(exchange(delivery, 1, 200));
     }
     let other = ProjectId::new(Timestamp(0), 99);
-    assert!(store.events_by_id(scene.world.holder(), other, &[event.event.id]).await.unwrap().is_empty());
+    assert!(
+        store
+            .events_by_id(scene.world.holder(), other, &[event.event.id])
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert!(store.deliveries_by_id(&scene.principal, other, &deliveries).await.unwrap().is_empty());
     assert!(store.attempts_by_id(&scene.principal, other, &attempts).await.unwrap().is_empty());
     let own = store.deliveries_by_id(&scene.owner(), project, &deliveries).await.unwrap();
@@ -52,6 +58,9 @@ async fn nobody_gets_what_is_not_theirs(world: World) {
     assert_eq!(own.iter().map(|attempt| attempt.endpoint).collect::<Vec<_>>(), [scene.owned]);
     store.reads_all_events(&scene.principal, project).await.unwrap();
     for stranger in [scene.owner(), scene.stranger()] {
-        assert_eq!(store.reads_all_events(&stranger, project).await.unwrap_err().reason, Reason::NotFound);
+        assert_eq!(
+            store.reads_all_events(&stranger, project).await.unwrap_err().reason,
+            Reason::NotFound
+        );
     }
 }

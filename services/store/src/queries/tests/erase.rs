@@ -27,11 +27,22 @@ const HOUR: Duration = Duration::from_secs(3_600);
 async fn body(scene: &Scene, new: &NewEvent, delivery: usize) -> Vec<u8> {
     let delivery = &new.deliveries[delivery];
     let id = exchange(delivery, 1, 200);
-    scene.world.store.get_attempt(&scene.principal, scene.world.project, id).await.unwrap().response_body
+    scene
+        .world
+        .store
+        .get_attempt(&scene.principal, scene.world.project, id)
+        .await
+        .unwrap()
+        .response_body
 }
 
 async fn is_erased(scene: &Scene, new: &NewEvent) -> bool {
-    let (event, payload) = scene.world.store.get_event(&scene.principal, scene.world.project, new.event.id).await.unwrap();
+    let (event, payload) = scene
+        .world
+        .store
+        .get_event(&scene.principal, scene.world.project, new.event.id)
+        .await
+        .unwrap();
     assert_eq!(payload.is_empty(), event.payload_erased_at.is_some());
     assert_eq!(event.payload_size, new.event.payload_size);
     let known = scene.world.ledger.payloads(&[new.event.id]).await.unwrap();
@@ -55,13 +66,20 @@ async fn one_is_erased_at_once(world: World) {
     assert!(!body(&scene, &other, 0).await.is_empty());
     let (again, now) = store.erase_payload(&scene.principal, project, new.event.id).await.unwrap();
     assert_eq!((again.payload_erased_at, now), (event.payload_erased_at, false));
-    let refused = store.retry_delivery(&scene.principal, project, new.deliveries[0].id).await.unwrap_err();
+    let refused =
+        store.retry_delivery(&scene.principal, project, new.deliveries[0].id).await.unwrap_err();
     assert_eq!(refused.reason, Reason::PayloadErased);
     let page = PageRequest { size: 10, from: None };
-    let listed = store.list_events(&scene.principal, project, &EventFilter::default(), page).await.unwrap();
+    let listed =
+        store.list_events(&scene.principal, project, &EventFilter::default(), page).await.unwrap();
     assert_eq!(listed.items.iter().filter(|event| event.payload_erased_at.is_some()).count(), 1);
     let attempts = store
-        .list_attempts(&scene.principal, project, &AttemptFilter::default(), PageRequest { size: 500, from: None })
+        .list_attempts(
+            &scene.principal,
+            project,
+            &AttemptFilter::default(),
+            PageRequest { size: 500, from: None },
+        )
         .await
         .unwrap();
     assert_eq!(attempts.items.len(), 3);
@@ -76,7 +94,8 @@ async fn what_is_pending_is_not_erased(world: World) {
     assert_eq!(refused.reason, Reason::DeliveriesPending);
     assert!(!is_erased(&scene, &new).await && !body(&scene, &new, 0).await.is_empty());
     scene.fail(&new.deliveries[1]).await;
-    let replay = store.retry_delivery(&scene.principal, project, new.deliveries[1].id).await.unwrap();
+    let replay =
+        store.retry_delivery(&scene.principal, project, new.deliveries[1].id).await.unwrap();
     let refused = store.erase_payload(&scene.principal, project, new.event.id).await.unwrap_err();
     assert_eq!((refused.reason, replay.replay_number), (Reason::DeliveriesPending, 1));
 }
@@ -86,11 +105,19 @@ async fn who_is_bound_to_an_owner_erases_nothing(world: World) {
     let (project, store) = (scene.world.project, &scene.world.store);
     let new = scene.accept(5, &[scene.owned]).await;
     scene.deliver(&new.deliveries[0]).await;
-    for (who, reason) in [(scene.owner(), Reason::BeyondOwnScope), (scene.stranger(), Reason::NotFound)] {
-        assert_eq!(store.erase_payload(&who, project, new.event.id).await.unwrap_err().reason, reason);
+    for (who, reason) in
+        [(scene.owner(), Reason::BeyondOwnScope), (scene.stranger(), Reason::NotFound)]
+    {
+        assert_eq!(
+            store.erase_payload(&who, project, new.event.id).await.unwrap_err().reason,
+            reason
+        );
     }
     let elsewhere = outrider_model::EventId::new(scene.world.now, 999);
-    assert_eq!(store.erase_payload(&scene.principal, project, elsewhere).await.unwrap_err().reason, Reason::NotFound);
+    assert_eq!(
+        store.erase_payload(&scene.principal, project, elsewhere).await.unwrap_err().reason,
+        Reason::NotFound
+    );
     assert!(!is_erased(&scene, &new).await);
 }
 
@@ -99,7 +126,10 @@ async fn those_of_a_project_are_erased_by_age(world: World) {
     let (project, store) = (scene.world.project, &scene.world.store);
     assert!(store.payload_retentions(None, 10).await.unwrap().is_empty());
     let change = ProjectChange { payload_retention: Some(Some(HOUR)), ..ProjectChange::default() };
-    assert_eq!(store.update_project(&scene.principal, project, change).await.unwrap().payload_retention, Some(HOUR));
+    assert_eq!(
+        store.update_project(&scene.principal, project, change).await.unwrap().payload_retention,
+        Some(HOUR)
+    );
     assert_eq!(store.payload_retentions(None, 10).await.unwrap(), [(project, HOUR)]);
     assert!(store.payload_retentions(Some(project), 10).await.unwrap().is_empty());
     let old = scene.accept(7_000, &[scene.endpoint]).await;
@@ -110,13 +140,20 @@ async fn those_of_a_project_are_erased_by_age(world: World) {
     let before = scene.world.now.minus(HOUR);
     let step = store.erase_old_payloads(project, before, None).await.unwrap();
     assert_eq!((step.payloads, step.progress), (2, Progress::Done));
-    assert!(is_erased(&scene, &old).await && is_erased(&scene, &unrouted).await && !is_erased(&scene, &new).await);
+    assert!(
+        is_erased(&scene, &old).await
+            && is_erased(&scene, &unrouted).await
+            && !is_erased(&scene, &new).await
+    );
     assert!(body(&scene, &old, 0).await.is_empty() && !body(&scene, &new, 0).await.is_empty());
     assert_eq!(store.erase_old_payloads(project, before, None).await.unwrap().payloads, 0);
     let later = scene.world.now.plus(HOUR);
     assert_eq!(store.erase_old_payloads(project, later, None).await.unwrap().payloads, 1);
     let change = ProjectChange { payload_retention: Some(None), ..ProjectChange::default() };
-    assert_eq!(store.update_project(&scene.principal, project, change).await.unwrap().payload_retention, None);
+    assert_eq!(
+        store.update_project(&scene.principal, project, change).await.unwrap().payload_retention,
+        None
+    );
 }
 
 /// As when it waited long for its commit.
@@ -136,10 +173,19 @@ async fn what_comes_below_the_mark_is_erased_by_the_next_sweep(world: World) {
 async fn a_clock_that_goes_back_leaves_no_payloads(world: World) {
     let scene = Scene::of(world).await;
     let (project, store, now) = (scene.world.project, &scene.world.store, scene.world.now);
-    assert_eq!(store.erase_old_payloads(project, now.plus(HOUR), Some(now)).await.unwrap().progress, Progress::Done);
+    assert_eq!(
+        store.erase_old_payloads(project, now.plus(HOUR), Some(now)).await.unwrap().progress,
+        Progress::Done
+    );
     // The hour is taken back.
     let new = scene.accept(0, &[]).await;
-    let sweep = async |before| store.erase_old_payloads(project, before, Some(before.minus(HOUR / 4))).await.unwrap().payloads;
+    let sweep = async |before| {
+        store
+            .erase_old_payloads(project, before, Some(before.minus(HOUR / 4)))
+            .await
+            .unwrap()
+            .payloads
+    };
     assert_eq!(sweep(now.minus(HOUR / 6)).await, 0);
     assert_eq!(sweep(now.plus(HOUR / 2)).await, 1);
     assert!(is_erased(&scene, &new).await);
@@ -159,7 +205,10 @@ async fn looking_again_takes_bounded_steps(world: World) {
         let first = store.erase_old_payloads(project, before, again).await.unwrap();
         assert_eq!((first.payloads, first.progress), (0, Progress::More));
         let second = store.erase_old_payloads(project, before, None).await.unwrap();
-        assert_eq!((second.payloads, second.progress), (u64::from(again.is_none()), Progress::Done));
+        assert_eq!(
+            (second.payloads, second.progress),
+            (u64::from(again.is_none()), Progress::Done)
+        );
     }
     assert!(is_erased(&scene, &late).await);
 }
@@ -176,7 +225,10 @@ async fn what_was_held_is_erased_when_it_ended(world: World) {
     assert_eq!(store.erase_held_payloads(project, before, None).await.unwrap().0.payloads, 0);
     scene.deliver(&held.deliveries[0]).await;
     // What is noted is not looked at again.
-    assert_eq!(store.erase_old_payloads(project, before, Some(before.minus(HOUR))).await.unwrap().payloads, 0);
+    assert_eq!(
+        store.erase_old_payloads(project, before, Some(before.minus(HOUR))).await.unwrap().payloads,
+        0
+    );
     // The project keeps payloads for longer by now.
     let longer = scene.world.now.minus(HOUR * 3);
     assert_eq!(store.erase_held_payloads(project, longer, None).await.unwrap().0.payloads, 0);
@@ -191,12 +243,23 @@ async fn replays_and_their_answers_count(world: World) {
     let (project, store) = (scene.world.project, &scene.world.store);
     let new = scene.accept(7_000, &[scene.endpoint]).await;
     scene.fail(&new.deliveries[0]).await;
-    let replay = store.retry_delivery(&scene.principal, project, new.deliveries[0].id).await.unwrap();
+    let replay =
+        store.retry_delivery(&scene.principal, project, new.deliveries[0].id).await.unwrap();
     let before = scene.world.now.minus(HOUR);
     assert_eq!(store.erase_old_payloads(project, before, None).await.unwrap().payloads, 0);
-    let pending = outrider_model::PendingDelivery { id: replay.id, replay_number: 1, ..new.deliveries[0].clone() };
-    assert_eq!(scene.world.ledger.settle(&[attempted(&pending, 1, SUCCESS, 200)]).await.unwrap(), [true]);
+    let pending = outrider_model::PendingDelivery {
+        id: replay.id,
+        replay_number: 1,
+        ..new.deliveries[0].clone()
+    };
+    assert_eq!(
+        scene.world.ledger.settle(&[attempted(&pending, 1, SUCCESS, 200)]).await.unwrap(),
+        [true]
+    );
     assert_eq!(store.erase_held_payloads(project, before, None).await.unwrap().0.payloads, 1);
-    assert_eq!(scene.world.number("SELECT count(*) FROM attempts WHERE length(response_body) > 0").await, 0);
+    assert_eq!(
+        scene.world.number("SELECT count(*) FROM attempts WHERE length(response_body) > 0").await,
+        0
+    );
     assert_eq!(scene.world.rows("attempts").await, 2);
 }

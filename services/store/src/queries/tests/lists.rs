@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use outrider_model::{
-    AttemptOutcome, Delivery, DeliveryId, DeliveryReason, DeliveryStatus, EndpointState, EventId, Page, PageRequest, Reason,
-    Timestamp, Verdict, page::AttemptPlace,
+    AttemptOutcome, Delivery, DeliveryId, DeliveryReason, DeliveryStatus, EndpointState, EventId,
+    Page, PageRequest, Reason, Timestamp, Verdict, page::AttemptPlace,
 };
 
 use super::Scene;
@@ -37,11 +37,18 @@ async fn events_come_back_as_they_were(world: World) {
     new.payload = vec![0, 255, b'{'].into();
     new.event.payload_size = 3;
     world.ledger.accept(std::slice::from_ref(&new), world.keys_since()).await.unwrap();
-    let (event, payload) = store.get_event(&scene.principal, world.project, new.event.id).await.unwrap();
+    let (event, payload) =
+        store.get_event(&scene.principal, world.project, new.event.id).await.unwrap();
     assert_eq!((event, payload), (new.event.clone(), new.payload));
-    let listed = store.list_events(&scene.principal, world.project, &EventFilter::default(), ALL).await.unwrap();
+    let listed = store
+        .list_events(&scene.principal, world.project, &EventFilter::default(), ALL)
+        .await
+        .unwrap();
     assert_eq!(listed.items, [new.event]);
-    let missing = store.get_event(&scene.principal, world.project, EventId::new(world.now, 999)).await.unwrap_err();
+    let missing = store
+        .get_event(&scene.principal, world.project, EventId::new(world.now, 999))
+        .await
+        .unwrap_err();
     assert_eq!(missing.reason, Reason::NotFound);
 }
 
@@ -59,18 +66,22 @@ async fn events_are_listed_newest_first(world: World) {
         let page = store.list_events(&scene.principal, world.project, &filter, page).await.unwrap();
         (page.items.iter().map(|event| event.id).collect::<Vec<_>>(), page.next, page.previous)
     };
-    let (first, next, previous) = list(EventFilter::default(), PageRequest { size: 3, from: None }).await;
+    let (first, next, previous) =
+        list(EventFilter::default(), PageRequest { size: 3, from: None }).await;
     assert_eq!((first.as_slice(), previous), (&ids[..3], None));
-    let (second, next, previous) = list(EventFilter::default(), PageRequest { size: 3, from: next }).await;
+    let (second, next, previous) =
+        list(EventFilter::default(), PageRequest { size: 3, from: next }).await;
     assert_eq!(second, ids[3..6]);
     let (third, end, _) = list(EventFilter::default(), PageRequest { size: 3, from: next }).await;
     assert_eq!((third.as_slice(), end), (&ids[6..], None));
-    let (back, _, start) = list(EventFilter::default(), PageRequest { size: 3, from: previous }).await;
+    let (back, _, start) =
+        list(EventFilter::default(), PageRequest { size: 3, from: previous }).await;
     assert_eq!((back.as_slice(), start), (&ids[..3], None));
     let odd = EventFilter { event_type: Some("odd".to_owned()), ..EventFilter::default() };
     assert_eq!(list(odd, ALL).await.0, [ids[1], ids[3], ids[5]]);
     let start = Some(world.now.minus(Duration::from_secs(4)));
-    let window = EventFilter { start, end: Some(world.now.minus(Duration::from_secs(1))), event_type: None };
+    let window =
+        EventFilter { start, end: Some(world.now.minus(Duration::from_secs(1))), event_type: None };
     assert_eq!(list(window, ALL).await.0, ids[2..=4], "from the start on, before the end");
 }
 
@@ -78,9 +89,15 @@ async fn events_are_listed_newest_first(world: World) {
 async fn walk(scene: &Scene, filter: &DeliveryFilter, size: u32) -> Vec<DeliveryId> {
     let page = async |from| -> Page<Delivery> {
         let request = PageRequest { size, from };
-        scene.world.store.list_deliveries(&scene.principal, scene.world.project, filter, request).await.unwrap()
+        scene
+            .world
+            .store
+            .list_deliveries(&scene.principal, scene.world.project, filter, request)
+            .await
+            .unwrap()
     };
-    let ids = |page: &Page<Delivery>| page.items.iter().map(|delivery| delivery.id).collect::<Vec<_>>();
+    let ids =
+        |page: &Page<Delivery>| page.items.iter().map(|delivery| delivery.id).collect::<Vec<_>>();
     let mut pages = vec![page(None).await];
     while let Some(next) = pages.last().unwrap().next {
         pages.push(page(Some(next)).await);
@@ -110,7 +127,11 @@ async fn deliveries_are_one_list_forth_and_back(world: World) {
     }
     expected.sort_by_key(|id| std::cmp::Reverse(*id));
     for size in [1, 4, 7, 18, 500] {
-        assert_eq!(walk(&scene, &DeliveryFilter::default(), size).await, expected, "pages of {size}");
+        assert_eq!(
+            walk(&scene, &DeliveryFilter::default(), size).await,
+            expected,
+            "pages of {size}"
+        );
     }
 }
 
@@ -132,15 +153,33 @@ async fn deliveries_are_filtered(world: World) {
         ids
     };
     let any = DeliveryFilter::default;
-    assert_eq!(find(DeliveryFilter { event: Some(old.event.id), ..any() }).await, sorted(vec![delivered, failed]));
-    assert_eq!(find(DeliveryFilter { endpoint: Some(endpoint), ..any() }).await, sorted(vec![delivered, pending[0]]));
-    assert_eq!(find(DeliveryFilter { status: Some(DeliveryStatus::Failed), ..any() }).await, [failed]);
-    assert_eq!(find(DeliveryFilter { status: Some(DeliveryStatus::Delivered), ..any() }).await, [delivered]);
-    assert_eq!(find(DeliveryFilter { status: Some(DeliveryStatus::Pending), ..any() }).await, sorted(pending.clone()));
+    assert_eq!(
+        find(DeliveryFilter { event: Some(old.event.id), ..any() }).await,
+        sorted(vec![delivered, failed])
+    );
+    assert_eq!(
+        find(DeliveryFilter { endpoint: Some(endpoint), ..any() }).await,
+        sorted(vec![delivered, pending[0]])
+    );
+    assert_eq!(
+        find(DeliveryFilter { status: Some(DeliveryStatus::Failed), ..any() }).await,
+        [failed]
+    );
+    assert_eq!(
+        find(DeliveryFilter { status: Some(DeliveryStatus::Delivered), ..any() }).await,
+        [delivered]
+    );
+    assert_eq!(
+        find(DeliveryFilter { status: Some(DeliveryStatus::Pending), ..any() }).await,
+        sorted(pending.clone())
+    );
     assert_eq!(find(DeliveryFilter { event_type: Some("other".to_owned()), ..any() }).await, []);
     let end = Some(scene.world.now.minus(Duration::from_secs(5)));
     assert_eq!(find(DeliveryFilter { end, ..any() }).await, sorted(vec![delivered, failed]));
-    assert_eq!(find(DeliveryFilter { start: end, endpoint: Some(owned), ..any() }).await, [pending[1]]);
+    assert_eq!(
+        find(DeliveryFilter { start: end, endpoint: Some(owned), ..any() }).await,
+        [pending[1]]
+    );
 }
 
 async fn pending_deliveries_say_why(world: World) {
@@ -153,20 +192,32 @@ async fn pending_deliveries_say_why(world: World) {
     }
     new.deliveries[1].due_at = world.now.plus(Duration::from_secs(600));
     world.ledger.accept(std::slice::from_ref(&new), world.keys_since()).await.unwrap();
-    let get = async |index: usize| store.get_delivery(&scene.principal, world.project, new.deliveries[index].id).await.unwrap();
+    let get = async |index: usize| {
+        store.get_delivery(&scene.principal, world.project, new.deliveries[index].id).await.unwrap()
+    };
     assert_eq!(get(0).await.reason, DeliveryReason::Due);
     assert_eq!(get(1).await.reason, DeliveryReason::Scheduled);
     assert_eq!(get(2).await.reason, DeliveryReason::EndpointPaused);
     let later = world.now.plus(Duration::from_secs(900));
-    world.ledger.settle(&[attempted(&new.deliveries[0], 1, Verdict::Retry(later), 503)]).await.unwrap();
+    world
+        .ledger
+        .settle(&[attempted(&new.deliveries[0], 1, Verdict::Retry(later), 503)])
+        .await
+        .unwrap();
     let retrying = get(0).await;
-    assert_eq!((retrying.reason, retrying.status), (DeliveryReason::Retrying, DeliveryStatus::Pending));
+    assert_eq!(
+        (retrying.reason, retrying.status),
+        (DeliveryReason::Retrying, DeliveryStatus::Pending)
+    );
     assert_eq!((retrying.attempt_count, retrying.last_status_code), (1, Some(503)));
     assert_eq!((retrying.next_attempt_at, retrying.finished_at), (Some(later), None));
     scene.deliver(&new.deliveries[1]).await;
     let delivered = get(1).await;
     assert_eq!((delivered.reason, delivered.attempt_count), (DeliveryReason::Succeeded, 1));
-    assert_eq!((delivered.next_attempt_at, delivered.subscriptions), (None, new.deliveries[1].subscriptions.clone()));
+    assert_eq!(
+        (delivered.next_attempt_at, delivered.subscriptions),
+        (None, new.deliveries[1].subscriptions.clone())
+    );
     assert_eq!(delivered.finished_at, Some(new.deliveries[1].due_at.plus(Duration::from_secs(1))));
 }
 
@@ -180,24 +231,45 @@ async fn attempts_come_back_as_they_were(world: World) {
     for report in [&first, &second, &other] {
         assert_eq!(world.ledger.settle(std::slice::from_ref(report)).await.unwrap(), [true]);
     }
-    let (first, second, other) = (first.record.unwrap(), second.record.unwrap(), other.record.unwrap());
+    let (first, second, other) =
+        (first.record.unwrap(), second.record.unwrap(), other.record.unwrap());
     let got = store.get_attempt(&scene.principal, world.project, first.id).await.unwrap();
     assert_eq!(got, first);
-    let find = async |filter: AttemptFilter| {
-        let page = store.list_attempts(&scene.principal, world.project, &filter, ALL_ATTEMPTS).await.unwrap();
-        assert!(page.items.iter().all(|attempt| attempt.response_body.is_empty() && attempt.response_headers.is_empty()));
-        page.items.into_iter().map(|attempt| attempt.id).collect::<Vec<_>>()
-    };
+    let find =
+        async |filter: AttemptFilter| {
+            let page = store
+                .list_attempts(&scene.principal, world.project, &filter, ALL_ATTEMPTS)
+                .await
+                .unwrap();
+            assert!(
+                page.items.iter().all(|attempt| attempt.response_body.is_empty()
+                    && attempt.response_headers.is_empty())
+            );
+            page.items.into_iter().map(|attempt| attempt.id).collect::<Vec<_>>()
+        };
     let any = AttemptFilter::default;
-    // The second attempt began a minute after both first ones, of which that with the answer 503 began 303 microseconds later.
+    // The second attempt began a minute after both first ones, of which that with the answer 503
+    // began 303 microseconds later.
     assert_eq!(find(any()).await, [second.id, first.id, other.id]);
-    assert_eq!(find(AttemptFilter { delivery: Some(new.deliveries[0].id), ..any() }).await, [second.id, first.id]);
+    assert_eq!(
+        find(AttemptFilter { delivery: Some(new.deliveries[0].id), ..any() }).await,
+        [second.id, first.id]
+    );
     assert_eq!(find(AttemptFilter { endpoint: Some(scene.owned), ..any() }).await, [other.id]);
-    assert_eq!(find(AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..any() }).await, [first.id]);
-    assert_eq!(find(AttemptFilter { outcome: Some(AttemptOutcome::Succeeded), ..any() }).await, [second.id, other.id]);
+    assert_eq!(
+        find(AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..any() }).await,
+        [first.id]
+    );
+    assert_eq!(
+        find(AttemptFilter { outcome: Some(AttemptOutcome::Succeeded), ..any() }).await,
+        [second.id, other.id]
+    );
     let of_first = AttemptFilter { delivery: Some(new.deliveries[0].id), ..any() };
     assert_eq!(find(AttemptFilter { endpoint: Some(scene.owned), ..of_first }).await, []);
-    assert_eq!(find(AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..of_first }).await, [first.id]);
+    assert_eq!(
+        find(AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..of_first }).await,
+        [first.id]
+    );
 }
 
 async fn attempts_are_listed_by_their_start_and_those_of_a_delivery_by_number(world: World) {
@@ -216,8 +288,11 @@ async fn attempts_are_listed_by_their_start_and_those_of_a_delivery_by_number(wo
     }
     expected.sort_unstable_by_key(|attempt| std::cmp::Reverse((attempt.0, attempt.1)));
     let list = async |filter: &AttemptFilter, page: PageRequest<AttemptPlace>| {
-        let page = store.list_attempts(&scene.principal, world.project, filter, page).await.unwrap();
-        let seen = |attempt: &outrider_model::Attempt| (attempt.started_at, attempt.id, attempt.delivery, attempt.number);
+        let page =
+            store.list_attempts(&scene.principal, world.project, filter, page).await.unwrap();
+        let seen = |attempt: &outrider_model::Attempt| {
+            (attempt.started_at, attempt.id, attempt.delivery, attempt.number)
+        };
         (page.items.iter().map(seen).collect::<Vec<_>>(), page.next, page.previous)
     };
     let walk = async |filter: AttemptFilter| {
@@ -234,10 +309,15 @@ async fn attempts_are_listed_by_their_start_and_those_of_a_delivery_by_number(wo
     let any = AttemptFilter::default;
     assert_eq!(walk(any()).await, expected);
     assert_eq!(walk(AttemptFilter { endpoint: Some(scene.endpoint), ..any() }).await, expected);
-    assert_eq!(walk(AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..any() }).await, expected);
-    // Times are those of the attempts, to the microsecond: from one of them on, until before another.
+    assert_eq!(
+        walk(AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..any() }).await,
+        expected
+    );
+    // Times are those of the attempts, to the microsecond: from one of them on, until before
+    // another.
     let (end, start) = (expected[2].0, expected[9].0);
-    let between: Vec<_> = expected.iter().filter(|attempt| (start..end).contains(&attempt.0)).copied().collect();
+    let between: Vec<_> =
+        expected.iter().filter(|attempt| (start..end).contains(&attempt.0)).copied().collect();
     assert!(between.len() >= 4, "{between:?}");
     assert_eq!(walk(AttemptFilter { start: Some(start), end: Some(end), ..any() }).await, between);
     // The attempts of one delivery, whenever each of them seems to have started.
@@ -259,7 +339,8 @@ async fn strangers_and_owners_see_their_own(world: World) {
     let foreign = scene.accept(8, &[scene.endpoint]).await;
     scene.deliver(&both.deliveries[0]).await;
     scene.deliver(&both.deliveries[1]).await;
-    let attempt = attempted(&both.deliveries[0], 1, crate::ledger::tests::SUCCESS, 200).record.unwrap().id;
+    let attempt =
+        attempted(&both.deliveries[0], 1, crate::ledger::tests::SUCCESS, 200).record.unwrap().id;
     let stranger = scene.stranger();
     let bound = outrider_model::Principal {
         project: Some(outrider_model::ProjectId::new(scene.world.now, 5)),
@@ -272,15 +353,34 @@ async fn strangers_and_owners_see_their_own(world: World) {
             store.get_delivery(nobody, project, both.deliveries[0].id).await.err(),
             store.list_deliveries(nobody, project, &DeliveryFilter::default(), ALL).await.err(),
             store.get_attempt(nobody, project, attempt).await.err(),
-            store.list_attempts(nobody, project, &AttemptFilter::default(), ALL_ATTEMPTS).await.err(),
+            store
+                .list_attempts(nobody, project, &AttemptFilter::default(), ALL_ATTEMPTS)
+                .await
+                .err(),
             store.retry_delivery(nobody, project, both.deliveries[0].id).await.err(),
         ];
-        assert!(reasons.iter().all(|error| error.as_ref().is_some_and(|error| error.reason == Reason::NotFound)), "{reasons:?}");
+        assert!(
+            reasons
+                .iter()
+                .all(|error| error.as_ref().is_some_and(|error| error.reason == Reason::NotFound)),
+            "{reasons:?}"
+        );
     }
     let owner = scene.owner();
-    let deliveries = store.list_deliveries(&owner, project, &DeliveryFilter::default(), ALL).await.unwrap().items;
-    assert_eq!(deliveries.iter().map(|delivery| delivery.id).collect::<Vec<_>>(), [both.deliveries[1].id]);
-    let attempts = store.list_attempts(&owner, project, &AttemptFilter::default(), ALL_ATTEMPTS).await.unwrap().items;
+    let deliveries = store
+        .list_deliveries(&owner, project, &DeliveryFilter::default(), ALL)
+        .await
+        .unwrap()
+        .items;
+    assert_eq!(
+        deliveries.iter().map(|delivery| delivery.id).collect::<Vec<_>>(),
+        [both.deliveries[1].id]
+    );
+    let attempts = store
+        .list_attempts(&owner, project, &AttemptFilter::default(), ALL_ATTEMPTS)
+        .await
+        .unwrap()
+        .items;
     assert!(attempts.len() == 1 && attempts[0].endpoint == scene.owned);
     assert!(store.get_event(&owner, project, both.event.id).await.is_ok());
     let hidden = [
@@ -290,10 +390,19 @@ async fn strangers_and_owners_see_their_own(world: World) {
         store.get_attempt(&owner, project, attempt).await.err(),
         store.retry_delivery(&owner, project, both.deliveries[0].id).await.err(),
     ];
-    assert!(hidden.iter().all(|error| error.as_ref().is_some_and(|error| error.reason == Reason::NotFound)), "{hidden:?}");
+    assert!(
+        hidden
+            .iter()
+            .all(|error| error.as_ref().is_some_and(|error| error.reason == Reason::NotFound)),
+        "{hidden:?}"
+    );
     store.delete_endpoint(&scene.principal, project, scene.owned).await.unwrap();
-    assert!(store.get_delivery(&owner, project, both.deliveries[1].id).await.is_ok(), "the history stays the owner's");
+    assert!(
+        store.get_delivery(&owner, project, both.deliveries[1].id).await.is_ok(),
+        "the history stays the owner's"
+    );
     store.delete_project(&scene.principal, project).await.unwrap();
-    let gone = store.get_delivery(&scene.principal, project, both.deliveries[1].id).await.unwrap_err();
+    let gone =
+        store.get_delivery(&scene.principal, project, both.deliveries[1].id).await.unwrap_err();
     assert_eq!(gone.reason, Reason::NotFound);
 }

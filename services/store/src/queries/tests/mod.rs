@@ -9,8 +9,8 @@ mod retry;
 use std::{collections::BTreeMap, time::Duration};
 
 use outrider_model::{
-    DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, OrganizationId, PendingDelivery, Principal,
-    SigningSecret, Target, principal::Actor,
+    DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, OrganizationId,
+    PendingDelivery, Principal, SigningSecret, Target, principal::Actor,
 };
 
 use crate::{
@@ -33,11 +33,20 @@ impl Scene {
         let principal = Principal::system(organization.id);
         let project = world
             .store
-            .create_project(&principal, NewProject { name: "p".to_owned(), ..NewProject::default() }, None)
+            .create_project(
+                &principal,
+                NewProject { name: "p".to_owned(), ..NewProject::default() },
+                None,
+            )
             .await
             .unwrap();
         world.project = project.id;
-        let mut scene = Self { world, principal, endpoint: EndpointId(uuid::Uuid::nil()), owned: EndpointId(uuid::Uuid::nil()) };
+        let mut scene = Self {
+            world,
+            principal,
+            endpoint: EndpointId(uuid::Uuid::nil()),
+            owned: EndpointId(uuid::Uuid::nil()),
+        };
         scene.endpoint = scene.new_endpoint(None, EndpointState::Active).await;
         scene.owned = scene.new_endpoint(Some("acme"), EndpointState::Active).await;
         scene.world.endpoint = scene.endpoint;
@@ -57,7 +66,12 @@ impl Scene {
             owner: owner.map(str::to_owned),
             secret: SigningSecret::from_bytes(&[7; 32]).unwrap(),
         };
-        self.world.store.create_endpoint(&self.principal, self.world.project, new, None).await.unwrap().id
+        self.world
+            .store
+            .create_endpoint(&self.principal, self.world.project, new, None)
+            .await
+            .unwrap()
+            .id
     }
 
     /// Who reaches the endpoints of "acme" only.
@@ -67,7 +81,10 @@ impl Scene {
 
     /// Who reaches nothing here.
     fn stranger(&self) -> Principal {
-        Principal { organization: OrganizationId::new(self.world.now, 77), ..self.principal.clone() }
+        Principal {
+            organization: OrganizationId::new(self.world.now, 77),
+            ..self.principal.clone()
+        }
     }
 
     /// An accepted event of an age, with a delivery to each of these endpoints.
@@ -76,18 +93,29 @@ impl Scene {
         for endpoint in endpoints {
             route(&mut new, *endpoint, None);
         }
-        self.world.ledger.accept(std::slice::from_ref(&new), self.world.keys_since()).await.unwrap();
+        self.world
+            .ledger
+            .accept(std::slice::from_ref(&new), self.world.keys_since())
+            .await
+            .unwrap();
         new
     }
 
     pub async fn deliver(&self, delivery: &PendingDelivery) -> DeliveryId {
-        assert_eq!(self.world.ledger.settle(&[attempted(delivery, 1, SUCCESS, 200)]).await.unwrap(), [true]);
+        assert_eq!(
+            self.world.ledger.settle(&[attempted(delivery, 1, SUCCESS, 200)]).await.unwrap(),
+            [true]
+        );
         delivery.id
     }
 
     pub async fn fail(&self, delivery: &PendingDelivery) -> DeliveryId {
-        let verdict = outrider_model::Verdict::End(DeliveryStatus::Failed, DeliveryReason::Exhausted);
-        assert_eq!(self.world.ledger.settle(&[attempted(delivery, 1, verdict, 500)]).await.unwrap(), [true]);
+        let verdict =
+            outrider_model::Verdict::End(DeliveryStatus::Failed, DeliveryReason::Exhausted);
+        assert_eq!(
+            self.world.ledger.settle(&[attempted(delivery, 1, verdict, 500)]).await.unwrap(),
+            [true]
+        );
         delivery.id
     }
 }

@@ -1,4 +1,5 @@
-//! On PostgreSQL every page is read from an index, in its order: no table is scanned, and nothing but a few rows is sorted.
+//! On PostgreSQL every page is read from an index, in its order: no table is scanned, and nothing
+//! but a few rows is sorted.
 
 use std::time::Duration;
 
@@ -21,8 +22,9 @@ use crate::{
     },
 };
 
-/// 40,000 rows of each table of the last 22 hours. 4,000 of the middle are the project's: one that went quiet hours ago, which a
-/// walk by id alone would reach late. Half of them are the endpoint's; one in forty was not delivered.
+/// 40,000 rows of each table of the last 22 hours. 4,000 of the middle are the project's: one that
+/// went quiet hours ago, which a walk by id alone would reach late. Half of them are the
+/// endpoint's; one in forty was not delivered.
 const FILL: [&str; 6] = [
     "CREATE TEMPORARY TABLE seed AS SELECT n,
         (lpad(to_hex($MILLIS - n * 2000), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid AS id,
@@ -48,8 +50,10 @@ const DAY_MICROS: i64 = 86_400_000_000;
 async fn pages_are_ranges_of_indexes() {
     let Some(world) = World::postgres().await else { return };
     let mut scene = Scene::of(world).await;
-    // The same distance from midnight whenever the test runs: the rows of the project lie in yesterday's partition, others in today's.
-    scene.world.now = Timestamp(scene.world.now.0 / DAY_MICROS * DAY_MICROS).plus(Duration::from_secs(5 * 3600));
+    // The same distance from midnight whenever the test runs: the rows of the project lie in
+    // yesterday's partition, others in today's.
+    scene.world.now =
+        Timestamp(scene.world.now.0 / DAY_MICROS * DAY_MICROS).plus(Duration::from_secs(5 * 3600));
     fill(&scene).await;
     let first = PageRequest { size: 50, from: None };
     let middle = uuid_bound(scene.world.now.minus(Duration::from_secs(40_000)));
@@ -59,7 +63,9 @@ async fn pages_are_ranges_of_indexes() {
         PageRequest { from: Some(Cursor::Before(middle)), ..first },
     ];
     for page in pages {
-        for statement in event_statements(&scene, page).into_iter().chain(delivery_statements(&scene, page)) {
+        for statement in
+            event_statements(&scene, page).into_iter().chain(delivery_statements(&scene, page))
+        {
             check(&scene, statement).await;
         }
         for statement in attempt_statements(&scene, of_attempts(page)) {
@@ -76,13 +82,18 @@ async fn pages_are_ranges_of_indexes_on_sqlite_too() {
     for build in [event_statements, delivery_statements, attempts] {
         for statement in build(&scene, page) {
             // Both backends take numbered parameters.
-            let explain =
-                Statement { sql: format!("EXPLAIN QUERY PLAN {}", statement.sql), db_backend: DbBackend::Sqlite, ..statement };
+            let explain = Statement {
+                sql: format!("EXPLAIN QUERY PLAN {}", statement.sql),
+                db_backend: DbBackend::Sqlite,
+                ..statement
+            };
             for row in scene.world.store.read().query_all_raw(explain.clone()).await.unwrap() {
                 let step: String = row.try_get("", "detail").unwrap();
-                let few = explain.sql.contains(" IN (") || explain.sql.contains(r#""delivery_id" = "#);
+                let few =
+                    explain.sql.contains(" IN (") || explain.sql.contains(r#""delivery_id" = "#);
                 let by_ids = few && step.contains("TEMP B-TREE");
-                let searched = step.starts_with("SEARCH") && (step.contains("INDEX") || step.contains("PRIMARY KEY"));
+                let searched = step.starts_with("SEARCH")
+                    && (step.contains("INDEX") || step.contains("PRIMARY KEY"));
                 assert!(searched || by_ids, "{step}\n{}", explain.sql);
             }
         }
@@ -104,10 +115,14 @@ async fn fill(scene: &Scene) {
 fn event_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
     let start = Some(scene.world.now.minus(Duration::from_secs(42_000)));
     let typed = EventFilter { event_type: Some("type.0".to_owned()), ..EventFilter::default() };
-    [EventFilter::default(), typed.clone(), EventFilter { start, end: Some(scene.world.now), ..typed }]
-        .iter()
-        .map(|filter| events::select(scene.world.project, filter, page).build(DbBackend::Postgres))
-        .collect()
+    [
+        EventFilter::default(),
+        typed.clone(),
+        EventFilter { start, end: Some(scene.world.now), ..typed },
+    ]
+    .iter()
+    .map(|filter| events::select(scene.world.project, filter, page).build(DbBackend::Postgres))
+    .collect()
 }
 
 fn delivery_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
@@ -118,7 +133,11 @@ fn delivery_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
         DeliveryFilter { endpoint: Some(scene.endpoint), ..any() },
         DeliveryFilter { status: Some(DeliveryStatus::Failed), ..any() },
         DeliveryFilter { status: Some(DeliveryStatus::Delivered), ..any() },
-        DeliveryFilter { endpoint: Some(scene.endpoint), status: Some(DeliveryStatus::Failed), ..any() },
+        DeliveryFilter {
+            endpoint: Some(scene.endpoint),
+            status: Some(DeliveryStatus::Failed),
+            ..any()
+        },
         DeliveryFilter { endpoint: Some(scene.endpoint), end: Some(scene.world.now), ..any() },
     ];
     let event = outrider_model::EventId::new(scene.world.now.minus(Duration::from_secs(41_000)), 0);
@@ -127,7 +146,8 @@ fn delivery_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
     let mut statements = Vec::new();
     for filter in &filters {
         for among in &among {
-            let wanted = Wanted { principal: &scene.principal, project: scene.world.project, filter, page };
+            let wanted =
+                Wanted { principal: &scene.principal, project: scene.world.project, filter, page };
             statements.push(select_ended(wanted, among).build(DbBackend::Postgres));
             if filter.status.is_none() {
                 statements.push(select_pending(wanted, among).build(DbBackend::Postgres));
@@ -156,33 +176,55 @@ fn attempt_statements(scene: &Scene, page: PageRequest<AttemptPlace>) -> Vec<Sta
         AttemptFilter { delivery: Some(delivery), ..any() },
         AttemptFilter { endpoint: Some(scene.endpoint), ..any() },
         AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..any() },
-        AttemptFilter { outcome: Some(AttemptOutcome::Rejected), endpoint: Some(scene.endpoint), ..any() },
+        AttemptFilter {
+            outcome: Some(AttemptOutcome::Rejected),
+            endpoint: Some(scene.endpoint),
+            ..any()
+        },
         AttemptFilter { outcome: Some(AttemptOutcome::Succeeded), ..any() },
-        AttemptFilter { start: Some(scene.world.now.minus(Duration::from_secs(42_000))), end: Some(scene.world.now), ..any() },
+        AttemptFilter {
+            start: Some(scene.world.now.minus(Duration::from_secs(42_000))),
+            end: Some(scene.world.now),
+            ..any()
+        },
     ]
     .iter()
-    .map(|filter| attempts::select(&scene.principal, scene.world.project, filter, page).build(DbBackend::Postgres))
+    .map(|filter| {
+        attempts::select(&scene.principal, scene.world.project, filter, page)
+            .build(DbBackend::Postgres)
+    })
     .collect()
 }
 
-/// Executes the statement: what it reads is what counts. A page of 51 rows takes an index entry and a table page for each, and a
-/// few of each of the partitions. Where the bounds leave few rows the planner may read all of them, drop some and sort the rest,
-/// which is cheap.
+/// Executes the statement: what it reads is what counts. A page of 51 rows takes an index entry and
+/// a table page for each, and a few of each of the partitions. Where the bounds leave few rows the
+/// planner may read all of them, drop some and sort the rest, which is cheap.
 async fn check(scene: &Scene, statement: Statement) {
-    let text = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS) {}", statement.sql);
+    let text =
+        format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS) {}", statement.sql);
     let explain = Statement { sql: text, ..statement };
     let rows = scene.world.store.read().query_all_raw(explain.clone()).await.unwrap();
     let plan: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
     let (pages, dropped, sorted) = (pages_read(&plan), rows_dropped(&plan), rows_sorted(&plan));
     let plan = plan.join("\n");
-    assert!(pages <= 300 && dropped <= 1_000 && sorted <= 4_000, "{pages} {dropped} {sorted}\n{}\n{plan}", explain.sql);
+    assert!(
+        pages <= 300 && dropped <= 1_000 && sorted <= 4_000,
+        "{pages} {dropped} {sorted}\n{}\n{plan}",
+        explain.sql
+    );
 }
 
 fn number_after(line: &str, before: &str) -> Option<u64> {
-    line.split_once(before)?.1.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+    line.split_once(before)?
+        .1
+        .split(|character: char| !character.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
-/// Of the whole statement: the first line of the kind. There is none when the bounds leave no partition.
+/// Of the whole statement: the first line of the kind. There is none when the bounds leave no
+/// partition.
 fn pages_read(plan: &[String]) -> u64 {
     let Some(buffers) = plan.iter().find(|line| line.contains("Buffers: shared")) else { return 0 };
     number_after(buffers, "hit=").unwrap_or(0) + number_after(buffers, "read=").unwrap_or(0)
@@ -194,7 +236,12 @@ fn rows_dropped(plan: &[String]) -> u64 {
 
 /// What the nodes below a sort answered.
 fn rows_sorted(plan: &[String]) -> u64 {
-    let below = |at: usize| plan[at + 1..].iter().find(|line| line.contains("->")).and_then(|line| number_after(line, "rows="));
+    let below = |at: usize| {
+        plan[at + 1..]
+            .iter()
+            .find(|line| line.contains("->"))
+            .and_then(|line| number_after(line, "rows="))
+    };
     (0..plan.len())
         .filter(|at| plan[*at].contains("Sort  (") || plan[*at].contains("Sort ("))
         .filter_map(below)

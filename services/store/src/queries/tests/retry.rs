@@ -28,13 +28,17 @@ async fn what_waits_becomes_due(world: World) {
     route(&mut new, scene.endpoint, None);
     new.deliveries[0].due_at = world.now.plus(Duration::from_secs(3_600));
     world.ledger.accept(std::slice::from_ref(&new), world.keys_since()).await.unwrap();
-    let retried = store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
+    let retried =
+        store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
     assert_eq!(
         (retried.id, retried.status, retried.reason),
         (new.deliveries[0].id, DeliveryStatus::Pending, DeliveryReason::Due)
     );
     let claim = Claim { endpoint: scene.endpoint, limit: 9, epoch: EPOCH };
-    assert_eq!(world.ledger.claim(&[claim], store.clock().now(), world.now, 9).await.unwrap().len(), 1);
+    assert_eq!(
+        world.ledger.claim(&[claim], store.clock().now(), world.now, 9).await.unwrap().len(),
+        1
+    );
 }
 
 async fn what_is_queued_stays_as_it_is(world: World) {
@@ -53,7 +57,10 @@ async fn what_ended_is_delivered_anew(world: World) {
     let new = scene.accept(5, &[scene.endpoint, scene.owned]).await;
     let first = scene.fail(&new.deliveries[0]).await;
     let second = store.retry_delivery(&scene.principal, world.project, first).await.unwrap();
-    assert_eq!((second.replay_number, second.status, second.attempt_count), (1, DeliveryStatus::Pending, 0));
+    assert_eq!(
+        (second.replay_number, second.status, second.attempt_count),
+        (1, DeliveryStatus::Pending, 0)
+    );
     assert_eq!(
         (second.event, second.endpoint, &second.subscriptions),
         (new.event.id, scene.endpoint, &new.deliveries[0].subscriptions)
@@ -71,7 +78,8 @@ async fn what_ended_is_delivered_anew(world: World) {
     let mut listed = Vec::new();
     loop {
         let page = PageRequest { size: 1, from };
-        let page = store.list_deliveries(&scene.principal, world.project, &filter, page).await.unwrap();
+        let page =
+            store.list_deliveries(&scene.principal, world.project, &filter, page).await.unwrap();
         listed.extend(page.items.iter().map(|delivery| delivery.id));
         from = page.next;
         if from.is_none() {
@@ -90,9 +98,14 @@ async fn many_at_once_make_a_replay_each(world: World) {
     let tasks: Vec<_> = (0..6)
         .map(|_| {
             let scene = Arc::clone(&scene);
-            tokio::spawn(
-                async move { scene.world.store.retry_delivery(&scene.principal, scene.world.project, first).await.unwrap() },
-            )
+            tokio::spawn(async move {
+                scene
+                    .world
+                    .store
+                    .retry_delivery(&scene.principal, scene.world.project, first)
+                    .await
+                    .unwrap()
+            })
         })
         .collect();
     let mut numbers = Vec::new();
@@ -112,7 +125,8 @@ async fn what_has_no_endpoint_is_refused(world: World) {
     scene.fail(&ended.deliveries[0]).await;
     store.delete_endpoint(&scene.principal, project, scene.endpoint).await.unwrap();
     for delivery in [&new.deliveries[0], &ended.deliveries[0]] {
-        let refused = store.retry_delivery(&scene.principal, project, delivery.id).await.unwrap_err();
+        let refused =
+            store.retry_delivery(&scene.principal, project, delivery.id).await.unwrap_err();
         assert_eq!(refused.reason, Reason::FailedPrecondition);
     }
     assert_eq!(scene.world.rows("pending_deliveries").await, 1);
