@@ -39,6 +39,8 @@ const CLEARED: Duration = Duration::from_secs(120);
 const PENDING: f64 = 200.0;
 /// Within so long of idleness memory is back.
 const IDLE: Duration = Duration::from_secs(60);
+/// Parts of a long attack that are shown.
+const PARTS: u32 = 20;
 /// What memory may grow by in any case, in bytes: a process that has little may double it.
 const GROWTH: u64 = 16 << 20;
 
@@ -276,6 +278,7 @@ impl Run {
                 figures.arrived
             )?;
         }
+        self.parts(&mut text)?;
         for (place, of) in self.used[1].iter().enumerate() {
             let [before, after] = [0, 2].map(|number| &self.used[number][place]);
             let idle = self.idle.as_ref().and_then(|idle| idle.get(place));
@@ -302,6 +305,21 @@ impl Run {
             )?;
         }
         Ok(text)
+    }
+
+    /// The figures of the parts of a long attack: they show whether it went wrong once or always.
+    fn parts(&self, text: &mut String) -> Result<()> {
+        let Phase { start, end } = self.phases[1];
+        if end - start < PARTS * Duration::from_secs(10) {
+            return Ok(());
+        }
+        let length = (end - start) / PARTS;
+        for number in 0..PARTS {
+            let begin = start + length * number;
+            let figures = self.seen.in_phase(&(begin..begin + length));
+            writeln!(text, "   at {:>6} s {figures}", (length * number).as_secs())?;
+        }
+        Ok(())
     }
 
     /// CPU time for each event of the healthy tenant, while it was attacked.
