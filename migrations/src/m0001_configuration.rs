@@ -33,7 +33,9 @@ impl MigrationTrait for Migration {
                 table: " STRICT",
             },
             _ => {
-                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
+                return Err(DbErr::Migration(
+                    "only PostgreSQL and SQLite are supported".to_owned(),
+                ));
             }
         };
         for statement in tables.statements() {

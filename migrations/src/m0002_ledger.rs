@@ -21,7 +21,9 @@ impl MigrationTrait for Migration {
             DbBackend::Postgres => Tables::postgres(),
             DbBackend::Sqlite => Tables::sqlite(),
             _ => {
-                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
+                return Err(DbErr::Migration(
+                    "only PostgreSQL and SQLite are supported".to_owned(),
+                ));
             }
         };
         let mut statements = tables.statements();

@@ -16,7 +16,9 @@ impl MigrationTrait for Migration {
             DbBackend::Postgres => ("UUID", "SMALLINT", "BIGINT", ""),
             DbBackend::Sqlite => ("BLOB", "INTEGER", "INTEGER", " STRICT"),
             _ => {
-                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
+                return Err(DbErr::Migration(
+                    "only PostgreSQL and SQLite are supported".to_owned(),
+                ));
             }
         };
         let statements = [

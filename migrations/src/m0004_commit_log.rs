@@ -61,7 +61,9 @@ impl MigrationTrait for Migration {
             DbBackend::Postgres => POSTGRES,
             DbBackend::Sqlite => SQLITE,
             _ => {
-                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
+                return Err(DbErr::Migration(
+                    "only PostgreSQL and SQLite are supported".to_owned(),
+                ));
             }
         };
         let mut statements: Vec<String> = statements.map(str::to_owned).to_vec();

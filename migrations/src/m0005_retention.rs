@@ -17,7 +17,9 @@ impl MigrationTrait for Migration {
             DbBackend::Postgres => ("UUID", "BIGINT", ""),
             DbBackend::Sqlite => ("BLOB", "INTEGER", " STRICT, WITHOUT ROWID"),
             _ => {
-                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
+                return Err(DbErr::Migration(
+                    "only PostgreSQL and SQLite are supported".to_owned(),
+                ));
             }
         };
         let mut statements = vec![

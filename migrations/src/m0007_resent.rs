@@ -12,7 +12,9 @@ impl MigrationTrait for Migration {
             DbBackend::Postgres => "BOOLEAN NOT NULL DEFAULT FALSE",
             DbBackend::Sqlite => "INTEGER NOT NULL DEFAULT 0",
             _ => {
-                return Err(DbErr::Migration("only PostgreSQL and SQLite are supported".to_owned()));
+                return Err(DbErr::Migration(
+                    "only PostgreSQL and SQLite are supported".to_owned(),
+                ));
             }
         };
         // A version that does not know the column writes none: its workers send nothing twice.
