@@ -20,8 +20,7 @@ use tokio::{
 
 use crate::{
     Options,
-    client::{Client, Failure},
-    destination::Destination,
+    exchange::{Client, Destination, Failure},
 };
 
 /// Where the requests to an endpoint go.

@@ -12,37 +12,20 @@
 //! the job forgotten.
 
 mod backoff;
-mod batches;
 mod bounds;
-mod client;
-mod destination;
+mod exchange;
+mod fault;
 #[doc(hidden)]
 pub mod fuzzed;
-mod head;
-mod heads;
-mod intake;
-mod job;
-mod keeping;
-mod leases;
-mod look;
+mod gauges;
+mod jobs;
 mod lookup;
 mod measure;
 mod options;
-mod phase;
-mod pool;
-mod reader;
-mod reporter;
-mod request;
-mod response;
-mod rewrite;
 mod scheduler;
-mod sender;
 mod shared;
-mod tls;
-mod told;
+mod steps;
 mod trust;
-mod turns;
-mod wire;
 mod worker;
 
 #[cfg(test)]

@@ -1,23 +1,19 @@
 //! What a worker shows of itself. Counters of outcomes are found by number: nothing here looks a
 //! text up for a job.
 
-use std::{
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{sync::LazyLock, time::Duration};
 
 use outrider_model::{AttemptOutcome, Timestamp};
 use outrider_proto::internal::{AttemptResult, HoldReason, Job};
 use outrider_telemetry::{
     catalogue::worker::{
         ANSWERS_DROPPED, ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS,
-        HELD, IDLE_CONNECTIONS, JOBS, NARROW_WINDOWS, PAYLOAD_BYTES, QUEUE_SECONDS, RESENT,
-        SECTION, SLOTS_USED, UNREPORTED_BYTES, WAITING, WINDOWS,
+        HELD, QUEUE_SECONDS, RESENT, SECTION,
     },
     metrics::{self, ByIndex},
 };
 
-use crate::{shared::Shared, wire::Fault};
+use crate::fault::Fault;
 
 /// In the order of `HoldReason`.
 const REASONS: [&str; 5] = ["unknown", "endpoint-paused", "endpoint-deleted", "stale", "released"];
@@ -31,28 +27,12 @@ static BY_REASON: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&HELD, &REAS
 static BY_BOUND: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&EXCEEDED, &BOUNDS));
 static BY_USE: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&CONNECTIONS, &USES));
 
-/// Shows the worker's metrics for as long as it lives.
-pub(crate) fn expose(shared: &Arc<Shared>) {
+/// Shows the metrics of workers, those of which nothing happened yet too.
+pub(crate) fn expose() {
     metrics::expose(&SECTION);
     for counters in [&BY_OUTCOME, &BY_REASON, &BY_USE, &BY_BOUND] {
         LazyLock::force(counters);
     }
-    let shared = Arc::downgrade(shared);
-    metrics::before_scrape(move || {
-        let Some(shared) = shared.upgrade() else { return false };
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        JOBS.set(count(shared.leases.len()));
-        IDLE_CONNECTIONS.set(count(shared.client.idle()));
-        SLOTS_USED.set(i64::from(shared.slots.used()));
-        PAYLOAD_BYTES.set(i64::from(shared.payloads.used()) * 1024);
-        UNREPORTED_BYTES.set(i64::from(shared.answers.used()) * 1024);
-        WAITING.with_label_values(&["slots"]).set(count(shared.slots.waiting()));
-        WAITING.with_label_values(&["payload-bytes"]).set(count(shared.payloads.waiting()));
-        let (known, narrow) = shared.slots.windows();
-        WINDOWS.set(count(known));
-        NARROW_WINDOWS.set(count(narrow));
-        true
-    });
 }
 
 /// An answer found no room until its report is settled.

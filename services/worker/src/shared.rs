@@ -3,22 +3,21 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use outrider_model::Recipient;
+use http::HeaderValue;
+use outrider_model::{Error, Recipient, Result, Windows};
 use outrider_queue::Queue;
+use outrider_rpc::Dialer;
 use outrider_telemetry::caught;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     backoff::Complaints,
-    client::Client,
-    destination::Destinations,
-    job::{HeldJob, Key, Outcome, Started, report},
-    leases::Leases,
+    exchange::{Client, Destinations},
+    jobs::{HeldJob, Key, Leases, Outcome, Report, Started, report},
     lookup::Lookup,
     measure,
     options::Options,
-    reporter::Report,
     scheduler::{Grant, Scheduler},
 };
 
@@ -56,6 +55,44 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Errors: an option is out of its bounds; the error names the field.
+    pub(crate) fn new(
+        options: Options,
+        queue: Arc<dyn Queue>,
+        lookup: Arc<dyn Lookup>,
+        dialer: Arc<dyn Dialer>,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> Result<Self> {
+        options.check()?;
+        let user_agent = HeaderValue::from_str(&options.user_agent);
+        let user_agent =
+            user_agent.map_err(|_| Error::field("user_agent", "must be visible ASCII"))?;
+        let windows = Windows::new(options.windows());
+        Ok(Self {
+            client: Client::new(&options, dialer)?,
+            destinations: Destinations::new(options.destinations_kept, user_agent),
+            leases: Leases::new(
+                Arc::clone(&queue),
+                options.consumer.clone(),
+                options.lease,
+                options.renew_batch,
+            ),
+            places: Arc::new(Semaphore::new(options.max_jobs)),
+            slots: Scheduler::new(options.max_in_flight, Some(windows)),
+            payloads: Scheduler::new(options.payload_units(), None),
+            answers: Scheduler::new(options.answer_units(), None),
+            payload_reads: Arc::new(Semaphore::new(options.payload_reads)),
+            reports,
+            tasks: TaskTracker::new(),
+            complaints: Complaints::default(),
+            shutdown: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            queue,
+            lookup,
+            options,
+        })
+    }
+
     /// Reports what became of a job in hand.
     pub(crate) fn report(&self, job: HeldJob, mut outcome: Outcome) {
         let key = job.key();

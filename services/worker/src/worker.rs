@@ -2,21 +2,20 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
-use outrider_model::{Error, Result, Windows};
+use outrider_model::Result;
 use outrider_queue::Queue;
 use outrider_rpc::{Dialer, Settlement};
 use outrider_telemetry::essential;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::Instant,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backoff::Complaints, client::Client, destination::Destinations, leases::Leases, lookup::Lookup,
-    measure, options::Options, reader::Reader, reporter::Reporter, scheduler::Scheduler,
-    shared::Shared, turns,
+    gauges,
+    lookup::Lookup,
+    measure,
+    options::Options,
+    shared::Shared,
+    steps::{Reader, Reporter, turns},
 };
 
 /// Reads jobs, signs, sends and reports.
@@ -34,37 +33,10 @@ impl Worker {
         dialer: Arc<dyn Dialer>,
         settlement: Arc<dyn Settlement>,
     ) -> Result<Self> {
-        options.check()?;
-        let user_agent = HeaderValue::from_str(&options.user_agent);
-        let user_agent =
-            user_agent.map_err(|_| Error::field("user_agent", "must be visible ASCII"))?;
         let (reports, received) = mpsc::unbounded_channel();
-        let windows = Windows::new(options.windows());
-        let shared = Shared {
-            client: Client::new(&options, dialer)?,
-            destinations: Destinations::new(options.destinations_kept, user_agent),
-            leases: Leases::new(
-                Arc::clone(&queue),
-                options.consumer.clone(),
-                options.lease,
-                options.renew_batch,
-            ),
-            places: Arc::new(Semaphore::new(options.max_jobs)),
-            slots: Scheduler::new(options.max_in_flight, Some(windows)),
-            payloads: Scheduler::new(options.payload_units(), None),
-            answers: Scheduler::new(options.answer_units(), None),
-            payload_reads: Arc::new(Semaphore::new(options.payload_reads)),
-            reports,
-            tasks: TaskTracker::new(),
-            complaints: Complaints::default(),
-            shutdown: CancellationToken::new(),
-            cut: CancellationToken::new(),
-            queue,
-            lookup,
-            options,
-        };
-        let shared = Arc::new(shared);
-        measure::expose(&shared);
+        let shared = Arc::new(Shared::new(options, queue, lookup, dialer, reports)?);
+        measure::expose();
+        gauges::expose(&shared);
         let reporter = Reporter::new(&shared, received, settlement);
         Ok(Self { shared, reporter })
     }

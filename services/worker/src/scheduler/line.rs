@@ -9,7 +9,7 @@ use outrider_model::{
     EndpointId, FairShares, OrganizationId, ProjectId, Recipient, Windows, shares,
 };
 
-use super::{Amount, News};
+use super::amount::{Amount, News};
 
 /// How many organisations, projects of one and endpoints of one are looked at for one grant. Those
 /// who hold least come first, so more than the first is looked at only where the shares of their

@@ -21,13 +21,9 @@ use tokio::{
 use super::{
     bench::{Bench, quick},
     fakes::Loopback,
-    hostile::{Act, CHUNKED, OK, attempt, deliver, is_bad, is_soon, send, succeeds},
+    scripted::{Act, CHUNKED, OK, attempt, deliver, is_bad, is_soon, send, succeeds},
 };
-use crate::{
-    client::{Client, Failure},
-    request::Body,
-    wire::write_through,
-};
+use crate::exchange::{Body, Client, Failure, write_through};
 
 /// How the other side's part of a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

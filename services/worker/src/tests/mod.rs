@@ -9,4 +9,5 @@ mod isolation;
 mod jobs;
 mod lifecycle;
 pub(crate) mod receiver;
+mod scripted;
 mod tls;

@@ -1,0 +1,11 @@
+//! Connections to endpoints, and those that are kept between requests.
+
+mod connection;
+mod origins;
+mod pool;
+mod probe;
+
+pub(crate) use connection::{Body, Connection};
+pub(crate) use origins::{Met, Timeouts};
+pub(crate) use pool::{Pool, Reused};
+pub(crate) use probe::Shown;

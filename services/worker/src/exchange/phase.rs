@@ -1,0 +1,77 @@
+//! How far an exchange had come when its time was over.
+
+use std::time::Duration;
+
+use outrider_model::text::span;
+
+use super::stream::Watch;
+
+/// How far an exchange had come when its time was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The host is looked up, or does not take the connection.
+    Connecting,
+    /// The TLS handshake is not done.
+    Securing,
+    /// The endpoint does not take the rest of the request.
+    Sending,
+    /// Nothing of an answer came.
+    Waiting,
+    /// The status line of the answer is not whole.
+    Reading,
+}
+
+impl Phase {
+    /// In words for the owner of the endpoint, with the endpoint's time limit.
+    pub(crate) fn explain(self, limit: Duration) -> String {
+        let limit = span(limit);
+        match self {
+            Self::Connecting => format!("no connection within {limit}"),
+            Self::Securing => {
+                format!("connected, but the TLS handshake was not done within {limit}")
+            }
+            Self::Sending => {
+                format!("connected, but the endpoint did not take the whole request within {limit}")
+            }
+            Self::Waiting => format!("the request was sent, but no answer came within {limit}"),
+            Self::Reading => {
+                format!("an answer began, but its status line was not whole within {limit}")
+            }
+        }
+    }
+
+    /// Of a connection that is made.
+    pub(crate) fn of(watch: &Watch) -> Self {
+        match (watch.heard(), watch.is_stuck()) {
+            (true, _) => Self::Reading,
+            (false, true) => Self::Sending,
+            (false, false) => Self::Waiting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::{bounds::WireBounds, exchange::stream::Metered};
+
+    #[tokio::test]
+    async fn what_is_not_taken_is_told_from_what_is_not_answered() {
+        let (near, mut far) = duplex(4);
+        let watch = Watch::default();
+        let mut near = Metered::new(near, watch.clone(), WireBounds::default());
+        near.write_all(b"abcd").await.unwrap();
+        assert_eq!(Phase::of(&watch), Phase::Waiting);
+        assert!(
+            tokio::time::timeout(Duration::from_millis(20), near.write_all(b"e")).await.is_err()
+        );
+        assert_eq!(Phase::of(&watch), Phase::Sending);
+        far.read_exact(&mut [0; 4]).await.unwrap();
+        near.write_all(b"e").await.unwrap();
+        assert_eq!(Phase::of(&watch), Phase::Waiting);
+        watch.has_heard();
+        assert_eq!(Phase::of(&watch), Phase::Reading);
+    }
+}

@@ -1,0 +1,65 @@
+//! Questions to the store that are asked until there is an answer.
+
+use std::future::Future;
+
+use outrider_model::Result;
+use outrider_proto::internal::HoldReason;
+
+use crate::{
+    backoff::Backoff,
+    jobs::{HeldJob, Outcome},
+    shared::Shared,
+};
+
+/// Those of the jobs that the database still names; the others are reported as stale.
+pub(crate) async fn still_current(shared: &Shared, jobs: Vec<HeldJob>) -> Vec<HeldJob> {
+    if jobs.is_empty() {
+        return jobs;
+    }
+    let questions: Vec<_> = jobs.iter().map(HeldJob::question).collect();
+    let Some(answers) =
+        persist(shared, "jobs cannot be checked", || shared.lookup.current(&questions)).await
+    else {
+        release(shared, jobs);
+        return Vec::new();
+    };
+    let mut current = Vec::with_capacity(jobs.len());
+    for (job, answer) in jobs.into_iter().zip(answers) {
+        if answer {
+            current.push(job);
+        } else {
+            shared.report(job, Outcome::Held(HoldReason::Stale));
+        }
+    }
+    current
+}
+
+fn release(shared: &Shared, jobs: Vec<HeldJob>) {
+    for job in jobs {
+        shared.report(job, Outcome::Held(HoldReason::Released));
+    }
+}
+
+/// Asks until there is an answer, while the leases are renewed; none when the worker shuts down.
+pub(crate) async fn persist<T, F, A>(shared: &Shared, trouble: &'static str, ask: F) -> Option<T>
+where
+    F: Fn() -> A + Send,
+    A: Future<Output = Result<T>> + Send,
+    T: Send,
+{
+    let mut backoff = Backoff::new();
+    let answered = async {
+        loop {
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(error) => {
+                    if shared.complaints.due() {
+                        tracing::warn!(%error, jobs = shared.leases.len(), "{trouble}");
+                    }
+                    backoff.wait().await;
+                }
+            }
+        }
+    };
+    shared.shutdown.run_until_cancelled(answered).await
+}

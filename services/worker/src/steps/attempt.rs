@@ -1,0 +1,165 @@
+//! One attempt: the exchange, and what the report says of it.
+
+use std::sync::Arc;
+
+use outrider_model::Heard;
+use outrider_proto::{dispatch::AttemptOutcome, internal::AttemptResult};
+use outrider_rpc::convert;
+use outrider_store::EndpointEntry;
+use outrider_telemetry::{
+    Hop, Kind, TraceContext, catalogue::worker::REQUESTS_OPEN, metrics::Ongoing,
+};
+use tokio::time::Instant;
+
+use crate::{
+    exchange::{self, Answer, Destination, End, Exchanged, Failure},
+    jobs::{self, HeldJob, Outcome},
+    measure,
+    scheduler::News,
+    shared::Shared,
+};
+
+/// What came of a job.
+pub(super) struct Sent {
+    pub(super) outcome: Outcome,
+    /// What it told of its endpoint.
+    pub(super) news: Option<News>,
+}
+
+/// Where an attempt goes, or why there is none.
+fn destination(shared: &Shared, entry: &Arc<EndpointEntry>) -> Result<Arc<Destination>, String> {
+    if !entry.is_readable {
+        return Err("the endpoint's secrets cannot be decrypted: whoever runs Outrider finds the reason in its log".to_owned());
+    }
+    shared.destinations.get(entry).map_err(|error| error.to_string())
+}
+
+/// One attempt; none when the egress could not be reached and nothing was tried.
+pub(super) async fn attempt(
+    shared: &Shared,
+    job: &HeldJob,
+    entry: &Arc<EndpointEntry>,
+) -> Option<Sent> {
+    let start_time = shared.lookup.now();
+    let began = Instant::now();
+    let _ongoing = Ongoing::begin(&REQUESTS_OPEN);
+    let of_event = jobs::trace(&job.job);
+    let hop = span(job, of_event.as_ref());
+    let told = hop.or(of_event.as_ref()).filter(|_| shared.options.propagate_trace);
+    let deadline = began + entry.endpoint.timeout;
+    let exchanged = hop.around(exchange(shared, job, entry, deadline, told)).await;
+    let (mut result, heard) = match exchanged.result {
+        Ok(answer) => {
+            let heard = heard(&answer);
+            (answered(answer), heard)
+        }
+        Err(Failure::EgressUnavailable) => {
+            hop.fail("the egress is unavailable");
+            return None;
+        }
+        Err(Failure::TimedOut(phase)) => {
+            let message = phase.explain(entry.endpoint.timeout);
+            (unanswered(AttemptOutcome::TimedOut, message), Some(Heard::Nothing))
+        }
+        Err(Failure::Attempt(outcome, message)) => (unanswered(outcome, message), None),
+    };
+    result.resent = exchanged.resent;
+    result.start_time = Some(convert::timestamp(start_time));
+    let duration = began.elapsed();
+    result.duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    measure::attempted(&job.job, start_time, &result, duration);
+    conclude(&hop, &result);
+    let news =
+        heard.map(|heard| News { heard, most: entry.endpoint.max_in_flight, at: start_time });
+    Some(Sent { outcome: Outcome::Attempted(result, hop.context().cloned()), news })
+}
+
+/// The exchange with the endpoint, if its destination and the payload are there.
+async fn exchange(
+    shared: &Shared,
+    job: &HeldJob,
+    entry: &Arc<EndpointEntry>,
+    deadline: Instant,
+    told: Option<&TraceContext>,
+) -> Exchanged {
+    let destination = match destination(shared, entry) {
+        Ok(destination) => destination,
+        Err(why) => return unsent(why),
+    };
+    let Some(payload) = &job.payload else {
+        tracing::error!(event_id = %job.ids.event, delivery_id = %job.ids.delivery, "a job was to be sent without its payload");
+        return unsent(
+            "the payload was not read: a fault of ours; Outrider's log tells more".to_owned(),
+        );
+    };
+    let request = || {
+        let now = shared.lookup.now();
+        exchange::build(&destination, &job.job, &job.ids, &payload.bytes, now, told)
+    };
+    shared.client.exchange(&destination, deadline, request).await
+}
+
+/// An exchange that could not begin.
+fn unsent(message: String) -> Exchanged {
+    Exchanged {
+        result: Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, message)),
+        resent: false,
+    }
+}
+
+/// What an answer tells of the endpoint's window. One that drips until the time is up holds its
+/// slot like none at all.
+fn heard(answer: &Answer) -> Option<Heard> {
+    match answer.end {
+        End::TimedOut => Some(Heard::Nothing),
+        _ if is_success(answer.status) => Some(Heard::Answered),
+        _ => None,
+    }
+}
+
+fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
+}
+
+/// The span of an attempt; each attempt of a delivery has its own, under the span in which the
+/// event was accepted.
+fn span(job: &HeldJob, parent: Option<&TraceContext>) -> Hop {
+    let hop = Hop::child(Kind::Client, "attempt", parent);
+    hop.set_with("outrider.event.id", || job.ids.event.to_string());
+    hop.set_with("outrider.delivery.id", || job.ids.delivery.to_string());
+    hop.set_with("outrider.endpoint.id", || job.ids.endpoint.to_string());
+    hop.set("outrider.attempt", i64::from(job.job.attempt));
+    hop
+}
+
+fn conclude(hop: &Hop, result: &AttemptResult) {
+    hop.set("outrider.outcome", measure::outcome_name(result.outcome));
+    if result.status_code != 0 {
+        hop.set("http.response.status_code", i64::from(result.status_code));
+    }
+    if result.outcome() != AttemptOutcome::Succeeded {
+        hop.fail(&result.error_message);
+    }
+}
+
+/// What is reported of an attempt without an answer.
+fn unanswered(outcome: AttemptOutcome, error_message: String) -> AttemptResult {
+    AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }
+}
+
+/// The status line alone decides.
+fn answered(answer: Answer) -> AttemptResult {
+    let outcome = if is_success(answer.status) {
+        AttemptOutcome::Succeeded
+    } else {
+        AttemptOutcome::Rejected
+    };
+    AttemptResult {
+        outcome: outcome.into(),
+        status_code: answer.status.into(),
+        response_headers: answer.headers,
+        response_body: answer.body.into(),
+        response_truncated: answer.truncated,
+        ..AttemptResult::default()
+    }
+}

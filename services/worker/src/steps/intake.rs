@@ -1,0 +1,101 @@
+//! From what the queue hands out to what is to be sent: a job that is in hand already, of the past
+//! or unusable stops here.
+
+use std::sync::Arc;
+
+use outrider_proto::internal::{HoldReason, Job};
+use outrider_queue::{LeasedJob, Receipt};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use super::{asking::still_current, places::Places, turns};
+use crate::{
+    jobs::{self, HeldJob, Ids, Key, Outcome, Report, Taken},
+    measure,
+    shared::Shared,
+};
+
+/// Takes jobs in hand and lets them go on. Does not wait for anything.
+pub(crate) fn accept(
+    shared: &Arc<Shared>,
+    jobs: Vec<LeasedJob>,
+    mut places: Places,
+    read_at: Instant,
+) {
+    let now = shared.lookup.now();
+    let oldest = now.minus(shared.options.lease);
+    let (mut sure, mut doubtful) = (Vec::with_capacity(jobs.len()), Vec::new());
+    for leased in jobs {
+        let Some(place) = places.next() else {
+            tracing::error!(
+                "the queue handed out more jobs than were asked for; the rest is left to its leases"
+            );
+            break;
+        };
+        // It may be of the past.
+        let doubts = !leased.first || jobs::queued_at(&leased.job) < oldest;
+        let Some(job) = take_in_hand(shared, leased, place, read_at) else { continue };
+        measure::read(now, jobs::queued_at(&job.job));
+        if doubts { doubtful.push(job) } else { sure.push(job) }
+    }
+    turns::enter(shared, sure);
+    if !doubtful.is_empty() {
+        let shared = Arc::clone(shared);
+        shared.tasks.clone().spawn(async move {
+            let keys = doubtful.iter().map(HeldJob::key).collect();
+            let check =
+                Box::pin(async { turns::enter(&shared, still_current(&shared, doubtful).await) });
+            shared.with_jobs(keys, check).await;
+        });
+    }
+}
+
+/// The job, unless it is unusable or its attempt is in hand.
+fn take_in_hand(
+    shared: &Shared,
+    leased: LeasedJob,
+    place: OwnedSemaphorePermit,
+    read_at: Instant,
+) -> Option<HeldJob> {
+    let LeasedJob { job, receipt, .. } = leased;
+    let Some(ids) = Ids::of(&job) else {
+        // Nothing can be reported without ids.
+        tracing::error!(
+            shard = receipt.shard,
+            entry = receipt.entry,
+            "a job without proper ids is left in the queue"
+        );
+        return None;
+    };
+    if job.epoch != receipt.epoch {
+        tracing::debug!(delivery = %ids.delivery, "a job of another epoch is dropped");
+        free(shared, &job, receipt, place);
+        return None;
+    }
+    if let Some(why) = jobs::unusable(&job) {
+        tracing::error!(delivery = %ids.delivery, why, "a job is not sent");
+        free(shared, &job, receipt, place);
+        return None;
+    }
+    let key = Key { delivery: ids.delivery, attempt: job.attempt };
+    match shared.leases.take(key, job.generation, receipt.clone()) {
+        Taken::New => {
+            let payload = jobs::inline_payload(&job);
+            Some(HeldJob { job, ids, read_at, payload, place })
+        }
+        Taken::Again => {
+            tracing::debug!(delivery = %ids.delivery, "a job that is in hand was handed out again");
+            None
+        }
+        Taken::OtherGeneration => {
+            // What is in hand settles the delivery's attempt; this would send it twice.
+            free(shared, &job, receipt, place);
+            None
+        }
+    }
+}
+
+/// Reports a job that was not taken in hand, so that its place in the queue is freed.
+fn free(shared: &Shared, job: &Job, receipt: Receipt, place: OwnedSemaphorePermit) {
+    let report = jobs::report(job, receipt, Outcome::Held(HoldReason::Stale));
+    shared.send(Report { key: None, report, place, answer: None });
+}
