@@ -2,7 +2,7 @@
 //! next batch forms: a lone item waits for nobody, a crowd shares. A batch that grew to a quarter
 //! of the largest goes beside those that are under way.
 //!
-//! What waits goes in turns ([`crate::line`]), so whoever has much waiting never stands before one
+//! What waits goes in turns ([`crate::fair_queue`]), so whoever has much waiting never stands before one
 //! who has little. Beside large batches there is a lane for organisations of which nothing is under
 //! way.
 
@@ -15,7 +15,7 @@ use tokio::{
     task::{self, JoinSet},
 };
 
-use crate::line::{Line, Owner};
+use crate::fair_queue::{FairQueue, Owner};
 
 /// Organisations among which one is looked for that newly comes. It has the first turns, unless
 /// many come at once.
@@ -43,7 +43,7 @@ pub struct Batcher<T, R> {
 
 /// How much goes together.
 #[derive(Debug, Clone, Copy)]
-pub struct Shape {
+pub struct BatchLimits {
     /// Commits under way at once.
     pub lanes: usize,
     /// Lanes that are only for organisations of which nothing is under way.
@@ -56,21 +56,21 @@ pub struct Shape {
 
 impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
     /// Starts to gather. An item weighs 1 or more.
-    pub fn start(shape: Shape, weigh: fn(&T) -> usize, commit: Commit<T, R>) -> Self {
+    pub fn start(limits: BatchLimits, weigh: fn(&T) -> usize, commit: Commit<T, R>) -> Self {
         // Bounded by the places.
         let (groups, receiver) = mpsc::unbounded_channel();
         let gatherer = Gatherer {
-            shape,
+            limits,
             weigh,
             commit,
             groups: receiver,
             open: true,
-            line: Line::new(),
+            line: FairQueue::new(),
             commits: JoinSet::new(),
             under_way: HashMap::new(),
         };
         tokio::spawn(essential("batcher", gatherer.run()));
-        Self { groups, places: Arc::new(Semaphore::new(shape.queue)) }
+        Self { groups, places: Arc::new(Semaphore::new(limits.queue)) }
     }
 
     /// Commits items with whatever else waits. `Overloaded` when too much waits.
@@ -125,13 +125,13 @@ struct UnderWay {
 
 /// Gathers groups and starts commits.
 struct Gatherer<T, R> {
-    shape: Shape,
+    limits: BatchLimits,
     weigh: fn(&T) -> usize,
     commit: Commit<T, R>,
     groups: mpsc::UnboundedReceiver<Group<T, R>>,
     /// Whether more groups may come.
     open: bool,
-    line: Line<Group<T, R>>,
+    line: FairQueue<Group<T, R>>,
     commits: JoinSet<()>,
     under_way: HashMap<task::Id, UnderWay>,
 }
@@ -160,14 +160,14 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
     /// one for all. But whoever newly comes does not wait for large commits of others.
     fn form(&mut self) -> Option<Forming<T, R>> {
         let lanes = self.commits.len();
-        if self.line.is_empty() || lanes >= self.shape.lanes {
+        if self.line.is_empty() || lanes >= self.limits.lanes {
             return None;
         }
         let company = self.company();
-        let crowd =
-            self.line.weight() >= company as u64 && lanes + self.shape.reserved < self.shape.lanes;
+        let crowd = self.line.weight() >= company as u64
+            && lanes + self.limits.reserved < self.limits.lanes;
         if lanes == 0 || crowd {
-            return Some(self.gather(self.shape.batch, |line| line.pop()));
+            return Some(self.gather(self.limits.batch, |line| line.pop()));
         }
         if self.under_way.values().any(|commit| !commit.is_large) {
             return None;
@@ -178,7 +178,7 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
 
     /// The weight for which a commit starts beside another.
     fn company(&self) -> usize {
-        self.shape.batch.div_ceil(4)
+        self.limits.batch.div_ceil(4)
     }
 
     /// The first organisation in turn of which nothing is under way.
@@ -193,7 +193,7 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
     fn gather(
         &mut self,
         enough: usize,
-        next: impl Fn(&mut Line<Group<T, R>>) -> Option<(OrganizationId, Group<T, R>)>,
+        next: impl Fn(&mut FairQueue<Group<T, R>>) -> Option<(OrganizationId, Group<T, R>)>,
     ) -> Forming<T, R> {
         let mut forming = Forming {
             items: Vec::new(),
@@ -277,7 +277,7 @@ mod tests {
             })
         };
         let batcher = Batcher::start(
-            Shape { lanes: 1, reserved: 0, batch: 1000, queue: 1000 },
+            BatchLimits { lanes: 1, reserved: 0, batch: 1000, queue: 1000 },
             |_| 1,
             commit,
         );
@@ -318,8 +318,11 @@ mod tests {
                 })
             })
         };
-        let batcher =
-            Batcher::start(Shape { lanes: 2, reserved: 0, batch: 8, queue: 10 }, |_| 1, commit);
+        let batcher = Batcher::start(
+            BatchLimits { lanes: 2, reserved: 0, batch: 8, queue: 10 },
+            |_| 1,
+            commit,
+        );
         let first = batcher.commit(Owner::ANYBODY, vec![1]);
         let others = async {
             tokio::task::yield_now().await;
@@ -364,7 +367,7 @@ mod tests {
     async fn whoever_newly_comes_goes_beside_large_commits_of_others_and_those_leave_a_lane() {
         let (commit, mut commits) = gated();
         let batcher = Arc::new(Batcher::start(
-            Shape { lanes: 3, reserved: 1, batch: 8, queue: 1_000 },
+            BatchLimits { lanes: 3, reserved: 1, batch: 8, queue: 1_000 },
             |_| 1,
             commit,
         ));
@@ -403,8 +406,8 @@ mod tests {
             [(62, 1, true), (17, 1, true), (16, 1, false), (1, 40, false), (1, 64, true)]
         {
             let (commit, mut commits) = gated();
-            let shape = Shape { lanes: 3, reserved: 1, batch: 256, queue: 1_000 };
-            let batcher = Arc::new(Batcher::start(shape, |weight| *weight as usize, commit));
+            let limits = BatchLimits { lanes: 3, reserved: 1, batch: 256, queue: 1_000 };
+            let batcher = Arc::new(Batcher::start(limits, |weight| *weight as usize, commit));
             let publish = |organization: u64, items: Vec<u32>| {
                 let batcher = Arc::clone(&batcher);
                 tokio::spawn(async move { batcher.commit(owner(organization), items).await })
@@ -444,7 +447,7 @@ mod tests {
             })
         };
         let batcher = Batcher::start(
-            Shape { lanes: 1, reserved: 0, batch: 100, queue: 1000 },
+            BatchLimits { lanes: 1, reserved: 0, batch: 100, queue: 1000 },
             |weight| *weight,
             commit,
         );
@@ -459,8 +462,11 @@ mod tests {
     async fn refuses_when_full_and_reports_a_failed_commit_to_all() {
         let commit: Commit<u32, u32> =
             Arc::new(|_| Box::pin(async { Err(Error::unavailable("down")) }));
-        let batcher =
-            Batcher::start(Shape { lanes: 1, reserved: 0, batch: 10, queue: 1 }, |_| 1, commit);
+        let batcher = Batcher::start(
+            BatchLimits { lanes: 1, reserved: 0, batch: 10, queue: 1 },
+            |_| 1,
+            commit,
+        );
         let answers = join_all((0..5).map(|n| batcher.try_commit(Owner::ANYBODY, vec![n]))).await;
         assert!(answers.iter().all(Result::is_err));
         assert!(answers.iter().any(

@@ -4,7 +4,7 @@
 use outrider_model::{ProjectId, Result};
 use outrider_store::LogKind;
 
-use crate::tail::cursor::Cursors;
+use crate::tail::Cursors;
 
 /// Reads the cursor of a tail of this project and database, and writes it again.
 pub fn reread_cursor(

@@ -2,27 +2,18 @@
 //! depend on what it watches: the age of the oldest due delivery is asked of the database, not of
 //! the feeder.
 
-use std::{sync::LazyLock, time::Duration};
+use std::sync::LazyLock;
 
 use outrider_model::{AttemptOutcome, DeliveryStatus, Verdict};
 use outrider_queue::Enqueued;
 use outrider_store::{Gone, Settled};
 use outrider_telemetry::{
-    catalogue::{
-        dispatch::{
-            ATTEMPTS, CONGESTED, ENDED, HELD_DAYS, JOBS, NARROW_WINDOWS, OLDEST_DAY, OLDEST_DUE,
-            PARTITIONS_DROPPED, PAYLOADS_ERASED, PENDING, QUEUE_AVAILABLE, REQUEUED, ROWS_DELETED,
-            SECTION, SWEEPS,
-        },
-        queue,
+    catalogue::dispatch::{
+        ATTEMPTS, ENDED, HELD_DAYS, JOBS, OLDEST_DAY, PARTITIONS_DROPPED, PAYLOADS_ERASED,
+        REQUEUED, ROWS_DELETED, SECTION, SWEEPS,
     },
     metrics::{self, ByIndex},
 };
-
-use crate::{Shared, handoff::Handoff};
-
-/// Pending deliveries are counted no further.
-const COUNT_LIMIT: u32 = 100_000;
 
 const STATUSES: [&str; 3] = ["delivered", "failed", "cancelled"];
 const RESULTS: [&str; 6] = ["queued", "present", "full", "wrong-epoch", "failed", "late"];
@@ -124,7 +115,15 @@ pub fn oldest_day(day: Option<i32>) {
     OLDEST_DAY.set(day.map_or(0, |day| i64::from(day) * 86_400));
 }
 
-/// Shows what has not happened yet as 0.
+/// Shows the metrics of dispatch: what has not happened yet as 0.
+pub fn expose() {
+    metrics::expose(&SECTION);
+    for counters in [&BY_OUTCOME, &BY_STATUS, &BY_RESULT, &BY_CAUSE] {
+        LazyLock::force(counters);
+    }
+    expose_sweeps();
+}
+
 fn expose_sweeps() {
     for table in TABLES {
         gone(&[Gone { table, partitions: 0, rows: 0 }]);
@@ -134,64 +133,6 @@ fn expose_sweeps() {
     }
     for result in ["done", "blocked", "failed"] {
         SWEEPS.with_label_values(&[result]);
-    }
-}
-
-/// The part of dispatch that measures.
-pub struct Measure {
-    shared: Shared,
-    handoff: Handoff,
-}
-
-impl Measure {
-    pub fn new(shared: Shared, handoff: Handoff) -> Self {
-        metrics::expose(&SECTION);
-        for counters in [&BY_OUTCOME, &BY_STATUS, &BY_RESULT, &BY_CAUSE] {
-            LazyLock::force(counters);
-        }
-        expose_sweeps();
-        Self { shared, handoff }
-    }
-
-    /// Measures for ever.
-    pub async fn run(&self) {
-        let length = self.shared.options.measure_period;
-        let mut period = tokio::time::interval(length);
-        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            period.tick().await;
-            self.measure_database(length).await;
-            self.measure_queue().await;
-        }
-    }
-
-    async fn measure_database(&self, period: Duration) {
-        let now = self.shared.store.clock().now();
-        match self.shared.ledger.standing(now, COUNT_LIMIT).await {
-            Ok(standing) => {
-                PENDING.set(i64::try_from(standing.pending).unwrap_or(i64::MAX));
-                OLDEST_DUE.set(standing.oldest_due.map_or(0.0, |due| now.since(due).as_secs_f64()));
-            }
-            Err(why) => {
-                // Nobody can tell; what was due then is due still.
-                tracing::warn!(%why, "what is pending was not measured");
-                if OLDEST_DUE.get() > 0.0 {
-                    OLDEST_DUE.add(period.as_secs_f64());
-                }
-            }
-        }
-    }
-
-    async fn measure_queue(&self) {
-        NARROW_WINDOWS.set(i64::try_from(self.shared.windows.narrow()).unwrap_or(i64::MAX));
-        CONGESTED.set(i64::try_from(self.handoff.congested_count()).unwrap_or(i64::MAX));
-        QUEUE_AVAILABLE.set(i64::from(self.shared.queue.ready().await.is_ok()));
-        let depths = self.shared.queue.depths().await;
-        for (shard, depth) in depths.unwrap_or_default().into_iter().enumerate() {
-            queue::JOBS
-                .with_label_values(&[shard.to_string()])
-                .set(i64::try_from(depth).unwrap_or(i64::MAX));
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use outrider_model::{Attempt, AttemptOutcome, Heard, Timestamp, WindowRules, Windows};
 use outrider_store::EndpointEntry;
 
-use crate::{Options, jobs::JobEndpoint};
+use crate::{jobs::JobEndpoint, options::Options};
 
 /// The windows of endpoints in the queue, as the attempts that were settled here tell.
 pub struct QueueWindows(Mutex<Windows>);

@@ -20,9 +20,11 @@ use outrider_shares::Holder;
 use outrider_store::{AttemptFilter, DeliveryFilter, Store};
 use tonic::{Request, Response, Status};
 
-use super::{events::optional_event_type, time_range, time_text};
-use crate::{
+use super::{
     convert,
+    filters::{optional_event_type, time_range, time_text},
+};
+use crate::{
     handoff::Handoff,
     tail::{Around, DeliveryUpdates, DeliveryWish, Opening},
 };

@@ -4,9 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
-use outrider_model::{
-    Error, EventType, EventTypePattern, Principal, Result, error::Violations, limits,
-};
+use outrider_model::{Error, EventTypePattern, Principal, Result, error::Violations, limits};
 use outrider_proto::dispatch::{
     ErasePayloadRequest, ErasePayloadResponse, GetEventRequest, GetEventResponse,
     ListEventsRequest, ListEventsResponse, TailEventsRequest, TailEventsResponse,
@@ -17,9 +15,12 @@ use outrider_shares::Holder;
 use outrider_store::{EventFilter, Ledger, Store};
 use tonic::{Request, Response, Status};
 
-use super::{time_range, time_text};
+use super::{
+    convert,
+    filters::{optional_event_type, time_range, time_text},
+};
 use crate::{
-    convert, measure,
+    measure,
     tail::{AcceptedEvents, Around, EventWish, Opening},
 };
 
@@ -114,15 +115,6 @@ fn patterns(texts: &[String]) -> Result<Vec<EventTypePattern>> {
         .filter_map(|(index, text)| violations.check(format!("event_types[{index}]"), text.parse()))
         .collect();
     violations.finish().map(|()| parsed)
-}
-
-/// A filter by event type: refused when no event could have it.
-pub fn optional_event_type(text: &str) -> Result<Option<String>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let parsed: EventType = parse_id("event_type", text)?;
-    Ok(Some(parsed.as_str().to_owned()))
 }
 
 #[async_trait]

@@ -1,11 +1,12 @@
 //! The gRPC face of dispatch.
 
+mod convert;
 mod deliveries;
 mod events;
+mod filters;
 
 use std::sync::Arc;
 
-use outrider_model::{Error, Result, Timestamp};
 use outrider_proto::{
     dispatch::{
         delivery_service_server::DeliveryServiceServer, event_service_server::EventServiceServer,
@@ -15,14 +16,12 @@ use outrider_proto::{
         settlement_service_server::SettlementServiceServer,
     },
 };
-use outrider_rpc::{
-    Intake, convert::parse_timestamp, intake::IntakeServer, settlement::SettlementServer,
-};
+use outrider_rpc::{Intake, intake::IntakeServer, settlement::SettlementServer};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::{deliveries::Deliveries, events::Events};
-use crate::{Options, Shared, handoff::Handoff, tail::Around};
+use crate::{handoff::Handoff, options::Options, shared::Shared, tail::Around};
 
 /// The public services.
 pub fn routes(shared: Shared, handoff: Handoff, shutdown: CancellationToken) -> Routes {
@@ -48,27 +47,4 @@ pub fn internal_routes(
     let settlement = SettlementServiceServer::new(settlement)
         .max_decoding_message_size(options.max_reports_bytes);
     Routes::new(intake).add_service(settlement)
-}
-
-type Range = (Option<Timestamp>, Option<Timestamp>);
-
-/// A range of times, `[start, end)`.
-fn time_range(
-    start: Option<&prost_types::Timestamp>,
-    end: Option<&prost_types::Timestamp>,
-) -> Result<Range> {
-    let start = start.map(|at| parse_timestamp("start_time", at)).transpose()?;
-    let end = end.map(|at| parse_timestamp("end_time", at)).transpose()?;
-    match (start, end) {
-        // Nothing lies between them: the two are most likely confused.
-        (Some(start), Some(end)) if end <= start => {
-            Err(Error::field("end_time", "must be after start_time"))
-        }
-        range => Ok(range),
-    }
-}
-
-/// How a filter by time enters the binding of page tokens.
-fn time_text(at: Option<Timestamp>) -> String {
-    at.map(|at| at.0.to_string()).unwrap_or_default()
 }

@@ -9,14 +9,15 @@ use outrider_shares::{Holder, Share};
 use outrider_store::{LogEntry, LogKind, LogPlace};
 use tokio::time::Instant;
 
-use super::{Around, Place, cursor::Cursors};
+use super::{
+    cursor::Cursors,
+    tails::{Around, BATCH_BYTES, Place},
+};
 
 /// Entries of the log read at once.
 const ENTRIES: usize = 512;
 /// Entries looked up at once.
 const LOOKED_UP: usize = 64;
-/// Bytes looked up at once; a single larger item comes alone.
-pub const BATCH_BYTES: usize = 64 * 1024;
 /// Between two looks at the log by one tail: commits that follow each other closely are read
 /// together.
 const PACE: Duration = Duration::from_millis(20);

@@ -11,7 +11,7 @@ use outrider_proto::internal::Job;
 use outrider_queue::{NewJob, Queue};
 
 use super::{Bench, bench::until, ledger::Booked};
-use crate::{Options, Shared, handoff::Handoff};
+use crate::{Options, handoff::Handoff, shared::Shared};
 
 /// A job of generation 1 in an epoch.
 fn job(bench: &Bench, number: u64, epoch: i64) -> NewJob {

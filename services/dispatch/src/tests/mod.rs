@@ -5,7 +5,7 @@ mod bench;
 mod flow;
 mod handoff;
 mod ledger;
-mod sweep;
+mod sweeper;
 mod watch;
 
 pub use bench::Bench;

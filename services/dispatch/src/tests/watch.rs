@@ -11,14 +11,14 @@ use std::{
 use outrider_model::Timestamp;
 
 use super::{Bench, ledger::Booked};
-use crate::{Options, Shared, watch::Watch};
+use crate::{Options, chores::QueueWatch, shared::Shared};
 
 /// A watch over a ledger that books, after so long.
 async fn watched(ledger: Booked, time: Duration) -> Arc<Booked> {
     let bench = Bench::still(Options::default()).await;
     let ledger = Arc::new(ledger);
     let shared = Shared { ledger: Arc::clone(&ledger) as _, ..bench.dispatch.shared.clone() };
-    let watch = Watch::new(shared, bench.dispatch.handoff.clone());
+    let watch = QueueWatch::new(shared, bench.dispatch.handoff.clone());
     tokio::time::pause();
     assert!(tokio::time::timeout(time, watch.run()).await.is_err(), "it watches for ever");
     ledger

@@ -2,8 +2,10 @@
 //! the mark of those that it refused. Also knows which endpoints are congested (their window was
 //! full lately), so that new deliveries to them are born unqueued, and what epoch each shard has.
 
+mod waiting;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,17 +14,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use outrider_failpoints::{Point, pass};
-use outrider_model::{DeliveryId, EndpointId, FairShares, Recipient};
-use outrider_proto::internal::job::Body;
+use outrider_model::{DeliveryId, EndpointId, FairShares};
 use outrider_queue::{Enqueued, NewJob};
 use outrider_telemetry::essential;
 use tokio::sync::{Notify, mpsc};
 
-use crate::{
-    Shared,
-    line::{Line, Owner},
-    measure,
-};
+use self::waiting::{Leftover, OnTheirWay, Room, kib_of, owner};
+use crate::{fair_queue::FairQueue, measure, shared::Shared};
 
 /// Jobs in one round trip to the queue, about, and those of one project that go together.
 const BATCH: usize = 256;
@@ -32,20 +30,6 @@ const LEFTOVERS_AT_ONCE: usize = 8;
 /// Endpoints remembered as congested. Beyond, new deliveries are tried and refused by the queue,
 /// which costs an update more.
 const MAX_CONGESTED: usize = 100_000;
-
-/// What a job takes while it waits, in KiB: its payload, its headers, and 1 KiB for the rest.
-fn kib_of(new: &NewJob) -> u32 {
-    let headers: usize = new.job.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let payload = match &new.job.body {
-        Some(Body::Payload(bytes)) => bytes.len(),
-        _ => 0,
-    };
-    u32::try_from((headers + payload) / 1024 + 1).unwrap_or(u32::MAX)
-}
-
-fn owner(new: &NewJob) -> Owner {
-    Owner { organization: new.recipient.organization, project: new.recipient.project }
-}
 
 /// A cheap handle.
 #[derive(Clone)]
@@ -60,77 +44,6 @@ pub struct Wish {
     pub all: bool,
     /// These: they got room, or something of theirs became due.
     pub endpoints: HashSet<EndpointId>,
-}
-
-/// Jobs that the queue did not take, as far as they are to be written down.
-#[derive(Default)]
-struct Leftover {
-    /// To be taken back.
-    refused: Vec<(DeliveryId, u32)>,
-    /// To be looked for soon.
-    present: Vec<(DeliveryId, u32)>,
-    /// Endpoints whose window is full.
-    full: Vec<EndpointId>,
-    /// The room that they keep until then.
-    room: Room,
-}
-
-impl Leftover {
-    fn of(refused: &[&NewJob], present: &[&NewJob], full: Vec<EndpointId>, room: Room) -> Self {
-        let names =
-            |jobs: &[&NewJob]| jobs.iter().map(|job| (job.delivery, job.job.generation)).collect();
-        Self { refused: names(refused), present: names(present), full, room }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.refused.is_empty() && self.present.is_empty()
-    }
-
-    fn and(mut self, other: Self) -> Self {
-        self.refused.extend(other.refused);
-        self.present.extend(other.present);
-        self.full.extend(other.full);
-        self.room.extend(other.room);
-        self
-    }
-}
-
-/// Jobs between their commit and the queue.
-struct OnTheirWay {
-    /// Those that wait, in turns: what was committed for one project waits for no other's.
-    line: Line<Vec<NewJob>>,
-    /// KiB of those that wait, are being queued, or are to be written down.
-    room: FairShares,
-}
-
-/// KiB of room, by whose it is.
-type Room = Vec<(Recipient, u32)>;
-
-impl OnTheirWay {
-    /// KiB that a job takes here; a larger one than anybody may have counts as the largest.
-    fn kib_of(&self, job: &NewJob) -> u32 {
-        kib_of(job).min(self.room.largest_amount())
-    }
-
-    fn room_of<'j>(&self, jobs: impl IntoIterator<Item = &'j NewJob>) -> Room {
-        jobs.into_iter().map(|job| (job.recipient, self.kib_of(job))).collect()
-    }
-
-    /// Gives back what was taken, but for what is kept of it.
-    fn give_back(&mut self, taken: &Room, kept: &Room) {
-        let mut left: HashMap<EndpointId, u32> = HashMap::new();
-        for (who, kib) in kept {
-            *left.entry(who.endpoint).or_default() += kib;
-        }
-        for (who, kib) in taken {
-            let keep = left.get_mut(&who.endpoint).map_or(0, |left| {
-                let keep = (*left).min(*kib);
-                *left -= keep;
-                keep
-            });
-            self.room.give_back(who, kib - keep);
-        }
-    }
 }
 
 struct Inner {
@@ -153,7 +66,7 @@ impl Handoff {
             inner: Arc::new(Inner {
                 shared,
                 on_their_way: Mutex::new(OnTheirWay {
-                    line: Line::new(),
+                    line: FairQueue::new(),
                     room: FairShares::new(room),
                 }),
                 filled: Notify::new(),

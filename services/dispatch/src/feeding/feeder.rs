@@ -18,12 +18,12 @@ use outrider_store::{Backlog, CancelScope, Claim, LedgerError};
 use outrider_telemetry::catalogue::dispatch::{FEED_CLAIMED, FEED_ROUNDS};
 use tokio::time::{Instant, sleep_until};
 
+use super::feed_order::{Candidate, FeedOrder};
 use crate::{
-    Shared,
     handoff::Handoff,
     jobs::{self, JobEndpoint},
     measure,
-    turns::{Candidate, Turns},
+    shared::Shared,
 };
 
 /// Endpoints looked at in one go.
@@ -110,10 +110,10 @@ impl Feeder {
         }
         FEED_ROUNDS.inc();
         let (candidates, gone) = self.candidates(due).await;
-        let mut turns = Turns::of(candidates);
-        while let Some(batch) = turns.next(self.shared.options.feed_batch) {
+        let mut order = FeedOrder::of(candidates);
+        while let Some(batch) = order.next(self.shared.options.feed_batch) {
             for (candidate, wanted) in self.feed_batch(batch).await? {
-                turns.again(candidate, wanted);
+                order.again(candidate, wanted);
             }
         }
         // Last, and a batch at a time: nobody waits for what is not sent.

@@ -8,7 +8,7 @@ use outrider_queue::Done;
 use outrider_telemetry::essential;
 use tokio::sync::mpsc;
 
-use crate::{Shared, handoff::Handoff};
+use crate::{handoff::Handoff, shared::Shared};
 
 /// Jobs in one round trip to the queue.
 const BATCH: usize = 512;

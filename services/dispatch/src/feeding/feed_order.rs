@@ -32,11 +32,11 @@ impl Candidate {
 type Ring<K, V> = VecDeque<(K, V)>;
 
 /// The endpoints that wait to be fed.
-pub struct Turns {
+pub struct FeedOrder {
     organizations: Ring<OrganizationId, Ring<ProjectId, VecDeque<Candidate>>>,
 }
 
-impl Turns {
+impl FeedOrder {
     pub fn of(candidates: Vec<Candidate>) -> Self {
         let mut organizations: BTreeMap<OrganizationId, BTreeMap<ProjectId, VecDeque<Candidate>>> =
             BTreeMap::new();
@@ -107,7 +107,7 @@ mod tests {
         Candidate { who, limit: 64, room, epoch: 1 }
     }
 
-    fn wants(turns: &mut Turns, limit: u32) -> Option<Vec<u32>> {
+    fn wants(turns: &mut FeedOrder, limit: u32) -> Option<Vec<u32>> {
         Some(turns.next(limit)?.into_iter().map(|(_, want)| want).collect())
     }
 
@@ -117,7 +117,7 @@ mod tests {
             (0..100).map(|n| candidate(1, n % 50, n, 64)).collect();
         candidates.push(candidate(1, 1_000, 1_000, 64));
         candidates.push(candidate(2, 2_000, 2_000, 64));
-        let mut turns = Turns::of(candidates);
+        let mut turns = FeedOrder::of(candidates);
         let first = turns.next(128).expect("a batch");
         let second = OrganizationId::new(Timestamp(0), 2);
         assert!(
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn much_room_is_used_in_turns_and_a_room_above_the_limit_is_cut_to_it() {
-        let mut turns = Turns::of(vec![candidate(1, 1, 1, 300), candidate(1, 1, 2, 1)]);
+        let mut turns = FeedOrder::of(vec![candidate(1, 1, 1, 300), candidate(1, 1, 2, 1)]);
         let mut batches = Vec::new();
         while let Some(batch) = turns.next(1_000) {
             batches.push(batch.iter().map(|(_, want)| *want).collect::<Vec<_>>());
@@ -143,11 +143,11 @@ mod tests {
             }
         }
         assert_eq!(batches, [vec![128, 1], vec![128], vec![44]]);
-        let mut turns = Turns::of(vec![candidate(1, 1, 1, 1_000), candidate(1, 1, 2, 1)]);
+        let mut turns = FeedOrder::of(vec![candidate(1, 1, 1, 1_000), candidate(1, 1, 2, 1)]);
         assert_eq!(
             [wants(&mut turns, 10), wants(&mut turns, 10), wants(&mut turns, 10)],
             [Some(vec![10]), Some(vec![1]), None]
         );
-        assert_eq!(wants(&mut Turns::of(Vec::new()), 10), None);
+        assert_eq!(wants(&mut FeedOrder::of(Vec::new()), 10), None);
     }
 }

@@ -8,7 +8,7 @@ use outrider_model::{DeliveryId, Timestamp};
 use outrider_store::{LedgerError, QueuedRef};
 use tokio::time::{Instant, sleep};
 
-use crate::{Shared, handoff::Handoff, measure};
+use crate::{handoff::Handoff, measure, shared::Shared};
 
 /// Deliveries asked after in one round trip.
 const PAGE: u32 = 1_000;
@@ -23,12 +23,12 @@ const REST: u32 = 9;
 const PREPARE_PERIOD: Duration = Duration::from_secs(10);
 
 /// The part of dispatch that repairs.
-pub struct Watch {
+pub struct QueueWatch {
     shared: Shared,
     handoff: Handoff,
 }
 
-impl Watch {
+impl QueueWatch {
     pub fn new(shared: Shared, handoff: Handoff) -> Self {
         Self { shared, handoff }
     }

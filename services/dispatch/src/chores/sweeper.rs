@@ -10,7 +10,7 @@ use outrider_model::{Error, EventId, ProjectId, Result, Timestamp};
 use outrider_store::{Erased, Progress, Step};
 use tokio::sync::Mutex;
 
-use crate::{Shared, measure};
+use crate::{measure, shared::Shared};
 
 /// Between two steps.
 const REST: Duration = Duration::from_millis(50);

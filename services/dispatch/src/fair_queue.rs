@@ -31,12 +31,12 @@ impl Owner {
 }
 
 /// What waits, by whose it is. Not bounded: whoever fills it bounds it.
-pub struct Line<T> {
+pub struct FairQueue<T> {
     organizations: Level<OrganizationId, Level<ProjectId, VecDeque<(u64, T)>>>,
     weight: u64,
 }
 
-impl<T> Line<T> {
+impl<T> FairQueue<T> {
     pub fn new() -> Self {
         Self { organizations: Level::default(), weight: 0 }
     }
@@ -189,15 +189,15 @@ mod tests {
     }
 
     /// A line of groups: their organisation, project and weight.
-    fn line(groups: &[(u64, u64, usize)]) -> Line<u64> {
-        let mut line = Line::new();
+    fn line(groups: &[(u64, u64, usize)]) -> FairQueue<u64> {
+        let mut line = FairQueue::new();
         for (organization, project, weight) in groups {
             line.push(owner(*organization, *project), *weight, *organization);
         }
         line
     }
 
-    fn next(line: &mut Line<u64>) -> Option<u64> {
+    fn next(line: &mut FairQueue<u64>) -> Option<u64> {
         line.pop().map(|(_, value)| value)
     }
 
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn groups_of_a_project_keep_their_order_and_nothing_is_kept_of_an_empty_line() {
-        let mut line = Line::new();
+        let mut line = FairQueue::new();
         for number in 0..10 {
             line.push(owner(1, number % 2), 1, number);
         }
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_of_those_who_rest_is_bounded() {
-        let mut line = Line::new();
+        let mut line = FairQueue::new();
         for organization in 0..10_000 {
             line.push(owner(u64::MAX >> 4, 0), 1, ());
             line.push(owner(organization, 0), 1, ());

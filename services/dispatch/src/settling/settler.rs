@@ -1,15 +1,12 @@
 //! Settling: from a worker's report to the next state of its delivery, in shared commits.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
-use outrider_model::{
-    Attempt, AttemptId, AttemptOutcome, DeliveryId, EndpointId, Error, EventId, HoldReason,
-    ProjectId, Result, Timestamp, Verdict, delivery,
-};
-use outrider_proto::internal::{self, AttemptReport, AttemptResult, attempt_report};
-use outrider_queue::{Done, Receipt};
+use outrider_model::{Attempt, Error, Result, Verdict, delivery};
+use outrider_proto::internal::{AttemptReport, attempt_report};
+use outrider_queue::Done;
 use outrider_rpc::Settlement;
 use outrider_store::{LedgerError, LogKind, Settled};
 use outrider_telemetry::{
@@ -17,12 +14,17 @@ use outrider_telemetry::{
     catalogue::dispatch::{SETTLE_REPORTS, SETTLE_SECONDS},
 };
 
-use crate::{
-    Options, Shared,
-    batcher::{Batcher, Commit, Shape},
+use super::{
     finisher::Finisher,
-    line::Owner,
-    measure, trace,
+    report::{ReportedJob, hold_reason},
+};
+use crate::{
+    batcher::{BatchLimits, Batcher, Commit},
+    fair_queue::Owner,
+    measure,
+    options::Options,
+    shared::Shared,
+    trace,
 };
 
 /// Takes reports from workers.
@@ -36,17 +38,17 @@ impl Settler {
     pub fn start(shared: Shared, finisher: Finisher) -> Self {
         let Options { settle_lanes: lanes, settle_batch: batch, settle_queue: queue, .. } =
             *shared.options;
-        let shape = Shape { lanes, reserved: 0, batch, queue };
+        let limits = BatchLimits { lanes, reserved: 0, batch, queue };
         let commit: Commit<(Settled, Hop), ()> = {
             let shared = shared.clone();
             Arc::new(move |batch| Box::pin(commit(shared.clone(), batch)))
         };
-        Self { batcher: Batcher::start(shape, |_| 1, commit), shared, finisher }
+        Self { batcher: Batcher::start(limits, |_| 1, commit), shared, finisher }
     }
 
     fn judge(&self, report: AttemptReport) -> Option<(Option<(Settled, Hop)>, Done)> {
         let hop = trace::settling(&report);
-        let parsed = Report::parse(&report)?;
+        let parsed = ReportedJob::parse(&report)?;
         let now = self.shared.store.clock().now();
         let (verdict, record) = match report.result? {
             attempt_report::Result::Attempted(result) => {
@@ -174,71 +176,4 @@ async fn settle_apart(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
         measure::settled(std::slice::from_ref(&settled), &applied);
     }
     Ok(vec![(); count])
-}
-
-/// The ids of a report.
-struct Report {
-    delivery: DeliveryId,
-    event: EventId,
-    endpoint: EndpointId,
-    project: ProjectId,
-    attempt: u32,
-    generation: u32,
-    done: Done,
-}
-
-impl Report {
-    fn parse(report: &AttemptReport) -> Option<Self> {
-        let receipt = report.receipt.as_ref()?;
-        let delivery = DeliveryId::from_bytes(&report.delivery_id)?;
-        let endpoint = EndpointId::from_bytes(&report.endpoint_id)?;
-        let project = ProjectId::from_bytes(&report.project_id)?;
-        let receipt =
-            Receipt { shard: receipt.shard, entry: receipt.entry.clone(), epoch: receipt.epoch };
-        Some(Self {
-            delivery,
-            event: EventId::from_bytes(&report.event_id)?,
-            endpoint,
-            project,
-            attempt: report.attempt,
-            generation: report.generation,
-            done: Done { receipt, delivery, endpoint, generation: report.generation },
-        })
-    }
-
-    fn record(&self, result: AttemptResult) -> Option<Attempt> {
-        let start = result.start_time?;
-        let started_at = Timestamp::from_parts(start.seconds, start.nanos);
-        Some(Attempt {
-            id: AttemptId::derive(self.delivery, self.attempt, self.generation, started_at),
-            delivery: self.delivery,
-            event: self.event,
-            endpoint: self.endpoint,
-            project: self.project,
-            number: self.attempt,
-            outcome: AttemptOutcome::from_number(result.outcome)?,
-            status_code: u16::try_from(result.status_code).ok().filter(|code| *code != 0),
-            started_at,
-            duration: Duration::from_micros(result.duration_micros),
-            response_headers: result
-                .response_headers
-                .into_iter()
-                .map(|header| (header.name, header.value))
-                .collect(),
-            response_body: result.response_body.to_vec(),
-            response_truncated: result.response_truncated,
-            error_message: Some(result.error_message).filter(|message| !message.is_empty()),
-            resent: result.resent,
-        })
-    }
-}
-
-fn hold_reason(number: i32) -> Option<HoldReason> {
-    match internal::HoldReason::try_from(number).ok()? {
-        internal::HoldReason::Unspecified => None,
-        internal::HoldReason::EndpointPaused => Some(HoldReason::EndpointPaused),
-        internal::HoldReason::EndpointDeleted => Some(HoldReason::EndpointDeleted),
-        internal::HoldReason::Stale => Some(HoldReason::Stale),
-        internal::HoldReason::Released => Some(HoldReason::Released),
-    }
 }

@@ -20,8 +20,9 @@ use outrider_telemetry::catalogue::dispatch::{
 };
 use uuid::Uuid;
 
-use crate::Shared;
 use book::Book;
+
+use crate::shared::Shared;
 
 /// What does not add up is logged so often at most.
 const LOG_PERIOD: Duration = Duration::from_secs(60);

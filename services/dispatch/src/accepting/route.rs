@@ -1,0 +1,119 @@
+//! From an event to its rows and jobs, by the directory in memory.
+
+use std::collections::BTreeMap;
+
+use outrider_model::{
+    DeliveryId, EndpointState, Event, EventId, Origin, PendingDelivery, ProjectId, Result, Route,
+    Timestamp,
+};
+use outrider_proto::internal::AcceptEvent;
+use outrider_queue::NewJob;
+use outrider_rpc::convert;
+use outrider_store::NewEvent;
+use outrider_telemetry::Hop;
+
+use crate::{
+    handoff::Handoff,
+    jobs::{self, JobEvent},
+    shared::Shared,
+    trace,
+};
+
+/// Finds where an event goes and makes its rows and jobs.
+pub async fn route(
+    shared: &Shared,
+    handoff: &Handoff,
+    event: AcceptEvent,
+    id: EventId,
+    now: Timestamp,
+) -> Result<(NewEvent, Vec<NewJob>, Hop)> {
+    let project: ProjectId = convert::parse_id("project_id", &event.project_id)?;
+    let deliver_at = event
+        .deliver_at
+        .as_ref()
+        .map(|at| convert::parse_timestamp("deliver_at", at))
+        .transpose()?;
+    let (hop, trace) = trace::accepting(&event, id);
+    let router = shared.directory.router(project).await?;
+    let routes = router.route(&event.event_type);
+    let headers: BTreeMap<String, String> = event.headers.into_iter().collect();
+    let payload = event.payload;
+
+    let mut deliveries = Vec::with_capacity(routes.len());
+    let mut jobs = Vec::with_capacity(routes.len());
+    for route in routes {
+        let Some(entry) = shared.directory.endpoint(route.endpoint).await? else {
+            continue;
+        };
+        let paused = entry.endpoint.state != EndpointState::Active;
+        let birth = Birth {
+            id,
+            project,
+            event_type: &event.event_type,
+            now,
+            due_at: deliver_at.unwrap_or(now).max(now),
+            paused,
+        };
+        let delivery = pending(shared, handoff, &birth, route);
+        let job_event = JobEvent {
+            event_type: &event.event_type,
+            content_type: &event.content_type,
+            headers: &headers,
+            ordering_key: &event.ordering_key,
+            payload: jobs::body(&payload, shared.options.inline_bytes),
+            trace: trace.as_ref(),
+        };
+        let endpoint = shared.windows.endpoint(&entry);
+        jobs.extend(jobs::job(&delivery, job_event, endpoint, now));
+        deliveries.push(delivery);
+    }
+    let fingerprint = <[u8; 32]>::try_from(event.fingerprint.as_ref()).ok();
+    let event = Event {
+        id,
+        project,
+        event_type: event.event_type,
+        content_type: event.content_type,
+        payload_size: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+        idempotency_key: Some(event.idempotency_key).filter(|key| !key.is_empty()),
+        headers,
+        metadata: event.metadata.into_iter().collect(),
+        ordering_key: Some(event.ordering_key).filter(|key| !key.is_empty()),
+        deliver_at,
+        delivery_count: u32::try_from(deliveries.len()).unwrap_or(u32::MAX),
+        origin: Origin::Api { actor: event.actor },
+        trace,
+        created_at: now,
+        payload_erased_at: None,
+    };
+    Ok((NewEvent { event, payload, fingerprint, deliveries }, jobs, hop))
+}
+
+/// A pending row, born with the mark of the job that will follow it, when one will.
+fn pending(shared: &Shared, handoff: &Handoff, birth: &Birth<'_>, route: Route) -> PendingDelivery {
+    let due = birth.due_at <= birth.now && !birth.paused;
+    let queued_epoch = if due { handoff.birth_epoch(route.endpoint) } else { None };
+    PendingDelivery {
+        id: DeliveryId::derive(birth.now, birth.id, route.endpoint, 0),
+        project: birth.project,
+        event: birth.id,
+        event_type: birth.event_type.to_owned(),
+        endpoint: route.endpoint,
+        subscriptions: route.subscriptions,
+        replay_number: 0,
+        attempt: 1,
+        due_at: birth.due_at,
+        queued_epoch,
+        generation: u32::from(queued_epoch.is_some()),
+        check_at: birth.now.plus(shared.options.check_after),
+        created_at: birth.now,
+    }
+}
+
+struct Birth<'a> {
+    id: EventId,
+    project: ProjectId,
+    event_type: &'a str,
+    now: Timestamp,
+    due_at: Timestamp,
+    paused: bool,
+}

@@ -1,0 +1,11 @@
+//! What dispatch does besides, for ever: repair, retention, measuring, the audit.
+
+mod audit;
+mod meter;
+mod sweeper;
+mod watch;
+
+pub use audit::Auditor;
+pub use meter::Meter;
+pub use sweeper::Sweeper;
+pub use watch::QueueWatch;

@@ -1,0 +1,6 @@
+//! Feeding the queue with what is due.
+
+mod feed_order;
+mod feeder;
+
+pub use feeder::Feeder;

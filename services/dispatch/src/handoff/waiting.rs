@@ -1,0 +1,94 @@
+//! The jobs between their commit and the queue, and the room that they take.
+
+use std::collections::HashMap;
+
+use outrider_model::{DeliveryId, EndpointId, FairShares, Recipient};
+use outrider_proto::internal::job::Body;
+use outrider_queue::NewJob;
+
+use crate::fair_queue::{FairQueue, Owner};
+
+/// What a job takes while it waits, in KiB: its payload, its headers, and 1 KiB for the rest.
+pub fn kib_of(new: &NewJob) -> u32 {
+    let headers: usize = new.job.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let payload = match &new.job.body {
+        Some(Body::Payload(bytes)) => bytes.len(),
+        _ => 0,
+    };
+    u32::try_from((headers + payload) / 1024 + 1).unwrap_or(u32::MAX)
+}
+
+pub fn owner(new: &NewJob) -> Owner {
+    Owner { organization: new.recipient.organization, project: new.recipient.project }
+}
+
+/// Jobs that the queue did not take, as far as they are to be written down.
+#[derive(Default)]
+pub struct Leftover {
+    /// To be taken back.
+    pub refused: Vec<(DeliveryId, u32)>,
+    /// To be looked for soon.
+    pub present: Vec<(DeliveryId, u32)>,
+    /// Endpoints whose window is full.
+    pub full: Vec<EndpointId>,
+    /// The room that they keep until then.
+    pub room: Room,
+}
+
+impl Leftover {
+    pub fn of(refused: &[&NewJob], present: &[&NewJob], full: Vec<EndpointId>, room: Room) -> Self {
+        let names =
+            |jobs: &[&NewJob]| jobs.iter().map(|job| (job.delivery, job.job.generation)).collect();
+        Self { refused: names(refused), present: names(present), full, room }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.refused.is_empty() && self.present.is_empty()
+    }
+
+    pub fn and(mut self, other: Self) -> Self {
+        self.refused.extend(other.refused);
+        self.present.extend(other.present);
+        self.full.extend(other.full);
+        self.room.extend(other.room);
+        self
+    }
+}
+
+/// Jobs between their commit and the queue.
+pub struct OnTheirWay {
+    /// Those that wait, in turns: what was committed for one project waits for no other's.
+    pub line: FairQueue<Vec<NewJob>>,
+    /// KiB of those that wait, are being queued, or are to be written down.
+    pub room: FairShares,
+}
+
+/// KiB of room, by whose it is.
+pub type Room = Vec<(Recipient, u32)>;
+
+impl OnTheirWay {
+    /// KiB that a job takes here; a larger one than anybody may have counts as the largest.
+    pub fn kib_of(&self, job: &NewJob) -> u32 {
+        kib_of(job).min(self.room.largest_amount())
+    }
+
+    pub fn room_of<'j>(&self, jobs: impl IntoIterator<Item = &'j NewJob>) -> Room {
+        jobs.into_iter().map(|job| (job.recipient, self.kib_of(job))).collect()
+    }
+
+    /// Gives back what was taken, but for what is kept of it.
+    pub fn give_back(&mut self, taken: &Room, kept: &Room) {
+        let mut left: HashMap<EndpointId, u32> = HashMap::new();
+        for (who, kib) in kept {
+            *left.entry(who.endpoint).or_default() += kib;
+        }
+        for (who, kib) in taken {
+            let keep = left.get_mut(&who.endpoint).map_or(0, |left| {
+                let keep = (*left).min(*kib);
+                *left -= keep;
+                keep
+            });
+            self.room.give_back(who, kib - keep);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What the parts of dispatch share.
+
+use std::sync::Arc;
+
+use outrider_queue::Queue;
+use outrider_store::{Directory, Ledger, Store};
+
+use crate::{options::Options, tail::Tails, windows::QueueWindows};
+
+/// What every part of the role works with.
+#[derive(Clone)]
+pub struct Shared {
+    pub options: Arc<Options>,
+    pub store: Store,
+    pub ledger: Arc<dyn Ledger>,
+    pub directory: Directory,
+    pub queue: Arc<dyn Queue>,
+    pub tails: Tails,
+    pub windows: Arc<QueueWindows>,
+}
