@@ -28,7 +28,14 @@ use tokio::{
 
 use crate::scenario::{self, BOUND, SHARES, Scenario, run_with_shares, text};
 
-scenarios!(keys_come_before_bodies, a_revoked_key_is_refused_soon);
+scenarios! {
+    everywhere: [
+        a_revoked_key_is_refused_soon,
+    ],
+    by_process: [
+        keys_come_before_bodies,
+    ],
+}
 
 /// What a caller beside a flood may wait for its answer, on a machine that the flood takes whole.
 const PROMPTLY: Duration = Duration::from_secs(10);

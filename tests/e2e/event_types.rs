@@ -12,15 +12,21 @@ use tonic::Code;
 
 use crate::scenario::{BOUND, Scenario, flag, text};
 
-scenarios!(
-    a_schema_is_kept_to_the_byte,
-    names_may_have_colons_and_slashes,
-    what_does_not_fit_is_refused_with_its_place,
-    a_warning_refuses_nothing,
-    a_bad_event_of_a_batch_fails_alone,
-    a_repetition_is_answered_whatever_the_schema_says_by_now,
-    what_cannot_be_a_schema_is_refused,
-);
+scenarios! {
+    everywhere: [
+        a_schema_is_kept_to_the_byte,
+        a_repetition_is_answered_whatever_the_schema_says_by_now,
+    ],
+    by_process: [
+        what_does_not_fit_is_refused_with_its_place,
+        a_warning_refuses_nothing,
+        a_bad_event_of_a_batch_fails_alone,
+    ],
+    once: [
+        names_may_have_colons_and_slashes,
+        what_cannot_be_a_schema_is_refused,
+    ],
+}
 
 /// Its text is no canonical JSON: spaces, an exponent.
 const SCHEMA: &str = r#"{ "type": "object",  "required": ["items"], "properties": {

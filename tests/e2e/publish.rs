@@ -15,15 +15,19 @@ use crate::{
     verify,
 };
 
-scenarios!(
-    rest_delivers_the_very_text,
-    grpc_delivers_the_very_bytes,
-    receivers_get_what_the_producer_added,
-    an_event_that_matches_nothing_says_so,
-    patterns_route_and_an_endpoint_gets_an_event_once,
-    deliver_at_is_honoured,
-    official_libraries_verify_what_arrives,
-);
+scenarios! {
+    everywhere: [
+        rest_delivers_the_very_text,
+        grpc_delivers_the_very_bytes,
+        patterns_route_and_an_endpoint_gets_an_event_once,
+        deliver_at_is_honoured,
+    ],
+    by_process: [
+        receivers_get_what_the_producer_added,
+        an_event_that_matches_nothing_says_so,
+        official_libraries_verify_what_arrives,
+    ],
+}
 
 /// JSON whose meaning a parser would keep, but not its text: spaces, the order and repetition of
 /// escapes, the spelling of numbers.

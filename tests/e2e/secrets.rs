@@ -11,11 +11,15 @@ use serde_json::{Value, json};
 
 use crate::scenario::{BOUND, Scenario, text};
 
-scenarios!(
-    values_go_to_the_endpoint_and_nowhere_else,
-    readers_and_lists_see_masks,
-    a_mask_that_is_sent_back_is_refused
-);
+scenarios! {
+    everywhere: [
+        values_go_to_the_endpoint_and_nowhere_else,
+    ],
+    by_storage: [
+        readers_and_lists_see_masks,
+        a_mask_that_is_sent_back_is_refused,
+    ],
+}
 
 const HEADER: &str = "marker-of-a-header";
 const QUERY: &str = "key=marker-of-a-query";

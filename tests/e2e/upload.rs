@@ -9,7 +9,12 @@ use tokio::{
 
 use crate::scenario::{BOUND, Scenario, text};
 
-scenarios!(lines_are_published_and_answered, a_large_upload_is_taken);
+scenarios! {
+    everywhere: [
+        lines_are_published_and_answered,
+        a_large_upload_is_taken,
+    ],
+}
 
 /// Reads while it writes, as curl does, to the end of the connection.
 async fn duplex(address: &str, request: &[u8]) -> Result<String> {

@@ -14,7 +14,11 @@ use super::{
 };
 use crate::{findings::Findings, scenario::Scenario};
 
-scenarios!(malformed_grpc_is_told_what_is_wrong);
+scenarios! {
+    by_process: [
+        malformed_grpc_is_told_what_is_wrong,
+    ],
+}
 
 const PUBLISH: &str = "/outrider.ingest.v1.IngestService/PublishEvent";
 const STREAM: &str = "/outrider.ingest.v1.IngestService/StreamEvents";
