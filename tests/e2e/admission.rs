@@ -71,7 +71,8 @@ async fn keys_come_before_bodies(scenario: &Scenario) -> Result<()> {
     for (authorization, http, grpc, reason) in &callers {
         for (method, path, media_type) in &surfaces {
             let head = format!(
-                "{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: {media_type}\r\n"
+                "{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: \
+                    {media_type}\r\n"
             );
             let asking = format!("{head}Content-Length: 5000000\r\nExpect: 100-continue\r\n\r\n");
             let half = format!("{head}Content-Length: 5000000\r\n\r\n{{");

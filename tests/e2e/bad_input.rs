@@ -222,7 +222,8 @@ async fn oversized_bodies_are_refused(scenario: &Scenario) -> Result<()> {
         let (path, token) = (scenario.path("events"), &scenario.token);
         let close = "Content-Type: application/json\r\nConnection: close\r\n";
         format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n{close}{more}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n{close}{more}\r\n\
+                \r\n",
             scenario.address
         )
     };

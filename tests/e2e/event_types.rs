@@ -30,7 +30,8 @@ scenarios! {
 
 /// Its text is no canonical JSON: spaces, an exponent.
 const SCHEMA: &str = r#"{ "type": "object",  "required": ["items"], "properties": {
-  "items": {"type": "array", "items": {"type": "object", "properties": {"price": {"type": "number", "maximum": 1.0e3}}}},
+  "items": {"type": "array", "items": {"type": "object", "properties": {
+    "price": {"type": "number", "maximum": 1.0e3}}}},
   "a.b/c": {"pattern": "^[a-z]+$"} } }"#;
 
 impl Scenario {
@@ -240,8 +241,10 @@ async fn a_warning_refuses_nothing(scenario: &Scenario) -> Result<()> {
     scenario.validate("WARN").await?;
     let published = scenario.publish(order(json!({"items": [{"price": "x"}]}))).await?;
     let expected = json!([
-        {"reason": "WARNING_REASON_EVENT_TYPE_DEPRECATED", "pointer": "", "description": "the event type is deprecated"},
-        {"reason": "WARNING_REASON_PAYLOAD_SCHEMA_VIOLATION", "pointer": "/items/0/price", "description": "must be of the type number"},
+        {"reason": "WARNING_REASON_EVENT_TYPE_DEPRECATED", "pointer": "",
+            "description": "the event type is deprecated"},
+        {"reason": "WARNING_REASON_PAYLOAD_SCHEMA_VIOLATION", "pointer": "/items/0/price",
+            "description": "must be of the type number"},
     ]);
     ensure!(published["warnings"] == expected, "{published}");
     scenario.delivery_in(&text(&published, "event_id")?, "DELIVERED").await?;
@@ -270,7 +273,8 @@ async fn a_warning_refuses_nothing(scenario: &Scenario) -> Result<()> {
 async fn a_bad_event_of_a_batch_fails_alone(scenario: &Scenario) -> Result<()> {
     ensure!(scenario.define("order.paid", &format!("\"schema\": {SCHEMA}")).await?.status == 200);
     scenario.validate("REJECT").await?;
-    let batch = json!({"events": [order(json!({"items": []})), order(json!({"items": 1})), {"event_type": "", "data": 1}, order(json!({"items": []}))]});
+    let batch = json!({"events": [order(json!({"items": []})), order(json!({"items": 1})),
+        {"event_type": "", "data": 1}, order(json!({"items": []}))]});
     let answer = scenario.rest.post(&scenario.path("events:batch"), &batch).await?;
     let results = answer["results"].as_array().context("no results")?;
     let accepted = |index: usize| results[index]["accepted"]["event_id"].is_string();
@@ -299,7 +303,10 @@ async fn a_bad_event_of_a_batch_fails_alone(scenario: &Scenario) -> Result<()> {
 async fn a_repetition_is_answered_whatever_the_schema_says_by_now(
     scenario: &Scenario,
 ) -> Result<()> {
-    let keyed = |key: &str, data: Value| json!({"event_type": "order.paid", "data": data, "idempotency_key": key});
+    let keyed = |key: &str, data: Value| {
+        json!({"event_type": "order.paid", "data": data,
+        "idempotency_key": key})
+    };
     let first = scenario.publish(keyed("k-1", json!(1))).await?;
     ensure!(scenario.define("order.paid", &format!("\"schema\": {SCHEMA}")).await?.status == 200);
     scenario.validate("REJECT").await?;
@@ -317,7 +324,8 @@ async fn a_repetition_is_answered_whatever_the_schema_says_by_now(
         let refused = scenario.attempt(&event).await?;
         ensure!(refused.reason() == "PAYLOAD_SCHEMA_VIOLATION", "{refused:?}");
     }
-    let batch = json!({"events": [keyed("k-2", json!(1)), keyed("k-1", json!(1)), keyed("k-3", json!({"items": []}))]});
+    let batch = json!({"events": [keyed("k-2", json!(1)), keyed("k-1", json!(1)), keyed("k-3",
+        json!({"items": []}))]});
     let answer = scenario.rest.post(&scenario.path("events:batch"), &batch).await?;
     let results = &answer["results"];
     ensure!(results[0]["error"]["reason"] == "PAYLOAD_SCHEMA_VIOLATION", "{answer}");

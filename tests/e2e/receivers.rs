@@ -393,20 +393,25 @@ macro_rules! on_shapes {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn endless_interim_answers_cost_little() {
                 let shape = outrider_tests::Shape::$shape;
-                super::run_with_shares(super::SHARES, async || super::endless_interim_answers_cost_little(shape).await).await;
+                let work = async || super::endless_interim_answers_cost_little(shape).await;
+                super::run_with_shares(super::SHARES, work).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once() {
                 let shape = outrider_tests::Shape::$shape;
-                let work = async || super::a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape).await;
+                let work = async || {
+                    super::a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape).await
+                };
                 super::run_with_shares(super::SHARES, work).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn certificates_in_the_trust_file_are_trusted_themselves() {
                 let shape = outrider_tests::Shape::$shape;
-                let work = async || super::certificates_in_the_trust_file_are_trusted_themselves(shape).await;
+                let work = async || {
+                    super::certificates_in_the_trust_file_are_trusted_themselves(shape).await
+                };
                 super::run_with_shares(super::SHARES, work).await;
             }
         })+

@@ -134,7 +134,8 @@ async fn by_web(scenario: &Scenario, path: &str, body: &[u8], told: Told) -> Res
         ("application/grpc-web-text", format!("{text}=???").into_bytes(), MALFORMED),
     ] {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer {}\r\nContent-Type: {media_type}\r\n\
+            "POST {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+                Content-Type: {media_type}\r\n\
              Content-Length: {}\r\n\r\n",
             scenario.token,
             body.len()

@@ -304,9 +304,10 @@ fn binaries() -> Result<PathBuf> {
         return Ok(path);
     }
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths)
-        .find(|path| path.join("initdb").exists())
-        .context("PostgreSQL's initdb is neither under /usr/lib/postgresql nor on the path; tests/run installs it")
+    std::env::split_paths(&paths).find(|path| path.join("initdb").exists()).context(
+        "PostgreSQL's initdb is neither under /usr/lib/postgresql nor on the path; \
+            tests/run installs it",
+    )
 }
 
 /// The user postgres when this is root, else nobody else.
@@ -318,7 +319,8 @@ fn user() -> Result<Option<User>> {
         (Ok(id), Ok(group)) => Ok(Some(User { id, group })),
         _ => {
             bail!(
-                "root cannot run PostgreSQL and there is no user named postgres; tests/run installs the package that makes it"
+                "root cannot run PostgreSQL and there is no user named postgres; tests/run \
+                    installs the package that makes it"
             )
         }
     }
