@@ -27,9 +27,12 @@ use tonic::body::Body;
 use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
-    Options, Shared, handler,
-    head::Limits,
-    io::{Bounds, Progress, Sending, Watched},
+    Options,
+    connection::{
+        head::Limits,
+        io::{Bounds, Progress, Sending, Watched},
+    },
+    surface::{Surfaces, handler},
 };
 
 /// Bytes that a client may send on an HTTP/2 connection before they are read. Half of it is what h2
@@ -52,13 +55,13 @@ static FULL: Seldom = Seldom::new();
 
 /// Accepts until `shutdown`, then drains.
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
+    surfaces: Arc<Surfaces>,
     acceptor: Acceptor,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let mut shutdown = pin!(shutdown);
-    let mut server = Server::new(shared, acceptor);
+    let mut server = Server::new(surfaces, acceptor);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
@@ -78,17 +81,17 @@ struct Server {
 
 /// What every connection needs.
 pub(crate) struct Each {
-    shared: Arc<Shared>,
+    surfaces: Arc<Surfaces>,
     acceptor: Acceptor,
     builder: auto::Builder<TokioExecutor>,
     closing: CancellationToken,
 }
 
 impl Server {
-    fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
-        let places =
-            Places::divided(shared.options.max_connections, shared.options.reserved_connections);
-        let each = Arc::new(Each::new(shared, acceptor));
+    fn new(surfaces: Arc<Surfaces>, acceptor: Acceptor) -> Self {
+        let options = &surfaces.shared.options;
+        let places = Places::divided(options.max_connections, options.reserved_connections);
+        let each = Arc::new(Each::new(surfaces, acceptor));
         Self { each, connections: JoinSet::new(), places }
     }
 
@@ -97,7 +100,7 @@ impl Server {
         if seat.as_ref().is_none_or(|seat| seat.took_anothers)
             && let Some(times) = FULL.happened()
         {
-            let limit = self.each.shared.options.max_connections;
+            let limit = self.each.surfaces.shared.options.max_connections;
             tracing::warn!(
                 limit,
                 times,
@@ -118,7 +121,7 @@ impl Server {
     }
 
     async fn drain(mut self) {
-        let shared = &self.each.shared;
+        let shared = &self.each.surfaces.shared;
         shared.serving.send_replace(false);
         self.each.closing.cancel();
         let all = async { while self.connections.join_next().await.is_some() {} };
@@ -133,9 +136,9 @@ impl Server {
 }
 
 impl Each {
-    pub(crate) fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
-        let builder = builder(&shared.options);
-        Self { shared, acceptor, builder, closing: CancellationToken::new() }
+    pub(crate) fn new(surfaces: Arc<Surfaces>, acceptor: Acceptor) -> Self {
+        let builder = builder(&surfaces.shared.options);
+        Self { surfaces, acceptor, builder, closing: CancellationToken::new() }
     }
 
     /// From the handshake to the end.
@@ -164,7 +167,7 @@ impl Each {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let _open = Ongoing::begin(&CONNECTIONS);
-        let options = &self.shared.options;
+        let options = &self.surfaces.shared.options;
         let progress = Arc::new(Progress::new(seat.under_way()));
         let bounds = Bounds {
             limits: Limits::of(options),
@@ -201,7 +204,7 @@ impl Each {
     /// Resolves when the connection is to end: at the shutdown, after it rested, or when it has
     /// lost its place.
     async fn end_of(&self, progress: &Progress, seat: &Seat) {
-        let options = &self.shared.options;
+        let options = &self.surfaces.shared.options;
         tokio::select! {
             () = async {
                 self.closing.cancelled().await;
@@ -222,11 +225,11 @@ impl Each {
         Error = Infallible,
         Future: Send + 'static,
     > + use<> {
-        let shared = Arc::clone(&self.shared);
-        let answering = ServiceBuilder::new().option_layer(shared.cors.clone()).service(
+        let surfaces = Arc::clone(&self.surfaces);
+        let answering = ServiceBuilder::new().option_layer(surfaces.cors.clone()).service(
             tower::service_fn(move |request| {
-                let (shared, seat) = (Arc::clone(&shared), Arc::clone(&seat));
-                async move { handler::handle(&shared, &seat, request).await }
+                let (surfaces, seat) = (Arc::clone(&surfaces), Arc::clone(&seat));
+                async move { handler::handle(&surfaces, &seat, request).await }
             }),
         );
         service_fn(move |mut request: Request<Incoming>| {
