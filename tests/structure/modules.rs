@@ -213,6 +213,8 @@ impl Module {
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
+        // `$crate` in a macro: it counts where the macro is used, if it is written there.
+        let mut in_macro = false;
         for token in tokens {
             match token {
                 TokenTree::Ident(name) => {
@@ -220,6 +222,10 @@ impl Module {
                     self.identifiers.insert(name.clone());
                     if colons != 2 {
                         self.end(&mut path);
+                    }
+                    if std::mem::take(&mut in_macro) && name == "crate" {
+                        colons = 0;
+                        continue;
                     }
                     // After `>::` or `::` at the beginning, the path is not one of this crate.
                     if colons != 2 || !path.is_empty() {
@@ -233,9 +239,10 @@ impl Module {
                     colons = 0;
                     self.tokens(group.stream());
                 }
-                _ => {
+                other => {
                     self.end(&mut path);
                     colons = 0;
+                    in_macro = matches!(other, TokenTree::Punct(mark) if mark.as_char() == '$');
                 }
             }
         }

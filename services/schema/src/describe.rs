@@ -9,7 +9,7 @@ use jsonschema::{
 };
 use outrider_model::text::quoted;
 
-use crate::{Fault, Violation};
+use crate::fault::{Fault, Violation};
 
 /// Descriptions are cut there, in characters: schemas may hold long constants.
 const CHARACTERS: usize = 200;

@@ -4,7 +4,7 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use super::names;
-use crate::url::to_ascii;
+use crate::punycode::to_ascii;
 
 /// Entries of one list, at most: each is looked at for every address.
 pub const MAX_ENTRIES: usize = 1_000;

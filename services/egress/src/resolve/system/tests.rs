@@ -1,7 +1,7 @@
 use std::{fs, io};
 
 use hickory_resolver::{
-    net::{DnsError, NoRecords},
+    net::{DnsError, NetError, NoRecords},
     proto::op::{Query, ResponseCode},
 };
 use tokio::time::advance;

@@ -18,7 +18,11 @@ use proptest::{
 };
 use tokio::net::UdpSocket;
 
-use super::{Bounds, NoAddress, absolute, asker::Asker, files::resolver};
+use crate::resolve::{
+    asker::Asker,
+    files::resolver,
+    lookup::{Bounds, NoAddress, absolute},
+};
 
 /// What it answers to a question for IPv4; it has no IPv6.
 #[derive(Clone, Copy)]

@@ -1,11 +1,8 @@
-//! Which addresses, names and ports of the outside may be reached: the same rules at the API, at
-//! the sending and at the dialing.
-//!
-//! IPv4 is everything but the special-purpose table, IPv6 is 2000::/3 but its table. What a table
-//! does not know of IPv6 is refused. An installation may allow and deny networks, addresses and
-//! names besides ([`Policy`]).
+//! The rules of addresses: the special-purpose registries of IANA.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::refused::Refused;
 
 /// What the rules say about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,33 +13,7 @@ pub enum Verdict {
     Refused(Refused),
 }
 
-/// Why an address or a name may not be reached. The text is fit for users of the API: it names no
-/// address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{what} is not allowed ({rule})")]
-pub struct Refused {
-    /// A stable name of the rule: lower-case letters, digits and hyphens.
-    pub rule: &'static str,
-    what: &'static str,
-    /// Which entry of [`Policy::deny`] it was. For operators only: it is not in the text.
-    pub denied_by: Option<usize>,
-}
-
-impl Refused {
-    /// By a rule's stable name and the noun phrase that says what it refuses.
-    #[must_use]
-    pub const fn new(rule: &'static str, what: &'static str) -> Self {
-        Self { rule, what, denied_by: None }
-    }
-
-    /// Whether it is the port that may not be reached, whatever the host.
-    #[must_use]
-    pub fn is_of_port(&self) -> bool {
-        self.rule.starts_with("port-")
-    }
-}
-
-type Rule<A> = (A, u8, &'static str, &'static str);
+pub(super) type Rule<A> = (A, u8, &'static str, &'static str);
 
 const fn v4(a: u8, b: u8, c: u8, d: u8) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, d)
@@ -50,7 +21,7 @@ const fn v4(a: u8, b: u8, c: u8, d: u8) -> Ipv4Addr {
 
 /// The IANA special-purpose registry, multicast, and what clouds keep for themselves in public
 /// space. The first match names the rule.
-const IPV4: [Rule<Ipv4Addr>; 20] = [
+pub(super) const IPV4: [Rule<Ipv4Addr>; 20] = [
     (v4(0, 0, 0, 0), 8, "ipv4-this-network", "an address of \"this network\""),
     (v4(10, 0, 0, 0), 8, "ipv4-private", "a private address"),
     (v4(100, 64, 0, 0), 10, "ipv4-shared", "an address shared by carriers"),
@@ -80,7 +51,7 @@ const fn v6(a: u16, b: u16, c: u16, d: u16) -> Ipv6Addr {
 
 /// What 2000::/3 must not reach, and the names of what lies outside it. The first match names the
 /// rule.
-const IPV6: [Rule<Ipv6Addr>; 21] = [
+pub(super) const IPV6: [Rule<Ipv6Addr>; 21] = [
     (Ipv6Addr::UNSPECIFIED, 128, "ipv6-unspecified", "the unspecified address"),
     (Ipv6Addr::LOCALHOST, 128, "ipv6-loopback", "a loopback address"),
     (v6(0x64, 0xff9b, 0, 0), 96, "ipv6-nat64", "an address translated to IPv4"),
@@ -151,27 +122,3 @@ pub fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
 }
-
-mod entries;
-mod metadata;
-mod names;
-mod policy;
-mod ports;
-
-/// Whether webhooks may have a port without a permission of the installation.
-#[must_use]
-pub fn is_web_port(port: u16) -> bool {
-    ports::check(port, &[]).is_ok()
-}
-
-pub use self::{
-    entries::{Entry, MAX_ENTRIES, MalformedEntry},
-    policy::{Basis, Judged, Name, Policy},
-};
-
-#[cfg(test)]
-mod iana;
-#[cfg(test)]
-mod lists;
-#[cfg(test)]
-mod tests;

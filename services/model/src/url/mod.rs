@@ -1,14 +1,14 @@
 //! Where a webhook goes: a URL that is parsed once, strictly. Every later layer takes the parsed
 //! form.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use ::url::{Host as ParsedHost, Url};
-use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
 use crate::{
     address::{Judged, Policy, Refused},
     limits,
+    punycode::{self, to_ascii},
 };
 
 /// An absolute http or https URL in its canonical form, whose host and port the policy permits. The
@@ -295,45 +295,12 @@ fn host(given: &str, port: u16, policy: &Policy) -> Result<(String, String)> {
         require(address.to_ipv4_mapped().is_none(), "must have an IPv4 address in its plain form")?;
         return Ok((address.to_string(), format!("[{address}]")));
     }
-    let name = to_ascii(given)?;
+    let name = to_ascii(given).map_err(|_| MalformedUrl::Malformed(punycode::INVALID))?;
     let name = match judge(&name)? {
         Judged::Address(address, _) => address.to_string(),
         Judged::Name(name) => name.as_str().to_owned(),
     };
     Ok((name.clone(), name))
-}
-
-/// A name in punycode. Refused unless turning it back gives what was given, so that no character is
-/// taken for one that looks alike.
-pub(crate) fn to_ascii(given: &str) -> Result<Cow<'_, str>> {
-    let punycode = given
-        .split('.')
-        .any(|label| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--")));
-    if given.is_ascii() && !punycode {
-        return Ok(Cow::Borrowed(given));
-    }
-    const NAME: &str = "has a host name that is not a valid international name; write it in lower case or in punycode";
-    let lower: String = given.chars().map(|character| character.to_ascii_lowercase()).collect();
-    let ascii = Uts46::new()
-        .to_ascii(
-            lower.as_bytes(),
-            AsciiDenyList::URL,
-            Hyphens::CheckFirstLast,
-            DnsLength::VerifyAllowRootDot,
-        )
-        .map_err(|_| MalformedUrl::Malformed(NAME))?
-        .into_owned();
-    let (back, valid) =
-        Uts46::new().to_unicode(ascii.as_bytes(), AsciiDenyList::URL, Hyphens::CheckFirstLast);
-    require(valid.is_ok(), NAME)?;
-    // Labels that came as punycode stay so; all others must come back unchanged.
-    let same = lower.split('.').count() == back.split('.').count()
-        && lower
-            .split('.')
-            .zip(back.split('.').zip(ascii.split('.')))
-            .all(|(given, (back, ascii))| given == back || given == ascii);
-    require(same, NAME)?;
-    Ok(Cow::Owned(ascii))
 }
 
 #[cfg(test)]
