@@ -44,7 +44,7 @@ fn code_map() -> BTreeMap<String, BTreeSet<String>> {
         .map(|row| {
             let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
             let [directory, _, uses] = cells[..] else { panic!("three cells are expected: {row}") };
-            let uses = uses.split(", ").filter(|name| *name != "nothing of ours");
+            let uses = uses.split(", ").filter(|name| *name != "none");
             let directory = directory.trim_matches('`').trim_end_matches('/');
             (directory.to_owned(), uses.map(str::to_owned).collect())
         })
@@ -63,6 +63,9 @@ fn crates_depend_on_each_other_as_the_code_map_says() {
         let allowed = map
             .get(directory)
             .unwrap_or_else(|| panic!("the code map has no row for {directory} ({name})"));
+        if allowed.contains("everything") {
+            continue;
+        }
         assert_eq!(&ours(&package.linked), allowed, "{name} links (left), and may use (right)");
         let tested: BTreeSet<_> =
             ours(&package.dependencies).difference(allowed).cloned().collect();
