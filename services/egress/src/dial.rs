@@ -99,7 +99,8 @@ impl Egress {
         }
         if options.policy.get().allow_loopback {
             tracing::warn!(
-                "the egress permits LOOPBACK addresses (allow_loopback): for development only, never where others set URLs"
+                "the egress permits LOOPBACK addresses (allow_loopback): for development only, \
+                    never where others set URLs"
             );
         }
         let inner = Inner {
@@ -178,15 +179,17 @@ impl Egress {
             );
             DialError::Refused { rule: refused.rule.to_owned() }
         };
-        let examined = self.examine_by(policy, host, port).await.map_err(|stopped| match stopped {
-            Stopped::Refused(refusal) => refused(refusal, None),
-            Stopped::NotResolved(why) => {
-                let error = DialError::NotResolved(why);
-                tracing::info!(decision = "not-resolved", host, port, %error, "an outgoing connection has no address");
-                error
-            }
-            Stopped::Unable => DialError::EgressUnavailable,
-        })?;
+        let examined =
+            self.examine_by(policy, host, port).await.map_err(|stopped| match stopped {
+                Stopped::Refused(refusal) => refused(refusal, None),
+                Stopped::NotResolved(why) => {
+                    let error = DialError::NotResolved(why);
+                    tracing::info!(decision = "not-resolved", host, port, %error,
+                    "an outgoing connection has no address");
+                    error
+                }
+                Stopped::Unable => DialError::EgressUnavailable,
+            })?;
         let vet = |(target, verdict): (SocketAddr, Result<Basis, Refused>)| match verdict {
             Ok(_) => Ok(target),
             Err(refusal) => Err(refused(refusal, Some(target.ip()))),
@@ -255,7 +258,8 @@ impl Egress {
 }
 
 fn unavailable(error: &dyn fmt::Display) -> Stopped {
-    tracing::error!(%error, "an outgoing connection cannot be tried: no fault of its destination's");
+    tracing::error!(%error, "an outgoing connection cannot be tried: no fault of its \
+        destination's");
     Stopped::Unable
 }
 

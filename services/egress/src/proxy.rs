@@ -56,7 +56,8 @@ impl Egress {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                (stream, peer) = listen::accept(&listener) => self.admit(stream, peer, &tasks, &closing, &cut),
+                (stream, peer) = listen::accept(&listener) => self.admit(stream, peer, &tasks,
+                    &closing, &cut),
             }
         }
         drop(listener);
@@ -150,7 +151,8 @@ impl Connection {
             Err(error) => {
                 if let Some(times) = NOT_MADE.happened() {
                     let error = cause::of_client(&error);
-                    tracing::warn!(peer = %self.peer, error, times, "a connection to the egress was not made");
+                    tracing::warn!(peer = %self.peer, error, times,
+                        "a connection to the egress was not made");
                 }
                 return;
             }

@@ -189,9 +189,10 @@ impl Each {
                 }
                 connection.as_mut().graceful_shutdown();
                 // A client of HTTP/2 that does not confirm is not waited for.
+                let unconfirmed = options.idle_timeout + options.keep_alive_timeout;
                 tokio::select! {
                     ended = &mut connection => ended,
-                    () = progress.rested(options.idle_timeout + options.keep_alive_timeout) => Ok(()),
+                    () = progress.rested(unconfirmed) => Ok(()),
                     () = seat.displaced(), if !displaced => Ok(()),
                 }
             }

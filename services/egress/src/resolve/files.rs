@@ -127,7 +127,8 @@ impl<T: Default> Followed<T> {
             }
             Err(error) => {
                 let error = of_setup(&error);
-                tracing::warn!(file = %self.path.display(), error, "of no use for looking names up; what it said before holds");
+                tracing::warn!(file = %self.path.display(), error,
+                    "of no use for looking names up; what it said before holds");
                 false
             }
         }

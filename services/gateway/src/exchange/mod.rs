@@ -1,5 +1,5 @@
-//! A request and its answer, whatever the protocol: bodies, deadlines, errors, and what all requests
-//! share.
+//! A request and its answer, whatever the protocol: bodies, deadlines, errors, and the data that all
+//! requests share.
 
 pub(crate) mod answer;
 mod backend;

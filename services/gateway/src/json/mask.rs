@@ -13,7 +13,10 @@ const FIELD: &str = "update_mask";
 
 /// The mask of a request type, if it has one.
 pub(crate) fn field_of(input: &MessageDescriptor) -> Option<FieldDescriptor> {
-    let is_mask = |field: &FieldDescriptor| matches!(field.kind(), Kind::Message(kind) if kind.full_name() == "google.protobuf.FieldMask");
+    let is_mask = |field: &FieldDescriptor| {
+        matches!(field.kind(),
+        Kind::Message(kind) if kind.full_name() == "google.protobuf.FieldMask")
+    };
     input.get_field_by_name(FIELD).filter(is_mask)
 }
 

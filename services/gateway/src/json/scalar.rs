@@ -80,7 +80,8 @@ pub(crate) fn from_json(kind: &Kind, scalar: Scalar<'_>) -> Result<Value, String
 /// A value from the text of a query, in which a `+` that was not encoded has become a space: that
 /// of an offset of a time is meant as `+`.
 pub(crate) fn from_query(kind: &Kind, text: &str) -> Result<Value, String> {
-    let is_time = matches!(kind, Kind::Message(message) if message.full_name() == "google.protobuf.Timestamp");
+    let is_time = matches!(kind,
+        Kind::Message(message) if message.full_name() == "google.protobuf.Timestamp");
     let is_offset = |text: &str| {
         let digits = text.bytes().filter(u8::is_ascii_digit).count();
         digits == 4 && (text.len() == 4 || text.len() == 5 && text.as_bytes()[2] == b':')

@@ -36,7 +36,8 @@ impl Schemas {
     pub(super) fn field(&mut self, field: &FieldDescriptor) -> Value {
         let mut schema = match field.kind() {
             Kind::Message(entry) if field.is_map() => {
-                json!({ "type": "object", "additionalProperties": self.kind(&entry.map_entry_value_field().kind()) })
+                json!({ "type": "object",
+                    "additionalProperties": self.kind(&entry.map_entry_value_field().kind()) })
             }
             kind if field.is_list() => json!({ "type": "array", "items": self.kind(&kind) }),
             kind => self.kind(&kind),
@@ -121,7 +122,8 @@ impl Schemas {
         match message.full_name() {
             "google.protobuf.Timestamp" => json!({ "type": "string", "format": "date-time" }),
             "google.protobuf.Duration" => json!({
-                "type": "string", "format": "google-duration", "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$", "examples": ["15s", "0.25s"],
+                "type": "string", "format": "google-duration",
+                    "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$", "examples": ["15s", "0.25s"],
             }),
             "google.protobuf.FieldMask" => {
                 json!({ "type": "string", "examples": ["description,max_in_flight"] })
@@ -212,13 +214,15 @@ fn payload_properties(field: &FieldDescriptor) -> [(String, Value); 2] {
     [
         (
             DATA.to_owned(),
-            json!({ "description": format!("{description} Here: any JSON value; not together with {DATA_BASE64}.") }),
+            json!({ "description": format!("{description} Here: any JSON value; not together with \
+                {DATA_BASE64}.") }),
         ),
         (
             DATA_BASE64.to_owned(),
             json!({
                 "type": "string", "contentEncoding": "base64",
-                "description": format!("{description} Here: any bytes, in base64; not together with {DATA}."),
+                "description": format!("{description} Here: any bytes, in base64; not together \
+                    with {DATA}."),
             }),
         ),
     ]

@@ -93,7 +93,8 @@ pub(crate) fn check_head(
         return Err(Refusal { allow: Some(HttpMethod::POST.to_string()), ..error.into() });
     }
     if matches!(dialect, Dialect::Unknown { .. }) {
-        let message = "gRPC is taken as application/grpc, application/grpc-web and application/grpc-web-text, \
+        let message = "gRPC is taken as application/grpc, application/grpc-web and \
+            application/grpc-web-text, \
                        each with or without +proto";
         return Err(Error::new(Reason::UnsupportedMediaType, message).into());
     }

@@ -48,7 +48,11 @@ async fn name_servers(resolver: &SystemResolver) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn the_hosts_file_is_followed() {
     let etc = Etc::new("hosts");
-    etc.write("hosts", "# names\n203.0.113.1 A.example.com a_b.example.com # more\n2001:db8::1 a.example.com\nx y\n");
+    etc.write(
+        "hosts",
+        "# names\n203.0.113.1 A.example.com a_b.example.com # more\n2001:db8::1 \
+        a.example.com\nx y\n",
+    );
     let resolver = etc.resolver();
     assert_eq!(addresses(&resolver, "a.example.com").await, ["203.0.113.1", "2001:db8::1"]);
     assert_eq!(addresses(&resolver, "a_b.example.com").await, ["203.0.113.1"]);

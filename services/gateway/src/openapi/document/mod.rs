@@ -17,8 +17,10 @@ use super::{
 };
 use crate::{exchange::deadline::LEAST_SECONDS, route::Routes};
 
-const ABOUT: &str = "Events in, webhooks out. This document is generated from the protos, which also define the same API over gRPC and \
-                     gRPC-web.\n\nNames come in as snake_case or camelCase and go out as snake_case. Unknown fields and query parameters \
+const ABOUT: &str = "Events in, webhooks out. This document is generated from the protos, which \
+    also define the same API over gRPC and \
+                     gRPC-web.\n\nNames come in as snake_case or camelCase and go out as \
+                     snake_case. Unknown fields and query parameters \
                      are refused. 64-bit numbers are strings, enums names, times RFC 3339.";
 
 /// The document, of all routes.
@@ -26,7 +28,10 @@ pub(crate) fn document(routes: &Routes, methods: &[MethodDescriptor], version: &
     let mut schemas = Schemas::default();
     errors::add_schemas(&mut schemas);
     let paths = paths(&mut schemas, routes, methods);
-    let tag = |service: prost_reflect::ServiceDescriptor| json!({ "name": service.name(), "description": service.comment() });
+    let tag = |service: prost_reflect::ServiceDescriptor| {
+        json!({ "name": service.name(),
+        "description": service.comment() })
+    };
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -41,11 +46,13 @@ pub(crate) fn document(routes: &Routes, methods: &[MethodDescriptor], version: &
         "paths": paths,
         "components": {
             "securitySchemes": {
-                SECURITY: { "type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer ork_…`." },
+                SECURITY: { "type": "http", "scheme": "bearer",
+                    "description": "An API key: `Authorization: Bearer ork_…`." },
             },
             "parameters": shared_parameters(),
             "headers": {
-                "X-Request-Id": { "description": "The request, in the server's logs.", "schema": { "type": "string" } },
+                "X-Request-Id": { "description": "The request, in the server's logs.",
+                    "schema": { "type": "string" } },
             },
             "responses": errors::responses(),
             "schemas": schemas.into_map(),
@@ -77,13 +84,15 @@ fn shared_parameters() -> Value {
     json!({
         "RequestId": {
             "name": "X-Request-Id", "in": "header", "required": false,
-            "description": "An id of the caller's choice for the server's logs, 1 to 128 bytes of visible ASCII; answered again. In the \
+            "description": "An id of the caller's choice for the server's logs, 1 to 128 bytes of \
+                visible ASCII; answered again. In the \
                             place of any other, and without one, the server makes one.",
             "schema": { "type": "string" },
         },
         "RequestTimeout": {
             "name": "Request-Timeout", "in": "header", "required": false,
-            "description": "How long the answer may take at most, in seconds; fractions are taken. The server's own limit holds beyond it.",
+            "description": "How long the answer may take at most, in seconds; fractions are taken. \
+                The server's own limit holds beyond it.",
             "schema": { "type": "number", "minimum": LEAST_SECONDS },
         },
     })

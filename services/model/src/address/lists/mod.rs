@@ -359,7 +359,9 @@ const PORTS: [&str; 5] = ["", ":443", ":22", ":1-100", ":6379"];
 
 prop_compose! {
     fn some_entry()(host in select(HOSTS.to_vec()), port in select(PORTS.to_vec())) -> Entry {
-        let text = if host.contains("::") && !port.is_empty() { format!("[{host}]{port}") } else { format!("{host}{port}") };
+        let is_bracketed = host.contains("::") && !port.is_empty();
+            let text =
+                if is_bracketed { format!("[{host}]{port}") } else { format!("{host}{port}") };
         text.parse().unwrap()
     }
 }
@@ -386,14 +388,16 @@ proptest! {
         let address = address.parse::<IpAddr>().unwrap();
         let canonical = address.to_canonical();
         let alone = policy.judge_address(None, address, port);
-        prop_assert_eq!(alone.is_ok(), naive::address(&policy, None, canonical, port), "{:?}", alone);
+        prop_assert_eq!(alone.is_ok(), naive::address(&policy, None, canonical, port), "{:?}",
+            alone);
         prop_assert_eq!(policy.judge(&address.to_string(), port).map(drop), alone.map(drop));
         let judged = policy.judge(name, port);
         let by_entry = naive::name(&policy, name, port);
         prop_assert_eq!(judged.is_ok(), by_entry.is_some(), "{:?}", judged);
         if let Ok(Judged::Name(judged)) = judged {
             let found = policy.judge_address(Some(&judged), address, port);
-            prop_assert_eq!(found.is_ok(), naive::address(&policy, by_entry, canonical, port), "{:?}", found);
+            prop_assert_eq!(found.is_ok(), naive::address(&policy, by_entry, canonical, port),
+                "{:?}", found);
         }
     }
 
@@ -422,9 +426,14 @@ proptest! {
         prop_assert_eq!(judged.is_ok(), is_public && ports::check(port, &[]).is_ok());
         // And whatever a policy allows by name, a name never leads to this machine or its link.
         let named = policy(&["*.example.com"], &[]);
-        let Ok(Judged::Name(name)) = named.judge("a.example.com", 443) else { panic!("it is allowed") };
+        let Ok(Judged::Name(name)) = named.judge("a.example.com",
+            443) else { panic!("it is allowed") };
         let found = named.judge_address(Some(&name), address.into(), 443);
-        if address.is_loopback() || address.is_link_local() || address.is_unspecified() || address.is_multicast() {
+        if address.is_loopback()
+                    || address.is_link_local()
+                    || address.is_unspecified()
+                    || address.is_multicast()
+                {
             prop_assert!(found.is_err());
         }
     }
