@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use outrider_model::Error;
 use outrider_rpc::{
-    Again, RoleChannel, Streams, again::Calls, cause, methods, server::Backend, to_status,
+    Again, RoleChannel, Streams, cause, methods, resend::Calls, server::Backend, to_status,
 };
 use tonic::body::Body;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};

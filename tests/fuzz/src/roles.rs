@@ -9,7 +9,7 @@ use outrider_gateway::{Backends, Gateway, Options, fuzzed::Connections};
 use outrider_model::{Error, HashedToken, OrganizationId, Principal, Timestamp};
 use outrider_proto::{DESCRIPTORS, admin, dispatch, ingest};
 use outrider_rpc::{
-    Authenticate, Bounded, Wire, methods, server::Backend, to_status, wire::request_error,
+    Authenticate, Bounded, Wire, methods, request_errors::request_error, server::Backend, to_status,
 };
 use prost::{DecodeError, Message};
 use prost_reflect::{DynamicMessage, MessageDescriptor};

@@ -6,7 +6,7 @@ use outrider_proto::ingest::{
     StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened,
     stream_events_request::Kind, stream_events_response,
 };
-use outrider_rpc::{validate, wire::request_error};
+use outrider_rpc::{request_errors::request_error, validate};
 use tokio::sync::mpsc;
 use tonic::Status;
 

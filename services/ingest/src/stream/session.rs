@@ -14,7 +14,7 @@ use outrider_proto::{
     },
     internal::AcceptEvent,
 };
-use outrider_rpc::{http_status, wire::request_error};
+use outrider_rpc::{http_status, request_errors::request_error};
 use outrider_shares::{Holder, Share, Shares};
 use outrider_telemetry::TraceContext;
 use tokio::{sync::mpsc, time::Instant};

@@ -10,8 +10,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use super::{Protocol, Tls};
-use crate::socket::Socket;
+use super::{files::Tls, protocol::Protocol, socket::Socket};
 
 /// The first byte of a handshake.
 const HANDSHAKE: u8 = 0x16;

@@ -5,8 +5,7 @@ use std::io;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream, rustls::pki_types::ServerName};
 
-use super::{Protocol, Tls};
-use crate::socket::Socket;
+use super::{files::Tls, protocol::Protocol, socket::Socket};
 
 /// Why a text is not a host and a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

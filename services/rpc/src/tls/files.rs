@@ -19,7 +19,10 @@ use tokio_rustls::rustls::{
     server::WebPkiClientVerifier,
 };
 
-use super::{Peer, Protocol, told};
+use super::{
+    explain::{Peer, explain},
+    protocol::Protocol,
+};
 
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -275,7 +278,7 @@ fn unusable_words(error: &rustls::Error) -> String {
             "whether the private key is that of the certificate cannot be told".to_owned()
         }
         rustls::Error::General(why) => why.clone(),
-        other => told(other, Peer::Server),
+        other => explain(other, Peer::Server),
     }
 }
 
