@@ -19,7 +19,7 @@ use outrider_proto::{
     internal::AcceptEvent,
 };
 use outrider_schema::{Schema, Verdict, Violation};
-use outrider_shares::{Gate, Holder, Resource, Share, Shares, Turn, Turns};
+use outrider_shares::{Holder, Resource, Share, Shares, Turn, TurnResources, Turns};
 use outrider_store::{Catalogue, CatalogueEntry, Directory};
 
 use crate::{Options, json};
@@ -45,16 +45,16 @@ const SCHEMA_BYTES: Resource = Resource {
     noun: "bytes of compiled schemas",
     least: COMPILED_BYTES,
 };
-const LONG_VALIDATIONS: Gate = Gate {
-    places: Resource { name: "long-validations", noun: "long validations", least: 1 },
+const LONG_VALIDATIONS: TurnResources = TurnResources {
+    slots: Resource { name: "long-validations", noun: "long validations", least: 1 },
     line: Resource {
         name: "long-validations-line",
         noun: "places in the line for long validations",
         least: 1,
     },
 };
-const SCHEMA_COMPILATIONS: Gate = Gate {
-    places: Resource { name: "schema-compilations", noun: "compilations of schemas", least: 1 },
+const SCHEMA_COMPILATIONS: TurnResources = TurnResources {
+    slots: Resource { name: "schema-compilations", noun: "compilations of schemas", least: 1 },
     line: Resource {
         name: "schema-compilations-line",
         noun: "places in the line for compilations of schemas",

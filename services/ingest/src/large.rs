@@ -2,12 +2,12 @@
 //! few are validated and committed at once, and callers take turns.
 
 use outrider_model::Result;
-use outrider_shares::{Gate, Holder, Resource, Turn, Turns};
+use outrider_shares::{Holder, Resource, Turn, TurnResources, Turns};
 
 use crate::Options;
 
-const GATE: Gate = Gate {
-    places: Resource { name: "large-requests", noun: "large publish requests", least: 1 },
+const GATE: TurnResources = TurnResources {
+    slots: Resource { name: "large-requests", noun: "large publish requests", least: 1 },
     line: Resource {
         name: "large-requests-waiting",
         noun: "large publish requests that wait for their turn",

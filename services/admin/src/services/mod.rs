@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use outrider_model::{Error, Result, SigningSecret};
 use outrider_queue::Queue;
 use outrider_rpc::PolicyInForce;
-use outrider_shares::{Gate, Resource, Turns};
+use outrider_shares::{Resource, TurnResources, Turns};
 use outrider_store::Store;
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -26,8 +26,8 @@ const CHECKS: usize = 1;
 /// Calls that wait for that.
 const LINE: usize = 1_024;
 
-const SCHEMA_CHECKS: Gate = Gate {
-    places: Resource { name: "schema-checks", noun: "checks of schemas", least: 1 },
+const SCHEMA_CHECKS: TurnResources = TurnResources {
+    slots: Resource { name: "schema-checks", noun: "checks of schemas", least: 1 },
     line: Resource {
         name: "schema-checks-line",
         noun: "places in the line for checks of schemas",

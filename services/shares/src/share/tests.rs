@@ -1,21 +1,13 @@
 use std::collections::HashMap;
 
-use outrider_model::{ApiKeyId, OrganizationId, ProjectId, Reason, Timestamp, principal::Actor};
+use outrider_model::{Error, Reason};
 
 use super::*;
+use crate::{count::Level, testing::holder};
 
 const RESOURCE: Resource = Resource { name: "tested", noun: "tested things", least: 1 };
 
-pub(crate) fn holder(organization: u64, project: u64, key: u64) -> Holder {
-    let at = Timestamp(0);
-    Holder {
-        organization: OrganizationId::new(at, organization),
-        project: Some(ProjectId::new(at, project)),
-        actor: Actor::ApiKey(ApiKeyId::new(at, key)),
-    }
-}
-
-/// Takes one by one until it is refused.
+/// Takes one at a time until refused.
 fn take_all(shares: &Shares, holder: Holder) -> (Share, Level) {
     let mut share = shares.share(holder);
     loop {
@@ -37,7 +29,7 @@ fn a_key_gets_half_of_its_projects_half_and_the_next_gets_half_of_the_rest() {
     assert_eq!(shares.held(), 0, "all is given back");
     let keys = amounts(&[holder(1, 1, 1), holder(1, 1, 2), holder(1, 1, 3), holder(1, 1, 4)]);
     assert_eq!(keys, [(16, Level::Key), (8, Level::Key), (4, Level::Key), (2, Level::Key)]);
-    // The other project of the same organisation, and then another organisation.
+    // Another project of the same organization, and then another organization.
     let projects = amounts(&[holder(1, 1, 1), holder(1, 2, 2), holder(2, 3, 3)]);
     assert_eq!(projects, [(16, Level::Key), (10, Level::Key), (9, Level::Key)]);
 }
@@ -85,7 +77,7 @@ fn everybody_gets_one_while_there_is_one() {
 }
 
 #[test]
-fn what_is_refused_takes_nothing_and_what_is_exceeded_is_counted() {
+fn a_refusal_takes_nothing_and_an_excess_is_counted() {
     let shares = Shares::new(RESOURCE, 100);
     let mut share = shares.take(holder(1, 1, 1), 20).unwrap();
     assert_eq!(share.grow(6).unwrap_err().level, Level::Key);
@@ -115,8 +107,8 @@ fn errors_say_whose_share_it_is() {
     assert_eq!(full.reason, Reason::Overloaded);
 }
 
-/// Whatever happens: the sums are right, nobody exceeds the rule at the moment of taking, and
-/// nothing is left behind.
+/// After any history, the sums are right, no caller has exceeded the rule at the moment of taking,
+/// and no entry is left behind.
 #[test]
 fn counts_hold_over_any_history() {
     let mut counts = Counts::new(1_000, 3);
@@ -145,7 +137,7 @@ fn counts_hold_over_any_history() {
             };
             let mine = sum(&|other| other.project == holder.project);
             let others = sum(&|other| other.project != holder.project);
-            assert!(amount == 0 || mine <= ((1_000 - others) / 2).max(3), "{mine} beside {others}");
+            assert!(amount == 0 || mine <= ((1_000 - others) / 2).max(3), "{mine} with {others}");
         }
         assert_eq!(counts.held(), held.values().sum::<usize>());
     }
@@ -156,7 +148,7 @@ fn counts_hold_over_any_history() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_goes_on_when_enough_is_given_back() {
+async fn a_waiter_continues_when_enough_is_given_back() {
     let shares = Shares::new(RESOURCE, 100);
     let mut share = shares.take(holder(1, 1, 1), 25).unwrap();
     let waiting = {
