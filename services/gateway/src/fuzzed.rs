@@ -8,7 +8,7 @@ use http::request::Parts;
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use outrider_model::Error;
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{Acceptor, Places, methods};
+use outrider_rpc::{Acceptor, ConnectionSlots, methods};
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -136,7 +136,7 @@ pub fn lines<'p>(
 /// A gateway that serves any streams, one connection after the other.
 pub struct Connections {
     each: Arc<server::Each>,
-    places: Places,
+    places: ConnectionSlots,
 }
 
 impl Connections {
@@ -144,8 +144,10 @@ impl Connections {
     #[must_use]
     pub fn new(gateway: Gateway) -> Self {
         let Gateway { shared, .. } = gateway;
-        let places =
-            Places::new(shared.options.max_connections, shared.options.reserved_connections);
+        let places = ConnectionSlots::new(
+            shared.options.max_connections,
+            shared.options.reserved_connections,
+        );
         Self { each: Arc::new(server::Each::new(shared, Acceptor::plain())), places }
     }
 

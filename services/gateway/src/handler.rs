@@ -12,7 +12,7 @@ use http::{
 };
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Kept, Seat};
+use outrider_rpc::{ConnectionSlot, HoldingBody};
 use outrider_shares::Holder;
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -36,7 +36,7 @@ use crate::{
 /// A caller with a good key keeps the place of its connection.
 pub(crate) async fn handle(
     shared: &Shared,
-    seat: &Seat,
+    seat: &ConnectionSlot,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let id = request_id::settle(request.headers_mut());
@@ -98,7 +98,7 @@ const NO_ROUTE: &str = "-";
 
 async fn answer_grpc(
     shared: &Shared,
-    seat: &Seat,
+    seat: &ConnectionSlot,
     mut request: Request<Incoming>,
     dialect: Dialect,
     observed: &mut Observed,
@@ -215,7 +215,7 @@ where
     };
     let answer = match (answer, place) {
         (Ok(answer), None) => answer,
-        (Ok(answer), place) => answer.map(|body| Body::new(Kept::new(body, place))),
+        (Ok(answer), place) => answer.map(|body| Body::new(HoldingBody::new(body, place))),
         (Err(refusal), _) => return refusal.into_grpc(),
     };
     // A client's stream is ended on the client's side, and then its role has its say.
@@ -228,7 +228,7 @@ where
 
 async fn answer_rest(
     shared: &Shared,
-    seat: &Seat,
+    seat: &ConnectionSlot,
     request: Request<Incoming>,
     id: &HeaderValue,
     observed: &mut Observed,

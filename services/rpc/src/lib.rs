@@ -23,7 +23,7 @@ pub use channels::{
     keys::{self, KeyCacheOptions, KeyServer, RememberedKeys, RemoteKeys},
     listen,
     proxy::{self, RemoteDialer},
-    resend::{self, Again},
+    resend::{Resend, ResendingChannel},
     role::{self, RoleChannel},
     server,
     settlement::{self, Settlement},
@@ -35,15 +35,15 @@ pub use guard::{
     internal::{self, InternalToken},
     methods,
     policy::PolicyInForce,
-    slots::{Places, Seat},
+    slots::{ConnectionSlot, ConnectionSlots},
 };
 pub use tls::{Acceptor, Tls, TlsFiles, socket::Socket};
 pub use wire::{
     cause, convert, ending,
-    framing::Place,
-    holding::Kept,
+    framing::MessageFraming,
+    holding::HoldingBody,
     page, pieces,
-    request_errors::{self, Wire},
+    request_errors::{self, RequestErrors},
     status::{self, from_status, http_status, to_status},
     validate,
 };

@@ -1,4 +1,5 @@
-//! Certificates made for the test: what is taken, what is refused, and what a reload changes.
+//! TLS with certificates created by the tests: what is accepted, what is refused, and what a reload
+//! changes.
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
@@ -14,10 +15,10 @@ use tokio::{
     time::timeout,
 };
 
-/// Nothing here takes so long unless it hangs.
+/// Nothing here takes this long unless it hangs.
 const LONG: Duration = Duration::from_secs(20);
 
-/// An authority and the files of those it vouches for.
+/// A certificate authority and the files of the certificates that it signs.
 struct Pki {
     directory: TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -28,7 +29,7 @@ impl Pki {
         let directory = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // A name of its own, so that one is not taken for another.
+        // A unique name, so that two authorities are not confused.
         params.distinguished_name.push(DnType::CommonName, directory.path().display().to_string());
         let key = KeyPair::generate().unwrap();
         fs::write(directory.path().join("ca.pem"), params.self_signed(&key).unwrap().pem())
@@ -36,7 +37,7 @@ impl Pki {
         Self { directory, issuer: Issuer::new(params, key) }
     }
 
-    /// Files with a new certificate for a host; the key as PKCS#8.
+    /// Writes files with a new certificate for a host and a PKCS#8 key.
     fn write(&self, name: &str, host: &str) -> (TlsFiles, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec![host.to_owned()])
@@ -91,17 +92,17 @@ async fn exchange(server: &Arc<Tls>, client: &Tls) -> io::Result<String> {
 
 #[tokio::test]
 async fn both_sides_must_be_known_and_the_server_named() {
-    let (pki, strangers) = (Pki::new(), Pki::new());
+    let (pki, other_pki) = (Pki::new(), Pki::new());
     let server = pki.tls("server", "localhost");
     assert_eq!(exchange(&server, &pki.tls("client", "client")).await.unwrap(), "ping");
-    // Another authority on either side, or another name: each is told.
+    // Another authority on either side, or another name: each error says so.
     let refused = async |server: Arc<Tls>, client: Arc<Tls>| {
         cause::of_io(&exchange(&server, &client).await.unwrap_err())
     };
     let unknown = "the certificate is of an authority that is not known here";
-    assert_eq!(refused(server.clone(), strangers.tls("client", "client")).await, unknown);
+    assert_eq!(refused(server.clone(), other_pki.tls("client", "client")).await, unknown);
     assert_eq!(
-        refused(strangers.tls("server", "localhost"), pki.tls("client", "client")).await,
+        refused(other_pki.tls("server", "localhost"), pki.tls("client", "client")).await,
         unknown
     );
     let other = refused(pki.tls("other", "other"), pki.tls("client", "client")).await;
@@ -140,14 +141,14 @@ fn pem(path: &Path) -> tokio_rustls::rustls::pki_types::CertificateDer<'static> 
 }
 
 #[tokio::test]
-async fn whoever_begins_no_handshake_is_closed_and_a_browser_told_why() {
+async fn a_connection_without_a_handshake_is_closed_and_a_browser_gets_an_error() {
     let pki = Pki::new();
     let say = async |acceptor: &Acceptor, bytes: &[u8]| {
         let (address, served) = serve_one(acceptor.clone()).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
-        // A reset is as good an end as any.
+        // The connection may also end with a reset.
         let _ = timeout(LONG, stream.read_to_end(&mut answer)).await.expect("it is closed");
         assert!(served.await.unwrap().is_err());
         String::from_utf8_lossy(&answer).into_owned()
@@ -175,7 +176,7 @@ async fn new_files_are_used_and_bad_ones_refused() {
     let (files, _) = pki.write("server", "localhost");
     let (server, client) = (Tls::load(files.clone()).unwrap(), pki.tls("client", "client"));
     assert!(!server.refresh(), "nothing changed");
-    // A certificate whose key is not there yet, and then files that are none.
+    // A certificate whose key is not written yet, and then files that contain no key.
     let old_key = fs::read(&files.private_key).unwrap();
     pki.write("server", "elsewhere");
     let new_key = fs::read(&files.private_key).unwrap();
@@ -192,9 +193,9 @@ async fn new_files_are_used_and_bad_ones_refused() {
     pki.write("server", "localhost");
     assert!(server.refresh());
     assert_eq!(exchange(&server, &client).await.unwrap(), "ping");
-    // An authority that is no longer trusted, where a client was known by it.
-    let strangers = Pki::new();
-    fs::copy(strangers.directory.path().join("ca.pem"), files.authorities.unwrap()).unwrap();
+    // The authority of the client is no longer trusted.
+    let other = Pki::new();
+    fs::copy(other.directory.path().join("ca.pem"), files.authorities.unwrap()).unwrap();
     assert!(server.refresh());
     assert!(exchange(&server, &client).await.is_err());
 }
@@ -204,7 +205,7 @@ fn keys_come_in_three_forms_and_must_be_those_of_the_certificate() {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let pki = Pki::new();
     let (files, key) = pki.write("server", "localhost");
-    // The SEC1 key lies within the PKCS#8 of a P-256 key behind a head of fixed length.
+    // The PKCS#8 form of a P-256 key contains the SEC1 key after a header of fixed length.
     let sec1 = STANDARD.encode(&key.serialize_der()[29..]);
     fs::write(
         &files.private_key,
@@ -224,14 +225,15 @@ fn keys_come_in_three_forms_and_must_be_those_of_the_certificate() {
     let error = |files: TlsFiles| Tls::load(files).unwrap_err().to_string();
     let mixed = error(TlsFiles { private_key: pkcs1.private_key, ..files.clone() });
     assert!(
-        mixed
-            .ends_with("server.crt cannot be used: the private key is not that of the certificate"),
+        mixed.ends_with(
+            "server.crt cannot be used: the private key does not belong to the certificate"
+        ),
         "{mixed}"
     );
     let none = error(TlsFiles { private_key: files.certificate.clone(), ..files.clone() });
     assert!(
         none.ends_with(
-            "private key (PKCS#8, PKCS#1 or SEC1) in PEM: no section of that kind is in it"
+            "private key (PKCS#8, PKCS#1 or SEC1) in PEM: it has no section of that kind"
         ),
         "{none}"
     );

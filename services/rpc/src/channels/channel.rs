@@ -11,43 +11,44 @@ use crate::{
     tls::{Protocol, Tls, connect},
 };
 
-/// Bytes that one call may have under way between roles, in each direction.
+/// Window of one call between roles, in bytes, in each direction.
 pub const STREAM_WINDOW: u32 = 1024 * 1024;
 
-/// Bytes that one connection may have under way between roles. Fixed and large, not adaptive: half
-/// of it is also what h2 tolerates in small frames that arrived and are not read yet, and an
-/// adaptive window begins so small that a burst of a hundred and thirty short answers ends the
-/// connection (ENHANCE_YOUR_CALM, too_many_data_frames).
+/// Window of one connection between roles, in bytes. It is fixed and large, not adaptive: half of
+/// it is also the limit of h2 for small frames that have arrived but are not read yet. An adaptive
+/// window starts so small that a burst of 130 short answers ends the connection
+/// (ENHANCE_YOUR_CALM, too_many_data_frames).
 pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
-/// Why a URL is not one of a role.
+/// Why a URL is not the address of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
     /// Not a URL with a host.
     #[error("must be a URL such as http://dispatch:8082, with nothing after it")]
     NotAUrl,
-    /// Plain, although this process has certificates: its role expects TLS too.
+    /// Plain HTTP, although this process has certificates: the role then expects TLS too.
     #[error(
-        "must begin with https://, since TLS between roles is configured (internal.tls_certificate_file)"
+        "must begin with https://, because TLS between roles is configured \
+         (internal.tls_certificate_file)"
     )]
     Plain,
-    /// TLS, for which there are no certificates.
+    /// TLS, without certificates for it.
     #[error(
-        "must begin with http://, unless TLS between roles is configured (internal.tls_certificate_file)"
+        "must begin with http://, unless TLS between roles is configured \
+         (internal.tls_certificate_file)"
     )]
     NoTls,
 }
 
-/// The head of an answer, in bytes: an error is in it with all that it tells, which is bounded
-/// ([`crate::wire::status::to_status`]).
+/// Maximum size of an answer's head, in bytes. An error travels in it with all its details, whose
+/// size is bounded too ([`crate::to_status`]).
 const MAX_HEAD_BYTES: u32 = 64 * 1024;
 
-/// Bytes of a stream's answer that may wait to be read, where its reader is not ours and may be as
-/// slow as it likes.
+/// Window of a stream's answer, in bytes, if its reader is an external client, which may be slow.
 pub const LONG_STREAM_WINDOW: u32 = 64 * 1024;
 
-/// The address of a server: `http://HOST:PORT` or `https://HOST:PORT`. What may be written beside
-/// it has no effect on a channel: a path, parameters, a user.
+/// Parses the address of a server: `http://HOST:PORT` or `https://HOST:PORT`. A path, parameters or
+/// a user would have no effect on a channel, and are refused.
 pub fn parse(url: &str) -> Result<Uri, ChannelError> {
     let uri: Uri = url.parse().map_err(|_| ChannelError::NotAUrl)?;
     let given = url.split_once("://").map(|(_, rest)| rest.strip_suffix('/').unwrap_or(rest));
@@ -58,7 +59,7 @@ pub fn parse(url: &str) -> Result<Uri, ChannelError> {
     let port_is_one = match authority.as_str().strip_prefix(authority.host()) {
         Some("") => true,
         Some(_) => authority.port_u16().is_some_and(|port| port > 0),
-        // A user.
+        // The authority begins with a user.
         None => false,
     };
     let http = matches!(uri.scheme_str(), Some("http" | "https"));
@@ -69,15 +70,15 @@ pub fn parse(url: &str) -> Result<Uri, ChannelError> {
     }
 }
 
-/// A channel to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`, whose server must have a
-/// certificate for HOST. It connects when it is used, and again when it broke; a peer that is gone
-/// without a word is noticed within 15 seconds.
+/// Returns a channel to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`, whose server must
+/// have a certificate for HOST. It connects on first use, and again after the connection broke. It
+/// notices within 15 seconds if a peer silently disappears.
 pub fn channel(url: &str, tls: Option<&Arc<Tls>>) -> Result<RoleChannel, ChannelError> {
     let channel = with_window(url, tls, STREAM_WINDOW)?;
     url.parse().map(|url| RoleChannel::new(channel, &url)).map_err(|_| ChannelError::NotAUrl)
 }
 
-/// The same, whose answers have this window each.
+/// Like [`channel`], with this window for each answer.
 pub(crate) fn with_window(
     url: &str,
     tls: Option<&Arc<Tls>>,
@@ -94,8 +95,8 @@ pub(crate) fn with_window(
         (Some("https"), None) => return Err(ChannelError::NoTls),
         _ => return Err(ChannelError::NotAUrl),
     };
-    // The endpoint's own address is never dialed and says http: tonic would add its TLS to https,
-    // and ours is there already.
+    // The endpoint's own address is never dialed. It says http, because tonic would add its own TLS
+    // to https, and the connector below already adds ours.
     let (host, port) = (
         host.trim_start_matches('[').trim_end_matches(']').to_owned(),
         uri.port_u16().unwrap_or(443),
@@ -170,9 +171,10 @@ mod tests {
     async fn callers_learn_what_roles_say_and_nothing_of_the_transport() {
         let role = channel("http://inside.example:8082", None).unwrap();
         assert_eq!(role.url(), "http://inside.example:8082");
-        let refused = role.failed("dispatch", &to_status(Error::field("a", "is wrong")));
+        let refused = role.call_error("dispatch", &to_status(Error::field("a", "is wrong")));
         assert_eq!((refused.reason, &*refused.message), (Reason::InvalidField, "a: is wrong"));
-        let broken = role.failed("dispatch", &Status::unavailable("tcp connect error to 10.0.0.7"));
+        let failure = Status::unavailable("tcp connect error to 10.0.0.7");
+        let broken = role.call_error("dispatch", &failure);
         assert_eq!(
             (broken.reason, &*broken.message),
             (Reason::Unavailable, "a server that is needed does not answer")

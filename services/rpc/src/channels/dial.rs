@@ -1,4 +1,4 @@
-//! How a worker reaches the outside: through the egress role, in this process or as a proxy.
+//! How a worker connects to endpoints: through the egress role, in this process or as a proxy.
 
 use std::{fmt, time::Duration};
 
@@ -7,30 +7,34 @@ use outrider_model::text::span;
 
 use crate::tls::socket::Socket;
 
-/// Opens a connection to a host and port of the outside, if the egress policy permits it.
+/// Opens connections to external hosts and ports, if the egress policy permits them.
 #[async_trait]
 pub trait Dialer: Send + Sync + 'static {
-    /// A connection to `host` (a name, or an address without brackets) and `port`. The caller sets
-    /// the deadline by dropping the future.
+    /// Connects to `host` (a name, or an address without brackets) and `port`. The caller sets the
+    /// deadline by dropping the future.
     async fn dial(&self, host: &str, port: u16) -> Result<Socket, DialError>;
 }
 
-/// Why there is no connection. The texts are for the owners of endpoints: they name no address.
+/// Why there is no connection. The texts are for the owners of endpoints, so they contain no
+/// address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
-    /// The policy refuses the name or one of its addresses; the rule says which.
-    #[error("the {} is not allowed ({rule})", if rule.starts_with("port-") { "port" } else { "address" })]
+    /// The policy refuses the name, one of its addresses, or the port.
+    #[error(
+        "the {} is not allowed ({rule})",
+        if rule.starts_with("port-") { "port" } else { "address" }
+    )]
     Refused {
-        /// A stable name of the rule.
+        /// Stable name of the rule.
         rule: String,
     },
     /// The name has no address.
     #[error("the host name does not resolve{0}")]
     NotResolved(NoName),
-    /// No vetted address took the connection.
+    /// No permitted address accepted the connection.
     #[error("{0}")]
     ConnectFailed(NoConnection),
-    /// The egress itself cannot be reached or is full: no fault of the endpoint's.
+    /// The egress itself cannot be reached or is full. The endpoint is not at fault.
     #[error("the egress is unavailable")]
     EgressUnavailable,
 }
@@ -38,38 +42,38 @@ pub enum DialError {
 /// Why a name has no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoName {
-    /// There is no such name.
+    /// The name does not exist.
     Missing,
-    /// The name is there, and has no address.
+    /// The name exists but has no address.
     NoAddress,
-    /// It has more addresses than are judged.
+    /// The name has more addresses than are checked.
     TooMany,
-    /// The servers of its domain fail.
+    /// The name servers of its domain fail.
     ServerFails,
-    /// Servers refuse to tell.
+    /// A name server refuses the query.
     ServerRefuses,
-    /// No server answered within this.
+    /// No name server answered within this time.
     Late(Duration),
-    /// No server answered, however often it was asked.
+    /// No name server answered after all retries.
     Silent,
-    /// For another reason.
+    /// Another reason.
     Other,
 }
 
-/// Why no address took a connection.
+/// Why no address accepted a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoConnection {
-    /// Nothing listens there.
+    /// Nothing listens on the port.
     Refused,
-    /// Nothing answered within this.
+    /// Nothing answered within this time.
     Late(Duration),
-    /// There is no way to it.
+    /// There is no route to the host.
     Unreachable,
-    /// It was ended while it was made.
+    /// The connection was reset while it was established.
     Reset,
-    /// There is no address of the family that the egress connects from.
+    /// The host has no address of the family that the egress connects from.
     OtherFamily,
-    /// For another reason.
+    /// Another reason.
     Other,
 }
 
@@ -91,20 +95,25 @@ impl fmt::Display for NoName {
 impl fmt::Display for NoConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused => f.write_str("the connection was refused: nothing listens on that port"),
-            Self::Late(limit) => write!(f, "no connection within {}: nothing answered", span(*limit)),
+            Self::Refused => {
+                f.write_str("the connection was refused: nothing listens on that port")
+            }
+            Self::Late(limit) => {
+                write!(f, "no connection within {}: nothing answered", span(*limit))
+            }
             Self::Unreachable => f.write_str("the connection failed: the host is not reachable"),
             Self::Reset => f.write_str("the connection was reset while it was made"),
-            Self::OtherFamily => {
-                f.write_str("the connection failed: the host has no address of the family that is connected from")
-            }
+            Self::OtherFamily => f.write_str(
+                "the connection failed: the host has no address of the family that is connected \
+                 from",
+            ),
             Self::Other => f.write_str("the connection failed"),
         }
     }
 }
 
-/// Words that stay as they are: they travel from the egress to the worker, with a limit in
-/// milliseconds where there is one.
+/// Stable words that travel from the egress to the worker, followed by a limit in milliseconds if
+/// there is one.
 const NAMES: [(&str, NoName); 6] = [
     ("no-such-name", NoName::Missing),
     ("no-address", NoName::NoAddress),
@@ -135,7 +144,7 @@ impl NoConnection {
 }
 
 impl DialError {
-    /// What made it fail, for the header of a proxy's refusal.
+    /// Returns the cause for the header of a proxy's refusal.
     #[must_use]
     pub fn cause(&self) -> Option<String> {
         match self {
@@ -154,8 +163,8 @@ fn word<T: PartialEq>(cause: T, words: &[(&str, T)]) -> String {
     words.iter().find(|(_, known)| *known == cause).map_or(OTHER, |(word, _)| word).to_owned()
 }
 
-/// An egress of the version before says nothing, and one of the next may say what is not known
-/// here.
+/// Reads a cause. An egress of the previous version sends none, and one of the next version may
+/// send a word that this version does not know.
 fn read<T: Copy>(
     text: Option<&str>,
     words: &[(&str, T)],
@@ -174,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cause_survives_the_wire_and_has_words_of_its_own() {
+    fn every_cause_survives_the_wire_and_has_its_own_text() {
         let late = Duration::from_secs(10);
         let names =
             NAMES.iter().map(|(_, cause)| *cause).chain([NoName::Late(late), NoName::Other]);
@@ -196,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_another_cause() {
+    fn unknown_words_mean_another_cause() {
         for text in [
             None,
             Some(""),

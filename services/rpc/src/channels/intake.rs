@@ -1,4 +1,4 @@
-//! From ingest to dispatch: the same trait in one process and over gRPC.
+//! From ingest to dispatch: one trait, both in process and over gRPC.
 
 use std::sync::Arc;
 
@@ -14,56 +14,58 @@ use tonic::{Code, Request, Response, Status, service::interceptor::InterceptedSe
 
 use crate::{
     channels::{
-        resend::{Again, Calls},
+        resend::{Resend, ResendingChannel},
         role::RoleChannel,
     },
-    guard::internal::{InternalToken, Present},
+    guard::internal::{InternalToken, PresentToken},
     wire::{cause, status::to_status},
 };
 
 /// Makes validated events durable.
 #[async_trait]
 pub trait Intake: Send + Sync + 'static {
-    /// A result for each event, in order. An error means that the outcome of all is unknown or all
-    /// were refused.
+    /// Accepts events and returns a result for each, in order. An error means that all were
+    /// refused, or that the outcome of all is unknown.
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>>;
 
-    /// The events that were accepted under these idempotency keys for the same content, in order;
-    /// accepts none.
+    /// Returns the events that were accepted under these idempotency keys with the same content, in
+    /// order. Accepts none.
     async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>>;
 }
 
-/// While settings differ, every call may be refused.
+/// Bounds the log lines: while settings differ between processes, every call may be refused.
 static TOO_LARGE: Seldom = Seldom::new();
 
-/// Dispatch in another process.
+/// The client for dispatch in another process.
 #[derive(Clone)]
 pub struct RemoteIntake {
-    client: IntakeServiceClient<InterceptedService<Calls, Present>>,
+    client: IntakeServiceClient<InterceptedService<ResendingChannel, PresentToken>>,
     role: RoleChannel,
 }
 
 impl RemoteIntake {
-    /// Over a channel, presenting the token. What it sends is bounded by its callers, and answers
-    /// are by what it sends.
+    /// Makes calls over a channel and presents the token. Callers bound the size of requests, which
+    /// in turn bounds the size of answers.
     #[must_use]
     pub fn new(role: RoleChannel, token: Option<InternalToken>) -> Self {
         let client =
-            IntakeServiceClient::with_interceptor(Again::new(role.channel()), Present(token));
+            IntakeServiceClient::with_interceptor(Resend::new(role.channel()), PresentToken(token));
         Self { client: client.max_decoding_message_size(usize::MAX), role }
     }
 
-    /// Why dispatch took nothing. Of a message over its limit it tells in the words of the library.
-    fn failed(&self, status: &Status) -> Error {
+    /// Converts the status of a failed call. A message over the limit of dispatch fails with a
+    /// status of the gRPC library.
+    fn call_error(&self, status: &Status) -> Error {
         if status.code() == Code::OutOfRange && status.details().is_empty() {
-            let message = "the events are larger together than dispatch takes: gateway.max_request_bytes and \
-                           ingest.max_batch_bytes must be the same in all processes";
+            let message = "the events together are larger than dispatch accepts: \
+                           gateway.max_request_bytes and ingest.max_batch_bytes must be the same \
+                           in all processes";
             if let Some(times) = TOO_LARGE.happened() {
                 tracing::error!(error = cause::of_status(status), times, "{message}");
             }
             return Error::new(Reason::TooLarge, message);
         }
-        self.role.failed("dispatch", status)
+        self.role.call_error("dispatch", status)
     }
 }
 
@@ -72,7 +74,7 @@ impl Intake for RemoteIntake {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
         let wanted = events.len();
         let answer = self.client.clone().accept_events(AcceptEventsRequest { events }).await;
-        counted(answer.map_err(|status| self.failed(&status))?.into_inner().results, wanted)
+        counted(answer.map_err(|status| self.call_error(&status))?.into_inner().results, wanted)
     }
 
     async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
@@ -82,14 +84,13 @@ impl Intake for RemoteIntake {
             .clone()
             .find_events(FindEventsRequest { events })
             .await
-            .map_err(|status| self.failed(&status))
+            .map_err(|status| self.call_error(&status))
         {
             Ok(answer) => counted(
                 answer.into_inner().results.into_iter().map(|result| result.event).collect(),
                 wanted,
             ),
-            // One of the version before, during an upgrade: it accepts, and does not know how to
-            // look.
+            // Dispatch of the previous version, during an upgrade, does not know this method.
             Err(error) if error.reason == Reason::UnknownMethod => Ok(vec![None; wanted]),
             Err(error) => Err(error),
         }
@@ -100,11 +101,11 @@ fn counted<T>(results: Vec<T>, wanted: usize) -> Result<Vec<T>> {
     if results.len() == wanted {
         Ok(results)
     } else {
-        Err(Error::internal("dispatch answered another number of results"))
+        Err(Error::internal("dispatch returned a wrong number of results"))
     }
 }
 
-/// The gRPC face of an intake.
+/// Serves an intake over gRPC.
 pub struct IntakeServer(pub Arc<dyn Intake>);
 
 #[async_trait]
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_dispatch_takes_is_its_own_limit_and_what_is_beyond_is_told_so() {
+    async fn dispatch_sets_the_limit_and_the_error_names_its_settings() {
         const LIMIT: usize = 20 << 20;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -166,11 +167,15 @@ mod tests {
             payload: vec![b'x'; bytes].into(),
             ..AcceptEvent::default()
         };
-        // More than any limit of the library, and just below that of dispatch.
+        // Above every limit of the library, and just below the limit of dispatch.
         assert_eq!(remote.accept(vec![of(LIMIT - 64)]).await.unwrap().len(), 1);
         let refused = remote.accept(vec![of(LIMIT)]).await.unwrap_err();
         assert_eq!(refused.reason, Reason::TooLarge);
         assert!(refused.message.contains("ingest.max_batch_bytes"), "{refused}");
-        assert_eq!(remote.accept(vec![of(1); 3]).await.unwrap().len(), 3, "the channel is of use");
+        assert_eq!(
+            remote.accept(vec![of(1); 3]).await.unwrap().len(),
+            3,
+            "the channel still works"
+        );
     }
 }

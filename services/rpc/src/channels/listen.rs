@@ -1,4 +1,4 @@
-//! Accepting connections, for all listeners.
+//! Accepts connections, for all listeners.
 
 use std::{
     fs::File,
@@ -22,25 +22,24 @@ use crate::{
     wire::cause,
 };
 
-/// How long accepting rests after an error that is not a single connection's, such as too many open
-/// files.
+/// Pause after an error that does not concern a single connection, such as too many open files.
 const REST: Duration = Duration::from_millis(50);
 
-/// How long a connection on which nothing was said lives on at a shutdown. Its client may be about
-/// to speak, and is told then that the server ends; cut off it would not know what came of its
-/// call.
+/// How long a connection without any request stays open at a shutdown. Its client may be about to
+/// send a call, and then learns that the server is shutting down. If the connection were cut, the
+/// client would not know the outcome of the call.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A file of no use; one for the process.
+/// A spare file descriptor of the process.
 static SPARE: Mutex<Option<File>> = Mutex::new(None);
 
-/// What a peer can make happen as often as it likes.
+// Peers can cause these events at will, so the log lines are bounded.
 static NOT_ACCEPTED: Seldom = Seldom::new();
 static FULL: Seldom = Seldom::new();
 static NOT_MADE: Seldom = Seldom::new();
 
-/// Whether a process, or its system, may open no further file, and so no connection: no fault of
-/// the other side.
+/// Whether the process or the system has no file descriptors left, and so cannot open a connection.
+/// The other side is not at fault.
 #[must_use]
 pub fn is_out_of_files(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
@@ -48,16 +47,17 @@ pub fn is_out_of_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
-/// The next connection. Errors are logged and waited out. Without files to open, connections are
-/// taken in the place of a spare one and closed: who made them hears it at once, instead of waiting
-/// for an answer that cannot come.
+/// Accepts the next connection. Logs errors and waits until they pass. While there are no file
+/// descriptors left, it uses a spare one to accept and close connections, so that clients notice at
+/// once and do not wait for an answer that cannot come.
 pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     keep_spare();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // What is sent is small and waited for. A socket that refuses this is already gone.
+                // Messages are small, and the peer waits for them. A socket that refuses this is
+                // already closed.
                 let _ = stream.set_nodelay(true);
                 return (stream, peer);
             }
@@ -67,7 +67,7 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                     ConnectionAborted | ConnectionRefused | ConnectionReset
                 ) => {}
             Err(error) => {
-                tell(&error);
+                warn(&error);
                 if is_out_of_files(&error) {
                     turn_one_away(listener).await;
                 } else {
@@ -78,12 +78,12 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Closes the spare file, takes a connection in its place and closes that.
+/// Closes the spare file, accepts a connection with its descriptor, and closes it.
 async fn turn_one_away(listener: &TcpListener) {
     if spare().take().is_none() {
         sleep(REST).await;
     } else {
-        // Somebody else may have been quicker, or the peer has gone.
+        // Another thread may have been faster, or the peer is gone.
         drop(timeout(REST, listener.accept()).await);
     }
     keep_spare();
@@ -96,7 +96,7 @@ fn keep_spare() {
     }
 }
 
-fn tell(error: &io::Error) {
+fn warn(error: &io::Error) {
     if let Some(times) = NOT_ACCEPTED.happened() {
         tracing::warn!(%error, times, "connections are not accepted");
     }
@@ -106,19 +106,19 @@ fn spare() -> MutexGuard<'static, Option<File>> {
     SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The connections of a listener, each once its handshake is done. Handshakes run side by side; at
-/// most `places` connections are open or in their handshake, those beyond are closed as they come.
-/// The listener closes at `shutdown` or when the stream is dropped, and a moment later those
-/// connections end on which nothing was said.
+/// Returns the connections of a listener, each after its handshake. Handshakes run concurrently. At
+/// most `limit` connections are open or in their handshake; further ones are closed at once. The
+/// listener closes at `shutdown` or when the stream is dropped. A moment later, connections without
+/// any request end.
 pub fn sockets(
     listener: TcpListener,
     acceptor: Acceptor,
-    places: usize,
+    limit: usize,
     shutdown: CancellationToken,
 ) -> ReceiverStream<io::Result<Socket>> {
     let (ready, sockets) = mpsc::channel(1);
-    let free = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
-    let end_of_silence = CancellationToken::new();
+    let free = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+    let end_of_linger = CancellationToken::new();
     tokio::spawn(essential("accepting", async move {
         loop {
             let (stream, peer) = tokio::select! {
@@ -126,24 +126,26 @@ pub fn sockets(
                 () = ready.closed() => break,
                 accepted = accept(&listener) => accepted,
             };
-            let Ok(place) = Arc::clone(&free).try_acquire_owned() else {
+            let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
                 if let Some(times) = FULL.happened() {
-                    tracing::warn!(%peer, limit = places, times, "too many connections: one is closed");
+                    tracing::warn!(%peer, limit, times, "too many connections: one is closed");
                 }
                 continue;
             };
-            let (ready, acceptor, end) = (ready.clone(), acceptor.clone(), end_of_silence.clone());
+            let (ready, acceptor, end) = (ready.clone(), acceptor.clone(), end_of_linger.clone());
             tokio::spawn(async move {
                 match acceptor.accept(stream).await {
                     Ok(socket) => {
-                        let socket = socket.with_place(place).ending_if_silent_at(end);
-                        // Nobody takes it any more: it is closed.
+                        let socket = socket.with_permit(permit).ending_if_silent_at(end);
+                        // The receiver may be gone: then the connection is closed.
                         drop(ready.send(Ok(socket)).await);
                     }
                     Err(error) => {
                         if let Some(times) = NOT_MADE.happened() {
                             let error = cause::of_client(&error);
-                            tracing::warn!(%peer, error, times, "a connection between roles was not made");
+                            tracing::warn!(
+                                %peer, error, times, "a connection between roles failed"
+                            );
                         }
                     }
                 }
@@ -151,7 +153,7 @@ pub fn sockets(
         }
         drop(listener);
         sleep(LINGER).await;
-        end_of_silence.cancel();
+        end_of_linger.cancel();
     }));
     ReceiverStream::new(sockets)
 }

@@ -6,7 +6,7 @@ pub mod intake;
 pub mod keys;
 pub mod listen;
 pub mod proxy;
-pub mod resend;
+pub(crate) mod resend;
 pub mod role;
 pub mod server;
 pub mod settlement;

@@ -1,5 +1,5 @@
-//! The egress in another process, from the worker's side: HTTP CONNECT, and the headers by which
-//! the proxy says why it refused.
+//! The worker's client for an egress in another process: HTTP CONNECT, and the headers in which the
+//! proxy reports why it refused.
 
 use std::{borrow::Cow, io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -17,29 +17,29 @@ use crate::{
     wire::cause,
 };
 
-/// Header of a refusal: one of the words below.
+/// Header of a refusal: one of the following words.
 pub const ERROR_HEADER: &str = "outrider-egress-error";
 /// Header of a refusal by the policy: the rule's name.
 pub const RULE_HEADER: &str = "outrider-egress-rule";
-/// Header of a refusal: what made it fail, where that is known.
+/// Header of a refusal: its cause, if known.
 pub const CAUSE_HEADER: &str = "outrider-egress-cause";
 /// The policy refuses the host.
 pub const REFUSED: &str = "refused";
 /// The host name has no address.
 pub const NOT_RESOLVED: &str = "not-resolved";
-/// No vetted address took the connection.
+/// No permitted address accepted the connection.
 pub const CONNECT_FAILED: &str = "connect-failed";
-/// The proxy is full, or cannot work for a reason of its own.
+/// The proxy is full, or has a fault of its own.
 pub const UNAVAILABLE: &str = "unavailable";
 
-/// An answer's head, in bytes, at most.
+/// Maximum size of an answer's head, in bytes.
 const HEAD_BYTES: usize = 8 * 1024;
-/// The proxy is near: who does not take a connection within this is gone, which no endpoint is to
-/// be blamed for.
+/// The proxy is on the same network. If it does not accept a connection within this time, it is
+/// down, and no endpoint is at fault.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Dials through an egress proxy. Uses nothing of the environment, and no other way when the proxy
-/// is unreachable.
+/// Dials through an egress proxy. It ignores the proxy variables of the environment, and never
+/// dials without the proxy, even if that is unreachable.
 #[derive(Debug, Clone)]
 pub struct RemoteDialer {
     host: Arc<str>,
@@ -49,19 +49,19 @@ pub struct RemoteDialer {
 }
 
 impl RemoteDialer {
-    /// Over the proxy at `proxy`: a host and a port, as in `egress:8081` or `[::1]:8081`.
+    /// Dials over the proxy at `proxy`: a host and a port, as in `egress:8081` or `[::1]:8081`.
     pub fn new(proxy: &str) -> Result<Self, NotAnAddress> {
         let (host, port) = host_and_port(proxy)?;
         Ok(Self { host: host.into(), port, token: None, tls: None })
     }
 
-    /// Presents the token that the proxy asks for.
+    /// Presents the token that the proxy requires.
     #[must_use]
     pub fn with_token(self, token: Option<InternalToken>) -> Self {
         Self { token, ..self }
     }
 
-    /// Speaks to the proxy by TLS: the CONNECT and all that goes through the tunnel.
+    /// Uses TLS to the proxy, for the CONNECT and for all bytes of the tunnel.
     #[must_use]
     pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
         Self { tls, ..self }
@@ -93,7 +93,7 @@ impl RemoteDialer {
     }
 }
 
-/// The span that dials, where there is one.
+/// Returns the trace headers of the current span, if there is one.
 fn trace_lines() -> String {
     let Some(context) = outrider_telemetry::current() else { return String::new() };
     let state = Some(context.tracestate()).filter(|state| !state.is_empty());
@@ -113,8 +113,8 @@ impl Dialer for RemoteDialer {
     }
 }
 
-/// The authority form. The host is checked here too, so that no text of it is ever read as another
-/// part of the request.
+/// Returns the authority form of a target. The host is checked here too, so that no text in it can
+/// be read as another part of the request.
 fn target(host: &str, port: u16) -> Result<String, DialError> {
     let refused = |rule: &str| Err(DialError::Refused { rule: rule.to_owned() });
     if port == 0 {
@@ -134,12 +134,12 @@ fn target(host: &str, port: u16) -> Result<String, DialError> {
     Ok(format!("{shown}:{port}"))
 }
 
-/// Reads to the empty line: the head, and what came after it, which belongs to the tunnel.
+/// Reads up to the empty line. Returns the head and the bytes after it, which belong to the tunnel.
 async fn read_head(socket: &mut Socket) -> io::Result<(Bytes, Bytes)> {
     const END: &[u8] = b"\r\n\r\n";
     let mut head = BytesMut::with_capacity(1024);
     loop {
-        // The end may lie across what was read before and what comes now.
+        // The end may span the previous read and this one.
         let from = head.len().saturating_sub(END.len() - 1);
         if socket.read_buf(&mut head).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -157,8 +157,8 @@ async fn read_head(socket: &mut Socket) -> io::Result<(Bytes, Bytes)> {
     }
 }
 
-/// What the answer means. Any answer that is not one of our proxy's counts as an egress that is
-/// unavailable.
+/// Converts the head of an answer. Any answer that our proxy does not send counts as an unavailable
+/// egress.
 fn judge(head: &[u8]) -> Result<(), DialError> {
     let head = String::from_utf8_lossy(head);
     let mut lines = head.split("\r\n");
@@ -187,13 +187,14 @@ fn judge(head: &[u8]) -> Result<(), DialError> {
             Err(DialError::ConnectFailed(NoConnection::of_header(header(CAUSE_HEADER))))
         }
         (_, error) => {
-            tracing::warn!(status, error, "the egress proxy did not serve");
+            tracing::warn!(status, error, "the egress proxy did not connect");
             Err(DialError::EgressUnavailable)
         }
     }
 }
 
-/// A rule's name goes into texts for users: only what rules are made of.
+/// Returns the name of a rule. It is shown to users, so it may contain only the characters of rule
+/// names.
 fn rule(given: Option<&str>) -> String {
     let good = |name: &&str| {
         name.len() <= 64
@@ -210,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    /// A proxy that answers one request with these pieces, each in its own segment, and gives the
+    /// A proxy that answers one request with these pieces, each in its own segment, and returns the
     /// request.
     async fn proxy(
         pieces: &'static [&'static [u8]],
@@ -272,11 +273,17 @@ mod tests {
         let refused = |rule: &str| DialError::Refused { rule: rule.to_owned() };
         let table: [(&'static [&'static [u8]], DialError); 9] = [
             (
-                &[b"HTTP/1.1 403 Forbidden\r\noutrider-egress-error: refused\r\nOutrider-Egress-Rule:  ipv4-private \r\n\r\n"],
+                &[
+                    b"HTTP/1.1 403 Forbidden\r\noutrider-egress-error: refused\r\n",
+                    b"Outrider-Egress-Rule:  ipv4-private \r\n\r\n",
+                ],
                 refused("ipv4-private"),
             ),
             (
-                &[b"HTTP/1.1 403 Forbidden\r\noutrider-egress-error: refused\r\noutrider-egress-rule: <b>\r\n\r\n"],
+                &[
+                    b"HTTP/1.1 403 Forbidden\r\noutrider-egress-error: refused\r\n",
+                    b"outrider-egress-rule: <b>\r\n\r\n",
+                ],
                 refused("unknown"),
             ),
             (
@@ -284,14 +291,23 @@ mod tests {
                 DialError::NotResolved(NoName::Other),
             ),
             (
-                &[b"HTTP/1.1 502 Bad Gateway\r\noutrider-egress-error: not-resolved\r\noutrider-egress-cause: late 50\r\n\r\n"],
+                &[
+                    b"HTTP/1.1 502 Bad Gateway\r\noutrider-egress-error: not-resolved\r\n",
+                    b"outrider-egress-cause: late 50\r\n\r\n",
+                ],
                 DialError::NotResolved(NoName::Late(Duration::from_millis(50))),
             ),
             (
-                &[b"HTTP/1.1 502 Bad\r\noutrider-egress-error: connect-failed\r\noutrider-egress-cause: refused\r\n\r\n"],
+                &[
+                    b"HTTP/1.1 502 Bad\r\noutrider-egress-error: connect-failed\r\n",
+                    b"outrider-egress-cause: refused\r\n\r\n",
+                ],
                 DialError::ConnectFailed(NoConnection::Refused),
             ),
-            (&[b"HTTP/1.1 503 Full\r\noutrider-egress-error: unavailable\r\n\r\n"], DialError::EgressUnavailable),
+            (
+                &[b"HTTP/1.1 503 Full\r\noutrider-egress-error: unavailable\r\n\r\n"],
+                DialError::EgressUnavailable,
+            ),
             (&[b"HTTP/1.1 502 Bad Gateway\r\n\r\n"], DialError::EgressUnavailable),
             (&[b"SSH-2.0-x\r\n\r\n"], DialError::EgressUnavailable),
             (&[b"HTTP/1.1 200 OK\r\n"], DialError::EgressUnavailable),

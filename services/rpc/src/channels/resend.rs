@@ -1,9 +1,9 @@
-//! Calls that surely were never looked at go out again: when a role ends in good order, calls that
-//! were on their way to it in that moment are not its callers' trouble.
+//! Sends calls again that were certainly never processed, so that the orderly shutdown of a role
+//! does not fail the calls that are on their way to it.
 //!
-//! A call was never looked at when it was not written to a connection, or when the peer says so: by
-//! the number of the last call that it took, in the message that announces its end, or by refusing
-//! the call. Whatever else goes wrong may have had an effect, and is told.
+//! A call was never processed if it was not written to a connection, or if the peer says so: by
+//! refusing the call, or by the number of the last call that it processed, in the message that
+//! announces its shutdown (GOAWAY). Any other failure may have had an effect, and is returned.
 
 use std::{
     pin::Pin,
@@ -21,24 +21,24 @@ use tower::{Service, ServiceExt};
 
 use crate::wire::cause;
 
-/// Tries of one call, in all.
+/// Maximum number of attempts for one call.
 const TRIES: usize = 4;
-/// Before another try: the channel has seen by then that its connection is gone.
+/// Wait before another attempt. By then the channel has noticed that its connection is gone.
 const WAIT: Duration = Duration::from_millis(20);
 
-/// Makes calls over a service such as a channel. Keeps what it sends of a call until the call is
-/// answered: for calls of bounded size.
+/// Makes calls over a service such as a channel, and sends unprocessed ones again. It keeps the
+/// body of a call until the call is answered, so it is meant for calls of bounded size.
 #[derive(Debug, Clone)]
-pub struct Again<S>(S);
+pub struct Resend<S>(S);
 
-impl<S> Again<S> {
-    /// Over this service.
+impl<S> Resend<S> {
+    /// Wraps a service.
     pub fn new(service: S) -> Self {
         Self(service)
     }
 }
 
-impl<S, E> Service<Request<Body>> for Again<S>
+impl<S, E> Service<Request<Body>> for Resend<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = E> + Clone + Send + 'static,
     S::Future: Send,
@@ -49,7 +49,7 @@ where
     type Future = BoxFuture<'static, Result<Response<Body>, E>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), E>> {
-        // Each try awaits the service's own readiness.
+        // Each attempt waits for the service's own readiness.
         Poll::Ready(Ok(()))
     }
 
@@ -57,14 +57,19 @@ where
         let service = self.0.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let kept =
-                Arc::new(Mutex::new(Kept { body, frames: Vec::new(), ended: false, reader: 0 }));
+            let shared = Arc::new(Mutex::new(SharedBody {
+                body,
+                frames: Vec::new(),
+                ended: false,
+                reader: 0,
+            }));
             let mut tries = 1;
             loop {
-                let body = Body::new(Reading::new(&kept, tries));
+                let body = Body::new(Reading::new(&shared, tries));
                 match service.clone().oneshot(Request::from_parts(parts.clone(), body)).await {
                     Err(error) if tries < TRIES && never_processed(&error) => {
-                        tracing::debug!(error = cause::words(&error), path = %parts.uri.path(), "a call that nobody looked at goes out again");
+                        let (error, path) = (cause::words(&error), parts.uri.path());
+                        tracing::debug!(error, path, "sending an unprocessed call again");
                         tries += 1;
                         tokio::time::sleep(WAIT).await;
                     }
@@ -75,7 +80,7 @@ where
     }
 }
 
-/// Whether nobody acted on a call that ended with this error.
+/// Whether a call that ended with this error was certainly never processed.
 fn never_processed(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -84,7 +89,7 @@ fn never_processed(error: &(dyn std::error::Error + 'static)) -> bool {
         }
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            // Only calls beyond the last one that the peer took end with it.
+            // Only calls after the last one that the peer processed end with this error.
             let beyond_the_last = error.is_go_away()
                 && error.is_remote()
                 && error.reason() == Some(h2::Reason::NO_ERROR);
@@ -95,31 +100,31 @@ fn never_processed(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// A body, and what was read of it.
-struct Kept {
+/// The body of a call, and the frames that were read from it.
+struct SharedBody {
     body: Body,
     frames: Vec<Bytes>,
     ended: bool,
-    /// Of which try the reader is that may read on.
+    /// The attempt whose reader may read further.
     reader: usize,
 }
 
-/// Reads a body from its begin.
+/// Reads a body from its start.
 struct Reading {
-    kept: Arc<Mutex<Kept>>,
+    shared: Arc<Mutex<SharedBody>>,
     reader: usize,
     next: usize,
 }
 
 impl Reading {
-    fn new(kept: &Arc<Mutex<Kept>>, reader: usize) -> Self {
-        locked(kept).reader = reader;
-        Self { kept: Arc::clone(kept), reader, next: 0 }
+    fn new(shared: &Arc<Mutex<SharedBody>>, reader: usize) -> Self {
+        locked(shared).reader = reader;
+        Self { shared: Arc::clone(shared), reader, next: 0 }
     }
 }
 
-fn locked(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(shared: &Mutex<SharedBody>) -> MutexGuard<'_, SharedBody> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl http_body::Body for Reading {
@@ -131,34 +136,35 @@ impl http_body::Body for Reading {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        let mut kept = locked(&this.kept);
-        if kept.reader != this.reader {
-            return Poll::Ready(Some(Err(Status::cancelled("another try reads on"))));
+        let mut shared = locked(&this.shared);
+        if shared.reader != this.reader {
+            return Poll::Ready(Some(Err(Status::cancelled("another attempt reads the body"))));
         }
-        while this.next == kept.frames.len() {
-            if kept.ended {
+        while this.next == shared.frames.len() {
+            if shared.ended {
                 return Poll::Ready(None);
             }
-            match ready!(Pin::new(&mut kept.body).poll_frame(cx)) {
+            match ready!(Pin::new(&mut shared.body).poll_frame(cx)) {
                 // Callers send no trailers.
-                Some(Ok(frame)) => kept.frames.extend(frame.into_data().ok()),
+                Some(Ok(frame)) => shared.frames.extend(frame.into_data().ok()),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => kept.ended = true,
+                None => shared.ended = true,
             }
         }
-        let frame = kept.frames[this.next].clone();
+        let frame = shared.frames[this.next].clone();
         this.next += 1;
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
-        let kept = locked(&self.kept);
-        self.next == kept.frames.len() && (kept.ended || http_body::Body::is_end_stream(&kept.body))
+        let shared = locked(&self.shared);
+        self.next == shared.frames.len()
+            && (shared.ended || http_body::Body::is_end_stream(&shared.body))
     }
 }
 
-/// A channel whose calls go out again.
-pub type Calls = Again<transport::Channel>;
+/// A channel that sends unprocessed calls again.
+pub type ResendingChannel = Resend<transport::Channel>;
 
 #[cfg(test)]
 mod tests {
@@ -172,12 +178,12 @@ mod tests {
 
     type Answers = Arc<Mutex<VecDeque<Result<(), Failed>>>>;
 
-    /// What a channel's error is made of: an error around that of hyper.
+    /// An error that wraps one of hyper, as a channel's error does.
     #[derive(Debug, thiserror::Error)]
     #[error("transport error")]
     struct Failed(#[source] hyper::Error);
 
-    /// Fails as told, and at last answers with what it got.
+    /// Fails as configured, and finally answers with the body that it received.
     #[derive(Clone)]
     struct Failing(Answers);
 
@@ -194,7 +200,7 @@ mod tests {
             let next = self.0.lock().unwrap().pop_front();
             Box::pin(async move {
                 let mut body = request.into_body();
-                // Half of it was read when it failed.
+                // Half of the body is read when it fails.
                 let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
                 match next {
                     Some(Err(error)) => Err(error),
@@ -211,7 +217,7 @@ mod tests {
         std::future::pending().await
     }
 
-    /// A connection of HTTP/2, and its server's end of the wire.
+    /// An HTTP/2 connection, and the task of its server.
     async fn connection() -> (http2::SendRequest<Full<Bytes>>, tokio::task::JoinHandle<()>) {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let serving = tokio::spawn(async move {
@@ -230,7 +236,7 @@ mod tests {
         Request::post("http://role/call").body(Full::default()).unwrap()
     }
 
-    /// Of a call that was under way when the connection broke: who knows what came of it.
+    /// The error of a call in flight when the connection broke: its outcome is unknown.
     async fn broken() -> Failed {
         let (mut sender, serving) = connection().await;
         let call = tokio::spawn(sender.send_request(request()));
@@ -239,7 +245,7 @@ mod tests {
         Failed(call.await.unwrap().unwrap_err())
     }
 
-    /// Of a call on a connection that was gone already.
+    /// The error of a call on a connection that was already closed.
     async fn unsent() -> Failed {
         let (mut sender, serving) = connection().await;
         serving.abort();
@@ -255,7 +261,7 @@ mod tests {
         let frames =
             ["one ", "two ", "three"].map(|text| Ok::<_, Status>(Frame::data(Bytes::from(text))));
         let request = Request::new(Body::new(StreamBody::new(futures::stream::iter(frames))));
-        let answer = Again::new(Failing(Arc::clone(&answers))).oneshot(request).await;
+        let answer = Resend::new(Failing(Arc::clone(&answers))).oneshot(request).await;
         let left = answers.lock().unwrap().len();
         match answer {
             Ok(answer) => (Ok(answer.into_body().collect().await.unwrap().to_bytes()), left),
@@ -264,13 +270,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_looked_at_goes_out_again_whole() {
+    async fn an_unprocessed_call_is_sent_again_whole() {
         let (answer, left) = call([unsent().await, unsent().await]).await;
         assert_eq!((answer.unwrap(), left), (Bytes::from("one two three"), 0));
     }
 
     #[tokio::test]
-    async fn what_may_have_had_an_effect_is_told_and_patience_ends() {
+    async fn a_call_that_may_have_had_an_effect_fails_and_attempts_are_bounded() {
         let (answer, left) = call([broken().await, unsent().await]).await;
         assert!(answer.is_err() && left == 1);
         let mut failures = Vec::new();

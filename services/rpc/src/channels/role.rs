@@ -1,6 +1,6 @@
-//! A role in another process: the channel to it, and what is told when it does not answer. The log
-//! says which role, where, and why; whoever called learns only that a server is missing, since
-//! addresses of the inside are nobody else's business.
+//! A role in another process: the channel to it, and the report if it does not answer. The log says
+//! which role, at which URL, and why. Callers learn only that a server is missing, because internal
+//! addresses do not concern them.
 
 use std::{
     fmt,
@@ -19,70 +19,72 @@ use crate::wire::{
     status::{DOMAIN, from_status},
 };
 
-/// Between two lines of the log about one role: while it is away, every call fails.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
-/// What callers learn.
+/// Minimum time between log lines about one role: while it is down, every call fails.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// The error that callers see.
 const MISSING: &str = "a server that is needed does not answer";
 
 /// A channel to a role, with its address for the log.
 #[derive(Debug, Clone)]
 pub struct RoleChannel {
     channel: Channel,
-    place: Arc<Place>,
+    target: Arc<Target>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct Target {
     url: String,
-    told: Mutex<Option<Instant>>,
+    reported: Mutex<Option<Instant>>,
 }
 
 impl RoleChannel {
-    /// A channel to this URL.
+    /// Wraps a channel to this URL.
     pub(crate) fn new(channel: Channel, url: &Uri) -> Self {
         let scheme = url.scheme_str().unwrap_or_default();
-        // Without what may stand before the host, as a password does.
+        // Without a user and a password, which may precede the host.
         let port = url.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
         let url = format!("{scheme}://{}{port}", url.host().unwrap_or_default());
-        Self { channel, place: Arc::new(Place { url, told: Mutex::default() }) }
+        Self { channel, target: Arc::new(Target { url, reported: Mutex::default() }) }
     }
 
-    /// The channel.
+    /// Returns the channel.
     #[must_use]
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
-    /// Where the role is: scheme, host and port.
+    /// Returns the scheme, host and port of the role.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.place.url
+        &self.target.url
     }
 
-    /// Says in the log that the role did not answer, and why; at most once a second.
-    pub fn tell(&self, role: &str, why: impl fmt::Display) {
-        let mut told = self.place.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-            *told = Some(Instant::now());
-            tracing::warn!(role, url = self.place.url, error = %why, "a role cannot be reached");
+    /// Logs that the role did not answer, and why; at most once a second.
+    pub fn report_unreachable(&self, role: &str, why: impl fmt::Display) {
+        let mut reported = self.target.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.is_none_or(|reported| reported.elapsed() >= REPORT_INTERVAL) {
+            *reported = Some(Instant::now());
+            tracing::warn!(role, url = self.target.url, error = %why, "a role cannot be reached");
         }
     }
 
-    /// The error of a call to the role, for whoever called us: what a role of ours says is passed
-    /// on as it is. What the transport says, or something that is no role, goes to the log.
+    /// Converts the status of a failed call to the role into an error for our caller. The answer of
+    /// a role is passed on unchanged. An error of the transport, or of a server that is not a role,
+    /// is logged instead.
     #[must_use]
-    pub fn failed(&self, role: &str, status: &Status) -> Error {
+    pub fn call_error(&self, role: &str, status: &Status) -> Error {
         let error = from_status(status);
-        if says_a_role(status) || matches!(error.reason, Reason::TooLarge | Reason::UnknownMethod) {
+        if is_from_role(status) || matches!(error.reason, Reason::TooLarge | Reason::UnknownMethod)
+        {
             return error;
         }
-        self.tell(role, cause::of_status(status));
+        self.report_unreachable(role, cause::of_status(status));
         Error { message: MISSING.into(), ..error }
     }
 }
 
-/// Whether a status is an answer of one of ours.
+/// Whether a status is the answer of an Outrider role.
 #[must_use]
-pub fn says_a_role(status: &Status) -> bool {
+pub fn is_from_role(status: &Status) -> bool {
     status.get_error_details().error_info().is_some_and(|info| info.domain == DOMAIN)
 }

@@ -1,5 +1,5 @@
-//! The server loop of a role's gRPC services, and the service that a gateway calls in the same
-//! process.
+//! The server loop of a role's gRPC services, and the service that a gateway in the same process
+//! calls.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -19,38 +19,41 @@ use crate::{
         methods,
     },
     tls::Acceptor,
-    wire::request_errors::Wire,
+    wire::request_errors::RequestErrors,
 };
 
-/// How long requests that began may take to end at shutdown. Callers between roles repeat what was
-/// cut.
+/// How long requests in flight may take at shutdown. Callers between roles repeat requests that
+/// were cut.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
-/// Connections at once, of roles in other processes; those beyond are closed as they come.
+/// Maximum number of connections from roles in other processes. Further ones are closed at once.
 const MAX_CONNECTIONS: usize = 4096;
-/// Calls at once on one connection.
+/// Maximum number of concurrent calls on one connection.
 const MAX_STREAMS: u32 = 1024;
-/// The headers of a call, in bytes.
+/// Maximum size of the headers of a call, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// Calls that were reset before the server saw them, at once on one connection; with more the
-/// connection ends.
+/// Maximum number of calls on one connection that are reset before the server has seen them. With
+/// more, the connection ends.
 const MAX_PENDING_RESETS: usize = 64;
-/// Streams that the server had to reset since the peer broke the rules, in the life of one
-/// connection; with more it ends.
+/// Maximum number of streams that the server resets because the peer violated the protocol, over
+/// the life of one connection. With more, the connection ends.
 const MAX_ERROR_RESETS: usize = 1024;
-/// How often a silent peer is asked whether it is there, and how long its answer may take.
+/// Interval of keep-alive pings on a silent connection, and how long the answer may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
-/// A gRPC service by its HTTP shape: a role in this process, or a channel to another.
+/// A gRPC service as an HTTP service: a role in this process, or a channel to another process.
 pub type Backend = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// The public services of a role behind the guard.
+/// Puts the public services of a role behind the guard.
 #[must_use]
 pub fn guarded(routes: Routes, keys: Arc<dyn Authenticate>) -> Backend {
-    BoxCloneSyncService::new(Guard::new(Wire::new(routes.prepare(), methods::client_streams), keys))
+    BoxCloneSyncService::new(Guard::new(
+        RequestErrors::new(routes.prepare(), methods::client_streams),
+        keys,
+    ))
 }
 
-/// Serves gRPC on a listener until `shutdown`, then lets requests that began end, for at most
+/// Serves gRPC on a listener until `shutdown`, then waits for requests in flight, for at most
 /// [`DRAIN`].
 pub async fn serve(
     listener: TcpListener,
@@ -76,7 +79,7 @@ pub async fn serve(
     tokio::select! {
         outcome = serving => outcome,
         () = deadline => {
-            tracing::warn!("requests between roles are cut at shutdown");
+            tracing::warn!("requests between roles were cut at shutdown");
             Ok(())
         }
     }
@@ -103,11 +106,12 @@ mod tests {
         intake::{Intake, IntakeServer, RemoteIntake},
     };
 
-    /// A frame's length (3 bytes), type, flags and stream (4 bytes): RFC 9113, section 4.1.
+    /// Length (3 bytes), type, flags and stream (4 bytes) of a frame: RFC 9113, section 4.1.
     const FRAME_HEAD: usize = 9;
     const GOAWAY: u8 = 7;
 
-    /// A server, a connection on which only the server has spoken, and what ends the server.
+    /// A server, a connection on which only the server has sent a frame, and the token that ends
+    /// the server.
     async fn silent() -> (JoinHandle<()>, TcpStream, CancellationToken) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -116,12 +120,12 @@ mod tests {
         let serving = serve(listener, service, Acceptor::plain(), shutdown.clone());
         let serving = tokio::spawn(async move { serving.await.unwrap() });
         let mut connection = TcpStream::connect(address).await.unwrap();
-        // Its settings: now it waits for those of the client.
+        // The server's settings. Now it waits for the settings of the client.
         frame(&mut connection).await.unwrap();
         (serving, connection, shutdown)
     }
 
-    /// The type of the next frame; none at the end.
+    /// Returns the type of the next frame, or `None` at the end.
     async fn frame(connection: &mut TcpStream) -> Option<u8> {
         let mut head = [0; FRAME_HEAD];
         connection.read_exact(&mut head).await.ok()?;
@@ -138,28 +142,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_speaks_just_after_the_shutdown_is_told_of_it() {
+    async fn a_client_that_speaks_just_after_the_shutdown_learns_of_it() {
         let (serving, mut connection, shutdown) = silent().await;
         shutdown.cancel();
         let server = connection.peer_addr().unwrap();
-        // It has seen the shutdown once its listener is closed.
+        // The server has noticed the shutdown once its listener is closed.
         let closed = async { while TcpStream::connect(server).await.is_ok() {} };
         timeout(DRAIN / 2, closed).await.expect("its listener closes");
         connection
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
             .await
             .unwrap();
-        let told = async {
-            while frame(&mut connection).await.expect("it says that it ends") != GOAWAY {}
+        let goaway = async {
+            while frame(&mut connection).await.expect("it announces its end") != GOAWAY {}
         };
-        timeout(DRAIN / 2, told).await.expect("it says so at once");
+        timeout(DRAIN / 2, goaway).await.expect("it announces its end at once");
         drop(connection);
         timeout(DRAIN / 2, serving).await.expect("it ends").unwrap();
     }
 
     const CALLERS: usize = 2_000;
 
-    /// Answers all at once, when all have come.
+    /// Answers a whole crowd at once, when all its calls have arrived.
     struct Crowd(Barrier);
 
     #[async_trait]

@@ -1,4 +1,4 @@
-//! From workers to dispatch: the same trait in one process and over one gRPC stream.
+//! From workers to dispatch: one trait, both in process and over one gRPC stream.
 
 use std::{
     collections::BTreeMap,
@@ -23,39 +23,39 @@ use tonic::{
 
 use crate::{
     channels::role::RoleChannel,
-    guard::internal::{InternalToken, Present},
+    guard::internal::{InternalToken, PresentToken},
     wire::cause,
 };
 
-/// Settles what workers report.
+/// Settles the reports of workers.
 #[async_trait]
 pub trait Settlement: Send + Sync + 'static {
-    /// OK when all reports are committed and their jobs acknowledged in the queue. After an error
-    /// the same batch may be sent again; after `TOO_LARGE` only parts of it, or less of its
-    /// reports.
+    /// Succeeds when all reports are committed and their jobs are acknowledged in the queue. After
+    /// an error, the same batch may be sent again; after `TOO_LARGE`, only parts of it, or
+    /// shortened reports.
     async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()>;
 }
 
-/// The role, for the log.
+/// Name of the role in the log.
 const DISPATCH: &str = "dispatch";
-/// Batches under way on one stream, in each direction.
+/// Maximum number of batches in flight on one stream, in each direction.
 const WINDOW: usize = 16;
 
-/// Who waits for the answer to which batch, in the order in which these were sent. Who gave up is
-/// in it until the answer comes.
+/// The waiters for answers, by the sequence numbers of their batches. A waiter that gave up stays
+/// until its answer arrives.
 #[derive(Default)]
 struct Waiters {
     sent: u64,
     answers: BTreeMap<u64, oneshot::Sender<Result<()>>>,
 }
 
-/// The same; none once the stream has ended, when nobody would be answered.
+/// The waiters of a stream, or `None` once the stream has ended and no answer can arrive.
 type Waiting = Arc<Mutex<Option<Waiters>>>;
 
-/// Dispatch in another process. One stream carries all batches; it is opened when it is needed and
-/// again when it broke.
+/// The client for dispatch in another process. One stream carries all batches. It is opened on
+/// first use, and again after it broke.
 pub struct RemoteSettlement {
-    client: SettlementServiceClient<InterceptedService<transport::Channel, Present>>,
+    client: SettlementServiceClient<InterceptedService<transport::Channel, PresentToken>>,
     role: RoleChannel,
     stream: tokio::sync::Mutex<Option<Outbound>>,
 }
@@ -67,8 +67,8 @@ struct Outbound {
 }
 
 impl Outbound {
-    /// Whether answers may still come. Of a stream that dispatch ended, batches may be taken for a
-    /// while longer.
+    /// Whether answers may still arrive. After dispatch has ended a stream, the channel may accept
+    /// batches for a while longer.
     fn is_open(&self) -> bool {
         !self.requests.is_closed() && locked(&self.waiting).is_some()
     }
@@ -84,7 +84,7 @@ impl Outbound {
             let sequence = waiting.sent;
             waiting.sent += 1;
             waiting.answers.insert(sequence, answer);
-            // Under the lock: batches go in the order of their numbers.
+            // Under the lock, so that batches are sent in the order of their numbers.
             place.send(ReportAttemptsRequest { sequence, reports });
         }
         answered.await.unwrap_or_else(|_| Err(broke()))
@@ -92,10 +92,10 @@ impl Outbound {
 }
 
 impl RemoteSettlement {
-    /// Over a channel, presenting the token. What it sends is bounded by its callers.
+    /// Opens streams over a channel and presents the token. Callers bound the size of batches.
     #[must_use]
     pub fn new(role: RoleChannel, token: Option<InternalToken>) -> Self {
-        let client = SettlementServiceClient::with_interceptor(role.channel(), Present(token));
+        let client = SettlementServiceClient::with_interceptor(role.channel(), PresentToken(token));
         Self { client, role, stream: tokio::sync::Mutex::new(None) }
     }
 
@@ -110,7 +110,7 @@ impl RemoteSettlement {
             .clone()
             .report_attempts(ReceiverStream::new(receiver))
             .await
-            .map_err(|status| self.role.failed(DISPATCH, &status))?
+            .map_err(|status| self.role.call_error(DISPATCH, &status))?
             .into_inner();
         let open = Outbound { requests, waiting: Arc::new(Mutex::new(Some(Waiters::default()))) };
         tokio::spawn(read_answers(answers, Arc::clone(&open.waiting), self.role.clone()));
@@ -142,9 +142,10 @@ fn locked(waiting: &Waiting) -> std::sync::MutexGuard<'_, Option<Waiters>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands answers to those who wait; when the stream ends, tells all others why. Dispatch reads in
-/// the order of sending and answers what it read before it ends a stream: the first batch that is
-/// left is the one over the limit, and it never looked at the others.
+/// Passes answers to their waiters. When the stream ends, passes the reason to all others. Dispatch
+/// reads batches in the order of sending, and answers those that it read before it ends a stream.
+/// So after a batch over the limit, the first batch that is left is that one, and dispatch has not
+/// read the others.
 async fn read_answers(
     mut answers: Streaming<ReportAttemptsResponse>,
     waiting: Waiting,
@@ -178,14 +179,14 @@ async fn read_answers(
     }
 }
 
-/// Why dispatch ended a stream.
+/// Returns the error with which dispatch ended a stream.
 fn ended(status: &Status, role: &RoleChannel) -> Error {
     let error = crate::wire::status::from_status(status);
     if error.reason == Reason::TooLarge {
         return error;
     }
     let why = cause::of_status(status);
-    role.tell(DISPATCH, &why);
+    role.report_unreachable(DISPATCH, &why);
     broken(&why)
 }
 
@@ -193,8 +194,8 @@ fn broken(why: &str) -> Error {
     Error::unavailable(format!("the stream to dispatch broke: {why}"))
 }
 
-/// The gRPC face of a settlement. Its streams end at shutdown, when what they brought is settled:
-/// workers open others elsewhere.
+/// Serves a settlement over gRPC. At shutdown, its streams end when their batches are settled, and
+/// workers open streams to other processes.
 pub struct SettlementServer {
     settlement: Arc<dyn Settlement>,
     shutdown: CancellationToken,
@@ -228,45 +229,46 @@ impl SettlementService for SettlementServer {
     }
 }
 
-/// Settles up to WINDOW batches of one stream at once, and answers each when it is done. A batch
-/// over the limit ends the stream, when all before it are answered.
+/// Settles up to [`WINDOW`] batches of one stream at once, and answers each when it is done. A
+/// batch over the limit ends the stream, once all batches before it are answered.
 async fn serve_stream(
     settlement: Arc<dyn Settlement>,
     shutdown: CancellationToken,
     mut requests: impl Stream<Item = Result<ReportAttemptsRequest, Status>> + Unpin,
     answers: mpsc::Sender<Result<ReportAttemptsResponse, Status>>,
 ) {
-    let mut under_way = FuturesUnordered::new();
+    let mut in_flight = FuturesUnordered::new();
     let over_the_limit = loop {
         tokio::select! {
             () = shutdown.cancelled() => break None,
-            request = requests.next(), if under_way.len() < WINDOW => match request {
+            request = requests.next(), if in_flight.len() < WINDOW => match request {
                 Some(Ok(ReportAttemptsRequest { sequence, reports })) => {
                     let settlement = Arc::clone(&settlement);
-                    under_way.push(async move { (sequence, settlement.settle(reports).await) });
+                    in_flight.push(async move { (sequence, settlement.settle(reports).await) });
                 }
                 None => break None,
-                // The worker must know that sending it again as it is is of no use.
+                // The worker must learn that sending the same batch again is useless.
                 Some(Err(status)) if status.code() == Code::OutOfRange => break Some(status),
                 Some(Err(status)) => {
-                    tracing::info!(error = cause::of_status(&status), "a worker's stream of reports broke off");
+                    let error = cause::of_status(&status);
+                    tracing::info!(error, "a worker's stream of reports broke off");
                     break None;
                 }
             },
-            Some((sequence, outcome)) = under_way.next() => {
+            Some((sequence, outcome)) = in_flight.next() => {
                 if answers.send(Ok(answer(sequence, outcome))).await.is_err() {
                     return;
                 }
             }
         }
     };
-    while let Some((sequence, outcome)) = under_way.next().await {
+    while let Some((sequence, outcome)) = in_flight.next().await {
         if answers.send(Ok(answer(sequence, outcome))).await.is_err() {
             return;
         }
     }
     if let Some(status) = over_the_limit {
-        // A worker that is gone needs no word.
+        // The worker may be gone.
         let _ = answers.send(Err(status)).await;
     }
 }
@@ -286,8 +288,8 @@ mod tests {
 
     use super::*;
 
-    /// Answers the first batch of each stream and ends its side, but goes on to take what comes, as
-    /// a server does that ends.
+    /// Answers the first batch of each stream and ends its side, but continues to read, like a
+    /// server that is shutting down.
     struct Ending;
 
     #[async_trait]
@@ -324,16 +326,16 @@ mod tests {
         let mut broken = 0;
         for _ in 0..200 {
             let settled = tokio::time::timeout(Duration::from_secs(10), remote.settle(Vec::new()));
-            match settled.await.expect("an answer, or word that there is none") {
+            match settled.await.expect("an answer, or an error that there is none") {
                 Ok(()) => {}
-                // The stream ended while the batch was on its way.
+                // The stream ended while the batch was being sent.
                 Err(error) => broken += usize::from(error.to_string().contains("broke")),
             }
         }
         assert!(broken < 200, "the first batch of a stream is answered");
     }
 
-    /// Keeps what it settles.
+    /// Records the reports that it settles.
     #[derive(Default)]
     struct Keeping(Mutex<Vec<AttemptReport>>);
 
@@ -345,7 +347,7 @@ mod tests {
         }
     }
 
-    /// Dispatch that takes batches of up to 20 MiB.
+    /// Dispatch with a limit of 20 MiB for batches.
     async fn limited(settlement: Arc<dyn Settlement>) -> RemoteSettlement {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_over_the_limit_of_dispatch_is_told_so_and_others_are_settled() {
+    async fn a_batch_over_the_limit_of_dispatch_is_refused_and_others_are_settled() {
         let kept = Arc::new(Keeping::default());
         let remote = limited(Arc::clone(&kept) as Arc<dyn Settlement>).await;
         settle(&remote, 17 << 20).await.unwrap();
@@ -377,9 +379,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_batch_over_the_limit_is_told_so_and_those_behind_it_may_go_again() {
+    async fn only_the_batch_over_the_limit_is_refused_and_those_behind_it_may_be_sent_again() {
         let remote = limited(Arc::new(Keeping::default())).await;
-        // The stream is open: these go in this order.
+        // The stream is open, so these are sent in this order.
         settle(&remote, 1).await.unwrap();
         let outcomes = tokio::join!(
             settle(&remote, 2),
@@ -387,7 +389,7 @@ mod tests {
             settle(&remote, 3),
             settle(&remote, 4)
         );
-        outcomes.0.expect("what dispatch read before is answered");
+        outcomes.0.expect("dispatch answers what it read before");
         assert_eq!(outcomes.1.unwrap_err().reason, Reason::TooLarge);
         for behind in [outcomes.2, outcomes.3] {
             assert_eq!(behind.unwrap_err().reason, Reason::Unavailable);
@@ -395,7 +397,7 @@ mod tests {
         settle(&remote, 3).await.unwrap();
     }
 
-    /// Settles when it may.
+    /// Settles when it gets a permit.
     struct Slow(tokio::sync::Semaphore);
 
     #[async_trait]
@@ -407,11 +409,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_under_way_is_answered_before_a_batch_over_the_limit_ends_the_stream() {
+    async fn batches_in_flight_are_answered_before_a_batch_over_the_limit_ends_the_stream() {
         let slow = Arc::new(Slow(tokio::sync::Semaphore::new(0)));
         let batch = |sequence| Ok(ReportAttemptsRequest { sequence, reports: Vec::new() });
         let may = Arc::clone(&slow);
-        // Those before it can be settled only once it was seen.
+        // The batches before it can be settled only after it was read.
         let too_large = futures::stream::once(async move {
             may.0.add_permits(2);
             Err(Status::out_of_range("too large"))
@@ -419,15 +421,15 @@ mod tests {
         let requests = futures::stream::iter([batch(0), batch(1)]).chain(too_large);
         let (answers, mut received) = mpsc::channel(WINDOW);
         serve_stream(slow, CancellationToken::new(), Box::pin(requests), answers).await;
-        let mut told = Vec::new();
+        let mut sent = Vec::new();
         while let Some(answer) = received.recv().await {
-            told.push(
+            sent.push(
                 answer
                     .map(|answer| (answer.sequence, answer.error))
                     .map_err(|status| status.code()),
             );
         }
-        told[..2].sort_by_key(|answer| answer.as_ref().map(|(sequence, _)| *sequence).ok());
-        assert_eq!(told, [Ok((0, String::new())), Ok((1, String::new())), Err(Code::OutOfRange)]);
+        sent[..2].sort_by_key(|answer| answer.as_ref().map(|(sequence, _)| *sequence).ok());
+        assert_eq!(sent, [Ok((0, String::new())), Ok((1, String::new())), Err(Code::OutOfRange)]);
     }
 }

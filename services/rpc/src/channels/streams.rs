@@ -1,6 +1,6 @@
-//! Streams to a role in another process, each on a connection of its own: the client at their end
-//! may read as slowly, and send in as small pieces, as it likes, and what a connection bounds (its
-//! windows, its frames that nobody read) is then bound for it alone.
+//! Streams to a role in another process, each on its own connection. The client of a stream may
+//! read slowly and send in small pieces. On its own connection, it exhausts only its own limits:
+//! the windows, and the number of unread frames.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,25 +20,26 @@ use tower::{Service, ServiceExt};
 use crate::{
     channels::channel::{self, ChannelError, LONG_STREAM_WINDOW},
     tls::Tls,
-    wire::{holding::Kept, status::to_status},
+    wire::{holding::HoldingBody, status::to_status},
 };
 
-/// Streams at once to one role, and so connections, divided into shares; those beyond are refused.
+/// Maximum number of streams to one role, and so of connections, divided into shares. Further ones
+/// are refused.
 const MAX_STREAMS: usize = 1024;
 const STREAMS: Resource =
     Resource { name: "role-streams", noun: "streams to another role", least: 1 };
-/// Connections without a stream that are kept for the next ones.
+/// Maximum number of idle connections that are kept for later streams.
 const MAX_IDLE: usize = 16;
 
-/// Makes streams to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`.
+/// Opens streams to `http://HOST:PORT`, or with TLS to `https://HOST:PORT`.
 #[derive(Clone)]
 pub struct Streams(Arc<Pool>);
 
 struct Pool {
     url: String,
     tls: Option<Arc<Tls>>,
-    places: Shares,
-    /// Without a stream; the last one used is the first to be used again.
+    slots: Shares,
+    /// Connections without a stream. The most recently used one is used first.
     idle: Mutex<Vec<Channel>>,
 }
 
@@ -49,22 +50,22 @@ impl Pool {
 }
 
 impl Streams {
-    /// It connects when it is used. Fails when the URL is not one of a role.
+    /// Connects on first use. Fails if the URL is not the address of a role.
     pub fn new(url: &str, tls: Option<&Arc<Tls>>) -> Result<Self, ChannelError> {
         let first = connect(url, tls)?;
-        let (url, tls, places) = (url.to_owned(), tls.cloned(), Shares::new(STREAMS, MAX_STREAMS));
-        Ok(Self(Arc::new(Pool { url, tls, places, idle: Mutex::new(vec![first]) })))
+        let (url, tls, slots) = (url.to_owned(), tls.cloned(), Shares::new(STREAMS, MAX_STREAMS));
+        Ok(Self(Arc::new(Pool { url, tls, slots, idle: Mutex::new(vec![first]) })))
     }
 
     fn lease(&self, holder: Holder) -> Result<Lease, Error> {
-        let place = self.0.places.take(holder, 1)?;
-        let kept = self.0.idle().pop();
-        let channel = match kept {
+        let slot = self.0.slots.take(holder, 1)?;
+        let idle = self.0.idle().pop();
+        let channel = match idle {
             Some(channel) => channel,
             None => connect(&self.0.url, self.0.tls.as_ref())
-                .map_err(|_| Error::internal("no URL of a role"))?,
+                .map_err(|_| Error::internal("not the URL of a role"))?,
         };
-        Ok(Lease { channel, pool: Arc::clone(&self.0), _place: place })
+        Ok(Lease { channel, pool: Arc::clone(&self.0), _slot: slot })
     }
 }
 
@@ -78,7 +79,7 @@ impl Service<Request<Body>> for Streams {
     type Future = BoxFuture<'static, Result<Response<Body>, transport::Error>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), transport::Error>> {
-        // Each channel's own readiness is awaited when it is known which one it is.
+        // The call waits for the readiness of its channel once that is chosen.
         Poll::Ready(Ok(()))
     }
 
@@ -89,20 +90,20 @@ impl Service<Request<Body>> for Streams {
                 Ok(lease) => lease,
                 Err(error) => return Ok(to_status(error).into_http()),
             };
-            // The channel is free when both sides are dropped.
+            // The channel is idle again when the bodies of both sides are dropped.
             let (channel, lease) = (lease.channel.clone(), Arc::new(lease));
-            let leased = |side| Body::new(Kept::new(side, Arc::clone(&lease)));
+            let leased = |side| Body::new(HoldingBody::new(side, Arc::clone(&lease)));
             let answer = channel.oneshot(request.map(leased)).await?;
             Ok(answer.map(leased))
         })
     }
 }
 
-/// A channel and its stream's place, until it is dropped.
+/// A channel and the slot of its stream. Both are given back on drop.
 struct Lease {
     channel: Channel,
     pool: Arc<Pool>,
-    _place: Share,
+    _slot: Share,
 }
 
 impl Drop for Lease {

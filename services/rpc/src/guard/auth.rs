@@ -1,5 +1,5 @@
-//! From a request's API key to a principal: the one layer in front of every public method of every
-//! role.
+//! Turns the API key of a request into a principal, in one layer in front of every public method of
+//! every role.
 
 use std::{
     convert::Infallible,
@@ -21,23 +21,28 @@ use crate::{
     wire::{ending, pieces, status::to_status},
 };
 
-/// How often the key of an open stream is looked at again: within this time a revoked or expired
-/// one ends it.
-pub const LOOKED_AT_EVERY: Duration = Duration::from_secs(15);
+/// How often the key of an open stream is checked again. A revoked or expired key ends the stream
+/// within this time.
+pub const RECHECK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Turns a token into its principal.
 #[async_trait]
 pub trait Authenticate: Send + Sync + 'static {
-    /// The principal, or `InvalidCredentials`, or `Unavailable` when nobody can tell.
+    /// Returns the principal, `InvalidCredentials`, or `Unavailable` if the token cannot be
+    /// checked.
     async fn authenticate(&self, token: &HashedToken) -> Result<Principal>;
 }
 
-/// In front of gRPC services: bounds what a request may hold ([`Bounded`]), refuses requests whose
-/// API key does not carry the method's scope, and puts the principal of all others into the
-/// request's extensions. The span of the role begins here, and ends with the head of the answer;
-/// what follows from it finds its [`TraceContext`] in the extensions. A stream is admitted again
-/// every 15 s ([`LOOKED_AT_EVERY`]): when its key is revoked, expired or lost the scope, its answer
-/// ends with that error, and the service's side of it is dropped.
+/// A layer in front of gRPC services. It bounds the messages of a request ([`Bounded`]), refuses
+/// requests whose API key does not have the method's scope, and puts the principal of all others
+/// into the request's extensions.
+///
+/// The span of the role begins here and ends with the head of the answer. Its [`TraceContext`] is
+/// in the extensions for everything that follows from it.
+///
+/// A stream is checked again every 15 s ([`RECHECK_INTERVAL`]). If its key was revoked, expired or
+/// lost the scope, its answer ends with that error, and the service's side of the stream is
+/// dropped.
 #[derive(Clone)]
 pub struct Guard<S> {
     inner: S,
@@ -45,7 +50,7 @@ pub struct Guard<S> {
 }
 
 impl<S> Guard<S> {
-    /// Guards `inner` with these keys.
+    /// Guards `inner`, and authenticates by `keys`.
     pub fn new(inner: S, keys: Arc<dyn Authenticate>) -> Self {
         Self { inner, keys }
     }
@@ -68,7 +73,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // The service that was polled ready is the one to call.
+        // The service that was polled ready must be the one that is called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let keys = Arc::clone(&self.keys);
@@ -109,17 +114,17 @@ where
     }
 }
 
-/// A caller whose API key carries the scope that it needs.
+/// A caller whose API key has the required scope.
 pub struct Admitted {
     keys: Arc<dyn Authenticate>,
     token: HashedToken,
     scope: Scope,
-    /// Whom the key stands for.
+    /// The principal of the key.
     pub principal: Principal,
 }
 
-/// Checks the API key in a request's headers: that it is there, well-formed, known, and carries the
-/// scope; in this order.
+/// Checks the API key in the headers of a request: it must be present, well-formed, known, and have
+/// the scope, in this order.
 pub async fn admit(
     keys: Arc<dyn Authenticate>,
     headers: &HeaderMap,
@@ -131,13 +136,13 @@ pub async fn admit(
 }
 
 impl Admitted {
-    /// Resolves when the key is no longer what it was.
+    /// Resolves when the key is no longer valid for the request.
     async fn refused(self) -> Error {
         loop {
-            tokio::time::sleep(LOOKED_AT_EVERY).await;
+            tokio::time::sleep(RECHECK_INTERVAL).await;
             match permitted(self.keys.as_ref(), &self.token, self.scope).await {
-                // Scopes may change as long as the one that is needed stays; whom the key stands
-                // for may not.
+                // Scopes may change as long as the required one stays. The rest of the principal
+                // must not change.
                 Ok(now)
                     if (Principal { scopes: self.principal.scopes, ..now.clone() })
                         != self.principal =>
@@ -182,14 +187,14 @@ fn token(headers: &HeaderMap) -> Result<Token> {
         .ok_or_else(|| Error::new(Reason::InvalidCredentials, "the API key is not valid"))
 }
 
-/// The principal that the guard put into a request.
+/// Returns the principal that the guard put into a request.
 #[allow(clippy::result_large_err)]
 pub fn principal<T>(request: &tonic::Request<T>) -> Result<Principal, tonic::Status> {
     request
         .extensions()
         .get::<Principal>()
         .cloned()
-        .ok_or_else(|| to_status(Error::internal("the method is served without its guard")))
+        .ok_or_else(|| to_status(Error::internal("the method is served without the guard")))
 }
 
 #[cfg(test)]
@@ -208,18 +213,18 @@ mod tests {
     const TAIL: &str = "/outrider.dispatch.v1.EventService/TailEvents";
     const GET: &str = "/outrider.dispatch.v1.EventService/GetEvent";
 
-    /// Answers what it is told to.
-    struct Told(Mutex<Result<Principal>>);
+    /// Answers with a fixed result.
+    struct Fixed(Mutex<Result<Principal>>);
 
     #[async_trait]
-    impl Authenticate for Told {
+    impl Authenticate for Fixed {
         async fn authenticate(&self, _: &HashedToken) -> Result<Principal> {
             self.0.lock().unwrap().clone()
         }
     }
 
-    /// A stream that says nothing, behind the guard.
-    async fn open(keys: &Arc<Told>, path: &str) -> Response<Body> {
+    /// Opens a silent stream behind the guard.
+    async fn open(keys: &Arc<Fixed>, path: &str) -> Response<Body> {
         let silent = tower::service_fn(|_: Request<Body>| async {
             let frames = futures::stream::pending::<Result<Frame<Bytes>, Status>>();
             Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(frames))))
@@ -241,17 +246,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_ends_when_its_key_is_revoked_and_not_before() {
         let principal = Principal::system(OrganizationId::new(Timestamp(0), 1));
-        let keys = Arc::new(Told(Mutex::new(Ok(principal.clone()))));
+        let keys = Arc::new(Fixed(Mutex::new(Ok(principal.clone()))));
         let mut body = open(&keys, TAIL).await.into_body();
         let hour = Duration::from_secs(3600);
         assert!(
             tokio::time::timeout(hour, body.frame()).await.is_err(),
-            "it is open as long as the key is good"
+            "it is open as long as the key is valid"
         );
         let begin = tokio::time::Instant::now();
         *keys.0.lock().unwrap() = Err(Error::new(Reason::InvalidCredentials, "revoked"));
         assert_eq!(ended(&mut body).await, Reason::InvalidCredentials);
-        assert!(begin.elapsed() <= LOOKED_AT_EVERY);
+        assert!(begin.elapsed() <= RECHECK_INTERVAL);
 
         let changed = Principal { owner: Some("acme".to_owned()), ..principal.clone() };
         let lesser =

@@ -1,6 +1,6 @@
-//! The token by which roles in different processes know each other. It guards what only roles may
-//! call: the internal services of dispatch, ingest and admin, and the egress proxy. Public methods
-//! are guarded by API keys, on every listener.
+//! The token by which roles in different processes authenticate each other. It guards what only
+//! roles may call: the internal services of dispatch, ingest and admin, and the egress proxy.
+//! Public methods are guarded by API keys, on every listener.
 
 use std::{
     convert::Infallible,
@@ -19,12 +19,12 @@ use tower::Service;
 
 use crate::wire::status::to_status;
 
-/// The header of internal calls.
+/// Header of internal calls.
 pub const TOKEN_HEADER: &str = "outrider-internal-token";
-/// A token's length in bytes: least, most.
+/// Permitted length of a token, in bytes.
 const BYTES: std::ops::RangeInclusive<usize> = 32..=512;
 
-/// What all processes of one deployment know and nobody else. Never shown.
+/// A secret that only the processes of one deployment know. It is never shown.
 #[derive(Clone)]
 pub struct InternalToken(Arc<str>);
 
@@ -34,20 +34,20 @@ pub struct InternalToken(Arc<str>);
 pub struct MalformedToken;
 
 impl InternalToken {
-    /// From its text.
+    /// Checks the text of a token.
     pub fn new(text: &str) -> Result<Self, MalformedToken> {
         let good = BYTES.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         if good { Ok(Self(text.into())) } else { Err(MalformedToken) }
     }
 
-    /// Whether somebody presents this token; in constant time, whatever the length.
+    /// Whether the presented bytes are this token. Takes constant time for any length.
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
         let hash = |bytes: &[u8]| digest(&SHA256, bytes);
         hash(self.0.as_bytes()).as_ref().ct_eq(hash(presented).as_ref()).into()
     }
 
-    /// The text, to be presented.
+    /// Returns the text, to present it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -62,21 +62,22 @@ impl fmt::Debug for InternalToken {
 
 /// Presents the token with every call of a client.
 #[derive(Debug, Clone)]
-pub struct Present(pub Option<InternalToken>);
+pub struct PresentToken(pub Option<InternalToken>);
 
-impl Interceptor for Present {
+impl Interceptor for PresentToken {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
         if let Some(token) = &self.0 {
-            let value = MetadataValue::try_from(token.reveal())
-                .map_err(|_| to_status(Error::internal("the token is no header")))?;
+            let value = MetadataValue::try_from(token.reveal()).map_err(|_| {
+                to_status(Error::internal("the internal token is not a valid header value"))
+            })?;
             request.metadata_mut().insert(TOKEN_HEADER, value);
         }
         Ok(request)
     }
 }
 
-/// In front of internal services: refuses calls without the token. Without a token of its own it
-/// lets everybody in, which is for listeners on loopback only.
+/// A layer in front of internal services. It refuses calls without the token. If it has no token
+/// itself, it admits all calls, which is for listeners on loopback only.
 #[derive(Clone)]
 pub struct InternalGate<S> {
     inner: S,
@@ -126,7 +127,7 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
     #[test]
-    fn tokens_are_long_and_hide() {
+    fn tokens_are_long_and_are_not_shown() {
         for bad in ["", &TOKEN[1..], &format!("{TOKEN} "), &format!("{TOKEN}é"), &"a".repeat(513)]
         {
             assert!(InternalToken::new(bad).is_err(), "{bad}");
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_gate_opens_to_the_token_only() {
+    async fn the_gate_admits_only_calls_with_the_token() {
         let status = async |own: Option<&str>, presented: Option<&str>| {
             let inner = service_fn(|_: Request<Body>| {
                 ready(Ok::<_, Infallible>(Response::new(Body::empty())))

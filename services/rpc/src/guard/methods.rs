@@ -1,4 +1,4 @@
-//! The public methods and the scope that each requires, from the descriptors.
+//! The public methods and their required scopes, read from the descriptors.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,8 +9,8 @@ use outrider_model::Scope;
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{MethodDescriptor, ServiceDescriptor, Value};
 
-/// Methods that need no API key: the health of a gateway, and reflection, which is off unless it is
-/// switched on. Every other method of a public service names a scope.
+/// Methods that need no API key: the health of a gateway, and reflection, which is off by default.
+/// Every other method of a public service names a scope.
 const WITHOUT_KEY: [&str; 4] = [
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
@@ -18,18 +18,18 @@ const WITHOUT_KEY: [&str; 4] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// A method that nobody may call: it names no scope, and is not among those that need no key.
+/// A method that nobody may call: it names no scope, and it is not one that needs no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0} names no scope: it lacks the option outrider.options.v1.scope, or that is of no scope that is known"
+    "{0} names no scope: it lacks the option outrider.options.v1.scope, or the scope is not known"
 )]
 pub struct WithoutScope(pub String);
 
-/// The packages whose services are public. All others stay between roles.
+/// Packages whose services are public. All others are internal to roles.
 const PUBLIC_PACKAGES: [&str; 3] =
     ["outrider.ingest.v1", "outrider.dispatch.v1", "outrider.admin.v1"];
 
-/// The scope of each public method, by its gRPC path.
+/// Scopes of the public methods, by gRPC path.
 static SCOPES: LazyLock<HashMap<String, Option<Scope>>> = LazyLock::new(|| {
     public_services()
         .flat_map(|service| service.methods().collect::<Vec<_>>())
@@ -37,7 +37,7 @@ static SCOPES: LazyLock<HashMap<String, Option<Scope>>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The paths of the public methods that stream, in either direction.
+/// Paths of the public methods that stream, in either direction.
 static STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let methods = public_services().flat_map(|service| service.methods().collect::<Vec<_>>());
     methods
@@ -46,33 +46,33 @@ static STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The paths of the public methods whose clients send a stream.
+/// Paths of the public methods whose clients send a stream.
 static CLIENT_STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let methods = public_services().flat_map(|service| service.methods().collect::<Vec<_>>());
     methods.filter(MethodDescriptor::is_client_streaming).map(|method| path(&method)).collect()
 });
 
-/// The services that the gateway mounts.
+/// Returns the services that the gateway serves.
 pub fn public_services() -> impl Iterator<Item = ServiceDescriptor> {
     DESCRIPTORS.services().filter(|service| PUBLIC_PACKAGES.contains(&service.package_name()))
 }
 
-/// A method's gRPC path, `/package.Service/Method`.
+/// Returns the gRPC path of a method, `/package.Service/Method`.
 #[must_use]
 pub fn path(method: &MethodDescriptor) -> String {
     format!("/{}/{}", method.parent_service().full_name(), method.name())
 }
 
-/// The scope of the public method at a gRPC path; none when there is no such method, or (a fault of
-/// ours) it names no scope.
+/// Returns the scope of the public method at a gRPC path. Returns `None` if there is no such
+/// method, or (an Outrider fault) it names no scope.
 #[must_use]
 pub fn required_scope(path: &str) -> Option<Scope> {
     SCOPES.get(path).copied().flatten()
 }
 
-/// What the key of a caller of the method at a gRPC path must carry; none where no key is needed. A
-/// method without a scope that is not known to need none is an error: it would be open to
-/// everybody.
+/// Returns the scope that a caller of the method at a gRPC path needs, or `None` if the method
+/// needs no key. A method without a scope is an error unless it is known to need no key: it would
+/// be open to everyone.
 pub fn scope_or_open(path: &str) -> Result<Option<Scope>, WithoutScope> {
     match required_scope(path) {
         None if !WITHOUT_KEY.contains(&path) => Err(WithoutScope(path.to_owned())),
@@ -80,7 +80,7 @@ pub fn scope_or_open(path: &str) -> Result<Option<Scope>, WithoutScope> {
     }
 }
 
-/// OK when every public method names its scope.
+/// Succeeds if every public method names its scope.
 pub fn check_scopes() -> Result<(), WithoutScope> {
     public_services().flat_map(|service| service.methods().collect::<Vec<_>>()).try_for_each(
         |method| {
@@ -90,7 +90,8 @@ pub fn check_scopes() -> Result<(), WithoutScope> {
     )
 }
 
-/// Whether the public method at a gRPC path streams, in either direction: it has no natural end.
+/// Whether the public method at a gRPC path streams, in either direction. A stream has no natural
+/// end.
 #[must_use]
 pub fn streams(path: &str) -> bool {
     STREAMS.contains(path)
@@ -127,7 +128,7 @@ mod tests {
         check_scopes().unwrap();
         assert!(scope_or_open("/outrider.dispatch.v1.EventService/GetEvent").unwrap().is_some());
         assert_eq!(scope_or_open("/grpc.health.v1.Health/Watch"), Ok(None));
-        // Between roles there are no scopes, and so none of these may become public.
+        // Internal methods have no scopes, so none of them may become public.
         let error = scope_or_open("/outrider.internal.v1.KeyService/ResolveKey").unwrap_err();
         assert!(
             error
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_told_from_single_calls() {
+    fn streams_are_distinguished_from_single_calls() {
         assert!(streams("/outrider.dispatch.v1.EventService/TailEvents"));
         assert!(client_streams("/outrider.ingest.v1.IngestService/StreamEvents"));
         assert!(!client_streams("/outrider.dispatch.v1.EventService/TailEvents"));

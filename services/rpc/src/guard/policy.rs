@@ -1,6 +1,6 @@
-//! The policy of destinations that a process has in force. Admin, which judges what is saved, and
-//! the egress, which judges what is dialed, hold the same one, so that a new policy is everywhere
-//! at once.
+//! The destination policy that is in force in a process. Admin, which checks what is saved, and the
+//! egress, which checks what is dialed, share it, so that a new policy takes effect everywhere at
+//! once.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use tokio::sync::watch;
 pub struct PolicyInForce(watch::Sender<Arc<Policy>>);
 
 impl PolicyInForce {
-    /// What it is now. It must not be kept: a later one may refuse what this one permits.
+    /// Returns the current policy. Do not keep it: a later policy may refuse what this one permits.
     #[must_use]
     pub fn get(&self) -> Arc<Policy> {
         Arc::clone(&self.0.borrow())
     }
 
-    /// Puts another policy in force. Whether it is another.
+    /// Puts a policy in force. Returns whether it differs from the previous one.
     pub fn replace(&self, policy: Policy) -> bool {
         self.0.send_if_modified(|current| {
             let differs = **current != policy;
@@ -29,7 +29,7 @@ impl PolicyInForce {
         })
     }
 
-    /// Tells of every later policy.
+    /// Returns a receiver of later policies.
     #[must_use]
     pub fn follow(&self) -> watch::Receiver<Arc<Policy>> {
         self.0.subscribe()
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_who_share_it_see_a_new_policy_and_the_same_one_is_no_news() {
+    fn clones_see_a_new_policy_and_an_equal_one_is_not_announced() {
         let policy = PolicyInForce::default();
         let (other, mut follower) = (policy.clone(), policy.follow());
         assert!(!policy.replace(Policy::default()) && !follower.has_changed().unwrap());

@@ -1,9 +1,9 @@
 //! Protocols that a TLS handshake negotiates.
 
-/// What is spoken on a connection, agreed upon in the handshake (ALPN).
+/// The protocol of a connection, negotiated in the handshake (ALPN).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/2 or HTTP/1.1, as the client chooses: the public listener.
+    /// HTTP/2 or HTTP/1.1, chosen by the client: the public listener.
     Web,
     /// HTTP/2: gRPC between roles.
     Grpc,

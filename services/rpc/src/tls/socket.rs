@@ -1,4 +1,4 @@
-//! One connection, plain or under TLS, for listeners and dialers alike.
+//! A connection, plain or with TLS, for listeners and dialers alike.
 
 use std::{
     fmt,
@@ -18,18 +18,17 @@ use tokio_rustls::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-/// A connection. It may hold its place among those that a listener takes at once, and bytes that
-/// were read ahead.
+/// A connection. It may hold a permit of its listener's limit, and bytes that were read ahead.
 #[derive(Debug)]
 pub struct Socket {
-    wire: Wire,
-    /// Read from the wire, but not by whom they are for.
+    stream: Stream,
+    /// Bytes that were read from the stream too early. Readers get them first.
     ahead: Bytes,
-    /// When it ends by itself, as long as nothing was read.
+    /// Ends the connection for its reader, as long as nothing was read.
     end_if_silent: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    /// When it is cut, whatever is under way on it.
+    /// Cuts the connection while its reader waits.
     cut: Option<Cut>,
-    _place: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 struct Cut(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
@@ -41,61 +40,61 @@ impl fmt::Debug for Cut {
 }
 
 #[derive(Debug)]
-enum Wire {
+enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl From<Wire> for Socket {
-    fn from(wire: Wire) -> Self {
-        Self { wire, ahead: Bytes::new(), end_if_silent: None, cut: None, _place: None }
+impl From<Stream> for Socket {
+    fn from(stream: Stream) -> Self {
+        Self { stream, ahead: Bytes::new(), end_if_silent: None, cut: None, _permit: None }
     }
 }
 
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
-        Wire::Plain(stream).into()
+        Stream::Plain(stream).into()
     }
 }
 
 impl From<TlsStream<TcpStream>> for Socket {
     fn from(stream: TlsStream<TcpStream>) -> Self {
-        Wire::Tls(Box::new(stream)).into()
+        Stream::Tls(Box::new(stream)).into()
     }
 }
 
 impl Socket {
     /// Ends for its reader when `end` is cancelled, unless something was read from it by then. A
-    /// client that gives up a call while it connects leaves a connection on which it says nothing.
+    /// client that cancels a call while it connects leaves a connection on which it sends nothing.
     #[must_use]
     pub fn ending_if_silent_at(self, end: CancellationToken) -> Self {
         Self { end_if_silent: Some(Box::pin(end.cancelled_owned())), ..self }
     }
 
-    /// Fails for its reader when `end` resolves, also while nothing is under way on it.
+    /// Fails for its reader when `end` resolves, even while nothing is in flight on it.
     #[must_use]
     pub fn cut_when(self, end: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
         Self { cut: Some(Cut(Box::pin(end))), ..self }
     }
 
-    /// Gives back bytes that were read too far: they are read first.
+    /// Gives back bytes that were read too early. They are read first.
     #[must_use]
     pub fn with_ahead(self, ahead: Bytes) -> Self {
         Self { ahead, ..self }
     }
 
-    /// Keeps a place until the connection is dropped.
+    /// Holds a permit until the connection is dropped.
     #[must_use]
-    pub fn with_place(self, place: OwnedSemaphorePermit) -> Self {
-        Self { _place: Some(place), ..self }
+    pub fn with_permit(self, permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: Some(permit), ..self }
     }
 
-    /// The connection below, for its options and addresses.
+    /// Returns the TCP stream, for its options and addresses.
     #[must_use]
     pub fn tcp(&self) -> &TcpStream {
-        match &self.wire {
-            Wire::Plain(stream) => stream,
-            Wire::Tls(stream) => stream.get_ref().0,
+        match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
         }
     }
 }
@@ -119,9 +118,9 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         let filled = buffer.filled().len();
-        let read = match &mut self.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
         if read.is_pending()
             && let Some(Cut(end)) = &mut self.cut
@@ -149,9 +148,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -160,30 +159,30 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.wire {
-            Wire::Plain(stream) => stream.is_write_vectored(),
-            Wire::Tls(stream) => stream.is_write_vectored(),
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Why a connection or a call failed, in words: for logs and terminals, never for callers of the
-//! API, since the system's words may name hosts.
+//! Finds out why a connection or a call failed, in words: for logs and terminals, never for callers
+//! of the API, because the texts of the system may name hosts.
 //!
-//! The texts of the libraries in between say only that a transport failed. The cause lies at the
-//! end of their chain, and in the case of TLS beside it: an error of IO does not count what it was
-//! made of as its source.
+//! The errors of the libraries in between say only that a transport failed. The cause is at the end
+//! of their chain of sources. A TLS error is not in that chain: an IO error does not return the
+//! error that it wraps as its source.
 
 use std::{error::Error, io};
 
@@ -12,7 +12,7 @@ use tonic::Status;
 
 use crate::tls::{Peer, explain};
 
-/// What libraries say about an error that tells more.
+/// Texts of library errors whose sources say more.
 const EMPTY: [&str; 6] = [
     "transport error",
     "tcp connect error",
@@ -22,25 +22,25 @@ const EMPTY: [&str; 6] = [
     "client error (SendRequest)",
 ];
 
-/// The cause at the end of a chain of errors, of a call to a server of ours.
+/// Returns the cause at the end of a chain of errors of a call to one of our servers.
 #[must_use]
 pub fn words(error: &(dyn Error + 'static)) -> String {
     of(error, Peer::Server)
 }
 
-/// The same of an error of IO.
+/// Like [`words`], for an IO error.
 #[must_use]
 pub fn of_io(error: &io::Error) -> String {
     of(error, Peer::Server)
 }
 
-/// The same of a connection that a client made.
+/// Returns the cause of an IO error of a connection from a client.
 #[must_use]
 pub fn of_client(error: &io::Error) -> String {
     of(error, Peer::Client)
 }
 
-/// Why a call ended: what made the transport fail, or else what the status says.
+/// Returns why a call ended: the cause of the transport's failure, or else the status message.
 #[must_use]
 pub fn of_status(status: &Status) -> String {
     match (status.source(), status.message()) {
@@ -54,11 +54,11 @@ fn of(error: &(dyn Error + 'static), peer: Peer) -> String {
     let (mut known, mut texts) = (None, Vec::new());
     let mut next = Some(error);
     while let Some(error) = next {
-        // The deeper it lies, the more it says.
+        // The deeper an error is, the more it says.
         known = known_words(error, peer).or(known);
         let text = error.to_string();
         if !EMPTY.contains(&text.as_str())
-            && !texts.iter().any(|told: &String| told.contains(&text))
+            && !texts.iter().any(|known: &String| known.contains(&text))
         {
             texts.push(text);
         }
@@ -94,7 +94,7 @@ fn io_words(error: &io::Error, peer: Peer) -> String {
     if let Some(words) = kind_words(error.kind()) {
         return words.to_owned();
     }
-    // The number means nothing to most, and the words say the same.
+    // The error number says the same as the words, and most readers do not know it.
     text.split(" (os error ").next().unwrap_or_default().to_owned()
 }
 
@@ -146,7 +146,7 @@ mod tests {
     async fn a_transport_that_fails_says_why() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         assert_eq!(connecting(format!("http://{closed}")).await, "connection refused");
-        // No name server is asked for a label that is too long.
+        // A resolver refuses a label that is too long without a query.
         let unknown = connecting(format!("http://{}:1", "a".repeat(64))).await;
         assert!(
             unknown.starts_with("the name does not resolve (") && !unknown.contains("os error"),
@@ -168,13 +168,13 @@ mod tests {
             .resolve_key(ResolveKeyRequest::default())
             .await
             .unwrap_err();
-        let told = of_status(&status);
-        assert!(!told.contains("transport error") && !told.is_empty(), "{told}");
+        let why = of_status(&status);
+        assert!(!why.contains("transport error") && !why.is_empty(), "{why}");
         server.await.unwrap();
     }
 
     #[test]
-    fn faults_of_tls_are_found_although_they_are_no_source() {
+    fn tls_errors_are_found_although_they_are_not_a_source() {
         let error = io::Error::other(rustls::Error::NoCertificatesPresented);
         assert!(error.source().is_none());
         assert_eq!(of_io(&error), "the server presented no certificate");
@@ -187,10 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn words_of_ours_and_of_the_system_are_told_without_numbers() {
+    fn our_texts_and_those_of_the_system_have_no_error_numbers() {
         assert_eq!(
-            of_io(&io::Error::other("no authorities to judge the server by")),
-            "no authorities to judge the server by"
+            of_io(&io::Error::other("no certificate authorities to verify the server with")),
+            "no certificate authorities to verify the server with"
         );
         assert_eq!(of_io(&io::Error::from_raw_os_error(24)), "Too many open files");
         assert_eq!(of_io(&io::ErrorKind::TimedOut.into()), "no answer in time");

@@ -1,17 +1,17 @@
-//! Between wire types and the model, where every role needs the same.
+//! Conversions between wire types and the model that several roles need.
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
 use outrider_model::{Error, Result, Timestamp};
 
-/// A timestamp on the wire.
+/// Converts a timestamp to the wire.
 #[must_use]
 pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     let (seconds, nanos) = at.parts();
     prost_types::Timestamp { seconds, nanos }
 }
 
-/// A timestamp from the wire: between the years 1 and 9999, as protobuf requires.
+/// Reads a timestamp from the wire. It must be between the years 1 and 9999, as protobuf requires.
 pub fn parse_timestamp(field: &str, at: &prost_types::Timestamp) -> Result<Timestamp> {
     const YEARS_1_TO_9999: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
     if YEARS_1_TO_9999.contains(&at.seconds) && (0..1_000_000_000).contains(&at.nanos) {
@@ -21,7 +21,7 @@ pub fn parse_timestamp(field: &str, at: &prost_types::Timestamp) -> Result<Times
     }
 }
 
-/// A duration on the wire.
+/// Converts a duration to the wire.
 #[must_use]
 pub fn duration(length: Duration) -> prost_types::Duration {
     prost_types::Duration {
@@ -30,7 +30,7 @@ pub fn duration(length: Duration) -> prost_types::Duration {
     }
 }
 
-/// A duration from the wire: not negative.
+/// Reads a duration from the wire. It must not be negative.
 pub fn parse_duration(field: &str, length: &prost_types::Duration) -> Result<Duration> {
     match (u64::try_from(length.seconds), u32::try_from(length.nanos)) {
         (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Ok(Duration::new(seconds, nanos)),
@@ -38,7 +38,7 @@ pub fn parse_duration(field: &str, length: &prost_types::Duration) -> Result<Dur
     }
 }
 
-/// An id that must be there.
+/// Reads a required id.
 pub fn parse_id<T>(field: &str, text: &str) -> Result<T>
 where
     T: FromStr,
@@ -50,7 +50,7 @@ where
     text.parse().map_err(|error: T::Err| Error::field(field, error.to_string()))
 }
 
-/// An id that may be absent, which proto3 writes as an empty text.
+/// Reads an optional id. In proto3, an absent id is an empty text.
 pub fn parse_optional_id<T>(field: &str, text: &str) -> Result<Option<T>>
 where
     T: FromStr,

@@ -1,5 +1,5 @@
-//! The end of a stream before its own: at a deadline, at a shutdown, when its key is revoked. The
-//! caller is told why, by trailers, and never in the middle of a message.
+//! Ends a stream early: at a deadline, at a shutdown, or when its key is revoked. Trailers tell the
+//! caller why. A stream never ends in the middle of a message.
 
 use std::{
     future::Future,
@@ -13,10 +13,11 @@ use http_body::Frame;
 use outrider_model::Error;
 use tonic::{Status, body::Body};
 
-use crate::wire::{framing::Place, status::to_status};
+use super::{cause, framing::MessageFraming, status::to_status};
 
-/// The answer of a stream, which ends with this error as soon as `end` resolves and the message
-/// under way is through. One that breaks off between two messages ends with `UNAVAILABLE`.
+/// Returns the answer of a stream, which ends with the error of `end` as soon as `end` resolves and
+/// the current message is complete. If the stream breaks off between two messages, it ends with
+/// `UNAVAILABLE`.
 pub fn until(
     answer: Response<Body>,
     end: impl Future<Output = Error> + Send + 'static,
@@ -30,18 +31,18 @@ pub fn until(
             inner: Some(inner),
             end: Box::pin(end),
             ended: None,
-            place: Place::default(),
+            framing: MessageFraming::default(),
         })
     })
 }
 
 struct Until {
-    /// None once the stream has ended.
+    /// `None` once the stream has ended.
     inner: Option<Body>,
     end: Pin<Box<dyn Future<Output = Error> + Send>>,
-    /// The end has come.
+    /// The error to end with, once `end` has resolved.
     ended: Option<Error>,
-    place: Place,
+    framing: MessageFraming,
 }
 
 impl http_body::Body for Until {
@@ -59,7 +60,7 @@ impl http_body::Body for Until {
         {
             this.ended = Some(error);
         }
-        if this.place.is_between_messages()
+        if this.framing.is_between_messages()
             && let Some(error) = this.ended.take()
         {
             return Poll::Ready(this.finish(error));
@@ -67,15 +68,12 @@ impl http_body::Body for Until {
         match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    this.place.pass(data);
+                    this.framing.pass(data);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) if this.place.is_between_messages() => {
-                tracing::debug!(
-                    error = crate::wire::cause::of_status(&error),
-                    "a stream broke off"
-                );
+            Some(Err(error)) if this.framing.is_between_messages() => {
+                tracing::debug!(error = cause::of_status(&error), "a stream broke off");
                 Poll::Ready(
                     this.finish(Error::unavailable("a server that is needed broke off its answer")),
                 )
@@ -90,7 +88,7 @@ impl http_body::Body for Until {
 }
 
 impl Until {
-    /// What the inner stream still has to say is of use to nobody: it is dropped.
+    /// Drops the rest of the inner stream and returns the trailers.
     fn finish(&mut self, error: Error) -> Option<Result<Frame<Bytes>, Status>> {
         self.inner.take()?;
         let mut trailers = HeaderMap::new();
@@ -125,9 +123,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_ends_between_two_messages() {
-        let (end, told) = oneshot::channel();
+        let (end, told_to_end) = oneshot::channel();
         let frames = [data(b"\0\0\0\0\x02a"), data(b"b"), data(b"\0\0\0\0\x01c")];
-        let ended = async move { told.await.unwrap() };
+        let ended = async move { told_to_end.await.unwrap() };
         let mut body =
             until(answer(stream::iter(frames).chain(stream::pending())), ended).into_body();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "\0\0\0\0\x02a");
@@ -152,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_ends_by_itself_is_left_alone() {
+    async fn a_stream_that_ends_by_itself_is_unchanged() {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
         let frames = stream::iter([data(b"\0\0\0\0\x01c"), Ok(Frame::trailers(trailers))]);

@@ -1,20 +1,21 @@
-//! Errors that fit the head of an answer: over gRPC, what is wrong travels in header fields, and
-//! clients read heads of 8 KiB. The message is in it with escapes and in base64, the violations in
-//! base64.
+//! Shortens errors so that they fit the head of an answer. Over gRPC, errors travel in header
+//! fields, and clients read heads of 8 KiB. The message is in the head twice, with escapes and in
+//! base64; the violations are in it in base64.
 
 use outrider_model::{Error, FieldViolation};
 
-/// Bytes of the texts of all violations.
+/// Maximum size of the texts of all violations, in bytes.
 const VIOLATIONS: usize = 2_400;
-/// Bytes of the message, which repeats them.
+/// Maximum size of the message, which repeats them, in bytes.
 const MESSAGE: usize = 900;
 
-/// The same error with as many violations as fit, and the number of the others.
+/// Returns the error with as many violations as fit, and the number of the others in its message.
 pub fn fit(mut error: Error) -> Error {
     let all = error.violations.len();
     let kept = how_many_fit(&error.violations);
     if kept < all {
-        // One that is too long alone is cut: an error without any would say nothing.
+        // If the first violation alone is too long, its texts are cut: an error without violations
+        // would say nothing.
         error.violations.truncate(kept.max(1));
         if kept == 0 {
             for FieldViolation { field, description } in &mut error.violations {
@@ -45,7 +46,7 @@ fn how_many_fit(violations: &[FieldViolation]) -> usize {
     violations.iter().take_while(fits).count()
 }
 
-/// The begin of a text, whole characters of it.
+/// Cuts a text after whole characters.
 fn cut(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_as_it_was() {
+    fn an_error_that_fits_is_unchanged() {
         for error in
             [Error::fields(violations(8, 100)), Error::internal("x"), Error::field("a", "b")]
         {
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_tells_how_much_is_left_out() {
+    fn an_error_that_does_not_fit_says_how_much_is_left_out() {
         let error = fit(Error {
             reason: Reason::PayloadSchemaViolation,
             ..Error::fields(violations(200, 100))

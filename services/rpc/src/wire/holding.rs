@@ -1,4 +1,4 @@
-//! A body, and what is kept until it is dropped: a place, a count, a connection.
+//! A body that holds something until it is dropped: a slot, a count, a connection.
 
 use std::{
     pin::Pin,
@@ -7,20 +7,20 @@ use std::{
 
 use http_body::{Body, Frame, SizeHint};
 
-/// Passes on what the body says.
-pub struct Kept<B, T> {
+/// Passes on a body, and holds a value until it is dropped.
+pub struct HoldingBody<B, T> {
     body: B,
-    _kept: T,
+    _held: T,
 }
 
-impl<B, T> Kept<B, T> {
-    /// The body is dropped first.
-    pub fn new(body: B, kept: T) -> Self {
-        Self { body, _kept: kept }
+impl<B, T> HoldingBody<B, T> {
+    /// Holds `held` until the body is dropped. The body is dropped first.
+    pub fn new(body: B, held: T) -> Self {
+        Self { body, _held: held }
     }
 }
 
-impl<B: Body + Unpin, T: Unpin> Body for Kept<B, T> {
+impl<B: Body + Unpin, T: Unpin> Body for HoldingBody<B, T> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -1,8 +1,8 @@
 //! Page tokens (AIP-158): opaque to callers, and bound to the method and the filters of the list
 //! that they continue.
 //!
-//! A token is neither secret nor signed: it holds the place of an item that its bearer has seen,
-//! and whatever is asked with it passes the same checks of the principal as the first page.
+//! A token is neither secret nor signed. It contains the position of an item that the caller has
+//! seen, and a request with it passes the same checks of the principal as the first page.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use outrider_model::{
@@ -11,28 +11,28 @@ use outrider_model::{
 };
 use ring::digest::{Context, SHA256};
 
-/// The layout of a token; a token of another version is refused.
+/// Version of the token format. Tokens of other versions are refused.
 const VERSION: u8 = 1;
 const AFTER: u8 = 0;
 const BEFORE: u8 = 1;
 const HEAD_BYTES: usize = 2;
 const BINDING_BYTES: usize = 8;
 
-/// Reads and writes the page tokens of one list: made anew for each request from the method's name
-/// and the texts of its filters.
+/// Reads and writes the page tokens of one list. It is created for each request from the name of
+/// the method and the texts of its filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pager {
     binding: [u8; BINDING_BYTES],
 }
 
 impl Pager {
-    /// For a method and its filters: each filter always at the same place, an empty text when it is
-    /// absent. The project is one of them.
+    /// Binds tokens to a method and its filters, which include the project. Each filter has a fixed
+    /// position, and is an empty text if it is absent.
     #[must_use]
     pub fn new(method: &str, filters: &[&str]) -> Self {
         let mut context = Context::new(&SHA256);
         for text in std::iter::once(&method).chain(filters) {
-            // With its length, so that no two lists of texts run together into the same bytes.
+            // The length is included so that no two lists of texts yield the same bytes.
             context.update(&(text.len() as u64).to_be_bytes());
             context.update(text.as_bytes());
         }
@@ -41,9 +41,9 @@ impl Pager {
         Self { binding }
     }
 
-    /// What `page_size` and `page_token` of a request ask for. Zero is the default size; a size
-    /// that is negative or over the limit ([`limits::PAGE_SIZE`]) is a violation of `page_size`.
-    /// `InvalidPageToken` for a token that is not of this list.
+    /// Reads `page_size` and `page_token` of a request. Zero means the default size. A size that is
+    /// negative or over the limit ([`limits::PAGE_SIZE`]) is a violation of `page_size`. A token of
+    /// another list is refused with `InvalidPageToken`.
     pub fn request<P: Place>(&self, page_size: i32, page_token: &str) -> Result<PageRequest<P>> {
         let (default, most) = limits::PAGE_SIZE;
         let size = match u32::try_from(page_size) {
@@ -60,7 +60,7 @@ impl Pager {
         Ok(PageRequest { size, from })
     }
 
-    /// The tokens of the next and of the previous page; empty where there is none.
+    /// Returns the tokens of the next and of the previous page, empty if there is no such page.
     #[must_use]
     pub fn tokens<T, P: Place>(&self, page: &Page<T, P>) -> (String, String) {
         let token = |cursor: Option<Cursor<P>>| {
@@ -69,7 +69,7 @@ impl Pager {
         (token(page.next), token(page.previous))
     }
 
-    /// A cursor as a token.
+    /// Encodes a cursor as a token.
     #[must_use]
     pub fn encode<P: Place>(&self, cursor: Cursor<P>) -> String {
         let (direction, place) = match cursor {
@@ -85,8 +85,8 @@ impl Pager {
 
     fn decode<P: Place>(&self, token: &str) -> Result<Cursor<P>> {
         let refused = |why| Error::new(Reason::InvalidPageToken, why);
-        let malformed = || refused("page_token: is not a token of an earlier answer");
-        // The encoded tokens of a list have one length; what is longer is not worth decoding.
+        let malformed = || refused("page_token: is not a token from an earlier answer");
+        // All tokens of a list have the same length. Longer texts are not decoded.
         let text = Some(token).filter(|token| token.len() <= 2 * token_bytes::<P>());
         let bytes =
             text.and_then(|token| URL_SAFE_NO_PAD.decode(token).ok()).ok_or_else(malformed)?;
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused() {
+    fn malformed_tokens_are_refused() {
         let pager = Pager::new("m", &[]);
         let good = pager.encode(Cursor::After(Uuid::max()));
         let altered = |index: usize, difference: u8| {

@@ -1,8 +1,8 @@
-//! Answers in small pieces.
+//! Splits answers into small pieces.
 //!
-//! A connection takes whole frames, and asks for the next one before it has sent the last one.
-//! Where a frame is a long message, it would hold two of them for a client that does not read. In
-//! pieces, the next message is made once all of the last one has been taken.
+//! A connection takes whole frames, and polls the next frame before it has sent the last one. If a
+//! frame is a long message, it would buffer two of them for a client that does not read. With
+//! pieces, the next message is created only after the connection has taken all of the last one.
 
 use std::{
     pin::Pin,
@@ -14,10 +14,10 @@ use http::Response;
 use http_body::Frame;
 use tonic::{Status, body::Body};
 
-/// The bytes of a piece.
+/// Maximum size of a piece, in bytes.
 pub const PIECE_BYTES: usize = 16 * 1024;
 
-/// The answer with its long frames in pieces.
+/// Returns the answer with its long frames split into pieces.
 pub fn in_pieces(answer: Response<Body>) -> Response<Body> {
     if http_body::Body::is_end_stream(answer.body()) {
         return answer;
@@ -25,7 +25,7 @@ pub fn in_pieces(answer: Response<Body>) -> Response<Body> {
     answer.map(|inner| Body::new(Pieces { inner, rest: Bytes::new() }))
 }
 
-/// Takes a piece off the front.
+/// Takes a piece from the front.
 #[must_use]
 pub fn piece(rest: &mut Bytes) -> Frame<Bytes> {
     Frame::data(rest.split_to(rest.len().min(PIECE_BYTES)))
@@ -33,7 +33,7 @@ pub fn piece(rest: &mut Bytes) -> Frame<Bytes> {
 
 struct Pieces {
     inner: Body,
-    /// What is left of a frame.
+    /// The rest of a frame.
     rest: Bytes,
 }
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn long_frames_are_cut_and_nothing_else_changes() {
+    async fn long_frames_are_split_and_nothing_else_changes() {
         let long = Bytes::from(
             (0..100_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect::<Vec<_>>(),
         );

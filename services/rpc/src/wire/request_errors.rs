@@ -1,8 +1,8 @@
 //! Errors of malformed gRPC requests.
 //!
 //! The gRPC library answers INTERNAL for a frame or a message that it cannot read, as if the server
-//! were at fault. Every service is served behind [`Wire`], which answers INVALID_ARGUMENT with a
-//! reason instead. Our own errors pass unchanged; they are recognised by their details.
+//! were at fault. Every service runs behind [`RequestErrors`], which answers INVALID_ARGUMENT with
+//! a reason instead. Outrider's own errors pass unchanged; they are recognized by their details.
 
 use std::{
     convert::Infallible,
@@ -19,19 +19,19 @@ use tonic::{Code, Status, body::Body};
 use tower::Service;
 
 use super::{
-    framing::Place,
+    framing::MessageFraming,
     status::{from_status, to_status},
 };
 
-/// What precedes the words of the library about a request that it cannot read.
+/// Precedes the library's text about a request that it cannot read.
 const MALFORMED: &str = "the request is malformed: ";
-/// The error of bytes that are not a protobuf message.
+/// Error of bytes that are not a protobuf message.
 const NOT_PROTOBUF: &str = "the message is not well-formed protobuf";
-/// The error of a call with more than one message.
+/// Error of a call with more than one message.
 const MORE: &str = "the request holds more than one message";
 
-/// Whether an error says that the bytes of a request could not be read. Whoever wrote them is at
-/// fault, and not whoever wanted them written.
+/// Whether an error says that the bytes of a request could not be read. The process that encoded
+/// them is at fault, not the caller whose request it encoded.
 #[must_use]
 pub fn is_unreadable(error: &Error) -> bool {
     let text = &error.message;
@@ -39,7 +39,7 @@ pub fn is_unreadable(error: &Error) -> bool {
     error.reason == Reason::MalformedRequest && unread
 }
 
-/// Returns the error that tells the caller why its request could not be read.
+/// Returns the error that explains to the caller why its request could not be read.
 #[must_use]
 pub fn request_error(status: &Status) -> Error {
     if !status.details().is_empty() {
@@ -58,13 +58,13 @@ pub fn request_error(status: &Status) -> Error {
         }
         Code::Unimplemented if text.contains("compressed with") => Error::new(
             Reason::UnsupportedMediaType,
-            "messages are taken without compression: grpc-encoding must be identity",
+            "messages must not be compressed: grpc-encoding must be identity",
         ),
         _ => from_status(status),
     }
 }
 
-/// The library's text without its own preambles.
+/// Removes the library's preambles from its text.
 fn plain(text: &str) -> &str {
     let text = text.strip_prefix("protocol error: ").unwrap_or(text);
     let text = text.strip_suffix(", while sending request").unwrap_or(text);
@@ -80,23 +80,23 @@ fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(Reason::MalformedRequest, message)
 }
 
-/// A layer in front of generated services. Answers malformed requests with INVALID_ARGUMENT and
-/// details, and refuses a second message where the method takes one.
+/// A layer in front of generated services. It answers malformed requests with INVALID_ARGUMENT and
+/// details, and refuses a second message if the method takes one.
 #[derive(Clone)]
-pub struct Wire<S> {
+pub struct RequestErrors<S> {
     inner: S,
     /// Whether the client of the method at this path sends a stream.
     client_streams: fn(&str) -> bool,
 }
 
-impl<S> Wire<S> {
-    /// In front of `inner`.
+impl<S> RequestErrors<S> {
+    /// Wraps `inner`.
     pub fn new(inner: S, client_streams: fn(&str) -> bool) -> Self {
         Self { inner, client_streams }
     }
 }
 
-impl<S> Service<Request<Body>> for Wire<S>
+impl<S> Service<Request<Body>> for RequestErrors<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -112,17 +112,19 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let single = !(self.client_streams)(request.uri().path());
         let request = if single {
-            request.map(|body| Body::new(Single { body, place: Place::default(), whole: false }))
+            request.map(|body| {
+                Body::new(Single { body, framing: MessageFraming::default(), whole: false })
+            })
         } else {
             request
         };
         let answer = self.inner.call(request);
-        Box::pin(async move { answer.await.map(in_our_words) })
+        Box::pin(async move { answer.await.map(explained) })
     }
 }
 
-/// Replaces a status of the library, which has no details.
-fn in_our_words(answer: Response<Body>) -> Response<Body> {
+/// Replaces a status of the library, which has no details, by one of ours.
+fn explained(answer: Response<Body>) -> Response<Body> {
     if !answer.headers().contains_key("grpc-status") {
         return answer;
     }
@@ -139,11 +141,11 @@ fn in_our_words(answer: Response<Body>) -> Response<Body> {
     }
 }
 
-/// The body of a request that holds one message.
+/// The body of a request that must contain one message.
 struct Single {
     body: Body,
-    place: Place,
-    /// The message has passed.
+    framing: MessageFraming,
+    /// Whether the message has passed.
     whole: bool,
 }
 
@@ -159,12 +161,12 @@ impl http_body::Body for Single {
         if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref())
             && !data.is_empty()
         {
-            let end = if self.whole { Some(0) } else { self.place.end_in(data) };
+            let end = if self.whole { Some(0) } else { self.framing.end_in(data) };
             if end.is_some_and(|end| end < data.len()) {
                 return Poll::Ready(Some(Err(to_status(malformed(MORE)))));
             }
             self.whole |= end.is_some();
-            self.place.pass(data);
+            self.framing.pass(data);
         }
         Poll::Ready(frame)
     }
@@ -227,11 +229,12 @@ mod tests {
     async fn call(method: &str, encoding: &str, body: Body) -> Result<(), (Code, Error)> {
         let routes = Routes::new(IngestServiceServer::new(Ingest).max_decoding_message_size(100));
         let client_streams = |path: &str| path.ends_with("/StreamEvents");
-        let mut wire = Wire::new(routes.prepare(), client_streams);
+        let mut service = RequestErrors::new(routes.prepare(), client_streams);
         let request = Request::post(format!("/outrider.ingest.v1.IngestService/{method}"))
             .header("content-type", "application/grpc")
             .header("grpc-encoding", encoding);
-        let answer = wire.ready().await.unwrap().call(request.body(body).unwrap()).await.unwrap();
+        let answer =
+            service.ready().await.unwrap().call(request.body(body).unwrap()).await.unwrap();
         let (parts, body) = answer.into_parts();
         let trailers = body.collect().await.unwrap().trailers().cloned().unwrap_or_default();
         let status = Status::from_header_map(&parts.headers)
@@ -245,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_the_callers_fault() {
+    async fn an_unreadable_request_is_the_callers_fault() {
         for method in ["PublishEvent", "StreamEvents"] {
             for bytes in [
                 b"\x02\0\0\0\0".as_slice(),
@@ -294,14 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_role_says_of_a_request_that_it_read_is_not_about_its_bytes() {
+    fn an_error_about_a_request_that_was_read_is_not_about_its_bytes() {
         let nul = Error::new(Reason::MalformedRequest, "the database refuses the data");
         assert!(!is_unreadable(&nul) && !is_unreadable(&Error::field("event", "is required")));
         assert!(is_unreadable(&from_status(&to_status(malformed_protobuf()))));
     }
 
     #[tokio::test]
-    async fn errors_of_ours_pass() {
+    async fn own_errors_pass() {
         let (code, error) =
             call("BatchPublishEvents", "identity", full(b"\0\0\0\0\0")).await.unwrap_err();
         assert_eq!((code, error), (Code::Internal, Error::internal("ours")));

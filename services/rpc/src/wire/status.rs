@@ -12,7 +12,7 @@ use crate::wire::fit::fit;
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "outrider.dev";
 
-/// The table: the gRPC code and the HTTP status of each reason.
+/// Returns the gRPC code and the HTTP status of a reason.
 #[must_use]
 pub fn codes(reason: Reason) -> (Code, u16) {
     match reason {
@@ -44,13 +44,13 @@ pub fn codes(reason: Reason) -> (Code, u16) {
     }
 }
 
-/// The HTTP status of a reason.
+/// Returns the HTTP status of a reason.
 #[must_use]
 pub fn http_status(reason: Reason) -> http::StatusCode {
     http::StatusCode::from_u16(codes(reason).1).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// The error as a gRPC status with its details, as far as they fit a head.
+/// Converts an error to a gRPC status with its details, as far as they fit the head of an answer.
 #[must_use]
 pub fn to_status(error: Error) -> Status {
     whole(fit(error))
@@ -67,7 +67,7 @@ fn whole(error: Error) -> Status {
     Status::with_error_details(codes(error.reason).0, error.message, details)
 }
 
-/// The error in a gRPC status: ours by its details, a transport's by its code.
+/// Converts a gRPC status to an error: by its details if it is ours, otherwise by its code.
 #[must_use]
 pub fn from_status(status: &Status) -> Error {
     let details = status.get_error_details();
@@ -77,9 +77,9 @@ pub fn from_status(status: &Status) -> Error {
         .and_then(|info| Reason::ALL.iter().find(|reason| reason.as_str() == info.reason));
     let reason = named.copied().unwrap_or(match status.code() {
         Code::InvalidArgument => Reason::MalformedRequest,
-        // tonic's own answer to a message over the decoding limit.
+        // tonic answers so to a message over the decoding limit.
         Code::OutOfRange => Reason::TooLarge,
-        // A transport that was told to calm down.
+        // The peer asked the transport to slow down.
         Code::ResourceExhausted => Reason::Overloaded,
         Code::Unauthenticated => Reason::InvalidCredentials,
         Code::PermissionDenied => Reason::MissingScope,
@@ -109,11 +109,11 @@ pub fn from_status(status: &Status) -> Error {
     }
 }
 
-/// The error as a message, for results per item: it travels in a body, and is whole.
+/// Converts an error to a message, for results per item. It travels in a body, so it is complete.
 #[must_use]
 pub fn to_message(error: Error) -> outrider_proto::google::rpc::Status {
     let status = whole(error);
-    // A status's details are an encoded google.rpc.Status.
+    // The details of a status are an encoded google.rpc.Status.
     prost::Message::decode(status.details()).unwrap_or_else(|_| {
         outrider_proto::google::rpc::Status {
             code: status.code() as i32,
@@ -123,7 +123,7 @@ pub fn to_message(error: Error) -> outrider_proto::google::rpc::Status {
     })
 }
 
-/// The error in a message.
+/// Reads an error from a message.
 #[must_use]
 pub fn from_message(message: &outrider_proto::google::rpc::Status) -> Error {
     let code = Code::from_i32(message.code);
@@ -171,8 +171,8 @@ mod tests {
                 .iter()
                 .map(|(name, value)| name.as_str().len() + value.len() + 32)
                 .sum();
-            // Three bytes of the header for each byte that is not ASCII: what is written here is
-            // the worst.
+            // A header needs three bytes for each byte that is not ASCII, so these errors are the
+            // worst case.
             assert!(bytes <= 8 * 1024, "{bytes}");
         }
     }

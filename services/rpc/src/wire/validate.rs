@@ -1,14 +1,14 @@
-//! Rules of fields that several roles share. Rules of one text answer what is wrong with it; rules
-//! of maps add to the violations, each under the path of its entry.
+//! Rules of fields that several roles share. A rule of a text returns its fault. A rule of a map
+//! adds violations, each under the path of its entry.
 
 use std::collections::{BTreeMap, HashMap};
 
 use outrider_model::{error::Violations, header, limits, text::quoted};
 
-/// What is wrong with a text, for the description of a violation.
+/// The fault of a text, for the description of a violation.
 pub type Fault = String;
 
-/// A name shown to people: 1 to 128 characters, no control characters, not only white space.
+/// Checks a display name: 1 to 128 characters, no control characters, not only white space.
 pub fn name(text: &str) -> Result<(), Fault> {
     if text.trim().is_empty() {
         return Err("is required".to_owned());
@@ -16,7 +16,7 @@ pub fn name(text: &str) -> Result<(), Fault> {
     optional_name(text)
 }
 
-/// A name that may be empty: at most 128 characters, no control characters.
+/// Checks a name that may be empty: at most 128 characters, no control characters.
 pub fn optional_name(text: &str) -> Result<(), Fault> {
     at_most_characters(text, limits::NAME_CHARACTERS)?;
     if text.chars().any(char::is_control) {
@@ -26,14 +26,14 @@ pub fn optional_name(text: &str) -> Result<(), Fault> {
     }
 }
 
-/// A text for people: at most 1,024 characters; line feeds and tabs are its only control
-/// characters.
+/// Checks a description: at most 1,024 characters, and no control characters other than line feeds
+/// and tabs.
 pub fn description(text: &str) -> Result<(), Fault> {
     at_most_characters(text, limits::DESCRIPTION_CHARACTERS)?;
     prose(text)
 }
 
-/// A key, as for idempotency, or an owner's id: 1 to `most` bytes of visible ASCII.
+/// Checks a key, such as an idempotency key or an owner's id: 1 to `most` bytes of visible ASCII.
 pub fn key(text: &str, most: usize) -> Result<(), Fault> {
     if (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(())
@@ -42,7 +42,7 @@ pub fn key(text: &str, most: usize) -> Result<(), Fault> {
     }
 }
 
-/// A media type as `type/subtype` with parameters: at most 255 bytes.
+/// Checks a media type, `type/subtype` with optional parameters: at most 255 bytes.
 pub fn content_type(text: &str) -> Result<(), Fault> {
     if text.len() > limits::CONTENT_TYPE_BYTES {
         return Err(format!("must be at most {} bytes", limits::CONTENT_TYPE_BYTES));
@@ -59,8 +59,8 @@ pub fn content_type(text: &str) -> Result<(), Fault> {
     }
 }
 
-/// Notes: at most 32 entries, names and values at most 8 KiB together; names not empty and without
-/// control characters.
+/// Checks metadata: at most 32 entries, and at most 8 KiB of names and values together. Names must
+/// not be empty or contain control characters.
 pub fn string_map(violations: &mut Violations, field: &str, map: &HashMap<String, String>) {
     if !within_bounds(violations, field, map) {
         return;
@@ -76,8 +76,8 @@ pub fn string_map(violations: &mut Violations, field: &str, map: &HashMap<String
     }
 }
 
-/// Headers for receivers, their names in lower case: at most 32, names and values at most 8 KiB
-/// together, and each of them one that may be given ([`header::check`]).
+/// Checks headers for receivers, and returns them with lower-case names: at most 32, at most 8 KiB
+/// of names and values together, and each must be permitted ([`header::check`]).
 pub fn headers(
     violations: &mut Violations,
     field: &str,
@@ -92,14 +92,14 @@ pub fn headers(
         if let Err(why) = header::check(&lower, value) {
             violations.add(entry(field, name), why.to_string());
         } else if headers.insert(lower, value.to_owned()).is_some() {
-            violations.add(entry(field, name), "is there twice: upper and lower case are the same");
+            violations.add(entry(field, name), "occurs twice: names are not case-sensitive");
         }
     }
     headers
 }
 
-/// Entries are looked at one by one only when there are few and small ones: an error stays small,
-/// too.
+/// Checks the bounds of a map as a whole. Entries are checked one by one only if the map is within
+/// them, so that errors stay small too.
 fn within_bounds(violations: &mut Violations, field: &str, map: &HashMap<String, String>) -> bool {
     let bytes: usize = map.iter().map(|(name, value)| name.len() + value.len()).sum();
     let (few, small) = (map.len() <= limits::MAP_ENTRIES, bytes <= limits::MAP_BYTES);
@@ -112,12 +112,12 @@ fn within_bounds(violations: &mut Violations, field: &str, map: &HashMap<String,
     few && small
 }
 
-/// The path of an entry of a map, for violations.
+/// Returns the path of a map entry for violations.
 pub fn entry(field: &str, name: &str) -> String {
     format!("{field}[{}]", quoted(name))
 }
 
-/// In the order of names, so that the same request gets the same answer.
+/// Sorts the entries by name, so that the same request gets the same answer.
 fn sorted(map: &HashMap<String, String>) -> BTreeMap<&str, &str> {
     map.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_have_names_and_no_control_characters() {
+    fn metadata_has_names_and_no_control_characters() {
         let wrong = map(&[("", "v"), ("a\0", "v"), ("b", "\0"), ("c", "Zoë\n")]);
         assert_eq!(
             faults(|violations| string_map(violations, "m", &wrong)),

@@ -1,11 +1,11 @@
-//! Principals of API keys as the wire shows them.
+//! Principals of API keys on the wire.
 
 use outrider_model::{ApiKeyId, Error, Principal, Reason, Result, Scope, principal::Actor};
 use outrider_proto::internal::KeyPrincipal;
 
 use crate::wire::convert::parse_id;
 
-/// The error for a key that stands for nobody.
+/// Returns the error for a key that has no principal.
 #[must_use]
 pub fn invalid() -> Error {
     Error::new(Reason::InvalidCredentials, "the API key is not valid")
@@ -20,11 +20,11 @@ pub(super) fn to_wire(principal: Principal) -> KeyPrincipal {
     }
 }
 
-/// Scopes that this version does not know permit nothing here.
+/// Converts an answer. Scopes that this version does not know are dropped.
 pub(super) fn from_wire(id: ApiKeyId, principal: Option<KeyPrincipal>) -> Result<Principal> {
     let KeyPrincipal { organization_id, project_id, owner_id, scopes } =
         principal.ok_or_else(invalid)?;
-    let malformed = |_| Error::unavailable("the answer about an API key does not make sense");
+    let malformed = |_| Error::unavailable("the answer about an API key is malformed");
     Ok(Principal {
         organization: parse_id("organization_id", &organization_id).map_err(malformed)?,
         project: match project_id.as_str() {

@@ -1,12 +1,12 @@
-//! Answers about API keys, remembered for a moment.
+//! A short-lived cache of answers about API keys.
 //!
-//! Valid and invalid keys have a share of the memory each, and new and known ones a share of the
-//! questions under way: a flood of invented keys neither displaces a valid one nor keeps its next
-//! question waiting.
+//! Valid and invalid keys each have a part of the cache. Known keys, new keys and all others each
+//! have a part of the lookups in flight. So a flood of invented keys neither evicts a valid key nor
+//! delays its next lookup.
 //!
-//! Of a key that was not known before, its id tells when it was made. A role refuses old ones that
-//! do not exist from memory, but may have to look for one that is as new as that. So these have a
-//! share of their own.
+//! The id of a key contains the time of its creation. A role refuses an old key that does not exist
+//! from memory, but it may have to query the database for a new one. So new keys have a separate
+//! part of the lookups.
 
 use std::{
     sync::Arc,
@@ -28,27 +28,28 @@ use tokio::{
 use super::principal::invalid;
 use crate::guard::auth::Authenticate;
 
-/// How long a key is known to have been valid, after its answer is no longer used.
+/// How long a key counts as known after it was valid, even if its answer is no longer used.
 const KNOWN_FOR: Duration = Duration::from_secs(3600);
-/// How old an answer may be that is used while no role can tell. The role that serves a request
-/// checks its key all the same.
+/// Maximum age of an answer that is used while no role is available. The role that serves a request
+/// checks its key anyway.
 const OUTAGE: Duration = Duration::from_secs(60);
-/// How long a question may wait for its turn.
+/// How long a lookup may wait for its turn.
 const TURN: Duration = Duration::from_secs(2);
-/// A key that was made so long ago, or will be, is not new. The clocks of two hosts differ by less.
+/// A key is new if it was created less than this long ago. A creation time in the future counts the
+/// same way, because the clocks of two hosts differ by less than this.
 const NEW: Duration = Duration::from_secs(5 * 60);
 
-/// Bounds of the memory.
+/// Bounds of the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyCacheOptions {
-    /// How long an answer is used. Default 4 s.
+    /// How long an answer is used. Default: 4 s.
     pub lifetime: Duration,
-    /// Valid keys that are remembered. Default 100,000.
+    /// Maximum number of cached valid keys. Default: 100,000.
     pub valid: u64,
-    /// Invalid keys that are remembered. Default 10,000.
+    /// Maximum number of cached invalid keys. Default: 10,000.
     pub invalid: u64,
-    /// Questions under way at once about keys that were valid, as many about others, and as many
-    /// about those that were made within 5 minutes. Default 64.
+    /// Maximum number of lookups in flight for known keys. The same number applies to keys that
+    /// were created within the last 5 minutes, and to all others. Default: 64.
     pub questions: usize,
 }
 
@@ -58,19 +59,19 @@ impl Default for KeyCacheOptions {
     }
 }
 
-/// Authenticates by the answers of others, each of which is used for a bounded time.
+/// Authenticates by cached answers, each of which is used for a bounded time.
 pub struct RememberedKeys {
     inner: Arc<dyn Authenticate>,
     pub(super) valid: Cache<HashedToken, Principal>,
     pub(super) invalid: Cache<HashedToken, ()>,
-    /// Keys that were valid when they were asked about last, and when that was.
+    /// Keys that were valid at their last lookup, and its time.
     known: Cache<HashedToken, Known>,
     of_known: Semaphore,
     of_others: Semaphore,
     of_new: Semaphore,
     hits: IntCounter,
     misses: IntCounter,
-    /// Old answers that were used since no role could tell.
+    /// Counts old answers that were used because no role was available.
     kept_on: IntCounter,
 }
 
@@ -81,7 +82,7 @@ struct Known {
 }
 
 impl RememberedKeys {
-    /// Remembers what `inner` says.
+    /// Caches the answers of `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn Authenticate>, options: &KeyCacheOptions) -> Arc<Self> {
         let questions = || Semaphore::new(options.questions.clamp(1, Semaphore::MAX_PERMITS));
@@ -170,7 +171,7 @@ impl Authenticate for RememberedKeys {
             return Err(invalid());
         }
         self.misses.inc();
-        // However many ask about one key, one question is under way.
+        // Concurrent requests for one key share one lookup.
         self.valid
             .try_get_with(*token, self.ask(token))
             .await

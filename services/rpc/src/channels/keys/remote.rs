@@ -1,7 +1,7 @@
-//! Roles in other processes that tell whom API keys stand for.
+//! Looks up API keys at roles in other processes.
 //!
-//! A role that did not answer is away: nobody asks it for a while, so that its silence costs the
-//! requests that came first their patience, and no other. A probe brings it back.
+//! A role that did not answer is marked away and not asked for a while, so that only the first
+//! requests wait for it in vain. A probe marks it back.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -19,45 +19,45 @@ use uuid::Uuid;
 use super::principal::from_wire;
 use crate::{
     channels::{
-        resend::{Again, Calls},
-        role::{RoleChannel, says_a_role},
+        resend::{Resend, ResendingChannel},
+        role::{RoleChannel, is_from_role},
     },
     guard::{
         auth::Authenticate,
-        internal::{InternalToken, Present},
+        internal::{InternalToken, PresentToken},
     },
     wire::{cause, status::from_status},
 };
 
 /// How long one role may take to answer before the next one is asked.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a role that did not answer is not asked, unless a probe finds it back.
+/// How long a role that did not answer is not asked, unless a probe gets an answer earlier.
 pub(super) const AWAY: Duration = Duration::from_secs(10);
-/// Between two probes of the roles that are away.
+/// Interval between probes of the roles that are away.
 const PROBED_EVERY: Duration = Duration::from_secs(1);
 
-/// Roles in other processes. They are asked one after the other until one can tell.
+/// Roles in other processes. They are asked one after the other until one answers.
 pub struct RemoteKeys {
     roles: Vec<Role>,
     pub(super) patience: Duration,
 }
 
 struct Role {
-    client: KeyServiceClient<InterceptedService<Calls, Present>>,
+    client: KeyServiceClient<InterceptedService<ResendingChannel, PresentToken>>,
     url: String,
-    /// Until when it is not asked, since it did not answer.
+    /// Until when it is not asked, because it did not answer.
     away: Mutex<Option<Instant>>,
 }
 
 impl RemoteKeys {
-    /// Over these channels, presenting the token.
+    /// Asks over these channels and presents the token.
     #[must_use]
     pub fn new(
         channels: impl IntoIterator<Item = RoleChannel>,
         token: Option<InternalToken>,
     ) -> Self {
         let client = |channel| {
-            KeyServiceClient::with_interceptor(Again::new(channel), Present(token.clone()))
+            KeyServiceClient::with_interceptor(Resend::new(channel), PresentToken(token.clone()))
         };
         let role = |role: RoleChannel| Role {
             client: client(role.channel()),
@@ -67,7 +67,7 @@ impl RemoteKeys {
         Self { roles: channels.into_iter().map(role).collect(), patience: PATIENCE }
     }
 
-    /// Looks every second whether roles that are away are back, until dropped.
+    /// Probes the roles that are away every second, until dropped.
     pub async fn run(&self) {
         loop {
             tokio::time::sleep(PROBED_EVERY).await;
@@ -76,7 +76,7 @@ impl RemoteKeys {
         }
     }
 
-    /// OK when some role can tell whom keys stand for. Roles that are away are not asked.
+    /// Succeeds if some role can look up keys. Roles that are away are not asked.
     pub async fn ready(&self) -> Result<()> {
         let asked: Vec<_> = self
             .roles
@@ -85,35 +85,36 @@ impl RemoteKeys {
             .map(|role| Box::pin(self.probe(role)))
             .collect();
         if asked.is_empty() {
-            return Err(nobody_can_tell());
+            return Err(unavailable());
         }
         select_ok(asked).await.map(|_| ())
     }
 
-    /// Asks about a key that nobody has, which a role refuses from memory.
+    /// Looks up a key that cannot exist, which a role refuses from memory.
     async fn probe(&self, role: &Role) -> Result<()> {
         let nobody = HashedToken { id: ApiKeyId(Uuid::nil()), hash: [0; 32] };
         self.ask(role, &nobody).await.map(drop)
     }
 
-    /// What a role says of a key. One that cannot tell is away from then on.
+    /// Looks up a key at a role. If the role cannot answer, it is marked away.
     async fn ask(&self, role: &Role, token: &HashedToken) -> Result<Result<Principal>> {
         let request = ResolveKeyRequest {
             api_key_id: token.id.to_string(),
             secret_hash: token.hash.to_vec().into(),
         };
-        let told = match timeout(self.patience, role.client.clone().resolve_key(request)).await {
-            Ok(Ok(answer)) => Ok(from_wire(token.id, answer.into_inner().principal)),
+        let answer = match timeout(self.patience, role.client.clone().resolve_key(request)).await {
+            Ok(Ok(found)) => Ok(from_wire(token.id, found.into_inner().principal)),
             Ok(Err(status)) => match from_status(&status) {
                 error if error.is_overload() => Ok(Err(error)),
-                error if says_a_role(&status) => Err(error),
-                // For the log and for operators only: callers learn that nobody can tell.
+                error if is_from_role(&status) => Err(error),
+                // The cause is for the log and for operators. Callers only learn that no role is
+                // available.
                 error => Err(Error { message: cause::of_status(&status).into(), ..error }),
             },
             Err(_) => Err(Error::unavailable(format!("no answer within {}", span(self.patience)))),
         };
-        role.note(told.as_ref().err());
-        told
+        role.note(answer.as_ref().err());
+        answer
     }
 }
 
@@ -121,11 +122,11 @@ impl RemoteKeys {
 impl Authenticate for RemoteKeys {
     async fn authenticate(&self, token: &HashedToken) -> Result<Principal> {
         for role in self.roles.iter().filter(|role| !role.is_away()) {
-            if let Ok(told) = self.ask(role, token).await {
-                return told;
+            if let Ok(answer) = self.ask(role, token).await {
+                return answer;
             }
         }
-        Err(nobody_can_tell())
+        Err(unavailable())
     }
 }
 
@@ -137,23 +138,27 @@ impl Role {
             .is_some_and(|until| until > Instant::now())
     }
 
-    /// It answered, or why it did not.
+    /// Notes that the role answered, or why it did not.
     fn note(&self, error: Option<&Error>) {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         let was_away = away.is_some();
         *away = error.map(|_| Instant::now() + AWAY);
         match error {
             Some(error) if !was_away => {
-                tracing::warn!(url = self.url, %error, "a role cannot tell whom API keys stand for, and is not asked for a while");
+                tracing::warn!(
+                    url = self.url,
+                    %error,
+                    "a role cannot look up API keys, and is not asked for a while"
+                );
             }
             None if was_away => {
-                tracing::info!(url = self.url, "a role tells again whom API keys stand for")
+                tracing::info!(url = self.url, "a role can look up API keys again")
             }
             _ => {}
         }
     }
 }
 
-fn nobody_can_tell() -> Error {
+fn unavailable() -> Error {
     Error::unavailable("the API key cannot be checked at the moment")
 }

@@ -15,7 +15,7 @@ use crate::{
     wire::{convert::parse_id, status::to_status},
 };
 
-/// The gRPC face of a role that reads API keys.
+/// Serves the API keys of a role over gRPC.
 pub struct KeyServer(pub Arc<dyn Authenticate>);
 
 #[async_trait]

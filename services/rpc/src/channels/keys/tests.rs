@@ -1,4 +1,4 @@
-//! A gateway's view of API keys, over the gRPC face of a role.
+//! API keys as a gateway sees them, over the gRPC service of a role.
 
 use std::{
     collections::HashMap,
@@ -32,12 +32,12 @@ use crate::{
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Knows some keys, counts questions, and can fail.
+/// Knows some keys, counts lookups, and can fail.
 #[derive(Default)]
 struct Book {
     keys: Mutex<HashMap<HashedToken, Principal>>,
     asked: AtomicUsize,
-    /// A question about another key waits.
+    /// The lookup of an unknown key never ends.
     stalls: bool,
     fails: AtomicBool,
 }
@@ -53,7 +53,7 @@ impl Authenticate for Book {
     async fn authenticate(&self, token: &HashedToken) -> Result<Principal> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if self.fails.load(Ordering::SeqCst) {
-            return Err(Error::unavailable("nobody can tell"));
+            return Err(Error::unavailable("no role is available"));
         }
         let found = self.keys.lock().unwrap().get(token).cloned();
         if found.is_none() && self.stalls {
@@ -107,7 +107,7 @@ fn serve_on(listener: TcpListener, keys: Arc<dyn Authenticate>) {
     ));
 }
 
-/// Where nobody listens.
+/// A channel to an address without a listener.
 async fn nobody() -> RoleChannel {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     channel(&format!("http://{closed}"), None).unwrap()
@@ -118,7 +118,7 @@ fn reason(answer: Result<Principal>) -> Reason {
 }
 
 #[tokio::test]
-async fn a_role_tells_whom_a_key_stands_for_by_its_hash() {
+async fn a_role_looks_up_a_key_by_its_hash() {
     let book = book(&[key(1)], false);
     let token = InternalToken::new(SECRET).ok();
     let keys = RemoteKeys::new([nobody().await, role(&book).await], token.clone());
@@ -126,17 +126,16 @@ async fn a_role_tells_whom_a_key_stands_for_by_its_hash() {
     assert_eq!(reason(keys.authenticate(&key(2)).await), Reason::InvalidCredentials);
     let wrong = HashedToken { id: key(1).id, hash: [9; 32] };
     assert_eq!(reason(keys.authenticate(&wrong).await), Reason::InvalidCredentials);
-    // Neither a role that is away nor one that does not know this process says anything about a
-    // key.
+    // Neither a role that is away nor one that refuses this process says anything about a key.
     assert_eq!(
         reason(RemoteKeys::new([nobody().await], token).authenticate(&key(1)).await),
         Reason::Unavailable
     );
-    let stranger = RemoteKeys::new([role(&book).await], None);
-    assert_eq!(reason(stranger.authenticate(&key(1)).await), Reason::Unavailable);
+    let without_token = RemoteKeys::new([role(&book).await], None);
+    assert_eq!(reason(without_token.authenticate(&key(1)).await), Reason::Unavailable);
 }
 
-/// A role that takes calls and never answers, until it is told to.
+/// A role that takes calls and does not answer until the sender says so.
 async fn silent(book: &Arc<Book>) -> (RoleChannel, watch::Sender<bool>) {
     struct Silent(Arc<Book>, watch::Receiver<bool>);
 
@@ -170,7 +169,7 @@ async fn a_role_that_does_not_answer_costs_the_first_question_its_patience_and_n
             .expect("it is refused at once");
         assert_eq!(reason(refused), Reason::Unavailable);
     }
-    assert!(keys.ready().await.is_err() && book.asked() == asked, "nobody asks");
+    assert!(keys.ready().await.is_err() && book.asked() == asked, "the role is not asked");
     let probing = tokio::spawn({
         let keys = Arc::clone(&keys);
         async move { keys.run().await }
@@ -181,7 +180,7 @@ async fn a_role_that_does_not_answer_costs_the_first_question_its_patience_and_n
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(20), back).await.expect("a probe finds it");
+    timeout(Duration::from_secs(20), back).await.expect("a probe reaches it");
     assert_eq!(keys.authenticate(&key(2)).await.unwrap(), principal(&key(2)));
     keys.ready().await.unwrap();
     probing.abort();
@@ -196,7 +195,7 @@ async fn a_role_that_starts_late_is_found() {
         let keys = Arc::clone(&keys);
         async move { keys.run().await }
     });
-    // More connections than one question makes: it is looked for in vain.
+    // More connections than one lookup makes, so that it fails.
     let closed = tokio::spawn(async move {
         for _ in 0..5 {
             drop(listener.accept().await.unwrap());
@@ -204,27 +203,27 @@ async fn a_role_that_starts_late_is_found() {
         listener
     });
     keys.ready().await.unwrap_err();
-    let listener = timeout(AWAY * 2, closed).await.expect("it is looked for").unwrap();
+    let listener = timeout(AWAY * 2, closed).await.expect("the role is probed").unwrap();
     serve_on(listener, book(&[key(1)], false));
     let found = async {
         while keys.ready().await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(AWAY / 2, found).await.expect("a probe finds it");
+    timeout(AWAY / 2, found).await.expect("a probe reaches it");
     assert_eq!(keys.authenticate(&key(1)).await.unwrap(), principal(&key(1)));
     probing.abort();
 }
 
 #[tokio::test]
-async fn answers_are_used_for_a_while_when_no_role_can_tell() {
+async fn answers_are_used_for_a_while_when_no_role_is_available() {
     tokio::time::pause();
     let book = book(&[key(1), key(2)], false);
     let lifetime = Duration::from_millis(1);
     let options = KeyCacheOptions { lifetime, ..KeyCacheOptions::default() };
     let keys = RememberedKeys::new(Arc::clone(&book) as Arc<dyn Authenticate>, &options);
     keys.authenticate(&key(1)).await.unwrap();
-    // What is remembered is so by a clock that does not stand still.
+    // The cache uses a clock that does not stop.
     let old = async |keys: &RememberedKeys| {
         while keys.valid.get(&key(1)).await.is_some() {
             std::thread::sleep(lifetime);
@@ -240,7 +239,7 @@ async fn answers_are_used_for_a_while_when_no_role_can_tell() {
     assert_eq!(reason(keys.authenticate(&key(1)).await), Reason::Unavailable);
     book.fails.store(false, Ordering::SeqCst);
     assert!(keys.authenticate(&key(1)).await.is_ok());
-    // A key that a role refuses is refused, whatever was remembered.
+    // A key that a role refuses is refused, whatever was cached.
     book.keys.lock().unwrap().clear();
     old(&keys).await;
     assert_eq!(reason(keys.authenticate(&key(1)).await), Reason::InvalidCredentials);
@@ -262,7 +261,7 @@ async fn answers_are_used_until_they_are_old() {
     };
     let crowd = futures::future::join_all((0..50).map(|_| both())).await;
     assert!(crowd.into_iter().all(|answers| answers == (true, false)));
-    // The invalid key may be asked about by those that came before it was remembered.
+    // Requests that came before the invalid key was cached may look it up too.
     assert!(book.asked() < 50, "{}", book.asked());
     book.keys.lock().unwrap().clear();
     book.keys.lock().unwrap().insert(key(2), principal(&key(2)));
@@ -295,14 +294,14 @@ async fn a_flood_of_invented_keys_does_not_hold_up_a_known_one() {
         tokio::task::yield_now().await;
     }
     tokio::time::sleep(Duration::from_millis(5)).await;
-    // Its answer is old, and is asked for all the same.
+    // Its answer has expired, so it is looked up again.
     assert!(timeout(Duration::from_secs(1), keys.authenticate(&key(1))).await.unwrap().is_ok());
-    assert!(book.asked() <= 2 + 2, "two of the invented keys are asked about at once");
+    assert!(book.asked() <= 2 + 2, "two of the invented keys are looked up at once");
     flood.into_iter().for_each(|task| task.abort());
 }
 
 #[tokio::test]
-async fn a_flood_of_new_keys_does_not_hold_up_one_that_is_not_remembered() {
+async fn a_flood_of_new_keys_does_not_hold_up_one_that_is_not_cached() {
     let book = book(&[key(1)], true);
     let options = KeyCacheOptions { questions: 2, ..KeyCacheOptions::default() };
     let keys = RememberedKeys::new(Arc::clone(&book) as Arc<dyn Authenticate>, &options);
@@ -317,7 +316,7 @@ async fn a_flood_of_new_keys_does_not_hold_up_one_that_is_not_remembered() {
     while book.asked() < 2 {
         tokio::task::yield_now().await;
     }
-    // After a restart of the gateway every good key is one that it never heard of.
+    // After a restart of the gateway, every valid key is unknown to it.
     assert!(timeout(Duration::from_secs(1), keys.authenticate(&key(1))).await.unwrap().is_ok());
     assert_eq!(book.asked(), 2 + 1);
     flood.into_iter().for_each(|task| task.abort());
@@ -342,5 +341,5 @@ async fn invented_keys_do_not_displace_known_ones() {
     assert!(keys.invalid.entry_count() <= 10);
     let asked = book.asked();
     keys.authenticate(&key(1)).await.unwrap();
-    assert_eq!(book.asked(), asked, "it is remembered");
+    assert_eq!(book.asked(), asked, "it is cached");
 }

@@ -74,8 +74,8 @@ impl Weight {
             .map(|layout| Self(Messages { least: Self::LEAST, ..Messages::of(*layout) }))
     }
 
-    /// Reads the next bytes. Returns the memory that the message takes so far, in bytes, in addition
-    /// to its encoded bytes. Fails if it has too many entries or is not a message.
+    /// Reads the next bytes. Returns the memory that the message takes so far, in bytes, in
+    /// addition to its encoded bytes. Fails if it has too many entries or is not a message.
     pub fn push(&mut self, data: &[u8]) -> Result<usize> {
         self.0.push(data)?;
         Ok(self.0.memory.max(self.0.scan.as_ref().map_or(0, Scan::memory)))

@@ -27,12 +27,12 @@ pub(super) static MAX_ITEMS: LazyLock<HashMap<String, u32>> = LazyLock::new(|| {
 /// Returns the maximum number of entries in a list or map of a request.
 #[must_use]
 pub fn max_items(field: &FieldDescriptor) -> u32 {
-    option(field).unwrap_or(DEFAULT)
+    declared_max_items(field).unwrap_or(DEFAULT)
 }
 
 /// Returns the value of the option on a field, if the field has one.
 #[must_use]
-pub fn option(field: &FieldDescriptor) -> Option<u32> {
+pub fn declared_max_items(field: &FieldDescriptor) -> Option<u32> {
     MAX_ITEMS.get(field.full_name()).copied()
 }
 

@@ -121,8 +121,8 @@ impl Layouts {
         if let Some((_, around)) =
             counting.around.iter().find(|(name, _)| name == message.full_name())
         {
-            // It shares the counters of the enclosing message of the same type, so it may have fewer
-            // entries.
+            // It shares the counters of the enclosing message of the same type, so it may have
+            // fewer entries.
             return *around;
         }
         let index = self.all.len();

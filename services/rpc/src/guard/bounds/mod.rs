@@ -13,4 +13,4 @@ mod scan;
 mod tests;
 
 pub use body::{Bounded, Weight};
-pub use items::{max_items, option, too_many};
+pub use items::{declared_max_items, max_items, too_many};

@@ -1,10 +1,10 @@
-//! Places for the connections of a listener. Those that have shown whose they are keep theirs; when
-//! all others are taken, a new connection gets that of the oldest of these, so that nobody keeps
-//! others out by connections alone.
+//! Slots for the connections of a listener. A connection whose caller is known keeps its slot. When
+//! all other slots are taken, a new connection displaces the oldest of the other connections, so
+//! that nobody can lock others out just by opening connections.
 //!
-//! Where places are divided, a caller keeps as many as its share has ([`Shares`]). What it has
-//! beyond that it may use while there is room: such a connection is closed when others need its
-//! place and no request on it is under way.
+//! If slots are divided, a caller keeps as many as its share allows ([`Shares`]). It may use more
+//! while there is room, but such a connection is closed when others need its slot and no request is
+//! in flight on it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,19 +18,19 @@ use std::{
 use outrider_shares::{Exhausted, Holder, Resource, Share, Shares};
 use tokio_util::sync::CancellationToken;
 
-/// What is divided of a listener.
+/// The resource of a listener that is divided.
 const CONNECTIONS: Resource = Resource { name: "connections", noun: "connections", least: 1 };
 
-/// A bounded number of places.
+/// A bounded number of slots for connections.
 #[derive(Debug, Clone)]
-pub struct Places(Arc<Inner>);
+pub struct ConnectionSlots(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     most: usize,
-    /// How many of them only connections that keep theirs may take.
+    /// Number of slots that only connections that keep their slots may take.
     reserved: usize,
-    /// How many of them each caller may keep; none where all may be kept by one.
+    /// The slots that each caller may keep. `None` if one caller may keep all.
     shares: Option<Shares>,
     taken: Mutex<Taken>,
 }
@@ -38,39 +38,39 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Taken {
     next: u64,
-    /// Connections that may be displaced, the oldest first.
+    /// Connections without a known caller, which may be displaced, oldest first.
     loose: BTreeMap<u64, CancellationToken>,
-    /// Connections of known callers beyond their shares, the oldest first.
-    over: HashMap<Holder, BTreeMap<u64, Beyond>>,
-    /// How many these are.
-    beyond: usize,
+    /// Connections of known callers beyond their shares, oldest first.
+    beyond: HashMap<Holder, BTreeMap<u64, BeyondShare>>,
+    /// Number of connections in `beyond`.
+    beyond_count: usize,
     kept: usize,
 }
 
 /// A connection beyond its caller's share.
 #[derive(Debug)]
-struct Beyond {
+struct BeyondShare {
     displaced: CancellationToken,
-    /// Requests that are under way on it.
-    under_way: Arc<AtomicU64>,
+    /// Number of requests in flight on it.
+    in_flight: Arc<AtomicU64>,
 }
 
-/// A place, until it is dropped.
+/// A slot, held until it is dropped.
 #[derive(Debug)]
-pub struct Seat {
-    places: Arc<Inner>,
+pub struct ConnectionSlot {
+    slots: Arc<Inner>,
     standing: Mutex<Standing>,
     is_kept: AtomicBool,
     displaced: CancellationToken,
-    under_way: Arc<AtomicU64>,
-    /// Whether another connection had to go for it.
-    pub took_anothers: bool,
+    in_flight: Arc<AtomicU64>,
+    /// Whether another connection was displaced for this one.
+    pub displaced_another: bool,
 }
 
 #[derive(Debug)]
 enum Standing {
     Loose(u64),
-    Over(Holder, u64),
+    BeyondShare(Holder, u64),
     Kept { _share: Option<Share> },
 }
 
@@ -78,15 +78,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Places {
-    /// So many places, of which so many are reserved for connections that keep theirs; at least one
-    /// is not.
+impl ConnectionSlots {
+    /// Creates `most` slots, of which `reserved` are for connections that keep their slots. At
+    /// least one slot is not reserved.
     #[must_use]
     pub fn new(most: usize, reserved: usize) -> Self {
         Self::of(most, reserved, None)
     }
 
-    /// The same, divided among callers.
+    /// Like [`Self::new`], with slots divided among callers.
     #[must_use]
     pub fn divided(most: usize, reserved: usize) -> Self {
         Self::of(most, reserved, Some(Shares::new(CONNECTIONS, most.max(1))))
@@ -102,39 +102,39 @@ impl Places {
         }))
     }
 
-    /// Places that nobody has.
+    /// Returns the number of free slots.
     #[must_use]
     pub fn free(&self) -> usize {
         self.0.most.saturating_sub(locked(&self.0.taken).all())
     }
 
-    /// A place for a new connection, if need be that of the oldest connection that may be
-    /// displaced; none when no connection may.
+    /// Takes a slot for a new connection, if necessary from the oldest connection that may be
+    /// displaced. Returns `None` if no connection may be displaced.
     #[must_use]
-    pub fn take(&self) -> Option<Seat> {
-        let places = &self.0;
-        let mut taken = locked(&places.taken);
-        let mut took_anothers = false;
-        while taken.all() >= places.most || taken.loose.len() >= places.most - places.reserved {
-            taken.displace(places.most)?.cancel();
-            took_anothers = true;
+    pub fn take(&self) -> Option<ConnectionSlot> {
+        let slots = &self.0;
+        let mut taken = locked(&slots.taken);
+        let mut displaced_another = false;
+        while taken.all() >= slots.most || taken.loose.len() >= slots.most - slots.reserved {
+            taken.displace(slots.most)?.cancel();
+            displaced_another = true;
         }
         let displaced = CancellationToken::new();
         let number = taken.enter(displaced.clone());
-        Some(Seat {
-            places: Arc::clone(places),
+        Some(ConnectionSlot {
+            slots: Arc::clone(slots),
             standing: Mutex::new(Standing::Loose(number)),
             is_kept: AtomicBool::new(false),
             displaced,
-            under_way: Arc::default(),
-            took_anothers,
+            in_flight: Arc::default(),
+            displaced_another,
         })
     }
 }
 
 impl Taken {
     fn all(&self) -> usize {
-        self.loose.len() + self.beyond + self.kept
+        self.loose.len() + self.beyond_count + self.kept
     }
 
     fn number(&mut self) -> u64 {
@@ -148,18 +148,18 @@ impl Taken {
         number
     }
 
-    fn enter_beyond(&mut self, holder: Holder, beyond: Beyond) -> u64 {
+    fn enter_beyond(&mut self, holder: Holder, beyond: BeyondShare) -> u64 {
         let number = self.number();
-        self.over.entry(holder).or_default().insert(number, beyond);
-        self.beyond += 1;
+        self.beyond.entry(holder).or_default().insert(number, beyond);
+        self.beyond_count += 1;
         number
     }
 
-    /// Takes a connection out, unless it is displaced by now.
+    /// Removes a connection. Returns false if it has been displaced.
     fn leave(&mut self, standing: &Standing) -> bool {
         match standing {
             Standing::Loose(number) => self.loose.remove(number).is_some(),
-            Standing::Over(holder, number) => self.leave_beyond(holder, *number).is_some(),
+            Standing::BeyondShare(holder, number) => self.leave_beyond(holder, *number).is_some(),
             Standing::Kept { .. } => {
                 self.kept -= 1;
                 true
@@ -167,21 +167,21 @@ impl Taken {
         }
     }
 
-    fn leave_beyond(&mut self, holder: &Holder, number: u64) -> Option<Beyond> {
-        let of_holder = self.over.get_mut(holder)?;
+    fn leave_beyond(&mut self, holder: &Holder, number: u64) -> Option<BeyondShare> {
+        let of_holder = self.beyond.get_mut(holder)?;
         let left = of_holder.remove(&number)?;
         if of_holder.is_empty() {
-            self.over.remove(holder);
+            self.beyond.remove(holder);
         }
-        self.beyond -= 1;
+        self.beyond_count -= 1;
         Some(left)
     }
 
-    /// Takes out the connection that makes room for a new one: of those beyond their callers'
-    /// shares, or of those without a key, whichever are more.
+    /// Removes the connection that makes room for a new one: either one beyond its caller's share
+    /// or one without a known caller, whichever are more.
     fn displace(&mut self, most: usize) -> Option<CancellationToken> {
         let full = self.all() >= most;
-        if full && self.beyond > self.loose.len() {
+        if full && self.beyond_count > self.loose.len() {
             return self.displace_idle().or_else(|| self.displace_loose());
         }
         self.displace_loose().or_else(|| if full { self.displace_idle() } else { None })
@@ -191,28 +191,31 @@ impl Taken {
         self.loose.pop_first().map(|(_, displaced)| displaced)
     }
 
-    /// The oldest without a request, of the caller that has the most beyond its share.
+    /// Removes the oldest connection without a request, of the caller with the most connections
+    /// beyond its share.
     fn displace_idle(&mut self) -> Option<CancellationToken> {
-        let idle = |(holder, all): (&Holder, &BTreeMap<u64, Beyond>)| {
+        let idle = |(holder, all): (&Holder, &BTreeMap<u64, BeyondShare>)| {
             let oldest =
-                all.iter().find(|(_, beyond)| beyond.under_way.load(Ordering::Acquire) == 0);
+                all.iter().find(|(_, beyond)| beyond.in_flight.load(Ordering::Acquire) == 0);
             oldest.map(|(number, _)| (all.len(), *holder, *number))
         };
         let (_, holder, number) =
-            self.over.iter().filter_map(idle).max_by_key(|(count, ..)| *count)?;
+            self.beyond.iter().filter_map(idle).max_by_key(|(count, ..)| *count)?;
         self.leave_beyond(&holder, number).map(|beyond| beyond.displaced)
     }
 }
 
 impl Inner {
-    /// How many connections may be beyond their callers' shares: the reserve is not for them.
+    /// Returns how many connections may be beyond their callers' shares. They may not use the
+    /// reserve.
     fn most_beyond(&self, taken: &Taken) -> usize {
         (self.most - self.reserved).saturating_sub(taken.kept)
     }
 }
 
-impl Seat {
-    /// From now on nobody displaces the connection, unless it is too late.
+impl ConnectionSlot {
+    /// Keeps the slot: from now on the connection is not displaced, unless that has happened
+    /// already.
     pub fn keep(&self) {
         if self.is_kept.load(Ordering::Relaxed) {
             return;
@@ -224,7 +227,7 @@ impl Seat {
         if matches!(standing, Standing::Kept { .. }) {
             return;
         }
-        let mut taken = locked(&self.places.taken);
+        let mut taken = locked(&self.slots.taken);
         if taken.leave(standing) {
             taken.kept += 1;
             *standing = Standing::Kept { _share: share };
@@ -232,14 +235,14 @@ impl Seat {
         }
     }
 
-    /// From now on nobody displaces the connection, if that is within this caller's share. If not,
-    /// nobody does while a request is under way on it. Fails when there is no room for that either:
-    /// the request is to be refused.
+    /// Keeps the slot if that is within the caller's share. Otherwise the connection is not
+    /// displaced while a request is in flight on it. Fails if there is no room for that either:
+    /// then the request must be refused.
     pub fn keep_for(&self, holder: Holder) -> Result<(), Exhausted> {
         if self.is_kept.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let Some(shares) = &self.places.shares else {
+        let Some(shares) = &self.slots.shares else {
             self.keep();
             return Ok(());
         };
@@ -253,82 +256,82 @@ impl Seat {
         if self.go_beyond(&mut standing, holder) {
             return Ok(());
         }
-        // There may be room by now.
+        // Another connection may have given back its share in the meantime.
         let share = shares.take(holder, 1)?;
         self.keep_with(&mut standing, Some(share));
         Ok(())
     }
 
-    /// Uses the connection beyond its caller's share, if there is room for that.
+    /// Uses the connection beyond its caller's share, if there is room.
     fn go_beyond(&self, standing: &mut Standing, holder: Holder) -> bool {
-        let mut taken = locked(&self.places.taken);
-        let most = self.places.most_beyond(&taken);
+        let mut taken = locked(&self.slots.taken);
+        let most = self.slots.most_beyond(&taken);
         match *standing {
             Standing::Kept { .. } => true,
-            Standing::Over(..) if taken.beyond <= most => true,
-            Standing::Over(..) => {
-                // Whoever is within its share may have the place.
+            Standing::BeyondShare(..) if taken.beyond_count <= most => true,
+            Standing::BeyondShare(..) => {
+                // Callers within their shares may take the slot.
                 if taken.leave(standing) {
                     *standing = Standing::Loose(taken.enter(self.displaced.clone()));
                 }
                 false
             }
             Standing::Loose(_) => {
-                while taken.beyond >= most {
+                while taken.beyond_count >= most {
                     let Some(idle) = taken.displace_idle() else { return false };
                     idle.cancel();
                 }
                 if taken.leave(standing) {
-                    let beyond = Beyond {
+                    let beyond = BeyondShare {
                         displaced: self.displaced.clone(),
-                        under_way: Arc::clone(&self.under_way),
+                        in_flight: Arc::clone(&self.in_flight),
                     };
-                    *standing = Standing::Over(holder, taken.enter_beyond(holder, beyond));
+                    *standing = Standing::BeyondShare(holder, taken.enter_beyond(holder, beyond));
                 }
                 true
             }
         }
     }
 
-    /// From now on the connection may be displaced, and is the youngest of those.
+    /// Gives up keeping the slot: from now on the connection may be displaced, as the youngest.
     pub fn loosen(&self) {
         let mut standing = locked(&self.standing);
         if let Standing::Kept { .. } = *standing {
-            let mut taken = locked(&self.places.taken);
+            let mut taken = locked(&self.slots.taken);
             taken.kept -= 1;
             *standing = Standing::Loose(taken.enter(self.displaced.clone()));
             self.is_kept.store(false, Ordering::Relaxed);
         }
     }
 
-    /// The number of requests that are under way on the connection, for who counts them.
+    /// Returns the counter of requests in flight on the connection, which the caller maintains.
     #[must_use]
-    pub fn under_way(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.under_way)
+    pub fn in_flight(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.in_flight)
     }
 
-    /// Whether the connection has shown whose it is.
+    /// Whether the caller of the connection is known.
     #[must_use]
     pub fn is_known(&self) -> bool {
         !matches!(*locked(&self.standing), Standing::Loose(_))
     }
 
-    /// Whether the connection has lost its place.
+    /// Whether the connection has lost its slot.
     #[must_use]
     pub fn is_displaced(&self) -> bool {
         self.displaced.is_cancelled()
     }
 
-    /// Resolves when the connection has lost its place and is to be closed.
+    /// Resolves when the connection has lost its slot and must be closed.
     pub fn displaced(&self) -> impl Future<Output = ()> + Send + use<> {
         self.displaced.clone().cancelled_owned()
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let standing = locked(&self.standing);
-        locked(&self.places.taken).leave(&standing);
+        locked(&self.slots.taken).leave(&standing);
     }
 }
 

@@ -7,18 +7,18 @@ use super::{
     words::{CLIENT_CERTIFICATE, NO_HTTP, NOT_ACCEPTED, OLD_TLS},
 };
 
-/// What an alert means, with its name of the RFC.
+/// Explains an alert, with its name in the RFC.
 pub(super) fn alert(description: AlertDescription, peer: Peer) -> String {
     use AlertDescription as A;
     const REFUSES: &str =
-        "the endpoint refuses our TLS; its TLS software, or something between, is at fault";
+        "the endpoint refuses our TLS; its TLS software is at fault, or something in between";
     const GARBLED: &str =
-        "the endpoint could not decrypt or check what we sent; something between may change it";
-    // To an endpoint none is presented: whatever it says of ours, it asks for one.
+        "the endpoint could not decrypt or verify our data; something in between may change it";
+    // Endpoints get no client certificate: an endpoint that complains about it asks for one.
     let not_accepted = if peer == Peer::Endpoint { CLIENT_CERTIFICATE } else { NOT_ACCEPTED };
     let (text, name) = match description {
-        A::CloseNotify => ("the endpoint ended it", "close_notify"),
-        A::UserCanceled => ("the endpoint ended it", "user_canceled"),
+        A::CloseNotify => ("the endpoint ended the connection", "close_notify"),
+        A::UserCanceled => ("the endpoint ended the connection", "user_canceled"),
         A::UnexpectedMessage => (REFUSES, "unexpected_message"),
         A::IllegalParameter => (REFUSES, "illegal_parameter"),
         A::DecodeError => (REFUSES, "decode_error"),
@@ -33,7 +33,7 @@ pub(super) fn alert(description: AlertDescription, peer: Peer) -> String {
         A::DecryptionFailed => (GARBLED, "decryption_failed"),
         A::DecryptError => (GARBLED, "decrypt_error"),
         A::HandshakeFailure => (
-            "the endpoint found nothing in common: ciphers, or it asks for a client certificate",
+            "the endpoint found no common cipher, or it asks for a client certificate",
             "handshake_failure",
         ),
         A::NoCertificate => (CLIENT_CERTIFICATE, "no_certificate"),
@@ -47,18 +47,19 @@ pub(super) fn alert(description: AlertDescription, peer: Peer) -> String {
         A::CertificateUnobtainable => (not_accepted, "certificate_unobtainable"),
         A::BadCertificateHashValue => (not_accepted, "bad_certificate_hash_value"),
         A::AccessDenied => (
-            "the endpoint refuses us; ask its operator whether Outrider is let in",
+            "the endpoint denies access; ask its operator whether Outrider may connect",
             "access_denied",
         ),
         A::ExportRestriction => {
-            ("the endpoint wants other ciphers than are offered", "export_restriction")
+            ("the endpoint requires other ciphers than Outrider offers", "export_restriction")
         }
         A::InsufficientSecurity => {
-            ("the endpoint wants other ciphers than are offered", "insufficient_security")
+            ("the endpoint requires other ciphers than Outrider offers", "insufficient_security")
         }
         A::ProtocolVersion => (OLD_TLS, "protocol_version"),
         A::InternalError => (
-            "the endpoint has a fault of its own, often no certificate for this name; its log tells more",
+            "the endpoint has an internal error, often no certificate for this name; its log says \
+             more",
             "internal_error",
         ),
         A::UnrecognisedName => ("the endpoint serves no host of this name", "unrecognized_name"),
@@ -66,9 +67,10 @@ pub(super) fn alert(description: AlertDescription, peer: Peer) -> String {
             ("the endpoint refuses the status of a certificate", "bad_certificate_status_response")
         }
         A::NoApplicationProtocol => (NO_HTTP, "no_application_protocol"),
-        A::EncryptedClientHelloRequired => {
-            ("the endpoint wants an encrypted hello, which is not offered", "ech_required")
-        }
+        A::EncryptedClientHelloRequired => (
+            "the endpoint requires an encrypted hello, which Outrider does not offer",
+            "ech_required",
+        ),
         other => {
             return format!(
                 "the endpoint refuses with an alert that is not known ({})",

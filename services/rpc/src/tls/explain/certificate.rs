@@ -25,12 +25,14 @@ pub(super) fn certificate(error: &CertificateError) -> String {
         }
         CertificateError::NotValidYetContext { time, not_before } => {
             format!(
-                "the certificate is not valid yet (for {}); check the clock of the host that made it",
+                "the certificate is not valid yet (for {}); check the clock of the host that \
+                 issued it",
                 days(*time, *not_before)
             )
         }
         CertificateError::NotValidYet => {
-            "the certificate is not valid yet; check the clock of the host that made it".to_owned()
+            "the certificate is not valid yet; check the clock of the host that issued it"
+                .to_owned()
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
             names(expected, presented)
@@ -52,14 +54,16 @@ fn of_certificate(error: &CertificateError) -> &'static str {
         }
         CertificateError::BadEncoding => MALFORMED,
         CertificateError::BadSignature => {
-            "a signature in the chain or of the handshake is wrong, or its RSA key has fewer than 2048 bits"
+            "a signature in the chain or of the handshake is wrong, or its RSA key has fewer than \
+             2048 bits"
         }
         CertificateError::UnhandledCriticalExtension => {
-            "the certificate has a critical extension that is not understood"
+            "the certificate has a critical extension that is not supported"
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "the certificate is signed in a way that is not accepted any more (SHA-1, DSA) or not known"
+            "the certificate is signed in a way that is no longer accepted (SHA-1, DSA) or is not \
+             known"
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "the certificate is not for servers (extended key usage)"
@@ -69,27 +73,27 @@ fn of_certificate(error: &CertificateError) -> &'static str {
     }
 }
 
-/// What the library passes on of the one below it.
+/// Explains an error of the library that verifies certificates.
 fn webpki_error(error: &webpki::Error) -> &'static str {
     use webpki::Error as E;
     match error {
         E::CaUsedAsEndEntity => {
             "the endpoint presents the certificate of an authority instead of its own"
         }
-        E::EndEntityUsedAsCa => "a certificate in the chain vouches for another and must not",
+        E::EndEntityUsedAsCa => "a certificate in the chain signs another but must not",
         E::PathLenConstraintViolated | E::NameConstraintViolation => {
-            "an authority in the chain may not vouch for this certificate"
+            "an authority in the chain must not sign this certificate"
         }
         E::UnsupportedCertVersion => "the certificate is X.509 version 1; version 3 is needed",
         E::UnsupportedCriticalExtension => {
-            "the certificate has a critical extension that is not understood"
+            "the certificate has a critical extension that is not supported"
         }
         E::CertDistrusted => "an authority in the chain is distrusted",
         E::MaximumSignatureChecksExceeded
         | E::MaximumPathBuildCallsExceeded
         | E::MaximumPathDepthExceeded
         | E::MaximumNameConstraintComparisonsExceeded => {
-            "the chain of certificates is too long or too tangled"
+            "the certificate chain is too long or too complex"
         }
         E::MalformedExtensions
         | E::MalformedDnsIdentifier
@@ -120,7 +124,8 @@ fn names(expected: &ServerName<'_>, presented: &[String]) -> String {
     known.truncate(NAMES);
     match (known.join(", "), more) {
         (names, _) if names.is_empty() => format!(
-            "the certificate is not for {host}; it names no host (no subjectAltName), and a common name alone does not count"
+            "the certificate is not for {host}; it names no host (no subjectAltName), and a common \
+             name alone does not count"
         ),
         (names, 0) => format!("the certificate is not for {host}; it is for {names}"),
         (names, more) => {
@@ -129,7 +134,7 @@ fn names(expected: &ServerName<'_>, presented: &[String]) -> String {
     }
 }
 
-/// The name in what the library makes of it: `DnsName("a.example")`, `IpAddress(192.0.2.1)`.
+/// Extracts the name from the library's text: `DnsName("a.example")`, `IpAddress(192.0.2.1)`.
 fn plain_name(name: &str) -> Option<String> {
     let inner = name.strip_prefix("DnsName(").or(name.strip_prefix("IpAddress("))?;
     let shown = inner.strip_suffix(')')?.trim_matches('"').chars();

@@ -1,4 +1,7 @@
 //! Explains TLS errors in words.
+//!
+//! The library's own texts are mostly the names of its variants. The names of alerts stay in the
+//! texts, because an operator finds them in the log of the other side.
 
 mod alert;
 mod certificate;
@@ -18,7 +21,7 @@ use words::{
     OURS, REFUSED,
 };
 
-/// An error of the library.
+/// Explains an error of the library.
 #[must_use]
 pub fn explain(error: &Error, peer: Peer) -> String {
     let text = match (error, peer) {
@@ -32,14 +35,14 @@ pub fn explain(error: &Error, peer: Peer) -> String {
     };
     match peer {
         Peer::Endpoint => text,
-        // Names of hosts have no spaces: nothing else is replaced.
+        // Host names have no spaces, so nothing else is replaced.
         Peer::Server | Peer::Client => {
             text.replace(NO_HTTP, NO_PROTOCOL).replace(ENDPOINT, peer.noun())
         }
     }
 }
 
-/// Whether the error is of this side, or of the library.
+/// Whether this side, or the library, is at fault.
 fn is_ours(error: &Error) -> bool {
     matches!(
         error,
@@ -54,7 +57,7 @@ fn is_ours(error: &Error) -> bool {
     )
 }
 
-/// Owners of endpoints are not told what is wrong inside; operators are.
+/// Explains an error of this side. Operators see the cause; owners of endpoints do not.
 fn ours(error: &Error, peer: Peer) -> String {
     if peer == Peer::Endpoint {
         tracing::warn!(%error, "TLS with an endpoint failed here");
@@ -63,7 +66,7 @@ fn ours(error: &Error, peer: Peer) -> String {
     format!("a fault of this side: {error}")
 }
 
-/// Whether what came is no TLS at all.
+/// Whether the peer does not speak TLS at all.
 fn is_plain(error: &Error) -> bool {
     matches!(error, Error::InvalidMessage(error) if message(error) == NOT_TLS)
 }
@@ -79,13 +82,13 @@ fn of_peer(error: &Error) -> &'static str {
         }
         Error::PeerSentOversizedRecord => "the endpoint sent a record larger than TLS allows",
         Error::DecryptError => {
-            "what the endpoint sent could not be decrypted; something between may change it"
+            "the endpoint's data could not be decrypted; something in between may change it"
         }
         Error::NoCertificatesPresented => "the endpoint presented no certificate",
-        Error::UnsupportedNameType => "the host of the URL is no name that a certificate can have",
+        Error::UnsupportedNameType => "no certificate can name the host of the URL",
         Error::NoApplicationProtocol => NO_HTTP,
         Error::InvalidCertRevocationList(_) | Error::InvalidEncryptedClientHello(_) => REFUSED,
-        _ => "the endpoint's TLS does not go with ours",
+        _ => "the endpoint's TLS is not compatible with ours",
     }
 }
 
@@ -108,19 +111,17 @@ fn incompatible(error: &PeerIncompatible) -> &'static str {
         | P::UncompressedEcPointsRequired
         | P::NullCompressionRequired => NO_COMMON,
         P::NoCertificateRequestSignatureSchemesInCommon => CLIENT_CERTIFICATE,
-        _ => "the endpoint's TLS does not go with ours",
+        _ => "the endpoint's TLS is not compatible with ours",
     }
 }
 
 fn message(error: &InvalidMessage) -> &'static str {
     match error {
-        // What comes instead of the first record.
+        // Other bytes arrive instead of the first record.
         InvalidMessage::InvalidContentType
         | InvalidMessage::MessageTooLarge
         | InvalidMessage::UnknownProtocolVersion => NOT_TLS,
-        InvalidMessage::CertificatePayloadTooLarge => {
-            "the chain of certificates is larger than 64 KiB"
-        }
+        InvalidMessage::CertificatePayloadTooLarge => "the certificate chain is larger than 64 KiB",
         _ => AT_FAULT,
     }
 }
@@ -129,14 +130,14 @@ fn misbehaved(error: &PeerMisbehaved) -> &'static str {
     use PeerMisbehaved as P;
     match error {
         P::AttemptedDowngradeToTls12WhenTls13IsSupported => {
-            "something between lowers the version of TLS"
+            "something in between lowers the version of TLS"
         }
         P::SelectedUnofferedApplicationProtocol => NO_HTTP,
         P::TooManyEmptyFragments
         | P::TooManyKeyUpdateRequests
         | P::TooManyRenegotiationRequests
         | P::TooManyWarningAlertsReceived
-        | P::TooMuchEarlyDataReceived => "the endpoint sends too much beside the answer",
+        | P::TooMuchEarlyDataReceived => "the endpoint sends too much in addition to the answer",
         _ => AT_FAULT,
     }
 }
