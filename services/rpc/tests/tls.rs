@@ -233,7 +233,7 @@ fn keys_come_in_three_forms_and_must_be_those_of_the_certificate() {
     let none = error(TlsFiles { private_key: files.certificate.clone(), ..files.clone() });
     assert!(
         none.ends_with(
-            "private key (PKCS#8, PKCS#1 or SEC1) in PEM: it has no section of that kind"
+            "private key (PKCS#8, PKCS#1 or SEC1) in PEM: no section of that kind is in it"
         ),
         "{none}"
     );

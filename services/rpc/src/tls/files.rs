@@ -52,7 +52,7 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file contains no certificate or no key in PEM.
-    #[error("{path} contains no {what} in PEM: {why}")]
+    #[error("{path} holds no {what} in PEM: {why}")]
     Pem {
         /// The file.
         path: PathBuf,
@@ -266,7 +266,7 @@ fn pem_words(error: &pem::Error) -> &'static str {
         pem::Error::IllegalSectionStart { .. } => "a BEGIN line is malformed",
         pem::Error::Base64Decode(_) => "a section is not base64",
         pem::Error::SectionTooLarge => "a section is too large",
-        pem::Error::NoItemsFound => "it has no section of that kind",
+        pem::Error::NoItemsFound => "no section of that kind is in it",
         _ => "it cannot be read",
     }
 }

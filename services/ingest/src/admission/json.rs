@@ -1,4 +1,4 @@
-//! Whether a payload is the JSON that it says it is.
+//! Checks that a JSON payload is valid JSON.
 
 use outrider_model::{json::is_shallow, limits::JSON_DEPTH};
 use serde::de::IgnoredAny;
@@ -14,16 +14,15 @@ pub enum NotJson {
     TooDeep,
 }
 
-/// Whether a media type promises JSON: `application/json`, or any with the suffix `+json` (RFC
-/// 6839).
+/// Whether a media type means JSON: `application/json`, or any with the suffix `+json` (RFC 6839).
 pub fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
         || essence.to_ascii_lowercase().ends_with("+json")
 }
 
-/// Checks syntax (RFC 8259) and nesting without building anything: memory does not grow with the
-/// input.
+/// Checks syntax (RFC 8259) and nesting without building a value, so that memory does not grow with
+/// the input.
 pub fn check(payload: &[u8]) -> Result<(), NotJson> {
     let text = std::str::from_utf8(payload).map_err(|_| NotJson::NotUtf8)?;
     if !is_shallow(payload) {
@@ -39,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_any_json_and_nothing_else() {
+    fn accepts_any_json_and_nothing_else() {
         for good in ["null", " {\"a\":[1e400,\"\\u0000\",\"[[\"],\"a\":1} ", "\"x\"", "-0.0"] {
             assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
         }

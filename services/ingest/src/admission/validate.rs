@@ -1,4 +1,4 @@
-//! From what a producer gives to what dispatch takes: every field within its limit.
+//! Validates the events of producers, field by field, and converts them for dispatch.
 
 use std::time::Duration;
 
@@ -9,21 +9,22 @@ use outrider_proto::{ingest::NewEvent, internal::AcceptEvent};
 use outrider_rpc::{convert, validate};
 use outrider_telemetry::{TraceContext, catalogue::ingest::PAYLOAD_BYTES};
 
-use crate::{Options, fingerprint::fingerprint, json};
+use super::{fingerprint::fingerprint, json};
+use crate::options::Options;
 
 const DEFAULT_CONTENT_TYPE: &str = "application/json";
 
-/// Who publishes into what, and when.
+/// Who publishes into which project, and when.
 pub struct Context<'a> {
     pub principal: &'a Principal,
     pub project: &'a Project,
     pub now: Timestamp,
     pub options: &'a Options,
-    /// Where the request stands in its trace.
+    /// The trace context of the request.
     pub trace: Option<&'a TraceContext>,
 }
 
-/// The event as dispatch takes it, or what is wrong with its fields (paths relative to the event).
+/// Validates an event and converts it for dispatch. Violations have paths relative to the event.
 pub fn event(event: NewEvent, context: &Context<'_>) -> Result<AcceptEvent> {
     if event.payload.len() > context.options.max_payload_bytes {
         return Err(too_large(
@@ -71,7 +72,7 @@ pub fn event(event: NewEvent, context: &Context<'_>) -> Result<AcceptEvent> {
     Ok(accepted)
 }
 
-/// The same for an event that is known by its place in a stream: `key` names it.
+/// Like [`event`], for an event of a stream, with `key` as its idempotency key.
 pub fn event_of_stream(new: NewEvent, key: String, context: &Context<'_>) -> Result<AcceptEvent> {
     let mut accepted = event(new, context)?;
     accepted.idempotency_key = key;
@@ -79,7 +80,7 @@ pub fn event_of_stream(new: NewEvent, key: String, context: &Context<'_>) -> Res
     Ok(accepted)
 }
 
-/// An error that names the field, the limit and the setting that it is of.
+/// Returns an error that names the field, the limit and its setting.
 pub fn too_large(field: &str, bytes: usize, limit: usize, key: &str) -> Error {
     let error =
         Error::field(field, format!("has {bytes} bytes; at most {limit} are allowed ({key})"));
@@ -90,7 +91,7 @@ fn check_payload(violations: &mut Violations, content_type: &str, payload: &[u8]
     if let Err(why) = validate::content_type(content_type) {
         violations.add("content_type", why);
     } else if json::is_json(content_type) {
-        // In REST the payload is written "data" or "data_base64".
+        // In REST, the payload is the field "data" or "data_base64".
         violations.check("payload", json::check(payload));
     }
 }

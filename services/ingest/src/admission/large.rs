@@ -1,12 +1,12 @@
-//! Turns of large requests. What they take of the processors is not there for small ones, so only a
+//! Turns of large requests. The processor time that they take is missing for small ones, so only a
 //! few are validated and committed at once, and callers take turns.
 
 use outrider_model::Result;
 use outrider_shares::{Holder, Resource, Turn, TurnResources, Turns};
 
-use crate::Options;
+use crate::options::Options;
 
-const GATE: TurnResources = TurnResources {
+const RESOURCES: TurnResources = TurnResources {
     slots: Resource { name: "large-requests", noun: "large publish requests", least: 1 },
     line: Resource {
         name: "large-requests-waiting",
@@ -15,11 +15,11 @@ const GATE: TurnResources = TurnResources {
     },
 };
 
-/// A request is large only if its payloads have more bytes than this on average: beside smaller
-/// ones, what an event takes for itself counts more, and events take turns in commits.
+/// A request is large only if its payloads have more bytes than this on average. With smaller
+/// payloads, the fixed cost of an event dominates, and events take turns in commits.
 const LARGE_EVENT: usize = 16 * 1024;
 
-/// The turns, and what needs one. A cheap handle.
+/// The turns of large requests. A handle that is cheap to clone.
 #[derive(Clone)]
 pub struct Large {
     turns: Turns,
@@ -28,27 +28,28 @@ pub struct Large {
 
 impl Large {
     pub fn new(options: &Options) -> Self {
-        let turns = Turns::new(GATE, options.large_requests, options.large_requests_waiting);
+        let turns = Turns::new(RESOURCES, options.large_requests, options.large_requests_waiting);
         Self { turns, bytes: options.large_bytes }
     }
 
-    /// Whether events with so many bytes of payloads are large together.
+    /// Whether this many events with this many bytes of payloads are large together.
     pub fn is_large(&self, bytes: usize, events: usize) -> bool {
         bytes > self.bytes && bytes / LARGE_EVENT > events
     }
 
-    /// How many have their turn, and how many wait for it.
+    /// Returns how many requests have their turn, and how many wait.
     #[cfg(test)]
     pub fn held(&self) -> (usize, usize) {
         self.turns.held()
     }
 
-    /// The turn of a request. Refused when too many wait.
+    /// Returns the turn of a request. Refuses if too many wait.
     pub async fn take(&self, holder: Holder) -> Result<Turn> {
         Ok(self.turns.take(holder).await?)
     }
 
-    /// The turn of a batch of a stream. Never refused: streams are bounded and divided themselves.
+    /// Returns the turn of a batch of a stream. Never refuses, because streams themselves are
+    /// bounded and divided.
     pub async fn wait(&self, holder: Holder) -> Turn {
         self.turns.wait(holder).await
     }

@@ -1,5 +1,5 @@
-//! From checked events to answers: the catalogue judges them, what is good goes to dispatch
-//! together, and every answer finds its place.
+//! Turns valid events into answers: checks them against the catalog, offers the good ones to
+//! dispatch together, and returns all answers in order.
 
 use outrider_failpoints::{Point, pass};
 use outrider_model::{Error, Project, Result};
@@ -9,72 +9,73 @@ use outrider_proto::{
 };
 use outrider_rpc::{Intake, status};
 
-use crate::judge::{Asker, Judge};
+use super::schemas::{Requester, SchemaValidator};
 
-/// What becomes of an event.
-enum Fate {
+/// The outcome of an event.
+enum Outcome {
     Refused(Error),
-    /// It goes to dispatch; its publisher is told this.
+    /// Offered to dispatch, with warnings for its publisher.
     Offered(Vec<PublishWarning>),
-    /// Refused, unless it was accepted before: an answer may have been lost, and what was accepted
-    /// once stays so, whatever the schema says by now.
+    /// Refused unless it was accepted before. The earlier answer may have been lost, and an
+    /// accepted event stays accepted, whatever the schema says now.
     Repeated(Error),
 }
 
-/// Answers events in their order; `path` tells where in the request one stands. An error means that
-/// the outcome of all is unknown, or that none was accepted.
-pub async fn admit(
-    judge: &Judge,
+/// Offers events to dispatch and returns their answers in order. `path` returns the path of an
+/// event in the request. An error means that none was accepted, or that the outcome of all is
+/// unknown.
+pub async fn offer(
+    schemas: &SchemaValidator,
     intake: &dyn Intake,
     project: &Project,
-    asker: Asker,
+    requester: Requester,
     checked: Vec<Result<AcceptEvent>>,
     path: impl Fn(usize) -> String,
 ) -> Result<Vec<Result<PublishEventResponse>>> {
     let (mut offered, mut repeated) = (Vec::new(), Vec::new());
-    let mut fates = Vec::with_capacity(checked.len());
-    let catalogue = judge.catalogue(project).await?;
+    let mut outcomes = Vec::with_capacity(checked.len());
+    let catalog = schemas.catalog(project).await?;
     for (index, event) in checked.into_iter().enumerate() {
-        fates.push(match (event, &catalogue) {
-            (Err(error), _) => Fate::Refused(error.within(&path(index))),
-            (Ok(event), None) => offer(event, Vec::new(), &mut offered),
-            (Ok(event), Some(catalogue)) => {
-                let judgement = judge.judge(project, catalogue, &event, &asker).await?;
-                match judgement.refusal.map(|error| error.within(&path(index))) {
-                    None => offer(event, judgement.warnings, &mut offered),
-                    Some(error) if event.idempotency_key.is_empty() => Fate::Refused(error),
+        outcomes.push(match (event, &catalog) {
+            (Err(error), _) => Outcome::Refused(error.within(&path(index))),
+            (Ok(event), None) => push(event, Vec::new(), &mut offered),
+            (Ok(event), Some(catalog)) => {
+                let findings = schemas.check(project, catalog, &event, &requester).await?;
+                match findings.refusal.map(|error| error.within(&path(index))) {
+                    None => push(event, findings.warnings, &mut offered),
+                    Some(error) if event.idempotency_key.is_empty() => Outcome::Refused(error),
                     Some(error) => {
                         let AcceptEvent { project_id, idempotency_key, fingerprint, .. } = event;
                         repeated.push(FindEvent { project_id, idempotency_key, fingerprint });
-                        Fate::Repeated(error)
+                        Outcome::Repeated(error)
                     }
                 }
             }
         });
     }
-    // What is found first has changed nothing when accepting fails.
+    // Finding comes first: it has changed nothing if accepting fails.
     let found = if repeated.is_empty() { Vec::new() } else { intake.find(repeated).await? };
     pass(Point::BeforeAccept);
     let accepted = if offered.is_empty() { Vec::new() } else { intake.accept(offered).await? };
     pass(Point::AfterAccept);
     let (mut found, mut accepted) = (found.into_iter(), accepted.into_iter());
-    let answer = |fate| match fate {
-        Fate::Refused(error) => Err(error),
-        Fate::Offered(warnings) => published(accepted.next(), warnings),
-        Fate::Repeated(error) => {
+    let answer = |outcome| match outcome {
+        Outcome::Refused(error) => Err(error),
+        Outcome::Offered(warnings) => published(accepted.next(), warnings),
+        Outcome::Repeated(error) => {
             found.next().flatten().map(|event| response(event, Vec::new())).ok_or(error)
         }
     };
-    Ok(fates.into_iter().map(answer).collect())
+    Ok(outcomes.into_iter().map(answer).collect())
 }
 
-fn offer(
+fn push(
     event: AcceptEvent,
     warnings: Vec<PublishWarning>,
     offered: &mut Vec<AcceptEvent>,
-) -> Fate {
+) -> Outcome {
     offered.push(event);
-    Fate::Offered(warnings)
+    Outcome::Offered(warnings)
 }
 
 fn published(
@@ -88,7 +89,7 @@ fn published(
     }
 }
 
-/// A repetition is not judged again: its answer does not depend on what the schema is by now.
+/// A repeated publish is not checked again: its answer does not depend on the current schema.
 fn response(event: AcceptedEvent, warnings: Vec<PublishWarning>) -> PublishEventResponse {
     let AcceptedEvent { event_id, duplicate, delivery_count, create_time } = event;
     let warnings = if duplicate { Vec::new() } else { warnings };

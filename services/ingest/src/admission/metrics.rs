@@ -1,4 +1,4 @@
-//! What ingest shows of itself.
+//! Metrics of ingest.
 
 use std::sync::LazyLock;
 
@@ -15,7 +15,7 @@ static BY_REASON: LazyLock<ByIndex> = LazyLock::new(|| {
     ByIndex::new(&REFUSED, &Reason::ALL.iter().map(|reason| reason.as_str()).collect::<Vec<_>>())
 });
 
-/// Shows the role's metrics.
+/// Exposes the role's metrics.
 pub fn expose() {
     metrics::expose(&SECTION);
     for counters in [&BY_RESULT, &BY_REASON] {
@@ -23,7 +23,7 @@ pub fn expose() {
     }
 }
 
-/// One event was published, or refused.
+/// Counts the answer to a single event.
 pub fn one(answer: &Result<PublishEventResponse>) {
     BATCH.observe(1.0);
     match answer {
@@ -32,7 +32,7 @@ pub fn one(answer: &Result<PublishEventResponse>) {
     }
 }
 
-/// Several were.
+/// Counts the answers to a batch.
 pub fn batch(events: usize, answers: &Result<Vec<Result<PublishEventResponse>>>) {
     BATCH.observe(events as f64);
     match answers {
@@ -48,7 +48,7 @@ fn accepted(response: &PublishEventResponse) {
     BY_RESULT.add(usize::from(response.duplicate), 1);
 }
 
-/// So many events were refused, for this reason.
+/// Counts refused events by reason.
 pub fn refused(error: &Error, events: usize) {
     let place = Reason::ALL.iter().position(|reason| *reason == error.reason);
     BY_REASON.add(place.unwrap_or(0), events as u64);

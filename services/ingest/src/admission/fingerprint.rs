@@ -1,12 +1,12 @@
-//! What tells a repeated publish from another one under the same idempotency key.
+//! Fingerprints distinguish a repeated publish from a different one with the same idempotency key.
 
 use std::collections::BTreeMap;
 
 use outrider_proto::internal::AcceptEvent;
 use ring::digest::{Context, SHA256};
 
-/// SHA-256 over all that the producer gave, each part with its length, so that no two events look
-/// alike.
+/// Returns the SHA-256 hash of everything that the producer gave. Each part is preceded by its
+/// length, so that no two events yield the same bytes.
 pub fn fingerprint(event: &AcceptEvent) -> Vec<u8> {
     let mut context = Context::new(&SHA256);
     let mut part = |bytes: &[u8]| {
