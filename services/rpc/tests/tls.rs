@@ -1,5 +1,7 @@
 //! TLS with certificates created by the tests: what is accepted, what is refused, and what a reload
 //! changes.
+// The lint knows tests, but not their shared functions.
+#![allow(clippy::unwrap_used)]
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 

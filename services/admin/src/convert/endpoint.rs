@@ -1,4 +1,5 @@
-//! Endpoints. A field that is absent, or cleared through the mask, gets its default.
+//! Conversions of endpoints. A field that is absent, or cleared by the update mask, gets its
+//! default.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,13 +23,14 @@ use crate::{
     mask::{Changes, Mutable},
 };
 
-/// What is wrong with a mask where a value belongs.
-const MASKED: &str = "is the mask of a value that is not shown: leave the field out of the change to keep what is stored, or give \
-     the value, which GetEndpoint shows to keys that have SCOPE_ENDPOINTS_WRITE as well";
+/// The violation of a field that contains a mask instead of a value.
+const MASKED: &str = "is the mask of a hidden value: leave the field out of the change to keep \
+                      what is stored, or give the value, which GetEndpoint shows to keys that \
+                      also have SCOPE_ENDPOINTS_WRITE";
 
 const FIXED: &[&str] = &["endpoint_id", "project_id", "create_time", "update_time", "secret"];
 
-/// To an answer.
+/// Converts an endpoint for an answer.
 pub fn to_wire(endpoint: Endpoint) -> wire::Endpoint {
     let Target::Http { url } = endpoint.target;
     wire::Endpoint {
@@ -52,7 +54,7 @@ pub fn to_wire(endpoint: Endpoint) -> wire::Endpoint {
     }
 }
 
-/// What is to be created; `random` makes the signing secret when none is given.
+/// Reads the request to create an endpoint. `random` creates the signing secret if none is given.
 pub fn create<'a>(
     request: &'a wire::CreateEndpointRequest,
     policy: &Policy,
@@ -62,7 +64,7 @@ pub fn create<'a>(
     let endpoint = request.endpoint.clone().unwrap_or_default();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::optional_id(&mut violations, "endpoint.endpoint_id", &endpoint.endpoint_id);
-    fields::as_it_is(
+    fields::fixed(
         &mut violations,
         "endpoint.project_id",
         &endpoint.project_id,
@@ -99,15 +101,15 @@ pub fn create<'a>(
     fields::checked(Violations::new(), value)
 }
 
-/// The signing secret that a request gives, in either of its places.
+/// Reads the signing secret of a request, which may be in either of two fields.
 fn given_secret(
     violations: &mut Violations,
     request: &wire::CreateEndpointRequest,
 ) -> Option<SigningSecret> {
     let within = request.endpoint.as_ref().and_then(|endpoint| endpoint.secret.as_deref());
-    let places =
+    let fields =
         [("endpoint.secret", within.unwrap_or_default()), ("secret", request.secret.as_str())];
-    let given = places.into_iter().filter(|(_, text)| !text.is_empty());
+    let given = fields.into_iter().filter(|(_, text)| !text.is_empty());
     let mut secrets: Vec<_> = given
         .filter_map(|(field, text)| violations.check(field, SigningSecret::parse(text)))
         .collect();
@@ -127,7 +129,7 @@ pub fn gives_secret(request: &wire::CreateEndpointRequest) -> bool {
     !request.secret.is_empty() || within.is_some_and(|secret| !secret.is_empty())
 }
 
-/// What an update changes.
+/// Reads the changes of an update.
 pub fn change(
     request: wire::UpdateEndpointRequest,
     policy: &Policy,
@@ -136,13 +138,13 @@ pub fn change(
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::id(&mut violations, "endpoint_id", &request.endpoint_id);
     let endpoint = request.endpoint.unwrap_or_default();
-    fields::as_it_is(
+    fields::fixed(
         &mut violations,
         "endpoint.endpoint_id",
         &endpoint.endpoint_id,
         &request.endpoint_id,
     );
-    fields::as_it_is(
+    fields::fixed(
         &mut violations,
         "endpoint.project_id",
         &endpoint.project_id,
@@ -169,7 +171,7 @@ pub fn change(
     fields::checked(violations, project.zip(id).map(|(project, id)| (project, id, change)))
 }
 
-/// The owner that an endpoint belongs to, or that a list is narrowed to.
+/// Reads the owner of an endpoint, or the owner filter of a list.
 pub fn owner(violations: &mut Violations, field: &str, text: &str) -> Option<String> {
     if text.is_empty() {
         return None;
