@@ -14,13 +14,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     Gateway, Options,
-    cost::Cost,
-    framing,
-    head::Limits,
+    connection::{framing, head::Limits},
+    exchange::cost::Cost,
+    json::{read, write},
     ndjson::lines::Lines,
-    read, rest,
     route::{Found, Routes},
-    server, write,
+    server,
+    surface::rest,
 };
 
 /// The reader of the framing of HTTP/1.1.
@@ -143,12 +143,10 @@ impl Connections {
     /// Of this gateway.
     #[must_use]
     pub fn new(gateway: Gateway) -> Self {
-        let Gateway { shared, .. } = gateway;
-        let places = ConnectionSlots::new(
-            shared.options.max_connections,
-            shared.options.reserved_connections,
-        );
-        Self { each: Arc::new(server::Each::new(shared, Acceptor::plain())), places }
+        let Gateway { surfaces, .. } = gateway;
+        let options = &surfaces.shared.options;
+        let places = ConnectionSlots::new(options.max_connections, options.reserved_connections);
+        Self { each: Arc::new(server::Each::new(surfaces, Acceptor::plain())), places }
     }
 
     /// Serves a connection to its end.

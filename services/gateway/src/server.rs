@@ -27,9 +27,12 @@ use tonic::body::Body;
 use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
-    Options, Shared, handler,
-    head::Limits,
-    io::{Bounds, Progress, Sending, Watched},
+    Options,
+    connection::{
+        head::Limits,
+        io::{Bounds, Progress, Sending, Watched},
+    },
+    surface::{Surfaces, handler},
 };
 
 /// Bytes that a client may send on an HTTP/2 connection before they are read. Half of it is what h2
@@ -52,13 +55,13 @@ static FULL: Seldom = Seldom::new();
 
 /// Accepts until `shutdown`, then drains.
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
+    surfaces: Arc<Surfaces>,
     acceptor: Acceptor,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let mut shutdown = pin!(shutdown);
-    let mut server = Server::new(shared, acceptor);
+    let mut server = Server::new(surfaces, acceptor);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
@@ -78,19 +81,18 @@ struct Server {
 
 /// What every connection needs.
 pub(crate) struct Each {
-    shared: Arc<Shared>,
+    surfaces: Arc<Surfaces>,
     acceptor: Acceptor,
     builder: auto::Builder<TokioExecutor>,
     closing: CancellationToken,
 }
 
 impl Server {
-    fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
-        let places = ConnectionSlots::divided(
-            shared.options.max_connections,
-            shared.options.reserved_connections,
-        );
-        let each = Arc::new(Each::new(shared, acceptor));
+    fn new(surfaces: Arc<Surfaces>, acceptor: Acceptor) -> Self {
+        let options = &surfaces.shared.options;
+        let places =
+            ConnectionSlots::divided(options.max_connections, options.reserved_connections);
+        let each = Arc::new(Each::new(surfaces, acceptor));
         Self { each, connections: JoinSet::new(), places }
     }
 
@@ -99,7 +101,7 @@ impl Server {
         if seat.as_ref().is_none_or(|seat| seat.displaced_another)
             && let Some(times) = FULL.happened()
         {
-            let limit = self.each.shared.options.max_connections;
+            let limit = self.each.surfaces.shared.options.max_connections;
             tracing::warn!(
                 limit,
                 times,
@@ -120,7 +122,7 @@ impl Server {
     }
 
     async fn drain(mut self) {
-        let shared = &self.each.shared;
+        let shared = &self.each.surfaces.shared;
         shared.serving.send_replace(false);
         self.each.closing.cancel();
         let all = async { while self.connections.join_next().await.is_some() {} };
@@ -135,9 +137,9 @@ impl Server {
 }
 
 impl Each {
-    pub(crate) fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
-        let builder = builder(&shared.options);
-        Self { shared, acceptor, builder, closing: CancellationToken::new() }
+    pub(crate) fn new(surfaces: Arc<Surfaces>, acceptor: Acceptor) -> Self {
+        let builder = builder(&surfaces.shared.options);
+        Self { surfaces, acceptor, builder, closing: CancellationToken::new() }
     }
 
     /// From the handshake to the end.
@@ -166,7 +168,7 @@ impl Each {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let _open = Ongoing::begin(&CONNECTIONS);
-        let options = &self.shared.options;
+        let options = &self.surfaces.shared.options;
         let progress = Arc::new(Progress::new(seat.in_flight()));
         let bounds = Bounds {
             limits: Limits::of(options),
@@ -203,7 +205,7 @@ impl Each {
     /// Resolves when the connection is to end: at the shutdown, after it rested, or when it has
     /// lost its place.
     async fn end_of(&self, progress: &Progress, seat: &ConnectionSlot) {
-        let options = &self.shared.options;
+        let options = &self.surfaces.shared.options;
         tokio::select! {
             () = async {
                 self.closing.cancelled().await;
@@ -224,11 +226,11 @@ impl Each {
         Error = Infallible,
         Future: Send + 'static,
     > + use<> {
-        let shared = Arc::clone(&self.shared);
-        let answering = ServiceBuilder::new().option_layer(shared.cors.clone()).service(
+        let surfaces = Arc::clone(&self.surfaces);
+        let answering = ServiceBuilder::new().option_layer(surfaces.cors.clone()).service(
             tower::service_fn(move |request| {
-                let (shared, seat) = (Arc::clone(&shared), Arc::clone(&seat));
-                async move { handler::handle(&shared, &seat, request).await }
+                let (surfaces, seat) = (Arc::clone(&surfaces), Arc::clone(&seat));
+                async move { handler::handle(&surfaces, &seat, request).await }
             }),
         );
         service_fn(move |mut request: Request<Incoming>| {

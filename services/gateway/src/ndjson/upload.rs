@@ -20,7 +20,10 @@ use super::{
     batch::{Batch, Caller, write_error},
     lines::{Line, Lines},
 };
-use crate::{Options, Shared, body, deadline};
+use crate::{
+    Options,
+    exchange::{Shared, body, deadline},
+};
 
 /// Chunks of results that wait, whatever their size.
 const CHUNKS: usize = 1_024;

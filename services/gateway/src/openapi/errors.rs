@@ -6,10 +6,8 @@ use outrider_model::Reason;
 use outrider_rpc::status::codes;
 use serde_json::{Map, Value, json};
 
-use super::schema::{Schemas, reference};
+use super::schema::{ERROR, Schemas, reference};
 
-/// The object under `error`.
-pub(super) const ERROR: &str = "Error";
 /// The body of an answer that refuses.
 const ERROR_ANSWER: &str = "ErrorAnswer";
 

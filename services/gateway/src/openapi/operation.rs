@@ -9,10 +9,12 @@ use super::{
     schema::Schemas,
 };
 use crate::{
-    ndjson, payload,
-    route::{BodyRule, Route},
-    scalar, secret, stream,
+    json::{payload, scalar, secret},
+    route::{BodyRule, Route, lines_rule, stream_rule},
 };
+
+/// The one security scheme.
+pub(super) const SECURITY: &str = "ApiKey";
 
 /// The operation of a route. `number` is 1 for a method's first route.
 pub(super) fn operation(
@@ -41,7 +43,7 @@ pub(super) fn operation(
         "tags": [service.name()],
         "summary": summary(method.comment()),
         "description": description,
-        "security": [{ super::SECURITY: scope.into_iter().collect::<Vec<_>>() }],
+        "security": [{ SECURITY: scope.into_iter().collect::<Vec<_>>() }],
         "parameters": parameters(schemas, route),
         "responses": responses(schemas, route),
     });
@@ -161,7 +163,7 @@ fn body(schemas: &mut Schemas, route: &Route) -> Option<Value> {
     }
     let mut content = json!({ "application/json": content });
     if let Some(rule) = &route.ndjson {
-        content[ndjson::MEDIA_TYPE] = lines(&format!(
+        content[lines_rule::MEDIA_TYPE] = lines(&format!(
             "Each line is one of `{}` as JSON; blank lines are skipped. There may be any number of them.",
             rule.request.name()
         ));
@@ -205,7 +207,7 @@ fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
     let streams = route.stream.is_some();
     let content = if streams {
         let events = json!({ "type": "string", "description": EVENTS });
-        json!({ stream::MEDIA_TYPE: { "schema": events, "x-event-data-schema": schema } })
+        json!({ stream_rule::MEDIA_TYPE: { "schema": events, "x-event-data-schema": schema } })
     } else {
         json!({ "application/json": { "schema": schema } })
     };
@@ -215,7 +217,7 @@ fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
         "content": content,
     });
     if let Some(rule) = &route.ndjson {
-        answer["content"][ndjson::MEDIA_TYPE] = lines(&format!(
+        answer["content"][lines_rule::MEDIA_TYPE] = lines(&format!(
             "To a request of lines: for each of its lines, in order, one of `{}` with the number of the line as `line`. A last line \
              without `line` says in `error` why the rest was not read.",
             rule.response.name()

@@ -8,11 +8,14 @@ use serde_json::{Map, Value, json};
 use outrider_rpc::bounds;
 
 use super::comments::Commented;
-use crate::{
+use crate::json::{
     behavior::{self, IDENTIFIER, IMMUTABLE, INPUT_ONLY, OUTPUT_ONLY},
     payload::{self, DATA, DATA_BASE64},
     range,
 };
+
+/// The object under `error`.
+pub(super) const ERROR: &str = "Error";
 
 /// The named schemas that the document refers to, as they are found.
 #[derive(Default)]
@@ -128,7 +131,7 @@ impl Schemas {
             }
             "google.protobuf.ListValue" => json!({ "type": "array", "items": {} }),
             "google.protobuf.Value" => json!({}),
-            "google.rpc.Status" => reference(super::errors::ERROR),
+            "google.rpc.Status" => reference(ERROR),
             name if name.starts_with("google.protobuf.") => message
                 .get_field_by_name("value")
                 .map_or(json!({}), |value| self.kind(&value.kind())),
