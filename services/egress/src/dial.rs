@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
 use outrider_model::address::{Basis, Judged, Policy, Refused, is_localhost};
-use outrider_rpc::{DialError, Dialer, NoConnection, NoName, Places, Socket};
+use outrider_rpc::{ConnectionSlots, DialError, Dialer, NoConnection, NoName, Socket};
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
     catalogue::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
@@ -43,7 +43,7 @@ pub struct Egress {
 pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) tunnels: Arc<Semaphore>,
-    pub(crate) waiting: Places,
+    pub(crate) waiting: ConnectionSlots,
     resolver: Arc<dyn Resolve>,
     own: OwnListeners,
 }
@@ -105,7 +105,7 @@ impl Egress {
         }
         let inner = Inner {
             tunnels: Arc::new(Semaphore::new(options.max_tunnels)),
-            waiting: Places::new(options.max_waiting, 0),
+            waiting: ConnectionSlots::new(options.max_waiting, 0),
             resolver,
             own: OwnListeners::default(),
             options,

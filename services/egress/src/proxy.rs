@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outrider_rpc::{Acceptor, Seat, Socket, cause, listen, tls::Protocol};
+use outrider_rpc::{Acceptor, ConnectionSlot, Socket, cause, listen, tls::Protocol};
 use outrider_telemetry::{
     Kind, Seldom, TraceContext, catalogue::egress::TUNNELS, metrics::Ongoing,
 };
@@ -83,7 +83,7 @@ impl Egress {
             tracing::debug!(%peer, "too many connections wait: one is closed");
             return;
         };
-        if waiting.took_anothers {
+        if waiting.displaced_another {
             tracing::debug!(%peer, "too many connections wait: the oldest is closed");
         }
         let displaced = waiting.displaced();
@@ -128,7 +128,7 @@ struct Connection {
     peer: SocketAddr,
     /// Held until a tunnel is granted. Until the token is presented, a newer connection may
     /// displace it.
-    waiting: Mutex<Option<Seat>>,
+    waiting: Mutex<Option<ConnectionSlot>>,
     opened: Mutex<Option<Opened>>,
 }
 

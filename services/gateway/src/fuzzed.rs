@@ -8,7 +8,7 @@ use http::request::Parts;
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use outrider_model::Error;
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{Acceptor, Places, methods};
+use outrider_rpc::{Acceptor, ConnectionSlots, methods};
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -136,7 +136,7 @@ pub fn lines<'p>(
 /// A gateway that serves any streams, one connection after the other.
 pub struct Connections {
     each: Arc<server::Each>,
-    places: Places,
+    places: ConnectionSlots,
 }
 
 impl Connections {
@@ -145,7 +145,7 @@ impl Connections {
     pub fn new(gateway: Gateway) -> Self {
         let Gateway { surfaces, .. } = gateway;
         let options = &surfaces.shared.options;
-        let places = Places::new(options.max_connections, options.reserved_connections);
+        let places = ConnectionSlots::new(options.max_connections, options.reserved_connections);
         Self { each: Arc::new(server::Each::new(surfaces, Acceptor::plain())), places }
     }
 

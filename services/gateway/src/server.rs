@@ -11,7 +11,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use outrider_rpc::{Acceptor, Kept, Places, Seat, listen};
+use outrider_rpc::{Acceptor, ConnectionSlot, ConnectionSlots, HoldingBody, listen};
 use outrider_telemetry::{
     Seldom,
     catalogue::gateway::{CONNECTIONS, CONNECTIONS_DISPLACED, CONNECTIONS_REFUSED},
@@ -76,7 +76,7 @@ pub(crate) async fn serve(
 struct Server {
     each: Arc<Each>,
     connections: JoinSet<()>,
-    places: Places,
+    places: ConnectionSlots,
 }
 
 /// What every connection needs.
@@ -90,14 +90,15 @@ pub(crate) struct Each {
 impl Server {
     fn new(surfaces: Arc<Surfaces>, acceptor: Acceptor) -> Self {
         let options = &surfaces.shared.options;
-        let places = Places::divided(options.max_connections, options.reserved_connections);
+        let places =
+            ConnectionSlots::divided(options.max_connections, options.reserved_connections);
         let each = Arc::new(Each::new(surfaces, acceptor));
         Self { each, connections: JoinSet::new(), places }
     }
 
     fn take(&mut self, stream: TcpStream) {
         let seat = self.places.take();
-        if seat.as_ref().is_none_or(|seat| seat.took_anothers)
+        if seat.as_ref().is_none_or(|seat| seat.displaced_another)
             && let Some(times) = FULL.happened()
         {
             let limit = self.each.surfaces.shared.options.max_connections;
@@ -109,7 +110,7 @@ impl Server {
         }
         match seat {
             Some(seat) => {
-                if seat.took_anothers {
+                if seat.displaced_another {
                     CONNECTIONS_DISPLACED.inc();
                 }
                 let each = Arc::clone(&self.each);
@@ -142,7 +143,7 @@ impl Each {
     }
 
     /// From the handshake to the end.
-    async fn connection(&self, stream: TcpStream, seat: Arc<Seat>) {
+    async fn connection(&self, stream: TcpStream, seat: Arc<ConnectionSlot>) {
         let socket = tokio::select! {
             () = self.closing.cancelled() => return,
             () = seat.displaced() => return,
@@ -162,13 +163,13 @@ impl Each {
 
     /// All that follows the handshake. Clients break off, time out and speak no HTTP: that is their
     /// affair, and each request has its own line in the log.
-    pub(crate) async fn exchange<S>(&self, socket: S, seat: Arc<Seat>)
+    pub(crate) async fn exchange<S>(&self, socket: S, seat: Arc<ConnectionSlot>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let _open = Ongoing::begin(&CONNECTIONS);
         let options = &self.surfaces.shared.options;
-        let progress = Arc::new(Progress::new(seat.under_way()));
+        let progress = Arc::new(Progress::new(seat.in_flight()));
         let bounds = Bounds {
             limits: Limits::of(options),
             head_timeout: options.header_read_timeout,
@@ -204,7 +205,7 @@ impl Each {
 
     /// Resolves when the connection is to end: at the shutdown, after it rested, or when it has
     /// lost its place.
-    async fn end_of(&self, progress: &Progress, seat: &Seat) {
+    async fn end_of(&self, progress: &Progress, seat: &ConnectionSlot) {
         let options = &self.surfaces.shared.options;
         tokio::select! {
             () = async {
@@ -219,10 +220,10 @@ impl Each {
     fn service(
         &self,
         progress: Arc<Progress>,
-        seat: Arc<Seat>,
+        seat: Arc<ConnectionSlot>,
     ) -> impl Service<
         Request<Incoming>,
-        Response = Response<Kept<Body, Sending>>,
+        Response = Response<HoldingBody<Body, Sending>>,
         Error = Infallible,
         Future: Send + 'static,
     > + use<> {
@@ -242,7 +243,7 @@ impl Each {
             async move {
                 let answer = answer.await;
                 ending.answered();
-                answer.map(|answer| answer.map(|body| Kept::new(body, sending)))
+                answer.map(|answer| answer.map(|body| HoldingBody::new(body, sending)))
             }
         })
     }

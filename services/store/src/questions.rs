@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use outrider_model::{Principal, ProjectId, Result};
-use outrider_shares::{Exhausted, Gate, Holder, Resource, Turn, Turns};
+use outrider_shares::{Exhausted, Holder, Resource, Turn, TurnResources, Turns};
 use sea_orm::{
     ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult,
     RuntimeErr, Statement,
@@ -26,16 +26,12 @@ const OWN: u32 = 2;
 /// Questions that wait for a connection, and changes of configuration that wait for others.
 const LINE: usize = 1_024;
 
-const CONNECTIONS: Gate = Gate {
-    places: Resource {
-        name: "database-connections",
-        noun: "connections to the database",
-        least: 1,
-    },
+const CONNECTIONS: TurnResources = TurnResources {
+    slots: Resource { name: "database-connections", noun: "connections to the database", least: 1 },
     line: Resource { name: "database-line", noun: "places in the line for the database", least: 1 },
 };
-const CHANGES: Gate = Gate {
-    places: Resource {
+const CHANGES: TurnResources = TurnResources {
+    slots: Resource {
         name: "configuration-changes",
         noun: "changes of configuration under way",
         least: 1,

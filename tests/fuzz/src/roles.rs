@@ -9,7 +9,8 @@ use outrider_gateway::{Backends, Gateway, Options, fuzzed::Connections};
 use outrider_model::{Error, HashedToken, OrganizationId, Principal, Timestamp};
 use outrider_proto::{DESCRIPTORS, admin, dispatch, ingest};
 use outrider_rpc::{
-    Authenticate, Bounded, Wire, methods, server::Backend, to_status, wire::request_error,
+    Authenticate, Bounded, RequestErrors, methods, request_errors::request_error, server::Backend,
+    to_status,
 };
 use prost::{DecodeError, Message};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
@@ -220,7 +221,7 @@ fn role() -> Backend {
         let request = request.map(|body| Bounded::of(method.path, body));
         Ok((method.serve)(method.path, request).await)
     });
-    BoxCloneSyncService::new(Wire::new(methods, methods::client_streams))
+    BoxCloneSyncService::new(RequestErrors::new(methods, methods::client_streams))
 }
 
 /// A gateway before the roles, which tells of itself by reflection too.

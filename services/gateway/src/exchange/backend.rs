@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use outrider_model::Error;
 use outrider_rpc::{
-    Again, RoleChannel, Streams, again::Calls, cause, methods, server::Backend, to_status,
+    Resend, ResendingChannel, RoleChannel, Streams, cause, methods, server::Backend, to_status,
 };
 use tonic::body::Body;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
@@ -46,12 +46,12 @@ impl Backends {
 /// stop reading. An error of either becomes the answer UNAVAILABLE.
 #[must_use]
 pub fn remote_backend(role: RoleChannel, streams: Streams) -> Backend {
-    BoxCloneSyncService::new(Remote { calls: Again::new(role.channel()), role, streams })
+    BoxCloneSyncService::new(Remote { calls: Resend::new(role.channel()), role, streams })
 }
 
 #[derive(Clone)]
 struct Remote {
-    calls: Calls,
+    calls: ResendingChannel,
     role: RoleChannel,
     streams: Streams,
 }
@@ -86,7 +86,7 @@ impl Service<Request<Body>> for Remote {
                     Ok(to_status(Error::unavailable("the request broke off")).into_http())
                 }
                 Err(error) => {
-                    role.tell(role_of(&path), cause::words(&error));
+                    role.report_unreachable(role_of(&path), cause::words(&error));
                     Ok(to_status(Error::unavailable("a server that is needed does not answer"))
                         .into_http())
                 }

@@ -18,7 +18,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Place, bounds::Weight, to_status};
+use outrider_rpc::{MessageFraming, bounds::Weight, to_status};
 use outrider_shares::{Holder, Share};
 use tokio::time::{Instant, Sleep, timeout_at};
 use tonic::Status;
@@ -281,7 +281,7 @@ pub(crate) async fn linger(options: &Options, body: &mut Incoming) {
 pub(crate) struct Metered<B> {
     inner: B,
     weight: Option<Weight>,
-    place: Place,
+    place: MessageFraming,
     pace: Pace,
     /// Rings when the next byte is due; set when it is first waited for.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -322,7 +322,7 @@ pub(crate) fn metered<B>(
     let mut meter = Meter::new(shared, Holder::of_request(&parts.extensions));
     meter.expect(announced(&parts.headers))?;
     let cut = Cut(Arc::new((OnceLock::new(), Mutex::new(meter))));
-    let (weight, place, pace) = (Weight::of(path), Place::default(), Pace::new(shared));
+    let (weight, place, pace) = (Weight::of(path), MessageFraming::default(), Pace::new(shared));
     Ok((Metered { inner, weight, place, pace, alarm: None, cut: cut.clone() }, cut))
 }
 
@@ -333,7 +333,7 @@ impl<B> Metered<B> {
         self.place.pass(data);
         let mut meter = self.cut.meter();
         meter.count(data.len())?;
-        meter.expect(self.place.awaited())?;
+        meter.expect(self.place.remaining())?;
         match &mut self.weight {
             Some(weight) => meter.weigh(weight.push(data)?),
             None => Ok(()),

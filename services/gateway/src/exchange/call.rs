@@ -7,7 +7,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Full};
 use outrider_model::{Error, Principal, Reason};
-use outrider_rpc::{from_status, server::Backend, wire};
+use outrider_rpc::{from_status, request_errors, server::Backend};
 use outrider_telemetry::TraceContext;
 use prost::Message;
 use prost_reflect::DynamicMessage;
@@ -54,7 +54,7 @@ pub(crate) async fn unary(
 /// shows a fault of the transcoder, not of the caller.
 fn told(path: &str, status: &Status) -> Error {
     match from_status(status) {
-        error if wire::is_unreadable(&error) => {
+        error if request_errors::is_unreadable(&error) => {
             tracing::error!(path, %error, "a role cannot read what was made of a request of REST");
             Error::internal("a fault of the server")
         }

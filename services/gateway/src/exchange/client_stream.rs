@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Response};
 use http_body::Frame;
 use outrider_model::{Error, Reason, text::span};
-use outrider_rpc::{Place, to_status};
+use outrider_rpc::{MessageFraming, to_status};
 use outrider_shares::Holder;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -39,7 +39,7 @@ pub(crate) struct ClientSide<B> {
     inner: Option<B>,
     /// None once the gateway drains, or the answer is over.
     until: Option<BoxFuture<'static, ()>>,
-    place: Place,
+    place: MessageFraming,
     /// What is held for the message under way.
     meter: Meter,
     held: usize,
@@ -65,7 +65,7 @@ pub(crate) fn watched<B>(shared: &Shared, holder: Holder, inner: B) -> (ClientSi
         until: Some(Box::pin(async move {
             over.run_until_cancelled_owned(draining).await.unwrap_or_default()
         })),
-        place: Place::default(),
+        place: MessageFraming::default(),
         meter: Meter::new(shared, holder),
         held: 0,
         delay: Delay::new(shared.options.request_timeout),
@@ -99,7 +99,7 @@ impl<B> ClientSide<B> {
             self.held = 0;
             self.delay.begin();
         }
-        let awaited = self.place.awaited();
+        let awaited = self.place.remaining();
         if under_way > 0 && under_way + awaited > FREE_BYTES {
             self.meter.count(under_way - self.held)?;
             self.held = under_way;

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 
 use outrider_model::Error;
-use outrider_shares::{Exhausted, Gate, Holder, Resource, Share, Shares, Turn, Turns};
+use outrider_shares::{Exhausted, Holder, Resource, Share, Shares, Turn, TurnResources, Turns};
 
 use crate::{Options, exchange::fault::panicked};
 
@@ -20,16 +20,16 @@ const STEP: usize = 64 * 1024;
 /// A large body is likely to take so many times its size: for it, room is taken at once.
 const LIKELY: usize = 2;
 
-const DECODINGS: Gate = Gate {
-    places: Resource { name: "decodings", noun: "decodings of large bodies", least: 1 },
+const DECODINGS: TurnResources = TurnResources {
+    slots: Resource { name: "decodings", noun: "decodings of large bodies", least: 1 },
     line: Resource {
         name: "decodings-line",
         noun: "places in the line for decodings of large bodies",
         least: 1,
     },
 };
-const BEYOND: Gate = Gate {
-    places: Resource { name: "decodings-beyond", noun: "decodings beyond a share", least: 1 },
+const BEYOND: TurnResources = TurnResources {
+    slots: Resource { name: "decodings-beyond", noun: "decodings beyond a share", least: 1 },
     line: Resource {
         name: "decodings-beyond-line",
         noun: "places in the line for decodings beyond a share",

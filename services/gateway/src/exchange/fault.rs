@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use outrider_model::Error;
-use outrider_rpc::{cause, from_status, role::says_a_role};
+use outrider_rpc::{cause, from_status, role::is_from_role};
 use outrider_telemetry::Seldom;
 use tonic::Status;
 
@@ -30,7 +30,7 @@ pub(crate) fn panicked<E>(what: &'static str) -> impl FnOnce(E) -> Error {
 
 /// Why an answer of a role ended in its middle: as the role says, or because the way to it broke.
 pub(crate) fn broken_off(status: &Status) -> Error {
-    if says_a_role(status) {
+    if is_from_role(status) {
         return from_status(status);
     }
     if let Some(times) = BROKEN_OFF.happened() {

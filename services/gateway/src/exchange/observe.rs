@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
-use outrider_rpc::Kept;
+use outrider_rpc::HoldingBody;
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
     catalogue::gateway::{REQUESTS_OPEN, STREAMS_OPEN},
@@ -154,7 +154,7 @@ impl Observed {
     /// Its answer begins; it is observed to its end.
     pub(crate) fn answered(mut self, answer: Response<Body>) -> Response<Body> {
         self.status = Some(answer.status().as_u16());
-        answer.map(|body| Body::new(Kept::new(body, self)))
+        answer.map(|body| Body::new(HoldingBody::new(body, self)))
     }
 
     fn ended_with(&self, meter: &Meter) -> Status {

@@ -17,7 +17,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use outrider_model::Error;
 use outrider_rpc::{
-    Kept,
+    HoldingBody,
     pieces::{PIECE_BYTES, piece},
 };
 use outrider_shares::{Holder, Share};
@@ -84,7 +84,7 @@ fn kept(
     let room = room.map_err(|exhausted| {
         Error::unavailable(format!("{exhausted}; the outcome of the request is unknown"))
     })?;
-    Ok(watched(shared, holder, Body::new(Kept::new(Chunks { data, trailers }, room))))
+    Ok(watched(shared, holder, Body::new(HoldingBody::new(Chunks { data, trailers }, room))))
 }
 
 /// An answer that is there, in pieces.
@@ -132,7 +132,7 @@ fn watched(shared: &Shared, holder: Holder, inner: Body) -> Body {
     }));
     let watch =
         AbortOnDropHandle::new(tokio::spawn(watch(Arc::clone(&flow), shared.options.idle_timeout)));
-    Body::new(Kept::new(Flowing(flow), watch))
+    Body::new(HoldingBody::new(Flowing(flow), watch))
 }
 
 /// An answer under way.

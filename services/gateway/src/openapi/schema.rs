@@ -44,7 +44,7 @@ impl Schemas {
         };
         let behaviors = behavior::of(field);
         if let Some(object) = schema.as_object_mut() {
-            if let Some(most) = bounds::option(field) {
+            if let Some(most) = bounds::declared_max_items(field) {
                 object.insert(
                     if field.is_map() { "maxProperties" } else { "maxItems" }.into(),
                     most.into(),

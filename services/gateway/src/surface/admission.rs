@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, Version, header::EXPECT};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use outrider_model::{Error, Principal, Reason, Scope};
-use outrider_rpc::Seat;
+use outrider_rpc::ConnectionSlot;
 use outrider_shares::Holder;
 use outrider_telemetry::catalogue::gateway::REFUSED_UNREAD;
 use tokio::{
@@ -29,7 +29,7 @@ use crate::{
 /// of the gateway itself, and open to everybody.
 pub(crate) async fn admit(
     shared: &Shared,
-    seat: &Seat,
+    seat: &ConnectionSlot,
     scope: Option<Scope>,
     headers: &HeaderMap,
     deadline: &Deadline,
@@ -68,7 +68,7 @@ async fn in_time<T>(
 /// Admits a request of gRPC, which bears its principal from then on.
 pub(crate) async fn admit_request<B>(
     shared: &Shared,
-    seat: &Seat,
+    seat: &ConnectionSlot,
     scope: Option<Scope>,
     request: &mut Request<B>,
     deadline: &Deadline,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::{Request, Response, request::Parts};
 use outrider_model::{Error, Reason};
-use outrider_rpc::Kept;
+use outrider_rpc::HoldingBody;
 use outrider_shares::Holder;
 use tonic::body::Body;
 
@@ -89,7 +89,7 @@ where
     let shared = &surfaces.shared;
     let answer = match (answer, place) {
         (Ok(answer), None) => answer,
-        (Ok(answer), place) => answer.map(|body| Body::new(Kept::new(body, place))),
+        (Ok(answer), place) => answer.map(|body| Body::new(HoldingBody::new(body, place))),
         (Err(refusal), _) => return refusal.into_grpc(),
     };
     // A client's stream is ended on the client's side, and then its role has its say.

@@ -10,7 +10,7 @@ use http::{
 };
 use hyper::body::Incoming;
 use outrider_model::{Error, Reason};
-use outrider_rpc::Seat;
+use outrider_rpc::ConnectionSlot;
 use tonic::body::Body;
 
 use crate::{
@@ -37,7 +37,7 @@ use crate::{
 /// A caller with a good key keeps the place of its connection.
 pub(crate) async fn handle(
     surfaces: &Surfaces,
-    seat: &Seat,
+    seat: &ConnectionSlot,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let id = request_id::settle(request.headers_mut());
@@ -99,7 +99,7 @@ const NO_ROUTE: &str = "-";
 
 async fn answer_grpc(
     surfaces: &Surfaces,
-    seat: &Seat,
+    seat: &ConnectionSlot,
     mut request: Request<Incoming>,
     dialect: Dialect,
     observed: &mut Observed,
@@ -148,7 +148,7 @@ fn unrouted(protocol: &'static str, method: &HttpMethod) -> Arc<Meter> {
 
 async fn answer_rest(
     surfaces: &Surfaces,
-    seat: &Seat,
+    seat: &ConnectionSlot,
     request: Request<Incoming>,
     id: &HeaderValue,
     observed: &mut Observed,

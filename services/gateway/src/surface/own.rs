@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use outrider_rpc::{Wire, methods, server::Backend};
+use outrider_rpc::{RequestErrors, methods, server::Backend};
 use prost::{bytes::BufMut, encoding};
 use prost_reflect::{DescriptorPool, FileDescriptor, MethodDescriptor};
 use tokio::sync::watch;
@@ -53,7 +53,7 @@ impl Own {
                     pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
                 methods.collect::<Vec<_>>()
             });
-        let backend = BoxCloneSyncService::new(Wire::new(routes.prepare(), |path| {
+        let backend = BoxCloneSyncService::new(RequestErrors::new(routes.prepare(), |path| {
             path.ends_with(REFLECTION)
         }));
         Ok(Self { methods: methods.collect(), backend })
