@@ -231,13 +231,13 @@ fn require_within_own(
 ) -> Result<()> {
     let refused = |message| Err(Error::new(Reason::BeyondOwnScope, message));
     if principal.owner.is_some() {
-        return refused("the API key is bound to an owner of endpoints and gives no keys");
+        return refused("the API key is bound to an owner of endpoints and cannot grant keys");
     }
     if principal.project.is_some() && principal.project != project {
-        return refused("the API key is bound to a project and gives keys of that project only");
+        return refused("the API key is bound to a project and grants only keys of that project");
     }
     if !principal.scopes.covers(scopes) {
-        return refused("the API key does not have all scopes that the other would have");
+        return refused("the API key does not have all scopes of the other key");
     }
     Ok(())
 }

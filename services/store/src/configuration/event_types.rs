@@ -97,13 +97,16 @@ impl Store {
             return one(database, of_project(project).filter(Column::Id.eq(first))).await;
         }
         if named(project, &new.event_type).one(database).await.map_err(unavailable)?.is_some() {
-            return Err(Error::new(Reason::AlreadyExists, "the event type is in the catalogue"));
+            return Err(Error::new(
+                Reason::AlreadyExists,
+                "the event type is already in the catalog",
+            ));
         }
         if of_project(project).count(database).await.map_err(unavailable)?
             >= u64::from(limits::EVENT_TYPES)
         {
             let message = format!(
-                "the catalogue is full: at most {} event types are allowed",
+                "the catalog is full: at most {} event types are allowed",
                 limits::EVENT_TYPES
             );
             return Err(Error::new(Reason::FailedPrecondition, message));

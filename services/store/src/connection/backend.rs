@@ -53,8 +53,8 @@ fn check_file(file: &str) -> Result<(), &'static str> {
     if file.is_empty() {
         Err("must name a file, as in sqlite://outrider.db")
     } else if file.contains('?') {
-        Err("must have nothing after the file: it is made where it is missing, and is read and \
-             written (in a name write %3F)")
+        Err("must have nothing after the file: it is created if missing, and is read and \
+             written (write ? in a name as %3F)")
     } else {
         Ok(())
     }

@@ -130,7 +130,7 @@ async fn connect_postgres(
 
 async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePool), Failure> {
     let connect = SqliteConnectOptions::from_str(&options.url)
-        .map_err(|_| Failure::parameter("is not a URL of SQLite"))?
+        .map_err(|_| Failure::parameter("is not a SQLite URL"))?
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(false)
@@ -187,7 +187,7 @@ fn is_in_memory(url: &str) -> bool {
 }
 
 fn cannot_open(error: &sqlx::Error) -> Failure {
-    let failure = Failure::of("database.url: the database of SQLite was not opened", error);
+    let failure = Failure::of("database.url: the SQLite database was not opened", error);
     match error {
         sqlx::Error::PoolTimedOut => failure.with_advice(
             "another process has the file: does `outrider serve` or `outrider dev` run on it?",

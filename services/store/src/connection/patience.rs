@@ -88,7 +88,7 @@ pub(crate) async fn test_returned(
     {
         return Ok(row.try_get(0)? && (row.try_get(1)? || !writes));
     }
-    std::panic::resume_unwind(Box::new("a connection that is not to be used again is dropped"))
+    std::panic::resume_unwind(Box::new("a connection that must not be used again is dropped"))
 }
 
 #[cfg(test)]

@@ -56,8 +56,9 @@ impl Store {
     /// All migrations that this version knows, oldest first. Changes nothing.
     pub async fn migration_status(&self) -> Result<Vec<MigrationState>, Failure> {
         let applied = self.applied(self.read()).await;
-        let applied = applied
-            .map_err(|error| Failure::of_orm("the steps of the schema were not read", &error))?;
+        let applied = applied.map_err(|error| {
+            Failure::of_orm("the migrations of the schema were not read", &error)
+        })?;
         let steps = Migrator::migrations();
         Ok(steps
             .iter()
@@ -73,14 +74,14 @@ impl Store {
     pub async fn current(&self) -> Result<(), Failure> {
         let status = tokio::time::timeout(self.patience(), self.migration_status()).await;
         let status = status.unwrap_or_else(|_| {
-            Err(Failure::of("the steps of the schema were not read", &patience::late()))
+            Err(Failure::of("the migrations of the schema were not read", &patience::late()))
         })?;
         let missing: Vec<String> =
             status.into_iter().filter(|step| !step.applied).map(|step| step.name).collect();
         if missing.is_empty() {
             return Ok(());
         }
-        let words = format!("it lacks {} steps: {}", missing.len(), missing.join(", "));
+        let words = format!("it lacks {} migrations: {}", missing.len(), missing.join(", "));
         Err(Failure::new(FailureKind::Schema, "the schema is not current", words)
             .with_advice("run `outrider migrate up`"))
     }

@@ -77,7 +77,7 @@ impl Store {
         for connection in [&self.inner.read, &self.inner.write] {
             let closed = async { connection.clone().close().await.map_err(unavailable) };
             if let Err(error) = self.within(closed).await {
-                tracing::debug!(%error, "the database was not closed well");
+                tracing::debug!(%error, "the database was not closed cleanly");
             }
         }
     }

@@ -72,7 +72,7 @@ impl Scene {
     }
 
     /// A principal that reaches nothing here.
-    pub fn stranger(&self) -> Principal {
+    pub fn outsider(&self) -> Principal {
         Principal {
             organization: OrganizationId::new(self.world.now, 77),
             ..self.principal.clone()

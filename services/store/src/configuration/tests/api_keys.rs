@@ -36,7 +36,7 @@ pub async fn give_no_more_than_they_have(database: &TestDatabase) {
     let longer = ApiKeyChange { expires_at: Some(None), ..ApiKeyChange::default() };
     assert_reason(store.update_api_key(&writer, admin.id, longer).await, Reason::BeyondOwnScope);
 
-    // A bound principal sees the keys of its project only.
+    // A bound principal sees only the keys of its project.
     let seen = store.list_api_keys(&bound, first_page(10)).await.unwrap().items;
     assert_eq!(seen, std::slice::from_ref(&own));
     assert_not_found(store.get_api_key(&bound, key.id).await, "api key");

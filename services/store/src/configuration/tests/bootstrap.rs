@@ -31,7 +31,7 @@ pub async fn of_many_at_once_one_makes_everything(database: &TestDatabase) {
             assert_eq!((oldest.id, oldest.name.as_str()), (first.organization, "Acme"));
         }
     }
-    // One organisation, one project and one key, each told to the feed.
+    // One organization, one project and one key, each with an entry in the feed.
     assert_eq!(store.changes(0, 100).await.unwrap().len(), 3);
     let principal = Principal::system(first.organization);
     assert_eq!(

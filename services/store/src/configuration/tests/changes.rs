@@ -64,8 +64,8 @@ pub async fn tell_who_did_what_in_order_without_secrets(database: &TestDatabase)
     for text in changes.iter().flat_map(|change| [&change.before, &change.after]).flatten() {
         assert!(hidden.iter().all(|hidden| !text.contains(hidden)), "{text}");
     }
-    // Nor does the file of SQLite hold the secret, the token or the values of the endpoint, in any
-    // of their forms.
+    // SQLite's file does not contain the secret, the token or the values of the endpoint either, in
+    // any of their forms.
     store.close().await;
     let Some(directory) = database.directory() else { return };
     let files =
@@ -93,7 +93,7 @@ pub async fn of_many_writers_leave_no_gap(database: &TestDatabase) {
         };
         futures::future::join_all((0..20).map(write)).await;
     };
-    // A reader never sees a number before all that are smaller.
+    // A reader never sees a number before all smaller ones.
     let mut seen = 0;
     let mut read = async || {
         let changes = store.changes(seen + 1, 1_000).await.unwrap();

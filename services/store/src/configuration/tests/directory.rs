@@ -70,7 +70,7 @@ pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase
     };
     tokio::time::timeout(PATIENCE, until_refused).await.unwrap();
     assert!(store.clock().now() >= expires_at);
-    // One that is bound goes with its project.
+    // A key that is bound to a project becomes invalid with it.
     let bound = NewApiKey { project: Some(tenant.project.id), ..new_api_key(&[Scope::EventsRead]) };
     let token = store.create_api_key(who, bound, None).await.unwrap().1.unwrap();
     assert_eq!(
@@ -101,10 +101,10 @@ pub async fn remembers_keys_that_do_not_exist_within_a_bound(database: &TestData
     let first = invented(0);
     for number in 1..500 {
         assert_reason(directory.principal(&invented(number)).await, Reason::InvalidCredentials);
-        // One wrong key that comes again and again.
+        // A single wrong key, again and again.
         assert_reason(directory.principal(&first).await, Reason::InvalidCredentials);
     }
-    // Without the database, only what is remembered is answered.
+    // Without the database, only remembered keys are answered.
     let last = invented(1_000);
     store.close().await;
     directory.principal(&good).await.expect("no invented key displaced it");
@@ -114,7 +114,7 @@ pub async fn remembers_keys_that_do_not_exist_within_a_bound(database: &TestData
 
 pub async fn follows_every_change(database: &TestDatabase) {
     let store = database.store().await;
-    let (tenant, stranger) = (tenant(&store, "a").await, tenant(&store, "b").await);
+    let (tenant, outsider) = (tenant(&store, "a").await, tenant(&store, "b").await);
     let (who, project) = (&tenant.principal, tenant.project.id);
     let directory = directory(&store);
     let routes = async |event_type: &str| {
@@ -122,7 +122,7 @@ pub async fn follows_every_change(database: &TestDatabase) {
         directory.router(project).await.unwrap().route(event_type).len()
     };
     assert_eq!(directory.project(who, project).await.unwrap().name, "a");
-    assert_not_found(directory.project(&stranger.principal, project).await, "project");
+    assert_not_found(directory.project(&outsider.principal, project).await, "project");
     assert_eq!(routes("x.y").await, 0);
     let (endpoint, other) = (tenant.endpoint(&store).await, tenant.endpoint(&store).await);
     let subscription = tenant.subscription(&store, &endpoint, "x.*").await;
@@ -146,7 +146,7 @@ pub async fn follows_every_change(database: &TestDatabase) {
         directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state,
         EndpointState::Paused
     );
-    // What was found missing is found once it is there.
+    // What was missing is found once it exists.
     let id = outrider_model::EndpointId::new(store.clock().now(), 5);
     assert!(directory.endpoint(id).await.unwrap().is_none());
     let new = crate::NewEndpoint { id: Some(id), ..new_endpoint() };
@@ -177,7 +177,7 @@ pub async fn follows_every_change(database: &TestDatabase) {
     assert!(directory.endpoint(endpoint.id).await.unwrap().is_none());
     assert!(!directory.project_exists(project).await.unwrap());
     assert_not_found(directory.project(who, project).await, "project");
-    assert!(directory.project_exists(stranger.project.id).await.unwrap());
+    assert!(directory.project_exists(outsider.project.id).await.unwrap());
 }
 
 pub async fn is_fresh_within_a_second_of_another_process(database: &TestDatabase) {
@@ -201,7 +201,7 @@ pub async fn is_fresh_within_a_second_of_another_process(database: &TestDatabase
         }
     };
     tokio::time::timeout(PATIENCE, until_seen).await.unwrap();
-    // Twice a second it looks; the rest is for slow machines.
+    // It polls twice a second. The rest of the time is for slow machines.
     assert!(changed.elapsed() < Duration::from_secs(5), "{:?}", changed.elapsed());
     eprintln!("seen after {:?}", changed.elapsed());
     running.abort();
@@ -212,7 +212,7 @@ pub async fn is_never_stale_after_a_refresh(database: &TestDatabase) {
     let tenant = tenant(&store, "a").await;
     let endpoint = tenant.endpoint(&store).await;
     let directory = directory(&store);
-    // Loads that are under way while changes are made and seen.
+    // Loads that are in progress while changes are made and seen.
     let readers: Vec<_> = (0..4)
         .map(|_| {
             let (directory, id) = (directory.clone(), endpoint.id);
@@ -251,7 +251,7 @@ pub async fn follows_a_flood_of_announcements_at_a_pace(database: &TestDatabase)
     let following = tokio::spawn({
         let (directory, asked) = (directory.clone(), Arc::clone(&asked));
         async move {
-            // Something is announced at any time.
+            // There is always an announcement.
             let announced = || {
                 asked.fetch_add(1, SeqCst);
                 std::future::ready(())
@@ -264,7 +264,7 @@ pub async fn follows_a_flood_of_announcements_at_a_pace(database: &TestDatabase)
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(began.elapsed() < PATIENCE);
     }
-    // Beyond those that go at once: one each 50 ms, of which one is asked for and not read yet.
+    // Beyond the first ones, which need no pause: one every 50 ms, of which one is waiting.
     assert!(began.elapsed() >= 6 * Duration::from_millis(50), "{:?}", began.elapsed());
     let paused = pause(EndpointState::Paused);
     other.update_endpoint(&tenant.principal, tenant.project.id, endpoint.id, paused).await.unwrap();
@@ -292,7 +292,7 @@ pub async fn drops_everything_when_the_feed_was_replaced(database: &TestDatabase
     change::Entity::delete_by_id(last.seq).exec(store.write()).await.unwrap();
     directory.refresh().await.unwrap();
     assert!(!Arc::ptr_eq(&before, &directory.endpoint(endpoint.id).await.unwrap().unwrap()));
-    // And it goes on from there.
+    // And it continues from there.
     store
         .update_endpoint(
             &tenant.principal,
@@ -314,7 +314,7 @@ pub async fn forgets_the_endpoints_of_deleted_projects(database: &TestDatabase) 
     let (gone, stays) = (tenant(&store, "a").await, tenant(&store, "b").await);
     let directory = directory(&store);
     let endpoints = [gone.endpoint(&store).await.id, stays.endpoint(&store).await.id];
-    // The change that made an endpoint drops it, too.
+    // The change that created an endpoint drops it too.
     directory.refresh().await.unwrap();
     let entry = async |id| Arc::downgrade(&directory.endpoint(id).await.unwrap().unwrap());
     let (gone_entry, entry_that_stays) = (entry(endpoints[0]).await, entry(endpoints[1]).await);
@@ -335,14 +335,14 @@ pub async fn knows_endpoints_that_cannot_be_decrypted(database: &TestDatabase) {
     let store = database.store().await;
     let tenant = tenant(&store, "a").await;
     let endpoint = tenant.endpoint(&store).await;
-    // A process whose keys are others.
+    // A process with other keys.
     let master_keys =
         crate::MasterKeys::parse(&crate::MasterKeys::generate_text("another")).unwrap();
-    let stranger =
+    let outsider =
         Store::connect(&crate::StoreOptions { master_keys, ..database.options().clone() })
             .await
             .unwrap();
-    let entry = directory(&stranger).endpoint(endpoint.id).await.unwrap().unwrap();
+    let entry = directory(&outsider).endpoint(endpoint.id).await.unwrap().unwrap();
     assert_eq!(
         (entry.is_readable, entry.secrets.len(), &entry.endpoint),
         (false, 0, &endpoint.clone().masked())

@@ -30,7 +30,7 @@ pub async fn are_kept_as_they_were_given(database: &TestDatabase) {
     assert_eq!(store.endpoint_secret(who, project, endpoint.id).await.unwrap().expose(), SECRET);
     let subscription = tenant.subscription(&store, &endpoint, "invoice.*").await;
     assert_eq!(store.get_subscription(who, project, subscription.id).await.unwrap(), subscription);
-    // Texts that are no part of SQL.
+    // Texts that must not become a part of SQL.
     let odd = NewEndpoint {
         description: "'; DROP TABLE endpoints; -- \u{1f600} \\ \"".to_owned(),
         ..new_endpoint()
@@ -77,7 +77,7 @@ pub async fn change_only_what_is_given(database: &TestDatabase) {
     );
     let unowned = EndpointChange { owner: Some(None), ..EndpointChange::default() };
     assert_eq!(store.update_endpoint(who, project, before.id, unowned).await.unwrap().owner, None);
-    // The secret and the subscriptions are as they were.
+    // The secret and the subscriptions are unchanged.
     assert_eq!(store.endpoint_secret(who, project, before.id).await.unwrap().expose(), SECRET);
     let subscription = tenant.subscription(&store, &before, "a").await;
     let change = SubscriptionChange { name: None, event_types: Some(vec!["b.*".parse().unwrap()]) };
@@ -94,15 +94,15 @@ pub async fn secrets_open_only_with_their_key_and_row(database: &TestDatabase) {
     let tenant = tenant(&store, "a").await;
     let (who, project) = (&tenant.principal, tenant.project.id);
     let (endpoint, other) = (tenant.endpoint(&store).await, tenant.endpoint(&store).await);
-    // With another master key nothing opens; with the old one beside the new, all does.
+    // With another master key nothing can be decrypted. With both keys, everything can.
     let strange = MasterKeys::generate_text("test");
     let options = StoreOptions {
         master_keys: MasterKeys::parse(&strange).unwrap(),
         ..database.options().clone()
     };
-    let stranger = Store::connect(&options).await.unwrap();
-    assert_reason(stranger.endpoint_secret(who, project, endpoint.id).await, Reason::Internal);
-    // A ciphertext moved to another row does not open.
+    let outsider = Store::connect(&options).await.unwrap();
+    assert_reason(outsider.endpoint_secret(who, project, endpoint.id).await, Reason::Internal);
+    // A ciphertext that was moved to another row cannot be decrypted.
     let rows = endpoint_secret::Entity::find().all(store.write()).await.unwrap();
     let find = |id: EndpointId| rows.iter().find(|row| row.endpoint_id == id.0).unwrap().clone();
     let mut moved = find(other.id).into_active_model();
@@ -114,7 +114,7 @@ pub async fn secrets_open_only_with_their_key_and_row(database: &TestDatabase) {
 
 pub async fn given_ids_are_kept_and_refused_when_taken(database: &TestDatabase) {
     let store = database.store().await;
-    let (tenant, stranger) = (tenant(&store, "a").await, tenant(&store, "b").await);
+    let (tenant, outsider) = (tenant(&store, "a").await, tenant(&store, "b").await);
     let at = Timestamp(1_700_000_000_000_000);
     let (project, endpoint, subscription) =
         (ProjectId::new(at, 1), EndpointId::new(at, 2), SubscriptionId::new(at, 3));
@@ -153,8 +153,8 @@ pub async fn given_ids_are_kept_and_refused_when_taken(database: &TestDatabase) 
         (taken.reason, taken.message.as_ref()),
         (Reason::AlreadyExists, "endpoint with this id exists")
     );
-    // Who does not reach it is told the same as by any other call with that id.
-    let (who, own) = (&stranger.principal, stranger.project.id);
+    // A caller that does not reach it gets the same error as from any other call with that id.
+    let (who, own) = (&outsider.principal, outsider.project.id);
     let refused = store.create_project(who, new_project(), None).await.unwrap_err();
     assert_eq!(refused, store.get_project(who, project).await.unwrap_err());
     let refused = store.create_endpoint(who, own, new_hook(), None).await.unwrap_err();

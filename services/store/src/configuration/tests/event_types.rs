@@ -1,4 +1,4 @@
-//! The catalogue of event types on both backends.
+//! The catalog of event types, on both backends.
 
 use outrider_model::{
     EventTypeDefinition, PageRequest, Principal, Reason, SchemaValidation, limits,
@@ -73,7 +73,7 @@ pub async fn are_kept_changed_and_deleted(database: &TestDatabase) {
         store.update_event_type(who, project, name, EventTypeChange::default()).await,
         "event type",
     );
-    // The name is free again.
+    // The name is available again.
     assert_ne!(create(&store, &tenant, "order.paid", None).await.id, made.id);
 
     let changes = store.changes(0, 100).await.unwrap();
@@ -154,7 +154,7 @@ pub async fn of_others_do_not_exist(database: &TestDatabase) {
         store.get_event_type(&own.principal, own.project.id, name).await,
         "event type",
     );
-    // Who owns endpoints may know what there is, and no more.
+    // A key that is bound to an owner of endpoints may read the catalog, but not change it.
     let owner = Principal { owner: Some("ann".to_owned()), ..foreign.bound() };
     assert_eq!(store.get_event_type(&owner, foreign.project.id, name).await.unwrap(), theirs);
     assert_eq!(

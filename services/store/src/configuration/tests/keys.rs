@@ -1,4 +1,4 @@
-//! Invented keys, and those that exist.
+//! Keys that do not exist, and keys that do.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A key that nobody has, made at this time.
+/// A key that does not exist, with this time in its id.
 fn invented(at: Timestamp, number: u64) -> HashedToken {
     Token::new(ApiKeyId::new(at, number), [1; 32]).hashed()
 }
@@ -46,15 +46,15 @@ pub async fn that_are_invented_are_not_in_the_way_of_those_that_exist(database: 
             tokio::spawn(async move { directory.principal(&token).await.unwrap_err().reason })
         })
         .collect();
-    // More wait for the feed than may.
+    // More calls than may wait for the feed.
     let full = async {
         while !flood.iter().any(tokio::task::JoinHandle::is_finished) {
             tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, full).await.unwrap();
-    timeout(PATIENCE, directory.principal(&good)).await.expect("nobody is before it").unwrap();
-    // Of these no question is asked.
+    timeout(PATIENCE, directory.principal(&good)).await.expect("nobody precedes it").unwrap();
+    // These cost no query.
     let hour = Duration::from_secs(3600);
     for at in [Timestamp(0), now.minus(hour), now.plus(hour)] {
         let refused = timeout(PATIENCE, directory.principal(&invented(at, 1)))
@@ -81,8 +81,8 @@ pub async fn of_another_process_are_good_at_once(database: &TestDatabase) {
         let (_, token) = key(&other, &tenant).await;
         directory.principal(&token).await.unwrap();
     }
-    // Nobody can tell whether a new one is good while the feed cannot be read, but of old ones it
-    // is known.
+    // While the feed cannot be read, it is unknown whether a recent key is valid, but known for old
+    // ones.
     let new = invented(store.clock().now(), 1);
     store.close().await;
     assert_reason(directory.principal(&new).await, Reason::Unavailable);
@@ -110,7 +110,7 @@ pub async fn are_known_by_their_ids_as_they_come_and_go(database: &TestDatabase)
     directory.refresh().await.unwrap();
     assert_eq!(directory.key_ids(), 1);
 
-    // There are more than may be known: each is looked for.
+    // There are more keys than ids may be kept: each one is looked up.
     let (_, third) = key(&store, &tenant).await;
     for key_ids in [0, 1] {
         let directory =

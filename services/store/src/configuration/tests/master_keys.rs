@@ -31,7 +31,7 @@ pub async fn encrypts_everything_again_after_a_change_of_the_master_key(database
     let both = with_keys(database, &format!("{new},{old}")).await;
     both.check_master_keys().await.unwrap();
     let added = tenant.endpoint(&both).await;
-    // The new key alone is not enough yet, and the message names the other.
+    // The new key alone is not sufficient yet, and the message names the other.
     let failure = with_keys(database, &new).await.check_master_keys().await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Key);
     assert!(failure.to_string().contains("key old, which is not given"), "{failure}");
@@ -58,13 +58,13 @@ pub async fn tells_which_key_does_not_open_what_is_stored(database: &TestDatabas
     let (right, wrong) = (MasterKeys::generate_text("k"), MasterKeys::generate_text("k"));
     let store = with_keys(database, &right).await;
     store.migrate_up().await.unwrap();
-    // Of nothing stored, any key is the right one.
+    // While nothing is stored, any key is right.
     with_keys(database, &wrong).await.check_master_keys().await.unwrap();
     let tenant = tenant(&store, "a").await;
     let first = tenant.endpoint(&store).await;
     store.check_master_keys().await.unwrap();
 
-    // Rows of which next to nothing is left hide no others.
+    // Rows that are damaged almost completely do not hide others.
     for left in [vec![], vec![1], vec![1, 200]] {
         let damaged = tenant.endpoint(&store).await;
         let row = endpoint::ActiveModel {
@@ -79,8 +79,8 @@ pub async fn tells_which_key_does_not_open_what_is_stored(database: &TestDatabas
     let failure = without.check_master_keys().await.unwrap_err();
     assert!(failure.to_string().contains("key k, which is not given"), "{failure}");
 
-    let stranger = with_keys(database, &wrong).await;
-    let failure = stranger.check_master_keys().await.unwrap_err();
+    let outsider = with_keys(database, &wrong).await;
+    let failure = outsider.check_master_keys().await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Key);
     assert!(
         failure.to_string().starts_with("secrets.master_key: key k is not the key of that id"),
@@ -89,10 +89,10 @@ pub async fn tells_which_key_does_not_open_what_is_stored(database: &TestDatabas
     assert!(failure.advice().unwrap().contains("had before"), "{failure}");
     // Nothing is encrypted with a wrong key.
     as_the_version_before(&store, &first).await;
-    assert_eq!(stranger.seal().await.unwrap_err().kind, FailureKind::Key);
+    assert_eq!(outsider.seal().await.unwrap_err().kind, FailureKind::Key);
     assert!(stored(&store).await.iter().any(|row| row.id == first.id.0 && row.sealed.is_none()));
 
-    // A lost key is named, and stands in nobody's way.
+    // A key that is given as lost does not keep a process from starting.
     let other = MasterKeys::generate_text("other");
     let without = with_keys(database, &format!("{other},k:lost")).await;
     without.check_master_keys().await.unwrap();
@@ -142,7 +142,7 @@ pub async fn needs_no_key_where_nothing_is_to_be_encrypted(database: &TestDataba
         "{failure}"
     );
     store.seal().await.unwrap();
-    // Going back puts values in the clear, which takes the key.
+    // Going back puts values in plain text, which needs the key.
     let failure = none.migrate_down(steps_back(&store).await).await.unwrap_err();
     assert!(failure.to_string().contains("there is no key"), "{failure}");
     assert!(store.current().await.is_ok(), "nothing was taken back");
@@ -151,18 +151,18 @@ pub async fn needs_no_key_where_nothing_is_to_be_encrypted(database: &TestDataba
 pub async fn a_slow_look_at_the_keys_is_no_reason_not_to_start(database: &TestDatabase) {
     let store = database.store().await;
     if store.backend() == Backend::Sqlite {
-        // Its readers wait for nobody.
+        // Readers of SQLite wait for nobody.
         return;
     }
     let tenant = tenant(&store, "a").await;
     let endpoint = tenant.endpoint(&store).await;
     as_the_version_before(&store, &endpoint).await;
-    let stranger = with_keys(database, &MasterKeys::generate_text("other")).await;
+    let outsider = with_keys(database, &MasterKeys::generate_text("other")).await;
     let lock = store.write().begin().await.unwrap();
     lock.execute_unprepared("LOCK TABLE endpoint_secrets IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    tokio::time::timeout(SOON, stranger.check_master_keys()).await.unwrap().unwrap();
+    tokio::time::timeout(SOON, outsider.check_master_keys()).await.unwrap().unwrap();
     lock.rollback().await.unwrap();
-    assert_eq!(stranger.check_master_keys().await.unwrap_err().kind, FailureKind::Key);
+    assert_eq!(outsider.check_master_keys().await.unwrap_err().kind, FailureKind::Key);
 }
 
 pub async fn goes_back_without_what_a_lost_key_encrypted(database: &TestDatabase) {
@@ -185,7 +185,7 @@ pub async fn goes_back_without_what_a_lost_key_encrypted(database: &TestDatabase
         let (id, headers) =
             (row.try_get_by_index::<Uuid>(0).unwrap(), row.try_get_by_index::<String>(2).unwrap());
         let state = EndpointState::from_number(row.try_get_by_index(1).unwrap()).unwrap();
-        // Nothing is sent without the values that there were.
+        // Nothing must be sent without the lost values.
         let expected = if id == lost.id.0 {
             (EndpointState::Paused, MASK)
         } else {

@@ -31,7 +31,7 @@ pub async fn repeated_answer_the_same_and_others_conflict(database: &TestDatabas
         store.create_endpoint(who, project, other, Some("r1")).await,
         Reason::IdempotencyConflict,
     );
-    // Another project's ids are its own; a failed request leaves its id free.
+    // Each project has its own ids. A failed request does not use its id up.
     let elsewhere = store.create_endpoint(who, first.id, new_endpoint(), Some("r1")).await.unwrap();
     assert_ne!(elsewhere.id, endpoint.id);
     let new = |endpoint| NewSubscription {
@@ -50,7 +50,7 @@ pub async fn repeated_answer_the_same_and_others_conflict(database: &TestDatabas
         store.create_subscription(who, project, new(endpoint.id), Some("r2")).await.unwrap(),
         subscription
     );
-    // One id, another method.
+    // The same id with another method.
     assert_reason(
         store.create_subscription(who, project, new(endpoint.id), Some("r1")).await,
         Reason::IdempotencyConflict,
@@ -60,14 +60,14 @@ pub async fn repeated_answer_the_same_and_others_conflict(database: &TestDatabas
     let (key, token) = store.create_api_key(who, new_api_key(&scopes), Some("r3")).await.unwrap();
     let (again, none) = store.create_api_key(who, new_api_key(&scopes), Some("r3")).await.unwrap();
     assert!(again == key && token.is_some() && none.is_none());
-    // What it created was deleted since.
+    // The created object was deleted since.
     store.delete_api_key(who, key.id).await.unwrap();
     assert_not_found(store.create_api_key(who, new_api_key(&scopes), Some("r3")).await, "api key");
 }
 
 pub async fn many_at_once_create_one(database: &TestDatabase) {
     let store = database.store().await;
-    // As two processes.
+    // As from two processes.
     let other = database.connect().await;
     let tenant = tenant(&store, "a").await;
     let create = |index: usize| {

@@ -29,7 +29,7 @@ pub(super) async fn stored(store: &Store) -> Vec<endpoint::Model> {
     endpoint::Entity::find().all(store.write()).await.unwrap()
 }
 
-/// All that a row has, its bytes as text.
+/// All columns of a row, with bytes as text.
 fn columns(row: &endpoint::Model) -> String {
     let sealed =
         row.sealed.as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
@@ -59,7 +59,7 @@ pub(super) async fn with_keys(database: &TestDatabase, keys: &str) -> Store {
     Store::connect(&options).await.unwrap()
 }
 
-/// Rewrites a row as the version before wrote it.
+/// Rewrites a row as the previous version wrote it.
 pub(super) async fn as_the_version_before(store: &Store, endpoint: &Endpoint) {
     let row =
         endpoint::ActiveModel { id: Unchanged(endpoint.id.0), ..rows::plain(endpoint).unwrap() };
@@ -74,7 +74,7 @@ pub async fn encrypts_values_in_their_rows_and_shows_them_to_few(database: &Test
     let rows = stored(&store).await;
     for row in &rows {
         assert!(!shows_values(&columns(row)), "{row:?}");
-        // The version before this one fails on the kind, and so sends nothing without its
+        // The previous version does not know this kind and fails, so it sends nothing without
         // credentials.
         assert!(row.sealed.is_some() && row.target_kind == "http-sealed");
     }
@@ -86,7 +86,7 @@ pub async fn encrypts_values_in_their_rows_and_shows_them_to_few(database: &Test
     let directory = Directory::new(store.clone(), DirectoryOptions::default());
     assert_eq!(directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint, endpoint);
 
-    // What was moved from another row does not open, and lists do not open it.
+    // A ciphertext from another row cannot be decrypted, and lists do not decrypt it.
     let find =
         |id: outrider_model::EndpointId| rows.iter().find(|row| row.id == id.0).unwrap().clone();
     let mut moved = find(other.id).into_active_model();
@@ -99,7 +99,8 @@ pub async fn encrypts_values_in_their_rows_and_shows_them_to_few(database: &Test
         2
     );
 
-    // Values go when they are replaced, and with their endpoint, which opening nothing can delete.
+    // Values are removed when they are replaced, and with their endpoint. Deleting an endpoint
+    // decrypts nothing.
     let bare = EndpointChange {
         target: Some(Target::Http { url: "https://example.com/".to_owned() }),
         headers: Some([].into()),
@@ -147,7 +148,7 @@ pub async fn takes_up_what_the_version_before_wrote(database: &TestDatabase) {
     }
     assert_eq!(stored(&store).await.iter().filter(|row| shows_values(&columns(row))).count(), 205);
 
-    // It reads as before, and masked all the same.
+    // It is read as before, and also masked where it must be.
     let first = &endpoints[0];
     assert_eq!(&store.get_endpoint(who, project, first.id).await.unwrap(), first);
     assert_masked(&store.get_endpoint(&reader(&tenant), project, first.id).await.unwrap());
@@ -172,7 +173,7 @@ pub async fn takes_up_what_the_version_before_wrote(database: &TestDatabase) {
             .all(|text| !shows_values(text))
     );
 
-    // Nor does the file of SQLite hold what it held, once it is vacuumed.
+    // SQLite's file does not contain the old values either, once it is vacuumed.
     let Some(files) = database.directory() else { return };
     for statement in ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"] {
         store.write().execute_unprepared(statement).await.unwrap();
@@ -216,7 +217,7 @@ pub async fn goes_on_while_endpoints_change(database: &TestDatabase) {
     }
 }
 
-/// How many steps lead to a schema in which values are in the clear.
+/// The number of migrations back to a schema with values in plain text.
 pub(super) async fn steps_back(store: &Store) -> u32 {
     let steps = store.migration_status().await.unwrap();
     u32::try_from(steps.iter().filter(|step| step.name.as_str() > "m0008_dropping").count())
@@ -258,13 +259,13 @@ pub async fn is_undone_when_the_schema_goes_back(database: &TestDatabase) {
     assert!(stored(&store).await.iter().all(|row| !shows_values(&columns(row))));
 }
 
-/// How long something may take that waits for nothing.
+/// The time limit for a call that waits for nothing.
 pub(super) const SOON: Duration = Duration::from_secs(20);
 
 pub async fn looks_without_the_lock_and_waits_for_it_as_long_as_it_takes(database: &TestDatabase) {
     let store = database.store().await;
     if store.backend() == Backend::Sqlite {
-        // Its only lock is the file's, and it has no timeout of statements.
+        // SQLite's only lock is that of the file, and it has no statement timeout.
         return;
     }
     let tenant = tenant(&store, "a").await;
@@ -280,7 +281,7 @@ pub async fn looks_without_the_lock_and_waits_for_it_as_long_as_it_takes(databas
     as_the_version_before(&store, &endpoint).await;
     let sealing = hurried.seal();
     tokio::pin!(sealing);
-    // Longer than its statements may take elsewhere.
+    // Longer than its statements may normally take.
     assert!(tokio::time::timeout(Duration::from_secs(3), &mut sealing).await.is_err());
     lock.rollback().await.unwrap();
     assert_eq!(
@@ -298,7 +299,7 @@ pub async fn forgets_the_values_of_deleted_projects(database: &TestDatabase) {
     as_the_version_before(&store, &plain).await;
     store.delete_project(&tenant.principal, tenant.project.id).await.unwrap();
     assert_eq!(stored(&store).await.iter().filter(|row| row.sealed.is_some()).count(), 1);
-    // No key is needed for it, be it lost.
+    // This needs no key, even if the key is lost.
     let store = with_keys(database, &format!("{new},old:lost")).await;
     assert_eq!(store.seal().await.unwrap(), Sealed { endpoints: 2, ..Sealed::default() });
     let rows = stored(&store).await;

@@ -20,7 +20,7 @@ async fn objects(store: &Store, tenant: &Tenant) -> Objects {
     Objects { project: tenant.project.id, endpoint: endpoint.id, subscription: subscription.id }
 }
 
-/// Every call that names a project, an endpoint or a subscription, for a principal that must not
+/// Every call that names a project, an endpoint or a subscription, by a principal that must not
 /// find `what`.
 async fn assert_none_found(store: &Store, who: &Principal, ids: &Objects, what: &'static str) {
     let Objects { project, endpoint, subscription } = *ids;
@@ -72,7 +72,7 @@ pub async fn what_is_foreign_is_not_found(database: &TestDatabase) {
     let theirs = objects(&store, &foreign).await;
     let ours = objects(&store, &own).await;
     assert_project_not_found(&store, &own.principal, &theirs).await;
-    // The same for what never existed.
+    // The same errors as for objects that never existed.
     let at = Timestamp(1);
     let nothing = Objects {
         project: ProjectId::new(at, 1),
@@ -80,7 +80,8 @@ pub async fn what_is_foreign_is_not_found(database: &TestDatabase) {
         subscription: SubscriptionId::new(at, 1),
     };
     assert_project_not_found(&store, &own.principal, &nothing).await;
-    // Foreign endpoints and subscriptions by way of an own project, of one's organisation too.
+    // Foreign endpoints and subscriptions through the caller's own project, also those of its own
+    // organization.
     assert_none_found(
         &store,
         &own.principal,
@@ -147,7 +148,7 @@ pub async fn what_is_foreign_is_not_found(database: &TestDatabase) {
         subscriptions.iter().map(|subscription| subscription.id).collect::<Vec<_>>(),
         [ours.subscription]
     );
-    // And nothing of theirs was changed.
+    // And nothing of the others was changed.
     let kept =
         store.get_endpoint(&foreign.principal, theirs.project, theirs.endpoint).await.unwrap();
     assert_eq!(kept.description, "a hook");
@@ -217,7 +218,7 @@ pub async fn a_key_of_an_owner_reaches_its_endpoints_only(database: &TestDatabas
     let project = tenant.project.id;
     let own = |name: &str| Principal { owner: Some(name.to_owned()), ..tenant.bound() };
     let (ann, bob) = (own("ann"), own("bob"));
-    // It gets the owner of the key, and no other.
+    // It gets the owner of the key and cannot get another.
     let endpoint = store.create_endpoint(&ann, project, new_endpoint(), None).await.unwrap();
     assert_eq!(endpoint.owner.as_deref(), Some("ann"));
     let stolen = NewEndpoint { owner: Some("bob".to_owned()), ..new_endpoint() };

@@ -163,7 +163,7 @@ async fn what_is_refused_later_is_told_until_it_is_granted_again() {
         failure.ends_with("permission denied for table pending_deliveries (42501)"),
         "{failure}"
     );
-    wait("it is told", async || {
+    wait("it is reported", async || {
         store.ready().await.is_err_and(|failure| {
             failure.to_string().contains("permission denied for table pending_deliveries")
         })

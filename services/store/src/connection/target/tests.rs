@@ -90,7 +90,7 @@ fn what_is_malformed_is_told_without_its_values() {
     }
 }
 
-/// None of libpq's parameters is without effect in silence.
+/// No parameter of libpq is ignored in silence.
 #[test]
 fn every_parameter_is_taken_or_refused_with_the_reason_in_both_forms() {
     for (name, becomes) in parameters::PARAMETERS {

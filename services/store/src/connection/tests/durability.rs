@@ -1,4 +1,4 @@
-//! What is committed is on disk, whatever the server was told.
+//! A commit is on disk, whatever the settings of the server.
 
 use crate::{connection::store::LedgerPool, testing::TestDatabase};
 

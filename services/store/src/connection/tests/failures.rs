@@ -1,4 +1,4 @@
-//! What the commands of operators are told when the database does not do as they ask.
+//! The failures that operators' commands report.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ async fn refused(options: &StoreOptions) -> Failure {
     failure
 }
 
-/// What is told and advised holds each of these.
-fn tells(failure: &Failure, kind: FailureKind, words: &[&str]) {
+/// Asserts that the failure and its advice contain each of these words.
+fn assert_reports(failure: &Failure, kind: FailureKind, words: &[&str]) {
     let text = format!("{failure}\n{}", failure.advice().unwrap_or_default());
     assert_eq!(failure.kind, kind, "{text}");
     for word in words {
-        assert!(text.contains(word), "{word:?} is not told: {text}");
+        assert!(text.contains(word), "{word:?} is missing: {text}");
     }
 }
 
@@ -30,7 +30,7 @@ async fn a_port_where_nobody_listens_is_told() {
     };
     let begin = Instant::now();
     let failure = refused(&options).await;
-    tells(
+    assert_reports(
         &failure,
         FailureKind::Unreachable,
         &["127.0.0.1:1 as u, database x", "refused", "database.url"],
@@ -43,7 +43,7 @@ async fn a_host_that_says_nothing_is_told() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://u:hunter2@{}/x", silent.local_addr().unwrap());
     let options = StoreOptions { acquire_timeout: Duration::from_millis(300), ..options(&url) };
-    tells(
+    assert_reports(
         &refused(&options).await,
         FailureKind::Unreachable,
         &["no answer within 300 ms", "database.acquire_timeout"],
@@ -54,34 +54,38 @@ async fn a_host_that_says_nothing_is_told() {
 async fn the_server_is_quoted() {
     let Some(database) = TestPostgres::create().await else { return };
     let nowhere = refused(&options(&with_database(database.url(), "no_such_database"))).await;
-    tells(
+    assert_reports(
         &nowhere,
         FailureKind::Refused,
         &["\"no_such_database\" does not exist (3D000)", "CREATE DATABASE"],
     );
     let host = database.url().split_once('@').unwrap().1;
     let nobody = refused(&options(&format!("postgres://no_such_role:hunter2@{host}"))).await;
-    tells(
+    assert_reports(
         &nobody,
         FailureKind::Refused,
         &["role \"no_such_role\" does not exist (28000)", "pg_hba.conf"],
     );
     let (url, _) = database.role().await;
-    let stranger = Store::connect(&options(&url)).await.unwrap();
-    let failure = stranger.migrate_up().await.unwrap_err();
-    tells(
+    let outsider = Store::connect(&options(&url)).await.unwrap();
+    let failure = outsider.migrate_up().await.unwrap_err();
+    assert_reports(
         &failure,
         FailureKind::Refused,
         &["the schema was not changed", "permission denied for schema public (42501)", "owner"],
     );
-    let failure = stranger.current().await.unwrap_err();
-    tells(&failure, FailureKind::Schema, &["m0001_", "outrider migrate up"]);
+    let failure = outsider.current().await.unwrap_err();
+    assert_reports(&failure, FailureKind::Schema, &["m0001_", "outrider migrate up"]);
 }
 
 #[tokio::test]
 async fn a_file_that_is_none_of_sqlite_is_told() {
     let missing = refused(&options("sqlite:///nowhere/at/all.db")).await;
-    tells(&missing, FailureKind::Refused, &["unable to open database file (14)", "directory"]);
+    assert_reports(
+        &missing,
+        FailureKind::Refused,
+        &["unable to open database file (14)", "directory"],
+    );
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("text.db");
     std::fs::write(
@@ -90,5 +94,5 @@ async fn a_file_that_is_none_of_sqlite_is_told() {
     )
     .unwrap();
     let text = refused(&options(&format!("sqlite://{}", path.display()))).await;
-    tells(&text, FailureKind::Refused, &["file is not a database (26)"]);
+    assert_reports(&text, FailureKind::Refused, &["file is not a database (26)"]);
 }

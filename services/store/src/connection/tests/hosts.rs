@@ -1,4 +1,4 @@
-//! Several hosts in `database.url`, of which one takes writes.
+//! Several hosts in `database.url`, of which one accepts writes.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn beside(url: &str, other: &str, more: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_serves_is_found_behind_one_that_does_not() {
     let Some(database) = TestPostgres::create().await else { return };
-    // A port where nobody listens, and one that says nothing.
+    // A port where nobody listens, and one that never answers.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     for other in ["127.0.0.1:1".to_owned(), silent.local_addr().unwrap().to_string()] {
         let url = beside(database.url(), &other, "?connect_timeout=1");
@@ -43,9 +43,9 @@ async fn a_host_that_takes_no_writes_is_passed_over() {
     let text = failure.to_string();
     assert!(
         text.contains("it takes no writes") && text.contains("refused"),
-        "each host is told: {text}"
+        "each host is reported: {text}"
     );
-    // It is the primary all the same.
+    // It is the primary nevertheless.
     let primary = beside(database.url(), "127.0.0.1:1", "?target_session_attrs=primary");
     Store::connect(&quick(&primary)).await.unwrap();
     let standby = StoreOptions {

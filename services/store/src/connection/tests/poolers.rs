@@ -1,5 +1,5 @@
-//! Behind PgBouncer: as its package sets it, everything works; where transactions change sessions,
-//! it is told and refused.
+//! PgBouncer: with the settings of its package everything works. If transactions change sessions,
+//! it is recognized and refused.
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
@@ -31,7 +31,7 @@ async fn a_session_pooler_as_it_is_installed_will_do() {
 async fn refused(settings: &str) -> Option<Failure> {
     let database = TestPostgres::create().await?;
     let pooler = PgBouncer::start(database.url(), settings).await?;
-    // A pooler that has connections already: which one a transaction gets is up to it.
+    // The pooler already has connections, and decides which one a transaction gets.
     let connect: PgConnectOptions = pooler.url().parse().unwrap();
     let busy = PgPoolOptions::new()
         .max_connections(4)
@@ -62,7 +62,7 @@ async fn poolers_of_transactions_are_refused() {
     }
 }
 
-/// PgBouncer from 1.21 on takes prepared statements in transactions, so that nothing else would
+/// PgBouncer from 1.21 on supports prepared statements in transactions, so that nothing else would
 /// fail.
 #[tokio::test(flavor = "multi_thread")]
 async fn poolers_of_transactions_that_know_prepared_statements_are_refused() {
@@ -84,8 +84,7 @@ async fn poolers_of_transactions_that_know_prepared_statements_are_refused() {
     }
 }
 
-/// The pooler of the test before does what its kind does: statements work, in whatever session they
-/// come to.
+/// The pooler of the test above behaves like its kind: statements work in any session.
 #[tokio::test(flavor = "multi_thread")]
 async fn through_it_prepared_statements_work_in_every_session() {
     use sqlx::{Connection as _, PgConnection};
@@ -116,7 +115,7 @@ async fn through_it_prepared_statements_work_in_every_session() {
     );
 }
 
-/// A pool of one session is no sign of shared ones.
+/// A pool of one session does not mean that sessions are shared.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_is_too_small_is_told_as_such() {
     let Some(database) = TestPostgres::create().await else { return };

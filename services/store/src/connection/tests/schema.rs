@@ -35,7 +35,7 @@ pub async fn is_migrated_once_by_many_at_once(database: &TestDatabase) {
 
 pub async fn the_clock_goes_with_the_database(database: &TestDatabase) {
     let store = database.connect().await;
-    // The database is on this host: its clock is the host's.
+    // The database is on this host, so its clock is that of the host.
     let host =
         i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
     let told = store.clock().now();

@@ -1,5 +1,5 @@
-//! Sessions of PostgreSQL have the settings that the statements rely on, whatever the database and
-//! the role were given.
+//! Sessions of PostgreSQL have the settings that statements rely on, whatever the settings of the
+//! database and the role.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
@@ -10,7 +10,7 @@ use crate::{
     testing::{TestDatabase, TestPostgres, options, with_database},
 };
 
-/// Others than ours, one for each.
+/// Another value for each setting.
 const OTHERS: [(&str, &str); 9] = [
     ("default_transaction_isolation", "'repeatable read'"),
     ("lock_timeout", "1000"),
@@ -23,7 +23,7 @@ const OTHERS: [(&str, &str); 9] = [
     ("standard_conforming_strings", "off"),
 ];
 
-async fn told(session: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+async fn shown(session: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let shown: Vec<String> =
         RELIED_ON.iter().map(|(name, _)| format!("current_setting('{name}')")).collect();
     sqlx::query_scalar(AssertSqlSafe(format!("SELECT UNNEST(ARRAY[{}])", shown.join(", "))))
@@ -50,12 +50,12 @@ async fn settings_of_databases_and_roles_do_not_hold() {
         execute(database.url(), &format!("ALTER {whose} SET {setting} = {value}")).await;
     }
     let mut plain = PgConnection::connect(&url).await.unwrap();
-    let before = told(&mut plain).await.unwrap();
+    let before = shown(&mut plain).await.unwrap();
     let store = Store::connect(&options(&url)).await.unwrap();
     let LedgerPool::Postgres(ledger) = store.ledger_pool() else { panic!("another database") };
     let sessions = [
-        told(&mut store.postgres_pool().acquire().await.unwrap()).await.unwrap(),
-        ledger.take().await.unwrap().carry_out(told, |_| true).await.unwrap(),
+        shown(&mut store.postgres_pool().acquire().await.unwrap()).await.unwrap(),
+        ledger.take().await.unwrap().carry_out(shown, |_| true).await.unwrap(),
     ];
     for (index, (setting, value)) in RELIED_ON.iter().enumerate() {
         for session in &sessions {
@@ -65,12 +65,12 @@ async fn settings_of_databases_and_roles_do_not_hold() {
     }
     assert!(
         before.contains(&"repeatable read".to_owned()),
-        "the server was told nothing: {before:?}"
+        "the server has no such setting: {before:?}"
     );
 }
 
-/// Partitions are made beside their tables, also when the role has a schema of its own that is
-/// looked into first.
+/// Partitions are created in the schema of their tables, even if another schema comes first in the
+/// role's search path.
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_where_they_were_made() {
     let Some(database) = TestDatabase::postgres().await else { return };

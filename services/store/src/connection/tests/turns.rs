@@ -1,4 +1,4 @@
-//! Connections and changes of configuration are divided among those who ask.
+//! Connections and configuration changes are shared among callers.
 
 use std::{
     sync::{
@@ -19,9 +19,9 @@ use crate::{
     testing::{TestDatabase, tenant::*},
 };
 
-/// No call that finds room takes longer.
+/// The time limit for a call that finds room.
 const PROMPTLY: Duration = Duration::from_secs(20);
-/// As long as a caller waits for its turn. Longer than all that is to be prompt.
+/// How long a caller waits for its turn. Longer than everything that must be prompt.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn key(principal: &Principal, number: u64) -> Principal {
@@ -38,7 +38,7 @@ async fn promptly<T, E: std::fmt::Debug>(
         .unwrap_or_else(|error| panic!("{what}: {error:?}"))
 }
 
-/// Asks so often at once for endpoints, which nobody reads.
+/// Starts this many calls that list endpoints.
 fn flood(
     store: &Store,
     tenant: &Tenant,
@@ -60,7 +60,7 @@ fn flood(
     (0..times).map(ask).collect()
 }
 
-/// Waits until so many questions hold a connection, and so many more wait for one.
+/// Waits until this many queries have a connection and this many wait for one.
 async fn until_asked(store: &Store, held: (usize, usize)) {
     let asked = async {
         while store.caller_turns().held() != held {
@@ -84,13 +84,13 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
     };
     let store = Store::connect(&options).await.unwrap();
     let (own, other) = (tenant(&store, "a").await, tenant(&store, "b").await);
-    // Somebody keeps this table, and no other, from being read.
+    // This lock blocks reads of this table and no other.
     let keeper = database.connect().await.write().begin().await.unwrap();
     let lock = "LOCK TABLE endpoints IN ACCESS EXCLUSIVE MODE";
     sea_orm::ConnectionTrait::execute_unprepared(&keeper, lock).await.unwrap();
     let asked = flood(&store, &own, 1, 300);
-    // A lone key has 2 of 8 connections, and a quarter of the line at most: 42 are refused, or more
-    // where the line is full when a second statement joins it.
+    // A lone key may have 2 of 8 connections, and at most a quarter of the line. So 42 calls are
+    // refused, or more if the line is full when a second statement joins it.
     let refused = async {
         while asked.iter().filter(|asked| asked.is_finished()).count() < 42
             || store.caller_turns().held().0 < 2
@@ -111,7 +111,7 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
         promptly(what, store.list_subscriptions(&principal, project, None, page)).await;
         promptly(what, store.list_projects(&principal, page)).await;
     }
-    // The whole organisation, and then all organisations, take what they can get.
+    // The whole organization, and then all organizations, take what they can get.
     let mut more: Vec<_> = (10..20).flat_map(|number| flood(&store, &own, number, 5)).collect();
     let others: Vec<_> = join_all((0..8).map(|_| tenant(&store, "c"))).await;
     more.extend(
@@ -182,7 +182,7 @@ pub async fn changes_of_configuration_go_in_turns(database: &TestDatabase) {
     waiting.await;
     let before = done.load(SeqCst);
     let position = change(key(&other.principal, 2)).await.unwrap();
-    // Those that have a connection already go first, and then it is one turn each.
+    // Those that have a connection already come first, and then it is one turn each.
     assert!(position - before <= 20, "{} changes of another came first", position - before);
     join_all(greedy).await.into_iter().for_each(|answer| assert!(answer.is_ok()));
     assert_eq!(store.caller_turns().held(), (0, 0));
@@ -193,7 +193,7 @@ pub async fn projects_that_do_not_exist_are_asked_for_in_turns(database: &TestDa
     let (own, other) = (tenant(&store, "a").await, tenant(&store, "b").await);
     let directory = Directory::new(store.clone(), DirectoryOptions::default());
     directory.refresh().await.unwrap();
-    // A key holds all that it may of the connections.
+    // The key has as many connections as it may have.
     let greedy = key(&own.principal, 1);
     let holder = Holder::of(&greedy);
     let _turn = store.connection_turn(holder).await.unwrap();
@@ -202,7 +202,7 @@ pub async fn projects_that_do_not_exist_are_asked_for_in_turns(database: &TestDa
         let (directory, greedy) = (directory.clone(), greedy.clone());
         tokio::spawn(async move { directory.project(&greedy, invented).await })
     };
-    // Its own project, and that of another, as if both were not cached: both wait for its turn.
+    // Its own project and that of another organization, neither cached: both wait for its turn.
     let foreign = {
         let (directory, greedy, id) = (directory.clone(), greedy.clone(), other.project.id);
         tokio::spawn(async move { directory.project(&greedy, id).await })

@@ -1,4 +1,4 @@
-//! The log on both backends.
+//! The commit log on both backends.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -28,7 +28,7 @@ on_both_backends! {
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl World {
-    /// All that a log has from a place on, read in steps of `limit`, and where it ends.
+    /// All entries of a log from a place on, read in steps of `limit`, and the end.
     async fn log(&self, kind: LogKind, from: LogPlace, limit: usize) -> (Vec<LogEntry>, LogPlace) {
         self.caught_up().await;
         let (mut entries, mut place) = (Vec::new(), from);
@@ -44,8 +44,8 @@ impl World {
         }
     }
 
-    /// Waits until what is committed by now may be read: transactions of other tests on the same
-    /// server hold readers back, too.
+    /// Waits until everything committed so far may be read. Transactions of other tests on the same
+    /// server hold readers back too.
     pub(crate) async fn caught_up(&self) {
         if self.store.backend() == crate::Backend::Sqlite {
             return;
@@ -62,7 +62,7 @@ impl World {
         self.ledger.accept(batch, self.keys_since()).await.unwrap();
     }
 
-    /// Events in batches of these sizes; their ids.
+    /// Accepts events in batches of these sizes. Returns their ids.
     async fn accept_batches(&self, sizes: &[usize]) -> Vec<Uuid> {
         let mut ids = Vec::new();
         for size in sizes {
@@ -83,7 +83,7 @@ async fn accepted_events_are_told_once(world: World) {
     let batch =
         [world.event_at(world.now), world.keyed(world.now, "k", 1), world.keyed(world.now, "k", 1)];
     world.accept(&batch).await;
-    // The whole batch once more, as after an unknown outcome, and one more try of the key.
+    // The whole batch again, as after an unknown outcome, and one more event with the key.
     world.accept(&batch).await;
     world.accept(&[world.keyed(world.now, "k", 1), world.keyed(world.now, "k", 2)]).await;
     let (entries, end) = world.log(LogKind::Events, begin, 100).await;
@@ -104,15 +104,15 @@ async fn what_moves_a_delivery_is_told_once(world: World) {
     for _ in 0..2 {
         world.ledger.settle(std::slice::from_ref(&retry)).await.unwrap();
     }
-    // Held: it moved without an attempt. A hold of another generation moves nothing.
+    // A hold moves the delivery without an attempt. A hold of another generation moves nothing.
     let hold = not_attempted(&second, Verdict::Hold);
     let mut stale = hold.clone();
     stale.generation += 1;
     world.ledger.settle(&[stale]).await.unwrap();
     world.ledger.settle(&[hold]).await.unwrap();
     expected.push((second.id.0, None));
-    // Two exchanges of one attempt, success first whatever the order; then again a late failure of
-    // it, which is recorded already.
+    // Two exchanges of one attempt, success first whatever the order. Then again its late failure,
+    // which is already recorded.
     let mut other = first.clone();
     other.generation += 1;
     let success = attempted(&other, 2, SUCCESS, 200);
@@ -123,7 +123,7 @@ async fn what_moves_a_delivery_is_told_once(world: World) {
     );
     world.ledger.settle(&[failure.clone(), success.clone()]).await.unwrap();
     world.ledger.settle(&[failure, success]).await.unwrap();
-    // A late failure of another generation's attempt is recorded, though nothing comes of it.
+    // A late failure of an attempt of another generation is recorded, but has no effect.
     let mut third = first.clone();
     third.generation += 2;
     let late = attempted(&third, 2, FAILURE, 500);
@@ -150,7 +150,7 @@ async fn cancelled_deliveries_are_told(world: World) {
 
 async fn resuming_at_every_place_gives_exactly_the_rest(world: World) {
     let begin = world.store.log_end(world.holder()).await.unwrap();
-    // More rows than are read at once, more entries in one than are wanted at once.
+    // More rows than are read at once, and more entries in a row than the limit.
     let sizes: Vec<usize> = (0..40).map(|n| [1, 2, 7][n % 3]).chain([50]).collect();
     let written = world.accept_batches(&sizes).await;
     let (entries, end) = world.log(LogKind::Events, begin, 20).await;
@@ -173,7 +173,7 @@ async fn projects_have_logs_of_their_own(mut world: World) {
     assert_eq!(ids(&entries), [batch[0].event.id.0]);
     world.project = other;
     assert_eq!(ids(&world.log(LogKind::Events, begin, 10).await.0), [batch[1].event.id.0]);
-    // The end of one log is past what the other got.
+    // The end of one log is after everything in the other.
     assert_eq!(world.log(LogKind::Events, end, 10).await.0, []);
 }
 
@@ -201,7 +201,7 @@ async fn commits_at_once_are_told_once(world: World) {
         tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(write, read) });
     let (written, seen) = bounded.await.expect("the reader misses nothing");
     let written: BTreeSet<Uuid> = written.concat().into_iter().collect();
-    assert_eq!(seen.len(), total, "nothing is told twice");
+    assert_eq!(seen.len(), total, "no entry is read twice");
     assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), written);
 }
 
@@ -226,14 +226,14 @@ async fn what_was_pruned_is_said_to_be_gone(world: World) {
     let end = world.store.log_end(world.holder()).await.unwrap();
     let future = LogPlace { position: end.position + 1_000_000, at: later, index: 0 };
     assert_eq!(refused(future).await, Reason::CursorExpired);
-    // Positions go on where they were, though no row is left.
+    // Positions continue, although no row is left.
     assert!(end.position > begin.position);
     let kept = LogPlace { at: later, ..end };
     let written = world.accept_batches(&[2]).await;
     world.caught_up().await;
     let page = world.store.read_log(world.holder(), LogKind::Events, world.project, kept, 10).await;
     if world.store.backend() == crate::Backend::Sqlite {
-        // On PostgreSQL rows of today are not looked for from a place of a later day.
+        // On PostgreSQL, a reader with a place of a later day does not look for rows of today.
         assert_eq!(ids(&page.unwrap().entries), written);
     }
 }
@@ -244,7 +244,7 @@ async fn logs_with_news_are_named(world: World) {
     let logs = || vec![mine, other, (LogKind::Deliveries, world.project)];
     world.caught_up().await;
     let (all, place) = world.store.logged_since(None, logs()).await.unwrap();
-    assert_eq!(all.len(), 3, "whoever never asked is told of all");
+    assert_eq!(all.len(), 3, "without a position, all logs are named");
     assert_eq!(world.store.logged_since(Some(place), logs()).await.unwrap().0, []);
     world.accept_batches(&[1, 1]).await;
     world.caught_up().await;

@@ -1,4 +1,4 @@
-//! Retries by hand.
+//! Manual retries.
 
 use std::{sync::Arc, time::Duration};
 
@@ -73,7 +73,8 @@ async fn what_ended_is_delivered_anew(world: World) {
     assert_eq!(world.ledger.settle(&[report]).await.unwrap(), [true]);
     let third = store.retry_delivery(&scene.principal, world.project, second.id).await.unwrap();
     assert_eq!(third.replay_number, 2);
-    // The event's deliveries: the first ones and both replays, newest first, whatever the pages.
+    // The deliveries of the event: the first ones and both replays, newest first, whatever the page
+    // size.
     let filter = DeliveryFilter { event: Some(new.event.id), ..DeliveryFilter::default() };
     let mut from = None;
     let mut listed = Vec::new();

@@ -1,4 +1,4 @@
-//! Each thing that is broken is found, with its id, and nothing else.
+//! Each kind of damage is found with its id, and nothing else.
 
 use outrider_model::{DeliveryId, Verdict};
 use uuid::Uuid;
@@ -25,7 +25,7 @@ const PENDING: &str = "INSERT INTO pending_deliveries (id, project_id, event_id,
      endpoint_id, subscription_ids, replay_number, attempt, due_at, queued_epoch, generation, \
      check_at, created_at)";
 
-/// Makes an ended delivery pending as well, under this id.
+/// Makes an ended delivery also pending, with this id.
 async fn double(world: &World, ended: Uuid, id: Uuid) {
     let (ended, id) = (sql(world, ended), sql(world, id));
     world
@@ -81,7 +81,7 @@ async fn doubled_deliveries(world: World) {
     );
     let project = &audit(&world.store, AuditScope::ALL).await.0[&world.project];
     assert_eq!((project.unaccounted(), project.doubled()), (0, 2));
-    // One too many does not stand for one that is missing: each endpoint has its own.
+    // An extra delivery does not make up for a missing one: each endpoint has its own.
     let both = scene.accept(10, &[scene.endpoint, scene.owned]).await;
     scene.deliver(&both.deliveries[0]).await;
     delete(world, "pending_deliveries", both.deliveries[1].id.0).await;
@@ -122,7 +122,7 @@ async fn deleted_attempts(world: World) {
     delete(&world, "attempts", exchange(&retried, 1, 500).0).await;
     let expected = vec![(Discrepancy::MissingAttempt, retried.id.0)];
     assert_eq!(findings(&world).await, expected);
-    // Of its two attempts the one that failed is there, under a number that counts no more.
+    // Of its two attempts the failed one exists, with a number that does not count any more.
     delete(&world, "attempts", exchange(&delivered, 2, 200).0).await;
     world.execute("UPDATE deliveries SET attempt_count = 1 WHERE attempt_count = 2").await;
     let mut expected = vec![expected[0], (Discrepancy::MissingAttempt, delivered.id.0)];
@@ -164,7 +164,7 @@ async fn replays(world: World) {
     assert_eq!(found[0], (Discrepancy::MissingReplay, events[0]));
     assert!(found.contains(&(Discrepancy::UnorderedReplay, made[1])), "{found:?}");
     assert!(found.contains(&(Discrepancy::DeliveryWithoutEvent, made[2])), "{found:?}");
-    // The failed delivery of the deleted event is without it, too.
+    // The failed delivery of the deleted event lacks its event too.
     assert_eq!(found.len(), 4);
     let project = &audit(store, AuditScope::ALL).await.0[&world.project];
     assert_eq!((project.unaccounted(), project.replays), (1, 3));
@@ -187,7 +187,7 @@ async fn keys(world: World) {
     assert!(audited.findings[0].public_id().starts_with("evt_"));
 }
 
-/// Retention drops whole days; what was replayed later and keys of that time point there still.
+/// Retention drops whole days. Later replays and keys of that time still refer to them.
 async fn dropped_history_is_gone_and_not_lost(world: World) {
     let scene = Scene::of(world).await;
     let (world, store) = (&scene.world, &scene.world.store);

@@ -1,5 +1,5 @@
-//! The audit on both backends: what is whole adds up, and each thing that is broken is found, with
-//! its id.
+//! The audit on both backends: an intact ledger adds up, and each kind of damage is found with its
+//! id.
 
 mod broken;
 mod whole;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{AuditScope, Discrepancy, Finding, ProjectAudit};
 use crate::{Backend, Store, testing::world::World};
 
-/// All steps of a scope together.
+/// All steps of a scope, added up.
 async fn audit(
     store: &Store,
     scope: AuditScope,
@@ -31,7 +31,7 @@ async fn audit(
     (projects, findings)
 }
 
-/// What does not add up in the world's project, in the order of ids: what and which.
+/// The findings in the world's project, in the order of ids: their kinds and ids.
 async fn findings(world: &World) -> Vec<(Discrepancy, Uuid)> {
     let (projects, found) = audit(&world.store, AuditScope::ALL).await;
     let small = audit(&world.store, AuditScope { rows: 1, ..AuditScope::ALL }).await;
@@ -42,7 +42,7 @@ async fn findings(world: &World) -> Vec<(Discrepancy, Uuid)> {
     found.into_iter().map(|finding| (finding.kind, finding.id)).collect()
 }
 
-/// An id as the backend's SQL writes it.
+/// An id as a literal in the backend's SQL.
 fn sql(world: &World, id: Uuid) -> String {
     match world.store.backend() {
         Backend::Postgres => format!("'{id}'::uuid"),

@@ -1,4 +1,4 @@
-//! What is whole adds up, at rest and while it moves.
+//! An intact ledger adds up, at rest and while deliveries move.
 
 use std::{sync::Arc, time::Duration};
 
@@ -54,7 +54,7 @@ async fn every_outcome_is_counted_in_its_place(world: World) {
         failed: 1,
         endpoint_deleted: 1,
         queued: 1,
-        // Two of the second event, and the replay.
+        // Two deliveries of the second event, and the replay.
         waiting: 3,
         held: 1,
         ..ProjectAudit::default()
@@ -88,7 +88,7 @@ async fn a_scope_is_a_time_and_a_project(mut world: World) {
     assert_eq!(found[&projects[1]].owed, 2);
 }
 
-/// The second attempt was under way when the first turned out to have succeeded.
+/// The second attempt was in progress when the first turned out to have succeeded.
 async fn attempts_after_a_late_success_are_fine(world: World) {
     let delivery = world.delivery(world.endpoint, Some(EPOCH)).await;
     let batch = [
@@ -96,7 +96,7 @@ async fn attempts_after_a_late_success_are_fine(world: World) {
         attempted(&delivery, 1, SUCCESS, 200),
         attempted(&delivery, 2, FAILURE, 500),
     ];
-    // Another send of the same attempt is another row.
+    // Another exchange of the same attempt is another row.
     for report in batch {
         world.ledger.settle(&[report]).await.unwrap();
     }
@@ -104,7 +104,7 @@ async fn attempts_after_a_late_success_are_fine(world: World) {
     assert!(findings(&world).await.is_empty());
 }
 
-/// A delivery that ends between two looks is pending in the one or ended in the other.
+/// A delivery that ends between two steps is either pending or ended in each.
 async fn nothing_is_missing_while_deliveries_move(world: World) {
     const EVENTS: u32 = 1_500;
     let batch: Vec<_> = (0..EVENTS)
@@ -163,7 +163,7 @@ async fn keys_are_audited_page_by_page(world: World) {
             break;
         }
     }
-    // Near midnight a key stands in two days.
+    // Near midnight a key is in two days.
     assert!(keys == 7 || keys == 14, "{keys}");
     let none = AuditScope { project: Some(ProjectId::new(world.now, 9)), ..AuditScope::ALL };
     assert!(world.store.audit_keys(none, None).await.unwrap().keys.is_empty());

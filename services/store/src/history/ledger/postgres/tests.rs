@@ -1,4 +1,4 @@
-//! What only PostgreSQL can do: transactions under way at once, compression.
+//! What only PostgreSQL does: concurrent transactions, and compression.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::{
     testing::world::World,
 };
 
-/// The first to begin is the last to commit. A reader that went by position alone would pass it.
+/// The first transaction to begin is the last to commit. A reader that relied on positions alone
+/// would skip it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_in_reverse_order_are_read_in_order_and_once() {
     let Some(world) = World::postgres().await else { return };
@@ -42,8 +43,8 @@ async fn commits_in_reverse_order_are_read_in_order_and_once() {
     assert_eq!(world.rows("commit_log").await, 2);
 }
 
-/// It arrived before midnight and waited for its commit until after it; its repetition arrived
-/// after midnight.
+/// The event arrived before midnight and was committed after it. Its repetition arrived after
+/// midnight.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_waited_past_midnight_is_held_on_both_sides() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
@@ -68,13 +69,13 @@ async fn a_key_that_waited_past_midnight_is_held_on_both_sides() {
     };
     let committed = tokio::time::timeout(Duration::from_secs(20), committed);
     let (repeated, committed) = tokio::join!(repeated, committed);
-    committed.expect("it waits for who has its key");
+    committed.expect("it waits for the holder of its key");
     let duplicate =
         Accepted::Duplicate { event: first[0].event.id, delivery_count: 1, created_at: before };
     assert_eq!(repeated.unwrap(), [duplicate]);
 }
 
-/// Debian's servers have lz4; one without it compresses by its default.
+/// Debian's servers have lz4. A server without it compresses by its default.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_payloads_are_compressed_by_the_faster_method() {
     let Some(world) = World::postgres().await else { return };
@@ -92,8 +93,7 @@ async fn large_payloads_are_compressed_by_the_faster_method() {
     );
 }
 
-/// A session that was given up in the midst of a transaction would take what comes next for a part
-/// of it.
+/// A session that was given up within a transaction would make the next work a part of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_whose_work_was_not_seen_to_its_end_is_not_used_again() {
     let Some(world) = World::postgres().await else { return };
@@ -124,8 +124,8 @@ async fn a_session_whose_work_was_not_seen_to_its_end_is_not_used_again() {
     assert_ne!(ask(ID).await.unwrap(), first);
 }
 
-/// What ended stays in the index while anybody might still see it. A look that begins where the
-/// last one ended does not go through it.
+/// Index entries of ended deliveries stay while a transaction may still see them. A call that
+/// starts where the last one ended does not read them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_transaction_of_another_does_not_make_looking_for_overdue_deliveries_dear() {
     const ROWS: i64 = 20_000;
@@ -163,7 +163,8 @@ async fn a_long_transaction_of_another_does_not_make_looking_for_overdue_deliver
     long.rollback().await.unwrap();
 }
 
-/// The same of the connections for questions, which the driver's pool keeps. Others are used again.
+/// The same for the connections for queries, which the driver's pool keeps. Sound ones are used
+/// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_is_returned_in_a_transaction_is_not_used_again() {
     const ID: &str = "SELECT pg_backend_pid()";
@@ -178,7 +179,7 @@ async fn a_connection_that_is_returned_in_a_transaction_is_not_used_again() {
     assert!(lives(id).await);
     let mut begun = pool.acquire().await.unwrap();
     let id: i32 = sqlx::query_scalar(ID).fetch_one(&mut *begun).await.unwrap();
-    // Its driver does not know of it, as when asking for it was given up.
+    // The driver does not know about the transaction, as if the call was given up.
     sqlx::raw_sql("BEGIN").execute(&mut *begun).await.unwrap();
     begun.return_to_pool().await;
     let closed = async || {

@@ -1,4 +1,4 @@
-//! What is accepted, and who holds a key.
+//! Accepting events, and the holders of idempotency keys.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ async fn an_event_and_its_deliveries_are_one(world: World) {
 }
 
 async fn every_payload_is_stored_whole_whatever_the_sizes_beside_it(world: World) {
-    // On PostgreSQL the large ones go apart from the others, as far as there is room.
+    // On PostgreSQL, large payloads have separate parameters, as long as one is free.
     let sizes = [10, 40_000, 32_768, 0, 32_769, 1_000_000, 7, 100_000, 50_000, 200_000, 1, 33_000];
     for part in [&sizes[..], &sizes[..2], &sizes[5..6], &sizes[..1]] {
         let mut batch: Vec<NewEvent> = part.iter().map(|_| world.event_at(world.now)).collect();
@@ -115,7 +115,7 @@ async fn expired_keys_do_not_count(world: World) {
         world.ledger.accept(&[again], Timestamp(yesterday.0 + 1)).await.unwrap(),
         [Accepted::New]
     );
-    // One of the same day is overwritten.
+    // An expired key of the same day is overwritten.
     let later = world.keyed(world.now.plus(Duration::from_micros(5)), "order-1", 2);
     assert_eq!(
         world.ledger.accept(&[later], Timestamp(world.now.0 + 1)).await.unwrap(),
@@ -170,7 +170,7 @@ async fn two_events_of_a_batch_may_bear_one_key(world: World) {
     assert_eq!((world.rows("events").await, world.rows("pending_deliveries").await), (3, 2));
 }
 
-/// Processes whose clocks are on both sides of midnight, at once.
+/// Concurrent processes whose clocks are on both sides of midnight.
 async fn nobody_wins_on_both_sides_of_midnight(world: World) {
     let day = 86_400_000_000;
     let midnight = Timestamp((world.now.0 / day + 2) * day);
@@ -183,8 +183,8 @@ async fn nobody_wins_on_both_sides_of_midnight(world: World) {
             .map(|index| {
                 let (world, key) = (Arc::clone(&world), format!("order-{round}"));
                 tokio::spawn(async move {
-                    // The pairs that the overlap is to keep apart: at most ten seconds from
-                    // midnight on one side.
+                    // The pairs that the overlap must keep apart: at most ten seconds from midnight
+                    // on one side.
                     let at = times[if round % 2 == 0 {
                         [0, 2, 3, 4][index % 4]
                     } else {
@@ -229,7 +229,7 @@ async fn what_the_database_refuses_leaves_nothing(world: World) {
     for table in ["events", "pending_deliveries", "idempotency_keys"] {
         assert_eq!(world.rows(table).await, 0, "{table}");
     }
-    // Alone the good one is accepted, and its key is free.
+    // Alone, the good event is accepted, and its key is not taken.
     assert_eq!(
         world.ledger.accept(&batch[..1], world.keys_since()).await.unwrap(),
         [Accepted::New]
@@ -242,7 +242,7 @@ async fn what_the_database_refuses_leaves_nothing(world: World) {
     ));
 }
 
-/// As when the outcome of the first try was unknown.
+/// As if the outcome of the first call was unknown.
 async fn the_same_batch_again_writes_nothing(world: World) {
     let mut plain = world.event_at(world.now);
     route(&mut plain, world.endpoint, Some(EPOCH));
@@ -254,7 +254,7 @@ async fn the_same_batch_again_writes_nothing(world: World) {
         );
         assert_eq!((world.rows("events").await, world.rows("pending_deliveries").await), (2, 2));
     }
-    // What was delivered meanwhile is not delivered again.
+    // A delivery that ended meanwhile is not made again.
     assert_eq!(
         world.ledger.settle(&[attempted(&batch[0].deliveries[0], 1, SUCCESS, 200)]).await.unwrap(),
         [true]

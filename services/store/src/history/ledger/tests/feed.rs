@@ -1,4 +1,4 @@
-//! What the feeder and the workers ask.
+//! The calls of the feeder and the workers.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -132,7 +132,7 @@ async fn no_row_is_claimed_twice(world: World) {
     for task in tasks {
         all.extend(task.await.unwrap());
     }
-    // Rows that were locked by another when the last look was taken are that other's.
+    // Rows that another call had locked at the last look belong to that call.
     assert_eq!(all.len(), all.iter().collect::<HashSet<_>>().len());
     assert_eq!(all.len(), 200);
 }
@@ -201,7 +201,7 @@ async fn the_row_says_which_job_is_current(world: World) {
     );
 }
 
-/// For the owner of the tables.
+/// Only for the owner of the tables.
 mod preparing {
     use std::time::Duration;
 
@@ -240,7 +240,7 @@ async fn the_oldest_due_is_known_while_it_may_be_sent(world: World) {
     let standing =
         async |now: Timestamp, limit: u32| world.ledger.standing(now, limit).await.unwrap();
     assert_eq!(standing(at(100), 10).await, Standing { pending: 0, oldest_due: None });
-    // Unqueued twice, queued twice.
+    // Unqueued and queued twice.
     for (endpoint, late, epoch) in
         [(0, 20, None), (0, 10, None), (1, 30, Some(EPOCH)), (2, 40, None), (3, 5, Some(EPOCH))]
     {

@@ -19,7 +19,7 @@ const FILL: &str = "INSERT INTO pending_deliveries
         ('00000000-0000-7000-9000-0000000000' || lpad((n % 20)::text, 2, '0'))::uuid, '', 0, 1, n,
         CASE WHEN n % 2 = 0 THEN 7 END, 1, n, NULL, 0
     FROM generate_series(1, 100000) n";
-/// Five executions have plans of their own; the next ones may share one.
+/// The first five executions have their own plans. The next ones may share one.
 const ROUNDS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,7 +33,7 @@ async fn pending_deliveries_are_never_scanned() {
         .replace("$EVENT", &event.event.id.0.to_string());
     world.store.write().execute_unprepared(&fill).await.unwrap();
     world.store.write().execute_unprepared("ANALYZE pending_deliveries").await.unwrap();
-    // Statistics are told by a session that ends.
+    // A session reports its statistics when it ends.
     world.store.close().await;
     let before = scans(&world.database.connect().await).await;
     let store = world.database.connect().await;

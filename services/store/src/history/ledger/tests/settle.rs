@@ -1,4 +1,4 @@
-//! Verdicts carried out, once.
+//! Applying verdicts, once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -116,7 +116,7 @@ async fn an_end_without_an_attempt_counts_those_made(world: World) {
     assert_eq!(world.number(ended).await, 1_503);
 }
 
-/// Two workers sent the same job, or one reported twice.
+/// Two workers sent the same job, or one reported it twice.
 async fn several_reports_of_one_delivery_in_a_batch(world: World) {
     let first = world.delivery(world.endpoint, Some(EPOCH)).await;
     let second = world.delivery(world.endpoint, Some(EPOCH)).await;
@@ -129,8 +129,8 @@ async fn several_reports_of_one_delivery_in_a_batch(world: World) {
         attempted(&third, 1, SUCCESS, 200),
         attempted(&second, 2, SUCCESS, 200),
     ];
-    // A success that is not of the future comes first; that of attempt 2 was, before the failure of
-    // attempt 1 was known.
+    // A success comes first, unless its attempt is in the future: that of attempt 2 was, before the
+    // failure of attempt 1 was known.
     let applied = world.ledger.settle(&batch).await.unwrap();
     assert_eq!(applied, [false, true, true, false, true, false]);
     assert_eq!(world.ledger.settle(&batch[5..]).await.unwrap(), [true]);
@@ -167,14 +167,14 @@ async fn reports_at_once_apply_once(world: World) {
     for task in tasks {
         task.await.unwrap();
     }
-    // Some were retried first: success of the attempt before ended them all the same.
+    // Some were retried first. The success of the earlier attempt ended them nevertheless.
     assert_eq!((world.rows("pending_deliveries").await, world.rows("deliveries").await), (0, 20));
     assert_eq!(world.number("SELECT count(*) FROM deliveries WHERE status = 2").await, 20);
 }
 
 async fn what_the_database_refuses_is_not_settled(world: World) {
     if world.store.backend() == crate::Backend::Sqlite {
-        // SQLite takes any text: there is nothing that it refuses here.
+        // SQLite accepts any text, so it refuses nothing here.
         return;
     }
     let delivery = world.delivery(world.endpoint, Some(EPOCH)).await;

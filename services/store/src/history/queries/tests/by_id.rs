@@ -1,4 +1,4 @@
-//! Many by their ids.
+//! Many objects by their ids.
 
 use outrider_model::{DeliveryId, EventId, ProjectId, Reason, Timestamp};
 
@@ -60,9 +60,9 @@ async fn nobody_gets_what_is_not_theirs(world: World) {
     let own = store.attempts_by_id(&scene.owner(), project, &attempts).await.unwrap();
     assert_eq!(own.iter().map(|attempt| attempt.endpoint).collect::<Vec<_>>(), [scene.owned]);
     store.reads_all_events(&scene.principal, project).await.unwrap();
-    for stranger in [scene.owner(), scene.stranger()] {
+    for outsider in [scene.owner(), scene.outsider()] {
         assert_eq!(
-            store.reads_all_events(&stranger, project).await.unwrap_err().reason,
+            store.reads_all_events(&outsider, project).await.unwrap_err().reason,
             Reason::NotFound
         );
     }

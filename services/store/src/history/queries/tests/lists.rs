@@ -1,4 +1,4 @@
-//! Lists, single items, and who may see them.
+//! Lists, single objects, and who may see them.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ async fn events_are_listed_newest_first(world: World) {
     assert_eq!(list(window, ALL).await.0, ids[2..=4], "from the start on, before the end");
 }
 
-/// The pages of a walk to the end, and the same pages backwards.
+/// The pages from the start to the end, and the same pages backwards.
 async fn walk(scene: &Scene, filter: &DeliveryFilter, size: u32) -> Vec<DeliveryId> {
     let page = async |from| -> Page<Delivery> {
         let request = PageRequest { size, from };
@@ -118,7 +118,7 @@ async fn deliveries_are_one_list_forth_and_back(world: World) {
     let mut expected = Vec::new();
     for seconds_ago in 0..9 {
         let new = scene.accept(seconds_ago, &[scene.endpoint, scene.owned]).await;
-        // The third delivery of four is delivered, the fourth has failed.
+        // Of four deliveries, the third was delivered and the fourth has failed.
         for (index, delivery) in new.deliveries.iter().enumerate() {
             match (seconds_ago as usize * 2 + index) % 4 {
                 2 => scene.deliver(delivery).await,
@@ -251,8 +251,8 @@ async fn attempts_come_back_as_they_were(world: World) {
             page.items.into_iter().map(|attempt| attempt.id).collect::<Vec<_>>()
         };
     let any = AttemptFilter::default;
-    // The second attempt began a minute after both first ones, of which that with the answer 503
-    // began 303 microseconds later.
+    // The second attempt began a minute after both first ones. Of these, the one with the answer
+    // 503 began 303 microseconds later.
     assert_eq!(find(any()).await, [second.id, first.id, other.id]);
     assert_eq!(
         find(AttemptFilter { delivery: Some(new.deliveries[0].id), ..any() }).await,
@@ -278,7 +278,8 @@ async fn attempts_come_back_as_they_were(world: World) {
 async fn attempts_are_listed_by_their_start_and_those_of_a_delivery_by_number(world: World) {
     let scene = Scene::of(world).await;
     let (world, store) = (&scene.world, &scene.world.store);
-    // Of four events, the older one's attempts go on after the younger one's have begun.
+    // There are four events. Attempts of an older one continue after those of a younger one have
+    // begun.
     let mut expected = Vec::new();
     for minutes in [3, 2, 1, 0] {
         let new = scene.accept(60 * minutes, &[scene.endpoint]).await;
@@ -316,14 +317,14 @@ async fn attempts_are_listed_by_their_start_and_those_of_a_delivery_by_number(wo
         walk(AttemptFilter { outcome: Some(AttemptOutcome::Rejected), ..any() }).await,
         expected
     );
-    // Times are those of the attempts, to the microsecond: from one of them on, until before
-    // another.
+    // Times are compared with those of the attempts, to the microsecond: from one of them on and
+    // before another.
     let (end, start) = (expected[2].0, expected[9].0);
     let between: Vec<_> =
         expected.iter().filter(|attempt| (start..end).contains(&attempt.0)).copied().collect();
     assert!(between.len() >= 4, "{between:?}");
     assert_eq!(walk(AttemptFilter { start: Some(start), end: Some(end), ..any() }).await, between);
-    // The attempts of one delivery, whenever each of them seems to have started.
+    // The attempts of one delivery, whatever their start times.
     let delivery = expected[15].2;
     let own: Vec<_> = expected.iter().filter(|attempt| attempt.2 == delivery).copied().collect();
     assert_eq!(own.iter().map(|attempt| attempt.3).collect::<Vec<_>>(), [4, 3, 2, 1]);
@@ -343,12 +344,12 @@ async fn strangers_and_owners_see_their_own(world: World) {
     scene.deliver(&both.deliveries[0]).await;
     scene.deliver(&both.deliveries[1]).await;
     let attempt = attempted(&both.deliveries[0], 1, SUCCESS, 200).record.unwrap().id;
-    let stranger = scene.stranger();
+    let outsider = scene.outsider();
     let bound = outrider_model::Principal {
         project: Some(outrider_model::ProjectId::new(scene.world.now, 5)),
         ..scene.principal.clone()
     };
-    for nobody in [&stranger, &bound] {
+    for nobody in [&outsider, &bound] {
         let reasons = [
             store.get_event(nobody, project, both.event.id).await.err(),
             store.list_events(nobody, project, &EventFilter::default(), ALL).await.err(),

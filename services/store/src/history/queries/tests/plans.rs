@@ -1,5 +1,5 @@
-//! On PostgreSQL every page is read from an index, in its order: no table is scanned, and nothing
-//! but a few rows is sorted.
+//! On PostgreSQL every page is read from an index, in its order. No table is scanned, and only a
+//! few rows are sorted.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use crate::{
     testing::{scene::Scene, world::World},
 };
 
-/// 40,000 rows of each table of the last 22 hours. 4,000 of the middle are the project's: one that
-/// went quiet hours ago, which a walk by id alone would reach late. Half of them are the
-/// endpoint's; one in forty was not delivered.
+/// 40,000 rows of each table from the last 22 hours. 4,000 in the middle belong to the project,
+/// which has been inactive for hours, so that a scan by id would reach it late. Half of them belong
+/// to the endpoint. One in forty was not delivered.
 const FILL: [&str; 6] = [
     "CREATE TEMPORARY TABLE seed AS SELECT n,
         (lpad(to_hex($MILLIS - n * 2000), 12, '0') || '70008000'
@@ -54,8 +54,8 @@ const DAY_MICROS: i64 = 86_400_000_000;
 async fn pages_are_ranges_of_indexes() {
     let Some(world) = World::postgres().await else { return };
     let mut scene = Scene::of(world).await;
-    // The same distance from midnight whenever the test runs: the rows of the project lie in
-    // yesterday's partition, others in today's.
+    // Always at the same distance from midnight: the rows of the project are in yesterday's
+    // partition, others in today's.
     scene.world.now =
         Timestamp(scene.world.now.0 / DAY_MICROS * DAY_MICROS).plus(Duration::from_secs(5 * 3600));
     fill(&scene).await;
@@ -85,7 +85,7 @@ async fn pages_are_ranges_of_indexes_on_sqlite_too() {
     let attempts = |scene: &Scene, page| attempt_statements(scene, of_attempts(page));
     for build in [event_statements, delivery_statements, attempts] {
         for statement in build(&scene, page) {
-            // Both backends take numbered parameters.
+            // Both backends support numbered parameters.
             let explain = Statement {
                 sql: format!("EXPLAIN QUERY PLAN {}", statement.sql),
                 db_backend: DbBackend::Sqlite,
@@ -165,7 +165,7 @@ fn delivery_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
     statements
 }
 
-/// The same page of attempts that each started at the time of its id.
+/// The same page for attempts that started at the time of their ids.
 fn of_attempts(page: PageRequest) -> PageRequest<AttemptPlace> {
     let place = |id: Uuid| AttemptPlace { number: 1, started_at: EventId(id).time(), id };
     let from = page.from.map(|cursor| match cursor {
@@ -204,9 +204,9 @@ fn attempt_statements(scene: &Scene, page: PageRequest<AttemptPlace>) -> Vec<Sta
     .collect()
 }
 
-/// Executes the statement: what it reads is what counts. A page of 51 rows takes an index entry and
-/// a table page for each, and a few of each of the partitions. Where the bounds leave few rows the
-/// planner may read all of them, drop some and sort the rest, which is cheap.
+/// Executes the statement and checks what it reads. A page of 51 rows takes an index entry and a
+/// table page for each row, and a few pages of each partition. If few rows are within the bounds,
+/// the planner may read all of them, skip some and sort the rest, which is cheap.
 async fn check(scene: &Scene, statement: Statement) {
     let text =
         format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS) {}", statement.sql);
@@ -231,8 +231,8 @@ fn number_after(line: &str, before: &str) -> Option<u64> {
         .ok()
 }
 
-/// Of the whole statement: the first line of the kind. There is none when the bounds leave no
-/// partition.
+/// The first line of this kind, which is for the whole statement. There is none if no partition is
+/// within the bounds.
 fn pages_read(plan: &[String]) -> u64 {
     let Some(buffers) = plan.iter().find(|line| line.contains("Buffers: shared")) else { return 0 };
     number_after(buffers, "hit=").unwrap_or(0) + number_after(buffers, "read=").unwrap_or(0)
@@ -242,7 +242,7 @@ fn rows_dropped(plan: &[String]) -> u64 {
     plan.iter().filter_map(|line| number_after(line, "Removed by Filter: ")).sum()
 }
 
-/// What the nodes below a sort answered.
+/// The numbers of rows that the nodes below a sort returned.
 fn rows_sorted(plan: &[String]) -> u64 {
     let below = |at: usize| {
         plan[at + 1..]

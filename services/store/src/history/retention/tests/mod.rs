@@ -35,7 +35,7 @@ on_both_backends! {
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// So many days ago, at noon: far from midnight.
+/// Noon, this many days ago: far from midnight.
 fn days_ago(world: &World, days: u32) -> Timestamp {
     Timestamp(i64::from(day_of(world.now.minus(DAY * days))) * DAY_MICROS + DAY_MICROS / 2)
 }
@@ -54,7 +54,7 @@ async fn make_day(world: &World, at: Timestamp) {
     }
 }
 
-/// An event of that time with a pending delivery.
+/// Accepts an event of this time with a pending delivery.
 async fn pending(world: &World, at: Timestamp) -> NewEvent {
     make_day(world, at).await;
     let mut new = world.event_at(at);
@@ -63,7 +63,7 @@ async fn pending(world: &World, at: Timestamp) -> NewEvent {
     new
 }
 
-/// The same, delivered.
+/// The same, with a delivered delivery.
 async fn delivered(world: &World, at: Timestamp) -> NewEvent {
     let new = pending(world, at).await;
     settle(world, &new).await;
@@ -77,7 +77,7 @@ async fn settle(world: &World, new: &NewEvent) {
     );
 }
 
-/// A whole sweep of the days before a time: which are held, and what went.
+/// Sweeps all days before a time. Returns the held days, and what was deleted.
 async fn sweep(store: &Store, before: Timestamp) -> (Vec<i32>, Vec<Gone>) {
     let (mut held, mut went) = (Vec::new(), Vec::new());
     for day in store.old_days(before).await.unwrap() {
@@ -88,7 +88,7 @@ async fn sweep(store: &Store, before: Timestamp) -> (Vec<i32>, Vec<Gone>) {
             match step.progress {
                 Progress::More => continue,
                 Progress::Held => held.push(day),
-                // Somebody retries a delivery at this moment.
+                // A delivery is being retried at this moment.
                 Progress::Blocked => {}
                 Progress::Done => assert!(
                     !is_held || store.drop_day(day).await.unwrap().progress == Progress::Done
@@ -109,8 +109,8 @@ async fn a_day_goes_when_all_of_it_is_older(world: World) {
         delivered(&world, days_ago(&world, days)).await;
     }
     let first_kept = day_of(days_ago(&world, 30));
-    // As if it were the last moment of the day: the day 30 days ago is not over by 30 days, the one
-    // before is.
+    // The last moment of a day: the day 30 days ago has not ended 30 days ago, the one before it
+    // has.
     let before = Timestamp(i64::from(first_kept + 1) * DAY_MICROS - 1);
     let old = world.store.old_days(before).await.unwrap();
     assert_eq!(old, [40, 31].map(|days| day_of(days_ago(&world, days))));
@@ -121,10 +121,10 @@ async fn a_day_goes_when_all_of_it_is_older(world: World) {
     assert_eq!(counts(&world).await, [2, 2, 2]);
     assert_eq!(world.store.oldest_day().await.unwrap(), Some(first_kept));
     assert!(world.store.old_days(before).await.unwrap().is_empty());
-    // A moment later the next one goes.
+    // A moment later the next day is dropped.
     let (_, went) = sweep(&world.store, Timestamp(before.0 + 1)).await;
     assert_eq!((went.len(), counts(&world).await), (3, [1, 1, 1]));
-    // What is new is accepted as before.
+    // New events are accepted as before.
     delivered(&world, world.now).await;
 }
 
@@ -142,7 +142,7 @@ async fn a_pending_delivery_holds_its_day_and_no_other(world: World) {
         world.ledger.payloads(&[waiting.event.id]).await.unwrap(),
         [Some(waiting.payload.clone())]
     );
-    // It ends in its day's partition, and then the day goes.
+    // The delivery ends in its day's partition, and then the day is dropped.
     settle(&world, &waiting).await;
     let (held, _) = sweep(&world.store, before).await;
     assert_eq!((held.len(), counts(&world).await), (0, [0, 0, 0]));
@@ -158,7 +158,7 @@ async fn a_pending_replay_holds_the_day_of_its_event(world: World) {
     let before = world.now.minus(DAY * 30);
     assert_eq!(sweep(store, before).await.0, [day_of(at)]);
     assert_eq!(counts(world).await, [1, 1, 1]);
-    // The replay ends today; its number stays as long as the delivery.
+    // The replay ends today. Its replay number stays as long as the delivery.
     let ended = crate::ledger::Settled {
         delivery: replay.id,
         ..attempted(&new.deliveries[0], 1, SUCCESS, 200)
@@ -178,7 +178,7 @@ async fn a_pending_replay_holds_the_day_of_its_event(world: World) {
     adds_up(store).await;
 }
 
-/// The day of a replay goes before that of its event, which another delivery holds.
+/// The day of a replay is dropped before that of its event, which another delivery holds.
 async fn a_replay_goes_before_its_event(world: World) {
     let scene = Scene::of(world).await;
     let (world, store) = (&scene.world, &scene.world.store);
@@ -188,7 +188,7 @@ async fn a_replay_goes_before_its_event(world: World) {
     let new = delivered(world, old).await;
     let replay =
         store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
-    // As if it had been ordered ten days later.
+    // As if it had been requested ten days later.
     let later = outrider_model::DeliveryId::derive(less_old, replay.event, replay.endpoint, 1);
     for (table, column) in [("pending_deliveries", "id"), ("replays", "delivery_id")] {
         let [id, was] = [later.0, replay.id.0].map(|id| literal(world, id));
@@ -213,7 +213,7 @@ async fn a_replay_goes_before_its_event(world: World) {
     adds_up(store).await;
 }
 
-/// An id in a statement.
+/// An id as a literal in a statement.
 fn literal(world: &World, id: uuid::Uuid) -> String {
     match world.store.backend() {
         crate::Backend::Postgres => format!("'{id}'"),
@@ -230,7 +230,7 @@ async fn what_is_gone_is_not_found_and_not_retried(world: World) {
     let scene = Scene::of(world).await;
     let (world, store) = (&scene.world, &scene.world.store);
     let new = delivered(world, days_ago(world, 40)).await;
-    // A delivery of another day than its event's, as replays are.
+    // A delivery of another day than that of its event, like a replay.
     let replay =
         store.retry_delivery(&scene.principal, world.project, new.deliveries[0].id).await.unwrap();
     let ended = crate::ledger::Settled {
@@ -297,7 +297,7 @@ async fn changes_go_but_the_last(world: World) {
     let step = store.prune_changes(later).await.unwrap();
     assert_eq!((step.gone[0].rows, step.progress), (last.seq.unsigned_abs() - 1, Progress::Done));
     assert_eq!(store.changes(0, 100).await.unwrap(), std::slice::from_ref(&last));
-    // The numbers go on, for a directory that had read everything and for one that had not.
+    // Numbers continue, for a directory that had read everything and for one that had not.
     let behind = Directory::new(store.clone(), DirectoryOptions::default());
     behind.refresh().await.unwrap();
     for new in ["q", "r"] {
@@ -312,7 +312,7 @@ async fn changes_go_but_the_last(world: World) {
     assert_eq!(behind.project(&scene.principal, world.project).await.unwrap().name, "r");
 }
 
-/// Random days, retries and erasures, while days are dropped and payloads erased all the time.
+/// Random days, retries and erasures, while days are dropped and payloads are erased continuously.
 async fn nothing_pending_is_ever_deleted(world: World) {
     let seed = std::env::var("OUTRIDER_TEST_SEED")
         .ok()
@@ -370,7 +370,7 @@ async fn nothing_pending_is_ever_deleted(world: World) {
         WHERE e.id IS NULL OR e.payload_erased_at IS NOT NULL
             OR length(e.payload) <> e.payload_size";
     assert_eq!(world.number(lacking).await, 0);
-    // All that waited from the beginning can still end.
+    // All deliveries that were pending from the start can still end.
     assert!(waiting == 0 || counts(world).await[0] > 0);
 }
 

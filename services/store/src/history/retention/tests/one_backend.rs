@@ -1,4 +1,4 @@
-//! Days on PostgreSQL alone, as partitions, and on SQLite alone, in chunks.
+//! Days on PostgreSQL, as partitions, and days on SQLite, in chunks.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// Whoever reads for long keeps a partition from being dropped, and keeps nobody from publishing
-/// for longer than a sweep is patient.
+/// A long read keeps a partition from being dropped, but blocks publishing only as long as a sweep
+/// waits for a lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_in_use_is_left_for_later() {
     let Some(world) = World::postgres().await else { return };
@@ -48,8 +48,8 @@ async fn a_partition_in_use_is_left_for_later() {
     assert_eq!(counts(&world).await, [20, 0, 0]);
 }
 
-/// However long the numbers of replays take to be deleted: nobody but who makes one waits, and no
-/// lock is waited for in a circle.
+/// However long deleting replay numbers takes, only calls that create a replay wait, and there is
+/// no deadlock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replays_go_before_anybody_waits() {
     const SLOWLY: [&str; 2] = [
@@ -98,7 +98,7 @@ async fn replays_go_before_anybody_waits() {
     assert_eq!((counts(world).await, world.rows("replays").await), ([1, 1, 0], 0));
 }
 
-/// Another process is at it.
+/// Another process is sweeping.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_sweeps_at_a_time() {
     let Some(world) = World::postgres().await else { return };
@@ -131,7 +131,7 @@ async fn a_large_day_goes_in_chunks() {
     assert_eq!(counts(&world).await, [0, 0, 0]);
 }
 
-/// A key outlives its event, of whose day a part is deleted while an older day is held.
+/// A key outlives its event, whose day is partly deleted while an older day is held.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_of_a_day_that_is_being_deleted_are_in_order() {
     let world = World::sqlite().await;
@@ -152,7 +152,7 @@ async fn keys_of_a_day_that_is_being_deleted_are_in_order() {
     };
     assert_eq!(world.store.drop_day(day_of(at)).await.unwrap().progress, Progress::More);
     assert_eq!((world.rows("events").await, missing().await), (3, vec![]));
-    // What vanishes after what is there is missed.
+    // An event that disappears after the first existing one counts as missing.
     world.execute(&format!("DELETE FROM events WHERE id = {}", literal(&world, events[5].0))).await;
     assert_eq!(missing().await, [events[5]]);
 }

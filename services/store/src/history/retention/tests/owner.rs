@@ -1,5 +1,5 @@
-//! Where the servers do not own the tables: they write down what may go, and the owner's job
-//! carries that out and nothing else.
+//! Servers that do not own the tables write down what may be dropped. The owner's job drops that
+//! and nothing else.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn drops_what_the_servers_wrote_down_and_nothing_else() {
     let (server, owner) =
         (granted.connect().await, Store::connect(&options(granted.database.url())).await.unwrap());
     let now = owner.clock().now();
-    // Of the days from 41 ago to 33 ago, and of those around today.
+    // The partitions of the days from 41 to 33 days ago, and around today.
     owner.ledger().prepare(now.minus(40 * DAY)).await.unwrap();
     assert_eq!(
         (partitions(&owner, "events").await, partitions(&owner, "commit_log").await),
@@ -34,11 +34,11 @@ async fn drops_what_the_servers_wrote_down_and_nothing_else() {
         "no server wrote anything down"
     );
 
-    // Three of them may go, and all of the old keys and of the log.
+    // Three of these days may be dropped, and all old partitions of keys and of the log.
     server.write_down(Some(now.minus(38 * DAY)), now.minus(DAY)).await.unwrap();
     assert!(!server.ledger().prune_log(now.minus(7 * DAY)).await.unwrap(), "the owner does that");
     assert_eq!(partitions(&owner, "commit_log").await, 18);
-    // A process with a longer time does not take it back.
+    // A process with a longer retention does not revoke that.
     server.write_down(None, now.minus(30 * DAY)).await.unwrap();
     let dropped = owner.drop_written_down().await.unwrap();
     assert!(!dropped.is_blocked);

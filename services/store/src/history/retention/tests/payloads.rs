@@ -1,4 +1,4 @@
-//! Payloads erased, at once and by age.
+//! Erasing payloads, immediately and by age.
 
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ async fn who_is_bound_to_an_owner_erases_nothing(world: World) {
     let new = scene.accept(5, &[scene.owned]).await;
     scene.deliver(&new.deliveries[0]).await;
     for (who, reason) in
-        [(scene.owner(), Reason::BeyondOwnScope), (scene.stranger(), Reason::NotFound)]
+        [(scene.owner(), Reason::BeyondOwnScope), (scene.outsider(), Reason::NotFound)]
     {
         assert_eq!(
             store.erase_payload(&who, project, new.event.id).await.unwrap_err().reason,
@@ -159,7 +159,7 @@ async fn those_of_a_project_are_erased_by_age(world: World) {
     );
 }
 
-/// As when it waited long for its commit.
+/// As if it waited long for its commit.
 async fn what_comes_below_the_mark_is_erased_by_the_next_sweep(world: World) {
     let scene = Scene::of(world).await;
     let (project, store) = (scene.world.project, &scene.world.store);
@@ -180,7 +180,7 @@ async fn a_clock_that_goes_back_leaves_no_payloads(world: World) {
         store.erase_old_payloads(project, now.plus(HOUR), Some(now)).await.unwrap().progress,
         Progress::Done
     );
-    // The hour is taken back.
+    // The clock went back by an hour.
     let new = scene.accept(0, &[]).await;
     let sweep = async |before| {
         store
@@ -227,12 +227,12 @@ async fn what_was_held_is_erased_when_it_ended(world: World) {
     assert!(!is_erased(&scene, &held).await && is_erased(&scene, &free).await);
     assert_eq!(store.erase_held_payloads(project, before, None).await.unwrap().0.payloads, 0);
     scene.deliver(&held.deliveries[0]).await;
-    // What is noted is not looked at again.
+    // Noted events are not examined again.
     assert_eq!(
         store.erase_old_payloads(project, before, Some(before.minus(HOUR))).await.unwrap().payloads,
         0
     );
-    // The project keeps payloads for longer by now.
+    // The project keeps payloads for longer now.
     let longer = scene.world.now.minus(HOUR * 3);
     assert_eq!(store.erase_held_payloads(project, longer, None).await.unwrap().0.payloads, 0);
     let (step, next) = store.erase_held_payloads(project, before, None).await.unwrap();
