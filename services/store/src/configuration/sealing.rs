@@ -209,7 +209,7 @@ impl Store {
         Ok(batch)
     }
 
-    /// Those of these secrets that another key still encrypts.
+    /// Encrypts those of these secrets again that another key encrypted.
     async fn seal_secrets(&self, ids: &[Uuid], mark: &[Value]) -> Result<Batch> {
         let (transaction, keys) = (transaction::begin_unhurried(self).await?, self.master_keys());
         let rows =

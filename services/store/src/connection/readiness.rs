@@ -88,7 +88,7 @@ impl Store {
             if let Err(error) = self.ahead().await {
                 tracing::debug!(error = message(&error), "{NOT_COUNTED}");
             }
-            // However many statements fail.
+            // Limits the rate, however many statements fail.
             tokio::time::sleep(AGAIN).await;
         }
     }
