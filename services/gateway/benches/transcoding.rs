@@ -15,7 +15,8 @@ fn transcoding(c: &mut Criterion) {
     for size in [1_024, 64 * 1_024] {
         let text = "x".repeat(size);
         let body = Bytes::from(format!(
-            "{{\"event_type\": \"invoice.paid\", \"data\": {{\"text\": \"{text}\"}}, \"idempotency_key\": \"0123456789\", \
+            "{{\"event_type\": \"invoice.paid\", \"data\": {{\"text\": \"{text}\"}}, \
+                \"idempotency_key\": \"0123456789\", \
              \"metadata\": {{\"customer\": \"c-1\"}}}}"
         ));
         group.throughput(Throughput::Bytes(body.len() as u64));

@@ -8,19 +8,19 @@ use http::request::Parts;
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use outrider_model::Error;
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{Acceptor, Places, methods};
+use outrider_rpc::{Acceptor, ConnectionSlots, methods};
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     Gateway, Options,
-    cost::Cost,
-    framing,
-    head::Limits,
+    connection::{framing, head::Limits},
+    exchange::cost::Cost,
+    json::{read, write},
     ndjson::lines::Lines,
-    read, rest,
     route::{Found, Routes},
-    server, write,
+    server,
+    surface::rest,
 };
 
 /// The reader of the framing of HTTP/1.1.
@@ -136,17 +136,17 @@ pub fn lines<'p>(
 /// A gateway that serves any streams, one connection after the other.
 pub struct Connections {
     each: Arc<server::Each>,
-    places: Places,
+    places: ConnectionSlots,
 }
 
 impl Connections {
     /// Of this gateway.
     #[must_use]
     pub fn new(gateway: Gateway) -> Self {
-        let Gateway { shared, .. } = gateway;
-        let places =
-            Places::new(shared.options.max_connections, shared.options.reserved_connections);
-        Self { each: Arc::new(server::Each::new(shared, Acceptor::plain())), places }
+        let Gateway { surfaces, .. } = gateway;
+        let options = &surfaces.shared.options;
+        let places = ConnectionSlots::new(options.max_connections, options.reserved_connections);
+        Self { each: Arc::new(server::Each::new(surfaces, Acceptor::plain())), places }
     }
 
     /// Serves a connection to its end.

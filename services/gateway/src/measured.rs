@@ -7,7 +7,7 @@ use outrider_rpc::methods;
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
 
-use crate::{cost::Cost, rest, route::Routes, write};
+use crate::{exchange::cost::Cost, json::write, route::Routes, surface::rest};
 
 /// A publish by REST, from the text of its body to the bytes of the message, and its answer, the
 /// other way.

@@ -11,7 +11,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use outrider_rpc::{Acceptor, Kept, Places, Seat, listen};
+use outrider_rpc::{Acceptor, ConnectionSlot, ConnectionSlots, HoldingBody, listen};
 use outrider_telemetry::{
     Seldom,
     catalogue::gateway::{CONNECTIONS, CONNECTIONS_DISPLACED, CONNECTIONS_REFUSED},
@@ -27,9 +27,12 @@ use tonic::body::Body;
 use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
-    Options, Shared, handler,
-    head::Limits,
-    io::{Bounds, Progress, Sending, Watched},
+    Options,
+    connection::{
+        head::Limits,
+        io::{Bounds, Progress, Sending, Watched},
+    },
+    surface::{Surfaces, handler},
 };
 
 /// Bytes that a client may send on an HTTP/2 connection before they are read. Half of it is what h2
@@ -52,13 +55,13 @@ static FULL: Seldom = Seldom::new();
 
 /// Accepts until `shutdown`, then drains.
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
+    surfaces: Arc<Surfaces>,
     acceptor: Acceptor,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let mut shutdown = pin!(shutdown);
-    let mut server = Server::new(shared, acceptor);
+    let mut server = Server::new(surfaces, acceptor);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
@@ -73,31 +76,32 @@ pub(crate) async fn serve(
 struct Server {
     each: Arc<Each>,
     connections: JoinSet<()>,
-    places: Places,
+    places: ConnectionSlots,
 }
 
 /// What every connection needs.
 pub(crate) struct Each {
-    shared: Arc<Shared>,
+    surfaces: Arc<Surfaces>,
     acceptor: Acceptor,
     builder: auto::Builder<TokioExecutor>,
     closing: CancellationToken,
 }
 
 impl Server {
-    fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
+    fn new(surfaces: Arc<Surfaces>, acceptor: Acceptor) -> Self {
+        let options = &surfaces.shared.options;
         let places =
-            Places::divided(shared.options.max_connections, shared.options.reserved_connections);
-        let each = Arc::new(Each::new(shared, acceptor));
+            ConnectionSlots::divided(options.max_connections, options.reserved_connections);
+        let each = Arc::new(Each::new(surfaces, acceptor));
         Self { each, connections: JoinSet::new(), places }
     }
 
     fn take(&mut self, stream: TcpStream) {
         let seat = self.places.take();
-        if seat.as_ref().is_none_or(|seat| seat.took_anothers)
+        if seat.as_ref().is_none_or(|seat| seat.displaced_another)
             && let Some(times) = FULL.happened()
         {
-            let limit = self.each.shared.options.max_connections;
+            let limit = self.each.surfaces.shared.options.max_connections;
             tracing::warn!(
                 limit,
                 times,
@@ -106,7 +110,7 @@ impl Server {
         }
         match seat {
             Some(seat) => {
-                if seat.took_anothers {
+                if seat.displaced_another {
                     CONNECTIONS_DISPLACED.inc();
                 }
                 let each = Arc::clone(&self.each);
@@ -118,7 +122,7 @@ impl Server {
     }
 
     async fn drain(mut self) {
-        let shared = &self.each.shared;
+        let shared = &self.each.surfaces.shared;
         shared.serving.send_replace(false);
         self.each.closing.cancel();
         let all = async { while self.connections.join_next().await.is_some() {} };
@@ -133,13 +137,13 @@ impl Server {
 }
 
 impl Each {
-    pub(crate) fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
-        let builder = builder(&shared.options);
-        Self { shared, acceptor, builder, closing: CancellationToken::new() }
+    pub(crate) fn new(surfaces: Arc<Surfaces>, acceptor: Acceptor) -> Self {
+        let builder = builder(&surfaces.shared.options);
+        Self { surfaces, acceptor, builder, closing: CancellationToken::new() }
     }
 
     /// From the handshake to the end.
-    async fn connection(&self, stream: TcpStream, seat: Arc<Seat>) {
+    async fn connection(&self, stream: TcpStream, seat: Arc<ConnectionSlot>) {
         let socket = tokio::select! {
             () = self.closing.cancelled() => return,
             () = seat.displaced() => return,
@@ -159,13 +163,13 @@ impl Each {
 
     /// All that follows the handshake. Clients break off, time out and speak no HTTP: that is their
     /// affair, and each request has its own line in the log.
-    pub(crate) async fn exchange<S>(&self, socket: S, seat: Arc<Seat>)
+    pub(crate) async fn exchange<S>(&self, socket: S, seat: Arc<ConnectionSlot>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let _open = Ongoing::begin(&CONNECTIONS);
-        let options = &self.shared.options;
-        let progress = Arc::new(Progress::new(seat.under_way()));
+        let options = &self.surfaces.shared.options;
+        let progress = Arc::new(Progress::new(seat.in_flight()));
         let bounds = Bounds {
             limits: Limits::of(options),
             head_timeout: options.header_read_timeout,
@@ -186,9 +190,10 @@ impl Each {
                 }
                 connection.as_mut().graceful_shutdown();
                 // A client of HTTP/2 that does not confirm is not waited for.
+                let unconfirmed = options.idle_timeout + options.keep_alive_timeout;
                 tokio::select! {
                     ended = &mut connection => ended,
-                    () = progress.rested(options.idle_timeout + options.keep_alive_timeout) => Ok(()),
+                    () = progress.rested(unconfirmed) => Ok(()),
                     () = seat.displaced(), if !displaced => Ok(()),
                 }
             }
@@ -200,8 +205,8 @@ impl Each {
 
     /// Resolves when the connection is to end: at the shutdown, after it rested, or when it has
     /// lost its place.
-    async fn end_of(&self, progress: &Progress, seat: &Seat) {
-        let options = &self.shared.options;
+    async fn end_of(&self, progress: &Progress, seat: &ConnectionSlot) {
+        let options = &self.surfaces.shared.options;
         tokio::select! {
             () = async {
                 self.closing.cancelled().await;
@@ -215,18 +220,18 @@ impl Each {
     fn service(
         &self,
         progress: Arc<Progress>,
-        seat: Arc<Seat>,
+        seat: Arc<ConnectionSlot>,
     ) -> impl Service<
         Request<Incoming>,
-        Response = Response<Kept<Body, Sending>>,
+        Response = Response<HoldingBody<Body, Sending>>,
         Error = Infallible,
         Future: Send + 'static,
     > + use<> {
-        let shared = Arc::clone(&self.shared);
-        let answering = ServiceBuilder::new().option_layer(shared.cors.clone()).service(
+        let surfaces = Arc::clone(&self.surfaces);
+        let answering = ServiceBuilder::new().option_layer(surfaces.cors.clone()).service(
             tower::service_fn(move |request| {
-                let (shared, seat) = (Arc::clone(&shared), Arc::clone(&seat));
-                async move { handler::handle(&shared, &seat, request).await }
+                let (surfaces, seat) = (Arc::clone(&surfaces), Arc::clone(&seat));
+                async move { handler::handle(&surfaces, &seat, request).await }
             }),
         );
         service_fn(move |mut request: Request<Incoming>| {
@@ -238,7 +243,7 @@ impl Each {
             async move {
                 let answer = answer.await;
                 ending.answered();
-                answer.map(|answer| answer.map(|body| Kept::new(body, sending)))
+                answer.map(|answer| answer.map(|body| HoldingBody::new(body, sending)))
             }
         })
     }

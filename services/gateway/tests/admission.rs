@@ -64,7 +64,8 @@ async fn nobody_is_told_to_send_a_body_without_a_good_key() {
     for (line, media_type, also) in SURFACES {
         for (key, code, reason) in refused() {
             let head = format!(
-                "{line} HTTP/1.1\r\nhost: t\r\n{key}{also}content-type: {media_type}\r\ncontent-length: 5000000\r\n\
+                "{line} HTTP/1.1\r\nhost: t\r\n{key}{also}content-type: {media_type}\r\n\
+                    content-length: 5000000\r\n\
                  expect: 100-continue\r\n\r\n"
             );
             let answer = rest(&mut say(&running, &head).await).await;
@@ -90,7 +91,8 @@ async fn nobody_is_told_to_send_a_body_without_a_good_key() {
     }
     // A media type that is none of gRPC is refused by the head, too, whatever the key.
     let head = "POST /outrider.ingest.v1.IngestService/PublishEvent HTTP/1.1\r\nhost: t\r\n\
-                content-type: application/grpc-web-strange\r\ncontent-length: 5000000\r\nexpect: 100-continue\r\n\r\n";
+                content-type: application/grpc-web-strange\r\ncontent-length: 5000000\r\nexpect: \
+                100-continue\r\n\r\n";
     let answer = rest(&mut say(&running, head).await).await;
     assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
     assert!(running.got.calls().is_empty());
@@ -104,7 +106,8 @@ async fn a_half_sent_body_is_refused_at_once_and_a_whole_one_does_not_hide_the_a
         ["content-length: 5000000\r\n\r\n{", "transfer-encoding: chunked\r\n\r\n5\r\n{\"ev"]
     {
         let head = format!(
-            "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n{framing}"
+            "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n\
+                {framing}"
         );
         let mut stream = say(&running, &head).await;
         let mut first = [0; 12];

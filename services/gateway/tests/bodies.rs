@@ -47,7 +47,8 @@ async fn post(
 ) -> (u16, String) {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let head = format!(
-        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\nconnection: close\r\n\
+        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\nconnection: \
+            close\r\n\
          content-type: application/json\r\ncontent-length: {BODY}\r\n\r\n"
     );
     let (body, mut answer) = (json(), String::new());
@@ -114,7 +115,8 @@ async fn a_body_that_announces_nothing_is_counted_as_it_comes() {
     let send = async |chunks: usize| {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         let head = format!(
-            "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\nconnection: close\r\n\
+            "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\n\
+                connection: close\r\n\
              content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();

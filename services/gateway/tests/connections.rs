@@ -34,7 +34,8 @@ async fn ask(running: &Running, key: u8, request: &str) -> TcpStream {
 /// Another request on it.
 async fn again(stream: &mut TcpStream, key: u8, request: &str) {
     let text = format!(
-        "{request} HTTP/1.1\r\nhost: t\r\nauthorization: {}\r\ncontent-type: application/json\r\ncontent-length: 0\r\n\r\n",
+        "{request} HTTP/1.1\r\nhost: t\r\nauthorization: {}\r\ncontent-type: application/json\r\n\
+            content-length: 0\r\n\r\n",
         bearer(key)
     );
     // A connection that is closed tells when it is read.

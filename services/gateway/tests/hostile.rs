@@ -39,10 +39,17 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
     let running = Running::start().await;
     let post =
         &format!("POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\n");
-    let smuggled = "0\r\n\r\nPOST /v1/projects/smuggled/events HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n";
+    let smuggled = "0\r\n\r\nPOST /v1/projects/smuggled/events HTTP/1.1\r\nhost: t\r\n\
+        content-length: 0\r\n\r\n";
     for bad in [
-        format!("{post}content-length: {}\r\ntransfer-encoding: chunked\r\n\r\n{smuggled}", smuggled.len()),
-        format!("{post}transfer-encoding: chunked\r\ncontent-length: {}\r\n\r\n{smuggled}", smuggled.len()),
+        format!(
+            "{post}content-length: {}\r\ntransfer-encoding: chunked\r\n\r\n{smuggled}",
+            smuggled.len()
+        ),
+        format!(
+            "{post}transfer-encoding: chunked\r\ncontent-length: {}\r\n\r\n{smuggled}",
+            smuggled.len()
+        ),
         format!("{post}content-length: 0\r\ncontent-length: {}\r\n\r\n{smuggled}", smuggled.len()),
         format!("{post}content-length: 0\r\ncontent-length: 0\r\n\r\n"),
         format!("{post}content-length: +0\r\n\r\n"),
@@ -54,13 +61,22 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
         format!("{post}a: b\rcontent-length: 0\r\n\r\n"),
         format!("{post}content-length: 0\r\n\n"),
         "POST /v1/projects/p/events HTTP/1.1\nhost: t\r\ncontent-length: 0\r\n\r\n".to_owned(),
-        "POST /v1/projects/p/events HTTP/1.0\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+        "POST /v1/projects/p/events HTTP/1.0\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\
+            \r\n"
+            .to_owned(),
         "POST /v1/projects/p/events HTTP/1.1\r\ncontent-length: 0\r\n\r\n".to_owned(),
         format!("{post}host: u\r\ncontent-length: 0\r\n\r\n"),
     ] {
         let answer = exchange(&running, bad.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.matches("HTTP/1.1 4").count() == 1, "{bad:?}: {answer}");
-        assert!(answer.contains("\"reason\":\"MALFORMED_REQUEST\"") && answer.contains("\"request_id\":\""), "{bad:?}: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.matches("HTTP/1.1 4").count() == 1,
+            "{bad:?}: {answer}"
+        );
+        assert!(
+            answer.contains("\"reason\":\"MALFORMED_REQUEST\"")
+                && answer.contains("\"request_id\":\""),
+            "{bad:?}: {answer}"
+        );
         assert!(running.got.calls().is_empty(), "{bad:?}");
     }
     // In the chunks of a body that began well.
@@ -106,7 +122,8 @@ async fn long_addresses_are_refused() {
 fn post(framing: &str) -> String {
     let authorization = format!("authorization: {BEARER}\r\n");
     format!(
-        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\n{authorization}content-type: application/json\r\n{framing}\r\n\r\n"
+        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\n{authorization}content-type: \
+            application/json\r\n{framing}\r\n\r\n"
     )
 }
 

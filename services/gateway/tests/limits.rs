@@ -35,7 +35,8 @@ async fn exchange(running: &Running, bytes: &[u8]) -> String {
 fn head(framing: &str) -> String {
     let authorization = format!("authorization: {BEARER}\r\n");
     format!(
-        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\n{authorization}content-type: application/json\r\n{framing}\r\n\r\n"
+        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\n{authorization}content-type: \
+            application/json\r\n{framing}\r\n\r\n"
     )
 }
 

@@ -120,7 +120,8 @@ fn lines(answer: &Answer) -> Vec<Value> {
 async fn each_line_is_answered_in_order_and_fails_alone() {
     let ingest = Ingest::default();
     let running = running(&ingest, Options::default()).await;
-    let body = "{\"event_type\":\"a\",\"data\":\"x\"}\n\n  \nnot json\r\n{\"event_type\":\"bad\",\"data\":1}\n{\"nothing\":1}\nnull\n\u{b}\n\
+    let body = "{\"event_type\":\"a\",\"data\":\"x\"}\n\n  \nnot json\r\n\
+        {\"event_type\":\"bad\",\"data\":1}\n{\"nothing\":1}\nnull\n\u{b}\n\
                 {\"event_type\":\"a\",\"data\":\"last\"}";
     for answer in
         [running.send(upload(PATH, body)).await, running.send_http2(upload(PATH, body)).await]
@@ -191,7 +192,8 @@ async fn what_no_call_can_do_is_an_ordinary_error() {
     // Not even for lines that are none is the work done for a stranger.
     to("no_key", "x\n").await.is_refused(401, "INVALID_CREDENTIALS", "");
     let asking = format!(
-        "POST /v1/projects/no_key/events:batch HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\nContent-Type: application/x-ndjson\r\n"
+        "POST /v1/projects/no_key/events:batch HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\n\
+            Content-Type: application/x-ndjson\r\n"
     );
     let mut stranger = TcpStream::connect(running.address).await.unwrap();
     stranger
@@ -243,7 +245,8 @@ type Reader = BufReader<tokio::net::tcp::OwnedReadHalf>;
 async fn raw(running: &Running, header: &str) -> (tokio::net::tcp::OwnedWriteHalf, Reader) {
     let (reader, mut writer) = TcpStream::connect(running.address).await.unwrap().into_split();
     let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\nContent-Type: application/x-ndjson\r\n{header}\r\n\r\n"
+        "POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\nContent-Type: \
+            application/x-ndjson\r\n{header}\r\n\r\n"
     );
     writer.write_all(head.as_bytes()).await.unwrap();
     (writer, BufReader::new(reader))

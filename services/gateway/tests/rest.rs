@@ -13,7 +13,8 @@ async fn publishes_with_the_text_of_data_as_it_stood() {
     let running = Running::start().await;
     let data = r#"{"a":1.0,  "b":1e400, "dup":1,"dup":2}"#;
     let body = format!(
-        r#"{{ "eventType": "a.b", "data" : {data} , "headers":{{"x-a":"1"}}, "deliver_at":"2030-01-01T00:00:00.25Z" }}"#
+        r#"{{ "eventType": "a.b", "data" : {data} , "headers":{{"x-a":"1"}},
+            "deliver_at":"2030-01-01T00:00:00.25Z" }}"#
     );
     let mut publish = request("POST", EVENTS, Some(&body));
     publish.headers_mut().insert("x-request-id", "mine-1".parse().unwrap());
@@ -89,7 +90,8 @@ async fn an_event_is_shown_with_the_text_of_its_payload() {
 #[tokio::test]
 async fn query_parameters_fill_fields_in_both_spellings() {
     let running = Running::start().await;
-    let query = "page_size=7&pageToken=a%2Bb+c&status=DELIVERY_STATUS_FAILED&startTime=2024-01-01T00:00:00Z&event_id=evt_1";
+    let query = "page_size=7&pageToken=a%2Bb+c&status=DELIVERY_STATUS_FAILED&\
+        startTime=2024-01-01T00:00:00Z&event_id=evt_1";
     let answer = running.get(&format!("/v1/projects/p%20%2F1/deliveries?{query}")).await;
     assert_eq!(answer.text, r#"{"deliveries":[],"next_page_token":"","previous_page_token":""}"#);
     let got: dispatch::ListDeliveriesRequest = running.got.last();

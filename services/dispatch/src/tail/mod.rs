@@ -21,7 +21,7 @@ use std::{
 };
 
 use outrider_model::{ProjectId, Result};
-use outrider_shares::{Gate, Holder, Resource, Share, Shares, Turns};
+use outrider_shares::{Holder, Resource, Share, Shares, TurnResources, Turns};
 use outrider_store::{LogKind, Store};
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,8 +37,8 @@ const TAILS: Resource = Resource { name: "tails", noun: "tails", least: 1 };
 const BYTES: Resource =
     Resource { name: "tail-bytes", noun: "bytes of tails", least: stream::BATCH_BYTES };
 
-const READS: Gate = Gate {
-    places: Resource { name: "tail-reads", noun: "queries of tails", least: 1 },
+const READS: TurnResources = TurnResources {
+    slots: Resource { name: "tail-reads", noun: "queries of tails", least: 1 },
     line: Resource {
         name: "tail-reads-line",
         noun: "places in the line for queries of tails",

@@ -10,14 +10,16 @@ use outrider_shares::Holder;
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 use tokio::time::Instant;
 
-use super::Rule;
 use crate::{
-    answer::ErrorObject,
-    call,
-    cost::{Cost, Decoding, Held},
-    deadline,
-    fault::fault,
-    payload, read, write,
+    exchange::{
+        answer::ErrorObject,
+        call,
+        cost::{Cost, Decoding, Held},
+        deadline,
+        fault::fault,
+    },
+    json::{payload, read, write},
+    route::LinesRule,
 };
 
 /// The wait between repetitions of a call that is refused as overload.
@@ -31,7 +33,7 @@ pub(super) struct Caller {
     /// The request without entries.
     pub(super) base: DynamicMessage,
     pub(super) output: MessageDescriptor,
-    pub(super) rule: Rule,
+    pub(super) rule: LinesRule,
     pub(super) max_answer_bytes: usize,
     pub(super) decoding: Decoding,
     /// Who uploads.

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use outrider_model::{Error, Reason};
 
-use crate::body::LIMIT_KEY;
+use crate::exchange::body::LIMIT_KEY;
 
 /// A line that is not blank.
 #[derive(Debug)]

@@ -20,7 +20,10 @@ use super::{
     batch::{Batch, Caller, write_error},
     lines::{Line, Lines},
 };
-use crate::{Options, Shared, body, deadline};
+use crate::{
+    Options,
+    exchange::{Shared, body, deadline},
+};
 
 /// Chunks of results that wait, whatever their size.
 const CHUNKS: usize = 1_024;
@@ -154,7 +157,8 @@ impl Upload {
             let due = self.due(reads);
             tokio::select! {
                 biased;
-                () = self.draining.as_mut(), if ended.is_none() => ended = Some(Err(Error::shutting_down())),
+                () = self.draining.as_mut(),
+                    if ended.is_none() => ended = Some(Err(Error::shutting_down())),
                 // Before the body: one that never stops must not hide that the time is up.
                 () = sleep_until(due), if due.is_some() => ended = Some(Err(self.idle())),
                 Some(results) = self.calls.next(), if !self.calls.is_empty() => {

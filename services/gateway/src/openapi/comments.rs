@@ -42,7 +42,10 @@ macro_rules! commented {
     })*};
 }
 
-commented! { MessageDescriptor FieldDescriptor EnumDescriptor EnumValueDescriptor MethodDescriptor prost_reflect::ServiceDescriptor }
+commented! {
+    MessageDescriptor FieldDescriptor EnumDescriptor EnumValueDescriptor MethodDescriptor
+    prost_reflect::ServiceDescriptor
+}
 
 /// Lines of one paragraph joined: where a line ends in a proto says nothing.
 fn unwrapped(text: &str) -> String {

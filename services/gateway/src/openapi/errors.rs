@@ -6,10 +6,8 @@ use outrider_model::Reason;
 use outrider_rpc::status::codes;
 use serde_json::{Map, Value, json};
 
-use super::schema::{Schemas, reference};
+use super::schema::{ERROR, Schemas, reference};
 
-/// The object under `error`.
-pub(super) const ERROR: &str = "Error";
 /// The body of an answer that refuses.
 const ERROR_ANSWER: &str = "ErrorAnswer";
 
@@ -31,7 +29,8 @@ pub(super) fn add_schemas(schemas: &mut Schemas) {
             "description": "What is wrong with one field.",
             "required": ["field", "description"],
             "properties": {
-                "field": { "type": "string", "description": "The field's path in the request, such as event.event_type." },
+                "field": { "type": "string", "description": "The field's path in the request, such \
+                    as event.event_type." },
                 "description": { "type": "string", "description": "What is expected." },
             },
         }),
@@ -40,15 +39,18 @@ pub(super) fn add_schemas(schemas: &mut Schemas) {
     schemas.insert(
         ERROR_ANSWER,
         json!({
-            "type": "object", "description": "The body of every answer that is not 2xx.", "required": ["error"],
-            "properties": { "error": { "$ref": "#/components/schemas/Error", "description": "What went wrong." } },
+            "type": "object", "description": "The body of every answer that is not 2xx.",
+                "required": ["error"],
+            "properties": { "error": { "$ref": "#/components/schemas/Error",
+                "description": "What went wrong." } },
             "examples": [example()],
         }),
     );
 }
 
 fn error() -> Value {
-    let violations = json!({ "type": "array", "items": reference("FieldViolation"), "description": "The fields that are wrong." });
+    let violations = json!({ "type": "array", "items": reference("FieldViolation"),
+        "description": "The fields that are wrong." });
     json!({
         "type": "object",
         "description": "Why a request, or one item of a batch, was refused.",
@@ -56,18 +58,22 @@ fn error() -> Value {
         "properties": {
             "code": { "type": "integer", "description": "The HTTP status." },
             "status": { "type": "string", "description": "The gRPC code's name." },
-            "reason": { "$ref": "#/components/schemas/ErrorReason", "description": "Why, as a stable text." },
+            "reason": { "$ref": "#/components/schemas/ErrorReason",
+                "description": "Why, as a stable text." },
             "message": { "type": "string", "description": "For people." },
             "violations": violations,
-            "retry_after_seconds": { "type": "integer", "minimum": 1, "description": "When a retry may help: after so long." },
-            "request_id": { "type": "string", "description": "The request, in the server's logs. Not in items of a batch." },
+            "retry_after_seconds": { "type": "integer", "minimum": 1,
+                "description": "When a retry may help: after so long." },
+            "request_id": { "type": "string", "description": "The request, in the server's logs. \
+                Not in items of a batch." },
         },
     })
 }
 
 fn example() -> Value {
     json!({ "error": {
-        "code": 400, "status": "INVALID_ARGUMENT", "reason": "INVALID_FIELD", "message": "event.event_type: must not be empty",
+        "code": 400, "status": "INVALID_ARGUMENT", "reason": "INVALID_FIELD",
+            "message": "event.event_type: must not be empty",
         "violations": [{ "field": "event.event_type", "description": "must not be empty" }],
         "request_id": "0190b6f2-8f6e-7c5e-9d0f-6f6e7c5e9d0f",
     } })
@@ -103,9 +109,11 @@ fn component(status: u16) -> String {
 fn answer(description: &str, status: u16) -> Value {
     let mut headers = json!({ "X-Request-Id": { "$ref": "#/components/headers/X-Request-Id" } });
     if matches!(status, 429 | 503) {
-        headers["Retry-After"] = json!({ "description": "Seconds to wait.", "schema": { "type": "integer", "minimum": 1 } });
+        headers["Retry-After"] = json!({ "description": "Seconds to wait.",
+            "schema": { "type": "integer", "minimum": 1 } });
     }
-    json!({ "description": description, "headers": headers, "content": { "application/json": { "schema": reference(ERROR_ANSWER) } } })
+    json!({ "description": description, "headers": headers,
+        "content": { "application/json": { "schema": reference(ERROR_ANSWER) } } })
 }
 
 /// The refusals of one operation. What cannot happen to it is left out: its path has the method;

@@ -9,10 +9,12 @@ use super::{
     schema::Schemas,
 };
 use crate::{
-    ndjson, payload,
-    route::{BodyRule, Route},
-    scalar, secret, stream,
+    json::{payload, scalar, secret},
+    route::{BodyRule, Route, lines_rule, stream_rule},
 };
+
+/// The one security scheme.
+pub(super) const SECURITY: &str = "ApiKey";
 
 /// The operation of a route. `number` is 1 for a method's first route.
 pub(super) fn operation(
@@ -41,7 +43,7 @@ pub(super) fn operation(
         "tags": [service.name()],
         "summary": summary(method.comment()),
         "description": description,
-        "security": [{ super::SECURITY: scope.into_iter().collect::<Vec<_>>() }],
+        "security": [{ SECURITY: scope.into_iter().collect::<Vec<_>>() }],
         "parameters": parameters(schemas, route),
         "responses": responses(schemas, route),
     });
@@ -78,14 +80,17 @@ fn parameters(schemas: &mut Schemas, route: &Route) -> Vec<Value> {
         let field = header.field();
         parameters.push(json!({
             "name": header.header(), "in": "header", "required": false,
-            "description": format!("Gives `{}` when the body does not. {}", field.name(), field.last().comment()),
+            "description": format!("Gives `{}` when the body does not. {}", field.name(),
+                field.last().comment()),
             "schema": schemas.kind(&field.last().kind()),
         }));
     }
     if let Some(field) = route.stream.as_ref().and_then(|stream| stream.resume.as_ref()) {
         parameters.push(json!({
-            "name": "Last-Event-ID", "in": "header", "required": false, "schema": { "type": "string" },
-            "description": format!("The id of the last event received. It wins over `{}`. {}", field.name(), field.comment()),
+            "name": "Last-Event-ID", "in": "header", "required": false,
+                "schema": { "type": "string" },
+            "description": format!("The id of the last event received. It wins over `{}`. {}",
+                field.name(), field.comment()),
         }));
     }
     for shared in ["RequestId", "RequestTimeout"] {
@@ -120,9 +125,8 @@ fn query(
                 let object = schema.as_object_mut();
                 let description =
                     object.and_then(|object| object.remove("description")).unwrap_or_default();
-                parameters.push(
-                    json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema }),
-                );
+                parameters.push(json!({ "name": name, "in": "query", "required": false,
+                        "description": description, "schema": schema }));
             }
             Kind::Message(inner)
                 if !field.is_map()
@@ -161,8 +165,9 @@ fn body(schemas: &mut Schemas, route: &Route) -> Option<Value> {
     }
     let mut content = json!({ "application/json": content });
     if let Some(rule) = &route.ndjson {
-        content[ndjson::MEDIA_TYPE] = lines(&format!(
-            "Each line is one of `{}` as JSON; blank lines are skipped. There may be any number of them.",
+        content[lines_rule::MEDIA_TYPE] = lines(&format!(
+            "Each line is one of `{}` as JSON; blank lines are skipped. There may be any number of \
+                them.",
             rule.request.name()
         ));
     }
@@ -176,14 +181,16 @@ fn lines(description: &str) -> Value {
 
 /// Bodies to try, of the methods with which one begins.
 fn example(grpc_path: &str) -> Option<Value> {
-    let event = json!({ "event_type": "invoice.paid", "data": { "amount": 42 }, "idempotency_key": "invoice-17-paid" });
+    let event = json!({ "event_type": "invoice.paid", "data": { "amount": 42 },
+        "idempotency_key": "invoice-17-paid" });
     match grpc_path {
         "/outrider.ingest.v1.IngestService/PublishEvent" => Some(event),
         "/outrider.ingest.v1.IngestService/BatchPublishEvents" => {
             Some(json!({ "events": [event] }))
         }
         "/outrider.admin.v1.EndpointService/CreateEndpoint" => Some(
-            json!({ "http": { "url": "https://example.com/webhooks" }, "description": "Invoices", "timeout": "15s" }),
+            json!({ "http": { "url": "https://example.com/webhooks" }, "description": "Invoices",
+                "timeout": "15s" }),
         ),
         "/outrider.admin.v1.ProjectService/CreateProject" => Some(json!({ "name": "Shop" })),
         "/outrider.admin.v1.ApiKeyService/CreateApiKey" => {
@@ -194,8 +201,10 @@ fn example(grpc_path: &str) -> Option<Value> {
 }
 
 /// What a stream looks like.
-const EVENTS: &str = "Server-sent events: `id` is the cursor, `event` the name of what the message tells, `data` the message in JSON \
-                      (x-event-data-schema). An event `error` with the JSON of an error is the last one.";
+const EVENTS: &str = "Server-sent events: `id` is the cursor, `event` the name of what the message \
+    tells, `data` the message in JSON \
+                      (x-event-data-schema). An event `error` with the JSON of an error is the \
+                      last one.";
 
 fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
     let (schema, description) = match &route.response_body {
@@ -205,7 +214,7 @@ fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
     let streams = route.stream.is_some();
     let content = if streams {
         let events = json!({ "type": "string", "description": EVENTS });
-        json!({ stream::MEDIA_TYPE: { "schema": events, "x-event-data-schema": schema } })
+        json!({ stream_rule::MEDIA_TYPE: { "schema": events, "x-event-data-schema": schema } })
     } else {
         json!({ "application/json": { "schema": schema } })
     };
@@ -215,8 +224,9 @@ fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
         "content": content,
     });
     if let Some(rule) = &route.ndjson {
-        answer["content"][ndjson::MEDIA_TYPE] = lines(&format!(
-            "To a request of lines: for each of its lines, in order, one of `{}` with the number of the line as `line`. A last line \
+        answer["content"][lines_rule::MEDIA_TYPE] = lines(&format!(
+            "To a request of lines: for each of its lines, in order, one of `{}` with the number \
+                of the line as `line`. A last line \
              without `line` says in `error` why the rest was not read.",
             rule.response.name()
         ));

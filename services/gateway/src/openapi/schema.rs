@@ -8,11 +8,14 @@ use serde_json::{Map, Value, json};
 use outrider_rpc::bounds;
 
 use super::comments::Commented;
-use crate::{
+use crate::json::{
     behavior::{self, IDENTIFIER, IMMUTABLE, INPUT_ONLY, OUTPUT_ONLY},
     payload::{self, DATA, DATA_BASE64},
     range,
 };
+
+/// The object under `error`.
+pub(super) const ERROR: &str = "Error";
 
 /// The named schemas that the document refers to, as they are found.
 #[derive(Default)]
@@ -33,14 +36,15 @@ impl Schemas {
     pub(super) fn field(&mut self, field: &FieldDescriptor) -> Value {
         let mut schema = match field.kind() {
             Kind::Message(entry) if field.is_map() => {
-                json!({ "type": "object", "additionalProperties": self.kind(&entry.map_entry_value_field().kind()) })
+                json!({ "type": "object",
+                    "additionalProperties": self.kind(&entry.map_entry_value_field().kind()) })
             }
             kind if field.is_list() => json!({ "type": "array", "items": self.kind(&kind) }),
             kind => self.kind(&kind),
         };
         let behaviors = behavior::of(field);
         if let Some(object) = schema.as_object_mut() {
-            if let Some(most) = bounds::option(field) {
+            if let Some(most) = bounds::declared_max_items(field) {
                 object.insert(
                     if field.is_map() { "maxProperties" } else { "maxItems" }.into(),
                     most.into(),
@@ -118,7 +122,8 @@ impl Schemas {
         match message.full_name() {
             "google.protobuf.Timestamp" => json!({ "type": "string", "format": "date-time" }),
             "google.protobuf.Duration" => json!({
-                "type": "string", "format": "google-duration", "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$", "examples": ["15s", "0.25s"],
+                "type": "string", "format": "google-duration",
+                    "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$", "examples": ["15s", "0.25s"],
             }),
             "google.protobuf.FieldMask" => {
                 json!({ "type": "string", "examples": ["description,max_in_flight"] })
@@ -128,7 +133,7 @@ impl Schemas {
             }
             "google.protobuf.ListValue" => json!({ "type": "array", "items": {} }),
             "google.protobuf.Value" => json!({}),
-            "google.rpc.Status" => reference(super::errors::ERROR),
+            "google.rpc.Status" => reference(ERROR),
             name if name.starts_with("google.protobuf.") => message
                 .get_field_by_name("value")
                 .map_or(json!({}), |value| self.kind(&value.kind())),
@@ -209,13 +214,15 @@ fn payload_properties(field: &FieldDescriptor) -> [(String, Value); 2] {
     [
         (
             DATA.to_owned(),
-            json!({ "description": format!("{description} Here: any JSON value; not together with {DATA_BASE64}.") }),
+            json!({ "description": format!("{description} Here: any JSON value; not together with \
+                {DATA_BASE64}.") }),
         ),
         (
             DATA_BASE64.to_owned(),
             json!({
                 "type": "string", "contentEncoding": "base64",
-                "description": format!("{description} Here: any bytes, in base64; not together with {DATA}."),
+                "description": format!("{description} Here: any bytes, in base64; not together \
+                    with {DATA}."),
             }),
         ),
     ]

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use outrider_shares::{Exhausted, Gate, Holder, Resource, Turn, Turns};
+use outrider_shares::{Exhausted, Holder, Resource, Turn, TurnResources, Turns};
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 
 /// Connections that callers leave to the process itself: for its directory, the change feed, the
@@ -20,16 +20,12 @@ const OWN: u32 = 2;
 /// others.
 const LINE: usize = 1_024;
 
-const CONNECTIONS: Gate = Gate {
-    places: Resource {
-        name: "database-connections",
-        noun: "connections to the database",
-        least: 1,
-    },
+const CONNECTIONS: TurnResources = TurnResources {
+    slots: Resource { name: "database-connections", noun: "connections to the database", least: 1 },
     line: Resource { name: "database-line", noun: "places in the line for the database", least: 1 },
 };
-const CHANGES: Gate = Gate {
-    places: Resource {
+const CHANGES: TurnResources = TurnResources {
+    slots: Resource {
         name: "configuration-changes",
         noun: "configuration changes in progress",
         least: 1,
@@ -56,9 +52,9 @@ pub(crate) struct CallerTurns {
 impl CallerTurns {
     /// For a pool of this many connections.
     pub fn new(connections: u32, patience: Duration) -> Self {
-        let places = connections.saturating_sub(OWN).max(1) as usize;
+        let slots = connections.saturating_sub(OWN).max(1) as usize;
         Self {
-            connections: Turns::new(CONNECTIONS, places, LINE),
+            connections: Turns::new(CONNECTIONS, slots, LINE),
             changes: Turns::new(CHANGES, 1, LINE),
             patience,
             answers: AtomicBool::new(true),
@@ -83,7 +79,7 @@ impl CallerTurns {
 
     async fn turn(&self, of: &Turns, holder: Holder) -> Result<Turn, DbErr> {
         of.take_within(holder, self.patience).await.map_err(|exhausted| {
-            // While the database is gone, callers that wait for it hold all places: the cause is
+            // While the database is gone, callers that wait for it hold all slots: the cause is
             // the database, not a share.
             if self.answers.load(Relaxed) {
                 no_turn(exhausted)

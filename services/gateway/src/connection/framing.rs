@@ -1,0 +1,362 @@
+//! Finds where HTTP/1.1 requests begin and end, in the bytes as they came.
+//!
+//! hyper forgives what others may read differently: lines that end with a line feed alone, a length
+//! beside chunks, a length given twice. Behind a proxy each of them can smuggle a request past it
+//! (RFC 9112, sections 2.2, 6.1 and 11.2), so here they are faults. Faults that hyper refuses are
+//! found here too, before hyper sees them, since its own answers have no reason.
+
+use crate::connection::head::{self, Fault, Limits};
+
+/// A line beside a head's, at most, in bytes: more than hyper takes of the extensions of chunks.
+const LINE_BYTES: usize = 64 * 1024;
+const LONG_LINE: Fault = Fault::Malformed("a line between chunks is too long");
+
+/// Reads along, over all requests of a connection.
+#[derive(Debug)]
+pub(crate) struct Framing {
+    limits: Limits,
+    place: Place,
+    head: Head,
+    /// Heads that passed.
+    heads: u64,
+    /// Of the bytes that did not pass yet, where the line under way begins.
+    line_at: usize,
+    /// Bytes of that line that hold no line feed.
+    searched: usize,
+}
+
+/// How far bytes may pass.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Judged {
+    /// So many of them. The rest is of a head or a line that has not ended, or is at fault.
+    pub(crate) passed: usize,
+    /// Why nothing more may pass.
+    pub(crate) fault: Option<Fault>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the lines of a head.
+    #[default]
+    Head,
+    /// So many bytes before the next head.
+    Body(u64),
+    ChunkSize,
+    Chunk(u64),
+    ChunkEnd,
+    Trailers,
+}
+
+/// What the head under way has said.
+#[derive(Debug, Default)]
+struct Head {
+    lines: usize,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Framing {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            place: Place::default(),
+            head: Head::default(),
+            heads: 0,
+            line_at: 0,
+            searched: 0,
+        }
+    }
+
+    /// How many heads passed.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Whether what comes next belongs to a head.
+    pub(crate) fn is_in_head(&self) -> bool {
+        self.place == Place::Head
+    }
+
+    /// Judges bytes that begin with those that did not pass at the last call. A head passes as a
+    /// whole, with the empty lines before it.
+    pub(crate) fn advance(&mut self, bytes: &[u8]) -> Judged {
+        let (mut at, mut passed) = (std::mem::take(&mut self.line_at), 0);
+        let mut searched = std::mem::take(&mut self.searched);
+        while at < bytes.len() {
+            match &mut self.place {
+                Place::Body(left) => {
+                    at += skip(bytes.len() - at, left);
+                    if *left == 0 {
+                        self.place = Place::Head;
+                    }
+                    passed = at;
+                }
+                Place::Chunk(left) => {
+                    at += skip(bytes.len() - at, left);
+                    if *left == 0 {
+                        self.place = Place::ChunkEnd;
+                    }
+                    passed = at;
+                }
+                _ => {
+                    let from = at + std::mem::take(&mut searched);
+                    let Some(end) = bytes[from..].iter().position(|byte| *byte == b'\n') else {
+                        break;
+                    };
+                    let line = &bytes[at..from + end];
+                    if !self.is_in_head() && line.len() > LINE_BYTES {
+                        return Judged { passed, fault: Some(LONG_LINE) };
+                    }
+                    at = from + end + 1;
+                    let (in_head, began) = (self.is_in_head(), self.head.lines > 0);
+                    if let Err(fault) =
+                        self.line(line).and_then(|()| self.whole_head(began, &bytes[passed..at]))
+                    {
+                        return Judged { passed, fault: Some(fault) };
+                    }
+                    // Empty lines before a request belong to its head, and count: hyper would
+                    // buffer them and answer by itself when they are too many.
+                    if !in_head || began && self.head.lines == 0 {
+                        passed = at;
+                    }
+                }
+            }
+        }
+        (self.line_at, self.searched) = (at - passed, bytes.len() - at);
+        let limit = if self.is_in_head() { self.limits.bytes } else { LINE_BYTES };
+        let fault = (bytes.len() - passed > limit).then_some(if self.is_in_head() {
+            Fault::HeadersTooLarge
+        } else {
+            LONG_LINE
+        });
+        Judged { passed, fault }
+    }
+
+    /// Judges a head that has just ended, as hyper will.
+    fn whole_head(&mut self, began: bool, bytes: &[u8]) -> Result<(), Fault> {
+        if began && self.head.lines == 0 {
+            if let Err(fault) = head::check(bytes, &self.limits) {
+                // Its body is not begun.
+                self.place = Place::Head;
+                return Err(fault);
+            }
+            self.heads += 1;
+        }
+        Ok(())
+    }
+
+    /// A line without its line feed.
+    fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
+        const END: Fault = Fault::Malformed("lines end with carriage return and line feed");
+        let line = line.strip_suffix(b"\r").filter(|line| !line.contains(&b'\r')).ok_or(END)?;
+        match self.place {
+            Place::Head => self.head_line(line)?,
+            Place::ChunkSize => {
+                let size = chunk_size(line)?;
+                self.place = if size == 0 { Place::Trailers } else { Place::Chunk(size) };
+            }
+            Place::ChunkEnd if line.is_empty() => self.place = Place::ChunkSize,
+            Place::ChunkEnd => return Err(Fault::Malformed("a chunk is longer than its size")),
+            Place::Trailers if line.is_empty() => self.place = Place::Head,
+            Place::Trailers | Place::Body(_) | Place::Chunk(_) => {}
+        }
+        Ok(())
+    }
+
+    fn head_line(&mut self, line: &[u8]) -> Result<(), Fault> {
+        const FRAMING: Fault = Fault::Malformed(
+            "there must be one Content-Length, a number, or one Transfer-Encoding, chunked",
+        );
+        if self.head.lines == 0 {
+            // Empty lines before a request mean nothing.
+            self.head.lines = usize::from(!line.is_empty());
+            return Ok(());
+        }
+        if line.is_empty() {
+            self.place = match std::mem::take(&mut self.head) {
+                Head { chunked: true, .. } => Place::ChunkSize,
+                Head { length: Some(length @ 1..), .. } => Place::Body(length),
+                _ => Place::Head,
+            };
+            return Ok(());
+        }
+        self.head.lines += 1;
+        if line[0] == b' ' || line[0] == b'\t' {
+            return Err(Fault::Malformed("a header field must not be folded over several lines"));
+        }
+        let colon = line
+            .iter()
+            .position(|byte| *byte == b':')
+            .ok_or(Fault::Malformed("a header field has no colon"))?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"content-length") {
+            if self.head.chunked || self.head.length.is_some() {
+                return Err(FRAMING);
+            }
+            self.head.length = Some(decimal(value).ok_or(FRAMING)?);
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.head.chunked
+                || self.head.length.is_some()
+                || !value.eq_ignore_ascii_case(b"chunked")
+            {
+                return Err(FRAMING);
+            }
+            self.head.chunked = true;
+        }
+        Ok(())
+    }
+}
+
+/// Counts down what is there of so many bytes.
+fn skip(there: usize, left: &mut u64) -> usize {
+    let taken = usize::try_from(*left).map_or(there, |left| left.min(there));
+    *left -= taken as u64;
+    taken
+}
+
+fn decimal(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
+}
+
+/// Hexadecimal digits, and perhaps extensions, which nobody needs.
+fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
+    let end = line.iter().position(|byte| *byte == b';').unwrap_or(line.len());
+    let digits = line[..end].trim_ascii_end();
+    let good = (1..=16).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit);
+    let size = std::str::from_utf8(digits)
+        .ok()
+        .filter(|_| good)
+        .and_then(|text| u64::from_str_radix(text, 16).ok());
+    size.ok_or(Fault::Malformed("the size of a chunk must be 1 to 16 hexadecimal digits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &[&str] = &[
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n\n\n\n\nGET / HTTP/1.1\r\nHost: \
+            a\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: Chunked\r\n\r\n3;x=\"y\"\r\n\n\n\n\r\n0\r\nA: b\r\n\
+            \r\nGET / HTTP/1.1\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length:0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    ];
+    const BAD: &[&str] = &[
+        "\n",
+        "GET / HTTP/1.1\n",
+        "GET / HTTP/1.1\r\nHost: a\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\n",
+        "GET / HTTP/1.1\r\nA: b\rC: d\r\n",
+        "GET / HTTP/1.1\r\nA: b\r\n c\r\n",
+        "GET / HTTP/1.1\r\nA\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 1, 1\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: +1\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n11111111111111111\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\n",
+        "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "GET / HTTP/1.2\r\n\r\n",
+        "GET /\r\n\r\n",
+        "\0 / HTTP/1.1\r\n\r\n",
+        "GET /\x7f HTTP/1.1\r\n\r\n",
+        "GET a b HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nA b: c\r\n\r\n",
+        "GET / HTTP/1.1\r\nA: \0\r\n\r\n",
+        "GET / HTTP/1.1\r\n: b\r\n\r\n",
+        // Behind a whole request.
+        "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nxGET / HTTP/1.1\n",
+    ];
+
+    const LIMITS: Limits = Limits { bytes: 8 * 1024, fields: 4 };
+
+    /// Judges pieces one after the other, as a connection does: what passed, and the fault.
+    fn judge(pieces: &[&[u8]]) -> (usize, Option<Fault>) {
+        let (mut framing, mut held, mut passed) = (Framing::new(LIMITS), Vec::new(), 0);
+        for piece in pieces {
+            held.extend_from_slice(piece);
+            let judged = framing.advance(&held);
+            passed += judged.passed;
+            held.drain(..judged.passed);
+            if judged.fault.is_some() {
+                return (passed, judged.fault);
+            }
+        }
+        (passed, None)
+    }
+
+    #[test]
+    fn good_requests_pass_and_nothing_passes_of_a_head_at_fault() {
+        for good in GOOD {
+            assert_eq!(judge(&[good.as_bytes()]), (good.len(), None), "{good:?}");
+        }
+        for bad in BAD {
+            let (passed, fault) = judge(&[bad.as_bytes()]);
+            assert!(matches!(fault, Some(Fault::Malformed(_))), "{bad:?}: {fault:?}");
+            // Whole heads that come before, and chunks without what is wrong with them.
+            assert!(passed == 0 || bad[..passed].contains("\r\n\r\n"), "{bad:?}: {passed}");
+            let mut framing = Framing::new(LIMITS);
+            framing.advance(bad.as_bytes());
+            assert_eq!(framing.is_in_head(), !bad[..passed].contains("chunked"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_held_until_it_is_whole() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for cut in 0..head.len() {
+            assert_eq!(judge(&[&head.as_bytes()[..cut]]), (0, None), "{cut}");
+        }
+        let mut framing = Framing::new(LIMITS);
+        framing.advance(format!("{head}{head}").as_bytes());
+        assert_eq!(framing.heads(), 2);
+    }
+
+    #[test]
+    fn pieces_are_judged_like_the_whole() {
+        for text in GOOD.iter().chain(BAD) {
+            let whole = judge(&[text.as_bytes()]);
+            for cut in 0..text.len() {
+                let (first, second) = text.as_bytes().split_at(cut);
+                assert_eq!(judge(&[first, second]), whole, "{text:?} at {cut}");
+            }
+            let single: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+            assert_eq!(judge(&single), whole, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn heads_and_lines_are_bounded() {
+        assert_eq!(judge(&[&vec![b'a'; LIMITS.bytes]]), (0, None));
+        assert_eq!(judge(&[&vec![b'a'; LIMITS.bytes + 1]]), (0, Some(Fault::HeadersTooLarge)));
+        let first = b"GET / HTTP/1.1\r\n\r\n".as_slice();
+        for lines in [b"\r\n".repeat(LIMITS.bytes / 2), b"\r\n".repeat(LIMITS.bytes)] {
+            let fault = (lines.len() > LIMITS.bytes).then_some(Fault::HeadersTooLarge);
+            assert_eq!(judge(&[first, &lines]), (first.len(), fault));
+            assert_eq!(judge(&[&[first, &lines].concat()]), (first.len(), fault));
+        }
+        let head = [b"\r\n".repeat(LIMITS.bytes / 2).as_slice(), first].concat();
+        assert_eq!(judge(&[&head]), (0, Some(Fault::HeadersTooLarge)));
+        let chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice();
+        assert_eq!(
+            judge(&[chunked, &vec![b'1'; LINE_BYTES + 1]]),
+            (chunked.len(), Some(LONG_LINE))
+        );
+        // In one piece, with its end and more.
+        let extension = vec![b'a'; LINE_BYTES];
+        let whole = [chunked, b"1;", &extension, b"\r\nx\r\n0\r\n\r\n"].concat();
+        assert_eq!(judge(&[&whole]), (chunked.len(), Some(LONG_LINE)));
+    }
+}

@@ -1,0 +1,184 @@
+//! Calls to a role, from the side of REST.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version,
+    header::{AUTHORIZATION, CONTENT_TYPE, TE},
+};
+use http_body_util::{BodyExt, Full};
+use outrider_model::{Error, Principal, Reason};
+use outrider_rpc::{from_status, request_errors, server::Backend};
+use outrider_telemetry::TraceContext;
+use prost::Message;
+use prost_reflect::DynamicMessage;
+use tonic::{Code, Status, body::Body};
+use tower::{Service, ServiceExt};
+
+use crate::{
+    exchange::fault::{broken_off, fault},
+    request_id,
+};
+
+/// A flag for compression, and the length in four bytes.
+pub(crate) const PREFIX_BYTES: usize = 5;
+
+/// What the role needs of the client's headers.
+pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
+    let mut metadata = HeaderMap::new();
+    for name in [AUTHORIZATION, request_id::HEADER].into_iter().chain(TraceContext::HEADERS) {
+        for value in headers.get_all(&name) {
+            metadata.append(name.clone(), value.clone());
+        }
+    }
+    metadata
+}
+
+/// Sends a message, as a frame, and gives the bytes of the answer's message, of at most `limit`.
+pub(crate) async fn unary(
+    backend: Backend,
+    path: &str,
+    headers: HeaderMap,
+    message: Bytes,
+    limit: usize,
+) -> Result<Bytes, Error> {
+    let (parts, body) = open(backend, path, headers, message, None).await?.into_parts();
+    let (data, trailers) = read(body, limit).await?;
+    match Status::from_header_map(trailers.as_ref().unwrap_or(&parts.headers)) {
+        Some(status) if status.code() == Code::Ok => unframe(data),
+        Some(status) => Err(told(path, &status)),
+        None => Err(Error::unavailable("a server that is needed broke off its answer")),
+    }
+}
+
+/// What a role says of a call that was made of a request of REST. One that cannot read the message
+/// shows a fault of the transcoder, not of the caller.
+fn told(path: &str, status: &Status) -> Error {
+    match from_status(status) {
+        error if request_errors::is_unreadable(&error) => {
+            tracing::error!(path, %error, "a role cannot read what was made of a request of REST");
+            Error::internal("a fault of the server")
+        }
+        error => error,
+    }
+}
+
+/// Sends a message and gives the answer as it begins, unless it is an error. The stream is of this
+/// caller's share.
+pub(crate) async fn open(
+    mut backend: Backend,
+    path: &str,
+    headers: HeaderMap,
+    message: Bytes,
+    caller: Option<Principal>,
+) -> Result<Response<Body>, Error> {
+    let mut request = request(path, headers, message)?;
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    let Ok(ready) = backend.ready().await;
+    let Ok(answer) = ready.call(request).await;
+    if let Some(status) =
+        Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok)
+    {
+        return Err(told(path, &status));
+    }
+    if answer.status() != StatusCode::OK {
+        return Err(Error::unavailable("a server that is needed answers what is not gRPC"));
+    }
+    Ok(answer)
+}
+
+/// A message as gRPC frames it.
+pub(crate) fn frame(message: &DynamicMessage) -> Result<Bytes, Error> {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).map_err(fault("the message is too large for gRPC"))?);
+    message.encode(&mut frame).map_err(fault("the message does not encode"))?;
+    Ok(frame.freeze())
+}
+
+fn request(path: &str, headers: HeaderMap, frame: Bytes) -> Result<Request<Body>, Error> {
+    let mut request = Request::new(Body::new(Full::new(frame)));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = path.parse().map_err(fault("the method has no path"))?;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = headers;
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    Ok(request)
+}
+
+/// The answer to its end: its data and its trailers, if there are any.
+pub(crate) async fn read(
+    mut body: Body,
+    limit: usize,
+) -> Result<(Bytes, Option<HeaderMap>), Error> {
+    let (mut frames, mut length, mut trailers) = (Vec::new(), 0, None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|status| broken_off(&status))?;
+        match frame.into_data() {
+            Ok(data) if length + data.len() > limit + PREFIX_BYTES => {
+                return Err(Error::new(
+                    Reason::TooLarge,
+                    format!("the answer is over {limit} bytes: ask for a smaller page"),
+                ));
+            }
+            Ok(data) => {
+                length += data.len();
+                frames.push(data);
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    Ok((joined(frames), trailers))
+}
+
+/// Mostly it is one frame: nothing is copied then.
+fn joined(mut frames: Vec<Bytes>) -> Bytes {
+    if frames.len() > 1 { frames.concat().into() } else { frames.pop().unwrap_or_default() }
+}
+
+fn unframe(mut data: Bytes) -> Result<Bytes, Error> {
+    let length = |prefix: &[u8]| match prefix {
+        [0, a, b, c, d] => usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).ok(),
+        _ => None,
+    };
+    let prefix = data.split_to(PREFIX_BYTES.min(data.len()));
+    if length(&prefix) == Some(data.len()) {
+        Ok(data)
+    } else {
+        Err(Error::internal("the answer is not one message of gRPC"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use outrider_rpc::to_status;
+
+    use super::*;
+
+    #[test]
+    fn what_a_role_cannot_read_is_a_fault_of_the_transcoder() {
+        let malformed = |message: &'static str| Error::new(Reason::MalformedRequest, message);
+        let of = |error: Error| told("/x", &to_status(error)).reason;
+        assert_eq!(of(malformed("the request is malformed: unexpected end")), Reason::Internal);
+        assert_eq!(of(malformed("the message is not well-formed protobuf")), Reason::Internal);
+        assert_eq!(of(malformed("the database refuses the data")), Reason::MalformedRequest);
+        assert_eq!(of(Error::field("event", "is required")), Reason::InvalidField);
+    }
+
+    #[test]
+    fn exactly_one_plain_message_is_an_answer() {
+        assert_eq!(unframe(Bytes::from_static(b"\0\0\0\0\x02hi")).unwrap(), "hi");
+        for bad in [
+            b"".as_slice(),
+            b"\0\0\0",
+            b"\x01\0\0\0\x02hi",
+            b"\0\0\0\0\x03hi",
+            b"\0\0\0\0\x02hi\0\0\0\0\0",
+        ] {
+            assert!(unframe(Bytes::copy_from_slice(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

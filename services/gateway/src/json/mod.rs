@@ -1,0 +1,14 @@
+//! JSON and messages: proto3's mapping, with the decisions in the documentation of the crate.
+
+pub(crate) mod behavior;
+mod event;
+pub(crate) mod field_path;
+pub(crate) mod mask;
+pub(crate) mod payload;
+pub(crate) mod range;
+pub(crate) mod read;
+pub(crate) mod scalar;
+pub(crate) mod secret;
+pub(crate) mod write;
+
+pub use event::read_event;

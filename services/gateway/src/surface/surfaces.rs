@@ -1,0 +1,29 @@
+//! All that the port serves, made at the start.
+
+use std::sync::Arc;
+
+use outrider_rpc::server::Backend;
+use tower_http::cors::CorsLayer;
+
+use super::{own::Own, page::Pages};
+use crate::{
+    exchange::Shared,
+    route::{Methods, Routes},
+};
+
+/// All that the port serves.
+pub(crate) struct Surfaces {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) own: Own,
+    pub(crate) cors: Option<CorsLayer>,
+    pub(crate) routes: Routes,
+    pub(crate) methods: Methods,
+    pub(crate) pages: Pages,
+}
+
+impl Surfaces {
+    /// Who serves a proto package.
+    pub(crate) fn backend(&self, package: &str) -> Option<Backend> {
+        self.shared.backends.of(package).or_else(|| self.own.of(package))
+    }
+}
