@@ -1,14 +1,14 @@
-//! The id by which a request is found again in logs: the client's, or one of ours.
+//! The id by which a request is found in the logs: the client's, or a new one.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use outrider_model::limits;
 use uuid::Uuid;
 
-/// The header that carries it in both directions.
+/// The header that carries the id in both directions.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The client's id when it is 1 to 128 bytes of visible ASCII, else a new one. The headers then
-/// have this one only.
+/// Returns the client's id if it is 1 to 128 bytes of visible ASCII, otherwise a new one.
+/// Afterwards, the headers have only this id.
 pub(crate) fn settle(headers: &mut HeaderMap) -> HeaderValue {
     let usable = |value: &&HeaderValue| {
         (1..=limits::REQUEST_ID_BYTES).contains(&value.len())

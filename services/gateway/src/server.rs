@@ -35,25 +35,24 @@ use crate::{
     surface::{Surfaces, handler},
 };
 
-/// Bytes that a client may send on an HTTP/2 connection before they are read. Half of it is what h2
-/// tolerates in small frames that arrived and are not read (256 bytes each, less their own): so
-/// much that a stream of events may wait with its whole window, 4,096 events by default, each in a
-/// frame of its own.
+/// Bytes that a client may send on an HTTP/2 connection before they are read. h2 tolerates half of
+/// this in small unread frames (256 bytes each, less their own length). That is enough for a stream
+/// of events to wait with its whole window, 4,096 events by default, each in its own frame.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
-/// Bytes of one answer that wait in an HTTP/2 connection for its client to take them. The rest
-/// stays where it is counted.
+/// Bytes of one answer that wait in an HTTP/2 connection for the client. The rest stays where it is
+/// counted.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How long a connection without a request lives on at shutdown. A client of HTTP/1.1 may be
-/// writing one in that very moment: answered with `Connection: close` it goes elsewhere, cut off it
-/// would not know what came of it.
+/// How long a connection without a request stays open at shutdown. An HTTP/1.1 client may be
+/// writing a request at that moment. If it is answered with `Connection: close`, it goes elsewhere;
+/// if it were cut off, it would not know the outcome.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Connections for which another is closed, or that are closed themselves. Anybody can open them.
+/// Limits the warnings about connections that are closed for lack of slots. Anybody can cause them.
 static FULL: Seldom = Seldom::new();
 
-/// Accepts until `shutdown`, then drains.
+/// Accepts connections until `shutdown` resolves, then drains.
 pub(crate) async fn serve(
     surfaces: Arc<Surfaces>,
     acceptor: Acceptor,
@@ -79,7 +78,7 @@ struct Server {
     places: ConnectionSlots,
 }
 
-/// What every connection needs.
+/// What all connections share.
 pub(crate) struct Each {
     surfaces: Arc<Surfaces>,
     acceptor: Acceptor,
@@ -105,7 +104,7 @@ impl Server {
             tracing::warn!(
                 limit,
                 times,
-                "as many connections are open as may be: another is closed"
+                "the maximum number of connections is open: one is closed"
             );
         }
         match seat {
@@ -129,7 +128,7 @@ impl Server {
         if tokio::time::timeout(shared.options.drain, all).await.is_err() {
             tracing::warn!(
                 connections = self.connections.len(),
-                "connections did not end in time and are cut"
+                "connections did not end in time and are closed"
             );
         }
         self.connections.shutdown().await;
@@ -142,7 +141,7 @@ impl Each {
         Self { surfaces, acceptor, builder, closing: CancellationToken::new() }
     }
 
-    /// From the handshake to the end.
+    /// Serves a connection from the TLS handshake to its end.
     async fn connection(&self, stream: TcpStream, seat: Arc<ConnectionSlot>) {
         let socket = tokio::select! {
             () = self.closing.cancelled() => return,
@@ -161,8 +160,9 @@ impl Each {
         self.exchange(socket, seat).await;
     }
 
-    /// All that follows the handshake. Clients break off, time out and speak no HTTP: that is their
-    /// affair, and each request has its own line in the log.
+    /// Serves a connection after the handshake. Clients that break off, time out or do not speak
+    /// HTTP are only logged at debug: they are no fault of the server, and each request has its own
+    /// log line.
     pub(crate) async fn exchange<S>(&self, socket: S, seat: Arc<ConnectionSlot>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -189,7 +189,7 @@ impl Each {
                     return;
                 }
                 connection.as_mut().graceful_shutdown();
-                // A client of HTTP/2 that does not confirm is not waited for.
+                // Does not wait for an HTTP/2 client that never confirms the shutdown.
                 let unconfirmed = options.idle_timeout + options.keep_alive_timeout;
                 tokio::select! {
                     ended = &mut connection => ended,
@@ -203,8 +203,8 @@ impl Each {
         }
     }
 
-    /// Resolves when the connection is to end: at the shutdown, after it rested, or when it has
-    /// lost its place.
+    /// Resolves when the connection must end: at shutdown, after the idle timeout, or when it has
+    /// lost its slot.
     async fn end_of(&self, progress: &Progress, seat: &ConnectionSlot) {
         let options = &self.surfaces.shared.options;
         tokio::select! {
@@ -266,8 +266,8 @@ pub(crate) fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_pending_accept_reset_streams(options.max_pending_resets)
         .max_local_error_reset_streams(options.max_error_resets)
-        // Heads between the limit and this are answered with a reason. The library's own answer has
-        // none.
+        // Heads between the limit and this size are refused with a reason. The library's own
+        // refusal has none.
         .max_header_list_size(u32::try_from(limits.bytes.saturating_mul(2)).unwrap_or(u32::MAX))
         .keep_alive_interval(options.keep_alive_interval)
         .keep_alive_timeout(options.keep_alive_timeout);

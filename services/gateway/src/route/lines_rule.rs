@@ -1,4 +1,4 @@
-//! Which methods take newline-delimited JSON: those with the option `ndjson`.
+//! The option `ndjson`, with which methods take newline-delimited JSON.
 
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
@@ -17,13 +17,13 @@ pub(crate) struct LinesRule {
     pub(crate) entry: MessageDescriptor,
     /// The field of the answer that holds the results.
     pub(crate) response: FieldDescriptor,
-    /// Entries of one call.
+    /// Maximum number of entries in one call.
     pub(crate) max_entries: usize,
 }
 
 impl LinesRule {
-    /// The rule of a method that has one. Fails with the name of a field that is none, or no list
-    /// of messages.
+    /// Returns the rule of a method, if it has one. Fails with the name of a field that does not
+    /// exist or is not a list of messages.
     pub(crate) fn of(method: &MethodDescriptor) -> Result<Option<Self>, (String, Unresolved)> {
         let Some(extension) = DESCRIPTORS.get_extension_by_name("outrider.options.v1.ndjson")
         else {

@@ -18,28 +18,28 @@ pub(crate) enum Segment {
     Literal(String),
     /// Any text that is not empty: `*`.
     One,
-    /// Any number of segments; only at the end: `**`.
+    /// Any number of segments, only at the end: `**`.
     Rest,
 }
 
-/// Which segments a field takes.
+/// The segments from which a field is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Variable {
-    /// As written, with dots.
+    /// The path of the field as written, with dots.
     pub(crate) field: String,
     pub(crate) segments: Range<usize>,
-    /// Whether the value may hold several segments.
+    /// Whether the value may have several segments.
     pub(crate) many: bool,
 }
 
 /// Why a text is not a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// It begins with something else.
+    /// It does not begin with a slash.
     #[error("must begin with '/'")]
     NoSlash,
-    /// Braces do not pair, or nest.
-    #[error("has braces that do not pair")]
+    /// Its braces do not match, or are nested.
+    #[error("has braces that do not match")]
     Braces,
     /// A segment, a name or a verb is empty.
     #[error("has an empty segment, name or verb")]
@@ -97,7 +97,7 @@ fn segment(text: &str) -> Result<Segment, Malformed> {
     }
 }
 
-/// The verb follows the last colon that stands after the last slash and brace.
+/// The verb follows the last colon after the last slash and the last brace.
 fn split_verb(path: &str) -> Result<(&str, &str), Malformed> {
     let last = path.rfind(['/', '}']).map_or(0, |at| at + 1);
     match path[last..].rfind(':') {

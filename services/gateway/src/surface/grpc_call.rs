@@ -1,4 +1,4 @@
-//! One call by gRPC, whether it came as gRPC or as gRPC-web.
+//! A gRPC call, whether it arrived as gRPC or as gRPC-web.
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -17,7 +17,7 @@ use crate::{
     route::Method,
 };
 
-/// Answers a gRPC request, which may have come as gRPC-web.
+/// Answers a gRPC request, which may have arrived as gRPC-web.
 pub(crate) async fn call<B>(
     surfaces: &Surfaces,
     request: Request<B>,
@@ -37,7 +37,7 @@ where
     };
     let (parts, body) = request.into_parts();
     if method.streams() {
-        // Boxed: it would make the future of every call as large.
+        // Boxed, because it would enlarge the future of every call.
         return seen.watch(Box::pin(stream(surfaces, method, parts, body, deadline)).await);
     }
     let answer =
@@ -55,13 +55,13 @@ fn callable<'s>(
 ) -> Result<&'s Method, Error> {
     let method = surfaces.methods.find(path)?;
     if from_web && method.client_streams {
-        return Err(Error::new(Reason::UnknownMethod, "gRPC-web carries no streams of the client"));
+        return Err(Error::new(Reason::UnknownMethod, "gRPC-web does not support client streams"));
     }
     deadline.asked()?;
     Ok(method)
 }
 
-/// Answers a call that streams: it has no natural end, and so no deadline but the client's.
+/// Answers a call that streams. It has no natural end, and so no deadline except the client's.
 async fn stream<B>(
     surfaces: &Surfaces,
     method: &Method,
@@ -92,7 +92,7 @@ where
         (Ok(answer), place) => answer.map(|body| Body::new(HoldingBody::new(body, place))),
         (Err(refusal), _) => return refusal.into_grpc(),
     };
-    // A client's stream is ended on the client's side, and then its role has its say.
+    // A client stream is ended on the client's side, and its role then gives the answer.
     if !method.client_streams && shared.backends.of(&method.package).is_some() {
         unsent::stream(shared, holder, ending::bounded(shared, answer, end))
     } else {

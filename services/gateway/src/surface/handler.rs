@@ -1,5 +1,4 @@
-//! One request of either kind: its id, its deadline, its log line, and what happens when it goes
-//! wrong.
+//! Handles a request of any protocol: its id, its deadline, its log line, and its errors.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -33,8 +32,8 @@ use crate::{
     },
 };
 
-/// Answers a request; whatever happens, there is an answer with a request id.
-/// A caller with a good key keeps the place of its connection.
+/// Answers a request. In every case, there is an answer with a request id. A caller with a valid
+/// key keeps the slot of its connection.
 pub(crate) async fn handle(
     surfaces: &Surfaces,
     seat: &ConnectionSlot,
@@ -53,13 +52,14 @@ pub(crate) async fn handle(
                 refusal.into_json(&id)
             }
         }
-        // Boxed: it would make the future of a REST request larger, which is moved more than once.
+        // Boxed, because it would enlarge the future of a REST request, which is moved more than
+        // once.
         (Ok(()), Some(dialect)) => {
             Box::pin(answer_grpc(surfaces, seat, request, dialect, &mut observed)).await
         }
         (Ok(()), None) => answer_rest(surfaces, seat, request, &id, &mut observed).await,
     };
-    // Connections of HTTP/2 carry other requests, and know no such header.
+    // HTTP/2 connections carry other requests, and HTTP/2 has no such header.
     if version == Version::HTTP_2 {
         answer.headers_mut().remove(CONNECTION);
     }
@@ -67,9 +67,9 @@ pub(crate) async fn handle(
     Ok(observed.answered(answer))
 }
 
-/// Refuses a request by its head alone: an address that is too long, and in HTTP/1.1 a host that is
-/// missing or given twice, by which another server on the way could have sent it elsewhere (RFC
-/// 9112, section 3.2).
+/// Refuses a request by its head alone: an address that is too long, and in HTTP/1.1 a missing or
+/// duplicate host, which another server on the way could have routed differently (RFC 9112, section
+/// 3.2).
 fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
     if let Some(fault) = request.extensions().get::<Fault>() {
         return Err(Refusal::closing(fault.error(&shared.options)));
@@ -133,7 +133,7 @@ async fn answer_grpc(
         return if is_web { web::refused(answer) } else { answer };
     }
     match dialect {
-        // Boxed: it would make the future of every request as large.
+        // Boxed, because it would enlarge the future of every request.
         Dialect::Web { text } => {
             Box::pin(web::answer(surfaces, request, text, &deadline, &seen)).await
         }
@@ -141,7 +141,8 @@ async fn answer_grpc(
     }
 }
 
-/// Of requests that lead nowhere: they are few, or cheap to count among what an attacker costs.
+/// Returns new counters for a request without a route. Such requests are few, or the cost of
+/// counting is small next to the other costs of an attack.
 fn unrouted(protocol: &'static str, method: &HttpMethod) -> Arc<Meter> {
     Arc::new(Meter::new(protocol, method.as_str(), NO_ROUTE, false))
 }
@@ -200,7 +201,7 @@ async fn routed(
     body: Incoming,
     deadline: &Deadline,
 ) -> Result<Response<Body>, Refusal> {
-    // Without a deadline the body is not read.
+    // If the deadline is malformed, the body is not read.
     deadline.asked().map_err(Refusal::closing)?;
     let answer = rest::answer(shared, found, parts, body, deadline);
     in_time(deadline.end(), answer, &found.route.template).await

@@ -1,4 +1,4 @@
-//! One REST request: to a message, to the role, and back.
+//! A REST request: converted to a message, sent to the role, and the answer converted back.
 
 use bytes::Bytes;
 use http::{
@@ -31,7 +31,7 @@ use crate::{
     surface::stream,
 };
 
-/// Answers a request whose route is found.
+/// Answers a request whose route was found.
 pub(crate) async fn answer(
     shared: &Shared,
     found: &Found<'_, '_>,
@@ -45,7 +45,7 @@ pub(crate) async fn answer(
         .map_err(Refusal::closing)?;
     if let Some(rule) = ndjson::asked(route, &parts.headers) {
         let base = message(found, parts, Given::default()).map_err(Refusal::closing)?;
-        // Boxed: it would make the future of every request as large.
+        // Boxed, because it would enlarge the future of every request.
         return Box::pin(ndjson::answer(shared, route, rule, base, parts, body, end)).await;
     }
     if route.stream.is_some() {
@@ -54,8 +54,8 @@ pub(crate) async fn answer(
     let Whole { bytes, mut room } = body::whole(shared, parts, body, deadline).await?;
     let (given, decoded) = read_body(shared, route, parts, bytes).await?;
     let request = call::frame(&message(found, parts, given)?)?;
-    // The body and what was decoded of it are gone. Room is held for the message until there is an
-    // answer.
+    // The body and the data decoded from it are gone. Room is held for the message until there is
+    // an answer.
     drop(decoded);
     room.shrink(room.amount().saturating_sub(request.len()));
     let backend = shared
@@ -93,7 +93,7 @@ pub(crate) async fn answer(
     Ok(unsent::whole(shared, holder, compress::json(text, &parts.headers).await)?)
 }
 
-/// A role names fields as the proto does; where REST has another name, the client is told that one.
+/// A role names fields as the proto does. Translates the names that differ in REST.
 fn in_words_of_rest(route: &Route, mut error: Error) -> Error {
     for violation in &mut error.violations {
         if let Some(renamed) = payload::rename(&route.input, &violation.field) {
@@ -107,7 +107,7 @@ fn in_words_of_rest(route: &Route, mut error: Error) -> Error {
     error
 }
 
-/// Without the body, which HEAD must not have, but with its length.
+/// Removes the body, which an answer to HEAD must not have, but keeps its length.
 pub(crate) fn without_body(answer: Response<Body>) -> Response<Body> {
     let (mut parts, body) = answer.into_parts();
     if let Some(length) = body.size_hint().exact() {
@@ -116,8 +116,8 @@ pub(crate) fn without_body(answer: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, Body::empty())
 }
 
-/// What a body gives: its value, and the names of the fields in it. A missing body is an empty one:
-/// whether a field is required is the role's to say.
+/// The content of a body: its value, and the names of the fields in it. A missing body counts as an
+/// empty one: the role decides whether a field is required.
 #[derive(Default)]
 pub(crate) struct Given {
     value: Option<Value>,
@@ -177,7 +177,7 @@ async fn read_body(
     decoded.map(|(given, held)| (given, Some(held)))
 }
 
-/// Reads a body as its rule says.
+/// Reads a body by its rule.
 pub(crate) fn given(
     rule: &BodyRule,
     input: &MessageDescriptor,
@@ -195,7 +195,8 @@ pub(crate) fn given(
     Ok(Given { value: read.value, present: read.present })
 }
 
-/// A compressed body would have to be unpacked to be bounded: it is refused before it is read.
+/// Refuses a compressed body before it is read, because it would have to be decompressed to be
+/// limited.
 fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     let plain =
         |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
@@ -204,7 +205,7 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     }
     let violation = FieldViolation {
         field: "content-encoding".into(),
-        description: "must be absent: bodies are taken as they are".into(),
+        description: "must be absent: compressed bodies are not supported".into(),
     };
     Err(Refusal::closing(Error {
         reason: Reason::MalformedRequest,
@@ -236,7 +237,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// What the path gives; a body that says otherwise is refused.
+/// Sets the fields that the path gives. Refuses a body with a different value.
 fn apply_path(found: &Found<'_, '_>, message: &mut DynamicMessage) -> Result<(), Error> {
     for variable in &found.route.variables {
         let field = &variable.field;

@@ -1,4 +1,4 @@
-//! All that the port serves, made at the start.
+//! Everything that the port serves, built at startup.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     route::{Methods, Routes},
 };
 
-/// All that the port serves.
+/// Everything that the port serves.
 pub(crate) struct Surfaces {
     pub(crate) shared: Arc<Shared>,
     pub(crate) own: Own,
@@ -22,7 +22,7 @@ pub(crate) struct Surfaces {
 }
 
 impl Surfaces {
-    /// Who serves a proto package.
+    /// Returns the role, or the gateway's own services, that serves a proto package.
     pub(crate) fn backend(&self, package: &str) -> Option<Backend> {
         self.shared.backends.of(package).or_else(|| self.own.of(package))
     }

@@ -1,5 +1,5 @@
-//! JSON to a message, strictly and in one pass: what is wrong is named by its path, a payload's
-//! text is kept as it stands.
+//! Reads a message from JSON, strictly and in one pass. Errors name the path of the faulty field.
+//! The text of payloads is kept as it is.
 
 mod context;
 mod object;
@@ -17,10 +17,10 @@ use serde::de::DeserializeSeed;
 use self::context::{Context, Path, Seed, Shape};
 use crate::exchange::cost::Cost;
 
-/// What a body gave.
+/// The result of reading a body.
 #[derive(Debug)]
 pub(crate) struct Read {
-    /// None for `null`.
+    /// `None` for `null`.
     pub(crate) value: Option<Value>,
     /// The fields that the outermost object names, in the spelling of the proto.
     pub(crate) present: Vec<String>,
@@ -31,7 +31,7 @@ pub(crate) fn message(text: &Bytes, desc: &MessageDescriptor, cost: &Cost) -> Re
     read(text, &Path::Root(""), Shape::Single(&Kind::Message(desc.clone())), cost)
 }
 
-/// Reads the value of one field; errors name it first.
+/// Reads the value of one field. Paths in errors begin with its name.
 pub(crate) fn field(text: &Bytes, field: &FieldDescriptor, cost: &Cost) -> Result<Read, Error> {
     let kind = field.kind();
     read(text, &Path::Root(field.name()), Shape::of(field, &kind), cost)

@@ -1,4 +1,4 @@
-//! JSON objects: messages, and maps.
+//! JSON objects: messages and maps.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,7 +22,7 @@ use crate::{
 
 const TWICE: &str = "is given twice";
 
-/// A message from the members of an object.
+/// Reads a message from the members of an object.
 pub(super) fn message<'de, A: MapAccess<'de>>(
     seed: Seed<'_>,
     desc: &MessageDescriptor,
@@ -44,18 +44,18 @@ pub(super) fn message<'de, A: MapAccess<'de>>(
     Ok(Some(Value::Message(object.message)))
 }
 
-/// One object on its way to a message.
+/// A message under construction from an object.
 struct Object<'a> {
     seed: Seed<'a>,
     payload: Option<&'static FieldDescriptor>,
     /// The field that keeps the text of its JSON.
     text: Option<&'static FieldDescriptor>,
     message: DynamicMessage,
-    /// Numbers of the fields that came, null or not.
+    /// Numbers of the fields that were given, including those given as null.
     seen: HashSet<u32>,
-    /// The name under which the payload came.
+    /// The name under which the payload was given.
     payload_given: Option<&'static str>,
-    /// Whether nothing is around it.
+    /// Whether this is the outermost object.
     outermost: bool,
 }
 
@@ -66,7 +66,7 @@ impl Object<'_> {
             (Some(payload), DATA_BASE64 | DATA_BASE64_CAMEL) => self.data_base64(payload, map),
             _ => match field_path::field(&self.message.descriptor(), key) {
                 Some(field) => self.field(&field, map),
-                None => Err(self.fail(Reason::MalformedRequest, key, "is not a field that exists")),
+                None => Err(self.fail(Reason::MalformedRequest, key, "is not a known field")),
             },
         }
     }
@@ -101,7 +101,7 @@ impl Object<'_> {
         Ok(())
     }
 
-    /// The value's own text becomes the string; null is no value.
+    /// Keeps the text of the value as the string. `null` is no value.
     fn text<'de, A: MapAccess<'de>>(
         &mut self,
         field: &FieldDescriptor,
@@ -115,7 +115,7 @@ impl Object<'_> {
         Ok(())
     }
 
-    /// The text of a value.
+    /// Returns the text of a value.
     fn raw<'de, A: MapAccess<'de>>(
         &self,
         name: &str,
@@ -127,11 +127,11 @@ impl Object<'_> {
         if is_shallow(raw.get().as_bytes()) {
             return Ok(raw);
         }
-        let description = format!("is nested deeper than {}", limits::JSON_DEPTH);
+        let description = format!("is nested more than {} levels deep", limits::JSON_DEPTH);
         Err(self.fail(Reason::MalformedRequest, name, &description))
     }
 
-    /// The value's own text becomes the payload; it shares the memory of the request's body.
+    /// Keeps the text of the value as the payload, which shares the memory of the request's body.
     fn data<'de, A: MapAccess<'de>>(
         &mut self,
         payload: &FieldDescriptor,
@@ -189,7 +189,7 @@ impl Object<'_> {
     }
 }
 
-/// A map from the members of an object.
+/// Reads a map from the members of an object.
 pub(super) fn entries<'de, A: MapAccess<'de>>(
     seed: Seed<'_>,
     entry: &MessageDescriptor,

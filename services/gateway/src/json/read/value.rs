@@ -1,4 +1,4 @@
-//! Any JSON value, as the message or field that is expected.
+//! Reads any JSON value as the expected message or field.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Value>, D::Error> {
         let value = match self.shape {
-            // Free-form JSON as messages: the library's own mapping.
+            // Free-form JSON as messages uses the library's own mapping.
             Shape::Single(Kind::Message(desc))
                 if matches!(
                     desc.full_name(),
@@ -95,7 +95,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             let path = Path::Item(self.path, values.len());
             let seed = Seed { path: &path, shape: Shape::Single(kind), ..self };
             if values.len() >= most as usize {
-                // Whether there is one more is seen without decoding it.
+                // Checks for one more item without decoding it.
                 return match items.next_element::<IgnoredAny>()? {
                     Some(_) => Err(self.wrong(bounds::too_many(most))),
                     None => Ok(Some(Value::List(values))),
