@@ -81,9 +81,9 @@ impl Transcoder {
         let route = found.route;
         let cost = Cost::alone(body.len(), options.max_decoded_bytes);
         let given = if body.is_empty() {
-            rest::Given::default()
+            rest::BodyContent::default()
         } else {
-            rest::given(&route.body, &route.input, body, &cost)?
+            rest::decode_body(&route.body, &route.input, body, &cost)?
         };
         Ok((&route.grpc_path, rest::message(&found, parts, given)?))
     }
@@ -136,8 +136,8 @@ pub fn lines<'p>(
 
 /// A gateway that serves any byte streams as connections, one after the other.
 pub struct Connections {
-    each: Arc<server::Each>,
-    places: ConnectionSlots,
+    serving: Arc<server::ConnectionServer>,
+    slots: ConnectionSlots,
 }
 
 impl Connections {
@@ -146,14 +146,17 @@ impl Connections {
     pub fn new(gateway: Gateway) -> Self {
         let Gateway { surfaces, .. } = gateway;
         let options = &surfaces.shared.options;
-        let places = ConnectionSlots::new(options.max_connections, options.reserved_connections);
-        Self { each: Arc::new(server::Each::new(surfaces, Acceptor::plain())), places }
+        let slots = ConnectionSlots::new(options.max_connections, options.reserved_connections);
+        Self {
+            serving: Arc::new(server::ConnectionServer::new(surfaces, Acceptor::plain())),
+            slots,
+        }
     }
 
     /// Serves a connection to its end.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
-        if let Some(seat) = self.places.take() {
-            self.each.exchange(stream, Arc::new(seat)).await;
+        if let Some(slot) = self.slots.take() {
+            self.serving.exchange(stream, Arc::new(slot)).await;
         }
     }
 }

@@ -57,7 +57,7 @@ pub use options::Options;
 pub use route::RouteError;
 
 use exchange::{Shared, show_buffered};
-use surface::{Surfaces, own::Own, page::Pages};
+use surface::{Surfaces, own::OwnServices, page::Pages};
 
 /// Why a gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +98,7 @@ impl Gateway {
         let cors = cors::layer(&options.cors_origins).map_err(StartError::Origin)?;
         let pages = Pages::new(&openapi::document(&routes, &methods, options.version), &options);
         let shared = Arc::new(Shared::new(options, backends, keys));
-        let own = Own::new(shared.options.reflection, shared.serving.subscribe())
+        let own = OwnServices::new(shared.options.reflection, shared.serving.subscribe())
             .map_err(StartError::Reflection)?;
         metrics::expose(&SECTION);
         for reason in [Reason::MissingCredentials, Reason::InvalidCredentials, Reason::MissingScope]

@@ -42,7 +42,7 @@ impl Publish {
             panic!("publishing has no route")
         };
         let cost = Cost::alone(body.len(), usize::MAX);
-        let given = rest::given(&found.route.body, &found.route.input, body, &cost)
+        let given = rest::decode_body(&found.route.body, &found.route.input, body, &cost)
             .expect("a body of a publish");
         rest::message(&found, &self.parts, given).expect("a publish").encode_to_vec()
     }

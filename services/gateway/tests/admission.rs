@@ -59,7 +59,7 @@ const SURFACES: [(&str, &str, &str); 4] = [
 ];
 
 #[tokio::test]
-async fn nobody_is_told_to_send_a_body_without_a_good_key() {
+async fn no_client_is_asked_for_a_body_without_a_valid_key() {
     let running = Running::start().await;
     for (line, media_type, also) in SURFACES {
         for (key, code, reason) in refused() {
@@ -178,7 +178,7 @@ async fn every_method_wants_a_key_first_by_grpc_and_by_every_route() {
 }
 
 #[tokio::test]
-async fn what_needs_no_key_is_answered_without_one() {
+async fn services_that_need_no_key_answer_without_one() {
     let running = Running::start().await;
     for path in ["/version", "/openapi.json"] {
         let mut asked = request("GET", path, None);

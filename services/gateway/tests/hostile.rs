@@ -333,7 +333,7 @@ async fn headers_that_are_too_large_are_refused_in_both_versions() {
 }
 
 #[tokio::test]
-async fn floods_of_pings_and_settings_hurt_their_sender_only() {
+async fn floods_of_pings_and_settings_affect_only_their_sender() {
     let running = Running::start().await;
     for control in [frame(PING, 0, &[1; 8]), frame(SETTINGS, 0, &[0, 4, 0, 0, 0xff, 0xff])] {
         let mut stream = by_hand(&running).await;

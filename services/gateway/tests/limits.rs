@@ -303,7 +303,7 @@ async fn shutdown_lets_requests_end() {
 }
 
 #[tokio::test]
-async fn shutdown_waits_for_nobody_forever() {
+async fn shutdown_has_a_time_limit() {
     let mut running =
         Running::with(Options { drain: Duration::from_millis(200), ..Options::default() }).await;
     let address = running.address;

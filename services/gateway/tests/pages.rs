@@ -63,7 +63,7 @@ async fn the_openapi_document_is_served_without_a_key_and_only_when_it_is_new() 
 }
 
 #[tokio::test]
-async fn the_version_is_told() {
+async fn the_version_is_served() {
     let running =
         Running::with(Options { version: "1.2.3", commit: Some("abc"), ..Options::default() })
             .await;
@@ -77,7 +77,7 @@ async fn the_version_is_told() {
 }
 
 #[tokio::test]
-async fn large_answers_are_compressed_for_who_takes_it() {
+async fn large_answers_are_compressed_for_clients_that_accept_gzip() {
     let running = Running::start().await;
     let plain_text = running.send(plain("GET", "/openapi.json", &[])).await;
     assert_eq!(plain_text.headers["vary"], "accept-encoding");

@@ -214,7 +214,10 @@ async fn fields_beside_the_body_come_from_the_query() {
         let refused = running
             .post(&format!("/v1/projects/p/endpoints?{query}"), r#"{"http":{"url":"u"}}"#)
             .await;
-        assert!(refused.text.contains("is a secret, which must be given in the body"), "{refused:?}");
+        assert!(
+            refused.text.contains("is a secret, which must be given in the body"),
+            "{refused:?}"
+        );
         refused.is_refused(400, "MALFORMED_REQUEST", query.strip_suffix("=s").unwrap());
     }
     let twice = running.post("/v1/projects/p/endpoints?endpoint.description=d", "{}").await;

@@ -202,7 +202,7 @@ async fn an_error_in_the_middle_is_the_last_event() {
 }
 
 #[tokio::test]
-async fn a_drain_is_told_to_all_who_listen() {
+async fn a_drain_is_reported_to_every_listener() {
     let mut running = Running::start().await;
     let mut events = Open::get(&running, "/v1/projects/p/events:tail", &[]).await;
     events.two().await;

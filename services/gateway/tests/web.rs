@@ -96,7 +96,7 @@ async fn unary_calls_pass_in_both_encodings_over_both_versions_of_http() {
 }
 
 #[tokio::test]
-async fn errors_come_as_grpc_does_it() {
+async fn errors_have_the_form_of_grpc() {
     let running = Running::start().await;
     let status = async |request: Request<Full<Bytes>>| {
         let answer = running.send(request).await;

@@ -16,7 +16,7 @@ const LONG_LINE: Fault = Fault::Malformed("a line between chunks is too long");
 #[derive(Debug)]
 pub(crate) struct Framing {
     limits: Limits,
-    place: Place,
+    position: Position,
     head: Head,
     /// Number of heads that passed.
     heads: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Judged {
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// In the lines of a head.
     #[default]
     Head,
@@ -61,7 +61,7 @@ impl Framing {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            place: Place::default(),
+            position: Position::default(),
             head: Head::default(),
             heads: 0,
             line_at: 0,
@@ -76,7 +76,7 @@ impl Framing {
 
     /// Returns whether the next byte belongs to a head.
     pub(crate) fn is_in_head(&self) -> bool {
-        self.place == Place::Head
+        self.position == Position::Head
     }
 
     /// Checks bytes. They begin with the bytes that the last call did not let pass. A head passes
@@ -85,18 +85,18 @@ impl Framing {
         let (mut at, mut passed) = (std::mem::take(&mut self.line_at), 0);
         let mut searched = std::mem::take(&mut self.searched);
         while at < bytes.len() {
-            match &mut self.place {
-                Place::Body(left) => {
+            match &mut self.position {
+                Position::Body(left) => {
                     at += skip(bytes.len() - at, left);
                     if *left == 0 {
-                        self.place = Place::Head;
+                        self.position = Position::Head;
                     }
                     passed = at;
                 }
-                Place::Chunk(left) => {
+                Position::Chunk(left) => {
                     at += skip(bytes.len() - at, left);
                     if *left == 0 {
-                        self.place = Place::ChunkEnd;
+                        self.position = Position::ChunkEnd;
                     }
                     passed = at;
                 }
@@ -139,7 +139,7 @@ impl Framing {
         if began && self.head.lines == 0 {
             if let Err(fault) = head::check(bytes, &self.limits) {
                 // The body has not begun.
-                self.place = Place::Head;
+                self.position = Position::Head;
                 return Err(fault);
             }
             self.heads += 1;
@@ -151,16 +151,16 @@ impl Framing {
     fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
         const END: Fault = Fault::Malformed("lines must end with carriage return and line feed");
         let line = line.strip_suffix(b"\r").filter(|line| !line.contains(&b'\r')).ok_or(END)?;
-        match self.place {
-            Place::Head => self.head_line(line)?,
-            Place::ChunkSize => {
+        match self.position {
+            Position::Head => self.head_line(line)?,
+            Position::ChunkSize => {
                 let size = chunk_size(line)?;
-                self.place = if size == 0 { Place::Trailers } else { Place::Chunk(size) };
+                self.position = if size == 0 { Position::Trailers } else { Position::Chunk(size) };
             }
-            Place::ChunkEnd if line.is_empty() => self.place = Place::ChunkSize,
-            Place::ChunkEnd => return Err(Fault::Malformed("a chunk is longer than its size")),
-            Place::Trailers if line.is_empty() => self.place = Place::Head,
-            Place::Trailers | Place::Body(_) | Place::Chunk(_) => {}
+            Position::ChunkEnd if line.is_empty() => self.position = Position::ChunkSize,
+            Position::ChunkEnd => return Err(Fault::Malformed("a chunk is longer than its size")),
+            Position::Trailers if line.is_empty() => self.position = Position::Head,
+            Position::Trailers | Position::Body(_) | Position::Chunk(_) => {}
         }
         Ok(())
     }
@@ -175,10 +175,10 @@ impl Framing {
             return Ok(());
         }
         if line.is_empty() {
-            self.place = match std::mem::take(&mut self.head) {
-                Head { chunked: true, .. } => Place::ChunkSize,
-                Head { length: Some(length @ 1..), .. } => Place::Body(length),
-                _ => Place::Head,
+            self.position = match std::mem::take(&mut self.head) {
+                Head { chunked: true, .. } => Position::ChunkSize,
+                Head { length: Some(length @ 1..), .. } => Position::Body(length),
+                _ => Position::Head,
             };
             return Ok(());
         }

@@ -59,14 +59,18 @@ impl Progress {
     /// Begins a request whose head is complete. Returns a guard that ends when the request is
     /// answered, one that ends when the answer is sent, and the reason if the request must be
     /// refused.
-    pub(crate) fn begin(self: &Arc<Self>) -> (Ending, Sending, Option<Fault>) {
+    pub(crate) fn begin(self: &Arc<Self>) -> (RequestGuard, AnswerGuard, Option<Fault>) {
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         self.open.fetch_add(1, Ordering::Relaxed);
         self.arrived.notify_waiters();
         // HTTP/1.1 requests arrive one after the other.
         let fault =
             self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| *fault);
-        (Ending { progress: Arc::clone(self), answered: false }, Sending(Arc::clone(self)), fault)
+        (
+            RequestGuard { progress: Arc::clone(self), answered: false },
+            AnswerGuard(Arc::clone(self)),
+            fault,
+        )
     }
 
     /// Returns whether a request is in flight, including the sending of its answer.
@@ -131,19 +135,19 @@ impl Progress {
 }
 
 /// Ends a request when it is dropped.
-pub(crate) struct Ending {
+pub(crate) struct RequestGuard {
     progress: Arc<Progress>,
     answered: bool,
 }
 
-impl Ending {
+impl RequestGuard {
     /// Marks the request as answered. A request that ends without this was given up by the client.
     pub(crate) fn answered(mut self) {
         self.answered = true;
     }
 }
 
-impl Drop for Ending {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let progress = &self.progress;
         if !self.answered {
@@ -155,9 +159,9 @@ impl Drop for Ending {
 }
 
 /// Marks an answer as completely sent when it is dropped.
-pub(crate) struct Sending(Arc<Progress>);
+pub(crate) struct AnswerGuard(Arc<Progress>);
 
-impl Drop for Sending {
+impl Drop for AnswerGuard {
     fn drop(&mut self) {
         self.0.last_sent_ms.fetch_max(self.0.now_ms(), Ordering::Relaxed);
         self.0.open.fetch_sub(1, Ordering::Release);
@@ -192,7 +196,7 @@ pub(crate) struct Bounds {
 }
 
 /// A byte stream with these checks.
-pub(crate) struct Watched<T> {
+pub(crate) struct WatchedStream<T> {
     inner: T,
     progress: Arc<Progress>,
     bounds: Bounds,
@@ -212,7 +216,7 @@ pub(crate) struct Watched<T> {
     alarm: Pin<Box<Sleep>>,
 }
 
-impl<T> Watched<T> {
+impl<T> WatchedStream<T> {
     pub(crate) fn new(inner: T, progress: Arc<Progress>, bounds: Bounds) -> Self {
         let now = Instant::now();
         let alarm =
@@ -356,7 +360,7 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for WatchedStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -390,7 +394,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> Watched<T> {
+impl<T: AsyncRead + Unpin> WatchedStream<T> {
     /// Reads into hyper's buffer. Returns the number of new bytes.
     fn read_in_place(
         &mut self,
@@ -435,7 +439,7 @@ impl<T: AsyncRead + Unpin> Watched<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

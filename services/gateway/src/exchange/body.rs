@@ -37,7 +37,7 @@ const STEP: usize = 1024;
 
 /// Counts the bytes of one request against its own limit and against its caller's share of the
 /// room.
-pub(crate) struct Meter {
+pub(crate) struct BodyMeter {
     left: usize,
     limit: usize,
     held: Share,
@@ -47,7 +47,7 @@ pub(crate) struct Meter {
     weighed: usize,
 }
 
-impl Meter {
+impl BodyMeter {
     pub(crate) fn new(shared: &Shared, holder: Holder) -> Self {
         Self::within(shared.options.max_request_bytes, shared.room.share(holder))
     }
@@ -153,7 +153,7 @@ impl Pace {
 
 /// A body in memory, with its share of the room until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Whole {
+pub(crate) struct BufferedBody {
     pub(crate) bytes: Bytes,
     /// The room that the body takes, from its caller's share.
     pub(crate) room: Share,
@@ -162,15 +162,15 @@ pub(crate) struct Whole {
 /// Reads a body to its end, within the room taken for its announced length. If a body is too large,
 /// its rest is read and dropped for a moment before it is refused: a client that writes everything
 /// before it reads would otherwise see a broken connection instead of the answer.
-pub(crate) async fn whole(
+pub(crate) async fn read_whole(
     shared: &Shared,
     parts: &Parts,
     mut body: Incoming,
     deadline: &Deadline,
-) -> Result<Whole, Refusal> {
+) -> Result<BufferedBody, Refusal> {
     let (headers, announced) = (&parts.headers, announced(&parts.headers));
     let holder = Holder::of_request(&parts.extensions);
-    let (mut meter, mut pace) = (Meter::new(shared, holder), Pace::new(shared));
+    let (mut meter, mut pace) = (BodyMeter::new(shared, holder), Pace::new(shared));
     if let Err(error) = meter.expect(announced) {
         // A client that waits for `100 Continue` has sent nothing yet.
         if !headers.contains_key(EXPECT) {
@@ -202,7 +202,7 @@ pub(crate) async fn whole(
         }
         read.extend_from_slice(&data);
     }
-    Ok(Whole { bytes: read.freeze(), room: meter.held })
+    Ok(BufferedBody { bytes: read.freeze(), room: meter.held })
 }
 
 /// Why a body ended early.
@@ -282,7 +282,7 @@ pub(crate) async fn linger(options: &Options, body: &mut Incoming) {
 }
 
 /// A body on its way to a role. It ends with an error if it is too large or too slow.
-pub(crate) struct Metered<B> {
+pub(crate) struct MeteredBody<B> {
     inner: B,
     weight: Option<Weight>,
     place: MessageFraming,
@@ -295,7 +295,7 @@ pub(crate) struct Metered<B> {
 /// Says why the body was cut, since a channel would only report that the request broke. Holds the
 /// request's room until it is dropped, because the role reads the whole body before it answers.
 #[derive(Clone)]
-pub(crate) struct Cut(Arc<(OnceLock<Broken>, Mutex<Meter>)>);
+pub(crate) struct Cut(Arc<(OnceLock<Broken>, Mutex<BodyMeter>)>);
 
 impl Cut {
     pub(crate) fn why(&self) -> Option<Broken> {
@@ -309,7 +309,7 @@ impl Cut {
         }
     }
 
-    fn meter(&self) -> MutexGuard<'_, Meter> {
+    fn meter(&self) -> MutexGuard<'_, BodyMeter> {
         self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -321,15 +321,15 @@ pub(crate) fn metered<B>(
     path: &str,
     parts: &Parts,
     inner: B,
-) -> Result<(Metered<B>, Cut), Error> {
-    let mut meter = Meter::new(shared, Holder::of_request(&parts.extensions));
+) -> Result<(MeteredBody<B>, Cut), Error> {
+    let mut meter = BodyMeter::new(shared, Holder::of_request(&parts.extensions));
     meter.expect(announced(&parts.headers))?;
     let cut = Cut(Arc::new((OnceLock::new(), Mutex::new(meter))));
     let (weight, place, pace) = (Weight::of(path), MessageFraming::default(), Pace::new(shared));
-    Ok((Metered { inner, weight, place, pace, alarm: None, cut: cut.clone() }, cut))
+    Ok((MeteredBody { inner, weight, place, pace, alarm: None, cut: cut.clone() }, cut))
 }
 
-impl<B> Metered<B> {
+impl<B> MeteredBody<B> {
     fn counted(&mut self, frame: &Frame<Bytes>) -> Result<(), Error> {
         let Some(data) = frame.data_ref() else { return Ok(()) };
         self.pace.bytes += data.len();
@@ -354,7 +354,7 @@ impl<B> Metered<B> {
     }
 }
 
-impl<B> http_body::Body for Metered<B>
+impl<B> http_body::Body for MeteredBody<B>
 where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
 {
@@ -400,8 +400,8 @@ mod tests {
 
     use super::*;
 
-    fn meter(room: &Shares) -> Meter {
-        Meter::within(1024 * 1024, room.share(Holder::of_request(&http::Extensions::new())))
+    fn meter(room: &Shares) -> BodyMeter {
+        BodyMeter::within(1024 * 1024, room.share(Holder::of_request(&http::Extensions::new())))
     }
 
     #[test]

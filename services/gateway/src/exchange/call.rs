@@ -46,17 +46,17 @@ pub(crate) async fn unary(
     let (data, trailers) = read(body, limit).await?;
     match Status::from_header_map(trailers.as_ref().unwrap_or(&parts.headers)) {
         Some(status) if status.code() == Code::Ok => unframe(data),
-        Some(status) => Err(told(path, &status)),
+        Some(status) => Err(error_of(path, &status)),
         None => Err(Error::unavailable("a server that is needed broke off its answer")),
     }
 }
 
 /// Converts the status that a role returned for a call made from a REST request. If the role cannot
 /// read the message, that is a fault of the transcoder, not of the caller.
-fn told(path: &str, status: &Status) -> Error {
+fn error_of(path: &str, status: &Status) -> Error {
     match from_status(status) {
         error if request_errors::is_unreadable(&error) => {
-            tracing::error!(path, %error, "a role cannot read a message that was made from a REST request");
+            tracing::error!(path, %error, "a role cannot read a message made from a REST request");
             Error::internal("a fault of the server")
         }
         error => error,
@@ -81,7 +81,7 @@ pub(crate) async fn open(
     if let Some(status) =
         Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok)
     {
-        return Err(told(path, &status));
+        return Err(error_of(path, &status));
     }
     if answer.status() != StatusCode::OK {
         return Err(Error::unavailable("a server that is needed gave an answer that is not gRPC"));
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn what_a_role_cannot_read_is_a_fault_of_the_transcoder() {
         let malformed = |message: &'static str| Error::new(Reason::MalformedRequest, message);
-        let of = |error: Error| told("/x", &to_status(error)).reason;
+        let of = |error: Error| error_of("/x", &to_status(error)).reason;
         assert_eq!(of(malformed("the request is malformed: unexpected end")), Reason::Internal);
         assert_eq!(of(malformed("the message is not well-formed protobuf")), Reason::Internal);
         assert_eq!(of(malformed("the database refuses the data")), Reason::MalformedRequest);

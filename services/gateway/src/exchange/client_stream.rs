@@ -26,7 +26,7 @@ use tonic::{Code, Status, body::Body};
 
 use crate::exchange::{
     Shared,
-    body::{Broken, GONE, Meter},
+    body::{BodyMeter, Broken, GONE},
 };
 
 /// A longer message takes its part of the room for bodies. Up to this length, it fits into the
@@ -41,24 +41,24 @@ pub(crate) struct ClientSide<B> {
     until: Option<BoxFuture<'static, ()>>,
     place: MessageFraming,
     /// Room held for the current message.
-    meter: Meter,
+    meter: BodyMeter,
     held: usize,
     delay: Delay,
-    ended: Ended,
+    ended: StreamEnd,
 }
 
 /// What the two sides tell each other: why the gateway ended the client's side, and whether the
 /// server's side has ended.
 #[derive(Clone, Default)]
-pub(crate) struct Ended {
+pub(crate) struct StreamEnd {
     why: Arc<OnceLock<Error>>,
     over: CancellationToken,
 }
 
 /// Wraps the client's side so that it ends when the gateway drains, or when a message is too large
 /// or too slow.
-pub(crate) fn watched<B>(shared: &Shared, holder: Holder, inner: B) -> (ClientSide<B>, Ended) {
-    let ended = Ended::default();
+pub(crate) fn watched<B>(shared: &Shared, holder: Holder, inner: B) -> (ClientSide<B>, StreamEnd) {
+    let ended = StreamEnd::default();
     let (draining, over) = (shared.draining(), ended.over.clone());
     let side = ClientSide {
         inner: Some(inner),
@@ -66,7 +66,7 @@ pub(crate) fn watched<B>(shared: &Shared, holder: Holder, inner: B) -> (ClientSi
             over.run_until_cancelled_owned(draining).await.unwrap_or_default()
         })),
         place: MessageFraming::default(),
-        meter: Meter::new(shared, holder),
+        meter: BodyMeter::new(shared, holder),
         held: 0,
         delay: Delay::new(shared.options.request_timeout),
         ended: ended.clone(),
@@ -215,7 +215,7 @@ impl Delay {
 }
 
 /// Wraps the server's side. If the gateway ended the stream, the client gets the gateway's reason.
-pub(crate) fn told(answer: Response<Body>, ended: Ended) -> Response<Body> {
+pub(crate) fn with_reason(answer: Response<Body>, ended: StreamEnd) -> Response<Body> {
     // A channel breaks the call off before the role has answered.
     if let Some(why) = ended.why.get()
         && Status::from_header_map(answer.headers())
@@ -229,7 +229,7 @@ pub(crate) fn told(answer: Response<Body>, ended: Ended) -> Response<Body> {
 
 struct ServerSide {
     inner: Body,
-    ended: Ended,
+    ended: StreamEnd,
     /// Whether the trailers were sent.
     done: bool,
     _over: DropGuard,

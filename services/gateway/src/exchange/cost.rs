@@ -100,7 +100,7 @@ impl Cost {
 }
 
 /// The room of what was decoded, held as long as that is kept.
-pub(crate) struct Held {
+pub(crate) struct HeldRoom {
     _share: Option<Share>,
     /// For a body beyond its caller's share.
     _turn: Option<Turn>,
@@ -138,15 +138,15 @@ impl Decoding {
         holder: Holder,
         bytes: usize,
         work: impl FnOnce(&Cost) -> Result<T, Error> + Send + 'static,
-    ) -> Result<(T, Held), Error> {
-        let work = here(self.cost(bytes, self.room.share(holder)), work);
+    ) -> Result<(T, HeldRoom), Error> {
+        let work = with_cost(self.cost(bytes, self.room.share(holder)), work);
         // Boxed, because it would enlarge the future of every request.
         let (decoded, share) = if bytes <= self.apart_bytes {
             work()
         } else {
             Box::pin(self.apart(holder, work)).await
         }?;
-        Ok((decoded, Held { _share: share, _turn: None }))
+        Ok((decoded, HeldRoom { _share: share, _turn: None }))
     }
 
     /// Decodes a body that was admitted. A large body waits for its room. If its caller's share is
@@ -157,13 +157,13 @@ impl Decoding {
         holder: Holder,
         bytes: usize,
         work: impl FnOnce(&Cost) -> Result<T, Error> + Send + 'static,
-    ) -> Result<(T, Held), Error> {
+    ) -> Result<(T, HeldRoom), Error> {
         if bytes > self.apart_bytes {
             // Boxed, because it would enlarge the future of every request.
             return Box::pin(self.large(holder, bytes, work)).await;
         }
-        let (decoded, share) = here(self.cost(bytes, self.room.share(holder)), work)()?;
-        Ok((decoded, Held { _share: share, _turn: None }))
+        let (decoded, share) = with_cost(self.cost(bytes, self.room.share(holder)), work)()?;
+        Ok((decoded, HeldRoom { _share: share, _turn: None }))
     }
 
     async fn large<T: Send + 'static>(
@@ -171,7 +171,7 @@ impl Decoding {
         holder: Holder,
         bytes: usize,
         work: impl FnOnce(&Cost) -> Result<T, Error> + Send + 'static,
-    ) -> Result<(T, Held), Error> {
+    ) -> Result<(T, HeldRoom), Error> {
         let likely = bytes.saturating_mul(LIKELY).min(self.max_bytes);
         let (share, turn) = tokio::select! {
             biased;
@@ -182,11 +182,11 @@ impl Decoding {
                 (share, Some(turn))
             }
         };
-        let work = here(self.cost(bytes, share), work);
+        let work = with_cost(self.cost(bytes, share), work);
         // A body beyond its share has the one slot for that, and waits for no other.
         let (decoded, share) =
             if turn.is_some() { off_thread(work).await } else { self.apart(holder, work).await }?;
-        Ok((decoded, Held { _share: share, _turn: turn }))
+        Ok((decoded, HeldRoom { _share: share, _turn: turn }))
     }
 
     fn cost(&self, bytes: usize, share: Share) -> Cost {
@@ -216,7 +216,7 @@ async fn off_thread<T: Send + 'static>(
 }
 
 /// Wraps the work with its cost. Returns its result and its room.
-fn here<T>(
+fn with_cost<T>(
     cost: Cost,
     work: impl FnOnce(&Cost) -> Result<T, Error>,
 ) -> impl FnOnce() -> Result<(T, Option<Share>), Error> {

@@ -46,7 +46,7 @@ impl Deadline {
         self.asked_end().map_or(own, |asked| asked.min(own))
     }
 
-    /// The same, but at most `limit` after the begin of the request.
+    /// The same, but at most `limit` after the beginning of the request.
     pub(crate) fn end_within(&self, limit: Duration) -> Instant {
         self.end().min(self.begun + limit.min(LONGEST))
     }

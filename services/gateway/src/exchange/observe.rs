@@ -33,9 +33,9 @@ const UNSEEN: u8 = u8::MAX;
 /// The gRPC status of an answer, from its head or its trailers, whichever is seen first. In
 /// gRPC-web, trailers are sent as bytes of the body, so they are observed before that conversion.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen(Arc<AtomicU8>);
+pub(crate) struct SeenStatus(Arc<AtomicU8>);
 
-impl Seen {
+impl SeenStatus {
     pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicU8::new(UNSEEN)))
     }
@@ -64,16 +64,16 @@ impl Seen {
             return answer;
         }
         let seen = self.clone();
-        answer.map(|inner| Body::new(Tapped { inner, seen }))
+        answer.map(|inner| Body::new(ObservedBody { inner, seen }))
     }
 }
 
-struct Tapped {
+struct ObservedBody {
     inner: Body,
-    seen: Seen,
+    seen: SeenStatus,
 }
 
-impl http_body::Body for Tapped {
+impl http_body::Body for ObservedBody {
     type Data = Bytes;
     type Error = tonic::Status;
 
@@ -111,7 +111,7 @@ pub(crate) struct Observed {
     /// The trace of the span, or of the client.
     trace: Option<TraceContext>,
     hop: Hop,
-    pub(crate) seen: Seen,
+    pub(crate) seen: SeenStatus,
     meter: Option<Arc<Meter>>,
     /// The HTTP status of the answer.
     status: Option<u16>,
@@ -137,7 +137,7 @@ impl Observed {
             id,
             trace,
             hop,
-            seen: Seen::new(),
+            seen: SeenStatus::new(),
             meter: None,
             status: None,
             client_deadline: false,

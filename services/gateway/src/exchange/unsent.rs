@@ -143,7 +143,7 @@ struct Flow {
     rest: Bytes,
     room: Share,
     /// Since when data is available that the client has not taken. `None` while the client waits
-    /// for us.
+    /// for data.
     untaken_since: Option<Instant>,
 }
 

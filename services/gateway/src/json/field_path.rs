@@ -10,7 +10,7 @@ pub(crate) struct FieldPath(Vec<FieldDescriptor>);
 
 /// Why a text does not name a usable field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unresolved {
+pub enum FieldPathError {
     /// No field has that name.
     #[error("names no field")]
     Unknown,
@@ -31,22 +31,24 @@ pub enum Unresolved {
 impl FieldPath {
     /// Resolves dotted names. Each may be written as in the proto or in camelCase. The last field
     /// must hold scalars.
-    pub(crate) fn resolve(message: &MessageDescriptor, text: &str) -> Result<Self, Unresolved> {
+    pub(crate) fn resolve(message: &MessageDescriptor, text: &str) -> Result<Self, FieldPathError> {
         let mut message = message.clone();
         let mut fields: Vec<FieldDescriptor> = Vec::new();
         let mut names = text.split('.').peekable();
         while let Some(name) = names.next() {
-            let field = field(&message, name).ok_or(Unresolved::Unknown)?;
+            let field = field(&message, name).ok_or(FieldPathError::Unknown)?;
             match (names.peek(), field.kind()) {
                 (None, kind) if field.is_map() || !scalar::is_scalar(&kind) => {
-                    return Err(Unresolved::NotScalar);
+                    return Err(FieldPathError::NotScalar);
                 }
                 (None, _) => {}
-                (Some(_), kind) if scalar::is_scalar(&kind) => return Err(Unresolved::NotMessage),
+                (Some(_), kind) if scalar::is_scalar(&kind) => {
+                    return Err(FieldPathError::NotMessage);
+                }
                 (Some(_), Kind::Message(inner)) if !field.is_list() && !field.is_map() => {
                     message = inner
                 }
-                (Some(_), _) => return Err(Unresolved::NotMessage),
+                (Some(_), _) => return Err(FieldPathError::NotMessage),
             }
             fields.push(field);
         }

@@ -15,7 +15,7 @@ use prost_reflect::DynamicMessage;
 use tokio::time::Instant;
 use tonic::body::Body;
 
-use super::{batch::Caller, upload::Upload};
+use super::{batch::CallTemplate, upload::Upload};
 use crate::{
     Options,
     exchange::{Shared, answer::Refusal, body, call, unsent},
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Returns the rule of the route if the request's content is newline-delimited JSON.
-pub(crate) fn asked<'r>(route: &'r Route, headers: &HeaderMap) -> Option<&'r LinesRule> {
+pub(crate) fn rule_for<'r>(route: &'r Route, headers: &HeaderMap) -> Option<&'r LinesRule> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     route.ndjson.as_ref().filter(|_| essence.eq_ignore_ascii_case(MEDIA_TYPE))
@@ -51,7 +51,7 @@ pub(crate) async fn answer(
     end: Option<Instant>,
 ) -> Result<Response<Body>, Refusal> {
     let holder = Holder::of_request(&parts.extensions);
-    let caller = Caller {
+    let caller = CallTemplate {
         backend: shared
             .backends
             .of(&route.package)
@@ -69,7 +69,7 @@ pub(crate) async fn answer(
     let request_id =
         parts.headers.get(request_id::HEADER).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let admitted = async {
-        let without_lines = caller.introduce().await?;
+        let without_lines = caller.call_without_entries().await?;
         // Taken only now, because slots are scarce and not for callers who are not permitted.
         Ok((without_lines, shared.uploads.take(holder, 1)?))
     };

@@ -14,7 +14,7 @@ use crate::{
     exchange::{
         answer::ErrorObject,
         call,
-        cost::{Cost, Decoding, Held},
+        cost::{Cost, Decoding, HeldRoom},
         deadline,
         fault::fault,
     },
@@ -26,7 +26,7 @@ use crate::{
 const OVERLOAD_WAIT: Duration = Duration::from_millis(200);
 
 /// Everything about the calls of an upload except their entries.
-pub(super) struct Caller {
+pub(super) struct CallTemplate {
     pub(super) backend: Backend,
     pub(super) grpc_path: String,
     pub(super) headers: HeaderMap,
@@ -72,7 +72,7 @@ impl Batch {
     /// Sends the entries, and writes a result line for each line. If the call for the first batch
     /// of an upload fails, the whole upload fails, because its answer has not begun and can still
     /// be an error.
-    pub(super) async fn run(self, caller: &Caller, first: bool) -> Result<Vec<u8>, Error> {
+    pub(super) async fn run(self, caller: &CallTemplate, first: bool) -> Result<Vec<u8>, Error> {
         let (Decoded { lines, entries }, _room) = caller.decode(self).await?;
         let count = entries.len();
         let called = if count > 0 { caller.call(entries).await } else { Ok(Vec::new()) };
@@ -132,12 +132,12 @@ impl Decoded {
 }
 
 fn entry(text: &Bytes, desc: &MessageDescriptor, cost: &Cost) -> Result<Value, Error> {
-    let value = read::message(text, desc, cost).map_err(of_the_line)?.value;
+    let value = read::message(text, desc, cost).map_err(line_error)?.value;
     value.ok_or_else(|| Error::new(Reason::MalformedRequest, "the line must be an object"))
 }
 
 /// Errors say "the line" instead of "the body".
-fn of_the_line(mut error: Error) -> Error {
+fn line_error(mut error: Error) -> Error {
     if let Some(rest) = error.message.strip_prefix("the body ") {
         error.message = format!("the line {rest}").into();
     }
@@ -149,10 +149,10 @@ fn is_overload(error: &Error) -> bool {
     matches!(error.reason, Reason::Overloaded | Reason::ShareExhausted)
 }
 
-impl Caller {
+impl CallTemplate {
     /// Decodes the entries of a batch as soon as there is room. Until then the upload waits, which
     /// slows down its client.
-    async fn decode(&self, batch: Batch) -> Result<(Decoded, Held), Error> {
+    async fn decode(&self, batch: Batch) -> Result<(Decoded, HeldRoom), Error> {
         let give_up = Instant::now() + self.timeout;
         loop {
             let (lines, desc) = (batch.lines.clone(), self.rule.entry.clone());
@@ -172,7 +172,7 @@ impl Caller {
     /// Calls the role without entries before anything is read, because the role decides what the
     /// caller may do. Returns the role's error, which is also the error of an upload without lines.
     /// Fails if the error is not that the entries are missing.
-    pub(super) async fn introduce(&self) -> Result<Error, Error> {
+    pub(super) async fn call_without_entries(&self) -> Result<Error, Error> {
         match self.call(Vec::new()).await {
             Err(error) if error.reason == Reason::InvalidField => Ok(error),
             Err(error) => Err(error),
@@ -226,7 +226,7 @@ impl Caller {
         let result =
             result.as_message().ok_or_else(|| Error::internal("a result is not a message"))?;
         if let Some(error) = status_of(result) {
-            return write_error(out, Some(number), &self.in_words_of_the_line(error, index), None);
+            return write_error(out, Some(number), &self.translate_to_line(error, index), None);
         }
         let text = write::message(result)?;
         let fields = text.strip_prefix(b"{").unwrap_or_default();
@@ -241,7 +241,7 @@ impl Caller {
 
     /// A role names fields by their path in its request and with proto names. Translates both to
     /// the line.
-    fn in_words_of_the_line(&self, mut error: Error, index: usize) -> Error {
+    fn translate_to_line(&self, mut error: Error, index: usize) -> Error {
         if error.violations.is_empty() {
             return error;
         }

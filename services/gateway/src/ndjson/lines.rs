@@ -77,10 +77,7 @@ impl Lines {
         let error = || {
             Error::new(
                 Reason::TooLarge,
-                format!(
-                    "the line is over the limit of {} bytes ({LIMIT_KEY})",
-                    self.limit
-                ),
+                format!("the line is over the limit of {} bytes ({LIMIT_KEY})", self.limit),
             )
         };
         Some(Line {

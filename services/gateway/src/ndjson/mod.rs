@@ -11,4 +11,4 @@ mod batch;
 pub(crate) mod lines;
 mod upload;
 
-pub(crate) use answer::{answer, asked, first_results};
+pub(crate) use answer::{answer, first_results, rule_for};

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::{
-    batch::{Batch, Caller, write_error},
+    batch::{Batch, CallTemplate, write_error},
     lines::{Line, Lines},
 };
 use crate::{
@@ -35,7 +35,7 @@ type Chunk = Result<(Bytes, Room), Error>;
 type Room = (OwnedSemaphorePermit, Share);
 
 pub(super) struct Upload {
-    caller: Arc<Caller>,
+    caller: Arc<CallTemplate>,
     options: Options,
     request_id: Option<String>,
     /// When the client wants the upload to end.
@@ -64,7 +64,7 @@ pub(super) struct Upload {
 impl Upload {
     pub(super) fn new(
         shared: &Shared,
-        caller: Caller,
+        caller: CallTemplate,
         holder: Holder,
         request_id: Option<String>,
         end: Option<Instant>,

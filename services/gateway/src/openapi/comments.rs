@@ -8,9 +8,9 @@ use prost_reflect::{
     MethodDescriptor,
 };
 
-type Place = (String, Vec<i32>);
+type Location = (String, Vec<i32>);
 
-static COMMENTS: LazyLock<HashMap<Place, String>> = LazyLock::new(|| {
+static COMMENTS: LazyLock<HashMap<Location, String>> = LazyLock::new(|| {
     let of_file = |file: FileDescriptor| {
         let locations =
             file.file_descriptor_proto().source_code_info.clone().unwrap_or_default().location;
@@ -26,17 +26,17 @@ static COMMENTS: LazyLock<HashMap<Place, String>> = LazyLock::new(|| {
 /// An element of a proto that can have a comment.
 pub(super) trait Commented {
     /// Returns where the element is: its file and its path in the file.
-    fn place(&self) -> Place;
+    fn location(&self) -> Location;
 
     /// Returns the comment, or an empty text.
     fn comment(&self) -> &'static str {
-        COMMENTS.get(&self.place()).map_or("", String::as_str)
+        COMMENTS.get(&self.location()).map_or("", String::as_str)
     }
 }
 
 macro_rules! commented {
     ($($name:ty)*) => {$(impl Commented for $name {
-        fn place(&self) -> Place {
+        fn location(&self) -> Location {
             (self.parent_file().name().to_owned(), self.path().to_vec())
         }
     })*};

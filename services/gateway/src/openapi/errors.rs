@@ -64,8 +64,8 @@ fn error() -> Value {
             "violations": violations,
             "retry_after_seconds": { "type": "integer", "minimum": 1,
                 "description": "How long to wait before a retry, if a retry may help." },
-            "request_id": { "type": "string", "description": "The id of the request in the server's \
-                logs. Not set in items of a batch." },
+            "request_id": { "type": "string", "description": "The id of the request in the \
+                server's logs. Not set in items of a batch." },
         },
     })
 }

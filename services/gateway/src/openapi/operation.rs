@@ -89,7 +89,8 @@ fn parameters(schemas: &mut Schemas, route: &Route) -> Vec<Value> {
         parameters.push(json!({
             "name": "Last-Event-ID", "in": "header", "required": false,
                 "schema": { "type": "string" },
-            "description": format!("The id of the last event received. It takes precedence over `{}`. {}",
+            "description": format!("The id of the last event received. It takes precedence over \
+                `{}`. {}",
                 field.name(), field.comment()),
         }));
     }

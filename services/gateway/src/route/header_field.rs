@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue};
 use outrider_model::Error;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
-use crate::json::field_path::{FieldPath, Unresolved};
+use crate::json::field_path::{FieldPath, FieldPathError};
 
 /// The header with which a client marks repetitions of a request.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -48,7 +48,7 @@ impl HeaderField {
     pub(crate) fn of(
         grpc_path: &str,
         input: &MessageDescriptor,
-    ) -> Result<Vec<Self>, (&'static str, Unresolved)> {
+    ) -> Result<Vec<Self>, (&'static str, FieldPathError)> {
         let rows = TABLE.iter().filter(|(_, path, _)| *path == grpc_path);
         rows.map(|(header, _, name)| {
             Ok(Self { header, field: FieldPath::resolve(input, name).map_err(|why| (*name, why))? })

@@ -3,7 +3,7 @@
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
 
-use crate::json::field_path::Unresolved;
+use crate::json::field_path::FieldPathError;
 
 /// The media type of requests and answers.
 pub(crate) const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -24,7 +24,7 @@ pub(crate) struct LinesRule {
 impl LinesRule {
     /// Returns the rule of a method, if it has one. Fails with the name of a field that does not
     /// exist or is not a list of messages.
-    pub(crate) fn of(method: &MethodDescriptor) -> Result<Option<Self>, (String, Unresolved)> {
+    pub(crate) fn of(method: &MethodDescriptor) -> Result<Option<Self>, (String, FieldPathError)> {
         let Some(extension) = DESCRIPTORS.get_extension_by_name("outrider.options.v1.ndjson")
         else {
             return Ok(None);
@@ -43,10 +43,10 @@ impl LinesRule {
             let name = of(name).as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
             let field = message
                 .get_field_by_name(&name)
-                .ok_or_else(|| (name.clone(), Unresolved::Unknown))?;
+                .ok_or_else(|| (name.clone(), FieldPathError::Unknown))?;
             match field.kind().as_message().filter(|_| field.is_list()) {
                 Some(entry) => Ok((field.clone(), entry.clone())),
-                None => Err((name, Unresolved::NotList)),
+                None => Err((name, FieldPathError::NotList)),
             }
         };
         let (request, entry) = field("request_field", method.input())?;

@@ -6,7 +6,7 @@ use prost_reflect::{DynamicMessage, Value};
 
 use crate::{
     json::{
-        field_path::{FieldPath, Unresolved},
+        field_path::{FieldPath, FieldPathError},
         scalar,
     },
     route::{Route, percent},
@@ -40,7 +40,7 @@ pub(crate) fn apply(route: &Route, query: &str, message: &mut DynamicMessage) ->
 
 fn resolve(route: &Route, name: &str) -> Result<FieldPath, Error> {
     let path = FieldPath::resolve(&route.input, name).map_err(|why| match why {
-        Unresolved::Unknown => malformed(name, "is not a known query parameter"),
+        FieldPathError::Unknown => malformed(name, "is not a known query parameter"),
         other => malformed(name, &other.to_string()),
     })?;
     if path.is_secret() {

@@ -29,7 +29,7 @@ use crate::{
 /// without a scope are the gateway's own, and open to everybody.
 pub(crate) async fn admit(
     shared: &Shared,
-    seat: &ConnectionSlot,
+    slot: &ConnectionSlot,
     scope: Option<Scope>,
     headers: &HeaderMap,
     deadline: &Deadline,
@@ -45,7 +45,7 @@ pub(crate) async fn admit(
     };
     match checked {
         Ok(admitted) => {
-            seat.keep_for(Holder::of(&admitted.principal))?;
+            slot.keep_for(Holder::of(&admitted.principal))?;
             Ok(Some(admitted.principal))
         }
         Err(error) => {
@@ -68,12 +68,12 @@ async fn in_time<T>(
 /// Admits a gRPC request and adds the principal to it.
 pub(crate) async fn admit_request<B>(
     shared: &Shared,
-    seat: &ConnectionSlot,
+    slot: &ConnectionSlot,
     scope: Option<Scope>,
     request: &mut Request<B>,
     deadline: &Deadline,
 ) -> Result<(), Error> {
-    if let Some(principal) = admit(shared, seat, scope, request.headers(), deadline).await? {
+    if let Some(principal) = admit(shared, slot, scope, request.headers(), deadline).await? {
         request.extensions_mut().insert(principal);
     }
     Ok(())
@@ -97,7 +97,7 @@ pub(crate) fn stream_without_key(
 /// Discards a body that is not read, while its refusal is being sent. The rest of an HTTP/1.1 body
 /// is read and dropped for a moment: a client that writes everything before it reads would
 /// otherwise see a broken connection instead of the answer. Returns whether there is any body.
-pub(crate) fn let_go(
+pub(crate) fn discard(
     options: &Options,
     version: Version,
     headers: &HeaderMap,

@@ -129,7 +129,7 @@ where
         let (body, ended) = client_stream::watched(shared, holder, incoming);
         let Ok(ready) = backend.ready().await;
         let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
-        return Ok(client_stream::told(answer, ended));
+        return Ok(client_stream::with_reason(answer, ended));
     }
     let (body, cut) = body::metered(shared, &method.path, &parts, incoming)?;
     let Ok(ready) = backend.ready().await;
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grpc_is_told_by_its_media_type() {
+    fn grpc_is_recognized_by_its_media_type() {
         let of = |text: &'static str| {
             Dialect::of(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(text))]))
         };

@@ -10,10 +10,10 @@ use tonic::body::Body;
 
 use super::{
     Surfaces, admission, grpc,
-    timed::{in_time, unbroken},
+    timed::{catch_panic, in_time},
 };
 use crate::{
-    exchange::{answer::Refusal, deadline::Deadline, ending, observe::Seen, unsent},
+    exchange::{answer::Refusal, deadline::Deadline, ending, observe::SeenStatus, unsent},
     route::Method,
 };
 
@@ -23,7 +23,7 @@ pub(crate) async fn call<B>(
     request: Request<B>,
     from_web: bool,
     deadline: &Deadline,
-    seen: &Seen,
+    seen: &SeenStatus,
 ) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
@@ -83,7 +83,7 @@ where
     let answer =
         grpc::answer(surfaces, method, parts, body).map(|answer| answer.map_err(Refusal::from));
     let answer = match end {
-        None => unbroken(answer, &method.path).await,
+        None => catch_panic(answer, &method.path).await,
         Some(end) => in_time(end, answer, &method.path).await,
     };
     let shared = &surfaces.shared;

@@ -36,10 +36,10 @@ use crate::{
 /// key keeps the slot of its connection.
 pub(crate) async fn handle(
     surfaces: &Surfaces,
-    seat: &ConnectionSlot,
+    slot: &ConnectionSlot,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let id = request_id::settle(request.headers_mut());
+    let id = request_id::ensure(request.headers_mut());
     let mut observed = Observed::begin(&mut request, id.clone());
     let version = request.version();
     let dialect = Dialect::of(request.headers());
@@ -55,9 +55,9 @@ pub(crate) async fn handle(
         // Boxed, because it would enlarge the future of a REST request, which is moved more than
         // once.
         (Ok(()), Some(dialect)) => {
-            Box::pin(answer_grpc(surfaces, seat, request, dialect, &mut observed)).await
+            Box::pin(answer_grpc(surfaces, slot, request, dialect, &mut observed)).await
         }
-        (Ok(()), None) => answer_rest(surfaces, seat, request, &id, &mut observed).await,
+        (Ok(()), None) => answer_rest(surfaces, slot, request, &id, &mut observed).await,
     };
     // HTTP/2 connections carry other requests, and HTTP/2 has no such header.
     if version == Version::HTTP_2 {
@@ -99,7 +99,7 @@ const NO_ROUTE: &str = "-";
 
 async fn answer_grpc(
     surfaces: &Surfaces,
-    seat: &ConnectionSlot,
+    slot: &ConnectionSlot,
     mut request: Request<Incoming>,
     dialect: Dialect,
     observed: &mut Observed,
@@ -125,10 +125,10 @@ async fn answer_grpc(
     let deadline =
         Deadline::new(deadline::of_grpc(request.headers()), shared.options.request_timeout);
     observed.client_deadline = deadline.is_of_client();
-    if let Err(error) = admission::admit_request(shared, seat, scope, &mut request, &deadline).await
+    if let Err(error) = admission::admit_request(shared, slot, scope, &mut request, &deadline).await
     {
         let (parts, body) = request.into_parts();
-        let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
+        let close = admission::discard(&shared.options, parts.version, &parts.headers, body);
         let answer = seen.watch(Refusal { close, ..error.into() }.into_grpc());
         return if is_web { web::refused(answer) } else { answer };
     }
@@ -149,7 +149,7 @@ fn unrouted(protocol: &'static str, method: &HttpMethod) -> Arc<Meter> {
 
 async fn answer_rest(
     surfaces: &Surfaces,
-    seat: &ConnectionSlot,
+    slot: &ConnectionSlot,
     request: Request<Incoming>,
     id: &HeaderValue,
     observed: &mut Observed,
@@ -164,13 +164,13 @@ async fn answer_rest(
     let answer = match surfaces.routes.find(parts.method.as_str(), parts.uri.path()) {
         Ok(found) => {
             observed.on(&found.route.meter);
-            let own = match ndjson::asked(found.route, &parts.headers) {
+            let own = match ndjson::rule_for(found.route, &parts.headers) {
                 Some(_) => ndjson::first_results(&shared.options),
                 None => shared.options.request_timeout,
             };
             let deadline = Deadline::new(deadline::of_rest(&parts.headers), own);
             observed.client_deadline = deadline.is_of_client();
-            match admission::admit(shared, seat, found.route.scope, &parts.headers, &deadline).await
+            match admission::admit(shared, slot, found.route.scope, &parts.headers, &deadline).await
             {
                 Ok(principal) => {
                     if let Some(principal) = principal {
@@ -180,7 +180,7 @@ async fn answer_rest(
                 }
                 Err(error) => {
                     let close =
-                        admission::let_go(&shared.options, parts.version, &parts.headers, body);
+                        admission::discard(&shared.options, parts.version, &parts.headers, body);
                     Err(Refusal { close, ..error.into() })
                 }
             }

@@ -21,12 +21,12 @@ const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 const REFLECTION: &str = ".ServerReflection/ServerReflectionInfo";
 
 /// The services, and the descriptors of their methods.
-pub(crate) struct Own {
+pub(crate) struct OwnServices {
     backend: Backend,
     pub(crate) methods: Vec<MethodDescriptor>,
 }
 
-impl Own {
+impl OwnServices {
     pub(crate) fn new(reflection: bool, serving: watch::Receiver<bool>) -> Result<Self, Error> {
         let health =
             HealthServer::new(Health::new(serving)).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn reflection_is_served_by_switch() {
-        let own = |reflection| Own::new(reflection, watch::channel(true).1).unwrap();
+        let own = |reflection| OwnServices::new(reflection, watch::channel(true).1).unwrap();
         assert!(
             own(false).of("grpc.health.v1").is_some()
                 && own(false).of("grpc.reflection.v1").is_none()

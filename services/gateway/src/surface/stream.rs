@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_take_events_is_told() {
+    fn clients_that_refuse_events_get_an_error() {
         let takes = |accept: &[&'static str]| {
             let values = accept.iter().map(|value| (ACCEPT, HeaderValue::from_static(value)));
             check_accept(&HeaderMap::from_iter(values)).is_ok()

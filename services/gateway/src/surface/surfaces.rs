@@ -5,7 +5,7 @@ use std::sync::Arc;
 use outrider_rpc::server::Backend;
 use tower_http::cors::CorsLayer;
 
-use super::{own::Own, page::Pages};
+use super::{own::OwnServices, page::Pages};
 use crate::{
     exchange::Shared,
     route::{Methods, Routes},
@@ -14,7 +14,7 @@ use crate::{
 /// Everything that the port serves.
 pub(crate) struct Surfaces {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) own: Own,
+    pub(crate) own: OwnServices,
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) routes: Routes,
     pub(crate) methods: Methods,

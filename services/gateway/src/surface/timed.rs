@@ -17,14 +17,14 @@ pub(super) async fn in_time(
     answer: impl Future<Output = Result<Response<Body>, Refusal>>,
     route: &str,
 ) -> Result<Response<Body>, Refusal> {
-    tokio::time::timeout_at(end, unbroken(answer, route))
+    tokio::time::timeout_at(end, catch_panic(answer, route))
         .await
         .unwrap_or_else(|_| Err(Refusal::closing(deadline::passed())))
 }
 
 /// Returns the answer, or an error if its code panics. The text of the panic may have data of the
 /// client, so only its location is logged, by the panic hook of the process.
-pub(super) async fn unbroken(
+pub(super) async fn catch_panic(
     answer: impl Future<Output = Result<Response<Body>, Refusal>>,
     route: &str,
 ) -> Result<Response<Body>, Refusal> {
@@ -35,7 +35,8 @@ pub(super) async fn unbroken(
     if let Err(Refusal { error, .. }) = &answer
         && error.reason == Reason::Internal
     {
-        tracing::error!(route, error = %error.message, "a request failed because of an internal fault");
+        let error = &error.message;
+        tracing::error!(route, %error, "a request failed because of an internal fault");
     }
     answer
 }

@@ -13,7 +13,7 @@ use tonic_web::GrpcWebLayer;
 use tower::{Layer, ServiceExt};
 
 use crate::{
-    exchange::{body, deadline::Deadline, observe::Seen},
+    exchange::{body, deadline::Deadline, observe::SeenStatus},
     surface::{Surfaces, grpc_call},
 };
 
@@ -33,7 +33,7 @@ pub(crate) async fn answer(
     mut request: Request<Incoming>,
     text: bool,
     deadline: &Deadline,
-    seen: &Seen,
+    seen: &SeenStatus,
 ) -> Response<Body> {
     // tonic-web recognizes the media types in this spelling only.
     let media_type = HeaderValue::from_static(if text { TEXT_MEDIA_TYPE } else { MEDIA_TYPE });

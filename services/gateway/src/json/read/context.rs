@@ -55,7 +55,9 @@ impl Context<'_> {
             Refused::TooMuch(most) => self.fail(
                 Reason::TooLarge,
                 path,
-                format!("needs more than the {most} bytes of memory that decoding the request may take"),
+                format!(
+                    "needs more than the {most} bytes of memory that decoding the request may take"
+                ),
             ),
             Refused::NoRoom(exhausted) => {
                 self.no_room.set(Some(exhausted));
@@ -77,7 +79,11 @@ impl Context<'_> {
         let syntax = || format!("is not JSON: {error}");
         let deep = error.to_string().starts_with("recursion limit exceeded");
         let syntax = || {
-            if deep { format!("is nested more than {} levels deep", limits::JSON_DEPTH) } else { syntax() }
+            if deep {
+                format!("is nested more than {} levels deep", limits::JSON_DEPTH)
+            } else {
+                syntax()
+            }
         };
         if let Some(exhausted) = self.no_room.get() {
             return exhausted.into();
@@ -121,14 +127,14 @@ impl fmt::Display for Path<'_> {
 
 /// What is expected at a position.
 #[derive(Clone, Copy)]
-pub(super) enum Shape<'a> {
+pub(super) enum Expected<'a> {
     Single(&'a Kind),
     /// The type of the entries, and their maximum number.
     List(&'a Kind, u32),
     Map(&'a MessageDescriptor, u32),
 }
 
-impl<'a> Shape<'a> {
+impl<'a> Expected<'a> {
     pub(super) fn of(field: &FieldDescriptor, kind: &'a Kind) -> Self {
         match kind {
             Kind::Message(entry) if field.is_map() => Self::Map(entry, bounds::max_items(field)),
@@ -137,7 +143,7 @@ impl<'a> Shape<'a> {
         }
     }
 
-    pub(super) fn expected(self) -> &'static str {
+    pub(super) fn requirement(self) -> &'static str {
         match self {
             Self::List(..) => "must be a list",
             Self::Single(_) | Self::Map(..) => "must be an object",
@@ -149,7 +155,7 @@ impl<'a> Shape<'a> {
 pub(super) struct Seed<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) path: &'a Path<'a>,
-    pub(super) shape: Shape<'a>,
+    pub(super) expected: Expected<'a>,
 }
 
 impl Seed<'_> {

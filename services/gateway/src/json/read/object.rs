@@ -10,7 +10,7 @@ use prost_reflect::{
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
-use super::context::{Path, Seed, Shape};
+use super::context::{Expected, Path, Seed};
 use crate::{
     exchange::cost,
     json::{
@@ -85,7 +85,7 @@ impl Object<'_> {
             return self.text(field, map);
         }
         let (path, kind) = (Path::Field(self.seed.path, name), field.kind());
-        let seed = Seed { path: &path, shape: Shape::of(field, &kind), ..self.seed };
+        let seed = Seed { path: &path, expected: Expected::of(field, &kind), ..self.seed };
         let Some(value) = map.next_value_seed(seed)? else { return Ok(()) };
         let rival = field
             .containing_oneof()
@@ -154,7 +154,7 @@ impl Object<'_> {
     ) -> Result<(), A::Error> {
         self.begin_payload(DATA_BASE64)?;
         let path = Path::Field(self.seed.path, DATA_BASE64);
-        let seed = Seed { path: &path, shape: Shape::Single(&Kind::Bytes), ..self.seed };
+        let seed = Seed { path: &path, expected: Expected::Single(&Kind::Bytes), ..self.seed };
         if let Some(value) = map.next_value_seed(seed)? {
             self.message.set_field(payload, value);
         }
@@ -206,7 +206,7 @@ pub(super) fn entries<'de, A: MapAccess<'de>>(
         }
         seed.context.spend(cost::ENTRY + text.len(), seed.path)?;
         let path = Path::Key(seed.path, &text);
-        let seed = Seed { path: &path, shape: Shape::Single(&value_kind), ..seed };
+        let seed = Seed { path: &path, expected: Expected::Single(&value_kind), ..seed };
         let key = map_key(&key_kind, &text)
             .map_err(|expected| seed.wrong(format!("has a key that {expected}")))?;
         if values.contains_key(&key) {

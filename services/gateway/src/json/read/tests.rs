@@ -96,7 +96,7 @@ const REFUSED_EVENTS: &[Refused] = &[
 ];
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_the_faulty_field() {
     for (text, reason, field, description) in REFUSED_EVENTS {
         let error = event(text).expect_err(text);
         assert_eq!(error.reason, *reason, "{text}: {error}");

@@ -90,8 +90,8 @@ fn shared_parameters() -> Value {
         },
         "RequestTimeout": {
             "name": "Request-Timeout", "in": "header", "required": false,
-            "description": "The maximum time for the answer, in seconds. Fractions are accepted. The \
-                server's own limit still applies.",
+            "description": "The maximum time for the answer, in seconds. Fractions are accepted. \
+                The server's own limit still applies.",
             "schema": { "type": "number", "minimum": LEAST_SECONDS },
         },
     })

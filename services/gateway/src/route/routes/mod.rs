@@ -18,7 +18,7 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor, MethodDe
 use crate::{
     exchange::{answer::Refusal, meter::Meter},
     json::{
-        field_path::{FieldPath, Unresolved},
+        field_path::{FieldPath, FieldPathError},
         mask,
     },
     route::{
@@ -26,7 +26,7 @@ use crate::{
         lines_rule::LinesRule,
         percent,
         stream_rule::StreamRule,
-        template::{Malformed, Segment, Template},
+        template::{Segment, Template, TemplateError},
         trie::Trie,
     },
 };
@@ -48,7 +48,7 @@ pub enum RouteError {
         /// The template.
         template: String,
         /// What is wrong.
-        why: Malformed,
+        why: TemplateError,
     },
     /// A field does not exist or cannot be used there.
     #[error("{method}: \"{field}\" {why}")]
@@ -58,7 +58,7 @@ pub enum RouteError {
         /// The field's path.
         field: String,
         /// What is wrong.
-        why: Unresolved,
+        why: FieldPathError,
     },
     /// Two methods claim the same requests.
     #[error("{method} and {other} both claim {http_method} {template}")]
@@ -302,7 +302,7 @@ impl Route {
         })?;
         let (input, output) = (method.input(), method.output());
         let named = |message: &MessageDescriptor, name: &str| {
-            message.get_field_by_name(name).ok_or_else(|| at(name, Unresolved::Unknown))
+            message.get_field_by_name(name).ok_or_else(|| at(name, FieldPathError::Unknown))
         };
         let body = match rule.body.as_str() {
             "" => BodyRule::None,
@@ -346,18 +346,18 @@ fn pattern(rule: &HttpRule) -> Option<(String, &str)> {
 fn variables(
     input: &MessageDescriptor,
     template: &Template,
-) -> Result<Vec<Variable>, (String, Unresolved)> {
+) -> Result<Vec<Variable>, (String, FieldPathError)> {
     let mut seen = HashSet::new();
     let mut variables = Vec::new();
     for variable in &template.variables {
         let at = |why| (variable.field.clone(), why);
         let field = FieldPath::resolve(input, &variable.field).map_err(at)?;
         if field.is_secret() {
-            return Err(at(Unresolved::Secret));
+            return Err(at(FieldPathError::Secret));
         }
         // A list cannot come from a path, and a field cannot come from two places.
         if field.last().is_list() || !seen.insert(field.name()) {
-            return Err(at(Unresolved::NotScalar));
+            return Err(at(FieldPathError::NotScalar));
         }
         let rest = template.segments[variable.segments.clone()].contains(&Segment::Rest);
         variables.push(Variable {
