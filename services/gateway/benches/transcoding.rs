@@ -1,4 +1,5 @@
-//! What REST costs beyond gRPC: a publish from JSON to protobuf, and its answer back.
+//! What REST costs beyond gRPC: the conversion of a publish from JSON to protobuf, and of its
+//! answer back.
 #![allow(clippy::unwrap_used, reason = "measures, and does not serve")]
 
 use std::hint::black_box;

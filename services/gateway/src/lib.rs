@@ -1,26 +1,27 @@
-//! The public face: one port that serves gRPC, gRPC-web and REST, and forwards all to the roles
-//! behind it.
+//! The public API: one port that serves gRPC, gRPC-web and REST, and forwards each request to the
+//! role that serves its method.
 //!
-//! REST is derived from the descriptors: a public method with a `google.api.http` annotation has
-//! its routes without a line here; with an `ndjson` option it takes lines too. Streams of the
-//! server are server-sent events; streams of the client are reached by gRPC only. JSON follows
-//! proto3's mapping with these decisions:
+//! It must never depend on a role, log a body or a credential, or keep anything between requests
+//! except answers about API keys.
 //!
-//! - Names go out in snake_case and come in as snake_case or camelCase; 64-bit numbers go out as
-//!   strings, enums by name, times as RFC 3339. Fields with default values are written; what is
-//!   absent (messages, optional fields, members of a oneof) is left out.
-//! - What a client sends is taken strictly: unknown fields, keys given twice, enum values and query
+//! REST is derived from the descriptors. A public method with a `google.api.http` annotation gets
+//! its routes without any code here. With the option `ndjson` it also takes newline-delimited JSON.
+//! Server streams are sent as server-sent events. Client streams can be reached by gRPC only.
+//!
+//! JSON follows the mapping of proto3, with these decisions:
+//!
+//! - Names are written in snake_case and accepted in snake_case or camelCase. 64-bit numbers are
+//!   written as strings, enums by name, times as RFC 3339. Fields with default values are written;
+//!   absent messages, optional fields and members of a oneof are left out.
+//! - Requests are read strictly: unknown fields, duplicate keys, and enum values and query
 //!   parameters that do not exist are refused with the name of the field.
-//! - A payload (`json_payload` option) is `data`, a JSON value whose text is kept to the byte, or
+//! - A payload (option `json_payload`) is `data`, a JSON value whose text is kept byte for byte, or
 //!   `data_base64`.
-//! - A secret (`secret` option) comes in bodies only, never in a path or a query.
-//! - An error inside of an answer (`google.rpc.Status`) has the shape of the error of a request.
+//! - A secret (option `secret`) is accepted in bodies only, never in a path or a query.
+//! - An error inside an answer (`google.rpc.Status`) has the same form as the error of a request.
 //!
-//! The API key of a request is checked before anything of its body is read; the role that serves
-//! the method checks it again, and is the one that decides what the caller reaches.
-//!
-//! It must never keep anything between requests but answers about keys, log a body or a credential,
-//! or depend on a role.
+//! The gateway checks the API key of a request before it reads anything of the body. The role that
+//! serves the method checks the key again, and decides what the caller may reach.
 
 mod connection;
 mod cors;
@@ -56,21 +57,21 @@ pub use options::Options;
 pub use route::RouteError;
 
 use exchange::{Shared, show_buffered};
-use surface::{Surfaces, own::Own, page::Pages};
+use surface::{Surfaces, own::OwnServices, page::Pages};
 
 /// Why a gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The protos give no routes.
+    /// The annotations of the protos do not give valid routes.
     #[error(transparent)]
     Routes(#[from] RouteError),
-    /// A method would be open to everybody.
+    /// A method requires no scope, so that everybody could call it.
     #[error(transparent)]
     Scope(#[from] methods::WithoutScope),
     /// An entry of [`Options::cors_origins`] is not an origin.
     #[error("cors_origins: {0}")]
     Origin(InvalidOrigin),
-    /// The descriptors cannot be reflected.
+    /// The descriptors cannot be served by reflection.
     #[error("reflection: {0}")]
     Reflection(tonic_reflection::server::Error),
 }
@@ -82,9 +83,9 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Builds the routes of all public methods. Fails when an annotation is malformed, names an
-    /// unknown field, or two claim the same path: faults of the protos, found at the first start;
-    /// and when an origin is none.
+    /// Builds the routes of all public methods. Fails if an annotation is malformed or names an
+    /// unknown field, or if two methods claim the same path. These are faults of the protos, found
+    /// at the first start. Also fails if a CORS origin is invalid.
     pub fn new(
         options: Options,
         backends: Backends,
@@ -97,7 +98,7 @@ impl Gateway {
         let cors = cors::layer(&options.cors_origins).map_err(StartError::Origin)?;
         let pages = Pages::new(&openapi::document(&routes, &methods, options.version), &options);
         let shared = Arc::new(Shared::new(options, backends, keys));
-        let own = Own::new(shared.options.reflection, shared.serving.subscribe())
+        let own = OwnServices::new(shared.options.reflection, shared.serving.subscribe())
             .map_err(StartError::Reflection)?;
         metrics::expose(&SECTION);
         for reason in [Reason::MissingCredentials, Reason::InvalidCredentials, Reason::MissingScope]
@@ -110,18 +111,18 @@ impl Gateway {
         Ok(Self { surfaces: Arc::new(surfaces), acceptor: Acceptor::plain() })
     }
 
-    /// Serves by TLS, if the acceptor does. Default: plainly.
+    /// Serves with TLS if the acceptor does. Default: plain HTTP.
     #[must_use]
     pub fn with_acceptor(self, acceptor: Acceptor) -> Self {
         Self { acceptor, ..self }
     }
 
-    /// The REST routes as pairs of HTTP method and path template, sorted.
+    /// Returns the REST routes as pairs of HTTP method and path template, sorted.
     pub fn routes(&self) -> impl Iterator<Item = (&str, &str)> {
         self.surfaces.routes.list()
     }
 
-    /// Accepts connections until `shutdown` resolves; then lets requests that began end, for at
+    /// Accepts connections until `shutdown` resolves. Then waits for the requests in flight, for at
     /// most [`Options::drain`].
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         server::serve(self.surfaces, self.acceptor, listener, shutdown).await;

@@ -124,7 +124,7 @@ async fn grpc_streams_end_when_their_client_wanted_it() {
     let running = Running::start().await;
     let channel = channel(&running).await;
     let mut client = IngestServiceClient::new(common::keyed(running.address).await);
-    // That a unary call is cut is seen over gRPC-web: tonic's client cuts it itself.
+    // Tested over gRPC-web, because tonic's gRPC client would cut the call itself.
     let mut request = hanging();
     request.metadata_mut().insert("grpc-timeout", "soon".parse().unwrap());
     let error = from_status(&client.publish_event(request).await.unwrap_err());

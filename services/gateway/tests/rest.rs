@@ -1,4 +1,4 @@
-//! REST to messages and back, over a real socket.
+//! REST requests converted to messages and back, over a real socket.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -214,7 +214,10 @@ async fn fields_beside_the_body_come_from_the_query() {
         let refused = running
             .post(&format!("/v1/projects/p/endpoints?{query}"), r#"{"http":{"url":"u"}}"#)
             .await;
-        assert!(refused.text.contains("is a secret, which is given in the body"), "{refused:?}");
+        assert!(
+            refused.text.contains("is a secret, which must be given in the body"),
+            "{refused:?}"
+        );
         refused.is_refused(400, "MALFORMED_REQUEST", query.strip_suffix("=s").unwrap());
     }
     let twice = running.post("/v1/projects/p/endpoints?endpoint.description=d", "{}").await;
@@ -259,7 +262,7 @@ async fn the_key_of_a_creation_is_its_request_id_and_no_post_passes_one_over() {
         (&format!("{EVENTS}/e:erasePayload"), "", false),
     ] {
         let refused = send(path, body).await;
-        assert!(refused.text.contains("is not taken by this method"), "{refused:?}");
+        assert!(refused.text.contains("is not supported by this method"), "{refused:?}");
         assert_eq!(
             refused.text.contains("give each event an idempotency_key"),
             of_events,

@@ -1,45 +1,47 @@
-//! Finds where HTTP/1.1 requests begin and end, in the bytes as they came.
+//! Finds where HTTP/1.1 requests begin and end, in the bytes as they arrive.
 //!
-//! hyper forgives what others may read differently: lines that end with a line feed alone, a length
-//! beside chunks, a length given twice. Behind a proxy each of them can smuggle a request past it
-//! (RFC 9112, sections 2.2, 6.1 and 11.2), so here they are faults. Faults that hyper refuses are
-//! found here too, before hyper sees them, since its own answers have no reason.
+//! hyper tolerates input that other servers may read differently: lines that end with a line feed
+//! alone, a length together with chunks, a length given twice. Behind a proxy, each of these can
+//! smuggle a request past it (RFC 9112, sections 2.2, 6.1 and 11.2), so they are faults here.
+//! Faults that hyper refuses itself are also found here first, because hyper's own answers have no
+//! reason.
 
 use crate::connection::head::{self, Fault, Limits};
 
-/// A line beside a head's, at most, in bytes: more than hyper takes of the extensions of chunks.
+/// Maximum length of a line outside a head, in bytes. hyper takes less in the extensions of chunks.
 const LINE_BYTES: usize = 64 * 1024;
 const LONG_LINE: Fault = Fault::Malformed("a line between chunks is too long");
 
-/// Reads along, over all requests of a connection.
+/// Parser of the framing of all requests of a connection.
 #[derive(Debug)]
 pub(crate) struct Framing {
     limits: Limits,
-    place: Place,
+    position: Position,
     head: Head,
-    /// Heads that passed.
+    /// Number of heads that passed.
     heads: u64,
-    /// Of the bytes that did not pass yet, where the line under way begins.
+    /// Where the current line begins, counted from the first byte that has not passed.
     line_at: usize,
-    /// Bytes of that line that hold no line feed.
+    /// Bytes of that line that are known to have no line feed.
     searched: usize,
 }
 
 /// How far bytes may pass.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Judged {
-    /// So many of them. The rest is of a head or a line that has not ended, or is at fault.
+    /// Number of bytes that may pass. The rest belongs to a head or a line that has not ended, or
+    /// is at fault.
     pub(crate) passed: usize,
     /// Why nothing more may pass.
     pub(crate) fault: Option<Fault>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// In the lines of a head.
     #[default]
     Head,
-    /// So many bytes before the next head.
+    /// In a body with this many bytes left.
     Body(u64),
     ChunkSize,
     Chunk(u64),
@@ -47,7 +49,7 @@ enum Place {
     Trailers,
 }
 
-/// What the head under way has said.
+/// What the current head has said so far.
 #[derive(Debug, Default)]
 struct Head {
     lines: usize,
@@ -59,7 +61,7 @@ impl Framing {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            place: Place::default(),
+            position: Position::default(),
             head: Head::default(),
             heads: 0,
             line_at: 0,
@@ -67,34 +69,34 @@ impl Framing {
         }
     }
 
-    /// How many heads passed.
+    /// Returns the number of heads that passed.
     pub(crate) fn heads(&self) -> u64 {
         self.heads
     }
 
-    /// Whether what comes next belongs to a head.
+    /// Returns whether the next byte belongs to a head.
     pub(crate) fn is_in_head(&self) -> bool {
-        self.place == Place::Head
+        self.position == Position::Head
     }
 
-    /// Judges bytes that begin with those that did not pass at the last call. A head passes as a
-    /// whole, with the empty lines before it.
+    /// Checks bytes. They begin with the bytes that the last call did not let pass. A head passes
+    /// as a whole, together with the empty lines before it.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Judged {
         let (mut at, mut passed) = (std::mem::take(&mut self.line_at), 0);
         let mut searched = std::mem::take(&mut self.searched);
         while at < bytes.len() {
-            match &mut self.place {
-                Place::Body(left) => {
+            match &mut self.position {
+                Position::Body(left) => {
                     at += skip(bytes.len() - at, left);
                     if *left == 0 {
-                        self.place = Place::Head;
+                        self.position = Position::Head;
                     }
                     passed = at;
                 }
-                Place::Chunk(left) => {
+                Position::Chunk(left) => {
                     at += skip(bytes.len() - at, left);
                     if *left == 0 {
-                        self.place = Place::ChunkEnd;
+                        self.position = Position::ChunkEnd;
                     }
                     passed = at;
                 }
@@ -114,8 +116,8 @@ impl Framing {
                     {
                         return Judged { passed, fault: Some(fault) };
                     }
-                    // Empty lines before a request belong to its head, and count: hyper would
-                    // buffer them and answer by itself when they are too many.
+                    // Empty lines before a request belong to its head and count toward its limit.
+                    // hyper would buffer them and, if there are too many, answer without a reason.
                     if !in_head || began && self.head.lines == 0 {
                         passed = at;
                     }
@@ -132,12 +134,12 @@ impl Framing {
         Judged { passed, fault }
     }
 
-    /// Judges a head that has just ended, as hyper will.
+    /// Checks a head that has just ended, as hyper will.
     fn whole_head(&mut self, began: bool, bytes: &[u8]) -> Result<(), Fault> {
         if began && self.head.lines == 0 {
             if let Err(fault) = head::check(bytes, &self.limits) {
-                // Its body is not begun.
-                self.place = Place::Head;
+                // The body has not begun.
+                self.position = Position::Head;
                 return Err(fault);
             }
             self.heads += 1;
@@ -145,38 +147,38 @@ impl Framing {
         Ok(())
     }
 
-    /// A line without its line feed.
+    /// Takes a line without its line feed.
     fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
-        const END: Fault = Fault::Malformed("lines end with carriage return and line feed");
+        const END: Fault = Fault::Malformed("lines must end with carriage return and line feed");
         let line = line.strip_suffix(b"\r").filter(|line| !line.contains(&b'\r')).ok_or(END)?;
-        match self.place {
-            Place::Head => self.head_line(line)?,
-            Place::ChunkSize => {
+        match self.position {
+            Position::Head => self.head_line(line)?,
+            Position::ChunkSize => {
                 let size = chunk_size(line)?;
-                self.place = if size == 0 { Place::Trailers } else { Place::Chunk(size) };
+                self.position = if size == 0 { Position::Trailers } else { Position::Chunk(size) };
             }
-            Place::ChunkEnd if line.is_empty() => self.place = Place::ChunkSize,
-            Place::ChunkEnd => return Err(Fault::Malformed("a chunk is longer than its size")),
-            Place::Trailers if line.is_empty() => self.place = Place::Head,
-            Place::Trailers | Place::Body(_) | Place::Chunk(_) => {}
+            Position::ChunkEnd if line.is_empty() => self.position = Position::ChunkSize,
+            Position::ChunkEnd => return Err(Fault::Malformed("a chunk is longer than its size")),
+            Position::Trailers if line.is_empty() => self.position = Position::Head,
+            Position::Trailers | Position::Body(_) | Position::Chunk(_) => {}
         }
         Ok(())
     }
 
     fn head_line(&mut self, line: &[u8]) -> Result<(), Fault> {
         const FRAMING: Fault = Fault::Malformed(
-            "there must be one Content-Length, a number, or one Transfer-Encoding, chunked",
+            "there must be one Content-Length with a number, or one Transfer-Encoding: chunked",
         );
         if self.head.lines == 0 {
-            // Empty lines before a request mean nothing.
+            // Empty lines before a request are ignored.
             self.head.lines = usize::from(!line.is_empty());
             return Ok(());
         }
         if line.is_empty() {
-            self.place = match std::mem::take(&mut self.head) {
-                Head { chunked: true, .. } => Place::ChunkSize,
-                Head { length: Some(length @ 1..), .. } => Place::Body(length),
-                _ => Place::Head,
+            self.position = match std::mem::take(&mut self.head) {
+                Head { chunked: true, .. } => Position::ChunkSize,
+                Head { length: Some(length @ 1..), .. } => Position::Body(length),
+                _ => Position::Head,
             };
             return Ok(());
         }
@@ -207,7 +209,7 @@ impl Framing {
     }
 }
 
-/// Counts down what is there of so many bytes.
+/// Takes up to `there` bytes off the count. Returns how many.
 fn skip(there: usize, left: &mut u64) -> usize {
     let taken = usize::try_from(*left).map_or(there, |left| left.min(there));
     *left -= taken as u64;
@@ -219,7 +221,7 @@ fn decimal(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// Hexadecimal digits, and perhaps extensions, which nobody needs.
+/// Parses hexadecimal digits. Chunk extensions are ignored.
 fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
     let end = line.iter().position(|byte| *byte == b';').unwrap_or(line.len());
     let digits = line[..end].trim_ascii_end();
@@ -276,13 +278,14 @@ mod tests {
         "GET / HTTP/1.1\r\nA b: c\r\n\r\n",
         "GET / HTTP/1.1\r\nA: \0\r\n\r\n",
         "GET / HTTP/1.1\r\n: b\r\n\r\n",
-        // Behind a whole request.
+        // After a complete request.
         "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nxGET / HTTP/1.1\n",
     ];
 
     const LIMITS: Limits = Limits { bytes: 8 * 1024, fields: 4 };
 
-    /// Judges pieces one after the other, as a connection does: what passed, and the fault.
+    /// Checks pieces one after the other, as a connection does. Returns how much passed, and the
+    /// fault.
     fn judge(pieces: &[&[u8]]) -> (usize, Option<Fault>) {
         let (mut framing, mut held, mut passed) = (Framing::new(LIMITS), Vec::new(), 0);
         for piece in pieces {
@@ -305,7 +308,7 @@ mod tests {
         for bad in BAD {
             let (passed, fault) = judge(&[bad.as_bytes()]);
             assert!(matches!(fault, Some(Fault::Malformed(_))), "{bad:?}: {fault:?}");
-            // Whole heads that come before, and chunks without what is wrong with them.
+            // Only complete heads before the fault, and chunks without the fault.
             assert!(passed == 0 || bad[..passed].contains("\r\n\r\n"), "{bad:?}: {passed}");
             let mut framing = Framing::new(LIMITS);
             framing.advance(bad.as_bytes());

@@ -1,5 +1,5 @@
-//! Heads of HTTP/1.1 requests, judged before hyper sees them, and what the client is told of one
-//! that is refused.
+//! Heads of HTTP/1.1 requests, checked before hyper sees them, and the errors that clients get for
+//! them.
 
 use std::mem::MaybeUninit;
 
@@ -9,19 +9,19 @@ use outrider_model::{Error, Reason};
 
 use crate::Options;
 
-/// The least room that hyper takes for a head.
+/// The smallest buffer that hyper accepts for a head.
 const MIN_BYTES: usize = 8 * 1024;
-/// Fields that are parsed without an allocation: more than clients send.
+/// Header fields that are parsed without an allocation. Clients usually send fewer.
 const FEW_FIELDS: usize = 128;
-/// The longest address that the `http` crate takes.
+/// The longest address that the `http` crate accepts.
 const MAX_URI_BYTES: usize = u16::MAX as usize - 1;
 
 /// How large a head may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// In bytes, the request line included.
+    /// In bytes, including the request line.
     pub(crate) bytes: usize,
-    /// In header fields.
+    /// Number of header fields.
     pub(crate) fields: usize,
 }
 
@@ -31,10 +31,10 @@ impl Limits {
     }
 }
 
-/// Why a request is refused by its head or its framing.
+/// Why a request is refused because of its head or its framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It is not HTTP; with what is wrong.
+    /// The request is not HTTP, with what is wrong.
     Malformed(&'static str),
     /// The head is over its limit.
     HeadersTooLarge,
@@ -45,7 +45,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// What the client is told.
+    /// Returns the error for the client.
     pub(crate) fn error(self, options: &Options) -> Error {
         let limits = Limits::of(options);
         match self {
@@ -69,7 +69,7 @@ impl Fault {
     }
 }
 
-/// Judges a whole head by the parser and the rules of hyper.
+/// Checks a complete head with the parser and the rules of hyper.
 pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<(), Fault> {
     if head.len() > limits.bytes {
         return Err(Fault::HeadersTooLarge);
@@ -93,7 +93,7 @@ pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<(), Fault> {
         Err(error) => return Err(fault(error)),
     }
     check_address(request.path.unwrap_or_default())?;
-    // httparse takes what the `http` crate does not.
+    // httparse accepts bytes that the `http` crate does not.
     let is_value = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
     if !request.headers.iter().all(|field| field.value.iter().all(is_value)) {
         return Err(fault(httparse::Error::HeaderValue));
@@ -111,19 +111,19 @@ fn fault(error: httparse::Error) -> Fault {
     match error {
         httparse::Error::TooManyHeaders => Fault::TooManyHeaders,
         httparse::Error::HeaderName => {
-            Fault::Malformed("the name of a header field holds characters that it must not")
+            Fault::Malformed("the name of a header field has invalid characters")
         }
         httparse::Error::HeaderValue => {
-            Fault::Malformed("the value of a header field holds characters that it must not")
+            Fault::Malformed("the value of a header field has invalid characters")
         }
         httparse::Error::Version => Fault::Malformed("the version must be HTTP/1.1 or HTTP/1.0"),
         httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => {
-            Fault::Malformed("the request line must be a method, an address and a version")
+            Fault::Malformed("the request line must have a method, an address and a version")
         }
     }
 }
 
-/// Refuses an address that is none: most need no parser.
+/// Refuses an invalid address. The quick check avoids the parser in most cases.
 fn check_address(address: &str) -> Result<(), Fault> {
     if address.len() > MAX_URI_BYTES {
         return Err(Fault::UriTooLong);
@@ -132,10 +132,11 @@ fn check_address(address: &str) -> Result<(), Fault> {
     if address.starts_with('/') && address.bytes().all(plain) {
         return Ok(());
     }
-    address.parse::<Uri>().map(drop).map_err(|_| Fault::Malformed("the address is not one"))
+    address.parse::<Uri>().map(drop).map_err(|_| Fault::Malformed("the address is not valid"))
 }
 
-/// The size of the header fields of HTTP/2 (RFC 9113, 6.5.2), beside those that begin with a colon.
+/// Returns the size of the HTTP/2 header fields (RFC 9113, section 6.5.2), without pseudo-header
+/// fields.
 pub(crate) fn list_size(headers: &HeaderMap) -> usize {
     const OVERHEAD: usize = 32;
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD).sum()

@@ -1,9 +1,9 @@
-//! A connection's bytes under watch: a head that is sent too slowly, a connection that stands
-//! still, one whose client gives up request after request, and a request whose framing could be
-//! read in two ways are cut.
+//! Watches the bytes of a connection. It cuts a head that is sent too slowly, an idle connection, a
+//! client that gives up request after request, and a request whose framing could be read in two
+//! ways.
 //!
 //! hyper's own timeout for heads also runs while a connection waits for its next request, and does
-//! not run before it knows the version of HTTP; so it is off, and this is in its place.
+//! not run before the HTTP version is known. It is therefore off, and this module replaces it.
 
 use std::{
     io,
@@ -35,40 +35,45 @@ pub(crate) struct Progress {
     opened: Instant,
     begun: AtomicU64,
     ended: AtomicU64,
-    /// Of those that ended: without an answer, since the client gave up.
+    /// Requests that ended without an answer because the client gave up.
     abandoned: AtomicU64,
-    /// When the last one ended, in milliseconds after the connection was opened.
+    /// When the last request ended, in milliseconds after the connection was opened.
     last_end_ms: AtomicU64,
-    /// Requests whose answer is not sent whole.
+    /// Requests whose answer is not completely sent.
     open: Arc<AtomicU64>,
-    /// When the last answer was sent, as above.
+    /// When the last answer was completely sent, in milliseconds after the connection was opened.
     last_sent_ms: AtomicU64,
     arrived: Notify,
-    /// The number of the request that stands in for a refused one, and the reason.
+    /// The number of the request that replaces a refused one, and the reason of the refusal.
     refused: OnceLock<(u64, Fault)>,
 }
 
 impl Progress {
-    /// Counts the open requests by this.
+    /// Counts the open requests in `open`.
     pub(crate) fn new(open: Arc<AtomicU64>) -> Self {
         let [begun, ended, abandoned, last_end_ms, last_sent_ms] = [const { AtomicU64::new(0) }; 5];
         let (opened, arrived, refused) = (Instant::now(), Notify::new(), OnceLock::new());
         Self { opened, begun, ended, abandoned, last_end_ms, open, last_sent_ms, arrived, refused }
     }
 
-    /// Begins a request whose head is complete. Returns a guard that ends with its answer, one that
-    /// ends when the answer is sent, and the reason if the request must be refused.
-    pub(crate) fn begin(self: &Arc<Self>) -> (Ending, Sending, Option<Fault>) {
+    /// Begins a request whose head is complete. Returns a guard that ends when the request is
+    /// answered, one that ends when the answer is sent, and the reason if the request must be
+    /// refused.
+    pub(crate) fn begin(self: &Arc<Self>) -> (RequestGuard, AnswerGuard, Option<Fault>) {
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         self.open.fetch_add(1, Ordering::Relaxed);
         self.arrived.notify_waiters();
-        // In HTTP/1.1 requests come one after the other.
+        // HTTP/1.1 requests arrive one after the other.
         let fault =
             self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| *fault);
-        (Ending { progress: Arc::clone(self), answered: false }, Sending(Arc::clone(self)), fault)
+        (
+            RequestGuard { progress: Arc::clone(self), answered: false },
+            AnswerGuard(Arc::clone(self)),
+            fault,
+        )
     }
 
-    /// Whether a request is under way, to the last byte of its answer.
+    /// Returns whether a request is in flight, including the sending of its answer.
     pub(crate) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire) > 0
     }
@@ -85,8 +90,7 @@ impl Progress {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// A request under way has a deadline of its own: the connection stands still from its end
-    /// only.
+    /// A request in flight has its own deadline: the connection counts as idle only from its end.
     fn last_work(&self) -> Instant {
         if self.is_busy() {
             Instant::now()
@@ -95,25 +99,25 @@ impl Progress {
         }
     }
 
-    /// Whether the client gave up more requests than were answered, by more than `limit`.
+    /// Returns whether the client gave up more requests than were answered, by more than `limit`.
     fn is_flood(&self, limit: u64) -> bool {
         let abandoned = self.abandoned.load(Ordering::Relaxed);
         let answered = self.ended.load(Ordering::Relaxed).saturating_sub(abandoned);
         abandoned > answered.saturating_add(limit)
     }
 
-    /// Resolves when a request is under way, or after so long.
+    /// Resolves when a request is in flight, or after `longest`.
     pub(crate) async fn next_request(&self, longest: Duration) {
         let mut arrived = pin!(self.arrived.notified());
-        // From here on none is missed.
+        // From here on, no arrival is missed.
         arrived.as_mut().enable();
         if !self.is_open() {
-            // Which of them it was makes no difference.
+            // Both outcomes are treated the same.
             let _ = tokio::time::timeout(longest, arrived).await;
         }
     }
 
-    /// Resolves when the connection had no request for so long, pings and the like aside.
+    /// Resolves when the connection has had no request for `length`. Pings do not count.
     pub(crate) async fn rested(&self, length: Duration) {
         loop {
             let now = Instant::now();
@@ -131,19 +135,19 @@ impl Progress {
 }
 
 /// Ends a request when it is dropped.
-pub(crate) struct Ending {
+pub(crate) struct RequestGuard {
     progress: Arc<Progress>,
     answered: bool,
 }
 
-impl Ending {
-    /// There is an answer. Without one, the client has given up.
+impl RequestGuard {
+    /// Marks the request as answered. A request that ends without this was given up by the client.
     pub(crate) fn answered(mut self) {
         self.answered = true;
     }
 }
 
-impl Drop for Ending {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let progress = &self.progress;
         if !self.answered {
@@ -154,64 +158,65 @@ impl Drop for Ending {
     }
 }
 
-/// Ends with an answer's last byte, when it is dropped.
-pub(crate) struct Sending(Arc<Progress>);
+/// Marks an answer as completely sent when it is dropped.
+pub(crate) struct AnswerGuard(Arc<Progress>);
 
-impl Drop for Sending {
+impl Drop for AnswerGuard {
     fn drop(&mut self) {
         self.0.last_sent_ms.fetch_max(self.0.now_ms(), Ordering::Relaxed);
         self.0.open.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// The bytes by which an HTTP/2 client begins.
+/// The bytes with which an HTTP/2 client begins.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// hyper gets this request instead of a head at fault; the handler refuses it with the reason.
+/// hyper gets this request in place of a head at fault. The handler refuses it with the reason.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n";
-/// hyper gets this instead of a faulty line between chunks, and ends the body with an error.
+/// hyper gets this in place of a line at fault between chunks, and ends the body with an error.
 const NO_LINE: &[u8] = b"\0\r\n\r\n";
-/// Smaller reads go to a buffer of our own. hyper reads 24 bytes first, to tell the HTTP version.
+/// Reads into smaller buffers go through a buffer here. hyper first reads 24 bytes, to detect the
+/// HTTP version.
 const LEAST_READ: usize = 1024;
 const OWN_READ: usize = 8 * 1024;
 /// Bytes that are read and dropped after a fault.
 const MAX_DROPPED: usize = 256 * 1024;
 
-/// What a connection may do.
+/// The limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Of a head.
+    /// Size of a head.
     pub(crate) limits: Limits,
-    /// For a head.
+    /// Time for a head.
     pub(crate) head_timeout: Duration,
-    /// Without a byte.
+    /// Time without a byte.
     pub(crate) idle_timeout: Duration,
-    /// Requests that the client gave up, beyond those that were answered.
+    /// Number of requests that the client may give up, beyond those that were answered.
     pub(crate) max_abandoned: u64,
 }
 
-/// A stream under watch.
-pub(crate) struct Watched<T> {
+/// A byte stream with these checks.
+pub(crate) struct WatchedStream<T> {
     inner: T,
     progress: Arc<Progress>,
     bounds: Bounds,
     framing: Framing,
     /// Bytes that wait for the end of their head or line.
     held: Vec<u8>,
-    /// Bytes that hyper has still to take before what is read next.
+    /// Bytes that hyper must get before those that are read next.
     ahead: Bytes,
-    /// A fault was found: nothing more is read, but to be dropped.
+    /// Whether a fault was found. Further bytes are read only to be dropped.
     refused: bool,
     dropped: usize,
-    /// When the head under way began, and how many requests had begun by then.
+    /// When the current head began, and how many requests had begun by then.
     head: Option<(Instant, u64)>,
-    /// Bytes that agree with the preface so far; none once one did not.
+    /// Number of bytes so far that match the preface. `None` after a mismatch.
     preface: Option<usize>,
     last_bytes: Instant,
     alarm: Pin<Box<Sleep>>,
 }
 
-impl<T> Watched<T> {
+impl<T> WatchedStream<T> {
     pub(crate) fn new(inner: T, progress: Arc<Progress>, bounds: Bounds) -> Self {
         let now = Instant::now();
         let alarm =
@@ -234,15 +239,15 @@ impl<T> Watched<T> {
         }
     }
 
-    /// Gives bytes that come before those that are read next. Returns whether there were any.
+    /// Hands out bytes that come before those that are read next. Returns whether there were any.
     fn give(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         let now = self.ahead.split_to(self.ahead.len().min(buffer.remaining()));
         buffer.put_slice(&now);
         !now.is_empty()
     }
 
-    /// Judges new bytes, in the buffer from `before` on, while none are held. Holds back those that
-    /// must not pass yet.
+    /// Checks the new bytes in the buffer, from `before` on. Nothing is held back yet. Holds back
+    /// bytes that must not pass yet.
     fn judge_in_place(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
         let bytes = &buffer.filled()[before..];
         if self.begins_like_http2() {
@@ -255,7 +260,7 @@ impl<T> Watched<T> {
         self.refuse(judged.fault);
     }
 
-    /// Judges new bytes that follow those that are held.
+    /// Checks new bytes that follow the bytes held back.
     fn judge_apart(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
         if self.is_http2() {
@@ -273,7 +278,7 @@ impl<T> Watched<T> {
         self.refuse(judged.fault);
     }
 
-    /// Passes on what makes hyper or the handler refuse the request.
+    /// Passes on bytes that make hyper or the handler refuse the request.
     fn refuse(&mut self, fault: Option<Fault>) {
         let Some(fault) = fault else { return };
         let instead = if self.framing.is_in_head() {
@@ -287,7 +292,7 @@ impl<T> Watched<T> {
         self.refused = true;
     }
 
-    /// Whether all bytes so far agree with the preface, and there are fewer of them.
+    /// Whether all bytes so far match the preface, which is not complete.
     fn begins_like_http2(&self) -> bool {
         self.preface.is_some_and(|agreed| agreed < PREFACE.len())
     }
@@ -309,14 +314,14 @@ impl<T> Watched<T> {
         }
     }
 
-    /// In HTTP/2 heads are frames among others: pings and streams have their own bounds.
+    /// In HTTP/2, heads are frames among others. Pings and streams have their own limits.
     fn forget_complete_head(&mut self) {
         if self.is_http2() || self.head.is_some_and(|(_, begun)| self.progress.begun() > begun) {
             self.head = None;
         }
     }
 
-    /// Fails when a deadline passed; else arms the alarm for the next one.
+    /// Fails if a deadline has passed; otherwise sets the alarm for the next one.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         self.forget_complete_head();
         loop {
@@ -329,8 +334,8 @@ impl<T> Watched<T> {
             if self.alarm.deadline() > deadline || self.alarm.is_elapsed() {
                 self.alarm.as_mut().reset(deadline);
             }
-            // An alarm that is too early only looks again: resetting it at every byte would cost
-            // more.
+            // If the alarm rings too early, the deadline is checked again. Resetting the alarm at
+            // every byte would cost more.
             if self.alarm.as_mut().poll(cx).is_pending() {
                 return Ok(());
             }
@@ -355,7 +360,7 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for WatchedStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -367,8 +372,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
                 return Poll::Ready(Ok(()));
             }
             if this.refused {
-                // hyper closes the connection once the answer is written. At an end of file it
-                // would close at once.
+                // hyper closes the connection once the answer is written. At the end of the input
+                // it would close at once.
                 this.drop_rest(cx);
                 return this.watched(cx, Poll::Pending);
             }
@@ -389,7 +394,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> Watched<T> {
+impl<T: AsyncRead + Unpin> WatchedStream<T> {
     /// Reads into hyper's buffer. Returns the number of new bytes.
     fn read_in_place(
         &mut self,
@@ -406,8 +411,8 @@ impl<T: AsyncRead + Unpin> Watched<T> {
         Poll::Ready(Ok(came))
     }
 
-    /// Reads and drops bytes that come after a fault, since closing a socket with unread bytes may
-    /// destroy the answer on its way.
+    /// Reads and drops bytes that follow a fault: closing a socket with unread bytes may destroy
+    /// the answer on its way.
     fn drop_rest(&mut self, cx: &mut Context<'_>) {
         let mut own = [MaybeUninit::uninit(); OWN_READ];
         while self.dropped < MAX_DROPPED {
@@ -421,7 +426,7 @@ impl<T: AsyncRead + Unpin> Watched<T> {
         }
     }
 
-    /// Reads bytes that hyper gets later, once their head is whole.
+    /// Reads bytes that hyper gets later, once their head is complete.
     fn read_apart(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut own = [MaybeUninit::uninit(); OWN_READ];
         let mut own = ReadBuf::uninit(&mut own);
@@ -434,7 +439,7 @@ impl<T: AsyncRead + Unpin> Watched<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

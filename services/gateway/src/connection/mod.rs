@@ -1,4 +1,4 @@
-//! The bytes of a connection: they are judged before the HTTP library sees them.
+//! The bytes of a connection, checked before the HTTP library sees them.
 
 pub(crate) mod framing;
 pub(crate) mod head;

@@ -14,13 +14,13 @@ use outrider_rpc::{http_status, status::codes, to_status};
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 use tonic::{Code, body::Body};
 
-/// An error and what HTTP has to say with it.
+/// An error, and what an HTTP answer needs besides it.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) error: Error,
-    /// With METHOD_NOT_ALLOWED: what is allowed.
+    /// With METHOD_NOT_ALLOWED: the methods that are allowed.
     pub(crate) allow: Option<String>,
-    /// Whether the rest of the request was not read: the connection cannot go on.
+    /// Whether the rest of the request was not read, so that the connection must be closed.
     pub(crate) close: bool,
 }
 
@@ -31,12 +31,12 @@ impl From<Error> for Refusal {
 }
 
 impl Refusal {
-    /// The same, with the connection closed.
+    /// Refuses with this error and closes the connection.
     pub(crate) fn closing(error: Error) -> Self {
         Self { close: true, ..error.into() }
     }
 
-    /// As an answer of REST.
+    /// Converts to a REST answer.
     pub(crate) fn into_json(self, request_id: &HeaderValue) -> Response<Body> {
         let mut answer = json(self.json(request_id));
         *answer.status_mut() = http_status(self.error.reason);
@@ -44,14 +44,14 @@ impl Refusal {
         answer
     }
 
-    /// The text of that answer.
+    /// Returns the text of the REST answer.
     pub(crate) fn json(&self, request_id: &HeaderValue) -> Vec<u8> {
         let body = Outer { error: ErrorObject::of(&self.error, request_id.to_str().ok()) };
         serde_json::to_vec(&body)
             .unwrap_or_else(|_| br#"{"error":{"code":500,"status":"INTERNAL"}}"#.to_vec())
     }
 
-    /// As an answer of gRPC.
+    /// Converts to a gRPC answer.
     pub(crate) fn into_grpc(self) -> Response<Body> {
         let close = self.close;
         let mut answer = to_status(self.error).into_http::<Body>();
@@ -61,7 +61,8 @@ impl Refusal {
         answer
     }
 
-    /// As an answer of gRPC that those who speak something else do not take for a success either.
+    /// Converts to a gRPC answer whose HTTP status is an error too, for clients that do not speak
+    /// gRPC.
     pub(crate) fn into_grpc_with_status(self) -> Response<Body> {
         let status = http_status(self.error.reason);
         let allow = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok());
@@ -91,8 +92,8 @@ impl Refusal {
     }
 }
 
-/// A JSON answer with status 200. Answers may hold secrets (a new API key): nobody on the way may
-/// keep them.
+/// A JSON answer with status 200. Answers may have secrets (a new API key), so caches must not
+/// store them.
 pub(crate) fn json(text: impl Into<Bytes>) -> Response<Body> {
     let mut answer = Response::new(Body::new(Full::new(text.into())));
     let headers = answer.headers_mut();
@@ -107,12 +108,12 @@ struct Outer<'a> {
     error: ErrorObject<'a>,
 }
 
-/// The one shape of errors in JSON.
+/// The one form of errors in JSON.
 #[derive(Serialize)]
 pub(crate) struct ErrorObject<'a> {
     /// The HTTP status.
     code: u16,
-    /// The gRPC code's name.
+    /// The name of the gRPC code.
     status: &'static str,
     reason: &'static str,
     message: &'a str,
@@ -156,7 +157,7 @@ fn violations<S: Serializer>(
     list.end()
 }
 
-/// Whole seconds, rounded up: the header knows no less than one.
+/// Whole seconds, rounded up. The header cannot say less than one.
 fn retry_seconds(error: &Error) -> Option<u64> {
     error.retry_after.map(|after| (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1))
 }

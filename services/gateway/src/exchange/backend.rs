@@ -1,4 +1,4 @@
-//! Where requests go: a role in this process, or a channel to another.
+//! Where requests go: to a role in this process, or through a channel to another process.
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ use outrider_rpc::{
 use tonic::body::Body;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
-/// The roles behind the gateway, each serving the public services of its proto package.
+/// The roles behind the gateway. Each serves the public services of its proto package.
 #[derive(Clone)]
 pub struct Backends {
     /// Serves `outrider.ingest.v1`.
@@ -31,7 +31,7 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// The role that serves a proto package.
+    /// Returns the role that serves a proto package.
     pub(crate) fn of(&self, package: &str) -> Option<Backend> {
         match package {
             "outrider.ingest.v1" => Some(self.ingest.clone()),
@@ -42,8 +42,8 @@ impl Backends {
     }
 }
 
-/// A role in another process: a channel for calls, and streams apart from it, whose clients may
-/// stop reading. An error of either becomes the answer UNAVAILABLE.
+/// Returns a role in another process: a channel for calls, and separate connections for streams,
+/// because their clients may stop reading. If either fails, the answer is UNAVAILABLE.
 #[must_use]
 pub fn remote_backend(role: RoleChannel, streams: Streams) -> Backend {
     BoxCloneSyncService::new(Remote { calls: Resend::new(role.channel()), role, streams })
@@ -62,8 +62,8 @@ impl Service<Request<Body>> for Remote {
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The channel's readiness may be an error, which only an answer can tell: it is awaited in
-        // the call.
+        // The channel may become ready with an error. Only an answer can report it, so the call
+        // waits for the channel.
         Poll::Ready(Ok(()))
     }
 
@@ -95,7 +95,7 @@ impl Service<Request<Body>> for Remote {
     }
 }
 
-/// Returns the request and a flag that is set once its body ends with an error. A call that fails
+/// Returns the request and a flag that is set when its body ends with an error. A call that fails
 /// after that says nothing about the role.
 fn watched(request: Request<Body>) -> (Request<Body>, Arc<AtomicBool>) {
     let broke = Arc::new(AtomicBool::new(false));
@@ -107,7 +107,7 @@ fn watched(request: Request<Body>) -> (Request<Body>, Arc<AtomicBool>) {
     (request.map(|body| Body::new(body.map_err(tell))), broke)
 }
 
-/// The role that serves a method: the second part of its package, as in
+/// Returns the role that serves a method: the second part of its package, as in
 /// `/outrider.ingest.v1.IngestService/PublishEvent`.
 fn role_of(path: &str) -> &str {
     path.split('.').nth(1).unwrap_or(path)

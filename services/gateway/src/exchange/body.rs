@@ -1,4 +1,4 @@
-//! Bodies of requests, counted while they are read.
+//! Request bodies, counted while they are read.
 
 use std::{
     future::Future as _,
@@ -28,25 +28,26 @@ use crate::{
     exchange::{Shared, answer::Refusal, deadline::Deadline},
 };
 
-/// The setting that bounds a body, a line and a message, as refusals name it.
+/// The setting that limits a body, a line and a message. Refusals name it.
 pub(crate) const LIMIT_KEY: &str = "gateway.max_request_bytes";
 
-/// A share of the room for bodies grows by so many bytes at once: it is not asked for each small
-/// piece.
+/// Bytes by which a body's share of the room grows at once, so that the share is not consulted for
+/// each small piece.
 const STEP: usize = 1024;
 
-/// Counts one request's bytes against its own limit and against its caller's share of the room.
-pub(crate) struct Meter {
+/// Counts the bytes of one request against its own limit and against its caller's share of the
+/// room.
+pub(crate) struct BodyMeter {
     left: usize,
     limit: usize,
     held: Share,
-    /// Bytes that are held and did not come yet.
+    /// Bytes for which room is held, but which have not arrived.
     paid: usize,
-    /// What is held for what is made of them, in bytes.
+    /// Bytes of room held for what the role makes of the body.
     weighed: usize,
 }
 
-impl Meter {
+impl BodyMeter {
     pub(crate) fn new(shared: &Shared, holder: Holder) -> Self {
         Self::within(shared.options.max_request_bytes, shared.room.share(holder))
     }
@@ -66,8 +67,8 @@ impl Meter {
         Ok(())
     }
 
-    /// Takes room for bytes that are announced, all at once: requests that took it piece by piece
-    /// could exhaust a share together, and none of them would end.
+    /// Takes room for all announced bytes at once. If requests took room piece by piece, together
+    /// they could exhaust a share, and none of them would finish.
     pub(crate) fn expect(&mut self, bytes: usize) -> Result<(), Error> {
         if bytes > self.left {
             return Err(too_large(self.limit));
@@ -77,7 +78,8 @@ impl Meter {
             self.held.grow(more)?;
             self.paid += more;
         } else if self.paid - bytes >= STEP {
-            // More was announced than comes: base64, which is unwrapped by now.
+            // More was announced than arrives: the length of base64 text, which is already decoded
+            // here.
             let less = (self.paid - bytes) / STEP * STEP;
             self.held.shrink(less);
             self.paid -= less;
@@ -85,7 +87,8 @@ impl Meter {
         Ok(())
     }
 
-    /// Holds room for what is made of the bytes: so much in all. It counts against the room alone.
+    /// Holds `memory` bytes of room in total for what is made of the body. They count against the
+    /// room only, not against the limit.
     fn weigh(&mut self, memory: usize) -> Result<(), Error> {
         if memory > self.weighed {
             let more = (memory - self.weighed).next_multiple_of(STEP);
@@ -95,7 +98,7 @@ impl Meter {
         Ok(())
     }
 
-    /// What was counted is gone.
+    /// Returns the room of all that was counted.
     pub(crate) fn give_back(&mut self) {
         (self.left, self.paid, self.weighed) = (self.limit, 0, 0);
         self.held.shrink(self.held.amount());
@@ -105,16 +108,16 @@ impl Meter {
 fn too_large(limit: usize) -> Error {
     Error::new(
         Reason::TooLarge,
-        format!("the body is over {limit} bytes, the most that this server takes ({LIMIT_KEY})"),
+        format!("the body is over the limit of {limit} bytes ({LIMIT_KEY})"),
     )
 }
 
-/// How fast a body must come.
+/// How fast a body must arrive.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     begun: Instant,
     grace: Duration,
-    /// Bytes a second; 0 for no bound.
+    /// Bytes per second. 0 means no limit.
     rate: usize,
     bytes: usize,
 }
@@ -129,9 +132,9 @@ impl Pace {
         }
     }
 
-    /// When the next byte must have come.
+    /// Returns when the next byte must have arrived.
     fn due(&self) -> Instant {
-        // Further away than any request's own limit.
+        // Later than any request's own limit.
         const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
         let earned = match self.rate {
             0 => FAR,
@@ -143,39 +146,39 @@ impl Pace {
     fn too_slow(&self) -> Error {
         Error::new(
             Reason::TooSlow,
-            format!("the body came slower than {} bytes a second", self.rate),
+            format!("the body arrived at less than {} bytes per second", self.rate),
         )
     }
 }
 
-/// A body in memory, and its place in the room until it is dropped.
+/// A body in memory, with its share of the room until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Whole {
+pub(crate) struct BufferedBody {
     pub(crate) bytes: Bytes,
-    /// What the body takes of the room, of its caller's share.
+    /// The room that the body takes, from its caller's share.
     pub(crate) room: Share,
 }
 
-/// Reads a body to its end, within the room that was taken for what it announces. One that is too
-/// large is refused, after its rest was read and dropped for a moment: a client that writes all
-/// before it reads anything would else see a broken connection in the place of the answer.
-pub(crate) async fn whole(
+/// Reads a body to its end, within the room taken for its announced length. If a body is too large,
+/// its rest is read and dropped for a moment before it is refused: a client that writes everything
+/// before it reads would otherwise see a broken connection instead of the answer.
+pub(crate) async fn read_whole(
     shared: &Shared,
     parts: &Parts,
     mut body: Incoming,
     deadline: &Deadline,
-) -> Result<Whole, Refusal> {
+) -> Result<BufferedBody, Refusal> {
     let (headers, announced) = (&parts.headers, announced(&parts.headers));
     let holder = Holder::of_request(&parts.extensions);
-    let (mut meter, mut pace) = (Meter::new(shared, holder), Pace::new(shared));
+    let (mut meter, mut pace) = (BodyMeter::new(shared, holder), Pace::new(shared));
     if let Err(error) = meter.expect(announced) {
-        // Who asks first has sent nothing yet.
+        // A client that waits for `100 Continue` has sent nothing yet.
         if !headers.contains_key(EXPECT) {
             linger(&shared.options, &mut body).await;
         }
         return Err(Refusal::closing(error));
     }
-    // Grown step by step, it would take up to twice as much.
+    // If it grew step by step, it would take up to twice as much memory.
     let mut read = BytesMut::with_capacity(announced);
     loop {
         let (due, late) = match deadline.of_body() {
@@ -199,31 +202,31 @@ pub(crate) async fn whole(
         }
         read.extend_from_slice(&data);
     }
-    Ok(Whole { bytes: read.freeze(), room: meter.held })
+    Ok(BufferedBody { bytes: read.freeze(), room: meter.held })
 }
 
-/// Why a body ended before its end.
+/// Why a body ended early.
 #[derive(Debug, Clone)]
 pub(crate) enum Broken {
-    /// The client went away, or took the request back.
+    /// The client went away, or canceled the request.
     Gone,
     /// The gateway refuses the rest: the body is too large, too slow or malformed.
     Refused(Error),
 }
 
-/// The text of an error that means [`is_gone`], where errors become text.
+/// The text of an error for which [`is_gone`] is true, where errors become text.
 pub(crate) const GONE: &str = "the client went away";
 /// The text of any other error.
 pub(crate) const BROKE_OFF: &str = "the body broke off";
 
 impl Broken {
-    /// By the error of a body: of hyper, or of tonic-web in front of it.
+    /// Classifies the error of a body, from hyper or from tonic-web in front of it.
     pub(crate) fn by(error: &(dyn std::error::Error + 'static)) -> Self {
         match error.downcast_ref::<Status>() {
             Some(status) if status.message().ends_with(GONE) => Self::Gone,
             Some(status) if status.message().ends_with(BROKE_OFF) => Self::Refused(broke_off()),
             Some(_) => {
-                Self::Refused(Error::new(Reason::MalformedRequest, "the body is not base64"))
+                Self::Refused(Error::new(Reason::MalformedRequest, "the body is not valid base64"))
             }
             None if is_gone(error) => Self::Gone,
             None => Self::Refused(broke_off()),
@@ -232,7 +235,7 @@ impl Broken {
 }
 
 /// Returns whether a body ended because the client reset the request or lost its HTTP/2 connection,
-/// so that nobody reads the answer. In HTTP/1.1 a client may end its side early and still read.
+/// so that nobody reads the answer. An HTTP/1.1 client may end its side early and still read.
 pub(crate) fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -244,7 +247,8 @@ pub(crate) fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Waits until hyper drops the request of a client that is gone, which then counts as cancelled.
+/// Waits until hyper drops the request of a client that went away. The request then counts as
+/// canceled.
 pub(crate) async fn gone<T>() -> T {
     std::future::pending().await
 }
@@ -253,7 +257,7 @@ pub(crate) fn broke_off() -> Error {
     Error::new(Reason::MalformedRequest, BROKE_OFF)
 }
 
-/// The length that a request announces; 0 when it announces none.
+/// Returns the announced length of a request, or 0 if it announces none.
 fn announced(headers: &HeaderMap) -> usize {
     headers
         .get(CONTENT_LENGTH)
@@ -273,26 +277,25 @@ pub(crate) async fn linger(options: &Options, body: &mut Incoming) {
             }
         }
     };
-    // Time is up: the answer goes out all the same.
+    // If the time is up, the answer is sent anyway.
     let _ = tokio::time::timeout(options.linger, drop_all).await;
 }
 
-/// A body on its way to a role, that ends with an error when it is too large or too slow.
-pub(crate) struct Metered<B> {
+/// A body on its way to a role. It ends with an error if it is too large or too slow.
+pub(crate) struct MeteredBody<B> {
     inner: B,
     weight: Option<Weight>,
     place: MessageFraming,
     pace: Pace,
-    /// Rings when the next byte is due; set when it is first waited for.
+    /// Rings when the next byte is due. Set when a byte is first waited for.
     alarm: Option<Pin<Box<Sleep>>>,
     cut: Cut,
 }
 
-/// Tells the forwarder why the body was cut, since a channel would only report that the request
-/// broke. Holds the request's part of the room until it is dropped: the role reads a body before it
-/// answers.
+/// Says why the body was cut, since a channel would only report that the request broke. Holds the
+/// request's room until it is dropped, because the role reads the whole body before it answers.
 #[derive(Clone)]
-pub(crate) struct Cut(Arc<(OnceLock<Broken>, Mutex<Meter>)>);
+pub(crate) struct Cut(Arc<(OnceLock<Broken>, Mutex<BodyMeter>)>);
 
 impl Cut {
     pub(crate) fn why(&self) -> Option<Broken> {
@@ -306,27 +309,27 @@ impl Cut {
         }
     }
 
-    fn meter(&self) -> MutexGuard<'_, Meter> {
+    fn meter(&self) -> MutexGuard<'_, BodyMeter> {
         self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes room for what is announced, by the head or by the prefix of the message, or refuses it.
-/// The rest, and what the role makes of it, is counted as it passes.
+/// Takes room for the length that the head or the prefix of the message announces, or refuses the
+/// body. The rest, and what the role makes of it, is counted as it passes.
 pub(crate) fn metered<B>(
     shared: &Shared,
     path: &str,
     parts: &Parts,
     inner: B,
-) -> Result<(Metered<B>, Cut), Error> {
-    let mut meter = Meter::new(shared, Holder::of_request(&parts.extensions));
+) -> Result<(MeteredBody<B>, Cut), Error> {
+    let mut meter = BodyMeter::new(shared, Holder::of_request(&parts.extensions));
     meter.expect(announced(&parts.headers))?;
     let cut = Cut(Arc::new((OnceLock::new(), Mutex::new(meter))));
     let (weight, place, pace) = (Weight::of(path), MessageFraming::default(), Pace::new(shared));
-    Ok((Metered { inner, weight, place, pace, alarm: None, cut: cut.clone() }, cut))
+    Ok((MeteredBody { inner, weight, place, pace, alarm: None, cut: cut.clone() }, cut))
 }
 
-impl<B> Metered<B> {
+impl<B> MeteredBody<B> {
     fn counted(&mut self, frame: &Frame<Bytes>) -> Result<(), Error> {
         let Some(data) = frame.data_ref() else { return Ok(()) };
         self.pace.bytes += data.len();
@@ -340,7 +343,7 @@ impl<B> Metered<B> {
         }
     }
 
-    /// Whether the body fell behind.
+    /// Returns whether the body is too slow.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         let due = self.pace.due();
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
@@ -351,7 +354,7 @@ impl<B> Metered<B> {
     }
 }
 
-impl<B> http_body::Body for Metered<B>
+impl<B> http_body::Body for MeteredBody<B>
 where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
 {
@@ -384,7 +387,7 @@ where
         self.inner.is_end_stream()
     }
 
-    /// No hint: for gRPC-web as base64 the inner body knows the length of the text, and an HTTP
+    /// No hint: for gRPC-web in base64, the inner body knows the length of the text, and an HTTP
     /// client would announce that as the length of the message.
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
@@ -397,14 +400,14 @@ mod tests {
 
     use super::*;
 
-    fn meter(room: &Shares) -> Meter {
-        Meter::within(1024 * 1024, room.share(Holder::of_request(&http::Extensions::new())))
+    fn meter(room: &Shares) -> BodyMeter {
+        BodyMeter::within(1024 * 1024, room.share(Holder::of_request(&http::Extensions::new())))
     }
 
     #[test]
     fn what_is_announced_is_held_at_once_and_what_is_not_to_come_is_given_back() {
         let room = Shares::new(crate::exchange::shared::REQUEST_BYTES, 1024 * 1024);
-        // A lone key has a quarter.
+        // A lone key may hold a quarter.
         let (mut first, mut second) = (meter(&room), meter(&room));
         first.expect(200_000).unwrap();
         let held = room.held();
@@ -413,7 +416,7 @@ mod tests {
         first.count(100_000).unwrap();
         first.expect(100_000).unwrap();
         assert_eq!(room.held(), held, "it was paid for");
-        // What is made of it has a place of its own.
+        // What is made of the body takes room of its own.
         first.weigh(10_000).unwrap();
         first.count(100_000).unwrap();
         assert_eq!(room.held(), held + 10 * STEP);

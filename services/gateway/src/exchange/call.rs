@@ -1,4 +1,4 @@
-//! Calls to a role, from the side of REST.
+//! Calls from REST to a role.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
@@ -19,10 +19,10 @@ use crate::{
     request_id,
 };
 
-/// A flag for compression, and the length in four bytes.
+/// Length of the prefix of a message: a flag for compression, and the length in four bytes.
 pub(crate) const PREFIX_BYTES: usize = 5;
 
-/// What the role needs of the client's headers.
+/// Returns the client's headers that the role needs.
 pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
     let mut metadata = HeaderMap::new();
     for name in [AUTHORIZATION, request_id::HEADER].into_iter().chain(TraceContext::HEADERS) {
@@ -33,7 +33,8 @@ pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
     metadata
 }
 
-/// Sends a message, as a frame, and gives the bytes of the answer's message, of at most `limit`.
+/// Sends a framed message. Returns the bytes of the answer's message, which may have at most
+/// `limit` bytes.
 pub(crate) async fn unary(
     backend: Backend,
     path: &str,
@@ -45,25 +46,25 @@ pub(crate) async fn unary(
     let (data, trailers) = read(body, limit).await?;
     match Status::from_header_map(trailers.as_ref().unwrap_or(&parts.headers)) {
         Some(status) if status.code() == Code::Ok => unframe(data),
-        Some(status) => Err(told(path, &status)),
+        Some(status) => Err(error_of(path, &status)),
         None => Err(Error::unavailable("a server that is needed broke off its answer")),
     }
 }
 
-/// What a role says of a call that was made of a request of REST. One that cannot read the message
-/// shows a fault of the transcoder, not of the caller.
-fn told(path: &str, status: &Status) -> Error {
+/// Converts the status that a role returned for a call made from a REST request. If the role cannot
+/// read the message, that is a fault of the transcoder, not of the caller.
+fn error_of(path: &str, status: &Status) -> Error {
     match from_status(status) {
         error if request_errors::is_unreadable(&error) => {
-            tracing::error!(path, %error, "a role cannot read what was made of a request of REST");
+            tracing::error!(path, %error, "a role cannot read a message made from a REST request");
             Error::internal("a fault of the server")
         }
         error => error,
     }
 }
 
-/// Sends a message and gives the answer as it begins, unless it is an error. The stream is of this
-/// caller's share.
+/// Sends a message and returns the answer as soon as it begins, unless it is an error. A stream is
+/// counted in the share of `caller`.
 pub(crate) async fn open(
     mut backend: Backend,
     path: &str,
@@ -80,15 +81,15 @@ pub(crate) async fn open(
     if let Some(status) =
         Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok)
     {
-        return Err(told(path, &status));
+        return Err(error_of(path, &status));
     }
     if answer.status() != StatusCode::OK {
-        return Err(Error::unavailable("a server that is needed answers what is not gRPC"));
+        return Err(Error::unavailable("a server that is needed gave an answer that is not gRPC"));
     }
     Ok(answer)
 }
 
-/// A message as gRPC frames it.
+/// Frames a message as gRPC does.
 pub(crate) fn frame(message: &DynamicMessage) -> Result<Bytes, Error> {
     let length = message.encoded_len();
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
@@ -109,7 +110,7 @@ fn request(path: &str, headers: HeaderMap, frame: Bytes) -> Result<Request<Body>
     Ok(request)
 }
 
-/// The answer to its end: its data and its trailers, if there are any.
+/// Reads the answer to its end. Returns its data, and its trailers if there are any.
 pub(crate) async fn read(
     mut body: Body,
     limit: usize,
@@ -134,7 +135,7 @@ pub(crate) async fn read(
     Ok((joined(frames), trailers))
 }
 
-/// Mostly it is one frame: nothing is copied then.
+/// Usually there is one frame, and then nothing is copied.
 fn joined(mut frames: Vec<Bytes>) -> Bytes {
     if frames.len() > 1 { frames.concat().into() } else { frames.pop().unwrap_or_default() }
 }
@@ -148,7 +149,7 @@ fn unframe(mut data: Bytes) -> Result<Bytes, Error> {
     if length(&prefix) == Some(data.len()) {
         Ok(data)
     } else {
-        Err(Error::internal("the answer is not one message of gRPC"))
+        Err(Error::internal("the answer is not one gRPC message"))
     }
 }
 
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn what_a_role_cannot_read_is_a_fault_of_the_transcoder() {
         let malformed = |message: &'static str| Error::new(Reason::MalformedRequest, message);
-        let of = |error: Error| told("/x", &to_status(error)).reason;
+        let of = |error: Error| error_of("/x", &to_status(error)).reason;
         assert_eq!(of(malformed("the request is malformed: unexpected end")), Reason::Internal);
         assert_eq!(of(malformed("the message is not well-formed protobuf")), Reason::Internal);
         assert_eq!(of(malformed("the database refuses the data")), Reason::MalformedRequest);

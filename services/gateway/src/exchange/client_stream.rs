@@ -1,10 +1,10 @@
-//! The client's side of a stream on its way to a role: in whole messages as far as its end is ours,
-//! and each message in good time.
+//! The client's side of a stream on its way to a role. If the gateway ends it, it ends between two
+//! messages, and each message must arrive in time.
 //!
-//! At the shutdown of the gateway the client's side is ended, after the message under way, so that
-//! the role tells what became of all that it got, and then the client is told to connect again. Cut
-//! in the middle, the client would have to send more of it twice. When the answer is over, however
-//! it ended, so is the client's side.
+//! When the gateway shuts down, it ends the client's side after the current message. The role then
+//! reports the outcome of everything that it received, and the client is told to connect again. If
+//! the stream were cut in the middle, the client would have to send more of it twice. When the
+//! answer ends, for whatever reason, the client's side ends too.
 
 use std::{
     pin::Pin,
@@ -26,39 +26,39 @@ use tonic::{Code, Status, body::Body};
 
 use crate::exchange::{
     Shared,
-    body::{Broken, GONE, Meter},
+    body::{BodyMeter, Broken, GONE},
 };
 
-/// A message under way that is longer takes its part of the room for bodies: less is in every
-/// connection's buffers anyway.
+/// A longer message takes its part of the room for bodies. Up to this length, it fits into the
+/// buffers that every connection has anyway.
 const FREE_BYTES: usize = 16 * 1024;
 
 /// The client's side of a stream.
 pub(crate) struct ClientSide<B> {
-    /// None once it is ended.
+    /// `None` once it has ended.
     inner: Option<B>,
-    /// None once the gateway drains, or the answer is over.
+    /// `None` once the gateway drains, or the answer has ended.
     until: Option<BoxFuture<'static, ()>>,
     place: MessageFraming,
-    /// What is held for the message under way.
-    meter: Meter,
+    /// Room held for the current message.
+    meter: BodyMeter,
     held: usize,
     delay: Delay,
-    ended: Ended,
+    ended: StreamEnd,
 }
 
-/// What the sides tell each other: that the client's was ended by us, and why; that the server's is
-/// over.
+/// What the two sides tell each other: why the gateway ended the client's side, and whether the
+/// server's side has ended.
 #[derive(Clone, Default)]
-pub(crate) struct Ended {
+pub(crate) struct StreamEnd {
     why: Arc<OnceLock<Error>>,
     over: CancellationToken,
 }
 
-/// The client's side, which ends when the gateway drains, or when a message is too large or too
-/// slow.
-pub(crate) fn watched<B>(shared: &Shared, holder: Holder, inner: B) -> (ClientSide<B>, Ended) {
-    let ended = Ended::default();
+/// Wraps the client's side so that it ends when the gateway drains, or when a message is too large
+/// or too slow.
+pub(crate) fn watched<B>(shared: &Shared, holder: Holder, inner: B) -> (ClientSide<B>, StreamEnd) {
+    let ended = StreamEnd::default();
     let (draining, over) = (shared.draining(), ended.over.clone());
     let side = ClientSide {
         inner: Some(inner),
@@ -66,7 +66,7 @@ pub(crate) fn watched<B>(shared: &Shared, holder: Holder, inner: B) -> (ClientSi
             over.run_until_cancelled_owned(draining).await.unwrap_or_default()
         })),
         place: MessageFraming::default(),
-        meter: Meter::new(shared, holder),
+        meter: BodyMeter::new(shared, holder),
         held: 0,
         delay: Delay::new(shared.options.request_timeout),
         ended: ended.clone(),
@@ -75,7 +75,7 @@ pub(crate) fn watched<B>(shared: &Shared, holder: Holder, inner: B) -> (ClientSi
 }
 
 impl<B> ClientSide<B> {
-    /// Whether nothing but the message under way is to pass.
+    /// Returns whether only the rest of the current message may pass.
     fn drains(&mut self, cx: &mut Context<'_>) -> bool {
         if self.until.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
             self.until = None;
@@ -83,17 +83,18 @@ impl<B> ClientSide<B> {
         self.until.is_none()
     }
 
-    /// Nothing more comes from the client.
+    /// Ends the client's side.
     fn end(&mut self, why: Error) -> Error {
         self.inner = None;
         self.ended.why.get_or_init(|| why).clone()
     }
 
-    /// Bytes pass: all of a message that is not whole is held, as its prefix announces it.
+    /// Counts bytes that pass. Room is held for an incomplete message as a whole, with the length
+    /// that its prefix announces.
     fn pass(&mut self, data: &[u8]) -> Result<(), Error> {
         self.place.pass(data);
         let under_way = self.place.passed();
-        // A message that began with these bytes, or none.
+        // A message began within these bytes, or none is in progress.
         if under_way <= data.len() {
             self.meter.give_back();
             self.held = 0;
@@ -125,7 +126,7 @@ where
             let drains = this.drains(cx);
             if this.ended.over.is_cancelled() {
                 this.inner = None;
-                return Poll::Ready(Some(Err(Status::cancelled("the answer is over"))));
+                return Poll::Ready(Some(Err(Status::cancelled("the answer has ended"))));
             }
             let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
             if drains && this.place.is_between_messages() {
@@ -167,11 +168,11 @@ where
     }
 }
 
-/// How long the client lets us wait for the rest of a message. While the role takes nothing, nobody
-/// waits.
+/// How long the gateway waits for the rest of a message. While the role takes nothing, no
+/// time counts.
 struct Delay {
     limit: Duration,
-    /// Of earlier frames of the message.
+    /// Time spent on earlier frames of the message.
     waited: Duration,
     since: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
@@ -182,13 +183,13 @@ impl Delay {
         Self { limit, waited: Duration::ZERO, since: None, alarm: None }
     }
 
-    /// A message begins.
+    /// Starts with a new message.
     fn begin(&mut self) {
         self.waited = Duration::ZERO;
     }
 
-    /// Something came. Where the alarm rang unheard, the role did not look, and it may have been
-    /// there all the time.
+    /// Records that something arrived. If nobody noticed the alarm, the role was not polling, and
+    /// the data may have been there all the time.
     fn end(&mut self) {
         let waited =
             self.waited + self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
@@ -197,7 +198,7 @@ impl Delay {
         }
     }
 
-    /// Nothing is there: whether that is so for too long.
+    /// Called when nothing is there. Returns whether that has lasted too long.
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         let since = *self.since.get_or_insert_with(Instant::now);
         let due = since + self.limit.saturating_sub(self.waited);
@@ -209,13 +210,13 @@ impl Delay {
     }
 
     fn error(&self) -> Error {
-        Error::new(Reason::TooSlow, format!("a message did not come within {}", span(self.limit)))
+        Error::new(Reason::TooSlow, format!("a message did not arrive within {}", span(self.limit)))
     }
 }
 
-/// The server's side: an end that came of ours is told as what it is.
-pub(crate) fn told(answer: Response<Body>, ended: Ended) -> Response<Body> {
-    // A channel breaks the call off before the role has said anything.
+/// Wraps the server's side. If the gateway ended the stream, the client gets the gateway's reason.
+pub(crate) fn with_reason(answer: Response<Body>, ended: StreamEnd) -> Response<Body> {
+    // A channel breaks the call off before the role has answered.
     if let Some(why) = ended.why.get()
         && Status::from_header_map(answer.headers())
             .is_some_and(|status| status.code() == Code::Unavailable)
@@ -228,8 +229,8 @@ pub(crate) fn told(answer: Response<Body>, ended: Ended) -> Response<Body> {
 
 struct ServerSide {
     inner: Body,
-    ended: Ended,
-    /// The trailers are out.
+    ended: StreamEnd,
+    /// Whether the trailers were sent.
     done: bool,
     _over: DropGuard,
 }
@@ -254,7 +255,7 @@ impl http_body::Body for ServerSide {
         };
         let ours = match &frame {
             Some(Ok(frame)) => good(frame),
-            // A channel breaks the call off when the client's side ends in the middle of a message.
+            // A channel breaks the call off if the client's side ends in the middle of a message.
             Some(Err(_)) | None => true,
         };
         let Some(why) = self.ended.why.get().filter(|_| ours).cloned() else {
@@ -289,7 +290,7 @@ mod tests {
             delay.end();
         }
         assert!(!delay.is_over(&mut cx));
-        // The role takes nothing for a while, and does not look either.
+        // For a while, the role takes nothing and does not poll.
         tokio::time::advance(60 * second).await;
         delay.end();
         assert!(!delay.is_over(&mut cx));

@@ -1,4 +1,4 @@
-//! gzip for JSON answers, when the client takes it and it is worth it.
+//! gzip for JSON answers, if the client accepts it and it is worthwhile.
 
 use std::io::Write;
 
@@ -12,12 +12,12 @@ use tonic::body::Body;
 
 use crate::exchange::answer;
 
-/// Smaller answers fit a packet or so: nothing is gained.
+/// Up to this size, an answer fits into about one packet, and compression gains nothing.
 const WORTH_IT_BYTES: usize = 1024;
-/// Larger ones take long enough to keep other requests of the thread waiting.
+/// Compressing a larger answer takes long enough to delay other requests of the thread.
 const LONG_BYTES: usize = 256 * 1024;
 
-/// A JSON answer, compressed when the request's headers permit it.
+/// A JSON answer, compressed if the request's headers permit it.
 pub(crate) async fn json(text: Vec<u8>, headers: &HeaderMap) -> Response<Body> {
     if text.len() <= WORTH_IT_BYTES {
         return answer::json(text);
@@ -33,7 +33,7 @@ pub(crate) async fn json(text: Vec<u8>, headers: &HeaderMap) -> Response<Body> {
     encoded(text, compressed)
 }
 
-/// The answer with the compressed text when there is one. Caches must know that there are two.
+/// An answer with the compressed text if there is one. Caches must know that two variants exist.
 pub(crate) fn encoded(
     text: impl Into<Bytes>,
     compressed: Option<impl Into<Bytes>>,
@@ -47,14 +47,15 @@ pub(crate) fn encoded(
     answer
 }
 
-/// The text in gzip.
+/// Compresses the text with gzip.
 pub(crate) fn gzip(text: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(text).ok()?;
     encoder.finish().ok()
 }
 
-/// Whether a client takes gzip (RFC 9110, 12.5.3): named, or any; a weight of 0 refuses.
+/// Returns whether a client accepts gzip (RFC 9110, section 12.5.3), by name or by `*`. A weight of
+/// 0 refuses it.
 pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let (mut named, mut any) = (None, None);

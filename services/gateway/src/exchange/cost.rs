@@ -1,5 +1,5 @@
-//! What it takes to decode a request: memory, which is counted while it is read, and time, which is
-//! not taken from the runtime.
+//! What it costs to decode a request: memory, which is counted while the request is read, and time,
+//! which must not be taken from the async runtime.
 
 use std::cell::{Cell, RefCell};
 
@@ -8,16 +8,17 @@ use outrider_shares::{Exhausted, Holder, Resource, Share, Shares, Turn, TurnReso
 
 use crate::{Options, exchange::fault::panicked};
 
-/// A request may take so many times its size.
+/// Decoding a request may take this many times its size.
 const TIMES: usize = 8;
-/// Or this, in bytes, whatever its size: many small entries take more than their text.
+/// Or this many bytes, whatever its size: many small entries take more than their text.
 const LEAST: usize = 24 * 1024 * 1024;
-/// What every request may take beside the room for bodies: so much is in every connection's buffers
-/// anyway.
+/// Memory that every request may take without a share of the room: this much is in every
+/// connection's buffers anyway.
 const FREE: usize = 16 * 1024;
-/// The room is taken in steps of so many bytes.
+/// Bytes by which the held room grows at once.
 const STEP: usize = 64 * 1024;
-/// A large body is likely to take so many times its size: for it, room is taken at once.
+/// Decoding a large body usually takes this many times its size. For a large body, this room is
+/// taken at once.
 const LIKELY: usize = 2;
 
 const DECODINGS: TurnResources = TurnResources {
@@ -37,8 +38,8 @@ const BEYOND: TurnResources = TurnResources {
     },
 };
 
-/// A message without its fields. All of these are about what is allocated, from the text to what
-/// the role makes of it.
+/// A message without its fields. This cost and those below are about what is allocated, from the
+/// text to what the role makes of it.
 pub(crate) const MESSAGE: usize = 1024;
 /// An entry of a map, without its texts.
 pub(crate) const ENTRY: usize = 192;
@@ -49,27 +50,27 @@ pub(crate) const VALUE: usize = 64;
 pub(crate) struct Cost {
     spent: Cell<usize>,
     most: usize,
-    /// Of the room for bodies, of the caller's share.
+    /// Taken from the caller's share of the room for bodies.
     held: RefCell<Option<Share>>,
     paid: Cell<usize>,
 }
 
-/// Why a decoding may not go on.
+/// Why a decoding must stop.
 pub(crate) enum Refused {
-    /// The request takes more than any may: this many bytes.
+    /// The request takes more than any request may: this many bytes.
     TooMuch(usize),
     /// There is no room for it now.
     NoRoom(Exhausted),
 }
 
 impl Cost {
-    /// For a text of so many bytes, of which no room is held.
+    /// The cost of a text of `bytes` bytes, without holding room.
     pub(crate) fn alone(bytes: usize, most: usize) -> Self {
         let most = bytes.saturating_mul(TIMES).max(LEAST).min(most);
         Self { spent: Cell::new(0), most, held: RefCell::new(None), paid: Cell::new(FREE) }
     }
 
-    /// Memory is taken.
+    /// Records that memory is taken.
     pub(crate) fn spend(&self, bytes: usize) -> Result<(), Refused> {
         let spent = self.spent.get().saturating_add(bytes);
         self.spent.set(spent);
@@ -79,7 +80,7 @@ impl Cost {
         if spent > self.paid.get() { self.pay(spent) } else { Ok(()) }
     }
 
-    /// Of what was taken, what was spent.
+    /// Returns the held room, reduced to what was spent.
     fn settled(self) -> Option<Share> {
         let mut held = self.held.into_inner();
         if let Some(held) = held.as_mut() {
@@ -98,27 +99,27 @@ impl Cost {
     }
 }
 
-/// The room of what was decoded, to be kept as long.
-pub(crate) struct Held {
+/// The room of what was decoded, held as long as that is kept.
+pub(crate) struct HeldRoom {
     _share: Option<Share>,
     /// For a body beyond its caller's share.
     _turn: Option<Turn>,
 }
 
-/// Where bodies are decoded, and within which bounds.
+/// Where bodies are decoded, and within which limits.
 #[derive(Clone)]
 pub(crate) struct Decoding {
     room: Shares,
-    /// For large bodies. Those that wait are bounded and divided as the room is.
+    /// Slots for large bodies. Waiting bodies are limited, and divided in the same way as the room.
     places: Turns,
-    /// The one place beyond all shares, for those of them whose callers have no room left.
+    /// The single slot beyond all shares, for large bodies whose callers have no room left.
     beyond: Turns,
     apart_bytes: usize,
     max_bytes: usize,
 }
 
 impl Decoding {
-    /// In this room.
+    /// Decodes within this room.
     pub(crate) fn new(options: &Options, room: &Shares) -> Self {
         let line = options.max_buffered_bytes / options.decode_apart_bytes.max(1);
         Self {
@@ -130,39 +131,39 @@ impl Decoding {
         }
     }
 
-    /// Decodes a text of so many bytes: a large one off the runtime's threads, and few at once.
-    /// Without room it is refused.
+    /// Decodes a text of `bytes` bytes. A large one is decoded off the runtime's threads, and only
+    /// a few at once. Fails if there is no room.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         holder: Holder,
         bytes: usize,
         work: impl FnOnce(&Cost) -> Result<T, Error> + Send + 'static,
-    ) -> Result<(T, Held), Error> {
-        let work = here(self.cost(bytes, self.room.share(holder)), work);
-        // Boxed: it would make the future of every request as large.
+    ) -> Result<(T, HeldRoom), Error> {
+        let work = with_cost(self.cost(bytes, self.room.share(holder)), work);
+        // Boxed, because it would enlarge the future of every request.
         let (decoded, share) = if bytes <= self.apart_bytes {
             work()
         } else {
             Box::pin(self.apart(holder, work)).await
         }?;
-        Ok((decoded, Held { _share: share, _turn: None }))
+        Ok((decoded, HeldRoom { _share: share, _turn: None }))
     }
 
-    /// Decodes a body that was let in, as above. A large one waits for its room. When its caller's
-    /// share is used up, it takes its turn beyond it: bodies that filled the share together would
-    /// otherwise all be refused.
+    /// Decodes a body that was admitted. A large body waits for its room. If its caller's share is
+    /// used up, it takes a turn beyond the share. Otherwise, bodies that filled the share together
+    /// would all be refused.
     pub(crate) async fn body<T: Send + 'static>(
         &self,
         holder: Holder,
         bytes: usize,
         work: impl FnOnce(&Cost) -> Result<T, Error> + Send + 'static,
-    ) -> Result<(T, Held), Error> {
+    ) -> Result<(T, HeldRoom), Error> {
         if bytes > self.apart_bytes {
-            // Boxed: it would make the future of every request as large.
+            // Boxed, because it would enlarge the future of every request.
             return Box::pin(self.large(holder, bytes, work)).await;
         }
-        let (decoded, share) = here(self.cost(bytes, self.room.share(holder)), work)()?;
-        Ok((decoded, Held { _share: share, _turn: None }))
+        let (decoded, share) = with_cost(self.cost(bytes, self.room.share(holder)), work)()?;
+        Ok((decoded, HeldRoom { _share: share, _turn: None }))
     }
 
     async fn large<T: Send + 'static>(
@@ -170,7 +171,7 @@ impl Decoding {
         holder: Holder,
         bytes: usize,
         work: impl FnOnce(&Cost) -> Result<T, Error> + Send + 'static,
-    ) -> Result<(T, Held), Error> {
+    ) -> Result<(T, HeldRoom), Error> {
         let likely = bytes.saturating_mul(LIKELY).min(self.max_bytes);
         let (share, turn) = tokio::select! {
             biased;
@@ -181,11 +182,11 @@ impl Decoding {
                 (share, Some(turn))
             }
         };
-        let work = here(self.cost(bytes, share), work);
-        // Who goes beyond its share has the one place for that, and waits for no other.
+        let work = with_cost(self.cost(bytes, share), work);
+        // A body beyond its share has the one slot for that, and waits for no other.
         let (decoded, share) =
             if turn.is_some() { off_thread(work).await } else { self.apart(holder, work).await }?;
-        Ok((decoded, Held { _share: share, _turn: turn }))
+        Ok((decoded, HeldRoom { _share: share, _turn: turn }))
     }
 
     fn cost(&self, bytes: usize, share: Share) -> Cost {
@@ -200,7 +201,7 @@ impl Decoding {
     ) -> Result<T, Error> {
         let turn = self.places.wait(holder).await;
         off_thread(move || {
-            // However soon its caller goes, it takes its place until it is done.
+            // Even if the caller leaves early, the slot is held until the work is done.
             let _turn = turn;
             work()
         })
@@ -214,8 +215,8 @@ async fn off_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(panicked("decoding a request"))?
 }
 
-/// The work at this cost, where it is called. Gives what it becomes and its part of the room.
-fn here<T>(
+/// Wraps the work with its cost. Returns its result and its room.
+fn with_cost<T>(
     cost: Cost,
     work: impl FnOnce(&Cost) -> Result<T, Error>,
 ) -> impl FnOnce() -> Result<(T, Option<Share>), Error> {
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn room_is_held_for_what_is_spent_and_given_back() {
-        // A lone key has a quarter of it.
+        // A lone key may hold a quarter of it.
         let room = Shares::new(crate::exchange::shared::REQUEST_BYTES, 4 * (3 * STEP));
         let small = within(&room);
         assert!(small.spend(FREE).is_ok() && room.held() == 0);
@@ -257,7 +258,7 @@ mod tests {
     async fn what_fills_a_share_is_decoded_in_turn_beyond_it() {
         const BODY: usize = 256 * 1024;
         let nobody = Holder::of_request(&http::Extensions::new());
-        // A lone key has four bodies of it, and nothing for what they become.
+        // A lone key may hold four bodies, with nothing left for what they become.
         let room = Shares::new(crate::exchange::shared::REQUEST_BYTES, 4 * 4 * BODY);
         let decoding = Decoding::new(&Options::default(), &room);
         let bodies = [(); 4].map(|()| room.take(nobody, BODY).unwrap());
@@ -270,7 +271,7 @@ mod tests {
         assert!(futures::poll!(second.as_mut()).is_pending(), "one at a time");
         drop(first);
         let ((), second) = second.await.unwrap();
-        // What is decoded when there is room again takes no turn.
+        // A body that is decoded when there is room again takes no turn.
         drop(bodies);
         let less = |cost: &Cost| cost.spend(BODY).map_err(|_| Error::overloaded("no room"));
         let ((), third) = decoding.body(nobody, BODY, less).await.unwrap();
@@ -279,7 +280,7 @@ mod tests {
         assert_eq!(room.held(), 0);
     }
 
-    /// A caller of an organisation of its own.
+    /// A caller from a separate organization.
     fn somebody(number: u64) -> Holder {
         let organization = OrganizationId::new(Timestamp(0), number);
         Holder { organization, ..Holder::of_request(&http::Extensions::new()) }
@@ -303,7 +304,7 @@ mod tests {
         let decoding = Decoding::new(&Options::default(), &room);
         let (may_end, ends) = std::sync::mpsc::channel::<()>();
         let ends = std::sync::Mutex::new(ends);
-        // One takes long, and a lone key has one place of four.
+        // One decoding takes long, and a lone key may have one slot of four.
         let slow = tokio::spawn({
             let decoding = decoding.clone();
             async move {
@@ -351,7 +352,7 @@ mod tests {
         assert_eq!(decoding.beyond.held(), (1, 4));
         let mut last = waiting.pop().unwrap();
         drop(first);
-        // One of those that came first, and then the other.
+        // One of the two that came first, then the other.
         let mut first = waiting.remove(0);
         let (who, held) = first.as_mut().await.unwrap();
         assert_eq!(who, 1);

@@ -1,4 +1,4 @@
-//! How long a client wants to wait: `Request-Timeout` in REST, `grpc-timeout` in gRPC.
+//! How long a client is willing to wait: `Request-Timeout` in REST, `grpc-timeout` in gRPC.
 
 use std::time::Duration;
 
@@ -7,70 +7,71 @@ use outrider_model::{Error, FieldViolation, Reason, text::span};
 use tokio::time::Instant;
 
 const REST: &str = "request-timeout";
-/// The header of gRPC.
+/// The gRPC header.
 pub(crate) const GRPC: &str = "grpc-timeout";
 
-/// No deadline is further away: what a clock can be asked for has an end.
+/// The longest deadline, because a clock cannot represent any time.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Until when a request may take. Everything counts, from its head on: the check of its key, its
-/// body and its answer.
+/// When a request must end. The time counts from the head of the request, and includes the check of
+/// its key, its body and its answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Deadline {
     begun: Instant,
-    /// What the client asks for, or why that is none.
+    /// The client's timeout, or why it is invalid.
     asked: Result<Option<Duration>, Box<Error>>,
     own: Duration,
 }
 
 impl Deadline {
-    /// Of a request that begins now, by what its client asks for and our own limit.
+    /// The deadline of a request that begins now, from the client's timeout and our own limit.
     pub(crate) fn new(asked: Result<Option<Duration>, Error>, own: Duration) -> Self {
         Self { begun: Instant::now(), asked: asked.map_err(Box::new), own: own.min(LONGEST) }
     }
 
-    /// What the client asks for. Fails when it is malformed, which only a known caller is told.
+    /// Returns the client's timeout. Fails if it is malformed, which is reported to known callers
+    /// only.
     pub(crate) fn asked(&self) -> Result<Option<Duration>, Error> {
         self.asked.clone().map_err(|error| *error)
     }
 
-    /// When the time is up that the client asks for.
+    /// Returns when the client's timeout is over.
     pub(crate) fn asked_end(&self) -> Option<Instant> {
         Some(self.begun + self.asked.as_ref().ok().copied().flatten()?)
     }
 
-    /// When a request must be answered that has an end.
+    /// Returns when a request that is not a stream must be answered.
     pub(crate) fn end(&self) -> Instant {
         let own = self.begun + self.own;
         self.asked_end().map_or(own, |asked| asked.min(own))
     }
 
-    /// The same, but no later than so long after its begin.
+    /// The same, but at most `limit` after the beginning of the request.
     pub(crate) fn end_within(&self, limit: Duration) -> Instant {
         self.end().min(self.begun + limit.min(LONGEST))
     }
 
-    /// Until when the body must have come, where it is our own limit that it would miss.
+    /// Returns when the body must have arrived, if our own limit is the one that it would miss.
     pub(crate) fn of_body(&self) -> Option<Instant> {
         (!self.is_of_client()).then(|| self.begun + self.own.saturating_sub(BODY_AHEAD))
     }
 
-    /// The error of a body that did not come within our own limit.
+    /// The error for a body that did not arrive within our own limit.
     pub(crate) fn body_too_slow(&self) -> Error {
-        Error::new(Reason::TooSlow, format!("the body did not come within {}", span(self.own)))
+        Error::new(Reason::TooSlow, format!("the body did not arrive within {}", span(self.own)))
     }
 
-    /// Whether the client asks for an answer sooner than within our own limit.
+    /// Returns whether the client's timeout is shorter than our own limit.
     pub(crate) fn is_of_client(&self) -> bool {
         matches!(self.asked, Ok(Some(asked)) if asked < self.own)
     }
 }
 
-/// So much earlier a body must have come than our own limit is over: whoever sends it too slowly is
-/// told so.
+/// A body must have arrived this long before our own limit is over, so that a slow client gets an
+/// error about the body.
 const BODY_AHEAD: Duration = Duration::from_millis(10);
 
-/// The error of a deadline that passed.
+/// The error for a deadline that passed.
 pub(crate) fn passed() -> Error {
     Error::new(
         Reason::DeadlineExceeded,
@@ -78,10 +79,10 @@ pub(crate) fn passed() -> Error {
     )
 }
 
-/// The least that a REST client can ask for, in seconds: no answer is quicker.
+/// The shortest timeout that a REST client can ask for, in seconds. No answer is faster.
 pub(crate) const LEAST_SECONDS: f64 = 0.001;
 
-/// What a REST client asks for, in seconds, as JSON writes numbers.
+/// Returns the timeout of a REST client, in seconds, written like a JSON number.
 pub(crate) fn of_rest(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     given(headers, REST, "must be one number of seconds, 0.001 or more, such as 2.5", |text| {
         let seconds =
@@ -90,7 +91,7 @@ pub(crate) fn of_rest(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     })
 }
 
-/// What a gRPC client asks for: up to eight digits and a unit.
+/// Returns the timeout of a gRPC client: up to eight digits and a unit.
 pub(crate) fn of_grpc(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     given(headers, GRPC, "must be one to eight digits and one of H, M, S, m, u, n", |text| {
         let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

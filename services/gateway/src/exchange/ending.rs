@@ -1,5 +1,5 @@
-//! How streams end that have no end of their own: when the gateway drains, and at the deadline that
-//! the client gave.
+//! How streams without a natural end are ended: when the gateway drains, and at the client's
+//! deadline.
 
 use http::Response;
 use outrider_model::Error;
@@ -9,8 +9,7 @@ use tonic::body::Body;
 
 use crate::exchange::{Shared, deadline};
 
-/// The answer of a stream of gRPC, which ends when the gateway drains, so that it is told rather
-/// than cut, and no later than its deadline.
+/// Ends a stream when the gateway drains, with an error instead of a cut, or at its deadline.
 pub(crate) fn bounded(
     shared: &Shared,
     answer: Response<Body>,
@@ -25,7 +24,7 @@ pub(crate) fn bounded(
     })
 }
 
-/// The same for streams that end at a drain in a way of their own.
+/// Ends a stream at its deadline only, for streams that handle a drain in another way.
 pub(crate) fn bounded_by_deadline(
     answer: Response<Body>,
     deadline: Option<Instant>,

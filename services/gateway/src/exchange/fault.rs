@@ -1,4 +1,4 @@
-//! Faults of ours: the caller learns that there is one, and the log why.
+//! Internal faults: the caller learns that there was one, and the log says why.
 
 use std::fmt::Display;
 
@@ -7,20 +7,20 @@ use outrider_rpc::{cause, from_status, role::is_from_role};
 use outrider_telemetry::Seldom;
 use tonic::Status;
 
-/// With a role, all answers break off that it had under way.
+/// When a role breaks, all its answers in flight break off.
 static BROKEN_OFF: Seldom = Seldom::new();
 
-/// What the gateway itself cannot do. For errors of libraries that say nothing of what a client
-/// sent.
+/// Converts an error of a library into an internal fault. For errors that say nothing about what a
+/// client sent.
 pub(crate) fn fault<E: Display>(what: &'static str) -> impl FnOnce(E) -> Error {
     move |error| {
-        tracing::error!(%error, what, "the gateway failed at what no request may bring about");
+        tracing::error!(%error, what, "the gateway failed in a way that no request may cause");
         Error::internal(what)
     }
 }
 
-/// Work beside the tasks that panicked. Its text may hold what a client sent: only its place is in
-/// the log, by the hook of the process.
+/// Converts the panic of a separate task into an internal fault. The text of the panic may have
+/// data of a client, so only its location is logged, by the panic hook of the process.
 pub(crate) fn panicked<E>(what: &'static str) -> impl FnOnce(E) -> Error {
     move |_| {
         tracing::error!(what, "a task of the gateway panicked");
@@ -28,7 +28,8 @@ pub(crate) fn panicked<E>(what: &'static str) -> impl FnOnce(E) -> Error {
     }
 }
 
-/// Why an answer of a role ended in its middle: as the role says, or because the way to it broke.
+/// Returns why an answer of a role ended early: the role's own error, or UNAVAILABLE if the
+/// connection broke.
 pub(crate) fn broken_off(status: &Status) -> Error {
     if is_from_role(status) {
         return from_status(status);

@@ -1,4 +1,4 @@
-//! The counters of a route, found once and kept with it.
+//! The counters of a route, looked up once and kept with the route.
 
 use std::{fmt, sync::OnceLock};
 
@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::exchange::answer::code_name;
 
-/// The statuses of HTTP that REST answers; others are counted together.
+/// The HTTP statuses that REST answers with. All others are counted together.
 const HTTP: [(u16, &str); 23] = [
     (200, "200"),
     (204, "204"),
@@ -42,20 +42,20 @@ const SLOTS: usize = CODES + HTTP.len() + 3;
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// With an answer of REST.
+    /// With a REST answer.
     Http(u16),
-    /// With this code of gRPC.
+    /// With this gRPC code.
     Grpc(Code),
     /// The client went away first.
     Cancelled,
-    /// With 504, as the client's own deadline passed, which is shorter than ours.
+    /// With 504, because the client's own deadline passed, which is shorter than the gateway's.
     ClientDeadline,
 }
 
 impl Status {
     fn slot(self) -> usize {
         match self {
-            // Nobody but the client cancels.
+            // Only the client cancels.
             Self::Grpc(Code::Cancelled) | Self::Cancelled => SLOTS - 1,
             Self::ClientDeadline => SLOTS - 2,
             Self::Grpc(code) => (code as usize).min(CODES - 1),
@@ -76,7 +76,7 @@ impl Status {
         }
     }
 
-    /// Whether it is a fault of ours.
+    /// Returns whether Outrider is at fault.
     pub(crate) fn is_failure(self) -> bool {
         match self {
             Self::Http(status) => status >= 500,
@@ -88,7 +88,7 @@ impl Status {
     }
 }
 
-/// One route of one protocol.
+/// The counters of one route and protocol.
 pub(crate) struct Meter {
     pub(crate) protocol: &'static str,
     method: &'static str,
@@ -116,7 +116,7 @@ impl Meter {
         }
     }
 
-    /// A request ended.
+    /// Counts a request that ended.
     pub(crate) fn count(&self, status: Status, seconds: f64) {
         let of_route =
             || REQUEST_SECONDS.with_label_values(&[self.protocol, self.method, &self.route]);
@@ -134,7 +134,7 @@ impl fmt::Debug for Meter {
     }
 }
 
-/// A method of HTTP; clients may invent others, which are counted together.
+/// An HTTP method. Clients may invent methods, which are counted together.
 fn known(method: &str) -> &'static str {
     const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     METHODS.into_iter().find(|known| *known == method).unwrap_or("other")

@@ -1,4 +1,4 @@
-//! A request and its answer, whatever the protocol: bodies, deadlines, errors, and the data that all
+//! A request and its answer, for all protocols: bodies, deadlines, errors, and the data that all
 //! requests share.
 
 pub(crate) mod answer;

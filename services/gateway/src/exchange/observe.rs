@@ -1,5 +1,5 @@
-//! One request from its head to the last byte of its answer: its line in the log, its counters, its
-//! span.
+//! Observes a request from its head to the last byte of its answer: its log line, its counters and
+//! its span.
 
 use std::{
     pin::Pin,
@@ -30,12 +30,12 @@ use crate::exchange::{
 /// No code was seen.
 const UNSEEN: u8 = u8::MAX;
 
-/// The gRPC status of an answer, as soon as somebody sees it: in its head, or in its trailers. In
-/// gRPC-web the trailers are bytes by the time they leave, so they are looked at before.
+/// The gRPC status of an answer, from its head or its trailers, whichever is seen first. In
+/// gRPC-web, trailers are sent as bytes of the body, so they are observed before that conversion.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen(Arc<AtomicU8>);
+pub(crate) struct SeenStatus(Arc<AtomicU8>);
 
-impl Seen {
+impl SeenStatus {
     pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicU8::new(UNSEEN)))
     }
@@ -57,23 +57,23 @@ impl Seen {
         }
     }
 
-    /// The answer of a role, with its trailers under watch.
+    /// Wraps the answer of a role so that its trailers are observed.
     pub(crate) fn watch(&self, answer: Response<Body>) -> Response<Body> {
         self.look(answer.headers());
         if self.code().is_some() {
             return answer;
         }
         let seen = self.clone();
-        answer.map(|inner| Body::new(Tapped { inner, seen }))
+        answer.map(|inner| Body::new(ObservedBody { inner, seen }))
     }
 }
 
-struct Tapped {
+struct ObservedBody {
     inner: Body,
-    seen: Seen,
+    seen: SeenStatus,
 }
 
-impl http_body::Body for Tapped {
+impl http_body::Body for ObservedBody {
     type Data = Bytes;
     type Error = tonic::Status;
 
@@ -103,26 +103,27 @@ impl http_body::Body for Tapped {
     }
 }
 
-/// A request under way. When it is dropped it has ended: with its answer, or because the client
-/// went away.
+/// A request in flight. When it is dropped, the request has ended: with its answer, or because the
+/// client went away.
 pub(crate) struct Observed {
     started: Instant,
     id: HeaderValue,
-    /// Of the span, or of the client.
+    /// The trace of the span, or of the client.
     trace: Option<TraceContext>,
     hop: Hop,
-    pub(crate) seen: Seen,
+    pub(crate) seen: SeenStatus,
     meter: Option<Arc<Meter>>,
-    /// The HTTP status of the answer's head.
+    /// The HTTP status of the answer.
     status: Option<u16>,
-    /// The client asks for an answer sooner than within our own limit.
+    /// Whether the client's timeout is shorter than our own limit.
     pub(crate) client_deadline: bool,
     _open: Ongoing,
     stream: Option<Ongoing>,
 }
 
 impl Observed {
-    /// A request's head is here. Its trace headers are from now on those of its span, or none.
+    /// Begins when the head of a request has arrived. Replaces the trace headers of the request
+    /// with those of its span, or removes them.
     pub(crate) fn begin<B>(request: &mut Request<B>, id: HeaderValue) -> Self {
         let incoming = TraceContext::of_headers(request.headers());
         let hop = match &incoming {
@@ -136,7 +137,7 @@ impl Observed {
             id,
             trace,
             hop,
-            seen: Seen::new(),
+            seen: SeenStatus::new(),
             meter: None,
             status: None,
             client_deadline: false,
@@ -145,13 +146,13 @@ impl Observed {
         }
     }
 
-    /// Its route is known.
+    /// Sets the route.
     pub(crate) fn on(&mut self, meter: &Arc<Meter>) {
         self.stream = meter.streams.then(|| Ongoing::begin(&STREAMS_OPEN));
         self.meter = Some(Arc::clone(meter));
     }
 
-    /// Its answer begins; it is observed to its end.
+    /// Observes the answer to its end.
     pub(crate) fn answered(mut self, answer: Response<Body>) -> Response<Body> {
         self.status = Some(answer.status().as_u16());
         answer.map(|body| Body::new(HoldingBody::new(body, self)))
@@ -162,12 +163,13 @@ impl Observed {
             None => Status::Cancelled,
             Some(504) if self.client_deadline => Status::ClientDeadline,
             Some(status) if meter.protocol == "rest" => Status::Http(status),
-            // A role's answer without a status broke off, most often because the client did.
+            // An answer of a role without a status broke off, most often because the client went
+            // away.
             Some(_) => self.seen.code().map_or(Status::Cancelled, Status::Grpc),
         }
     }
 
-    /// Never the path itself, which is the client's text and holds ids; never a body or a header.
+    /// Never logs the path, which is text of the client and has ids, and never a body or a header.
     fn log(&self, meter: &Meter, ended: Status) {
         let duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let Meter { protocol, route, .. } = meter;
@@ -235,7 +237,7 @@ mod tests {
 
     use super::*;
 
-    /// An answer of some data and then these trailers, or none.
+    /// An answer with some data and then these trailers, or none.
     fn answer(grpc_status: Option<&'static str>) -> Response<Body> {
         let trailers = grpc_status.map(|status| {
             HeaderMap::from_iter([(

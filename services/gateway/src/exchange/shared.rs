@@ -1,4 +1,4 @@
-//! What all requests share.
+//! The data that all requests share.
 
 use std::{future::Future, sync::Arc};
 
@@ -15,29 +15,29 @@ use crate::{
     exchange::{Backends, cost::Decoding},
 };
 
-/// What all requests share.
+/// The data that all requests share.
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) backends: Backends,
-    /// Tells whom an API key stands for.
+    /// Resolves API keys to principals.
     pub(crate) keys: Arc<dyn Authenticate>,
-    /// Until the shutdown begins.
+    /// True until the shutdown begins.
     pub(crate) serving: watch::Sender<bool>,
     /// Room for bytes of requests that are read but not answered.
     pub(crate) room: Shares,
     /// Room for bytes of answers that are not sent.
     pub(crate) unsent: Shares,
     pub(crate) decoding: Decoding,
-    /// Places for uploads of lines.
+    /// Slots for uploads of lines.
     pub(crate) uploads: Shares,
-    /// Places for streams that need no key.
+    /// Slots for streams that need no key.
     pub(crate) without_key: Arc<Semaphore>,
 }
 
-/// What every share of a room for bytes is at least: a request or an answer of usual size.
+/// Minimum share of a room for bytes: a request or an answer of usual size.
 const LEAST_BYTES: usize = 64 * 1024;
 pub(super) const REQUEST_BYTES: Resource =
-    Resource { name: "request-bytes", noun: "bytes of requests under way", least: LEAST_BYTES };
+    Resource { name: "request-bytes", noun: "bytes of requests in flight", least: LEAST_BYTES };
 const ANSWER_BYTES: Resource = Resource {
     name: "answer-bytes",
     noun: "bytes of answers that are not sent",
@@ -45,7 +45,7 @@ const ANSWER_BYTES: Resource = Resource {
 };
 const UPLOADS: Resource = Resource { name: "uploads", noun: "uploads", least: 1 };
 
-/// Streams at once that need no key: those that watch the health, and reflection.
+/// Maximum number of open streams that need no key: health watches and reflection.
 pub(crate) const MAX_STREAMS_WITHOUT_KEY: usize = 256;
 
 impl Shared {
@@ -74,8 +74,8 @@ impl Shared {
     }
 }
 
-/// Shows how many bytes are read and not answered, and answered and not sent, for as long as the
-/// gateway lives.
+/// Reports the bytes of requests that are read but not answered, and of answers that are not sent,
+/// for as long as the gateway lives.
 pub(crate) fn show_buffered(shared: &Arc<Shared>) {
     let shared = Arc::downgrade(shared);
     metrics::before_scrape(move || {

@@ -1,7 +1,7 @@
-//! Answers that wait to be taken. Connections are given small pieces of them; what is left of a
-//! long one counts as its caller's share of a room. One of which its client takes nothing for long
-//! is given up, a stream too: clients that do not read hold neither memory nor a connection between
-//! roles.
+//! Answers that wait for their clients. A connection gets an answer in small pieces, and what is
+//! left of a long answer counts toward its caller's share of a room. If a client takes nothing of
+//! an answer or a stream for the idle timeout, the gateway gives it up. So clients that do not read
+//! hold neither memory nor a connection between roles.
 
 use std::{
     pin::Pin,
@@ -27,11 +27,11 @@ use tonic::{Status, body::Body};
 
 use crate::exchange::Shared;
 
-/// Bytes that a connection is given at once. Shorter answers are not counted: the requests that
-/// they answer took as much.
+/// Bytes that a connection gets at once. Shorter answers are not counted: their requests took as
+/// much.
 pub(crate) const CHUNK_BYTES: usize = PIECE_BYTES;
 
-/// The answer of a request of REST, of which all is there.
+/// Wraps a REST answer, which is complete.
 pub(crate) fn whole(
     shared: &Shared,
     holder: Holder,
@@ -46,11 +46,11 @@ pub(crate) fn whole(
         .collect()
         .now_or_never()
         .and_then(Result::ok)
-        .ok_or_else(|| Error::internal("the answer is not whole"))?;
+        .ok_or_else(|| Error::internal("the answer is not complete"))?;
     Ok(Response::from_parts(parts, kept(shared, holder, data.to_bytes(), None)?))
 }
 
-/// The body of an answer of gRPC.
+/// Returns the body of a gRPC answer.
 pub(crate) fn message(
     shared: &Shared,
     holder: Holder,
@@ -60,8 +60,8 @@ pub(crate) fn message(
     kept(shared, holder, data, Some(trailers))
 }
 
-/// The answer of a stream, which is given up when its client takes nothing for long of what there
-/// is. One of which there is nothing may last.
+/// Wraps the answer of a stream. It is given up if its client does not take the available data in
+/// time. A stream without available data may last.
 pub(crate) fn stream(shared: &Shared, holder: Holder, answer: Response<Body>) -> Response<Body> {
     if answer.body().is_end_stream() {
         answer
@@ -70,7 +70,7 @@ pub(crate) fn stream(shared: &Shared, holder: Holder, answer: Response<Body>) ->
     }
 }
 
-/// Fails when there is no room for the caller. What the request did is done.
+/// Fails if there is no room for the caller. The effects of the request remain.
 fn kept(
     shared: &Shared,
     holder: Holder,
@@ -87,7 +87,7 @@ fn kept(
     Ok(watched(shared, holder, Body::new(HoldingBody::new(Chunks { data, trailers }, room))))
 }
 
-/// An answer that is there, in pieces.
+/// A complete answer, in pieces.
 struct Chunks {
     data: Bytes,
     trailers: Option<HeaderMap>,
@@ -112,7 +112,7 @@ impl http_body::Body for Chunks {
         self.data.is_empty() && self.trailers.is_none()
     }
 
-    /// HTTP is told a length only where nothing follows the data.
+    /// Tells HTTP the length only if no trailers follow the data.
     fn size_hint(&self) -> SizeHint {
         if self.trailers.is_none() {
             SizeHint::with_exact(self.data.len() as u64)
@@ -135,14 +135,15 @@ fn watched(shared: &Shared, holder: Holder, inner: Body) -> Body {
     Body::new(HoldingBody::new(Flowing(flow), watch))
 }
 
-/// An answer under way.
+/// An answer that is being sent.
 struct Flow {
-    /// None once it is given up.
+    /// `None` once it is given up.
     inner: Option<Body>,
-    /// What is left of a long frame, and the room of all of it.
+    /// The rest of a long frame, and the room of the whole frame.
     rest: Bytes,
     room: Share,
-    /// Since when there is more than the client took; none while it waits for us.
+    /// Since when data is available that the client has not taken. `None` while the client waits
+    /// for data.
     untaken_since: Option<Instant>,
 }
 
@@ -158,8 +159,8 @@ impl Flow {
         match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) if frame.data_ref().is_some_and(|data| data.len() > CHUNK_BYTES) => {
                 self.rest = frame.into_data().unwrap_or_default();
-                // It is here already. Whoever makes long messages of a stream has looked for room
-                // before.
+                // The data is already in memory. Code that builds long messages of a stream takes
+                // room for them before.
                 self.room.exceed(self.rest.len());
                 Poll::Ready(Some(Ok(piece(&mut self.rest))))
             }
@@ -177,14 +178,14 @@ fn locked(flow: &Mutex<Flow>) -> MutexGuard<'_, Flow> {
     flow.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Gives an answer up, and all that it holds, when nothing of it was taken for so long.
+/// Gives up an answer and everything that it holds, if nothing of it is taken for `patience`.
 async fn watch(flow: Arc<Mutex<Flow>>, patience: Duration) {
     loop {
         let since = locked(&flow).untaken_since.unwrap_or_else(Instant::now);
         tokio::time::sleep_until(since + patience).await;
         let mut flow = locked(&flow);
         if flow.untaken_since.is_some_and(|since| since + patience <= Instant::now()) {
-            tracing::debug!("an answer was not taken and is given up");
+            tracing::debug!("the client did not take an answer, which is given up");
             flow.give_up();
             return;
         }

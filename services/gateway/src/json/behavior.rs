@@ -1,4 +1,4 @@
-//! `google.api.field_behavior` of fields (AIP-203).
+//! The `google.api.field_behavior` of fields (AIP-203).
 
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{FieldDescriptor, Value};
@@ -12,7 +12,7 @@ pub(crate) const IMMUTABLE: i32 = 5;
 /// The name of the resource.
 pub(crate) const IDENTIFIER: i32 = 8;
 
-/// The behaviours of a field, by their numbers.
+/// Returns the behaviors of a field, by number.
 pub(crate) fn of(field: &FieldDescriptor) -> Vec<i32> {
     let Some(extension) = DESCRIPTORS.get_extension_by_name("google.api.field_behavior") else {
         return Vec::new();

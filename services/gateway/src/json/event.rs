@@ -1,4 +1,4 @@
-//! An event in JSON for those who publish in another way than by a request of REST.
+//! Events in JSON for producers that publish in another way than by a REST request.
 
 use bytes::Bytes;
 use outrider_model::{Error, Reason};
@@ -7,7 +7,7 @@ use prost_reflect::Value;
 
 use crate::{exchange::cost::Cost, json::read};
 
-/// Reads an event as the body of a request to publish it has it.
+/// Reads an event from JSON, in the same form as the body of a request to publish it.
 pub fn read_event(text: &Bytes) -> Result<NewEvent, Error> {
     let fault = || Error::internal("the protos have no event");
     let desc = DESCRIPTORS.get_message_by_name("outrider.ingest.v1.NewEvent").ok_or_else(fault)?;

@@ -1,64 +1,66 @@
-//! A path of fields into a message, as templates, queries and headers name them.
+//! Paths of fields within a message, as templates, queries and headers name them.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
 use crate::json::{payload, scalar, secret};
 
-/// One field or more; all but the last are singular messages.
+/// One or more fields. All but the last are singular messages.
 #[derive(Debug, Clone)]
 pub(crate) struct FieldPath(Vec<FieldDescriptor>);
 
-/// Why a text names no field.
+/// Why a text does not name a usable field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unresolved {
+pub enum FieldPathError {
     /// No field has that name.
     #[error("names no field")]
     Unknown,
     /// A part before the last is not a message.
-    #[error("goes into what is not an object")]
+    #[error("names a field of something that is not an object")]
     NotMessage,
-    /// The last part is not of a kind that a text can give.
-    #[error("is not a value that a text can give")]
+    /// The last part cannot be given as a text.
+    #[error("is not a single value")]
     NotScalar,
-    /// It holds a secret.
-    #[error("is a secret, which no address may hold")]
+    /// The field is a secret.
+    #[error("is a secret, which must not be part of a URL")]
     Secret,
-    /// It is no list of messages.
+    /// The field is not a list of messages.
     #[error("is not a list of messages")]
     NotList,
 }
 
 impl FieldPath {
-    /// Resolves dotted names; each may be written as in the proto or in camelCase. The last field
-    /// holds scalars.
-    pub(crate) fn resolve(message: &MessageDescriptor, text: &str) -> Result<Self, Unresolved> {
+    /// Resolves dotted names. Each may be written as in the proto or in camelCase. The last field
+    /// must hold scalars.
+    pub(crate) fn resolve(message: &MessageDescriptor, text: &str) -> Result<Self, FieldPathError> {
         let mut message = message.clone();
         let mut fields: Vec<FieldDescriptor> = Vec::new();
         let mut names = text.split('.').peekable();
         while let Some(name) = names.next() {
-            let field = field(&message, name).ok_or(Unresolved::Unknown)?;
+            let field = field(&message, name).ok_or(FieldPathError::Unknown)?;
             match (names.peek(), field.kind()) {
                 (None, kind) if field.is_map() || !scalar::is_scalar(&kind) => {
-                    return Err(Unresolved::NotScalar);
+                    return Err(FieldPathError::NotScalar);
                 }
                 (None, _) => {}
-                (Some(_), kind) if scalar::is_scalar(&kind) => return Err(Unresolved::NotMessage),
+                (Some(_), kind) if scalar::is_scalar(&kind) => {
+                    return Err(FieldPathError::NotMessage);
+                }
                 (Some(_), Kind::Message(inner)) if !field.is_list() && !field.is_map() => {
                     message = inner
                 }
-                (Some(_), _) => return Err(Unresolved::NotMessage),
+                (Some(_), _) => return Err(FieldPathError::NotMessage),
             }
             fields.push(field);
         }
         Ok(Self(fields))
     }
 
-    /// The path in the spelling of the proto.
+    /// Returns the path with the names of the proto.
     pub(crate) fn name(&self) -> String {
         self.0.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".")
     }
 
-    /// Whether it leads to a secret, or through one.
+    /// Returns whether the path leads to a secret, or through one.
     pub(crate) fn is_secret(&self) -> bool {
         self.0.iter().any(secret::is_secret)
     }
@@ -71,13 +73,13 @@ impl FieldPath {
         &self.0[self.0.len() - 1]
     }
 
-    /// The value, when it is set.
+    /// Returns the value, if it is set.
     pub(crate) fn get(&self, message: &DynamicMessage) -> Option<Value> {
         let (field, rest) = self.0.split_first()?;
         get(message, field, rest)
     }
 
-    /// The field itself, made with all messages on the way to it.
+    /// Returns the field itself. Creates the messages on the way to it.
     pub(crate) fn entry<'m>(&self, message: &'m mut DynamicMessage) -> Option<&'m mut Value> {
         let (last, parents) = self.0.split_last()?;
         let mut message = message;
@@ -87,7 +89,7 @@ impl FieldPath {
         Some(message.get_field_mut(last))
     }
 
-    /// Whether both name the same field.
+    /// Returns whether both name the same field.
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.0 == other.0
     }
@@ -105,7 +107,7 @@ fn get(
     }
 }
 
-/// A field by either spelling. Payloads have no name of their own in REST.
+/// Finds a field by either spelling of its name. Payloads have no name of their own in REST.
 pub(crate) fn field(message: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
     message
         .get_field_by_name(name)

@@ -1,8 +1,8 @@
-//! The update mask of a PATCH (AIP-134): when the query names none, the body's own keys are the
-//! mask, so that `PATCH {"description": ""}` clears the description and touches nothing else.
-//! Nested objects and maps are replaced whole; a key with `null` clears its field. Fields that the
-//! server sets or that are fixed at creation (AIP-203) stay out of such a mask, so that what a GET
-//! answered can be sent back with one field changed.
+//! The update mask of a PATCH (AIP-134). If the query gives none, the keys of the body are the
+//! mask, so that `PATCH {"description": ""}` clears the description and changes nothing else.
+//! Nested objects and maps are replaced as a whole. A key with `null` clears its field. Fields that
+//! the server sets or that are fixed at creation (AIP-203) are left out of such a mask, so that a
+//! client can change one field of the answer to a GET and send it back.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
@@ -11,7 +11,7 @@ use crate::json::behavior::{self, IDENTIFIER, IMMUTABLE, OUTPUT_ONLY};
 /// The name of the mask in requests.
 const FIELD: &str = "update_mask";
 
-/// The mask of a request type, if it has one.
+/// Returns the mask of a request type, if it has one.
 pub(crate) fn field_of(input: &MessageDescriptor) -> Option<FieldDescriptor> {
     let is_mask = |field: &FieldDescriptor| {
         matches!(field.kind(),
@@ -20,7 +20,7 @@ pub(crate) fn field_of(input: &MessageDescriptor) -> Option<FieldDescriptor> {
     input.get_field_by_name(FIELD).filter(is_mask)
 }
 
-/// Sets the mask from the keys of the body, unless it is set or there are none.
+/// Sets the mask from the keys of the body, unless the mask is set or there are no keys.
 pub(crate) fn derive(mask: &FieldDescriptor, present: Vec<String>, message: &mut DynamicMessage) {
     if present.is_empty() || message.has_field(mask) {
         return;
@@ -35,10 +35,10 @@ pub(crate) fn derive(mask: &FieldDescriptor, present: Vec<String>, message: &mut
     }
 }
 
-/// What an update cannot change.
+/// The behaviors of fields that an update cannot change.
 const NOT_SETTABLE: [i32; 3] = [OUTPUT_ONLY, IMMUTABLE, IDENTIFIER];
 
-/// Drops the names of fields of the body's object that an update cannot change.
+/// Removes the names of fields that an update cannot change.
 pub(crate) fn keep_settable(body: &FieldDescriptor, present: &mut Vec<String>) {
     if let Kind::Message(object) = body.kind() {
         present

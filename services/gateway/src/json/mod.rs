@@ -1,4 +1,5 @@
-//! JSON and messages: proto3's mapping, with the decisions in the documentation of the crate.
+//! Messages in JSON, by the mapping of proto3 with the decisions that the documentation of the
+//! crate lists.
 
 pub(crate) mod behavior;
 mod event;

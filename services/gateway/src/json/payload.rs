@@ -1,25 +1,25 @@
-//! Fields whose JSON is kept as its text stands: payloads (`json_payload` option), bytes that REST
-//! writes as `data` or `data_base64` in the place of the field, and strings that hold JSON
-//! (`json_text` option).
+//! Fields whose JSON is kept as its exact text: payloads (option `json_payload`), which are bytes
+//! that REST writes as `data` or `data_base64` in place of the field, and strings that hold JSON
+//! (option `json_text`).
 
 use std::{collections::HashMap, sync::LazyLock};
 
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, Value};
 
-/// Any JSON value, kept as its text stands.
+/// Any JSON value, kept as its exact text.
 pub(crate) const DATA: &str = "data";
-/// Any bytes in base64.
+/// Any bytes, in base64.
 pub(crate) const DATA_BASE64: &str = "data_base64";
-/// The same in the other spelling.
+/// The same in camelCase.
 pub(crate) const DATA_BASE64_CAMEL: &str = "dataBase64";
 
-/// The payload field of each type that has one, by the type's full name. Options are decoded at
-/// every look: hence a table.
+/// The payload field of each type that has one, by the type's full name. A table, because reading
+/// an option decodes it each time.
 static FIELDS: LazyLock<HashMap<String, FieldDescriptor>> =
     LazyLock::new(|| fields("outrider.options.v1.json_payload"));
 
-/// The field that holds the text of JSON of each type that has one.
+/// The field with JSON text of each type that has one.
 static TEXTS: LazyLock<HashMap<String, FieldDescriptor>> =
     LazyLock::new(|| fields("outrider.options.v1.json_text"));
 
@@ -33,18 +33,19 @@ fn fields(option: &str) -> HashMap<String, FieldDescriptor> {
         .collect()
 }
 
-/// The payload field of a message type.
+/// Returns the payload field of a message type.
 pub(crate) fn field_of(message: &MessageDescriptor) -> Option<&'static FieldDescriptor> {
     FIELDS.get(message.full_name())
 }
 
-/// The string field of a message type that holds the text of JSON.
+/// Returns the string field with JSON text of a message type.
 pub(crate) fn text_of(message: &MessageDescriptor) -> Option<&'static FieldDescriptor> {
     TEXTS.get(message.full_name())
 }
 
-/// A field path of a role's error in the words of REST: where it ends in a payload, or in a JSON
-/// pointer into one, the client wrote `data`.
+/// Translates a field path from an error of a role for a REST client. If the path ends in a
+/// payload, or in a JSON pointer into one, the client wrote `data`. Returns `None` if nothing
+/// changes.
 pub(crate) fn rename(input: &MessageDescriptor, path: &str) -> Option<String> {
     let (path, pointer) = path.split_at(path.find('/').unwrap_or(path.len()));
     let (parents, last) = path.rsplit_once('.').unwrap_or(("", path));
@@ -62,7 +63,7 @@ pub(crate) fn rename(input: &MessageDescriptor, path: &str) -> Option<String> {
     })
 }
 
-/// Whether a media type promises JSON: `application/json`, or any with the suffix `+json`.
+/// Returns whether a media type is JSON: `application/json`, or any type with the suffix `+json`.
 pub(crate) fn is_json(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || essence.ends_with("+json")

@@ -1,4 +1,4 @@
-//! The range of a number (`range` option): errors name it instead of what the type could hold.
+//! The range of a number (option `range`). Errors name it instead of the range of the type.
 
 use outrider_model::Error;
 use outrider_proto::{DESCRIPTORS, options::Range};
@@ -6,7 +6,7 @@ use prost_reflect::{FieldDescriptor, MessageDescriptor, Value};
 
 use crate::json::{field_path::FieldPath, scalar::WHOLE_NUMBER};
 
-/// The least and the most that a field takes beside 0, which means its default.
+/// Returns the minimum and maximum of a field. 0 is also accepted and means the default.
 pub(crate) fn of(field: &FieldDescriptor) -> Option<(i64, i64)> {
     let extension = DESCRIPTORS.get_extension_by_name("outrider.options.v1.range")?;
     let options = field.options();
@@ -19,7 +19,7 @@ pub(crate) fn of(field: &FieldDescriptor) -> Option<(i64, i64)> {
     Some((least, most))
 }
 
-/// The error of a request of this type, where a field with a range is named with that.
+/// Names the range in the errors of fields that have one.
 pub(crate) fn named(input: &MessageDescriptor, mut error: Error) -> Error {
     let mut changed = false;
     for violation in error

@@ -1,5 +1,5 @@
-//! Single values: from JSON and from the texts of queries, paths and headers. Errors describe what
-//! is expected, and never repeat what was given.
+//! Single values from JSON, and from the texts of queries, paths and headers. Errors say what is
+//! expected, and never repeat the input.
 
 use std::borrow::Cow;
 
@@ -14,10 +14,10 @@ use serde::de::{
     value::{Error as ValueError, StrDeserializer},
 };
 
-/// How the error of a number begins that is none, or beyond its type.
+/// The beginning of the error for a number that is malformed or out of range.
 pub(crate) const WHOLE_NUMBER: &str = "must be a whole number";
 
-/// A single value of JSON.
+/// A single JSON value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scalar<'a> {
     Bool(bool),
@@ -27,8 +27,8 @@ pub(crate) enum Scalar<'a> {
     Text(&'a str),
 }
 
-/// Whether a kind is written as a single value: all but messages, and the well-known messages that
-/// are texts or numbers in JSON.
+/// Returns whether a kind is written as a single value. That is true of all kinds except messages,
+/// and of the well-known messages that are texts or numbers in JSON.
 pub(crate) fn is_scalar(kind: &Kind) -> bool {
     match kind {
         Kind::Message(message) => is_text(message) || wrapped(message).is_some(),
@@ -43,7 +43,7 @@ fn is_text(message: &MessageDescriptor) -> bool {
     )
 }
 
-/// The kind inside of a wrapper such as `google.protobuf.Int64Value`.
+/// Returns the kind inside a wrapper such as `google.protobuf.Int64Value`.
 fn wrapped(message: &MessageDescriptor) -> Option<Kind> {
     let name = message.full_name().strip_prefix("google.protobuf.")?.strip_suffix("Value")?;
     let known =
@@ -55,7 +55,7 @@ fn wrapped(message: &MessageDescriptor) -> Option<Kind> {
         .map(|field| field.kind())
 }
 
-/// A value from JSON, or what is expected.
+/// Converts a value from JSON, or returns what is expected.
 pub(crate) fn from_json(kind: &Kind, scalar: Scalar<'_>) -> Result<Value, String> {
     match kind {
         Kind::Bool => match scalar {
@@ -72,13 +72,13 @@ pub(crate) fn from_json(kind: &Kind, scalar: Scalar<'_>) -> Result<Value, String
         Kind::String => text(scalar, "must be a string")
             .and_then(without_nul)
             .map(|text| Value::String(text.to_owned())),
-        Kind::Bytes => text(scalar, "must be a string of base64").and_then(bytes),
+        Kind::Bytes => text(scalar, "must be a string in base64").and_then(bytes),
         Kind::Message(message) => well_known(message, scalar),
     }
 }
 
-/// A value from the text of a query, in which a `+` that was not encoded has become a space: that
-/// of an offset of a time is meant as `+`.
+/// Converts a value from the text of a query, where an unencoded `+` has become a space. In the
+/// offset of a time, the space is read as `+`.
 pub(crate) fn from_query(kind: &Kind, text: &str) -> Result<Value, String> {
     let is_time = matches!(kind,
         Kind::Message(message) if message.full_name() == "google.protobuf.Timestamp");
@@ -94,10 +94,10 @@ pub(crate) fn from_query(kind: &Kind, text: &str) -> Result<Value, String> {
     }
 }
 
-/// A value from a text.
+/// Converts a value from a text.
 pub(crate) fn from_text(kind: &Kind, text: &str) -> Result<Value, String> {
     let scalar = match (kind, text) {
-        // Python writes True.
+        // Python writes `True`.
         (Kind::Bool, text) if text.eq_ignore_ascii_case("true") => Scalar::Bool(true),
         (Kind::Bool, text) if text.eq_ignore_ascii_case("false") => Scalar::Bool(false),
         (Kind::Message(message), _) if wrapped(message).is_some() => {
@@ -116,9 +116,9 @@ fn text<'a>(scalar: Scalar<'a>, expected: &str) -> Result<&'a str, String> {
     if let Scalar::Text(text) = scalar { Ok(text) } else { Err(expected.into()) }
 }
 
-/// PostgreSQL stores no NUL in texts, and no name or key has use for one.
+/// PostgreSQL cannot store NUL in texts, and no name or key needs it.
 pub(crate) fn without_nul(text: &str) -> Result<&str, String> {
-    if text.contains('\0') { Err("must not contain the character NUL".into()) } else { Ok(text) }
+    if text.contains('\0') { Err("must not contain a NUL character".into()) } else { Ok(text) }
 }
 
 fn integer<T: TryFrom<i128> + Bounded>(scalar: Scalar<'_>) -> Result<T, String> {
@@ -126,7 +126,7 @@ fn integer<T: TryFrom<i128> + Bounded>(scalar: Scalar<'_>) -> Result<T, String> 
     let number = match scalar {
         Scalar::Signed(number) => Some(i128::from(number)),
         Scalar::Unsigned(number) => Some(i128::from(number)),
-        // Beyond 2^64 the range check refuses what the cast saturates to.
+        // The cast saturates beyond 2^64, and the range check refuses the result.
         #[allow(clippy::cast_possible_truncation)]
         Scalar::Float(number) => (number.fract() == 0.0).then_some(number as i128),
         Scalar::Text(text) => text.parse().ok().filter(|_| !text.starts_with('+')),
@@ -171,11 +171,11 @@ fn narrow(number: f64) -> Result<f32, String> {
     if narrow.is_finite() || !number.is_finite() {
         Ok(narrow)
     } else {
-        Err("must be a number of 32 bits".into())
+        Err("must be a 32-bit number".into())
     }
 }
 
-/// By name or by number; only values that exist.
+/// Accepts an enum value by name or number, if it exists.
 fn enumerated(names: &EnumDescriptor, scalar: Scalar<'_>) -> Result<Value, String> {
     let number = |number: Option<i32>| number.and_then(|number| names.get_value(number));
     let value = match scalar {
@@ -193,8 +193,8 @@ fn enumerated(names: &EnumDescriptor, scalar: Scalar<'_>) -> Result<Value, Strin
     value.map(|value| Value::EnumNumber(value.number())).ok_or_else(expected)
 }
 
-/// Both alphabets, with or without padding, as proto3's JSON takes them, and in lines, as the
-/// command base64 writes them.
+/// Accepts both alphabets, with or without padding, as the JSON of proto3 does, and line breaks, as
+/// the command base64 writes them.
 fn bytes(text: &str) -> Result<Value, String> {
     const LENIENT: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -217,7 +217,9 @@ fn well_known(message: &MessageDescriptor, scalar: Scalar<'_>) -> Result<Value, 
         return Ok(wrap(message, from_json(&inner, scalar)?));
     }
     let expected = match message.full_name() {
-        "google.protobuf.Timestamp" => "must be a time by RFC 3339, as in \"2030-01-31T12:00:00Z\"",
+        "google.protobuf.Timestamp" => {
+            "must be a time in RFC 3339 format, as in \"2030-01-31T12:00:00Z\""
+        }
         "google.protobuf.Duration" => "must be a duration in seconds, as in \"1.5s\"",
         "google.protobuf.FieldMask" => {
             return text(scalar, "must be a string of field names")
@@ -244,7 +246,7 @@ fn wrap(message: &MessageDescriptor, value: Value) -> Value {
     Value::Message(wrapper)
 }
 
-/// Paths separated by commas, in either spelling; whether the fields exist is the role's to say.
+/// Accepts paths in either spelling, separated by commas. The role checks whether the fields exist.
 fn mask(message: &MessageDescriptor, text: &str) -> Result<Value, String> {
     without_nul(text)?;
     let given = || text.split(',').map(str::trim).filter(|path| !path.is_empty());
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_one_meaning_is_taken() {
+    fn unambiguous_texts_are_accepted() {
         let time = well_known_kind("Timestamp");
         let meant = from_text(&time, "2024-02-29T12:00:00+02:00").unwrap();
         for text in [

@@ -1,10 +1,10 @@
-//! Fields that hold secrets (`secret` option): they travel in bodies only. Addresses are kept in
+//! Fields that hold secrets (option `secret`). They travel in bodies only, because URLs are kept in
 //! histories and in the logs of proxies.
 
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{FieldDescriptor, Value};
 
-/// Whether a field holds a secret.
+/// Returns whether a field holds a secret.
 pub(crate) fn is_secret(field: &FieldDescriptor) -> bool {
     let Some(extension) = DESCRIPTORS.get_extension_by_name("outrider.options.v1.secret") else {
         return false;
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
     use crate::{json::field_path::FieldPath, openapi, route::Routes};
 
-    /// Every field of a message, and of those in it.
+    /// Visits every field of a message and of the messages in it.
     fn visit(
         message: &MessageDescriptor,
         seen: &mut BTreeSet<String>,

@@ -1,5 +1,5 @@
-//! A message to JSON: proto names, defaults written, absent fields left out, payloads as their
-//! text.
+//! Writes a message as JSON: proto names, fields with default values, no absent fields, payloads as
+//! their exact text.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrider_model::Error;
@@ -14,14 +14,14 @@ use crate::{
     json::payload::{self, DATA, DATA_BASE64},
 };
 
-/// A whole message.
+/// Writes a whole message.
 pub(crate) fn message(message: &DynamicMessage) -> Result<Vec<u8>, Error> {
     let mut writer = Writer { out: Vec::new() };
     writer.message(message)?;
     Ok(writer.out)
 }
 
-/// One field of it; its default when it is absent.
+/// Writes one field of a message, or its default if it is absent.
 pub(crate) fn field(message: &DynamicMessage, field: &FieldDescriptor) -> Result<Vec<u8>, Error> {
     let mut writer = Writer { out: Vec::new() };
     writer.value(&message.get_field(field), &field.kind())?;
@@ -40,7 +40,7 @@ impl Writer {
                 let status = message.transcode_to().map_err(fault("a status does not decode"))?;
                 self.json(&ErrorObject::of(&from_message(&status), None))
             }
-            // Times, durations, wrappers and the like: the library's own mapping.
+            // Times, durations, wrappers and similar types use the library's own mapping.
             name if name.starts_with("google.protobuf.") => self.json(message),
             _ => self.object(message),
         }
@@ -65,8 +65,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The text itself when it is the JSON that its content type says it is, else base64; nothing
-    /// when it is empty.
+    /// Writes the payload as it is if it is valid JSON and has a JSON content type, otherwise in
+    /// base64. An empty payload is not written.
     fn payload(
         &mut self,
         message: &DynamicMessage,
@@ -94,7 +94,7 @@ impl Writer {
         }
     }
 
-    /// The JSON that the string holds; nothing when it is empty.
+    /// Writes the JSON of the string. An empty string is not written.
     fn text(
         &mut self,
         message: &DynamicMessage,
@@ -144,14 +144,14 @@ impl Writer {
         Ok(())
     }
 
-    /// In the order of the keys, so that equal messages are equal texts.
+    /// Sorted by key, so that equal messages give equal texts.
     fn map<'v>(
         &mut self,
         values: impl Iterator<Item = (&'v MapKey, &'v Value)>,
         kind: &Kind,
     ) -> Result<(), Error> {
         let kind = kind.as_message().map(|entry| entry.map_entry_value_field().kind());
-        let kind = kind.ok_or_else(|| Error::internal("a map has no entries' type"))?;
+        let kind = kind.ok_or_else(|| Error::internal("a map has no type of its entries"))?;
         let mut entries = values.map(|(key, value)| (key_text(key), value)).collect::<Vec<_>>();
         entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let mut first = true;
@@ -174,7 +174,8 @@ impl Writer {
         }
     }
 
-    /// By name; the number when a newer role has a value that this gateway does not know.
+    /// Writes the name. Writes the number if a newer role uses a value that this gateway does not
+    /// know.
     fn enumerated(&mut self, number: i32, names: Option<&EnumDescriptor>) -> Result<(), Error> {
         match names.and_then(|names| names.get_value(number)) {
             Some(value) => self.json(value.name()),
@@ -242,7 +243,10 @@ mod tests {
         let text = written("outrider.ingest.v1.PublishEventResponse", &answer);
         assert_eq!(
             text,
-            r#"{"event_id":"evt_\"1","duplicate":false,"delivery_count":0,"create_time":"2023-11-14T22:13:20.005Z","warnings":[]}"#
+            concat!(
+                r#"{"event_id":"evt_\"1","duplicate":false,"delivery_count":0,"#,
+                r#""create_time":"2023-11-14T22:13:20.005Z","warnings":[]}"#
+            )
         );
         let text = written(
             "outrider.ingest.v1.PublishEventResponse",
@@ -282,7 +286,7 @@ mod tests {
         assert!(written("{ \"maximum\": 1.0e2 }").contains("\"schema\":{ \"maximum\": 1.0e2 },"));
         assert!(written("false").contains("\"schema\":false,"));
         assert!(!written("").contains("schema"));
-        // A role says what it stores, whatever that is: the answer is JSON all the same.
+        // Whatever text a role stores, the answer is valid JSON.
         assert!(written("{").contains("\"schema\":\"{\","));
     }
 

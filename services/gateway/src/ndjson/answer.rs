@@ -15,7 +15,7 @@ use prost_reflect::DynamicMessage;
 use tokio::time::Instant;
 use tonic::body::Body;
 
-use super::{batch::Caller, upload::Upload};
+use super::{batch::CallTemplate, upload::Upload};
 use crate::{
     Options,
     exchange::{Shared, answer::Refusal, body, call, unsent},
@@ -23,15 +23,16 @@ use crate::{
     route::{LinesRule, Route, lines_rule::MEDIA_TYPE},
 };
 
-/// The rule of a request that brings lines.
-pub(crate) fn asked<'r>(route: &'r Route, headers: &HeaderMap) -> Option<&'r LinesRule> {
+/// Returns the rule of the route if the request's content is newline-delimited JSON.
+pub(crate) fn rule_for<'r>(route: &'r Route, headers: &HeaderMap) -> Option<&'r LinesRule> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     route.ndjson.as_ref().filter(|_| essence.eq_ignore_ascii_case(MEDIA_TYPE))
 }
 
-/// How long an upload may take to its first results: a client may take its time for the first line,
-/// and the calls theirs. When there is an error instead, the rest of the body is read for a moment.
+/// Returns how long an upload may take until its first results: the idle timeout for its first
+/// line, the timeout of a call, and the time for which the rest of the body is read if there is an
+/// error instead.
 pub(crate) fn first_results(options: &Options) -> Duration {
     options
         .upload_idle_timeout
@@ -39,7 +40,7 @@ pub(crate) fn first_results(options: &Options) -> Duration {
         .saturating_add(options.linger)
 }
 
-/// Answers an upload, from its first results on. `base` is the request without entries.
+/// Answers an upload. Returns with its first results. `base` is the request without entries.
 pub(crate) async fn answer(
     shared: &Shared,
     route: &Route,
@@ -50,7 +51,7 @@ pub(crate) async fn answer(
     end: Option<Instant>,
 ) -> Result<Response<Body>, Refusal> {
     let holder = Holder::of_request(&parts.extensions);
-    let caller = Caller {
+    let caller = CallTemplate {
         backend: shared
             .backends
             .of(&route.package)
@@ -68,14 +69,14 @@ pub(crate) async fn answer(
     let request_id =
         parts.headers.get(request_id::HEADER).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let admitted = async {
-        let without_lines = caller.introduce().await?;
-        // Only then: places are few, and not for those who may not call.
+        let without_lines = caller.call_without_entries().await?;
+        // Taken only now, because slots are scarce and not for callers who are not permitted.
         Ok((without_lines, shared.uploads.take(holder, 1)?))
     };
     let (without_lines, place) = match admitted.await {
         Ok(admitted) => admitted,
         Err(error) => {
-            // Who asks first has sent nothing yet.
+            // A client that waits for `100 Continue` has sent nothing yet.
             if !parts.headers.contains_key(EXPECT) {
                 body::linger(&shared.options, &mut body).await;
             }
@@ -91,7 +92,8 @@ pub(crate) async fn answer(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Proxies that collect answers would hold back the results of a client that waits for them.
+    // Some proxies collect answers, and would hold back the results from a client that waits for
+    // them.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(answer)
 }

@@ -1,13 +1,14 @@
-//! Uploads of newline-delimited JSON: lines are read as they come, travel in calls of many, and are
-//! answered by a line each, in order. Which methods take them is said by the option `ndjson` in the
-//! protos.
+//! Uploads of newline-delimited JSON. Lines are read as they arrive, sent in calls of many, and
+//! answered with one line each, in order. The option `ndjson` in the protos says which methods take
+//! uploads.
 //!
-//! An upload has no length. What it holds is bounded: a line, a batch in the making, the batches of
-//! its calls, and results that the client does not take; then it is read no further.
+//! The length of an upload is unlimited, but the memory that it holds is limited: one line, the
+//! batch under construction, the batches of its calls, and results that the client has not taken.
+//! If that is full, nothing more is read.
 
 mod answer;
 mod batch;
 pub(crate) mod lines;
 mod upload;
 
-pub(crate) use answer::{answer, asked, first_results};
+pub(crate) use answer::{answer, first_results, rule_for};

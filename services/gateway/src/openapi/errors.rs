@@ -1,4 +1,4 @@
-//! The one shape of errors, and the answers that have it.
+//! The one form of errors, and the answers that have it.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::schema::{ERROR, Schemas, reference};
 
-/// The body of an answer that refuses.
+/// The body of an error answer.
 const ERROR_ANSWER: &str = "ErrorAnswer";
 
-/// Adds the shape of errors.
+/// Adds the schemas of errors.
 pub(super) fn add_schemas(schemas: &mut Schemas) {
-    let mut meanings = String::from("Why, as a stable text.\n");
+    let mut meanings = String::from("The reason, as a stable text.\n");
     for reason in Reason::ALL {
         meanings.push_str(&format!("\n- `{reason}` ({}): {}", codes(*reason).1, reason.meaning()));
     }
@@ -57,15 +57,15 @@ fn error() -> Value {
         "required": ["code", "status", "reason", "message", "violations"],
         "properties": {
             "code": { "type": "integer", "description": "The HTTP status." },
-            "status": { "type": "string", "description": "The gRPC code's name." },
+            "status": { "type": "string", "description": "The name of the gRPC code." },
             "reason": { "$ref": "#/components/schemas/ErrorReason",
-                "description": "Why, as a stable text." },
-            "message": { "type": "string", "description": "For people." },
+                "description": "The reason, as a stable text." },
+            "message": { "type": "string", "description": "The error, as a text for people." },
             "violations": violations,
             "retry_after_seconds": { "type": "integer", "minimum": 1,
-                "description": "When a retry may help: after so long." },
-            "request_id": { "type": "string", "description": "The request, in the server's logs. \
-                Not in items of a batch." },
+                "description": "How long to wait before a retry, if a retry may help." },
+            "request_id": { "type": "string", "description": "The id of the request in the \
+                server's logs. Not set in items of a batch." },
         },
     })
 }
@@ -79,7 +79,7 @@ fn example() -> Value {
     } })
 }
 
-/// The refusals by HTTP status, with the reasons of each.
+/// Returns the reasons by HTTP status.
 fn by_status() -> BTreeMap<u16, Vec<Reason>> {
     let mut statuses = BTreeMap::<_, Vec<_>>::new();
     for reason in Reason::ALL {
@@ -88,7 +88,7 @@ fn by_status() -> BTreeMap<u16, Vec<Reason>> {
     statuses
 }
 
-/// The refusals as components, by name.
+/// Returns the error answers as components, by name.
 pub(super) fn responses() -> Map<String, Value> {
     let response = |(status, reasons): (u16, Vec<Reason>)| {
         let lines = reasons
@@ -98,7 +98,7 @@ pub(super) fn responses() -> Map<String, Value> {
             .join("\n\n");
         (component(status), answer(&lines, status))
     };
-    let other = ("ErrorDefault".to_owned(), answer("Any other refusal.", 0));
+    let other = ("ErrorDefault".to_owned(), answer("Any other error.", 0));
     by_status().into_iter().map(response).chain([other]).collect()
 }
 
@@ -116,9 +116,9 @@ fn answer(description: &str, status: u16) -> Value {
         "content": { "application/json": { "schema": reference(ERROR_ANSWER) } } })
 }
 
-/// The refusals of one operation. What cannot happen to it is left out: its path has the method;
-/// reading conflicts with nothing. Only streams have a media type to be refused and a place that
-/// can be lost.
+/// Returns the error answers of an operation, without those that cannot occur: its path has the
+/// method, and reading conflicts with nothing. Only streams can refuse a media type or lose a
+/// position.
 pub(super) fn of_operation(
     http_method: &str,
     streams: bool,

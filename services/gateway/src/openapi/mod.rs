@@ -1,5 +1,5 @@
-//! The OpenAPI 3.1 document: the routes, their messages and comments, and the one shape of errors,
-//! from the descriptors.
+//! The OpenAPI 3.1 document: the routes, their messages and comments, and the one form of errors,
+//! built from the descriptors.
 
 mod comments;
 mod document;

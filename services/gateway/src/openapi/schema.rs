@@ -1,4 +1,4 @@
-//! Messages and enums as JSON schemas, in the mapping of `read` and `write`.
+//! Messages and enums as JSON schemas, with the same mapping as `read` and `write`.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::json::{
 /// The object under `error`.
 pub(super) const ERROR: &str = "Error";
 
-/// The named schemas that the document refers to, as they are found.
+/// The named schemas that the document refers to, added as they are found.
 #[derive(Default)]
 pub(super) struct Schemas {
     schemas: BTreeMap<String, Value>,
@@ -32,7 +32,7 @@ impl Schemas {
         self.schemas.insert(name.to_owned(), schema);
     }
 
-    /// A field's schema with its description.
+    /// Returns the schema of a field, with its description.
     pub(super) fn field(&mut self, field: &FieldDescriptor) -> Value {
         let mut schema = match field.kind() {
             Kind::Message(entry) if field.is_map() => {
@@ -76,7 +76,7 @@ impl Schemas {
         schema
     }
 
-    /// The schema of one value.
+    /// Returns the schema of one value.
     pub(super) fn kind(&mut self, kind: &Kind) -> Value {
         match kind {
             Kind::Bool => json!({ "type": "boolean" }),
@@ -140,7 +140,8 @@ impl Schemas {
             _ => {
                 let name = name(message);
                 if !self.schemas.contains_key(&name) {
-                    // Its place is taken before its fields are seen: they may lead back to it.
+                    // The name is inserted before the fields are visited, because they may lead
+                    // back to the message.
                     self.insert(&name, Value::Null);
                     let schema = self.object(message, &|_| true);
                     self.insert(&name, schema);
@@ -150,7 +151,7 @@ impl Schemas {
         }
     }
 
-    /// The object of those fields that are wanted.
+    /// Returns the schema of an object with the wanted fields.
     pub(super) fn object(
         &mut self,
         message: &MessageDescriptor,
@@ -159,7 +160,7 @@ impl Schemas {
         let (mut properties, mut rivals) = (Map::new(), Vec::new());
         for field in message.fields().filter(|field| wanted(field)) {
             if payload::text_of(message) == Some(&field) {
-                let description = format!("{} Here: any JSON value.", field.comment());
+                let description = format!("{} In JSON: any value.", field.comment());
                 properties.insert(field.name().to_owned(), json!({ "description": description }));
             } else if payload::field_of(message) == Some(&field) {
                 properties.extend(payload_properties(&field));
@@ -187,7 +188,7 @@ impl Schemas {
     }
 }
 
-/// A message's name without its package. `buf lint` and a test hold that no two are alike.
+/// The name of a message without its package. `buf lint` and a test check that names are unique.
 pub(super) fn name(message: &MessageDescriptor) -> String {
     message
         .full_name()
@@ -201,7 +202,7 @@ pub(super) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-/// Every two of the names, none of which may come together.
+/// Every pair of the names. The names of a pair must not be given together.
 fn pairs(names: &[String]) -> Vec<Value> {
     let from = |at: usize| {
         names[at + 1..].iter().map(move |other| json!({ "required": [names[at], other] }))
@@ -214,14 +215,14 @@ fn payload_properties(field: &FieldDescriptor) -> [(String, Value); 2] {
     [
         (
             DATA.to_owned(),
-            json!({ "description": format!("{description} Here: any JSON value; not together with \
+            json!({ "description": format!("{description} In JSON: any value, not together with \
                 {DATA_BASE64}.") }),
         ),
         (
             DATA_BASE64.to_owned(),
             json!({
                 "type": "string", "contentEncoding": "base64",
-                "description": format!("{description} Here: any bytes, in base64; not together \
+                "description": format!("{description} In JSON: any bytes, in base64, not together \
                     with {DATA}."),
             }),
         ),

@@ -1,12 +1,12 @@
-//! Request headers that fill fields: conventions of HTTP that have a field in the message.
+//! Request headers that fill fields: HTTP conventions for which the message has a field.
 
 use http::{HeaderMap, HeaderValue};
 use outrider_model::Error;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
-use crate::json::field_path::{FieldPath, Unresolved};
+use crate::json::field_path::{FieldPath, FieldPathError};
 
-/// The header by which a client marks repetitions of a request.
+/// The header with which a client marks repetitions of a request.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Header, gRPC path, field.
@@ -19,8 +19,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     (IDEMPOTENCY_KEY, "/outrider.admin.v1.SubscriptionService/CreateSubscription", "request_id"),
 ];
 
-/// Refuses the header where a POST would pass it over: its client repeats the request and relies on
-/// it.
+/// Refuses the header on a POST that would ignore it, because the client repeats the request and
+/// relies on it.
 pub(crate) fn check(
     fields: &[HeaderField],
     input: &MessageDescriptor,
@@ -33,10 +33,10 @@ pub(crate) fn check(
     }
     let takes_events = input.get_field_by_name("events").is_some_and(|field| field.is_list());
     let advice = if takes_events { "; give each event an idempotency_key of its own" } else { "" };
-    Err(Error::field(IDEMPOTENCY_KEY, format!("is not taken by this method{advice}")))
+    Err(Error::field(IDEMPOTENCY_KEY, format!("is not supported by this method{advice}")))
 }
 
-/// A header that fills a text field when the body does not.
+/// A header that fills a text field if the body does not.
 #[derive(Debug)]
 pub(crate) struct HeaderField {
     header: &'static str,
@@ -44,11 +44,11 @@ pub(crate) struct HeaderField {
 }
 
 impl HeaderField {
-    /// The headers of a method.
+    /// Returns the headers of a method.
     pub(crate) fn of(
         grpc_path: &str,
         input: &MessageDescriptor,
-    ) -> Result<Vec<Self>, (&'static str, Unresolved)> {
+    ) -> Result<Vec<Self>, (&'static str, FieldPathError)> {
         let rows = TABLE.iter().filter(|(_, path, _)| *path == grpc_path);
         rows.map(|(header, _, name)| {
             Ok(Self { header, field: FieldPath::resolve(input, name).map_err(|why| (*name, why))? })
@@ -56,17 +56,17 @@ impl HeaderField {
         .collect()
     }
 
-    /// The header's name.
+    /// Returns the name of the header.
     pub(crate) fn header(&self) -> &'static str {
         self.header
     }
 
-    /// The field that it fills.
+    /// Returns the field that the header fills.
     pub(crate) fn field(&self) -> &FieldPath {
         &self.field
     }
 
-    /// Fills the field; what the body says must not differ.
+    /// Fills the field. Fails if the body gives a different value.
     pub(crate) fn apply(
         &self,
         headers: &HeaderMap,
@@ -96,7 +96,7 @@ impl HeaderField {
         let readable = |value: &'h HeaderValue| value.to_str().ok().filter(|text| !text.is_empty());
         match (readable(value), values.next()) {
             (Some(text), None) => Ok(Some(text)),
-            _ => Err(Error::field(self.header, "must be one header of visible ASCII")),
+            _ => Err(Error::field(self.header, "must be one header with visible ASCII text")),
         }
     }
 }

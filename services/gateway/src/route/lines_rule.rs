@@ -1,9 +1,9 @@
-//! Which methods take newline-delimited JSON: those with the option `ndjson`.
+//! The option `ndjson`, with which methods take newline-delimited JSON.
 
 use outrider_proto::DESCRIPTORS;
 use prost_reflect::{FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
 
-use crate::json::field_path::Unresolved;
+use crate::json::field_path::FieldPathError;
 
 /// The media type of requests and answers.
 pub(crate) const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -17,14 +17,14 @@ pub(crate) struct LinesRule {
     pub(crate) entry: MessageDescriptor,
     /// The field of the answer that holds the results.
     pub(crate) response: FieldDescriptor,
-    /// Entries of one call.
+    /// Maximum number of entries in one call.
     pub(crate) max_entries: usize,
 }
 
 impl LinesRule {
-    /// The rule of a method that has one. Fails with the name of a field that is none, or no list
-    /// of messages.
-    pub(crate) fn of(method: &MethodDescriptor) -> Result<Option<Self>, (String, Unresolved)> {
+    /// Returns the rule of a method, if it has one. Fails with the name of a field that does not
+    /// exist or is not a list of messages.
+    pub(crate) fn of(method: &MethodDescriptor) -> Result<Option<Self>, (String, FieldPathError)> {
         let Some(extension) = DESCRIPTORS.get_extension_by_name("outrider.options.v1.ndjson")
         else {
             return Ok(None);
@@ -43,10 +43,10 @@ impl LinesRule {
             let name = of(name).as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
             let field = message
                 .get_field_by_name(&name)
-                .ok_or_else(|| (name.clone(), Unresolved::Unknown))?;
+                .ok_or_else(|| (name.clone(), FieldPathError::Unknown))?;
             match field.kind().as_message().filter(|_| field.is_list()) {
                 Some(entry) => Ok((field.clone(), entry.clone())),
-                None => Err((name, Unresolved::NotList)),
+                None => Err((name, FieldPathError::NotList)),
             }
         };
         let (request, entry) = field("request_field", method.input())?;

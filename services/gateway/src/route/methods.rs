@@ -1,4 +1,4 @@
-//! The methods that are reached by gRPC, by their paths.
+//! The methods that gRPC can call, by path.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use prost_reflect::MethodDescriptor;
 
 use crate::exchange::meter::Meter;
 
-/// The public methods, and those of the gateway itself, by their paths.
+/// The public methods, and the gateway's own methods, by path.
 pub(crate) struct Methods(HashMap<String, Method>);
 
 /// A public method.
@@ -16,7 +16,7 @@ pub(crate) struct Methods(HashMap<String, Method>);
 pub(crate) struct Method {
     pub(crate) path: String,
     pub(crate) package: String,
-    /// What the caller's key must carry; none for methods of the gateway itself.
+    /// The scope that the caller's key must have. `None` for the gateway's own methods.
     pub(crate) scope: Option<Scope>,
     pub(crate) client_streams: bool,
     pub(crate) server_streams: bool,
@@ -24,7 +24,7 @@ pub(crate) struct Method {
 }
 
 impl Methods {
-    /// Fails for one that names no scope, unless it is known to need no key.
+    /// Fails if a method has no scope and is not known to need no key.
     pub(crate) fn of<'m>(
         methods: impl IntoIterator<Item = &'m MethodDescriptor>,
     ) -> Result<Self, WithoutScope> {
@@ -55,12 +55,12 @@ impl Methods {
 }
 
 impl Method {
-    /// Its counters.
+    /// Returns the counters of the method.
     pub(crate) fn meter(&self, from_web: bool) -> &Arc<Meter> {
         &self.meters[usize::from(from_web)]
     }
 
-    /// Whether it has no natural end, and so no deadline of ours.
+    /// Returns whether a call has no natural end, and so no deadline except the client's.
     pub(crate) fn streams(&self) -> bool {
         self.client_streams || self.server_streams
     }

@@ -1,4 +1,4 @@
-//! Which method a request calls: the routes of REST, and the methods of gRPC.
+//! Finds the method that a request calls: the routes of REST, and the methods of gRPC.
 
 pub(crate) mod header_field;
 pub(crate) mod lines_rule;

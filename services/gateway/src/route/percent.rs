@@ -1,19 +1,19 @@
-//! Percent-encoding, strictly: what is not well-formed is refused and never guessed.
+//! Strict percent-decoding. Malformed text is refused, never guessed.
 
 use std::borrow::Cow;
 
-/// What a percent-encoded text stands for; none when it is malformed or not UTF-8.
+/// Decodes a text. Returns `None` if it is malformed or not UTF-8.
 pub(crate) fn decode(text: &str) -> Option<Cow<'_, str>> {
     decode_keeping(text, None, false)
 }
 
-/// The same for a query, where `+` is a space.
+/// Decodes a text of a query, where `+` is a space.
 pub(crate) fn decode_query(text: &str) -> Option<Cow<'_, str>> {
     decode_keeping(text, None, true)
 }
 
-/// The same, but an encoded `/` stays encoded: in a value of several segments it would not be told
-/// from a separator.
+/// Decodes a text, except that an encoded `/` stays encoded. In a value of several segments, it
+/// could not be distinguished from a separator.
 pub(crate) fn decode_but_slashes(text: &str) -> Option<Cow<'_, str>> {
     decode_keeping(text, Some(b'/'), false)
 }

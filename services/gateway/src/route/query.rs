@@ -1,4 +1,4 @@
-//! Query parameters into fields.
+//! Query parameters as fields.
 
 use outrider_model::{Error, FieldViolation, Reason};
 use outrider_rpc::bounds;
@@ -6,17 +6,17 @@ use prost_reflect::{DynamicMessage, Value};
 
 use crate::{
     json::{
-        field_path::{FieldPath, Unresolved},
+        field_path::{FieldPath, FieldPathError},
         scalar,
     },
     route::{Route, percent},
 };
 
-/// Parameter names are the client's, and as long as it likes.
+/// The client chooses the names of parameters, and they may have any length.
 const SHOWN_NAME_CHARACTERS: usize = 64;
 
-/// Sets the fields that a query names. A field that the path or the body gives is not to be named,
-/// a single field only once.
+/// Sets the fields that a query names. The query must not name a field that the path or the body
+/// gives, nor a singular field twice.
 pub(crate) fn apply(route: &Route, query: &str, message: &mut DynamicMessage) -> Result<(), Error> {
     let mut given: Vec<FieldPath> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -40,20 +40,20 @@ pub(crate) fn apply(route: &Route, query: &str, message: &mut DynamicMessage) ->
 
 fn resolve(route: &Route, name: &str) -> Result<FieldPath, Error> {
     let path = FieldPath::resolve(&route.input, name).map_err(|why| match why {
-        Unresolved::Unknown => malformed(name, "is not a query parameter that exists"),
+        FieldPathError::Unknown => malformed(name, "is not a known query parameter"),
         other => malformed(name, &other.to_string()),
     })?;
     if path.is_secret() {
         return Err(malformed(
             name,
-            "is a secret, which is given in the body and never in a query",
+            "is a secret, which must be given in the body and never in a query",
         ));
     }
     if route.variables.iter().any(|variable| variable.field.same(&path)) {
         return Err(malformed(name, "is given by the path"));
     }
     if route.body.takes(path.first()) {
-        return Err(malformed(name, "is to be given in the body"));
+        return Err(malformed(name, "must be given in the body"));
     }
     Ok(path)
 }

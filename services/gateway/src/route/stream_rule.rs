@@ -1,4 +1,4 @@
-//! How the streams of the server are answered in REST: as server-sent events (WHATWG HTML).
+//! How REST answers server streams: as server-sent events (WHATWG HTML).
 
 use http::HeaderMap;
 use outrider_model::Error;
@@ -7,16 +7,16 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Va
 
 /// The media type.
 pub(crate) const MEDIA_TYPE: &str = "text/event-stream";
-/// The header by which a client says where it was.
+/// The header with which a client says where it was.
 pub(crate) const LAST_EVENT_ID: &str = "last-event-id";
 
 /// How a streaming method is served.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamRule {
     pub(crate) output: MessageDescriptor,
-    /// Where a request says from where to go on.
+    /// The field of a request that says where to resume.
     pub(crate) resume: Option<FieldDescriptor>,
-    /// Where a message says how far it has come.
+    /// The field of a message that gives its position.
     pub(crate) id: Option<FieldDescriptor>,
 }
 
@@ -25,8 +25,8 @@ impl StreamRule {
         Self { output: output.clone(), resume: cursor_of(input), id: cursor_of(output) }
     }
 
-    /// Takes the place from the client's headers, which win over the query: that is where it was,
-    /// and the query is where it began.
+    /// Sets the position from the client's header, which takes precedence over the query: the query
+    /// says where the client began, the header says where it was.
     pub(crate) fn resume(
         &self,
         headers: &HeaderMap,
@@ -40,12 +40,12 @@ impl StreamRule {
                 message.set_field(field, Value::String(text.to_owned()));
                 Ok(())
             }
-            _ => Err(Error::field(LAST_EVENT_ID, "must be one header of visible ASCII")),
+            _ => Err(Error::field(LAST_EVENT_ID, "must be one header with visible ASCII text")),
         }
     }
 }
 
-/// The field that holds the place.
+/// Returns the field that holds the position.
 fn cursor_of(message: &MessageDescriptor) -> Option<FieldDescriptor> {
     let extension = DESCRIPTORS.get_extension_by_name("outrider.options.v1.resume_cursor")?;
     let is_cursor = |field: &FieldDescriptor| {

@@ -18,28 +18,28 @@ pub(crate) enum Segment {
     Literal(String),
     /// Any text that is not empty: `*`.
     One,
-    /// Any number of segments; only at the end: `**`.
+    /// Any number of segments, only at the end: `**`.
     Rest,
 }
 
-/// Which segments a field takes.
+/// The segments from which a field is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Variable {
-    /// As written, with dots.
+    /// The path of the field as written, with dots.
     pub(crate) field: String,
     pub(crate) segments: Range<usize>,
-    /// Whether the value may hold several segments.
+    /// Whether the value may have several segments.
     pub(crate) many: bool,
 }
 
 /// Why a text is not a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// It begins with something else.
+pub enum TemplateError {
+    /// It does not begin with a slash.
     #[error("must begin with '/'")]
     NoSlash,
-    /// Braces do not pair, or nest.
-    #[error("has braces that do not pair")]
+    /// Its braces do not match, or are nested.
+    #[error("has braces that do not match")]
     Braces,
     /// A segment, a name or a verb is empty.
     #[error("has an empty segment, name or verb")]
@@ -53,8 +53,8 @@ pub enum Malformed {
 }
 
 impl Template {
-    pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
-        let (path, verb) = split_verb(text.strip_prefix('/').ok_or(Malformed::NoSlash)?)?;
+    pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
+        let (path, verb) = split_verb(text.strip_prefix('/').ok_or(TemplateError::NoSlash)?)?;
         let mut template =
             Self { segments: Vec::new(), verb: verb.to_owned(), variables: Vec::new() };
         for piece in split_outside_braces(path)? {
@@ -65,15 +65,15 @@ impl Template {
         }
         let last = template.segments.len() - 1;
         if template.segments[..last].contains(&Segment::Rest) {
-            return Err(Malformed::RestNotLast);
+            return Err(TemplateError::RestNotLast);
         }
         Ok(template)
     }
 
-    fn variable(&mut self, inner: &str) -> Result<(), Malformed> {
+    fn variable(&mut self, inner: &str) -> Result<(), TemplateError> {
         let (field, pattern) = inner.split_once('=').unwrap_or((inner, "*"));
         if field.is_empty() {
-            return Err(Malformed::Empty);
+            return Err(TemplateError::Empty);
         }
         let start = self.segments.len();
         for piece in pattern.split('/') {
@@ -86,34 +86,34 @@ impl Template {
     }
 }
 
-fn segment(text: &str) -> Result<Segment, Malformed> {
+fn segment(text: &str) -> Result<Segment, TemplateError> {
     match text {
-        "" => Err(Malformed::Empty),
+        "" => Err(TemplateError::Empty),
         "*" => Ok(Segment::One),
         "**" => Ok(Segment::Rest),
-        _ if text.contains('*') => Err(Malformed::Wildcard),
-        _ if text.contains(['{', '}']) => Err(Malformed::Braces),
+        _ if text.contains('*') => Err(TemplateError::Wildcard),
+        _ if text.contains(['{', '}']) => Err(TemplateError::Braces),
         _ => Ok(Segment::Literal(text.to_owned())),
     }
 }
 
-/// The verb follows the last colon that stands after the last slash and brace.
-fn split_verb(path: &str) -> Result<(&str, &str), Malformed> {
+/// The verb follows the last colon after the last slash and the last brace.
+fn split_verb(path: &str) -> Result<(&str, &str), TemplateError> {
     let last = path.rfind(['/', '}']).map_or(0, |at| at + 1);
     match path[last..].rfind(':') {
         None => Ok((path, "")),
-        Some(at) if path[last + at + 1..].is_empty() => Err(Malformed::Empty),
+        Some(at) if path[last + at + 1..].is_empty() => Err(TemplateError::Empty),
         Some(at) => Ok((&path[..last + at], &path[last + at + 1..])),
     }
 }
 
-fn split_outside_braces(path: &str) -> Result<Vec<&str>, Malformed> {
+fn split_outside_braces(path: &str) -> Result<Vec<&str>, TemplateError> {
     let (mut pieces, mut start, mut inside) = (Vec::new(), 0, false);
     for (at, byte) in path.bytes().enumerate() {
         match byte {
             b'{' if !inside => inside = true,
             b'}' if inside => inside = false,
-            b'{' | b'}' => return Err(Malformed::Braces),
+            b'{' | b'}' => return Err(TemplateError::Braces),
             b'/' if !inside => {
                 pieces.push(&path[start..at]);
                 start = at + 1;
@@ -122,7 +122,7 @@ fn split_outside_braces(path: &str) -> Result<Vec<&str>, Malformed> {
         }
     }
     pieces.push(&path[start..]);
-    if inside { Err(Malformed::Braces) } else { Ok(pieces) }
+    if inside { Err(TemplateError::Braces) } else { Ok(pieces) }
 }
 
 #[cfg(test)]
@@ -157,17 +157,17 @@ mod tests {
     #[test]
     fn refuses_what_is_malformed() {
         for (text, why) in [
-            ("v1", Malformed::NoSlash),
-            ("/v1/{a", Malformed::Braces),
-            ("/v1/a}", Malformed::Braces),
-            ("/v1/{a{b}}", Malformed::Braces),
-            ("/v1/x{a}", Malformed::Braces),
-            ("/v1//a", Malformed::Empty),
-            ("/v1/{}", Malformed::Empty),
-            ("/v1/a:", Malformed::Empty),
-            ("/v1/a*", Malformed::Wildcard),
-            ("/v1/**/a", Malformed::RestNotLast),
-            ("/v1/{a=**}/b", Malformed::RestNotLast),
+            ("v1", TemplateError::NoSlash),
+            ("/v1/{a", TemplateError::Braces),
+            ("/v1/a}", TemplateError::Braces),
+            ("/v1/{a{b}}", TemplateError::Braces),
+            ("/v1/x{a}", TemplateError::Braces),
+            ("/v1//a", TemplateError::Empty),
+            ("/v1/{}", TemplateError::Empty),
+            ("/v1/a:", TemplateError::Empty),
+            ("/v1/a*", TemplateError::Wildcard),
+            ("/v1/**/a", TemplateError::RestNotLast),
+            ("/v1/{a=**}/b", TemplateError::RestNotLast),
         ] {
             assert_eq!(Template::parse(text), Err(why), "{text}");
         }

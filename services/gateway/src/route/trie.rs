@@ -1,10 +1,10 @@
-//! The tree of path segments in which a request's path is looked up.
+//! The tree of path segments in which the path of a request is looked up.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
 
 use crate::route::template::{Segment, Template};
 
-/// A tree node: what may follow, and what ends here. Values are indices into the caller's list of
+/// A node: what may follow, and what ends here. Values are indices into the caller's list of
 /// routes.
 #[derive(Debug, Default)]
 pub(crate) struct Trie {
@@ -18,7 +18,8 @@ pub(crate) struct Trie {
 type Ends = HashMap<String, BTreeMap<String, usize>>;
 
 impl Trie {
-    /// Adds a route; the index of the other one when the same method and shape of path is taken.
+    /// Adds a route. Returns the index of the other route if the same method and form of path is
+    /// taken.
     pub(crate) fn insert(
         &mut self,
         template: &Template,
@@ -44,7 +45,7 @@ impl Trie {
         }
     }
 
-    /// The most literal route for a path and method; what other methods the path has is added to
+    /// Finds the most literal route for a path and method. Adds the methods that the path has to
     /// `allowed`.
     pub(crate) fn find<'t>(
         &'t self,

@@ -1,8 +1,8 @@
-//! The key comes first: before anything of a request's body is read, and before the client is told
-//! to send it, its API key is checked.
+//! The key comes first: the API key of a request is checked before anything of its body is read,
+//! and before the client is told to send the body.
 //!
-//! The role that serves the method checks the key too. Here the check keeps what it costs to read a
-//! request from those who may not make one.
+//! The role that serves the method checks the key again. The check here keeps callers without a
+//! valid key from causing the cost of reading a request.
 
 use std::{future::Future, pin::pin, sync::Arc, task::Poll};
 
@@ -25,11 +25,11 @@ use crate::{
     route::Method,
 };
 
-/// Whom a request comes from, which is told before its deadline. Methods without a scope are those
-/// of the gateway itself, and open to everybody.
+/// Returns the caller of a request. Runs before the request's own deadline is reported. Methods
+/// without a scope are the gateway's own, and open to everybody.
 pub(crate) async fn admit(
     shared: &Shared,
-    seat: &ConnectionSlot,
+    slot: &ConnectionSlot,
     scope: Option<Scope>,
     headers: &HeaderMap,
     deadline: &Deadline,
@@ -38,14 +38,14 @@ pub(crate) async fn admit(
     let mut checked = pin!(outrider_rpc::admit(Arc::clone(&shared.keys), headers, scope));
     let checked = match poll!(checked.as_mut()) {
         Poll::Ready(checked) => checked,
-        // Boxed: it is rare, and would make the future of every request as large.
+        // Boxed, because it is rare and would enlarge the future of every request.
         Poll::Pending => {
             Box::pin(in_time(deadline.end_within(shared.options.request_timeout), checked)).await
         }
     };
     match checked {
         Ok(admitted) => {
-            seat.keep_for(Holder::of(&admitted.principal))?;
+            slot.keep_for(Holder::of(&admitted.principal))?;
             Ok(Some(admitted.principal))
         }
         Err(error) => {
@@ -65,22 +65,22 @@ async fn in_time<T>(
         .unwrap_or_else(|_| Err(Error::new(Reason::DeadlineExceeded, late)))
 }
 
-/// Admits a request of gRPC, which bears its principal from then on.
+/// Admits a gRPC request and adds the principal to it.
 pub(crate) async fn admit_request<B>(
     shared: &Shared,
-    seat: &ConnectionSlot,
+    slot: &ConnectionSlot,
     scope: Option<Scope>,
     request: &mut Request<B>,
     deadline: &Deadline,
 ) -> Result<(), Error> {
-    if let Some(principal) = admit(shared, seat, scope, request.headers(), deadline).await? {
+    if let Some(principal) = admit(shared, slot, scope, request.headers(), deadline).await? {
         request.extensions_mut().insert(principal);
     }
     Ok(())
 }
 
-/// A place for a stream that needs no key, until it is dropped; none is needed for others. Whoever
-/// has no key cannot hold more of them than there are.
+/// Takes a slot for a stream that needs no key, until it is dropped. Other streams need none. The
+/// number of slots limits what callers without a key can hold.
 pub(crate) fn stream_without_key(
     shared: &Shared,
     method: &Method,
@@ -94,10 +94,10 @@ pub(crate) fn stream_without_key(
     Arc::clone(&shared.without_key).try_acquire_owned().map(Some).map_err(full)
 }
 
-/// Lets go of a body that is not read, while its refusal is on its way. Of HTTP/1.1 its rest is
-/// dropped for a moment: a client that writes all before it reads anything would else see a broken
-/// connection in the place of the answer. Whether there is any.
-pub(crate) fn let_go(
+/// Discards a body that is not read, while its refusal is being sent. The rest of an HTTP/1.1 body
+/// is read and dropped for a moment: a client that writes everything before it reads would
+/// otherwise see a broken connection instead of the answer. Returns whether there is any body.
+pub(crate) fn discard(
     options: &Options,
     version: Version,
     headers: &HeaderMap,
@@ -106,7 +106,8 @@ pub(crate) fn let_go(
     if body.is_end_stream() {
         return false;
     }
-    // A client that asks first has sent nothing yet, and reading would tell it to go on.
+    // A client that waits for `100 Continue` has sent nothing yet, and reading would tell it to go
+    // on.
     if version < Version::HTTP_2 && !headers.contains_key(EXPECT) {
         let options = options.clone();
         tokio::spawn(async move { body::linger(&options, &mut body).await });

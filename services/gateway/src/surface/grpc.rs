@@ -1,4 +1,4 @@
-//! gRPC requests: forwarded as they are, to public methods only.
+//! gRPC requests: forwarded unchanged, to public methods only.
 
 use bytes::Bytes;
 use http::{
@@ -24,33 +24,33 @@ use crate::{
     surface::Surfaces,
 };
 
-/// How messages are compressed, and how they may be.
+/// How messages are compressed, and which compressions are accepted.
 const ENCODINGS: [HeaderName; 2] =
     [HeaderName::from_static("grpc-encoding"), HeaderName::from_static("grpc-accept-encoding")];
 
-/// The media type of gRPC, and what all that are related to it begin with.
+/// The media type of gRPC, and the prefix of all related media types.
 const MEDIA_TYPE: &str = "application/grpc";
 
-/// What a request speaks whose content type begins with `application/grpc`.
+/// The protocol of a request whose content type begins with `application/grpc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// gRPC.
     Grpc,
     /// gRPC-web, as bytes or as base64.
     Web {
-        /// As base64.
+        /// Whether it is base64.
         text: bool,
     },
-    /// Another encoding of messages, or none that exists; of gRPC or of gRPC-web.
+    /// gRPC or gRPC-web with another or an unknown encoding of messages.
     Unknown {
-        /// Of gRPC-web.
+        /// Whether it is gRPC-web.
         web: bool,
     },
 }
 
 impl Dialect {
-    /// The dialect of a request; none when it speaks no gRPC. Media types are compared without
-    /// case, and parameters are ignored.
+    /// Returns the dialect of a request, or `None` if it is not gRPC. Media types are compared
+    /// without case, and parameters are ignored.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let given = headers.get(CONTENT_TYPE)?.as_bytes();
         let essence = given.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -65,12 +65,12 @@ impl Dialect {
             b"-web" | b"-web+proto" => Self::Web { text: false },
             b"-web-text" | b"-web-text+proto" => Self::Web { text: true },
             [b'+' | b'-', ..] => Self::Unknown { web: subtype.starts_with(b"-web") },
-            // The name of something else that begins alike.
+            // Another media type with the same prefix.
             _ => return None,
         })
     }
 
-    /// The protocol of its counters.
+    /// Returns the name of the protocol in metrics.
     pub(crate) fn protocol(self) -> &'static str {
         if self.is_web() { "grpc-web" } else { "grpc" }
     }
@@ -81,34 +81,33 @@ impl Dialect {
 }
 
 /// Refuses heads that the gRPC protocol forbids: methods other than POST, unknown encodings, and
-/// HTTP/1.1. The answer's HTTP status is an error too, so that clients that do not speak gRPC do
-/// not take it for a success.
+/// HTTP/1.1. The HTTP status of the answer is an error too, so that clients that do not speak gRPC
+/// do not take it for a success.
 pub(crate) fn check_head(
     dialect: Dialect,
     http_method: &HttpMethod,
     version: Version,
 ) -> Result<(), Refusal> {
     if http_method != HttpMethod::POST {
-        let error = Error::new(Reason::MethodNotAllowed, "gRPC is sent by POST");
+        let error = Error::new(Reason::MethodNotAllowed, "gRPC requests must use POST");
         return Err(Refusal { allow: Some(HttpMethod::POST.to_string()), ..error.into() });
     }
     if matches!(dialect, Dialect::Unknown { .. }) {
-        let message = "gRPC is taken as application/grpc, application/grpc-web and \
-            application/grpc-web-text, \
-                       each with or without +proto";
+        let message = "gRPC must have the content type application/grpc, \
+            application/grpc-web or application/grpc-web-text, each with or without +proto";
         return Err(Error::new(Reason::UnsupportedMediaType, message).into());
     }
     if dialect == Dialect::Grpc && version != Version::HTTP_2 {
-        return Err(Error::new(Reason::MalformedRequest, "gRPC needs HTTP/2").into());
+        return Err(Error::new(Reason::MalformedRequest, "gRPC requires HTTP/2").into());
     }
     Ok(())
 }
 
-/// Forwards a request to the role of its method.
+/// Forwards a request to the role that serves its method.
 ///
-/// A request of one message is bounded as a whole, and each message of a client's stream. An answer
-/// that is no stream is read here, however slowly the client takes it: answers to others are on the
-/// same connection from the role.
+/// A request of one message is limited as a whole; in a client stream, each message is limited. An
+/// answer that is not a stream is read here at once, however slowly the client takes it, because
+/// answers to other clients use the same connection from the role.
 pub(crate) async fn answer<B>(
     surfaces: &Surfaces,
     method: &Method,
@@ -130,7 +129,7 @@ where
         let (body, ended) = client_stream::watched(shared, holder, incoming);
         let Ok(ready) = backend.ready().await;
         let Ok(answer) = ready.call(request(method, parts, Body::new(body))?).await;
-        return Ok(client_stream::told(answer, ended));
+        return Ok(client_stream::with_reason(answer, ended));
     }
     let (body, cut) = body::metered(shared, &method.path, &parts, incoming)?;
     let Ok(ready) = backend.ready().await;
@@ -143,7 +142,7 @@ where
     }
 }
 
-/// The answer, once all of it is there.
+/// Reads the complete answer.
 async fn whole(
     shared: &Shared,
     holder: Holder,
@@ -160,10 +159,10 @@ async fn whole(
     Ok(Response::from_parts(parts, unsent::message(shared, holder, data, trailers)?))
 }
 
-/// The request with no more of its address than the path, and no more of its head than roles read:
-/// the rest is the client's view of this server, and as long as this server permits. The client's
-/// deadline is not in it: our own clock watches it, and a channel's would cut at the same moment,
-/// and say that the role does not answer.
+/// Builds the request for the role: only the path of the address, and only the headers that roles
+/// read. The rest is the client's view of this server, and as long as this server permits. The
+/// client's deadline is left out: the gateway enforces it, and a channel would cut the call at the
+/// same moment and report that the role does not answer.
 fn request(method: &Method, mut parts: Parts, body: Body) -> Result<Request<Body>, Error> {
     let mut headers = call::metadata(&parts.headers);
     for name in [CONTENT_TYPE, TE].into_iter().chain(ENCODINGS) {
@@ -181,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grpc_is_told_by_its_media_type() {
+    fn grpc_is_recognized_by_its_media_type() {
         let of = |text: &'static str| {
             Dialect::of(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(text))]))
         };

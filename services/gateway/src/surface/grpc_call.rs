@@ -1,4 +1,4 @@
-//! One call by gRPC, whether it came as gRPC or as gRPC-web.
+//! A gRPC call, whether it arrived as gRPC or as gRPC-web.
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -10,20 +10,20 @@ use tonic::body::Body;
 
 use super::{
     Surfaces, admission, grpc,
-    timed::{in_time, unbroken},
+    timed::{catch_panic, in_time},
 };
 use crate::{
-    exchange::{answer::Refusal, deadline::Deadline, ending, observe::Seen, unsent},
+    exchange::{answer::Refusal, deadline::Deadline, ending, observe::SeenStatus, unsent},
     route::Method,
 };
 
-/// Answers a gRPC request, which may have come as gRPC-web.
+/// Answers a gRPC request, which may have arrived as gRPC-web.
 pub(crate) async fn call<B>(
     surfaces: &Surfaces,
     request: Request<B>,
     from_web: bool,
     deadline: &Deadline,
-    seen: &Seen,
+    seen: &SeenStatus,
 ) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
@@ -37,7 +37,7 @@ where
     };
     let (parts, body) = request.into_parts();
     if method.streams() {
-        // Boxed: it would make the future of every call as large.
+        // Boxed, because it would enlarge the future of every call.
         return seen.watch(Box::pin(stream(surfaces, method, parts, body, deadline)).await);
     }
     let answer =
@@ -55,13 +55,13 @@ fn callable<'s>(
 ) -> Result<&'s Method, Error> {
     let method = surfaces.methods.find(path)?;
     if from_web && method.client_streams {
-        return Err(Error::new(Reason::UnknownMethod, "gRPC-web carries no streams of the client"));
+        return Err(Error::new(Reason::UnknownMethod, "gRPC-web does not support client streams"));
     }
     deadline.asked()?;
     Ok(method)
 }
 
-/// Answers a call that streams: it has no natural end, and so no deadline but the client's.
+/// Answers a call that streams. It has no natural end, and so no deadline except the client's.
 async fn stream<B>(
     surfaces: &Surfaces,
     method: &Method,
@@ -83,7 +83,7 @@ where
     let answer =
         grpc::answer(surfaces, method, parts, body).map(|answer| answer.map_err(Refusal::from));
     let answer = match end {
-        None => unbroken(answer, &method.path).await,
+        None => catch_panic(answer, &method.path).await,
         Some(end) => in_time(end, answer, &method.path).await,
     };
     let shared = &surfaces.shared;
@@ -92,7 +92,7 @@ where
         (Ok(answer), place) => answer.map(|body| Body::new(HoldingBody::new(body, place))),
         (Err(refusal), _) => return refusal.into_grpc(),
     };
-    // A client's stream is ended on the client's side, and then its role has its say.
+    // A client stream is ended on the client's side, and its role then gives the answer.
     if !method.client_streams && shared.backends.of(&method.package).is_some() {
         unsent::stream(shared, holder, ending::bounded(shared, answer, end))
     } else {

@@ -1,5 +1,4 @@
-//! One request of either kind: its id, its deadline, its log line, and what happens when it goes
-//! wrong.
+//! Handles a request of any protocol: its id, its deadline, its log line, and its errors.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -33,14 +32,14 @@ use crate::{
     },
 };
 
-/// Answers a request; whatever happens, there is an answer with a request id.
-/// A caller with a good key keeps the place of its connection.
+/// Answers a request. In every case, there is an answer with a request id. A caller with a valid
+/// key keeps the slot of its connection.
 pub(crate) async fn handle(
     surfaces: &Surfaces,
-    seat: &ConnectionSlot,
+    slot: &ConnectionSlot,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let id = request_id::settle(request.headers_mut());
+    let id = request_id::ensure(request.headers_mut());
     let mut observed = Observed::begin(&mut request, id.clone());
     let version = request.version();
     let dialect = Dialect::of(request.headers());
@@ -53,13 +52,14 @@ pub(crate) async fn handle(
                 refusal.into_json(&id)
             }
         }
-        // Boxed: it would make the future of a REST request larger, which is moved more than once.
+        // Boxed, because it would enlarge the future of a REST request, which is moved more than
+        // once.
         (Ok(()), Some(dialect)) => {
-            Box::pin(answer_grpc(surfaces, seat, request, dialect, &mut observed)).await
+            Box::pin(answer_grpc(surfaces, slot, request, dialect, &mut observed)).await
         }
-        (Ok(()), None) => answer_rest(surfaces, seat, request, &id, &mut observed).await,
+        (Ok(()), None) => answer_rest(surfaces, slot, request, &id, &mut observed).await,
     };
-    // Connections of HTTP/2 carry other requests, and know no such header.
+    // HTTP/2 connections carry other requests, and HTTP/2 has no such header.
     if version == Version::HTTP_2 {
         answer.headers_mut().remove(CONNECTION);
     }
@@ -67,9 +67,9 @@ pub(crate) async fn handle(
     Ok(observed.answered(answer))
 }
 
-/// Refuses a request by its head alone: an address that is too long, and in HTTP/1.1 a host that is
-/// missing or given twice, by which another server on the way could have sent it elsewhere (RFC
-/// 9112, section 3.2).
+/// Refuses a request by its head alone: an address that is too long, and in HTTP/1.1 a missing or
+/// duplicate host, which another server on the way could have routed differently (RFC 9112, section
+/// 3.2).
 fn vet(shared: &Shared, request: &Request<Incoming>) -> Result<(), Refusal> {
     if let Some(fault) = request.extensions().get::<Fault>() {
         return Err(Refusal::closing(fault.error(&shared.options)));
@@ -99,7 +99,7 @@ const NO_ROUTE: &str = "-";
 
 async fn answer_grpc(
     surfaces: &Surfaces,
-    seat: &ConnectionSlot,
+    slot: &ConnectionSlot,
     mut request: Request<Incoming>,
     dialect: Dialect,
     observed: &mut Observed,
@@ -125,15 +125,15 @@ async fn answer_grpc(
     let deadline =
         Deadline::new(deadline::of_grpc(request.headers()), shared.options.request_timeout);
     observed.client_deadline = deadline.is_of_client();
-    if let Err(error) = admission::admit_request(shared, seat, scope, &mut request, &deadline).await
+    if let Err(error) = admission::admit_request(shared, slot, scope, &mut request, &deadline).await
     {
         let (parts, body) = request.into_parts();
-        let close = admission::let_go(&shared.options, parts.version, &parts.headers, body);
+        let close = admission::discard(&shared.options, parts.version, &parts.headers, body);
         let answer = seen.watch(Refusal { close, ..error.into() }.into_grpc());
         return if is_web { web::refused(answer) } else { answer };
     }
     match dialect {
-        // Boxed: it would make the future of every request as large.
+        // Boxed, because it would enlarge the future of every request.
         Dialect::Web { text } => {
             Box::pin(web::answer(surfaces, request, text, &deadline, &seen)).await
         }
@@ -141,14 +141,15 @@ async fn answer_grpc(
     }
 }
 
-/// Of requests that lead nowhere: they are few, or cheap to count among what an attacker costs.
+/// Returns new counters for a request without a route. Such requests are few, or the cost of
+/// counting is small next to the other costs of an attack.
 fn unrouted(protocol: &'static str, method: &HttpMethod) -> Arc<Meter> {
     Arc::new(Meter::new(protocol, method.as_str(), NO_ROUTE, false))
 }
 
 async fn answer_rest(
     surfaces: &Surfaces,
-    seat: &ConnectionSlot,
+    slot: &ConnectionSlot,
     request: Request<Incoming>,
     id: &HeaderValue,
     observed: &mut Observed,
@@ -163,13 +164,13 @@ async fn answer_rest(
     let answer = match surfaces.routes.find(parts.method.as_str(), parts.uri.path()) {
         Ok(found) => {
             observed.on(&found.route.meter);
-            let own = match ndjson::asked(found.route, &parts.headers) {
+            let own = match ndjson::rule_for(found.route, &parts.headers) {
                 Some(_) => ndjson::first_results(&shared.options),
                 None => shared.options.request_timeout,
             };
             let deadline = Deadline::new(deadline::of_rest(&parts.headers), own);
             observed.client_deadline = deadline.is_of_client();
-            match admission::admit(shared, seat, found.route.scope, &parts.headers, &deadline).await
+            match admission::admit(shared, slot, found.route.scope, &parts.headers, &deadline).await
             {
                 Ok(principal) => {
                     if let Some(principal) = principal {
@@ -179,7 +180,7 @@ async fn answer_rest(
                 }
                 Err(error) => {
                     let close =
-                        admission::let_go(&shared.options, parts.version, &parts.headers, body);
+                        admission::discard(&shared.options, parts.version, &parts.headers, body);
                     Err(Refusal { close, ..error.into() })
                 }
             }
@@ -200,7 +201,7 @@ async fn routed(
     body: Incoming,
     deadline: &Deadline,
 ) -> Result<Response<Body>, Refusal> {
-    // Without a deadline the body is not read.
+    // If the deadline is malformed, the body is not read.
     deadline.asked().map_err(Refusal::closing)?;
     let answer = rest::answer(shared, found, parts, body, deadline);
     in_time(deadline.end(), answer, &found.route.template).await

@@ -1,5 +1,5 @@
-//! `grpc.health.v1` for the gateway itself: it serves from its start until its shutdown begins.
-//! Whether the roles behind it do is theirs to say.
+//! `grpc.health.v1` for the gateway itself. It serves from its start until its shutdown begins. It
+//! does not report the health of the roles behind it.
 
 use std::{collections::HashSet, pin::Pin};
 
@@ -11,10 +11,10 @@ use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server,
 };
 
-/// The health of the gateway and of each public service: all the same.
+/// The health of the gateway and of each public service, which is the same for all.
 pub(crate) struct Health {
     serving: watch::Receiver<bool>,
-    /// The empty name is the whole server.
+    /// The empty name stands for the whole server.
     names: HashSet<String>,
 }
 
@@ -57,7 +57,8 @@ impl health_server::Health for Health {
 
     type WatchStream = Watching;
 
-    /// Tells the status now and at the shutdown, and ends with that: no stream may hold it up.
+    /// Reports the status now and at shutdown, and then ends, so that no stream delays the
+    /// shutdown.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
@@ -65,7 +66,7 @@ impl health_server::Health for Health {
         let now = self.now(&request.get_ref().service);
         let mut serving = self.serving.clone();
         let last = async move {
-            // An error means that the gateway is gone, which is no service either.
+            // An error means that the gateway is gone, and so it does not serve.
             let _ = serving.wait_for(|serving| !serving).await;
             Ok(answer(if now == ServingStatus::ServiceUnknown {
                 now

@@ -1,5 +1,5 @@
-//! gRPC services that the gateway itself answers, without an API key: health, and reflection by
-//! switch.
+//! gRPC services that the gateway answers itself, without an API key: health, and reflection if it
+//! is enabled.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ use tower::util::BoxCloneSyncService;
 
 use crate::surface::health::Health;
 
-/// Requests here name a service, a file or a symbol.
+/// Requests to these services name a service, a file or a symbol.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
-/// The only method here whose clients send a stream.
+/// The only method here with a client stream.
 const REFLECTION: &str = ".ServerReflection/ServerReflectionInfo";
 
-/// The services, and their methods by descriptor.
-pub(crate) struct Own {
+/// The services, and the descriptors of their methods.
+pub(crate) struct OwnServices {
     backend: Backend,
     pub(crate) methods: Vec<MethodDescriptor>,
 }
 
-impl Own {
+impl OwnServices {
     pub(crate) fn new(reflection: bool, serving: watch::Receiver<bool>) -> Result<Self, Error> {
         let health =
             HealthServer::new(Health::new(serving)).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -46,7 +46,7 @@ impl Own {
             described.push(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET);
             described.push(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
         }
-        // They come with the libraries that serve them.
+        // The libraries that implement the services provide these descriptors.
         let methods =
             described.iter().filter_map(|set| DescriptorPool::decode(*set).ok()).flat_map(|pool| {
                 let methods =
@@ -59,7 +59,7 @@ impl Own {
         Ok(Self { methods: methods.collect(), backend })
     }
 
-    /// The services, when the package is one of theirs.
+    /// Returns the services if the package belongs to them.
     pub(crate) fn of(&self, package: &str) -> Option<Backend> {
         let is_own =
             self.methods.iter().any(|method| method.parent_service().package_name() == package);
@@ -67,10 +67,10 @@ impl Own {
     }
 }
 
-/// The files of the public services and what they import, as an encoded
+/// Encodes the files of the public services and their imports as a
 /// `google.protobuf.FileDescriptorSet`. Options that are extensions (routes, scopes) are kept.
 fn public_set() -> Vec<u8> {
-    /// `FileDescriptorSet.file`.
+    /// The number of `FileDescriptorSet.file`.
     const FILE: u32 = 1;
     let mut files = BTreeMap::new();
     for service in methods::public_services() {
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn reflection_is_served_by_switch() {
-        let own = |reflection| Own::new(reflection, watch::channel(true).1).unwrap();
+        let own = |reflection| OwnServices::new(reflection, watch::channel(true).1).unwrap();
         assert!(
             own(false).of("grpc.health.v1").is_some()
                 && own(false).of("grpc.reflection.v1").is_none()

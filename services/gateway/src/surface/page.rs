@@ -1,4 +1,4 @@
-//! What the gateway itself answers to GET, without an API key: its OpenAPI document and its
+//! Pages that the gateway answers itself to GET, without an API key: its OpenAPI document and its
 //! version.
 
 use std::{
@@ -21,17 +21,17 @@ use crate::{
     exchange::{answer::Refusal, compress, meter::Meter},
 };
 
-/// The pages by their paths.
+/// The pages, by path.
 pub(crate) struct Pages(Vec<Page>);
 
-/// A page, made at start.
+/// A page, built at startup.
 pub(crate) struct Page {
     pub(crate) path: &'static str,
     pub(crate) meter: Arc<Meter>,
     /// Shared by all answers.
     text: Bytes,
     compressed: Option<Bytes>,
-    /// Weak: it holds for both encodings.
+    /// Weak, because it is the same for both encodings.
     etag: HeaderValue,
 }
 
@@ -67,7 +67,7 @@ impl Page {
 
     pub(crate) fn answer(&self, parts: &Parts) -> Result<Response<Body>, Refusal> {
         if !matches!(parts.method.as_str(), "GET" | "HEAD") {
-            let error = Error::new(Reason::MethodNotAllowed, "the path takes GET, HEAD");
+            let error = Error::new(Reason::MethodNotAllowed, "the path supports GET, HEAD");
             // The body was not read.
             return Err(Refusal { allow: Some("GET, HEAD".to_owned()), ..Refusal::closing(error) });
         }
@@ -81,13 +81,14 @@ impl Page {
                 self.compressed.clone().filter(|_| compress::takes_gzip(&parts.headers));
             compress::encoded(self.text.clone(), compressed)
         };
-        // It changes with the server's version only, but then at once.
+        // The page changes only with the server's version, but then clients must see the change at
+        // once.
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer.headers_mut().insert(ETAG, self.etag.clone());
         Ok(answer)
     }
 
-    /// Whether the client has this text.
+    /// Returns whether the client already has this text.
     fn is_known(&self, headers: &HeaderMap) -> bool {
         let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
         let own = self.etag.to_str().map(opaque).unwrap_or_default();

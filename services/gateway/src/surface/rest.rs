@@ -1,4 +1,4 @@
-//! One REST request: to a message, to the role, and back.
+//! A REST request: converted to a message, sent to the role, and the answer converted back.
 
 use bytes::Bytes;
 use http::{
@@ -17,9 +17,9 @@ use crate::{
     exchange::{
         Shared,
         answer::Refusal,
-        body::{self, Whole},
+        body::{self, BufferedBody},
         call, compress,
-        cost::{Cost, Held},
+        cost::{Cost, HeldRoom},
         deadline::Deadline,
         ending,
         fault::fault,
@@ -31,7 +31,7 @@ use crate::{
     surface::stream,
 };
 
-/// Answers a request whose route is found.
+/// Answers a request whose route was found.
 pub(crate) async fn answer(
     shared: &Shared,
     found: &Found<'_, '_>,
@@ -43,19 +43,19 @@ pub(crate) async fn answer(
     check_encoding(&parts.headers)?;
     header_field::check(&route.headers, &route.input, &parts.method, &parts.headers)
         .map_err(Refusal::closing)?;
-    if let Some(rule) = ndjson::asked(route, &parts.headers) {
-        let base = message(found, parts, Given::default()).map_err(Refusal::closing)?;
-        // Boxed: it would make the future of every request as large.
+    if let Some(rule) = ndjson::rule_for(route, &parts.headers) {
+        let base = message(found, parts, BodyContent::default()).map_err(Refusal::closing)?;
+        // Boxed, because it would enlarge the future of every request.
         return Box::pin(ndjson::answer(shared, route, rule, base, parts, body, end)).await;
     }
     if route.stream.is_some() {
         stream::check_accept(&parts.headers)?;
     }
-    let Whole { bytes, mut room } = body::whole(shared, parts, body, deadline).await?;
+    let BufferedBody { bytes, mut room } = body::read_whole(shared, parts, body, deadline).await?;
     let (given, decoded) = read_body(shared, route, parts, bytes).await?;
     let request = call::frame(&message(found, parts, given)?)?;
-    // The body and what was decoded of it are gone. Room is held for the message until there is an
-    // answer.
+    // The body and the data decoded from it are gone. Room is held for the message until there is
+    // an answer.
     drop(decoded);
     room.shrink(room.amount().saturating_sub(request.len()));
     let backend = shared
@@ -68,7 +68,7 @@ pub(crate) async fn answer(
         let answer =
             call::open(backend, &route.grpc_path, call::metadata(&parts.headers), request, caller)
                 .await;
-        let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
+        let answer = answer.map_err(|error| translate_to_rest(route, error))?;
         let body = ending::bounded(shared, answer, end).into_body();
         let id = parts
             .headers
@@ -77,13 +77,13 @@ pub(crate) async fn answer(
             .unwrap_or_else(|| HeaderValue::from_static(""));
         let events = stream::Events::new(rule, body, limit, shared.unsent.clone(), holder);
         let answer =
-            stream::answer(events, id).await.map_err(|error| in_words_of_rest(route, error))?;
+            stream::answer(events, id).await.map_err(|error| translate_to_rest(route, error))?;
         return Ok(unsent::stream(shared, holder, answer));
     }
     let answer =
         call::unary(backend, &route.grpc_path, call::metadata(&parts.headers), request, limit)
             .await;
-    let answer = answer.map_err(|error| in_words_of_rest(route, error))?;
+    let answer = answer.map_err(|error| translate_to_rest(route, error))?;
     let answer = DynamicMessage::decode(route.output.clone(), answer)
         .map_err(fault("the answer does not decode"))?;
     let text = match &route.response_body {
@@ -93,8 +93,8 @@ pub(crate) async fn answer(
     Ok(unsent::whole(shared, holder, compress::json(text, &parts.headers).await)?)
 }
 
-/// A role names fields as the proto does; where REST has another name, the client is told that one.
-fn in_words_of_rest(route: &Route, mut error: Error) -> Error {
+/// A role names fields as the proto does. Translates the names that differ in REST.
+fn translate_to_rest(route: &Route, mut error: Error) -> Error {
     for violation in &mut error.violations {
         if let Some(renamed) = payload::rename(&route.input, &violation.field) {
             error.message = error
@@ -107,7 +107,7 @@ fn in_words_of_rest(route: &Route, mut error: Error) -> Error {
     error
 }
 
-/// Without the body, which HEAD must not have, but with its length.
+/// Removes the body, which an answer to HEAD must not have, but keeps its length.
 pub(crate) fn without_body(answer: Response<Body>) -> Response<Body> {
     let (mut parts, body) = answer.into_parts();
     if let Some(length) = body.size_hint().exact() {
@@ -116,10 +116,10 @@ pub(crate) fn without_body(answer: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, Body::empty())
 }
 
-/// What a body gives: its value, and the names of the fields in it. A missing body is an empty one:
-/// whether a field is required is the role's to say.
+/// The content of a body: its value, and the names of the fields in it. A missing body counts as an
+/// empty one: the role decides whether a field is required.
 #[derive(Default)]
-pub(crate) struct Given {
+pub(crate) struct BodyContent {
     value: Option<Value>,
     present: Vec<String>,
 }
@@ -127,12 +127,16 @@ pub(crate) struct Given {
 pub(crate) fn message(
     found: &Found<'_, '_>,
     parts: &Parts,
-    given: Given,
+    given: BodyContent,
 ) -> Result<DynamicMessage, Error> {
     transcoded(found, parts, given).map_err(|error| range::named(&found.route.input, error))
 }
 
-fn transcoded(found: &Found<'_, '_>, parts: &Parts, given: Given) -> Result<DynamicMessage, Error> {
+fn transcoded(
+    found: &Found<'_, '_>,
+    parts: &Parts,
+    given: BodyContent,
+) -> Result<DynamicMessage, Error> {
     let route = found.route;
     let mut message = DynamicMessage::new(route.input.clone());
     match (&route.body, given.value) {
@@ -160,9 +164,9 @@ async fn read_body(
     route: &Route,
     parts: &Parts,
     body: Bytes,
-) -> Result<(Given, Option<Held>), Error> {
+) -> Result<(BodyContent, Option<HeldRoom>), Error> {
     if body.is_empty() {
-        return Ok((Given::default(), None));
+        return Ok((BodyContent::default(), None));
     }
     if matches!(route.body, BodyRule::None) {
         return Err(Error::new(Reason::MalformedRequest, "the request must have no body"));
@@ -172,18 +176,18 @@ async fn read_body(
     let (rule, input) = (route.body.clone(), route.input.clone());
     let decoded = shared
         .decoding
-        .body(holder, body.len(), move |cost| given(&rule, &input, &body, cost))
+        .body(holder, body.len(), move |cost| decode_body(&rule, &input, &body, cost))
         .await;
     decoded.map(|(given, held)| (given, Some(held)))
 }
 
-/// Reads a body as its rule says.
-pub(crate) fn given(
+/// Reads a body by its rule.
+pub(crate) fn decode_body(
     rule: &BodyRule,
     input: &MessageDescriptor,
     body: &Bytes,
     cost: &Cost,
-) -> Result<Given, Error> {
+) -> Result<BodyContent, Error> {
     let read = match rule {
         BodyRule::Field(field) => {
             let mut read = read::field(body, field, cost)?;
@@ -192,10 +196,11 @@ pub(crate) fn given(
         }
         BodyRule::None | BodyRule::Whole => read::message(body, input, cost)?,
     };
-    Ok(Given { value: read.value, present: read.present })
+    Ok(BodyContent { value: read.value, present: read.present })
 }
 
-/// A compressed body would have to be unpacked to be bounded: it is refused before it is read.
+/// Refuses a compressed body before it is read, because it would have to be decompressed to be
+/// limited.
 fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     let plain =
         |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
@@ -204,7 +209,7 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     }
     let violation = FieldViolation {
         field: "content-encoding".into(),
-        description: "must be absent: bodies are taken as they are".into(),
+        description: "must be absent: compressed bodies are not supported".into(),
     };
     Err(Refusal::closing(Error {
         reason: Reason::MalformedRequest,
@@ -236,7 +241,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// What the path gives; a body that says otherwise is refused.
+/// Sets the fields that the path gives. Refuses a body with a different value.
 fn apply_path(found: &Found<'_, '_>, message: &mut DynamicMessage) -> Result<(), Error> {
     for variable in &found.route.variables {
         let field = &variable.field;

@@ -1,10 +1,10 @@
-//! Streams of the server over REST: server-sent events (WHATWG HTML, "Server-sent events"), one for
-//! each message.
+//! Server streams over REST: server-sent events (WHATWG HTML, "Server-sent events"), one for each
+//! message.
 //!
-//! Its `id` is the place in the stream, if messages have one (`resume_cursor` option), its `event`
-//! the name of the oneof's member that is set, and its `data` the message in JSON. `Last-Event-ID`
-//! sets the request's place. An error after the first message is an event `error` with the JSON of
-//! an error, and the last one.
+//! The `id` of an event is the position in the stream, if messages have one (option
+//! `resume_cursor`). Its `event` is the name of the member of the oneof that is set, and its `data`
+//! is the message in JSON. `Last-Event-ID` sets the position of the request. An error after the
+//! first message is sent as the last event, named `error`, with the JSON of an error.
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::{StreamExt, stream};
@@ -31,7 +31,7 @@ use crate::{
     route::{StreamRule, stream_rule::MEDIA_TYPE},
 };
 
-/// A message as an event.
+/// Converts a message to an event.
 fn event(rule: &StreamRule, message: Bytes) -> Result<Bytes, Error> {
     let message = DynamicMessage::decode(rule.output.clone(), message)
         .map_err(fault("the answer does not decode"))?;
@@ -42,8 +42,8 @@ fn event(rule: &StreamRule, message: Bytes) -> Result<Bytes, Error> {
     Ok(written(id, name.as_ref().map(FieldDescriptor::name), None, &write::message(&message)?))
 }
 
-/// Refuses a client that does not take server-sent events (RFC 9110, 12.5.1): the most specific of
-/// its ranges decides.
+/// Refuses a client that does not accept server-sent events (RFC 9110, section 12.5.1). The most
+/// specific media range decides.
 pub(crate) fn check_accept(headers: &HeaderMap) -> Result<(), Error> {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut verdict = None;
@@ -66,12 +66,12 @@ pub(crate) fn check_accept(headers: &HeaderMap) -> Result<(), Error> {
     if takes {
         Ok(())
     } else {
-        Err(Error::new(Reason::NotAcceptable, format!("the method answers {MEDIA_TYPE} only")))
+        Err(Error::new(Reason::NotAcceptable, format!("the method answers with {MEDIA_TYPE} only")))
     }
 }
 
-/// The answer of a role as server-sent events. Waits for the first message: until then an error is
-/// an answer of its own.
+/// Sends the answer of a role as server-sent events. Waits for the first message: until then, an
+/// error is an answer of its own.
 pub(crate) async fn answer(
     mut events: Events,
     request_id: HeaderValue,
@@ -93,7 +93,7 @@ pub(crate) async fn answer(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Proxies that gather answers before they pass them on are told not to.
+    // Tells proxies not to collect the answer before they pass it on.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(answer)
 }
@@ -103,9 +103,9 @@ pub(crate) struct Events {
     rule: StreamRule,
     body: Body,
     read: BytesMut,
-    /// Bytes of one message.
+    /// Maximum size of one message, in bytes.
     limit: usize,
-    /// Room for a message that is gathered here, and whose it is.
+    /// Room for a message that is assembled here, and the caller whose share of it is used.
     unsent: Shares,
     holder: Holder,
 }
@@ -122,7 +122,8 @@ impl Events {
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        // Until the event is made: then it has room as an answer that is not sent.
+        // Held until the event is complete. From then on, the event has room as an answer that is
+        // not sent.
         let mut room = None;
         loop {
             if let Some(message) = self.message()? {
@@ -149,14 +150,14 @@ impl Events {
         }
     }
 
-    /// How many bytes the message under way lacks, once its length is known.
+    /// Returns how many bytes the current message lacks, once its length is known.
     fn missing(&self) -> Option<usize> {
         let [_, length @ ..] = self.read.first_chunk::<PREFIX_BYTES>()?;
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         Some(length.saturating_sub(self.read.len() - PREFIX_BYTES))
     }
 
-    /// A whole message of what was read.
+    /// Takes a complete message from the data read so far.
     fn message(&mut self) -> Result<Option<Bytes>, Error> {
         let Some([flag, length @ ..]) = self.read.first_chunk::<PREFIX_BYTES>() else {
             return Ok(None);
@@ -179,17 +180,17 @@ impl Events {
     }
 }
 
-/// The event that says why the stream ends; with the time after which to come back, when that may
-/// help.
+/// Builds the event that says why the stream ends, with the time after which to reconnect if that
+/// may help.
 fn last(error: Error, request_id: &HeaderValue) -> Bytes {
     if error.reason == Reason::Internal {
-        tracing::error!(error = %error.message, "a stream ended by a fault of ours");
+        tracing::error!(error = %error.message, "a stream ended because of an internal fault");
     }
     let retry = error.retry_after;
     written(None, Some("error"), retry, &Refusal::from(error).json(request_id))
 }
 
-/// One event. Data that has lines of its own, as a payload may, goes line by line.
+/// Writes one event. Data with several lines, which a payload may have, is written line by line.
 fn written(
     id: Option<&str>,
     name: Option<&str>,
@@ -211,7 +212,7 @@ fn written(
     if let Some(retry) = retry {
         line("retry", retry.as_millis().to_string().as_bytes());
     }
-    // In JSON line ends are white space: which of them it was makes no difference.
+    // In JSON, line ends are white space, so it does not matter which of them it was.
     data.split(|byte| matches!(byte, b'\n' | b'\r')).for_each(|part| line("data", part));
     event.extend_from_slice(b"\n");
     event.freeze()
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_take_events_is_told() {
+    fn clients_that_refuse_events_get_an_error() {
         let takes = |accept: &[&'static str]| {
             let values = accept.iter().map(|value| (ACCEPT, HeaderValue::from_static(value)));
             check_accept(&HeaderMap::from_iter(values)).is_ok()

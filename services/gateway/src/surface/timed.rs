@@ -1,4 +1,4 @@
-//! What ends an answer that takes too long, or whose code panics.
+//! Ends an answer that takes too long, or whose code panics.
 
 use std::{future::Future, panic::AssertUnwindSafe};
 
@@ -10,21 +10,21 @@ use tonic::body::Body;
 
 use crate::exchange::{answer::Refusal, deadline};
 
-/// The answer, or an error when it takes too long. The request is dropped then, and what it began
-/// with it; whether it took effect is unknown.
+/// Returns the answer, or an error if it takes too long. The request and everything that it started
+/// is then dropped, and it is unknown whether it took effect.
 pub(super) async fn in_time(
     end: Instant,
     answer: impl Future<Output = Result<Response<Body>, Refusal>>,
     route: &str,
 ) -> Result<Response<Body>, Refusal> {
-    tokio::time::timeout_at(end, unbroken(answer, route))
+    tokio::time::timeout_at(end, catch_panic(answer, route))
         .await
         .unwrap_or_else(|_| Err(Refusal::closing(deadline::passed())))
 }
 
-/// The answer, or an error when its code panics. The panic's own text may hold what the client
-/// sent: only its place is logged, by the hook of the process.
-pub(super) async fn unbroken(
+/// Returns the answer, or an error if its code panics. The text of the panic may have data of the
+/// client, so only its location is logged, by the panic hook of the process.
+pub(super) async fn catch_panic(
     answer: impl Future<Output = Result<Response<Body>, Refusal>>,
     route: &str,
 ) -> Result<Response<Body>, Refusal> {
@@ -35,7 +35,8 @@ pub(super) async fn unbroken(
     if let Err(Refusal { error, .. }) = &answer
         && error.reason == Reason::Internal
     {
-        tracing::error!(route, error = %error.message, "a request failed by a fault of ours");
+        let error = &error.message;
+        tracing::error!(route, %error, "a request failed because of an internal fault");
     }
     answer
 }

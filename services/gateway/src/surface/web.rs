@@ -1,4 +1,4 @@
-//! gRPC-web: unwrapped by tonic-web, and from there on gRPC.
+//! gRPC-web: decoded by tonic-web, and handled as gRPC from there on.
 
 use std::convert::Infallible;
 
@@ -13,7 +13,7 @@ use tonic_web::GrpcWebLayer;
 use tower::{Layer, ServiceExt};
 
 use crate::{
-    exchange::{body, deadline::Deadline, observe::Seen},
+    exchange::{body, deadline::Deadline, observe::SeenStatus},
     surface::{Surfaces, grpc_call},
 };
 
@@ -21,24 +21,24 @@ use crate::{
 const MEDIA_TYPE: &str = "application/grpc-web+proto";
 const TEXT_MEDIA_TYPE: &str = "application/grpc-web-text+proto";
 
-/// A refusal that is made before the request is unwrapped.
+/// Converts a refusal that is made before the request is decoded.
 pub(crate) fn refused(mut answer: Response<Body>) -> Response<Body> {
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     answer
 }
 
-/// Answers a request of gRPC-web, as bytes or base64 `text`, over any version of HTTP.
+/// Answers a gRPC-web request, as bytes or as base64 (`text`), over any version of HTTP.
 pub(crate) async fn answer(
     surfaces: &Surfaces,
     mut request: Request<Incoming>,
     text: bool,
     deadline: &Deadline,
-    seen: &Seen,
+    seen: &SeenStatus,
 ) -> Response<Body> {
-    // tonic-web knows the media types in this writing only.
+    // tonic-web recognizes the media types in this spelling only.
     let media_type = HeaderValue::from_static(if text { TEXT_MEDIA_TYPE } else { MEDIA_TYPE });
     request.headers_mut().insert(CONTENT_TYPE, media_type);
-    // It passes errors on as text.
+    // tonic-web passes errors on as text.
     let request = request.map(|incoming| {
         incoming.map_err(|error| if body::is_gone(&error) { body::GONE } else { body::BROKE_OFF })
     });
@@ -49,7 +49,7 @@ pub(crate) async fn answer(
     answer
 }
 
-/// What belongs to the connection of HTTP/1.1 does not travel on.
+/// Removes what belongs to the HTTP/1.1 connection.
 fn as_grpc(mut request: Request<Body>) -> Request<Body> {
     *request.version_mut() = Version::HTTP_2;
     for name in [CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE] {

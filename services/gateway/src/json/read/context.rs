@@ -1,4 +1,5 @@
-//! The state of one reading: where the reader is, what it expects, and what went wrong.
+//! The state of one reading: the position in the message, what is expected there, and what went
+//! wrong.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,26 +14,26 @@ use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use crate::exchange::cost::{Cost, Refused};
 
-/// What one reading shares.
+/// The data that one reading shares.
 pub(super) struct Context<'a> {
     pub(super) body: &'a Bytes,
     pub(super) cost: &'a Cost,
     pub(super) fault: RefCell<Option<Fault>>,
     pub(super) present: RefCell<Vec<String>>,
     pub(super) outermost: Cell<bool>,
-    /// The reading ended for want of room.
+    /// Set if the reading ended for lack of room.
     pub(super) no_room: Cell<Option<Exhausted>>,
 }
 
 pub(super) struct Fault {
     reason: Reason,
     field: String,
-    /// None when the text is not JSON at that place.
+    /// `None` if the text is not JSON at that place.
     description: Option<String>,
 }
 
 impl Context<'_> {
-    /// Notes what is wrong; serde only needs to stop.
+    /// Records what is wrong. serde only needs to stop.
     pub(super) fn fail<E: serde::de::Error>(
         &self,
         reason: Reason,
@@ -44,7 +45,7 @@ impl Context<'_> {
         E::custom("refused")
     }
 
-    /// Notes that memory is taken, or that there is no more.
+    /// Records that memory is taken. Fails if there is not enough.
     pub(super) fn spend<E: serde::de::Error>(
         &self,
         bytes: usize,
@@ -54,7 +55,9 @@ impl Context<'_> {
             Refused::TooMuch(most) => self.fail(
                 Reason::TooLarge,
                 path,
-                format!("takes more than the {most} bytes of memory that the request may take"),
+                format!(
+                    "needs more than the {most} bytes of memory that decoding the request may take"
+                ),
             ),
             Refused::NoRoom(exhausted) => {
                 self.no_room.set(Some(exhausted));
@@ -63,7 +66,7 @@ impl Context<'_> {
         })
     }
 
-    /// Notes where the text stopped being JSON: the innermost place is noted first and stays.
+    /// Records where the text stopped being JSON. The innermost place is recorded first and stays.
     pub(super) fn locate(&self, path: &Path<'_>) {
         self.fault.borrow_mut().get_or_insert_with(|| Fault {
             reason: Reason::MalformedRequest,
@@ -76,7 +79,11 @@ impl Context<'_> {
         let syntax = || format!("is not JSON: {error}");
         let deep = error.to_string().starts_with("recursion limit exceeded");
         let syntax = || {
-            if deep { format!("is nested deeper than {}", limits::JSON_DEPTH) } else { syntax() }
+            if deep {
+                format!("is nested more than {} levels deep", limits::JSON_DEPTH)
+            } else {
+                syntax()
+            }
         };
         if let Some(exhausted) = self.no_room.get() {
             return exhausted.into();
@@ -94,7 +101,7 @@ impl Context<'_> {
     }
 }
 
-/// Where the reader stands.
+/// The position in the message.
 pub(super) enum Path<'a> {
     Root(&'a str),
     Field(&'a Path<'a>, &'a str),
@@ -102,7 +109,7 @@ pub(super) enum Path<'a> {
     Key(&'a Path<'a>, &'a str),
 }
 
-/// Keys are the client's, and as long as it likes.
+/// The client chooses the keys, and they may have any length.
 const SHOWN_KEY_CHARACTERS: usize = 64;
 
 impl fmt::Display for Path<'_> {
@@ -118,16 +125,16 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// What is expected.
+/// What is expected at a position.
 #[derive(Clone, Copy)]
-pub(super) enum Shape<'a> {
+pub(super) enum Expected<'a> {
     Single(&'a Kind),
-    /// By the type of its entries, and how many there may be.
+    /// The type of the entries, and their maximum number.
     List(&'a Kind, u32),
     Map(&'a MessageDescriptor, u32),
 }
 
-impl<'a> Shape<'a> {
+impl<'a> Expected<'a> {
     pub(super) fn of(field: &FieldDescriptor, kind: &'a Kind) -> Self {
         match kind {
             Kind::Message(entry) if field.is_map() => Self::Map(entry, bounds::max_items(field)),
@@ -136,7 +143,7 @@ impl<'a> Shape<'a> {
         }
     }
 
-    pub(super) fn expected(self) -> &'static str {
+    pub(super) fn requirement(self) -> &'static str {
         match self {
             Self::List(..) => "must be a list",
             Self::Single(_) | Self::Map(..) => "must be an object",
@@ -148,7 +155,7 @@ impl<'a> Shape<'a> {
 pub(super) struct Seed<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) path: &'a Path<'a>,
-    pub(super) shape: Shape<'a>,
+    pub(super) expected: Expected<'a>,
 }
 
 impl Seed<'_> {

@@ -1,5 +1,5 @@
-//! JSON to a message, strictly and in one pass: what is wrong is named by its path, a payload's
-//! text is kept as it stands.
+//! Reads a message from JSON, strictly and in one pass. Errors name the path of the faulty field.
+//! The text of payloads is kept as it is.
 
 mod context;
 mod object;
@@ -14,13 +14,13 @@ use outrider_model::{Error, Reason};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, Value};
 use serde::de::DeserializeSeed;
 
-use self::context::{Context, Path, Seed, Shape};
+use self::context::{Context, Expected, Path, Seed};
 use crate::exchange::cost::Cost;
 
-/// What a body gave.
+/// The result of reading a body.
 #[derive(Debug)]
 pub(crate) struct Read {
-    /// None for `null`.
+    /// `None` for `null`.
     pub(crate) value: Option<Value>,
     /// The fields that the outermost object names, in the spelling of the proto.
     pub(crate) present: Vec<String>,
@@ -28,16 +28,16 @@ pub(crate) struct Read {
 
 /// Reads a whole message.
 pub(crate) fn message(text: &Bytes, desc: &MessageDescriptor, cost: &Cost) -> Result<Read, Error> {
-    read(text, &Path::Root(""), Shape::Single(&Kind::Message(desc.clone())), cost)
+    read(text, &Path::Root(""), Expected::Single(&Kind::Message(desc.clone())), cost)
 }
 
-/// Reads the value of one field; errors name it first.
+/// Reads the value of one field. Paths in errors begin with its name.
 pub(crate) fn field(text: &Bytes, field: &FieldDescriptor, cost: &Cost) -> Result<Read, Error> {
     let kind = field.kind();
-    read(text, &Path::Root(field.name()), Shape::of(field, &kind), cost)
+    read(text, &Path::Root(field.name()), Expected::of(field, &kind), cost)
 }
 
-fn read(body: &Bytes, path: &Path<'_>, shape: Shape<'_>, cost: &Cost) -> Result<Read, Error> {
+fn read(body: &Bytes, path: &Path<'_>, expected: Expected<'_>, cost: &Cost) -> Result<Read, Error> {
     let text = std::str::from_utf8(body).map_err(|error| {
         Error::new(
             Reason::MalformedRequest,
@@ -56,7 +56,7 @@ fn read(body: &Bytes, path: &Path<'_>, shape: Shape<'_>, cost: &Cost) -> Result<
         no_room: Cell::new(None),
     };
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Seed { context: &context, path, shape }.deserialize(&mut deserializer);
+    let value = Seed { context: &context, path, expected }.deserialize(&mut deserializer);
     match value.and_then(|value| deserializer.end().map(|()| value)) {
         Ok(value) => Ok(Read { value, present: context.present.into_inner() }),
         Err(error) => Err(context.error(&error)),

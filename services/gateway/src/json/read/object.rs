@@ -1,4 +1,4 @@
-//! JSON objects: messages, and maps.
+//! JSON objects: messages and maps.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use prost_reflect::{
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
-use super::context::{Path, Seed, Shape};
+use super::context::{Expected, Path, Seed};
 use crate::{
     exchange::cost,
     json::{
@@ -22,7 +22,7 @@ use crate::{
 
 const TWICE: &str = "is given twice";
 
-/// A message from the members of an object.
+/// Reads a message from the members of an object.
 pub(super) fn message<'de, A: MapAccess<'de>>(
     seed: Seed<'_>,
     desc: &MessageDescriptor,
@@ -44,18 +44,18 @@ pub(super) fn message<'de, A: MapAccess<'de>>(
     Ok(Some(Value::Message(object.message)))
 }
 
-/// One object on its way to a message.
+/// A message under construction from an object.
 struct Object<'a> {
     seed: Seed<'a>,
     payload: Option<&'static FieldDescriptor>,
     /// The field that keeps the text of its JSON.
     text: Option<&'static FieldDescriptor>,
     message: DynamicMessage,
-    /// Numbers of the fields that came, null or not.
+    /// Numbers of the fields that were given, including those given as null.
     seen: HashSet<u32>,
-    /// The name under which the payload came.
+    /// The name under which the payload was given.
     payload_given: Option<&'static str>,
-    /// Whether nothing is around it.
+    /// Whether this is the outermost object.
     outermost: bool,
 }
 
@@ -66,7 +66,7 @@ impl Object<'_> {
             (Some(payload), DATA_BASE64 | DATA_BASE64_CAMEL) => self.data_base64(payload, map),
             _ => match field_path::field(&self.message.descriptor(), key) {
                 Some(field) => self.field(&field, map),
-                None => Err(self.fail(Reason::MalformedRequest, key, "is not a field that exists")),
+                None => Err(self.fail(Reason::MalformedRequest, key, "is not a known field")),
             },
         }
     }
@@ -85,7 +85,7 @@ impl Object<'_> {
             return self.text(field, map);
         }
         let (path, kind) = (Path::Field(self.seed.path, name), field.kind());
-        let seed = Seed { path: &path, shape: Shape::of(field, &kind), ..self.seed };
+        let seed = Seed { path: &path, expected: Expected::of(field, &kind), ..self.seed };
         let Some(value) = map.next_value_seed(seed)? else { return Ok(()) };
         let rival = field
             .containing_oneof()
@@ -101,7 +101,7 @@ impl Object<'_> {
         Ok(())
     }
 
-    /// The value's own text becomes the string; null is no value.
+    /// Keeps the text of the value as the string. `null` is no value.
     fn text<'de, A: MapAccess<'de>>(
         &mut self,
         field: &FieldDescriptor,
@@ -115,7 +115,7 @@ impl Object<'_> {
         Ok(())
     }
 
-    /// The text of a value.
+    /// Returns the text of a value.
     fn raw<'de, A: MapAccess<'de>>(
         &self,
         name: &str,
@@ -127,11 +127,11 @@ impl Object<'_> {
         if is_shallow(raw.get().as_bytes()) {
             return Ok(raw);
         }
-        let description = format!("is nested deeper than {}", limits::JSON_DEPTH);
+        let description = format!("is nested more than {} levels deep", limits::JSON_DEPTH);
         Err(self.fail(Reason::MalformedRequest, name, &description))
     }
 
-    /// The value's own text becomes the payload; it shares the memory of the request's body.
+    /// Keeps the text of the value as the payload, which shares the memory of the request's body.
     fn data<'de, A: MapAccess<'de>>(
         &mut self,
         payload: &FieldDescriptor,
@@ -154,7 +154,7 @@ impl Object<'_> {
     ) -> Result<(), A::Error> {
         self.begin_payload(DATA_BASE64)?;
         let path = Path::Field(self.seed.path, DATA_BASE64);
-        let seed = Seed { path: &path, shape: Shape::Single(&Kind::Bytes), ..self.seed };
+        let seed = Seed { path: &path, expected: Expected::Single(&Kind::Bytes), ..self.seed };
         if let Some(value) = map.next_value_seed(seed)? {
             self.message.set_field(payload, value);
         }
@@ -189,7 +189,7 @@ impl Object<'_> {
     }
 }
 
-/// A map from the members of an object.
+/// Reads a map from the members of an object.
 pub(super) fn entries<'de, A: MapAccess<'de>>(
     seed: Seed<'_>,
     entry: &MessageDescriptor,
@@ -206,7 +206,7 @@ pub(super) fn entries<'de, A: MapAccess<'de>>(
         }
         seed.context.spend(cost::ENTRY + text.len(), seed.path)?;
         let path = Path::Key(seed.path, &text);
-        let seed = Seed { path: &path, shape: Shape::Single(&value_kind), ..seed };
+        let seed = Seed { path: &path, expected: Expected::Single(&value_kind), ..seed };
         let key = map_key(&key_kind, &text)
             .map_err(|expected| seed.wrong(format!("has a key that {expected}")))?;
         if values.contains_key(&key) {

@@ -51,8 +51,8 @@ fn the_text_of_data_is_kept() {
 type Refused = (&'static str, Reason, &'static str, &'static str);
 
 const REFUSED_EVENTS: &[Refused] = &[
-    (r#"{"unknown":1}"#, Reason::MalformedRequest, "event.unknown", "not a field"),
-    (r#"{"payload":"aGk="}"#, Reason::MalformedRequest, "event.payload", "not a field"),
+    (r#"{"unknown":1}"#, Reason::MalformedRequest, "event.unknown", "not a known field"),
+    (r#"{"payload":"aGk="}"#, Reason::MalformedRequest, "event.payload", "not a known field"),
     (
         r#"{"event_type":"a","eventType":"a"}"#,
         Reason::MalformedRequest,
@@ -96,7 +96,7 @@ const REFUSED_EVENTS: &[Refused] = &[
 ];
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_the_faulty_field() {
     for (text, reason, field, description) in REFUSED_EVENTS {
         let error = event(text).expect_err(text);
         assert_eq!(error.reason, *reason, "{text}: {error}");
@@ -191,7 +191,7 @@ fn the_text_of_json_fields_is_kept() {
             (text.to_owned(), vec!["schema".to_owned()])
         );
     }
-    // Named without a value: to be cleared.
+    // The field is named without a value, so it is cleared.
     assert_eq!(schema(r#"{"schema":null}"#).unwrap(), (String::new(), vec!["schema".to_owned()]));
     assert_eq!(schema("{}").unwrap(), (String::new(), vec![]));
     let deep = format!(
@@ -202,7 +202,7 @@ fn the_text_of_json_fields_is_kept() {
     for (text, why) in [
         (r#"{"schema":{,}}"#, "not JSON"),
         (r#"{"schema":1,"schema":1}"#, "twice"),
-        (deep.as_str(), "deeper"),
+        (deep.as_str(), "levels deep"),
     ] {
         let (reason, message) = schema(text).unwrap_err();
         assert!(

@@ -1,4 +1,4 @@
-//! Any JSON value, as the message or field that is expected.
+//! Reads any JSON value as the expected message or field.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use prost_reflect::{DynamicMessage, Kind, Value};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{
-    context::{Path, Seed, Shape},
+    context::{Expected, Path, Seed},
     object,
 };
 use crate::{
@@ -19,9 +19,9 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Option<Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Value>, D::Error> {
-        let value = match self.shape {
-            // Free-form JSON as messages: the library's own mapping.
-            Shape::Single(Kind::Message(desc))
+        let value = match self.expected {
+            // Free-form JSON as messages uses the library's own mapping.
+            Expected::Single(Kind::Message(desc))
                 if matches!(
                     desc.full_name(),
                     "google.protobuf.Any"
@@ -41,13 +41,13 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
 
 impl Seed<'_> {
     fn single<E: serde::de::Error>(&self, scalar: Scalar<'_>) -> Result<Option<Value>, E> {
-        match self.shape {
-            Shape::Single(kind) => {
+        match self.expected {
+            Expected::Single(kind) => {
                 let text = if let Scalar::Text(text) = &scalar { 2 * text.len() } else { 0 };
                 self.context.spend(cost::VALUE + text, self.path)?;
                 scalar::from_json(kind, scalar).map(Some).map_err(|expected| self.wrong(expected))
             }
-            _ => Err(self.wrong(self.shape.expected())),
+            _ => Err(self.wrong(self.expected.requirement())),
         }
     }
 }
@@ -84,18 +84,18 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Option<Value>, A::Error> {
-        let Shape::List(kind, most) = self.shape else {
-            return Err(self.wrong(match self.shape {
-                Shape::Single(kind) if scalar::is_scalar(kind) => "must not be a list",
-                _ => self.shape.expected(),
+        let Expected::List(kind, most) = self.expected else {
+            return Err(self.wrong(match self.expected {
+                Expected::Single(kind) if scalar::is_scalar(kind) => "must not be a list",
+                _ => self.expected.requirement(),
             }));
         };
         let mut values = Vec::new();
         loop {
             let path = Path::Item(self.path, values.len());
-            let seed = Seed { path: &path, shape: Shape::Single(kind), ..self };
+            let seed = Seed { path: &path, expected: Expected::Single(kind), ..self };
             if values.len() >= most as usize {
-                // Whether there is one more is seen without decoding it.
+                // Checks for one more item without decoding it.
                 return match items.next_element::<IgnoredAny>()? {
                     Some(_) => Err(self.wrong(bounds::too_many(most))),
                     None => Ok(Some(Value::List(values))),
@@ -110,15 +110,15 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<Value>, A::Error> {
-        match self.shape {
-            Shape::Map(entry, most) => object::entries(self, entry, most, map),
-            Shape::Single(Kind::Message(desc))
+        match self.expected {
+            Expected::Map(entry, most) => object::entries(self, entry, most, map),
+            Expected::Single(Kind::Message(desc))
                 if !scalar::is_scalar(&Kind::Message(desc.clone())) =>
             {
                 object::message(self, desc, map)
             }
-            Shape::Single(_) => Err(self.wrong("must not be an object")),
-            Shape::List(..) => Err(self.wrong(self.shape.expected())),
+            Expected::Single(_) => Err(self.wrong("must not be an object")),
+            Expected::List(..) => Err(self.wrong(self.expected.requirement())),
         }
     }
 }

@@ -18,12 +18,11 @@ use super::{
 use crate::{exchange::deadline::LEAST_SECONDS, route::Routes};
 
 const ABOUT: &str = "Events in, webhooks out. This document is generated from the protos, which \
-    also define the same API over gRPC and \
-                     gRPC-web.\n\nNames come in as snake_case or camelCase and go out as \
-                     snake_case. Unknown fields and query parameters \
-                     are refused. 64-bit numbers are strings, enums names, times RFC 3339.";
+    also define the same API over gRPC and gRPC-web.\n\nNames are accepted in snake_case or \
+    camelCase and written in snake_case. Unknown fields and query parameters are refused. 64-bit \
+    numbers are strings, enums are names, and times are in RFC 3339 format.";
 
-/// The document, of all routes.
+/// Builds the document of all routes.
 pub(crate) fn document(routes: &Routes, methods: &[MethodDescriptor], version: &str) -> Value {
     let mut schemas = Schemas::default();
     errors::add_schemas(&mut schemas);
@@ -40,7 +39,7 @@ pub(crate) fn document(routes: &Routes, methods: &[MethodDescriptor], version: &
             "description": ABOUT,
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
-        "servers": [{ "url": "/", "description": "The server that gave this document." }],
+        "servers": [{ "url": "/", "description": "The server that returned this document." }],
         "tags": methods::public_services().map(tag).collect::<Vec<_>>(),
         "security": [{ SECURITY: [] }],
         "paths": paths,
@@ -51,7 +50,7 @@ pub(crate) fn document(routes: &Routes, methods: &[MethodDescriptor], version: &
             },
             "parameters": shared_parameters(),
             "headers": {
-                "X-Request-Id": { "description": "The request, in the server's logs.",
+                "X-Request-Id": { "description": "The id of the request in the server's logs.",
                     "schema": { "type": "string" } },
             },
             "responses": errors::responses(),
@@ -84,15 +83,15 @@ fn shared_parameters() -> Value {
     json!({
         "RequestId": {
             "name": "X-Request-Id", "in": "header", "required": false,
-            "description": "An id of the caller's choice for the server's logs, 1 to 128 bytes of \
-                visible ASCII; answered again. In the \
-                            place of any other, and without one, the server makes one.",
+            "description": "An id that the caller chooses for the server's logs: 1 to 128 bytes of \
+                visible ASCII. The answer has the same id. If there is none, or it is not valid, \
+                the server generates one.",
             "schema": { "type": "string" },
         },
         "RequestTimeout": {
             "name": "Request-Timeout", "in": "header", "required": false,
-            "description": "How long the answer may take at most, in seconds; fractions are taken. \
-                The server's own limit holds beyond it.",
+            "description": "The maximum time for the answer, in seconds. Fractions are accepted. \
+                The server's own limit still applies.",
             "schema": { "type": "number", "minimum": LEAST_SECONDS },
         },
     })

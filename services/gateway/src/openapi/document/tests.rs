@@ -1,4 +1,4 @@
-//! The document against the protos that it comes from, and against a validator of OpenAPI.
+//! Checks the document against the protos that it is built from, and with an OpenAPI validator.
 
 use std::{env, io::Write, process::Command};
 
@@ -189,7 +189,7 @@ fn parameters_come_from_path_query_and_headers() {
     );
 }
 
-/// By the PyPI package openapi-spec-validator, in the Python that the environment names.
+/// Uses the PyPI package openapi-spec-validator in the Python that the environment names.
 #[test]
 fn a_validator_finds_nothing_wrong() {
     let Some(python) = env::var_os("OUTRIDER_TEST_PYTHON") else {

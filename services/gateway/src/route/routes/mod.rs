@@ -18,7 +18,7 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor, MethodDe
 use crate::{
     exchange::{answer::Refusal, meter::Meter},
     json::{
-        field_path::{FieldPath, Unresolved},
+        field_path::{FieldPath, FieldPathError},
         mask,
     },
     route::{
@@ -26,16 +26,16 @@ use crate::{
         lines_rule::LinesRule,
         percent,
         stream_rule::StreamRule,
-        template::{Malformed, Segment, Template},
+        template::{Segment, Template, TemplateError},
         trie::Trie,
     },
 };
 
-/// Why the protos give no routes: a fault of theirs.
+/// Why the protos give no valid routes: a fault in the protos.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
-    /// An annotation is not one.
-    #[error("{method}: the google.api.http annotation does not decode or has no path")]
+    /// An annotation cannot be read.
+    #[error("{method}: the google.api.http annotation cannot be decoded or has no path")]
     Annotation {
         /// The method's gRPC path.
         method: String,
@@ -48,7 +48,7 @@ pub enum RouteError {
         /// The template.
         template: String,
         /// What is wrong.
-        why: Malformed,
+        why: TemplateError,
     },
     /// A field does not exist or cannot be used there.
     #[error("{method}: \"{field}\" {why}")]
@@ -58,23 +58,23 @@ pub enum RouteError {
         /// The field's path.
         field: String,
         /// What is wrong.
-        why: Unresolved,
+        why: FieldPathError,
     },
     /// Two methods claim the same requests.
     #[error("{method} and {other} both claim {http_method} {template}")]
     Conflict {
-        /// The later method's gRPC path.
+        /// The gRPC path of the later method.
         method: String,
-        /// The earlier method's gRPC path.
+        /// The gRPC path of the earlier method.
         other: String,
         /// The HTTP method.
         http_method: String,
-        /// The later template.
+        /// The template of the later method.
         template: String,
     },
 }
 
-/// One way to a method.
+/// A route to a method.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) http_method: String,
@@ -82,20 +82,20 @@ pub(crate) struct Route {
     pub(crate) meter: Arc<Meter>,
     pub(crate) grpc_path: String,
     pub(crate) package: String,
-    /// What the caller's key must carry.
+    /// The scope that the caller's key must have.
     pub(crate) scope: Option<Scope>,
     pub(crate) input: MessageDescriptor,
     pub(crate) output: MessageDescriptor,
     pub(crate) variables: Vec<Variable>,
     pub(crate) body: BodyRule,
-    /// The part of the answer that is shown; all of it when none.
+    /// The field of the answer that is written. `None` for the whole answer.
     pub(crate) response_body: Option<FieldDescriptor>,
-    /// The update mask to derive from the body; only on PATCH.
+    /// The update mask to derive from the body. On PATCH only.
     pub(crate) mask: Option<FieldDescriptor>,
     pub(crate) headers: Vec<HeaderField>,
-    /// How it takes lines, if it does.
+    /// How the route takes lines, if it does.
     pub(crate) ndjson: Option<LinesRule>,
-    /// How the method's stream of the server is answered, if it is one.
+    /// How a server stream is answered, if the method has one.
     pub(crate) stream: Option<StreamRule>,
 }
 
@@ -111,16 +111,16 @@ pub(crate) struct Variable {
 /// What the body of a request is.
 #[derive(Debug, Clone)]
 pub(crate) enum BodyRule {
-    /// There is none.
+    /// There is no body.
     None,
-    /// The message, without what the path gives.
+    /// The message, without the fields that the path gives.
     Whole,
     /// One field.
     Field(FieldDescriptor),
 }
 
 impl BodyRule {
-    /// Whether a field comes in the body.
+    /// Returns whether the body gives a field.
     pub(crate) fn takes(&self, field: &FieldDescriptor) -> bool {
         match self {
             Self::None => false,
@@ -137,7 +137,7 @@ pub(crate) struct Routes {
     trie: Trie,
 }
 
-/// A route and the segments of the path that led to it.
+/// A route, and the segments of the path that led to it.
 #[derive(Debug)]
 pub(crate) struct Found<'r, 'p> {
     pub(crate) route: &'r Route,
@@ -145,7 +145,8 @@ pub(crate) struct Found<'r, 'p> {
 }
 
 impl Routes {
-    /// Routes of `methods`. Those whose client streams and those without annotation have none.
+    /// Builds the routes of `methods`. Methods with client streams and methods without an
+    /// annotation have none.
     pub(crate) fn of(
         pool: &DescriptorPool,
         methods: &[MethodDescriptor],
@@ -176,12 +177,12 @@ impl Routes {
         Ok(())
     }
 
-    /// All of them, those of one method in the order of its annotation.
+    /// Returns all routes. Those of one method have the order of its annotation.
     pub(crate) fn all(&self) -> &[Route] {
         &self.routes
     }
 
-    /// HTTP method and template of each, sorted.
+    /// Returns the HTTP method and template of each route, sorted.
     pub(crate) fn list(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut list = self
             .routes
@@ -192,7 +193,7 @@ impl Routes {
         list.into_iter()
     }
 
-    /// The route of a request. HEAD is GET without the body of the answer.
+    /// Finds the route of a request. HEAD is treated as GET, without the body of the answer.
     pub(crate) fn find<'p>(
         &self,
         http_method: &str,
@@ -209,7 +210,7 @@ impl Routes {
                 return Ok(Found { route: &self.routes[index], segments: raw });
             }
         }
-        // A path whose verb is known is never taken for an id with a colon.
+        // If the verb is known, the path is never read as an id with a colon.
         if allowed.is_empty()
             && let Some(index) = self.trie.find(&decoded(&raw)?, "", method, &mut allowed)
         {
@@ -243,16 +244,17 @@ fn refusal(mut allowed: BTreeSet<&str>) -> Refusal {
         allowed.insert("HEAD");
     }
     let allow = allowed.into_iter().collect::<Vec<_>>().join(", ");
-    let error = Error::new(Reason::MethodNotAllowed, format!("the path takes {allow}"));
+    let error = Error::new(Reason::MethodNotAllowed, format!("the path supports {allow}"));
     Refusal { allow: Some(allow), ..error.into() }
 }
 
 impl Found<'_, '_> {
-    /// The text that the path gives a variable.
+    /// Returns the text that the path gives for a variable.
     pub(crate) fn text(&self, variable: &Variable) -> Result<String, Error> {
         let end = if variable.rest { self.segments.len() } else { variable.segments.end };
         let segments = self.segments.get(variable.segments.start..end).unwrap_or_default();
-        // What takes the rest of the path is one text, whether or not its slashes are encoded.
+        // A variable that takes the rest of the path is one text, whether or not its slashes are
+        // encoded.
         let decode = if variable.many && !variable.rest {
             percent::decode_but_slashes
         } else {
@@ -300,7 +302,7 @@ impl Route {
         })?;
         let (input, output) = (method.input(), method.output());
         let named = |message: &MessageDescriptor, name: &str| {
-            message.get_field_by_name(name).ok_or_else(|| at(name, Unresolved::Unknown))
+            message.get_field_by_name(name).ok_or_else(|| at(name, FieldPathError::Unknown))
         };
         let body = match rule.body.as_str() {
             "" => BodyRule::None,
@@ -344,18 +346,18 @@ fn pattern(rule: &HttpRule) -> Option<(String, &str)> {
 fn variables(
     input: &MessageDescriptor,
     template: &Template,
-) -> Result<Vec<Variable>, (String, Unresolved)> {
+) -> Result<Vec<Variable>, (String, FieldPathError)> {
     let mut seen = HashSet::new();
     let mut variables = Vec::new();
     for variable in &template.variables {
         let at = |why| (variable.field.clone(), why);
         let field = FieldPath::resolve(input, &variable.field).map_err(at)?;
         if field.is_secret() {
-            return Err(at(Unresolved::Secret));
+            return Err(at(FieldPathError::Secret));
         }
-        // A list cannot come from a path, nor one field from two places.
+        // A list cannot come from a path, and a field cannot come from two places.
         if field.last().is_list() || !seen.insert(field.name()) {
-            return Err(at(Unresolved::NotScalar));
+            return Err(at(FieldPathError::NotScalar));
         }
         let rest = template.segments[variable.segments.clone()].contains(&Segment::Rest);
         variables.push(Variable {
